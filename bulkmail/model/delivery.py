@@ -1,0 +1,140 @@
+"""The life of one delivery: its statuses, which of them may follow which, and what a verdict makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from bulkmail.model.errors import IllegalMove
+from bulkmail.model.reply import Fault, Reply
+from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.verdict import Outcome, Verdict
+
+
+class Status(Enum):
+    """What has become of a row.  The values are the words in reports and on the command line."""
+
+    PENDING = "pending"
+    DEFERRED = "deferred"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    IN_DOUBT = "in_doubt"
+    INVALID = "invalid"
+    DUPLICATE = "duplicate"
+    SUPPRESSED = "suppressed"
+    FILTERED = "filtered"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether sending goes on with it by itself."""
+        return self in (Status.PENDING, Status.DEFERRED)
+
+    @property
+    def is_eligible(self) -> bool:
+        """Whether the row was meant to get the letter at all."""
+        return self not in (Status.INVALID, Status.DUPLICATE, Status.SUPPRESSED, Status.FILTERED)
+
+
+_OPEN = frozenset({Status.PENDING, Status.DEFERRED})
+_OUTCOMES = frozenset({Status.ACCEPTED, Status.DEFERRED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT})
+
+MOVES: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset(Status) - {Status.PENDING},
+    Status.DEFERRED: _OUTCOMES | {Status.SUPPRESSED, Status.CANCELLED},
+    **{status: frozenset() for status in Status if status not in _OPEN},
+}
+"""What sending may do; nothing else changes a status."""
+
+OPERATOR_MOVES: dict[Status, frozenset[Status]] = {
+    Status.IN_DOUBT: frozenset({Status.PENDING, Status.ACCEPTED, Status.REJECTED}),
+    Status.REJECTED: frozenset({Status.PENDING}),
+    Status.EXPIRED: frozenset({Status.PENDING}),
+}
+"""What only a person's word may do."""
+
+# For a row with several forward paths: the first of these that one of them has is the row's.
+WORST_FIRST: tuple[Status, ...] = (
+    Status.IN_DOUBT,
+    Status.REJECTED,
+    Status.EXPIRED,
+    Status.INVALID,
+    Status.CANCELLED,
+    Status.DEFERRED,
+    Status.PENDING,
+    Status.SUPPRESSED,
+    Status.DUPLICATE,
+    Status.FILTERED,
+    Status.ACCEPTED,
+)
+
+
+def check_move(before: Status, after: Status, *, by_operator: bool = False) -> None:
+    """Raises `IllegalMove` unless `after` may follow `before`."""
+    allowed = MOVES[before] | (OPERATOR_MOVES.get(before, frozenset()) if by_operator else frozenset())
+    if after not in allowed:
+        raise IllegalMove(f"a delivery cannot go from {before.value} to {after.value}")
+
+
+def worst(statuses: set[Status]) -> Status:
+    """The status of a row whose paths have these."""
+    return next(status for status in WORST_FIRST if status in statuses)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try as it will be remembered.  `at` is wall-clock seconds; `took` is seconds."""
+
+    at: float
+    took: float
+    relay: str
+    event: Reply | Fault
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One forward path of one row, and how far it has come.
+
+    `row` is the input row's number, from 1.  `attempts` are those that count against the limit; `tries` are all.
+    `first_at` and `due_at` are wall-clock seconds; `first_at` is also the message's Date and never changes once set.
+    """
+
+    id: int
+    row: int
+    forward_path: str
+    status: Status = Status.PENDING
+    attempts: int = 0
+    tries: int = 0
+    due_at: float = 0.0
+    first_at: float | None = None
+
+
+def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, dice: float) -> Delivery:
+    """The delivery after `attempt`.  `dice` is a random number in [0, 1).
+
+    A verdict that stops the campaign leaves the status as it is: the row was not at fault and nobody forgets it.
+    """
+    verdict = attempt.verdict
+    ended_at = attempt.at + attempt.took
+    first_at = attempt.at if delivery.first_at is None else delivery.first_at
+    tried = replace(
+        delivery,
+        attempts=delivery.attempts + verdict.counts,
+        tries=delivery.tries + 1,
+        first_at=first_at,
+    )
+    if verdict.stops:
+        return tried
+    status = Status(verdict.outcome.value)
+    if verdict.outcome is Outcome.DEFERRED:
+        if not verdict.counts:
+            return replace(tried, due_at=ended_at)  # the session or relay slows down instead
+        delay = policy.delay(tried.attempts, age=ended_at - first_at, dice=dice)
+        if delay is None:
+            status = Status.EXPIRED
+        else:
+            tried = replace(tried, due_at=ended_at + delay)
+    check_move(delivery.status, status)
+    return replace(tried, status=status)

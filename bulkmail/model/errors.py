@@ -1,0 +1,50 @@
+"""What can go wrong as a whole, as exceptions that carry the next command to type.
+
+A refused mail is a value (`Reply`, `Verdict`); only what stops a campaign, a list or a program is an exception.
+"""
+
+from __future__ import annotations
+
+
+class BulkmailError(Exception):
+    """Something stops the work.  `str(error)` is one sentence for people; `hint`, if not empty, says what to try."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(BulkmailError):
+    """The campaign, its settings or the command line cannot be used.  Nothing was sent."""
+
+
+class TemplateError(ConfigError):
+    """A template cannot be read or, for one row, not be rendered: `"letter.txt:3: 'nmae' is undefined"`."""
+
+
+class ListError(BulkmailError):
+    """The list as a whole cannot be read; single bad rows are `BadRow` values, never this.  Nothing was sent."""
+
+
+class AddressError(ValueError):
+    """A text is not one usable mail address; `str(error)` says why, without repeating the address."""
+
+
+class GateClosed(BulkmailError):
+    """The preflight found a fault that would spoil the whole mailing.  Nothing was sent."""
+
+
+class OutboxError(BulkmailError):
+    """The outbox cannot be read or written: damaged, on a network file system, disk full."""
+
+
+class OutboxBusy(OutboxError):
+    """Another process is sending from this outbox; the message names its pid and host."""
+
+
+class RelayError(BulkmailError):
+    """The relay cannot be used: not reachable, not trusted, login refused, sender refused.  The list stays whole."""
+
+
+class IllegalMove(BulkmailError):
+    """A delivery was asked to change to a status that its present one does not lead to: a bug of ours."""

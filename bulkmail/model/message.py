@@ -1,0 +1,46 @@
+"""A letter to one person, ready for the line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Who the relay is told it is from and to.  Both paths are addresses without angle brackets (RFC 5321 §2.3.1).
+
+    An empty reverse path is the null path `<>`.
+    """
+
+    reverse_path: str
+    forward_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Content as a sequence of buffers, CRLF line ends throughout, ending in CRLF, not dot-stuffed.
+
+    No bare CR or LF, no NUL, no octet above 127 unless `is_8bit`, no line over 998 octets (RFC 5322 §2.1.1).  Buffers
+    may be shared between messages and are never changed.
+    """
+
+    envelope: Envelope
+    message_id: str
+    buffers: Sequence[bytes]
+    needs_smtputf8: bool = False
+    is_8bit: bool = False
+
+    @property
+    def size_bytes(self) -> int:
+        """What RFC 1870 counts: the octets between DATA and the terminator, without dot-stuffing."""
+        return sum(map(len, self.buffers))
+
+    def digest(self) -> bytes:
+        """16 octets that differ when the content or the envelope does: a resend must have the same."""
+        state = blake2b(digest_size=16)
+        state.update(f"{self.envelope.reverse_path}\0{self.envelope.forward_path}\0".encode())
+        for buffer in self.buffers:
+            state.update(buffer)
+        return state.digest()

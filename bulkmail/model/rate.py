@@ -1,0 +1,60 @@
+"""Send rate as arithmetic: who may go when.  The sleeping is done elsewhere."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bulkmail.model.errors import ConfigError
+
+_SECONDS = {
+    "s": 1,
+    "sec": 1,
+    "second": 1,
+    "m": 60,
+    "min": 60,
+    "minute": 60,
+    "h": 3600,
+    "hour": 3600,
+    "d": 86400,
+    "day": 86400,
+}
+_PER = re.compile(
+    r"(?P<number>\d{1,9}(?:\.\d{1,6})?)\s*(?:/|per)\s*(?P<span>\d{1,6}(?:\.\d{1,3})?)?\s*(?P<unit>[a-z]+)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `burst + per_second × T` in any window of T seconds (generic cell rate algorithm, ITU-T I.371).
+
+    The state is one number, the theoretical arrival time `tat`, which starts at minus infinity and is threaded through:
+    `wait()` says how long until one may go, `take()` books it.  `per_second` is above 0, `burst` at least 1.
+    """
+
+    per_second: float
+    burst: int = 1
+
+    def wait(self, tat: float, now: float) -> float:
+        """Seconds until one more may go; 0 when it may go now."""
+        return max(0.0, tat - (self.burst - 1) / self.per_second - now)
+
+    def take(self, tat: float, now: float) -> float:
+        """The new `tat` after one went at `now`.  Only when `wait()` was 0."""
+        return max(tat, now) + 1.0 / self.per_second
+
+    @classmethod
+    def parse(cls, text: str, *, burst: int = 1) -> Rate:
+        """The rate in `"50/s"`, `"3000/h"`, `"1 per 2s"`.  Raises `ConfigError`."""
+        found = _PER.fullmatch(text.strip().lower())
+        unit = _SECONDS.get(found["unit"].removesuffix("s") or "s") if found else None
+        if not found or not unit or not float(found["number"]) or found["span"] and not float(found["span"]):
+            raise ConfigError(f"cannot read the rate {text!r}", hint='write "50/s", "3000/h" or "1 per 2s"')
+        return cls(float(found["number"]) / (float(found["span"] or 1) * unit), burst)
+
+    def __str__(self) -> str:
+        if self.per_second >= 1:
+            return f"{self.per_second:g}/s"
+        if self.per_second * 60 >= 1:
+            return f"{self.per_second * 60:g}/min"
+        return f"{self.per_second * 3600:g}/h"

@@ -1,0 +1,41 @@
+"""One person of the list, and one row that is nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bulkmail.model.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a row came from: the file as the user named it, and its line (1-based; for a sheet, its row)."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A row that can be written to.  `fields` are its cells by column, the address's own among them.
+
+    From CSV and sheets every field is text; from JSON a field may be any JSON value.
+    """
+
+    address: Address
+    name: str
+    fields: Mapping[str, object]
+    place: Place
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    """A row that nobody can be written to from.  `reason` is a sentence; `fields` is what could be read of it."""
+
+    reason: str
+    fields: Mapping[str, object]
+    place: Place

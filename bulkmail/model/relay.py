@@ -1,0 +1,162 @@
+"""The server that takes the mail, and how to reach it, as said by a relay URL."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from bulkmail.model.errors import ConfigError
+
+EXAMPLES = 'write "smtp://user@mail.example.com:587", "smtps://mail.example.com", "sandbox:", "maildir:DIR" or "null:"'
+
+
+class Kind(Enum):
+    """What is at the other end."""
+
+    SMTP = "smtp"
+    SANDBOX = "sandbox"  # a real SMTP server of our own, on loopback
+    MAILDIR = "maildir"  # files instead of a server
+    NULL = "null"  # nothing at all
+
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether nobody is written to."""
+        return self is not Kind.SMTP
+
+
+class Tls(Enum):
+    """How the connection is secured."""
+
+    IMPLICIT = "implicit"  # from the first octet, RFC 8314
+    REQUIRED = "required"  # by STARTTLS, or not at all
+    OPPORTUNISTIC = "opportunistic"  # by STARTTLS if offered; no login without it
+    OFF = "off"
+
+
+class Secret:
+    """A password: shows itself to nobody but `reveal()`."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The password itself.  For the login only."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __reduce__(self) -> str:
+        raise TypeError("a secret is not copied or stored")
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A relay without its password, so that it can be shown, logged and stored.
+
+    `connections` is the most sessions at a time, 1 to 1000.  `directory` is where `maildir:` (or the sandbox, if it
+    says so) keeps mail.  `password_from` names where the password comes from: `"env:NAME"`, `"file:PATH"`, `"keyring:"`,
+    `"command:…"`, or empty for the usual places.
+    """
+
+    kind: Kind
+    host: str = ""
+    port: int = 0
+    username: str = ""
+    tls: Tls = Tls.REQUIRED
+    connections: int = 10
+    ca_file: str = ""
+    directory: str = ""
+    ehlo_name: str = ""
+    plaintext_login: bool = False
+    password_from: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        if self.kind is not Kind.SMTP:
+            return f"{self.kind.value}:{self.directory}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        user = f"{self.username}@" if self.username else ""
+        return f"{'smtps' if self.tls is Tls.IMPLICIT else 'smtp'}://{user}{host}:{self.port}"
+
+    @classmethod
+    def parse(cls, url: str) -> Relay:
+        """The relay a URL means.  Raises `ConfigError`, also for a password in it: that would be seen by everybody."""
+        scheme, colon, rest = url.strip().partition(":")
+        scheme = scheme.lower()
+        if not colon:
+            raise ConfigError(f"{url!r} is not a relay URL", hint=EXAMPLES)
+        if scheme == "null":
+            return cls(Kind.NULL)
+        if scheme in ("sandbox", "maildir"):
+            directory = unquote(rest.removeprefix("//"))
+            if scheme == "maildir" and not directory:
+                raise ConfigError("maildir: needs a folder", hint='write "maildir:out"')
+            return cls(Kind(scheme), directory=directory)
+        if scheme not in ("smtp", "smtps"):
+            raise ConfigError(f"{scheme}: is not a kind of relay", hint=EXAMPLES)
+        return _parse_smtp(scheme, url.strip())
+
+
+_OPTIONS = {"connections", "tls", "ca_file", "ehlo", "auth"}
+
+
+def _parse_smtp(scheme: str, url: str) -> Relay:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ConfigError(f"the relay URL cannot be read: {error}", hint=EXAMPLES) from None
+    if parts.password is not None:
+        raise ConfigError(
+            "a relay URL must not hold a password: it would be seen in the process list and in shell history",
+            hint="leave it out and set BULKMAIL_PASSWORD, or let bulkmail ask for it",
+        )
+    if not host:
+        raise ConfigError("the relay URL names no host", hint=EXAMPLES)
+    if parts.path not in ("", "/") or parts.fragment:
+        raise ConfigError(f"the relay URL has {parts.path or '#'!r} after the host", hint=EXAMPLES)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    unknown = sorted(options.keys() - _OPTIONS)
+    if unknown:
+        raise ConfigError(
+            f"a relay URL has no option {unknown[0]!r}", hint=f"known are {', '.join(sorted(_OPTIONS))}"
+        )
+    if options.get("auth", "plaintext") != "plaintext":
+        raise ConfigError(f"auth={options['auth']!r} in the relay URL", hint='the only value is "plaintext"')
+    return Relay(
+        kind=Kind.SMTP,
+        host=host,
+        port=port or (465 if scheme == "smtps" else 587),
+        username=unquote(parts.username or ""),
+        tls=_tls(scheme, options),
+        connections=parse_connections(options.get("connections", "10")),
+        ca_file=options.get("ca_file", ""),
+        ehlo_name=options.get("ehlo", ""),
+        plaintext_login="auth" in options,
+    )
+
+
+def _tls(scheme: str, options: dict[str, str]) -> Tls:
+    if scheme == "smtps":
+        if "tls" in options:
+            raise ConfigError("smtps: has TLS from the first octet; tls= does not go with it", hint=EXAMPLES)
+        return Tls.IMPLICIT
+    try:
+        tls = Tls(options.get("tls", "required"))
+        if tls is Tls.IMPLICIT:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(
+            f"tls={options['tls']!r} in the relay URL", hint="write tls=required, opportunistic or off"
+        ) from None
+    return tls
+
+
+def parse_connections(text: str) -> int:
+    """How many sessions at a time, 1 to 1000.  Raises `ConfigError`."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1000:
+        raise ConfigError(f"connections={text!r}", hint="write a number from 1 to 1000")
+    return int(text)

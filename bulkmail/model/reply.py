@@ -1,0 +1,119 @@
+"""What a relay answered, or what broke before it could."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+
+LONGEST_TEXT = 500  # characters of a reply that are kept
+
+
+class Stage(Enum):
+    """How far a session or transaction had come.  END begins with the first octet of the terminator."""
+
+    CONNECT = "connect"
+    GREETING = "greeting"
+    EHLO = "ehlo"
+    STARTTLS = "starttls"
+    AUTH = "auth"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    BODY = "body"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole reply (RFC 5321 §4.2).  `enhanced` is its RFC 2034 code, `"5.1.1"`, or empty.
+
+    `text` is safe to print and to store: one line, no control characters, at most 500 characters.
+    """
+
+    stage: Stage
+    code: int
+    enhanced: str = ""
+    text: str = ""
+
+    @property
+    def is_positive(self) -> bool:
+        """2xx: done (judged by the first digit, RFC 5321 §4.2.1)."""
+        return 200 <= self.code < 300
+
+    @property
+    def is_intermediate(self) -> bool:
+        """3xx: go on."""
+        return 300 <= self.code < 400
+
+    @property
+    def is_transient(self) -> bool:
+        """4xx: not now."""
+        return 400 <= self.code < 500
+
+    @property
+    def is_permanent(self) -> bool:
+        """5xx: not like this."""
+        return 500 <= self.code < 600
+
+    def __str__(self) -> str:
+        return " ".join(str(part) for part in (self.code, self.enhanced, self.text) if part)
+
+
+class Breakage(Enum):
+    """What kind of thing broke, where no reply says it."""
+
+    REFUSED = "refused"  # nobody listens there
+    UNREACHABLE = "unreachable"  # no route, or no answer to the connection attempt
+    NO_SUCH_HOST = "no such host"
+    UNTRUSTED = "untrusted"  # the certificate does not verify
+    NO_TLS = "no tls"  # TLS is required and not offered
+    NO_LOGIN = "no login"  # no way to log in that both sides know and that is safe here
+    TLS = "tls"  # the handshake failed otherwise
+    TIMEOUT = "timeout"
+    LOST = "lost"  # the connection ended
+    DESYNC = "desync"  # the server broke the protocol
+    UNSENDABLE = "unsendable"  # this message cannot go over this session: size, SMTPUTF8
+    STOPPED = "stopped"  # by us
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something broke at `stage`; `what` says it in words that are safe to print and to store."""
+
+    stage: Stage
+    kind: Breakage
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
+_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
+
+
+def make_reply(stage: Stage, code: int, lines: list[str]) -> Reply:
+    """A `Reply` from its lines without their codes; an enhanced code counts only if its class is the reply's own.
+
+    A multi-line reply repeats the enhanced code in each line (RFC 2034 §4): it is taken off each.
+    """
+    enhanced, texts = "", []
+    for line in lines:
+        found = _ENHANCED.match(line)
+        if found and found[1][0] == str(code)[0]:
+            enhanced = enhanced or found[1]
+            line = line[found.end() :]
+        texts.append(line)
+    return Reply(stage, code, enhanced, printable(" ".join(texts)))
+
+
+def printable(text: str, longest: int = LONGEST_TEXT) -> str:
+    """`text` on one line, without what could steer a terminal or break an encoding, cut to `longest` characters."""
+    # Cut first: a hostile text may be megabytes; what is kept after cleaning is never longer than what went in.
+    cleaned = _UNPRINTABLE.sub(" ", text[: longest * 4])
+    cleaned = " ".join(cleaned.split())
+    return cleaned if len(cleaned) <= longest else cleaned[: longest - 1] + "…"
+
+
+# Controls (C0, DEL, C1), line and paragraph separators, bidirectional overrides and isolates, lone surrogates.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -1,0 +1,64 @@
+"""When to try again, as arithmetic.  The waiting is done elsewhere."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.units import parse_duration
+
+_STEP = re.compile(r"\s*(?P<duration>[^*,]+?)\s*(?:\*\s*(?P<times>\d{1,4})\s*)?")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How patient to be with a recipient that was deferred.  All times are seconds.
+
+    Without `schedule` the waits double from `first` up to `longest`.  With one they are its steps, after the last of
+    which the delivery expires.  Either way it also expires after `max_attempts` tries and before it is `max_age` old.
+    Each wait is spread over 50 % to 150 % of itself, so that many deferred together do not return together; half a
+    wait is still long enough for greylisting at the default of 300 s.  A written schedule is kept exactly.
+    """
+
+    first: float = 300.0
+    longest: float = 4000.0
+    max_attempts: int = 20
+    max_age: float = 5 * 86400.0
+    schedule: tuple[float, ...] = ()
+
+    def delay(self, attempts: int, *, age: float, dice: float) -> float | None:
+        """Seconds until try number `attempts + 1`; None when the delivery expires instead.
+
+        `attempts` are those made (1 or more), `age` the seconds since the first, `dice` a random number in [0, 1).
+        """
+        if attempts >= self.max_attempts:
+            return None
+        if self.schedule:
+            if attempts > len(self.schedule):
+                return None
+            wait = self.schedule[attempts - 1]
+        else:
+            # The exponent is capped because 2.0 ** 1100 is an error, not a long wait.
+            wait = min(self.longest, self.first * 2.0 ** min(attempts - 1, 60)) * (0.5 + dice)
+        return wait if age + wait <= self.max_age else None
+
+
+def parse_schedule(text: str) -> tuple[float, ...]:
+    """The waits in `"1m, 5m*2, 1h*3"`, in seconds.  Raises `ConfigError`."""
+    waits: list[float] = []
+    for step in text.split(","):
+        found = _STEP.fullmatch(step)
+        if not found:
+            raise ConfigError(
+                f"cannot read {step.strip()!r} in a retry schedule", hint='write "1m, 5m*2, 1h*3"'
+            )
+        waits += [parse_duration(found["duration"])] * int(found["times"] or 1)
+    if not 0 < len(waits) <= 1000:
+        raise ConfigError("a retry schedule has 1 to 1000 steps", hint='write "1m, 5m*2, 1h*3"')
+    return tuple(waits)
+
+
+def backoff(failures: int, *, dice: float, first: float = 1.0, longest: float = 300.0) -> float:
+    """Seconds to leave a relay alone after `failures` in a row (1 or more): doubling, spread over 50 % to 100 %."""
+    return min(longest, first * 2.0 ** min(failures - 1, 60)) * (0.5 + dice / 2)

@@ -1,0 +1,35 @@
+"""Durations and sizes as people write and read them."""
+
+from __future__ import annotations
+
+import re
+
+from bulkmail.model.errors import ConfigError
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,3})?)\s*(?P<unit>s|m|h|d)?")
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in `"90"`, `"90s"`, `"10m"`, `"1.5h"`, `"2d"`.  Raises `ConfigError`."""
+    found = _DURATION.fullmatch(text.strip())
+    if not found:
+        raise ConfigError(f"cannot read the duration {text!r}", hint='write "30s", "10m", "2h" or "5d"')
+    return float(found["number"]) * _SECONDS[found["unit"] or "s"]
+
+
+def say_duration(seconds: float) -> str:
+    """`seconds` in at most two units: `"0.4 s"`, `"12 s"`, `"3 min 20 s"`, `"2 h 5 min"`, `"3 d 4 h"`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = whole % size // part
+            return f"{whole // size} {name}" + (f" {rest} {part_name}" if rest else "")
+    return f"{whole} s"
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """`"1 row"`, `"1,204 rows"`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
