@@ -48,7 +48,7 @@ class Rate:
         """The rate in `"50/s"`, `"3000/h"`, `"1 per 2s"`.  Raises `ConfigError`."""
         found = _PER.fullmatch(text.strip().lower())
         unit = _SECONDS.get(found["unit"].removesuffix("s") or "s") if found else None
-        if not found or not unit or not float(found["number"]) or found["span"] and not float(found["span"]):
+        if not found or not unit or not float(found["number"]) or (found["span"] and not float(found["span"])):
             raise ConfigError(f"cannot read the rate {text!r}", hint='write "50/s", "3000/h" or "1 per 2s"')
         return cls(float(found["number"]) / (float(found["span"] or 1) * unit), burst)
 

@@ -121,9 +121,7 @@ def _parse_smtp(scheme: str, url: str) -> Relay:
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = sorted(options.keys() - _OPTIONS)
     if unknown:
-        raise ConfigError(
-            f"a relay URL has no option {unknown[0]!r}", hint=f"known are {', '.join(sorted(_OPTIONS))}"
-        )
+        raise ConfigError(f"a relay URL has no option {unknown[0]!r}", hint=f"known are {', '.join(sorted(_OPTIONS))}")
     if options.get("auth", "plaintext") != "plaintext":
         raise ConfigError(f"auth={options['auth']!r} in the relay URL", hint='the only value is "plaintext"')
     return Relay(

@@ -50,9 +50,7 @@ def parse_schedule(text: str) -> tuple[float, ...]:
     for step in text.split(","):
         found = _STEP.fullmatch(step)
         if not found:
-            raise ConfigError(
-                f"cannot read {step.strip()!r} in a retry schedule", hint='write "1m, 5m*2, 1h*3"'
-            )
+            raise ConfigError(f"cannot read {step.strip()!r} in a retry schedule", hint='write "1m, 5m*2, 1h*3"')
         waits += [parse_duration(found["duration"])] * int(found["times"] or 1)
     if not 0 < len(waits) <= 1000:
         raise ConfigError("a retry schedule has 1 to 1000 steps", hint='write "1m, 5m*2, 1h*3"')

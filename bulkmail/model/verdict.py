@@ -157,9 +157,7 @@ _RULES = (
     _Rule("454", _deferred(Scope.RELAY, "throttled", counts=False), text=_words("throttl|rate|quota")),
     _Rule("550 552 554", _stop(Scope.SENDER, "sending quota used up"), enhanced="5.4.5"),
     _Rule("550 554", _stop(Scope.SENDER, "sender blocked"), text=_words(r"5\.2\.25[1-5]")),
-    _Rule(
-        "554", _stop(Scope.SENDER, "sender's mailbox full"), text=_words("STOREDRV.*Quota|SubmissionQuota")
-    ),
+    _Rule("554", _stop(Scope.SENDER, "sender's mailbox full"), text=_words("STOREDRV.*Quota|SubmissionQuota")),
     _Rule("550 552 554", _stop(Scope.SENDER, "sending quota used up"), _MAIL | _CONTENT, text=_QUOTA),
     _Rule(
         "45",
@@ -188,9 +186,7 @@ _RULES = (
     ),
     _Rule("452 552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT, enhanced="4.2.2 5.2.2"),
     _Rule("452 552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT, text=_FULL),
-    _Rule(
-        "552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT, text=_words("^ ")
-    ),  # bare, RFC 5321 §4.5.3.1.10
+    _Rule("552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT, text=_words("^ ")),  # bare, RFC 5321 §4.5.3.1.10
     _Rule("450 451", _deferred(Scope.RECIPIENT, "greylisted"), text=_words("gr[ea]y.?list")),
     _Rule("4", _deferred(Scope.RECIPIENT, "not now"), _RCPT),
     _Rule(
@@ -204,9 +200,7 @@ _RULES = (
         "55",
         _rejected(Scope.RECIPIENT, "unknown user"),
         _RCPT,
-        text=_words(
-            "(unknown|no such|invalid|not exist|does not exist).{0,30}|user.{0,20}(unknown|not found)"
-        ),
+        text=_words("(unknown|no such|invalid|not exist|does not exist).{0,30}|user.{0,20}(unknown|not found)"),
     ),
     _Rule("551", _rejected(Scope.RECIPIENT, "moved"), _RCPT),
     _Rule("501 553", _rejected(Scope.RECIPIENT, "address refused"), _RCPT),
