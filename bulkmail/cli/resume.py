@@ -1,0 +1,78 @@
+"""`bulkmail resume`: a run goes on as it was recorded."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from bulkmail.cli.progress import MODES, make_progress
+from bulkmail.cli.running import ask_password, conclude, deliver, run_async
+from bulkmail.config.runs import find_run
+from bulkmail.config.secrets import find_password
+from bulkmail.mailing.mailing import Mailing
+from bulkmail.mailing.resuming import recorded_pace, recorded_relay
+from bulkmail.model.delivery import Status
+from bulkmail.model.rate import Rate
+from bulkmail.model.relay import Relay
+from bulkmail.model.units import count
+
+EPILOG = """\b
+Examples:
+  bulkmail resume newsletter
+  bulkmail resume newsletter/runs/newsletter.outbox --in-doubt retry
+  bulkmail resume newsletter --retry-rejected
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("run")
+@click.option("--in-doubt", type=click.Choice(["hold", "retry", "accepted", "rejected"]), default="hold",
+              show_default=True, help="What becomes of rows in doubt.")
+@click.option("--retry-rejected", is_flag=True, help="Try those again that were rejected.")
+@click.option("--retry-expired", is_flag=True, help="Try those again that expired.")
+@click.option("--relay", "url", metavar="URL", help="Go on through another relay.")
+@click.option("--rate", metavar="RATE", help='For example "50/s" or "3000/h".')
+@click.option("--report", "reports", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
+              help="Write the delivery report here (.csv or .json; repeatable).")
+@click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
+def command(
+    run: str,
+    in_doubt: str,
+    retry_rejected: bool,
+    retry_expired: bool,
+    url: str | None,
+    rate: str | None,
+    reports: tuple[Path, ...],
+    mode: str,
+) -> None:
+    """Go on with a run as it was recorded: its rows, its letter.
+
+    RUN is an outbox file, or a campaign (its latest run).
+    """
+    path = find_run(run)
+    relay, pace = recorded_relay(path, campaign=run), recorded_pace(path)
+    if url:
+        relay = Relay.parse(url)
+    if rate:
+        pace = replace(pace, rate=Rate.parse(rate))
+    password = find_password(relay, ask=ask_password())
+
+    async def main() -> int:
+        progress = make_progress(mode)
+        mailing = Mailing.reopen(path, relay=relay, pace=pace)
+        try:
+            mailing.decide_doubts(in_doubt)
+            for status, again in ((Status.REJECTED, retry_rejected), (Status.EXPIRED, retry_expired)):
+                if again:
+                    click.echo(f"{count(mailing.outbox.reopen(status), 'row')} that {status.value} go again", err=True)
+            with progress:
+                ending = await deliver(mailing, password=password, progress=progress)
+        except BaseException:
+            mailing.abandon()
+            raise
+        return conclude(mailing, ending, targets=reports)
+
+    sys.exit(run_async(main))
