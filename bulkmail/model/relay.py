@@ -58,8 +58,8 @@ class Relay:
     """A relay without its password, so that it can be shown, logged and stored.
 
     `connections` is the most sessions at a time, 1 to 1000.  `directory` is where `maildir:` (or the sandbox, if it
-    says so) keeps mail.  `password_from` names where the password comes from: `"env:NAME"`, `"file:PATH"`, `"keyring:"`,
-    `"command:…"`, or empty for the usual places.
+    says so) keeps mail.  `password_from` names where the password comes from: `"env:NAME"`, `"file:PATH"`,
+    `"keyring:"`, `"command:…"`, or empty for the usual places.
     """
 
     kind: Kind
