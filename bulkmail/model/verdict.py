@@ -71,15 +71,15 @@ def _stop(scope: Scope, reason: str, *, drops: bool = True) -> Verdict:
 
 
 def _judge_fault(fault: Fault) -> Verdict:
+    if fault.stage is Stage.END:
+        return _IN_DOUBT  # whatever broke: the server may have the message
     match fault.kind:
         case Breakage.UNTRUSTED | Breakage.NO_TLS | Breakage.NO_LOGIN:
             return _stop(Scope.RELAY, fault.kind.value)
         case Breakage.UNSENDABLE:
             return _rejected(Scope.MESSAGE, "cannot be sent through this relay")
-        case Breakage.STOPPED if fault.stage is not Stage.END:
+        case Breakage.STOPPED:
             return _deferred(Scope.SESSION, "stopped", counts=False, drops=True)
-    if fault.stage is Stage.END:
-        return _IN_DOUBT
     if fault.stage in _OPENING:
         return _deferred(Scope.RELAY, fault.kind.value, counts=False, drops=True)
     # A message whose content makes the server hang up must not be tried for ever: what breaks in the body counts.
