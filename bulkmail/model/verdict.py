@@ -146,10 +146,18 @@ _FULL = _words(
 
 _RULES = (
     # Login: one refusal is enough; another try could lock the account.
-    _Rule("454 421 4", _deferred(Scope.RELAY, "login not possible now", counts=False, drops=True), _AUTH),
+    _Rule("432", _stop(Scope.RELAY, "new password needed"), _AUTH),  # RFC 4954 §6; elsewhere 432 is a throttle
+    _Rule("4", _deferred(Scope.RELAY, "login not possible now", counts=False, drops=True), _AUTH),
     _Rule("5", _stop(Scope.RELAY, "login refused"), _AUTH),
     # The relay itself will not talk now, or at all.
     _Rule("421", _deferred(Scope.RELAY, "service not available", counts=False, drops=True)),
+    _Rule("432", _deferred(Scope.RELAY, "too many connections", counts=False, drops=True)),
+    _Rule(
+        "5",
+        _deferred(Scope.RELAY, "too many connections", counts=False, drops=True),
+        _OPENING_STAGES,
+        text=_words("too many .{0,30}(connection|session)"),
+    ),
     _Rule("4", _deferred(Scope.RELAY, "relay not ready", counts=False, drops=True), _OPENING_STAGES),
     _Rule("5", _stop(Scope.RELAY, "relay refuses the connection"), _OPENING_STAGES),
     # Throttles and quotas of the sending account: nobody's address is at fault.
