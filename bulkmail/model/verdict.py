@@ -133,13 +133,21 @@ def _words(pattern: str) -> re.Pattern[str]:
 _AUTH = frozenset({Stage.AUTH})
 _MAIL = frozenset({Stage.MAIL})
 _RCPT = frozenset({Stage.RCPT})
+_ENVELOPE = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA})
 _CONTENT = frozenset({Stage.DATA, Stage.BODY, Stage.END})
 _OPENING_STAGES = frozenset(_OPENING)
 
-_TOO_MANY_RECIPIENTS = _words(r"too many (errors|(bad|invalid|unknown|refused) )|error limit|too many syntax")
-_QUOTA = _words(
-    r"(daily|hourly|sending|message|submission|user) .{0,20}(quota|limit).{0,30}(exceeded|reached)|quota exceeded"
+_TOO_MANY_ERRORS = _words(
+    r"\berror limit\b|\btoo many (errors|syntax|non-?mail|unrecogni[sz]ed|"
+    r"(bad|failed|invalid|refused|unknown) (address|command|rcpt|recipient|user))"
 )
+# The sending account's own; "message size limit exceeded" and a mailbox's "quota exceeded" are not.
+_QUOTA = _words(
+    r"\b(sending|submission|relay)\b.{0,20}\b(quota|limit)\b.{0,30}\b(exceeded|reached)"
+    r"|\bexceeded\b.{0,30}\bsending (quota|limit)|\bdaily message quota\b"
+)
+# By enhanced code only where it stands in front: further on, the same digits are somebody's IP address.
+_PROVIDER_THROTTLE = _words(r"^4\.7\.(28|5\d\d|6\d\d)\b|\[TSS0")
 _FULL = _words(
     r"mailbox.{0,20}full|over.?quota|quota exceeded|insufficient (system )?storage|exceed.{0,20}(quota|storage)"
 )
@@ -161,16 +169,22 @@ _RULES = (
     _Rule("4", _deferred(Scope.RELAY, "relay not ready", counts=False, drops=True), _OPENING_STAGES),
     _Rule("5", _stop(Scope.RELAY, "relay refuses the connection"), _OPENING_STAGES),
     # Throttles and quotas of the sending account: nobody's address is at fault.
-    _Rule("432", _deferred(Scope.RELAY, "too many connections", counts=False, drops=True)),
-    _Rule("454", _deferred(Scope.RELAY, "throttled", counts=False), text=_words("throttl|rate|quota")),
+    _Rule("454", _stop(Scope.SENDER, "sending quota used up"), text=_words(r"\bdaily\b.{0,20}\bquota\b")),
+    _Rule("454", _deferred(Scope.RELAY, "throttled", counts=False), text=_words(r"throttl|\brate\b")),
+    _Rule("45", _deferred(Scope.RELAY, "throttled", counts=False), text=_QUOTA),
     _Rule("550 552 554", _stop(Scope.SENDER, "sending quota used up"), enhanced="5.4.5"),
-    _Rule("550 554", _stop(Scope.SENDER, "sender blocked"), text=_words(r"5\.2\.25[1-5]")),
+    _Rule("550 554", _stop(Scope.SENDER, "sender blocked"), enhanced="5.2.251 5.2.252 5.2.253 5.2.254 5.2.255"),
     _Rule("554", _stop(Scope.SENDER, "sender's mailbox full"), text=_words("STOREDRV.*Quota|SubmissionQuota")),
-    _Rule("550 552 554", _stop(Scope.SENDER, "sending quota used up"), _MAIL | _CONTENT, text=_QUOTA),
+    _Rule("550 552 554", _stop(Scope.SENDER, "sending quota used up"), text=_QUOTA),
+    # Before anybody is named it is the relay that is busy; afterwards it may be the recipient's provider.
+    _Rule("45", _deferred(Scope.RELAY, "throttled", counts=False), _MAIL, text=_PROVIDER_THROTTLE),
+    _Rule("45", _deferred(Scope.LANE, "throttled", counts=False), text=_PROVIDER_THROTTLE),
+    # Servers end sessions after several refusals; the reply that says so hits whichever command comes next.
     _Rule(
-        "45",
-        _deferred(Scope.LANE, "throttled", counts=False),
-        text=_words(r"4\.7\.(28|5\d\d|6\d\d)\b|\[TSS0"),
+        "45 55",
+        _deferred(Scope.SESSION, "too many refusals in one session", counts=False, drops=True),
+        _ENVELOPE,
+        text=_TOO_MANY_ERRORS,
     ),
     # The envelope sender.
     _Rule("530", _stop(Scope.RELAY, "login or TLS required")),
@@ -180,12 +194,6 @@ _RULES = (
     _Rule("4", _deferred(Scope.RELAY, "not now", counts=False), _MAIL),
     _Rule("5", _stop(Scope.SENDER, "sender refused"), _MAIL),
     # The recipient.
-    _Rule(
-        "55 45",
-        _deferred(Scope.SESSION, "too many refusals in one session", counts=False, drops=True),
-        _RCPT,
-        text=_TOO_MANY_RECIPIENTS,
-    ),
     _Rule(
         "452",
         _deferred(Scope.SESSION, "too many recipients", counts=False, drops=True),
