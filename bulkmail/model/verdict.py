@@ -188,10 +188,14 @@ _RULES = (
     ),
     # The envelope sender.
     _Rule("530", _stop(Scope.RELAY, "login or TLS required")),
-    _Rule("552 523", _rejected(Scope.MESSAGE, "too big"), _MAIL),
-    _Rule("554", _rejected(Scope.MESSAGE, "too big"), _MAIL, enhanced="5.2.3 5.3.4"),
     _Rule("503", _deferred(Scope.SESSION, "out of step", counts=False, drops=True)),
+    _Rule("523", _rejected(Scope.MESSAGE, "too big")),
+    _Rule("552 554", _rejected(Scope.MESSAGE, "too big"), enhanced="5.2.3 5.3.4"),
+    _Rule("552", _rejected(Scope.MESSAGE, "too big"), _MAIL),
+    _Rule("452", _deferred(Scope.RELAY, "relay out of room", counts=False), _MAIL | _CONTENT, enhanced="4.3.1"),
     _Rule("4", _deferred(Scope.RELAY, "not now", counts=False), _MAIL),
+    # What MAIL carries besides the sender: SIZE, BODY, SMTPUTF8.  The session has already tried without.
+    _Rule("500 502 504 555", _stop(Scope.RELAY, "command or parameter not supported"), _MAIL),
     _Rule("5", _stop(Scope.SENDER, "sender refused"), _MAIL),
     # The recipient.
     _Rule(
@@ -200,11 +204,12 @@ _RULES = (
         _RCPT,
         enhanced="4.5.3",
     ),
-    _Rule("452 552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT, enhanced="4.2.2 5.2.2"),
+    _Rule("452 552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT | _CONTENT, enhanced="4.2.2 5.2.2"),
     _Rule("452 552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT, text=_FULL),
     _Rule("552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT, text=_words("^ ")),  # bare, RFC 5321 §4.5.3.1.10
     _Rule("450 451", _deferred(Scope.RECIPIENT, "greylisted"), text=_words("gr[ea]y.?list")),
     _Rule("4", _deferred(Scope.RECIPIENT, "not now"), _RCPT),
+    _Rule("551", _rejected(Scope.RECIPIENT, "moved"), _RCPT),
     _Rule(
         "55",
         _rejected(Scope.RECIPIENT, "unknown user"),
@@ -218,13 +223,10 @@ _RULES = (
         _RCPT,
         text=_words("(unknown|no such|invalid|not exist|does not exist).{0,30}|user.{0,20}(unknown|not found)"),
     ),
-    _Rule("551", _rejected(Scope.RECIPIENT, "moved"), _RCPT),
     _Rule("501 553", _rejected(Scope.RECIPIENT, "address refused"), _RCPT),
     _Rule("5", _rejected(Scope.RECIPIENT, "refused"), _RCPT),
     # The content.
-    _Rule("552 523", _rejected(Scope.MESSAGE, "too big"), _CONTENT),
-    _Rule("554", _rejected(Scope.MESSAGE, "too big"), _CONTENT, enhanced="5.2.3 5.3.4"),
-    _Rule("452", _deferred(Scope.RELAY, "relay out of room", counts=False), _CONTENT, enhanced="4.3.1"),
+    _Rule("552", _rejected(Scope.MESSAGE, "too big"), _CONTENT),
     _Rule("4", _deferred(Scope.RECIPIENT, "not now"), _CONTENT),
     _Rule("5", _rejected(Scope.MESSAGE, "policy"), _CONTENT, text=_words(r"^5\.7\.")),
     _Rule("5", _rejected(Scope.MESSAGE, "content refused"), _CONTENT),
