@@ -180,6 +180,6 @@ def _tls(scheme: str, options: dict[str, str]) -> Tls:
 
 def parse_connections(text: str) -> int:
     """How many sessions at a time, 1 to 1000.  Raises `ConfigError`."""
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1000:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= 1000):
         raise ConfigError(f"connections={text!r}", hint="write a number from 1 to 1000")
     return int(text)
