@@ -104,7 +104,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 def _unquoted(name: str) -> str:
     if len(name) >= 2 and name[0] == name[-1] == '"':
         name = re.sub(r"\\(.)", r"\1", name[1:-1])
-    elif "@" in name and "," in name:
+    elif "@" in name and re.search("[,;]", name):
         raise AddressError("holds several addresses; one row is for one person")
     if has_control(name):
         raise AddressError("has a control character in the name")
