@@ -6,7 +6,7 @@ import asyncio
 import logging
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
@@ -66,7 +66,7 @@ class Sandbox:
         assert self._server is not None  # noqa: S101 - entered
         self._server.close()
         # Before wait_closed(), which from Python 3.12 on waits for the connections.
-        tasks = [task for connection in list(self._connections) if (task := connection.break_off()) is not None]
+        tasks = [connection.break_off() for connection in self._connections]
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.wait_closed()
 
@@ -94,21 +94,21 @@ class _Connection(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._connections.add(self)
-        if self._handler_coroutine is not None:
-            self._handler_coroutine.add_done_callback(_retrieve)
+        self._serving.add_done_callback(_retrieve)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._connections.discard(self)
         super().connection_lost(error)
 
-    def break_off(self) -> asyncio.Task[None] | None:
-        """Ends the session now; the task that served it is done soon."""
-        if isinstance(self.transport, asyncio.WriteTransport):
-            self.transport.abort()
-        task: asyncio.Task[None] | None = self._handler_coroutine
-        if task is not None:
-            task.cancel()
-        return task
+    def break_off(self) -> asyncio.Task[None]:
+        """Ends the session now, which must be open; the task that serves it is done soon."""
+        cast(asyncio.Transport, self.transport).abort()
+        self._serving.cancel()
+        return self._serving
+
+    @property
+    def _serving(self) -> asyncio.Task[None]:
+        return cast("asyncio.Task[None]", self._handler_coroutine)  # set when the connection is made
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:

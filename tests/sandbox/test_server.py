@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import smtplib
 import socket
@@ -13,6 +14,7 @@ from typing import Any
 
 import aiosmtplib
 import pytest
+from aiosmtpd.smtp import SMTP
 
 from bulkmail.model.errors import RelayError
 from bulkmail.sandbox.inbox import Inbox
@@ -258,6 +260,24 @@ async def test_sandbox_bears_clients_that_vanish(folder: Path, caplog: pytest.Lo
             await smtp.sendmail("shop@example.com", ["ann@example.org"], LETTER)
     assert caplog.records == []
     assert len(Inbox(folder)) == 1
+
+
+async def test_sandbox_says_nothing_of_a_session_that_was_reset(
+    folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def reset(self: SMTP, status: str) -> None:
+        raise ConnectionResetError("Connection lost")
+
+    async with Sandbox(folder) as sandbox:
+        reader, writer = await asyncio.open_connection(sandbox.host, sandbox.port)
+        assert (await reader.readline()).startswith(b"220 ")
+        monkeypatch.setattr(SMTP, "push", reset)
+        writer.write(b"NOOP\r\n")
+        assert await reader.read() == b""
+        writer.close()
+    await asyncio.sleep(0)
+    gc.collect()  # when asyncio would complain
+    assert caplog.records == []
 
 
 async def test_sandbox_says_which_port_is_taken(folder: Path) -> None:
