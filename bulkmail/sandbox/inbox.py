@@ -58,8 +58,14 @@ class Inbox:
         return (self._kept(number) for number in range(len(self), 0, -1))
 
     def get(self, number: int) -> EmailMessage:
-        """The whole message.  Raises `BulkmailError` when there is none of this number."""
-        return _parse(self.read(number))
+        """The whole message.  Raises `BulkmailError` when there is none of this number, or it cannot be taken apart."""
+        try:
+            return _parse(self.read(number))
+        except RecursionError:  # the email package recurses, a hostile message nests
+            raise BulkmailError(
+                f"message {number} has too many parts within parts",
+                hint=f"read the file itself: {printable(str(self._path(number)), 4_000)}",
+            ) from None
 
     def read(self, number: int) -> bytes:
         """The file's octets.  Raises `BulkmailError` when there is none of this number."""

@@ -205,6 +205,16 @@ def test_inbox_of_nothing_says_what_to_do(maildir: Maildir) -> None:
     assert caught.value.hint == "send something to the sandbox first"
 
 
+def test_inbox_refuses_a_message_that_nests_too_deep(maildir: Maildir) -> None:
+    nested = b"".join(b'Content-Type: multipart/mixed; boundary="%d"\r\n\r\n--%d\r\n' % (n, n) for n in range(2_000))
+    keep(maildir, nested)
+    inbox = Inbox(maildir.folder)
+    assert len(list(inbox)) == 1
+    with pytest.raises(BulkmailError, match="message 1 has too many parts within parts") as caught:
+        inbox.get(1)
+    assert str(maildir.paths()[0]) in caught.value.hint
+
+
 def test_inbox_refuses_a_folder_that_is_no_maildir(tmp_path: Path) -> None:
     with pytest.raises(BulkmailError, match="is not a mail folder"):
         Inbox(tmp_path / "nowhere")
