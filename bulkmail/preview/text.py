@@ -31,8 +31,9 @@ def plain_view(message: EmailMessage) -> str:
 
 def _headers(message: EmailMessage) -> list[str]:
     """Those that people look at first, then the rest in the message's order, without those that are about encoding."""
-    names = {name.lower(): name for name in (*_FIRST, *message.keys()) if not _MACHINERY.fullmatch(name)}
-    shown = [name for name in names.values() if name in message][:_MOST_HEADERS]
+    names = {name.lower(): name for name in message.keys() if not _MACHINERY.fullmatch(name)}  # noqa: SIM118 - repeats
+    first = [name for name in _FIRST if names.pop(name.lower(), None)]
+    shown = [*first, *names.values()][:_MOST_HEADERS]
     return [f"{printable(name, 60) + ':':<{_LABEL}} {header(message, name)}".rstrip() for name in shown]
 
 
