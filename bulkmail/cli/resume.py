@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from bulkmail.cli.progress import MODES, make_progress
-from bulkmail.cli.running import ask_password, conclude, deliver, run_async
+from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async
 from bulkmail.config.runs import find_run
 from bulkmail.config.secrets import find_password
-from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.resuming import recorded_pace, recorded_relay
+from bulkmail.mailing.mailing import Doubt, Mailing
+from bulkmail.mailing.resuming import recorded
 from bulkmail.model.delivery import Status
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Relay
@@ -47,32 +46,29 @@ def command(
     rate: str | None,
     reports: tuple[Path, ...],
     mode: str,
-) -> None:
+) -> int:
     """Go on with a run as it was recorded: its rows, its letter.
 
     RUN is an outbox file, or a campaign (its latest run).
     """
     path = find_run(run)
-    relay, pace = recorded_relay(path, campaign=run), recorded_pace(path)
+    relay, pace = recorded(path)
     if url:
         relay = Relay.parse(url)
     if rate:
         pace = replace(pace, rate=Rate.parse(rate))
-    password = find_password(relay, ask=ask_password())
+    password = find_password(relay, ask=password_prompt())
 
     async def main() -> int:
         progress = make_progress(mode)
         mailing = Mailing.reopen(path, relay=relay, pace=pace)
-        try:
-            mailing.decide_doubts(in_doubt)
+        with abandoned_on_error(mailing):
+            mailing.decide_doubts(Doubt(in_doubt))
             for status, again in ((Status.REJECTED, retry_rejected), (Status.EXPIRED, retry_expired)):
                 if again:
-                    click.echo(f"{count(mailing.outbox.reopen(status), 'row')} that {status.value} go again", err=True)
+                    click.echo(f"{count(mailing.outbox.reopen(status), status.value + ' row')} go again", err=True)
             with progress:
                 ending = await deliver(mailing, password=password, progress=progress)
-        except BaseException:
-            mailing.abandon()
-            raise
-        return conclude(mailing, ending, targets=reports)
+            return conclude(mailing, ending, targets=reports)
 
-    sys.exit(run_async(main))
+    return run_async(main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import click
 
 from bulkmail.cli.choices import campaign_options, overrides_from
 from bulkmail.cli.progress import MODES, make_progress
-from bulkmail.cli.running import conclude, deliver, run_async
+from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
 from bulkmail.config.secrets import find_password
 from bulkmail.config.settings import Settings, load
-from bulkmail.mailing.mailing import Mailing
+from bulkmail.mailing.mailing import Doubt, Mailing
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, relay_of
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
@@ -51,14 +52,14 @@ Examples:
 @click.option("--new", "begin_anew", is_flag=True, help="Send to everybody, whatever an earlier run did.")
 @click.option("--changed", "only_unreached", is_flag=True,
               help="Send the changed letter or list to those not yet reached.")
-def command(campaign: str | None, **options: Any) -> None:
+def command(campaign: str | None, **options: Any) -> int:
     """Send a campaign: a folder with campaign.toml, or a letter given by flags.
 
     An unfinished run goes on where it stopped; nobody is written to twice.
     Exit code: 0 all accepted, 1 some failed, 2 nothing sent, 3 stopped before
     the end (run it again), 4 rows in doubt.
     """
-    only = tuple(_address(text).key for text in options.pop("only"))
+    only = frozenset(_address(text).key for text in options.pop("only"))
     redirect_to = options.pop("redirect_to")
     order = Order(
         outbox=options.pop("outbox"),
@@ -69,21 +70,19 @@ def command(campaign: str | None, **options: Any) -> None:
         only_unreached=options.pop("only_unreached"),
         command=f"bulkmail send {campaign}" if campaign else "bulkmail send …",
     )
-    yes, reports, in_doubt, mode = (options.pop(name) for name in ("yes", "reports", "in_doubt", "mode"))
-    settings = load(campaign, overrides_from(options))
     if order.begin_anew and order.only_unreached:
         raise ConfigError("--new and --changed contradict each other", hint="give one of them")
+    yes, reports, in_doubt, mode = (options.pop(name) for name in ("yes", "reports", "in_doubt", "mode"))
+    settings = load(campaign, overrides_from(options))
     if settings.relay is None and sys.stdin.isatty():
         settings = _offer_sandbox(settings)
-    rehearsal = is_rehearsal(settings, order)
-    if not (rehearsal or yes or sys.stdin.isatty()):
+    is_asking = not (is_rehearsal(settings, order) or yes)
+    if is_asking and not sys.stdin.isatty():
         raise ConfigError("this would write to people, and there is nobody to ask", hint="add --yes to send it")
-    ask = (lambda prompt: click.prompt(prompt, hide_input=True, err=True)) if sys.stdin.isatty() else None
-    password = find_password(relay_of(settings, order), ask=ask)
+    password = find_password(relay_of(settings, order), ask=password_prompt())
 
     async def main() -> int:
         progress = make_progress(mode)
-        mailing: Mailing
         with progress:
             mailing = await order_mailing(
                 settings,
@@ -91,20 +90,16 @@ def command(campaign: str | None, **options: Any) -> None:
                 reading=lambda rows: progress.step("reading", done=rows),
                 checking=lambda rows: progress.step("checking", done=rows),
             )
-        try:
-            for notice in mailing.notices:
-                click.echo(f"note: {notice}", err=True)
-            mailing.decide_doubts(in_doubt)
-            if not rehearsal and not yes:
+        with abandoned_on_error(mailing):
+            tell(mailing)
+            mailing.decide_doubts(Doubt(in_doubt))
+            if is_asking:
                 _ask(mailing, settings)
             with progress:
                 ending = await deliver(mailing, password=password, progress=progress, wants=_wanting(only))
-        except BaseException:
-            mailing.abandon()
-            raise
-        return conclude(mailing, ending, targets=reports)
+            return conclude(mailing, ending, targets=reports)
 
-    sys.exit(run_async(main))
+    return run_async(main)
 
 
 def _address(text: str) -> Address:
@@ -114,7 +109,7 @@ def _address(text: str) -> Address:
         raise ConfigError(f"the address {text!r} {error}", hint="write it as name@example.com") from None
 
 
-def _wanting(only: tuple[str, ...]) -> Any:
+def _wanting(only: frozenset[str]) -> Callable[[Job], bool] | None:
     """Chooses the jobs of `--only`; None for all."""
     if not only:
         return None

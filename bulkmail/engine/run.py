@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import anyio
@@ -27,7 +27,10 @@ def _nobody(event: Event) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run is to do and by what means.  `connections` is the most sessions at a time."""
+    """What a run is to do and by what means.
+
+    `connections` is the most sessions at a time; `ready` is awaited before a job is taken; `wants` chooses the jobs.
+    """
 
     outbox: Outbox
     compose: Compose
@@ -36,6 +39,7 @@ class Plan:
     connections: int
     pace: Pace = field(default_factory=Pace)
     observe: Observe = _nobody
+    ready: Callable[[], Awaitable[None]] | None = None
     wants: Callable[[Job], bool] | None = None
     clock: Clock = field(default_factory=SystemClock)
     dice: Callable[[], float] = random.random

@@ -51,6 +51,8 @@ class Sender:
         """The next job, waiting for one if need be; None when this sender is not needed any more."""
         run = self._run
         while run.ending is None and run.senders <= run.health.limit:
+            if run.plan.ready is not None:
+                await run.plan.ready()
             if (job := run.work.next(run.clock.now())) is not None:
                 return job
             wait = self._wait_for_work()

@@ -92,17 +92,3 @@ def _reached(past: Past) -> str:
     from bulkmail.model.delivery import Status
 
     return f"{past.tally[Status.ACCEPTED]:,} of {count(past.tally.eligible, 'recipient')} accepted"
-
-
-def set_aside(path: Path) -> Path:
-    """Moves an old outbox out of the way of a new run, never over another; returns where it is now."""
-    for number in range(1, 10_000):
-        aside = path.with_name(f"{path.stem}.{number}{path.suffix}")
-        if not aside.exists():
-            path.rename(aside)
-            for companion in ("-wal", "-shm"):
-                left = path.with_name(path.name + companion)
-                if left.exists():
-                    left.rename(aside.with_name(aside.name + companion))
-            return aside
-    raise ConfigError(f"there are too many old runs beside {path}", hint="delete those you do not need")

@@ -6,8 +6,8 @@ import math
 import mimetypes
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -16,19 +16,15 @@ import anyio
 from bulkmail.engine.ports import Event, Settled
 from bulkmail.mailing.history import look
 from bulkmail.mailing.mailing import Mailing, Selection
-from bulkmail.mailing.ordering import remove_outbox
 from bulkmail.mailing.relays import open_relay
+from bulkmail.mailing.rows import Given, GivenRows, Rows
 from bulkmail.model.campaign import Attachment, Campaign, Template
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.pace import Pace
-from bulkmail.model.recipient import Recipient
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.recipients.screening import Suppression
-from bulkmail.recipients.source import ListOptions, from_rows, open_list
+from bulkmail.recipients.source import ListOptions, open_list
 from bulkmail.report.report import Report
-
-Rows = str | os.PathLike[str] | Iterable[Mapping[str, object] | Recipient]
-"""A list: a file, or rows as mappings (with a column `email`, or as `ListOptions` says) or as recipients."""
 
 LAG = 1000  # outcomes that may wait for a slow reader before sending waits too
 
@@ -135,7 +131,7 @@ class Mailer:
     async def send(
         self,
         campaign: Campaign,
-        recipients: Rows,
+        recipients: Given,
         *,
         outbox: str | os.PathLike[str] | None = None,
         options: ListOptions = ListOptions(),
@@ -159,7 +155,7 @@ class Mailer:
     async def deliver(
         self,
         campaign: Campaign,
-        recipients: Rows,
+        recipients: Given,
         *,
         outbox: str | os.PathLike[str] | None = None,
         options: ListOptions = ListOptions(),
@@ -190,13 +186,12 @@ class Mailer:
         if path is not None and look(path).has_begun:
             return await self._run(Mailing.reopen(path, relay=self.relay, pace=self.pace))
         if path is not None:
-            remove_outbox(path)
         return await self._run(await Mailing.prepare_messages(path, messages, relay=self.relay, pace=self.pace))
 
     async def _prepared(
         self,
         campaign: Campaign,
-        recipients: Rows,
+        recipients: Given,
         *,
         outbox: str | os.PathLike[str] | None,
         options: ListOptions,
@@ -209,7 +204,6 @@ class Mailer:
                 if past.fingerprint != campaign.fingerprint:
                     raise ConfigError(f"{path} was begun with another letter", hint="use another outbox")
                 return Mailing.reopen(path, relay=self.relay, pace=self.pace)
-            remove_outbox(path)
         with _rows(recipients, options) as rows:
             return await Mailing.prepare(
                 path,
@@ -240,7 +234,7 @@ class Mailer:
 
 async def send(
     campaign: Campaign,
-    recipients: Rows,
+    recipients: Given,
     *,
     relay: str | Relay,
     password: str | None = None,
@@ -256,7 +250,7 @@ async def send(
 
 def send_sync(
     campaign: Campaign,
-    recipients: Rows,
+    recipients: Given,
     *,
     relay: str | Relay,
     password: str | None = None,
@@ -269,6 +263,15 @@ def send_sync(
         return await send(campaign, recipients, relay=relay, password=password, pace=pace, outbox=outbox)
 
     return anyio.run(main, backend_options={"use_uvloop": sys.platform != "win32"})
+
+
+@contextmanager
+def _rows(recipients: Given, options: ListOptions) -> Iterator[Rows]:
+    if isinstance(recipients, str | os.PathLike):
+        with open_list(recipients, options) as rows:
+            yield rows
+    else:
+        yield GivenRows(recipients, options)
 
 
 def _selection(where: str, suppress: Iterable[str | os.PathLike[str]], allow_duplicates: bool) -> Selection:

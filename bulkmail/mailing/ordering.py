@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from bulkmail.config.settings import Settings
 from bulkmail.mailing.history import Past, Standing, look, refuse_changed, refuse_finished
 from bulkmail.mailing.loading import Told
 from bulkmail.mailing.mailing import Mailing, Selection
+from bulkmail.mailing.rows import GivenRows, Rows
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.screening import Suppression
-from bulkmail.recipients.source import RecipientList, from_rows, open_list
+from bulkmail.recipients.source import ListOptions, open_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +86,6 @@ async def order_mailing(settings: Settings, order: Order, *, reading: Told, chec
                 refuse_changed(past, changed, command=order.command)
             return Mailing.reopen(path, relay=relay_of(settings, order), pace=settings.pace)
         new = path.with_name(f"{path.stem}.next{path.suffix}") if past.has_begun else path
-        remove_outbox(new)
-        new.parent.mkdir(parents=True, exist_ok=True)
         suppression = suppression_of(settings)
         if past.has_begun and order.only_unreached:
             _suppress_reached(suppression, path)
@@ -116,7 +115,7 @@ def suppression_of(settings: Settings) -> Suppression:
     """Everybody who is not to be written to.  Each file is a list of addresses, a delivery report or an outbox."""
     suppression = Suppression()
     for name in settings.suppress:
-        path = settings.home / name
+        path = Path(name)
         if is_outbox(path):
             _suppress_reached(suppression, path)
         else:
@@ -126,8 +125,7 @@ def suppression_of(settings: Settings) -> Suppression:
 
 def _suppress_reached(suppression: Suppression, outbox: Path) -> None:
     with OutboxReader.open(outbox) as reader:
-        for key in reader.reached():
-            suppression.add_key(key, f"reached already, by {outbox.name}")
+        suppression.add_keys(reader.reached(), name=f"{outbox.name}: reached already")
 
 
 @contextmanager
@@ -152,7 +150,7 @@ def _list_digest(settings: Settings, source: str) -> str:
         settings.to,
     )
     state = blake2b(repr(choices).encode("utf-8", "surrogateescape"), digest_size=16)
-    for name in [source, *(str(settings.home / name) for name in settings.suppress)]:
+    for name in [source, *settings.suppress]:
         path = Path(name)
         if name and path.is_file() and not is_outbox(path):
             with path.open("rb") as file:
@@ -162,9 +160,10 @@ def _list_digest(settings: Settings, source: str) -> str:
 
 
 @contextmanager
-def _rows(settings: Settings, source: str) -> Iterator[RecipientList]:
+def _rows(settings: Settings, source: str) -> Iterator[Rows]:
+    options = ListOptions(**asdict(settings.list_options))
     if settings.to:
-        yield given_rows([{"email": address} for address in settings.to], name="--to")
+        yield GivenRows([{"email": address} for address in settings.to], options, name="--to")
         return
-    with open_list(source, settings.list_options) as rows:
+    with open_list(source, options) as rows:
         yield rows
