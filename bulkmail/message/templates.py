@@ -164,13 +164,12 @@ def _check_partials(tree: nodes.Template, name: str, environment: LetterEnvironm
     """Raises `TemplateError` for a template that `tree` includes by a fixed name and that there is not."""
     known = environment.list_templates()
     for node in tree.find_all(_INCLUDING):
-        wanted = getattr(node, "template", None)
-        is_fixed = isinstance(wanted, nodes.Const) and isinstance(wanted.value, str)
-        if is_fixed and wanted.value not in known and not getattr(node, "ignore_missing", False):
-            raise TemplateError(
-                f"{place(name, node.lineno)}: {missing_partial(wanted.value, environment)}",
-                hint="a template includes others by the name that the campaign gives them",
-            )
+        match getattr(node, "template", None):
+            case nodes.Const(value=str(wanted)) if wanted not in known and not getattr(node, "ignore_missing", False):
+                raise TemplateError(
+                    f"{place(name, node.lineno)}: {missing_partial(wanted, environment)}",
+                    hint="a template includes others by the name that the campaign gives them",
+                )
 
 
 _INCLUDING = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
