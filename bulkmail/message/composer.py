@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import lru_cache
 from hashlib import blake2b
+from typing import NamedTuple
 
 from bulkmail.message import headers
 from bulkmail.message.fields import Body, Field, blame, mailbox, mailbox_field
@@ -35,8 +36,7 @@ class Rendered:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Letter:
+class _Letter(NamedTuple):
     """Everything of one message that the row decides, checked and not yet encoded.  `others` goes with `_others`."""
 
     sender: str

@@ -9,7 +9,6 @@ from binascii import b2a_base64, b2a_qp
 LONGEST_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
 
 _ASCII = bytes(range(128))
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _BASE64_LINE = 76  # RFC 2045 §6.8
 
 
@@ -17,8 +16,11 @@ def forbidden_in_text(text: str) -> str:
     """The first character of `text` that no letter can hold, NUL or half a surrogate pair, or nothing."""
     if "\0" in text:
         return "\0"
-    found = None if text.isascii() else _SURROGATE.search(text)
-    return found[0] if found else ""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return text[error.start]
+    return ""
 
 
 def normalised(text: str) -> str:

@@ -20,7 +20,7 @@ from bulkmail.message.suggestion import suggest
 LONGEST_OUTPUT = 10_000_000  # characters of one rendered template
 LONGEST_RANGE = 100_000  # numbers that the ranges of one rendering give, all together
 _LONGEST_POWER = 10_000  # bits
-_BATCH = 16  # chunks joined before their size is looked at again: one may be a cell of many megabytes
+_BATCH = 32  # chunks joined before their size is looked at again: one may be a cell of many megabytes
 
 _FORMAT_FIELD = re.compile(r"%[^%A-Za-z]*|\{[^{}]*\{?")
 _WIDE = re.compile(r"\d{6}")
@@ -35,12 +35,13 @@ def join_chunks(chunks: Iterable[str]) -> str:
     pieces: list[str] = []
     size = 0
     remaining = iter(chunks)
-    while batch := list(islice(remaining, _BATCH)):
+    while True:
+        batch = list(islice(remaining, _BATCH))
         size += sum(map(len, batch))
-        if size > LONGEST_OUTPUT:
-            raise TooMuch(f"gives more than {LONGEST_OUTPUT:,} characters")
+        _check_size(size)
         pieces += batch
-    return "".join(pieces)
+        if len(batch) < _BATCH:
+            return "".join(pieces)
 
 
 class _Missing(StrictUndefined):

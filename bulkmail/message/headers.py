@@ -125,6 +125,8 @@ def _encoded_words(text: str, *, room: int) -> list[str]:
     quoted = len(data) + 2 * len(data.translate(None, _Q_PLAIN))
     is_quoted = quoted <= (len(data) + 2) // 3 * 4
     room = max(room, _SHORTEST_WORD) - _WORD_FRAME
+    if (quoted if is_quoted else (len(data) + 2) // 3 * 4) <= room:
+        return [_encoded_word(data, is_quoted=is_quoted)]
     later_room = _ENCODED_LINE - 1 - _WORD_FRAME
     if not is_quoted:  # count octets instead: three of them in four characters
         room, later_room = room // 4 * 3, later_room // 4 * 3
@@ -136,10 +138,10 @@ def _encoded_words(text: str, *, room: int) -> list[str]:
         if is_quoted and character not in _UNQUOTED:
             size *= 3
         if used + size > room:
-            tokens.append(_encoded_word(text[start:position], is_quoted=is_quoted))
+            tokens.append(_encoded_word(text[start:position].encode(), is_quoted=is_quoted))
             start, used, room = position, 0, later_room
         used += size
-    tokens.append(_encoded_word(text[start:], is_quoted=is_quoted))
+    tokens.append(_encoded_word(text[start:].encode(), is_quoted=is_quoted))
     return tokens
 
 
@@ -154,8 +156,7 @@ def _octets(character: str) -> int:
     return 2 if character < "\u0800" else 3 if character < "\U00010000" else 4
 
 
-def _encoded_word(text: str, *, is_quoted: bool) -> str:
-    data = text.encode()
+def _encoded_word(data: bytes, *, is_quoted: bool) -> str:
     if is_quoted:
         return f" =?utf-8?q?{''.join([_Q[octet] for octet in data])}?="
     return f" =?utf-8?b?{b2a_base64(data, newline=False).decode('ascii')}?="
