@@ -206,7 +206,7 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
         ),
         pytest.param(
             SOUND.replace('"people.csv"', """{ file = "people.csv", where = "age >" }"""),
-            "shop/campaign.toml:2: where = \"age >\": cannot be read: Expected an expression, got 'end of statement block'",
+            "shop/campaign.toml:2: where = \"age >\": cannot be read: unexpected 'end of template'",
             "write for example country == 'AT' and age|int > 17",
             id="where",
         ),
@@ -224,7 +224,7 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
         ),
         pytest.param(
             SOUND.replace(SENDER, 'from = " "\n'),
-            'shop/campaign.toml:4: from = " ": is empty',
+            'shop/campaign.toml:4: from = "": is empty',
             'write from = "Corner Shop <hello@shop.example>"',
             id="empty-sender",
         ),
@@ -242,8 +242,8 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
         ),
         pytest.param(
             f'{SOUND}reverse_path = "Bounces <b@shop.example>"\n',
-            f'shop/campaign.toml:{LINES + 1}: reverse_path = "Bounces <b@shop.example>": is not valid: the part after '
-            "the @-sign contains invalid characters: '>'",
+            f'shop/campaign.toml:{LINES + 1}: reverse_path = "Bounces <b@shop.example>": is not valid: the email '
+            "address contains invalid characters before the @-sign: '<', SPACE",
             'write reverse_path = "bounces@shop.example", or leave it out',
             id="reverse-path",
         ),
@@ -282,8 +282,8 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
         ),
         pytest.param(
             f"name = {'9' * 5000}\n",
-            "shop/campaign.toml:1: not valid TOML: exceeds the limit (4300 digits) for integer string conversion: value "
-            "has 5000 digits; use sys.set_int_max_str_digits() to increase the limit",
+            "shop/campaign.toml:1: not valid TOML: exceeds the limit (4300 digits) for integer string conversion: "
+            "value has 5000 digits; use sys.set_int_max_str_digits() to increase the limit",
             'a line is: key = "value", or [table], or begins with #',
             id="huge-number",
         ),
@@ -518,4 +518,4 @@ def test_load_tells_a_fault_in_all_flags_to_be_tried_again(shop: Path) -> None:
 def test_load_keeps_a_hostile_value_on_one_line(make_shop) -> None:  # type: ignore[no-untyped-def]
     make_shop(SOUND.replace('"letter.txt"', '"\\u001b[2J\\u202e' + "x" * 500 + '"'))
     message, _ = refusal("shop")
-    assert message == 'shop/campaign.toml:6: text = "[2J ' + "x" * 54 + '…": there is no such file in shop'
+    assert message == 'shop/campaign.toml:6: text = "[2J ' + "x" * 55 + '…": there is no such file in shop'
