@@ -19,6 +19,9 @@ from bulkmail.model.campaign import Attachment, Template
 if TYPE_CHECKING:
     from jinja2 import nodes
 
+_LETTER_MEND_TYPED = 'write the letter into a file, or "-" to read it from standard input'
+_LETTER_MEND = 'if this is the letter itself, write it as { inline = "…" } or put it between """ on lines of its own'
+
 LONGEST_TEMPLATE = 10_000_000  # octets; a letter has thousands, a wrong file may have billions
 
 
@@ -35,11 +38,13 @@ class FileReader:
         """The letter in a file, on standard input (`-`), or, being several lines, in `said` itself."""
         if "\n" in said.value:
             return Template(said.place, said.value)
-        if said.value == "-" and said.place.startswith("--"):
+        if said.value == "-" and said.is_typed:
             data = self._standard_input(said)
             name = "<stdin>"
         else:
-            data = self.content(said, longest=LONGEST_TEMPLATE)
+            data = self.content(
+                said, longest=LONGEST_TEMPLATE, mend=_LETTER_MEND_TYPED if said.is_typed else _LETTER_MEND
+            )
             name = said.value
         text = None if data is None else self._text(f"{said}", data)
         return None if text is None else Template(name, text)
@@ -63,14 +68,17 @@ class FileReader:
         return sys.stdin.buffer.read(LONGEST_TEMPLATE + 1)
 
     def exists(self, said: Said[str], *, mend: str = "") -> Path | None:
-        """The path of a regular file that can be opened, or None and a fault."""
+        """The path of a file that can be opened, or None and a fault.
+
+        A flag may also name a pipe, as the shell's `<(command)` does; a campaign's file that is one would hang.
+        """
         path = resolve(said)
         try:
             mode = path.stat().st_mode
         except (OSError, ValueError):  # ValueError: a NUL in the name
             self.problems.add(f"{said}: there is no such file{_in_folder(path)}", _similar(path) or mend)
             return None
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(mode) and not (said.is_typed and stat.S_ISFIFO(mode)):
             kind = "a folder" if stat.S_ISDIR(mode) else "not an ordinary file"
             self.problems.add(f"{said}: that is {kind}", "name a file")
             return None

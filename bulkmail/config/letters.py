@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from bulkmail.config.sources import Sources
 from bulkmail.model.address import Address, has_control, parse_mailbox
 from bulkmail.model.campaign import Attachment, Campaign, Template
 from bulkmail.model.errors import AddressError
+from bulkmail.model.reply import printable
 
 EXAMPLE_SENDER = "Corner Shop <hello@shop.example>"
 
@@ -50,10 +52,15 @@ def _line(
     said = sources.pick(("message", key), written, flag=flag, typed=typed)
     if said is None:
         return None
-    if has_control(said.value):
-        sources.problems.add(f"{said}: must be one line without control characters", "write it on one line")
-        return None
-    return _template(sources, said, key)
+    return None if _has_strange(sources, said) else _template(sources, said, key)
+
+
+def _has_strange(sources: Sources, said: Said[str]) -> bool:
+    """Whether `said` has a character that no header can have.  Line ends are made into spaces later on."""
+    if not has_control(re.sub(r"[\t\r\n]", " ", said.value)):
+        return False
+    sources.problems.add(f"{said}: holds a control character", "type it anew")
+    return True
 
 
 def _sender(sources: Sources) -> Template | None:
@@ -151,15 +158,17 @@ def _headers(sources: Sources) -> tuple[tuple[str, Template], ...]:
                 f"{sources.typed('--header', line)}: is not a header", 'write --header "X-Shop: spring"'
             )
             continue
-        _add_header(sources, found, name=name.strip(), said=Said(value.strip(), f"--header {name.strip()}", Path(".")))
+        _add_header(
+            sources, found, name=name.strip(), said=Said(value.strip(), f"--header {printable(name)}", Path("."))
+        )
     return tuple(found.values())
 
 
 def _add_header(sources: Sources, found: dict[str, tuple[str, Template]], *, name: str, said: Said[str]) -> None:
-    if has_control(said.value) or has_control(name):
-        sources.problems.add(f"{said}: must be one line without control characters", "write it on one line")
-        return
-    found[name.casefold()] = (name, _template(sources, said, f"headers.{name}"))
+    if has_control(name):
+        sources.problems.add(f"{said}: the header's name holds a control character", "type it anew")
+    elif not _has_strange(sources, said):
+        found[name.casefold()] = (name, _template(sources, said, f"headers.{name}"))
 
 
 def _attachments(sources: Sources, reader: FileReader) -> tuple[Attachment, ...]:

@@ -31,11 +31,16 @@ class Said(Generic[T]):
     folder: Path
     is_secret: bool = False
 
+    @property
+    def is_typed(self) -> bool:
+        """Whether a flag says it."""
+        return self.place.startswith("--")
+
     def __str__(self) -> str:
         """The place with the value, as errors begin."""
         if self.is_secret or not isinstance(self.value, str | int | float):
             return self.place
-        joint = " " if self.place.startswith("--") else " = "
+        joint = " " if self.is_typed else " = "
         return f"{self.place}{joint}{show(self.value)}"
 
 

@@ -113,3 +113,32 @@ def _with_log(outbox: Path) -> Iterator[Path]:
 def _runs_nearby() -> str:
     runs = sorted(Path(FOLDER).glob(f"*{SUFFIX}"), key=_last_written)
     return f"the latest here is {runs[-1]}" if runs else "name an outbox file, or the folder of a campaign"
+
+
+def find_inbox(argument: str) -> Path:
+    """The Maildir that `argument` means: itself, or the latest that a rehearsal of a campaign left.
+
+    Raises `ConfigError` that names what was looked for.
+    """
+    path = Path(argument)
+    if _is_maildir(path):
+        return path
+    if not path.exists():
+        raise ConfigError(f"{argument}: there is no such mail folder or campaign", hint="bulkmail inbox FOLDER")
+    home, stem = (path.parent.parent, path.name.partition(".")[0]) if path.suffix == SUFFIX else _whose(path)
+    folder = home / FOLDER
+    found = [kept for kept in folder.glob("*") if _is_maildir(kept) and (not stem or _belongs(kept.name, stem))]
+    if not found:
+        raise ConfigError(
+            f"{argument}: has no mail: there is no mail folder in {folder}",
+            hint=f'bulkmail send {argument} rehearses a campaign whose relay is "sandbox:"',
+        )
+    return max(found, key=lambda kept: (kept / "new").stat().st_mtime)
+
+
+def _is_maildir(path: Path) -> bool:
+    return all((path / name).is_dir() for name in ("new", "cur"))
+
+
+def _belongs(name: str, stem: str) -> bool:
+    return name == stem or name.startswith((f"{stem}.", f"{stem}-to-"))

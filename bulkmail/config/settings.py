@@ -38,6 +38,7 @@ class Settings:
     """What a run needs to know, with no file of the campaign left to read but the list.
 
     `list_source` is a path, `"-"` for standard input, or empty when `to` names the people or the caller brings them.
+    `suppress` are paths too, absolute or relative to `home`.
     `name` is the campaign's, or, by flags alone, the list's; `home` is the folder whose `runs/` keeps the outbox.
     `is_folder` tells whether a `campaign.toml` stands behind it, which then names the outbox.
     """
@@ -166,23 +167,38 @@ def _where(sources: Sources) -> str:
     said = sources.pick(("recipients", "where"), recipients.where, flag="--where", typed=overrides.where)
     if said is None or not said.value.strip():
         return ""
+    if fault := _expression_fault(said.value):
+        sources.problems.add(f"{said}: cannot be read: {fault}", "write for example country == 'AT' and age|int > 17")
+    return said.value
+
+
+def _expression_fault(text: str) -> str:
+    """What Jinja says against `text`.  Only parses: compiling would work out constants, and `9**9**9` takes ages."""
     from jinja2 import Environment, TemplateSyntaxError
+    from jinja2.parser import Parser
 
     try:
-        Environment(autoescape=True).compile_expression(said.value)
-    except (TemplateSyntaxError, RecursionError) as error:
-        sources.problems.add(f"{said}: cannot be read: {error}", "write for example country == 'AT' and age|int > 17")
-    return said.value
+        parser = Parser(Environment(autoescape=True), text, state="variable")
+        parser.parse_expression()
+    except TemplateSyntaxError as error:
+        return error.message or "it is not an expression"
+    except RecursionError:
+        return "it is nested too deeply"
+    return "" if parser.stream.eos else "there is something after its end"
 
 
 def _suppress(sources: Sources, reader: FileReader) -> tuple[str, ...]:
     """The file's and the flags' together: nobody is taken off a stop list by a flag."""
-    said = [
-        Said(name, sources.place(("recipients", "suppress", number)), sources.home)
-        for number, name in enumerate(sources.file.recipients.suppress)
-    ]
-    said += [sources.typed("--suppress", name) for name in sources.overrides.suppress]
-    return tuple(str(path) for path in map(reader.exists, said) if path is not None)
+    found = []
+    for number, name in enumerate(sources.file.recipients.suppress):
+        path = reader.exists(Said(name, sources.place(("recipients", "suppress", number)), sources.home))
+        if path is not None:
+            found.append(str(path.relative_to(sources.home) if path.is_relative_to(sources.home) else path))
+    for name in sources.overrides.suppress:
+        path = reader.exists(sources.typed("--suppress", name))
+        if path is not None:
+            found.append(str(path if sources.home == Path(".") else path.absolute()))
+    return tuple(found)
 
 
 def _to(sources: Sources) -> tuple[str, ...]:
