@@ -64,8 +64,6 @@ def _feed(state: blake2b, label: str, value: object, *, in_partials: bool = Fals
             data = b""
         case str():
             data = value.encode("utf-8", "surrogatepass")
-        case bytes():
-            data = value
         case Template():
             data = value.text.encode("utf-8", "surrogatepass")
             if in_partials:  # others include it under this name

@@ -114,7 +114,9 @@ def test_rate_lets_no_window_exceed_its_burst_and_its_rate(rate: Rate, naps: lis
     for first, begin in enumerate(went):
         for last in range(first, len(went)):
             # Only what doubles round at 1,000 s may be over.
-            assert last - first + 1 <= rate.burst + rate.per_second * (went[last] - begin) + 1e-9 * rate.per_second + 1e-6
+            assert (
+                last - first + 1 <= rate.burst + rate.per_second * (went[last] - begin) + 1e-9 * rate.per_second + 1e-6
+            )
 
 
 @given(RATES, st.integers(2, 200))

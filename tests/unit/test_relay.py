@@ -175,7 +175,9 @@ def test_connections_are_a_number_from_1_to_1000(text: str) -> None:
     assert parse_connections(text) == int(text)
 
 
-@pytest.mark.parametrize("text", ["", "0", "1001", "-1", "1.5", "ten", "٣", "²", " 5", pytest.param("9" * 5000, id="5000-nines")])
+@pytest.mark.parametrize(
+    "text", ["", "0", "1001", "-1", "1.5", "ten", "٣", "²", " 5", pytest.param("9" * 5000, id="5000-nines")]
+)
 def test_connections_refuse_anything_else(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         parse_connections(text)
