@@ -81,7 +81,9 @@ def refuse_changed(past: Past, changed: list[str], *, command: str) -> None:
 
 def refuse_finished(past: Past, *, command: str) -> None:
     """Raises `ConfigError` that says when and how the run ended."""
-    when = datetime.datetime.fromtimestamp(past.ended_at).strftime("on %-d %B %Y at %H:%M") if past.ended_at else "already"
+    when = (
+        datetime.datetime.fromtimestamp(past.ended_at).strftime("on %-d %B %Y at %H:%M") if past.ended_at else "already"
+    )
     raise ConfigError(
         f"this mailing ended {when}: {_reached(past)}; nothing was sent now",
         hint=f"`bulkmail report {past.path}` shows it; `{command} --new` sends it to everybody again",

@@ -8,10 +8,10 @@ from itertools import islice
 
 from anyio import to_thread
 
+from bulkmail.message.ready_made import take_apart
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
-from bulkmail.message.ready_made import take_apart
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.reply import printable
 from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade

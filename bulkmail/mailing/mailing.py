@@ -23,7 +23,7 @@ from bulkmail.message.templates import compile_condition, referenced_names
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import BulkmailError, ConfigError
+from bulkmail.model.errors import BulkmailError, ConfigError, GateClosed
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
@@ -84,16 +84,15 @@ class Mailing:
         rows: Rows,
         relay: Relay,
         pace: Pace,
-        selection: Selection = Selection(),  # noqa: B008 - frozen
+        selection: Selection = Selection(),
         is_rehearsal: bool = False,
         settings: Mapping[str, str] | None = None,
         told_loading: Told = nobody,
         told_checking: Told = nobody,
     ) -> Mailing:
-        """Records every row in a new outbox at `path` (None: in memory) and tries every letter.
+        """Records every row in a new outbox at `path` (None: in memory) and tries every letter; see `findings`.
 
-        What is at `path` is replaced.  Raises `TemplateError`, `ListError`, `OutboxError`, and `GateClosed` when no
-        letter at all can be sent.
+        What is at `path` is replaced.  Raises `TemplateError`, `ListError`, `OutboxError`.
         """
         # Before the outbox: a letter that does not compile leaves nothing behind.
         composer = Composer(campaign, run_id="")
@@ -126,7 +125,6 @@ class Mailing:
                 outbox.keep_sample(selection.sample, reason="not drawn for the sample")
             check = LetterCheck(composer.check, frozenset(referenced_names(campaign)))
             mailing.findings = await try_letters(outbox, check, told=told_checking)
-            refuse(mailing.findings)
         except BaseException:
             mailing.abandon()
             raise
@@ -161,6 +159,14 @@ class Mailing:
             raise ConfigError(f"{path} was never completely filled", hint="send the campaign again")
         return cls(outbox, relay, pace)
 
+    def pass_gate(self) -> None:
+        """Raises `GateClosed`, and lets go of the outbox, when the findings forbid sending."""
+        try:
+            refuse(self.findings)
+        except GateClosed:
+            self.abandon()
+            raise
+
     @property
     def tally(self) -> Tally:
         """Rows by status as of now."""
@@ -170,7 +176,9 @@ class Mailing:
     def inbox(self) -> Path:
         """Where a sandbox keeps the mail of this run: beside its outbox."""
         path = self.outbox.path
-        return path.with_name(f"{path.name.split('.')[0]}.inbox") if path else Path(tempfile.mkdtemp(prefix="bulkmail-"))
+        return (
+            path.with_name(f"{path.name.split('.')[0]}.inbox") if path else Path(tempfile.mkdtemp(prefix="bulkmail-"))
+        )
 
     def decide_doubts(self, decision: Doubt) -> int:
         """What becomes of rows in doubt; says how many there were.
