@@ -132,7 +132,7 @@ class Mailer:
         recipients: Given,
         *,
         outbox: str | os.PathLike[str] | None = None,
-        options: ListOptions = ListOptions(),
+        options: ListOptions = ListOptions(),  # noqa: B008 - frozen
         where: str = "",
         suppress: Iterable[str | os.PathLike[str]] = (),
         allow_duplicates: bool = False,
@@ -156,12 +156,15 @@ class Mailer:
         recipients: Given,
         *,
         outbox: str | os.PathLike[str] | None = None,
-        options: ListOptions = ListOptions(),
+        options: ListOptions = ListOptions(),  # noqa: B008 - frozen
         where: str = "",
         suppress: Iterable[str | os.PathLike[str]] = (),
         allow_duplicates: bool = False,
     ) -> AsyncIterator[Deliveries]:
-        """As `send()`, but `async with` it and `async for` over the outcomes.  Leaving early stops after what is under way."""
+        """As `send()`, but `async with` it and `async for` over the outcomes.
+
+        Leaving early stops the run after what is under way.
+        """
         selection = _selection(where, suppress, allow_duplicates)
         mailing = await self._prepared(campaign, recipients, outbox=outbox, options=options, selection=selection)
         deliveries = Deliveries()

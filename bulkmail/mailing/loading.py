@@ -77,7 +77,7 @@ def _record_batch(outbox: Outbox, entries: Iterator[Entry]) -> int:
 
 
 async def try_letters(outbox: Outbox, check: LetterCheck, *, told: Told = nobody) -> list[Finding]:
-    """Renders the letter of every row that is to be sent; those that fail become invalid.  What was found on the way."""
+    """Renders the letter of every row that is to be sent; those that fail become invalid.  Returns what was found."""
     last = 0
     while (last := await to_thread.run_sync(_try_batch, outbox, check, last)) >= 0:
         told(check.rows)

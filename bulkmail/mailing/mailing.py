@@ -29,6 +29,7 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Job, Outbox
+from bulkmail.outbox.reader import OutboxReader
 from bulkmail.preflight.finding import Finding, refuse
 from bulkmail.preflight.letter import LetterCheck
 from bulkmail.recipients.screening import Suppression, screen
@@ -135,7 +136,7 @@ class Mailing:
     async def prepare_messages(
         cls, path: Path | None, messages: Iterable[EmailMessage], *, relay: Relay, pace: Pace
     ) -> Mailing:
-        """Records messages that are ready made, one delivery for each recipient of each.  What is at `path` is replaced."""
+        """Records messages that are ready made, a delivery for each recipient of each, in place of what is at `path`."""
         rehearsal = "yes" if relay.kind.is_rehearsal else "no"
         settings = {**to_settings(relay, pace), "rehearsal": rehearsal, "columns": "[]"}
         outbox = Outbox.create(
@@ -198,7 +199,7 @@ class Mailing:
         ready: Callable[[], Awaitable[None]] | None = None,
         wants: Callable[[Job], bool] | None = None,
     ) -> Ending:
-        """Delivers what is open.  The error of the `Ending`, if any, has left every row that was not dealt with as it was.
+        """Delivers what is open.  The error of the `Ending`, if any, has left every row it did not deal with as it was.
 
         `ready` is awaited before each message is begun; `wants` leaves the other deliveries as they are.
         """
@@ -233,7 +234,7 @@ class Mailing:
         try:
             self.outbox.finish()
             if path is None:
-                return Report.read(self.outbox)
+                return Report.read(OutboxReader.over(self.outbox))
         finally:
             self.outbox.close()
         return Report.read(path)

@@ -69,7 +69,7 @@ def _needed(relay: Relay | None) -> Relay:
     if relay is None:
         raise ConfigError(
             "no relay is given, so there is no way to send",
-            hint='add relay = "smtp://user@host:587" to campaign.toml or --relay URL; "sandbox:" rehearses on this machine',
+            hint='add relay = "smtp://user@host:587" to campaign.toml, or --relay URL; "sandbox:" rehearses here',
         )
     return relay
 
