@@ -136,7 +136,7 @@ class Mailing:
     async def prepare_messages(
         cls, path: Path | None, messages: Iterable[EmailMessage], *, relay: Relay, pace: Pace
     ) -> Mailing:
-        """Records messages that are ready made, a delivery for each recipient of each, in place of what is at `path`."""
+        """Records ready-made messages, a delivery for each recipient of each, in place of what is at `path`."""
         rehearsal = "yes" if relay.kind.is_rehearsal else "no"
         settings = {**to_settings(relay, pace), "rehearsal": rehearsal, "columns": "[]"}
         outbox = Outbox.create(

@@ -87,7 +87,7 @@ async def test_what_is_deferred_beyond_the_wait_is_left_to_the_next_run(people, 
 
 async def test_connection_lost_before_the_end_is_tried_again_and_sent_once(people, make_engine, outbox):
     addresses = people(20)
-    async with ScriptedRelay(body=only_first(Reset(), "")) as relay:
+    async with ScriptedRelay(data=[None, Reset(), None, Drop()]) as relay:
         await make_engine(relay, pace=SOON).run()
     assert outbox.tally().by_status == {Status.ACCEPTED: 20}
     assert paths_of(relay) == sorted(addresses)
