@@ -40,7 +40,7 @@ async def dial(host: str, port: int, *, timeout: float) -> socket.socket:  # noq
 
 async def _addresses(host: str, port: int) -> list[_Address]:
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await look_up(host, port)
     except socket.gaierror as error:
         if error.errno == socket.EAI_AGAIN:
             raise DialError(Breakage.UNREACHABLE, f"the name {host} cannot be looked up at the moment") from None
@@ -52,6 +52,12 @@ async def _addresses(host: str, port: int) -> list[_Address]:
     second = [address for address in found if address[0] != found[0][0]]
     turns = itertools.zip_longest(first, second)
     return [(family, kind, protocol, at) for pair in turns for family, kind, protocol, _, at in filter(None, pair)]
+
+
+async def look_up(host: str, port: int) -> list[tuple[int, int, int, str, Any]]:
+    """The system's answer, as `socket.getaddrinfo` gives it."""
+    loop = asyncio.get_running_loop()
+    return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
 
 async def _race(addresses: Sequence[_Address], where: str) -> socket.socket:

@@ -155,7 +155,7 @@ class _Opening:
 
     async def _log_in(self, credentials: Credentials) -> None:
         self._stage = Stage.AUTH
-        if not self._is_secure and not (self._relay.plaintext_login and self._is_loopback()):
+        if not self._is_secure and not (self._relay.plaintext_login and is_loopback(self._connection)):
             raise self._refused(
                 Breakage.NO_LOGIN,
                 "is reached in clear text, where a password would be seen by others;"
@@ -188,10 +188,6 @@ class _Opening:
         if b"\0" in username + password:  # it would end the name within PLAIN (RFC 4616 §2)
             raise self._refused(Breakage.NO_LOGIN, "cannot be told a name or password with a NUL in it")
         return username, password
-
-    def _is_loopback(self) -> bool:
-        """By the address that is really connected, whatever the name resolved to."""
-        return ipaddress.ip_address(self._connection.getpeername()[0]).is_loopback
 
     # What the server says, and what becomes of it.
 
@@ -306,6 +302,11 @@ class _Listener(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._protocol.connection_lost(error)
+
+
+def is_loopback(connection: socket.socket) -> bool:
+    """Whether the other end is on this machine, by the address connected to, whatever name it went by."""
+    return ipaddress.ip_address(connection.getpeername()[0].partition("%")[0]).is_loopback
 
 
 _EHLO_NAME = re.compile(r"(?=.{1,255}$)(\[[0-9A-Za-z.:-]+\]|[0-9A-Za-z]([0-9A-Za-z.-]*[0-9A-Za-z])?)")

@@ -8,21 +8,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Says nothing any more, and reads nothing.  `keeps`: at the end of a message, the message is kept all the same."""
+    """Says nothing any more, and reads no more than its buffers hold.
+
+    `keeps`: at the end of a message, the message is kept all the same.
+    """
 
     keeps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """Closes the connection without a word."""
+    """Closes the connection without a word; `keeps` as for `Hang`."""
 
     keeps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Resets the connection (TCP RST)."""
+    """Resets the connection (TCP RST); `keeps` as for `Hang`."""
 
     keeps: bool = False
 

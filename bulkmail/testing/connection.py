@@ -96,8 +96,8 @@ class Connection(asyncio.Protocol):
                 await asyncio.sleep(answer.seconds)
                 self.transport.write(octets(answer.text))
             case Hang():
-                self.transport.pause_reading()
-                await asyncio.Event().wait()
+                while True:
+                    await self._more()
             case Drop():
                 self.transport.close()
                 raise Gone
