@@ -95,6 +95,11 @@ class Outbox:
         stores.lay_down(memory, fill)
         return cls(memory, None, durability)
 
+    @property
+    def path(self) -> Path | None:
+        """The file; None for an outbox in memory."""
+        return self.store.path
+
     @classmethod
     def open(cls, path: Path, *, durability: Durability = Durability.PROCESS) -> Outbox:
         """The run at `path`, to go on with.  Every delivery that a crash left marked is in doubt from here on.
@@ -194,7 +199,7 @@ class Outbox:
     def due(self, now: float, *, limit: int, excluding: Collection[int]) -> list[Job]:
         """At most `limit` deliveries that may be tried at `now` (wall clock), none marked, none whose id is excluded.
 
-        Pending ones come first, by number, then deferred ones by due time.  Whoever works on a job excludes it until it
+        Deferred ones come first, by due time, then pending ones by number.  Whoever works on a job excludes it until it
         is settled: being handed out leaves no trace here.
         """
         self._must_be(loaded=True)
@@ -238,6 +243,19 @@ class Outbox:
                 raise
             self._has_begun = True
             self._running.apply(moves)
+
+    def keep_sample(self, number: int, *, reason: str) -> None:
+        """Of the pending rows so many, drawn by lot, stay pending; the others become FILTERED with `reason`."""
+        self._must_be(loaded=True)
+        check_move(Status.PENDING, Status.FILTERED)
+        with self.store.lock:
+            self._running.forget()
+            with self.store.writing() as connection:
+                connection.execute(
+                    "UPDATE delivery SET status = 'filtered', due_at = NULL, reason = ? WHERE status = 'pending' AND row"
+                    " NOT IN (SELECT row FROM delivery WHERE status = 'pending' GROUP BY row ORDER BY random() LIMIT ?)",
+                    (storable(reason), number),
+                )
 
     def tally(self) -> Tally:
         """Rows by status.  The first call reads all rows, later ones only after the operator moved many."""

@@ -145,6 +145,17 @@ class OutboxReader:
         self.close()
 
 
+def is_outbox(path: Path) -> bool:
+    """Whether the file looks like an outbox from outside; False for one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(72)
+    except OSError:
+        return False
+    # The file format of SQLite: its magic, and the application id at offset 68.
+    return header[:16] == b"SQLite format 3\0" and header[68:] == store.APPLICATION_ID.to_bytes(4, "big")
+
+
 def _record(deliveries: list[tuple[Any, ...]]) -> RowRecord:
     """One row from its deliveries: the one that fared worst speaks for it."""
     columns = deliveries[0]

@@ -19,6 +19,10 @@ class ManualClock:
         """Seconds."""
         return self._now
 
+    def monotonic(self) -> float:
+        """The same seconds."""
+        return self._now
+
     @property
     def sleeping(self) -> int:
         """How many are asleep."""
