@@ -252,8 +252,8 @@ class Outbox:
             self._running.forget()
             with self.store.writing() as connection:
                 connection.execute(
-                    "UPDATE delivery SET status = 'filtered', due_at = NULL, reason = ? WHERE status = 'pending' AND row"
-                    " NOT IN (SELECT row FROM delivery WHERE status = 'pending' GROUP BY row ORDER BY random() LIMIT ?)",
+                    "UPDATE delivery SET status = 'filtered', due_at = NULL, reason = ? WHERE status = 'pending' AND"
+                    " row NOT IN (SELECT DISTINCT row FROM delivery WHERE status = 'pending' ORDER BY random() LIMIT ?)",
                     (storable(reason), number),
                 )
 
