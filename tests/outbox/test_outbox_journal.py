@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from bulkmail.model.delivery import Status
@@ -199,7 +200,7 @@ async def test_closing_commits_everything_although_its_scope_is_cancelled(
             journal.put(make_mark(1), told.append)
             scope.cancel()
         assert told == [None]
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
     assert scope.cancelled_caught
 
 
