@@ -32,7 +32,8 @@ class JsonReader:
         encoding = choose(stream, name=reading.name, wanted=reading.options.encoding, notices=reading.notices)
         records = Records(reading)
         self.columns = records.columns
-        people = records.rows(_Document(open_text(stream, encoding, newline=None), reading.name).items())
+        self._text = open_text(stream, encoding, newline=None)  # it closes the stream when it is forgotten
+        people = records.rows(_Document(self._text, reading.name).items())
         first = next(people, None)
         if first is None and not reading.is_suppression:
             raise ListError(f"{reading.name}: the list has no recipients", hint=f"expected {EXPECTED}")

@@ -103,17 +103,16 @@ class Suppression:
 
     def _add_lines(self, opened: Opened, notices: _Notices) -> None:
         encoding = choose(opened.stream, name=opened.name, wanted="", notices=self.notices)
-        text = open_text(opened.stream, encoding, newline=None)
         file = self._file(opened.name)
         number = 0
-        while line := text.readline(LONGEST_CELL):
-            number += 1
-            entry = _entry(line)
-            if entry:
-                try:
-                    self._places.add(_key(entry), file, line=number)
-                except AddressError as error:
-                    notices.add(number, f"{shown(entry)} {error}")
+        with open_text(opened.stream, encoding, newline=None) as text:
+            while line := text.readline(LONGEST_CELL):
+                number += 1
+                if entry := _entry(line):
+                    try:
+                        self._places.add(_key(entry), file, line=number)
+                    except AddressError as error:
+                        notices.add(number, f"{shown(entry)} {error}")
 
     def _add_list(self, opened: Opened, notices: _Notices) -> None:
         file = self._file(opened.name)
