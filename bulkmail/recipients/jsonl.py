@@ -36,7 +36,6 @@ class JsonLinesReader:
         """Everybody, once."""
         return self._people
 
-
     def _lines(self, stream: IO[bytes], reading: Reading) -> Iterator[bytes | str]:
         """Physical lines, of which no more than `LONGEST_ROW` + 1 octets or characters are kept."""
         marked, wanted = mark(stream), reading.options.encoding
