@@ -147,7 +147,7 @@ REFUSED = {
     ),
     "json-nested-giant": (
         "list.json",
-        '{"data": "' + "x" * 16_100_000 + '", "meta": 1}',
+        '{"data": "' + "x" * 20_000_000 + '", "meta": 1}',
         f"list.json: found an object that begins with the key 'data', expected {ARRAY}",
         "",
     ),
