@@ -1,12 +1,12 @@
 """bulkmail: one letter to a whole list, personal, paced, resumable, every row accounted for.
 
-    import bulkmail
+import bulkmail
 
-    letter = bulkmail.letter(
-        sender="Shop <news@example.com>", subject="Hello {{ first_name }}", text="Dear {{ first_name }}, …"
-    )
-    report = await bulkmail.send(letter, "people.csv", relay="smtps://news@mail.example.com", password="…")
-    print(report.accepted, report.refused)
+letter = bulkmail.letter(
+    sender="Shop <news@example.com>", subject="Hello {{ first_name }}", text="Dear {{ first_name }}, …"
+)
+report = await bulkmail.send(letter, "people.csv", relay="smtps://news@mail.example.com", password="…")
+print(report.accepted, report.refused)
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _HOMES = {
 }
 
 __version__ = "0.1.0"
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> object:

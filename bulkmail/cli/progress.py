@@ -10,7 +10,6 @@ from typing import Protocol, TextIO
 
 from bulkmail.engine.ports import Event, Sessions, Settled, Waiting
 from bulkmail.model.delivery import Status
-from bulkmail.model.units import say_duration
 
 MODES = ("auto", "bar", "plain", "json", "none")
 EVERY = 5.0  # seconds between two plain lines
@@ -47,7 +46,7 @@ class Silent:
     """Says nothing."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.stream = stream
+        self.stream: TextIO | None = stream
 
     def __enter__(self) -> Silent:
         return self
@@ -103,10 +102,11 @@ class Plain(Silent):
     def say(self, line: str) -> None:
         """One line on the stream; a reader that has gone away is no reason to stop sending."""
         try:
-            self.stream.write(line + "\n")
-            self.stream.flush()
+            if self.stream is not None:
+                self.stream.write(line + "\n")
+                self.stream.flush()
         except (OSError, ValueError):
-            self.stream = _Nowhere()
+            self.stream = None
 
 
 class JsonLines(Plain):
@@ -136,21 +136,3 @@ class JsonLines(Plain):
             case Sessions():
                 line = {"event": "sessions", "open": event.open}
         self.say(json.dumps(line))
-
-
-class _Nowhere:
-    """A stream nobody reads."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        return None
-
-    def isatty(self) -> bool:
-        return False
-
-
-def finished_in(seconds: float, number: int) -> str:
-    """`"in 2 min 4 s, 40/s"`."""
-    return f"in {say_duration(seconds)}" + (f", {number / seconds:,.0f}/s" if seconds > 1 else "")

@@ -28,14 +28,25 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("run")
-@click.option("--in-doubt", type=click.Choice(["hold", "retry", "accepted", "rejected"]), default="hold",
-              show_default=True, help="What becomes of rows in doubt.")
+@click.option(
+    "--in-doubt",
+    type=click.Choice(["hold", "retry", "accepted", "rejected"]),
+    default="hold",
+    show_default=True,
+    help="What becomes of rows in doubt.",
+)
 @click.option("--retry-rejected", is_flag=True, help="Try those again that were rejected.")
 @click.option("--retry-expired", is_flag=True, help="Try those again that expired.")
 @click.option("--relay", "url", metavar="URL", help="Go on through another relay.")
 @click.option("--rate", metavar="RATE", help='For example "50/s" or "3000/h".')
-@click.option("--report", "reports", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
-              help="Write the delivery report here (.csv or .json; repeatable).")
+@click.option(
+    "--report",
+    "reports",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Write the delivery report here (.csv or .json; repeatable).",
+)
 @click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
 def command(
     run: str,

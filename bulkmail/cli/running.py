@@ -124,5 +124,5 @@ def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> in
 
 def default_targets(report: Report) -> list[Path]:
     """Beside the outbox: `NAME-report.csv` and `NAME-report.json`."""
-    path = report.path
+    path = report.outbox
     return [path.with_name(f"{path.stem}-report{suffix}") for suffix in (".csv", ".json")] if path else []

@@ -18,8 +18,8 @@ from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.mailing import Doubt, Mailing
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, relay_of
 from bulkmail.model.address import Address
-from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.delivery import Status
+from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.units import count, say_duration
 from bulkmail.outbox.outbox import Job
@@ -44,14 +44,26 @@ Examples:
 @click.option("--dry-run", is_flag=True, help="Rehearse: do everything but send.")
 @click.option("--yes", is_flag=True, help="Do not ask before sending.")
 @click.option("--outbox", type=click.Path(path_type=Path), metavar="FILE", help="Keep the run's journal here.")
-@click.option("--report", "reports", type=click.Path(path_type=Path), multiple=True, metavar="FILE",
-              help="Write the delivery report here (.csv or .json; repeatable).")
-@click.option("--in-doubt", type=click.Choice(["hold", "retry", "accepted", "rejected"]), default="hold",
-              show_default=True, help="What becomes of rows that an earlier crash left in doubt.")
+@click.option(
+    "--report",
+    "reports",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Write the delivery report here (.csv or .json; repeatable).",
+)
+@click.option(
+    "--in-doubt",
+    type=click.Choice(["hold", "retry", "accepted", "rejected"]),
+    default="hold",
+    show_default=True,
+    help="What becomes of rows that an earlier crash left in doubt.",
+)
 @click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
 @click.option("--new", "begin_anew", is_flag=True, help="Send to everybody, whatever an earlier run did.")
-@click.option("--changed", "only_unreached", is_flag=True,
-              help="Send the changed letter or list to those not yet reached.")
+@click.option(
+    "--changed", "only_unreached", is_flag=True, help="Send the changed letter or list to those not yet reached."
+)
 def command(campaign: str | None, **options: Any) -> int:
     """Send a campaign: a folder with campaign.toml, or a letter given by flags.
 

@@ -54,7 +54,7 @@ def _rate(sources: Sources) -> Rate | None:
     burst = sources.pick(("sending", "burst"), sending.burst)
     if burst is not None and said is None and ("sending", "rate") not in sources.broken:
         sources.problems.add(f"{burst}: has no effect without a rate", 'write rate = "50/s" as well')
-    size = _read(sources, burst, _at_least_one, 1)
+    size: int | None = _read(sources, burst, _at_least_one, None)
     return _read(sources, said, lambda text: Rate.parse(text, burst=size), None)
 
 

@@ -14,7 +14,7 @@ from bulkmail.model.delivery import Attempt, Delivery, settle
 from bulkmail.model.errors import OutboxError, TemplateError
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Outcome, Scope, Verdict, judge
+from bulkmail.model.verdict import Scope, Verdict, judge
 from bulkmail.outbox.outbox import Job, Mark, Release, Settlement
 from bulkmail.smtp.session import SessionRefused
 

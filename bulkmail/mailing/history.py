@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 from bulkmail.model.campaign import Campaign
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import count
@@ -18,7 +19,7 @@ class Standing(Enum):
     """How far an earlier run came."""
 
     NONE = "none"  # there is no outbox
-    UNTOUCHED = "untouched"  # nothing was attempted: it can be replaced
+    UNTOUCHED = "untouched"  # nothing came of it for anybody: it can be replaced
     UNFINISHED = "unfinished"
     FINISHED = "finished"
 
@@ -31,7 +32,7 @@ class Past:
     standing: Standing
     fingerprint: str = ""
     list_digest: str = ""
-    tally: Tally = Tally(0)
+    tally: Tally = field(default_factory=lambda: Tally(0))
     ended_at: float | None = None
     exit_code: int = 0
 
@@ -55,9 +56,9 @@ def look(path: Path) -> Past:
     if not path.exists():
         return Past(path, Standing.NONE)
     with OutboxReader.open(path) as reader:
-        if not reader.is_loaded or not reader.has_attempts:
-            return Past(path, Standing.UNTOUCHED)
         tally = reader.tally()
+        if not reader.is_loaded or tally.is_untouched:
+            return Past(path, Standing.UNTOUCHED)
         return Past(
             path,
             Standing.UNFINISHED if tally.open else Standing.FINISHED,
@@ -81,7 +82,9 @@ def refuse_changed(past: Past, changed: list[str], *, command: str) -> None:
 
 def refuse_finished(past: Past, *, command: str) -> None:
     """Raises `ConfigError` that says when and how the run ended."""
-    when = datetime.datetime.fromtimestamp(past.ended_at).strftime("on %-d %B %Y at %H:%M") if past.ended_at else "already"
+    when = (
+        datetime.datetime.fromtimestamp(past.ended_at).strftime("on %-d %B %Y at %H:%M") if past.ended_at else "already"
+    )
     raise ConfigError(
         f"this mailing ended {when}: {_reached(past)}; nothing was sent now",
         hint=f"`bulkmail report {past.path}` shows it; `{command} --new` sends it to everybody again",
@@ -89,6 +92,4 @@ def refuse_finished(past: Past, *, command: str) -> None:
 
 
 def _reached(past: Past) -> str:
-    from bulkmail.model.delivery import Status
-
     return f"{past.tally[Status.ACCEPTED]:,} of {count(past.tally.eligible, 'recipient')} accepted"

@@ -81,9 +81,7 @@ def _attachment(path: str | os.PathLike[str]) -> Attachment:
     except OSError as error:
         raise ConfigError(f"the attachment {os.fspath(path)} cannot be read: {error.strerror}") from None
     guess, compression = mimetypes.guess_type(path)
-    return Attachment(
-        Path(path).name, guess if guess and not compression else "application/octet-stream", content
-    )
+    return Attachment(Path(path).name, guess if guess and not compression else "application/octet-stream", content)
 
 
 class Deliveries:
@@ -134,7 +132,7 @@ class Mailer:
         recipients: Given,
         *,
         outbox: str | os.PathLike[str] | None = None,
-        options: ListOptions = ListOptions(),
+        options: ListOptions = ListOptions(),  # noqa: B008 - frozen
         where: str = "",
         suppress: Iterable[str | os.PathLike[str]] = (),
         allow_duplicates: bool = False,
@@ -158,12 +156,15 @@ class Mailer:
         recipients: Given,
         *,
         outbox: str | os.PathLike[str] | None = None,
-        options: ListOptions = ListOptions(),
+        options: ListOptions = ListOptions(),  # noqa: B008 - frozen
         where: str = "",
         suppress: Iterable[str | os.PathLike[str]] = (),
         allow_duplicates: bool = False,
     ) -> AsyncIterator[Deliveries]:
-        """As `send()`, but `async with` it and `async for` over the outcomes.  Leaving early stops after what is under way."""
+        """As `send()`, but `async with` it and `async for` over the outcomes.
+
+        Leaving early stops the run after what is under way.
+        """
         selection = _selection(where, suppress, allow_duplicates)
         mailing = await self._prepared(campaign, recipients, outbox=outbox, options=options, selection=selection)
         deliveries = Deliveries()
@@ -185,7 +186,6 @@ class Mailer:
         path = None if outbox is None else Path(outbox)
         if path is not None and look(path).has_begun:
             return await self._run(Mailing.reopen(path, relay=self.relay, pace=self.pace))
-        if path is not None:
         return await self._run(await Mailing.prepare_messages(path, messages, relay=self.relay, pace=self.pace))
 
     async def _prepared(
@@ -205,16 +205,17 @@ class Mailer:
                     raise ConfigError(f"{path} was begun with another letter", hint="use another outbox")
                 return Mailing.reopen(path, relay=self.relay, pace=self.pace)
         with _rows(recipients, options) as rows:
-            return await Mailing.prepare(
+            mailing = await Mailing.prepare(
                 path,
                 campaign=campaign,
                 rows=rows,
-                columns=lambda: rows.columns,
                 relay=self.relay,
                 pace=self.pace,
                 selection=selection,
                 is_rehearsal=self.relay.kind.is_rehearsal,
             )
+        mailing.pass_gate()
+        return mailing
 
     async def _run(self, mailing: Mailing, deliveries: Deliveries | None = None) -> Report:
         try:

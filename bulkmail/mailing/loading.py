@@ -8,10 +8,10 @@ from itertools import islice
 
 from anyio import to_thread
 
+from bulkmail.message.ready_made import take_apart
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
-from bulkmail.message.ready_made import take_apart
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.reply import printable
 from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
@@ -77,7 +77,7 @@ def _record_batch(outbox: Outbox, entries: Iterator[Entry]) -> int:
 
 
 async def try_letters(outbox: Outbox, check: LetterCheck, *, told: Told = nobody) -> list[Finding]:
-    """Renders the letter of every row that is to be sent; those that fail become invalid.  What was found on the way."""
+    """Renders the letter of every row that is to be sent; those that fail become invalid.  Returns what was found."""
     last = 0
     while (last := await to_thread.run_sync(_try_batch, outbox, check, last)) >= 0:
         told(check.rows)

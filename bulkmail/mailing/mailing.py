@@ -23,12 +23,13 @@ from bulkmail.message.templates import compile_condition, referenced_names
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import BulkmailError, ConfigError
+from bulkmail.model.errors import BulkmailError, ConfigError, GateClosed
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Job, Outbox
+from bulkmail.outbox.reader import OutboxReader
 from bulkmail.preflight.finding import Finding, refuse
 from bulkmail.preflight.letter import LetterCheck
 from bulkmail.recipients.screening import Suppression, screen
@@ -84,16 +85,15 @@ class Mailing:
         rows: Rows,
         relay: Relay,
         pace: Pace,
-        selection: Selection = Selection(),  # noqa: B008 - frozen
+        selection: Selection = Selection(),
         is_rehearsal: bool = False,
         settings: Mapping[str, str] | None = None,
         told_loading: Told = nobody,
         told_checking: Told = nobody,
     ) -> Mailing:
-        """Records every row in a new outbox at `path` (None: in memory) and tries every letter.
+        """Records every row in a new outbox at `path` (None: in memory) and tries every letter; see `findings`.
 
-        What is at `path` is replaced.  Raises `TemplateError`, `ListError`, `OutboxError`, and `GateClosed` when no
-        letter at all can be sent.
+        What is at `path` is replaced.  Raises `TemplateError`, `ListError`, `OutboxError`.
         """
         # Before the outbox: a letter that does not compile leaves nothing behind.
         composer = Composer(campaign, run_id="")
@@ -126,7 +126,6 @@ class Mailing:
                 outbox.keep_sample(selection.sample, reason="not drawn for the sample")
             check = LetterCheck(composer.check, frozenset(referenced_names(campaign)))
             mailing.findings = await try_letters(outbox, check, told=told_checking)
-            refuse(mailing.findings)
         except BaseException:
             mailing.abandon()
             raise
@@ -137,7 +136,7 @@ class Mailing:
     async def prepare_messages(
         cls, path: Path | None, messages: Iterable[EmailMessage], *, relay: Relay, pace: Pace
     ) -> Mailing:
-        """Records messages that are ready made, one delivery for each recipient of each.  What is at `path` is replaced."""
+        """Records ready-made messages, a delivery for each recipient of each, in place of what is at `path`."""
         rehearsal = "yes" if relay.kind.is_rehearsal else "no"
         settings = {**to_settings(relay, pace), "rehearsal": rehearsal, "columns": "[]"}
         outbox = Outbox.create(
@@ -161,6 +160,14 @@ class Mailing:
             raise ConfigError(f"{path} was never completely filled", hint="send the campaign again")
         return cls(outbox, relay, pace)
 
+    def pass_gate(self) -> None:
+        """Raises `GateClosed`, and lets go of the outbox, when the findings forbid sending."""
+        try:
+            refuse(self.findings)
+        except GateClosed:
+            self.abandon()
+            raise
+
     @property
     def tally(self) -> Tally:
         """Rows by status as of now."""
@@ -170,7 +177,9 @@ class Mailing:
     def inbox(self) -> Path:
         """Where a sandbox keeps the mail of this run: beside its outbox."""
         path = self.outbox.path
-        return path.with_name(f"{path.name.split('.')[0]}.inbox") if path else Path(tempfile.mkdtemp(prefix="bulkmail-"))
+        return (
+            path.with_name(f"{path.name.split('.')[0]}.inbox") if path else Path(tempfile.mkdtemp(prefix="bulkmail-"))
+        )
 
     def decide_doubts(self, decision: Doubt) -> int:
         """What becomes of rows in doubt; says how many there were.
@@ -190,7 +199,7 @@ class Mailing:
         ready: Callable[[], Awaitable[None]] | None = None,
         wants: Callable[[Job], bool] | None = None,
     ) -> Ending:
-        """Delivers what is open.  The error of the `Ending`, if any, has left every row that was not dealt with as it was.
+        """Delivers what is open.  The error of the `Ending`, if any, has left every row it did not deal with as it was.
 
         `ready` is awaited before each message is begun; `wants` leaves the other deliveries as they are.
         """
@@ -225,7 +234,7 @@ class Mailing:
         try:
             self.outbox.finish()
             if path is None:
-                return Report.read(self.outbox)
+                return Report.read(OutboxReader.over(self.outbox))
         finally:
             self.outbox.close()
         return Report.read(path)

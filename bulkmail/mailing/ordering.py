@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -17,10 +18,15 @@ from bulkmail.mailing.history import Past, Standing, look, refuse_changed, refus
 from bulkmail.mailing.loading import Told
 from bulkmail.mailing.mailing import Mailing, Selection
 from bulkmail.mailing.rows import GivenRows, Rows
+from bulkmail.message.composer import Composer
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.message import Message
+from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
-from bulkmail.outbox.reader import OutboxReader
+from bulkmail.model.tally import Tally
+from bulkmail.outbox.reader import OutboxReader, is_outbox
+from bulkmail.preflight.finding import Finding
 from bulkmail.recipients.screening import Suppression
 from bulkmail.recipients.source import ListOptions, open_list
 
@@ -63,7 +69,7 @@ def _needed(relay: Relay | None) -> Relay:
     if relay is None:
         raise ConfigError(
             "no relay is given, so there is no way to send",
-            hint='add relay = "smtp://user@host:587" to campaign.toml or --relay URL; "sandbox:" rehearses on this machine',
+            hint='add relay = "smtp://user@host:587" to campaign.toml, or --relay URL; "sandbox:" rehearses here',
         )
     return relay
 
@@ -94,7 +100,6 @@ async def order_mailing(settings: Settings, order: Order, *, reading: Told, chec
                 new,
                 campaign=settings.campaign,
                 rows=rows,
-                columns=lambda: rows.columns,
                 relay=relay_of(settings, order),
                 pace=settings.pace,
                 selection=Selection(
@@ -105,10 +110,52 @@ async def order_mailing(settings: Settings, order: Order, *, reading: Told, chec
                 told_loading=reading,
                 told_checking=checking,
             )
-            mailing.notices = [*rows.notices, *suppression.notices]
+    mailing.notices += suppression.notices
+    mailing.pass_gate()
     if new != path:
         mailing.takes_over = path
     return mailing
+
+
+async def check(settings: Settings, *, reading: Told, checking: Told) -> tuple[list[Finding], list[str], Tally]:
+    """What is wrong with letter and list, what was noticed, and what the rows would be; sends and leaves nothing."""
+    suppression = suppression_of(settings)
+    with (
+        tempfile.TemporaryDirectory(prefix="bulkmail-") as folder,
+        _list_at_hand(settings) as source,
+        _rows(settings, source) as rows,
+    ):
+        mailing = await Mailing.prepare(
+            Path(folder) / "check.outbox",
+            campaign=settings.campaign,
+            rows=rows,
+            relay=settings.relay or Relay(Kind.NULL),
+            pace=settings.pace,
+            selection=Selection(settings.where, suppression, settings.allow_duplicates),
+            told_loading=reading,
+            told_checking=checking,
+        )
+        tally = mailing.tally
+        mailing.abandon()
+    return mailing.findings, [*mailing.notices, *suppression.notices], tally
+
+
+def letters(
+    settings: Settings, *, row: int | None = None, address: str = ""
+) -> Iterator[tuple[int, Recipient, Message]]:
+    """The message of each row of the list, or of row number `row` (from 1), or of those with `address`.
+
+    Bad rows are passed over.  Raises `TemplateError` for a row that does not render, `ListError`.
+    """
+    wanted = Address.parse(address).key if address else ""
+    composer = Composer(settings.campaign, run_id="preview")
+    with _list_at_hand(settings) as source, _rows(settings, source) as rows:
+        for number, recipient in enumerate(rows, 1):
+            if isinstance(recipient, BadRow) or (row or number) != number:
+                continue
+            if not wanted or recipient.address.key == wanted:
+                message = composer.compose(recipient, row=number, forward_path=recipient.address.wire, date=time.time())
+                yield number, recipient, message
 
 
 def suppression_of(settings: Settings) -> Suppression:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bulkmail.engine.ports import Connect, Line
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
-from bulkmail.smtp.session import Credentials, Session, make_tls_context
+from bulkmail.smtp.session import Credentials, Session
+from bulkmail.smtp.tls import make_tls_context
 
 
 @asynccontextmanager
@@ -30,11 +31,12 @@ async def open_relay(relay: Relay, password: Secret | None, *, inbox: Path) -> A
                 yield _sessions(local, None)
         case Kind.MAILDIR:
             from bulkmail.sandbox.lines import MaildirLine
+            from bulkmail.sandbox.maildir import Maildir
 
-            folder = Path(relay.directory)
+            maildir = Maildir(Path(relay.directory))
 
             async def open_maildir() -> Line:
-                return MaildirLine(folder)
+                return MaildirLine(maildir)
 
             yield open_maildir
         case Kind.NULL:

@@ -74,6 +74,12 @@ def parse_mailbox(cell: str) -> tuple[str, Address]:
 
     Exactly one address is taken; a cell that holds several raises `AddressError`, as does anything unusable.
     """
+    # What nearly every cell holds: worth a microsecond of a million rows.
+    local, _, domain = cell.rpartition("@")
+    if len(cell) <= LONGEST_ADDRESS and len(local) <= LONGEST_LOCAL_PART and _PLAIN_LOCAL_PART.fullmatch(local):
+        plain = _plain_domain(domain)
+        if plain:
+            return "", Address(local, plain)
     text = cell.strip()
     if len(text) > LONGEST_CELL:
         raise AddressError(f"is longer than {LONGEST_CELL} characters")
@@ -126,11 +132,18 @@ def _checked_local_part(local: str) -> str:
 
 
 @lru_cache(maxsize=16_384)
-def _checked_domain(domain: str) -> str:
-    """Cached, because lists hold many people at few domains and IDNA is slow."""
+def _plain_domain(domain: str) -> str:
+    """The domain in lower case if there is nothing more to check, else "".  Cached: many people are at few domains."""
     lowered = domain.lower()
-    if len(lowered) <= 253 and _PLAIN_DOMAIN.fullmatch(lowered) and "--" not in lowered:
-        return lowered
+    return lowered if len(lowered) <= 253 and _PLAIN_DOMAIN.fullmatch(lowered) and "--" not in lowered else ""
+
+
+@lru_cache(maxsize=16_384)
+def _checked_domain(domain: str) -> str:
+    """Cached, because IDNA is slow."""
+    plain = _plain_domain(domain)
+    if plain:
+        return plain
     if not domain:
         raise AddressError("has nothing after the @")
     try:

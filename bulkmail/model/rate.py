@@ -38,13 +38,18 @@ class Rate:
         return max(tat, now) + 1.0 / self.per_second
 
     @classmethod
-    def parse(cls, text: str, *, burst: int = 1) -> Rate:
-        """The rate in `"50/s"`, `"3000/h"`, `"1 per 2s"`.  Raises `ConfigError`."""
+    def parse(cls, text: str, *, burst: int | None = None) -> Rate:
+        """The rate in `"50/s"`, `"3000/h"`, `"1 per 2s"`.  Raises `ConfigError`.
+
+        Without `burst` it is what a twentieth of a second holds, at least 1: enough to make up for timers that wake a
+        little late, so that the rate is reached and not just never exceeded.
+        """
         found = _PER.fullmatch(text.strip().lower())
         unit = _SECONDS.get(found["unit"]) if found else None
         if not found or not unit or not float(found["number"]) or (found["span"] and not float(found["span"])):
             raise ConfigError(f"cannot read the rate {text!r}", hint='write "50/s", "3000/h" or "1 per 2s"')
-        return cls(float(found["number"]) / (float(found["span"] or 1) * unit), burst)
+        per_second = float(found["number"]) / (float(found["span"] or 1) * unit)
+        return cls(per_second, max(1, int(per_second / 20)) if burst is None else burst)
 
     def __str__(self) -> str:
         if self.per_second >= 1:

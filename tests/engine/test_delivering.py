@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import anyio
+import anyio.lowlevel
 
 from bulkmail.engine.ports import Settled
 from bulkmail.model.delivery import Status
@@ -86,7 +87,7 @@ async def test_what_is_deferred_beyond_the_wait_is_left_to_the_next_run(people, 
 
 async def test_connection_lost_before_the_end_is_tried_again_and_sent_once(people, make_engine, outbox):
     addresses = people(20)
-    async with ScriptedRelay(body=only_first(Reset(), "")) as relay:
+    async with ScriptedRelay(data=[None, Reset(), None, Drop()]) as relay:
         await make_engine(relay, pace=SOON).run()
     assert outbox.tally().by_status == {Status.ACCEPTED: 20}
     assert paths_of(relay) == sorted(addresses)
@@ -158,6 +159,7 @@ async def test_nothing_listening_stops_at_once(people, make_engine, outbox):
 async def test_relay_that_dies_for_good_stops_the_run_when_patience_ends(people, make_engine, outbox):
     people(10)
     async with ScriptedRelay(mail=["250 ok", "250 ok"]) as relay:
+
         async def die(event):
             pass
 
@@ -174,7 +176,7 @@ async def test_relay_that_dies_for_good_stops_the_run_when_patience_ends(people,
 
 async def stop_after(relay, number):
     while len(relay.messages) < number:
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
     await relay.stop()
 
 
@@ -182,6 +184,7 @@ async def test_server_that_bears_few_sessions_is_not_pressed(people, make_engine
     people(60)
 
     async with ScriptedRelay() as relay:
+
         def greeting(path):
             return "421 4.3.2 too many connections" if relay.open_sessions > 2 else None
 

@@ -26,7 +26,8 @@ async def test_no_window_exceeds_the_rate(people, make_engine, outbox, burst):
     most = max(sum(begin <= t < begin + 0.5 for t in times) for begin in times)
     # The server sees the commands a little later than they leave, some later than others.
     assert most <= 50 + burst + 2
-    assert times[-1] - times[0] == pytest.approx(120 / 100, rel=0.1)
+    if burst > 1:  # a burst of one leaves nothing to make up for timers that wake late
+        assert times[-1] - times[0] == pytest.approx((120 - burst) / 100, rel=0.05)
 
 
 async def test_rate_opens_no_more_sessions_than_it_keeps_busy(people, make_engine):

@@ -47,8 +47,12 @@ BLANK = -math.inf
 def test_rate_is_read_and_shown(text: str, per_second: float, shown: str) -> None:
     rate = Rate.parse(text)
     assert rate.per_second == pytest.approx(per_second)
-    assert rate.burst == 1
     assert str(rate) == shown
+
+
+@pytest.mark.parametrize(("text", "burst"), [("1/h", 1), ("39/s", 1), ("40/s", 2), ("100/s", 5), ("3000/h", 1)])
+def test_rate_has_a_burst_of_a_twentieth_of_a_second(text: str, burst: int) -> None:
+    assert Rate.parse(text).burst == burst
 
 
 def test_rate_takes_the_burst_it_is_told() -> None:
