@@ -30,7 +30,7 @@ Examples:
 @click.option(
     "--maildir",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("runs/sandbox.maildir"),
+    default=Path("runs/sandbox.inbox"),
     show_default=True,
     help="Keep the mail here.",
 )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from bulkmail.config.problems import Problems, Said, did_you_mean, show
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Attachment, Template
+from bulkmail.model.reply import printable
 
 if TYPE_CHECKING:
     from jinja2 import nodes
@@ -179,24 +180,27 @@ class FileReader:
         if not name or has_control(name) or "\\" in name or ".." in name.split("/") or Path(name).is_absolute():
             return None
         path = self.root / name
+        return (name, path) if path.is_file() and self._is_inside(path) else None
+
+    def _is_inside(self, path: Path) -> bool:
+        """Whether following every link ends below the campaign's folder."""
         try:
-            inside = path.resolve(strict=True).is_relative_to(self.root.resolve())
-            return (name, path) if inside and path.is_file() else None
-        except (OSError, RuntimeError, ValueError):
-            return None
+            return path.resolve().is_relative_to(self.root.resolve())
+        except (OSError, RuntimeError):  # a link that leads to itself
+            return False
+        except ValueError:  # a NUL: nowhere at all
+            return True
 
     def _tell_missing(self, place: str, names: list[str]) -> None:
         for name in names:
-            outside = ".." in name.split("/") or Path(name).is_absolute() or (self.root / name).is_symlink()
-            if outside:
+            if ".." in name.split("/") or not self._is_inside(self.root / name):
                 self.problems.add(
                     f"{place}: includes {show(name)}, which is outside {self.root}",
                     "copy it into the campaign's folder",
                 )
             else:
-                self.problems.add(
-                    f"{place}: includes {show(name)}, which is not in {self.root}", _similar(self.root / name)
-                )
+                near = _similar(self.root / name) if name else ""
+                self.problems.add(f"{place}: includes {show(name)}, which is not in {self.root}", near)
 
 
 def resolve(said: Said[str]) -> Path:
@@ -206,12 +210,12 @@ def resolve(said: Said[str]) -> Path:
 
 
 def _in_folder(path: Path) -> str:
-    return f" in {path.parent}" if path.parent != Path(".") else ""
+    return f" in {printable(str(path.parent))}" if path.parent != Path(".") else ""
 
 
 def _similar(path: Path) -> str:
     try:
-        return did_you_mean(path.name, [other.name for other in path.parent.iterdir()])
+        return did_you_mean(path.name, [other.name for other in path.parent.iterdir() if not other.is_dir()])
     except (OSError, ValueError):
         return ""
 

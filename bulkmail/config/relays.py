@@ -36,7 +36,9 @@ def build_relay(sources: Sources, reader: FileReader) -> Relay | None:
     try:
         relay = Relay.parse(url.value)
     except ConfigError as error:
-        sources.problems.add(f"{url}: {error}", error.hint)
+        # A password with a ? in it makes options of its rest, and the error may repeat one.
+        what = "cannot be read; is there a password in it?" if "@" in url.value.partition("?")[2] else str(error)
+        sources.problems.add(f"{url}: {what}", error.hint)
         return None
     if relay.directory:
         relay = replace(relay, directory=str(resolve(replace(url, value=relay.directory))))
@@ -87,14 +89,13 @@ def _with_ca_file(sources: Sources, reader: FileReader, relay: Relay, *, table: 
 
 def _with_names(sources: Sources, relay: Relay, *, table: RelayTable, url: Said[str]) -> Relay:
     username = relay.username if table.username is None else table.username
-    if has_control(username):
-        place = url.place if table.username is None else sources.place(("relay", "username"))
+    if has_control(username):  # the file's: the URL's would have been refused
+        place = sources.place(("relay", "username"))
         sources.problems.add(f"{place}: the user name holds a control character", "type it anew")
-        username = ""
     ehlo_name = relay.ehlo_name if table.ehlo is None else table.ehlo
     if ehlo_name and not _EHLO_NAME.fullmatch(ehlo_name):
         said = sources.pick(("relay", "ehlo"), table.ehlo) or Said(ehlo_name, f"{url.place}: ehlo", url.folder)
-        sources.problems.add(f"{said}: is not a host name", 'write ehlo = "mail.example.com", or leave it out')
+        sources.problems.add(f"{said}: is not a host name", 'write for example "mail.example.com", or leave it out')
         ehlo_name = ""
     return replace(relay, username=username, ehlo_name=ehlo_name)
 

@@ -43,16 +43,17 @@ def _fresh(folder: Path, stem: str, suffix: str, *, now: float | None) -> Path:
 
 
 def file_stem(name: str) -> str:
-    """`name` as the beginning of a file name on any system: never empty, hidden, a path or too long."""
-    stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+    """`name` as the beginning of a file name on any system: without dots, never empty, a path or too long."""
+    stem = re.sub(r"[^\w-]+", "-", name).strip("-")
     stem = stem.encode()[:LONGEST_STEM].decode(errors="ignore")
     return stem or "campaign"
 
 
-def find_run(argument: str) -> Path:
+def find_run(argument: str, *, rehearsals: bool = True) -> Path:
     """The outbox that `argument` means: itself, or the latest run of a campaign (a folder, a `.toml` file).
 
-    Raises `ConfigError` that names what was looked for.
+    `rehearsals=False` passes over rehearsals, unless one is named itself.  Raises `ConfigError` that names what was
+    looked for.
     """
     path = Path(argument)
     if path.is_file() and path.suffix.lower() != ".toml":
@@ -63,10 +64,12 @@ def find_run(argument: str) -> Path:
         )
     home, stem = _whose(path)
     folder = home / FOLDER
-    pattern = _pattern(stem)
+    pattern = _pattern(stem, rehearsals=rehearsals)
     runs = [run for run in folder.glob(f"*{SUFFIX}") if pattern.fullmatch(run.name)]
     if not runs:
-        wanted = f"{stem}{SUFFIX} or {stem}{REHEARSAL_SUFFIX}" if stem else f"*{SUFFIX}"
+        wanted = f"{stem}{SUFFIX}" if stem else f"*{SUFFIX}"
+        if stem and rehearsals:
+            wanted += f" or {stem}{REHEARSAL_SUFFIX}"
         raise ConfigError(
             f"{argument}: has no run yet: there is no {wanted} in {folder}", hint=f"bulkmail send {argument}"
         )
@@ -92,10 +95,11 @@ def _campaign_name(file: Path) -> str:
     return file.absolute().parent.name if file.name == FILE_NAME else file.stem
 
 
-def _pattern(stem: str) -> re.Pattern[str]:
-    """The names of a campaign's runs; another campaign's whose name begins alike is not meant."""
+def _pattern(stem: str, *, rehearsals: bool) -> re.Pattern[str]:
+    """The names of a campaign's runs; not those of another whose name begins alike, nor runs that were replaced."""
     dated = r"(-to-\d{8}-\d{6}(-\d+)?)?"
-    return re.compile((re.escape(stem) + dated if stem else ".*") + r"(\.rehearsal)?\.outbox")
+    rehearsal = r"(\.rehearsal)?" if rehearsals else ""
+    return re.compile((re.escape(stem) + dated if stem else "[^.]+") + rehearsal + r"\.outbox")
 
 
 def _last_written(outbox: Path) -> float:
@@ -125,8 +129,11 @@ def find_inbox(argument: str) -> Path:
         return path
     if not path.exists():
         raise ConfigError(f"{argument}: there is no such mail folder or campaign", hint="bulkmail inbox FOLDER")
-    home, stem = (path.parent.parent, path.name.partition(".")[0]) if path.suffix == SUFFIX else _whose(path)
-    folder = home / FOLDER
+    if path.suffix == SUFFIX:
+        folder, stem = path.parent, path.name.partition(".")[0]
+    else:
+        home, stem = _whose(path)
+        folder = home / FOLDER
     found = [kept for kept in folder.glob("*") if _is_maildir(kept) and (not stem or _belongs(kept.name, stem))]
     if not found:
         raise ConfigError(

@@ -208,6 +208,8 @@ def _with_quotes(path: KeyPath, error: Mapping[str, Any]) -> str:
     value = error["input"]
     if error["type"] != "string_type" or isinstance(value, bool) or not isinstance(value, int | float):
         return ""
+    if path[0] == "relay":  # it may be a password
+        return ""
     return f"write {show(str(value))}" if isinstance(path[-1], int) else f"write {path[-1]} = {show(str(value))}"
 
 
