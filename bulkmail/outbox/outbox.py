@@ -103,11 +103,6 @@ class Outbox:
         stores.lay_down(memory, fill)
         return cls(memory, None, durability)
 
-    @property
-    def path(self) -> Path | None:
-        """The file; None for an outbox in memory."""
-        return self.store.path
-
     @classmethod
     def open(cls, path: Path, *, durability: Durability = Durability.PROCESS) -> Outbox:
         """The run at `path`, to go on with.  Every delivery that a crash left marked is in doubt from here on.
