@@ -37,13 +37,15 @@ class Outbox:
     the system's words; what was committed before stays.  A call that writes is durable when it returns, as far as
     `durability` says; with `Durability.POWER` it waits for the disk.
 
-    `campaign` is None for ready-made messages.  `settings` are the caller's own notes, kept by `set_setting()`.
-    `newly_in_doubt` is how many deliveries this opening found marked by a crash.  `store` is for this room's own use.
+    `path` is None in memory.  `campaign` is None for ready-made messages.  `settings` are the caller's own notes, kept
+    by `set_setting()`.  `newly_in_doubt` is how many deliveries this opening found marked by a crash.  `store` is for
+    this room's own use.
     """
 
     def __init__(self, opened: stores.Store, lock: Lock | None, durability: Durability) -> None:
         """For `create()` and `open()` only."""
         self.durability = durability
+        self.path = opened.path
         self.store = opened
         self._lock = lock
         self._running = RunningTally()

@@ -48,7 +48,7 @@ class Store:
     def settle_down(self) -> None:
         """Copies everything into the one plain file, so that no -wal or -shm stays beside it.
 
-        When somebody is reading just now it stays as it is; nothing is lost by that.
+        When somebody is reading just now, or the disk has no room for the copy, they stay; nothing is lost by that.
         """
         if self.path is None:
             return
@@ -57,7 +57,7 @@ class Store:
             try:
                 connection.execute("PRAGMA journal_mode = DELETE").fetchone()
             except sqlite3.OperationalError as error:
-                if _code(error) not in ("SQLITE_BUSY", "SQLITE_LOCKED"):
+                if _code(error) not in ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_FULL"):
                     raise
 
     def checkpoint(self) -> None:
@@ -108,9 +108,8 @@ class _Access:
                     error = failure
             if error is not None:
                 if self._writes and store.connection.in_transaction:
-                    with suppress(
-                        sqlite3.Error
-                    ):  # SQLite may have rolled back already; the first error is the one to tell
+                    # SQLite may have rolled back by itself; the first error is the one to tell.
+                    with suppress(sqlite3.Error):
                         store.connection.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
                     raise explained(error, store.name) from error

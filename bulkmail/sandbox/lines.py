@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Fault, Reply, Stage, printable
@@ -65,9 +66,10 @@ class NullLine:
 class MaildirLine(NullLine):
     """Keeps every message in a Maildir.  Its appearing there is what the terminator is on a wire."""
 
-    def __init__(self, maildir: Maildir) -> None:
+    def __init__(self, folder: Path) -> None:
+        """Makes the folder if it is missing.  Raises `RelayError` when mail cannot be kept there."""
         super().__init__()
-        self._maildir = maildir
+        self._maildir = Maildir(folder)
 
     async def transact(self, message: Message, mark: Mark) -> Reply | Fault:
         """Keeps `message` once `mark` is durable; a folder that takes no file answers like a server out of room."""

@@ -29,7 +29,7 @@ def maildir(tmp_path: Path) -> Maildir:
 @pytest.fixture(params=["maildir", "null"])
 def make_line(request: pytest.FixtureRequest, maildir: Maildir) -> Callable[[], NullLine]:
     """Lines want a running loop, and there is none yet while fixtures are made."""
-    return (lambda: MaildirLine(maildir)) if request.param == "maildir" else NullLine
+    return (lambda: MaildirLine(maildir.folder)) if request.param == "maildir" else NullLine
 
 
 def commit(done: Done) -> None:
@@ -114,7 +114,7 @@ async def test_line_is_not_usable_after_it_quit(make_line: Callable[[], NullLine
 
 
 async def test_maildir_line_keeps_what_it_was_given(maildir: Maildir) -> None:
-    reply = await MaildirLine(maildir).transact(MESSAGE, commit)
+    reply = await MaildirLine(maildir.folder).transact(MESSAGE, commit)
     message = Inbox(maildir.folder).get(1)
     assert message["Return-Path"] == "<shop@example.com>"
     assert message["Delivered-To"] == "ann@example.org"
@@ -124,7 +124,7 @@ async def test_maildir_line_keeps_what_it_was_given(maildir: Maildir) -> None:
 
 
 async def test_maildir_lines_share_a_folder(maildir: Maildir) -> None:
-    lines = [MaildirLine(Maildir(maildir.folder)) for _ in range(10)]
+    lines = [MaildirLine(maildir.folder) for _ in range(10)]
     await asyncio.gather(*(line.transact(MESSAGE, commit) for line in lines for _ in range(20)))
     assert len(maildir.paths()) == 200
 
@@ -137,7 +137,7 @@ async def test_maildir_line_out_of_room_is_the_relays_fault_and_no_doubt(
         raise OSError(28, "No space left on \x1bdevice")
 
     monkeypatch.setattr(Maildir, step, fail)
-    line = MaildirLine(maildir)
+    line = MaildirLine(maildir.folder)
     reply = await line.transact(MESSAGE, commit)
     assert isinstance(reply, Reply)
     assert (reply.stage, reply.code, reply.enhanced) == (stage, 452, "4.3.1")

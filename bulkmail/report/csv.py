@@ -1,0 +1,149 @@
+"""The report as a table: the input row by row and column by column, and what became of each.
+
+A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a formula, and a hostile one may run programs
+(CWE-1236).  Such a cell gets a `'` in front, in the header too.  Left alone are plain numbers and telephone numbers
+(`-3.5`, `+43 (1) 234-56`) and plain mail addresses (`+ann@example.com`): there is no harm in them, and a report can be
+fed back as a list, where an address with a `'` in front would be somebody else's.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Callable, Iterable
+from io import StringIO
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from bulkmail.model.errors import BulkmailError
+from bulkmail.model.units import count
+from bulkmail.outbox.entries import RowRecord
+from bulkmail.outbox.reader import OutboxReader
+from bulkmail.report.files import replacing
+from bulkmail.report.rows import as_json, iso, trouble
+from bulkmail.report.source import Source
+
+DELIVERY_COLUMNS = (
+    "delivery_status",
+    "delivery_code",
+    "delivery_enhanced_code",
+    "delivery_reply",
+    "delivery_attempts",
+    "delivery_relay",
+    "delivery_message_id",
+    "delivery_first_at",
+    "delivery_last_at",
+    "delivery_error",
+)
+
+# Also what spreadsheets of East Asia take for the same signs, and what some skip before they look.
+_FORMULA_STARTS = frozenset("=+-@\t\r\n\0\uff0b\uff0d\uff1d\uff20")
+_HARMLESS = re.compile(r"[+-]?[0-9 ().-]+|[=+-]?[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
+_first: Callable[[Any], object] = itemgetter(slice(1))
+_OWN = ("address", "name")
+_BATCH = 500  # rows that are written at a time
+_MOST_COLUMNS = 2_000  # a list of objects may have another field in every row
+
+
+def write_csv(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
+    """Writes the table: UTF-8, commas, CRLF, RFC 4180.  Memory stays flat.
+
+    The columns are those of the list; of several lists or none, `address`, `name` and every field there is.  Columns
+    that an earlier report added are replaced.  Times are ISO 8601 in UTC.  What is not text is written as JSON.  NUL,
+    which no table may hold, becomes U+FFFD.  Raises `BulkmailError` when the file cannot be written, or when the rows
+    are not those that the outbox counts: then there is no new file.
+    """
+    if not isinstance(source, Source):
+        source = Source.of(source)
+    columns = source.run.columns
+    with replacing(target) as file:
+        try:
+            _write(file, source, _Table(columns) if columns else _with_all_fields(_Table(_OWN, has_own=True), source))
+        except _UnknownField:
+            file.seek(0)
+            file.truncate()
+            _write(file, source, _with_all_fields(_Table(columns), source))
+
+
+class _UnknownField(Exception):
+    """A row has a field that is in no column."""
+
+
+class _Table:
+    """The columns of the input.  With `has_own` the first two are ours, for rows that have no such field."""
+
+    def __init__(self, columns: Iterable[str], *, has_own: bool = False) -> None:
+        self.columns = [column for column in columns if column not in DELIVERY_COLUMNS]
+        self.has_own = has_own
+        self._known = frozenset((*self.columns, *DELIVERY_COLUMNS))
+
+    def cells(self, record: RowRecord) -> list[Any]:
+        """One line.  Raises `_UnknownField`."""
+        fields = record.fields
+        if not fields.keys() <= self._known:
+            raise _UnknownField
+        texts: list[Any] = list(map(fields.get, self.columns))
+        if self.has_own:
+            texts[:2] = fields.get("address", record.address), fields.get("name", record.name)
+        texts += record.reply, trouble(record)
+        try:  # nearly every row is harmless text, and this look costs a quarter of one at each cell
+            is_harmless = _FORMULA_STARTS.isdisjoint(map(_first, texts))
+        except (TypeError, KeyError):  # something else than text
+            is_harmless = False
+        cells: list[Any]
+        *cells, reply, error = texts if is_harmless else [_cell(text) for text in texts]
+        cells += (
+            record.status.value,
+            record.code,
+            record.enhanced,
+            reply,
+            record.attempts,
+            record.relay,
+            record.message_id,
+            iso(record.first_at),
+            iso(record.last_at),
+            error,
+        )
+        return cells
+
+
+def _with_all_fields(table: _Table, source: Source) -> _Table:
+    """The table with every other field there is, in order of appearance."""
+    columns = dict.fromkeys(table.columns)
+    for record in source.rows():
+        columns.update(dict.fromkeys(record.fields))
+        if len(columns) > _MOST_COLUMNS:
+            raise BulkmailError(
+                f"the list has over {count(_MOST_COLUMNS, 'different field')}: too many for a table",
+                hint="write the report as JSON: bulkmail report … --format json",
+            )
+    return _Table(columns, has_own=table.has_own)
+
+
+def _write(file: BinaryIO, source: Source, table: _Table) -> None:
+    lines = StringIO(newline="")
+    writer = csv.writer(lines)  # with its CRLF, or it would not quote a cell that has a lone CR
+    writer.writerow(map(_cell, (*table.columns, *DELIVERY_COLUMNS)))
+    rows = source.rows()
+    while batch := list(islice(rows, _BATCH)):
+        writer.writerows(map(table.cells, batch))
+        _flush(lines, file)
+    _flush(lines, file)  # of an empty list the header
+
+
+def _flush(lines: StringIO, file: BinaryIO) -> None:
+    file.write(lines.getvalue().replace("\0", "\ufffd").encode("utf-8", "replace"))
+    lines.seek(0)
+    lines.truncate()
+
+
+def _cell(value: object) -> str:
+    """A value as the text of a cell that no spreadsheet will run."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else as_json(value).decode()
+    if text[:1] in _FORMULA_STARTS and not _HARMLESS.fullmatch(text):
+        return "'" + text
+    return text
