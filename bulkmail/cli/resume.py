@@ -9,6 +9,7 @@ import click
 
 from bulkmail.cli.progress import MODES, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async
+from bulkmail.config.pacing import parse_wait
 from bulkmail.config.runs import find_run
 from bulkmail.config.secrets import find_password
 from bulkmail.mailing.mailing import Doubt, Mailing
@@ -39,6 +40,7 @@ Examples:
 @click.option("--retry-expired", is_flag=True, help="Try those again that expired.")
 @click.option("--relay", "url", metavar="URL", help="Go on through another relay.")
 @click.option("--rate", metavar="RATE", help='For example "50/s" or "3000/h".')
+@click.option("--wait", metavar="TIME", help='Wait so long for what is deferred: "10m", "forever", "0".')
 @click.option(
     "--report",
     "reports",
@@ -55,6 +57,7 @@ def command(
     retry_expired: bool,
     url: str | None,
     rate: str | None,
+    wait: str | None,
     reports: tuple[Path, ...],
     mode: str,
 ) -> int:
@@ -68,6 +71,8 @@ def command(
         relay = Relay.parse(url)
     if rate:
         pace = replace(pace, rate=Rate.parse(rate))
+    if wait:
+        pace = replace(pace, wait=parse_wait(wait))
     password = find_password(relay, ask=password_prompt())
 
     async def main() -> int:

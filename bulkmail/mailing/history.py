@@ -57,7 +57,7 @@ def look(path: Path) -> Past:
         return Past(path, Standing.NONE)
     with OutboxReader.open(path) as reader:
         tally = reader.tally()
-        if not reader.is_loaded or tally.is_untouched:
+        if not reader.is_loaded or (tally.is_untouched and not reader.has_marks):
             return Past(path, Standing.UNTOUCHED)
         return Past(
             path,

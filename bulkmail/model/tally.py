@@ -42,7 +42,7 @@ class Tally:
 
     @property
     def is_untouched(self) -> bool:
-        """Whether no row has come to anything yet by sending: all that were meant to get the letter are pending."""
+        """Whether sending has come to nothing yet: all rows that were meant to get the letter are pending."""
         return self[Status.PENDING] == self.eligible
 
     @property

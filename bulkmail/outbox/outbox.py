@@ -29,6 +29,12 @@ from bulkmail.outbox.settling import Change, recover, write_mark, write_release,
 
 __all__ = ["Entry", "Job", "Mark", "Outbox", "ReadyMade", "Release", "RowRecord", "Settlement"]
 
+_KEEP_SAMPLE = """
+    UPDATE delivery SET status = 'filtered', due_at = NULL, reason = ?
+    WHERE status = 'pending'
+    AND row NOT IN (SELECT DISTINCT row FROM delivery WHERE status = 'pending' ORDER BY random() LIMIT ?)
+"""
+
 
 class Outbox:
     """The one read-write connection to a run.  Made by `create()` or `open()`; a context manager that closes it.
@@ -96,11 +102,6 @@ class Outbox:
         stores.tune(memory, durability)
         stores.lay_down(memory, fill)
         return cls(memory, None, durability)
-
-    @property
-    def path(self) -> Path | None:
-        """The file; None for an outbox in memory."""
-        return self.store.path
 
     @classmethod
     def open(cls, path: Path, *, durability: Durability = Durability.PROCESS) -> Outbox:
@@ -253,11 +254,7 @@ class Outbox:
         with self.store.lock:
             self._running.forget()
             with self.store.writing() as connection:
-                connection.execute(
-                    "UPDATE delivery SET status = 'filtered', due_at = NULL, reason = ? WHERE status = 'pending' AND"
-                    " row NOT IN (SELECT DISTINCT row FROM delivery WHERE status = 'pending' ORDER BY random() LIMIT ?)",
-                    (storable(reason), number),
-                )
+                connection.execute(_KEEP_SAMPLE, (storable(reason), number))
 
     def tally(self) -> Tally:
         """Rows by status.  The first call reads all rows, later ones only after the operator moved many."""

@@ -104,6 +104,13 @@ class OutboxReader:
             counts = count_statuses(connection)
             return Tally(count_rows(connection), dict(counts))
 
+    @property
+    def has_marks(self) -> bool:
+        """Whether the end of some message is, or was at a crash, about to be written: its fate is not known yet."""
+        with self._store.reading() as connection:
+            query = "SELECT 1 FROM delivery WHERE ending_at IS NOT NULL LIMIT 1"
+            return connection.execute(query).fetchone() is not None
+
     def rows(self) -> Iterator[RowRecord]:
         """Every input row, in the order of the input, in flat memory."""
         for _, deliveries in groupby(self._pages(_RECORDS), key=itemgetter(1)):

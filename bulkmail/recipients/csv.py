@@ -189,7 +189,7 @@ class CsvReader:
         if is_declared:
             next(rows)
         line, header = self._header(rows)
-        self._table = Table(header, reading, line=line, delimiter=SPOKEN[delimiter])
+        self._table = Table(header, reading, line=line, delimiter=delimiter)
         self._cells.width = len(header)
         self.columns = self._table.columns
         people = self._people(rows)
@@ -207,11 +207,19 @@ class CsvReader:
             if not any(map(str.strip, cells)):
                 continue
             if trouble is Trouble.UNCLOSED:
-                raise ListError(f"{self._reading.place(line)}: the header has a double quote that is never closed")
+                raise ListError(
+                    f"{self._reading.place(line)}: the header has a double quote that is never closed",
+                    hint='close it, or double it ("") where it is meant',
+                )
             if trouble is Trouble.TOO_LONG:
                 raise ListError(
                     f"{self._reading.place(line)}: the first line is longer than {LONGEST_ROW:,} characters, "
                     "expected the names of the columns"
+                )
+            if line == 1 and cells[0].lstrip().startswith(("{", "[{")):
+                raise ListError(
+                    f"{self._reading.place(line)}: this is JSON, expected the names of the columns",
+                    hint="name the file .json, or .jsonl if each line is an object",
                 )
             return line, cells
         raise ListError(f"{self._reading.name}: the list is empty", hint="its first line must name the columns")

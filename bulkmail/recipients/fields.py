@@ -13,7 +13,7 @@ from bulkmail.model.reply import printable
 
 LONGEST_CELL = 1_000_000  # characters
 LONGEST_ROW = 16_000_000  # characters; what is longer is skipped, not kept
-_DEEPEST = 64
+DEEPEST = 64
 _SHOWN = 100  # characters that are kept of a cell that is too long
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -54,8 +54,8 @@ def value_fault(value: object, depth: int = 0) -> str:
         case NotJson():
             return f"is {printable(value.text, 20)}, which is not a number that can be written"
         case list() | tuple() | dict():
-            if depth >= _DEEPEST:
-                return f"is nested deeper than {_DEEPEST} levels"
+            if depth >= DEEPEST:
+                return f"is nested deeper than {DEEPEST} levels"
             parts: Iterable[object] = value
             if isinstance(value, dict):
                 if not all(isinstance(key, str) for key in value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, TextIO
 
 from bulkmail.model.errors import ListError
@@ -32,7 +32,8 @@ class JsonReader:
         encoding = choose(stream, name=reading.name, wanted=reading.options.encoding, notices=reading.notices)
         records = Records(reading)
         self.columns = records.columns
-        people = records.rows(_Document(open_text(stream, encoding, newline=None), reading.name).items())
+        self._text = open_text(stream, encoding, newline=None)  # it closes the stream when it is forgotten
+        people = records.rows(_Document(self._text, reading.name).items())
         first = next(people, None)
         if first is None and not reading.is_suppression:
             raise ListError(f"{reading.name}: the list has no recipients", hint=f"expected {EXPECTED}")
@@ -64,7 +65,7 @@ class _Document:
         else:
             raise self._shape(kind(window.value()))
         if window.peek():
-            raise window.broken("something follows the end of the list")
+            raise window.broken("something follows the end of the list", after=self._read)
 
     def _elements(self) -> Iterator[tuple[int, object]]:
         window = self._window
@@ -103,20 +104,25 @@ class _Document:
                     raise self._shape(f"an object whose {KEY} is {kind(window.value())}")
                 yield from self._elements()
             else:
+                window.peek()
                 try:
                     window.value(after=self._read)
                 except _TooLong:
-                    raise self._shape(f"an object that begins with the keys {listed(keys)}") from None
+                    raise self._shape(f"an object that begins with {_keys(keys)}") from None
             if window.peek() == ",":
                 window.take()
             elif window.peek() != "}":
                 raise window.broken("expected a comma or }", after=self._read)
         window.take()
         if not has_list:
-            raise self._shape(f"an object with the keys {listed(keys)}" if keys else "an empty object")
+            raise self._shape(f"an object with {_keys(keys)}" if keys else "an empty object")
 
     def _shape(self, found: str) -> ListError:
         return ListError(f"{self._name}: found {found}, expected {EXPECTED}")
+
+
+def _keys(keys: Sequence[str]) -> str:
+    return f"the key{'s' if len(keys) > 1 else ''} {listed(keys)}"
 
 
 class _TooLong(ListError):

@@ -25,7 +25,8 @@ class JsonLinesReader:
         """Raises `ListError` for a list without rows, or in which no field holds addresses."""
         records = Records(reading)
         self.columns = records.columns
-        people = records.rows(_items(_lines(stream, reading)))
+        self._text: IO[str] | None = None
+        people = records.rows(_items(self._lines(stream, reading)))
         first = next(people, None)
         if first is None and not reading.is_suppression:
             raise ListError(f"{reading.name}: the list is empty", hint="each line is an object, with the address in it")
@@ -35,17 +36,17 @@ class JsonLinesReader:
         """Everybody, once."""
         return self._people
 
-
-def _lines(stream: IO[bytes], reading: Reading) -> Iterator[bytes | str]:
-    """Physical lines, of which no more than `LONGEST_ROW` + 1 octets or characters are kept."""
-    marked, wanted = mark(stream), reading.options.encoding
-    if wanted or marked not in ("", "utf-8-sig"):
-        encoding = choose(stream, name=reading.name, wanted=wanted, notices=reading.notices)
-        text = open_text(stream, encoding, newline="\n")
-        return _kept(partial(text.readline, LONGEST_ROW + 1), partial(text.readline, LONGEST_CELL), "\n")
-    # UTF-8 is what JSON is written in (RFC 8259 §8.1): no pass to find out, a line that is not so is a bad row.
-    stream.seek(3 if marked else 0)
-    return _kept(partial(stream.readline, LONGEST_ROW + 1), partial(stream.readline, LONGEST_CELL), b"\n")
+    def _lines(self, stream: IO[bytes], reading: Reading) -> Iterator[bytes | str]:
+        """Physical lines, of which no more than `LONGEST_ROW` + 1 octets or characters are kept."""
+        marked, wanted = mark(stream), reading.options.encoding
+        if wanted or marked not in ("", "utf-8-sig"):
+            encoding = choose(stream, name=reading.name, wanted=wanted, notices=reading.notices)
+            text = open_text(stream, encoding, newline="\n")
+            self._text = text  # it would close the stream when it is forgotten, with a warning
+            return _kept(partial(text.readline, LONGEST_ROW + 1), partial(text.readline, LONGEST_CELL), "\n")
+        # UTF-8 is what JSON is written in (RFC 8259 §8.1): no pass to find out, a line that is not so is a bad row.
+        stream.seek(3 if marked else 0)
+        return _kept(partial(stream.readline, LONGEST_ROW + 1), partial(stream.readline, LONGEST_CELL), b"\n")
 
 
 def _kept(read: Callable[[], AnyStr], read_on: Callable[[], AnyStr], end: AnyStr) -> Iterator[AnyStr]:

@@ -50,7 +50,7 @@ def open_bytes(source: str | os.PathLike[str]) -> Opened:
         name = "<stdin>"
         with list_errors(name):
             return _opened(name, suffix="", beneath=_standard_input(), path="")
-    name = path if path.isprintable() else printable(path)
+    name = (path if path.isprintable() else printable(path)) or "''"
     stem = path[:-3] if path.lower().endswith(".gz") else path
     with list_errors(name):
         return _opened(name, suffix=os.path.splitext(stem)[1].lower(), beneath=_open_file(path, name), path=path)

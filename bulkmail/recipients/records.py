@@ -13,7 +13,16 @@ from bulkmail.model.errors import AddressError, ListError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.reply import printable
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, MOST_COLUMNS, address_column, has_address_column, name_column
-from bulkmail.recipients.fields import LONGEST_CELL, display_name, kind, shown, storable, text_fault, value_fault
+from bulkmail.recipients.fields import (
+    DEEPEST,
+    LONGEST_CELL,
+    display_name,
+    kind,
+    shown,
+    storable,
+    text_fault,
+    value_fault,
+)
 from bulkmail.recipients.table import Reading
 
 EXAMPLE = '{"email": "ann@example.org"}'
@@ -112,7 +121,8 @@ class Records:
         """Why the record can be neither stored nor sent, naming the field."""
         try:
             encoded = self._encode(record)
-            if len(encoded) <= LONGEST_CELL and b"\\u0000" not in encoded:
+            parts = encoded.count(b"[") + encoded.count(b"{")
+            if len(encoded) <= LONGEST_CELL and parts <= DEEPEST and b"\\u0000" not in encoded:
                 return ""
         except (TypeError, ValueError, RecursionError):
             pass  # something is wrong in it; finding out where is slower

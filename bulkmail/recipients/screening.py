@@ -19,6 +19,7 @@ from bulkmail.recipients.fields import LONGEST_CELL, shown
 from bulkmail.recipients.opening import Opened, list_errors, open_bytes
 from bulkmail.recipients.source import read_list
 from bulkmail.recipients.table import ListOptions, Reading
+from bulkmail.recipients.xlsx import SUFFIXES
 
 _SAMPLE = 1 << 16
 _MOST_NOTICES = 20
@@ -103,26 +104,26 @@ class Suppression:
 
     def _add_lines(self, opened: Opened, notices: _Notices) -> None:
         encoding = choose(opened.stream, name=opened.name, wanted="", notices=self.notices)
-        text = open_text(opened.stream, encoding, newline=None)
         file = self._file(opened.name)
         number = 0
-        while line := text.readline(LONGEST_CELL):
-            number += 1
-            entry = _entry(line)
-            if entry:
-                try:
-                    self._places.add(_key(entry), file, line=number)
-                except AddressError as error:
-                    notices.add(number, f"{shown(entry)} {error}")
+        with open_text(opened.stream, encoding, newline=None) as text:
+            while line := text.readline(LONGEST_CELL):
+                number += 1
+                if entry := _entry(line):
+                    try:
+                        self._places.add(_key(entry), file, line=number)
+                    except AddressError as error:
+                        notices.add(number, f"{shown(entry)} {error}")
 
     def _add_list(self, opened: Opened, notices: _Notices) -> None:
         file = self._file(opened.name)
         reading = Reading(opened.name, ListOptions(), self.notices, is_suppression=True)
-        for row in read_list(opened, reading):
-            if isinstance(row, BadRow):
-                notices.add(row.place.line, row.reason)
-            elif row.fields.get("delivery_status", Status.ACCEPTED.value) in _REACHED:
-                self._places.add(row.address.key, file, line=row.place.line)
+        with read_list(opened, reading) as people:
+            for row in people:
+                if isinstance(row, BadRow):
+                    notices.add(row.place.line, row.reason)
+                elif row.fields.get("delivery_status", Status.ACCEPTED.value) in _REACHED:
+                    self._places.add(row.address.key, file, line=row.place.line)
 
 
 class _Notices:
@@ -226,7 +227,7 @@ def _key(entry: str) -> str:
 def _is_plain(opened: Opened) -> bool:
     """Whether the file is one address or domain a line, rather than a list with named columns."""
     if opened.suffix not in ("", ".txt", ".csv", ".tsv"):
-        return opened.suffix not in (".json", ".jsonl", ".ndjson", ".xlsx", ".xlsm", ".ods")
+        return opened.suffix not in (".json", ".jsonl", ".ndjson", *SUFFIXES)
     sample = opened.stream.read(_SAMPLE).decode("utf-8", "replace")
     opened.stream.seek(0)
     lines = [line for line in sample.lstrip("\ufeff").splitlines() if _entry(line)]

@@ -10,9 +10,8 @@ from bulkmail.model.errors import AddressError, ListError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.units import count
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, MOST_COLUMNS, address_column, listed, name_column
-from bulkmail.recipients.fields import display_name, shown, storable, text_fault
-
-_FIRST_LINE_HINT = "put a line above it that names the columns: {example}"
+from bulkmail.recipients.dialect import SPOKEN
+from bulkmail.recipients.fields import LONGEST_CELL, display_name, shown, storable, text_fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Table:
     def __init__(
         self, header: Sequence[str], reading: Reading, *, line: int, unit: str = "line", delimiter: str = ""
     ) -> None:
-        """`line` is the header's; `unit` is what rows are counted in; `delimiter`, if any, in words: "a comma".
+        """`line` is the header's; `unit` is what rows are counted in; `delimiter` is empty for a sheet.
 
         Raises `ListError` for a header that cannot be used.
         """
@@ -66,7 +65,7 @@ class Table:
         self._names = names
         self._named = len(names)
         self._width = len(header)
-        _refuse_addresses(names, place=place, options=reading.options)
+        _refuse_addresses(names, place=place, options=reading.options, delimiter=delimiter or ", ")
         _refuse_bad_names(names, place=place)
         address = address_column(names, reading.options.address_column, place=place)
         name = name_column(names, reading.options.name_column, place=place)
@@ -154,7 +153,7 @@ class Table:
             return self._without_address(line, cells)
         reason = f"the row has {count(len(cells), 'cell')}, expected {self._named:,} as in the header"
         if len(cells) > self._width:
-            reason += f"; a cell that holds {self._delimiter} must stand in double quotes"
+            reason += f"; a cell that holds {SPOKEN[self._delimiter]} must stand in double quotes"
         return self.bad(line, cells, reason)
 
     def _beyond(self, line: int, cells: Sequence[str]) -> BadRow:
@@ -175,7 +174,7 @@ def _trimmed(header: Sequence[str], reading: Reading, *, place: Place) -> list[s
     return names
 
 
-def _refuse_addresses(names: Sequence[str], *, place: Place, options: ListOptions) -> None:
+def _refuse_addresses(names: Sequence[str], *, place: Place, options: ListOptions, delimiter: str) -> None:
     """Raises `ListError` for a header that is no header: its cells hold an address."""
     if options.address_column in names:
         return
@@ -187,7 +186,7 @@ def _refuse_addresses(names: Sequence[str], *, place: Place, options: ListOption
         example = ["email" if each == at else f"column{each + 1}" for each in range(len(names))]
         raise ListError(
             f"{place}: the first line must name the columns, but it holds the address {shown(name)}",
-            hint=_FIRST_LINE_HINT.format(example=",".join(example)),
+            hint=f"put a line above it that names the columns: {delimiter.join(example)}",
         )
 
 
@@ -210,6 +209,8 @@ def _refuse_bad_names(names: Sequence[str], *, place: Place) -> None:
 
 
 def _hint(name: str) -> str:
+    if len(name) > LONGEST_CELL:
+        return "this is hardly a header; its first line must name the columns"
     if "\0" in name:
         return "this looks like UTF-16; say --encoding utf-16-le, or save the list as UTF-8"
     return "name the list's encoding with --encoding"

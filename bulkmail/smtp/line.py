@@ -46,13 +46,14 @@ class Line(asyncio.Protocol):
         self._is_advancing = False
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = math.inf
+        # By word: the hash of an enum member is computed in Python, each time anew.
         self._patience = {
-            Step.RSET: timeouts.mail,
-            Step.MAIL: timeouts.mail,
-            Step.RCPT: timeouts.rcpt,
-            Step.DATA: timeouts.data,
-            Step.BODY: timeouts.block,
-            Step.END: timeouts.end,
+            Step.RSET.words: timeouts.mail,
+            Step.MAIL.words: timeouts.mail,
+            Step.RCPT.words: timeouts.rcpt,
+            Step.DATA.words: timeouts.data,
+            Step.BODY.words: timeouts.block,
+            Step.END.words: timeouts.end,
         }
         self._shortest = min(self._patience.values())
         self._duplicate = _duplicated(transport)
@@ -217,7 +218,7 @@ class Line(asyncio.Protocol):
             self._deadline = math.inf
             return
         now = self.loop.time()
-        self._deadline = now + self._patience[awaited]
+        self._deadline = now + self._patience[awaited.words]
         if self._timer is None:
             self._timer = self.loop.call_at(now + self._shortest, self._ring)
 
@@ -228,7 +229,7 @@ class Line(asyncio.Protocol):
         now = self.loop.time()
         awaited = self._transactions.awaited
         if now >= self._deadline and awaited is not None:
-            self._transactions.timed_out(self._patience[awaited])
+            self._transactions.timed_out(self._patience[awaited.words])
             self._advance()
         else:
             self._timer = self.loop.call_at(min(self._deadline, now + self._shortest), self._ring)

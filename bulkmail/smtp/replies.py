@@ -49,21 +49,25 @@ class ReplyParser:
         """The next whole reply, or None until more is fed.  Raises `ReplyError`."""
         buffer = self._buffer
         while True:
+            if not buffer:
+                return None
             end = buffer.find(b"\n", self._searched)
+            size = self._size + (end + 1 if end >= 0 else len(buffer))
+            if size > LONGEST_REPLY:
+                raise ReplyError(f"sent a reply of more than {LONGEST_REPLY:,} octets")
             if end < 0:
                 self._searched = len(buffer)
-                self._check_size(len(buffer))
                 return None
-            self._check_size(end + 1)
+            self._size = size
             line = bytes(buffer[:end])
             del buffer[: end + 1]
             self._searched = 0
-            if self._take_line(line, size=end + 1):
+            if self._take_line(line):
                 reply = RawReply(int(self._code), self._lines)
                 self._code, self._lines, self._size = b"", [], 0
                 return reply
 
-    def _take_line(self, line: bytes, *, size: int) -> bool:
+    def _take_line(self, line: bytes) -> bool:
         """Whether this line is the last of its reply."""
         line = line.removesuffix(b"\r")
         code, separator = line[:3], line[3:4]
@@ -74,13 +78,8 @@ class ReplyParser:
         if self._code and code != self._code:
             raise ReplyError(f"sent {_quoted(line)} in the middle of a reply of code {self._code.decode()}")
         self._code = code
-        self._size += size
         self._lines.append(line[4:].decode("utf-8", "replace"))
         return separator != b"-"
-
-    def _check_size(self, more: int) -> None:
-        if self._size + more > LONGEST_REPLY:
-            raise ReplyError(f"sent a reply of more than {LONGEST_REPLY:,} octets")
 
 
 def _quoted(line: bytes) -> str:

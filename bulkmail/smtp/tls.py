@@ -46,7 +46,7 @@ def tls_breakage(error: ssl.SSLError, *, host: str, port: int) -> tuple[Breakage
         return Breakage.TLS, f"{host} port {port} and we have no TLS version in common; we need 1.2 or newer"
     return (
         Breakage.TLS,
-        f"the TLS handshake with {host} port {port} failed: {printable(error.reason or str(error), 80)}",
+        f"the TLS handshake with {host} port {port} failed: {printable(error.reason or 'no reason given', 80)}",
     )
 
 

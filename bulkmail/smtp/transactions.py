@@ -20,28 +20,23 @@ from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
 
 
 class Step(Enum):
-    """What is written for a message, in this order; no reply belongs to BODY.  QUIT is for the session."""
+    """What is written for a message, in this order; no reply belongs to BODY.  QUIT is for the session.
 
-    RSET = "RSET"
-    MAIL = "MAIL"
-    RCPT = "RCPT"
-    DATA = "DATA"
-    BODY = "the message"
-    END = "the end of the message"
-    QUIT = "QUIT"
+    `words` name what the server has to answer.  `stage` is how far a message has come when this has been written: with
+    RSET, nothing of it has been said.
+    """
 
+    RSET = ("RSET", Stage.MAIL)
+    MAIL = ("MAIL", Stage.MAIL)
+    RCPT = ("RCPT", Stage.RCPT)
+    DATA = ("DATA", Stage.DATA)
+    BODY = ("the message", Stage.BODY)
+    END = ("the end of the message", Stage.END)
+    QUIT = ("QUIT", Stage.MAIL)
 
-# How far a message has come when a step of it has been written: with RSET, nothing of the message has been said.
-_STAGES = {
-    Step.RSET: Stage.MAIL,
-    Step.MAIL: Stage.MAIL,
-    Step.RCPT: Stage.RCPT,
-    Step.DATA: Stage.DATA,
-    Step.END: Stage.END,
-}
-
-# Which step a 2xx leads to.
-_NEXT = {Step.RSET: Step.MAIL, Step.MAIL: Step.RCPT, Step.RCPT: Step.DATA}
+    def __init__(self, words: str, stage: Stage) -> None:
+        self.words = words
+        self.stage = stage
 
 
 class Exchange:
@@ -149,7 +144,7 @@ class Transactions:
         if self.awaited is Step.BODY:
             self._end(Breakage.TIMEOUT, f"{self._peer} took nothing more of the message {within}")
         else:
-            asked = self.awaited.value if self.awaited else "anything"
+            asked = self.awaited.words if self.awaited else "anything"
             self._end(Breakage.TIMEOUT, f"{self._peer} did not answer {asked} {within}")
 
     def stop(self) -> None:
@@ -185,20 +180,16 @@ class Transactions:
     def _command(self, exchange: Exchange) -> bytes:
         step = exchange.step
         self._expected.append((step, exchange))
-        exchange.stage = _STAGES[step]
-        match step:
-            case Step.MAIL:
-                self.begun += 1
-                return mail_command(exchange.message, self._capabilities)
-            case Step.RCPT:
-                return rcpt_command(exchange.message)
-            case Step.DATA:
-                self.mark_wanted = exchange
-                return b"DATA\r\n"
-            case Step.END:
-                return TERMINATOR
-            case _:
-                return b"RSET\r\n"
+        exchange.stage = step.stage
+        if step is Step.MAIL:
+            self.begun += 1
+            return mail_command(exchange.message, self._capabilities)
+        if step is Step.RCPT:
+            return rcpt_command(exchange.message)
+        if step is Step.DATA:
+            self.mark_wanted = exchange
+            return b"DATA\r\n"
+        return TERMINATOR if step is Step.END else b"RSET\r\n"
 
     def _quit(self) -> bytes:
         self._is_leaving = False
@@ -222,12 +213,15 @@ class Transactions:
             exchange.pieces = wire_pieces(exchange.message.buffers)
         elif step is Step.END and reply.code < 300:
             self._decide(exchange, reply)
-        elif step in _NEXT and reply.code < 300:
-            if step is Step.RSET:
-                self._is_open = False
-            exchange.step = _NEXT[step]
+        elif step is Step.MAIL and reply.code < 300:
+            exchange.step = Step.RCPT
+        elif step is Step.RCPT and reply.code < 300:
+            exchange.step = Step.DATA
+        elif step is Step.RSET and reply.code < 300:
+            self._is_open = False
+            exchange.step = Step.MAIL
         else:
-            self._break(f"answered {step.value} with {reply.code}")
+            self._break(f"answered {step.words} with {reply.code}")
 
     def _on_refusal(self, step: Step, exchange: Exchange, reply: RawReply) -> None:
         if step is Step.RSET:
@@ -283,5 +277,5 @@ class Transactions:
     def _where(self) -> str:
         step = self.awaited
         if step is not None and step is not Step.BODY:
-            return f"before it answered {step.value}"
+            return f"before it answered {step.words}"
         return "in the middle of the message" if self._current is not None else "between two messages"

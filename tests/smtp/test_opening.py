@@ -482,12 +482,12 @@ async def test_old_tls_is_refused(authority: trustme.CA, ca_file: Path) -> None:
         ("UNSUPPORTED_PROTOCOL", "no TLS version in common"),
         ("WRONG_VERSION_NUMBER", "does not speak TLS from the first octet"),
         ("SSLV3_ALERT_HANDSHAKE_FAILURE", "failed: SSLV3_ALERT_HANDSHAKE_FAILURE"),
-        (None, "failed: broken"),
+        ("", "failed: no reason given"),
     ],
 )
-def test_words_for_a_failed_handshake(reason: str | None, words: str) -> None:
+def test_words_for_a_failed_handshake(reason: str, words: str) -> None:
     error = ssl.SSLError("broken")
-    error.reason = reason  # type: ignore[assignment]
+    error.reason = reason
     kind, what = tls_breakage(error, host="mail.example.com", port=465)
     assert kind is Breakage.TLS
     assert "mail.example.com port 465" in what
