@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sys
@@ -12,7 +11,7 @@ from difflib import get_close_matches
 
 import click
 
-from bulkmail.cli.program import COMMANDS, DEBUG_VARIABLE, UnknownCommand
+from bulkmail.cli.program import COMMANDS, DEBUG_VARIABLE, ReaderGone, UnknownCommand
 from bulkmail.model.errors import BulkmailError, OutboxError, RelayError
 from bulkmail.model.tally import EXIT_BUG, EXIT_NOTHING_SENT, EXIT_STOPPED
 
@@ -30,7 +29,7 @@ def tell(error: BaseException, *, outbox: str = "", wants_traceback: bool = Fals
     """Says what happened on standard error and returns the exit code.  `outbox` is the one that was at work."""
     error = _innermost(error)
     mishap = judge(error, outbox=outbox)
-    if isinstance(error, OSError) and error.errno == errno.EPIPE:
+    if isinstance(error, BrokenPipeError | ReaderGone):
         _stop_writing()
         return mishap.exit_code
     if wants_traceback:
@@ -54,7 +53,7 @@ def judge(error: BaseException, *, outbox: str = "") -> Mishap:
             return Mishap("no answer, so nothing was done", EXIT_NOTHING_SENT)
         case click.Abort() | KeyboardInterrupt():
             return Mishap("interrupted", EXIT_STOPPED, _how_to_go_on(outbox))
-        case OSError(errno=errno.EPIPE):
+        case BrokenPipeError() | ReaderGone():
             return Mishap("", EXIT_STOPPED)
         case OSError(filename=str() | bytes() | os.PathLike() as name, strerror=str() as reason):
             return Mishap(f"{os.fsdecode(name)}: {reason}", EXIT_STOPPED, _how_to_go_on(outbox))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +106,16 @@ class Program(click.Group):
             raise UnknownCommand(name)
         return super().resolve_command(ctx, args)
 
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        """Like every group's; prints the help if that is asked for."""
+        with _noticing_a_lost_reader():
+            return super().make_context(*arguments, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Like every group's."""
+        with _noticing_a_lost_reader():
+            return super().invoke(ctx)
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """From the table: a key press must not wait for every command to be imported."""
         from click.shell_completion import CompletionItem
@@ -130,6 +141,18 @@ class Program(click.Group):
 
             code = tell(error, outbox=errand.outbox, wants_traceback=errand.wants_traceback)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+class ReaderGone(Exception):
+    """Whoever read our output has closed it.  Click would end the process with 1, which says something else here."""
+
+
+@contextmanager
+def _noticing_a_lost_reader() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderGone from error
 
 
 class UnknownCommand(click.UsageError):

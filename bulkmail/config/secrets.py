@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -85,6 +84,8 @@ def _from_file(name: str, environ: Mapping[str, str]) -> str:
 
 def _from_command(command: str, environ: Mapping[str, str]) -> str:
     """The first line that `command` prints.  No shell reads it: quotes group words, nothing else is special."""
+    import subprocess
+
     try:
         words = shlex.split(command)
     except ValueError as error:

@@ -37,8 +37,8 @@ class ListSettings:
 class Settings:
     """What a run needs to know, with no file of the campaign left to read but the list.
 
-    `list_source` is a path, `"-"` for standard input, or empty when `to` names the people or the caller brings them.
-    `suppress` are paths too, absolute or relative to `home`.
+    `list_source` is a path, `"-"` for standard input, or empty when `to` names the people or the caller brings them;
+    `suppress` are paths.  Relative ones start from the current folder.
     `name` is the campaign's, or, by flags alone, the list's; `home` is the folder whose `runs/` keeps the outbox.
     `is_folder` tells whether a `campaign.toml` stands behind it, which then names the outbox.
     """
@@ -189,16 +189,12 @@ def _expression_fault(text: str) -> str:
 
 def _suppress(sources: Sources, reader: FileReader) -> tuple[str, ...]:
     """The file's and the flags' together: nobody is taken off a stop list by a flag."""
-    found = []
-    for number, name in enumerate(sources.file.recipients.suppress):
-        path = reader.exists(Said(name, sources.place(("recipients", "suppress", number)), sources.home))
-        if path is not None:
-            found.append(str(path.relative_to(sources.home) if path.is_relative_to(sources.home) else path))
-    for name in sources.overrides.suppress:
-        path = reader.exists(sources.typed("--suppress", name))
-        if path is not None:
-            found.append(str(path if sources.home == Path(".") else path.absolute()))
-    return tuple(found)
+    said = [
+        Said(name, sources.place(("recipients", "suppress", number)), sources.home)
+        for number, name in enumerate(sources.file.recipients.suppress)
+    ]
+    said += [sources.typed("--suppress", name) for name in sources.overrides.suppress]
+    return tuple(str(path) for path in map(reader.exists, said) if path is not None)
 
 
 def _to(sources: Sources) -> tuple[str, ...]:

@@ -60,7 +60,7 @@ class Sources:
 
     def template_name(self, key: str) -> str:
         """What errors call a template by that stands in the file itself."""
-        return f"{self.path}: {key}" if self.path else f"--{key}"
+        return f"{self.path.name}: {key}" if self.path else f"--{key}"
 
     def line(self, key: KeyPath) -> int:
         """The line of `key`, or of what stands for it."""

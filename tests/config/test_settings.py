@@ -79,7 +79,7 @@ def test_load_reads_every_key_of_a_full_campaign(make_shop: MakeShop) -> None:
     assert settings.list_source == "shop/lists/people.csv"
     assert settings.list_options == ListSettings("mail", "who", "cp1252")
     assert settings.where == "city == 'Wien'"
-    assert settings.suppress == ("stop.txt", "lists/left.txt")
+    assert settings.suppress == ("shop/stop.txt", "shop/lists/left.txt")
     assert settings.allow_duplicates
     assert settings.to == ()
     assert settings.relay == Relay(Kind.SANDBOX, connections=3)
@@ -94,16 +94,16 @@ def test_load_reads_every_key_of_a_full_campaign(make_shop: MakeShop) -> None:
     )
     campaign = settings.campaign
     assert campaign.name == "Spring news"
-    assert campaign.sender == Template("shop/campaign.toml: from", "{{ shop }} <hello@shop.example>")
+    assert campaign.sender == Template("campaign.toml: from", "{{ shop }} <hello@shop.example>")
     assert campaign.subject.text == "Hello\n  {{ who }}"
-    assert campaign.text == Template("shop/campaign.toml: text", "Dear {{ who }},\nhello.\n")
-    assert campaign.html == Template("shop/campaign.toml: html", "<p>Hello</p>")
-    assert campaign.to_name == Template("shop/campaign.toml: to_name", "{{ who }}")
-    assert campaign.reply_to == Template("shop/campaign.toml: reply_to", "Help <help@shop.example>")
+    assert campaign.text == Template("campaign.toml: text", "Dear {{ who }},\nhello.\n")
+    assert campaign.html == Template("campaign.toml: html", "<p>Hello</p>")
+    assert campaign.to_name == Template("campaign.toml: to_name", "{{ who }}")
+    assert campaign.reply_to == Template("campaign.toml: reply_to", "Help <help@shop.example>")
     assert campaign.reverse_path == "bounces@xn--bcher-kva.example"
     assert campaign.headers == (
-        ("X-Shop", Template("shop/campaign.toml: headers.X-Shop", "{{ shop }}")),
-        ("List-Id", Template("shop/campaign.toml: headers.List-Id", "news.shop.example")),
+        ("X-Shop", Template("campaign.toml: headers.X-Shop", "{{ shop }}")),
+        ("List-Id", Template("campaign.toml: headers.List-Id", "news.shop.example")),
     )
     assert campaign.attachments == (
         Attachment("menu.pdf", "application/pdf", b"%PDF"),
@@ -166,7 +166,7 @@ def test_flags_come_before_the_file(make_shop: MakeShop) -> None:
     assert settings.list_source == "other.csv"
     assert settings.list_options == ListSettings("address", "who", "utf-8")
     assert settings.where == "true"
-    assert settings.suppress == ("stop.txt", "lists/left.txt", str(Path("gone.txt").absolute()))
+    assert settings.suppress == ("shop/stop.txt", "shop/lists/left.txt", "gone.txt")
     assert settings.relay is not None
     assert (settings.relay.host, settings.relay.username, settings.relay.password_from) == ("other.example.com", "", "")
     assert settings.relay.connections == 7
