@@ -17,7 +17,7 @@ from bulkmail.smtp.tls import make_tls_context
 async def open_relay(relay: Relay, password: Secret | None, *, inbox: Path) -> AsyncIterator[Connect]:
     """Opens sessions with `relay` as long as the context lasts; `inbox` is where a sandbox keeps its mail.
 
-    Raises `ConfigError` when the certificates named for it cannot be read.
+    Raises `ConfigError` when the certificates named for it cannot be read, `RelayError` when no mail can be kept.
     """
     # The lines of rehearsals are only imported for rehearsals: aiosmtpd is slow to come.
     match relay.kind:
@@ -31,12 +31,12 @@ async def open_relay(relay: Relay, password: Secret | None, *, inbox: Path) -> A
                 yield _sessions(local, None)
         case Kind.MAILDIR:
             from bulkmail.sandbox.lines import MaildirLine
-            from bulkmail.sandbox.maildir import Maildir
 
-            maildir = Maildir(Path(relay.directory))
+            folder = Path(relay.directory)
+            MaildirLine(folder)  # makes the folder, or says here that it cannot
 
             async def open_maildir() -> Line:
-                return MaildirLine(maildir)
+                return MaildirLine(folder)
 
             yield open_maildir
         case Kind.NULL:

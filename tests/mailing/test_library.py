@@ -42,7 +42,7 @@ async def test_deliver_yields_each_outcome_as_it_settles(letter):
         seen = []
         async with mailer.deliver(letter, ROWS) as deliveries:
             async for settled in deliveries:
-                seen.append((settled.recipient.fields["first_name"], settled.delivery.status))
+                seen += [(settled.recipient.fields["first_name"], settled.delivery.status)]
     assert sorted(seen) == sorted((row["first_name"], bulkmail.Status.ACCEPTED) for row in ROWS)
     assert deliveries.report.accepted == 20
 
