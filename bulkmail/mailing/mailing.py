@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError, GateClosed
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
-from bulkmail.model.relay import Relay
+from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Job, Outbox
 from bulkmail.outbox.reader import OutboxReader
@@ -113,6 +114,7 @@ class Mailing:
         )
         mailing = cls(outbox, relay, pace)
         try:
+            _empty_inbox(outbox, relay)
             await record(
                 outbox,
                 rows,
@@ -175,11 +177,8 @@ class Mailing:
 
     @property
     def inbox(self) -> Path:
-        """Where a sandbox keeps the mail of this run: beside its outbox."""
-        path = self.outbox.path
-        return (
-            path.with_name(f"{path.name.split('.')[0]}.inbox") if path else Path(tempfile.mkdtemp(prefix="bulkmail-"))
-        )
+        """Where a sandbox keeps the mail of this run."""
+        return Path(self.outbox.settings.get("maildir") or tempfile.mkdtemp(prefix="bulkmail-"))
 
     def decide_doubts(self, decision: Doubt) -> int:
         """What becomes of rows in doubt; says how many there were.
@@ -271,6 +270,16 @@ class Mailing:
             )
 
         return compose
+
+
+def _empty_inbox(outbox: Outbox, relay: Relay) -> None:
+    """A rehearsal always begins anew: what an earlier one kept beside this outbox goes."""
+    if relay.kind is not Kind.SANDBOX or relay.directory or outbox.path is None:
+        return
+    name = outbox.path.name.removesuffix(".outbox").removesuffix(".rehearsal") + ".inbox"
+    inbox = outbox.path.with_name(name)
+    shutil.rmtree(inbox, ignore_errors=True)
+    outbox.set_setting("maildir", str(inbox))
 
 
 def _free_name(path: Path) -> Path:
