@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -176,9 +175,10 @@ class Mailing:
         return self.outbox.tally()
 
     @property
-    def inbox(self) -> Path:
-        """Where a sandbox keeps the mail of this run."""
-        return Path(self.outbox.settings.get("maildir") or tempfile.mkdtemp(prefix="bulkmail-"))
+    def inbox(self) -> Path | None:
+        """Where a sandbox keeps the mail of this run; None when that is of no account, as for a run in memory."""
+        kept = self.outbox.settings.get("maildir")
+        return Path(kept) if kept else None
 
     def decide_doubts(self, decision: Doubt) -> int:
         """What becomes of rows in doubt; says how many there were.
