@@ -40,9 +40,7 @@ _MEANINGS = {
     Status.FILTERED: "left out by --where",
 }
 _WORDS = {status: status.value.replace("_", " ") for status in Status}
-_EXPLAINED = frozenset(
-    {Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT, Status.DEFERRED, Status.INVALID, Status.SUPPRESSED}
-)
+_EXPLAINED = frozenset({Status.REJECTED, Status.EXPIRED, Status.DEFERRED, Status.INVALID, Status.SUPPRESSED})
 _STYLES = {
     Status.ACCEPTED: "green",
     Status.REJECTED: "red",
@@ -147,7 +145,7 @@ def _next_steps(report: Report, reports: Sequence[Path], *, width: int, most: in
     lines: list[str] = []
     for what, command in steps:
         line = f"  {what}: {command}"
-        lines += [line] if cell_len(line) <= width else [f"  {what}:", f"    {command}"]
+        lines += [line] if cell_len(line) <= width else [_cut(f"  {what}:", width), f"    {command}"]
     if len(lines) > most - 2:
         lines = [f"  {command}" for _, command in steps]
     return ["", "Next:", *lines] if lines else []
