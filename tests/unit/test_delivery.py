@@ -116,7 +116,7 @@ def test_worst_of_a_row(statuses: set[Status], expected: Status) -> None:
     assert worst(statuses) is expected
 
 
-# --- settle ----------------------------------------------------------------------------------------------------
+# --- settle ----------------------------------------------------------------------------------------------------------
 
 FRESH = Delivery(id=7, row=3, forward_path="ann@example.org")
 TRIED = replace(FRESH, status=S.DEFERRED, attempts=1, tries=2, due_at=900.0, first_at=100.0)
