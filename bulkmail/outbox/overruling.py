@@ -30,4 +30,6 @@ def move_all(
         f"UPDATE delivery SET status = :after, {changes} WHERE status = :before AND ending_at IS NULL",  # noqa: S608
         {"before": before.value, "after": after.value, "reason": reason, "wait": wait},
     )
+    if after is Status.PENDING and changed.rowcount:
+        connection.execute("UPDATE run SET ended_at = NULL")
     return changed.rowcount

@@ -67,11 +67,11 @@ class Settler:
         """All entries, in order.  Raises `OutboxError` for one that may not follow what is stored."""
         changes = []
         for entry in entries:
-            if type(entry) is Settlement:
+            if isinstance(entry, Settlement):
                 changes.append(self._settle(connection, entry))
-            elif type(entry) is Mark:
+            elif isinstance(entry, Mark):
                 self._mark(connection, entry, at=now)
-            elif type(entry) is Release:
+            else:
                 connection.execute(_RELEASE, (entry.delivery_id,))
         if self._tries:
             tries, self._tries = self._tries, []
