@@ -71,7 +71,7 @@ def test_text_without_open_quotes_is_read_as_the_csv_module_reads_it(text: str) 
         assert [cells for cells, _ in rows] == expected
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     beginning=BEGINNINGS,
     tokens=st.lists(TOKENS, max_size=20),
@@ -91,6 +91,7 @@ def test_no_list_does_worse_than_a_list_error(beginning: bytes, tokens: list[byt
             check_words(str(error), error.hint)
 
 
+@settings(deadline=None)
 @given(beginning=BEGINNINGS, tokens=st.lists(TOKENS, max_size=20), name=NAMES)
 def test_no_suppression_file_does_worse_than_a_list_error(beginning: bytes, tokens: list[bytes], name: str) -> None:
     stop = Suppression()

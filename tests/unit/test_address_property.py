@@ -52,7 +52,7 @@ def is_special(text: str) -> bool:
     return any(domain == name or domain.endswith(f".{name}") for name in SPECIAL_USE_DOMAIN_NAMES)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(text=ADDRESSES)
 @example(text="ann@example.org")
 @example(text="Ann.B+c@EXAMPLE.Org")
@@ -90,7 +90,7 @@ def test_address_agrees_with_email_validator(text: str) -> None:
         assert found[1] == expected[1].lower()
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(local=st.from_regex(r"[A-Za-z0-9_+.-]{1,66}", fullmatch=True), domain=DOMAINS)
 def test_shortest_way_agrees_with_the_long_one(local: str, domain: str) -> None:
     """`parse_mailbox` takes plain addresses itself; what it says must be what `Address.parse` says."""
@@ -108,7 +108,7 @@ def test_shortest_way_agrees_with_the_long_one(local: str, domain: str) -> None:
         assert (name, found) == ("", expected)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(text=ADDRESSES | st.tuples(st.text(max_size=10), ADDRESSES).map(lambda parts: f"{parts[0]} <{parts[1]}>"))
 def test_no_address_can_steer_a_server(text: str) -> None:
     try:
@@ -125,7 +125,7 @@ def test_no_address_can_steer_a_server(text: str) -> None:
     assert len(address.wire.encode()) <= 254
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(text=ADDRESSES)
 def test_address_survives_a_second_parse(text: str) -> None:
     found = ours(text)
