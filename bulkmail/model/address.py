@@ -62,11 +62,10 @@ class Address:
         local, at, domain = text.rpartition("@")
         if not at:
             raise AddressError("is empty" if not text else "has no @")
-        local = _checked_local_part(local)
-        domain = _checked_domain(domain)
-        if len(local.encode()) + 1 + len(domain) > LONGEST_ADDRESS:
+        address = cls(_checked_local_part(local), _checked_domain(domain))
+        if (not text.isascii() or "xn--" in address.domain) and _octets(text, address) > LONGEST_ADDRESS:
             raise AddressError(f"is longer than {LONGEST_ADDRESS} octets")
-        return cls(local, domain)
+        return address
 
 
 def parse_mailbox(cell: str) -> tuple[str, Address]:
@@ -117,6 +116,12 @@ def _unquoted(name: str) -> str:
     return name
 
 
+def _octets(text: str, address: Address) -> int:
+    """The longest form that somebody may write the address in."""
+    readable = unicodedata.normalize("NFC", address.readable)
+    return max(len(form.encode()) for form in (text, address.wire, readable))
+
+
 def _checked_local_part(local: str) -> str:
     if len(local) <= LONGEST_LOCAL_PART and _PLAIN_LOCAL_PART.fullmatch(local):
         return local
@@ -126,6 +131,8 @@ def _checked_local_part(local: str) -> str:
         raise AddressError(f"has more than {LONGEST_LOCAL_PART} octets before the @")
     try:
         checked = validate_email_local_part(local, allow_smtputf8=True)
+        # Whoever normalises it later must not find another address: U+037E becomes a semicolon.
+        validate_email_local_part(unicodedata.normalize("NFC", local), allow_smtputf8=True)
     except EmailSyntaxError as error:
         raise AddressError(_reason(error)) from None
     return str(checked["local_part"])

@@ -120,6 +120,7 @@ def test_open_document_sheet_is_read(read: Read) -> None:
     packed = BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("META-INF/manifest.xml", "<manifest/>")
         archive.writestr(
             "content.xml",
             f'<office:document-content xmlns:office="{space}:office:1.0" xmlns:table="{space}:table:1.0" '
