@@ -39,7 +39,7 @@ def command(folder: Path, kind: str) -> None:
     _refuse_occupied(folder)
     files = copy_template(kind, folder)
     name = shlex.quote(str(folder))
-    click.echo(f"{folder} is a {kind} now:")
+    click.echo(f"{folder} is now a campaign to start from: {kind}")
     for file in files:
         click.echo(f"  {file}")
     click.echo(f"\nRead {folder / 'campaign.toml'}, change what you like, then type:")
