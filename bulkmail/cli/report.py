@@ -19,7 +19,7 @@ EPILOG = """\b
 Examples:
   bulkmail report spring
   bulkmail report spring -o spring.csv
-  bulkmail report spring --format json | jq '.rows[] | select(.status == "rejected")'
+  bulkmail report spring --format json | jq .totals
 """
 
 

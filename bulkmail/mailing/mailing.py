@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import shutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -26,7 +26,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError, GateClosed
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
-from bulkmail.model.relay import Relay
+from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Job, Outbox
 from bulkmail.outbox.reader import OutboxReader
@@ -113,6 +113,7 @@ class Mailing:
         )
         mailing = cls(outbox, relay, pace)
         try:
+            _empty_inbox(outbox, relay)
             await record(
                 outbox,
                 rows,
@@ -174,12 +175,10 @@ class Mailing:
         return self.outbox.tally()
 
     @property
-    def inbox(self) -> Path:
-        """Where a sandbox keeps the mail of this run: beside its outbox."""
-        path = self.outbox.path
-        return (
-            path.with_name(f"{path.name.split('.')[0]}.inbox") if path else Path(tempfile.mkdtemp(prefix="bulkmail-"))
-        )
+    def inbox(self) -> Path | None:
+        """Where a sandbox keeps the mail of this run; None when that is of no account, as for a run in memory."""
+        kept = self.outbox.settings.get("maildir")
+        return Path(kept) if kept else None
 
     def decide_doubts(self, decision: Doubt) -> int:
         """What becomes of rows in doubt; says how many there were.
@@ -271,6 +270,16 @@ class Mailing:
             )
 
         return compose
+
+
+def _empty_inbox(outbox: Outbox, relay: Relay) -> None:
+    """A rehearsal always begins anew: what an earlier one kept beside this outbox goes."""
+    if relay.kind is not Kind.SANDBOX or relay.directory or outbox.path is None:
+        return
+    name = outbox.path.name.removesuffix(".outbox").removesuffix(".rehearsal") + ".inbox"
+    inbox = outbox.path.with_name(name)
+    shutil.rmtree(inbox, ignore_errors=True)
+    outbox.set_setting("maildir", str(inbox))
 
 
 def _free_name(path: Path) -> Path:

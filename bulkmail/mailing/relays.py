@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bulkmail.engine.ports import Connect, Line
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
@@ -14,10 +15,11 @@ from bulkmail.smtp.tls import make_tls_context
 
 
 @asynccontextmanager
-async def open_relay(relay: Relay, password: Secret | None, *, inbox: Path) -> AsyncIterator[Connect]:
-    """Opens sessions with `relay` as long as the context lasts; `inbox` is where a sandbox keeps its mail.
+async def open_relay(relay: Relay, password: Secret | None, *, inbox: Path | None) -> AsyncIterator[Connect]:
+    """Opens sessions with `relay` as long as the context lasts.
 
-    Raises `ConfigError` when the certificates named for it cannot be read.
+    `inbox` is where a sandbox keeps its mail unless its URL says so; None lets the mail go with the context.
+    Raises `ConfigError` when the certificates named for it cannot be read, `RelayError` when no mail can be kept.
     """
     # The lines of rehearsals are only imported for rehearsals: aiosmtpd is slow to come.
     match relay.kind:
@@ -26,17 +28,21 @@ async def open_relay(relay: Relay, password: Secret | None, *, inbox: Path) -> A
         case Kind.SANDBOX:
             from bulkmail.sandbox.server import Sandbox
 
-            async with Sandbox(Path(relay.directory) if relay.directory else inbox) as sandbox:
-                local = replace(relay, kind=Kind.SMTP, host=sandbox.host, port=sandbox.port, tls=Tls.OFF, username="")
-                yield _sessions(local, None)
+            kept = Path(relay.directory) if relay.directory else inbox
+            with TemporaryDirectory(prefix="bulkmail-") if kept is None else nullcontext(kept) as folder:
+                async with Sandbox(Path(folder)) as sandbox:
+                    local = replace(
+                        relay, kind=Kind.SMTP, host=sandbox.host, port=sandbox.port, tls=Tls.OFF, username=""
+                    )
+                    yield _sessions(local, None)
         case Kind.MAILDIR:
             from bulkmail.sandbox.lines import MaildirLine
-            from bulkmail.sandbox.maildir import Maildir
 
-            maildir = Maildir(Path(relay.directory))
+            folder = Path(relay.directory)
+            MaildirLine(folder)  # makes the folder, or says here that it cannot
 
             async def open_maildir() -> Line:
-                return MaildirLine(maildir)
+                return MaildirLine(folder)
 
             yield open_maildir
         case Kind.NULL:

@@ -19,7 +19,7 @@ from bulkmail.recipients.table import Reading, Table
 _QUOTE = '"'
 _SAMPLE = 1 << 16  # characters that the delimiter is guessed from
 _WITNESSES = 20  # lines that tell a stray quote from a long cell
-_MOST_READ_AGAIN = 4 * LONGEST_ROW  # characters, so that hostile quotes cannot make reading quadratic
+_MOST_READ_AGAIN = LONGEST_ROW  # characters, so that hostile quotes cannot make reading quadratic
 
 
 class Trouble(Enum):

@@ -42,15 +42,16 @@ def choose(stream: IO[bytes], *, name: str, wanted: str, notices: list[str]) -> 
     wanted = _known(wanted, name) if wanted else ""
     marked = mark(stream)
     if marked:
-        if wanted and codecs.lookup(wanted).name not in marked:
-            notices.append(f"{name} begins with a mark that says {marked[:6].upper()}; {wanted} was not used")
+        family = marked.removesuffix("-sig")
+        if wanted and not wanted.startswith(family):
+            notices.append(f"{name} begins with a mark that says {family.upper()}; {wanted} was not used")
         return marked
     survey = _survey(stream)
     stream.seek(0)
     if survey.is_ascii:  # says nothing: UTF-16 without a mark and ISO-2022-JP look like ASCII too
         return wanted or "utf-8"
     if not survey.stray:
-        if wanted and codecs.lookup(wanted).name != "utf-8":
+        if wanted and wanted != "utf-8":
             notices.append(f"{name} is UTF-8 throughout; {wanted} was not used")
         return "utf-8"
     if wanted:
@@ -127,4 +128,4 @@ def _survey(stream: IO[bytes]) -> _Survey:
         if not chunk:
             return _Survey(is_ascii)
         feeds, returns = feeds + chunk.count(b"\n"), returns + chunk.count(b"\r")
-        tail = chunk[-_CONTEXT_BYTES:]
+        tail = (tail + chunk[-_CONTEXT_BYTES:])[-_CONTEXT_BYTES:]

@@ -65,7 +65,7 @@ class Table:
         self._names = names
         self._named = len(names)
         self._width = len(header)
-        _refuse_addresses(names, place=place, options=reading.options, delimiter=delimiter or ", ")
+        _refuse_addresses(names, place=place, options=reading.options, between=delimiter or ", ", unit=unit)
         _refuse_bad_names(names, place=place)
         address = address_column(names, reading.options.address_column, place=place)
         name = name_column(names, reading.options.name_column, place=place)
@@ -174,7 +174,7 @@ def _trimmed(header: Sequence[str], reading: Reading, *, place: Place) -> list[s
     return names
 
 
-def _refuse_addresses(names: Sequence[str], *, place: Place, options: ListOptions, delimiter: str) -> None:
+def _refuse_addresses(names: Sequence[str], *, place: Place, options: ListOptions, between: str, unit: str) -> None:
     """Raises `ListError` for a header that is no header: its cells hold an address."""
     if options.address_column in names:
         return
@@ -185,8 +185,8 @@ def _refuse_addresses(names: Sequence[str], *, place: Place, options: ListOption
             continue
         example = ["email" if each == at else f"column{each + 1}" for each in range(len(names))]
         raise ListError(
-            f"{place}: the first line must name the columns, but it holds the address {shown(name)}",
-            hint=f"put a line above it that names the columns: {delimiter.join(example)}",
+            f"{place}: the first {unit} must name the columns, but it holds the address {shown(name)}",
+            hint=f"put a {unit} above it that names the columns: {between.join(example)}",
         )
 
 

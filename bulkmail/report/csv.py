@@ -12,7 +12,6 @@ import csv
 import re
 from collections.abc import Callable, Iterable
 from io import StringIO
-from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,7 +42,7 @@ _FORMULA_STARTS = frozenset("=+-@\t\r\n\0\uff0b\uff0d\uff1d\uff20")
 _HARMLESS = re.compile(r"[+-]?[0-9 ().-]+|[=+-]?[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
 _first: Callable[[Any], object] = itemgetter(slice(1))
 _OWN = ("address", "name")
-_BATCH = 500  # rows that are written at a time
+_BUFFER = 65_536  # characters
 _MOST_COLUMNS = 2_000  # a list of objects may have another field in every row
 
 
@@ -92,8 +91,9 @@ class _Table:
             is_harmless = _FORMULA_STARTS.isdisjoint(map(_first, texts))
         except (TypeError, KeyError):  # something else than text
             is_harmless = False
-        cells: list[Any]
-        *cells, reply, error = texts if is_harmless else [_cell(text) for text in texts]
+        if not is_harmless:
+            texts = list(map(_cell, texts))
+        *cells, reply, error = texts
         cells += (
             record.status.value,
             record.code,
@@ -126,11 +126,11 @@ def _write(file: BinaryIO, source: Source, table: _Table) -> None:
     lines = StringIO(newline="")
     writer = csv.writer(lines)  # with its CRLF, or it would not quote a cell that has a lone CR
     writer.writerow(map(_cell, (*table.columns, *DELIVERY_COLUMNS)))
-    rows = source.rows()
-    while batch := list(islice(rows, _BATCH)):
-        writer.writerows(map(table.cells, batch))
-        _flush(lines, file)
-    _flush(lines, file)  # of an empty list the header
+    for record in source.rows():
+        writer.writerow(table.cells(record))
+        if lines.tell() > _BUFFER:
+            _flush(lines, file)
+    _flush(lines, file)
 
 
 def _flush(lines: StringIO, file: BinaryIO) -> None:
@@ -144,6 +144,4 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else as_json(value).decode()
-    if text[:1] in _FORMULA_STARTS and not _HARMLESS.fullmatch(text):
-        return "'" + text
-    return text
+    return f"'{text}" if text[:1] in _FORMULA_STARTS and not _HARMLESS.fullmatch(text) else text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,8 +14,6 @@ from bulkmail.report.source import Source
 
 VERSION = 1
 
-_BATCH = 500  # rows that are written at a time
-
 
 def write_json(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
     """Writes `{"bulkmail": 1, …, "totals": {…}, "times": {…}, "rows": […], "reasons": {…}}`, a row a line.
@@ -28,14 +25,12 @@ def write_json(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
     if not isinstance(source, Source):
         source = Source.of(source)
     reasons = Reasons()
-    rows = source.rows()
     with replacing(target) as file:
         file.write(as_json(_head(source)).removesuffix(b"}") + b',\n"rows":[')
         lead = b"\n"
-        while batch := list(islice(rows, _BATCH)):
-            for record in batch:
-                reasons.add(record)
-            file.write(lead + b",\n".join(as_json(_row(record)) for record in batch))
+        for record in source.rows():
+            reasons.add(record)
+            file.write(lead + as_json(_row(record)))
             lead = b",\n"
         counts = {status.value: dict(counter.most_common()) for status, counter in reasons.by_status.items()}
         file.write(b'\n],\n"reasons":' + as_json(counts) + b"}\n")

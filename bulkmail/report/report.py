@@ -62,8 +62,37 @@ class Report:
         if isinstance(outbox, Path | str):
             path = Path(outbox)
             with OutboxReader.open(path) as reader:
-                return _read(Source.of(reader, path))
-        return _read(Source.of(outbox))
+                return cls.of(Source.of(reader, path))
+        return cls.of(Source.of(outbox))
+
+    @classmethod
+    def of(cls, source: Source) -> Report:
+        """Goes through all rows once.  Raises `BulkmailError` when they are not those that the tally counts."""
+        reasons = Reasons()
+        refused: list[tuple[str, int, str]] = []
+        troubles: dict[Status, list[Trouble]] = {status: [] for status in _ATTENTION}
+        most = dict.fromkeys(_ATTENTION, MOST_SHOWN) | {Status.IN_DOUBT: MOST_NAMED}
+        kept: list[RowRecord] = []
+        for record in source.rows():
+            if source.run.path is None:
+                kept.append(record)
+            status = record.status
+            if status is Status.ACCEPTED:
+                continue
+            reasons.add(record)
+            if status in troubles and len(troubles[status]) < most[status]:
+                troubles[status].append(Trouble(record.place, record.address, status, words(record)))
+            if status in _REFUSED:
+                refused.append((record.address, record.code or 0, record.reply or record.error or record.reason))
+        return cls(
+            run=source.run,
+            tally=source.tally,
+            refused=refused,
+            in_doubt=tuple(troubles[Status.IN_DOUBT]),
+            attention=tuple(chain.from_iterable(found[:MOST_SHOWN] for found in troubles.values())),
+            reasons_of=reasons.by_status,
+            _kept=tuple(kept),
+        )
 
     @property
     def name(self) -> str:
@@ -135,31 +164,3 @@ class Report:
             return
         with OutboxReader.open(self.outbox) as reader:
             yield Source.of(reader, self.outbox)
-
-
-def _read(source: Source) -> Report:
-    reasons = Reasons()
-    refused: list[tuple[str, int, str]] = []
-    troubles: dict[Status, list[Trouble]] = {status: [] for status in _ATTENTION}
-    most = dict.fromkeys(_ATTENTION, MOST_SHOWN) | {Status.IN_DOUBT: MOST_NAMED}
-    kept: list[RowRecord] = []
-    for record in source.rows():
-        if source.run.path is None:
-            kept.append(record)
-        status = record.status
-        if status is Status.ACCEPTED:
-            continue
-        reasons.add(record)
-        if status in troubles and len(troubles[status]) < most[status]:
-            troubles[status].append(Trouble(record.place, record.address, status, words(record)))
-        if status in _REFUSED:
-            refused.append((record.address, record.code or 0, record.reply or record.error or record.reason))
-    return Report(
-        run=source.run,
-        tally=source.tally,
-        refused=refused,
-        in_doubt=tuple(troubles[Status.IN_DOUBT]),
-        attention=tuple(chain.from_iterable(found[:MOST_SHOWN] for found in troubles.values())),
-        reasons_of=reasons.by_status,
-        _kept=tuple(kept),
-    )

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,9 +40,7 @@ _MEANINGS = {
     Status.FILTERED: "left out by --where",
 }
 _WORDS = {status: status.value.replace("_", " ") for status in Status}
-_EXPLAINED = frozenset(
-    {Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT, Status.DEFERRED, Status.INVALID, Status.SUPPRESSED}
-)
+_EXPLAINED = frozenset({Status.REJECTED, Status.EXPIRED, Status.DEFERRED, Status.INVALID, Status.SUPPRESSED})
 _STYLES = {
     Status.ACCEPTED: "green",
     Status.REJECTED: "red",
@@ -121,8 +120,8 @@ def _times(report: Report) -> str:
 
 def _attention(report: Report, *, most: int) -> list[str]:
     """The heading and the rows to look at, `most` lines in all; nothing if there is no room for a row."""
-    rows = _picked(report.attention, most - 2)
-    return ["", "To look at:", *map(_say_trouble, rows)] if rows else []
+    rows = _picked(report.attention, (most - 2) // 2)
+    return ["", "To look at:", *chain.from_iterable(map(_say_trouble, rows))] if rows else []
 
 
 def _picked(troubles: Sequence[Trouble], most: int) -> list[Trouble]:
@@ -133,9 +132,11 @@ def _picked(troubles: Sequence[Trouble], most: int) -> list[Trouble]:
     return sorted(chosen, key=troubles.index)
 
 
-def _say_trouble(trouble: Trouble) -> str:
-    address = printable(trouble.address) or "(no address)"
-    return f"  {printable(str(trouble.place), 30)} {address} {_WORDS[trouble.status]}: {printable(trouble.words)}"
+def _say_trouble(trouble: Trouble) -> tuple[str, str]:
+    """Who, and below it why: the words of a server are long, and they are what one has to read."""
+    address = printable(trouble.address) or "no address"
+    place = printable(str(trouble.place), 40)
+    return f"  {place} {_WORDS[trouble.status]}: {address}", f"      {printable(trouble.words)}"
 
 
 def _next_steps(report: Report, reports: Sequence[Path], *, width: int, most: int) -> list[str]:
@@ -144,7 +145,7 @@ def _next_steps(report: Report, reports: Sequence[Path], *, width: int, most: in
     lines: list[str] = []
     for what, command in steps:
         line = f"  {what}: {command}"
-        lines += [line] if cell_len(line) <= width else [f"  {what}:", f"    {command}"]
+        lines += [line] if cell_len(line) <= width else [_cut(f"  {what}:", width), f"    {command}"]
     if len(lines) > most - 2:
         lines = [f"  {command}" for _, command in steps]
     return ["", "Next:", *lines] if lines else []

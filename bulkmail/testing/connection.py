@@ -90,8 +90,8 @@ class Connection(asyncio.Protocol):
                 self.transport.write(octets(answer))
             case Split():
                 for octet in octets(answer.text):
-                    self.transport.write(bytes((octet,)))
                     await asyncio.sleep(0.001)
+                    self.transport.write(bytes((octet,)))
             case Late():
                 await asyncio.sleep(answer.seconds)
                 self.transport.write(octets(answer.text))

@@ -77,9 +77,10 @@ class Conversation:
     async def run(self) -> None:
         """From the greeting to the end of the connection."""
         try:
+            said = await self._say("greeting", "220 relay.test ESMTP")
             if self._connection.has_input:
                 self._violation("the client spoke before it was greeted")
-            if not (await self._say("greeting", "220 relay.test ESMTP")).startswith("2"):
+            if not said.startswith("2"):
                 return
             while await self._command():
                 pass

@@ -197,9 +197,7 @@ async def test_only_writes_to_those_named(make_campaign, tmp_path):
 async def test_redirect_is_a_rehearsal_and_leaves_the_real_run_alone(make_campaign, tmp_path):
     async with ScriptedRelay() as relay:
         campaign = make_campaign(relay)
-        rehearsal = await run(
-            "send", campaign, "--redirect-to", "me@example.org", "--sample", "3", cwd=tmp_path
-        )
+        rehearsal = await run("send", campaign, "--redirect-to", "me@example.org", "--sample", "3", cwd=tmp_path)
         assert rehearsal.code == 0, rehearsal.err
         assert rehearsal.out.startswith("Rehearsal: nobody was written to.")
         assert reached(relay) == {"me@example.org": 3}
