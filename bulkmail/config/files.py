@@ -193,11 +193,9 @@ class FileReader:
 
     def _tell_missing(self, place: str, names: list[str]) -> None:
         for name in names:
-            if ".." in name.split("/") or not self._is_inside(self.root / name):
-                self.problems.add(
-                    f"{place}: includes {show(name)}, which is outside {self.root}",
-                    "copy it into the campaign's folder",
-                )
+            if ".." in name.split("/") or Path(name).is_absolute() or not self._is_inside(self.root / name):
+                what = f'includes {show(name)}, but only what is below {self.root} is read, by a path without ".."'
+                self.problems.add(f"{place}: {what}", "copy it into the campaign's folder")
             else:
                 near = _similar(self.root / name) if name else ""
                 self.problems.add(f"{place}: includes {show(name)}, which is not in {self.root}", near)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -75,22 +74,11 @@ class Problems:
     def __init__(self) -> None:
         self._found: list[Problem] = []
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
-
     def add(self, text: str, mend: str = "") -> None:
         """Remembers a fault; the same one twice counts once."""
         problem = Problem(text, mend)
         if problem not in self._found:
             self._found.append(problem)
-
-    @contextmanager
-    def collecting(self, said: Said[T]) -> Iterator[None]:
-        """A `ConfigError` inside becomes a fault of what was said."""
-        try:
-            yield
-        except ConfigError as error:
-            self.add(f"{said}: {error}", error.hint)
 
     def raise_if_any(self, *, next_command: str) -> None:
         """Raises one `ConfigError` that lists all faults; `next_command` is what to type then, empty the same again."""

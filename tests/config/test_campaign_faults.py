@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -139,6 +140,12 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
             id="number-for-letter",
         ),
         pytest.param(
+            SOUND.replace('"letter.txt"', "{ fil = 'letter.txt' }"),
+            'shop/campaign.toml:6: [message.text] has no key "fil"',
+            'did you mean "file"?',
+            id="unknown-key-of-a-letter",
+        ),
+        pytest.param(
             SOUND.replace('"letter.txt"', "{ file = 'letter.txt', inline = 'x' }"),
             "shop/campaign.toml:6: text: needs either file or inline",
             'write text = "letter.txt"',
@@ -215,6 +222,12 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
             'shop/campaign.toml:2: where = "age age": cannot be read: there is something after its end',
             "write for example country == 'AT' and age|int > 17",
             id="where-with-two-expressions",
+        ),
+        pytest.param(
+            SOUND.replace('"people.csv"', f"""{{ file = "people.csv", where = "{"(" * 5000}" }}"""),
+            f'shop/campaign.toml:2: where = "{"(" * 59}…": cannot be read: it is nested too deeply',
+            "write for example country == 'AT' and age|int > 17",
+            id="where-nested-too-deeply",
         ),
         pytest.param(
             SOUND.replace(SENDER, ""),
@@ -349,11 +362,32 @@ def test_load_refuses_a_pipe_in_a_campaign(shop: Path) -> None:
     assert refusal("shop") == (message, "name a file")
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
-def test_load_names_a_file_that_may_not_be_read(shop: Path) -> None:
-    (shop / "letter.txt").chmod(0)
+def test_load_names_a_file_that_may_not_be_read(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    may_read = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "letter.txt" and may_read(path, mode))
     message = 'shop/campaign.toml:7: text = "letter.txt": the file may not be read'
     assert refusal("shop") == (message, "type: chmod u+r shop/letter.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("letter.txt", 'shop/campaign.toml:7: text = "letter.txt": the file cannot be read: Input/output error'),
+        ("campaign.toml", "shop/campaign.toml: cannot be read: Input/output error"),
+    ],
+)
+def test_load_names_a_file_that_fails_while_it_is_read(
+    shop: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
+) -> None:
+    open_path = Path.open
+
+    def fail(path: Path, *arguments: str) -> object:
+        if path.name == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return open_path(path, *arguments)
+
+    monkeypatch.setattr(Path, "open", fail)
+    assert refusal("shop") == (message, "")
 
 
 @pytest.mark.parametrize(

@@ -71,37 +71,43 @@ def test_part_reached_by_a_link_within_the_folder_is_read(make_shop: MakeShop) -
         ),
         pytest.param(
             "{% include '../secret.txt' %}",
-            'letter.txt:1: includes "../secret.txt", which is outside shop',
+            'letter.txt:1: includes "../secret.txt", but only what is below shop is read, by a path without ".."',
             "copy it into the campaign's folder",
             id="above",
         ),
         pytest.param(
-            "{% include 'sub/../../secret.txt' %}",
-            'letter.txt:1: includes "sub/../../secret.txt", which is outside shop',
+            "{% include 'sub/../../a.txt' %}",
+            'letter.txt:1: includes "sub/../../a.txt", but only what is below shop is read, by a path without ".."',
             "copy it into the campaign's folder",
             id="above-by-a-detour",
         ),
         pytest.param(
+            "{% include 'sub/../foot.txt' %}",
+            'letter.txt:1: includes "sub/../foot.txt", but only what is below shop is read, by a path without ".."',
+            "copy it into the campaign's folder",
+            id="detour-within",
+        ),
+        pytest.param(
             "{% include '/etc/hostname' %}",
-            'letter.txt:1: includes "/etc/hostname", which is outside shop',
+            'letter.txt:1: includes "/etc/hostname", but only what is below shop is read, by a path without ".."',
             "copy it into the campaign's folder",
             id="absolute",
         ),
         pytest.param(
             "{% include 'link.txt' %}",
-            'letter.txt:1: includes "link.txt", which is outside shop',
+            'letter.txt:1: includes "link.txt", but only what is below shop is read, by a path without ".."',
             "copy it into the campaign's folder",
             id="link-out",
         ),
         pytest.param(
             "{% include 'linked/secret.txt' %}",
-            'letter.txt:1: includes "linked/secret.txt", which is outside shop',
+            'letter.txt:1: includes "linked/secret.txt", but only what is below shop is read, by a path without ".."',
             "copy it into the campaign's folder",
             id="folder-that-is-a-link-out",
         ),
         pytest.param(
             "{% include 'loop.txt' %}",
-            'letter.txt:1: includes "loop.txt", which is outside shop',
+            'letter.txt:1: includes "loop.txt", but only what is below shop is read, by a path without ".."',
             "copy it into the campaign's folder",
             id="link-to-itself",
         ),
@@ -156,3 +162,10 @@ def test_load_refuses_a_part(make_shop: MakeShop, letter: str, message: str, hin
     with pytest.raises(ConfigError) as caught:
         load("shop")
     assert (str(caught.value), caught.value.hint) == (message, hint)
+
+
+def test_load_refuses_an_absolute_name_even_of_its_own_folder(make_shop: MakeShop) -> None:
+    name = Path("shop/foot.txt").absolute()
+    make_shop(**{"letter.txt": f"{{% include '{name}' %}}", "foot.txt": ""})
+    with pytest.raises(ConfigError, match="but only what is below shop is read"):
+        load("shop")

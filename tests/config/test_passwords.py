@@ -8,7 +8,7 @@ import types
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkmail.config import secrets
@@ -286,6 +286,7 @@ def test_typed_password_that_is_none_is_refused(password: str, message: str) -> 
     assert "hunter2" not in str(caught.value)
 
 
+@settings(deadline=None)  # a busy machine is no fault
 @given(st.text(min_size=1, max_size=30), st.sampled_from(["environment", "prompt"]))
 def test_password_is_taken_whole_or_refused_unseen(password: str, source: str) -> None:
     environ = {"BULKMAIL_PASSWORD": password} if source == "environment" else {}
