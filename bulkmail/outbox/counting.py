@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from bulkmail.model.delivery import WORST_FIRST, Status, worst
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.encoding import STATUS_OF
+from bulkmail.outbox.settling import Change
 
 _RANK = " ".join(f"WHEN '{status.value}' THEN {rank}" for rank, status in enumerate(WORST_FIRST))
 _BY_ROW = f"""
@@ -56,28 +57,20 @@ class RunningTally:
             self._counts = count_statuses(connection)
         return Tally(self._rows, {status: n for status, n in self._counts.items() if n})
 
-    def moves(
-        self, connection: sqlite3.Connection, changed: Iterable[tuple[int, int, Status, Status]]
-    ) -> list[tuple[Status, Status]]:
-        """What `changed` deliveries (id, row, before, after, in order) mean for their rows; inside the transaction."""
+    def moves(self, connection: sqlite3.Connection, changes: Sequence[Change]) -> list[tuple[Status, Status]]:
+        """What `changes`, made in this order in this transaction, mean for their rows."""
         if self._counts is None:
             return []
         if not self._several_paths:
-            return [(before, after) for _, _, before, after in changed]
-        return self._moves_of_rows(connection, list(changed))
-
-    def _moves_of_rows(
-        self, connection: sqlite3.Connection, changed: list[tuple[int, int, Status, Status]]
-    ) -> list[tuple[Status, Status]]:
-        """Looks at each row once, when all is changed: what a delivery was is what it was first changed from."""
+            return [(change.before, change.after) for change in changes]
         earlier: dict[int, dict[int, Status]] = {}
-        for delivery, row, before, _ in changed:
-            earlier.setdefault(row, {}).setdefault(delivery, before)
+        for change in changes:
+            earlier.setdefault(change.row, {}).setdefault(change.delivery, change.before)
         found = []
         for row, befores in earlier.items():
-            rows = connection.execute("SELECT id, status FROM delivery WHERE row = ?", (row,)).fetchall()
-            then = {befores.get(delivery, STATUS_OF[status]) for delivery, status in rows}
-            now = {STATUS_OF[status] for _, status in rows}
+            deliveries = connection.execute("SELECT id, status FROM delivery WHERE row = ?", (row,)).fetchall()
+            then = {befores.get(delivery, STATUS_OF[status]) for delivery, status in deliveries}
+            now = {STATUS_OF[status] for _, status in deliveries}
             found.append((worst(then), worst(now)))
         return found
 

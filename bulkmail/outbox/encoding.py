@@ -65,9 +65,13 @@ def decode_campaign(data: bytes) -> Campaign:
     return msgspec.msgpack.decode(data, type=Campaign)
 
 
-def attempt_columns(attempt: Attempt) -> tuple[str, int | None, str, str, str | None]:
-    """Stage, code, enhanced code, text and breakage of how a try ended."""
-    event = attempt.event
+def attempt_columns(attempt: Attempt) -> tuple[object, ...]:
+    """The columns of the table `attempt` behind `delivery`."""
+    event, verdict = attempt.event, attempt.verdict
+    ended: tuple[object, ...]
     if isinstance(event, Reply):
-        return event.stage.value, event.code, storable(event.enhanced), storable(event.text), None
-    return event.stage.value, None, "", storable(event.what), event.kind.value
+        ended = (event.stage._value_, event.code, storable(event.enhanced), storable(event.text), None)
+    else:
+        ended = (event.stage._value_, None, "", storable(event.what), event.kind._value_)
+    judged = (verdict.outcome._value_, verdict.scope._value_, storable(verdict.reason), verdict.counts)
+    return (attempt.at, attempt.took, storable(attempt.relay), *ended, *judged)

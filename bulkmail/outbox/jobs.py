@@ -10,8 +10,10 @@ from bulkmail.model.recipient import Recipient
 from bulkmail.outbox.encoding import STATUS_OF, decode_recipient
 from bulkmail.outbox.entries import Job
 
-# One index answers it: pending rows are due since 0, so they come first and by number, then the deferred by due time.
-_DUE = "SELECT id FROM delivery WHERE due_at <= ? ORDER BY due_at, id"
+# One index answers both.  What is due again goes first: it has waited, and would expire behind a long list.  What was
+# never tried is due since 0, and goes in the order of the input.
+_AGAIN = "SELECT id FROM delivery WHERE due_at > 0 AND due_at <= ? ORDER BY due_at, id"
+_NEW = "SELECT id FROM delivery WHERE due_at = 0 ORDER BY id"
 _JOB = """
     SELECT d.id, d.row, d.forward_path, d.status, d.attempts, d.tries, d.due_at, d.first_at, d.message_id, d.digest,
            d.in_doubt_before, r.address, r.name, r.fields, r.source, r.line, r.content, r.reverse_path, r.message_id
@@ -33,11 +35,12 @@ def due(connection: sqlite3.Connection, now: float, *, limit: int, excluding: Co
     """
     excluded = excluding if isinstance(excluding, (Set, Mapping)) else set(excluding)
     ids: list[int] = []
-    for (number,) in connection.execute(_DUE, (now,)):
-        if len(ids) >= limit:
-            break
-        if number not in excluded:
-            ids.append(number)
+    for query, values in ((_AGAIN, (now,)), (_NEW, ())):
+        for (number,) in connection.execute(query, values):
+            if len(ids) >= limit:
+                break
+            if number not in excluded:
+                ids.append(number)
     found: dict[int, Job] = {}
     largest = _SIZES[-1]
     for start in range(0, len(ids), largest):

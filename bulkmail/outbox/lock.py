@@ -73,11 +73,11 @@ def holder(outbox: Path) -> Holder | None:
     """Who is sending from `outbox` now; None when nobody is."""
     path = side_file(outbox)
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return None
-    except OSError:  # not ours to lock; its text is as good as it gets
-        return _read(path)
+    except OSError:  # somebody’s, but not ours to look into
+        return Holder()
     try:
         return None if _try_lock(descriptor, shared=True) else _read(path) or Holder()
     finally:

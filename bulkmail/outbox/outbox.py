@@ -25,9 +25,15 @@ from bulkmail.outbox.header import Header, read_header
 from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network
 from bulkmail.outbox.overruling import move_all
-from bulkmail.outbox.settling import Change, recover, write_mark, write_release, write_settlement
+from bulkmail.outbox.settling import Settler
 
 __all__ = ["Entry", "Job", "Mark", "Outbox", "ReadyMade", "Release", "RowRecord", "Settlement"]
+
+_KEEP_SAMPLE = """
+    UPDATE delivery SET status = 'filtered', due_at = NULL, reason = ?
+    WHERE status = 'pending'
+    AND row NOT IN (SELECT DISTINCT row FROM delivery WHERE status = 'pending' ORDER BY random() LIMIT ?)
+"""
 
 
 class Outbox:
@@ -49,6 +55,7 @@ class Outbox:
         self.store = opened
         self._lock = lock
         self._running = RunningTally()
+        self._settler = Settler()
         self._has_begun = False
         self.newly_in_doubt = 0
         with opened.reading() as connection:
@@ -111,7 +118,7 @@ class Outbox:
             if outbox.is_loaded:
                 with outbox.store.writing() as connection:
                     relay = outbox.settings.get("relay", "")
-                    outbox.newly_in_doubt = recover(connection, relay=relay, now=time.time())
+                    outbox.newly_in_doubt = outbox._settler.recover(connection, relay=relay, now=time.time())
         except BaseException:
             outbox._let_go()
             raise
@@ -145,7 +152,7 @@ class Outbox:
         """
         with self.store.lock:
             self._must_be(loaded=False)
-            self._running.forget()
+            self._forget()
             with self.store.writing() as connection:
                 counts = loading.record(
                     connection,
@@ -160,7 +167,7 @@ class Outbox:
         """Every row is here: duplicates become DUPLICATE, and sending may begin.  On the disk when it returns."""
         with self.store.lock:
             self._must_be(loaded=False)
-            self._running.forget()
+            self._forget()
             with self.store.writing() as connection:
                 loading.finish(connection, time.time())
             self.store.checkpoint()
@@ -185,7 +192,7 @@ class Outbox:
             " WHERE row = ? AND status = 'pending' AND ending_at IS NULL"
         )
         with self.store.lock:
-            self._running.forget()
+            self._forget()
             with self.store.writing() as connection:
                 for row, reason in rows:
                     if not connection.execute(statement, (storable(reason), row)).rowcount:
@@ -196,12 +203,14 @@ class Outbox:
     def due(self, now: float, *, limit: int, excluding: Collection[int]) -> list[Job]:
         """At most `limit` deliveries that may be tried at `now` (wall clock), none marked, none whose id is excluded.
 
-        Pending ones come first, by number, then deferred ones by due time.  Whoever works on a job excludes it until it
+        Deferred ones come first, by due time, then pending ones by number.  Whoever works on a job excludes it until it
         is settled: being handed out leaves no trace here.
         """
         self._must_be(loaded=True)
         with self.store.reading() as connection:
-            return jobs.due(connection, now, limit=limit, excluding=excluding)
+            found = jobs.due(connection, now, limit=limit, excluding=excluding)
+            self._settler.know(job.delivery for job in found)
+            return found
 
     def next_due(self) -> float | None:
         """The earliest time that something which is not due at once is due; None when nothing waits."""
@@ -220,29 +229,34 @@ class Outbox:
             return
         with self.store.lock:
             now = time.time()
-            changes: list[Change] = []
             try:
                 with self.store.writing() as connection:
                     if not self._has_begun:
                         connection.execute(
                             "UPDATE run SET started_at = coalesce(started_at, ?), ended_at = NULL", (now,)
                         )
-                    for entry in entries:
-                        if type(entry) is Settlement:
-                            changes.append(write_settlement(connection, entry))
-                        elif type(entry) is Mark:
-                            write_mark(connection, entry, at=now)
-                        elif type(entry) is Release:
-                            write_release(connection, entry)
+                    changes = self._settler.write(connection, entries, now=now)
                     moves = self._running.moves(connection, changes)
             except BaseException:
-                self._running.forget()  # whether a failed commit took effect, only a new count can tell
+                self._forget()  # whether a failed commit took effect, only a new look can tell
                 raise
             self._has_begun = True
             self._running.apply(moves)
 
+    def keep_sample(self, number: int, *, reason: str) -> None:
+        """Of the pending rows so many, drawn by lot, stay pending; the others become FILTERED with `reason`."""
+        self._must_be(loaded=True)
+        check_move(Status.PENDING, Status.FILTERED)
+        with self.store.lock:
+            self._running.forget()
+            with self.store.writing() as connection:
+                connection.execute(_KEEP_SAMPLE, (storable(reason), number))
+
     def tally(self) -> Tally:
-        """Rows by status.  The first call reads all rows, later ones only after the operator moved many."""
+        """Rows by status.  The first call reads all rows; later ones do not, unless the operator has moved some.
+
+        Call it once before sending: a million rows take a third of a second, and a commit would wait for that.
+        """
         with self.store.reading() as connection:
             return self._running.tally(connection)
 
@@ -269,7 +283,7 @@ class Outbox:
     def _move_all(self, before: Status, after: Status, *, reason: str = "", wait: float = 0.0) -> int:
         self._must_be(loaded=True)
         with self.store.lock:
-            self._running.forget()
+            self._forget()
             with self.store.writing() as connection:
                 return move_all(connection, before, after, reason=reason, wait=wait)
 
@@ -309,6 +323,11 @@ class Outbox:
         finally:
             if self._lock is not None:
                 self._lock.release()
+
+    def _forget(self) -> None:
+        """What is kept in memory to save looking up is looked up again."""
+        self._running.forget()
+        self._settler.forget()
 
     def _must_be(self, *, loaded: bool) -> None:
         if self.is_loaded is not loaded:

@@ -6,10 +6,11 @@ import sqlite3
 
 from bulkmail.model.delivery import Status, check_move
 
+_LAST_AT = "(SELECT at + took FROM attempt WHERE attempt.id = last_attempt)"
 # Patience begins anew.  A row that certainly was not delivered also gets a new Date; one that was in doubt keeps Date,
 # Message-ID and digest, so that what is sent again is the same to the octet.
-_TO_PENDING = """
-    due_at = CASE WHEN :wait > 0 THEN coalesce(last_at, 0.0) + :wait ELSE 0.0 END, attempts = 0,
+_TO_PENDING = f"""
+    due_at = CASE WHEN :wait > 0 THEN coalesce({_LAST_AT}, 0.0) + :wait ELSE 0.0 END, attempts = 0, reason = '',
     first_at = CASE WHEN in_doubt_before THEN first_at END, digest = CASE WHEN in_doubt_before THEN digest END
 """
 _TO_SETTLED = "due_at = NULL, reason = :reason"
@@ -29,4 +30,6 @@ def move_all(
         f"UPDATE delivery SET status = :after, {changes} WHERE status = :before AND ending_at IS NULL",  # noqa: S608
         {"before": before.value, "after": after.value, "reason": reason, "wait": wait},
     )
+    if after is Status.PENDING and changed.rowcount:
+        connection.execute("UPDATE run SET ended_at = NULL")
     return changed.rowcount

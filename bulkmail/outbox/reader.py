@@ -24,9 +24,9 @@ from bulkmail.outbox.outbox import Outbox
 
 _PAGE = 1_000
 _RECORDS = """
-    SELECT d.id, d.row, r.source, r.line, r.address, r.name, r.fields, d.status, d.code, d.enhanced, d.reply, d.reason,
-           d.tries, d.relay, d.message_id, d.first_at, d.last_at, d.error, r.message_id
-    FROM delivery AS d JOIN row AS r ON r.number = d.row
+    SELECT d.id, d.row, r.source, r.line, r.address, r.name, r.fields, d.status, d.reason, d.tries, d.first_at,
+           d.message_id, r.message_id, a.at + a.took, a.relay, a.code, a.enhanced, a.text, a.breakage, a.reason
+    FROM delivery AS d JOIN row AS r ON r.number = d.row LEFT JOIN attempt AS a ON a.id = d.last_attempt
     WHERE d.id > ? ORDER BY d.id LIMIT ?
 """
 _DOUBTFUL = _RECORDS.replace("WHERE", "WHERE d.row IN (SELECT row FROM delivery WHERE status = 'in_doubt') AND")
@@ -104,6 +104,13 @@ class OutboxReader:
             counts = count_statuses(connection)
             return Tally(count_rows(connection), dict(counts))
 
+    @property
+    def has_marks(self) -> bool:
+        """Whether the end of some message is, or was at a crash, about to be written: its fate is not known yet."""
+        with self._store.reading() as connection:
+            query = "SELECT 1 FROM delivery WHERE ending_at IS NOT NULL LIMIT 1"
+            return connection.execute(query).fetchone() is not None
+
     def rows(self) -> Iterator[RowRecord]:
         """Every input row, in the order of the input, in flat memory."""
         for _, deliveries in groupby(self._pages(_RECORDS), key=itemgetter(1)):
@@ -145,13 +152,24 @@ class OutboxReader:
         self.close()
 
 
+def is_outbox(path: Path) -> bool:
+    """Whether the file looks like an outbox from outside; False for one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(72)
+    except OSError:
+        return False
+    # The file format of SQLite: its magic, and the application id at offset 68.
+    return header[:16] == b"SQLite format 3\0" and header[68:] == store.APPLICATION_ID.to_bytes(4, "big")
+
+
 def _record(deliveries: list[tuple[Any, ...]]) -> RowRecord:
     """One row from its deliveries: the one that fared worst speaks for it."""
     columns = deliveries[0]
     if len(deliveries) > 1:
         columns = min(deliveries, key=lambda found: _RANK[STATUS_OF[found[7]]])
-    _, row, source, line, address, name, fields, status, code, enhanced, reply, reason = columns[:12]
-    tries, relay, marked_id, first_at, last_at, error, message_id = columns[12:]
+    _, row, source, line, address, name, fields, status, decided, tries, first_at, marked_id, ready_id = columns[:13]
+    last_at, relay, code, enhanced, text, breakage, reason = columns[13:]
     return RowRecord(
         row=row,
         place=Place(source, line),
@@ -160,13 +178,13 @@ def _record(deliveries: list[tuple[Any, ...]]) -> RowRecord:
         fields=decode_fields(fields),
         status=STATUS_OF[status],
         code=code,
-        enhanced=enhanced,
-        reply=reply,
-        reason=reason,
+        enhanced=enhanced or "",
+        reply=text if code is not None else "",
+        reason=decided or reason or "",
         attempts=tries,
-        relay=relay,
-        message_id=message_id or marked_id,
+        relay=relay or "",
+        message_id=ready_id or marked_id,
         first_at=first_at,
         last_at=last_at,
-        error=error,
+        error=text if breakage is not None else "",
     )

@@ -48,19 +48,13 @@ CREATE TABLE delivery (
     first_at REAL,
     message_id TEXT NOT NULL DEFAULT '',
     digest BLOB,                        -- Message.digest of what was last marked
-    stage TEXT NOT NULL DEFAULT '',     -- from here on: the last try
-    code INTEGER,
-    enhanced TEXT NOT NULL DEFAULT '',
-    reply TEXT NOT NULL DEFAULT '',
-    reason TEXT NOT NULL DEFAULT '',
-    error TEXT NOT NULL DEFAULT '',
-    relay TEXT NOT NULL DEFAULT '',
-    last_at REAL,
+    reason TEXT NOT NULL DEFAULT '',    -- of a status that no try gave it
+    last_attempt INTEGER REFERENCES attempt,    -- the last try, where the server's words are: written once, not twice
     CHECK ((due_at IS NOT NULL) = (status IN ('pending', 'deferred'))),
     CHECK (ending_at IS NULL OR due_at IS NOT NULL)
 );
 
--- Every try, for ever.
+-- Every try, for ever.  Ids are dense from 1.
 CREATE TABLE attempt (
     id INTEGER PRIMARY KEY,
     delivery INTEGER NOT NULL REFERENCES delivery,

@@ -248,10 +248,11 @@ def make_file(path: Path, fill: Callable[[sqlite3.Connection], None], *, replace
         finally:
             new.close()
         put_in_place(draft, path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    except OutboxError:
-        remove(draft)
+    except BaseException as error:
+        with suppress(OSError):
+            remove(draft)
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from error
         raise
 
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,8 +120,8 @@ def _times(report: Report) -> str:
 
 def _attention(report: Report, *, most: int) -> list[str]:
     """The heading and the rows to look at, `most` lines in all; nothing if there is no room for a row."""
-    rows = _picked(report.attention, most - 2)
-    return ["", "To look at:", *map(_say_trouble, rows)] if rows else []
+    rows = _picked(report.attention, (most - 2) // 2)
+    return ["", "To look at:", *chain.from_iterable(map(_say_trouble, rows))] if rows else []
 
 
 def _picked(troubles: Sequence[Trouble], most: int) -> list[Trouble]:
@@ -131,9 +132,11 @@ def _picked(troubles: Sequence[Trouble], most: int) -> list[Trouble]:
     return sorted(chosen, key=troubles.index)
 
 
-def _say_trouble(trouble: Trouble) -> str:
-    address = printable(trouble.address) or "(no address)"
-    return f"  {printable(str(trouble.place), 30)} {address} {_WORDS[trouble.status]}: {printable(trouble.words)}"
+def _say_trouble(trouble: Trouble) -> tuple[str, str]:
+    """Who, and below it why: the words of a server are long, and they are what one has to read."""
+    address = printable(trouble.address) or "no address"
+    place = printable(str(trouble.place), 40)
+    return f"  {place} {_WORDS[trouble.status]}: {address}", f"      {printable(trouble.words)}"
 
 
 def _next_steps(report: Report, reports: Sequence[Path], *, width: int, most: int) -> list[str]:

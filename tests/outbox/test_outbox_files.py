@@ -21,6 +21,7 @@ from bulkmail.outbox import lock as locks
 from bulkmail.outbox import mounts, store
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.settling import Settler
 from tests.outbox.making import (
     BUSY,
     LOST,
@@ -320,6 +321,19 @@ def test_reader_that_only_looks_is_no_obstacle(path: Path, monkeypatch: pytest.M
     assert looking == []
 
 
+def test_lock_file_that_is_not_ours_to_read_is_somebodys(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(file: Path, flags: int) -> int:
+        raise PermissionError(13, "Permission denied", file)
+
+    monkeypatch.setattr(locks.os, "open", refuse)
+    assert locks.holder(path) == locks.Holder()
+
+
+def test_lock_file_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutboxError, match=r"missing/run\.outbox\.lock cannot be written: No such file"):
+        locks.Lock(tmp_path / "missing" / "run.outbox")
+
+
 def test_file_system_without_locks_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def flock(descriptor: int, operation: int) -> None:
         raise OSError(37, "No locks available")
@@ -504,6 +518,72 @@ def test_disk_that_is_really_full(tmp_path: Path) -> None:
             assert reader.tally()[Status.ACCEPTED] == accepted
     finally:
         subprocess.run(["umount", tmp_path], check=True)
+
+
+def test_failure_to_tidy_up_is_told(create: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox = create(make_entries(1))
+
+    class Broken:
+        """A connection whose disk fails when the log is to be moved into the file."""
+
+        def __init__(self, connection: sqlite3.Connection) -> None:
+            self._connection = connection
+
+        def execute(self, statement: str) -> sqlite3.Cursor:
+            if "journal_mode" in statement:
+                raise sqlite3.OperationalError("disk I/O error")
+            return self._connection.execute(statement)
+
+        def close(self) -> None:
+            self._connection.close()
+
+    monkeypatch.setattr(outbox.store, "connection", Broken(outbox.store.connection))
+    with pytest.raises(OutboxError, match="disk I/O error"):
+        outbox.close()
+    assert locks.holder(outbox.store.path or Path()) is None
+
+
+def test_opening_that_fails_half_way_lets_go(
+    create: Callable[..., Outbox], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(make_entries(1)).close()
+
+    def fail(self: Settler, connection: sqlite3.Connection, *, relay: str, now: float) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Settler, "recover", fail)
+        with pytest.raises(KeyboardInterrupt):
+            Outbox.open(path)
+    Outbox.open(path).close()
+
+
+def test_file_that_may_not_be_opened_is_named(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(OutboxError, match=r"run\.outbox cannot be opened \(unable to open database file\)"):
+        store.connect(path)
+
+
+def test_folder_in_the_way_of_a_new_outbox_is_named(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(OutboxError, match=r"run\.outbox cannot be written: Is a directory"):
+        Outbox.create(path, campaign=None, settings={}, replace=True)
+    assert names(path.parent) == ["run.outbox"]
+
+
+def test_finished_run_that_somebody_reads_is_not_gone_on_with(
+    create: Callable[..., Outbox], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(make_entries(1)).close()
+    monkeypatch.setattr(store, "_BUSY_SECONDS", 0.05)
+    with (
+        OutboxReader.open(path) as reader,
+        pytest.raises(OutboxError, match="is in use by another program") as caught,
+    ):
+        Outbox.open(path)
+    assert "close whatever reads it" in caught.value.hint
+    assert reader.is_running is None
+    Outbox.open(path).close()
 
 
 def test_failure_at_the_end_does_not_hide_what_went_wrong_first(

@@ -177,6 +177,17 @@ def test_unknown_delivery_is_refused(three: Outbox) -> None:
             three.write([entry])
 
 
+def test_outcome_is_refused_when_the_file_is_not_as_remembered(three: Outbox) -> None:
+    one = due(three)[0]
+    with three.store.writing() as connection:
+        connection.execute("UPDATE delivery SET status = 'accepted', due_at = NULL WHERE id = 1")
+    with pytest.raises(OutboxError, match=r"row 1 \(user1@example.org\) is no longer pending"):
+        three.write([make_settlement(one)])
+    assert statuses(three) == {Status.ACCEPTED: 1, Status.PENDING: 2}
+    with pytest.raises(OutboxError, match="from accepted to accepted"):
+        three.write([make_settlement(one)])
+
+
 def test_expired_delivery_has_no_due_time(three: Outbox) -> None:
     one = due(three)[0]
     three.write([make_settlement(one, BUSY, policy=RetryPolicy(max_attempts=1))])
@@ -347,6 +358,17 @@ def test_finished_run_begins_again_when_the_operator_reopens_it(create: Callable
     with OutboxReader.open(path) as reader:
         assert reader.tally().by_status == {Status.ACCEPTED: 1}
         assert reader.ended_at is not None
+
+
+def test_run_is_not_over_once_rows_are_open_again(create: Callable[..., Outbox]) -> None:
+    outbox = create(make_entries(1))
+    send(outbox, due(outbox)[0], UNKNOWN)
+    outbox.finish()
+    assert OutboxReader.over(outbox).ended_at is not None
+    assert outbox.reopen(Status.EXPIRED) == 0
+    assert OutboxReader.over(outbox).ended_at is not None
+    outbox.reopen(Status.REJECTED)
+    assert OutboxReader.over(outbox).ended_at is None
 
 
 def test_closed_outbox_says_so(memory: Outbox) -> None:

@@ -1,0 +1,161 @@
+"""How long a letter of 2 KB text and 2 KB HTML takes, against Jinja and the standard library's own EmailMessage.
+
+Run from a checkout: python benchmarks/compose.py
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from email.headerregistry import Address as StandardAddress
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import format_datetime
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from jinja2 import StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from bulkmail.message.composer import Composer
+from bulkmail.model.address import Address
+from bulkmail.model.campaign import Campaign, Template
+from bulkmail.model.recipient import Place, Recipient
+
+LETTERS = 2000
+ROUNDS = 5
+
+SUBJECT = "{{ first_name }}, what is new in {{ city }}"
+TEXT = "Dear {{ first_name }} {{ last_name }},\n\n" + "this is one of the lines that everybody gets to read.\n" * 18
+TEXT += "{% if plan == 'gold' %}Thank you for {{ years }} years with us.\n{% else %}Have you seen gold?\n{% endif %}"
+TEXT += (
+    "and some lines more before we come to the end of it.\n" * 16
+    + "\nhttps://example.com/u?who={{ email | urlencode }}\n"
+)
+HTML = "<!doctype html>\n<html><body>\n<h1>Dear {{ first_name }} {{ last_name }}</h1>\n"
+HTML += '<p style="color: #333">This is one of the lines that everybody gets.</p>\n' * 12
+HTML += "{% for item in ['one', 'two', 'three'] %}<li>{{ item }} for {{ city }}</li>\n{% endfor %}"
+HTML += '<p style="color: #333">And some lines more before we come to the end.</p>\n' * 11
+HTML += '<p><a href="https://example.com/u?who={{ email | urlencode }}">Goodbye</a></p>\n</body></html>\n'
+NAMES = ("Ann", "Zoë", "Müller", "Bob", "Łukasz", "Carol", "Dave", "Eve")
+
+
+def people() -> list[Recipient]:
+    """A list in which half of the names need encoding."""
+    return [
+        Recipient(
+            Address(f"person{number}", "example.com"),
+            f"{NAMES[number % 8]} Example",
+            {
+                "email": f"person{number}@example.com",
+                "first_name": NAMES[number % 8],
+                "last_name": f"Example {number}",
+                "city": "Wien" if number % 2 else "Graz",
+                "plan": "gold" if number % 3 else "free",
+                "years": str(number % 9),
+            },
+            Place("people.csv", number + 2),
+        )
+        for number in range(LETTERS)
+    ]
+
+
+def ours(recipients: list[Recipient]) -> Callable[[], int]:
+    """Composes them all; returns the octets."""
+    campaign = Campaign(
+        "benchmark",
+        Template("sender", "Example News <news@example.com>"),
+        Template("subject", SUBJECT),
+        text=Template("letter.txt", TEXT),
+        html=Template("letter.html", HTML),
+    )
+    composer = Composer(campaign, run_id="benchmark")
+
+    def run() -> int:
+        return sum(
+            composer.compose(recipient, row=row, forward_path=recipient.address.wire, date=1_700_000_000.0).size_bytes
+            for row, recipient in enumerate(recipients, 1)
+        )
+
+    return run
+
+
+def gate(recipients: list[Recipient]) -> Callable[[], int]:
+    """Checks them all, as the preflight does."""
+    campaign = Campaign(
+        "benchmark",
+        Template("sender", "Example News <news@example.com>"),
+        Template("subject", SUBJECT),
+        text=Template("letter.txt", TEXT),
+        html=Template("letter.html", HTML),
+    )
+    composer = Composer(campaign, run_id="benchmark")
+
+    def run() -> int:
+        for recipient in recipients:
+            composer.check(recipient)
+        return len(recipients)
+
+    return run
+
+
+def standard(recipients: list[Recipient], *, with_message: bool = True) -> Callable[[], int]:
+    """The same by Jinja and EmailMessage, with what can be kept between letters kept."""
+    plain = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
+    escaped = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=True)
+    subject, text, html = plain.from_string(SUBJECT), plain.from_string(TEXT), escaped.from_string(HTML)
+    sender = StandardAddress("Example News", addr_spec="news@example.com")
+    date = format_datetime(datetime.fromtimestamp(1_700_000_000, UTC))
+
+    def run() -> int:
+        octets = 0
+        for row, recipient in enumerate(recipients, 1):
+            rendered = [template.render(recipient.fields) for template in (subject, text, html)]
+            if not with_message:
+                octets += sum(map(len, rendered))
+                continue
+            message = EmailMessage()
+            message["From"] = sender
+            message["To"] = StandardAddress(recipient.name, addr_spec=recipient.address.wire)
+            message["Subject"] = rendered[0]
+            message["Date"] = date
+            message["Message-ID"] = f"<{row}@example.com>"
+            message.set_content(rendered[1])
+            message.add_alternative(rendered[2], subtype="html")
+            octets += len(message.as_bytes(policy=SMTP))
+        return octets
+
+    return run
+
+
+def microseconds(run: Callable[[], int]) -> float:
+    """The median time a letter, after one round to warm up."""
+    run()
+    times = []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times) / LETTERS * 1e6
+
+
+def main() -> None:
+    """Prints the times and their ratio."""
+    recipients = people()
+    theirs = microseconds(standard(recipients))
+    jinja = microseconds(standard(recipients, with_message=False))
+    checked = microseconds(gate(recipients))
+    composed = microseconds(ours(recipients))
+    print(f"text {len(TEXT)} and HTML {len(HTML)} characters, {LETTERS:,} letters, median of {ROUNDS}")
+    print(f"Jinja + EmailMessage + as_bytes  {theirs:8.1f} µs a letter")
+    print(f"Jinja alone                      {jinja:8.1f} µs")
+    print(f"bulkmail, check                  {checked:8.1f} µs")
+    print(f"bulkmail, compose                {composed:8.1f} µs, {theirs / composed:.1f} times as fast")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,105 @@
+"""Content as it travels: CRLF line ends, and the transfer encoding that suits the text (RFC 2045 §6)."""
+
+from __future__ import annotations
+
+import re
+import struct
+from binascii import b2a_base64, b2a_qp
+
+LONGEST_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
+
+_ASCII = bytes(range(128))
+_BASE64_LINE = 76  # RFC 2045 §6.8
+
+
+def forbidden_in_text(text: str) -> str:
+    """The first character of `text` that no letter can hold, NUL or half a surrogate pair, or nothing."""
+    if "\0" in text:
+        return "\0"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return text[error.start]
+    return ""
+
+
+def normalised(text: str) -> str:
+    """`text` with LF line ends only, and exactly one at its end."""
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.rstrip("\n") + "\n"
+
+
+def encode_text(text: str) -> tuple[bytes, bytes]:
+    """The name of the transfer encoding that suits a `normalised` text, and its lines in it, ending in CRLF.
+
+    7bit for what is plain already, quoted-printable for what is mostly so, base64 for scripts that quoting would swell.
+    No line is longer than 76, none is a lone dot or begins with `From `, none ends in a space; an `=` in a 7bit or
+    quoted-printable body is always followed by a hexadecimal digit or CRLF, so that `=_` in a boundary never occurs.
+    """
+    if not text.isascii():
+        data = text.encode()
+        # Quoting makes an octet three, base64 makes three four: a sixth of them outside ASCII is where they meet.
+        if len(data.translate(None, _ASCII)) * 6 > len(data):
+            return b"base64", base64_lines(data.replace(b"\n", b"\r\n")) + b"\r\n"
+    lines = text.split("\n")
+    body = b"\r\n".join(map(_quoted.__getitem__, lines))
+    # Quoting only ever adds octets: if none but the CRs came in, no line needed any.
+    if len(body) == len(text) + len(lines) - 1:
+        return b"7bit", body
+    return b"quoted-printable", body
+
+
+def base64_lines(data: bytes) -> bytes:
+    """`data` in base64, in lines of 76, without a line end after the last."""
+    encoded = b2a_base64(data, newline=False)
+    whole = len(encoded) - len(encoded) % _BASE64_LINE
+    lines = [line for (line,) in struct.iter_unpack(f"{_BASE64_LINE}s", encoded[:whole])]
+    if whole < len(encoded):
+        lines.append(encoded[whole:])
+    return b"\r\n".join(lines)
+
+
+class _QuotedLines(dict[str, bytes]):
+    """Lines in quoted-printable, remembered: most lines of a letter are the same for everybody."""
+
+    _MOST = 4096
+    _LONGEST = 1000
+
+    def __missing__(self, line: str) -> bytes:
+        quoted = _quote(line)
+        if len(line) <= self._LONGEST:
+            if len(self) >= self._MOST:
+                self.clear()
+            self[line] = quoted
+        return quoted
+
+
+def _quote(line: str) -> bytes:
+    quoted = b2a_qp(line.encode())
+    if quoted.startswith(b"From ") or b"\nFrom " in quoted:
+        # A mailbox file would make it ">From " (RFC 4155); the soft line break keeps the line under 76.
+        quoted = _FROM.sub(b"From=20=\n", quoted)
+    return quoted.replace(b"\n", b"\r\n")
+
+
+_FROM = re.compile(rb"^From ", re.MULTILINE)
+_quoted = _QuotedLines()
+
+_FAULT = re.compile(rb"\0|\r(?!\n)|(?<!\r)\n|[^\r\n]{%d}" % (LONGEST_LINE + 1))
+
+
+def fault_in(content: bytes) -> str:
+    """What of `content` no server must be sent (RFC 5321 §2.3.8, §4.5.3.1.6), in words; empty when it is right."""
+    found = _FAULT.search(content)
+    if found:
+        line = content.count(b"\n", 0, found.start()) + 1
+        match found[0]:
+            case b"\0":
+                return f"line {line} holds a NUL octet"
+            case b"\r" | b"\n":
+                name = "CR" if found[0] == b"\r" else "LF"
+                return f"line {line} has a bare {name}"
+            case _:
+                return f"line {line} is longer than {LONGEST_LINE} octets"
+    return "" if content.endswith(b"\r\n") else "the last line does not end in CRLF"

@@ -1,0 +1,199 @@
+"""What a template may do: the Jinja environments that letters are written in."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
+
+from jinja2 import DictLoader, StrictUndefined, TemplateRuntimeError, Undefined
+from jinja2.ext import Extension
+from jinja2.lexer import Token, TokenStream
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markupsafe import Markup
+
+from bulkmail.message.suggestion import suggest
+
+LONGEST_OUTPUT = 10_000_000  # characters of one rendered template
+LONGEST_RANGE = 100_000  # numbers that the ranges of one rendering give, all together
+_LONGEST_POWER = 10_000  # bits
+_BATCH = 32  # chunks joined before their size is looked at again: one may be a cell of many megabytes
+
+_FORMAT_FIELD = re.compile(r"%[^%A-Za-z]*|\{[^{}]*\{?")
+_WIDE = re.compile(r"\d{6}")
+
+
+class TooMuch(TemplateRuntimeError):
+    """A template wants more output, numbers or memory than any letter needs."""
+
+
+def join_chunks(chunks: Iterable[str]) -> str:
+    """`"".join(chunks)`, stopped with `TooMuch` before it is longer than `LONGEST_OUTPUT`."""
+    pieces: list[str] = []
+    size = 0
+    remaining = iter(chunks)
+    while True:
+        batch = list(islice(remaining, _BATCH))
+        size += sum(map(len, batch))
+        _check_size(size)
+        pieces += batch
+        if len(batch) < _BATCH:
+            return "".join(pieces)
+
+
+class _Missing(StrictUndefined):
+    """An undefined value whose message says what a mapping would have had instead."""
+
+    __slots__ = ()
+
+    @property
+    def _undefined_message(self) -> str:
+        holder, name = self._undefined_obj, self._undefined_name
+        if self._undefined_hint or not (isinstance(holder, Mapping) and isinstance(name, str)):
+            return super()._undefined_message
+        return f"there is no field {name!r}{suggest(name, (str(key) for key in holder))}"
+
+
+class LetterEnvironment(ImmutableSandboxedEnvironment):
+    """The immutable sandbox, with bounds on what an operator or a call may make of a number from a cell."""
+
+    intercepted_binops = frozenset({"*", "**", "%"})
+    concat = staticmethod(join_chunks)
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """The operator's result; `TooMuch` instead of a text, list or number of absurd size."""
+        if operator == "**":
+            if isinstance(left, int) and isinstance(right, int) and left.bit_length() * right > _LONGEST_POWER:
+                raise TooMuch(f"{left} ** {right} is too large a number")
+        elif operator == "*":
+            for many, times in ((left, right), (right, left)):
+                if isinstance(many, str | list | tuple) and isinstance(times, int):
+                    _check_size(len(many) * times)
+        elif isinstance(left, str):
+            _check_format(left, right if isinstance(right, tuple) else (right,))
+        return super().call_binop(context, operator, left, right)
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        """Calls a function from a template.  A method of a text gets no number that makes it huge."""
+        if isinstance(__obj, _SafeFormat):
+            _check_format(__obj.text, (*args, *kwargs.values()))
+        elif (args or kwargs) and isinstance(getattr(__obj, "__self__", None), str):
+            _check_numbers((*args, *kwargs.values()))
+        return super().call(__context, __obj, *args, **kwargs)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """`str.format` as the sandbox wraps it, with the text kept so that widths in it can be bounded."""
+        wrapped = super().wrap_str_format(value)
+        return None if wrapped is None else _SafeFormat(str(value.__self__), wrapped)
+
+
+class _SafeFormat:
+    def __init__(self, text: str, wrapped: Callable[..., str]) -> None:
+        self.text = text
+        self._wrapped = wrapped
+
+    def __call__(self, *args: Any, **kwargs: Any) -> str:
+        return self._wrapped(*args, **kwargs)
+
+
+class _OneLine(Extension):
+    """Makes the line ends that a template itself contains into spaces: a long subject may be written over two lines.
+
+    Those that come out of a cell stay, and are refused: that is how a header would be injected.
+    """
+
+    def filter_stream(self, stream: TokenStream) -> Iterable[Token]:
+        for token in stream:
+            if token.type == "data":
+                yield Token(token.lineno, token.type, _LINE_END.sub(" ", token.value))
+            else:
+                yield token
+
+
+_LINE_END = re.compile(r"[ \t]*(?:\r\n?|\n)[ \t\r\n]*")
+
+
+def make_environment(partials: Mapping[str, str], *, html: bool = False, one_line: bool = False) -> LetterEnvironment:
+    """An environment whose templates can include `partials`.  With `html` what comes from cells is escaped."""
+    environment = LetterEnvironment(
+        loader=DictLoader(dict(partials)),
+        undefined=_Missing,
+        autoescape=html,
+        finalize=_check_value,
+        auto_reload=False,
+        extensions=[_OneLine] if one_line else [],
+    )
+    # Chance would make the second try of a letter another letter.
+    del environment.globals["lipsum"]
+    del environment.filters["random"]
+    environment.globals["range"] = bounded_range
+    environment.filters["format"] = _bounded(environment.filters["format"], _check_format)
+    for name in ("batch", "center", "indent", "round", "slice"):
+        environment.filters[name] = _bounded(environment.filters[name], lambda _, numbers: _check_numbers(numbers))
+    return environment
+
+
+def _check_value(value: object) -> object:
+    """Every `{{ value }}` passes here.  Refuses what would stand in the letter as `None` or `<function … at 0x7f…>`."""
+    if type(value) is str or type(value) is Markup or isinstance(value, Undefined):
+        return value
+    if value is None:
+        raise TemplateRuntimeError("the value is empty (null); write {{ … | default('…', true) }} to give another")
+    if callable(value) or isinstance(value, Iterator):
+        raise TemplateRuntimeError("this gives a function or a sequence, not a text; write {{ …() }} or {{ … | join }}")
+    return value
+
+
+class _Spent(threading.local):
+    numbers = 0
+
+
+_spent = _Spent()
+
+
+def reset_ranges() -> None:
+    """Begins a rendering: what its ranges give is counted from here."""
+    _spent.numbers = 0
+
+
+def bounded_range(*args: int) -> range:
+    """`range`, but all of one rendering give at most `LONGEST_RANGE` numbers: nested loops end, too."""
+    numbers = range(*args)
+    _spent.numbers += 1 + min(len(numbers), LONGEST_RANGE)
+    if _spent.numbers > LONGEST_RANGE:
+        raise TooMuch(f"its loops over range() take more than {LONGEST_RANGE:,} steps")
+    return numbers
+
+
+def _bounded(function: Callable[..., Any], check: Callable[[Any, tuple[object, ...]], None]) -> Callable[..., Any]:
+    def bounded(value: Any, *args: Any, **kwargs: Any) -> Any:
+        check(value, (*args, *kwargs.values()))
+        return function(value, *args, **kwargs)
+
+    # Jinja reads from these what else it has to pass.
+    bounded.__dict__.update(vars(function))
+    return bounded
+
+
+def _check_size(size: int) -> None:
+    if size > LONGEST_OUTPUT:
+        raise TooMuch(f"gives more than {LONGEST_OUTPUT:,} characters")
+
+
+def _check_numbers(arguments: Iterable[object]) -> None:
+    """Refuses widths and counts that would make a text of absurd size."""
+    for argument in arguments:
+        if isinstance(argument, int) and abs(argument) > LONGEST_RANGE:
+            raise TooMuch("a width or count is too large")
+
+
+def _check_format(text: object, arguments: Iterable[object]) -> None:
+    """Refuses a format with an absurd width, be it written in `text` or, by `*` or `{}`, among the arguments."""
+    for field in _FORMAT_FIELD.findall(str(text)):
+        if _WIDE.search(field):
+            raise TooMuch("a width in the format is too large")
+        if "*" in field or "{" in field[1:]:
+            _check_numbers(arguments)

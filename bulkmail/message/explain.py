@@ -1,0 +1,100 @@
+"""Where in which template something went wrong, in words for whoever wrote it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from types import TracebackType
+
+from jinja2 import Template, TemplateNotFound, TemplateSyntaxError, UndefinedError
+from jinja2.exceptions import SecurityError
+
+from bulkmail.message.environment import LetterEnvironment
+from bulkmail.message.suggestion import closest, suggest
+from bulkmail.model.errors import TemplateError
+from bulkmail.model.reply import printable
+
+_UNDEFINED = re.compile(r"'(\w+)' is undefined")
+_UNKNOWN = re.compile(r"No (filter|test) named '([\w.]+)'")
+_MOST_FIELDS = 12
+
+
+def explain(
+    error: Exception, *, name: str, environment: LetterEnvironment, fields: Iterable[str] = ()
+) -> TemplateError:
+    """The error of template `name` as a `TemplateError` that begins with file and line.
+
+    `fields` are the names that the row has.
+    """
+    if isinstance(error, TemplateSyntaxError):
+        where = place(error.name or name, error.lineno)
+        return TemplateError(f"{where}: {_in_words(str(error.message), environment)}")
+    where = place(*_innermost(error.__traceback__, name))
+    match error:
+        case UndefinedError():
+            text = str(error)
+            found = _UNDEFINED.fullmatch(text)
+            if found:
+                fields = [*fields, "email", "row"]
+                return TemplateError(f"{where}: {text}{_suggest_field(found[1], fields)}", hint=_say_fields(fields))
+        case SecurityError():
+            text = f"a letter must not do this: {error}"
+        case TemplateNotFound():
+            text = missing_partial(str(error.name), environment)
+        case RecursionError():
+            text = "includes or calls itself without end"
+        case MemoryError():
+            text = "wants more memory than there is"
+        case ZeroDivisionError():
+            text = "divides by zero"
+        case TypeError():
+            hint = "cells of a list are text; write {{ price | float }} or {{ age | int }} to calculate with them"
+            return TemplateError(f"{where}: {printable(str(error))}", hint=hint)
+        case _:
+            text = _in_words(str(error) or type(error).__name__, environment)
+    return TemplateError(f"{where}: {printable(text)}")
+
+
+def place(name: str, line: int) -> str:
+    """`letter.txt:3`; a setting of one line, `campaign.toml: subject` or `--where`, needs no line number."""
+    is_setting = ": " in name or name.startswith("-")
+    return name if line <= 1 and is_setting else f"{name}:{line}"
+
+
+def missing_partial(name: str, environment: LetterEnvironment) -> str:
+    """What to say of an included template that there is not."""
+    return f"there is no template {printable(name, 80)!r}{suggest(name, environment.list_templates())}"
+
+
+def _suggest_field(name: str, fields: Iterable[str]) -> str:
+    """Like `suggest`, but a column that is no plain word is shown as it has to be written."""
+    found = closest(name, fields)
+    if found and not found.isidentifier():
+        return f"; did you mean row[{found!r}]?"
+    return f"; did you mean {found!r}?" if found else ""
+
+
+def _say_fields(fields: list[str]) -> str:
+    names = [name if name.isidentifier() else f"row[{name!r}]" for name in fields[:_MOST_FIELDS]]
+    rest = f" and {len(fields) - _MOST_FIELDS} more" if len(fields) > _MOST_FIELDS else ""
+    return printable(f"a template of this row can use {', '.join(names)}{rest}")
+
+
+def _in_words(text: str, environment: LetterEnvironment) -> str:
+    text = text.rstrip(".")
+    found = _UNKNOWN.match(text)
+    if not found:
+        return text
+    kind, name = found.groups()
+    return f"there is no {kind} {name!r}{suggest(name, environment.filters if kind == 'filter' else environment.tests)}"
+
+
+def _innermost(traceback: TracebackType | None, name: str) -> tuple[str, int]:
+    """The template and line that the deepest frame of a template stood at."""
+    line = 1
+    while traceback is not None:
+        template = traceback.tb_frame.f_globals.get("__jinja_template__")
+        if isinstance(template, Template):
+            name, line = template.name or name, template.get_corresponding_lineno(traceback.tb_lineno)
+        traceback = traceback.tb_next
+    return name, line

@@ -1,0 +1,119 @@
+"""The parts of a letter that are rendered: header fields and bodies, each from its template to its octets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+from bulkmail.message import headers
+from bulkmail.message.encoding import encode_text, forbidden_in_text, normalised
+from bulkmail.message.explain import place
+from bulkmail.message.plan import body_slot
+from bulkmail.message.templates import Rendering
+from bulkmail.model.address import Address, parse_mailbox
+from bulkmail.model.errors import AddressError, TemplateError
+from bulkmail.model.reply import printable
+
+_LONGEST_SHOWN = 80
+
+
+class Field:
+    """A header: its name, the template of its value, and how a value becomes octets.
+
+    `encode` raises `ValueError` (an `AddressError` is one) for a value that the header cannot have.
+    """
+
+    __slots__ = ("_constant", "_encode", "name", "rendering")
+
+    def __init__(self, name: str, rendering: Rendering, *, encode: Callable[[str, str], bytes]) -> None:
+        """Raises `TemplateError` when the value is the same for everybody and wrong."""
+        self.name = name
+        self.rendering = rendering
+        self._encode = encode
+        self._constant: tuple[str, bytes] | None = None
+        if rendering.constant is not None:
+            value = self.value({}, {})
+            self._constant = value, self.octets(value)
+
+    def value(self, variables: dict[str, object], fields: Mapping[str, object]) -> str:
+        """The value for one row, fit for a header.  Raises `TemplateError`, also for what would break out of it."""
+        if self._constant is not None:
+            return self._constant[0]
+        value = self.rendering.render(variables)
+        if not value.isprintable():  # nearly always it is
+            value = value.replace("\t", " ")
+            if bad := headers.forbidden_in(value):
+                raise self.refuse(f"would hold {headers.name_character(bad)}{blame(fields, bad)}; a header is one line")
+        if len(value) > headers.LONGEST_VALUE:
+            raise self.refuse(f"would be {len(value):,} characters long; {headers.LONGEST_VALUE:,} are allowed")
+        return value.strip(" ")
+
+    def octets(self, value: str) -> bytes:
+        """The whole field with its CRLF; nothing for an empty value.  Raises `TemplateError`."""
+        if self._constant is not None and value == self._constant[0]:
+            return self._constant[1]
+        if not value:
+            return b""
+        try:
+            return self._encode(self.name, value)
+        except AddressError as error:
+            raise self.refuse(f"is {printable(value, _LONGEST_SHOWN)!r}, which {error}") from None
+        except ValueError as error:
+            raise self.refuse(str(error)) from None
+
+    def refuse(self, what: str, *, hint: str = "") -> TemplateError:
+        """The error that says so of this header, beginning with the template's place."""
+        return TemplateError(f"{place(self.rendering.name, 1)}: {self.name} {what}", hint=hint)
+
+
+class Body:
+    """The text or the HTML of a letter."""
+
+    __slots__ = ("_constant", "_rendering")
+
+    def __init__(self, rendering: Rendering) -> None:
+        """Raises `TemplateError` when the body is the same for everybody and wrong."""
+        self._rendering = rendering
+        self._constant: tuple[str, bytes] | None = None
+        if rendering.constant is not None:
+            text = self.text({}, {})
+            self._constant = text, self.octets(text)
+
+    def text(self, variables: dict[str, object], fields: Mapping[str, object]) -> str:
+        """The text for one row, with LF line ends and exactly one at its end.  Raises `TemplateError`."""
+        if self._constant is not None:
+            return self._constant[0]
+        text = self._rendering.render(variables)
+        if bad := forbidden_in_text(text):
+            what = f"would hold {headers.name_character(bad)}{blame(fields, bad)}; no mail can"
+            raise TemplateError(f"{place(self._rendering.name, 1)}: the letter {what}")
+        return normalised(text)
+
+    def octets(self, text: str) -> bytes:
+        """What goes into the plan's slot."""
+        if self._constant is not None:
+            return self._constant[1]
+        return body_slot(*encode_text(text))
+
+
+def blame(fields: Mapping[str, object], character: str) -> str:
+    """`", from the field 'company'"`: the first field that holds `character`; nothing when none does."""
+    for name, value in fields.items():
+        if isinstance(value, str) and character in value:
+            return f", from the field {printable(name, _LONGEST_SHOWN)!r}"
+    return ""
+
+
+@lru_cache(maxsize=1024)
+def mailbox(name: str, value: str) -> tuple[bytes, Address]:
+    """The field `name` with the one mailbox in `value`, and its address.  Raises `AddressError`.
+
+    Remembered, because nearly always it is the same for everybody.
+    """
+    display_name, address = parse_mailbox(value)
+    return headers.address_field(name, [(display_name, address)]), address
+
+
+def mailbox_field(name: str, value: str) -> bytes:
+    """The octets of `mailbox`."""
+    return mailbox(name, value)[0]

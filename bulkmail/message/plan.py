@@ -1,0 +1,187 @@
+"""The shape of a campaign's messages: what is the same in all of them, with slots for what is not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from email.message import MIMEPart
+from email.policy import SMTP
+from enum import IntEnum
+from hashlib import blake2b
+
+from bulkmail.message.encoding import base64_lines
+from bulkmail.message.headers import forbidden_in, name_character
+from bulkmail.model.campaign import Attachment, Campaign
+from bulkmail.model.errors import ConfigError
+
+IDENTITY_LENGTH = 32  # characters of the identity that boundaries are made of
+_SHARED = 4096  # octets from which a constant is a buffer of its own instead of being copied into each message
+_CONTENT_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
+# These must not be sent in base64 (RFC 2046 §5.2.1, RFC 2045 §6.4); as plain files they arrive as they were.
+_COMPOSITE = ("message/", "multipart/")
+_LONGEST_FILENAME = 255
+
+
+class Slot(IntEnum):
+    """What a message fills in.  The number is its place among the values of `Plan.fill`."""
+
+    HEAD = 0
+    IDENTITY = 1
+    TEXT = 2
+    HTML = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The octets of a message and, where it differs from the next, the numbers of slots.
+
+    Each segment becomes one buffer; a segment that is octets is shared by all messages.
+    """
+
+    segments: tuple[bytes | tuple[bytes | int, ...], ...]
+
+    def fill(self, values: Sequence[bytes]) -> tuple[bytes, ...]:
+        """The buffers of one message, from the octets for each `Slot` in turn."""
+        return tuple(
+            [
+                segment
+                if isinstance(segment, bytes)
+                else b"".join([piece if isinstance(piece, bytes) else values[piece] for piece in segment])
+                for segment in self.segments
+            ]
+        )
+
+
+def body_slot(encoding: bytes, body: bytes) -> bytes:
+    """What goes into a TEXT or HTML slot."""
+    return b"Content-Transfer-Encoding: %b\r\n\r\n%b" % (encoding, body)
+
+
+def make_plan(campaign: Campaign) -> Plan:
+    """The plan for what `campaign` has of text, HTML and attachments.
+
+    Text and HTML are alternatives, attachments are mixed around them, and what is alone stands alone.  Raises
+    `ConfigError` for an attachment that cannot be one.
+    """
+    for attachment in campaign.attachments:
+        _check_attachment(attachment)
+    marks = _Marks(campaign)
+    bodies = [_text_part(slot, marks) for slot in _bodies(campaign)]
+    if not bodies:
+        raise ConfigError(
+            f"the campaign {campaign.name!r} has neither text nor HTML", hint="give it text, html or both"
+        )
+    part = bodies[0] if len(bodies) == 1 else _multipart("alternative", bodies, marks)
+    if campaign.attachments:
+        enclosures = [_attachment_part(each, marks) for each in campaign.attachments]
+        part = _multipart("mixed", [part, *enclosures], marks)
+    skeleton = marks.head + b"MIME-Version: 1.0\r\n" + part.as_bytes(policy=SMTP)
+    return Plan(tuple(_segments(marks.cut(skeleton))))
+
+
+class _Marks:
+    """Words that stand for slots and attachments while the `email` package lays the message out.
+
+    They derive from what else is in the skeleton, so that no file name can hold one by accident or on purpose.
+    """
+
+    def __init__(self, campaign: Campaign) -> None:
+        names = repr([(item.filename, item.content_type) for item in campaign.attachments])
+        self._stem = blake2b(names.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+        self.head = self.slot(Slot.HEAD).encode()
+        # As long as what comes in its place, because the package folds lines by their length.
+        self.identity = self.slot(Slot.IDENTITY).ljust(IDENTITY_LENGTH, "0")
+        self._constants: list[bytes] = []
+
+    def slot(self, slot: Slot) -> str:
+        return f"{self._stem}s{slot.value}"
+
+    def constant(self, content: bytes) -> str:
+        """A word for `content`, which is too long to be laid out with the rest."""
+        self._constants.append(content)
+        return f"{self._stem}c{len(self._constants) - 1}e"
+
+    def cut(self, skeleton: bytes) -> Iterator[bytes | int]:
+        """The skeleton's octets in order, with what the words stand for in their place."""
+        stem = self._stem.encode()
+        pattern = (
+            rb"%(stem)bs(?P<head>0)"
+            rb"|%(stem)bs(?P<identity>1)0*"
+            rb"|Content-Transfer-Encoding: 7bit\r\n\r\n%(stem)bs(?P<body>\d)\r\n"
+            rb"|%(stem)bc(?P<constant>\d+)e"
+        ) % {b"stem": stem}
+        end = 0
+        for found in re.finditer(pattern, skeleton):
+            yield skeleton[end : found.start()]
+            end = found.end()
+            if found["constant"] is not None:
+                yield self._constants[int(found["constant"])]
+            else:
+                yield int(found["head"] or found["identity"] or found["body"])
+        yield skeleton[end:]
+
+
+def _segments(pieces: Iterable[bytes | int]) -> Iterator[bytes | tuple[bytes | int, ...]]:
+    """Long constants by themselves; whatever lies between them together."""
+    gathered: list[bytes | int] = []
+    for piece in pieces:
+        if isinstance(piece, int) or len(piece) < _SHARED:
+            if isinstance(piece, bytes) and gathered and isinstance(gathered[-1], bytes):
+                gathered[-1] += piece
+            elif piece != b"":
+                gathered.append(piece)
+        else:
+            yield tuple(gathered)
+            yield piece
+            gathered = []
+    yield tuple(gathered)
+
+
+def _bodies(campaign: Campaign) -> list[Slot]:
+    slots = ((Slot.TEXT, campaign.text), (Slot.HTML, campaign.html))
+    return [slot for slot, template in slots if template is not None]
+
+
+def _text_part(slot: Slot, marks: _Marks) -> MIMEPart:
+    part = MIMEPart(policy=SMTP)
+    subtype = "html" if slot is Slot.HTML else "plain"
+    part.set_content(marks.slot(slot), subtype=subtype, charset="utf-8", cte="7bit")
+    return part
+
+
+def _multipart(subtype: str, parts: Sequence[MIMEPart], marks: _Marks) -> MIMEPart:
+    part = MIMEPart(policy=SMTP)
+    part["Content-Type"] = f"multipart/{subtype}"
+    # `=_` never occurs in quoted-printable or base64 (RFC 2045 §6.7), and our 7bit bodies have no `=`.
+    part.set_boundary(f"=_{subtype[0]}_{marks.identity}")
+    for each in parts:
+        part.attach(each)
+    return part
+
+
+def _attachment_part(attachment: Attachment, marks: _Marks) -> MIMEPart:
+    part = MIMEPart(policy=SMTP)
+    content_type = attachment.content_type.lower()
+    if content_type.startswith(_COMPOSITE):
+        content_type = "application/octet-stream"
+    maintype, subtype = content_type.split("/")
+    part.set_content(b"", maintype, subtype, disposition="attachment", filename=attachment.filename)
+    part.set_payload(marks.constant(base64_lines(attachment.content)))
+    return part
+
+
+def _check_attachment(attachment: Attachment) -> None:
+    name = attachment.filename
+    if bad := forbidden_in(name) or ("\t" if "\t" in name else ""):
+        raise ConfigError(f"the attachment name {name!r} holds {name_character(bad)}", hint="rename the file")
+    if not name.strip() or "/" in name or "\\" in name or len(name.encode()) > _LONGEST_FILENAME:
+        raise ConfigError(
+            f"{name[:80]!r} is not a name for an attachment",
+            hint=f"a name has 1 to {_LONGEST_FILENAME} octets and no folder in it",
+        )
+    if not _CONTENT_TYPE.fullmatch(attachment.content_type):
+        raise ConfigError(
+            f"the attachment {name!r} has the type {attachment.content_type[:80]!r}",
+            hint='a type looks like "application/pdf"',
+        )

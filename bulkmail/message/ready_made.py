@@ -1,0 +1,118 @@
+"""Messages that somebody else has written: an `EmailMessage` of the standard library, made fit for the line."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from email.headerregistry import Address as StandardAddress
+from email.message import EmailMessage
+from email.policy import SMTP, SMTPUTF8, EmailPolicy
+from typing import Any
+
+from bulkmail.message.encoding import fault_in
+from bulkmail.model.address import Address
+from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.message import Envelope, Message
+from bulkmail.model.reply import printable
+
+_FORWARD = ("To", "Cc", "Bcc")
+_ADDRESSED = ("From", "Sender", "Reply-To", "To", "Cc")
+
+
+def take_apart(message: EmailMessage) -> tuple[str, tuple[Address, ...], bytes]:
+    """The reverse path, the forward paths and the octets of `message`; the message itself stays as it is.
+
+    The reverse path is the address of Sender, or else the first of From (RFC 5322 §3.6.2).  The forward paths are those
+    of To, Cc and Bcc, each once, in this order.  The octets have no Bcc, ASCII domains, no 8-bit body, and UTF-8 in
+    headers only where a local part needs it.  Raises `ConfigError` when a path is missing or wrong, or when the message
+    has what no server must be sent.
+    """
+    reverse_path = next(iter(_addresses(message, "Sender") or _addresses(message, "From")), None)
+    if reverse_path is None:
+        raise ConfigError("the message has no From", hint='set message["From"]')
+    forward_paths: dict[str, Address] = {}
+    for name in _FORWARD:
+        for address in _addresses(message, name):
+            forward_paths.setdefault(address.key, address)
+    if not forward_paths:
+        raise ConfigError("the message is addressed to nobody", hint='set message["To"]')
+    return reverse_path.wire, tuple(forward_paths.values()), _octets(message)
+
+
+def message_of(content: bytes, *, envelope: Envelope, message_id: str) -> Message:
+    """A message of octets that `take_apart` has made.  Raises `ConfigError` when they are not fit for the line."""
+    if fault := fault_in(content):
+        raise ConfigError(f"the message cannot be sent: {fault}")
+    is_8bit = not content.isascii()
+    head = content.partition(b"\r\n\r\n")[0]
+    paths = envelope.reverse_path + envelope.forward_path
+    return Message(
+        envelope,
+        message_id,
+        (content,),
+        needs_smtputf8=not (head.isascii() and paths.isascii()),
+        is_8bit=is_8bit,
+    )
+
+
+def _octets(message: EmailMessage) -> bytes:
+    sent = deepcopy(message)  # writing sets boundaries
+    for name in ("Bcc", "Resent-Bcc"):
+        del sent[name]
+    for name in _ADDRESSED:
+        _use_ascii_domains(sent, name)
+    needs_utf8 = any(address.needs_smtputf8 for name in _ADDRESSED for address in _addresses(sent, name))
+    policy = (SMTPUTF8 if needs_utf8 else SMTP).clone(cte_type="7bit")
+    try:
+        content = sent.as_bytes(policy=policy)
+    except (ValueError, TypeError, LookupError, AttributeError, IndexError) as error:  # what the package may raise
+        raise ConfigError(f"the message cannot be written: {printable(str(error))}") from error
+    if not content.endswith(b"\r\n"):
+        content += b"\r\n"
+    if fault := fault_in(content):
+        raise ConfigError(
+            f"the message cannot be sent: {fault}", hint="set the content by set_content(), which encodes long lines"
+        )
+    return content
+
+
+def _use_ascii_domains(message: EmailMessage, name: str) -> None:
+    """The package would make an encoded word of an international domain, which no server understands."""
+    values = message.get_all(name, [])
+    if all(str(value).isascii() for value in values):
+        return
+    headers = [_parsed(name, value) for value in values]
+    if all(mailbox.domain.isascii() for header in headers for mailbox in header.addresses):
+        return
+    del message[name]
+    for header in headers:
+        message[name] = [
+            _standard(mailbox.display_name, _checked(name, mailbox.addr_spec)) for mailbox in header.addresses
+        ]
+
+
+def _addresses(message: EmailMessage, name: str) -> list[Address]:
+    return [
+        _checked(name, mailbox.addr_spec)
+        for value in message.get_all(name, [])
+        for mailbox in _parsed(name, value).addresses
+    ]
+
+
+def _parsed(name: str, value: object) -> Any:
+    """An address header as the package understands it, whichever policy the message was made under."""
+    try:
+        return EmailPolicy().header_factory(name, str(value))
+    except (ValueError, IndexError, AttributeError) as error:  # what the package may raise
+        raise ConfigError(f"{name} of the message cannot be read: {printable(str(value), 80)!r}") from error
+
+
+def _checked(name: str, text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except AddressError as error:
+        raise ConfigError(f"{name} of the message has {printable(text, 80)!r}, which {error}") from None
+
+
+def _standard(display_name: str, address: Address) -> StandardAddress:
+    # By parts, because from a whole address the package takes no local part outside ASCII.
+    return StandardAddress(display_name, username=address.local, domain=address.domain)

@@ -1,0 +1,200 @@
+"""Templates made ready: compiled once, then rendered for row after row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from jinja2 import Template as JinjaTemplate
+from jinja2 import UndefinedError, nodes
+
+from bulkmail.message.environment import LetterEnvironment, join_chunks, make_environment, reset_ranges
+from bulkmail.message.explain import explain, missing_partial, place
+from bulkmail.message.required import required_by
+from bulkmail.model.address import Address
+from bulkmail.model.campaign import Campaign, Template
+from bulkmail.model.errors import TemplateError
+
+_ALWAYS_THERE = frozenset({"row", "email"})
+
+
+class Rendering:
+    """One template, compiled.  `constant` is its text when nothing in it depends on the row."""
+
+    __slots__ = ("_environment", "_template", "constant", "name")
+
+    def __init__(self, template: Template, environment: LetterEnvironment) -> None:
+        """Raises `TemplateError` with file and line for what Jinja cannot read and for partials that are not there."""
+        self.name = template.name
+        self._environment = environment
+        tree = _parse(template, environment)
+        self.constant = _constant_text(tree)
+        self._template = _compile(template, tree, environment)
+
+    def render(self, variables: dict[str, object]) -> str:
+        """The text for one row, at most `LONGEST_OUTPUT` characters.  Raises `TemplateError`, whatever goes wrong."""
+        if self.constant is not None:
+            return self.constant
+        reset_ranges()
+        try:
+            return join_chunks(self._template.root_render_func(self._template.new_context(variables, shared=True)))
+        except Exception as error:
+            raise explain(error, name=self.name, environment=self._environment, fields=_fields(variables)) from None
+
+
+def _fields(variables: Mapping[str, object]) -> list[str]:
+    row = variables.get("row")
+    return list(row) if isinstance(row, Mapping) else []
+
+
+class Workshop:
+    """Compiles the templates of one campaign, each in the environment of its kind.
+
+    Raises `TemplateError` for a partial that Jinja cannot read, used or not.
+    """
+
+    def __init__(self, partials: tuple[Template, ...] = ()) -> None:
+        sources = {partial.name: partial.text for partial in partials}
+        self._header = make_environment(sources, one_line=True)
+        self._text = make_environment(sources)
+        self._html = make_environment(sources, html=True)
+        self._globals = dict(self._text.globals)
+        for partial in partials:
+            _parse(partial, self._text)
+
+    def header(self, template: Template) -> Rendering:
+        """A template whose own line ends are spaces; those of cells are not."""
+        return Rendering(template, self._header)
+
+    def text(self, template: Template) -> Rendering:
+        """A plain text."""
+        return Rendering(template, self._text)
+
+    def html(self, template: Template) -> Rendering:
+        """An HTML text: whatever comes from a cell is escaped."""
+        return Rendering(template, self._html)
+
+    def variables(self, fields: Mapping[str, object], address: Address | None = None) -> dict[str, object]:
+        """What a template can use for one row: each field by its name, all of them as `row`, and `email`.
+
+        A column called `email` is that column; one called `row` is reached as `row["row"]`.
+        """
+        variables: dict[str, object] = {**self._globals, **fields, "row": fields}
+        if address is not None and "email" not in fields:
+            variables["email"] = address.readable
+        return variables
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """An expression over the fields of a row.  `names` are the fields that it needs."""
+
+    text: str
+    names: frozenset[str]
+    _holds: Callable[[Mapping[str, object]], bool] = field(repr=False)
+
+    def __call__(self, fields: Mapping[str, object]) -> bool:
+        """Whether the row is selected; one that lacks a field in the expression is not.
+
+        Raises `TemplateError` when the expression makes no sense for the row, such as `age > 18` with `age` a text.
+        """
+        return self._holds(fields)
+
+
+def compile_condition(text: str, *, name: str = "--where") -> Condition:
+    """The Jinja expression `text`, as in `country == "AT" and age | int >= 18`.  Raises `TemplateError`."""
+    workshop = Workshop()
+    environment = workshop._text
+    try:
+        expression = environment.compile_expression(text, undefined_to_none=False)
+        names = required_by(environment.parse("{{ " + text + " }}"), {}) - _ALWAYS_THERE
+    except Exception as error:
+        raise explain(error, name=name, environment=environment) from None
+
+    def holds(fields: Mapping[str, object]) -> bool:
+        variables = workshop.variables(fields)
+        reset_ranges()
+        try:
+            return bool(expression(variables))
+        except UndefinedError:
+            return False
+        except Exception as error:
+            raise explain(error, name=name, environment=environment, fields=fields) from None
+
+    return Condition(text, frozenset(names), holds)
+
+
+def referenced_names(campaign: Campaign) -> set[str]:
+    """The fields that every row must have for `campaign` to be written: by name or as `row["Its name"]`.
+
+    Not those that a template provides for: given to `default()`, or anywhere tested with `is defined`.
+    """
+    environment = make_environment({partial.name: partial.text for partial in campaign.partials})
+    partials = {partial.name: _parse(partial, environment) for partial in campaign.partials}
+    names: set[str] = set()
+    for template in _templates(campaign):
+        tree = _parse(template, environment)
+        try:
+            names |= required_by(tree, partials)
+        except Exception as error:
+            raise explain(error, name=template.name, environment=environment) from None
+    return names - _ALWAYS_THERE
+
+
+def _templates(campaign: Campaign) -> Iterator[Template]:
+    yield campaign.sender
+    yield campaign.subject
+    for template in (campaign.to_name, campaign.reply_to, campaign.text, campaign.html):
+        if template is not None:
+            yield template
+    for _, template in campaign.headers:
+        yield template
+
+
+def _parse(template: Template, environment: LetterEnvironment) -> nodes.Template:
+    try:
+        tree = environment.parse(template.text, template.name)
+    except Exception as error:
+        raise explain(error, name=template.name, environment=environment) from None
+    _check_partials(tree, template.name, environment)
+    return tree
+
+
+def _check_partials(tree: nodes.Template, name: str, environment: LetterEnvironment) -> None:
+    """Raises `TemplateError` for a template that `tree` includes by a fixed name and that there is not."""
+    known = environment.list_templates()
+    for node in tree.find_all(_INCLUDING):
+        match getattr(node, "template", None):
+            case nodes.Const(value=str(wanted)) if wanted not in known and not getattr(node, "ignore_missing", False):
+                raise TemplateError(
+                    f"{place(name, node.lineno)}: {missing_partial(wanted, environment)}",
+                    hint="a template includes others by the name that the campaign gives them",
+                )
+
+
+_INCLUDING = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
+
+
+def _compile(template: Template, tree: nodes.Template, environment: LetterEnvironment) -> JinjaTemplate:
+    try:
+        code = environment.compile(tree, template.name, template.name)
+        return environment.template_class.from_code(environment, code, _globals(environment))
+    except Exception as error:
+        raise explain(error, name=template.name, environment=environment) from None
+
+
+def _globals(environment: LetterEnvironment) -> dict[str, object]:
+    # A plain dictionary, because Jinja's own chain of them costs each rendering microseconds.
+    return dict(environment.globals)
+
+
+def _constant_text(tree: nodes.Template) -> str | None:
+    pieces: list[str] = []
+    for output in tree.body:
+        if not isinstance(output, nodes.Output):
+            return None
+        for piece in output.nodes:
+            if not isinstance(piece, nodes.TemplateData):
+                return None
+            pieces.append(piece.data)
+    return "".join(pieces)
