@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from io import StringIO
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.units import count
@@ -40,7 +39,6 @@ DELIVERY_COLUMNS = (
 # Also what spreadsheets of East Asia take for the same signs, and what some skip before they look.
 _FORMULA_STARTS = frozenset("=+-@\t\r\n\0\uff0b\uff0d\uff1d\uff20")
 _HARMLESS = re.compile(r"[+-]?[0-9 ().-]+|[=+-]?[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
-_first: Callable[[Any], object] = itemgetter(slice(1))
 _OWN = ("address", "name")
 _BUFFER = 65_536  # characters
 _MOST_COLUMNS = 2_000  # a list of objects may have another field in every row
@@ -78,23 +76,21 @@ class _Table:
         self.has_own = has_own
         self._known = frozenset((*self.columns, *DELIVERY_COLUMNS))
 
-    def cells(self, record: RowRecord) -> list[Any]:
+    def cells(self, record: RowRecord) -> list[object]:
         """One line.  Raises `_UnknownField`."""
         fields = record.fields
         if not fields.keys() <= self._known:
             raise _UnknownField
-        texts: list[Any] = list(map(fields.get, self.columns))
+        values = list(map(fields.get, self.columns))
         if self.has_own:
-            texts[:2] = fields.get("address", record.address), fields.get("name", record.name)
-        texts += record.reply, trouble(record)
-        try:  # nearly every row is harmless text, and this look costs a quarter of one at each cell
-            is_harmless = _FORMULA_STARTS.isdisjoint(map(_first, texts))
-        except (TypeError, KeyError):  # something else than text
-            is_harmless = False
-        if not is_harmless:
-            texts = list(map(_cell, texts))
-        *cells, reply, error = texts
-        cells += (
+            values[:2] = fields.get("address", record.address), fields.get("name", record.name)
+        values += record.reply, trouble(record)
+        # Nearly every cell is harmless text, and a look costs less than a call.
+        *cells, reply, error = [
+            value if isinstance(value, str) and value[:1] not in _FORMULA_STARTS else _cell(value) for value in values
+        ]
+        return [
+            *cells,
             record.status.value,
             record.code,
             record.enhanced,
@@ -105,8 +101,7 @@ class _Table:
             iso(record.first_at),
             iso(record.last_at),
             error,
-        )
-        return cells
+        ]
 
 
 def _with_all_fields(table: _Table, source: Source) -> _Table:

@@ -17,6 +17,8 @@ from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.report.csv import write_csv
+from bulkmail.report.json import write_json
 from bulkmail.report.report import MOST_NAMED, MOST_SHOWN, Report, Trouble
 from bulkmail.report.saving import save_report
 from tests.report.making import STARTED, fill_outbox, make_record, make_rejected, make_source
@@ -254,6 +256,14 @@ def test_saved_report_is_in_the_format_of_its_name(path: Path, tmp_path: Path) -
     found = json.loads(machine.read_bytes())
     assert [row["status"] for row in found["rows"]] == [row["delivery_status"] for row in rows]
     assert found["totals"]["rows"] == len(rows) == 7
+
+
+def test_tables_are_written_from_a_reader_too(path: Path, tmp_path: Path) -> None:
+    report = Report.read(path)
+    with OutboxReader.open(path) as reader:
+        for write, name in ((write_csv, "report.csv"), (write_json, "report.json")):
+            write(reader, tmp_path / name)
+            assert (tmp_path / name).read_bytes() == save_report(report, tmp_path / f"saved-{name}").read_bytes()
 
 
 def test_saved_report_needs_a_format(path: Path, tmp_path: Path) -> None:
