@@ -25,6 +25,9 @@ DELIVERY_COLUMNS = (
 )
 """What a report adds to its list.  One that is fed back as a list loses them, or the next would have them twice."""
 
+FORMULA_STARTS = frozenset("=+-@\t\r\n\0\uff0b\uff0d\uff1d\uff20")
+"""A report puts a `'` before a cell that begins so, because a spreadsheet would take it for a formula (CWE-1236)."""
+
 # Compared without case, spaces, hyphens and underscores; the first that is there is taken.
 _ADDRESS_NAMES = ("email", "emailaddress", "mail", "mailaddress", "address")
 _NAME_NAMES = ("name", "fullname", "displayname")
@@ -62,6 +65,16 @@ def name_column(columns: Sequence[str], wanted: str, *, place: Place) -> str:
         return _named(columns, wanted, place=place, hint=_SAY_NAME)
     found = _best(columns, _NAME_NAMES)
     return found[0] if len(found) == 1 else ""
+
+
+def is_report(header: Sequence[str]) -> bool:
+    """Whether this is the header of a report of ours rather than of a list that has its own `delivery_status`."""
+    return "delivery_status" in header and "delivery_message_id" in header
+
+
+def unguarded(cell: str) -> str:
+    """The cell of a report as it was in the list."""
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA_STARTS else cell
 
 
 def listed(columns: Sequence[str], most: int = 20) -> str:

@@ -46,8 +46,7 @@ class CellReader:
         self._may_read_again = _MOST_READ_AGAIN
         self._taken: list[str] = []  # the physical lines of the row in hand, if it has quotes
         self._is_first = False
-        # The limit is the process's own, and its default of 128 KB less than a cell may have.
-        csv.field_size_limit(max(csv.field_size_limit(), LONGEST_ROW * 2))
+        _raise_limit()
         self._rows = self._new_rows()
 
     def rows(self) -> Iterator[tuple[int, list[str], Trouble]]:
@@ -90,8 +89,10 @@ class CellReader:
                 return self._cells(self._taken), Trouble.TOO_LONG
             return self._give_back()
         except csv.Error:  # somebody else in this process lowered the limit
+            _raise_limit()
             self._rows = self._new_rows()
-            return self._cells([line[:LONGEST_CELL]]), Trouble.TOO_LONG
+            self._put_back(self._taken)
+            return self._quoted(self._next_line())
         if len(self._taken) > 1 and not self._is_strict():
             return self._give_back()
         return cells, _trouble(line if len(self._taken) == 1 else "".join(self._taken))
@@ -141,10 +142,13 @@ class CellReader:
     def _give_back(self) -> tuple[list[str], Trouble]:
         """Takes only the row's first line and puts the others back."""
         first, *others = self._taken
-        self._again.extendleft(reversed(others))
-        self.line -= len(others)
+        self._put_back(others)
         self._may_read_again -= sum(map(len, others))
         return self._cells([first.rstrip("\r\n")]), Trouble.UNCLOSED
+
+    def _put_back(self, lines: list[str]) -> None:
+        self._again.extendleft(reversed(lines))
+        self.line -= len(lines)
 
     def _skip_to_quote(self) -> None:
         while line := self._next_line():
@@ -153,6 +157,11 @@ class CellReader:
 
     def _cells(self, lines: list[str]) -> list[str]:
         return next(csv.reader(lines, delimiter=self._delimiter))
+
+
+def _raise_limit() -> None:
+    """The longest cell that the csv module takes is the whole process's setting, by default 128 KB: too little."""
+    csv.field_size_limit(max(csv.field_size_limit(), LONGEST_ROW * 2))
 
 
 class _Endless(Exception):

@@ -9,7 +9,15 @@ from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError, ListError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.units import count
-from bulkmail.recipients.columns import DELIVERY_COLUMNS, MOST_COLUMNS, address_column, listed, name_column
+from bulkmail.recipients.columns import (
+    DELIVERY_COLUMNS,
+    MOST_COLUMNS,
+    address_column,
+    is_report,
+    listed,
+    name_column,
+    unguarded,
+)
 from bulkmail.recipients.dialect import SPOKEN
 from bulkmail.recipients.fields import LONGEST_CELL, display_name, shown, storable, text_fault
 
@@ -59,9 +67,11 @@ class Table:
         self._file = reading.name
         self._unit = unit
         self._delimiter = delimiter
-        self.empty_rows: list[int] = []  # how many, and where the first was: [] or [number, line]
+        self._empty_rows = 0
+        self._first_empty = 0  # its line
         place = reading.place(line)
-        names = _trimmed(header, reading, place=place)
+        self._is_report = is_report(header)
+        names = _trimmed([unguarded(cell) for cell in header] if self._is_report else header, reading, place=place)
         self._names = names
         self._named = len(names)
         self._width = len(header)
@@ -83,6 +93,8 @@ class Table:
 
     def row(self, line: int, cells: Sequence[str]) -> Recipient | BadRow | None:
         """The row as a recipient; None if it has no content at all."""
+        if self._is_report:
+            cells = [unguarded(cell) for cell in cells]
         if len(cells) != self._width:
             return self._misfit(line, cells)
         try:
@@ -90,13 +102,10 @@ class Table:
         except AddressError as error:
             return self._unaddressed(line, cells, error)
         if self._name_at >= 0 and (given := cells[self._name_at]):
-            if given.isprintable() and len(given) < 200:
-                name = given.strip() or name
-            else:
-                try:
-                    name = display_name(given) or name
-                except AddressError as error:
-                    return self.bad(line, cells, f"the name in column {shown(self._name_column)} {error}")
+            try:
+                name = display_name(given) or name
+            except AddressError as error:
+                return self.bad(line, cells, f"the name in column {shown(self._name_column)} {error}")
         if self._kept is None:
             fields = dict(zip(self.columns, cells))  # noqa: B905  (as many as the width; strict= costs 0.3 µs)
         elif self._width > self._named and any(map(str.strip, cells[self._named :])):
@@ -124,11 +133,9 @@ class Table:
 
     def notice_empty_rows(self) -> None:
         """Says at the end of the list that some rows had cells but nothing in them."""
-        if self.empty_rows:
-            number, line = self.empty_rows
-            self._reading.notices.append(
-                f"{self._file}: {count(number, 'row')} without any content skipped, the first at {self._unit} {line}"
-            )
+        if self._empty_rows:
+            rows, first = count(self._empty_rows, "row"), f"{self._unit} {self._first_empty:,}"
+            self._reading.notices.append(f"{self._file}: {rows} without any content skipped, the first at {first}")
 
     def _column(self, at: int) -> str:
         return f"column {shown(self._names[at])}" if at < self._named else f"column {at + 1}"
@@ -142,7 +149,8 @@ class Table:
     def _without_address(self, line: int, cells: Sequence[str]) -> BadRow | None:
         if not any(map(str.strip, cells)):
             if len(cells) > 1:
-                self.empty_rows = [self.empty_rows[0] + 1, self.empty_rows[1]] if self.empty_rows else [1, line]
+                self._empty_rows += 1
+                self._first_empty = self._first_empty or line
             return None
         return self.bad(line, cells, f"there is no address: the cell in column {shown(self._address_column)} is empty")
 

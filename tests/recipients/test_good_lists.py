@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -414,6 +415,38 @@ def test_report_fed_back_loses_its_delivery_columns(read: Read) -> None:
         + ", ".join(f"'{column}'" for column in DELIVERY_COLUMNS[:-1])
         + " and 'delivery_error'"
     ]
+
+
+def test_report_fed_back_loses_the_guards_against_formulas(read: Read) -> None:
+    content = (
+        "email,'=town,delivery_status,delivery_message_id\n"
+        "a@x.org,'=1+1,accepted,<1@x>\n"
+        "b@x.org,'t Harde,accepted,<2@x>\n"
+        "c@x.org,-3.5,accepted,<3@x>\n"
+        "d,'@home,invalid,\n"
+    )
+    people = read(content)
+    assert people.columns == ["email", "=town"]
+    assert [row.fields["=town"] for row in people.rows] == ["=1+1", "'t Harde", "-3.5", "@home"]
+
+
+def test_list_that_is_no_report_keeps_its_apostrophes(read: Read) -> None:
+    people = read("email,note,delivery_status\na@x.org,'=1+1,shipped\n")
+    assert people.people[0].fields == {"email": "a@x.org", "note": "'=1+1"}
+
+
+def test_giant_cells_are_read_when_somebody_lowers_the_limit_of_the_csv_module(write: Write) -> None:
+    rows = "".join(f'{who}@x.org,"{"x" * 500_000}"\n' for who in "abc")
+    before = csv.field_size_limit()
+    try:
+        with open_list(write("list.csv", "email,note\n" + rows)) as people:
+            lines = []
+            for row in people:
+                lines.append((row.place.line, len(str(row.fields["note"]))))
+                csv.field_size_limit(10)
+    finally:
+        csv.field_size_limit(before)
+    assert lines == [(2, 500_000), (3, 500_000), (4, 500_000)]
 
 
 def test_report_in_json_lines_fed_back_loses_its_delivery_fields(read: Read) -> None:
