@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from email.message import EmailMessage
 from itertools import islice
@@ -54,19 +55,19 @@ async def record(
 
 async def record_messages(outbox: Outbox, messages: Iterable[EmailMessage]) -> None:
     """Puts every message into `outbox`, with a delivery for each of its recipients; one that cannot go is invalid."""
-    entries = (_entry_of(message, number) for number, message in enumerate(messages, 1))
+    entries = (_entry_of(outbox.run_id, message, number) for number, message in enumerate(messages, 1))
     while await to_thread.run_sync(_record_batch, outbox, entries):
         pass
 
 
-def _entry_of(message: EmailMessage, number: int) -> Entry:
+def _entry_of(run_id: str, message: EmailMessage, number: int) -> Entry:
     label = printable(str(message["Subject"] or ""))
     try:
-        reverse_path, forward_paths, content = take_apart(message)
+        taken = take_apart(message, run_id=run_id, number=number, date=time.time())
     except ConfigError as error:
         return Entry(BadRow(str(error), {"subject": label}, Place("<messages>", number)), Status.INVALID)
-    ready = ReadyMade(content, reverse_path, str(message["Message-ID"] or ""), label)
-    return Entry(ready, forward_paths=tuple(path.wire for path in forward_paths))
+    ready = ReadyMade(taken.content, taken.reverse_path, taken.message_id, label)
+    return Entry(ready, forward_paths=tuple(path.wire for path in taken.forward_paths))
 
 
 def _record_batch(outbox: Outbox, entries: Iterator[Entry]) -> int:

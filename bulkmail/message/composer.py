@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import format_datetime
 from functools import lru_cache
-from hashlib import blake2b
 from typing import NamedTuple
 
 from bulkmail.message import headers
 from bulkmail.message.fields import Body, Field, blame, mailbox, mailbox_field
+from bulkmail.message.identity import date_value, identity_of
 from bulkmail.message.plan import make_plan
 from bulkmail.message.templates import Workshop
 from bulkmail.model.address import Address
@@ -63,7 +61,7 @@ class Composer:
         self._to_name = campaign.to_name and Field("To", workshop.header(campaign.to_name), encode=headers.text_field)
         self._others = _other_fields(campaign, workshop)
         self._text = campaign.text and Body(workshop.text(campaign.text))
-        self._html = campaign.html and Body(workshop.html(campaign.html))
+        self._html = campaign.html and Body(workshop.html(campaign.html), is_html=True)
         self._plan = make_plan(campaign)
         self._reverse_path = _parse_reverse_path(campaign)
 
@@ -93,7 +91,7 @@ class Composer:
         letter = self._letter(recipient)
         sender_field = self._sender.octets(letter.sender)
         sender = mailbox("From", letter.sender)[1]
-        identity = _identity(self._run_id, row)
+        identity = identity_of(self._run_id, row)
         message_id = f"<{identity}@{sender.domain}>"
         head = b"".join(
             [
@@ -177,18 +175,6 @@ def _checked_name(recipient: Recipient) -> str:
     return name.strip(" ")
 
 
-_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
-_BASE32_PAIRS = [high + low for high in _BASE32 for low in _BASE32]
-_SHIFTS = range(150, -1, -10)
-
-
-def _identity(run_id: bytes, row: int) -> str:
-    """32 characters that no other row of any run has: 160 bits in base32, lower case."""
-    digest = blake2b(b"%b\0%d" % (run_id, row), digest_size=20).digest()
-    number = int.from_bytes(digest, "big")
-    return "".join([_BASE32_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
-
-
 @lru_cache(maxsize=256)
 def _date_field(seconds: int) -> bytes:
-    return f"Date: {format_datetime(datetime.fromtimestamp(seconds, UTC))}\r\n".encode("ascii")
+    return f"Date: {date_value(seconds)}\r\n".encode("ascii")

@@ -6,9 +6,10 @@ from copy import deepcopy
 from email.headerregistry import Address as StandardAddress
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8, EmailPolicy
-from typing import Any
+from typing import Any, NamedTuple
 
 from bulkmail.message.encoding import fault_in
+from bulkmail.message.identity import date_value, identity_of
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.message import Envelope, Message
@@ -18,16 +19,26 @@ _FORWARD = ("To", "Cc", "Bcc")
 _ADDRESSED = ("From", "Sender", "Reply-To", "To", "Cc")
 
 
-def take_apart(message: EmailMessage) -> tuple[str, tuple[Address, ...], bytes]:
-    """The reverse path, the forward paths and the octets of `message`; the message itself stays as it is.
+class TakenApart(NamedTuple):
+    """What the line needs of a ready-made message: `content` as `Message` has it, `message_id` in angle brackets."""
+
+    reverse_path: str
+    forward_paths: tuple[Address, ...]
+    content: bytes
+    message_id: str
+
+
+def take_apart(message: EmailMessage, *, run_id: str, number: int, date: float) -> TakenApart:
+    """The paths and the octets of `message`; the message itself stays as it is.
 
     The reverse path is the address of Sender, or else the first of From (RFC 5322 §3.6.2).  The forward paths are those
     of To, Cc and Bcc, each once, in this order.  The octets have no Bcc, ASCII domains, no 8-bit body, and UTF-8 in
-    headers only where a local part needs it.  Raises `ConfigError` when a path is missing or wrong, or when the message
-    has what no server must be sent.
+    headers only where a local part needs it.  A message without Message-ID gets one from the run and its `number` in
+    it, one without Date gets `date` (wall clock).  Raises `ConfigError` when a path is missing or wrong, or when the
+    message has what no server must be sent.
     """
-    reverse_path = next(iter(_addresses(message, "Sender") or _addresses(message, "From")), None)
-    if reverse_path is None:
+    sender = next(iter(_addresses(message, "Sender") or _addresses(message, "From")), None)
+    if sender is None:
         raise ConfigError("the message has no From", hint='set message["From"]')
     forward_paths: dict[str, Address] = {}
     for name in _FORWARD:
@@ -35,7 +46,14 @@ def take_apart(message: EmailMessage) -> tuple[str, tuple[Address, ...], bytes]:
             forward_paths.setdefault(address.key, address)
     if not forward_paths:
         raise ConfigError("the message is addressed to nobody", hint='set message["To"]')
-    return reverse_path.wire, tuple(forward_paths.values()), _octets(message)
+    sent = deepcopy(message)  # writing sets boundaries, and more
+    if "Date" not in sent:
+        sent["Date"] = date_value(int(date))
+    if not str(sent["Message-ID"] or "").strip():
+        del sent["Message-ID"]
+        sent["Message-ID"] = f"<{identity_of(run_id.encode(), number)}@{sender.domain}>"
+    message_id = str(sent["Message-ID"]).strip()
+    return TakenApart(sender.wire, tuple(forward_paths.values()), _octets(sent), message_id)
 
 
 def message_of(content: bytes, *, envelope: Envelope, message_id: str) -> Message:
@@ -54,8 +72,7 @@ def message_of(content: bytes, *, envelope: Envelope, message_id: str) -> Messag
     )
 
 
-def _octets(message: EmailMessage) -> bytes:
-    sent = deepcopy(message)  # writing sets boundaries
+def _octets(sent: EmailMessage) -> bytes:
     for name in ("Bcc", "Resent-Bcc"):
         del sent[name]
     for name in _ADDRESSED:
