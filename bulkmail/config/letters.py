@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 from bulkmail.config.files import FileReader
+from bulkmail.config.headings import heading, reverse_path
+from bulkmail.config.lines import EXAMPLE_SENDER, check_mailbox, has_strange, one_line, template_of
 from bulkmail.config.problems import Said
 from bulkmail.config.schema import LetterTable
 from bulkmail.config.sources import Sources
-from bulkmail.model.address import Address, has_control, parse_mailbox
+from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Attachment, Campaign, Template
-from bulkmail.model.errors import AddressError
 from bulkmail.model.reply import printable
-
-EXAMPLE_SENDER = "Corner Shop <hello@shop.example>"
 
 
 def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campaign:
@@ -27,40 +25,20 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
         subject=_subject(sources) or nothing,
         text=_body(sources, reader, "text"),
         html=_body(sources, reader, "html"),
-        to_name=_line(sources, "to_name", sources.file.message.to_name),
+        to_name=one_line(sources, "to_name", sources.file.message.to_name),
         reply_to=_reply_to(sources),
         headers=_headers(sources),
         attachments=_attachments(sources, reader),
-        reverse_path=_reverse_path(sources),
+        reverse_path=reverse_path(sources),
+        **heading(sources),
     )
     _tell_missing_body(sources)
     lines = (campaign.sender, campaign.subject, campaign.to_name, campaign.reply_to)
-    for template in (*lines, campaign.text, campaign.html, *(value for _, value in campaign.headers)):
+    more = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
+    for template in (*lines, *more, campaign.text, campaign.html, *(value for _, value in campaign.headers)):
         if template is not None:
             reader.collect_parts(template)
     return replace(campaign, partials=tuple(reader.parts[key] for key in sorted(reader.parts)))
-
-
-def _template(sources: Sources, said: Said[str], key: str) -> Template:
-    return Template(said.place if said.place.startswith("--") else sources.template_name(key), said.value)
-
-
-def _line(
-    sources: Sources, key: str, written: str | None, *, flag: str = "", typed: str | None = None
-) -> Template | None:
-    """A template of one line."""
-    said = sources.pick(("message", key), written, flag=flag, typed=typed)
-    if said is None:
-        return None
-    return None if _has_strange(sources, said) else _template(sources, said, key)
-
-
-def _has_strange(sources: Sources, said: Said[str]) -> bool:
-    """Whether `said` has a character that no header can have.  Line ends are made into spaces later on."""
-    if not has_control(re.sub(r"[\t\r\n]", " ", said.value)):
-        return False
-    sources.problems.add(f"{said}: holds a control character", "type it anew")
-    return True
 
 
 def _sender(sources: Sources) -> Template | None:
@@ -72,8 +50,8 @@ def _sender(sources: Sources) -> Template | None:
         else:
             sources.tell_missing(key, flag="--from", what="who the mail is from", example=EXAMPLE_SENDER)
         return None
-    _check_mailbox(sources, said)
-    return _line(sources, "from", written, flag="--from", typed=typed)
+    check_mailbox(sources, said)
+    return one_line(sources, "from", written, flag="--from", typed=typed)
 
 
 def _subject(sources: Sources) -> Template | None:
@@ -83,35 +61,14 @@ def _subject(sources: Sources) -> Template | None:
             ("message", "subject"), flag="--subject", what="what the mail is about", example="Spring is here"
         )
         return None
-    return _line(sources, "subject", written, flag="--subject", typed=typed)
+    return one_line(sources, "subject", written, flag="--subject", typed=typed)
 
 
 def _reply_to(sources: Sources) -> Template | None:
     said = sources.pick(("message", "reply_to"), sources.file.message.reply_to)
     if said is not None:
-        _check_mailbox(sources, said)
-    return _line(sources, "reply_to", sources.file.message.reply_to)
-
-
-def _check_mailbox(sources: Sources, said: Said[str]) -> None:
-    """An address that is the same for everybody is checked now; one with a template when it is filled in."""
-    if "{{" in said.value or "{%" in said.value or has_control(said.value):
-        return
-    try:
-        parse_mailbox(said.value)
-    except AddressError as error:
-        sources.problems.add(f"{said}: {error}", f'write it as "{EXAMPLE_SENDER}"')
-
-
-def _reverse_path(sources: Sources) -> str:
-    said = sources.pick(("message", "reverse_path"), sources.file.message.reverse_path)
-    if said is None:
-        return ""
-    try:
-        return Address.parse(said.value.strip()).wire
-    except AddressError as error:
-        sources.problems.add(f"{said}: {error}", 'write reverse_path = "bounces@shop.example", or leave it out')
-        return ""
+        check_mailbox(sources, said)
+    return one_line(sources, "reply_to", sources.file.message.reply_to)
 
 
 def _body(sources: Sources, reader: FileReader, part: str) -> Template | None:
@@ -167,8 +124,8 @@ def _headers(sources: Sources) -> tuple[tuple[str, Template], ...]:
 def _add_header(sources: Sources, found: dict[str, tuple[str, Template]], *, name: str, said: Said[str]) -> None:
     if has_control(name):
         sources.problems.add(f"{said}: the header's name holds a control character", "type it anew")
-    elif not _has_strange(sources, said):
-        found[name.casefold()] = (name, _template(sources, said, f"headers.{name}"))
+    elif not has_strange(sources, said):
+        found[name.casefold()] = (name, template_of(sources, said, f"headers.{name}"))
 
 
 def _attachments(sources: Sources, reader: FileReader) -> tuple[Attachment, ...]:

@@ -53,7 +53,7 @@ def take_apart(message: EmailMessage, *, run_id: str, number: int, date: float) 
         del sent["Message-ID"]
         sent["Message-ID"] = f"<{identity_of(run_id.encode(), number)}@{sender.domain}>"
     message_id = str(sent["Message-ID"]).strip()
-    return TakenApart(sender.wire, tuple(forward_paths.values()), _octets(sent), message_id)
+    return TakenApart(sender.wire, tuple(forward_paths.values()), octets_of(sent), message_id)
 
 
 def message_of(content: bytes, *, envelope: Envelope, message_id: str) -> Message:
@@ -72,15 +72,16 @@ def message_of(content: bytes, *, envelope: Envelope, message_id: str) -> Messag
     )
 
 
-def _octets(sent: EmailMessage) -> bytes:
+def octets_of(message: EmailMessage) -> bytes:
+    """The octets of a message whose headers this may change.  Raises `ConfigError` for what no server must be sent."""
     for name in ("Bcc", "Resent-Bcc"):
-        del sent[name]
+        del message[name]
     for name in _ADDRESSED:
-        _use_ascii_domains(sent, name)
-    needs_utf8 = any(address.needs_smtputf8 for name in _ADDRESSED for address in _addresses(sent, name))
+        _use_ascii_domains(message, name)
+    needs_utf8 = any(address.needs_smtputf8 for name in _ADDRESSED for address in _addresses(message, name))
     policy = (SMTPUTF8 if needs_utf8 else SMTP).clone(cte_type="7bit")
     try:
-        content = sent.as_bytes(policy=policy)
+        content = message.as_bytes(policy=policy)
     except (ValueError, TypeError, LookupError, AttributeError, IndexError) as error:  # what the package may raise
         raise ConfigError(f"the message cannot be written: {printable(str(error))}") from error
     if not content.endswith(b"\r\n"):

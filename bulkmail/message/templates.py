@@ -16,6 +16,7 @@ from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import TemplateError
 
 _ALWAYS_THERE = frozenset({"row", "email"})
+UNSUBSCRIBE_URL = "unsubscribe_url"
 
 
 class Rendering:
@@ -74,12 +75,17 @@ class Workshop:
         """An HTML text: whatever comes from a cell is escaped."""
         return Rendering(template, self._html)
 
-    def variables(self, fields: Mapping[str, object], address: Address | None = None) -> dict[str, object]:
+    def variables(
+        self, fields: Mapping[str, object], address: Address | None = None, *, unsubscribe_url: str = ""
+    ) -> dict[str, object]:
         """What a template can use for one row: each field by its name, all of them as `row`, and `email`.
 
-        A column called `email` is that column; one called `row` is reached as `row["row"]`.
+        A column called `email` is that column; one called `row` is reached as `row["row"]`.  `unsubscribe_url`, if
+        there is one, comes before a column of that name.
         """
         variables: dict[str, object] = {**self._globals, **fields, "row": fields}
+        if unsubscribe_url:
+            variables[UNSUBSCRIBE_URL] = unsubscribe_url
         if address is not None and "email" not in fields:
             variables["email"] = address.readable
         return variables
@@ -138,15 +144,19 @@ def referenced_names(campaign: Campaign) -> set[str]:
             names |= required_by(tree, partials)
         except Exception as error:
             raise explain(error, name=template.name, environment=environment) from None
-    return names - _ALWAYS_THERE
+    return names - _ALWAYS_THERE - ({UNSUBSCRIBE_URL} if campaign.unsubscribe else set())
 
 
 def _templates(campaign: Campaign) -> Iterator[Template]:
     yield campaign.sender
     yield campaign.subject
-    for template in (campaign.to_name, campaign.reply_to, campaign.text, campaign.html):
+    letter = (campaign.to_name, campaign.reply_to, campaign.text, campaign.html)
+    heading = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
+    for template in (*letter, *heading):
         if template is not None:
             yield template
+    if campaign.reverse_path:
+        yield Template("reverse_path", campaign.reverse_path)
     for _, template in campaign.headers:
         yield template
 
