@@ -77,7 +77,7 @@ def _one_space(data: bytes) -> bytes:
 def body_hash(buffers: Sequence[bytes], canonical: Sequence[bytes | None]) -> bytes:
     """The SHA-256 of the body in `buffers`, of which `canonical` has those that are known already."""
     pieces = [known or canonical_body(data) for data, known in zip(buffers, canonical, strict=True)]
-    if any(_runs_on(one, other) for one, other in pairwise(buffers)):
+    if any(_runs_on(one, other) for one, other in pairwise(filter(None, buffers))):
         pieces = [canonical_body(b"".join(buffers))]
     if pieces[-1] in (b"", b"\r\n") or pieces[-1].endswith(b"\r\n\r\n"):
         whole = b"".join(pieces).rstrip(b"\r\n")

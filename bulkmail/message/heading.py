@@ -91,7 +91,7 @@ class Heading:
         field = self._sent_by.octets(lines.sent_by)
         agent = mailbox("Sender", lines.sent_by)[1]
         # RFC 5322 §3.6.2: a Sender that says the same as From should not be there.
-        return (octets if agent.key == author.key else octets + field), author, agent
+        return (octets, author, author) if agent.key == author.key else (octets + field, author, agent)
 
     def receivers(self, lines: Lines, recipient: Recipient) -> bytes:
         """To, Cc and Subject as octets."""

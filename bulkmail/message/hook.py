@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from email import message_from_bytes
+from email import message_from_string
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8
 
@@ -17,7 +17,8 @@ Hook = Callable[[EmailMessage], EmailMessage]
 
 def apply(hook: Hook, content: bytes, *, needs_smtputf8: bool) -> bytes:
     """The octets of what `hook` makes of `content`.  Raises `TemplateError`, whatever goes wrong in it."""
-    message = message_from_bytes(content, policy=SMTPUTF8 if needs_smtputf8 else SMTP)
+    # By way of a text: of octets the package would take a local part outside ASCII for damage.
+    message = message_from_string(content.decode(), policy=SMTPUTF8 if needs_smtputf8 else SMTP)
     try:
         changed = hook(message)
         if not isinstance(changed, EmailMessage):

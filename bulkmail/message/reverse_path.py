@@ -12,7 +12,7 @@ from bulkmail.model.address import Address
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import AddressError, ConfigError
 
-NAME = "reverse_path"
+NAME = "campaign: reverse_path"
 
 
 class ReversePath:

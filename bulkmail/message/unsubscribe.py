@@ -130,7 +130,7 @@ def _check_mailto(mailto: str) -> tuple[str, str]:
     address, _, query = mailto.partition("?")
     plain = without(address, PLACEHOLDER)
     try:
-        if not address.isascii() or PLACEHOLDER in plain.partition("@")[2] or mailto.count(PLACEHOLDER) > 1:
+        if not address.isascii() or PLACEHOLDER in address.partition("@")[2] or mailto.count(PLACEHOLDER) > 1:
             raise AddressError("has {token} where it cannot be")
         Address.parse(plain)
         Address.parse(address.replace(PLACEHOLDER, "a"))
