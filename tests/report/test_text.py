@@ -168,6 +168,15 @@ def test_summary_has_room_for_every_status_at_once() -> None:
     assert "  " + "r" * 90 in lines
 
 
+def test_summary_gives_each_report_a_line_where_two_do_not_fit_on_one() -> None:
+    reports = [Path("r" * 60 + suffix) for suffix in (".csv", ".json")]
+    assert summary(make_report(make_record()), reports=reports).splitlines()[-3:] == [
+        "  the report, row by row:",
+        "    " + "r" * 60 + ".csv",
+        "    " + "r" * 60 + ".json",
+    ]
+
+
 def test_summary_shows_one_row_of_each_kind_before_more_of_one() -> None:
     records = [*some(Status.IN_DOUBT, 30), make_rejected(31), *some(Status.INVALID, 1, first=32, reason="has no @")]
     lines = summary(make_report(*records)).splitlines()
