@@ -376,7 +376,7 @@ def test_verdict_is_the_same_each_time_and_gives_a_short_reason(event: Reply | F
 
 @pytest.mark.parametrize("code", range(200, 600))
 def test_verdict_on_a_bare_code_goes_by_its_digit(code: int) -> None:
-    """But for 503 (a session out of step), 530 (login required) and 552 at RCPT (a full mailbox, it must be assumed)."""
+    """But for 503 (a session out of step), 530 (login required) and 552 at RCPT (perhaps a full mailbox)."""
     at_rcpt, at_end = judge(Reply(Stage.RCPT, code)), judge(Reply(Stage.END, code))
     by_digit = {2: Outcome.ACCEPTED, 3: Outcome.IN_DOUBT, 4: Outcome.DEFERRED, 5: Outcome.REJECTED}[code // 100]
     assert at_end.outcome is (Outcome.DEFERRED if code in (503, 530) else by_digit)
