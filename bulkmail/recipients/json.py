@@ -22,6 +22,7 @@ KEY = "recipients"
 EXPECTED = f'an array of objects such as [{EXAMPLE}], or {{"{KEY}": […]}}'
 _CHUNK = 1 << 16
 _SPACE = re.compile(r"[ \t\n\r]*")
+_COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
 
 
 class JsonReader:
@@ -74,17 +75,19 @@ class _Document:
             window.take()
             return
         while True:
-            window.peek()
             line = window.line
             value = window.value(after=self._read)
             self._read += 1
             yield line, value
+            if window.take_comma():
+                continue
             following = window.peek()
             if following not in (",", "]"):
                 raise window.broken("expected a comma or ]" if following else "the list has no end", after=self._read)
             window.take()
             if following == "]":
                 return
+            window.peek()
 
     def _elements_of_object(self) -> Iterator[tuple[int, object]]:
         window, keys = self._window, []
@@ -155,6 +158,14 @@ class _Window:
     def take(self) -> None:
         """Goes on by the one character that was peeked."""
         self._at += 1
+
+    def take_comma(self) -> bool:
+        """Goes to the next element behind a comma if both are in the window: the short way of nearly every element."""
+        found = _COMMA.match(self._buffer, self._at)
+        if not found or found.end() == len(self._buffer):
+            return False
+        self._go_to(found.end())
+        return True
 
     def value(self, *, after: int = 0) -> object:
         """The JSON value here; `after` so many rows, for the error."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from bulkmail.model.address import Address, parse_mailbox
@@ -153,7 +153,8 @@ class _Places:
 
     def __init__(self) -> None:
         self._used = 0
-        self._resize(1 << 10)
+        self._hashes = array("Q", bytes(8 << 10))
+        self._where = array("Q", bytes(8 << 10))
 
     def __len__(self) -> int:
         return self._used
@@ -184,15 +185,12 @@ class _Places:
         return slot
 
     def _resize(self, size: int) -> None:
-        before = list(self._entries()) if self._used else []
-        self._hashes = array("Q", bytes(8 * size))
-        self._where = array("Q", bytes(8 * size))
-        for hashed, where in before:
-            slot = self._slot(hashed)
-            self._hashes[slot], self._where[slot] = hashed, where
-
-    def _entries(self) -> Iterator[tuple[int, int]]:
-        return ((hashed, where) for hashed, where in zip(self._hashes, self._where, strict=True) if hashed)
+        hashes, places = self._hashes, self._where
+        self._hashes, self._where = array("Q", bytes(8 * size)), array("Q", bytes(8 * size))
+        for hashed, where in zip(hashes, places, strict=True):
+            if hashed:
+                slot = self._slot(hashed)
+                self._hashes[slot], self._where[slot] = hashed, where
 
 
 def _hash(key: str) -> int:

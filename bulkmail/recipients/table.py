@@ -75,7 +75,14 @@ class Table:
         self._names = names
         self._named = len(names)
         self._width = len(header)
-        _refuse_addresses(names, place=place, options=reading.options, between=delimiter or ", ", unit=unit)
+        _refuse_addresses(
+            names,
+            place=place,
+            options=reading.options,
+        between = {"": ", ", "\t": "<tab>"}.get(delimiter, delimiter)
+        _refuse_addresses(names, place=place, options=reading.options, between=between, unit=unit)
+            unit=unit,
+        )
         _refuse_bad_names(names, place=place)
         address = address_column(names, reading.options.address_column, place=place)
         name = name_column(names, reading.options.name_column, place=place)
