@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -15,8 +14,8 @@ from bulkmail.recipients.columns import listed
 from bulkmail.recipients.encoding import choose, open_text
 from bulkmail.recipients.fields import LONGEST_ROW, kind
 from bulkmail.recipients.jsonl import lenient_decoder, sentence
+from bulkmail.recipients.reading import Reading
 from bulkmail.recipients.records import EXAMPLE, Records
-from bulkmail.recipients.table import Reading
 
 KEY = "recipients"
 EXPECTED = f'an array of objects such as [{EXAMPLE}], or {{"{KEY}": […]}}'
@@ -34,15 +33,12 @@ class JsonReader:
         records = Records(reading)
         self.columns = records.columns
         self._text = open_text(stream, encoding, newline=None)  # it closes the stream when it is forgotten
-        people = records.rows(_Document(self._text, reading.name).items())
-        first = next(people, None)
-        if first is None and not reading.is_suppression:
-            raise ListError(f"{reading.name}: the list has no recipients", hint=f"expected {EXPECTED}")
-        self._people = people if first is None else itertools.chain([first], people)
+        rows = records.rows(_Document(self._text, reading.name).items())
+        self._everybody = reading.begun(rows, empty="the list has no recipients", hint=f"expected {EXPECTED}")
 
     def rows(self) -> Iterator[Recipient | BadRow]:
         """Everybody, once.  Raises `ListError` where the JSON breaks; the rows before that were given already."""
-        return self._people
+        return self._everybody
 
 
 class _Document:

@@ -23,7 +23,7 @@ from bulkmail.recipients.fields import (
     text_fault,
     value_fault,
 )
-from bulkmail.recipients.table import Reading
+from bulkmail.recipients.reading import Reading
 
 EXAMPLE = '{"email": "ann@example.org"}'
 _MOST_LOOKED_AT = 100  # objects in which the address column is looked for

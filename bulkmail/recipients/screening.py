@@ -17,8 +17,8 @@ from bulkmail.recipients.dialect import guess_delimiter
 from bulkmail.recipients.encoding import choose, open_text
 from bulkmail.recipients.fields import LONGEST_CELL, shown
 from bulkmail.recipients.opening import Opened, list_errors, open_bytes
+from bulkmail.recipients.reading import ListOptions, Reading
 from bulkmail.recipients.source import read_list
-from bulkmail.recipients.table import ListOptions, Reading
 from bulkmail.recipients.xlsx import SUFFIXES
 
 _SAMPLE = 1 << 16
