@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.units import count
-from bulkmail.recipients.columns import listed
+from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,11 @@ class Reading:
 
     def notice_delivery_columns(self, columns: Sequence[str]) -> None:
         """Says that these columns of a report are not part of the list."""
-        number = count(len(columns), "column")
-        self.notices.append(f"{self.name}: left out {number} named as in bulkmail's reports: {listed(columns)}")
+        if len(columns) == len(DELIVERY_COLUMNS):
+            said = f"left out the {len(columns)} delivery_… columns of an earlier report"
+        else:
+            said = f"left out {count(len(columns), 'column')} named as in bulkmail's reports: {listed(columns)}"
+        self.notices.append(f"{self.name}: {said}")
 
     def begun(self, rows: Iterator[Recipient | BadRow], *, empty: str, hint: str = "") -> Iterator[Recipient | BadRow]:
         """The same rows, the first of which was read.  Raises `ListError` with `empty` if there is none."""

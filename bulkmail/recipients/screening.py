@@ -120,9 +120,11 @@ class Suppression:
         reading = Reading(opened.name, ListOptions(), self.notices, is_suppression=True)
         with read_list(opened, reading) as people:
             for row in people:
+                if row.fields.get("delivery_status", Status.ACCEPTED.value) not in _REACHED:
+                    continue
                 if isinstance(row, BadRow):
                     notices.add(row.place.line, row.reason)
-                elif row.fields.get("delivery_status", Status.ACCEPTED.value) in _REACHED:
+                else:
                     self._places.add(row.address.key, file, line=row.place.line)
 
 
