@@ -27,8 +27,8 @@ class Attachment:
 class Campaign:
     """Everything that shapes a message except the row it is for.
 
-    `sender` (From), `subject`, `to_name`, `reply_to` and the values of `headers` are one-line templates.  At least one of
-    `text` and `html` is given.  `partials` are the templates that others include or extend, by the name they are
+    `sender` (From), `subject`, `to_name`, `reply_to` and the values of `headers` are one-line templates.  At least one
+    of `text` and `html` is given.  `partials` are the templates that others include or extend, by the name they are
     included under.  `reverse_path` is an address; empty means the address of From.
     """
 
@@ -64,8 +64,6 @@ def _feed(state: blake2b, label: str, value: object, *, in_partials: bool = Fals
             data = b""
         case str():
             data = value.encode("utf-8", "surrogatepass")
-        case bytes():
-            data = value
         case Template():
             data = value.text.encode("utf-8", "surrogatepass")
             if in_partials:  # others include it under this name

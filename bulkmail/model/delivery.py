@@ -117,6 +117,8 @@ def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, dice: f
     A verdict that stops the campaign leaves the status as it is: the row was not at fault and nobody forgets it.
     """
     verdict = attempt.verdict
+    status = Status(verdict.outcome.value)
+    check_move(delivery.status, status)
     ended_at = attempt.at + attempt.took
     first_at = attempt.at if delivery.first_at is None else delivery.first_at
     tried = replace(
@@ -127,7 +129,6 @@ def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, dice: f
     )
     if verdict.stops:
         return tried
-    status = Status(verdict.outcome.value)
     if verdict.outcome is Outcome.DEFERRED:
         if not verdict.counts:
             return replace(tried, due_at=ended_at)  # the session or relay slows down instead
@@ -136,5 +137,4 @@ def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, dice: f
             status = Status.EXPIRED
         else:
             tried = replace(tried, due_at=ended_at + delay)
-    check_move(delivery.status, status)
     return replace(tried, status=status)

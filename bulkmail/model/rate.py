@@ -8,16 +8,10 @@ from dataclasses import dataclass
 from bulkmail.model.errors import ConfigError
 
 _SECONDS = {
-    "s": 1,
-    "sec": 1,
-    "second": 1,
-    "m": 60,
-    "min": 60,
-    "minute": 60,
-    "h": 3600,
-    "hour": 3600,
-    "d": 86400,
-    "day": 86400,
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60),
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+    **dict.fromkeys(("d", "day", "days"), 86400),
 }
 _PER = re.compile(
     r"(?P<number>\d{1,9}(?:\.\d{1,6})?)\s*(?:/|per)\s*(?P<span>\d{1,6}(?:\.\d{1,3})?)?\s*(?P<unit>[a-z]+)"
@@ -44,13 +38,18 @@ class Rate:
         return max(tat, now) + 1.0 / self.per_second
 
     @classmethod
-    def parse(cls, text: str, *, burst: int = 1) -> Rate:
-        """The rate in `"50/s"`, `"3000/h"`, `"1 per 2s"`.  Raises `ConfigError`."""
+    def parse(cls, text: str, *, burst: int | None = None) -> Rate:
+        """The rate in `"50/s"`, `"3000/h"`, `"1 per 2s"`.  Raises `ConfigError`.
+
+        Without `burst` it is what a twentieth of a second holds, at least 1: enough to make up for timers that wake a
+        little late, so that the rate is reached and not just never exceeded.
+        """
         found = _PER.fullmatch(text.strip().lower())
-        unit = _SECONDS.get(found["unit"].removesuffix("s") or "s") if found else None
+        unit = _SECONDS.get(found["unit"]) if found else None
         if not found or not unit or not float(found["number"]) or (found["span"] and not float(found["span"])):
             raise ConfigError(f"cannot read the rate {text!r}", hint='write "50/s", "3000/h" or "1 per 2s"')
-        return cls(float(found["number"]) / (float(found["span"] or 1) * unit), burst)
+        per_second = float(found["number"]) / (float(found["span"] or 1) * unit)
+        return cls(per_second, max(1, int(per_second / 20)) if burst is None else burst)
 
     def __str__(self) -> str:
         if self.per_second >= 1:

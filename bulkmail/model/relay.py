@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
+from bulkmail.model.address import has_control
 from bulkmail.model.errors import ConfigError
 
 EXAMPLES = 'write "smtp://user@mail.example.com:587", "smtps://mail.example.com", "sandbox:", "maildir:DIR" or "null:"'
@@ -58,8 +59,8 @@ class Relay:
     """A relay without its password, so that it can be shown, logged and stored.
 
     `connections` is the most sessions at a time, 1 to 1000.  `directory` is where `maildir:` (or the sandbox, if it
-    says so) keeps mail.  `password_from` names where the password comes from: `"env:NAME"`, `"file:PATH"`, `"keyring:"`,
-    `"command:…"`, or empty for the usual places.
+    says so) keeps mail.  `password_from` names where the password comes from: `"env:NAME"`, `"file:PATH"`,
+    `"keyring:"`, `"command:…"`, or empty for the usual places.
     """
 
     kind: Kind
@@ -84,6 +85,8 @@ class Relay:
     @classmethod
     def parse(cls, url: str) -> Relay:
         """The relay a URL means.  Raises `ConfigError`, also for a password in it: that would be seen by everybody."""
+        if has_control(unquote(url.strip())):
+            raise ConfigError("the relay URL has a control character in it", hint=EXAMPLES)
         scheme, colon, rest = url.strip().partition(":")
         scheme = scheme.lower()
         if not colon:
@@ -104,23 +107,12 @@ _OPTIONS = {"connections", "tls", "ca_file", "ehlo", "auth"}
 
 
 def _parse_smtp(scheme: str, url: str) -> Relay:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname or "", parts.port
-    except ValueError as error:
-        raise ConfigError(f"the relay URL cannot be read: {error}", hint=EXAMPLES) from None
-    if parts.password is not None:
-        raise ConfigError(
-            "a relay URL must not hold a password: it would be seen in the process list and in shell history",
-            hint="leave it out and set BULKMAIL_PASSWORD, or let bulkmail ask for it",
-        )
-    if not host:
-        raise ConfigError("the relay URL names no host", hint=EXAMPLES)
-    if parts.path not in ("", "/") or parts.fragment:
-        raise ConfigError(f"the relay URL has {parts.path or '#'!r} after the host", hint=EXAMPLES)
+    parts, host, port = _authority(url)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     unknown = sorted(options.keys() - _OPTIONS)
     if unknown:
+        if "@" in unknown[0]:
+            raise _password_error()
         raise ConfigError(f"a relay URL has no option {unknown[0]!r}", hint=f"known are {', '.join(sorted(_OPTIONS))}")
     if options.get("auth", "plaintext") != "plaintext":
         raise ConfigError(f"auth={options['auth']!r} in the relay URL", hint='the only value is "plaintext"')
@@ -134,6 +126,39 @@ def _parse_smtp(scheme: str, url: str) -> Relay:
         ca_file=options.get("ca_file", ""),
         ehlo_name=options.get("ehlo", ""),
         plaintext_login="auth" in options,
+    )
+
+
+def _authority(url: str) -> tuple[SplitResult, str, int]:
+    """The parts of `url`, its host and its port (0 when it names none).  No error repeats a piece of a password."""
+    authority = url.partition("//")[2]
+    for end in "/?#":
+        authority = authority.partition(end)[0]
+    userinfo, at, place = authority.rpartition("@")
+    if ":" in userinfo:
+        raise _password_error()
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        if not at and "@" in url:  # a password with one of / ? # in it ends the authority early
+            raise _password_error()
+        raise ConfigError(f"cannot read {place!r} as the relay's host and port", hint=EXAMPLES)
+    if not host:
+        raise ConfigError("the relay URL names no host", hint=EXAMPLES)
+    if parts.path not in ("", "/") or parts.fragment:
+        if "@" in parts.path + parts.fragment:
+            raise _password_error()
+        raise ConfigError(f"the relay URL has {parts.path or '#'!r} after the host", hint=EXAMPLES)
+    return parts, host, port or 0
+
+
+def _password_error() -> ConfigError:
+    return ConfigError(
+        "a relay URL must not hold a password: it would be seen in the process list and in shell history",
+        hint="leave it out and set BULKMAIL_PASSWORD, or let bulkmail ask for it",
     )
 
 
@@ -155,6 +180,6 @@ def _tls(scheme: str, options: dict[str, str]) -> Tls:
 
 def parse_connections(text: str) -> int:
     """How many sessions at a time, 1 to 1000.  Raises `ConfigError`."""
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1000:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= 1000):
         raise ConfigError(f"connections={text!r}", hint="write a number from 1 to 1000")
     return int(text)

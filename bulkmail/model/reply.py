@@ -89,7 +89,8 @@ class Fault:
         return self.what
 
 
-_ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
+# Some servers put punctuation right behind it; a fourth number makes it an IP address.
+_ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?!\.?\w)[.:;,]?\s*")
 
 
 def make_reply(stage: Stage, code: int, lines: list[str]) -> Reply:

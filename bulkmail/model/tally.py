@@ -41,6 +41,11 @@ class Tally:
         return sum(n for status, n in self.by_status.items() if status.is_eligible)
 
     @property
+    def is_untouched(self) -> bool:
+        """Whether sending has come to nothing yet: all rows that were meant to get the letter are pending."""
+        return self[Status.PENDING] == self.eligible
+
+    @property
     def exit_code(self) -> int:
         """3 rows left · 4 rows in doubt · 1 rows refused, expired or invalid · 0 every eligible row accepted."""
         if self.open or self[Status.CANCELLED]:

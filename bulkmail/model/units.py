@@ -20,7 +20,7 @@ def parse_duration(text: str) -> float:
 
 def say_duration(seconds: float) -> str:
     """`seconds` in at most two units: `"0.4 s"`, `"12 s"`, `"3 min 20 s"`, `"2 h 5 min"`, `"3 d 4 h"`."""
-    if seconds < 10:
+    if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     for size, name, part, part_name in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):

@@ -71,15 +71,15 @@ def _stop(scope: Scope, reason: str, *, drops: bool = True) -> Verdict:
 
 
 def _judge_fault(fault: Fault) -> Verdict:
+    if fault.stage is Stage.END:
+        return _IN_DOUBT  # whatever broke: the server may have the message
     match fault.kind:
         case Breakage.UNTRUSTED | Breakage.NO_TLS | Breakage.NO_LOGIN:
             return _stop(Scope.RELAY, fault.kind.value)
         case Breakage.UNSENDABLE:
             return _rejected(Scope.MESSAGE, "cannot be sent through this relay")
-        case Breakage.STOPPED if fault.stage is not Stage.END:
+        case Breakage.STOPPED:
             return _deferred(Scope.SESSION, "stopped", counts=False, drops=True)
-    if fault.stage is Stage.END:
-        return _IN_DOUBT
     if fault.stage in _OPENING:
         return _deferred(Scope.RELAY, fault.kind.value, counts=False, drops=True)
     # A message whose content makes the server hang up must not be tried for ever: what breaks in the body counts.
@@ -133,62 +133,83 @@ def _words(pattern: str) -> re.Pattern[str]:
 _AUTH = frozenset({Stage.AUTH})
 _MAIL = frozenset({Stage.MAIL})
 _RCPT = frozenset({Stage.RCPT})
+_ENVELOPE = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA})
 _CONTENT = frozenset({Stage.DATA, Stage.BODY, Stage.END})
 _OPENING_STAGES = frozenset(_OPENING)
 
-_TOO_MANY_RECIPIENTS = _words(r"too many (errors|(bad|invalid|unknown|refused) )|error limit|too many syntax")
-_QUOTA = _words(
-    r"(daily|hourly|sending|message|submission|user) .{0,20}(quota|limit).{0,30}(exceeded|reached)|quota exceeded"
+_TOO_MANY_ERRORS = _words(
+    r"\berror limit\b|\btoo many (errors|syntax|non-?mail|unrecogni[sz]ed|"
+    r"(bad|failed|invalid|refused|unknown) (address|command|rcpt|recipient|user))"
 )
+# The sending account's own; "message size limit exceeded" and a mailbox's "quota exceeded" are not.
+_QUOTA = _words(
+    r"\b(sending|submission|relay)\b.{0,20}\b(quota|limit)\b.{0,30}\b(exceeded|reached)"
+    r"|\bexceeded\b.{0,30}\bsending (quota|limit)|\bdaily message quota\b"
+)
+# By enhanced code only where it stands in front: further on, the same digits are somebody's IP address.
+_PROVIDER_THROTTLE = _words(r"^4\.7\.(28|5\d\d|6\d\d)\b|\[TSS0")
 _FULL = _words(
     r"mailbox.{0,20}full|over.?quota|quota exceeded|insufficient (system )?storage|exceed.{0,20}(quota|storage)"
 )
 
 _RULES = (
     # Login: one refusal is enough; another try could lock the account.
-    _Rule("454 421 4", _deferred(Scope.RELAY, "login not possible now", counts=False, drops=True), _AUTH),
+    _Rule("432", _stop(Scope.RELAY, "new password needed"), _AUTH),  # RFC 4954 §6; elsewhere 432 is a throttle
+    _Rule("4", _deferred(Scope.RELAY, "login not possible now", counts=False, drops=True), _AUTH),
     _Rule("5", _stop(Scope.RELAY, "login refused"), _AUTH),
     # The relay itself will not talk now, or at all.
     _Rule("421", _deferred(Scope.RELAY, "service not available", counts=False, drops=True)),
+    _Rule("432", _deferred(Scope.RELAY, "too many connections", counts=False, drops=True)),
+    _Rule(
+        "5",
+        _deferred(Scope.RELAY, "too many connections", counts=False, drops=True),
+        _OPENING_STAGES,
+        text=_words("too many .{0,30}(connection|session)"),
+    ),
     _Rule("4", _deferred(Scope.RELAY, "relay not ready", counts=False, drops=True), _OPENING_STAGES),
     _Rule("5", _stop(Scope.RELAY, "relay refuses the connection"), _OPENING_STAGES),
     # Throttles and quotas of the sending account: nobody's address is at fault.
-    _Rule("432", _deferred(Scope.RELAY, "too many connections", counts=False, drops=True)),
-    _Rule("454", _deferred(Scope.RELAY, "throttled", counts=False), text=_words("throttl|rate|quota")),
+    _Rule("454", _stop(Scope.SENDER, "sending quota used up"), text=_words(r"\bdaily\b.{0,20}\bquota\b")),
+    _Rule("454", _deferred(Scope.RELAY, "throttled", counts=False), text=_words(r"throttl|\brate\b")),
+    _Rule("45", _deferred(Scope.RELAY, "throttled", counts=False), text=_QUOTA),
     _Rule("550 552 554", _stop(Scope.SENDER, "sending quota used up"), enhanced="5.4.5"),
-    _Rule("550 554", _stop(Scope.SENDER, "sender blocked"), text=_words(r"5\.2\.25[1-5]")),
+    _Rule("550 554", _stop(Scope.SENDER, "sender blocked"), enhanced="5.2.251 5.2.252 5.2.253 5.2.254 5.2.255"),
     _Rule("554", _stop(Scope.SENDER, "sender's mailbox full"), text=_words("STOREDRV.*Quota|SubmissionQuota")),
-    _Rule("550 552 554", _stop(Scope.SENDER, "sending quota used up"), _MAIL | _CONTENT, text=_QUOTA),
+    _Rule("550 552 554", _stop(Scope.SENDER, "sending quota used up"), text=_QUOTA),
+    # Before anybody is named it is the relay that is busy; afterwards it may be the recipient's provider.
+    _Rule("45", _deferred(Scope.RELAY, "throttled", counts=False), _MAIL, text=_PROVIDER_THROTTLE),
+    _Rule("45", _deferred(Scope.LANE, "throttled", counts=False), text=_PROVIDER_THROTTLE),
+    # Servers end sessions after several refusals; the reply that says so hits whichever command comes next.
     _Rule(
-        "45",
-        _deferred(Scope.LANE, "throttled", counts=False),
-        text=_words(r"4\.7\.(28|5\d\d|6\d\d)\b|\[TSS0"),
+        "45 55",
+        _deferred(Scope.SESSION, "too many refusals in one session", counts=False, drops=True),
+        _ENVELOPE,
+        text=_TOO_MANY_ERRORS,
     ),
     # The envelope sender.
     _Rule("530", _stop(Scope.RELAY, "login or TLS required")),
-    _Rule("552 523", _rejected(Scope.MESSAGE, "too big"), _MAIL),
-    _Rule("554", _rejected(Scope.MESSAGE, "too big"), _MAIL, enhanced="5.2.3 5.3.4"),
     _Rule("503", _deferred(Scope.SESSION, "out of step", counts=False, drops=True)),
+    _Rule("523", _rejected(Scope.MESSAGE, "too big")),
+    _Rule("552 554", _rejected(Scope.MESSAGE, "too big"), enhanced="5.2.3 5.3.4"),
+    _Rule("552", _rejected(Scope.MESSAGE, "too big"), _MAIL),
+    _Rule("452", _deferred(Scope.RELAY, "relay out of room", counts=False), _MAIL | _CONTENT, enhanced="4.3.1"),
     _Rule("4", _deferred(Scope.RELAY, "not now", counts=False), _MAIL),
+    # What MAIL carries besides the sender: SIZE, BODY, SMTPUTF8.  The session has already tried without.
+    _Rule("500 502 504 555", _stop(Scope.RELAY, "command or parameter not supported"), _MAIL),
     _Rule("5", _stop(Scope.SENDER, "sender refused"), _MAIL),
     # The recipient.
-    _Rule(
-        "55 45",
-        _deferred(Scope.SESSION, "too many refusals in one session", counts=False, drops=True),
-        _RCPT,
-        text=_TOO_MANY_RECIPIENTS,
-    ),
     _Rule(
         "452",
         _deferred(Scope.SESSION, "too many recipients", counts=False, drops=True),
         _RCPT,
         enhanced="4.5.3",
     ),
-    _Rule("452 552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT, enhanced="4.2.2 5.2.2"),
+    _Rule("452 552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT | _CONTENT, enhanced="4.2.2 5.2.2"),
     _Rule("452 552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT, text=_FULL),
     _Rule("552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT, text=_words("^ ")),  # bare, RFC 5321 §4.5.3.1.10
     _Rule("450 451", _deferred(Scope.RECIPIENT, "greylisted"), text=_words("gr[ea]y.?list")),
     _Rule("4", _deferred(Scope.RECIPIENT, "not now"), _RCPT),
+    _Rule("551", _rejected(Scope.RECIPIENT, "moved"), _RCPT),
     _Rule(
         "55",
         _rejected(Scope.RECIPIENT, "unknown user"),
@@ -202,13 +223,10 @@ _RULES = (
         _RCPT,
         text=_words("(unknown|no such|invalid|not exist|does not exist).{0,30}|user.{0,20}(unknown|not found)"),
     ),
-    _Rule("551", _rejected(Scope.RECIPIENT, "moved"), _RCPT),
     _Rule("501 553", _rejected(Scope.RECIPIENT, "address refused"), _RCPT),
     _Rule("5", _rejected(Scope.RECIPIENT, "refused"), _RCPT),
     # The content.
-    _Rule("552 523", _rejected(Scope.MESSAGE, "too big"), _CONTENT),
-    _Rule("554", _rejected(Scope.MESSAGE, "too big"), _CONTENT, enhanced="5.2.3 5.3.4"),
-    _Rule("452", _deferred(Scope.RELAY, "relay out of room", counts=False), _CONTENT, enhanced="4.3.1"),
+    _Rule("552", _rejected(Scope.MESSAGE, "too big"), _CONTENT),
     _Rule("4", _deferred(Scope.RECIPIENT, "not now"), _CONTENT),
     _Rule("5", _rejected(Scope.MESSAGE, "policy"), _CONTENT, text=_words(r"^5\.7\.")),
     _Rule("5", _rejected(Scope.MESSAGE, "content refused"), _CONTENT),

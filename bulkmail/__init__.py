@@ -1,0 +1,87 @@
+"""bulkmail: one letter to a whole list, personal, paced, resumable, every row accounted for.
+
+import bulkmail
+
+letter = bulkmail.letter(
+    sender="Shop <news@example.com>", subject="Hello {{ first_name }}", text="Dear {{ first_name }}, …"
+)
+report = await bulkmail.send(letter, "people.csv", relay="smtps://news@mail.example.com", password="…")
+print(report.accepted, report.refused)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bulkmail.engine.ports import Settled as Settled
+    from bulkmail.mailing.library import Deliveries as Deliveries
+    from bulkmail.mailing.library import Mailer as Mailer
+    from bulkmail.mailing.library import SendingStopped as SendingStopped
+    from bulkmail.mailing.library import letter as letter
+    from bulkmail.mailing.library import send as send
+    from bulkmail.mailing.library import send_sync as send_sync
+    from bulkmail.model.address import Address as Address
+    from bulkmail.model.campaign import Attachment as Attachment
+    from bulkmail.model.campaign import Campaign as Campaign
+    from bulkmail.model.campaign import Template as Template
+    from bulkmail.model.delivery import Status as Status
+    from bulkmail.model.errors import BulkmailError as BulkmailError
+    from bulkmail.model.errors import ConfigError as ConfigError
+    from bulkmail.model.errors import GateClosed as GateClosed
+    from bulkmail.model.errors import ListError as ListError
+    from bulkmail.model.errors import OutboxError as OutboxError
+    from bulkmail.model.errors import RelayError as RelayError
+    from bulkmail.model.errors import TemplateError as TemplateError
+    from bulkmail.model.pace import Pace as Pace
+    from bulkmail.model.rate import Rate as Rate
+    from bulkmail.model.recipient import Recipient as Recipient
+    from bulkmail.model.relay import Relay as Relay
+    from bulkmail.model.retry import RetryPolicy as RetryPolicy
+    from bulkmail.recipients.source import ListOptions as ListOptions
+    from bulkmail.report.report import Report as Report
+
+_HOMES = {
+    "Address": "model.address",
+    "Attachment": "model.campaign",
+    "BulkmailError": "model.errors",
+    "Campaign": "model.campaign",
+    "ConfigError": "model.errors",
+    "Deliveries": "mailing.library",
+    "GateClosed": "model.errors",
+    "ListError": "model.errors",
+    "ListOptions": "recipients.source",
+    "Mailer": "mailing.library",
+    "OutboxError": "model.errors",
+    "Pace": "model.pace",
+    "Rate": "model.rate",
+    "Recipient": "model.recipient",
+    "Relay": "model.relay",
+    "RelayError": "model.errors",
+    "Report": "report.report",
+    "RetryPolicy": "model.retry",
+    "SendingStopped": "mailing.library",
+    "Settled": "engine.ports",
+    "Status": "model.delivery",
+    "Template": "model.campaign",
+    "TemplateError": "model.errors",
+    "letter": "mailing.library",
+    "send": "mailing.library",
+    "send_sync": "mailing.library",
+}
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    """Names come when they are asked for, so that `import bulkmail` costs nothing."""
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'bulkmail' has no attribute {name!r}")
+    return getattr(import_module(f"bulkmail.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -1,0 +1,81 @@
+"""The progress bar on a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TextIO
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from bulkmail.engine.ports import Event, Sessions, Settled, Waiting
+from bulkmail.model.delivery import Status
+
+
+class Bar:
+    """One line a step; the sending line counts what was accepted, and says what was not."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<9}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[note]}"),
+            console=Console(file=stream),
+            refresh_per_second=4,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._counts: Counter[Status] = Counter()
+        self._open = 0
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._progress.stop()
+
+    def _task(self, what: str, total: int | None) -> TaskID:
+        if what not in self._tasks:
+            self._tasks[what] = self._progress.add_task(what, total=total, note="")
+        return self._tasks[what]
+
+    def step(self, what: str, *, done: int, total: int | None = None) -> None:
+        self._progress.update(self._task(what, total), completed=done, total=total)
+
+    def begin(self, total: int) -> None:
+        for task in self._tasks.values():  # what came before is done
+            self._progress.update(task, total=self._progress.tasks[task].completed)
+        self._task("sending", total)
+
+    def observe(self, event: Event) -> None:
+        task = self._tasks.get("sending")
+        if task is None:
+            return
+        match event:
+            case Settled(delivery=delivery):
+                self._counts[delivery.status] += 1
+                self._progress.update(task, advance=not delivery.status.is_open, note=self._note())
+            case Sessions():
+                self._open = event.open
+                self._progress.update(task, note=self._note())
+            case Waiting():
+                self._progress.update(task, note=f"waiting for {event.why}")
+
+    def _note(self) -> str:
+        troubles = [
+            f"{self._counts[status]:,} {status.value.replace('_', ' ')}"
+            for status in (Status.DEFERRED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT)
+            if self._counts[status]
+        ]
+        return ", ".join(troubles) or f"{self._open} connection{'s' if self._open != 1 else ''}"

@@ -1,0 +1,37 @@
+"""`bulkmail cancel`: a run is over, whatever was left of it."""
+
+from __future__ import annotations
+
+import click
+
+from bulkmail.config.runs import find_run
+from bulkmail.model.units import count
+from bulkmail.outbox.outbox import Outbox
+
+EPILOG = """\b
+Example:
+  bulkmail cancel newsletter
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("run")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(run: str, yes: bool) -> None:
+    """End a run: whoever was not reached yet never will be by it.
+
+    RUN is an outbox file, or a campaign (its latest run).
+    """
+    path = find_run(run, rehearsals=False)
+    outbox = Outbox.open(path)
+    try:
+        left = outbox.tally().open
+        if not left:
+            click.echo(f"Nothing is left to cancel in {path}.")
+            return
+        if not yes:
+            click.confirm(f"{count(left, 'recipient')} will not be written to. Cancel them?", abort=True, err=True)
+        click.echo(f"{count(outbox.cancel(), 'recipient')} cancelled in {path}.")
+        outbox.finish()
+    finally:
+        outbox.close()

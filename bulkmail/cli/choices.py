@@ -1,0 +1,47 @@
+"""The flags that shape a campaign, the same for `send`, `check` and `preview`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from bulkmail.config.overrides import Overrides
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_OPTIONS = (
+    click.option("--recipients", metavar="FILE", help='The list: CSV, TSV, JSON, JSON lines; "-": standard input.'),
+    click.option("--to", metavar="ADDRESS", multiple=True, help="Write to this address instead of a list; repeatable."),
+    click.option("--from", "sender", metavar="ADDRESS", help='Who it is from: "Corner Shop <hello@shop.example>".'),
+    click.option("--subject", metavar="TEXT", help='A template: "Spring is here, {{ name }}".'),
+    click.option("--text", metavar="FILE", help='The letter as plain text, a template; "-": standard input.'),
+    click.option("--html", metavar="FILE", help="The letter as HTML, a template."),
+    click.option("--attach", metavar="FILE", multiple=True, help="Attach this file as well; repeatable."),
+    click.option("--header", "headers", metavar='"NAME: VALUE"', multiple=True, help="Add this header; repeatable."),
+    click.option(
+        "--relay", metavar="URL", help="smtp://user@host:587, smtps://host, sandbox: …  Else: BULKMAIL_RELAY."
+    ),
+    click.option("--where", metavar="EXPR", help="Only these rows: \"country == 'AT'\"."),
+    click.option("--suppress", metavar="FILE", multiple=True, help="Leave these out: addresses, @domains; repeatable."),
+    click.option("--encoding", metavar="NAME", help="The list's encoding; default: found out."),
+    click.option("--address-column", metavar="NAME", help="The column with the address; default: found out."),
+    click.option("--allow-duplicates", is_flag=True, help="Write to an address as often as it is on the list."),
+    click.option("--rate", metavar="RATE", help='At most so many: "50/s", "3000/h", "1 per 2s".'),
+    click.option("--connections", metavar="N", type=int, help="At most so many connections at a time."),
+    click.option("--retry", metavar="STEPS", help='When to try again: "1m, 5m*2, 1h*3".'),
+    click.option("--wait", metavar="TIME", help='Wait so long for what is deferred: "10m", "forever", "0".'),
+)
+
+
+def campaign_options(function: F) -> F:
+    """Adds the flags to a command, which hands them on to `overrides_from`."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def overrides_from(options: Mapping[str, Any]) -> Overrides:
+    """What the flags said.  `options` are those of `campaign_options`, and may have `limit` too."""
+    return Overrides(**options)

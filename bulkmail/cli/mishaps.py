@@ -1,0 +1,127 @@
+"""How every way that a command can fail is told: in a sentence, with what to do next, and as an exit code."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import click
+
+from bulkmail.cli.program import COMMANDS, DEBUG_VARIABLE, ReaderGone, UnknownCommand
+from bulkmail.model.errors import BulkmailError, OutboxError, RelayError
+from bulkmail.model.tally import EXIT_BUG, EXIT_NOTHING_SENT, EXIT_STOPPED
+
+
+@dataclass(frozen=True, slots=True)
+class Mishap:
+    """What is said of an error, and the exit code that goes with it.  An empty `message` is not said at all."""
+
+    message: str
+    exit_code: int
+    hint: str = ""
+
+
+def tell(error: BaseException, *, outbox: str = "", wants_traceback: bool = False) -> int:
+    """Says what happened on standard error and returns the exit code.  `outbox` is the one that was at work."""
+    error = _innermost(error)
+    mishap = judge(error, outbox=outbox)
+    if isinstance(error, BrokenPipeError | ReaderGone):
+        _stop_writing()
+        return mishap.exit_code
+    if wants_traceback:
+        _say("".join(traceback.format_exception(error)).rstrip())
+    if mishap.message:
+        _say(mishap.message, label=click.style("error:", fg="red", bold=True))
+    if mishap.hint:
+        _say(mishap.hint, label=click.style("hint:", bold=True))
+    return mishap.exit_code
+
+
+def judge(error: BaseException, *, outbox: str = "") -> Mishap:
+    """What to say of `error`."""
+    match error:
+        case BulkmailError():
+            code = EXIT_STOPPED if isinstance(error, RelayError | OutboxError) else EXIT_NOTHING_SENT
+            return Mishap(str(error), code, error.hint)
+        case click.ClickException():
+            return _usage(error)
+        case click.Abort() if not isinstance(error.__cause__, KeyboardInterrupt):
+            return Mishap("no answer, so nothing was done", EXIT_NOTHING_SENT)
+        case click.Abort() | KeyboardInterrupt():
+            return Mishap("interrupted", EXIT_STOPPED, _how_to_go_on(outbox))
+        case BrokenPipeError() | ReaderGone():
+            return Mishap("", EXIT_STOPPED)
+        case OSError(filename=str() | bytes() | os.PathLike() as name, strerror=str() as reason):
+            return Mishap(f"{os.fsdecode(name)}: {reason}", EXIT_STOPPED, _how_to_go_on(outbox))
+    what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    again = _how_to_go_on(outbox)
+    return Mishap(
+        f"bulkmail itself failed, and that is a bug: {what}",
+        EXIT_BUG,
+        (f"{again}; " if again else "") + f"for a report, {DEBUG_VARIABLE}=1 shows where it happened",
+    )
+
+
+def _how_to_go_on(outbox: str) -> str:
+    return f"every row is in {outbox}; type: bulkmail resume {outbox}" if outbox else ""
+
+
+def _usage(error: click.ClickException) -> Mishap:
+    """Click's own errors, in the form of all others."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "bulkmail"
+    hint = f"{command} --help shows what there is"
+    match error:
+        case UnknownCommand(name=name):
+            return Mishap(error.message, EXIT_NOTHING_SENT, _meant_command(name) or hint)
+        case click.NoSuchOption(option_name=name, possibilities=possibilities):
+            if possibilities:
+                hint = f"did you mean {' or '.join(sorted(possibilities))}?"
+            return Mishap(f"{command} has no option {name}", EXIT_NOTHING_SENT, hint)
+    message = error.format_message().rstrip(".")
+    return Mishap(message[:1].lower() + message[1:], EXIT_NOTHING_SENT, hint)
+
+
+def _meant_command(name: str) -> str:
+    close = get_close_matches(name, COMMANDS, n=1)
+    if close:
+        return f'did you mean "bulkmail {close[0]}"?'
+    return f'did you mean "bulkmail send {name}"?' if os.path.exists(name) else ""
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """A task group wraps even a single error."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+# What could steer a terminal; line ends stay.  Messages name files, cells and servers that others wrote.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def _say(text: str, *, label: str = "") -> None:
+    color = False if os.environ.get("NO_COLOR") else None
+    try:
+        click.echo(
+            (f"{label} " if label else "") + _STEERING.sub("\N{REPLACEMENT CHARACTER}", text), err=True, color=color
+        )
+    except OSError:
+        _stop_writing()
+
+
+def _stop_writing() -> None:
+    """Whoever read us has gone away: what is still buffered must not fail again when Python ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            try:
+                os.dup2(nowhere, stream.fileno())
+            except (OSError, ValueError):
+                continue

@@ -1,0 +1,200 @@
+"""What all commands share: the table they are found in, their help, and one way out of the process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+# Name, module, help; in the order in which a campaign meets them.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("bulkmail.cli.init", "Make a campaign to start from."),
+    "check": ("bulkmail.cli.check", "Say what is wrong with list, letter or settings; send nothing."),
+    "preview": ("bulkmail.cli.preview", "Show the letters as they would go out."),
+    "send": ("bulkmail.cli.send", "Send a campaign, or go on with one that was interrupted."),
+    "resume": ("bulkmail.cli.resume", "Go on with a run as it was recorded."),
+    "cancel": ("bulkmail.cli.cancel", "End a run: whoever was not reached yet is left out."),
+    "status": ("bulkmail.cli.status", "Say where a run stands, also while it is sending."),
+    "report": ("bulkmail.cli.report", "Say what became of every row: text, CSV or JSON."),
+    "sandbox": ("bulkmail.cli.sandbox", "Run a mail server that keeps everything and delivers nothing."),
+    "inbox": ("bulkmail.cli.inbox", "Read what a rehearsal or the sandbox kept."),
+}
+
+HELP = """Send one letter to a whole list: personal, paced, every row accounted for.
+
+\b
+New here?  Type:
+  bulkmail init spring     a campaign to start from
+  bulkmail send spring     rehearse it: nobody is written to
+"""
+EPILOG = "bulkmail COMMAND --help explains a command and shows examples."
+DEBUG_VARIABLE = "BULKMAIL_DEBUG"
+
+
+@dataclass(slots=True)
+class Errand:
+    """What is known of the command under way, for the case that it fails."""
+
+    wants_traceback: bool = False
+    outbox: str = ""
+
+
+def note_outbox(path: Path | str) -> None:
+    """Remembers the outbox that is at work, so that even a bug of ours can say how to go on."""
+    context = click.get_current_context(silent=True)
+    errand = context.find_object(Errand) if context is not None else None
+    if errand is not None:
+        errand.outbox = str(path)
+
+
+class Program(click.Group):
+    """`bulkmail`.  A command's return value, if it is a number, is the exit code."""
+
+    def __init__(self) -> None:
+        version = click.Option(
+            ["--version"],
+            is_flag=True,
+            is_eager=True,
+            expose_value=False,
+            callback=_show_version,
+            help="Show the version and exit.",
+        )
+        super().__init__(
+            name="bulkmail",
+            help=HELP,
+            epilog=EPILOG,
+            params=[version, _debug_option(hidden=False)],
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+        )
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """From the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Imports the command's module."""
+        if cmd_name not in COMMANDS:
+            return None
+        from importlib import import_module
+
+        command: click.Command = import_module(COMMANDS[cmd_name][0]).command
+        command.name = cmd_name
+        if all(option.name != "debug" for option in command.params):
+            command.params.append(_debug_option(hidden=True))  # people add it where the error was: at the end
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table, so that help imports no command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Like every group's, with our own words for a command that is none."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            raise UnknownCommand(name)
+        return super().resolve_command(ctx, args)
+
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        """Like every group's; prints the help if that is asked for."""
+        with _noticing_a_lost_reader():
+            return super().make_context(*arguments, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Like every group's."""
+        with _noticing_a_lost_reader():
+            return super().invoke(ctx)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """From the table: a key press must not wait for every command to be imported."""
+        from click.shell_completion import CompletionItem
+
+        commands = [
+            CompletionItem(name, help=summary) for name, (_, summary) in COMMANDS.items() if name.startswith(incomplete)
+        ]
+        return commands + click.Command.shell_complete(self, ctx, incomplete)
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:  # type: ignore[override]
+        """Runs a command and ends the process with its exit code; `standalone_mode=False` raises what it raises."""
+        if not extra.pop("standalone_mode", True):
+            return super().main(args, prog_name, standalone_mode=False, **extra)
+        errand = Errand(wants_traceback=os.environ.get(DEBUG_VARIABLE, "") not in ("", "0"))
+        _let_any_text_be_printed()
+        try:
+            code = super().main(args, prog_name, standalone_mode=False, obj=errand, **extra)
+            sys.stdout.flush()  # here, where a reader that has gone away can still be dealt with
+        except SystemExit:
+            raise
+        except BaseException as error:
+            from bulkmail.cli.mishaps import tell
+
+            code = tell(error, outbox=errand.outbox, wants_traceback=errand.wants_traceback)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+class ReaderGone(Exception):
+    """Whoever read our output has closed it.  Click would end the process with 1, which says something else here."""
+
+
+@contextmanager
+def _noticing_a_lost_reader() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise ReaderGone from error
+
+
+class UnknownCommand(click.UsageError):
+    """The first word is no command."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no command {name!r}")
+        self.name = name
+
+
+def _let_any_text_be_printed() -> None:
+    """A name in a script that the terminal lacks becomes question marks, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
+
+
+def _debug_option(*, hidden: bool) -> click.Option:
+    def note(context: click.Context, option: click.Parameter, value: bool) -> None:
+        errand = context.find_object(Errand)
+        if value and errand is not None:
+            errand.wants_traceback = True
+
+    return click.Option(
+        ["--debug"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        hidden=hidden,
+        callback=note,
+        help=f"Show the traceback of an error; {DEBUG_VARIABLE}=1 does the same.",
+    )
+
+
+def _show_version(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if not value or context.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        number = version("bulkmail")
+    except PackageNotFoundError:
+        number = "(not installed)"
+    click.echo(f"bulkmail {number}")
+    context.exit()

@@ -1,0 +1,90 @@
+"""`bulkmail resume`: a run goes on as it was recorded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from bulkmail.cli.progress import MODES, make_progress
+from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async
+from bulkmail.config.pacing import parse_wait
+from bulkmail.config.runs import find_run
+from bulkmail.config.secrets import find_password
+from bulkmail.mailing.mailing import Doubt, Mailing
+from bulkmail.mailing.resuming import recorded
+from bulkmail.model.delivery import Status
+from bulkmail.model.rate import Rate
+from bulkmail.model.relay import Relay
+from bulkmail.model.units import count
+
+EPILOG = """\b
+Examples:
+  bulkmail resume newsletter
+  bulkmail resume newsletter/runs/newsletter.outbox --in-doubt retry
+  bulkmail resume newsletter --retry-rejected
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("run")
+@click.option(
+    "--in-doubt",
+    type=click.Choice(["hold", "retry", "accepted", "rejected"]),
+    default="hold",
+    show_default=True,
+    help="What becomes of rows in doubt.",
+)
+@click.option("--retry-rejected", is_flag=True, help="Try those again that were rejected.")
+@click.option("--retry-expired", is_flag=True, help="Try those again that expired.")
+@click.option("--relay", "url", metavar="URL", help="Go on through another relay.")
+@click.option("--rate", metavar="RATE", help='For example "50/s" or "3000/h".')
+@click.option("--wait", metavar="TIME", help='Wait so long for what is deferred: "10m", "forever", "0".')
+@click.option(
+    "--report",
+    "reports",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Write the delivery report here (.csv or .json; repeatable).",
+)
+@click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
+def command(
+    run: str,
+    in_doubt: str,
+    retry_rejected: bool,
+    retry_expired: bool,
+    url: str | None,
+    rate: str | None,
+    wait: str | None,
+    reports: tuple[Path, ...],
+    mode: str,
+) -> int:
+    """Go on with a run as it was recorded: its rows, its letter.
+
+    RUN is an outbox file, or a campaign (its latest run).
+    """
+    path = find_run(run, rehearsals=False)
+    relay, pace = recorded(path)
+    if url:
+        relay = Relay.parse(url)
+    if rate:
+        pace = replace(pace, rate=Rate.parse(rate))
+    if wait:
+        pace = replace(pace, wait=parse_wait(wait))
+    password = find_password(relay, ask=password_prompt())
+
+    async def main() -> int:
+        progress = make_progress(mode)
+        mailing = Mailing.reopen(path, relay=relay, pace=pace)
+        with abandoned_on_error(mailing):
+            mailing.decide_doubts(Doubt(in_doubt))
+            for status, again in ((Status.REJECTED, retry_rejected), (Status.EXPIRED, retry_expired)):
+                if again:
+                    click.echo(f"{count(mailing.outbox.reopen(status), status.value + ' row')} go again", err=True)
+            with progress:
+                ending = await deliver(mailing, password=password, progress=progress)
+            return conclude(mailing, ending, targets=reports)
+
+    return run_async(main)

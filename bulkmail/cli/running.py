@@ -1,0 +1,128 @@
+"""Running a mailing from the command line: progress, Ctrl-C, reports, summary and exit code."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import click
+
+from bulkmail.cli.program import note_outbox
+from bulkmail.cli.progress import Progress
+from bulkmail.engine.ports import Ending
+from bulkmail.mailing.mailing import Mailing
+from bulkmail.mailing.relays import open_relay
+from bulkmail.model.relay import Secret
+from bulkmail.model.reply import printable
+from bulkmail.model.tally import EXIT_STOPPED
+from bulkmail.model.units import count
+from bulkmail.outbox.outbox import Job
+from bulkmail.report.report import Report
+from bulkmail.report.saving import save_report
+from bulkmail.report.text import summary
+
+T = TypeVar("T")
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def run_async(main: Callable[[], Awaitable[T]]) -> T:
+    """Runs `main` on the fastest loop there is here."""
+    return anyio.run(main, backend="asyncio", backend_options={"use_uvloop": sys.platform != "win32"})
+
+
+async def deliver(
+    mailing: Mailing,
+    *,
+    password: Secret | None,
+    progress: Progress,
+    wants: Callable[[Job], bool] | None = None,
+) -> Ending:
+    """Sends; the first Ctrl-C (or SIGTERM, SIGHUP) finishes what is under way, the second aborts it."""
+    ending = Ending(was_stopped=True)
+    async with anyio.create_task_group() as group:
+        await group.start(_heed_signals, mailing, group.cancel_scope)
+        async with open_relay(mailing.relay, password, inbox=mailing.inbox) as connect:
+            progress.begin(mailing.tally.open)
+            ending = await mailing.send(connect, observe=progress.observe, wants=wants)
+        group.cancel_scope.cancel()
+    return ending
+
+
+async def _heed_signals(
+    mailing: Mailing,
+    scope: anyio.CancelScope,
+    *,
+    task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+) -> None:
+    with anyio.open_signal_receiver(*_SIGNALS) as signals:
+        task_status.started()
+        number = 0
+        async for _ in signals:
+            number += 1
+            if number == 1:
+                click.echo("finishing what is under way; Ctrl-C again aborts it", err=True)
+                mailing.stop()
+            else:
+                scope.cancel()
+                return
+
+
+@contextmanager
+def abandoned_on_error(mailing: Mailing) -> Iterator[None]:
+    """Lets go of the outbox when something goes wrong; whoever runs the command again goes on from it."""
+    if mailing.outbox.path is not None:
+        note_outbox(mailing.outbox.path)
+    try:
+        yield
+    except BaseException:
+        mailing.abandon()
+        raise
+
+
+def tell(mailing: Mailing) -> None:
+    """What was noticed about list and letter, and what an earlier crash left."""
+    for notice in mailing.notices:
+        click.echo(f"note: {printable(notice)}", err=True)
+    for finding in mailing.findings:
+        where = f"{finding.where}: " if finding.where else ""
+        click.echo(f"{finding.severity.value}: {printable(where + finding.message)}", err=True)
+    if mailing.outbox.newly_in_doubt:
+        number = count(mailing.outbox.newly_in_doubt, "letter")
+        click.echo(
+            f"note: the last run was cut off while the server had {number} in hand: delivered or not, nobody can tell; "
+            "they are held (see --in-doubt)",
+            err=True,
+        )
+
+
+def password_prompt() -> Callable[[str], str] | None:
+    """Asks without echo, where there is somebody to ask."""
+    if not sys.stdin.isatty():
+        return None
+
+    def ask(prompt: str) -> str:
+        return str(click.prompt(prompt, hide_input=True, err=True))
+
+    return ask
+
+
+def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> int:
+    """Closes the mailing, writes its reports, says how it went; returns the exit code or raises what stopped it."""
+    report = mailing.close()
+    written = [save_report(report, target) for target in targets or default_targets(report)]
+    click.echo(summary(report, reports=written))
+    if ending.error is not None:
+        raise ending.error
+    return EXIT_STOPPED if ending.was_stopped and report.tally.open else report.tally.exit_code
+
+
+def default_targets(report: Report) -> list[Path]:
+    """Beside the outbox: `NAME-report.csv` and `NAME-report.json`."""
+    path = report.outbox
+    return [path.with_name(f"{path.stem}-report{suffix}") for suffix in (".csv", ".json")] if path else []

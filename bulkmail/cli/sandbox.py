@@ -1,0 +1,80 @@
+"""`bulkmail sandbox`: a mail server for trying things, until Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from itertools import islice
+from pathlib import Path
+
+import anyio
+import click
+
+from bulkmail.model.units import count
+from bulkmail.sandbox.inbox import Inbox
+from bulkmail.sandbox.server import Sandbox
+
+POLL = 0.2  # seconds between two looks at what arrived
+MOST_LINES = 20  # that are printed at a time
+EPILOG = """\b
+Examples:
+  bulkmail sandbox
+  bulkmail sandbox --port 1025 --maildir /tmp/caught
+  bulkmail send spring --relay 'smtp://127.0.0.1:2525?tls=off'
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--port", type=click.IntRange(0, 65535), default=2525, show_default=True, help="0: any free one.")
+@click.option(
+    "--maildir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/sandbox.inbox"),
+    show_default=True,
+    help="Keep the mail here.",
+)
+def command(port: int, maildir: Path) -> None:
+    """Run a mail server on this machine that keeps everything and delivers nothing.
+
+    For trying out any program that sends mail.  Ctrl-C ends it.
+    """
+    kept = anyio.run(_serve, port, maildir)
+    if kept:
+        click.echo(f"{count(kept, 'message')} kept; type: bulkmail inbox {maildir}")
+
+
+async def _serve(port: int, maildir: Path) -> int:
+    async with Sandbox(maildir, port=port) as sandbox, anyio.create_task_group() as group:
+        click.echo(f"Listening at {sandbox.host} port {sandbox.port}; mail is kept in {maildir}.  Ctrl-C ends it.")
+        click.echo(f"Send to it with: --relay 'smtp://{sandbox.host}:{sandbox.port}?tls=off'")
+        sys.stdout.flush()
+        await group.start(_end_at_signal, group.cancel_scope)
+        await _tell_arrivals(sandbox, maildir)
+    return sandbox.kept
+
+
+async def _end_at_signal(
+    scope: anyio.CancelScope, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    with anyio.open_signal_receiver(*(getattr(signal, name) for name in names if hasattr(signal, name))) as signals:
+        task_status.started()
+        async for _ in signals:
+            scope.cancel()
+            return
+
+
+async def _tell_arrivals(sandbox: Sandbox, maildir: Path) -> None:
+    told = 0
+    while True:
+        await anyio.sleep(POLL)
+        new = sandbox.kept - told
+        told += new
+        now = time.strftime("%H:%M:%S")
+        if new > MOST_LINES:  # reading them all would slow down the server, which is on this loop
+            click.echo(f"{now}  {count(new, 'message')}")
+        elif new:
+            for kept in reversed(list(islice(reversed(Inbox(maildir)), new))):
+                click.echo(f"{now}  {kept.number:>5}  to {kept.forward_path}: {kept.subject}")
+        sys.stdout.flush()

@@ -1,0 +1,72 @@
+"""`bulkmail status`: where a run stands."""
+
+from __future__ import annotations
+
+import shlex
+import time
+
+import click
+
+from bulkmail.config.runs import find_run
+from bulkmail.model.delivery import Status
+from bulkmail.model.reply import printable
+from bulkmail.model.tally import Tally
+from bulkmail.model.units import count
+from bulkmail.outbox.reader import OutboxReader
+
+EPILOG = """\b
+Examples:
+  bulkmail status spring
+  bulkmail status spring/runs/spring.outbox
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("run", default=".")
+def command(run: str) -> None:
+    """Say where a run stands, also while another process sends.
+
+    RUN is an outbox file, or a campaign (its latest run); without one, the latest here.
+    """
+    path = find_run(run)
+    with OutboxReader.open(path) as reader:
+        tally = reader.tally()
+        name = reader.campaign.name if reader.campaign is not None else reader.settings.get("name", path.stem)
+        rehearsal = "a rehearsal, " if reader.settings.get("rehearsal") == "yes" else ""
+        click.echo(f"{printable(name)}: {rehearsal}{count(tally.rows, 'row')} in {path}")
+        for line in _table(tally):
+            click.echo(f"  {line}")
+        click.echo(_times(reader))
+        running = reader.is_running is not None
+    place = shlex.quote(str(path))
+    if tally.open and not running:
+        click.echo(f"To go on with the {count(tally.open, 'row')} left: bulkmail resume {place}")
+    if tally.rows > tally.open:
+        click.echo(f"What became of each row: bulkmail report {place}")
+
+
+def _table(tally: Tally) -> list[str]:
+    """A line for each status that some row has: its number and its share."""
+    found = [(status, tally[status]) for status in Status if tally[status]]
+    figures = max((len(f"{number:,}") for _, number in found), default=0)
+    return [
+        f"{number:>{figures},} {status.value.replace('_', ' '):<10} {number / tally.rows:>6.1%}"
+        for status, number in found
+    ]
+
+
+def _times(reader: OutboxReader) -> str:
+    if not reader.is_loaded:
+        return "The list was not read to its end yet." if reader.is_running else "The list was never read to its end."
+    if reader.is_running is not None:
+        pid, host = reader.is_running
+        begun = f", since {_clock(reader.started_at)}" if reader.started_at is not None else ""
+        return f"Being sent now, by process {pid} on {printable(host)}{begun}."
+    if reader.started_at is None:
+        return "Nothing was sent yet."
+    ended = f"ended {_clock(reader.ended_at)}" if reader.ended_at is not None else "not ended"
+    return f"Begun {_clock(reader.started_at)}, {ended}."
+
+
+def _clock(when: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(when))

@@ -1,0 +1,45 @@
+"""What flags may say about a campaign: each overrides, or is added to, what its file says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Overrides:
+    """The flags of `send`, `check` and `preview` as they were typed; None, empty or False: not given.
+
+    Paths are relative to the current folder.  `recipients`, `text` and `html` may be `"-"`, standard input.
+    `attach`, `headers` and `suppress` are added to the file's, a header of the same name replaces it; `to` takes the
+    place of the list, and `relay` that of the whole `[relay]` table, so that no password goes to another server.
+    """
+
+    recipients: str | None = None
+    to: tuple[str, ...] = ()
+    sender: str | None = None
+    subject: str | None = None
+    text: str | None = None
+    html: str | None = None
+    attach: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    relay: str | None = None
+    where: str | None = None
+    suppress: tuple[str, ...] = ()
+    encoding: str | None = None
+    address_column: str | None = None
+    allow_duplicates: bool = False
+    rate: str | None = None
+    connections: int | None = None
+    retry: str | None = None
+    wait: str | None = None
+    limit: int | None = None
+
+    @property
+    def has_letter(self) -> bool:
+        """Whether a letter is given by flags, so that no campaign is looked for."""
+        return self.text is not None or self.html is not None
+
+    @property
+    def begins_letter(self) -> bool:
+        """Whether somebody means to give a letter by flags, be it incomplete."""
+        return self.has_letter or self.sender is not None or self.subject is not None

@@ -1,0 +1,265 @@
+"""The shape of `campaign.toml`: its tables, keys and the types of their values.  Imports pydantic: import it late."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from bulkmail.config.locator import KeyPath
+from bulkmail.config.problems import did_you_mean, show
+
+
+def _short_for(key: str) -> BeforeValidator:
+    """A text may stand for the table whose `key` it is."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+def _letter(value: object) -> object:
+    """A text of several lines is the letter itself, one of a single line names its file."""
+    if isinstance(value, str):
+        return {"inline" if "\n" in value else "file": value}
+    return value
+
+
+def _number_as_text(value: object) -> object:
+    """`wait = 600` is as good as `wait = "600"`."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+Amount = Annotated[str | None, BeforeValidator(_number_as_text)]
+
+
+class Table(BaseModel):
+    """Every key may be left out here: what must be there is judged where its absence can be explained."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    expected: ClassVar[str] = "a table"
+
+
+class RelayTable(Table):
+    """`[relay]`, or `relay = "url"`."""
+
+    expected: ClassVar[str] = "a relay URL in quotes or a table"
+    url: str | None = None
+    username: str | None = None
+    password_env: str | None = None
+    password_file: str | None = None
+    password_command: str | None = None
+    keyring: bool | None = None
+    connections: int | None = None
+    tls: str | None = None
+    ca_file: str | None = None
+    ehlo: str | None = None
+
+
+class RecipientsTable(Table):
+    """`[recipients]`, or `recipients = "file"`."""
+
+    expected: ClassVar[str] = "a file name in quotes or a table"
+    file: str | None = None
+    address_column: str | None = None
+    name_column: str | None = None
+    encoding: str | None = None
+    where: str | None = None
+    suppress: list[str] = []
+    allow_duplicates: bool = False
+
+
+class LetterTable(Table):
+    """`text = "letter.txt"`, a text of several lines, or `{ inline = "…" }`."""
+
+    expected: ClassVar[str] = 'a file name in quotes, a text of several lines in """ or { inline = "…" }'
+    file: str | None = None
+    inline: str | None = None
+
+
+class AttachmentTable(Table):
+    """`"menu.pdf"`, or a table that also gives its name and type."""
+
+    expected: ClassVar[str] = "a file name in quotes or a table"
+    file: str | None = None
+    name: str | None = None
+    type: str | None = None
+
+
+class MessageTable(Table):
+    """`[message]`."""
+
+    sender: str | None = Field(default=None, alias="from")
+    reply_to: str | None = None
+    to_name: str | None = None
+    reverse_path: str | None = None
+    subject: str | None = None
+    text: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    html: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    headers: dict[str, str] = {}
+    attachments: list[Annotated[AttachmentTable, _short_for("file")]] = []
+
+
+class SendingTable(Table):
+    """`[sending]`."""
+
+    rate: Amount = None
+    burst: int | None = None
+    connections: int | None = None
+    retry: str | None = None
+    max_attempts: int | None = None
+    max_age: Amount = None
+    wait: Amount = None
+    patience: Amount = None
+    messages_per_session: int | None = None
+    session_age: Amount = None
+    durability: str | None = None
+
+
+class CampaignFile(Table):
+    """The whole file."""
+
+    name: str | None = None
+    relay: Annotated[RelayTable | None, _short_for("url")] = None
+    recipients: Annotated[RecipientsTable, _short_for("file")] = RecipientsTable()
+    message: MessageTable = MessageTable()
+    sending: SendingTable = SendingTable()
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One fault of shape: the key it is at, what was found and expected, and how to mend it."""
+
+    path: KeyPath
+    text: str
+    mend: str = ""
+
+
+def read_shape(data: Mapping[str, Any]) -> tuple[CampaignFile, list[Mistake]]:
+    """The file's tables, without what has a fault, and all those faults."""
+    try:
+        return CampaignFile.model_validate(data), []
+    except ValidationError as error:
+        mistakes = [_mistake(data, one) for one in error.errors(include_url=False)]
+    sound = copy.deepcopy(dict(data))
+    # From the back, so that taking an item out of a list does not renumber those still to be taken out.
+    for path in sorted({mistake.path for mistake in mistakes}, key=_sort_key, reverse=True):
+        _take_out(sound, path)
+    return CampaignFile.model_validate(sound), mistakes
+
+
+def _sort_key(path: KeyPath) -> tuple[tuple[bool, int, str], ...]:
+    return tuple((isinstance(step, int), step if isinstance(step, int) else 0, str(step)) for step in path)
+
+
+def _take_out(data: Any, path: KeyPath) -> None:
+    *above, last = path
+    for step in above:
+        data = data[step]
+    del data[last]
+
+
+def _mistake(data: Mapping[str, Any], error: Mapping[str, Any]) -> Mistake:
+    path = tuple(_existing(data, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return _unknown_key(path)
+    return Mistake(path, f"{_written(path, error['input'])}: expected {_expected(error)}", _with_quotes(path, error))
+
+
+def _written(path: KeyPath, value: object) -> str:
+    """The key with its value, unless that is long or may be a secret."""
+    name = next(str(step) for step in reversed(path) if isinstance(step, str))
+    if path[0] == "relay" or not isinstance(value, str | int | float):
+        return name
+    return f"{name} = {show(value)}"
+
+
+def _existing(data: Any, path: KeyPath) -> Iterator[str | int]:
+    """As much of `path` as was written: a text that stands for a table has no keys of its own."""
+    for step in path:
+        match data:
+            case dict() if step in data:
+                data = data[step]
+            case list() if isinstance(step, int):
+                data = data[step]
+            case _:
+                return
+        yield step
+
+
+_EXPECTED: dict[str, str] = {
+    "string_type": "a text in quotes",
+    "int_type": "a whole number without quotes",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false, without quotes",
+    "list_type": "a list in square brackets",
+    "dict_type": "a table",
+}
+
+
+def _expected(error: Mapping[str, Any]) -> str:
+    if error["type"] in ("model_type", "model_attributes_type"):
+        name = error["ctx"]["class_name"]
+        return next(table.expected for table in _all_tables() if table.__name__ == name)
+    return _EXPECTED.get(error["type"], str(error["msg"]))
+
+
+def _with_quotes(path: KeyPath, error: Mapping[str, Any]) -> str:
+    value = error["input"]
+    if error["type"] != "string_type" or isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    if path[0] == "relay":  # it may be a password
+        return ""
+    return f"write {show(str(value))}" if isinstance(path[-1], int) else f"write {path[-1]} = {show(str(value))}"
+
+
+def _unknown_key(path: KeyPath) -> Mistake:
+    *above, key = path
+    known = known_keys(above)
+    table = f"[{'.'.join(str(step) for step in above if isinstance(step, str))}]" if above else "this file"
+    if "password" in str(key) and above == ["relay"]:
+        return Mistake(
+            path,
+            f"a password does not belong in a file that others may read: [relay] has no key {show(str(key))}",
+            'write password_env = "NAME", password_file, password_command or keyring = true',
+        )
+    mend = did_you_mean(str(key), known) or _elsewhere(str(key)) or f"known are {', '.join(known)}"
+    return Mistake(path, f"{table} has no key {show(str(key))}", mend)
+
+
+def _elsewhere(key: str) -> str:
+    """Where a key stands that was written into the wrong table."""
+    for name, table in _tables_by_name().items():
+        if key in _keys(table):
+            return f"{key} belongs into [{name}]" if name else f"{key} belongs above the first [table]"
+    return ""
+
+
+def known_keys(path: list[str | int]) -> list[str]:
+    """The keys that the table at `path` may have, in the order of the manual."""
+    names = [str(step) for step in path if isinstance(step, str)]
+    match names:
+        case ["message", "attachments"]:
+            return _keys(AttachmentTable)
+        case ["message", "text" | "html"]:
+            return _keys(LetterTable)
+        case _:
+            return _keys(_tables_by_name()[".".join(names)])
+
+
+def _keys(table: type[Table]) -> list[str]:
+    return [field.alias or name for name, field in table.model_fields.items()]
+
+
+def _tables_by_name() -> dict[str, type[Table]]:
+    return {
+        "message": MessageTable,
+        "recipients": RecipientsTable,
+        "relay": RelayTable,
+        "sending": SendingTable,
+        "": CampaignFile,
+    }
+
+
+def _all_tables() -> list[type[Table]]:
+    return [*_tables_by_name().values(), LetterTable, AttachmentTable]

@@ -1,0 +1,207 @@
+"""All that one run goes by, settled: campaign, list, relay and pace in one frozen `Settings`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bulkmail.config.overrides import Overrides
+from bulkmail.config.problems import Problems, Said
+from bulkmail.model.address import parse_mailbox
+from bulkmail.model.campaign import Campaign
+from bulkmail.model.errors import AddressError
+from bulkmail.model.pace import Pace
+from bulkmail.model.relay import Relay
+
+if TYPE_CHECKING:
+    from bulkmail.config.files import FileReader
+    from bulkmail.config.sources import Sources
+
+STANDARD_INPUT = "-"
+NOTHING_TYPED = Overrides()
+
+
+@dataclass(frozen=True, slots=True)
+class ListSettings:
+    """How to read the list; empty: found out."""
+
+    address_column: str = ""
+    name_column: str = ""
+    encoding: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run needs to know, with no file of the campaign left to read but the list.
+
+    `list_source` is a path, `"-"` for standard input, or empty when `to` names the people or the caller brings them;
+    `suppress` are paths.  Relative ones start from the current folder.
+    `name` is the campaign's, or, by flags alone, the list's; `home` is the folder whose `runs/` keeps the outbox.
+    `is_folder` tells whether a `campaign.toml` stands behind it, which then names the outbox.
+    """
+
+    name: str
+    home: Path
+    is_folder: bool
+    campaign: Campaign
+    list_source: str = ""
+    list_options: ListSettings = field(default_factory=ListSettings)
+    where: str = ""
+    suppress: tuple[str, ...] = ()
+    allow_duplicates: bool = False
+    to: tuple[str, ...] = ()
+    relay: Relay | None = None
+    pace: Pace = field(default_factory=Pace)
+
+
+def load(
+    campaign: str | None,
+    overrides: Overrides = NOTHING_TYPED,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    needs_list: bool = True,
+) -> Settings:
+    """Reads the campaign (a folder with `campaign.toml`, a `.toml` file, or None for flags alone) and all its files.
+
+    `needs_list=False`: the caller brings the people.  Raises `ConfigError` with every fault there is, and no secret.
+    """
+    from bulkmail.config.files import FileReader
+    from bulkmail.config.letters import build_campaign
+    from bulkmail.config.pacing import build_pace
+    from bulkmail.config.relays import build_relay
+    from bulkmail.config.sources import open_sources
+
+    problems = Problems()
+    sources = open_sources(campaign, overrides, environ=environ, problems=problems)
+    reader = FileReader(problems, sources.home)
+    list_source = _list_source(sources, reader, needs_list=needs_list)
+    name = _name(sources, list_source)
+    settings = Settings(
+        name=name,
+        home=sources.home,
+        is_folder=sources.path is not None,
+        campaign=build_campaign(sources, reader, name=name),
+        list_source=list_source,
+        list_options=_list_options(sources),
+        where=_where(sources),
+        suppress=_suppress(sources, reader),
+        allow_duplicates=overrides.allow_duplicates or sources.file.recipients.allow_duplicates,
+        to=_to(sources),
+        relay=build_relay(sources, reader),
+        pace=build_pace(sources),
+    )
+    problems.raise_if_any(next_command=f"bulkmail check {campaign}" if campaign else "")
+    return settings
+
+
+def _name(sources: Sources, list_source: str) -> str:
+    if sources.file.name is not None and sources.file.name.strip():
+        return " ".join(sources.file.name.split())
+    if sources.path is not None:
+        from bulkmail.config.sources import FILE_NAME
+
+        return sources.path.absolute().parent.name if sources.path.name == FILE_NAME else sources.path.stem
+    if list_source == STANDARD_INPUT:
+        return "stdin"
+    return Path(list_source).name.partition(".")[0] if list_source else "letter"
+
+
+def _list_source(sources: Sources, reader: FileReader, *, needs_list: bool) -> str:
+    overrides = sources.overrides
+    if overrides.to:
+        if overrides.recipients is not None:
+            sources.problems.add("--to and --recipients: the people are named twice", "keep one of them")
+        return ""
+    said = sources.pick(
+        ("recipients", "file"), sources.file.recipients.file, flag="--recipients", typed=overrides.recipients
+    )
+    if said is None:
+        if needs_list and not any(path[0] == "recipients" for path in sources.broken):
+            _tell_no_list(sources)
+        return ""
+    if said.value == STANDARD_INPUT:
+        return STANDARD_INPUT if reader.take_standard_input(said) else ""
+    path = reader.exists(said)
+    return "" if path is None else str(path)
+
+
+def _tell_no_list(sources: Sources) -> None:
+    if sources.path:
+        text, file = f"{sources.path}: does not say whom to write to", 'write recipients = "people.csv", or '
+    else:
+        text, file = "--recipients is missing: it says whom to write to", ""
+    sources.problems.add(text, f"{file}add --recipients FILE or --to ADDRESS")
+
+
+def _list_options(sources: Sources) -> ListSettings:
+    recipients, overrides = sources.file.recipients, sources.overrides
+    encoding = sources.pick(
+        ("recipients", "encoding"), recipients.encoding, flag="--encoding", typed=overrides.encoding
+    )
+    if encoding is not None:
+        _check_encoding(sources, encoding)
+    return ListSettings(
+        address_column=overrides.address_column or recipients.address_column or "",
+        name_column=recipients.name_column or "",
+        encoding=encoding.value if encoding else "",
+    )
+
+
+def _check_encoding(sources: Sources, said: Said[str]) -> None:
+    try:
+        "".encode(said.value)
+    except (LookupError, ValueError):
+        sources.problems.add(f"{said}: is not an encoding", "write utf-8, cp1252, iso-8859-15 or utf-16")
+
+
+def _where(sources: Sources) -> str:
+    recipients, overrides = sources.file.recipients, sources.overrides
+    if overrides.to:
+        # A row made of a bare address has no fields: a condition would leave out the very person that was named.
+        if overrides.where is not None:
+            sources.problems.add("--where: chooses from a list, and --to names the people", "keep one of them")
+        return ""
+    said = sources.pick(("recipients", "where"), recipients.where, flag="--where", typed=overrides.where)
+    if said is None or not said.value.strip():
+        return ""
+    if fault := _expression_fault(said.value):
+        sources.problems.add(f"{said}: cannot be read: {fault}", "write for example country == 'AT' and age|int > 17")
+    return said.value
+
+
+def _expression_fault(text: str) -> str:
+    """What Jinja says against `text`.  Only parses: compiling would work out constants, and `9**9**9` takes ages."""
+    from jinja2 import Environment, TemplateSyntaxError
+    from jinja2.parser import Parser
+
+    try:
+        parser = Parser(Environment(autoescape=True), text, state="variable")
+        parser.parse_expression()
+    except TemplateSyntaxError as error:
+        return error.message or "it is not an expression"
+    except RecursionError:
+        return "it is nested too deeply"
+    return "" if parser.stream.eos else "there is something after its end"
+
+
+def _suppress(sources: Sources, reader: FileReader) -> tuple[str, ...]:
+    """The file's and the flags' together: nobody is taken off a stop list by a flag."""
+    said = [
+        Said(name, sources.place(("recipients", "suppress", number)), sources.home)
+        for number, name in enumerate(sources.file.recipients.suppress)
+    ]
+    said += [sources.typed("--suppress", name) for name in sources.overrides.suppress]
+    return tuple(str(path) for path in map(reader.exists, said) if path is not None)
+
+
+def _to(sources: Sources) -> tuple[str, ...]:
+    for address in sources.overrides.to:
+        try:
+            parse_mailbox(address)
+        except AddressError as error:
+            said = sources.typed("--to", address)
+            sources.problems.add(f"{said}: {error}", 'write --to ann@example.com or --to "Ann Li <ann@example.com>"')
+    return sources.overrides.to

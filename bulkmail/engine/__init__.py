@@ -1,0 +1,1 @@
+"""The run itself: from an outbox and a relay to settled deliveries."""

@@ -1,0 +1,52 @@
+"""Why a campaign had to stop, in words for whoever started it, with what to try next."""
+
+from __future__ import annotations
+
+from bulkmail.model.errors import RelayError
+from bulkmail.model.reply import Breakage, Fault, Reply
+from bulkmail.model.units import say_duration
+from bulkmail.model.verdict import judge
+
+_AGAIN = "; then run the same command again: it goes on where this one stopped"
+
+_MENDS = {
+    Breakage.REFUSED: "check host and port (587 and 465 are usual) and that the server is running",
+    Breakage.NO_SUCH_HOST: "check the spelling of the host",
+    Breakage.UNREACHABLE: "check host and port, and whether a firewall is in between",
+    Breakage.UNTRUSTED: "use the name that the certificate is for, or name the server's own authority "
+    "with ?ca_file=FILE in the relay URL",
+    Breakage.NO_TLS: "use smtps:// if the server has TLS from the start (port 465); only for a server on this machine "
+    "or a trusted network add ?tls=off",
+    Breakage.NO_LOGIN: "use a port with TLS (587 or 465)",
+}
+
+
+def explain(event: Reply | Fault, *, relay: str, patience: float | None = None) -> RelayError:
+    """The error that ends a run because of `event`; with `patience` (seconds), because it went on for so long."""
+    if isinstance(event, Fault):
+        message, mend = str(event), _MENDS.get(event.kind, "check that the server is running and reachable")
+    else:
+        message, mend = _refusal(event, relay)
+    if patience is not None:
+        message = f"{message}; it has been so for {say_duration(patience)}"
+    return RelayError(f"stopped, and nobody is lost: {message}", hint=mend + _AGAIN)
+
+
+_QUOTA = "wait until the provider's quota is free again"
+_REFUSALS = {
+    "login refused": ("refused the login", "check user name and password; some providers want an app password here"),
+    "login or TLS required": ("wants a login or TLS first", "put the user name into the relay URL: smtp://user@host"),
+    "sender refused": ("refused the sender", "send from an address that this account may use"),
+    "sender blocked": ("blocked the sender", "ask the provider why"),
+    "sending quota used up": ("says that the sending quota is used up", _QUOTA),
+    "sender's mailbox full": ("says that the sender's own mailbox is full", "make room in it"),
+}
+
+
+def _refusal(reply: Reply, relay: str) -> tuple[str, str]:
+    words, mend = _REFUSALS.get(judge(reply).reason, ("", ""))
+    if not words and reply.is_permanent:
+        words, mend = "refused", "ask whoever runs that server"
+    elif not words:
+        words, mend = "is not ready to take mail", "wait a while"
+    return f"{relay} {words}: {reply}", mend

@@ -1,0 +1,50 @@
+"""How a relay is doing: when it may be bothered again, how many sessions it bears, when to give up on it."""
+
+from __future__ import annotations
+
+from bulkmail.model.retry import backoff
+
+
+class Health:
+    """Pure bookkeeping about one relay; every method is plain arithmetic on the times it is given (seconds, monotonic).
+
+    Opening is gradual: at most as many sessions at once as are open already, one until the first has succeeded, so
+    that a wrong password is tried once and not by the whole pool.
+    """
+
+    def __init__(self, *, connections: int, patience: float) -> None:
+        self.limit = connections
+        self.open = 0
+        self.opening = 0
+        self.is_proven = False
+        self.resume_at = 0.0
+        self._patience = patience
+        self._failures = 0
+        self._failing_since: float | None = None
+
+    def may_open(self, now: float) -> bool:
+        """Whether one more session may be opened now."""
+        if now < self.resume_at or self.open + self.opening >= self.limit:
+            return False
+        return self.opening < max(1, self.open if not self._failures else 1)
+
+    def trouble(self, now: float, *, dice: float) -> None:
+        """The relay failed: leave it alone for a while.  Several failures within one such while count as one."""
+        if self._failing_since is None:
+            self._failing_since = now
+        if now >= self.resume_at:
+            self._failures += 1
+            self.resume_at = now + backoff(self._failures, dice=dice)
+
+    def fine(self) -> None:
+        """The relay dealt with a message, whatever it thought of it."""
+        self._failures = 0
+        self._failing_since = None
+
+    def lower_limit(self) -> None:
+        """The relay said it has too many of our sessions: stay below what it bore."""
+        self.limit = max(1, min(self.limit, self.open))
+
+    def is_hopeless(self, now: float) -> bool:
+        """Whether it has failed for longer than patience allows."""
+        return self._failing_since is not None and now - self._failing_since >= self._patience

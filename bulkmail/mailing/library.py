@@ -1,0 +1,283 @@
+"""Sending from Python: one call, an iterator of outcomes, or messages that are ready made."""
+
+from __future__ import annotations
+
+import math
+import mimetypes
+import os
+import sys
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, closing
+from email.message import EmailMessage
+from pathlib import Path
+
+import anyio
+from anyio import to_thread
+
+from bulkmail.engine.ports import Event, Settled
+from bulkmail.mailing.history import look
+from bulkmail.mailing.mailing import Mailing, Selection
+from bulkmail.mailing.relays import open_relay
+from bulkmail.mailing.rows import Given, GivenRows, Rows
+from bulkmail.model.campaign import Attachment, Campaign, Template
+from bulkmail.model.errors import BulkmailError, ConfigError
+from bulkmail.model.pace import Pace
+from bulkmail.model.relay import Relay, Secret
+from bulkmail.recipients.screening import Suppression
+from bulkmail.recipients.source import ListOptions, open_list
+from bulkmail.report.report import Report
+
+LAG = 1000  # outcomes that may wait for a slow reader before sending waits too
+
+
+class SendingStopped(BulkmailError):
+    """The run stopped before its end; `__cause__` says why, `report` how far it came.
+
+    With an outbox on disk, the same call goes on where this one stopped.
+    """
+
+    def __init__(self, cause: BulkmailError, report: Report) -> None:
+        super().__init__(str(cause), hint=cause.hint)
+        self.report = report
+
+
+def letter(
+    *,
+    sender: str,
+    subject: str,
+    text: str | None = None,
+    html: str | None = None,
+    to_name: str | None = None,
+    reply_to: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    attachments: Iterable[str | os.PathLike[str] | Attachment] = (),
+    name: str = "letter",
+) -> Campaign:
+    """A campaign from texts, each of them a Jinja template over the fields of a row.
+
+    Attachments are read now.  Raises `ConfigError` when there is neither text nor html, or a file cannot be read.
+    """
+    if text is None and html is None:
+        raise ConfigError("a letter needs a text, or html, or both")
+    return Campaign(
+        name=name,
+        sender=Template("sender", sender),
+        subject=Template("subject", subject),
+        text=_template("text", text),
+        html=_template("html", html),
+        to_name=_template("to_name", to_name),
+        reply_to=_template("reply_to", reply_to),
+        headers=tuple((key, Template(key, value)) for key, value in (headers or {}).items()),
+        attachments=tuple(item if isinstance(item, Attachment) else _attachment(item) for item in attachments),
+    )
+
+
+def _template(name: str, text: str | None) -> Template | None:
+    return None if text is None else Template(name, text)
+
+
+def _attachment(path: str | os.PathLike[str]) -> Attachment:
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"the attachment {os.fspath(path)} cannot be read: {error.strerror}") from None
+    guess, compression = mimetypes.guess_type(path)
+    return Attachment(Path(path).name, guess if guess and not compression else "application/octet-stream", content)
+
+
+class Deliveries:
+    """The outcomes of a run, one by one as they become durable; `report` is there when it is over."""
+
+    def __init__(self) -> None:
+        self.report: Report | None = None
+        self._send, self._receive = anyio.create_memory_object_stream[Settled](math.inf)
+        self._room = anyio.Event()
+
+    def __aiter__(self) -> Deliveries:
+        return self
+
+    async def __anext__(self) -> Settled:
+        try:
+            settled = await self._receive.receive()
+        except anyio.EndOfStream:
+            raise StopAsyncIteration from None
+        if self._receive.statistics().current_buffer_used < LAG:
+            self._room.set()
+        return settled
+
+    def _observe(self, event: Event) -> None:
+        if isinstance(event, Settled):
+            self._send.send_nowait(event)
+
+    async def _has_room(self) -> None:
+        """Returns when the reader keeps up: what nobody reads must not pile up."""
+        while self._receive.statistics().current_buffer_used >= LAG:
+            self._room = anyio.Event()
+            await self._room.wait()
+
+
+class Mailer:
+    """A relay, its password and a pace, to send one campaign or many with.  Holds no connection between runs.
+
+    `relay` is a URL or a `Relay`.  Runs on asyncio only.
+    """
+
+    def __init__(self, relay: str | Relay, *, password: str | None = None, pace: Pace | None = None) -> None:
+        self.relay = Relay.parse(relay) if isinstance(relay, str) else relay
+        self.pace = pace or Pace()
+        self._password = None if password is None else Secret(password)
+
+    async def send(
+        self,
+        campaign: Campaign,
+        recipients: Given,
+        *,
+        outbox: str | os.PathLike[str] | None = None,
+        options: ListOptions = ListOptions(),  # noqa: B008 - frozen
+        where: str = "",
+        suppress: Iterable[str | os.PathLike[str]] = (),
+        allow_duplicates: bool = False,
+    ) -> Report:
+        """Sends `campaign` to every recipient and returns what became of each.
+
+        With `outbox`, a path, the run survives this process: the same call goes on where it stopped, and does nothing
+        when it has ended.  Without, it lives in memory.
+
+        Raises `ConfigError`, `TemplateError`, `ListError`, `GateClosed`, `OutboxError` before anything is sent;
+        `SendingStopped`, which has the report, when the relay or the outbox fails on the way.
+        """
+        selection = await to_thread.run_sync(_selection, where, suppress, allow_duplicates)
+        mailing = await self._prepared(campaign, recipients, outbox=outbox, options=options, selection=selection)
+        return await self._run(mailing)
+
+    @asynccontextmanager
+    async def deliver(
+        self,
+        campaign: Campaign,
+        recipients: Given,
+        *,
+        outbox: str | os.PathLike[str] | None = None,
+        options: ListOptions = ListOptions(),  # noqa: B008 - frozen
+        where: str = "",
+        suppress: Iterable[str | os.PathLike[str]] = (),
+        allow_duplicates: bool = False,
+    ) -> AsyncIterator[Deliveries]:
+        """As `send()`, but `async with` it and `async for` over the outcomes.
+
+        Leaving early stops the run after what is under way.
+        """
+        selection = await to_thread.run_sync(_selection, where, suppress, allow_duplicates)
+        mailing = await self._prepared(campaign, recipients, outbox=outbox, options=options, selection=selection)
+        deliveries = Deliveries()
+
+        async def run() -> None:
+            with deliveries._send:
+                deliveries.report = await self._run(mailing, deliveries)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(run)
+            yield deliveries
+            mailing.stop()
+            deliveries._receive.close()
+
+    async def send_messages(
+        self, messages: Iterable[EmailMessage], *, outbox: str | os.PathLike[str] | None = None
+    ) -> Report:
+        """Sends messages that are ready made, each to its own To, Cc and Bcc.  Otherwise as `send()`."""
+        path = None if outbox is None else Path(outbox)
+        if path is not None and (await to_thread.run_sync(look, path)).has_begun:
+            return await self._run(await self._reopened(path))
+        return await self._run(await Mailing.prepare_messages(path, messages, relay=self.relay, pace=self.pace))
+
+    async def _prepared(
+        self,
+        campaign: Campaign,
+        recipients: Given,
+        *,
+        outbox: str | os.PathLike[str] | None,
+        options: ListOptions,
+        selection: Selection,
+    ) -> Mailing:
+        path = None if outbox is None else Path(outbox)
+        if path is not None:
+            past = await to_thread.run_sync(look, path)
+            if past.has_begun:
+                if past.fingerprint != campaign.fingerprint:
+                    raise ConfigError(f"{path} was begun with another letter", hint="use another outbox")
+                return await self._reopened(path)
+        with closing(await to_thread.run_sync(_open, recipients, options)) as rows:
+            mailing = await Mailing.prepare(
+                path,
+                campaign=campaign,
+                rows=rows,
+                relay=self.relay,
+                pace=self.pace,
+                selection=selection,
+                is_rehearsal=self.relay.kind.is_rehearsal,
+            )
+        mailing.pass_gate()
+        return mailing
+
+    async def _reopened(self, path: Path) -> Mailing:
+        return await to_thread.run_sync(lambda: Mailing.reopen(path, relay=self.relay, pace=self.pace))
+
+    async def _run(self, mailing: Mailing, deliveries: Deliveries | None = None) -> Report:
+        try:
+            async with open_relay(self.relay, self._password, inbox=mailing.inbox) as connect:
+                if deliveries is None:
+                    ending = await mailing.send(connect)
+                else:
+                    ending = await mailing.send(connect, observe=deliveries._observe, ready=deliveries._has_room)
+        except BaseException:
+            mailing.abandon()
+            raise
+        report = await to_thread.run_sync(mailing.close)
+        if ending.error is not None:
+            raise SendingStopped(ending.error, report) from ending.error
+        return report
+
+
+async def send(
+    campaign: Campaign,
+    recipients: Given,
+    *,
+    relay: str | Relay,
+    password: str | None = None,
+    pace: Pace | None = None,
+    outbox: str | os.PathLike[str] | None = None,
+) -> Report:
+    """Sends `campaign` to every recipient through `relay`; see `Mailer.send()`.
+
+    In one line: `report.accepted` counts those accepted, `report.refused` lists `(address, code, reply)`.
+    """
+    return await Mailer(relay, password=password, pace=pace).send(campaign, recipients, outbox=outbox)
+
+
+def send_sync(
+    campaign: Campaign,
+    recipients: Given,
+    *,
+    relay: str | Relay,
+    password: str | None = None,
+    pace: Pace | None = None,
+    outbox: str | os.PathLike[str] | None = None,
+) -> Report:
+    """`send()` for programs without an event loop."""
+
+    async def main() -> Report:
+        return await send(campaign, recipients, relay=relay, password=password, pace=pace, outbox=outbox)
+
+    return anyio.run(main, backend_options={"use_uvloop": sys.platform != "win32"})
+
+
+def _open(recipients: Given, options: ListOptions) -> Rows:
+    if isinstance(recipients, str | os.PathLike):
+        return open_list(recipients, options)
+    return GivenRows(recipients, options)
+
+
+def _selection(where: str, suppress: Iterable[str | os.PathLike[str]], allow_duplicates: bool) -> Selection:
+    suppression = Suppression()
+    for file in suppress:
+        suppression.add_file(Path(file))
+    return Selection(where, suppression, allow_duplicates)

@@ -1,0 +1,92 @@
+"""Filling an outbox: every row of the list recorded, then every letter tried, before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from email.message import EmailMessage
+from itertools import islice
+
+from anyio import to_thread
+
+from bulkmail.message.ready_made import take_apart
+from bulkmail.model.address import Address
+from bulkmail.model.delivery import Status
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.recipient import BadRow, Place, Recipient
+from bulkmail.model.reply import printable
+from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
+from bulkmail.preflight.finding import Finding
+from bulkmail.preflight.letter import LetterCheck
+from bulkmail.recipients.screening import Screened
+
+BATCH = 1000  # rows a transaction and a turn of the worker thread
+
+Told = Callable[[int], None]
+"""Told how many rows are done so far."""
+
+
+def nobody(rows: int) -> None:
+    """Told nothing."""
+
+
+async def record(
+    outbox: Outbox,
+    rows: Iterable[Recipient | BadRow],
+    *,
+    screen: Callable[[Recipient | BadRow], Screened],
+    redirect_to: Address | None = None,
+    told: Told = nobody,
+) -> None:
+    """Puts every row into `outbox`, screened; with `redirect_to` that address gets them all instead.
+
+    What iterating the list raises (`ListError`) passes through.  The caller says when loading is finished.
+    """
+    paths = (redirect_to.wire,) if redirect_to else ()
+    entries = (
+        Entry(screened.row, screened.status, screened.reason, paths if screened.status is Status.PENDING else ())
+        for screened in map(screen, rows)
+    )
+    total = 0
+    while written := await to_thread.run_sync(_record_batch, outbox, entries):
+        total += written
+        told(total)
+
+
+async def record_messages(outbox: Outbox, messages: Iterable[EmailMessage]) -> None:
+    """Puts every message into `outbox`, with a delivery for each of its recipients; one that cannot go is invalid."""
+    entries = (_entry_of(message, number) for number, message in enumerate(messages, 1))
+    while await to_thread.run_sync(_record_batch, outbox, entries):
+        pass
+
+
+def _entry_of(message: EmailMessage, number: int) -> Entry:
+    label = printable(str(message["Subject"] or ""))
+    try:
+        reverse_path, forward_paths, content = take_apart(message)
+    except ConfigError as error:
+        return Entry(BadRow(str(error), {"subject": label}, Place("<messages>", number)), Status.INVALID)
+    ready = ReadyMade(content, reverse_path, str(message["Message-ID"] or ""), label)
+    return Entry(ready, forward_paths=tuple(path.wire for path in forward_paths))
+
+
+def _record_batch(outbox: Outbox, entries: Iterator[Entry]) -> int:
+    batch = list(islice(entries, BATCH))
+    if batch:
+        outbox.record(batch)
+    return len(batch)
+
+
+async def try_letters(outbox: Outbox, check: LetterCheck, *, told: Told = nobody) -> list[Finding]:
+    """Renders the letter of every row that is to be sent; those that fail become invalid.  Returns what was found."""
+    last = 0
+    while (last := await to_thread.run_sync(_try_batch, outbox, check, last)) >= 0:
+        told(check.rows)
+    return check.findings()
+
+
+def _try_batch(outbox: Outbox, check: LetterCheck, last: int) -> int:
+    rows = outbox.pending_rows(last, BATCH)
+    if not rows:
+        return -1
+    outbox.invalidate_many(check.bad_rows(rows))
+    return rows[-1][0]

@@ -1,0 +1,64 @@
+"""From a relay to a way of opening sessions with it, whatever kind it is."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bulkmail.engine.ports import Connect, Line
+from bulkmail.model.relay import Kind, Relay, Secret, Tls
+from bulkmail.smtp.session import Credentials, Session
+from bulkmail.smtp.tls import make_tls_context
+
+
+@asynccontextmanager
+async def open_relay(relay: Relay, password: Secret | None, *, inbox: Path | None) -> AsyncIterator[Connect]:
+    """Opens sessions with `relay` as long as the context lasts.
+
+    `inbox` is where a sandbox keeps its mail unless its URL says so; None lets the mail go with the context.
+    Raises `ConfigError` when the certificates named for it cannot be read, `RelayError` when no mail can be kept.
+    """
+    # The lines of rehearsals are only imported for rehearsals: aiosmtpd is slow to come.
+    match relay.kind:
+        case Kind.SMTP:
+            yield _sessions(relay, password)
+        case Kind.SANDBOX:
+            from bulkmail.sandbox.server import Sandbox
+
+            kept = Path(relay.directory) if relay.directory else inbox
+            with TemporaryDirectory(prefix="bulkmail-") if kept is None else nullcontext(kept) as folder:
+                async with Sandbox(Path(folder)) as sandbox:
+                    local = replace(
+                        relay, kind=Kind.SMTP, host=sandbox.host, port=sandbox.port, tls=Tls.OFF, username=""
+                    )
+                    yield _sessions(local, None)
+        case Kind.MAILDIR:
+            from bulkmail.sandbox.lines import MaildirLine
+
+            folder = Path(relay.directory)
+            MaildirLine(folder)  # makes the folder, or says here that it cannot
+
+            async def open_maildir() -> Line:
+                return MaildirLine(folder)
+
+            yield open_maildir
+        case Kind.NULL:
+            from bulkmail.sandbox.lines import NullLine
+
+            async def open_null() -> Line:
+                return NullLine()
+
+            yield open_null
+
+
+def _sessions(relay: Relay, password: Secret | None) -> Connect:
+    context = make_tls_context(relay)
+    credentials = Credentials(relay.username, password) if relay.username and password else None
+
+    async def open_session() -> Line:
+        return await Session.open(relay, credentials, tls_context=context)
+
+    return open_session

@@ -1,0 +1,110 @@
+"""What goes into an outbox and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bulkmail.model.delivery import Attempt, Delivery, Status
+from bulkmail.model.recipient import BadRow, Place, Recipient
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyMade:
+    """A finished message in place of a row that templates make one from.
+
+    `content` is wire bytes as `Message` has them.  `reverse_path` is an address or empty for the null path.  `label` is
+    what people know the message by: a subject, a file name.
+    """
+
+    content: bytes = field(repr=False)
+    reverse_path: str
+    message_id: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One input row on its way into the outbox.
+
+    `status` is PENDING, or why nobody is written to: INVALID, FILTERED, SUPPRESSED, DUPLICATE, with the `reason` in
+    words (a `BadRow` may leave it to its own).  `forward_paths` are addresses without angle brackets; empty means the
+    recipient's own.  A `ReadyMade` has at least one.
+    """
+
+    row: Recipient | BadRow | ReadyMade
+    status: Status = Status.PENDING
+    reason: str = ""
+    forward_paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A delivery that may be tried now, with what its message is made of.
+
+    Exactly one of `recipient` and `content` is given; `reverse_path` goes with `content`.  `message_id` is that of the
+    ready-made message or of the last marked attempt, else empty.  With `in_doubt_before` the message must have `digest`
+    again, and its Date is `delivery.first_at`.
+    """
+
+    delivery: Delivery
+    recipient: Recipient | None
+    content: bytes | None = field(repr=False)
+    digest: bytes | None
+    in_doubt_before: bool
+    reverse_path: str = ""
+    message_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The end of this delivery's message is about to be written.
+
+    `first_at` is the message's Date in wall-clock seconds, `digest` is `Message.digest()`.
+    """
+
+    delivery_id: int
+    message_id: str
+    first_at: float
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How a try ended: the delivery as `model.delivery.settle` made it, and the try itself.  Clears the mark."""
+
+    delivery: Delivery
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Nothing of the end of this delivery's message was written: clears the mark, if there is one."""
+
+    delivery_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowRecord:
+    """One input row and what has become of it; a row with several forward paths shows the one that fared worst.
+
+    `code`, `enhanced` and `reply` are the server's last words, `error` what broke where it had none; `reason` says
+    either in a word or three, or why nobody was written to.  `attempts` counts every try.  Times are wall clock.
+    """
+
+    row: int
+    place: Place
+    address: str
+    name: str
+    fields: Mapping[str, object]
+    status: Status
+    code: int | None
+    enhanced: str
+    reply: str
+    reason: str
+    attempts: int
+    relay: str
+    message_id: str
+    first_at: float | None
+    last_at: float | None
+    error: str

@@ -1,0 +1,70 @@
+"""What an outbox says of the run as a whole."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from bulkmail.model.campaign import Campaign
+from bulkmail.model.errors import OutboxError
+from bulkmail.outbox.counting import count_rows
+from bulkmail.outbox.encoding import decode_campaign
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The run, its campaign (None for ready-made messages) and the caller's notes.  Times are wall-clock seconds.
+
+    `loaded_at` is None while rows are missing, `started_at` before the first message, `ended_at` before the end.
+    """
+
+    run_id: str
+    created_at: float
+    loaded_at: float | None
+    started_at: float | None
+    ended_at: float | None
+    allow_duplicates: bool
+    recovered: int
+    recovered_at: float | None
+    campaign: Campaign | None
+    settings: Mapping[str, str]
+
+
+def read_header(connection: sqlite3.Connection, name: str) -> Header:
+    """The header of the outbox called `name`.  Raises `OutboxError` when it does not fit the rows."""
+    run = connection.execute(
+        "SELECT run_id, created_at, loaded_at, started_at, ended_at, allow_duplicates, recovered, recovered_at,"
+        " row_count FROM run"
+    ).fetchone()
+    if run is None:
+        raise _damaged(name, "it does not say which run it is")
+    if run[2] is not None and run[-1] != (rows := count_rows(connection)):
+        raise _damaged(name, f"it should have {run[-1]:,} rows and has {rows:,}")
+    found = connection.execute("SELECT content FROM campaign").fetchone()
+    try:
+        campaign = decode_campaign(found[0]) if found else None
+    except msgspec.MsgspecError as error:
+        raise _damaged(name, f"its campaign cannot be read: {error}") from error
+    settings = dict(connection.execute("SELECT key, value FROM setting"))
+    run_id, created_at, loaded_at, started_at, ended_at, allow_duplicates, recovered, recovered_at, _ = run
+    return Header(
+        run_id=run_id,
+        created_at=created_at,
+        loaded_at=loaded_at,
+        started_at=started_at,
+        ended_at=ended_at,
+        allow_duplicates=bool(allow_duplicates),
+        recovered=recovered,
+        recovered_at=recovered_at,
+        campaign=campaign,
+        settings=settings,
+    )
+
+
+def _damaged(name: str, what: str) -> OutboxError:
+    return OutboxError(
+        f"{name} is damaged: {what}", hint="keep a copy of it; sqlite3 FILE .recover may save what is left"
+    )

@@ -1,0 +1,73 @@
+"""What an outbox has to do, as values to work on."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Mapping, Sequence, Set
+
+from bulkmail.model.delivery import Delivery
+from bulkmail.model.recipient import Recipient
+from bulkmail.outbox.encoding import STATUS_OF, decode_recipient
+from bulkmail.outbox.entries import Job
+
+# One index answers both.  What is due again goes first: it has waited, and would expire behind a long list.  What was
+# never tried is due since 0, and goes in the order of the input.
+_AGAIN = "SELECT id FROM delivery WHERE due_at > 0 AND due_at <= ? ORDER BY due_at, id"
+_NEW = "SELECT id FROM delivery WHERE due_at = 0 ORDER BY id"
+_JOB = """
+    SELECT d.id, d.row, d.forward_path, d.status, d.attempts, d.tries, d.due_at, d.first_at, d.message_id, d.digest,
+           d.in_doubt_before, r.address, r.name, r.fields, r.source, r.line, r.content, r.reverse_path, r.message_id
+    FROM delivery AS d JOIN row AS r ON r.number = d.row
+    WHERE d.ending_at IS NULL AND d.id IN ({})
+"""
+_PENDING_ROWS = """
+    SELECT DISTINCT r.number, r.address, r.name, r.fields, r.source, r.line
+    FROM delivery AS d JOIN row AS r ON r.number = d.row
+    WHERE d.row > ? AND d.status = 'pending' AND r.content IS NULL ORDER BY d.row LIMIT ?
+"""
+_SIZES = (1, 8, 64, 512)  # of a query for jobs: few different statements, so that each stays prepared
+
+
+def due(connection: sqlite3.Connection, now: float, *, limit: int, excluding: Collection[int]) -> list[Job]:
+    """At most `limit` deliveries due at `now` (wall clock) that are neither marked nor in `excluding`.
+
+    Costs what it returns and what it excludes, however long the list is.
+    """
+    excluded = excluding if isinstance(excluding, (Set, Mapping)) else set(excluding)
+    ids: list[int] = []
+    for query, values in ((_AGAIN, (now,)), (_NEW, ())):
+        for (number,) in connection.execute(query, values):
+            if len(ids) >= limit:
+                break
+            if number not in excluded:
+                ids.append(number)
+    found: dict[int, Job] = {}
+    largest = _SIZES[-1]
+    for start in range(0, len(ids), largest):
+        _fetch(connection, ids[start : start + largest], found)
+    return [found[number] for number in ids if number in found]
+
+
+def pending_rows(connection: sqlite3.Connection, after: int, limit: int) -> list[tuple[int, Recipient]]:
+    """The next rows behind number `after` that are pending and made from templates, by number."""
+    return [
+        (number, decode_recipient(address, name=name, fields=fields, source=source, line=line))
+        for number, address, name, fields, source, line in connection.execute(_PENDING_ROWS, (after, limit))
+    ]
+
+
+def _fetch(connection: sqlite3.Connection, ids: Sequence[int], found: dict[int, Job]) -> None:
+    size = next(size for size in _SIZES if size >= len(ids))
+    query = _JOB.format(",".join("?" * size))
+    for columns in connection.execute(query, [*ids, *[ids[-1]] * (size - len(ids))]):
+        found[columns[0]] = _job(columns)
+
+
+def _job(columns: tuple) -> Job:  # type: ignore[type-arg]
+    (number, row, path, status, attempts, tries, due_at, first_at, marked_id, digest, in_doubt_before) = columns[:11]
+    (address, name, fields, source, line, content, reverse_path, message_id) = columns[11:]
+    delivery = Delivery(number, row, path, STATUS_OF[status], attempts, tries, due_at, first_at)
+    recipient = None
+    if content is None:
+        recipient = decode_recipient(address, name=name, fields=fields, source=source, line=line)
+    return Job(delivery, recipient, content, digest, bool(in_doubt_before), reverse_path, message_id or marked_id)

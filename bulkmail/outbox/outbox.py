@@ -1,0 +1,348 @@
+"""The outbox: what is to be sent, what is being sent and what has become of it, durable from one moment to the next."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bulkmail.model.campaign import Campaign
+from bulkmail.model.delivery import Status, check_move
+from bulkmail.model.errors import OutboxError
+from bulkmail.model.pace import Durability
+from bulkmail.model.recipient import Recipient
+from bulkmail.model.tally import Tally
+from bulkmail.outbox import jobs, loading
+from bulkmail.outbox import store as stores
+from bulkmail.outbox.counting import RunningTally, count_rows
+from bulkmail.outbox.encoding import encode_campaign, storable
+from bulkmail.outbox.entries import Entry, Job, Mark, ReadyMade, Release, RowRecord, Settlement
+from bulkmail.outbox.header import Header, read_header
+from bulkmail.outbox.lock import Lock
+from bulkmail.outbox.mounts import refuse_network
+from bulkmail.outbox.overruling import move_all
+from bulkmail.outbox.settling import Settler
+
+__all__ = ["Entry", "Job", "Mark", "Outbox", "ReadyMade", "Release", "RowRecord", "Settlement"]
+
+_KEEP_SAMPLE = """
+    UPDATE delivery SET status = 'filtered', due_at = NULL, reason = ?
+    WHERE status = 'pending'
+    AND row NOT IN (SELECT DISTINCT row FROM delivery WHERE status = 'pending' ORDER BY random() LIMIT ?)
+"""
+
+
+class Outbox:
+    """The one read-write connection to a run.  Made by `create()` or `open()`; a context manager that closes it.
+
+    Safe to use from several threads, one call at a time.  Every method may raise `OutboxError` with the file's name and
+    the system's words; what was committed before stays.  A call that writes is durable when it returns, as far as
+    `durability` says; with `Durability.POWER` it waits for the disk.
+
+    `path` is None in memory.  `campaign` is None for ready-made messages.  `settings` are the caller's own notes, kept
+    by `set_setting()`.  `newly_in_doubt` is how many deliveries this opening found marked by a crash.  `store` is for
+    this room's own use.
+    """
+
+    def __init__(self, opened: stores.Store, lock: Lock | None, durability: Durability) -> None:
+        """For `create()` and `open()` only."""
+        self.durability = durability
+        self.path = opened.path
+        self.store = opened
+        self._lock = lock
+        self._running = RunningTally()
+        self._settler = Settler()
+        self._has_begun = False
+        self.newly_in_doubt = 0
+        with opened.reading() as connection:
+            self._header: Header = read_header(connection, opened.name)
+            self._rows = count_rows(connection)
+            self._deliveries = int(connection.execute("SELECT coalesce(max(id), 0) FROM delivery").fetchone()[0])
+        self.run_id: str = self._header.run_id
+        self.campaign: Campaign | None = self._header.campaign
+        self.settings: dict[str, str] = dict(self._header.settings)
+        self.is_loaded: bool = self._header.loaded_at is not None
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | None,
+        *,
+        campaign: Campaign | None,
+        settings: Mapping[str, str],
+        durability: Durability = Durability.PROCESS,
+        allow_duplicates: bool = False,
+        replace: bool = False,
+    ) -> Outbox:
+        """A new, empty outbox with a fresh `run_id`, in memory when `path` is None.
+
+        The file, readable by its owner only, appears complete or not at all; folders above it are made.  One that is
+        there already is an `OutboxError`, or with `replace` gone for good, unless somebody is sending from it.
+        """
+        content = encode_campaign(campaign) if campaign else b""
+
+        def fill(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO run (id, run_id, created_at, allow_duplicates) VALUES (1, ?, ?, ?)",
+                (secrets.token_hex(10), time.time(), allow_duplicates),
+            )
+            pairs = [(storable(key), storable(value)) for key, value in settings.items()]
+            connection.executemany("INSERT INTO setting VALUES (?, ?)", pairs)
+            if campaign:
+                connection.execute("INSERT INTO campaign VALUES (1, ?, ?)", (campaign.fingerprint, content))
+
+        if path is not None:
+            path = path.resolve()
+            stores.make_folder(path.parent)
+            return cls._locked(path, durability, make=lambda file: stores.make_file(file, fill, replace=replace))
+        memory = stores.connect(None)
+        stores.tune(memory, durability)
+        stores.lay_down(memory, fill)
+        return cls(memory, None, durability)
+
+    @classmethod
+    def open(cls, path: Path, *, durability: Durability = Durability.PROCESS) -> Outbox:
+        """The run at `path`, to go on with.  Every delivery that a crash left marked is in doubt from here on.
+
+        Raises `OutboxBusy` while another process has it, `OutboxError` for what is not an outbox of ours.  When loading
+        was interrupted `is_loaded` is False: close it and begin anew, nobody was written to.
+        """
+        path = path.resolve()
+        stores.check_exists(path)
+        outbox = cls._locked(path, durability, make=None)
+        try:
+            if outbox.is_loaded:
+                with outbox.store.writing() as connection:
+                    relay = outbox.settings.get("relay", "")
+                    outbox.newly_in_doubt = outbox._settler.recover(connection, relay=relay, now=time.time())
+        except BaseException:
+            outbox._let_go()
+            raise
+        return outbox
+
+    @classmethod
+    def _locked(cls, path: Path, durability: Durability, *, make: Callable[[Path], None] | None) -> Outbox:
+        """Alone with the file at `path`, once `make` has made it if it is to be new."""
+        refuse_network(path)
+        lock = Lock(path)
+        opened = None
+        try:
+            if make is not None:
+                make(path)
+            opened = stores.connect(path)
+            stores.check_identity(opened)
+            stores.tune(opened, durability)
+            return cls(opened, lock, durability)
+        except BaseException:
+            if opened is not None:
+                opened.close()
+            lock.release()
+            raise
+
+    # Loading ----------------------------------------------------------------------------------------------------------
+
+    def record(self, rows: Iterable[Entry]) -> None:
+        """Adds input rows, numbered in order from 1, in one transaction: all of them or, after an exception, none.
+
+        Duplicates among the pending ones (equal `Address.key`) are found by `finish_loading()`; the first one stays.
+        """
+        with self.store.lock:
+            self._must_be(loaded=False)
+            self._forget()
+            with self.store.writing() as connection:
+                counts = loading.record(
+                    connection,
+                    rows,
+                    rows=self._rows,
+                    deliveries=self._deliveries,
+                    allow_duplicates=self._header.allow_duplicates,
+                )
+            self._rows, self._deliveries = counts
+
+    def finish_loading(self) -> None:
+        """Every row is here: duplicates become DUPLICATE, and sending may begin.  On the disk when it returns."""
+        with self.store.lock:
+            self._must_be(loaded=False)
+            self._forget()
+            with self.store.writing() as connection:
+                loading.finish(connection, time.time())
+            self.store.checkpoint()
+            self.is_loaded = True
+
+    def pending_rows(self, after: int, limit: int) -> list[tuple[int, Recipient]]:
+        """The next `limit` rows behind number `after` that are pending and made from templates, by number."""
+        self._must_be(loaded=True)
+        with self.store.reading() as connection:
+            return jobs.pending_rows(connection, after, limit)
+
+    def invalidate(self, row: int, reason: str) -> None:
+        """A pending row that cannot be written to becomes INVALID."""
+        self.invalidate_many([(row, reason)])
+
+    def invalidate_many(self, rows: Iterable[tuple[int, str]]) -> None:
+        """Pending rows (number, reason) become INVALID: all of them or, after an exception, none."""
+        self._must_be(loaded=True)
+        check_move(Status.PENDING, Status.INVALID)
+        statement = (
+            "UPDATE delivery SET status = 'invalid', due_at = NULL, reason = ?"
+            " WHERE row = ? AND status = 'pending' AND ending_at IS NULL"
+        )
+        with self.store.lock:
+            self._forget()
+            with self.store.writing() as connection:
+                for row, reason in rows:
+                    if not connection.execute(statement, (storable(reason), row)).rowcount:
+                        raise OutboxError(f"row {row} is not pending and cannot become invalid")
+
+    # Sending ----------------------------------------------------------------------------------------------------------
+
+    def due(self, now: float, *, limit: int, excluding: Collection[int]) -> list[Job]:
+        """At most `limit` deliveries that may be tried at `now` (wall clock), none marked, none whose id is excluded.
+
+        Deferred ones come first, by due time, then pending ones by number.  Whoever works on a job excludes it until it
+        is settled: being handed out leaves no trace here.
+        """
+        self._must_be(loaded=True)
+        with self.store.reading() as connection:
+            found = jobs.due(connection, now, limit=limit, excluding=excluding)
+            self._settler.know(job.delivery for job in found)
+            return found
+
+    def next_due(self) -> float | None:
+        """The earliest time that something which is not due at once is due; None when nothing waits."""
+        with self.store.reading() as connection:
+            found = connection.execute(
+                "SELECT due_at FROM delivery WHERE due_at > 0 ORDER BY due_at LIMIT 1"
+            ).fetchone()
+        return float(found[0]) if found else None
+
+    def write(self, entries: Sequence[Mark | Settlement | Release]) -> None:
+        """Marks, outcomes and releases in order, in one transaction: all of them or, after an exception, none.
+
+        Raises `OutboxError` for a mark or an outcome that may not follow what is stored: a settled delivery stays so.
+        """
+        if not entries:
+            return
+        with self.store.lock:
+            now = time.time()
+            try:
+                with self.store.writing() as connection:
+                    if not self._has_begun:
+                        connection.execute(
+                            "UPDATE run SET started_at = coalesce(started_at, ?), ended_at = NULL", (now,)
+                        )
+                    changes = self._settler.write(connection, entries, now=now)
+                    moves = self._running.moves(connection, changes)
+            except BaseException:
+                self._forget()  # whether a failed commit took effect, only a new look can tell
+                raise
+            self._has_begun = True
+            self._running.apply(moves)
+
+    def keep_sample(self, number: int, *, reason: str) -> None:
+        """Of the pending rows so many, drawn by lot, stay pending; the others become FILTERED with `reason`."""
+        self._must_be(loaded=True)
+        check_move(Status.PENDING, Status.FILTERED)
+        with self.store.lock:
+            self._running.forget()
+            with self.store.writing() as connection:
+                connection.execute(_KEEP_SAMPLE, (storable(reason), number))
+
+    def tally(self) -> Tally:
+        """Rows by status.  The first call reads all rows; later ones do not, unless the operator has moved some.
+
+        Call it once before sending: a million rows take a third of a second, and a commit would wait for that.
+        """
+        with self.store.reading() as connection:
+            return self._running.tally(connection)
+
+    # The operator's word ----------------------------------------------------------------------------------------------
+
+    def cancel(self) -> int:
+        """What is pending or deferred becomes CANCELLED; returns how many deliveries that were."""
+        return sum(
+            self._move_all(status, Status.CANCELLED, reason="cancelled") for status in (Status.PENDING, Status.DEFERRED)
+        )
+
+    def reopen(self, status: Status) -> int:
+        """What is REJECTED or EXPIRED becomes pending with fresh patience; returns how many deliveries."""
+        return self._move_all(status, Status.PENDING)
+
+    def settle_in_doubt(self, to: Status, *, wait: float = 0.0) -> int:
+        """What is in doubt becomes PENDING, ACCEPTED or REJECTED; returns how many deliveries.
+
+        A pending one is due `wait` seconds after its last attempt, so that the server may come to an end with that;
+        what is then sent must be the same message, octet by octet.
+        """
+        return self._move_all(Status.IN_DOUBT, to, reason=f"{to.value} by the operator's word", wait=wait)
+
+    def _move_all(self, before: Status, after: Status, *, reason: str = "", wait: float = 0.0) -> int:
+        self._must_be(loaded=True)
+        with self.store.lock:
+            self._forget()
+            with self.store.writing() as connection:
+                return move_all(connection, before, after, reason=reason, wait=wait)
+
+    # The rest ---------------------------------------------------------------------------------------------------------
+
+    def set_setting(self, key: str, value: str) -> None:
+        """Keeps a note of the caller's."""
+        with self.store.lock, self.store.writing() as connection:
+            connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (storable(key), storable(value)))
+            self.settings[key] = value
+
+    def finish(self) -> None:
+        """Notes the end and leaves one plain file; nothing happens while anything is pending or deferred."""
+        self._must_be(loaded=True)
+        with self.store.lock:
+            with self.store.writing() as connection:
+                if connection.execute("SELECT 1 FROM delivery WHERE due_at IS NOT NULL LIMIT 1").fetchone():
+                    return
+                connection.execute("UPDATE run SET ended_at = coalesce(ended_at, ?)", (time.time(),))
+            self.store.settle_down()
+
+    def close(self) -> None:
+        """Leaves one plain file, unless somebody reads it just now, and lets the next process in.  May be called again.
+
+        What sending left marked is in doubt for whoever opens the outbox next.
+        """
+        if not self.store.is_open:
+            return
+        try:
+            self.store.settle_down()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        try:
+            self.store.close()
+        finally:
+            if self._lock is not None:
+                self._lock.release()
+
+    def _forget(self) -> None:
+        """What is kept in memory to save looking up is looked up again."""
+        self._running.forget()
+        self._settler.forget()
+
+    def _must_be(self, *, loaded: bool) -> None:
+        if self.is_loaded is not loaded:
+            what = "has all its rows already" if self.is_loaded else "does not have all its rows yet"
+            raise OutboxError(f"{self.store.name} {what}", hint="call finish_loading() once, after the last record()")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except OutboxError as second:
+            if error is None:
+                raise
+            error.add_note(str(second))  # the first one says why

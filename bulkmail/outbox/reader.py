@@ -1,0 +1,190 @@
+"""Looking at a run, also while another process sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from bulkmail.model.address import Address
+from bulkmail.model.campaign import Campaign
+from bulkmail.model.delivery import WORST_FIRST
+from bulkmail.model.recipient import Place
+from bulkmail.model.tally import Tally
+from bulkmail.outbox import store
+from bulkmail.outbox.counting import count_rows, count_statuses
+from bulkmail.outbox.encoding import STATUS_OF, decode_fields
+from bulkmail.outbox.entries import RowRecord
+from bulkmail.outbox.header import read_header
+from bulkmail.outbox.lock import holder
+from bulkmail.outbox.outbox import Outbox
+
+_PAGE = 1_000
+_RECORDS = """
+    SELECT d.id, d.row, r.source, r.line, r.address, r.name, r.fields, d.status, d.reason, d.tries, d.first_at,
+           d.message_id, r.message_id, a.at + a.took, a.relay, a.code, a.enhanced, a.text, a.breakage, a.reason
+    FROM delivery AS d JOIN row AS r ON r.number = d.row LEFT JOIN attempt AS a ON a.id = d.last_attempt
+    WHERE d.id > ? ORDER BY d.id LIMIT ?
+"""
+_DOUBTFUL = _RECORDS.replace("WHERE", "WHERE d.row IN (SELECT row FROM delivery WHERE status = 'in_doubt') AND")
+_REACHED = """
+    SELECT id, forward_path FROM delivery
+    WHERE id > ? AND status IN ('accepted', 'in_doubt') ORDER BY id LIMIT ?
+"""
+_RANK = {status: rank for rank, status in enumerate(WORST_FIRST)}
+
+
+class OutboxReader:
+    """One moment of a run: whatever is read from one reader agrees, however the sending goes on meanwhile.
+
+    Reads only, and never moves SQLite's log into the file.  A context manager; while one is open the log of a running
+    outbox can only grow, so open a new one for a new look.  Every method may raise `OutboxError`.
+
+    Times are wall-clock seconds: `started_at` is None before the first message, `ended_at` before the end.  `recovered`
+    is how many deliveries crashes have left in doubt, `recovered_at` when the last of them was noticed.
+    """
+
+    def __init__(self, opened: store.Store, *, owns: bool) -> None:
+        """For `open()` and `over()` only."""
+        self._store = opened
+        self._owns = owns
+        with opened.reading() as connection:
+            header = read_header(connection, opened.name)
+        self.run_id: str = header.run_id
+        self.campaign: Campaign | None = header.campaign
+        self.settings: dict[str, str] = dict(header.settings)
+        self.is_loaded: bool = header.loaded_at is not None
+        self.created_at: float = header.created_at
+        self.started_at: float | None = header.started_at
+        self.ended_at: float | None = header.ended_at
+        self.recovered: int = header.recovered
+        self.recovered_at: float | None = header.recovered_at
+
+    @classmethod
+    def open(cls, path: Path) -> OutboxReader:
+        """The run at `path`, as it is now.  Raises `OutboxError` for what is not an outbox of ours."""
+        path = path.resolve()
+        store.check_exists(path)
+        opened = store.connect(path, writes=False)
+        try:
+            store.check_identity(opened)
+            with opened.reading() as connection:
+                connection.execute("PRAGMA query_only = ON")
+                connection.execute("PRAGMA trusted_schema = OFF")
+                connection.execute("BEGIN")  # the moment is that of the first look, and lasts until the end
+            return cls(opened, owns=True)
+        except BaseException:
+            opened.close()
+            raise
+
+    @classmethod
+    def over(cls, outbox: Outbox) -> OutboxReader:
+        """An outbox of this program, which may be in memory: reads what is there at the time of each call."""
+        return cls(outbox.store, owns=False)
+
+    @property
+    def name(self) -> str:
+        """The file, for people."""
+        return self._store.name
+
+    @property
+    def is_running(self) -> tuple[int, str] | None:
+        """Pid and host of the process that has this outbox open for sending now; None when none has."""
+        if self._store.path is None:
+            return None
+        found = holder(self._store.path)
+        return (found.pid, found.host) if found else None
+
+    def tally(self) -> Tally:
+        """Rows by status.  Reads all of them."""
+        with self._store.reading() as connection:
+            counts = count_statuses(connection)
+            return Tally(count_rows(connection), dict(counts))
+
+    @property
+    def has_marks(self) -> bool:
+        """Whether the end of some message is, or was at a crash, about to be written: its fate is not known yet."""
+        with self._store.reading() as connection:
+            query = "SELECT 1 FROM delivery WHERE ending_at IS NOT NULL LIMIT 1"
+            return connection.execute(query).fetchone() is not None
+
+    def rows(self) -> Iterator[RowRecord]:
+        """Every input row, in the order of the input, in flat memory."""
+        for _, deliveries in groupby(self._pages(_RECORDS), key=itemgetter(1)):
+            yield _record(list(deliveries))
+
+    def in_doubt(self) -> Iterator[RowRecord]:
+        """The rows in doubt, in the order of the input."""
+        for _, deliveries in groupby(self._pages(_DOUBTFUL), key=itemgetter(1)):
+            yield _record(list(deliveries))
+
+    def reached(self) -> Iterator[str]:
+        """`Address.key` of everybody who has the letter, or may have it (in doubt)."""
+        for _, path in self._pages(_REACHED):
+            local, _, domain = path.rpartition("@")
+            yield Address(local, domain).key
+
+    def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
+        """All rows of a query by id, some at a time: nobody else waits for the lock while the caller thinks."""
+        after = 0
+        while True:
+            with self._store.reading() as connection:
+                page = connection.execute(query, (after, _PAGE)).fetchall()
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = page[-1][0]
+
+    def close(self) -> None:
+        """Ends the look.  May be called again."""
+        if self._owns:
+            self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def is_outbox(path: Path) -> bool:
+    """Whether the file looks like an outbox from outside; False for one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(72)
+    except OSError:
+        return False
+    # The file format of SQLite: its magic, and the application id at offset 68.
+    return header[:16] == b"SQLite format 3\0" and header[68:] == store.APPLICATION_ID.to_bytes(4, "big")
+
+
+def _record(deliveries: list[tuple[Any, ...]]) -> RowRecord:
+    """One row from its deliveries: the one that fared worst speaks for it."""
+    columns = deliveries[0]
+    if len(deliveries) > 1:
+        columns = min(deliveries, key=lambda found: _RANK[STATUS_OF[found[7]]])
+    _, row, source, line, address, name, fields, status, decided, tries, first_at, marked_id, ready_id = columns[:13]
+    last_at, relay, code, enhanced, text, breakage, reason = columns[13:]
+    return RowRecord(
+        row=row,
+        place=Place(source, line),
+        address=address,
+        name=name,
+        fields=decode_fields(fields),
+        status=STATUS_OF[status],
+        code=code,
+        enhanced=enhanced or "",
+        reply=text if code is not None else "",
+        reason=decided or reason or "",
+        attempts=tries,
+        relay=relay or "",
+        message_id=ready_id or marked_id,
+        first_at=first_at,
+        last_at=last_at,
+        error=text if breakage is not None else "",
+    )

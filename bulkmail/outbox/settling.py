@@ -1,0 +1,185 @@
+"""How marks and outcomes are written, each only where it may follow what is there."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from itertools import product
+from typing import NamedTuple, NoReturn
+
+from bulkmail.model.delivery import Attempt, Delivery, Status, check_move, settle
+from bulkmail.model.errors import IllegalMove, OutboxError
+from bulkmail.model.reply import Breakage, Fault, Stage
+from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.verdict import judge
+from bulkmail.outbox.encoding import STATUS_OF, attempt_columns, storable
+from bulkmail.outbox.entries import Mark, Release, Settlement
+
+_MARK = """
+    UPDATE delivery SET ending_at = ?, message_id = ?, first_at = ?, digest = ?
+    WHERE id = ? AND due_at IS NOT NULL AND ending_at IS NULL AND (NOT in_doubt_before OR digest IS NULL OR digest = ?)
+"""
+_RELEASE = "UPDATE delivery SET ending_at = NULL WHERE id = ?"
+_SETTLE = """
+    UPDATE delivery
+    SET status = ?, due_at = ?, ending_at = NULL, in_doubt_before = in_doubt_before OR ?, attempts = ?, tries = ?,
+        first_at = coalesce(first_at, ?), last_attempt = ?
+    WHERE id = ? AND status = ?
+"""
+_ATTEMPT = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_REPORT_IT = "this is a bug of bulkmail: nothing was recorded; please report it with this sentence"
+
+
+class Change(NamedTuple):
+    """What became of one delivery.  A tuple because one is made for every message."""
+
+    delivery: int
+    row: int
+    before: Status
+    after: Status
+
+
+class Settler:
+    """Writes marks, releases and outcomes inside the caller's transaction, and remembers what saves it looking up.
+
+    Nothing hangs on that memory: every statement also says in its WHERE what it takes for granted.  After a transaction
+    that failed, or a change that it did not make, it must `forget()`.
+    """
+
+    def __init__(self) -> None:
+        self._statuses: dict[int, Status] = {}
+        self._attempts: int | None = None
+        self._tries: list[tuple[object, ...]] = []
+
+    def forget(self) -> None:
+        """The stored statuses and attempts are not what they were."""
+        self._statuses.clear()
+        self._attempts = None
+        self._tries = []
+
+    def know(self, deliveries: Iterable[Delivery]) -> None:
+        """These were read just now and are likely to be settled next."""
+        self._statuses.update((delivery.id, delivery.status) for delivery in deliveries)
+
+    def write(
+        self, connection: sqlite3.Connection, entries: Iterable[Mark | Settlement | Release], *, now: float
+    ) -> list[Change]:
+        """All entries, in order.  Raises `OutboxError` for one that may not follow what is stored."""
+        changes = []
+        for entry in entries:
+            if isinstance(entry, Settlement):
+                changes.append(self._settle(connection, entry))
+            elif isinstance(entry, Mark):
+                self._mark(connection, entry, at=now)
+            else:
+                connection.execute(_RELEASE, (entry.delivery_id,))
+        if self._tries:
+            tries, self._tries = self._tries, []
+            connection.executemany(_ATTEMPT, tries)
+        return changes
+
+    def _mark(self, connection: sqlite3.Connection, mark: Mark, *, at: float) -> None:
+        """Notes that the end of this message is about to go out.
+
+        Raises `OutboxError` when it may not: the delivery is settled, or marked, or was in doubt with other bytes.
+        """
+        changed = connection.execute(
+            _MARK, (at, storable(mark.message_id), mark.first_at, mark.digest, mark.delivery_id, mark.digest)
+        )
+        if changed.rowcount != 1:
+            _explain_refused_mark(connection, mark)
+
+    def _settle(self, connection: sqlite3.Connection, settlement: Settlement) -> Change:
+        """Stores the outcome and the try.  Raises `OutboxError` when the stored status does not allow it."""
+        delivery, after = settlement.delivery, settlement.delivery.status
+        before = self._statuses.pop(delivery.id, None) or _stored_status(connection, delivery.id)
+        if (before._value_, after._value_) not in _LEGAL:
+            _explain_refused_move(before, after, delivery)
+        is_open = after.is_open
+        number = self._next_attempt(connection)
+        due_at = delivery.due_at if is_open else None
+        moved = (after._value_, due_at, after is Status.IN_DOUBT, delivery.attempts, delivery.tries, delivery.first_at)
+        changed = connection.execute(_SETTLE, (*moved, number, delivery.id, before._value_))
+        if changed.rowcount != 1:
+            raise OutboxError(
+                f"row {delivery.row} ({delivery.forward_path}) is no longer {before.value}", hint=_REPORT_IT
+            )
+        self._tries.append((number, delivery.id, *attempt_columns(settlement.attempt)))
+        if is_open:
+            self._statuses[delivery.id] = after
+        return Change(delivery.id, delivery.row, before, after)
+
+    def _next_attempt(self, connection: sqlite3.Connection) -> int:
+        if self._attempts is None:
+            self._attempts = int(connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0])
+        self._attempts += 1
+        return self._attempts
+
+    def recover(self, connection: sqlite3.Connection, *, relay: str, now: float) -> int:
+        """Puts every delivery that a crash left marked in doubt, and says how many these were.
+
+        The try is recorded like any other that ended without an answer: it counts, and has its line among the attempts.
+        """
+        marked = connection.execute(
+            "SELECT id, row, forward_path, status, attempts, tries, due_at, first_at, ending_at FROM delivery"
+            " WHERE ending_at IS NOT NULL ORDER BY id"
+        ).fetchall()
+        settlements = []
+        for number, row, path, status, attempts, tries, due_at, first_at, ending_at in marked:
+            fault = Fault(Stage.END, Breakage.STOPPED, "bulkmail was ended before the server’s answer came")
+            attempt = Attempt(at=ending_at, took=0.0, relay=relay, event=fault, verdict=judge(fault))
+            delivery = Delivery(number, row, path, STATUS_OF[status], attempts, tries, due_at, first_at)
+            settlements.append(Settlement(settle(delivery, attempt, RetryPolicy(), dice=0.0), attempt))
+        self.write(connection, settlements, now=now)
+        if marked:
+            connection.execute("UPDATE run SET recovered_at = ?, recovered = recovered + ?", (now, len(marked)))
+        return len(marked)
+
+
+def _is_legal(before: Status, after: Status) -> bool:
+    if before is after and after.is_open:
+        return True  # a verdict that stops the campaign leaves an open row as it is: a try without a move
+    try:
+        check_move(before, after)
+    except IllegalMove:
+        return False
+    return True
+
+
+# Asked for every message, so answered once.  Enum._value_, because in CPython 3.11 hashing an Enum is a call, and
+# .value another that costs as much as binding four columns.
+_LEGAL = {(before._value_, after._value_) for before, after in product(Status, repeat=2) if _is_legal(before, after)}
+
+
+def _explain_refused_move(before: Status, after: Status, delivery: Delivery) -> NoReturn:
+    what = f"row {delivery.row} ({delivery.forward_path})"
+    try:
+        check_move(before, after)
+    except IllegalMove as error:
+        raise OutboxError(f"{what}: {error}", hint=_REPORT_IT) from error
+    raise AssertionError(what)
+
+
+def _stored_status(connection: sqlite3.Connection, number: int) -> Status:
+    found = connection.execute("SELECT status FROM delivery WHERE id = ?", (number,)).fetchone()
+    if found is None:
+        raise OutboxError(f"there is no delivery {number}", hint=_REPORT_IT)
+    return STATUS_OF[found[0]]
+
+
+def _explain_refused_mark(connection: sqlite3.Connection, mark: Mark) -> NoReturn:
+    found = connection.execute(
+        "SELECT row, forward_path, status, ending_at FROM delivery WHERE id = ?", (mark.delivery_id,)
+    ).fetchone()
+    if found is None:
+        raise OutboxError(f"there is no delivery {mark.delivery_id}", hint=_REPORT_IT)
+    row, path, status, ending_at = found
+    if not STATUS_OF[status].is_open:
+        raise OutboxError(f"row {row} ({path}) is {status} and cannot be sent to", hint=_REPORT_IT)
+    if ending_at is not None:
+        raise OutboxError(f"row {row} ({path}) is being sent to already", hint=_REPORT_IT)
+    raise OutboxError(
+        f"row {row} ({path}) was in doubt, and what would be sent now is not the same message: a second copy could not"
+        " be recognised as one",
+        hint="settle it by hand: bulkmail resume RUN --in-doubt accepted (or rejected)",
+    )

@@ -1,0 +1,1 @@
+"""What is wrong with a mailing, found before its first byte leaves."""

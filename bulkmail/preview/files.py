@@ -1,0 +1,80 @@
+"""One message as files: as it goes on the wire, and its parts for looking at."""
+
+from __future__ import annotations
+
+import os
+import re
+from html import escape
+from pathlib import Path
+
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.message import Message
+from bulkmail.model.reply import printable
+from bulkmail.preview.parts import header, parse, take_parts
+
+_LONGEST_STEM = 120  # octets; file systems take 255
+
+# A mail program runs no script and fills in no form; a browser that does would show something else than the letter.
+_POLICY = (
+    '<meta http-equiv="Content-Security-Policy" content="'
+    "script-src 'none'; object-src 'none'; frame-src 'none'; form-action 'none'\">\n"
+)
+_DOCTYPE = re.compile(r"\A\s*<!doctype[^>]*>\s*", re.IGNORECASE)
+
+
+def write_message(message: Message, folder: Path, stem: str) -> list[Path]:
+    """Writes STEM.eml, octet by octet what the relay would get, and STEM.txt and STEM.html if there are such parts.
+
+    Makes the folder; replaces files of these names; only their owner can read them.  `stem` may come from a cell: it is
+    made a plain file name.  The HTML is as in the message but for a line at its top that keeps a browser from running
+    scripts.  Returns what was written.  Raises `ConfigError`.
+    """
+    parts = take_parts(parse(message))
+    contents = {".eml": b"".join(message.buffers)}
+    if parts.text is not None:
+        contents[".txt"] = parts.text.encode("utf-8", "replace")
+    if parts.html is not None:
+        contents[".html"] = _page(parts.html)
+    return [_write(folder, file_stem(stem) + suffix, content) for suffix, content in contents.items()]
+
+
+def write_page(message: Message, folder: Path, stem: str) -> Path:
+    """Writes STEM.html to be opened in a browser: the HTML part, or else the text as it is.  Raises `ConfigError`."""
+    parsed = parse(message)
+    parts = take_parts(parsed)
+    html = parts.html
+    if html is None:
+        title = escape(header(parsed, "Subject"))
+        html = f"<!doctype html>\n<title>{title}</title>\n<pre>{escape(parts.text or '')}</pre>\n"
+    return _write(folder, file_stem(stem) + ".html", _page(html))
+
+
+def file_stem(text: str) -> str:
+    """`text` as a file name without suffix: no separators, no leading dot or dash, at most 120 octets, not empty."""
+    cleaned = re.sub(r"[^\w.@+-]+", "_", printable(text)).lstrip(".-")
+    return cleaned.encode()[:_LONGEST_STEM].decode("utf-8", "ignore") or "message"
+
+
+def _page(html: str) -> bytes:
+    """UTF-8 with a byte order mark, which outdoes whatever charset the page itself still claims."""
+    doctype = _DOCTYPE.match(html)
+    top = doctype.end() if doctype else 0
+    return (html[:top] + _POLICY + html[top:]).encode("utf-8-sig", "replace")
+
+
+def _write(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(path, "wb", opener=_open_private) as file:
+            file.write(content)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise ConfigError(
+            f"cannot write {printable(str(path), 4_000)}: {getattr(error, 'strerror', None) or error}",
+            hint="name a folder that you may write to, with --out FOLDER",
+        ) from None
+    return path
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,59 @@
+"""Which character stands between the cells of a table of text."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+
+from bulkmail.recipients.columns import has_address_column
+
+_DELIMITERS = (",", ";", "\t", "|")
+_MOST_ROWS = 100
+_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_EXCEL_HINT = re.compile(r'"?sep=([,;\t|])"?\r?\n?')
+
+SPOKEN = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
+
+
+def declared_delimiter(first_line: str) -> str:
+    """The delimiter that a first line `sep=;` declares, as Excel writes and reads it; else ""."""
+    found = _EXCEL_HINT.fullmatch(first_line)
+    return found[1] if found else ""
+
+
+def guess_delimiter(sample: str, *, wanted: str, default: str) -> str:
+    """The delimiter of a table that begins with `sample`; `default` for a table of one column.
+
+    It must divide the header.  A header cell that names the address column (`wanted`, or by its usual names) is the
+    best witness, since hardly a wrong delimiter leaves such a cell whole; then that the rows have as many cells as the
+    header, then that their cells look like addresses, then the number of cells.
+    """
+    best, delimiter = (False, 0.0, 0.0, 0), default
+    for candidate in _DELIMITERS:
+        rows = _rows(sample, candidate)
+        if rows and len(rows[0]) > 1 and (score := _score(rows, wanted)) > best:
+            best, delimiter = score, candidate
+    return delimiter
+
+
+def _score(rows: Sequence[Sequence[str]], wanted: str) -> tuple[bool, float, float, int]:
+    header, body = rows[0], rows[1:]
+    even = sum(len(row) == len(header) for row in body) / len(body) if body else 1.0
+    people = sum(any(_ADDRESS.fullmatch(cell.strip()) for cell in row) for row in body) / len(body) if body else 0.0
+    return has_address_column([cell.strip() for cell in header], wanted), even, people, len(header)
+
+
+def _rows(sample: str, delimiter: str) -> list[list[str]]:
+    """The first rows that have any content."""
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter):
+            if any(map(str.strip, row)):
+                rows.append(row)
+            if len(rows) > _MOST_ROWS:
+                break
+    except csv.Error:  # a giant cell; the rows before it are enough
+        pass
+    return rows

@@ -1,0 +1,109 @@
+"""What a field may hold, and how one that it may not is told."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+
+from bulkmail.model.address import LONGEST_CELL as LONGEST_NAME
+from bulkmail.model.address import has_control
+from bulkmail.model.errors import AddressError
+from bulkmail.model.reply import printable
+
+LONGEST_CELL = 1_000_000  # characters
+LONGEST_ROW = 16_000_000  # characters; what is longer is skipped, not kept
+DEEPEST = 64
+_USUAL_NAME = 200  # characters
+_SHOWN = 100  # characters that are kept of a cell that is too long
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+class NotJson:
+    """Stands for a number that some writers put into JSON although it has none such: NaN, Infinity."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+
+def text_fault(text: str) -> str:
+    """Why `text` can be neither stored nor sent, as a predicate; "" if it can."""
+    if len(text) > LONGEST_CELL:
+        return f"is longer than {LONGEST_CELL:,} characters"
+    if "\0" in text:
+        return "has a NUL character (U+0000)"
+    found = _SURROGATE.search(text)
+    if not found:
+        return ""
+    code = ord(found[0])
+    if 0xDC00 <= code <= 0xDCFF:  # so `open_text` marks it
+        return f"has an octet (0x{code - 0xDC00:02X}) that its encoding does not have"
+    return f"has half a character (the lone surrogate U+{code:04X})"
+
+
+def value_fault(value: object, depth: int = 0) -> str:
+    """The same for a JSON value: text, number, true, false, null, or a list or an object of them."""
+    match value:
+        case None | bool() | int():
+            return ""
+        case str():
+            return text_fault(value)
+        case float():
+            return "" if math.isfinite(value) else f"is {value}, which is not a number that can be written"
+        case NotJson():
+            return f"is {printable(value.text, 20)}, which is not a number that can be written"
+        case list() | tuple() | dict():
+            if depth >= DEEPEST:
+                return f"is nested deeper than {DEEPEST} levels"
+            parts: Iterable[object] = value
+            if isinstance(value, dict):
+                if not all(isinstance(key, str) for key in value):
+                    return "has a key that is not text"
+                parts = [*value.keys(), *value.values()]
+            return next((fault for part in parts if (fault := value_fault(part, depth + 1))), "")
+    return f"is {kind(value)}, which JSON does not have"
+
+
+def kind(value: object) -> str:
+    """What sort of JSON value this is, for a message."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float() | NotJson():
+            return "a number"
+        case str():
+            return "a text"
+        case list() | tuple():
+            return "an array"
+        case Mapping():
+            return "an object"
+    return f"a {type(value).__name__}"
+
+
+def display_name(text: str) -> str:
+    """The name on one line.  Raises `AddressError` if it is none."""
+    if len(text) <= _USUAL_NAME and text.isprintable():
+        return text.strip()
+    if len(text) > LONGEST_NAME:
+        raise AddressError(f"is longer than {LONGEST_NAME:,} characters")
+    name = " ".join(text.split())  # a cell may hold a line break, a header may not
+    if has_control(name):
+        raise AddressError("has a control character")
+    return name
+
+
+def storable(value: object) -> object:
+    """What can be kept of a bad row's field: what is not text only if nothing is wrong with it."""
+    if not isinstance(value, str):
+        return f"({kind(value)})" if value_fault(value) else value
+    kept = value if len(value) <= LONGEST_CELL else value[:_SHOWN] + "…"
+    return _UNSTORABLE.sub("\ufffd", kept)
+
+
+def shown(text: str) -> str:
+    """A value in quotes, safe and short enough for a message."""
+    return f"'{printable(text, 80)}'"

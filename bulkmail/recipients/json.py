@@ -1,0 +1,206 @@
+"""JSON: an array of objects, by itself or as `recipients` of an object, read through a window."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import IO, TextIO
+
+from bulkmail.model.errors import ListError
+from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.model.units import count
+from bulkmail.recipients.columns import listed
+from bulkmail.recipients.encoding import choose, open_text
+from bulkmail.recipients.fields import LONGEST_ROW, kind
+from bulkmail.recipients.jsonl import lenient_decoder, sentence
+from bulkmail.recipients.records import EXAMPLE, Records
+from bulkmail.recipients.table import Reading
+
+KEY = "recipients"
+EXPECTED = f'an array of objects such as [{EXAMPLE}], or {{"{KEY}": […]}}'
+_CHUNK = 1 << 16
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+class JsonReader:
+    """A list in JSON: `columns` grows while it is read."""
+
+    def __init__(self, stream: IO[bytes], reading: Reading) -> None:
+        """Raises `ListError` for a list of another shape, without rows, or in which no field holds addresses."""
+        encoding = choose(stream, name=reading.name, wanted=reading.options.encoding, notices=reading.notices)
+        records = Records(reading)
+        self.columns = records.columns
+        self._text = open_text(stream, encoding, newline=None)  # it closes the stream when it is forgotten
+        people = records.rows(_Document(self._text, reading.name).items())
+        first = next(people, None)
+        if first is None and not reading.is_suppression:
+            raise ListError(f"{reading.name}: the list has no recipients", hint=f"expected {EXPECTED}")
+        self._people = people if first is None else itertools.chain([first], people)
+
+    def rows(self) -> Iterator[Recipient | BadRow]:
+        """Everybody, once.  Raises `ListError` where the JSON breaks; the rows before that were given already."""
+        return self._people
+
+
+class _Document:
+    """The elements of the list in a JSON text of any size."""
+
+    def __init__(self, text: TextIO, name: str) -> None:
+        self._window = _Window(text, name)
+        self._name = name
+        self._read = 0  # elements
+
+    def items(self) -> Iterator[tuple[int, object]]:
+        """Each element with the line it begins at."""
+        window = self._window
+        first = window.peek()
+        if not first:
+            raise ListError(f"{self._name}: the list is empty", hint=f"expected {EXPECTED}")
+        if first == "[":
+            yield from self._elements()
+        elif first == "{":
+            yield from self._elements_of_object()
+        else:
+            raise self._shape(kind(window.value()))
+        if window.peek():
+            raise window.broken("something follows the end of the list", after=self._read)
+
+    def _elements(self) -> Iterator[tuple[int, object]]:
+        window = self._window
+        window.take()
+        if window.peek() == "]":
+            window.take()
+            return
+        while True:
+            window.peek()
+            line = window.line
+            value = window.value(after=self._read)
+            self._read += 1
+            yield line, value
+            following = window.peek()
+            if following not in (",", "]"):
+                raise window.broken("expected a comma or ]" if following else "the list has no end", after=self._read)
+            window.take()
+            if following == "]":
+                return
+
+    def _elements_of_object(self) -> Iterator[tuple[int, object]]:
+        window, keys = self._window, []
+        window.take()
+        has_list = False
+        while (following := window.peek()) != "}":
+            if following != '"':
+                raise window.broken("expected a key in double quotes", after=self._read)
+            key = str(window.value())
+            keys.append(key)
+            if window.peek() != ":":
+                raise window.broken("expected a colon after the key", after=self._read)
+            window.take()
+            if key == KEY and not has_list:
+                has_list = True
+                if window.peek() != "[":
+                    raise self._shape(f"an object whose {KEY} is {kind(window.value())}")
+                yield from self._elements()
+            else:
+                window.peek()
+                try:
+                    window.value(after=self._read)
+                except _TooLong:
+                    raise self._shape(f"an object that begins with {_keys(keys)}") from None
+            if window.peek() == ",":
+                window.take()
+            elif window.peek() != "}":
+                raise window.broken("expected a comma or }", after=self._read)
+        window.take()
+        if not has_list:
+            raise self._shape(f"an object with {_keys(keys)}" if keys else "an empty object")
+
+    def _shape(self, found: str) -> ListError:
+        return ListError(f"{self._name}: found {found}, expected {EXPECTED}")
+
+
+def _keys(keys: Sequence[str]) -> str:
+    return f"the key{'s' if len(keys) > 1 else ''} {listed(keys)}"
+
+
+class _TooLong(ListError):
+    """One value is longer than the window may become."""
+
+
+class _Window:
+    """The part of a JSON text that is in memory, and how far it is read.  `line` is that of the next character."""
+
+    def __init__(self, text: TextIO, name: str) -> None:
+        self.line = 1
+        self._text = text
+        self._name = name
+        self._buffer = ""
+        self._at = 0
+        self._line_start = 0  # where in the buffer the line begins; negative if that is not in it any more
+        self._decoder = lenient_decoder()
+
+    def peek(self) -> str:
+        """The next character that is no space, which is then the next one; "" at the end."""
+        while True:
+            found = _SPACE.match(self._buffer, self._at)
+            if found:  # always: it matches no space at all too
+                self._go_to(found.end())
+            if self._at < len(self._buffer):
+                return self._buffer[self._at]
+            if not self._more():
+                return ""
+
+    def take(self) -> None:
+        """Goes on by the one character that was peeked."""
+        self._at += 1
+
+    def value(self, *, after: int = 0) -> object:
+        """The JSON value here; `after` so many rows, for the error."""
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._buffer, self._at)
+            except json.JSONDecodeError as error:
+                if len(self._buffer) - self._at > LONGEST_ROW:
+                    raise self._too_long(after) from None
+                if self._more():
+                    continue
+                self._go_to(min(error.pos, len(self._buffer)))
+                raise self.broken(sentence(error.msg), after=after) from None
+            except RecursionError:
+                raise self.broken("a value is nested too deeply", after=after) from None
+            # A number that ends where the window does may go on behind it.
+            if end < len(self._buffer) or not self._more():
+                self._go_to(end)
+                return value
+
+    def broken(self, why: str, *, after: int = 0) -> ListError:
+        """The error for what is wrong here."""
+        column = self._at - self._line_start + 1
+        read = f"; {count(after, 'row')} before it could be read" if after else ""
+        return ListError(
+            f"{self._name}:{self.line}: the JSON is broken at column {column}: {why}{read}",
+            hint="mend the file there, or make it again",
+        )
+
+    def _too_long(self, after: int) -> _TooLong:
+        error = self.broken(f"a value is longer than {LONGEST_ROW:,} characters, or has no end", after=after)
+        return _TooLong(str(error), hint=error.hint)
+
+    def _go_to(self, at: int) -> None:
+        feeds = self._buffer.count("\n", self._at, at)
+        if feeds:
+            self.line += feeds
+            self._line_start = self._buffer.rfind("\n", self._at, at) + 1
+        self._at = at
+
+    def _more(self) -> bool:
+        """Whether there was more to read: as much again as is waiting, so that a long value is not tried too often."""
+        chunk = self._text.read(max(_CHUNK, len(self._buffer) - self._at))
+        if not chunk:
+            return False
+        self._buffer = self._buffer[self._at :] + chunk
+        self._line_start -= self._at
+        self._at = 0
+        return True

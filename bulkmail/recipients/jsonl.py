@@ -1,0 +1,113 @@
+"""JSON lines: one object a line; a line that is none spoils nothing but itself."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import IO, AnyStr
+
+import msgspec
+
+from bulkmail.model.errors import ListError
+from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.recipients.encoding import choose, mark, open_text
+from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW, NotJson
+from bulkmail.recipients.records import Records, Unreadable
+from bulkmail.recipients.table import Reading
+
+
+class JsonLinesReader:
+    """A list in JSON lines: `columns` grows while it is read."""
+
+    def __init__(self, stream: IO[bytes], reading: Reading) -> None:
+        """Raises `ListError` for a list without rows, or in which no field holds addresses."""
+        records = Records(reading)
+        self.columns = records.columns
+        self._text: IO[str] | None = None
+        people = records.rows(_items(self._lines(stream, reading)))
+        first = next(people, None)
+        if first is None and not reading.is_suppression:
+            raise ListError(f"{reading.name}: the list is empty", hint="each line is an object, with the address in it")
+        self._people = people if first is None else itertools.chain([first], people)
+
+    def rows(self) -> Iterator[Recipient | BadRow]:
+        """Everybody, once."""
+        return self._people
+
+    def _lines(self, stream: IO[bytes], reading: Reading) -> Iterator[bytes | str]:
+        """Physical lines, of which no more than `LONGEST_ROW` + 1 octets or characters are kept."""
+        marked, wanted = mark(stream), reading.options.encoding
+        if wanted or marked not in ("", "utf-8-sig"):
+            encoding = choose(stream, name=reading.name, wanted=wanted, notices=reading.notices)
+            text = open_text(stream, encoding, newline="\n")
+            self._text = text  # it would close the stream when it is forgotten, with a warning
+            return _kept(partial(text.readline, LONGEST_ROW + 1), partial(text.readline, LONGEST_CELL), "\n")
+        # UTF-8 is what JSON is written in (RFC 8259 §8.1): no pass to find out, a line that is not so is a bad row.
+        stream.seek(3 if marked else 0)
+        return _kept(partial(stream.readline, LONGEST_ROW + 1), partial(stream.readline, LONGEST_CELL), b"\n")
+
+
+def _kept(read: Callable[[], AnyStr], read_on: Callable[[], AnyStr], end: AnyStr) -> Iterator[AnyStr]:
+    """The lines that `read` gives; of one that it breaks off, the rest is skipped with `read_on`."""
+    while line := read():
+        rest = line if len(line) > LONGEST_ROW else end
+        while rest and not rest.endswith(end):
+            rest = read_on()
+        yield line
+
+
+def _items(lines: Iterator[bytes | str]) -> Iterator[tuple[int, object]]:
+    decode = msgspec.json.Decoder().decode
+    for number, line in enumerate(lines, 1):
+        if len(line) > LONGEST_ROW:
+            yield number, Unreadable(f"the line is longer than {LONGEST_ROW:,} characters")
+            continue
+        try:
+            yield number, decode(line)
+        except (ValueError, RecursionError):
+            if not line.isspace():
+                yield number, _slowly(line)
+
+
+def _slowly(line: bytes | str) -> object:
+    """What the fast decoder refused: the reason with the character it is at, or the value after all.
+
+    The slow one takes half a surrogate pair and NaN; which field has it is found out later.
+    """
+    try:
+        text = line if isinstance(line, str) else line.decode()
+    except UnicodeDecodeError as error:
+        octet = error.object[error.start]
+        return Unreadable(f"the line is not UTF-8: octet {error.start + 1} of the line is 0x{octet:02X}")
+    try:
+        return lenient_decoder().decode(text)
+    except json.JSONDecodeError as error:
+        if error.msg.startswith("Unterminated") or error.pos >= len(text.rstrip()):
+            return Unreadable(f"the line ends in the middle of a JSON value, at character {len(text.rstrip())}")
+        return Unreadable(f"the line is not JSON: {sentence(error.msg)} at character {error.pos + 1}")
+    except RecursionError:
+        return Unreadable("the line is nested too deeply")
+
+
+def sentence(message: str) -> str:
+    """The json module's words inside a sentence."""
+    return message[:1].lower() + message[1:].removesuffix(" at").removesuffix(" starting")
+
+
+def lenient_decoder() -> json.JSONDecoder:
+    """A decoder that goes on over numbers that cannot be: `NotJson` stands for them."""
+    return json.JSONDecoder(parse_constant=NotJson, parse_float=_number, parse_int=_integer)
+
+
+def _number(text: str) -> float | NotJson:
+    number = float(text)
+    return NotJson(text) if number in (float("inf"), float("-inf")) else number
+
+
+def _integer(text: str) -> int | NotJson:
+    try:
+        return int(text)
+    except ValueError:  # more digits than Python turns into a number
+        return NotJson(text)

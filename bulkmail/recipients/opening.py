@@ -1,0 +1,129 @@
+"""The bytes behind a list: a file or standard input, compressed or not, as one stream that can be read twice."""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import itertools
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, cast
+
+from bulkmail.model.errors import ListError
+from bulkmail.model.reply import printable
+
+STANDARD_INPUT = "-"
+_GZIP = b"\x1f\x8b"
+_MOST_NEIGHBOURS = 10_000  # file names looked at for a "did you mean"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A list's bytes.  `name` is as the user gave it and safe to print; `suffix` is lower-case, without `.gz`.
+
+    `stream` is uncompressed, at its beginning, and can `seek(0)`.  `path` is empty unless it is a plain file's.
+    """
+
+    name: str
+    suffix: str
+    stream: IO[bytes]
+    beneath: IO[bytes]
+    path: str = ""
+
+    def close(self) -> None:
+        """Closes the file too: a `GzipFile` leaves open what it reads from."""
+        self.stream.close()
+        self.beneath.close()
+
+
+def open_bytes(source: str | os.PathLike[str]) -> Opened:
+    """Opens a file, or standard input for `"-"`.  Raises `ListError` for what cannot be read at all."""
+    path = os.fspath(source)
+    if path == STANDARD_INPUT:
+        name = "<stdin>"
+        with list_errors(name):
+            return _opened(name, suffix="", beneath=_standard_input(), path="")
+    name = (path if path.isprintable() else printable(path)) or "''"
+    stem = path[:-3] if path.lower().endswith(".gz") else path
+    with list_errors(name):
+        return _opened(name, suffix=os.path.splitext(stem)[1].lower(), beneath=_open_file(path, name), path=path)
+
+
+@contextmanager
+def list_errors(name: str) -> Iterator[None]:
+    """Turns what can go wrong with any read of `name` into a `ListError`."""
+    try:
+        yield
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ListError(
+            f"{name}: the compressed file is damaged or cut short: {printable(str(error))}",
+            hint="fetch or compress it again",
+        ) from error
+    except OSError as error:
+        raise ListError(f"{name} cannot be read: {error.strerror or printable(str(error))}") from error
+
+
+def _open_file(path: str, name: str) -> IO[bytes]:
+    try:
+        stream = open(path, "rb")  # noqa: SIM115  (whoever asked closes it)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the path
+        raise ListError(f"there is no file {name}", hint=_did_you_mean(path)) from None
+    except IsADirectoryError:
+        raise ListError(f"{name} is a folder, expected a file", hint=f"name the list in it: {name}/list.csv") from None
+    except PermissionError:
+        raise ListError(f"{name} cannot be read: permission denied", hint=f"allow it: chmod u+r {name}") from None
+    if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        return stream
+    with stream:  # a pipe such as /dev/fd/63: it can be read only once
+        return _spooled(stream)
+
+
+def _standard_input() -> IO[bytes]:
+    if sys.stdin is None or sys.stdin.closed:
+        raise ListError("standard input is closed, so there is no list in it", hint="name a file instead of -")
+    return _spooled(sys.stdin.buffer)
+
+
+def _spooled(stream: IO[bytes]) -> IO[bytes]:
+    """A copy in a temporary file without a name: gone when it is closed, or when the program dies."""
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  (whoever asked closes it)
+    try:
+        shutil.copyfileobj(stream, spool, 1 << 18)
+        spool.seek(0)
+    except BaseException:
+        spool.close()
+        raise
+    return spool
+
+
+def _opened(name: str, *, suffix: str, beneath: IO[bytes], path: str) -> Opened:
+    """Whether it is compressed tells the content: browsers unpack a download and leave the name, or the reverse."""
+    try:
+        magic = beneath.read(2)
+        beneath.seek(0)
+    except BaseException:
+        beneath.close()
+        raise
+    if magic == _GZIP:
+        return Opened(name, suffix, stream=cast(IO[bytes], gzip.GzipFile(fileobj=beneath)), beneath=beneath)
+    return Opened(name, suffix, stream=beneath, beneath=beneath, path=path)
+
+
+def _did_you_mean(path: str) -> str:
+    folder, wanted = os.path.split(path)
+    try:
+        with os.scandir(folder or ".") as entries:
+            names = [entry.name for entry in itertools.islice(entries, _MOST_NEIGHBOURS)]
+    except (OSError, ValueError):
+        return f"there is no folder {printable(folder)} either"
+    near = difflib.get_close_matches(wanted, names, n=3)
+    if not near:
+        return "check the name, or the folder you are in"
+    return "did you mean " + " or ".join(printable(os.path.join(folder, each)) for each in near) + "?"

@@ -1,0 +1,188 @@
+"""Objects with named fields, as recipients."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from bulkmail.model.address import parse_mailbox
+from bulkmail.model.errors import AddressError, ListError
+from bulkmail.model.recipient import BadRow, Place, Recipient
+from bulkmail.model.reply import printable
+from bulkmail.recipients.columns import DELIVERY_COLUMNS, MOST_COLUMNS, address_column, has_address_column, name_column
+from bulkmail.recipients.fields import (
+    DEEPEST,
+    LONGEST_CELL,
+    display_name,
+    kind,
+    shown,
+    storable,
+    text_fault,
+    value_fault,
+)
+from bulkmail.recipients.table import Reading
+
+EXAMPLE = '{"email": "ann@example.org"}'
+_MOST_LOOKED_AT = 100  # objects in which the address column is looked for
+_MISSING = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Stands for a record that is none; `reason` says why."""
+
+    reason: str
+
+
+class Records:
+    """What to make of an object.  `columns` are the fields seen so far, in order of appearance."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.columns: list[str] = []
+        self._known: set[str] = set()
+        self._reading = reading
+        self._address = ""
+        self._name = ""
+        self._drops = not reading.is_suppression
+        self._has_dropped = False
+        self._encode = msgspec.json.Encoder().encode
+
+    def rows(self, items: Iterator[tuple[int, object]]) -> Iterator[Recipient | BadRow]:
+        """Each record with the line it begins at, as a recipient.  Raises `ListError` if no field holds addresses."""
+        first = list(self._until_address(items))
+        self._settle_columns(first)
+        row = self._row
+        for line, record in itertools.chain(first, items):
+            yield row(line, record)
+        wanted = self._reading.options.name_column
+        if wanted and wanted not in self._known:
+            self._reading.notices.append(f"{self._reading.name}: no object has the field {shown(wanted)} for the name")
+
+    def _until_address(self, items: Iterator[tuple[int, object]]) -> Iterator[tuple[int, object]]:
+        wanted = self._reading.options.address_column
+        for line, record in itertools.islice(items, _MOST_LOOKED_AT):
+            yield line, record
+            if isinstance(record, dict) and has_address_column(list(record), wanted):
+                return
+
+    def _settle_columns(self, first: list[tuple[int, object]]) -> None:
+        records = [(line, record) for line, record in first if isinstance(record, dict)]
+        if records:
+            options = self._reading.options
+            columns = list(dict.fromkeys(str(key) for _, record in records for key in record))
+            place = self._reading.place(records[0][0])
+            self._address = address_column(columns, options.address_column, place=place)
+            self._name = options.name_column
+            return
+        strange = [(line, record) for line, record in first if not isinstance(record, Unreadable)]
+        if strange:
+            line, record = strange[0]
+            raise ListError(
+                f"{self._reading.place(line)}: the list holds {kind(record)}, expected objects such as {EXAMPLE}"
+            )
+        if len(first) == _MOST_LOOKED_AT:
+            line, record = first[0]
+            raise ListError(
+                f"{self._reading.place(line)}: the first {_MOST_LOOKED_AT} lines are not JSON",
+                hint="name the file by what it is: .csv, .tsv, .json, .jsonl or .xlsx",
+            )
+
+    def _row(self, line: int, record: object) -> Recipient | BadRow:
+        place = Place(self._reading.name, line)
+        if not isinstance(record, dict):
+            reason = (
+                record.reason if isinstance(record, Unreadable) else f"the row is {kind(record)}, expected an object"
+            )
+            return BadRow(reason, {}, place)
+        if self._drops and not record.keys().isdisjoint(DELIVERY_COLUMNS):
+            record = self._without_delivery(record)
+        fault = self._fault(record)
+        if not fault and not record.keys() <= self._known:
+            fault = self._learn(record)
+        if fault:
+            return _bad(fault, record, place)
+        cell = record.get(self._address, _MISSING)
+        if not isinstance(cell, str) or not cell.strip():
+            return _bad(self._no_address(cell), record, place)
+        try:
+            name, address = parse_mailbox(cell)
+        except AddressError as error:
+            return _bad(f"the address {shown(cell)} {error}", record, place)
+        try:
+            name = self._display_name(record) or name
+        except AddressError as error:
+            return _bad(f"the name {error}", record, place)
+        return Recipient(address, name, record, place)
+
+    def _fault(self, record: dict[str, object]) -> str:
+        """Why the record can be neither stored nor sent, naming the field."""
+        try:
+            encoded = self._encode(record)
+            parts = encoded.count(b"[") + encoded.count(b"{")
+            if len(encoded) <= LONGEST_CELL and parts <= DEEPEST and b"\\u0000" not in encoded:
+                return ""
+        except (TypeError, ValueError, RecursionError):
+            pass  # something is wrong in it; finding out where is slower
+        for key, value in record.items():
+            if fault := text_fault(key):
+                return f"a field's name {fault}: {shown(key)}"
+            if fault := value_fault(value):
+                return f"the field {shown(key)} {fault}"
+        return ""
+
+    def _learn(self, record: dict[str, object]) -> str:
+        new = [key for key in record if key not in self._known]
+        if len(self._known) + len(new) > MOST_COLUMNS:
+            return f"the row has the field {shown(new[0])}, but the list has {MOST_COLUMNS:,} different ones already"
+        self._known.update(new)
+        self.columns += new
+        self._name = self._name or name_column(self.columns, "", place=self._reading.place(0))
+        return ""
+
+    def _without_delivery(self, record: dict[str, object]) -> dict[str, object]:
+        if not self._has_dropped:
+            self._has_dropped = True
+            self._reading.notice_delivery_columns([each for each in record if each in DELIVERY_COLUMNS])
+        return {key: value for key, value in record.items() if key not in DELIVERY_COLUMNS}
+
+    def _no_address(self, cell: object) -> str:
+        if cell is _MISSING:
+            return f"there is no address: it has no field {shown(self._address)}"
+        if cell is None or isinstance(cell, str):
+            return f"there is no address: the field {shown(self._address)} is {'null' if cell is None else 'empty'}"
+        return f"the field {shown(self._address)} holds {kind(cell)}, expected one address as text"
+
+    def _display_name(self, record: dict[str, object]) -> str:
+        """A field that is found by its name may be anything; one that was named must be text."""
+        given = record.get(self._name)
+        if isinstance(given, str):
+            return display_name(given)
+        if given is None or not self._reading.options.name_column:
+            return ""
+        raise AddressError(f"in the field {shown(self._name)} is {kind(given)}, expected text")
+
+
+def _bad(reason: str, record: Mapping[str, object], place: Place) -> BadRow:
+    kept = {str(storable(key)): storable(value) for key, value in itertools.islice(record.items(), MOST_COLUMNS)}
+    return BadRow(reason, kept, place)
+
+
+def plain_records(rows: Iterable[object]) -> Iterator[tuple[int, object]]:
+    """Numbered rows of a program as JSON values: a date becomes ISO text, a tuple a list, a decimal text."""
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            yield number, row
+            continue
+        try:
+            plain = msgspec.to_builtins(dict(row), builtin_types=(bytes,), str_keys=True)
+        except (TypeError, ValueError, RecursionError) as error:
+            yield number, Unreadable(f"the row cannot be stored: {printable(str(error))}")
+            continue
+        fault = next(((key, fault) for key, value in plain.items() if (fault := value_fault(value))), None)
+        if fault:
+            yield number, Unreadable(f"the field {shown(str(fault[0]))} {fault[1]}")
+        else:
+            yield number, msgspec.json.decode(msgspec.json.encode(plain))

@@ -1,0 +1,148 @@
+"""Opening a list, whatever it is in."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Protocol
+
+from bulkmail.model.errors import ListError
+from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.recipients.columns import has_address_column
+from bulkmail.recipients.csv import CsvReader
+from bulkmail.recipients.encoding import mark
+from bulkmail.recipients.json import KEY, JsonReader
+from bulkmail.recipients.jsonl import JsonLinesReader
+from bulkmail.recipients.opening import Opened, list_errors, open_bytes
+from bulkmail.recipients.records import Records, plain_records
+from bulkmail.recipients.table import ListOptions, Reading
+from bulkmail.recipients.xlsx import MAGIC, SUFFIXES, SheetReader
+
+__all__ = ["ListOptions", "RecipientList", "from_rows", "open_list"]
+
+_SAMPLE_BYTES = 1 << 20
+_OLD_EXCEL = b"\xd0\xcf\x11\xe0"
+_TABLES = (".csv", ".tsv", ".txt")
+
+
+class Reader(Protocol):
+    """What reads one format."""
+
+    columns: list[str]
+
+    def rows(self) -> Iterator[Recipient | BadRow]:
+        """Everybody, once."""
+
+
+class RecipientList:
+    """A list that is open: iterate it once.  Memory stays flat however long it is, except for a workbook.
+
+    `columns` of CSV and workbooks is known from the start; that of JSON grows in order of appearance.  `notices` are
+    sentences on what was guessed, trimmed or left out; more may come while it is read.
+    """
+
+    def __init__(self, opened: Opened, reading: Reading, reader: Reader) -> None:
+        self.name = reading.name
+        self.columns = reader.columns
+        self.notices = reading.notices
+        self._opened = opened
+        self._reader = reader
+        self._is_read = False
+
+    def __iter__(self) -> Iterator[Recipient | BadRow]:
+        """Each row in order.  Raises `ListError` where the list cannot be read on, after the rows before that."""
+        if self._is_read:
+            raise RuntimeError(f"{self.name} was read already; open it again")
+        self._is_read = True
+        return self._rows()
+
+    def _rows(self) -> Iterator[Recipient | BadRow]:
+        with list_errors(self.name):
+            yield from self._reader.rows()
+
+    def close(self) -> None:
+        """Closes what it reads from."""
+        self._opened.close()
+
+    def __enter__(self) -> RecipientList:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_list(source: str | os.PathLike[str], options: ListOptions = ListOptions()) -> RecipientList:  # noqa: B008
+    """Opens a list: CSV, TSV, JSON, JSON lines (each also as .gz) or a workbook; `"-"` is standard input.
+
+    Raises `ListError` for a list that cannot be used as a whole: no such file, no header, no address column, no rows.
+    """
+    opened = open_bytes(source)
+    return read_list(opened, Reading(opened.name, options))
+
+
+def read_list(opened: Opened, reading: Reading) -> RecipientList:
+    """The same from bytes that are open already; they are closed if that fails."""
+    try:
+        with list_errors(reading.name):
+            return RecipientList(opened, reading, _reader(opened, reading))
+    except BaseException:
+        opened.close()
+        raise
+
+
+def from_rows(
+    rows: Iterable[Mapping[str, object]],
+    options: ListOptions = ListOptions(),  # noqa: B008
+    *,
+    name: str = "<rows>",
+) -> Iterator[Recipient | BadRow]:
+    """A program's own rows as a list; `name` and the row's number stand for file and line.
+
+    Values become what JSON has: a date ISO text, a tuple a list.  Raises `ListError` if no field holds addresses.
+    """
+    return Records(Reading(name, options)).rows(plain_records(rows))
+
+
+def _reader(opened: Opened, reading: Reading) -> Reader:
+    sample = opened.stream.read(_SAMPLE_BYTES)
+    opened.stream.seek(0)
+    if sample.startswith(MAGIC) or opened.suffix in SUFFIXES:
+        return SheetReader(opened, reading)
+    if sample.startswith(_OLD_EXCEL):
+        raise ListError(
+            f"{reading.name} is in the format of Excel 97–2003", hint="open it in Excel, save it as .xlsx or CSV"
+        )
+    if opened.suffix not in _TABLES:
+        text = _readable(sample, mark(opened.stream))
+        if text.startswith("[") or (opened.suffix == ".json" and not _is_lines(text, reading)):
+            return JsonReader(opened.stream, reading)
+        if opened.suffix in (".json", ".jsonl", ".ndjson"):
+            return JsonLinesReader(opened.stream, reading)
+        if text.startswith("{"):
+            return (JsonLinesReader if _is_lines(text, reading) else JsonReader)(opened.stream, reading)
+    return CsvReader(opened.stream, reading, is_tsv=opened.suffix == ".tsv")
+
+
+def _readable(sample: bytes, marked: str) -> str:
+    """Good enough to know a bracket by, whatever the encoding."""
+    text = codecs.getincrementaldecoder(marked or "utf-8")("replace").decode(sample)
+    return text.replace("\0", "").lstrip()
+
+
+def _is_lines(text: str, reading: Reading) -> bool:
+    """Whether JSON that begins with a brace is one object a line rather than one object for all."""
+    first, _, rest = text.partition("\n")
+    first = first.rstrip()
+    try:
+        value = json.loads(first)
+    except (ValueError, RecursionError):
+        # Half a line, if the next one is an object again; but so goes the first line of an object of objects too.
+        return rest.lstrip("\r\n").startswith("{") and len(first) > 1 and not first.endswith("[")
+    if not isinstance(value, dict) or isinstance(value.get(KEY), list):
+        return False
+    return bool(rest.strip()) or has_address_column(list(value), reading.options.address_column)

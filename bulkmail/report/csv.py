@@ -1,0 +1,128 @@
+"""The report as a table: the input row by row and column by column, and what became of each.
+
+A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a formula, and a hostile one may run programs
+(CWE-1236).  Such a cell gets a `'` in front, in the header too.  Left alone are plain numbers and telephone numbers
+(`-3.5`, `+43 (1) 234-56`) and plain mail addresses (`+ann@example.com`): there is no harm in them, and who takes an
+address out of the report should not write to somebody else.  A report that is fed back as a list loses its guards.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable
+from io import StringIO
+from pathlib import Path
+from typing import BinaryIO
+
+from bulkmail.model.errors import BulkmailError
+from bulkmail.model.units import count
+from bulkmail.outbox.entries import RowRecord
+from bulkmail.outbox.reader import OutboxReader
+from bulkmail.recipients.columns import DELIVERY_COLUMNS, FORMULA_STARTS
+from bulkmail.report.files import replacing
+from bulkmail.report.rows import as_json, iso, trouble
+from bulkmail.report.source import Source
+
+_HARMLESS = re.compile(r"[+-]?[0-9 ().-]+|[=+-]?[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
+_OWN = ("address", "name")
+_BUFFER = 65_536  # characters
+_MOST_COLUMNS = 2_000  # a list of objects may have another field in every row
+
+
+def write_csv(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
+    """Writes the table: UTF-8, commas, CRLF, RFC 4180.  Memory stays flat.
+
+    The columns are those of the list; of several lists or none, `address`, `name` and every field there is.  Columns
+    that an earlier report added are replaced.  Times are ISO 8601 in UTC.  What is not text is written as JSON.  NUL,
+    which no table may hold, becomes U+FFFD.  Raises `BulkmailError` when the file cannot be written, or when the rows
+    are not those that the outbox counts: then there is no new file.
+    """
+    if not isinstance(source, Source):
+        source = Source.of(source)
+    columns = source.run.columns
+    with replacing(target) as file:
+        try:
+            _write(file, source, _Table(columns) if columns else _with_all_fields(_Table(_OWN, has_own=True), source))
+        except _UnknownField:
+            file.seek(0)
+            file.truncate()
+            _write(file, source, _with_all_fields(_Table(columns), source))
+
+
+class _UnknownField(Exception):
+    """A row has a field that is in no column."""
+
+
+class _Table:
+    """The columns of the input.  With `has_own` the first two are ours, for rows that have no such field."""
+
+    def __init__(self, columns: Iterable[str], *, has_own: bool = False) -> None:
+        self.columns = [column for column in columns if column not in DELIVERY_COLUMNS]
+        self.has_own = has_own
+        self._known = frozenset((*self.columns, *DELIVERY_COLUMNS))
+
+    def cells(self, record: RowRecord) -> list[object]:
+        """One line.  Raises `_UnknownField`."""
+        fields = record.fields
+        if not fields.keys() <= self._known:
+            raise _UnknownField
+        values = list(map(fields.get, self.columns))
+        if self.has_own:
+            values[:2] = fields.get("address", record.address), fields.get("name", record.name)
+        values += record.reply, trouble(record)
+        # Nearly every cell is harmless text, and a look costs less than a call.
+        *cells, reply, error = [
+            value if isinstance(value, str) and value[:1] not in FORMULA_STARTS else _cell(value) for value in values
+        ]
+        return [
+            *cells,
+            record.status.value,
+            record.code,
+            record.enhanced,
+            reply,
+            record.attempts,
+            record.relay,
+            record.message_id,
+            iso(record.first_at),
+            iso(record.last_at),
+            error,
+        ]
+
+
+def _with_all_fields(table: _Table, source: Source) -> _Table:
+    """The table with every other field there is, in order of appearance."""
+    columns = dict.fromkeys(table.columns)
+    for record in source.rows():
+        columns.update(dict.fromkeys(record.fields))
+        if len(columns) > _MOST_COLUMNS:
+            raise BulkmailError(
+                f"the list has over {count(_MOST_COLUMNS, 'different field')}: too many for a table",
+                hint="write the report as JSON: bulkmail report … --format json",
+            )
+    return _Table(columns, has_own=table.has_own)
+
+
+def _write(file: BinaryIO, source: Source, table: _Table) -> None:
+    lines = StringIO(newline="")
+    writer = csv.writer(lines)  # with its CRLF, or it would not quote a cell that has a lone CR
+    writer.writerow(map(_cell, (*table.columns, *DELIVERY_COLUMNS)))
+    for record in source.rows():
+        writer.writerow(table.cells(record))
+        if lines.tell() > _BUFFER:
+            _flush(lines, file)
+    _flush(lines, file)
+
+
+def _flush(lines: StringIO, file: BinaryIO) -> None:
+    file.write(lines.getvalue().replace("\0", "\ufffd").encode("utf-8", "replace"))
+    lines.seek(0)
+    lines.truncate()
+
+
+def _cell(value: object) -> str:
+    """A value as the text of a cell that no spreadsheet will run."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else as_json(value).decode()
+    return f"'{text}" if text[:1] in FORMULA_STARTS and not _HARMLESS.fullmatch(text) else text

@@ -1,0 +1,87 @@
+"""Writing a file so that its name always means a whole one: the old or the new."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from bulkmail.model.errors import BulkmailError, ConfigError
+from bulkmail.model.reply import printable
+
+
+@contextmanager
+def replacing(target: Path | BinaryIO) -> Iterator[BinaryIO]:
+    """A file to write into that takes the place of `target` when the block ends well; else `target` is as it was.
+
+    It lies in the same folder meanwhile, readable by its owner only, and is on the disk before it gets its name, so
+    that neither a killed process nor a pulled plug leaves half a file.  A symbolic link stays one.  A `target` that is
+    open already, such as standard output, gets everything at the end or nothing.  Raises `BulkmailError` when it cannot
+    be written.
+    """
+    if not isinstance(target, Path):
+        with tempfile.TemporaryFile() as whole:
+            yield whole
+            whole.seek(0)
+            shutil.copyfileobj(whole, target)
+        return
+    path = target.resolve()
+    if path.exists() and not path.is_file():
+        raise _unwritable(target, "that is not a plain file")
+    part: str | None = None
+    try:
+        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
+        with open(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        part = None
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _unwritable(target, error.strerror or str(error)) from None
+    finally:
+        if part is not None:
+            with suppress(OSError):
+                os.unlink(part)
+
+
+def check_folder(target: Path) -> None:
+    """Raises `ConfigError` when a report could not be written there: better before the mailing than after."""
+    folder = target.resolve().parent
+    if target.is_dir():
+        raise ConfigError(f"cannot write the report {_say(target)}: that is a folder", hint="name a file in it")
+    if not folder.is_dir():
+        raise ConfigError(
+            f"cannot write the report {_say(target)}: there is no folder {_say(folder)}", hint="make the folder first"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"cannot write the report {_say(target)}: you may not write into {_say(folder)}",
+            hint="name a file in another folder",
+        )
+
+
+def _sync_folder(folder: Path) -> None:
+    """The new name is in the folder, which is a file of its own.  Not every file system can sync one."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _unwritable(target: Path, why: str) -> BulkmailError:
+    return BulkmailError(
+        f"cannot write the report {_say(target)}: {why}",
+        hint="nothing is lost: write it elsewhere with bulkmail report … -o FILE",
+    )
+
+
+def _say(path: Path) -> str:
+    return printable(str(path), 4_000)

@@ -1,0 +1,77 @@
+"""The report as one JSON object, for programs: the stable format, version 1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO
+
+from bulkmail.model.delivery import Status
+from bulkmail.outbox.entries import RowRecord
+from bulkmail.outbox.reader import OutboxReader
+from bulkmail.report.files import replacing
+from bulkmail.report.rows import Reasons, as_json, iso
+from bulkmail.report.source import Source
+
+VERSION = 1
+
+
+def write_json(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
+    """Writes `{"bulkmail": 1, …, "totals": {…}, "times": {…}, "rows": […], "reasons": {…}}`, a row a line.
+
+    `totals` has every status and their sum, `rows`.  `reasons` has, by status, words with counts.  Times are ISO 8601
+    in UTC, or null.  Within a version keys may come, none goes or changes.  Memory stays flat.  Raises `BulkmailError`
+    when the file cannot be written, or when the rows are not those that the outbox counts: then there is no new file.
+    """
+    if not isinstance(source, Source):
+        source = Source.of(source)
+    reasons = Reasons()
+    with replacing(target) as file:
+        file.write(as_json(_head(source)).removesuffix(b"}") + b',\n"rows":[')
+        lead = b"\n"
+        for record in source.rows():
+            reasons.add(record)
+            file.write(lead + as_json(_row(record)))
+            lead = b",\n"
+        counts = {status.value: dict(counter.most_common()) for status, counter in reasons.by_status.items()}
+        file.write(b'\n],\n"reasons":' + as_json(counts) + b"}\n")
+
+
+def _head(source: Source) -> dict[str, object]:
+    run, tally = source.run, source.tally
+    return {
+        "bulkmail": VERSION,
+        "name": run.name,
+        "run_id": run.run_id,
+        "relay": run.relay,
+        "list": run.list_name,
+        "is_rehearsal": run.is_rehearsal,
+        "exit_code": tally.exit_code,
+        "totals": {"rows": tally.rows, **{status.value: tally[status] for status in Status}},
+        "times": {
+            "created": iso(run.created_at) or None,
+            "started": iso(run.started_at) or None,
+            "ended": iso(run.ended_at) or None,
+        },
+    }
+
+
+def _row(record: RowRecord) -> dict[str, object]:
+    return {
+        "row": record.row,
+        "file": record.place.file,
+        "line": record.place.line,
+        "address": record.address,
+        "name": record.name,
+        "status": record.status.value,
+        "code": record.code,
+        "enhanced_code": record.enhanced,
+        "reply": record.reply,
+        "reason": record.reason,
+        "attempts": record.attempts,
+        "relay": record.relay,
+        "message_id": record.message_id,
+        "first_at": iso(record.first_at) or None,
+        "last_at": iso(record.last_at) or None,
+        "error": record.error,
+        "fields": record.fields,
+    }

@@ -1,0 +1,83 @@
+"""What every form of the report says of a row, and how the reasons of many rows are counted together."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections import Counter
+from functools import lru_cache
+
+import msgspec
+
+from bulkmail.model.delivery import Status
+from bulkmail.model.reply import printable
+from bulkmail.outbox.entries import RowRecord
+
+_MOST_REASONS = 100  # kinds a status; a reason that quotes its row is a kind of its own
+
+_QUOTED_ADDRESS = re.compile(r"^the address '.*?' (?=is |has |holds )")  # as AddressError goes on
+_LINE = re.compile(r":\d+$")
+
+OTHER_REASONS = "other reasons"
+
+
+class Reasons:
+    """Why rows are not accepted, as words with counts, by status.  Bounded, whatever the rows say."""
+
+    def __init__(self) -> None:
+        self.by_status: dict[Status, Counter[str]] = {}  # in no order
+
+    def add(self, record: RowRecord) -> None:
+        """Counts one row."""
+        if record.status is Status.ACCEPTED or not (reason := grouped(record)):
+            return
+        counter = self.by_status.setdefault(record.status, Counter())
+        if reason not in counter and len(counter) >= _MOST_REASONS:
+            reason = OTHER_REASONS
+        counter[reason] += 1
+
+
+def grouped(record: RowRecord) -> str:
+    """The row's reason without what only this row has: its address, its line in a stop list; safe to print."""
+    reason = printable(record.reason or record.error)
+    match record.status:
+        case Status.INVALID:
+            return _QUOTED_ADDRESS.sub("the address ", reason)
+        case Status.SUPPRESSED:
+            return _LINE.sub("", reason)
+        case Status.DUPLICATE:
+            return "same address as an earlier row"
+    return reason
+
+
+def words(record: RowRecord) -> str:
+    """The row's story in the server's own words, or in ours if no server was asked."""
+    said = " ".join(str(part) for part in (record.code, record.enhanced, record.reply) if part)
+    return said or record.error or record.reason
+
+
+def trouble(record: RowRecord) -> str:
+    """What stands in `delivery_error`: our own words, where the reply does not say it all."""
+    return record.error or ("" if record.reply or record.status is Status.ACCEPTED else record.reason)
+
+
+def as_json(value: object) -> bytes:
+    """`value` as compact JSON.  Half a surrogate pair, which UTF-8 cannot say, is escaped."""
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def iso(moment: float | None) -> str:
+    """Wall-clock seconds as ISO 8601 in UTC, cut to the millisecond; empty for none."""
+    if moment is None:
+        return ""
+    seconds = int(moment)
+    return f"{_iso_second(seconds)}.{int((moment - seconds) * 1000):03d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _iso_second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))

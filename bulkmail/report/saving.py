@@ -1,0 +1,41 @@
+"""A report as a file, in the format that its name asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.reply import printable
+from bulkmail.report.csv import write_csv
+from bulkmail.report.files import check_folder
+from bulkmail.report.json import write_json
+from bulkmail.report.report import Report
+from bulkmail.report.source import Source
+
+_WRITERS: dict[str, Callable[[Source, Path | BinaryIO], None]] = {".csv": write_csv, ".json": write_json}
+
+
+def save_report(report: Report, target: Path) -> Path:
+    """Writes every row to `target`, in place of what is there, and returns it.  Raises `BulkmailError`."""
+    writer = _writer(target)
+    with report.source() as source:
+        writer(source, target)
+    return target
+
+
+def check_target(target: Path) -> None:
+    """Raises `ConfigError` when no report can be written there: better before the mailing than after it."""
+    _writer(target)
+    check_folder(target)
+
+
+def _writer(target: Path) -> Callable[[Source, Path | BinaryIO], None]:
+    try:
+        return _WRITERS[target.suffix.lower()]
+    except KeyError:
+        raise ConfigError(
+            f"cannot tell the format of the report from its name {printable(str(target), 4_000)}",
+            hint="let it end in .csv or .json",
+        ) from None

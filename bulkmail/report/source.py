@@ -1,0 +1,106 @@
+"""What a report is made from: the run as a whole, its tally, and its rows, which must be those that it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from bulkmail.model.delivery import Status
+from bulkmail.model.errors import BulkmailError, ConfigError
+from bulkmail.model.relay import Kind, Relay
+from bulkmail.model.tally import Tally
+from bulkmail.outbox.entries import RowRecord
+from bulkmail.outbox.reader import OutboxReader
+
+_REHEARSALS = frozenset(kind.value for kind in Kind if kind.is_rehearsal)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What holds for the run as a whole.  Times are wall-clock seconds; `columns` are the list's, if it was one list.
+
+    `list_name` and `maildir`, where a rehearsal kept its mail, may be empty.  `process` is the pid and the host of who
+    sends just now.  `path` is the outbox; None is one in memory.
+    """
+
+    name: str
+    run_id: str
+    relay: str
+    list_name: str
+    is_rehearsal: bool
+    maildir: str
+    columns: tuple[str, ...]
+    created_at: float
+    started_at: float | None
+    ended_at: float | None
+    process: tuple[int, str] | None
+    path: Path | None
+
+    @classmethod
+    def of(cls, reader: OutboxReader, path: Path | None) -> Run:
+        """As the outbox has it, in its settings `name relay relay_kind rehearsal list columns maildir` among others."""
+        settings = reader.settings
+        campaign = reader.campaign.name if reader.campaign else ""
+        return cls(
+            name=settings.get("name") or campaign or (path.stem if path else "mailing"),
+            run_id=reader.run_id,
+            relay=settings.get("relay", ""),
+            list_name=settings.get("list", ""),
+            is_rehearsal=settings.get("rehearsal") == "yes" or settings.get("relay_kind") in _REHEARSALS,
+            maildir=settings.get("maildir") or _maildir(settings.get("relay", "")),
+            columns=msgspec.json.decode(settings.get("columns") or "[]", type=tuple[str, ...]),
+            created_at=reader.created_at,
+            started_at=reader.started_at,
+            ended_at=reader.ended_at,
+            process=reader.is_running,
+            path=path,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A run with its rows, which can be gone through more than once."""
+
+    run: Run
+    tally: Tally
+    unproven_rows: Callable[[], Iterator[RowRecord]]
+
+    @classmethod
+    def of(cls, reader: OutboxReader, path: Path | None = None) -> Source:
+        """Good as long as the reader, which `path` was opened with, is open."""
+        return cls(Run.of(reader, path), reader.tally(), reader.rows)
+
+    def rows(self) -> Iterator[RowRecord]:
+        """In input order.  At their end raises `BulkmailError` unless they are those that the tally counts."""
+        seen = dict.fromkeys(Status, 0)
+        last, times = Status.PENDING, 0
+        for record in self.unproven_rows():
+            if record.status is not last:  # rare: saves looking the status up for every row
+                seen[last] += times
+                last, times = record.status, 0
+            times += 1
+            yield record
+        seen[last] += times
+        odd = [
+            f"{status.value} {number} of {self.tally[status]}"
+            for status, number in seen.items()
+            if number != self.tally[status]
+        ]
+        if odd or not self.tally.adds_up:
+            raise BulkmailError(
+                f"the report does not add up: the outbox counts {self.tally.rows} rows and holds {sum(seen.values())}"
+                + (f" ({', '.join(odd)})" if odd else ""),
+                hint="this is a fault in bulkmail, and nothing was written: keep the outbox file and please report it",
+            )
+
+
+def _maildir(relay: str) -> str:
+    """The folder that a sandbox: or maildir: relay names."""
+    try:
+        parsed = Relay.parse(relay)
+    except ConfigError:
+        return ""
+    return parsed.directory

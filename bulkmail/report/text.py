@@ -1,0 +1,185 @@
+"""The report on one screen, in words that a shop owner understands."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len, set_cell_size
+
+from bulkmail.model.delivery import Status
+from bulkmail.model.reply import printable
+from bulkmail.model.units import count, say_duration
+from bulkmail.report.report import Report, Trouble
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+MOST_LINES = 24
+
+_REHEARSAL = "Rehearsal: nobody was written to."
+
+# In this order.  What became of the letter first, then the rows that it was never meant for.
+_MEANINGS = {
+    Status.ACCEPTED: "taken by the mail server",
+    Status.REJECTED: "refused for good",
+    Status.EXPIRED: "put off again and again until the time was up",
+    Status.IN_DOUBT: "perhaps sent: the connection broke before the answer",
+    Status.DEFERRED: "put off, will be tried again",
+    Status.PENDING: "not tried yet",
+    Status.CANCELLED: "given up with bulkmail cancel",
+    Status.INVALID: "the row cannot be used",
+    Status.DUPLICATE: "the same address stands earlier in the list",
+    Status.SUPPRESSED: "not to be written to",
+    Status.FILTERED: "left out by --where",
+}
+_WORDS = {status: status.value.replace("_", " ") for status in Status}
+_EXPLAINED = frozenset({Status.REJECTED, Status.EXPIRED, Status.DEFERRED, Status.INVALID, Status.SUPPRESSED})
+_STYLES = {
+    Status.ACCEPTED: "green",
+    Status.REJECTED: "red",
+    Status.EXPIRED: "red",
+    Status.INVALID: "red",
+    Status.IN_DOUBT: "bold yellow",
+    Status.DEFERRED: "yellow",
+    Status.PENDING: "yellow",
+    Status.CANCELLED: "yellow",
+}
+
+
+def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) -> str:
+    """The report as plain text, at most 24 lines of `width` columns, 40 or more; ends in a line end.
+
+    `reports` are the files that hold it row by row.  Only a command with a long path in it may be wider: it is there to
+    be copied.  Of a rehearsal the first line is "Rehearsal: nobody was written to."
+    """
+    head = [_REHEARSAL, ""] if report.is_rehearsal else []
+    head += [_cut(line, width) for line in (_title(report), *_table(report), _times(report))]
+    after = _next_steps(report, reports, width=width, most=MOST_LINES - len(head))
+    look = [_cut(line, width) for line in _attention(report, most=MOST_LINES - len(head) - len(after))]
+    return "\n".join([*head, *look, *after]) + "\n"
+
+
+def styled(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) -> Text:
+    """The same text with colours for a terminal; to be printed with `soft_wrap=True`, as its lines are laid out."""
+    from rich.text import Text
+
+    text = Text(summary(report, width=width, reports=reports), end="")
+    for status, style in _STYLES.items():
+        text.highlight_regex(rf"(?m)^ +[0-9,]+ {_WORDS[status]} ", style)
+        text.highlight_regex(rf"(?m)^  \S+:\d+ .*? {_WORDS[status]}: ", style)
+    text.highlight_regex(r"\ARehearsal.*", "bold magenta")
+    text.highlight_regex(r"(?m)^ +bulkmail .*", "bold")
+    return text
+
+
+def _title(report: Report) -> str:
+    through = f" through {printable(report.relay)}" if report.relay else ""
+    source = f" from {printable(report.run.list_name)}" if report.run.list_name else ""
+    return f"{printable(report.name)}: {count(report.tally.rows, 'row')}{source}{through}"
+
+
+def _table(report: Report) -> list[str]:
+    """A line for each status that some row has."""
+    found = [status for status in _MEANINGS if report.tally[status]]
+    numbers = {status: f"{report.tally[status]:,}" for status in found}
+    figures = max(map(len, numbers.values()), default=0)
+    words = max((len(_WORDS[status]) for status in found), default=0)
+    return [f"  {numbers[status]:>{figures}} {_WORDS[status]:<{words}}  {_meaning(report, status)}" for status in found]
+
+
+def _meaning(report: Report, status: Status) -> str:
+    meaning = _MEANINGS[status]
+    if status is Status.ACCEPTED and report.is_rehearsal:
+        meaning = "taken by the rehearsal"
+    reasons = report.reasons_of.get(status)
+    if status not in _EXPLAINED or not reasons:
+        return meaning
+    return meaning + ": " + ", ".join(f"{reason} {times:,}" for reason, times in reasons.most_common(5))
+
+
+def _times(report: Report) -> str:
+    run = report.run
+    if run.process is not None:
+        pid, host = run.process
+        return f"Being sent just now, by process {pid} on {printable(host)}."
+    if run.started_at is None:
+        return "Nothing was sent."
+    begun = f"Begun {datetime.fromtimestamp(run.started_at):%Y-%m-%d %H:%M}"
+    if report.duration is None:
+        return f"{begun}, not ended."
+    speed = f", {report.per_second:,.1f} messages a second" if report.per_second else ""
+    return f"{begun}, ended after {say_duration(report.duration)}{speed}."
+
+
+def _attention(report: Report, *, most: int) -> list[str]:
+    """The heading and the rows to look at, `most` lines in all; nothing if there is no room for a row."""
+    rows = _picked(report.attention, (most - 2) // 2)
+    return ["", "To look at:", *chain.from_iterable(map(_say_trouble, rows))] if rows else []
+
+
+def _picked(troubles: Sequence[Trouble], most: int) -> list[Trouble]:
+    """At most `most`, and of each status at least one if there is room, in the given order."""
+    first = {trouble.status: trouble for trouble in reversed(troubles)}
+    chosen = [trouble for trouble in troubles if trouble is first[trouble.status]][: max(0, most)]
+    chosen += [trouble for trouble in troubles if trouble is not first[trouble.status]][: max(0, most - len(chosen))]
+    return sorted(chosen, key=troubles.index)
+
+
+def _say_trouble(trouble: Trouble) -> tuple[str, str]:
+    """Who, and below it why: the words of a server are long, and they are what one has to read."""
+    address = printable(trouble.address) or "no address"
+    place = printable(str(trouble.place), 40)
+    return f"  {place} {_WORDS[trouble.status]}: {address}", f"      {printable(trouble.words)}"
+
+
+def _next_steps(report: Report, reports: Sequence[Path], *, width: int, most: int) -> list[str]:
+    """The heading and what to do next, `most` lines in all: where a step does not fit on a line, its commands alone."""
+    steps = _steps(report, reports)
+    lines: list[str] = []
+    for what, *commands in steps:
+        line = f"  {what}: {', '.join(commands)}"
+        fits = cell_len(line) <= width
+        lines += [line] if fits else [_cut(f"  {what}:", width), *(f"    {command}" for command in commands)]
+    if len(lines) > most - 2:
+        lines = [f"  {', '.join(commands)}" for _, *commands in steps]
+    return ["", "Next:", *lines] if lines else []
+
+
+def _steps(report: Report, reports: Sequence[Path]) -> list[tuple[str, ...]]:
+    """What to do, and the command or the files to do it with.  Four at most."""
+    tally = report.tally
+    steps: list[tuple[str, ...]] = []
+    if report.outbox is not None and report.run.process is None:
+        command = f"bulkmail resume {_say_path(report.outbox)}"
+        if tally.open:
+            steps.append((f"go on with the {count(tally.open, 'row')} left", command))
+        if doubts := tally[Status.IN_DOUBT]:
+            steps.append((f"send the {doubts:,} in doubt again, perhaps twice", f"{command} --in-doubt retry"))
+    if report.is_rehearsal and report.run.maildir:
+        steps.append(("see what was kept", f"bulkmail inbox {_say_path(Path(report.run.maildir))}"))
+    if reports:
+        steps.append(("the report, row by row", *map(_say_path, reports)))
+    elif report.outbox is not None:
+        steps.append(("the report, row by row", f"bulkmail report {_say_path(report.outbox)} -o report.csv"))
+    return steps
+
+
+def _say_path(path: Path) -> str:
+    """The shorter of the whole path and the way there from here, quoted for a shell and safe to print."""
+    text = str(path)
+    with suppress(OSError, ValueError):  # the working folder has gone; on Windows, another drive
+        text = min(text, os.path.relpath(text), key=len)
+    text = printable(text, 4_000)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def _cut(line: str, width: int) -> str:
+    """`line` in at most `width` columns of a terminal, where a Chinese character takes two."""
+    return line if cell_len(line) <= width else set_cell_size(line, width - 1).rstrip() + "…"

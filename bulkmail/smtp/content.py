@@ -1,0 +1,76 @@
+"""The content of a message as it goes over the wire after DATA: dot-stuffed, in pieces (RFC 5321 §4.5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+LONGEST_PIECE = 65_536  # octets handed to the transport at once
+TERMINATOR = b".\r\n"  # the CRLF before it is the end of the last line (RFC 5321 §4.1.1.4)
+
+
+def wire_pieces(buffers: Sequence[bytes]) -> Iterator[bytes | memoryview]:
+    """What to write between the 354 and the terminator, in pieces of at most `LONGEST_PIECE` octets.
+
+    A line that begins with a dot gets a second one, also where the line begins in another buffer than the dot.  A
+    buffer that needs none is not copied unless it is so short that it pays to write it together with its neighbours.
+    Content that does not end with a line gets its CRLF, or the terminator would be taken for text.
+    """
+    if sum(map(len, buffers)) <= LONGEST_PIECE // 2:
+        return _short(b"".join(buffers))
+    return _gathered(_stuffed(buffers))
+
+
+def _short(content: bytes) -> Iterator[bytes]:
+    """Nearly every letter fits one piece, and is worth a path of its own: this is run once a message."""
+    if b"\n." in content:
+        content = content.replace(b"\n.", b"\n..")
+    if content.startswith(b"."):
+        content = b"." + content
+    if not content.endswith(b"\r\n") and content:
+        content += b"\r\n"
+    return iter((content,) if content else ())
+
+
+def _stuffed(buffers: Sequence[bytes]) -> Iterator[bytes | memoryview]:
+    before = b"\r\n"  # the two octets in front
+    for buffer in buffers:
+        if not buffer:
+            continue
+        if before[-1:] == b"\n" and buffer[0] == 0x2E:
+            yield b"."
+        if b"\n." in buffer:
+            yield from _stuffed_windows(buffer)
+        else:
+            view = memoryview(buffer)
+            for start in range(0, len(buffer), LONGEST_PIECE):
+                yield view[start : start + LONGEST_PIECE]
+        before = (before + buffer[-2:])[-2:]
+    if before != b"\r\n":
+        yield b"\r\n"
+
+
+def _stuffed_windows(buffer: bytes) -> Iterator[bytes]:
+    """Windows of half a piece: stuffing makes them longer by half at most."""
+    step = LONGEST_PIECE // 2
+    for start in range(0, len(buffer), step):
+        window = buffer[start : start + step].replace(b"\n.", b"\n..")
+        if start and buffer[start - 1] == 0x0A and window[0] == 0x2E:
+            window = b"." + window
+        yield window
+
+
+def _gathered(parts: Iterator[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """Short parts joined; a part of half a piece or more goes as it is, in order."""
+    short: list[bytes | memoryview] = []
+    size = 0
+    for part in parts:
+        if short and (size + len(part) > LONGEST_PIECE or len(part) >= LONGEST_PIECE // 2):
+            yield b"".join(short)
+            short, size = [], 0
+        if len(part) >= LONGEST_PIECE // 2:
+            yield part
+        else:
+            short.append(part)
+            size += len(part)
+    if short:
+        yield b"".join(short)

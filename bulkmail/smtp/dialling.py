@@ -1,0 +1,114 @@
+"""Reaching a host: its addresses tried in turn, each with a short head start (RFC 8305)."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+
+from bulkmail.model.reply import Breakage
+
+HEAD_START = 0.25  # seconds for an address before the next one is tried as well
+
+_Address = tuple[int, int, int, Any]  # family, type, protocol, socket address
+
+
+class DialError(Exception):
+    """Nobody could be reached.  `str(error)` is a sentence."""
+
+    def __init__(self, kind: Breakage, what: str) -> None:
+        super().__init__(what)
+        self.kind = kind
+
+
+async def dial(host: str, port: int, *, timeout: float) -> socket.socket:  # noqa: ASYNC109 - all addresses together
+    """A connected, non-blocking socket to the first address that answers, within `timeout` seconds.
+
+    Raises `DialError`.
+    """
+    where = f"{host} port {port}"
+    try:
+        with anyio.fail_after(timeout):
+            return await _race(await _addresses(host, port), where)
+    except TimeoutError:
+        raise DialError(Breakage.TIMEOUT, f"{where} did not answer within {timeout:g} s") from None
+
+
+async def _addresses(host: str, port: int) -> list[_Address]:
+    try:
+        found = await look_up(host, port)
+    except socket.gaierror as error:
+        if error.errno == socket.EAI_AGAIN:
+            raise DialError(Breakage.UNREACHABLE, f"the name {host} cannot be looked up at the moment") from None
+        raise DialError(Breakage.NO_SUCH_HOST, f"there is no host of the name {host}") from None
+    except ValueError:  # a name that no lookup takes: too long a label, a NUL
+        raise DialError(Breakage.NO_SUCH_HOST, f"{host!r} is not the name of a host") from None
+    # Families in turns, so that a broken IPv6 costs one head start and not one for each of its addresses.
+    first = [address for address in found if address[0] == found[0][0]]
+    second = [address for address in found if address[0] != found[0][0]]
+    turns = itertools.zip_longest(first, second)
+    return [(family, kind, protocol, at) for pair in turns for family, kind, protocol, _, at in filter(None, pair)]
+
+
+async def look_up(host: str, port: int) -> list[tuple[int, int, int, str, Any]]:
+    """The system's answer, as `socket.getaddrinfo` gives it."""
+    loop = asyncio.get_running_loop()
+    return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+
+
+async def _race(addresses: Sequence[_Address], where: str) -> socket.socket:
+    winner: list[socket.socket] = []
+    errors: list[OSError] = []
+
+    async def attempt(address: _Address, failed: anyio.Event) -> None:
+        try:
+            connection = await _connect(address)
+        except OSError as error:
+            errors.append(error)
+            failed.set()
+            return
+        if winner:
+            connection.close()
+            return
+        winner.append(connection)
+        group.cancel_scope.cancel()
+
+    try:
+        async with anyio.create_task_group() as group:
+            for address in addresses:
+                failed = anyio.Event()
+                group.start_soon(attempt, address, failed)
+                with anyio.move_on_after(HEAD_START):
+                    await failed.wait()
+    except BaseException:
+        for connection in winner:
+            connection.close()
+        raise
+    if winner:
+        return winner[0]
+    raise _why(errors, where)
+
+
+async def _connect(address: _Address) -> socket.socket:
+    family, kind, protocol, at = address
+    connection = socket.socket(family, kind, protocol)
+    try:
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, at)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _why(errors: Sequence[OSError], where: str) -> DialError:
+    if any(isinstance(error, ConnectionRefusedError) for error in errors):
+        return DialError(Breakage.REFUSED, f"nothing is listening at {where}")
+    if any(isinstance(error, TimeoutError) for error in errors):
+        return DialError(Breakage.TIMEOUT, f"{where} does not answer")
+    reason = errors[-1].strerror if errors and errors[-1].strerror else "no address"
+    return DialError(Breakage.UNREACHABLE, f"{where} cannot be reached: {reason}")

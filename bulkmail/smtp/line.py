@@ -1,0 +1,251 @@
+"""One connection in our hands: carries octets between a transport and its transactions, and watches the time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import socket
+from collections.abc import Callable
+
+from bulkmail.model.message import Message
+from bulkmail.model.reply import Fault, Reply
+from bulkmail.smtp.timeouts import Timeouts
+from bulkmail.smtp.transactions import Exchange, Step, Transactions
+
+Done = Callable[[BaseException | None], None]
+Mark = Callable[[Done], None]
+
+_LONGEST_LEFTOVER = 262_144  # octets read from a dead connection at the most
+
+
+class Transfer(Exchange):
+    """An exchange that somebody on the loop waits for."""
+
+    __slots__ = ("decided", "mark")
+
+    def __init__(self, message: Message, mark: Mark, decided: asyncio.Future[Reply | Fault]) -> None:
+        super().__init__(message)
+        self.mark = mark
+        self.decided = decided
+
+
+class Line(asyncio.Protocol):
+    """Owns a connected transport that is past greeting, TLS and login, until the end.
+
+    All work is done where octets arrive; whoever waits for a message is woken once, when it is decided.
+    """
+
+    def __init__(self, transport: asyncio.Transport, transactions: Transactions, *, timeouts: Timeouts) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._closed: asyncio.Future[None] = self.loop.create_future()
+        self._transport = transport
+        self._transactions = transactions
+        self._is_paused = False
+        self._is_advancing = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = math.inf
+        # By word: the hash of an enum member is computed in Python, each time anew.
+        self._patience = {
+            Step.RSET.words: timeouts.mail,
+            Step.MAIL.words: timeouts.mail,
+            Step.RCPT.words: timeouts.rcpt,
+            Step.DATA.words: timeouts.data,
+            Step.BODY.words: timeouts.block,
+            Step.END.words: timeouts.end,
+        }
+        self._shortest = min(self._patience.values())
+        self._duplicate = _duplicated(transport)
+        transport.set_protocol(self)
+        # Paused means: something of what was written is still in our own buffers.  That is what the terminator waits
+        # for.  A TLS transport pauses at its limit already, not only above it.
+        over_tls = transport.get_extra_info("ssl_object") is not None
+        transport.set_write_buffer_limits(high=1 if over_tls else 0, low=0)
+
+    # For the session.
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether a message may be begun."""
+        return not (self._transactions.is_over or self._transport.is_closing())
+
+    @property
+    def begun(self) -> int:
+        """Messages whose MAIL was written."""
+        return self._transactions.begun
+
+    def begin(self, message: Message, mark: Mark) -> Transfer:
+        """Queues a message; `decided` of the transfer gets the reply or fault, or the exception of its mark."""
+        transfer = Transfer(message, mark, self.loop.create_future())
+        if self._transport.is_closing() and self._transactions.is_idle:
+            self._transactions.lost()
+        self._transactions.submit(transfer)
+        self._advance()
+        return transfer
+
+    async def leave(self, *, patience: float) -> None:
+        """Says QUIT and waits for the connection to close, but `patience` seconds at the most; only when idle."""
+        limit = self.loop.call_later(patience, self.abort)
+        try:
+            self._transactions.leave()
+            self._advance()
+            await self._closed
+        finally:
+            limit.cancel()
+            self.abort()
+
+    def abort(self) -> None:
+        """Drops the connection at once, with what is still in our buffers.  May be called at any time."""
+        self._transactions.stop()
+        self._advance()
+        self._transport.abort()
+
+    # For the transport.
+
+    def data_received(self, data: bytes) -> None:
+        self._transactions.receive(data)
+        self._advance()
+
+    def eof_received(self) -> bool | None:
+        # Everything sent before was received.  Going through connection_lost only would first flush what we have left,
+        # perhaps the terminator, to a server that has stopped talking.
+        self._transactions.lost()
+        self._advance()
+        return None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._transactions.is_over:
+            # When a write fails first, replies that had already arrived are still in the socket.
+            self._transactions.receive(self._read_leftover())
+            self._transactions.lost()
+        self._advance()
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._is_paused = True
+
+    def resume_writing(self) -> None:
+        self._is_paused = False
+        self._advance()
+
+    # The work.
+
+    def _advance(self) -> None:
+        """Brings everything up to date after something has happened."""
+        if self._is_advancing:  # a mark that is done at once, or a transport that resumes while it is written to
+            return
+        self._is_advancing = True
+        transactions, transport = self._transactions, self._transport
+        try:
+            # A transport that is closing drops what it is given: its connection_lost will tell what came of the rest.
+            while not self._is_paused and not transport.is_closing():
+                output = transactions.next_output()
+                if output is None:
+                    break
+                transport.write(output)
+                if transactions.mark_wanted is not None:
+                    self._ask_for_mark()
+        finally:
+            self._is_advancing = False
+        for exchange in transactions.settled:
+            assert isinstance(exchange, Transfer) and exchange.result is not None  # noqa: S101
+            if not exchange.decided.done():
+                exchange.decided.set_result(exchange.result)
+        transactions.settled.clear()
+        if transactions.is_over:
+            self._close()
+        else:
+            self._watch()
+
+    def _close(self) -> None:
+        self._deadline = math.inf
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._duplicate is not None:  # while it is open, the connection is
+            self._duplicate.close()
+            self._duplicate = None
+        if self._transport.is_closing():
+            return
+        if self._transactions.has_left:
+            self._transport.close()  # over TLS the server is told that this is the end and not a cut
+        else:
+            self._transport.abort()
+
+    def _ask_for_mark(self) -> None:
+        transfer, self._transactions.mark_wanted = self._transactions.mark_wanted, None
+        assert isinstance(transfer, Transfer)  # noqa: S101
+
+        def done(error: BaseException | None) -> None:
+            if error is not None:
+                self._refuse(transfer, error)
+            elif not transfer.is_marked:
+                self._transactions.marked(transfer)
+                self._advance()
+
+        try:
+            transfer.mark(done)
+        except Exception as error:
+            self._refuse(transfer, error)
+
+    def _refuse(self, transfer: Transfer, error: BaseException) -> None:
+        """Without its mark a message is not ended, and the session cannot be used for another."""
+        if not (transfer.is_marked or transfer.result or transfer.decided.done()):
+            transfer.decided.set_exception(error)
+            self.abort()
+
+    def _read_leftover(self) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        with contextlib.suppress(OSError):
+            while self._duplicate is not None and size < _LONGEST_LEFTOVER and (data := self._duplicate.recv(65_536)):
+                pieces.append(data)
+                size += len(data)
+        return b"".join(pieces)
+
+    # The time.
+
+    def _watch(self) -> None:
+        """Something moved: the server has the whole time for its next step again.
+
+        There is one timer, set to the shortest patience of any step and never set back: when it rings it looks at the
+        deadline and is wound again.  So it never rings late, and a message costs no timer.
+        """
+        awaited = self._transactions.awaited
+        if awaited is None or awaited is Step.QUIT:  # whoever says QUIT watches the time for it
+            self._deadline = math.inf
+            return
+        now = self.loop.time()
+        self._deadline = now + self._patience[awaited.words]
+        if self._timer is None:
+            self._timer = self.loop.call_at(now + self._shortest, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._deadline == math.inf:
+            return
+        now = self.loop.time()
+        awaited = self._transactions.awaited
+        if now >= self._deadline and awaited is not None:
+            self._transactions.timed_out(self._patience[awaited.words])
+            self._advance()
+        else:
+            self._timer = self.loop.call_at(min(self._deadline, now + self._shortest), self._ring)
+
+
+def _duplicated(transport: asyncio.Transport) -> socket.socket | None:
+    """Another descriptor of the same plain connection, to read what a transport drops when it fails.
+
+    None over TLS, where the octets would mean nothing, and when there are no descriptors left.
+    """
+    if transport.get_extra_info("ssl_object") is not None:
+        return None
+    connection = transport.get_extra_info("socket")
+    try:
+        duplicate = socket.socket(fileno=os.dup(connection.fileno()))
+    except OSError:
+        return None
+    duplicate.setblocking(False)
+    return duplicate

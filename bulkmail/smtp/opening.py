@@ -1,0 +1,331 @@
+"""Opening a session with aiosmtplib: connect, TLS, EHLO, login; what comes out is a transport for our own use."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import aiosmtplib
+
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.relay import Relay, Secret, Tls
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply, printable
+from bulkmail.model.units import say_duration
+from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
+from bulkmail.smtp.dialling import DialError, dial
+from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
+from bulkmail.smtp.timeouts import Timeouts
+from bulkmail.smtp.tls import make_tls_context, tls_breakage
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who we are to the relay."""
+
+    username: str
+    password: Secret
+
+
+class SessionRefused(Exception):
+    """No session: `event` is the reply or the fault, with the stage at which it happened.  Nothing was sent."""
+
+    def __init__(self, event: Reply | Fault) -> None:
+        super().__init__(str(event))
+        self.event = event
+
+
+# Which login to use where several are offered, best first: over TLS the plainest is the most widely right.
+MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
+
+
+async def open_transport(
+    relay: Relay,
+    credentials: Credentials | None,
+    *,
+    tls_context: ssl.SSLContext | None,
+    timeouts: Timeouts,
+) -> tuple[asyncio.Transport, Capabilities]:
+    """A transport on which nothing is outstanding, and what the server at its end offers.  Raises `SessionRefused`."""
+    if tls_context is None and relay.tls is not Tls.OFF:
+        tls_context = await asyncio.to_thread(make_tls_context, relay)
+    try:
+        connection = await dial(relay.host, relay.port, timeout=timeouts.connect)
+    except DialError as error:
+        raise SessionRefused(Fault(Stage.CONNECT, error.kind, str(error))) from None
+    try:
+        return await _Opening(relay, connection, tls_context=tls_context, timeouts=timeouts).run(credentials)
+    except BaseException:
+        connection.close()
+        raise
+
+
+class _Opening:
+    """One attempt to open a session over a connected socket."""
+
+    def __init__(
+        self, relay: Relay, connection: socket.socket, *, tls_context: ssl.SSLContext | None, timeouts: Timeouts
+    ) -> None:
+        self._relay = relay
+        self._connection = connection
+        self._timeouts = timeouts
+        self._peer = f"{relay.host} port {relay.port}"
+        self._is_secure = relay.tls is Tls.IMPLICIT
+        self._stage = Stage.CONNECT if self._is_secure else Stage.GREETING
+        self._listener: _Listener | None = None
+        self._capabilities = Capabilities()
+        self._client = aiosmtplib.SMTP(
+            hostname=relay.host,
+            local_hostname=ehlo_name(relay, connection),
+            sock=connection,
+            use_tls=self._is_secure,
+            start_tls=False,  # None, aiosmtplib's own default, would go on in clear text where STARTTLS is stripped
+            tls_context=tls_context,
+            timeout=timeouts.greeting,
+        )
+
+    async def run(self, credentials: Credentials | None) -> tuple[asyncio.Transport, Capabilities]:
+        """The whole opening, in order.  The connection is dropped if it does not come to its end."""
+        try:
+            async with self._told():
+                await self._client.connect()
+                self._listen()
+            await self._say_hello()
+            if not self._is_secure and self._relay.tls is not Tls.OFF:
+                await self._secure()
+            if credentials is not None and credentials.username:
+                await self._log_in(credentials)
+            if self._client.transport is None:
+                raise self._refused(Breakage.LOST, "closed the connection before the first message")
+            return cast(asyncio.Transport, self._client.transport), self._capabilities
+        except BaseException:
+            if self._client.transport is not None:
+                cast(asyncio.Transport, self._client.transport).abort()
+            raise
+
+    def _listen(self) -> None:
+        protocol = self._client.protocol
+        transport = cast(asyncio.Transport, self._client.transport)
+        assert protocol is not None  # noqa: S101
+        # What came in one piece with the greeting answers no command; aiosmtplib would keep it for the next one.
+        if getattr(protocol, "_buffer", b""):
+            raise self._refused(Breakage.DESYNC, "said more than its greeting before it was asked")
+        self._listener = _Listener(protocol, transport)
+        transport.set_protocol(self._listener)
+
+    async def _say_hello(self) -> None:
+        async with self._told(Stage.EHLO):
+            self._expect(1)
+            try:
+                await self._client.ehlo(timeout=self._timeouts.ehlo)
+            except aiosmtplib.SMTPHeloError as error:
+                if not 500 <= error.code <= 599 or not self._client.is_connected:
+                    raise
+                self._expect(1)  # a server from before 1995 (RFC 5321 §3.2)
+                await self._client.helo(timeout=self._timeouts.ehlo)
+                self._capabilities = Capabilities()
+            else:
+                self._capabilities = parse_capabilities(self._replied().lines)
+            self._replied()
+
+    async def _secure(self) -> None:
+        if not self._capabilities.starttls:
+            if self._relay.tls is Tls.OPPORTUNISTIC:
+                return
+            raise self._refused(
+                Breakage.NO_TLS,
+                "does not offer STARTTLS, so everything would go in clear text; is it the right port?"
+                " (tls=off in the relay URL allows it)",
+                stage=Stage.STARTTLS,
+            )
+        async with self._told(Stage.STARTTLS):
+            self._expect(1)
+            await self._client.starttls(timeout=self._timeouts.ehlo)
+            # Anything after the 220 was put there by somebody on the way (CVE-2011-0411).
+            self._replied()
+            self._is_secure = True
+            self._listen()
+        await self._say_hello()  # what was offered in clear text is not to be believed (RFC 3207 §4.2)
+
+    async def _log_in(self, credentials: Credentials) -> None:
+        self._stage = Stage.AUTH
+        if not self._is_secure and not (self._relay.plaintext_login and is_loopback(self._connection)):
+            raise self._refused(
+                Breakage.NO_LOGIN,
+                "is reached in clear text, where a password would be seen by others;"
+                " leave tls=off out of the relay URL, or use smtps://",
+            )
+        offered = self._capabilities.auth_mechanisms
+        mechanism = next((name for name in MECHANISMS if name in offered), None)
+        if mechanism is None:
+            ways = f"only {', '.join(offered)}" if offered else "no login"
+            raise self._refused(
+                Breakage.NO_LOGIN, f"offers {ways}; we know {', '.join(MECHANISMS)}, and a password was given"
+            )
+        username, password = self._encoded(credentials)
+        login = {
+            "PLAIN": self._client.auth_plain,
+            "LOGIN": self._client.auth_login,
+            "CRAM-MD5": self._client.auth_crammd5,
+        }[mechanism]
+        async with self._told(Stage.AUTH):
+            self._expect(1 if mechanism == "PLAIN" else 2)
+            await login(username, password, timeout=self._timeouts.ehlo)
+            self._replied()
+
+    def _encoded(self, credentials: Credentials) -> tuple[bytes, bytes]:
+        try:
+            username = credentials.username.encode()
+            password = credentials.password.reveal().encode()
+        except UnicodeEncodeError:  # its message would show the password
+            raise self._refused(Breakage.NO_LOGIN, "cannot be told the password: it is not valid text") from None
+        if b"\0" in username + password:  # it would end the name within PLAIN (RFC 4616 §2)
+            raise self._refused(Breakage.NO_LOGIN, "cannot be told a name or password with a NUL in it")
+        return username, password
+
+    # What the server says, and what becomes of it.
+
+    def _expect(self, replies: int) -> None:
+        assert self._listener is not None  # noqa: S101
+        self._listener.expect(replies)
+
+    def _replied(self) -> RawReply:
+        """The last reply.  Raises `SessionRefused` if anything came beside those that were expected."""
+        assert self._listener is not None  # noqa: S101
+        if self._listener.violation:
+            raise self._refused(Breakage.DESYNC, self._listener.violation)
+        if not self._listener.replies:
+            raise self._refused(Breakage.DESYNC, "answered in a way that cannot be read")
+        return self._listener.replies[-1]
+
+    @asynccontextmanager
+    async def _told(self, stage: Stage | None = None) -> AsyncIterator[None]:
+        """Whatever aiosmtplib raises inside, told as a `SessionRefused`."""
+        self._stage = stage or self._stage
+        try:
+            yield
+        except SessionRefused:
+            raise
+        except (OSError, aiosmtplib.SMTPException) as error:
+            raise self._translated(error) from None
+
+    def _translated(self, error: OSError | aiosmtplib.SMTPException) -> SessionRefused:
+        cause = error.__cause__ if isinstance(error, aiosmtplib.SMTPConnectError) else error
+        if isinstance(error, aiosmtplib.SMTPResponseException) and self._listener is None:
+            return self._judged(RawReply(error.code, error.message.split("\n")))  # the greeting
+        if self._listener is not None and self._listener.violation:
+            return self._refused(Breakage.DESYNC, self._listener.violation)
+        if isinstance(error, aiosmtplib.SMTPResponseException):
+            return self._judged(self._replied())
+        if isinstance(cause, ssl.SSLError):
+            kind, what = tls_breakage(cause, host=self._relay.host, port=self._relay.port)
+            return SessionRefused(Fault(self._stage, kind, what))
+        if isinstance(error, TimeoutError):
+            return self._refused(Breakage.TIMEOUT, self._overdue())
+        if self._stage is Stage.CONNECT and isinstance(cause, aiosmtplib.SMTPServerDisconnected):
+            self._stage = Stage.GREETING  # TLS stood, and then
+        return self._refused(Breakage.LOST, f"closed the connection {_MOMENTS[self._stage]}")
+
+    def _judged(self, raw: RawReply) -> SessionRefused:
+        """A reply that aiosmtplib does not go on after."""
+        if 400 <= raw.code <= 599:
+            stage = Stage.GREETING if self._listener is None else self._stage
+            return SessionRefused(make_reply(stage, raw.code, raw.lines))
+        words = printable(f"{raw.code} {' '.join(raw.lines)}", 80)
+        return self._refused(Breakage.DESYNC, f"answered {words} {_MOMENTS[self._stage]}")
+
+    def _overdue(self) -> str:
+        seconds = self._timeouts.greeting if self._listener is None else self._timeouts.ehlo
+        return f"did not go on {_MOMENTS[self._stage]} within {say_duration(seconds)}"
+
+    def _refused(self, kind: Breakage, what: str, *, stage: Stage | None = None) -> SessionRefused:
+        return SessionRefused(Fault(stage or self._stage, kind, f"{self._peer} {what}"))
+
+
+_MOMENTS = {
+    Stage.CONNECT: "in the TLS handshake",
+    Stage.GREETING: "where a server greets",
+    Stage.EHLO: "after EHLO",
+    Stage.STARTTLS: "after STARTTLS",
+    Stage.AUTH: "in the middle of the login",
+}
+
+
+class _Listener(asyncio.Protocol):
+    """Reads over aiosmtplib's shoulder with our own strict parser: aiosmtplib overlooks what comes unasked."""
+
+    def __init__(self, protocol: asyncio.Protocol, transport: asyncio.Transport) -> None:
+        self.replies: list[RawReply] = []
+        self.violation = ""
+        self._protocol = protocol
+        self._transport = transport
+        self._parser = ReplyParser()
+        self._expected = 0
+
+    def expect(self, replies: int) -> None:
+        """At most so many replies may come from now on, one in a piece."""
+        self.replies = []
+        self._expected = replies
+
+    def data_received(self, data: bytes) -> None:
+        had = len(self.replies)
+        try:
+            self._parser.feed(data)
+            while (reply := self._parser.next_reply()) is not None:
+                self.replies.append(reply)
+        except ReplyError as error:
+            self.violation = str(error)
+        else:
+            came = len(self.replies) - had
+            is_complete = came > 0 or len(self.replies) >= self._expected
+            if came > 1 or len(self.replies) > self._expected or (is_complete and self._parser.has_partial):
+                self.violation = "said something before it was asked"
+        if self.violation:
+            self._transport.abort()
+        else:
+            self._protocol.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._protocol.connection_lost(error)
+
+
+def is_loopback(connection: socket.socket) -> bool:
+    """Whether the other end is on this machine, by the address connected to, whatever name it went by."""
+    return ipaddress.ip_address(connection.getpeername()[0].partition("%")[0]).is_loopback
+
+
+_EHLO_NAME = re.compile(r"(?=.{1,255}$)(\[[0-9A-Za-z.:-]+\]|[0-9A-Za-z]([0-9A-Za-z.-]*[0-9A-Za-z])?)")
+
+
+def ehlo_name(relay: Relay, connection: socket.socket) -> str:
+    """What we call ourselves: as the relay says, else our host's full name, else the address we connect from.
+
+    A name costs nothing here; looking a better one up in the DNS could cost seconds.
+    """
+    if relay.ehlo_name:
+        if not _EHLO_NAME.fullmatch(relay.ehlo_name):
+            raise ConfigError(
+                f"ehlo={printable(relay.ehlo_name, 60)!r} is not the name of a host",
+                hint='write a name like "mail.example.com"',
+            )
+        return relay.ehlo_name
+    name = socket.gethostname()
+    if "." in name and _EHLO_NAME.fullmatch(name):
+        return name
+    ours = connection.getsockname()[0].partition("%")[0]
+    return f"[IPv6:{ours}]" if ":" in ours else f"[{ours}]"  # RFC 5321 §4.1.3

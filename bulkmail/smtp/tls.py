@@ -1,0 +1,65 @@
+"""How far a server is trusted over TLS, and in which words its certificate is refused."""
+
+from __future__ import annotations
+
+import ssl
+
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.relay import Relay
+from bulkmail.model.reply import Breakage, printable
+
+# OpenSSL's X509_V_ERR_…
+_EXPIRED, _NOT_YET_VALID, _WRONG_NAME, _WRONG_IP_ADDRESS = 10, 9, 62, 64
+_SELF_SIGNED = 18
+_UNKNOWN_ISSUER = {2, 19, 20, 21}
+
+
+def make_tls_context(relay: Relay) -> ssl.SSLContext:
+    """A context that verifies the server, TLS 1.2 or newer; by `relay.ca_file` only, if given, else the system's store.
+
+    Reads files and takes some milliseconds: make one for all sessions.  Raises `ConfigError`.
+    """
+    try:
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=relay.ca_file or None)
+    except ssl.SSLError:
+        raise ConfigError(
+            f"ca_file: {relay.ca_file} holds no certificate that can be read", hint="give a file of PEM certificates"
+        ) from None
+    except OSError as error:
+        raise ConfigError(
+            f"ca_file: {relay.ca_file} cannot be read: {error.strerror}",
+            hint="check ca_file= in the relay URL, or leave it out to trust what the system trusts",
+        ) from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def tls_breakage(error: ssl.SSLError, *, host: str, port: int) -> tuple[Breakage, str]:
+    """What a failed handshake was about, as a kind and a sentence."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Breakage.UNTRUSTED, _certificate_words(error, host=host)
+    if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"):
+        return Breakage.TLS, (
+            f"{host} port {port} does not speak TLS from the first octet; smtp:// instead of smtps:// begins without"
+        )
+    if error.reason and ("PROTOCOL" in error.reason or "VERSION" in error.reason):
+        return Breakage.TLS, f"{host} port {port} and we have no TLS version in common; we need 1.2 or newer"
+    return (
+        Breakage.TLS,
+        f"the TLS handshake with {host} port {port} failed: {printable(error.reason or 'no reason given', 80)}",
+    )
+
+
+def _certificate_words(error: ssl.SSLCertVerificationError, *, host: str) -> str:
+    code = error.verify_code
+    if code == _EXPIRED:
+        return f"the certificate of {host} has expired"
+    if code == _NOT_YET_VALID:
+        return f"the certificate of {host} is not valid yet; check the clock of this computer"
+    if code in (_WRONG_NAME, _WRONG_IP_ADDRESS):
+        return f"the certificate that {host} shows is for another name; the relay URL must name the host it is for"
+    if code == _SELF_SIGNED:
+        return f"the certificate of {host} is vouched for only by itself; ca_file= in the relay URL can name it as good"
+    if code in _UNKNOWN_ISSUER:
+        return f"the certificate of {host} is from an issuer unknown here; ca_file= in the relay URL can name it"
+    return f"the certificate of {host} cannot be trusted: {printable(error.verify_message, 80)}"

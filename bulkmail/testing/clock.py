@@ -1,0 +1,48 @@
+"""Time that stands still until it is told to move."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+
+
+class ManualClock:
+    """A clock for tests.  Whoever sleeps on it wakes when `advance` has brought the time there, the earliest first."""
+
+    def __init__(self, start: float = 0.0) -> None:
+        self._now = start
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+
+    def now(self) -> float:
+        """Seconds."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """The same seconds."""
+        return self._now
+
+    @property
+    def sleeping(self) -> int:
+        """How many are asleep."""
+        return sum(not woken.done() for _, _, woken in self._sleepers)
+
+    def advance(self, seconds: float) -> None:
+        """Moves the time on.  The sleepers whose time has come run when the caller next awaits something."""
+        if seconds < 0:
+            raise ValueError("time does not go back")
+        self._now += seconds
+        while self._sleepers and self._sleepers[0][0] <= self._now:
+            _, _, woken = heapq.heappop(self._sleepers)
+            if not woken.done():
+                woken.set_result(None)
+
+    async def sleep(self, seconds: float) -> None:
+        """Returns when `seconds` have been advanced; for nothing or less, after one turn of the loop."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._now + seconds, next(self._numbers), woken))
+        await woken

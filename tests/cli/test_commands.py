@@ -1,0 +1,552 @@
+"""The commands that look, make and rehearse: init, check, preview, status, report, inbox, sandbox."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import smtplib
+import stat
+import subprocess
+import sys
+from email.message import EmailMessage
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bulkmail.cli import init as init_module
+from bulkmail.cli import main
+from bulkmail.config.settings import load
+from bulkmail.outbox.outbox import Outbox
+
+KINDS = ("newsletter", "letter", "invoice")
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words), prog_name="bulkmail")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("BULKMAIL_RELAY", "BULKMAIL_DEBUG", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the browser was told to open."""
+    pages: list[str] = []
+
+    def open_page(url: str) -> bool:
+        pages.append(url)
+        return len(pages) < 2
+
+    monkeypatch.setattr("webbrowser.open", open_page)
+    return pages
+
+
+@pytest.fixture
+def shop() -> Path:
+    """A rehearsal of one good row, one bad and one that the letter does not suit has ended."""
+    Path("shop").mkdir()
+    Path("shop/campaign.toml").write_text(
+        'relay = "sandbox:"\nrecipients = "people.csv"\n[message]\nfrom = "Shop <hello@shop.example>"\n'
+        'subject = "Hello {{ name }}"\ntext = "letter.txt"\nhtml = "letter.html"\n'
+    )
+    Path("shop/people.csv").write_text("email,name\nann@example.com,Ann Li\nbob@,Bob\nsato@example.net,佐藤 陽菜\n")
+    Path("shop/letter.txt").write_text("Dear {{ name }},\nhello.\n")
+    Path("shop/letter.html").write_text("<p>Dear {{ name }}</p>\n")
+    return Path("shop")
+
+
+@pytest.fixture
+def rehearsed(shop: Path) -> Path:
+    result = run("send", "shop", "--progress", "none")
+    assert result.exit_code == 1, result.stderr
+    return shop
+
+
+# --- init -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_init_makes_a_campaign_that_rehearses_at_once(kind: str) -> None:
+    result = run("init", "spring", "--kind", kind)
+    assert result.exit_code == 0, result.stderr
+    assert result.output.startswith(f"spring is now a campaign to start from: {kind}\n")
+    settings = load("spring")
+    assert settings.relay is not None
+    assert settings.relay.kind.is_rehearsal
+    checked = run("check", "spring")
+    assert (checked.exit_code, "warning" in checked.output) == (0, False), checked.output
+    sent = run("send", "spring", "--progress", "none")
+    assert sent.exit_code == 0, sent.stderr
+    assert sent.stdout.startswith("Rehearsal: nobody was written to.\n")
+
+
+def test_init_shows_what_it_made_and_what_to_type() -> None:
+    assert run("init", "my spring", "--kind", "letter").output == (
+        "my spring is now a campaign to start from: letter\n"
+        "  campaign.toml\n"
+        "  people.csv\n"
+        "\n"
+        "Read my spring/campaign.toml, change what you like, then type:\n"
+        "  bulkmail check 'my spring'       says what is wrong with it\n"
+        "  bulkmail preview 'my spring'     shows the letters\n"
+        "  bulkmail send 'my spring'        rehearses: nobody is written to\n"
+    )
+
+
+def test_init_takes_an_empty_folder_and_makes_those_above() -> None:
+    Path("empty").mkdir()
+    assert run("init", "empty").exit_code == 0
+    assert run("init", "2026/spring").exit_code == 0
+    assert Path("2026/spring/campaign.toml").is_file()
+
+
+@pytest.mark.parametrize("name", ["a file", "full"])
+def test_init_leaves_alone_what_is_there(name: str) -> None:
+    Path("a file").write_text("mine")
+    Path("full").mkdir()
+    Path("full/.mine").write_text("mine")
+    result = run("init", name)
+    quoted = "'a file'" if " " in name else name
+    assert result.exit_code == 2
+    assert result.stderr == (
+        f"error: {name}: there is something already, and it stays as it is\n"
+        f"hint: name a new folder: bulkmail init {quoted}-2\n"
+    )
+    assert not Path("full/campaign.toml").exists()
+
+
+def test_init_says_that_it_may_not_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(source: object, target: object) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr("shutil.copyfile", refuse)
+    result = run("init", "spring")
+    assert result.exit_code == 2
+    assert result.stderr == "error: spring/campaign.toml: cannot be written: No space left on device\n"
+
+
+def test_init_copies_nothing_that_a_rehearsal_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("campaign.toml", "runs/x.outbox", ".DS_Store", "__pycache__/x.pyc", "parts/foot.txt"):
+        path = Path("templates/newsletter") / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    monkeypatch.setattr(init_module, "templates_folder", lambda: Path("templates"))
+    assert init_module.copy_template("newsletter", Path("spring")) == ["campaign.toml", "parts/foot.txt"]
+
+
+def test_init_finds_its_templates_in_a_wheel_and_in_a_checkout(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = here / "site-packages/bulkmail/cli/init.py"
+    module.parent.mkdir(parents=True)
+    monkeypatch.setattr(init_module, "__file__", str(module))
+    assert "lacks its templates" in run("init", "spring").stderr
+    in_checkout = here / "site-packages/templates"
+    in_checkout.mkdir()
+    assert init_module.templates_folder() == in_checkout
+    in_wheel = here / "site-packages/bulkmail/data/templates"
+    in_wheel.mkdir(parents=True)
+    assert init_module.templates_folder() == in_wheel
+
+
+@pytest.mark.slow
+def test_init_works_from_a_wheel(here: Path, request: pytest.FixtureRequest) -> None:
+    root = request.config.rootpath
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
+    wheel = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", "dist", str(root)]
+    built = subprocess.run(wheel, capture_output=True, text=True, timeout=60)
+    assert built.returncode == 0, built.stderr
+    (file,) = Path("dist").glob("*.whl")
+    target = [*pip, "install", "--no-deps", "--target", "site", str(file)]
+    subprocess.run(target, check=True, capture_output=True, timeout=60)
+    assert not (here / "site/templates").exists()
+    for kind in KINDS:
+        done = subprocess.run(
+            [sys.executable, "-m", "bulkmail", "init", kind, "--kind", kind],
+            env={**os.environ, "PYTHONPATH": str(here / "site"), "PYTHONSAFEPATH": "1"},
+            capture_output=True,
+            text=True,
+            timeout=20,
+        )
+        assert done.returncode == 0, done.stderr
+        made = {str(path.relative_to(kind)) for path in Path(kind).rglob("*") if path.is_file()}
+        source = root / "templates" / kind
+        assert made == {
+            str(path.relative_to(source))
+            for path in source.rglob("*")
+            if path.is_file() and "runs" not in path.relative_to(source).parts
+        }
+
+
+# --- check and preview ------------------------------------------------------------------------------------------------
+
+
+def test_check_passes_what_can_be_sent(shop: Path) -> None:
+    result = run("check", "shop")
+    assert result.exit_code == 0
+    assert result.output.endswith("Ready: shop goes to 2 recipients of 3 rows (1 invalid), through sandbox:.\n")
+    assert not Path("shop/runs").exists()
+
+
+def test_check_says_that_no_relay_is_named(shop: Path) -> None:
+    file = shop / "campaign.toml"
+    file.write_text(file.read_text().replace('relay = "sandbox:"\n', ""))
+    assert run("check", "shop").output.endswith("(1 invalid), when a relay is named.\n")
+
+
+def test_check_refuses_a_letter_that_suits_nobody(shop: Path) -> None:
+    (shop / "letter.txt").write_text("Dear {{ nmae }}")
+    result = run("check", "shop")
+    assert result.exit_code == 2
+    assert "error: " in result.output
+    assert "'nmae'" in result.output
+    assert result.output.endswith("Not ready: shop would go to 0 recipients of 3 rows (3 invalid).\n")
+
+
+def test_check_warns_of_a_letter_that_does_not_suit_somebody(shop: Path) -> None:
+    (shop / "people.csv").write_text("email,name\nann@example.com,Ann\nbob@example.com,\n")
+    result = run("check", "shop")
+    assert result.exit_code == 0
+    assert "warning: column name: 'name' is empty in 1 row: line 3\n" in result.output
+
+
+def test_check_refuses_a_list_of_nobody(shop: Path) -> None:
+    result = run("check", "shop", "--where", "false")
+    assert result.exit_code == 2
+    assert result.output.endswith("Not ready: shop would go to 0 recipients of 3 rows (1 invalid, 2 filtered).\n")
+
+
+def test_check_tells_faults_of_the_campaign(shop: Path) -> None:
+    result = run("check", "shop", "--rate", "fast")
+    assert result.exit_code == 2
+    assert result.stderr == (
+        'error: --rate "fast": cannot read the rate \'fast\'\nhint: write "50/s", "3000/h" or "1 per 2s"\n'
+    )
+
+
+def test_preview_shows_the_first_letter(shop: Path) -> None:
+    result = run("preview", "shop")
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert lines[0] == "── row 1, shop/people.csv:2 ──"
+    assert "Subject:   Hello Ann Li" in lines
+    assert "Dear Ann Li," in lines
+    assert "佐藤" not in result.output
+
+
+@pytest.mark.parametrize("which", [["--row", "3"], ["--address", "SATO@example.net"]], ids=["row", "address"])
+def test_preview_shows_the_letter_that_is_asked_for(shop: Path, which: list[str]) -> None:
+    result = run("preview", "shop", *which)
+    assert result.exit_code == 0, result.stderr
+    assert result.output.startswith("── row 3, shop/people.csv:4 ──\n")
+    assert "Dear 佐藤 陽菜,\n" in result.output
+
+
+def test_preview_shows_all_letters(shop: Path) -> None:
+    output = run("preview", "shop", "--all").output
+    assert [line for line in output.splitlines() if line.startswith("──")] == [
+        "── row 1, shop/people.csv:2 ──",
+        "── row 3, shop/people.csv:4 ──",
+    ]
+
+
+def test_preview_writes_files(shop: Path) -> None:
+    result = run("preview", "shop", "--all", "--out", "letters")
+    assert result.output == "2 letters written to letters\n"
+    assert sorted(path.name for path in Path("letters").iterdir()) == [
+        "00001-ann@example.com.eml",
+        "00001-ann@example.com.html",
+        "00001-ann@example.com.txt",
+        "00003-sato@example.net.eml",
+        "00003-sato@example.net.html",
+        "00003-sato@example.net.txt",
+    ]
+
+
+def test_preview_opens_the_browser(shop: Path, opened: list[str]) -> None:
+    result = run("preview", "shop", "--open", "--out", "letters")
+    page = Path("letters/00001-ann@example.com.html").absolute()
+    assert opened == [page.as_uri()]
+    assert result.output.startswith("The letter is in letters/00001-ann@example.com.html\n")
+    assert "Dear Ann Li" in page.read_text("utf-8-sig")
+
+
+def test_preview_says_that_there_is_no_browser(shop: Path, opened: list[str]) -> None:
+    opened.append("one that was opened before")
+    result = run("preview", "shop", "--open")
+    assert result.stderr == "There is no browser here that could be opened.\n"
+    page = Path(result.stdout.removeprefix("The letter is in ").rstrip())
+    assert page.is_file()
+    page.unlink()
+    page.parent.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "hint"),
+    [
+        (
+            ["--row", "2"],
+            "row 2 of shop/people.csv is not there or cannot be used",
+            "bulkmail check says what is wrong with each row",
+        ),
+        (
+            ["--address", "zoe@example.com"],
+            "nobody in shop/people.csv has the address zoe@example.com",
+            "bulkmail check says what is wrong with each row",
+        ),
+        (
+            ["--to", "a@b.example", "--row", "2"],
+            "row 2 of --to is not there or cannot be used",
+            "bulkmail check says what is wrong with each row",
+        ),
+        (["--address", "zoe@"], "--address 'zoe@' has nothing after the @", "write it as ann@example.com"),
+        (
+            ["--row", "1", "--all"],
+            "--row, --address and --all each say which letters are meant",
+            "keep one of them",
+        ),
+        (
+            ["--all", "--open"],
+            "--open shows one letter, not all",
+            "say which with --row N, or write all with --out DIR",
+        ),
+    ],
+)
+def test_preview_says_what_it_cannot_show(shop: Path, words: list[str], error: str, hint: str) -> None:
+    result = run("preview", "shop", *words)
+    assert (result.exit_code, result.stderr) == (2, f"error: {error}\nhint: {hint}\n")
+
+
+def test_preview_says_that_nobody_can_be_written_to(shop: Path) -> None:
+    (shop / "people.csv").write_text("email\nbob@\n")
+    assert run("preview", "shop").stderr.startswith("error: nobody in shop/people.csv can be written to\n")
+
+
+# --- status and report ------------------------------------------------------------------------------------------------
+
+
+def test_status_says_how_a_run_ended(rehearsed: Path) -> None:
+    result = run("status", "shop")
+    lines = result.output.splitlines()
+    assert lines[:3] == [
+        "shop: a rehearsal, 3 rows in shop/runs/shop.rehearsal.outbox",
+        "  2 accepted    66.7%",
+        "  1 invalid     33.3%",
+    ]
+    assert lines[3].startswith("Begun 2")
+    assert ", ended 2" in lines[3]
+    assert lines[4:] == ["What became of each row: bulkmail report shop/runs/shop.rehearsal.outbox"]
+
+
+def test_status_takes_the_latest_run_here(rehearsed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("shop")
+    assert run("status").output.startswith("shop: a rehearsal, 3 rows in runs/shop.rehearsal.outbox\n")
+
+
+def test_status_of_a_run_that_is_under_way_names_the_process(shop: Path) -> None:
+    settings = load("shop")
+    Path("shop/runs").mkdir()
+    outbox = Outbox.create(Path("shop/runs/shop.outbox"), campaign=settings.campaign, settings={})
+    try:
+        assert "The list was not read to its end yet." in run("status", "shop").output
+        outbox.finish_loading()
+        output = run("status", "shop").output
+    finally:
+        outbox.close()
+    assert output.startswith("shop: 0 rows in shop/runs/shop.outbox\n")
+    assert f"Being sent now, by process {os.getpid()} on " in output
+    assert "resume" not in output
+
+
+def test_status_of_a_run_that_was_cut_off_says_how_to_go_on(shop: Path) -> None:
+    assert run("send", "shop", "--progress", "none", "--only", "ann@example.com").exit_code == 3
+    output = run("status", "shop").output
+    assert ", not ended.\n" in output
+    assert "To go on with the 1 row left: bulkmail resume shop/runs/shop.rehearsal.outbox\n" in output
+
+
+def test_status_of_a_run_that_never_began_says_so(shop: Path) -> None:
+    Path("shop/runs").mkdir()
+    path = Path("shop/runs/shop.outbox")
+    Outbox.create(path, campaign=load("shop").campaign, settings={}).close()
+    assert "The list was never read to its end.\n" in run("status", "shop").output
+    outbox = Outbox.create(path, campaign=load("shop").campaign, settings={}, replace=True)
+    outbox.finish_loading()
+    outbox.close()
+    assert "Nothing was sent yet.\n" in run("status", "shop").output
+
+
+def test_report_is_a_text_by_default(rehearsed: Path) -> None:
+    output = run("report", "shop").output
+    assert output.startswith("Rehearsal: nobody was written to.\n")
+    assert "  2 accepted" in output
+
+
+def test_report_as_csv_has_every_row(rehearsed: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(run("report", "shop", "--format", "csv").stdout_bytes.decode())))
+    assert [(row["email"], row["name"], row["delivery_status"]) for row in rows] == [
+        ("ann@example.com", "Ann Li", "accepted"),
+        ("bob@", "Bob", "invalid"),
+        ("sato@example.net", "佐藤 陽菜", "accepted"),
+    ]
+
+
+def test_report_as_json_adds_up(rehearsed: Path) -> None:
+    report = json.loads(run("report", "shop", "--format", "json").stdout_bytes)
+    assert report["totals"]["rows"] == len(report["rows"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "beginning"),
+    [
+        ("out.csv", [], "email,name,delivery_status"),
+        ("out.json", [], '{"bulkmail":1'),
+        ("out.txt", [], "Rehearsal: nobody was written to."),
+        ("out.txt", ["--format", "csv"], "email,name,delivery_status"),
+    ],
+)
+def test_report_goes_into_a_file(rehearsed: Path, name: str, more: list[str], beginning: str) -> None:
+    result = run("report", "shop", "-o", name, *more)
+    assert (result.stdout, result.stderr) == ("", f"written to {name}\n")
+    assert Path(name).read_text("utf-8").startswith(beginning)
+    if name != "out.txt" or more:
+        assert stat.S_IMODE(Path(name).stat().st_mode) == 0o600
+
+
+def test_report_is_coloured_on_a_terminal(rehearsed: Path) -> None:
+    master, slave = os.openpty()
+    command = [sys.executable, "-m", "bulkmail", "report", "shop"]
+    environ = {**os.environ, "TERM": "xterm-256color", "PYTHONPATH": str(Path(__file__).parents[2])}
+    try:
+        subprocess.run(command, stdout=slave, check=True, timeout=20, env=environ)
+        output = os.read(master, 100_000).decode()
+    finally:
+        os.close(slave)
+        os.close(master)
+    assert "\x1b[1;35mRehearsal: nobody was written to.\x1b[0m\r\n" in output
+
+
+def test_report_of_no_run_says_what_it_looked_for() -> None:
+    result = run("report", "shop")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: shop: there is no such run: no outbox and no campaign by that name\n")
+
+
+# --- inbox and sandbox ------------------------------------------------------------------------------------------------
+
+
+def test_inbox_lists_what_a_rehearsal_kept(rehearsed: Path) -> None:
+    lines = run("inbox", "shop").output.splitlines()
+    assert lines[0] == "2 messages in shop/runs/shop.inbox"
+    assert sorted(line[7:] for line in lines[1:]) == [
+        "ann@example.com                 Hello Ann Li",
+        "sato@example.net                Hello 佐藤 陽菜",
+    ]
+
+
+def test_inbox_shows_a_message(rehearsed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("shop")
+    output = run("inbox", "1").output
+    assert output.startswith("From:      Shop <hello@shop.example>\n")
+    assert "\nhello.\n" in output
+    assert output == run("inbox", ".", "1").output
+
+
+def test_inbox_opens_a_message_in_the_browser(rehearsed: Path, opened: list[str]) -> None:
+    result = run("inbox", "shop", "1", "--open")
+    page = Path(result.output.removeprefix("Message 1 is in ").rstrip())
+    assert opened == [page.as_uri()]
+    assert "<p>Dear " in page.read_text("utf-8-sig")
+    assert run("inbox", "shop", "1", "--open").stderr == "There is no browser here that could be opened.\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "hint"),
+    [
+        (["shop", "--open"], "--open shows one message", "name its number: bulkmail inbox shop 1 --open"),
+        (["shop", "3"], "there is no message 3: shop/runs/shop.inbox holds 2 messages", "name a number from 1 to 2"),
+    ],
+)
+def test_inbox_says_what_it_cannot_show(rehearsed: Path, words: list[str], error: str, hint: str) -> None:
+    result = run("inbox", *words)
+    assert (result.exit_code, result.stderr) == (2, f"error: {error}\nhint: {hint}\n")
+
+
+def fill_maildir(folder: str, number: int) -> None:
+    """Messages with wide, long and hostile subjects."""
+    for name in ("tmp", "new", "cur"):
+        (Path(folder) / name).mkdir(parents=True)
+    for n in range(1, number + 1):
+        subject = ("佐藤" * 40, "x" * 200, "=?utf-8?q?=1B[2J=E2=80=AEred?=")[n % 3]
+        path = Path(folder) / "new" / f"{n}.M{n:06}P1Q{n}.host"
+        path.write_text(f"Delivered-To: {'a' * 60}{n}@example.com\nSubject: {subject}\n\nx\n", encoding="utf-8")
+
+
+def test_inbox_fits_into_eighty_columns() -> None:
+    from rich.cells import cell_len
+
+    fill_maildir("kept", 30)
+    lines = run("inbox", "kept").output.splitlines()
+    assert lines[0] == "30 messages in kept, the latest 25:"
+    assert [int(line[:5]) for line in lines[1:]] == list(range(6, 31))
+    assert max(map(cell_len, lines)) <= 80
+    assert all(line.isprintable() for line in lines)
+    assert len(run("inbox", "kept", "--all").output.splitlines()) == 31
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> str:
+    assert process.stdout is not None
+    text = ""
+    for line in process.stdout:
+        text += line
+        if words in line:
+            break
+    return text
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_sandbox_tells_what_arrives_until_it_is_ended(here: Path, ending: signal.Signals) -> None:
+    command = [sys.executable, "-m", "bulkmail", "sandbox", "--port", "0", "--maildir", "kept"]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
+        try:
+            head = read_until(process, "Send to it")
+            port = int(head.partition(" port ")[2].partition(";")[0])
+            message = EmailMessage()
+            message["From"], message["To"] = "shop@shop.example", "ann@example.com"
+            message["Subject"] = "Grüße"
+            message.set_content("Hello")
+            with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+                client.send_message(message)
+                told = read_until(process, "ann@example.com")
+                for _ in range(30):
+                    client.send_message(message)
+            process.send_signal(ending)
+            assert process.stdout is not None
+            rest = process.stdout.read()
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+    assert f"Send to it with: --relay 'smtp://127.0.0.1:{port}?tls=off'" in head
+    assert told.rstrip().endswith("1  to ann@example.com: Grüße")
+    assert rest.endswith("31 messages kept; type: bulkmail inbox kept\n")
+    assert run("inbox", "kept").output.startswith("31 messages in kept, the latest 25:\n")
+
+
+def test_sandbox_says_that_the_port_is_taken(here: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run("sandbox", "--port", str(port), "--maildir", "kept")
+    assert result.exit_code == 3
+    assert result.stderr.startswith(f"error: the sandbox cannot listen at 127.0.0.1 port {port}: ")

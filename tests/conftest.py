@@ -1,0 +1,172 @@
+"""What all tests share: fixtures, Hypothesis' profiles, and the watch over calls that block the loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster
+from hypothesis import HealthCheck, settings
+
+from bulkmail.model.address import Address
+from bulkmail.model.campaign import Campaign, Template
+from bulkmail.model.message import Envelope, Message
+from bulkmail.model.recipient import Place, Recipient
+from tests.servers.exim import run_exim
+from tests.servers.kept import MailServer
+from tests.servers.postfix import run_postfix
+from tests.servers.sinks import Sink, run_sink
+
+PACKAGE = Path(__file__).parents[1] / "bulkmail"
+
+# --- Hypothesis ------------------------------------------------------------------------------------------------------
+
+# No deadline: on a shared machine it fails tests at random.
+settings.register_profile("dev", max_examples=50, deadline=None)
+settings.register_profile(
+    "ci", max_examples=2000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
+settings.load_profile(PROFILE)
+
+SERVERS = {"postfix", "exim", "smtp_sink"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.real)
+        is_property = getattr(getattr(item, "obj", None), "is_hypothesis_test", False)
+        if PROFILE == "ci" and is_property and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(180))  # 2,000 examples take longer than one
+
+
+# --- what blocks the loop --------------------------------------------------------------------------------------------
+
+
+class _Every:
+    """Contains every function: blockbuster asks for functions where we mean whole modules."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+
+@pytest.fixture(scope="session")
+def loop_watch() -> BlockBuster:
+    """Raises on calls that block the loop if bulkmail makes them.
+
+    The outbox may, for its microseconds (design §5), and so may what keeps a rehearsal's mail: a thread costs more.
+    """
+    watch = BlockBuster("bulkmail")
+    for function in watch.functions.values():
+        for room in ("outbox", "sandbox"):
+            for module in (PACKAGE / room).rglob("*.py"):
+                function.can_block_in(module.relative_to(PACKAGE.parent).as_posix(), _Every())
+    return watch
+
+
+@pytest.fixture(autouse=True)
+def _loop_is_watched(request: pytest.FixtureRequest, loop_watch: BlockBuster) -> Iterator[None]:
+    if not request.node.get_closest_marker("asyncio"):
+        yield
+        return
+    loop_watch.activate()
+    try:
+        yield
+    finally:
+        loop_watch.deactivate()
+
+
+# --- nouns and their factories ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make_recipient() -> Callable[..., Recipient]:
+    """Makes a recipient; keywords that are not `address`, `name` or `line` are further cells of the row."""
+
+    def make(address: str = "ann@example.org", name: str = "Ann", *, line: int = 2, **cells: object) -> Recipient:
+        fields = {"email": address, "name": name, **cells}
+        return Recipient(Address.parse(address), name, fields, Place("people.csv", line))
+
+    return make
+
+
+@pytest.fixture
+def recipient(make_recipient: Callable[..., Recipient]) -> Recipient:
+    return make_recipient()
+
+
+@pytest.fixture
+def make_campaign() -> Callable[..., Campaign]:
+    """Makes a campaign; a one-line template or a body may be given as its text alone."""
+    plain = Campaign(
+        name="spring",
+        sender=Template("campaign.toml: from", "Shop <shop@example.org>"),
+        subject=Template("campaign.toml: subject", "Hello {{ name }}"),
+        text=Template("letter.txt", "Dear {{ name }},\n\nwe are open.\n"),
+    )
+
+    def make(**changes: object) -> Campaign:
+        for part, value in changes.items():
+            if part not in ("name", "reverse_path") and isinstance(value, str):
+                changes[part] = Template(f"campaign.toml: {part}", value)
+        return replace(plain, **changes)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def campaign(make_campaign: Callable[..., Campaign]) -> Campaign:
+    return make_campaign()
+
+
+@pytest.fixture
+def make_message() -> Callable[..., Message]:
+    """Makes a message to `forward_path`; `content` with CRLF line ends."""
+
+    def make(
+        forward_path: str = "ann@example.org",
+        *,
+        reverse_path: str = "shop@example.org",
+        content: bytes = b"Subject: Hello\r\n\r\nDear Ann.\r\n",
+        **changes: object,
+    ) -> Message:
+        message = Message(Envelope(reverse_path, forward_path), "<1.spring@example.org>", [content])
+        return replace(message, **changes)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def message(make_message: Callable[..., Message]) -> Message:
+    return make_message()
+
+
+# --- real servers ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def postfix() -> Iterator[MailServer]:
+    """A real Postfix that keeps what it is sent; skipped where there is none, except in CI."""
+    with run_postfix() as server:
+        yield server
+
+
+@pytest.fixture
+def exim() -> Iterator[MailServer]:
+    """A real Exim that keeps what it is sent; skipped where there is none, except in CI."""
+    with run_exim() as server:
+        yield server
+
+
+@pytest.fixture
+def smtp_sink() -> Iterator[Sink]:
+    """Postfix' smtp-sink, which only counts; skipped where there is none, except in CI."""
+    with run_sink() as sink:
+        yield sink

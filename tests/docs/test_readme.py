@@ -1,0 +1,74 @@
+"""What README and guide show, works."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from bulkmail.cli.program import COMMANDS
+from tests.e2e.commands import run
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_python_example_prints_what_it_says(capsys):
+    (example,) = blocks(README, "python")
+    exec(compile(example, "README.md", "exec"), {})  # noqa: S102 - ours
+    assert capsys.readouterr().out == "2 []\n"
+
+
+@pytest.mark.parametrize("text", [README, GUIDE], ids=["readme", "guide"])
+def test_campaign_example_loads(text, tmp_path):
+    from bulkmail.config.settings import load
+
+    (example,) = blocks(text, "toml")
+    (tmp_path / "campaign.toml").write_text(example, encoding="utf-8")
+    for name in ("people.csv", "letter.txt", "letter.html", "menu.pdf", "terms.pdf"):
+        (tmp_path / name).write_text("email,first_name,last_name\n", encoding="utf-8")
+    settings = load(str(tmp_path))
+    assert settings.campaign.subject.text == tomllib.loads(example)["message"]["subject"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_every_command_has_help_with_an_example(command, tmp_path):
+    result = await run(command, "--help", cwd=tmp_path)
+    assert result.code == 0
+    assert f"bulkmail {command}" in result.out.partition("Example")[2]
+    assert max(map(len, result.out.splitlines())) <= 80
+
+
+def test_guide_names_every_setting():
+    from bulkmail.config.schema import MessageTable, RecipientsTable, RelayTable, SendingTable
+
+    for table in (MessageTable, RecipientsTable, RelayTable, SendingTable):
+        for name, field in table.model_fields.items():
+            assert (field.alias or name) in GUIDE, f"{table.__name__}.{name}"
+
+
+def test_one_minute_of_the_readme_is_made_of_commands_that_exist():
+    for line in re.findall(r"^bulkmail (\w+)", README, re.MULTILINE):
+        assert line in COMMANDS
+
+
+@pytest.mark.timeout(60)
+async def test_one_minute_of_the_readme_works(tmp_path):
+    for command in (
+        ("init", "spring"),
+        ("check", "spring"),
+        ("preview", "spring", "--row", "3"),
+        ("send", "spring"),
+        ("inbox", "spring"),
+        ("status", "spring"),
+        ("report", "spring"),
+    ):
+        result = await run(*command, cwd=tmp_path)
+        assert result.code == 0, (command, result.err)

@@ -1,0 +1,84 @@
+"""An outbox with people in it, and a run over it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from bulkmail.outbox.outbox import Entry, Job, Outbox
+from bulkmail.smtp.session import Session
+
+from bulkmail.engine.engine import Engine
+from bulkmail.engine.ports import Ending, Event, Line
+from bulkmail.engine.run import Plan
+from bulkmail.model.address import Address
+from bulkmail.model.message import Envelope, Message
+from bulkmail.model.pace import Pace
+from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.relay import Relay, Tls
+from bulkmail.testing import ScriptedRelay
+
+
+def compose(job: Job, first_at: float) -> Message:
+    """The shortest letter there is."""
+    path = job.delivery.forward_path
+    content = f"Subject: hello\r\nMessage-ID: <{job.delivery.row}@example.com>\r\n\r\nDear {path}\r\n".encode()
+    return Message(Envelope("sender@example.com", path), f"<{job.delivery.row}@example.com>", (content,))
+
+
+@pytest.fixture
+def outbox() -> Iterator[Outbox]:
+    """Empty, in memory; loaded by `people`."""
+    with Outbox.create(None, campaign=None, settings={}) as box:
+        yield box
+
+
+@pytest.fixture
+def people(outbox: Outbox) -> Callable[[int], list[str]]:
+    """Puts so many people into the outbox and says their addresses."""
+
+    def add(number: int) -> list[str]:
+        addresses = [f"p{n}@example.com" for n in range(1, number + 1)]
+        outbox.record(
+            Entry(Recipient(Address.parse(address), "", {"email": address}, Place("people.csv", line)))
+            for line, address in enumerate(addresses, 2)
+        )
+        outbox.finish_loading()
+        return addresses
+
+    return add
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    """What the run under test told."""
+    return []
+
+
+@pytest.fixture
+def make_engine(outbox: Outbox, events: list[Event]) -> Callable[..., Engine]:
+    """An engine over the outbox; `to` is a scripted relay or a function that opens lines."""
+
+    def make(to: Any, *, connections: int = 3, pace: Pace | None = None, **more: Any) -> Engine:
+        async def open_session() -> Line:
+            relay = Relay.parse(f"smtp://{to.host}:{to.port}?tls=off")
+            assert relay.tls is Tls.OFF
+            return await Session.open(relay, None, tls_context=None)
+
+        plan = Plan(
+            outbox,
+            compose=compose,
+            connect=open_session if isinstance(to, ScriptedRelay) else to,
+            relay_name="the relay",
+            connections=connections,
+            pace=pace or Pace(),
+            observe=events.append,
+            **more,
+        )
+        return Engine(plan)
+
+    return make
+
+
+Run = Callable[..., Ending]

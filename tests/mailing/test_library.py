@@ -1,0 +1,148 @@
+"""Sending from Python: what a program gets back, and what it can rely on."""
+
+from __future__ import annotations
+
+from email.message import EmailMessage
+
+import pytest
+
+import bulkmail
+from bulkmail.testing import Drop, Late, ScriptedRelay
+
+ROWS = [{"email": f"p{n}@example.com", "first_name": f"P{n}"} for n in range(20)]
+
+
+@pytest.fixture
+def letter():
+    return bulkmail.letter(
+        sender="Shop <shop@example.com>", subject="Hello {{ first_name }}", text="Dear {{ first_name }},\n"
+    )
+
+
+def url_of(relay):
+    return f"smtp://{relay.host}:{relay.port}?tls=off"
+
+
+async def test_send_answers_the_classic_question(letter):
+    async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("p7@") else None) as relay:
+        report = await bulkmail.send(letter, ROWS, relay=url_of(relay))
+    assert report.accepted == 19
+    assert report.refused == [("p7@example.com", 550, "who?")]
+    assert report.exit_code == 1
+
+
+def test_send_sync_works_without_a_loop(letter):
+    report = bulkmail.send_sync(letter, ROWS, relay="null:")
+    assert (report.accepted, report.refused) == (20, [])
+
+
+async def test_deliver_yields_each_outcome_as_it_settles(letter):
+    async with ScriptedRelay() as relay:
+        mailer = bulkmail.Mailer(url_of(relay))
+        seen = []
+        async with mailer.deliver(letter, ROWS) as deliveries:
+            async for settled in deliveries:
+                seen += [(settled.recipient.fields["first_name"], settled.delivery.status)]
+    assert sorted(seen) == sorted((row["first_name"], bulkmail.Status.ACCEPTED) for row in ROWS)
+    assert deliveries.report.accepted == 20
+
+
+async def test_leaving_the_iterator_early_stops_and_keeps_the_rest(letter, tmp_path):
+    async with ScriptedRelay(end=lambda path: Late(0.01, "250 ok")) as relay:
+        mailer = bulkmail.Mailer(f"{url_of(relay)}&connections=2")
+        async with mailer.deliver(letter, ROWS, outbox=tmp_path / "run.outbox") as deliveries:
+            async for _ in deliveries:
+                break
+        assert deliveries.report.tally.open > 0
+        assert len(relay.messages) == deliveries.report.accepted < 20
+        report = await mailer.send(letter, ROWS, outbox=tmp_path / "run.outbox")
+    assert report.accepted == 20
+    assert len(relay.messages) == 20
+
+
+async def test_same_call_on_a_finished_outbox_sends_nothing(letter, tmp_path):
+    async with ScriptedRelay() as relay:
+        for _ in range(2):
+            report = await bulkmail.send(letter, ROWS, relay=url_of(relay), outbox=tmp_path / "run.outbox")
+            assert report.accepted == 20
+    assert len(relay.messages) == 20
+
+
+async def test_another_letter_for_an_outbox_that_has_begun_is_refused(letter, tmp_path):
+    other = bulkmail.letter(sender="shop@example.com", subject="Other", text="Other\n")
+    async with ScriptedRelay() as relay:
+        await bulkmail.send(letter, ROWS, relay=url_of(relay), outbox=tmp_path / "run.outbox")
+        with pytest.raises(bulkmail.ConfigError, match="another letter"):
+            await bulkmail.send(other, ROWS, relay=url_of(relay), outbox=tmp_path / "run.outbox")
+
+
+async def test_stopped_run_raises_with_the_report(letter):
+    async with ScriptedRelay(mail=["250 ok"] * 5 + ["550 5.7.1 enough"] * 50) as relay:
+        with pytest.raises(bulkmail.SendingStopped, match="refused the sender") as stopped:
+            await bulkmail.send(letter, ROWS, relay=f"{url_of(relay)}&connections=1")
+    assert stopped.value.report.accepted == 5
+    assert stopped.value.report.tally.open == 15
+    assert isinstance(stopped.value.__cause__, bulkmail.RelayError)
+
+
+async def test_rows_in_doubt_are_named(letter):
+    async with ScriptedRelay(end=[Drop(keeps=True)]) as relay:
+        report = await bulkmail.send(letter, ROWS, relay=f"{url_of(relay)}&connections=1")
+    assert report.tally[bulkmail.Status.IN_DOUBT] == 1
+    assert [trouble.address for trouble in report.in_doubt] == ["p0@example.com"]
+
+
+async def test_ready_made_messages_go_to_to_cc_and_bcc(letter):
+    def message(number):
+        made = EmailMessage()
+        made["From"] = "me@example.com"
+        made["To"] = f"p{number}@example.com"
+        made["Cc"] = "copy@example.com"
+        made["Bcc"] = "secret@example.com"
+        made["Subject"] = f"Nº {number}"
+        made.set_content("Grüße\n")
+        return made
+
+    nobody = EmailMessage()
+    nobody["From"] = "me@example.com"
+    async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("p2@") else None) as relay:
+        mailer = bulkmail.Mailer(url_of(relay))
+        report = await mailer.send_messages([message(1), message(2), nobody])
+    paths = sorted(path for taken in relay.messages for path in taken.forward_paths)
+    assert paths == ["copy@example.com"] * 2 + ["p1@example.com"] + ["secret@example.com"] * 2
+    assert not any(b"secret@" in taken.content for taken in relay.messages)
+    assert report.tally.by_status == {
+        bulkmail.Status.ACCEPTED: 1,
+        bulkmail.Status.REJECTED: 1,  # the row shows what became of its worst path
+        bulkmail.Status.INVALID: 1,
+    }
+
+
+async def test_recipients_may_be_a_file(letter, tmp_path):
+    (tmp_path / "people.csv").write_text("email,first_name\nann@example.com,Ann\nbad,Bob\n")
+    report = await bulkmail.send(letter, tmp_path / "people.csv", relay="null:")
+    assert report.tally.by_status == {bulkmail.Status.ACCEPTED: 1, bulkmail.Status.INVALID: 1}
+
+
+async def test_everybody_failing_to_render_closes_the_gate():
+    letter = bulkmail.letter(sender="shop@example.com", subject="Hi", text="{{ frist_name }}\n")
+    with pytest.raises(bulkmail.GateClosed, match="frist_name"):
+        await bulkmail.send(letter, ROWS, relay="null:")
+
+
+async def test_where_and_suppress_choose_the_rows(letter, tmp_path):
+    (tmp_path / "stop.txt").write_text("p3@example.com\n")
+    async with ScriptedRelay() as relay:
+        report = await bulkmail.Mailer(url_of(relay)).send(
+            letter, ROWS, where="first_name in ('P1', 'P3', 'P5')", suppress=[tmp_path / "stop.txt"]
+        )
+    assert sorted(m.forward_paths[0] for m in relay.messages) == ["p1@example.com", "p5@example.com"]
+    assert report.tally[bulkmail.Status.FILTERED] == 17
+    assert report.tally[bulkmail.Status.SUPPRESSED] == 1
+
+
+def test_every_public_name_is_there():
+    for name in bulkmail.__all__:
+        assert getattr(bulkmail, name) is not None
+    with pytest.raises(AttributeError):
+        bulkmail.nothing_of_that_name  # noqa: B018

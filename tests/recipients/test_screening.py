@@ -1,0 +1,198 @@
+"""Who of a list gets the letter."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from bulkmail.model.address import Address
+from bulkmail.model.delivery import Status
+from bulkmail.model.errors import ListError
+from bulkmail.model.recipient import BadRow, Place, Recipient
+from bulkmail.recipients.screening import Screened, Suppression, _Places, screen
+
+Write = Callable[[str, str | bytes], str]
+
+
+def person(address: str, **fields: object) -> Recipient:
+    return Recipient(Address.parse(address), "", {"email": address, **fields}, Place("list.csv", 2))
+
+
+def suppression(write: Write, content: str | bytes, name: str = "stop.txt") -> Suppression:
+    stop = Suppression()
+    stop.add_file(write(name, content))
+    return stop
+
+
+def reason(stop: Suppression, address: str) -> str:
+    return stop.matches(Address.parse(address))
+
+
+MATCHES = {
+    "address": ("ann@example.org\n", "ann@example.org", "in stop.txt:1"),
+    "address-in-other-case": ("Ann@Example.ORG\n", "aNN@eXAMPLE.org", "in stop.txt:1"),
+    "address-with-name": ("# stop\nAnn <ann@example.org>\n", "ann@example.org", "in stop.txt:2"),
+    "address-with-comment": ("ann@example.org\t# asked on the phone\n", "ann@example.org", "in stop.txt:1"),
+    "address-with-hash": ("a#b@example.org # x\n", "a#b@example.org", "in stop.txt:1"),
+    "address-in-unicode": ("zoë@example.org\n", "zoe\u0308@example.org", "in stop.txt:1"),
+    "domain": ("\n\n@example.org\n", "bob@example.org", "in stop.txt:3"),
+    "domain-in-other-case": ("@Example.ORG\n", "bob@example.org", "in stop.txt:1"),
+    "domain-in-its-script": ("@müller.de\n", "bob@xn--mller-kva.de", "in stop.txt:1"),
+    "domain-in-ascii": ("@xn--mller-kva.de\n", "bob@MÜLLER.de", "in stop.txt:1"),
+    "first-of-two-lines": ("a@example.org\na@example.org\n", "a@example.org", "in stop.txt:1"),
+    "address-before-domain": ("@example.org\na@example.org\n", "a@example.org", "in stop.txt:2"),
+    "somebody-else": ("ann@example.org\n", "bob@example.org", ""),
+    "subdomain-of-domain": ("@example.org\n", "bob@mail.example.org", ""),
+    "domain-of-subdomain": ("@mail.example.org\n", "bob@example.org", ""),
+    "ending-of-domain": ("@example.org\n", "bob@myexample.org", ""),
+    "in-a-comment": ("# ann@example.org\n", "ann@example.org", ""),
+    "empty-file": ("", "ann@example.org", ""),
+    "cr-lf-and-mark": ("\ufeff# stop\r\nann@example.org\r\n", "ann@example.org", "in stop.txt:2"),
+}
+
+
+@pytest.mark.parametrize(("content", "address", "expected"), MATCHES.values(), ids=MATCHES)
+def test_suppression_matches(write: Write, content: str, address: str, expected: str) -> None:
+    stop = suppression(write, content)
+    assert reason(stop, address) == expected
+    assert stop.notices == []
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("example.org", "'example.org' has no @; for everybody at the domain write @example.org"),
+        ("*@example.org", "'*@example.org' is not an address; for everybody at the domain write @example.org"),
+        ("ann", "'ann' has no @"),
+        ("ann@", "'ann@' has nothing after the @"),
+        ("@", "'@' has nothing after the @"),
+        ("a@x.org, b@x.org", "'a@x.org, b@x.org' holds several addresses; one row is for one person"),
+        ("a@x.org; \x1b[2Jb@x.org", "'a@x.org; [2Jb@x.org' holds several addresses; one row is for one person"),
+    ],
+)
+def test_suppression_names_each_line_that_it_cannot_understand(write: Write, line: str, why: str) -> None:
+    stop = suppression(write, f"ok@example.org\n{line}\n")
+    assert stop.notices == [f"stop.txt:2: {why}; nobody is suppressed by this line"]
+    assert len(stop) == 1
+
+
+def test_suppression_counts_bad_lines_that_are_too_many_to_name(write: Write) -> None:
+    stop = suppression(write, "@ok.org\n" + "bad\n" * 1_000)
+    assert len(stop.notices) == 21
+    assert stop.notices[-1] == "stop.txt: 980 more lines could not be understood and suppress nobody"
+
+
+def test_suppression_survives_a_giant_line(write: Write) -> None:
+    stop = suppression(write, "x" * 3_000_000 + "\nann@example.org\n")
+    assert len(stop) == 1
+    assert stop.notices[0].startswith("stop.txt:1: 'xxx")
+
+
+LISTS = {
+    "csv": ("stop.csv", "name,email\nAnn,ann@example.org\n", "in stop.csv:2"),
+    "csv-named-txt": ("stop.txt", "name;E-Mail\nAnn;ann@example.org\n", "in stop.txt:2"),
+    "csv-one-column": ("stop.csv", "email\nann@example.org\n", "in stop.csv:2"),
+    "csv-quoted-header": ("stop.csv", '"email","name"\n"ann@example.org","Ann"\n', "in stop.csv:2"),
+    "csv-without-header": ("stop.csv", "ann@example.org\n", "in stop.csv:1"),
+    "json": ("stop.json", '[{"email": "ann@example.org"}]', "in stop.json:1"),
+    "json-lines": ("stop.jsonl", '\n{"email": "ann@example.org"}', "in stop.jsonl:2"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "expected"), LISTS.values(), ids=LISTS)
+def test_suppression_takes_a_list(write: Write, name: str, content: str, expected: str) -> None:
+    stop = suppression(write, content, name)
+    assert reason(stop, "ann@example.org") == expected
+    assert len(stop) == 1
+
+
+def test_suppression_takes_those_whom_a_report_reached(write: Write) -> None:
+    statuses = [status.value for status in Status]
+    rows = "".join(f"{status}@example.org,{status}\n" for status in statuses)
+    stop = suppression(write, "email,delivery_status\n" + rows, "run-report.csv")
+    reached = {status for status in statuses if reason(stop, f"{status}@example.org")}
+    assert reached == {"accepted", "in_doubt"}
+    assert stop.notices == []
+
+
+def test_suppression_takes_an_empty_list(write: Write) -> None:
+    for name, content in [("stop.csv", "email,name\n"), ("stop.json", "[]"), ("stop.jsonl", ""), ("stop.csv", "")]:
+        assert len(suppression(write, content, name)) == 0
+
+
+def test_suppression_names_the_bad_rows_of_a_list(write: Write) -> None:
+    stop = suppression(write, "email,name\nbad,x\nann@example.org\nbob@example.org,Bob\n", "stop.csv")
+    assert stop.notices == [
+        "stop.csv:2: the address 'bad' has no @; nobody is suppressed by this line",
+        "stop.csv:3: the row has 1 cell, expected 2 as in the header; nobody is suppressed by this line",
+    ]
+    assert len(stop) == 1
+
+
+def test_suppression_refuses_a_table_without_addresses(write: Write) -> None:
+    with pytest.raises(ListError, match="no column is named email, mail or address; found 'name' and 'town'"):
+        suppression(write, "name,town\nAnn,Wien\n", "stop.csv")
+
+
+def test_suppression_refuses_a_missing_file(folder: Path) -> None:
+    with pytest.raises(ListError, match=r"there is no file stop\.txt"):
+        Suppression().add_file("stop.txt")
+
+
+def test_suppression_says_which_of_several_files(write: Write) -> None:
+    stop = suppression(write, "a@example.org\n", "one.txt")
+    stop.add_file(write("two.txt", "a@example.org\nb@example.org\n"))
+    stop.add_keys(["c@example.org"], name="last.outbox")
+    assert [reason(stop, f"{who}@example.org") for who in "abcd"] == [
+        "in one.txt:1",
+        "in two.txt:2",
+        "in last.outbox",
+        "",
+    ]
+
+
+def test_places_finds_what_was_added_and_nothing_else() -> None:
+    dice = random.Random(7)
+    keys = [f"{dice.random()}@example.org" for _ in range(20_000)]
+    places = _Places()
+    for line, key in enumerate(keys, 1):
+        places.add(key, line % 3, line=line)
+    assert len(places) == 20_000
+    assert [places.find(key) for key in keys] == [(line % 3, line) for line in range(1, 20_001)]
+    assert not any(places.find(f"{dice.random()}@example.com") for _ in range(20_000))
+
+
+def test_places_finds_keys_whose_hashes_collide_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bulkmail.recipients.screening._hash", lambda key: int(key) << 40 | 1023)
+    places = _Places()
+    for line in range(1, 400):
+        places.add(str(line), 0, line=line)
+    assert [places.find(str(line)) for line in range(1, 400)] == [(0, line) for line in range(1, 400)]
+    assert places.find("400") is None
+
+
+def is_in_vienna(fields: Mapping[str, object]) -> bool:
+    return fields.get("town") == "Wien"
+
+
+def test_screen_leaves_a_good_row_pending(write: Write) -> None:
+    row = person("ann@example.org", town="Wien")
+    stop = suppression(write, "bob@example.org\n")
+    assert screen(row, suppression=stop, where=is_in_vienna) == Screened(row, Status.PENDING, "")
+    assert screen(row, suppression=None, where=None) == Screened(row, Status.PENDING, "")
+
+
+def test_screen_calls_a_bad_row_invalid(write: Write) -> None:
+    row = BadRow("the address is empty", {"town": "Graz"}, Place("list.csv", 3))
+    stop = suppression(write, "bob@example.org\n")
+    assert screen(row, suppression=stop, where=is_in_vienna) == Screened(row, Status.INVALID, "the address is empty")
+
+
+def test_screen_filters_before_it_suppresses(write: Write) -> None:
+    stop = suppression(write, "@example.org\n")
+    graz, vienna = person("a@example.org", town="Graz"), person("b@example.org", town="Wien")
+    assert screen(graz, suppression=stop, where=is_in_vienna) == Screened(graz, Status.FILTERED, "left out by --where")
+    assert screen(vienna, suppression=stop, where=is_in_vienna) == Screened(vienna, Status.SUPPRESSED, "in stop.txt:1")

@@ -1,0 +1,231 @@
+"""Lists in workbooks: cells as the text that people see in them."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import zipfile
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from xml.sax.saxutils import escape
+
+import pytest
+
+from bulkmail.model.errors import ListError
+from bulkmail.recipients.source import open_list
+from bulkmail.recipients.xlsx import cell_text
+
+Read = Callable[..., "ReadList"]  # noqa: F821  (of conftest.py)
+Write = Callable[[str, str | bytes], str]
+
+MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+PACKAGE = "http://schemas.openxmlformats.org/package/2006"
+DATE, MOMENT, SPAN = 1, 2, 3  # styles
+
+
+def sheet(rows: Sequence[Sequence[object]], first_row: int) -> str:
+    def cell(row: int, column: int, value: object) -> str:
+        place = f'r="{chr(65 + column)}{row}"'
+        match value:
+            case None:
+                return ""
+            case bool():
+                return f'<c {place} t="b"><v>{int(value)}</v></c>'
+            case (number, style):
+                return f'<c {place} s="{style}"><v>{number}</v></c>'
+            case int() | float():
+                return f"<c {place}><v>{value}</v></c>"
+        return f'<c {place} t="inlineStr"><is><t xml:space="preserve">{escape(str(value))}</t></is></c>'
+
+    body = "".join(
+        f'<row r="{number}">' + "".join(cell(number, at, value) for at, value in enumerate(row)) + "</row>"
+        for number, row in enumerate(rows, first_row)
+    )
+    return f'<worksheet xmlns="{MAIN}"><sheetData>{body}</sheetData></worksheet>'
+
+
+def workbook(*sheets: Sequence[Sequence[object]], hidden: int = 0, first_row: int = 1) -> bytes:
+    """The octets of an .xlsx; the first `hidden` sheets are hidden."""
+    numbers = range(1, len(sheets) + 1)
+    relations = "".join(
+        f'<Relationship Id="r{n}" Type="{OFFICE}/worksheet" Target="worksheets/sheet{n}.xml"/>' for n in numbers
+    )
+    states = ("visible", "hidden")
+    names = "".join(
+        f'<sheet name="Sheet {n}" sheetId="{n}" r:id="r{n}" state="{states[n <= hidden]}"/>' for n in numbers
+    )
+    formats = "".join(f'<xf numFmtId="{number}"/>' for number in (0, 14, 22, 46))
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{PACKAGE}/content-types">'
+        '<Default Extension="xml" ContentType="application/xml"/></Types>',
+        "_rels/.rels": f'<Relationships xmlns="{PACKAGE}/relationships">'
+        f'<Relationship Id="r1" Type="{OFFICE}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{MAIN}" xmlns:r="{OFFICE}"><sheets>{names}</sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{PACKAGE}/relationships">{relations}'
+        f'<Relationship Id="s" Type="{OFFICE}/styles" Target="styles.xml"/></Relationships>',
+        "xl/styles.xml": f'<styleSheet xmlns="{MAIN}"><cellXfs count="4">{formats}</cellXfs></styleSheet>',
+        **{f"xl/worksheets/sheet{n}.xml": sheet(rows, first_row) for n, rows in zip(numbers, sheets, strict=True)},
+    }
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in parts.items():
+            archive.writestr(name, '<?xml version="1.0" encoding="UTF-8"?>' + content)
+    return packed.getvalue()
+
+
+SHEET = [
+    ["email", "name", "n", "since"],
+    ["ann@example.org", "Zoë", 7, (45000, DATE)],
+    ["bob@example.org", "Bob", 1.5, (45000.5, MOMENT)],
+]
+
+
+def test_sheet_is_read(read: Read) -> None:
+    people = read(workbook(SHEET), "list.xlsx")
+    assert people.notices == []
+    assert people.columns == ["email", "name", "n", "since"]
+    assert [(str(person.place), person.name, person.fields) for person in people.people] == [
+        (
+            "list.xlsx:2",
+            "Zoë",
+            {"email": "ann@example.org", "name": "Zoë", "n": "7", "since": "2023-03-15"},
+        ),
+        (
+            "list.xlsx:3",
+            "Bob",
+            {"email": "bob@example.org", "name": "Bob", "n": "1.5", "since": "2023-03-15T12:00:00"},
+        ),
+    ]
+
+
+@pytest.mark.parametrize("name", ["list.csv", "list", "list.xlsm"])
+def test_workbook_is_told_by_its_content(read: Read, name: str) -> None:
+    assert len(read(workbook(SHEET), name).people) == 2
+
+
+def test_workbook_on_standard_input_is_read(standard_input: Callable[[bytes], None]) -> None:
+    standard_input(workbook(SHEET))
+    with open_list("-") as people:
+        assert [row.place.line for row in people] == [2, 3]
+
+
+def test_open_document_sheet_is_read(read: Read) -> None:
+    cells = "".join(
+        f'<table:table-cell office:value-type="string"><text:p>{text}</text:p></table:table-cell>'
+        for text in ("email", "a@x.org")
+    )
+    rows = cells.replace("</table:table-cell><table", "</table:table-cell></table:table-row><table:table-row><table")
+    space = "urn:oasis:names:tc:opendocument:xmlns"
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("META-INF/manifest.xml", "<manifest/>")
+        archive.writestr(
+            "content.xml",
+            f'<office:document-content xmlns:office="{space}:office:1.0" xmlns:table="{space}:table:1.0" '
+            f'xmlns:text="{space}:text:1.0"><office:body><office:spreadsheet><table:table table:name="People">'
+            f"<table:table-row>{rows}</table:table-row>"
+            "</table:table></office:spreadsheet></office:body></office:document-content>",
+        )
+    assert read(packed.getvalue(), "list.ods").addresses == ["a@x.org"]
+
+
+def test_rows_are_counted_as_the_sheet_counts_them(read: Read) -> None:
+    people = read(workbook([["email"], ["a@x.org"], [None], ["b@x.org"]], first_row=4), "list.xlsx")
+    assert [person.place.line for person in people.people] == [5, 7]
+    assert people.bad == []
+
+
+def test_bad_rows_do_not_stop_the_sheet(read: Read) -> None:
+    rows = [["email", "name"], [None, "Ann"], ["x", "Bob"], ["c@x.org", "Cy" * 600], ["d@x.org", "Di"]]
+    people = read(workbook(rows), "list.xlsx")
+    assert people.bad == [
+        "list.xlsx:2: there is no address: the cell in column 'email' is empty",
+        "list.xlsx:3: the address 'x' has no @",
+        "list.xlsx:4: the name in column 'name' is longer than 1,000 characters",
+    ]
+    assert people.addresses == ["d@x.org"]
+
+
+def test_first_visible_sheet_is_read_and_the_others_are_noticed(read: Read) -> None:
+    people = read(workbook([["x"], ["y"]], SHEET, SHEET, hidden=1), "list.xlsx")
+    assert len(people.people) == 2
+    assert people.notices == ["list.xlsx has 2 sheets; only the first, 'Sheet 2', was read"]
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (7.0, "7"),
+        (-7.0, "-7"),
+        (0.1 + 0.2, "0.3"),
+        (1e15, "1000000000000000"),
+        (1e21, "1e+21"),
+        (1.5, "1.5"),
+        (float("inf"), "inf"),
+        (True, "TRUE"),
+        (False, "FALSE"),
+        ("007", "007"),
+        (" x ", " x "),
+        (None, ""),
+        (12, "12"),
+        (datetime.date(2026, 11, 3), "2026-11-03"),
+        (datetime.datetime(2026, 11, 3, 9, 5), "2026-11-03T09:05:00"),
+        (datetime.time(9, 5), "09:05:00"),
+        (datetime.timedelta(days=1, hours=12, seconds=7), "36:00:07"),
+    ],
+)
+def test_cell_is_text_as_people_see_it(cell: object, text: str) -> None:
+    assert cell_text(cell) == text
+
+
+@pytest.mark.parametrize(
+    ("octets", "message", "hint"),
+    [
+        pytest.param(workbook([]), "list.xlsx: the sheet is empty", "its first row must name the columns", id="empty"),
+        pytest.param(
+            workbook([["email"]]), "list.xlsx: the list has a header and not one row below it", "", id="header-only"
+        ),
+        pytest.param(
+            workbook([["name", "town"], ["x", "y"]]),
+            "list.xlsx:1: no column is named email, mail or address; found 'name' and 'town'",
+            "say which one it is: --address-column NAME, or address_column in campaign.toml",
+            id="no-address-column",
+        ),
+        pytest.param(
+            workbook([["a@x.org", "Ann"]]),
+            "list.xlsx:1: the first row must name the columns, but it holds the address 'a@x.org'",
+            "put a row above it that names the columns: email, column2",
+            id="no-header",
+        ),
+        pytest.param(
+            workbook(SHEET, hidden=1), "list.xlsx: the workbook has no visible sheet", "", id="nothing-visible"
+        ),
+        pytest.param(
+            b"email\na@x.org\n",
+            "list.xlsx is not a workbook that can be read: invalid Zip archive: Could not find EOCD",
+            "save the sheet as CSV",
+            id="no-workbook",
+        ),
+        pytest.param(
+            workbook(SHEET)[:-400],
+            "list.xlsx is not a workbook that can be read: invalid Zip archive: Could not find EOCD",
+            "save the sheet as CSV",
+            id="cut-short",
+        ),
+    ],
+)
+def test_workbook_is_refused(write: Write, octets: bytes, message: str, hint: str) -> None:
+    with pytest.raises(ListError) as caught:
+        open_list(write("list.xlsx", octets))
+    assert str(caught.value) == message
+    assert caught.value.hint == hint
+
+
+def test_workbook_without_the_extra_says_what_to_type(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    with pytest.raises(ListError) as caught:
+        open_list(write("list.xlsx", workbook(SHEET)))
+    assert str(caught.value) == "list.xlsx: workbooks need python-calamine, which is not installed"
+    assert caught.value.hint == "type: pip install 'bulkmail[xlsx]'; or save the sheet as CSV"

@@ -1,0 +1,108 @@
+"""A real Exim of our own, beside whatever the machine runs: own folders, a free port on loopback."""
+
+from __future__ import annotations
+
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.servers.kept import UNKNOWN, MailServer
+from tests.servers.programs import (
+    end,
+    environment_of,
+    free_port,
+    missing,
+    require_program,
+    require_root,
+    wait_until_listening,
+)
+
+USER = "Debian-exim"  # compiled in
+
+# One Maildir for all: a path made of the local part is "tainted", and refused.
+CONFIGURATION = """\
+exim_path = {program}
+primary_hostname = exim.test
+local_interfaces = 127.0.0.1
+daemon_smtp_ports = {port}
+spool_directory = {home}/spool
+log_file_path = {home}/log/%slog
+pid_file_path = {home}/spool/exim.pid
+keep_environment =
+deliver_drop_privilege = true
+never_users =
+host_lookup =
+rfc1413_query_timeout = 0s
+tls_advertise_hosts =
+smtputf8_advertise_hosts = *
+smtp_accept_max = 200
+smtp_accept_queue_per_connection = 0
+acl_smtp_rcpt = check_recipient
+acl_smtp_data = accept
+
+begin acl
+check_recipient:
+  deny local_parts = ^{unknown}
+       message = 5.1.1 User unknown
+  accept
+
+begin routers
+everybody:
+  driver = accept
+  transport = keep
+
+begin transports
+keep:
+  driver = appendfile
+  directory = {home}/mail
+  maildir_format
+  create_directory
+  envelope_to_add
+  return_path_add
+  user = {user}
+
+begin retry
+* * F,1h,1s
+"""
+
+
+@contextmanager
+def run_exim() -> Iterator[MailServer]:
+    """An Exim that keeps mail for anybody whose name does not begin with `unknown`."""
+    require_root()
+    installed = require_program("exim4")
+    if not any(user.pw_name == USER for user in pwd.getpwall()):
+        missing(f"there is no user {USER}, as whom exim4 runs")
+    home = Path(tempfile.mkdtemp(prefix="bulkmail-exim-"))
+    try:
+        port = free_port()
+        home.chmod(0o755)
+        # Its own user starts it again for each delivery, and may not be allowed to where it was found.
+        program = Path(shutil.copyfile(installed, home / "exim4"))
+        program.chmod(0o755)
+        for folder in ("spool", "log", "mail"):
+            (home / folder).mkdir()
+            shutil.chown(home / folder, USER, USER)
+        configuration = home / "exim.conf"
+        configuration.write_text(
+            CONFIGURATION.format(program=program, port=port, home=home, unknown=UNKNOWN, user=USER)
+        )
+        # -bdf stays in the foreground, so that it is ours to end; -q runs the queue again for what was left.
+        process = subprocess.Popen(
+            [program, "-C", configuration, "-bdf", "-q1m"],
+            env=environment_of(installed),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            wait_until_listening(port, process=process)
+            yield MailServer(port, home / "mail", home / "log/mainlog", recipient_header="Envelope-To")
+        finally:
+            end(process)
+    finally:
+        shutil.rmtree(home)

@@ -1,0 +1,29 @@
+"""How a program uses bulkmail; type-checked by mypy, never run."""
+
+from __future__ import annotations
+
+from email.message import EmailMessage
+from typing import assert_type
+
+import bulkmail
+
+
+async def send_to_a_list() -> None:
+    letter = bulkmail.letter(sender="a@example.com", subject="Hi {{ name }}", text="Dear {{ name }}")
+    report = await bulkmail.send(letter, [{"email": "b@example.com", "name": "B"}], relay="smtps://a@mail.example.com")
+    assert_type(report, bulkmail.Report)
+    assert_type(report.accepted, int)
+    for address, code, reply in report.refused:
+        assert_type((address, code, reply), tuple[str, int, str])
+
+
+async def watch_the_outcomes(letter: bulkmail.Campaign) -> None:
+    mailer = bulkmail.Mailer("smtp://a@mail.example.com", password="secret", pace=bulkmail.Pace(bulkmail.Rate(10.0)))
+    async with mailer.deliver(letter, "people.csv", outbox="people.outbox") as deliveries:
+        async for settled in deliveries:
+            if settled.delivery.status is bulkmail.Status.REJECTED:
+                assert_type(settled.delivery.forward_path, str)
+
+
+async def send_what_is_ready_made(messages: list[EmailMessage]) -> bulkmail.Report:
+    return await bulkmail.Mailer("null:").send_messages(messages)

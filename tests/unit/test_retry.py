@@ -1,0 +1,153 @@
+"""Retries: how long the waits are, and exactly when a delivery expires instead."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.retry import RetryPolicy, backoff, parse_schedule
+
+DICE = st.floats(0, 1, exclude_max=True)
+POLICIES = st.builds(
+    RetryPolicy,
+    first=st.floats(1, 3600),
+    longest=st.floats(1, 86400),
+    max_attempts=st.integers(1, 3000),
+    max_age=st.floats(0, 1e7),
+    schedule=st.lists(st.floats(0, 86400), max_size=10).map(tuple),
+)
+
+
+def middle(policy: RetryPolicy, attempts: int) -> float | None:
+    return policy.delay(attempts, age=0.0, dice=0.5)
+
+
+def test_retry_waits_double_up_to_the_longest() -> None:
+    policy = RetryPolicy(first=300.0, longest=4000.0)
+    assert [middle(policy, n) for n in range(1, 7)] == [300.0, 600.0, 1200.0, 2400.0, 4000.0, 4000.0]
+
+
+def test_retry_spreads_a_wait_from_half_to_one_and_a_half() -> None:
+    policy = RetryPolicy(first=300.0)
+    assert policy.delay(1, age=0.0, dice=0.0) == 150.0
+    assert policy.delay(1, age=0.0, dice=0.75) == 375.0
+
+
+def test_retry_keeps_a_written_schedule_exactly() -> None:
+    policy = RetryPolicy(schedule=(60.0, 300.0, 300.0), max_attempts=20)
+    waits = [policy.delay(n, age=0.0, dice=0.9) for n in range(1, 5)]
+    assert waits == [60.0, 300.0, 300.0, None]
+
+
+def test_retry_expires_after_the_last_attempt() -> None:
+    policy = RetryPolicy(max_attempts=3)
+    assert middle(policy, 2) is not None
+    assert middle(policy, 3) is None
+    assert middle(policy, 4) is None
+
+
+def test_retry_expires_rather_than_grow_too_old() -> None:
+    policy = RetryPolicy(first=100.0, max_age=1000.0)
+    assert policy.delay(1, age=900.0, dice=0.5) == 100.0
+    assert policy.delay(1, age=900.5, dice=0.5) is None
+
+
+def test_retry_counts_attempts_before_a_schedule_ends() -> None:
+    assert middle(RetryPolicy(schedule=(1.0, 1.0, 1.0), max_attempts=2), 2) is None
+
+
+def test_retry_by_default_gives_up_after_20_attempts_and_before_5_days() -> None:
+    policy = RetryPolicy()
+    assert (policy.max_attempts, policy.max_age) == (20, 432_000.0)
+    assert (policy.first, policy.longest, policy.schedule) == (300.0, 4000.0, ())
+
+
+@given(POLICIES, st.integers(1, 4000), st.floats(0, 1e7), DICE)
+def test_retry_expires_exactly_when_it_must(policy: RetryPolicy, attempts: int, age: float, dice: float) -> None:
+    delay = policy.delay(attempts, age=age, dice=dice)
+    used_up = attempts >= policy.max_attempts or (policy.schedule and attempts > len(policy.schedule))
+    if used_up:
+        assert delay is None
+    else:
+        shortest = policy.schedule[attempts - 1] if policy.schedule else min(policy.first, policy.longest) * 0.5
+        longest = policy.schedule[attempts - 1] if policy.schedule else policy.longest * 1.5
+        if delay is None:
+            assert age + longest > policy.max_age
+        else:
+            assert shortest <= delay <= longest
+            assert age + delay <= policy.max_age
+
+
+@given(st.floats(1, 3600), st.floats(1, 86400), st.integers(1, 4000), DICE)
+def test_retry_waits_never_shrink_with_more_attempts(first: float, longest: float, attempts: int, dice: float) -> None:
+    policy = RetryPolicy(first=first, longest=longest, max_attempts=10_000, max_age=math.inf)
+    sooner = policy.delay(attempts, age=0.0, dice=dice)
+    later = policy.delay(attempts + 1, age=0.0, dice=dice)
+    assert sooner is not None
+    assert later is not None
+    assert sooner <= later
+
+
+@given(POLICIES, DICE)
+def test_retry_ends_always(policy: RetryPolicy, dice: float) -> None:
+    age, attempts = 0.0, 1
+    while (delay := policy.delay(attempts, age=age, dice=dice)) is not None:
+        age += delay
+        attempts += 1
+        assert attempts <= policy.max_attempts
+        assert age <= policy.max_age
+
+
+@pytest.mark.parametrize(
+    ("text", "waits"),
+    [
+        ("1m", (60.0,)),
+        ("90", (90.0,)),
+        ("1m, 5m*2, 1h*3", (60.0, 300.0, 300.0, 3600.0, 3600.0, 3600.0)),
+        (" 1m * 2 ,5m ", (60.0, 60.0, 300.0)),
+        ("0s*1000", (0.0,) * 1000),
+        ("1m*0, 2m", (120.0,)),
+    ],
+)
+def test_schedule_is_read(text: str, waits: tuple[float, ...]) -> None:
+    assert parse_schedule(text) == waits
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "cannot read '' in a retry schedule"),
+        ("1m,,2m", "cannot read '' in a retry schedule"),
+        ("1m*", "cannot read '1m*' in a retry schedule"),
+        ("1m*2*3", "cannot read '1m*2*3' in a retry schedule"),
+        ("1m*x", "cannot read '1m*x' in a retry schedule"),
+        ("soon", "cannot read the duration 'soon'"),
+        ("1m*0", "a retry schedule has 1 to 1000 steps"),
+        ("1m*1001", "a retry schedule has 1 to 1000 steps"),
+    ],
+)
+def test_schedule_refuses_anything_else(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_schedule(text)
+    assert str(caught.value) == message
+    assert caught.value.hint.startswith("write ")
+
+
+def test_backoff_doubles_up_to_the_longest() -> None:
+    waits = [backoff(n, dice=0.0, first=1.0, longest=20.0) for n in range(1, 7)]
+    assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0]
+
+
+def test_backoff_spreads_from_half_to_the_whole() -> None:
+    assert backoff(1, dice=0.0) == 0.5
+    assert backoff(1, dice=0.5) == 0.75
+    assert backoff(100, dice=0.0) == 150.0
+
+
+@given(st.integers(1, 5000), DICE)
+def test_backoff_never_shrinks_and_stays_within_its_longest(failures: int, dice: float) -> None:
+    assert 0.5 <= backoff(failures, dice=dice) <= backoff(failures + 1, dice=dice) <= 300.0
