@@ -33,6 +33,7 @@ def decoded(encoding: bytes, body: bytes) -> str:
 @example("From " + "x" * 71 + "\n")
 @example("x" * 75 + "From you\n")
 @example("From .\n")
+@example("From From me\n")
 @example(" " * 200 + "\n")
 @example("a" * 75 + " \n")
 def test_encoded_text_comes_out_again(text):
