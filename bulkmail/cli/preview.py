@@ -16,7 +16,7 @@ from bulkmail.config.keys import find_keys
 from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.ordering import letters
 from bulkmail.model.address import Address
-from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.reply import printable
@@ -63,13 +63,18 @@ def command(
             "--open shows one letter, not all", hint="say which with --row N, or write all with --out DIR"
         )
     settings = load(campaign, overrides_from(options))
-    found: Iterable[tuple[int, Recipient, Message]] = letters(
+    found: Iterable[tuple[int, Recipient, Message | TemplateError]] = letters(
         settings, keys=find_keys(settings.campaign), row=row, address=_checked(address)
     )
     if not whole and address is None:
         found = islice(found, 1)
     shown = 0
     for number, recipient, message in found:
+        if isinstance(message, TemplateError):
+            if not whole:
+                raise message
+            click.echo(f"error: row {number}, {printable(f'{recipient.place}: {message}', 1000)}", err=True)
+            continue
         shown += 1
         if in_browser:
             _open(message, folder, _stem(number, recipient))

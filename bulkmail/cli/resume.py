@@ -66,7 +66,7 @@ def command(
 
     RUN is an outbox file, or a campaign (its latest run).
     """
-    path = find_run(run)
+    path = find_run(run, rehearsals=False)
     relay, pace = recorded(path)
     keys = find_keys(recorded_campaign(path))
     if url:

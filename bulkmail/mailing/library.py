@@ -6,8 +6,8 @@ import math
 import mimetypes
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, closing
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from bulkmail.mailing.relays import open_relay
 from bulkmail.mailing.rows import Given, GivenRows, Rows
 from bulkmail.model.campaign import Attachment, Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.errors import BulkmailError, ConfigError
-from bulkmail.model.keys import Keys
+from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.recipients.screening import Suppression
@@ -178,7 +178,7 @@ class Mailer:
         Raises `ConfigError`, `TemplateError`, `ListError`, `GateClosed`, `OutboxError` before anything is sent;
         `SendingStopped`, which has the report, when the relay or the outbox fails on the way.
         """
-        selection = _selection(where, suppress, allow_duplicates)
+        selection = await to_thread.run_sync(_selection, where, suppress, allow_duplicates)
         mailing = await self._prepared(campaign, recipients, outbox=outbox, options=options, selection=selection)
         return await self._run(mailing)
 
@@ -198,7 +198,7 @@ class Mailer:
 
         Leaving early stops the run after what is under way.
         """
-        selection = _selection(where, suppress, allow_duplicates)
+        selection = await to_thread.run_sync(_selection, where, suppress, allow_duplicates)
         mailing = await self._prepared(campaign, recipients, outbox=outbox, options=options, selection=selection)
         deliveries = Deliveries()
 
@@ -217,8 +217,8 @@ class Mailer:
     ) -> Report:
         """Sends messages that are ready made, each to its own To, Cc and Bcc.  Otherwise as `send()`."""
         path = None if outbox is None else Path(outbox)
-        if path is not None and look(path).has_begun:
-            return await self._run(Mailing.reopen(path, relay=self.relay, pace=self.pace))
+        if path is not None and (await to_thread.run_sync(look, path)).has_begun:
+            return await self._run(await self._reopened(path, NO_KEYS))
         return await self._run(await Mailing.prepare_messages(path, messages, relay=self.relay, pace=self.pace))
 
     async def _prepared(
@@ -233,12 +233,12 @@ class Mailer:
         path = None if outbox is None else Path(outbox)
         keys = self.keys if self.keys is not None else await to_thread.run_sync(find_keys, campaign)
         if path is not None:
-            past = look(path)
+            past = await to_thread.run_sync(look, path)
             if past.has_begun:
                 if past.fingerprint != campaign.fingerprint:
                     raise ConfigError(f"{path} was begun with another letter", hint="use another outbox")
-                return Mailing.reopen(path, relay=self.relay, pace=self.pace, keys=keys, on_message=self.on_message)
-        with _rows(recipients, options) as rows:
+                return await self._reopened(path, keys)
+        with closing(await to_thread.run_sync(_open, recipients, options)) as rows:
             mailing = await Mailing.prepare(
                 path,
                 campaign=campaign,
@@ -253,6 +253,11 @@ class Mailer:
         mailing.pass_gate()
         return mailing
 
+    async def _reopened(self, path: Path, keys: Keys) -> Mailing:
+        return await to_thread.run_sync(
+            lambda: Mailing.reopen(path, relay=self.relay, pace=self.pace, keys=keys, on_message=self.on_message)
+        )
+
     async def _run(self, mailing: Mailing, deliveries: Deliveries | None = None) -> Report:
         try:
             async with open_relay(self.relay, self._password, inbox=mailing.inbox) as connect:
@@ -263,7 +268,7 @@ class Mailer:
         except BaseException:
             mailing.abandon()
             raise
-        report = mailing.close()
+        report = await to_thread.run_sync(mailing.close)
         if ending.error is not None:
             raise SendingStopped(ending.error, report) from ending.error
         return report
@@ -302,13 +307,10 @@ def send_sync(
     return anyio.run(main, backend_options={"use_uvloop": sys.platform != "win32"})
 
 
-@contextmanager
-def _rows(recipients: Given, options: ListOptions) -> Iterator[Rows]:
+def _open(recipients: Given, options: ListOptions) -> Rows:
     if isinstance(recipients, str | os.PathLike):
-        with open_list(recipients, options) as rows:
-            yield rows
-    else:
-        yield GivenRows(recipients, options)
+        return open_list(recipients, options)
+    return GivenRows(recipients, options)
 
 
 def _selection(where: str, suppress: Iterable[str | os.PathLike[str]], allow_duplicates: bool) -> Selection:

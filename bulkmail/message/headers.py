@@ -12,7 +12,7 @@ LONGEST_VALUE = 10_000  # characters; no header is longer, an attack may be
 _PREFERRED_LINE = 78  # RFC 5322 §2.1.1
 _ENCODED_LINE = 76  # RFC 2047 §2
 _LONGEST_TOKEN = 900  # what stands alone on a line, after the field's name, stays under 998
-_LONGEST_NAME = 76
+_LONGEST_NAME = 50  # leaves room for an encoded word on the first line
 
 # C0 but TAB, DEL, C1 (a text read in the wrong encoding has them), the two line separators, lone surrogates.
 _FORBIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

@@ -175,12 +175,15 @@ def _check_attachment(attachment: Attachment) -> None:
     name = attachment.filename
     if bad := forbidden_in(name) or ("\t" if "\t" in name else ""):
         raise ConfigError(f"the attachment name {name!r} holds {name_character(bad)}", hint="rename the file")
-    if "=?" in name:  # readers exist that decode it, and what comes out nobody has checked
-        raise ConfigError(f"the attachment name {name!r} looks like an encoded one", hint="rename the file")
     if not name.strip() or "/" in name or "\\" in name or len(name.encode()) > _LONGEST_FILENAME:
         raise ConfigError(
             f"{name[:80]!r} is not a name for an attachment",
             hint=f"a name has 1 to {_LONGEST_FILENAME} octets and no folder in it",
+        )
+    if "=?" in name and "?=" in name:
+        raise ConfigError(
+            f"the attachment name {name[:80]!r} looks like an encoded word: mail programs would show another name",
+            hint="rename the file",
         )
     if not _CONTENT_TYPE.fullmatch(attachment.content_type):
         raise ConfigError(
