@@ -19,9 +19,7 @@ from bulkmail.model.relay import Relay
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.source import ListOptions
 from bulkmail.testing import ScriptedRelay
-from tests.unit.message.conftest import ed25519_key, pem, rsa_key, verifies
-
-__all__ = ["ed25519_key", "rsa_key", "verifies"]
+from tests.signing import ED25519, RSA, UNSUBSCRIBE_KEY, pem
 
 ROWS = [
     {"email": "ann@example.com", "boss": "bob@example.com"},
@@ -102,7 +100,7 @@ async def test_duplicates_are_told_by_the_row_and_take_their_copies_along():
     assert [job.delivery.forward_path for job in jobs] == ["ann@example.com", "audit@example.com"]
 
 
-async def test_signed_letters_survive_the_way_through_another_server(rsa_key, ed25519_key, verifies):
+async def test_signed_letters_survive_the_way_through_another_server(key_ring):
     kept = []
 
     class Keeper:
@@ -115,19 +113,19 @@ async def test_signed_letters_survive_the_way_through_another_server(rsa_key, ed
         cc="{{ boss | default('', true) }}",
         list_id="Grüße <news.shop.example>",
         unsubscribe=bulkmail.Unsubscribe("https://shop.example/u/{token}", "u+{token}@shop.example"),
-        dkim=(bulkmail.Dkim("shop.example", "rsa"), bulkmail.Dkim("shop.example", "ed")),
+        dkim=(RSA, ED25519),
     )
-    keys = bulkmail.Keys(bulkmail.Secret("k" * 32), (pem(rsa_key), pem(ed25519_key)))
+    keys = key_ring.keys_for(RSA, ED25519)
     server = await asyncio.get_running_loop().create_server(lambda: SMTP(Keeper()), "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
         report = await bulkmail.Mailer(f"smtp://127.0.0.1:{port}?tls=off", keys=keys).send(campaign, ROWS[:2])
     assert report.accepted == 2
     assert len(kept) == 3
-    assert all(verifies(content, index) for content in kept for index in (0, 1))
+    assert all(key_ring.verifies(content, index) for content in kept for index in (0, 1))
     headers = [message_from_bytes(content, policy=default)["List-Unsubscribe"] for content in kept]
     tokens = {header.split("/u/")[1].split(">")[0] for header in headers}
-    people = {bulkmail.verify_unsubscribe(token, ["k" * 32]).wire for token in tokens}
+    people = {bulkmail.verify_unsubscribe(token, [UNSUBSCRIBE_KEY]).wire for token in tokens}
     assert people == {"ann@example.com", "cy@example.com"}
 
 
@@ -146,11 +144,9 @@ async def test_key_that_is_missing_is_told_before_anything_is_sent(tmp_path):
     assert not (tmp_path / "run.outbox").exists()
 
 
-def test_outbox_holds_no_key(tmp_path, rsa_key):
-    secret = pem(rsa_key)
-    campaign = letter(
-        unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"), dkim=(bulkmail.Dkim("shop.example", "rsa"),)
-    )
+def test_outbox_holds_no_key(tmp_path, key_ring):
+    secret = pem(key_ring.rsa)
+    campaign = letter(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"), dkim=(RSA,))
     keys = bulkmail.Keys(bulkmail.Secret("hunter2-hunter2-hunter2"), (secret,))
     mailer = bulkmail.Mailer("null:", keys=keys)
     asyncio.run(mailer.send(campaign, ROWS[:1], outbox=tmp_path / "run.outbox"))

@@ -19,20 +19,17 @@ from bulkmail.model.campaign import Attachment, Dkim, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import Keys
 from bulkmail.model.relay import Secret
-from tests.unit.message.conftest import pem
+from tests.signing import ED25519, RSA, pem
 
 DATE = 1_700_000_000.5
-RSA, ED = Dkim("shop.example", "rsa"), Dkim("shop.example", "ed")
 
 
 @pytest.fixture
-def sign(recipient, rsa_key, ed25519_key):
+def sign(recipient, key_ring):
     """The octets of a signed letter."""
-    secrets = {"rsa": pem(rsa_key), "ed": pem(ed25519_key)}
 
     def sign(campaign, *, to=recipient, row=1, **changes):
-        keys = Keys(Secret("k" * 32), tuple(secrets[each.selector] for each in campaign.dkim))
-        composer = Composer(campaign, run_id="run", keys=keys, **changes)
+        composer = Composer(campaign, run_id="run", keys=key_ring.keys_for(*campaign.dkim), **changes)
         message = composer.compose(to, row=row, forward_path=to.address.wire, date=DATE)
         return b"".join(message.buffers)
 
@@ -71,11 +68,11 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES.keys())
-@pytest.mark.parametrize("keys", [(RSA,), (ED,), (RSA, ED)], ids=["rsa", "ed25519", "both"])
-def test_dkimpy_takes_the_signature(make_campaign, sign, verifies, keys, shape):
+@pytest.mark.parametrize("keys", [(RSA,), (ED25519,), (RSA, ED25519)], ids=["rsa", "ed25519", "both"])
+def test_dkimpy_takes_the_signature(make_campaign, sign, key_ring, keys, shape):
     content = sign(make_campaign(dkim=keys, **shape))
     for index in range(len(keys)):
-        assert verifies(content, index)
+        assert key_ring.verifies(content, index)
 
 
 @pytest.mark.parametrize(
@@ -91,25 +88,25 @@ def test_dkimpy_takes_the_signature(make_campaign, sign, verifies, keys, shape):
         (b"From: Shop", b"From: evil@example.net\r\nFrom: Shop"),
     ],
 )
-@pytest.mark.parametrize("keys", [RSA, ED], ids=["rsa", "ed25519"])
-def test_signature_breaks_with_what_it_covers(make_campaign, sign, verifies, keys, old, new):
+@pytest.mark.parametrize("keys", [RSA, ED25519], ids=["rsa", "ed25519"])
+def test_signature_breaks_with_what_it_covers(make_campaign, sign, key_ring, keys, old, new):
     campaign = make_campaign(
         dkim=(keys,), reply_to="a@shop.example", unsubscribe=Unsubscribe("https://shop.example/u/{token}")
     )
     content = sign(campaign)
-    assert verifies(content)
+    assert key_ring.verifies(content)
     assert content.count(old) == 1
-    assert not verifies(content.replace(old, new))
+    assert not key_ring.verifies(content.replace(old, new))
 
 
 @pytest.mark.parametrize(
     ("old", "new"), [(b"X-Tag: a", b"X-Tag: b"), (b"To: Ann", b"TO:  Ann"), (b" we are", b"   we \t are")], ids=repr
 )
-def test_signature_holds_where_relays_may_change_things(make_campaign, sign, verifies, old, new):
+def test_signature_holds_where_relays_may_change_things(make_campaign, sign, key_ring, old, new):
     campaign = make_campaign(
         dkim=(RSA,), headers=(("X-Tag", Template("X-Tag", "a")),), text="Dear {{ name }}, we are open.\n"
     )
-    assert verifies(sign(campaign).replace(old, new))
+    assert key_ring.verifies(sign(campaign).replace(old, new))
 
 
 def test_signature_says_what_it_should(make_campaign, sign):
@@ -138,22 +135,22 @@ def test_signature_names_no_header_that_is_not_there(make_campaign, sign):
     ]
 
 
-def test_preset_leaves_out_what_the_relay_rewrites(make_campaign, sign, verifies):
+def test_preset_leaves_out_what_the_relay_rewrites(make_campaign, sign, key_ring):
     content = sign(make_campaign(dkim=(Dkim("shop.example", "rsa", preset="ses"),)))
     rewritten = re.sub(rb"(?m)^(Message-ID|Date): .*", rb"\1: another", content)
     assert rewritten != content
-    assert verifies(rewritten)
+    assert key_ring.verifies(rewritten)
 
 
 def test_resend_is_the_same_to_the_octet(make_campaign, sign):
-    campaign = make_campaign(dkim=(RSA, ED))
+    campaign = make_campaign(dkim=(RSA, ED25519))
     assert sign(campaign) == sign(campaign)
     assert sign(campaign) != sign(campaign, row=2)
 
 
-def test_long_constants_are_made_canonical_once_and_stay_shared(make_campaign, recipient, rsa_key):
+def test_long_constants_are_made_canonical_once_and_stay_shared(make_campaign, recipient, key_ring):
     campaign = make_campaign(dkim=(RSA,), attachments=(Attachment("a.pdf", "application/pdf", bytes(60_000)),))
-    composer = Composer(campaign, run_id="run", keys=Keys(dkim=(pem(rsa_key),)))
+    composer = Composer(campaign, run_id="run", keys=key_ring.keys_for(RSA))
     one, two = (composer.compose(recipient, row=row, forward_path="a@example.org", date=DATE).buffers for row in (1, 2))
     assert one[2] is two[2]
     assert len(one[2]) > 80_000
@@ -206,8 +203,8 @@ def test_key_that_cannot_sign_is_refused_unseen(key, said):
     assert "hunter2" not in f"{error.value}{error.value.hint}"
 
 
-def test_key_that_is_encrypted_is_refused(rsa_key):
-    encrypted = rsa_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")).decode()
+def test_key_that_is_encrypted_is_refused(key_ring):
+    encrypted = key_ring.rsa.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"x")).decode()
     with pytest.raises(ConfigError, match="encrypted"):
         Signer(RSA, Secret(encrypted))
 
@@ -217,14 +214,14 @@ def test_key_of_another_kind_is_refused():
         Signer(RSA, pem(ec.generate_private_key(ec.SECP256R1())))
 
 
-def test_rsa_key_that_nobody_accepts_is_refused(monkeypatch):
+def test_key_ring_that_nobody_accepts_is_refused(monkeypatch):
     monkeypatch.setattr("bulkmail.message.dkim.SHORTEST_RSA", 4096)
     with pytest.raises(ConfigError, match="2048 bits"):
         Signer(RSA, pem(generate_private_key(65537, 2048)))
 
 
-def test_key_in_a_variable_may_have_its_line_ends_written(rsa_key):
-    Signer(RSA, Secret(pem(rsa_key).reveal().replace("\n", "\\n")))
+def test_key_in_a_variable_may_have_its_line_ends_written(key_ring):
+    Signer(RSA, Secret(pem(key_ring.rsa).reveal().replace("\n", "\\n")))
 
 
 @pytest.mark.parametrize(
@@ -238,22 +235,22 @@ def test_key_in_a_variable_may_have_its_line_ends_written(rsa_key):
         (Dkim("shop.example", "s", preset="sess"), "no preset 'sess'"),
     ],
 )
-def test_names_that_no_dns_has_are_refused(dkim, said, rsa_key):
+def test_names_that_no_dns_has_are_refused(dkim, said, key_ring):
     with pytest.raises(ConfigError, match=said):
-        Signer(dkim, pem(rsa_key))
+        Signer(dkim, pem(key_ring.rsa))
 
 
-def test_international_domain_is_signed_in_ascii(make_campaign, recipient, rsa_key):
+def test_international_domain_is_signed_in_ascii(make_campaign, recipient, key_ring):
     campaign = make_campaign(dkim=(Dkim("bücher.example", "s"),))
-    composer = Composer(campaign, run_id="run", keys=Keys(dkim=(pem(rsa_key),)))
+    composer = Composer(campaign, run_id="run", keys=key_ring.keys_for(RSA))
     buffers = composer.compose(recipient, row=1, forward_path="a@example.org", date=DATE).buffers
     assert b"d=xn--bcher-kva.example;" in buffers[0]
 
 
-def test_as_many_keys_as_signatures(make_campaign, rsa_key):
+def test_as_many_keys_as_signatures(make_campaign, key_ring):
     with pytest.raises(ConfigError, match="1 DKIM keys for 2 signatures"):
-        Composer(make_campaign(dkim=(RSA, ED)), run_id="run", keys=Keys(dkim=(pem(rsa_key),)))
+        Composer(make_campaign(dkim=(RSA, ED25519)), run_id="run", keys=key_ring.keys_for(RSA))
 
 
-def test_keys_are_shown_to_nobody(rsa_key):
-    assert "BEGIN" not in repr(Keys(Secret("BEGIN"), (pem(rsa_key),)))
+def test_keys_are_shown_to_nobody(key_ring):
+    assert "BEGIN" not in repr(Keys(Secret("BEGIN"), (pem(key_ring.rsa),)))

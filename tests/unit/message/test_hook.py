@@ -7,10 +7,9 @@ from email.policy import default
 import pytest
 
 from bulkmail.message.composer import Composer
-from bulkmail.model.campaign import Attachment, Dkim
+from bulkmail.model.campaign import Attachment
 from bulkmail.model.errors import TemplateError
-from bulkmail.model.keys import Keys
-from tests.unit.message.conftest import pem
+from tests.signing import RSA
 
 
 def compose(campaign, recipient, hook, **changes):
@@ -53,15 +52,15 @@ def test_hook_may_return_another_message(make_campaign, recipient):
     assert [part.get_filename() for part in read.iter_attachments()] == ["smime.p7m"]
 
 
-def test_hook_comes_before_the_signature(make_campaign, recipient, rsa_key, verifies):
+def test_hook_comes_before_the_signature(make_campaign, recipient, key_ring):
     def stamp(message):
         message.replace_header("Subject", "Changed")
         return message
 
-    campaign = make_campaign(dkim=(Dkim("shop.example", "rsa"),), html="<p>x")
-    content = octets(compose(campaign, recipient, stamp, keys=Keys(dkim=(pem(rsa_key),))))
+    campaign = make_campaign(dkim=(RSA,), html="<p>x")
+    content = octets(compose(campaign, recipient, stamp, keys=key_ring.keys_for(RSA)))
     assert b"Subject: Changed" in content
-    assert verifies(content)
+    assert key_ring.verifies(content)
 
 
 def test_hook_cannot_show_who_is_not_shown(make_campaign, recipient):
