@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.message.composer import Composer
-from bulkmail.message.dkim import Signer, body_hash, canonical_body, canonical_fields
+from bulkmail.message.dkim import Signer, Signers, body_hash, canonical_body, canonical_fields
 from bulkmail.model.campaign import Attachment, Dkim, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import Keys
@@ -181,6 +181,14 @@ def test_header_is_made_canonical_as_dkimpy_does(values):
     )
     found = canonical_fields(head).get(b"x-tag", [])
     assert found == [b"%b:%b" % (name, value) for name, value in expected]
+
+
+def test_header_may_reach_over_several_buffers(make_campaign, sign, key_ring):
+    content = sign(make_campaign(dkim=(RSA,))).partition(b"\r\nFrom:")[2]
+    signers = Signers([Signer(RSA, pem(key_ring.rsa))], [(0,), b"x", (1,)])
+    buffers = signers.sign([b"From:", content[:20], content[20:]], 1_700_000_000)
+    assert buffers[1:] == (b"From:", content[:20], content[20:])
+    assert key_ring.verifies(b"".join(buffers))
 
 
 def test_body_without_white_space_is_not_copied():

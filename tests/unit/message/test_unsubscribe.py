@@ -78,6 +78,20 @@ def test_damaged_token_is_none(change):
     assert verify_unsubscribe(change(make_token(ANN, KEY.encode())), [KEY]) is None
 
 
+def test_token_without_one_of_its_letters_is_none():
+    token = make_token(ANN, KEY.encode())
+    for position in range(len(token)):
+        assert verify_unsubscribe(token[:position] + token[position + 1 :], [KEY]) is None
+
+
+@pytest.mark.parametrize("who", ["nobody", "a b@example.org", "\udcff@example.org"], ids=ascii)
+def test_signed_text_that_is_no_address_is_none(who):
+    class Odd:
+        key = type("Text", (), {"encode": lambda self: who.encode("utf-8", "surrogateescape")})()
+
+    assert verify_unsubscribe(make_token(Odd(), KEY.encode()), [KEY]) is None
+
+
 def test_token_may_have_white_space_around_it():
     assert verify_unsubscribe(f" {make_token(ANN, KEY.encode())}\r\n", [KEY])
 
