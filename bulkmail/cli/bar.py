@@ -72,6 +72,9 @@ class Bar:
             case Waiting():
                 self._progress.update(task, note=f"waiting for {event.why}")
 
+    def note(self, text: str) -> None:
+        self._progress.console.print(f"note: {text}", markup=False, highlight=False)
+
     def _note(self) -> str:
         troubles = [
             f"{self._counts[status]:,} {status.value.replace('_', ' ')}"

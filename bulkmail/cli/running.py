@@ -47,7 +47,7 @@ async def deliver(
     ending = Ending(was_stopped=True)
     async with anyio.create_task_group() as group:
         await group.start(_heed_signals, mailing, group.cancel_scope)
-        async with open_relay(mailing.relay, password, inbox=mailing.inbox) as connect:
+        async with open_relay(mailing.relay, password, inbox=mailing.inbox, notify=progress.note) as connect:
             progress.begin(mailing.tally.open)
             ending = await mailing.send(connect, observe=progress.observe, wants=wants)
         group.cancel_scope.cancel()
