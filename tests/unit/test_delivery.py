@@ -124,6 +124,11 @@ TRIED = replace(FRESH, status=S.DEFERRED, attempts=1, tries=2, due_at=900.0, fir
 POLICY = RetryPolicy(first=60.0, max_attempts=3, max_age=10_000.0)
 
 
+def test_delivery_begins_pending_untried_and_due() -> None:
+    assert (FRESH.status, FRESH.attempts, FRESH.tries) == (S.PENDING, 0, 0)
+    assert (FRESH.due_at, FRESH.first_at) == (0.0, None)
+
+
 def attempt(event: Reply | Fault, *, at: float = 1000.0, took: float = 2.0) -> Attempt:
     return Attempt(at=at, took=took, relay="smtp://mail.example.com:587", event=event, verdict=judge(event))
 
