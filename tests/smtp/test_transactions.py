@@ -249,7 +249,7 @@ def test_mark_is_wanted_when_the_envelope_is_written_and_the_end_waits_for_it() 
     assert talk.marks_wanted == 1
     talk.transactions.receive(b"354 go on\r\n")
     assert talk.written() == LETTER
-    assert exchange.stage is Stage.BODY
+    assert exchange.stage.value == "body"
     assert talk.transactions.awaited is None
     talk.transactions.marked(exchange)
     assert talk.written() == b".\r\n"
