@@ -78,8 +78,6 @@ class Line(asyncio.Protocol):
     def begin(self, message: Message, mark: Mark) -> Transfer:
         """Queues a message; `decided` of the transfer gets the reply or fault, or the exception of its mark."""
         transfer = Transfer(message, mark, self.loop.create_future())
-        if self._transport.is_closing() and self._transactions.is_idle:
-            self._transactions.lost()
         self._transactions.submit(transfer)
         self._advance()
         return transfer

@@ -85,11 +85,6 @@ class Transactions:
         self._is_leaving = False
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nothing is under way."""
-        return not (self._current or self._expected or self._queue)
-
-    @property
     def awaited(self) -> Step | None:
         """What the server has to do next: answer a step, or take more of the BODY.  None if it is not its turn."""
         if self._expected:

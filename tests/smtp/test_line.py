@@ -192,6 +192,8 @@ class NarrowTransport(asyncio.Transport):
         self.line: Line | None = None
         self.written: list[bytes] = []
         self.is_gone = False
+        self.is_closed_politely = False
+        self.limits: tuple[int | None, int | None] = (None, None)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self.line = cast(Line, protocol)
@@ -200,13 +202,16 @@ class NarrowTransport(asyncio.Transport):
         return "over TLS" if name == "ssl_object" else default
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
+        self.limits = (high, low)
 
     def is_closing(self) -> bool:
         return self.is_gone
 
     def abort(self) -> None:
         self.is_gone = True
+
+    def close(self) -> None:
+        self.is_gone = self.is_closed_politely = True
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert self.line is not None
@@ -221,6 +226,41 @@ class NarrowTransport(asyncio.Transport):
     def resume(self) -> None:
         assert self.line is not None
         self.line.resume_writing()
+
+
+async def test_end_of_input_is_judged_before_anything_is_flushed(make_message: MakeMessage) -> None:
+    transport = NarrowTransport()
+    line = Line(transport, Transactions(Capabilities(), peer="relay"), timeouts=Timeouts())
+    transfer = line.begin(make_message(b"x" * 2_000 + b"\r\n"), lambda done: done(None))
+    for words in (b"250 ok\r\n", b"250 ok\r\n", b"354 go on\r\n"):
+        transport.answer(words)
+    line.eof_received()
+    assert transport.is_gone
+    transport.resume()
+    assert transport.written[-1] != b".\r\n"
+    event = await transfer.decided
+    assert isinstance(event, Fault)
+    assert (event.stage, event.kind) == (Stage.BODY, Breakage.LOST)
+
+
+async def test_tls_is_closed_in_good_manners_after_quit() -> None:
+    transport = NarrowTransport()
+    line = Line(transport, Transactions(Capabilities(), peer="relay"), timeouts=Timeouts())
+    leaving = asyncio.create_task(line.leave(patience=5))
+    await asyncio.sleep(0)
+    assert transport.written == [b"QUIT\r\n"]
+    transport.answer(b"221 bye\r\n")
+    assert transport.is_closed_politely
+    line.connection_lost(None)
+    await leaving
+
+
+async def test_any_octet_in_the_buffers_pauses(session_to: SessionTo) -> None:
+    over_tls = NarrowTransport()
+    Line(over_tls, Transactions(Capabilities(), peer="relay"), timeouts=Timeouts()).abort()
+    assert over_tls.limits == (1, 0)  # TLS transports pause at the limit, plain ones above it
+    async with ScriptedRelay() as relay, session_to(relay) as session:
+        assert session._line._transport.get_write_buffer_limits() == (0, 0)
 
 
 @pytest.mark.parametrize("stalls", [False, True], ids=["goes on", "stalls"])

@@ -211,6 +211,19 @@ async def test_mark_that_raises_aborts_before_the_end(make_message: MakeMessage,
     assert relay.messages == []
 
 
+async def test_mark_cannot_fail_once_it_is_done(make_message: MakeMessage, session_to: SessionTo) -> None:
+    asked: list[Done] = []
+    async with ScriptedRelay() as relay, session_to(relay) as session:
+        task = asyncio.create_task(session.transact(make_message(), asked.append))
+        await asyncio.sleep(0.05)
+        asked[0](None)
+        asked[0](OSError("disk full"))
+        event = await task
+        assert isinstance(event, Reply)
+        assert event.is_positive
+        assert session.usable
+
+
 async def test_mark_done_after_the_refusal_is_ignored(make_message: MakeMessage, session_to: SessionTo) -> None:
     asked: list[Done] = []
     async with ScriptedRelay(data=["450 4.3.0 no"]) as relay, session_to(relay) as session:
