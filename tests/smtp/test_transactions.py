@@ -81,7 +81,7 @@ def test_message_is_accepted() -> None:
     talk.follow(ACCEPTED)
     assert exchange.result == Reply(Stage.END, 250, "2.0.0", "queued")
     assert talk.transactions.settled == [exchange]
-    assert talk.transactions.is_idle
+    assert talk.transactions.awaited is None
     assert not talk.transactions.is_over
     assert talk.transactions.begun == 1
 
@@ -256,7 +256,7 @@ def test_mark_is_wanted_when_the_envelope_is_written_and_the_end_waits_for_it() 
     assert talk.marks_wanted == 1
     talk.transactions.receive(b"354 go on\r\n")
     assert talk.written() == LETTER
-    assert exchange.stage is Stage.BODY
+    assert exchange.stage.value == "body"
     assert talk.transactions.awaited is None
     talk.transactions.marked(exchange)
     assert talk.written() == b".\r\n"
@@ -345,6 +345,13 @@ def test_goodbye_follows_the_last_message() -> None:
     talk.follow(f"{ACCEPTED}C QUIT\nS 221 bye\n")
     assert talk.transactions.is_over
     assert talk.transactions.has_left
+
+
+def test_no_goodbye_after_the_end() -> None:
+    talk = Talk()
+    talk.transactions.lost()
+    talk.transactions.leave()
+    assert talk.written() == b""
 
 
 _SERVER = st.lists(
