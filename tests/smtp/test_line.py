@@ -20,7 +20,7 @@ from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import Outcome, judge
 from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.line import Line
+from bulkmail.smtp.line import Line, Transfer
 from bulkmail.smtp.session import Session, Timeouts
 from bulkmail.smtp.transactions import Transactions
 from bulkmail.testing import Hang, ScriptedRelay, Split
@@ -228,17 +228,27 @@ class NarrowTransport(asyncio.Transport):
         self.line.resume_writing()
 
 
+async def begun(line: Line, message: Message) -> asyncio.Future[Reply | Fault]:
+    """Has `line` carry this message, whose mark is granted at once, and says what it will have come to."""
+    decided: asyncio.Future[Reply | Fault] = asyncio.get_running_loop().create_future()
+    waiting = iter((Transfer(message, lambda done: done(None), decided.set_result),))
+    carrying = asyncio.ensure_future(line.carry(lambda: next(waiting, None)))
+    decided.add_done_callback(lambda _: carrying.cancelled())  # keeps the task
+    await asyncio.sleep(0)
+    return decided
+
+
 async def test_end_of_input_is_judged_before_anything_is_flushed(make_message: MakeMessage) -> None:
     transport = NarrowTransport()
     line = Line(transport, Transactions(Capabilities(), peer="relay"), timeouts=Timeouts())
-    transfer = line.begin(make_message(b"x" * 2_000 + b"\r\n"), lambda done: done(None))
+    decided = await begun(line, make_message(b"x" * 2_000 + b"\r\n"))
     for words in (b"250 ok\r\n", b"250 ok\r\n", b"354 go on\r\n"):
         transport.answer(words)
     line.eof_received()
     assert transport.is_gone
     transport.resume()
     assert transport.written[-1] != b".\r\n"
-    event = await transfer.decided
+    event = await decided
     assert isinstance(event, Fault)
     assert (event.stage, event.kind) == (Stage.BODY, Breakage.LOST)
 
@@ -267,16 +277,16 @@ async def test_any_octet_in_the_buffers_pauses(session_to: SessionTo) -> None:
 async def test_patience_in_the_body_is_for_a_piece(make_message: MakeMessage, stalls: bool) -> None:
     transport = NarrowTransport()
     line = Line(transport, Transactions(Capabilities(), peer="relay"), timeouts=Timeouts(block=0.3))
-    transfer = line.begin(make_message((b"x" * 76 + b"\r\n") * 8_000), lambda done: done(None))
+    decided = await begun(line, make_message((b"x" * 76 + b"\r\n") * 8_000))
     for words in (b"250 ok\r\n", b"250 ok\r\n", b"354 go on\r\n"):
         transport.answer(words)
     for _ in range(6):
         await asyncio.sleep(0.1)
-        assert not transfer.decided.done()
+        assert not decided.done()
         assert transport.written[-1] != b".\r\n"
         transport.resume()
     if stalls:
-        event = await transfer.decided
+        event = await decided
         assert isinstance(event, Fault)
         assert (event.stage, event.kind) == (Stage.BODY, Breakage.TIMEOUT)
         assert transport.is_gone
@@ -284,7 +294,7 @@ async def test_patience_in_the_body_is_for_a_piece(make_message: MakeMessage, st
     while transport.written[-1] != b".\r\n":
         transport.resume()
     transport.answer(b"250 2.0.0 queued\r\n")
-    assert await transfer.decided == Reply(Stage.END, 250, "2.0.0", "queued")
+    assert await decided == Reply(Stage.END, 250, "2.0.0", "queued")
     line.abort()
 
 
