@@ -89,7 +89,7 @@ class Sender:
         return max(0.0, due - run.clock.now())
 
     async def _deliver(self, job: Job) -> None:
-        """Does for `job` what can be done now, and for others while the session is at it; if nothing could, it goes back."""
+        """Does for `job` what can be done now, and for others while the session is at it; or it goes back."""
         run = self._run
         first = self._prepared(job)
         if first is None:

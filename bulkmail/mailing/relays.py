@@ -23,8 +23,9 @@ async def open_relay(
 ) -> AsyncIterator[Connect]:
     """Opens sessions with `relay` as long as the context lasts.
 
-    `notify` is told what whoever looks after the relay should know.  `inbox` is where a sandbox keeps its mail unless its URL says so; None lets the mail go with the context.
-    Raises `ConfigError` when the certificates named for it cannot be read, `RelayError` when no mail can be kept.
+    `notify` is told what whoever looks after the relay should know.  `inbox` is where a sandbox keeps its mail unless
+    its URL says so; None lets the mail go with the context.  Raises `ConfigError` when the certificates named for it
+    cannot be read, `RelayError` when no mail can be kept.
     """
     # The lines of rehearsals are only imported for rehearsals: aiosmtpd is slow to come.
     match relay.kind:
