@@ -70,7 +70,7 @@ WORST_FIRST: tuple[Status, ...] = (
 )
 
 MOST_FREE_TRIES = 20
-"""Tries that failed through no fault of the row and do not count; later ones do, or some row might be tried for ever."""
+"""Tries that failed through no fault of the row and do not count.  Later ones do, or it might be tried for ever."""
 
 
 def check_move(before: Status, after: Status, *, by_operator: bool = False) -> None:
