@@ -18,6 +18,7 @@ from rich.progress import (
 
 from bulkmail.engine.ports import Event, Sessions, Settled, Waiting
 from bulkmail.model.delivery import Status
+from bulkmail.model.units import count
 
 
 class Bar:
@@ -43,7 +44,14 @@ class Bar:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        """What was shown stays on the screen, and is not shown again by whoever goes on."""
+        for task in self._tasks.values():
+            if self._progress.tasks[task].total is None:
+                self._progress.update(task, total=self._progress.tasks[task].completed)
         self._progress.stop()
+        for task in self._tasks.values():
+            self._progress.update(task, visible=False)
+        self._tasks.clear()
 
     def _task(self, what: str, total: int | None) -> TaskID:
         if what not in self._tasks:
@@ -54,8 +62,6 @@ class Bar:
         self._progress.update(self._task(what, total), completed=done, total=total)
 
     def begin(self, total: int) -> None:
-        for task in self._tasks.values():  # what came before is done
-            self._progress.update(task, total=self._progress.tasks[task].completed)
         self._task("sending", total)
 
     def observe(self, event: Event) -> None:
@@ -81,4 +87,4 @@ class Bar:
             for status in (Status.DEFERRED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT)
             if self._counts[status]
         ]
-        return ", ".join(troubles) or f"{self._open} connection{'s' if self._open != 1 else ''}"
+        return ", ".join(troubles) or (count(self._open, "connection") if self._open else "")
