@@ -25,32 +25,35 @@ class Bar:
     """One line a step; the sending line counts what was accepted, and says what was not."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._progress = Progress(
+        self._console = Console(file=stream)
+        self._progress = self._fresh()
+        self._tasks: dict[str, TaskID] = {}
+        self._counts: Counter[Status] = Counter()
+        self._open = 0
+
+    def _fresh(self) -> Progress:
+        return Progress(
             SpinnerColumn(),
             TextColumn("{task.description:<9}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("{task.fields[note]}"),
-            console=Console(file=stream),
+            console=self._console,
             refresh_per_second=4,
         )
-        self._tasks: dict[str, TaskID] = {}
-        self._counts: Counter[Status] = Counter()
-        self._open = 0
 
     def __enter__(self) -> Bar:
         self._progress.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        """What was shown stays on the screen, and is not shown again by whoever goes on."""
-        for task in self._tasks.values():
-            if self._progress.tasks[task].total is None:
-                self._progress.update(task, total=self._progress.tasks[task].completed)
+        """What was shown stays on the screen; what comes next is shown below it."""
+        for task in self._progress.tasks:
+            if task.total is None:
+                self._progress.update(task.id, total=task.completed)
         self._progress.stop()
-        for task in self._tasks.values():
-            self._progress.update(task, visible=False)
+        self._progress = self._fresh()
         self._tasks.clear()
 
     def _task(self, what: str, total: int | None) -> TaskID:
