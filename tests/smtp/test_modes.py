@@ -15,6 +15,7 @@ from bulkmail.model.verdict import Outcome, judge
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.exchange import Exchange, Mode
 from bulkmail.smtp.transactions import PROBE, Transactions
+from tests.examples import many
 
 BODY = b"Subject: hello\r\n\r\nDear all\r\n"
 ENVELOPE = "MAIL FROM:<s@example.org>\r\nRCPT TO:<p{}@example.com>\r\n"
@@ -317,6 +318,7 @@ _REPLY = st.sampled_from(
 )
 
 
+@many
 @given(
     st.sampled_from([Mode.PLAIN, Mode.PIPELINING, Mode.CHUNKING, Mode.DEEP]),
     st.lists(_REPLY, max_size=60),

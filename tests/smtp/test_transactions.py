@@ -16,6 +16,7 @@ from bulkmail.model.verdict import Outcome, judge
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.exchange import Exchange, Step
 from bulkmail.smtp.transactions import Transactions
+from tests.examples import many
 
 LETTER = b"Subject: hello\r\n\r\nDear Ann\r\n"
 
@@ -374,6 +375,7 @@ _SERVER = st.lists(
 )
 
 
+@many
 @given(_SERVER, st.data())
 def test_any_server_leads_to_honest_results(server: list[bytes], data: st.DataObject) -> None:
     """No exception, no acceptance without a 2xx that came after the terminator, each exchange decided once."""
