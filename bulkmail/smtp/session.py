@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Callable
 
@@ -27,6 +28,7 @@ class Session:
     ) -> None:
         self.capabilities = capabilities
         self._learn = learn
+        self._turn = asyncio.Lock()
         self.opened_at = line.loop.time()
         self._line = line
         self._quit_timeout = quit_timeout
@@ -78,9 +80,10 @@ class Session:
     async def carry(self, more: More) -> None:
         """Sends what `more` gives, one message after another, until it gives None and everything is decided.
 
-        `more` is called at the very moment that the next envelope can be written: never for a session that is not
-        `usable`.  What each message comes to is told to its transfer.  Cancellation aborts the session; whatever is
-        under way is told as a fault first, and unless at END is certainly not delivered.
+        Whoever calls meanwhile waits for it.  `more` is called at the very moment that the next envelope can be
+        written: never for a session that is not `usable`.  What each message comes to is told to its transfer.
+        Cancellation aborts the session; whatever is under way is told as a fault first, and unless at END is
+        certainly not delivered.
         """
 
         def sendable() -> Transfer | None:
@@ -90,11 +93,12 @@ class Session:
                 transfer.decided(fault)
             return None
 
-        try:
-            await self._line.carry(sendable)
-        finally:
-            if not self.usable:
-                self._learn()
+        async with self._turn:
+            try:
+                await self._line.carry(sendable)
+            finally:
+                if not self.usable:
+                    self._learn()
 
     async def transact(self, message: Message, mark: Mark) -> Reply | Fault:
         """Sends one message; the reply that decides it, or the fault, with the stage.
