@@ -15,6 +15,7 @@ from bulkmail.message.verp import decode_verp
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template, Unsubscribe
 from bulkmail.model.recipient import Place, Recipient
+from tests.examples import many
 from tests.signing import ED25519, RSA, UNSUBSCRIBE_KEY, KeyRing
 
 NAMES = {
@@ -80,6 +81,7 @@ def by_the_book(mailboxes):
     return message_from_bytes(message.as_bytes(), policy=default)
 
 
+@many
 @given(
     address=addresses,
     agent_address=addresses.map(lambda address: f"agent.{address.wire}"),
