@@ -74,11 +74,16 @@ def written(fields, *, to):
 
 
 def by_the_book(mailboxes):
-    """Those headers by the standard library's own hand, read back."""
+    """Those headers by the standard library's own hand, read back; those that it writes wrongly are missing."""
     message = EmailMessage(policy=SMTP)
     for header, pairs in mailboxes.items():
         message[header] = [StandardAddress(name, addr_spec=address) for name, address in pairs]
-    return message_from_bytes(message.as_bytes(), policy=default)
+    read = message_from_bytes(message.as_bytes(), policy=default)
+    for header, pairs in mailboxes.items():
+        # Folding a list with an encoded name, Python 3.11 may encode the comma between two mailboxes and lose one.
+        if [mailbox.addr_spec for mailbox in read[header].addresses] != [address for _, address in pairs]:
+            del read[header]
+    return read
 
 
 @many
@@ -119,7 +124,7 @@ def test_heading_is_what_the_standard_library_makes(address, agent_address, more
     # A name that looks like an encoded word the library decodes before it writes, line ends and all.
     if not any("=?" in str(cell) for cell in cells.values()):
         book = by_the_book(meant)
-        assert all(shown(read[name]) == shown(book[name]) for name in meant)
+        assert all(shown(read[name]) == shown(book[name]) for name in meant if name in book)
     assert str(read["List-Id"]).endswith("<news.shop.example>")
     token = re.search(r"/u/([\w-]+)>", str(read["List-Unsubscribe"]).replace(" ", ""))[1]
     assert verify_unsubscribe(token, [UNSUBSCRIBE_KEY]).key == address.key
