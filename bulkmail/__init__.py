@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from bulkmail.model.relay import Relay as Relay
     from bulkmail.model.relay import Secret as Secret
     from bulkmail.model.retry import RetryPolicy as RetryPolicy
+    from bulkmail.model.route import Route as Route
     from bulkmail.recipients.source import ListOptions as ListOptions
     from bulkmail.report.report import Report as Report
 
@@ -69,6 +70,7 @@ _HOMES = {
     "RelayError": "model.errors",
     "Report": "report.report",
     "RetryPolicy": "model.retry",
+    "Route": "model.route",
     "Secret": "model.relay",
     "SendingStopped": "mailing.library",
     "Settled": "engine.ports",

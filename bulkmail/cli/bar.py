@@ -16,7 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bulkmail.engine.ports import Event, Sessions, Settled, Waiting
+from bulkmail.engine.ports import Event, Notice, Sessions, Settled, Waiting
 from bulkmail.model.delivery import Status
 from bulkmail.model.units import count
 
@@ -29,7 +29,7 @@ class Bar:
         self._progress = self._fresh()
         self._tasks: dict[str, TaskID] = {}
         self._counts: Counter[Status] = Counter()
-        self._open = 0
+        self._open: dict[str, int] = {}  # sessions with each relay
 
     def _fresh(self) -> Progress:
         return Progress(
@@ -68,6 +68,9 @@ class Bar:
         self._task("sending", total)
 
     def observe(self, event: Event) -> None:
+        if isinstance(event, Notice):
+            self.note(event.text)
+            return
         task = self._tasks.get("sending")
         if task is None:
             return
@@ -76,7 +79,7 @@ class Bar:
                 self._counts[delivery.status] += 1
                 self._progress.update(task, advance=not delivery.status.is_open, note=self._note())
             case Sessions():
-                self._open = event.open
+                self._open[event.relay] = event.open
                 self._progress.update(task, note=self._note())
             case Waiting():
                 self._progress.update(task, note=f"waiting for {event.why}")
@@ -90,4 +93,9 @@ class Bar:
             for status in (Status.DEFERRED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT)
             if self._counts[status]
         ]
-        return ", ".join(troubles) or (count(self._open, "connection") if self._open else "")
+        if troubles:
+            return ", ".join(troubles)
+        if len(self._open) > 1:
+            return "connections: " + ", ".join(f"{relay} {number}" for relay, number in self._open.items())
+        number = sum(self._open.values())
+        return count(number, "connection") if number else ""

@@ -73,6 +73,7 @@ def _conclude(settings: Settings, tally: Tally, findings: list[Finding]) -> int:
     if any(finding.severity is Severity.ERROR for finding in findings) or not tally.open:
         click.echo(f"Not ready: {printable(settings.name)} would go to {people}.")
         return EXIT_NOTHING_SENT
-    through = f"through {printable(str(settings.relay))}" if settings.relay is not None else "when a relay is named"
+    relays = " and ".join(route.label for route in settings.routes)
+    through = f"through {printable(relays)}" if relays else "when a relay is named"
     click.echo(f"Ready: {printable(settings.name)} goes to {people}, {through}.")
     return EXIT_OK

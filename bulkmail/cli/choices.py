@@ -21,7 +21,11 @@ _OPTIONS = (
     click.option("--attach", metavar="FILE", multiple=True, help="Attach this file as well; repeatable."),
     click.option("--header", "headers", metavar='"NAME: VALUE"', multiple=True, help="Add this header; repeatable."),
     click.option(
-        "--relay", metavar="URL", help="smtp://user@host:587, smtps://host, sandbox: …  Else: BULKMAIL_RELAY."
+        "--relay",
+        "relays",
+        metavar="URL",
+        multiple=True,
+        help="smtp://user@host:587, smtps://host, sandbox: …; repeatable.  Else: BULKMAIL_RELAY.",
     ),
     click.option("--where", metavar="EXPR", help="Only these rows: \"country == 'AT'\"."),
     click.option("--suppress", metavar="FILE", multiple=True, help="Leave these out: addresses, @domains; repeatable."),

@@ -6,10 +6,12 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from typing import Protocol, TextIO
 
-from bulkmail.engine.ports import Event, Sessions, Settled, Waiting
+from bulkmail.engine.ports import Event, Notice, Sessions, Settled, Waiting
 from bulkmail.model.delivery import Status
+from bulkmail.model.reply import printable
 
 MODES = ("auto", "bar", "plain", "json", "none")
 EVERY = 5.0  # seconds between two plain lines
@@ -64,7 +66,8 @@ class Silent:
         return None
 
     def observe(self, event: Event) -> None:
-        return None
+        if isinstance(event, Notice):
+            self.note(event.text)
 
     def note(self, text: str) -> None:
         self.say(f"note: {text}")
@@ -85,6 +88,7 @@ class Plain(Silent):
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
         self.counts: Counter[Status] = Counter()
+        self.relays: Counter[str] = Counter()  # accepted through each
         self.total = 0
         self.began = self._said = time.monotonic()
 
@@ -96,11 +100,15 @@ class Plain(Silent):
         match event:
             case Settled():
                 self.counts[event.delivery.status] += 1
+                if event.delivery.status is Status.ACCEPTED:
+                    self.relays[event.attempt.relay] += 1
                 if time.monotonic() - self._said >= EVERY:
                     self._said = time.monotonic()
                     self.say(self.sentence())
             case Waiting():
                 self.say(f"waiting until {time.strftime('%H:%M:%S', time.localtime(event.until))} for {event.why}")
+            case Notice():
+                self.note(event.text)
 
     def sentence(self) -> str:
         """Where it stands, in a line."""
@@ -112,7 +120,14 @@ class Plain(Silent):
             if self.counts[status]
         )
         share = f" ({accepted * 100 // self.total} %)" if self.total else ""
-        return f"sent {accepted:,} of {self.total:,}{share}{others}, {rate:,.0f}/s"
+        return f"sent {accepted:,} of {self.total:,}{share}{others}, {rate:,.0f}/s{by_relay(self.relays)}"
+
+
+def by_relay(accepted: Mapping[str, int]) -> str:
+    """`"; through main 1,200, spare 40"`, if there are several."""
+    if len(accepted) < 2:
+        return ""
+    return "; through " + ", ".join(f"{printable(relay, 60)} {number:,}" for relay, number in accepted.items())
 
 
 class JsonLines(Plain):
@@ -136,6 +151,7 @@ class JsonLines(Plain):
                     "address": delivery.forward_path,
                     "status": delivery.status.value,
                     "attempt": delivery.tries,
+                    "relay": attempt.relay,
                     "stage": attempt.event.stage.value,
                     "code": getattr(attempt.event, "code", None),
                     "reply": str(attempt.event),
@@ -143,5 +159,7 @@ class JsonLines(Plain):
             case Waiting():
                 line = {"event": "waiting", "until": event.until, "why": event.why}
             case Sessions():
-                line = {"event": "sessions", "open": event.open}
+                line = {"event": "sessions", "open": event.open, "relay": event.relay}
+            case Notice():
+                line = {"event": "note", "text": event.text, "relay": event.relay}
         self.say(json.dumps(line))

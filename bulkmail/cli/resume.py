@@ -12,12 +12,12 @@ from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password
 from bulkmail.config.keys import find_keys
 from bulkmail.config.pacing import parse_wait
 from bulkmail.config.runs import find_run
-from bulkmail.config.secrets import find_password
+from bulkmail.config.secrets import find_passwords
 from bulkmail.mailing.mailing import Doubt, Mailing
 from bulkmail.mailing.resuming import recorded, recorded_campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.rate import Rate
-from bulkmail.model.relay import Relay
+from bulkmail.model.route import Route
 from bulkmail.model.units import count
 
 EPILOG = """\b
@@ -39,7 +39,7 @@ Examples:
 )
 @click.option("--retry-rejected", is_flag=True, help="Try those again that were rejected.")
 @click.option("--retry-expired", is_flag=True, help="Try those again that expired.")
-@click.option("--relay", "url", metavar="URL", help="Go on through another relay.")
+@click.option("--relay", "urls", metavar="URL", multiple=True, help="Go on through another relay; repeatable.")
 @click.option("--rate", metavar="RATE", help='For example "50/s" or "3000/h".')
 @click.option("--wait", metavar="TIME", help='Wait so long for what is deferred: "10m", "forever", "0".')
 @click.option(
@@ -56,7 +56,7 @@ def command(
     in_doubt: str,
     retry_rejected: bool,
     retry_expired: bool,
-    url: str | None,
+    urls: tuple[str, ...],
     rate: str | None,
     wait: str | None,
     reports: tuple[Path, ...],
@@ -67,26 +67,26 @@ def command(
     RUN is an outbox file, or a campaign (its latest run).
     """
     path = find_run(run, rehearsals=False)
-    relay, pace = recorded(path)
+    routes, pace = recorded(path)
     keys = find_keys(recorded_campaign(path))
-    if url:
-        relay = Relay.parse(url)
+    if urls:
+        routes = tuple(Route.parse(url) for url in urls)
     if rate:
         pace = replace(pace, rate=Rate.parse(rate))
     if wait:
         pace = replace(pace, wait=parse_wait(wait))
-    password = find_password(relay, ask=password_prompt())
+    passwords = find_passwords(routes, ask=password_prompt())
 
     async def main() -> int:
         progress = make_progress(mode)
-        mailing = Mailing.reopen(path, relay=relay, pace=pace, keys=keys)
+        mailing = Mailing.reopen(path, routes=routes, pace=pace, keys=keys)
         with abandoned_on_error(mailing):
             mailing.decide_doubts(Doubt(in_doubt))
             for status, again in ((Status.REJECTED, retry_rejected), (Status.EXPIRED, retry_expired)):
                 if again:
                     click.echo(f"{count(mailing.outbox.reopen(status), status.value + ' row')} go again", err=True)
             with progress:
-                ending = await deliver(mailing, password=password, progress=progress)
+                ending = await deliver(mailing, passwords=passwords, progress=progress)
             return conclude(mailing, ending, targets=reports)
 
     return run_async(main)

@@ -16,7 +16,7 @@ from bulkmail.cli.program import note_outbox
 from bulkmail.cli.progress import Progress
 from bulkmail.engine.ports import Ending
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.relays import open_relay
+from bulkmail.mailing.relays import open_routes
 from bulkmail.model.relay import Secret
 from bulkmail.model.reply import printable
 from bulkmail.model.tally import EXIT_STOPPED
@@ -39,7 +39,7 @@ def run_async(main: Callable[[], Awaitable[T]]) -> T:
 async def deliver(
     mailing: Mailing,
     *,
-    password: Secret | None,
+    passwords: Sequence[Secret | None],
     progress: Progress,
     wants: Callable[[Job], bool] | None = None,
 ) -> Ending:
@@ -47,9 +47,9 @@ async def deliver(
     ending = Ending(was_stopped=True)
     async with anyio.create_task_group() as group:
         await group.start(_heed_signals, mailing, group.cancel_scope)
-        async with open_relay(mailing.relay, password, inbox=mailing.inbox, notify=progress.note) as connect:
+        async with open_routes(mailing.routes, passwords, inbox=mailing.inbox, notify=progress.note) as connects:
             progress.begin(mailing.tally.open)
-            ending = await mailing.send(connect, observe=progress.observe, wants=wants)
+            ending = await mailing.send(connects, observe=progress.observe, wants=wants)
         group.cancel_scope.cancel()
     return ending
 

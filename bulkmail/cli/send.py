@@ -14,14 +14,15 @@ from bulkmail.cli.choices import campaign_options, overrides_from
 from bulkmail.cli.progress import MODES, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
 from bulkmail.config.keys import find_keys
-from bulkmail.config.secrets import find_password
+from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.mailing import Doubt, Mailing
-from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, relay_of
+from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
+from bulkmail.model.route import Route
 from bulkmail.model.units import count, say_duration
 from bulkmail.outbox.outbox import Job
 from bulkmail.report.saving import check_target
@@ -90,12 +91,12 @@ def command(campaign: str | None, **options: Any) -> int:
     for target in reports:
         check_target(target)  # better now than after five thousand letters
     settings = load(campaign, overrides_from(options))
-    if settings.relay is None and sys.stdin.isatty():
+    if not settings.routes and sys.stdin.isatty():
         settings = _offer_sandbox(settings)
     is_asking = not (is_rehearsal(settings, order) or yes)
     if is_asking and not sys.stdin.isatty():
         raise ConfigError("this would write to people, and there is nobody to ask", hint="add --yes to send it")
-    password = find_password(relay_of(settings, order), ask=password_prompt())
+    passwords = find_passwords(routes_of(settings, order), ask=password_prompt())
     keys = find_keys(settings.campaign)
 
     async def main() -> int:
@@ -114,7 +115,7 @@ def command(campaign: str | None, **options: Any) -> int:
             if is_asking:
                 _ask(mailing, settings)
             with progress:
-                ending = await deliver(mailing, password=password, progress=progress, wants=_wanting(only))
+                ending = await deliver(mailing, passwords=passwords, progress=progress, wants=_wanting(only))
             return conclude(mailing, ending, targets=reports)
 
     return run_async(main)
@@ -143,7 +144,19 @@ def _offer_sandbox(settings: Settings) -> Settings:
     click.echo("No relay is given.  The sandbox takes the mail on this machine, and nobody is written to.", err=True)
     if not click.confirm("Rehearse with the sandbox?", default=True, err=True):
         raise ConfigError("no relay is given", hint="add --relay smtp://user@host:587")
-    return replace(settings, relay=Relay(Kind.SANDBOX))
+    return replace(settings, routes=(Route(Relay(Kind.SANDBOX)),))
+
+
+def _described(route: Route, *, is_alone: bool) -> str:
+    """A relay in a line; among others with its share."""
+    said = [f"{route.name}: {route.relay}" if route.name else str(route.relay)]
+    said.append(f"{count(route.relay.connections, 'connection')} at most")
+    if route.rate:
+        said.append(str(route.rate))
+    if not is_alone:
+        said.append(f"priority {route.priority}, weight {route.weight}")
+    said += [f"from {domain}" for domain in route.senders] + [f"to {domain}" for domain in route.recipients]
+    return ", ".join(said)
 
 
 def _ask(mailing: Mailing, settings: Settings) -> None:
@@ -161,7 +174,8 @@ def _ask(mailing: Mailing, settings: Settings) -> None:
         click.echo(f"Left out  {', '.join(skipped)}", err=True)
     if tally[Status.ACCEPTED]:
         click.echo(f"Done      {tally[Status.ACCEPTED]:,} accepted before", err=True)
-    click.echo(f"Relay     {mailing.relay}, {count(mailing.relay.connections, 'connection')} at most", err=True)
+    for route in mailing.routes:
+        click.echo(f"Relay     {_described(route, is_alone=len(mailing.routes) == 1)}", err=True)
     if pace.rate:
         click.echo(f"Rate      {pace.rate}: about {say_duration(number / pace.rate.per_second)}", err=True)
     if not click.confirm("Send it?", err=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 
@@ -36,6 +37,8 @@ def command(run: str) -> None:
         click.echo(f"{printable(name)}: {rehearsal}{count(tally.rows, 'row')} in {path}")
         for line in _table(tally):
             click.echo(f"  {line}")
+        for line in _relays(reader):
+            click.echo(line)
         click.echo(_times(reader))
         running = reader.is_running is not None
     place = shlex.quote(str(path))
@@ -52,6 +55,15 @@ def _table(tally: Tally) -> list[str]:
     return [
         f"{number:>{figures},} {status.value.replace('_', ' '):<10} {number / tally.rows:>6.1%}"
         for status, number in found
+    ]
+
+
+def _relays(reader: OutboxReader) -> list[str]:
+    """What each took, where there are several."""
+    relays = json.loads(reader.settings.get("relays", "[]"))
+    accepted = reader.accepted_by_relay() if len(relays) > 1 else {}
+    return [
+        f"  {accepted.get(relay, 0):,} through {printable(relay)}" for relay in {**dict.fromkeys(relays), **accepted}
     ]
 
 

@@ -11,7 +11,8 @@ class Overrides:
 
     Paths are relative to the current folder.  `recipients`, `text` and `html` may be `"-"`, standard input.
     `attach`, `headers` and `suppress` are added to the file's, a header of the same name replaces it; `to` takes the
-    place of the list, and `relay` that of the whole `[relay]` table, so that no password goes to another server.
+    place of the list, and `relays` (or `relay`, the only one) that of all `[relay]` tables, so that no password goes to
+    another server.
     """
 
     recipients: str | None = None
@@ -23,6 +24,7 @@ class Overrides:
     attach: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     relay: str | None = None
+    relays: tuple[str, ...] = ()
     where: str | None = None
     suppress: tuple[str, ...] = ()
     encoding: str | None = None

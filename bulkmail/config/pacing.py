@@ -31,9 +31,9 @@ def build_pace(sources: Sources) -> Pace:
         retry=_retry(sources),
         wait=_read(sources, wait, parse_wait, usual.wait),
         patience=_read(sources, patience, parse_duration, usual.patience),
-        limit=_read(sources, limit, _at_least_one, None),
-        messages_per_session=_read(sources, messages, _at_least_one, usual.messages_per_session),
-        session_age=_read(sources, session_age, _parse_positive, usual.session_age),
+        limit=_read(sources, limit, at_least_one, None),
+        messages_per_session=_read(sources, messages, at_least_one, usual.messages_per_session),
+        session_age=_read(sources, session_age, parse_positive, usual.session_age),
         durability=_read(sources, durability, _parse_durability, usual.durability),
     )
 
@@ -54,7 +54,7 @@ def _rate(sources: Sources) -> Rate | None:
     burst = sources.pick(("sending", "burst"), sending.burst)
     if burst is not None and said is None and ("sending", "rate") not in sources.broken:
         sources.problems.add(f"{burst}: has no effect without a rate", 'write rate = "50/s" as well')
-    size: int | None = _read(sources, burst, _at_least_one, None)
+    size: int | None = _read(sources, burst, at_least_one, None)
     return _read(sources, said, lambda text: Rate.parse(text, burst=size), None)
 
 
@@ -67,8 +67,8 @@ def _retry(sources: Sources) -> RetryPolicy:
     schedule: tuple[float, ...] = _read(sources, said, parse_schedule, ())
     return RetryPolicy(
         schedule=schedule,
-        max_attempts=_read(sources, attempts, _at_least_one, len(schedule) + 1 if schedule else usual.max_attempts),
-        max_age=_read(sources, age, _parse_positive, max(usual.max_age, 2 * sum(schedule))),
+        max_attempts=_read(sources, attempts, at_least_one, len(schedule) + 1 if schedule else usual.max_attempts),
+        max_age=_read(sources, age, parse_positive, max(usual.max_age, 2 * sum(schedule))),
     )
 
 
@@ -82,14 +82,16 @@ def parse_wait(text: str) -> float:
         raise ConfigError(str(error), hint='write "10m", "forever" or "0"') from None
 
 
-def _parse_positive(text: str) -> float:
+def parse_positive(text: str) -> float:
+    """Seconds, more than none.  Raises `ConfigError`."""
     seconds = parse_duration(text)
     if not seconds:
         raise ConfigError("must be longer than nothing", hint='write "30s", "10m", "2h" or "5d"')
     return seconds
 
 
-def _at_least_one(number: int) -> int:
+def at_least_one(number: int) -> int:
+    """`number` if it is 1 or more.  Raises `ConfigError`."""
     if number < 1:
         raise ConfigError("must be 1 or more", hint="write a whole number from 1")
     return number

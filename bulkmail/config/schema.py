@@ -40,8 +40,16 @@ class Table(BaseModel):
     expected: ClassVar[str] = "a table"
 
 
+def _alone_or_several(value: object) -> object:
+    """What stands there once may stand there several times, as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+Domains = Annotated[list[str] | None, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+
+
 class RelayTable(Table):
-    """`[relay]`, or `relay = "url"`."""
+    """`[relay]`, or `relay = "url"`; or `[[relay]]`, several times."""
 
     expected: ClassVar[str] = "a relay URL in quotes or a table"
     url: str | None = None
@@ -54,6 +62,14 @@ class RelayTable(Table):
     tls: str | None = None
     ca_file: str | None = None
     ehlo: str | None = None
+    name: str | None = None
+    weight: int | None = None
+    priority: int | None = None
+    rate: Amount = None
+    messages_per_session: int | None = None
+    session_age: Amount = None
+    senders: Domains = None
+    recipients: Domains = None
 
 
 class RecipientsTable(Table):
@@ -162,10 +178,17 @@ class CampaignFile(Table):
     """The whole file."""
 
     name: str | None = None
-    relay: Annotated[RelayTable | None, _short_for("url")] = None
+    relays: Annotated[
+        list[Annotated[RelayTable, _short_for("url")]], BeforeValidator(_alone_or_several), Field(alias="relay")
+    ] = []
     recipients: Annotated[RecipientsTable, _short_for("file")] = RecipientsTable()
     message: MessageTable = MessageTable()
     sending: SendingTable = SendingTable()
+
+    @property
+    def relay(self) -> RelayTable | None:
+        """The first relay's table."""
+        return self.relays[0] if self.relays else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +284,7 @@ def _unknown_key(path: KeyPath) -> Mistake:
     *above, key = path
     known = known_keys(above)
     table = f"[{'.'.join(str(step) for step in above if isinstance(step, str))}]" if above else "this file"
-    if "password" in str(key) and above == ["relay"]:
+    if "password" in str(key) and above[:1] == ["relay"]:
         return Mistake(
             path,
             f"a password does not belong in a file that others may read: [relay] has no key {show(str(key))}",
@@ -303,9 +326,9 @@ def _tables_by_name() -> dict[str, type[Table]]:
     return {
         "message": MessageTable,
         "recipients": RecipientsTable,
-        "relay": RelayTable,
         "sending": SendingTable,
         "": CampaignFile,
+        "relay": RelayTable,  # last: some of its keys mean a relay's own share of what stands elsewhere for all
     }
 
 

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from bulkmail.config.places import LONGEST_SECRET, Wanted, secret_at
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Relay, Secret
+from bulkmail.model.route import Route
 
 VARIABLE = "BULKMAIL_PASSWORD"
 
 _WANTED = Wanted("password", whose="the relay's password")
+
+
+def find_passwords(
+    routes: Sequence[Route], *, ask: Callable[[str], str] | None, environ: Mapping[str, str] = os.environ
+) -> list[Secret | None]:
+    """The password for each of `routes`; see `find_password()`.
+
+    `BULKMAIL_PASSWORD` counts where one relay alone could mean it: no server is shown the password of another.
+    """
+    lonely = [route for route in routes if route.relay.username and not route.relay.password_from]
+    if len(lonely) > 1:
+        if ask is None and environ.get(VARIABLE):
+            raise ConfigError(
+                f"{VARIABLE} cannot be for {' and '.join(route.label for route in lonely)} at the same time",
+                hint="write password_env, password_file, password_command or keyring = true into each [[relay]]",
+            )
+        environ = {name: value for name, value in environ.items() if name != VARIABLE}
+    return [find_password(route.relay, ask=ask, environ=environ) for route in routes]
 
 
 def find_password(

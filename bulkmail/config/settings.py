@@ -15,6 +15,7 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
+from bulkmail.model.route import Route
 
 if TYPE_CHECKING:
     from bulkmail.config.files import FileReader
@@ -53,8 +54,13 @@ class Settings:
     suppress: tuple[str, ...] = ()
     allow_duplicates: bool = False
     to: tuple[str, ...] = ()
-    relay: Relay | None = None
+    routes: tuple[Route, ...] = ()
     pace: Pace = field(default_factory=Pace)
+
+    @property
+    def relay(self) -> Relay | None:
+        """The first of the relays; None when none is named."""
+        return self.routes[0].relay if self.routes else None
 
 
 def load(
@@ -71,7 +77,7 @@ def load(
     from bulkmail.config.files import FileReader
     from bulkmail.config.letters import build_campaign
     from bulkmail.config.pacing import build_pace
-    from bulkmail.config.relays import build_relay
+    from bulkmail.config.routes import build_routes
     from bulkmail.config.sources import open_sources
 
     problems = Problems()
@@ -90,7 +96,7 @@ def load(
         suppress=_suppress(sources, reader),
         allow_duplicates=overrides.allow_duplicates or sources.file.recipients.allow_duplicates,
         to=_to(sources),
-        relay=build_relay(sources, reader),
+        routes=build_routes(sources, reader),
         pace=build_pace(sources),
     )
     problems.raise_if_any(next_command=f"bulkmail check {campaign}" if campaign else "")

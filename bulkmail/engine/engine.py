@@ -1,10 +1,11 @@
-"""A run from its first session to its last: a bounded set of senders that grows while the relay bears it."""
+"""A run from its first session to its last: for each relay a bounded set of senders that grows while it bears it."""
 
 from __future__ import annotations
 
 import anyio
 from anyio.abc import TaskGroup
 
+from bulkmail.engine.channel import Channel
 from bulkmail.engine.ports import Ending
 from bulkmail.engine.run import Plan, Run
 from bulkmail.engine.sender import Sender
@@ -31,14 +32,15 @@ class Engine:
         """
         try:
             async with anyio.create_task_group() as group:
-                self._enlarge(group)
+                for channel in self._run.channels:
+                    self._enlarge(channel, group)
         finally:
             await self._run.journal.aclose()
-        return self._run.ending or Ending()
+        return self._run.conclude()
 
-    def _enlarge(self, group: TaskGroup) -> None:
+    def _enlarge(self, channel: Channel, group: TaskGroup) -> None:
         """One more sender, if there may be one more: called for the first, and whenever a job was found."""
-        run = self._run
-        if run.ending is None and run.senders < (run.health.limit if run.health.is_proven else 1):
-            run.senders += 1
-            group.start_soon(Sender(run, enlarge=lambda: self._enlarge(group)).work)
+        run, health = self._run, channel.health
+        if run.ending is None and not channel.is_out and channel.senders < (health.limit if health.is_proven else 1):
+            channel.senders += 1
+            group.start_soon(Sender(run, channel, enlarge=lambda: self._enlarge(channel, group)).work)

@@ -23,13 +23,30 @@ _MENDS = {
 
 def explain(event: Reply | Fault, *, relay: str, patience: float | None = None) -> RelayError:
     """The error that ends a run because of `event`; with `patience` (seconds), because it went on for so long."""
+    message, mend = _told(event, relay, patience)
+    return RelayError(f"stopped, and nobody is lost: {message}", hint=mend + _AGAIN)
+
+
+def explain_left_out(event: Reply | Fault, *, relay: str, patience: float | None = None) -> str:
+    """Why one of several relays gets nothing more in this run, in a sentence that also says what to do."""
+    message, mend = _told(event, relay, patience)
+    return f"{relay} is left out from now on, the other relays go on: {message}; {mend}"
+
+
+def explain_failing(event: Reply | Fault, *, relay: str) -> str:
+    """Why one of several relays is not reckoned with just now, in a sentence."""
+    return f"{relay} fails, and is tried again now and then; the other relays go on: {_told(event, relay, None)[0]}"
+
+
+def _told(event: Reply | Fault, relay: str, patience: float | None) -> tuple[str, str]:
+    """What happened, and what to do about it."""
     if isinstance(event, Fault):
         message, mend = str(event), _MENDS.get(event.kind, "check that the server is running and reachable")
     else:
         message, mend = _refusal(event, relay)
     if patience is not None:
         message = f"{message}; it has been so for {say_duration(patience)}"
-    return RelayError(f"stopped, and nobody is lost: {message}", hint=mend + _AGAIN)
+    return message, mend
 
 
 _QUOTA = "wait until the provider's quota is free again"

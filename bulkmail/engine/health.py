@@ -45,6 +45,11 @@ class Health:
         """The relay said it has too many of our sessions: stay below what it bore."""
         self.limit = max(1, min(self.limit, self.open))
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether it has dealt with nothing since it failed."""
+        return self._failing_since is not None
+
     def is_hopeless(self, now: float) -> bool:
         """Whether it has failed for longer than patience allows."""
         return self._failing_since is not None and now - self._failing_since >= self._patience

@@ -10,6 +10,7 @@ from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import Recipient
+from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.line import More
 
@@ -28,6 +29,15 @@ class Line(Protocol):
 
 Connect = Callable[[], Awaitable[Line]]
 """Opens a session, or raises `SessionRefused`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outlet:
+    """A relay, with the way to open sessions with it."""
+
+    route: Route
+    connect: Connect
+
 
 Compose = Callable[[Job, float], Message]
 """The message of a job and the wall-clock time of its first attempt; `TemplateError` when its row does not render."""
@@ -52,12 +62,21 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """So many sessions are open now."""
+    """So many sessions are open now with one of the relays."""
 
     open: int
+    relay: str
 
 
-Event = Settled | Waiting | Sessions
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What whoever looks after one of several relays should know, while the others go on."""
+
+    text: str
+    relay: str
+
+
+Event = Settled | Waiting | Sessions | Notice
 Observe = Callable[[Event], None]
 
 

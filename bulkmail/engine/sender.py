@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import anyio
 
-from bulkmail.engine.explain import explain
-from bulkmail.engine.ports import Ending, Line, Sessions, Waiting
-from bulkmail.engine.run import IDLE, Run
+from bulkmail.engine.channel import IDLE, Channel
+from bulkmail.engine.ports import Line, Sessions, Waiting
+from bulkmail.engine.run import HELD, Run
 from bulkmail.engine.trip import Trip
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.reply import Breakage, Fault, Reply
@@ -26,8 +26,9 @@ _HOPELESS_AT_FIRST = {Breakage.REFUSED, Breakage.NO_SUCH_HOST, Breakage.UNREACHA
 class Sender:
     """Works until there is nothing left for it to do.  `enlarge` is called whenever it found a job."""
 
-    def __init__(self, run: Run, *, enlarge: Callable[[], None]) -> None:
+    def __init__(self, run: Run, channel: Channel, *, enlarge: Callable[[], None]) -> None:
         self._run = run
+        self._channel = channel
         self._enlarge = enlarge
         self._is_counted = True
         self._line: Line | None = None
@@ -52,37 +53,62 @@ class Sender:
     def _leave(self) -> None:
         if self._is_counted:
             self._is_counted = False
-            self._run.senders -= 1
+            self._channel.senders -= 1
 
     # -- jobs
 
     async def _next_job(self) -> Job | None:
         """The next job, waiting for one if need be; None when this sender is not needed any more."""
-        run = self._run
-        while run.ending is None and run.senders <= run.health.limit:
+        run, channel = self._run, self._channel
+        while self._is_wanted():
             if run.plan.ready is not None:
                 await run.plan.ready()
-            if (job := run.work.next(run.clock.now())) is not None:
+            hold = self._hold()
+            if hold == 0 and (job := run.next_job(channel)) is not None:
                 return job
             wait = self._wait_for_work()
             if wait is None:
                 return None
-            if self._line is not None and wait >= IDLE:
-                await run.pause(IDLE)
-                if run.ending is None and run.work.in_hand == 0:
-                    await self._close()
-            else:
-                await run.pause(wait)
+            channel.idle += hold == 0
+            try:
+                if self._line is not None and wait >= IDLE:
+                    await run.pause(IDLE)
+                    if run.ending is None and run.work.in_hand == 0:
+                        await self._close()
+                else:
+                    await run.pause(max(wait, hold))
+            finally:
+                channel.idle -= hold == 0
         return None
+
+    def _is_wanted(self) -> bool:
+        """Whether this sender may go on to another job."""
+        run, channel = self._run, self._channel
+        return run.ending is None and not channel.is_out and channel.senders <= channel.health.limit
+
+    def _hold(self) -> float:
+        """Seconds for which no job is taken, because it would only wait here while other relays could have it."""
+        run, channel = self._run, self._channel
+        if run.is_alone:
+            return 0.0
+        now = run.clock.monotonic()
+        hold = max(channel.health.resume_at - now, channel.turnstile.wait - HELD)
+        if hold <= 0 and self._line is None and not channel.health.may_open(now):
+            return HELD
+        return max(0.0, hold)
 
     def _wait_for_work(self) -> float | None:
         """Seconds until there may be a job, or None when there will be none for this sender."""
         run = self._run
-        if run.work.is_used_up or (run.senders > 1 and not run.work.in_hand):
+        if run.work.is_used_up:
+            return None
+        if not run.is_alone and run.work.has_some(run.clock.now(), among=run.serves(self._channel)):
+            return HELD  # another relay comes first, or this one must wait
+        if self._channel.senders > 1 and not run.work.in_hand:
             return None
         if run.work.in_hand:
             return IDLE  # one of those may be deferred and come back; the settling of each wakes us
-        due = run.work.next_due()
+        due = run.work.next_due(among=None if run.is_alone else run.serves(self._channel))
         if due is None or due - run.clock.now() > run.plan.pace.wait:
             return None
         run.plan.observe(Waiting(due, "deferred deliveries"))
@@ -95,14 +121,14 @@ class Sender:
         if first is None:
             return
         try:
-            line = await self._ready_line()
-            if line is not None and not await run.turnstile.passes():
+            line = await self._ready_line(job)
+            if line is not None and not await self._passes(job):
                 line = None
         except BaseException:
-            run.work.take_back(job)
+            run.take_back(job, self._channel)
             raise
-        if line is None or run.ending is not None:
-            run.work.take_back(job)
+        if line is None or run.ending is not None or self._channel.is_out:
+            self._give_back(job)
             return
         self._first = first
         try:
@@ -110,9 +136,21 @@ class Sender:
         finally:
             if self._first is not None:  # the session was over before it could begin
                 self._first = None
-                run.work.take_back(job)
+                self._give_back(job)
         if self._is_spent or not line.usable:
             self._drop()
+
+    async def _passes(self, job: Job) -> bool:
+        """Whether the message may go now, after it has waited for its turn."""
+        turnstile = self._channel.turnstile
+        if self._run.is_to_yield(job, self._channel):
+            return await turnstile.passes(within=IDLE)
+        return await turnstile.passes()
+
+    def _give_back(self, job: Job) -> None:
+        self._run.take_back(job, self._channel)
+        if self._run.has_several:
+            self._run.nudge()  # another relay may be waiting for work
 
     def _prepared(self, job: Job) -> Trip | None:
         """The job with its message; None when there is none, which is then the job's outcome."""
@@ -122,31 +160,39 @@ class Sender:
             message = run.plan.compose(job, first_at)
         except TemplateError as error:
             run.plan.outbox.invalidate(job.delivery.row, str(error))
-            run.work.settled(job.delivery.id)
+            run.settled(job.delivery.id, self._channel)
             return None
-        return Trip(run, job, message, first_at=first_at, has_worked=lambda: self._has_worked, heed=self._heed)
+        return Trip(
+            run,
+            self._channel,
+            job,
+            message,
+            first_at=first_at,
+            has_worked=lambda: self._has_worked,
+            heed=self._heed,
+        )
 
     def _more(self) -> Trip | None:
         """What the session may begin this instant: the message that it was opened for, then whatever may go at once.
 
         Called at the moment that the next envelope is written, so that the rate's slot is taken then and not before.
         """
-        run = self._run
+        run, channel = self._run, self._channel
         if self._first is not None:
             first, self._first = self._first, None
             first.begins()
             return first
-        while self._may_go_on() and run.turnstile.wait == 0:
-            job = run.work.next(run.clock.now())
+        while self._may_go_on() and channel.turnstile.wait == 0:
+            job = run.next_job(channel)
             if job is None:
                 return None
             transfer = self._prepared(job)
             if transfer is None:
                 continue
-            if run.turnstile.passes_at_once():
+            if channel.turnstile.passes_at_once():
                 self._enlarge()
                 return transfer
-            run.work.take_back(job)
+            self._give_back(job)
             return None
         return None
 
@@ -155,94 +201,87 @@ class Sender:
         run, line = self._run, self._line
         return (
             line is not None
-            and run.ending is None
             and run.plan.ready is None
-            and run.senders <= run.health.limit
-            and run.health.resume_at <= run.clock.monotonic()
+            and self._is_wanted()
+            and self._channel.health.resume_at <= run.clock.monotonic()
             and not self._is_spent
             and not self._is_worn(line)
         )
 
     def _heed(self, verdict: Verdict, event: Reply | Fault) -> None:
         """What the verdict on a message means for the relay and the campaign."""
-        run, now = self._run, self._run.clock.monotonic()
+        run, channel = self._run, self._channel
         was_of_use, self._has_worked = self._has_worked, self._has_worked or isinstance(event, Reply)
         if verdict.stops:
-            run.end(Ending(explain(event, relay=run.plan.relay_name)))
+            run.leave_out(channel, event)
         elif verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
-            run.health.fine()
+            run.fine(channel)
         elif verdict.scope is Scope.SESSION and was_of_use:
             pass  # it did its work before; a new one takes its place
         else:
             if isinstance(event, Reply) and event.code == 432:
-                run.health.lower_limit()
-            run.health.trouble(now, dice=run.plan.dice())
-            self._give_up_if_hopeless(event, now=now)
+                channel.health.lower_limit()
+            run.trouble(channel, event)
         self._is_spent = self._is_spent or verdict.drops
-
-    def _give_up_if_hopeless(self, event: Reply | Fault, *, now: float) -> None:
-        run = self._run
-        if run.health.is_hopeless(now):
-            run.end(Ending(explain(event, relay=run.plan.relay_name, patience=run.plan.pace.patience)))
 
     # -- the session
 
-    async def _ready_line(self) -> Line | None:
-        """An open session whose turn is near; None when this sender is not to have one."""
-        run = self._run
+    async def _ready_line(self, job: Job) -> Line | None:
+        """An open session whose turn is near; None when this sender is not to have one, or another relay has."""
+        run, channel = self._run, self._channel
         if self._line is not None and (not self._line.usable or self._is_worn(self._line)):
             await self._close()
-        while run.ending is None:
+        while run.ending is None and not channel.is_out:
             now = run.clock.monotonic()
-            hold = max(run.health.resume_at - now, run.turnstile.wait - IDLE)
+            hold = max(channel.health.resume_at - now, channel.turnstile.wait - IDLE)
             if hold > IDLE and self._line is not None:
                 await self._close()
-            if hold > 0:
-                await run.pause(hold)
-            elif self._line is not None:
+            if hold <= 0 and self._line is not None:
                 return self._line
-            elif run.senders > run.health.limit:
+            if hold <= 0 and channel.senders > channel.health.limit:
                 return None
-            elif run.health.may_open(now):
+            if hold <= 0 and channel.health.may_open(now):
                 await self._open()
+            elif run.is_to_yield(job, channel):
+                return None
             else:
-                await run.pause(IDLE)
+                await run.pause(hold if hold > 0 else IDLE)
         return None
 
     async def _open(self) -> None:
         """Opens a session, or heeds why that failed."""
-        run = self._run
-        run.health.opening += 1
+        run, channel = self._run, self._channel
+        channel.health.opening += 1
         try:
-            self._line = await run.plan.connect()
+            self._line = await channel.connect()
         except SessionRefused as refusal:
             self._refused(refusal.event)
             return
         finally:
-            run.health.opening -= 1
+            channel.health.opening -= 1
             run.nudge()
         self._opened_at = run.clock.monotonic()
         self._has_worked = self._is_spent = False
-        run.health.open += 1
-        run.health.is_proven = True
-        run.plan.observe(Sessions(run.health.open))
+        channel.health.open += 1
+        channel.health.is_proven = True
+        run.plan.observe(Sessions(channel.health.open, channel.name))
 
     def _refused(self, event: Reply | Fault) -> None:
-        run, now = self._run, self._run.clock.monotonic()
+        run, channel = self._run, self._channel
         log.info("session refused", extra={"stage": event.stage.value, "why": str(event)})
-        misspelt = isinstance(event, Fault) and event.kind in _HOPELESS_AT_FIRST and not run.health.is_proven
-        if misspelt or judge(event).stops:
-            run.end(Ending(explain(event, relay=run.plan.relay_name)))
-        elif isinstance(event, Reply) and run.health.open:
-            run.health.lower_limit()  # it serves the others: it has just enough of us
+        misspelt = isinstance(event, Fault) and event.kind in _HOPELESS_AT_FIRST and not channel.health.is_proven
+        if judge(event).stops or (misspelt and not run.has_several):
+            run.leave_out(channel, event)
+        elif isinstance(event, Reply) and channel.health.open:
+            channel.health.lower_limit()  # it serves the others: it has just enough of us
         else:
-            run.health.trouble(now, dice=run.plan.dice())
-            self._give_up_if_hopeless(event, now=now)
+            run.trouble(channel, event)
+            if misspelt and run.nobody_answers():
+                run.give_up(channel, event)
 
     def _is_worn(self, line: Line) -> bool:
-        pace = self._run.plan.pace
         age = self._run.clock.monotonic() - self._opened_at
-        return line.transactions >= pace.messages_per_session or age >= pace.session_age
+        return line.transactions >= self._channel.messages_per_session or age >= self._channel.session_age
 
     async def _close(self) -> None:
         """Says goodbye if the session still listens."""
@@ -256,5 +295,5 @@ class Sender:
         if self._line is not None:
             self._line.abort()
             self._line = None
-            self._run.health.open -= 1
-            self._run.plan.observe(Sessions(self._run.health.open))
+            self._channel.health.open -= 1
+            self._run.plan.observe(Sessions(self._channel.health.open, self._channel.name))

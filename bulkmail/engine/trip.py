@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from bulkmail.engine.channel import Channel
 from bulkmail.engine.ports import Ending, Settled
 from bulkmail.engine.run import Run
 from bulkmail.model.delivery import Attempt, Delivery, settle
@@ -24,13 +25,22 @@ class Trip(Transfer):
     the session and the relay.
     """
 
-    __slots__ = ("_at", "_began", "_first_at", "_has_worked", "_heed", "_is_noted", "_job", "_run")
+    __slots__ = ("_at", "_began", "_channel", "_first_at", "_has_worked", "_heed", "_is_noted", "_job", "_run")
 
     def __init__(
-        self, run: Run, job: Job, message: Message, *, first_at: float, has_worked: Callable[[], bool], heed: Heed
+        self,
+        run: Run,
+        channel: Channel,
+        job: Job,
+        message: Message,
+        *,
+        first_at: float,
+        has_worked: Callable[[], bool],
+        heed: Heed,
     ) -> None:
         super().__init__(message, self._mark, self._decided)
         self._run = run
+        self._channel = channel
         self._job = job
         self._first_at = first_at
         self._has_worked = has_worked
@@ -51,7 +61,9 @@ class Trip(Transfer):
                 self._run.end(Ending(_as_outbox_error(error)))
             done(error)
 
-        mark = Mark(self._job.delivery.id, self.message.message_id, self._first_at, self.message.digest())
+        # Which of several it was is told to whoever looks for the message after a crash.
+        relay = self._channel.name if self._run.has_several else ""
+        mark = Mark(self._job.delivery.id, self.message.message_id, self._first_at, self.message.digest(), relay)
         self._run.journal.put(mark, noted)
 
     def _decided(self, event: Reply | Fault) -> None:
@@ -59,11 +71,11 @@ class Trip(Transfer):
         if self._is_as_before(event):
             if self._is_noted:
                 run.journal.put(Release(job.delivery.id), _ignore)
-            run.work.take_back(job)
+            run.take_back(job, self._channel)
             run.nudge()
             return
         took = run.clock.monotonic() - self._began
-        attempt = Attempt(self._at, took, run.plan.relay_name, event, judge(event))
+        attempt = Attempt(self._at, took, self._channel.name, event, judge(event))
         delivery = settle(job.delivery, attempt, run.plan.pace.retry, dice=run.plan.dice())
         run.journal.put(Settlement(delivery, attempt), lambda error: self._told(error, delivery, attempt))
         self._heed(attempt.verdict, event)
@@ -80,7 +92,7 @@ class Trip(Transfer):
     def _told(self, error: BaseException | None, delivery: Delivery, attempt: Attempt) -> None:
         """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
         run = self._run
-        run.work.settled(delivery.id)
+        run.settled(delivery.id, self._channel, due_at=delivery.due_at if delivery.status.is_open else None)
         if error is not None:
             run.end(Ending(_as_outbox_error(error)))
             return

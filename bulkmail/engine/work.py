@@ -2,25 +2,57 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 from bulkmail.outbox.outbox import Job, Outbox
 
 BATCH = 64  # jobs a look into the outbox brings
 
+Lane = int
+"""The number of a part of the work that has its own queue: what is due in another one never stands before it."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The jobs of one lane.  Holds at most a batch of them; nothing else is due before `dry_until` (wall clock).
+
+    What was never tried is behind the id `after`.
+    """
+
+    lane: Lane
+    ready: deque[Job] = field(default_factory=deque)
+    after: int = 0
+    dry_until: float = -math.inf
+
+    def comes_again(self, delivery_id: int, due_at: float) -> None:
+        """A delivery that was out is due again."""
+        self.dry_until = min(self.dry_until, due_at)
+        if due_at == 0:
+            self.after = min(self.after, delivery_id - 1)
+
 
 class Work:
-    """The jobs of one run.  Holds at most a batch of them, and the ids of those that are out.
+    """The jobs of one run.  Holds a batch of each lane, and the ids of those that are out.
 
     `limit` is how many may be begun, None for all; `wants` leaves the others untouched.
     """
 
-    def __init__(self, outbox: Outbox, *, limit: int | None = None, wants: Callable[[Job], bool] | None = None) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        lanes: Iterable[Lane] = (0,),
+        limit: int | None = None,
+        wants: Callable[[Job], bool] | None = None,
+    ) -> None:
         self._outbox = outbox
-        self._ready: deque[Job] = deque()
-        self._out: set[int] = set()
-        self._unwanted: set[int] = set()
+        self._turn = deque(_Queue(lane) for lane in lanes)  # the first of these that has a job gives it, and goes last
+        self._queues = {queue.lane: queue for queue in self._turn}
+        self._out: dict[int, _Queue] = {}
+        self._passed_over: set[int] = set()  # out, or unwanted
         self._left = limit
         self._wants = wants
 
@@ -34,41 +66,79 @@ class Work:
         """Whether the limit has been reached, so that there will be no more."""
         return self._left is not None and self._left <= 0
 
-    def next(self, now: float) -> Job | None:
-        """A job that may go now (`now` is wall-clock seconds), or None: all that is left is out or due later."""
+    def next(self, now: float, *, may_go: Callable[[Lane], bool] | None = None) -> Job | None:
+        """A job that may go now (`now` is wall-clock seconds), or None: all that is left is out or due later.
+
+        `may_go` leaves the jobs of other lanes where they are.  Lanes take turns.
+        """
         if self.is_used_up:
             return None
-        if not self._ready:
-            self._refill(now)
-        if not self._ready:
+        for queue in self._turn:
+            if self._has_ready(queue, now) and (may_go is None or may_go(queue.lane)):
+                break
+        else:
             return None
-        job = self._ready.popleft()
-        self._out.add(job.delivery.id)
+        if len(self._turn) > 1:
+            self._turn.remove(queue)
+            self._turn.append(queue)
+        job = queue.ready.popleft()
+        self._out[job.delivery.id] = queue
+        self._passed_over.add(job.delivery.id)
         if self._left is not None:
             self._left -= 1
         return job
 
-    def settled(self, delivery_id: int) -> None:
-        """What became of it is durable; it may come again when its time has come."""
-        self._out.discard(delivery_id)
+    def lane_of(self, job: Job) -> Lane:
+        """The lane of a job that is out."""
+        return self._out[job.delivery.id].lane
+
+    def has_some(self, now: float, *, among: Callable[[Lane], bool]) -> bool:
+        """Whether a job of one of these lanes could go now, were it allowed."""
+        return not self.is_used_up and any(self._has_ready(q, now) for q in self._turn if among(q.lane))
+
+    def settled(self, delivery_id: int, *, due_at: float | None = None) -> None:
+        """What became of it is durable; with `due_at` (wall clock; 0 is at once) it comes again."""
+        queue = self._out.pop(delivery_id, None)
+        self._passed_over.discard(delivery_id)
+        if queue is not None and due_at is not None:
+            queue.comes_again(delivery_id, due_at)
 
     def take_back(self, job: Job) -> None:
         """Nothing was attempted: it is the next to go."""
-        self._out.discard(job.delivery.id)
-        self._ready.appendleft(job)
+        queue = self._out.pop(job.delivery.id)
+        self._passed_over.discard(job.delivery.id)
+        queue.ready.appendleft(job)
         if self._left is not None:
             self._left += 1
 
-    def next_due(self) -> float | None:
-        """When the next deferred one is due, wall-clock seconds; None when none is deferred."""
-        return self._outbox.next_due()
+    def next_due(self, *, among: Callable[[Lane], bool] | None = None) -> float | None:
+        """When the next deferred one of these lanes is due, wall-clock seconds; None when none is deferred."""
+        found = (self._outbox.next_due(q.lane) for q in self._turn if among is None or among(q.lane))
+        return min((due for due in found if due is not None), default=None)
 
-    def _refill(self, now: float) -> None:
-        while jobs := self._outbox.due(now, limit=BATCH, excluding=self._out | self._unwanted):
+    def left_in(self, lane: Lane) -> int:
+        """How many deliveries of `lane` are still open."""
+        return self._outbox.count_open(lane)
+
+    def _has_ready(self, queue: _Queue, now: float) -> bool:
+        if not queue.ready and now >= queue.dry_until:
+            self._refill(queue, now)
+        return bool(queue.ready)
+
+    def _refill(self, queue: _Queue, now: float) -> None:
+        while jobs := self._outbox.due(
+            now, limit=BATCH, excluding=self._passed_over, lane=queue.lane, after=queue.after
+        ):
             for job in jobs:
+                delivery = job.delivery
+                if delivery.due_at == 0:
+                    queue.after = max(queue.after, delivery.id)
                 if self._wants is None or self._wants(job):
-                    self._ready.append(job)
+                    queue.ready.append(job)
                 else:
-                    self._unwanted.add(job.delivery.id)
-            if self._ready:
+                    self._passed_over.add(delivery.id)
+            if queue.ready:
                 return
+        # What is due but out comes again when it is settled.
+        due = self._outbox.next_due(queue.lane)
+        queue.dry_until = math.inf if due is None else max(due, now)

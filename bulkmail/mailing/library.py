@@ -6,7 +6,7 @@ import math
 import mimetypes
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from email.message import EmailMessage
 from pathlib import Path
@@ -18,16 +18,21 @@ from bulkmail.config.keys import find_keys
 from bulkmail.engine.ports import Event, Settled
 from bulkmail.mailing.history import look
 from bulkmail.mailing.mailing import Mailing, Selection
-from bulkmail.mailing.relays import open_relay
+from bulkmail.mailing.relays import open_routes
+from bulkmail.mailing.routing import check_routes
 from bulkmail.mailing.rows import Given, GivenRows, Rows
 from bulkmail.model.campaign import Attachment, Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay, Secret
+from bulkmail.model.route import Route
 from bulkmail.recipients.screening import Suppression
 from bulkmail.recipients.source import ListOptions, open_list
 from bulkmail.report.report import Report
+
+Through = str | Relay | Route | Iterable[str | Relay | Route]
+"""A relay as a program gives it: its URL, or what was made of one; or several of these."""
 
 LAG = 1000  # outcomes that may wait for a slow reader before sending waits too
 
@@ -137,27 +142,30 @@ class Deliveries:
 class Mailer:
     """A relay, its password and a pace, to send one campaign or many with.  Holds no connection between runs.
 
-    `relay` is a URL or a `Relay`.  `keys` sign unsubscribe links and messages; without them each campaign says where
-    its keys are.  `on_message` is given every letter of a campaign before it is signed, and returns it or another: once
-    when the letters are tried, and once for each time it is sent.  It must make the same of the same letter, or a row
-    in doubt cannot be sent again; a letter that it raises an exception for is not sent.  It may block: it is run where
-    letters are written, so be quick.  Runs on asyncio only.
+    `relay` is a URL, a `Relay` or a `Route`, or several of these; then `password` is a mapping from each relay's label
+    (its name, or its URL without options) to its password.  `keys` sign unsubscribe links and messages; without them
+    each campaign says where its keys are.  `on_message` is given every letter of a campaign before it is signed, and
+    returns it or another: once when the letters are tried, and once for each time it is sent.  It must make the same of
+    the same letter, or a row in doubt cannot be sent again; a letter that it raises an exception for is not sent.  It
+    may block: it is run where letters are written, so be quick.  Runs on asyncio only.
     """
 
     def __init__(
         self,
-        relay: str | Relay,
+        relay: Through,
         *,
-        password: str | None = None,
+        password: str | Mapping[str, str] | None = None,
         pace: Pace | None = None,
         keys: Keys | None = None,
         on_message: Callable[[EmailMessage], EmailMessage] | None = None,
     ) -> None:
-        self.relay = Relay.parse(relay) if isinstance(relay, str) else relay
+        several = [relay] if isinstance(relay, str | Relay | Route) else relay
+        self.routes = tuple(_route(one) for one in several)
+        check_routes(self.routes)
         self.pace = pace or Pace()
         self.keys = keys
         self.on_message = on_message
-        self._password = None if password is None else Secret(password)
+        self._passwords = _passwords(self.routes, password)
 
     async def send(
         self,
@@ -219,7 +227,9 @@ class Mailer:
         path = None if outbox is None else Path(outbox)
         if path is not None and (await to_thread.run_sync(look, path)).has_begun:
             return await self._run(await self._reopened(path, NO_KEYS))
-        return await self._run(await Mailing.prepare_messages(path, messages, relay=self.relay, pace=self.pace))
+        mailing = await Mailing.prepare_messages(path, messages, routes=self.routes, pace=self.pace)
+        mailing.pass_gate()
+        return await self._run(mailing)
 
     async def _prepared(
         self,
@@ -243,10 +253,10 @@ class Mailer:
                 path,
                 campaign=campaign,
                 rows=rows,
-                relay=self.relay,
+                routes=self.routes,
                 pace=self.pace,
                 selection=selection,
-                is_rehearsal=self.relay.kind.is_rehearsal,
+                is_rehearsal=self.routes[0].relay.kind.is_rehearsal,
                 keys=keys,
                 on_message=self.on_message,
             )
@@ -255,16 +265,16 @@ class Mailer:
 
     async def _reopened(self, path: Path, keys: Keys) -> Mailing:
         return await to_thread.run_sync(
-            lambda: Mailing.reopen(path, relay=self.relay, pace=self.pace, keys=keys, on_message=self.on_message)
+            lambda: Mailing.reopen(path, routes=self.routes, pace=self.pace, keys=keys, on_message=self.on_message)
         )
 
     async def _run(self, mailing: Mailing, deliveries: Deliveries | None = None) -> Report:
         try:
-            async with open_relay(self.relay, self._password, inbox=mailing.inbox) as connect:
+            async with open_routes(self.routes, self._passwords, inbox=mailing.inbox) as connects:
                 if deliveries is None:
-                    ending = await mailing.send(connect)
+                    ending = await mailing.send(connects)
                 else:
-                    ending = await mailing.send(connect, observe=deliveries._observe, ready=deliveries._has_room)
+                    ending = await mailing.send(connects, observe=deliveries._observe, ready=deliveries._has_room)
         except BaseException:
             mailing.abandon()
             raise
@@ -278,8 +288,8 @@ async def send(
     campaign: Campaign,
     recipients: Given,
     *,
-    relay: str | Relay,
-    password: str | None = None,
+    relay: Through,
+    password: str | Mapping[str, str] | None = None,
     pace: Pace | None = None,
     outbox: str | os.PathLike[str] | None = None,
 ) -> Report:
@@ -294,8 +304,8 @@ def send_sync(
     campaign: Campaign,
     recipients: Given,
     *,
-    relay: str | Relay,
-    password: str | None = None,
+    relay: Through,
+    password: str | Mapping[str, str] | None = None,
     pace: Pace | None = None,
     outbox: str | os.PathLike[str] | None = None,
 ) -> Report:
@@ -305,6 +315,26 @@ def send_sync(
         return await send(campaign, recipients, relay=relay, password=password, pace=pace, outbox=outbox)
 
     return anyio.run(main, backend_options={"use_uvloop": sys.platform != "win32"})
+
+
+def _route(relay: str | Relay | Route) -> Route:
+    if isinstance(relay, str):
+        return Route.parse(relay)
+    return Route(relay) if isinstance(relay, Relay) else relay
+
+
+def _passwords(routes: Sequence[Route], password: str | Mapping[str, str] | None) -> list[Secret | None]:
+    """Raises `ConfigError` when it cannot be told which relay a password is for."""
+    if password is None:
+        return [None] * len(routes)
+    if isinstance(password, str):
+        if len(routes) > 1:
+            raise ConfigError("one password for several relays", hint='give {"name of the relay": "password"}')
+        return [Secret(password)]
+    labels = [route.label for route in routes]
+    if unknown := sorted(set(password) - set(labels)):
+        raise ConfigError(f"a password for {unknown[0]!r}, which is no relay", hint=f"known are {', '.join(labels)}")
+    return [Secret(password[label]) if label in password else None for label in labels]
 
 
 def _open(recipients: Given, options: ListOptions) -> Rows:

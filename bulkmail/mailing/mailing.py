@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from enum import Enum
 from pathlib import Path
 
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Connect, Ending, Event
+from bulkmail.engine.ports import Connect, Ending, Event, Outlet
 from bulkmail.engine.run import Plan
 from bulkmail.mailing.loading import Told, nobody, record, record_messages, try_letters
 from bulkmail.mailing.resuming import to_settings
+from bulkmail.mailing.routing import Serving, check_routes, find_unserved, sort_by_route
 from bulkmail.mailing.rows import Rows
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
@@ -28,7 +29,8 @@ from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.model.relay import Kind, Relay
+from bulkmail.model.relay import Kind
+from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Job, Outbox
 from bulkmail.outbox.reader import OutboxReader
@@ -73,13 +75,14 @@ class Mailing:
     """
 
     outbox: Outbox
-    relay: Relay
+    routes: tuple[Route, ...]
     pace: Pace
     findings: list[Finding] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     takes_over: Path | None = None
     keys: Keys = NO_KEYS
     on_message: Hook | None = None
+    _serving: Serving | None = None
     _engine: Engine | None = None
 
     @classmethod
@@ -89,7 +92,7 @@ class Mailing:
         *,
         campaign: Campaign,
         rows: Rows,
-        relay: Relay,
+        routes: Sequence[Route],
         pace: Pace,
         selection: Selection = Selection(),
         is_rehearsal: bool = False,
@@ -103,6 +106,7 @@ class Mailing:
 
         What is at `path` is replaced.  Raises `TemplateError`, `ListError`, `OutboxError`.
         """
+        check_routes(routes)
         # Before the outbox: a letter that does not compile leaves nothing behind.
         composer = Composer(campaign, run_id="", keys=keys, on_message=on_message)
         where = compile_condition(selection.where) if selection.where else None
@@ -110,7 +114,7 @@ class Mailing:
             path,
             campaign=campaign,
             settings={
-                **to_settings(relay, pace),
+                **to_settings(routes, pace),
                 "rehearsal": "yes" if is_rehearsal else "no",
                 "redirect_to": selection.redirect_to.readable if selection.redirect_to else "",
                 "on_message": "yes" if on_message else "no",
@@ -120,9 +124,9 @@ class Mailing:
             allow_duplicates=selection.allow_duplicates,
             replace=True,
         )
-        mailing = cls(outbox, relay, pace, keys=keys, on_message=on_message)
+        mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
         try:
-            _empty_inbox(outbox, relay)
+            _empty_inbox(outbox, routes)
             seen = RowCheck()
 
             def look_at(row: Recipient | BadRow) -> Screened:
@@ -143,6 +147,7 @@ class Mailing:
                 outbox.keep_sample(selection.sample, reason="not drawn for the sample")
             check = LetterCheck(composer.check, frozenset(referenced_names(campaign)))
             mailing.findings = [*seen.findings(), *await try_letters(outbox, check, told=told_checking)]
+            mailing.findings += mailing._find_unserved()
         except BaseException:
             mailing.abandon()
             raise
@@ -151,18 +156,20 @@ class Mailing:
 
     @classmethod
     async def prepare_messages(
-        cls, path: Path | None, messages: Iterable[EmailMessage], *, relay: Relay, pace: Pace
+        cls, path: Path | None, messages: Iterable[EmailMessage], *, routes: Sequence[Route], pace: Pace
     ) -> Mailing:
         """Records ready-made messages, a delivery for each recipient of each, in place of what is at `path`."""
-        rehearsal = "yes" if relay.kind.is_rehearsal else "no"
-        settings = {**to_settings(relay, pace), "rehearsal": rehearsal, "columns": "[]"}
+        check_routes(routes)
+        rehearsal = "yes" if routes[0].relay.kind.is_rehearsal else "no"
+        settings = {**to_settings(routes, pace), "rehearsal": rehearsal, "columns": "[]"}
         outbox = Outbox.create(
             path, campaign=None, settings=settings, durability=pace.durability, allow_duplicates=True, replace=True
         )
-        mailing = cls(outbox, relay, pace)
+        mailing = cls(outbox, tuple(routes), pace)
         try:
             await record_messages(outbox, messages)
             outbox.finish_loading()
+            mailing.findings = mailing._find_unserved()
         except BaseException:
             mailing.abandon()
             raise
@@ -170,9 +177,19 @@ class Mailing:
 
     @classmethod
     def reopen(
-        cls, path: Path, *, relay: Relay, pace: Pace, keys: Keys = NO_KEYS, on_message: Hook | None = None
+        cls,
+        path: Path,
+        *,
+        routes: Sequence[Route],
+        pace: Pace,
+        keys: Keys = NO_KEYS,
+        on_message: Hook | None = None,
     ) -> Mailing:
-        """Goes on with a run as it was recorded: its rows, its letter.  Raises `OutboxError`, `ConfigError`."""
+        """Goes on with a run as it was recorded: its rows, its letter.
+
+        Raises `OutboxError`, `ConfigError`, and `GateClosed` when no relay takes some of the mail.
+        """
+        check_routes(routes)
         outbox = Outbox.open(path, durability=pace.durability)
         try:
             if not outbox.is_loaded:
@@ -184,10 +201,12 @@ class Mailing:
                 )
             if outbox.campaign is not None:
                 Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a key that is missing is told now
+            mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
+            refuse(mailing._find_unserved())
         except BaseException:
             outbox.close()
             raise
-        return cls(outbox, relay, pace, keys=keys, on_message=on_message)
+        return mailing
 
     def pass_gate(self) -> None:
         """Raises `GateClosed`, and lets go of the outbox, when the findings forbid sending."""
@@ -208,6 +227,10 @@ class Mailing:
         kept = self.outbox.settings.get("maildir")
         return Path(kept) if kept else None
 
+    def _find_unserved(self) -> list[Finding]:
+        self._serving = sort_by_route(self.outbox, self.routes, keys=self.keys)
+        return find_unserved(self.outbox, self._serving)
+
     def decide_doubts(self, decision: Doubt) -> int:
         """What becomes of rows in doubt; says how many there were.
 
@@ -220,14 +243,15 @@ class Mailing:
 
     async def send(
         self,
-        connect: Connect,
+        connects: Sequence[Connect],
         *,
         observe: Callable[[Event], None] = lambda event: None,
         ready: Callable[[], Awaitable[None]] | None = None,
         wants: Callable[[Job], bool] | None = None,
     ) -> Ending:
-        """Delivers what is open.  The error of the `Ending`, if any, has left every row it did not deal with as it was.
+        """Delivers what is open; `connects` are for the routes, in their order.
 
+        The error of the `Ending`, if any, has left every row it did not deal with as it was.
         `ready` is awaited before each message is begun; `wants` leaves the other deliveries as they are.
         """
         if self.takes_over is not None:
@@ -236,9 +260,8 @@ class Mailing:
             Plan(
                 self.outbox,
                 compose=self._compose(),
-                connect=connect,
-                relay_name=str(self.relay),
-                connections=self.relay.connections,
+                outlets=[Outlet(*pair) for pair in zip(self.routes, connects, strict=True)],
+                serving=self._serving,
                 pace=self.pace,
                 observe=observe,
                 ready=ready,
@@ -304,9 +327,10 @@ class Mailing:
         return compose
 
 
-def _empty_inbox(outbox: Outbox, relay: Relay) -> None:
+def _empty_inbox(outbox: Outbox, routes: Sequence[Route]) -> None:
     """A rehearsal always begins anew: what an earlier one kept beside this outbox goes."""
-    if relay.kind is not Kind.SANDBOX or relay.directory or outbox.path is None:
+    kept_here = [route for route in routes if route.relay.kind is Kind.SANDBOX and not route.relay.directory]
+    if not kept_here or outbox.path is None:
         return
     from bulkmail.sandbox.maildir import Maildir
 

@@ -25,6 +25,7 @@ from bulkmail.model.keys import Keys
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
+from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.reader import OutboxReader, is_outbox
 from bulkmail.preflight.finding import Finding
@@ -52,27 +53,27 @@ class Order:
 
 def is_rehearsal(settings: Settings, order: Order) -> bool:
     """Whether nobody on the list is written to.  Raises `ConfigError` for a sample that would be."""
-    relay = _needed(settings.relay)
-    if order.sample is not None and not (relay.kind.is_rehearsal or order.redirect_to or order.dry_run):
+    kind = _needed(settings.routes)[0].relay.kind  # all are of one
+    if order.sample is not None and not (kind.is_rehearsal or order.redirect_to or order.dry_run):
         raise ConfigError(
             "--sample is a rehearsal, and through a real relay it would write to real people",
             hint="add --redirect-to YOUR-ADDRESS, or use --limit to begin with a few of the list for real",
         )
-    return relay.kind.is_rehearsal or order.redirect_to is not None or order.dry_run
+    return kind.is_rehearsal or order.redirect_to is not None or order.dry_run
 
 
-def relay_of(settings: Settings, order: Order) -> Relay:
-    """The relay that this order goes through."""
-    return Relay(Kind.NULL) if order.dry_run else _needed(settings.relay)
+def routes_of(settings: Settings, order: Order) -> tuple[Route, ...]:
+    """The relays that this order goes through."""
+    return (Route(Relay(Kind.NULL)),) if order.dry_run else _needed(settings.routes)
 
 
-def _needed(relay: Relay | None) -> Relay:
-    if relay is None:
+def _needed(routes: tuple[Route, ...]) -> tuple[Route, ...]:
+    if not routes:
         raise ConfigError(
             "no relay is given, so there is no way to send",
             hint='add relay = "smtp://user@host:587" to campaign.toml, or --relay URL; "sandbox:" rehearses here',
         )
-    return relay
+    return routes
 
 
 async def order_mailing(settings: Settings, order: Order, *, keys: Keys, reading: Told, checking: Told) -> Mailing:
@@ -91,7 +92,7 @@ async def order_mailing(settings: Settings, order: Order, *, keys: Keys, reading
                 refuse_finished(past, command=order.command)
             if changed := past.changes(settings.campaign, digest):
                 refuse_changed(past, changed, command=order.command)
-            return Mailing.reopen(path, relay=relay_of(settings, order), pace=settings.pace, keys=keys)
+            return Mailing.reopen(path, routes=routes_of(settings, order), pace=settings.pace, keys=keys)
         new = path.with_name(f"{path.stem}.next{path.suffix}") if past.has_begun else path
         suppression = suppression_of(settings)
         if past.has_begun and order.only_unreached:
@@ -101,7 +102,7 @@ async def order_mailing(settings: Settings, order: Order, *, keys: Keys, reading
                 new,
                 campaign=settings.campaign,
                 rows=rows,
-                relay=relay_of(settings, order),
+                routes=routes_of(settings, order),
                 pace=settings.pace,
                 selection=Selection(
                     settings.where, suppression, settings.allow_duplicates, order.redirect_to, order.sample
@@ -133,7 +134,7 @@ async def check(
             Path(folder) / "check.outbox",
             campaign=settings.campaign,
             rows=rows,
-            relay=settings.relay or Relay(Kind.NULL),
+            routes=settings.routes or (Route(Relay(Kind.NULL)),),
             pace=settings.pace,
             selection=Selection(settings.where, suppression, settings.allow_duplicates),
             keys=keys,

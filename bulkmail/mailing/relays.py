@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bulkmail.engine.ports import Connect, Line
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
+from bulkmail.model.route import Route
 from bulkmail.smtp.session import Credentials, Manners, Session
 from bulkmail.smtp.tls import make_tls_context
 
 log = logging.getLogger("bulkmail.relay")
+
+
+@asynccontextmanager
+async def open_routes(
+    routes: Sequence[Route],
+    passwords: Sequence[Secret | None],
+    *,
+    inbox: Path | None,
+    notify: Callable[[str], None] = log.warning,
+) -> AsyncIterator[list[Connect]]:
+    """Opens sessions with all of `routes`, in their order; else as `open_relay()`."""
+    async with AsyncExitStack() as stack:
+        opened = []
+        for route, password in zip(routes, passwords, strict=True):
+            relay = open_relay(route.relay, password, inbox=inbox, notify=notify)
+            opened.append(await stack.enter_async_context(relay))
+        yield opened
 
 
 @asynccontextmanager

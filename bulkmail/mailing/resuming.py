@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,24 +11,25 @@ import msgspec
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
-from bulkmail.model.relay import Relay
+from bulkmail.model.route import Route
 from bulkmail.outbox.reader import OutboxReader
 
 _FOR_EVER = 1e12  # seconds; JSON has no infinity
 
 
-def to_settings(relay: Relay, pace: Pace) -> dict[str, str]:
+def to_settings(routes: Sequence[Route], pace: Pace) -> dict[str, str]:
     """What an outbox remembers of both.  A relay holds no secret, only where its password comes from."""
     return {
-        "relay": str(relay),
-        "relay_kind": relay.kind.value,
-        "relay_record": msgspec.json.encode(relay).decode(),
+        "relay": " and ".join(route.label for route in routes) if len(routes) > 1 else str(routes[0].relay),
+        "relay_kind": routes[0].relay.kind.value,
+        "relays": msgspec.json.encode([route.label for route in routes]).decode(),
+        "routes_record": msgspec.json.encode(list(routes)).decode(),
         "pace_record": msgspec.json.encode(replace(pace, limit=None, wait=min(pace.wait, _FOR_EVER))).decode(),
     }
 
 
-def recorded(path: Path) -> tuple[Relay, Pace]:
-    """The relay and the pace that the run in `path` was begun with.  Raises `OutboxError`."""
+def recorded(path: Path) -> tuple[tuple[Route, ...], Pace]:
+    """The relays and the pace that the run in `path` was begun with.  Raises `OutboxError`."""
     with OutboxReader.open(path) as reader:
         return from_settings(reader.settings, path)
 
@@ -39,11 +40,11 @@ def recorded_campaign(path: Path) -> Campaign | None:
         return reader.campaign
 
 
-def from_settings(settings: Mapping[str, str], path: Path) -> tuple[Relay, Pace]:
+def from_settings(settings: Mapping[str, str], path: Path) -> tuple[tuple[Route, ...], Pace]:
     """The reverse of `to_settings()`.  Raises `OutboxError` naming `path`."""
     try:
         return (
-            msgspec.json.decode(settings["relay_record"], type=Relay),
+            msgspec.json.decode(settings["routes_record"], type=tuple[Route, ...]),
             msgspec.json.decode(settings["pace_record"], type=Pace),
         )
     except (KeyError, msgspec.MsgspecError) as error:

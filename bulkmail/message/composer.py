@@ -90,6 +90,10 @@ class Composer:
         copies = self._heading.copies(recipient, self._variables(recipient)[0])
         return (recipient.address.wire, *[address.wire for each in copies for _, address in each])
 
+    def author(self, recipient: Recipient) -> Address:
+        """The address of From.  Raises `TemplateError`."""
+        return self._heading.senders(self._heading.lines(recipient, self._variables(recipient)[0]))[1]
+
     def check(self, recipient: Recipient) -> None:
         """Raises the `TemplateError` that `compose` would, without the work of encoding the bodies.
 

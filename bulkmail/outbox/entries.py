@@ -60,13 +60,15 @@ class Job:
 class Mark:
     """The end of this delivery's message is about to be written.
 
-    `first_at` is the message's Date in wall-clock seconds, `digest` is `Message.digest()`.
+    `first_at` is the message's Date in wall-clock seconds, `digest` is `Message.digest()`.  `relay` is where it
+    goes to; empty: the only one of the run.
     """
 
     delivery_id: int
     message_id: str
     first_at: float
     digest: bytes
+    relay: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 
 from bulkmail.model.delivery import Delivery
 from bulkmail.model.recipient import Recipient
@@ -12,8 +12,20 @@ from bulkmail.outbox.entries import Job
 
 # One index answers both.  What is due again goes first: it has waited, and would expire behind a long list.  What was
 # never tried is due since 0, and goes in the order of the input.
-_AGAIN = "SELECT id FROM delivery WHERE due_at > 0 AND due_at <= ? ORDER BY due_at, id"
-_NEW = "SELECT id FROM delivery WHERE due_at = 0 ORDER BY id"
+_AGAIN = "SELECT id FROM delivery WHERE lane = ? AND due_at > 0 AND due_at <= ? ORDER BY due_at, id"
+_NEW = "SELECT id FROM delivery WHERE lane = ? AND due_at = 0 AND id > ? ORDER BY id"
+_NEXT = "SELECT due_at FROM delivery WHERE lane = ? AND due_at > 0 ORDER BY due_at LIMIT 1"
+_OPEN = "SELECT count(*) FROM delivery WHERE lane = ? AND due_at IS NOT NULL"
+# What has its end behind it is passed over; everything that may come back to life is not.
+_SORT = """
+    UPDATE delivery SET lane = {0} WHERE lane <> {0}
+    AND status IN ('pending', 'deferred', 'in_doubt', 'rejected', 'expired')
+"""
+_BY_PATH = "lane_of(forward_path)"
+_BY_ROW = """(
+    SELECT lane_of(delivery.forward_path, r.address, r.name, r.fields, r.source, r.line, r.content, r.reverse_path)
+    FROM row AS r WHERE r.number = delivery.row
+)"""
 _JOB = """
     SELECT d.id, d.row, d.forward_path, d.status, d.attempts, d.tries, d.due_at, d.first_at, d.message_id, d.digest,
            d.in_doubt_before, r.address, r.name, r.fields, r.source, r.line, r.content, r.reverse_path, r.message_id
@@ -28,14 +40,21 @@ _PENDING_ROWS = """
 _SIZES = (1, 8, 64, 512)  # of a query for jobs: few different statements, so that each stays prepared
 
 
-def due(connection: sqlite3.Connection, now: float, *, limit: int, excluding: Collection[int]) -> list[Job]:
-    """At most `limit` deliveries due at `now` (wall clock) that are neither marked nor in `excluding`.
+LaneOf = Callable[[str, Recipient | None, str], int]
+"""The lane of a delivery, 0 or more, by its forward path, its recipient (None for a ready-made message) and the reverse
+path of a ready-made message."""
 
-    Costs what it returns and what it excludes, however long the list is.
+
+def due(
+    connection: sqlite3.Connection, now: float, *, limit: int, excluding: Collection[int], lane: int, after: int
+) -> list[Job]:
+    """At most `limit` deliveries of `lane` due at `now` (wall clock) that are neither marked nor in `excluding`.
+
+    Those never tried are behind the id `after`.  Costs what it returns and what it excludes, however long the list is.
     """
     excluded = excluding if isinstance(excluding, (Set, Mapping)) else set(excluding)
     ids: list[int] = []
-    for query, values in ((_AGAIN, (now,)), (_NEW, ())):
+    for query, values in ((_AGAIN, (lane, now)), (_NEW, (lane, after))):
         for (number,) in connection.execute(query, values):
             if len(ids) >= limit:
                 break
@@ -54,6 +73,40 @@ def pending_rows(connection: sqlite3.Connection, after: int, limit: int) -> list
         (number, decode_recipient(address, name=name, fields=fields, source=source, line=line))
         for number, address, name, fields, source, line in connection.execute(_PENDING_ROWS, (after, limit))
     ]
+
+
+def next_due(connection: sqlite3.Connection, lane: int) -> float | None:
+    """The earliest time that something in `lane` which is not due at once is due."""
+    found = connection.execute(_NEXT, (lane,)).fetchone()
+    return float(found[0]) if found else None
+
+
+def count_open(connection: sqlite3.Connection, lane: int) -> int:
+    """How many deliveries of `lane` sending goes on with."""
+    return int(connection.execute(_OPEN, (lane,)).fetchone()[0])
+
+
+def sort_into_lanes(connection: sqlite3.Connection, lane_of: LaneOf, *, reads_rows: bool) -> None:
+    """Puts every delivery that may still be sent into the lane that `lane_of` says."""
+
+    def by_path(path: str) -> int:
+        return lane_of(path, None, "")
+
+    def by_row(
+        path: str, address: str, name: str, fields: bytes, source: str, line: int, content: bytes | None, reverse: str
+    ) -> int:
+        if content is not None:
+            return lane_of(path, None, reverse)
+        return lane_of(path, decode_recipient(address, name=name, fields=fields, source=source, line=line), "")
+
+    if reads_rows:
+        connection.create_function("lane_of", 8, by_row, deterministic=True)
+        connection.execute(_SORT.format(_BY_ROW))
+        connection.create_function("lane_of", 8, None)
+    else:
+        connection.create_function("lane_of", 1, by_path, deterministic=True)
+        connection.execute(_SORT.format(_BY_PATH))
+        connection.create_function("lane_of", 1, None)
 
 
 def _fetch(connection: sqlite3.Connection, ids: Sequence[int], found: dict[int, Job]) -> None:

@@ -200,25 +200,36 @@ class Outbox:
 
     # Sending ----------------------------------------------------------------------------------------------------------
 
-    def due(self, now: float, *, limit: int, excluding: Collection[int]) -> list[Job]:
-        """At most `limit` deliveries that may be tried at `now` (wall clock), none marked, none whose id is excluded.
+    def sort_into_lanes(self, lane_of: jobs.LaneOf, *, reads_rows: bool) -> None:
+        """Divides what may still be sent into lanes, each of which can be asked for its jobs; all begin in lane 0.
 
-        Deferred ones come first, by due time, then pending ones by number.  Whoever works on a job excludes it until it
-        is settled: being handed out leaves no trace here.
+        Without `reads_rows`, which is quicker, `lane_of` is told the forward path alone.
+        """
+        self._must_be(loaded=True)
+        with self.store.lock, self.store.writing() as connection:
+            jobs.sort_into_lanes(connection, lane_of, reads_rows=reads_rows)
+
+    def count_open(self, lane: int) -> int:
+        """How many deliveries of `lane` sending goes on with."""
+        with self.store.reading() as connection:
+            return jobs.count_open(connection, lane)
+
+    def due(self, now: float, *, limit: int, excluding: Collection[int], lane: int = 0, after: int = 0) -> list[Job]:
+        """At most `limit` deliveries of `lane` that may be tried at `now` (wall clock), none marked, none excluded.
+
+        Deferred ones come first, by due time, then pending ones by number, those behind the id `after`.  Whoever works
+        on a job excludes it until it is settled: being handed out leaves no trace here.
         """
         self._must_be(loaded=True)
         with self.store.reading() as connection:
-            found = jobs.due(connection, now, limit=limit, excluding=excluding)
+            found = jobs.due(connection, now, limit=limit, excluding=excluding, lane=lane, after=after)
             self._settler.know(job.delivery for job in found)
             return found
 
-    def next_due(self) -> float | None:
-        """The earliest time that something which is not due at once is due; None when nothing waits."""
+    def next_due(self, lane: int = 0) -> float | None:
+        """The earliest time that something in `lane` which is not due at once is due; None when nothing waits."""
         with self.store.reading() as connection:
-            found = connection.execute(
-                "SELECT due_at FROM delivery WHERE due_at > 0 ORDER BY due_at LIMIT 1"
-            ).fetchone()
-        return float(found[0]) if found else None
+            return jobs.next_due(connection, lane)
 
     def write(self, entries: Sequence[Mark | Settlement | Release]) -> None:
         """Marks, outcomes and releases in order, in one transaction: all of them or, after an exception, none.

@@ -34,6 +34,10 @@ _REACHED = """
     SELECT id, forward_path FROM delivery
     WHERE id > ? AND status IN ('accepted', 'in_doubt') ORDER BY id LIMIT ?
 """
+_BY_RELAY = """
+    SELECT a.relay, count(*) FROM delivery AS d JOIN attempt AS a ON a.id = d.last_attempt
+    WHERE d.status = 'accepted' GROUP BY a.relay
+"""
 _RANK = {status: rank for rank, status in enumerate(WORST_FIRST)}
 
 
@@ -115,6 +119,11 @@ class OutboxReader:
         """Every input row, in the order of the input, in flat memory."""
         for _, deliveries in groupby(self._pages(_RECORDS), key=itemgetter(1)):
             yield _record(list(deliveries))
+
+    def accepted_by_relay(self) -> dict[str, int]:
+        """How many deliveries each relay took.  Reads all of them."""
+        with self._store.reading() as connection:
+            return dict(connection.execute(_BY_RELAY))
 
     def in_doubt(self) -> Iterator[RowRecord]:
         """The rows in doubt, in the order of the input."""

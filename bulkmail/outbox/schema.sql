@@ -39,9 +39,11 @@ CREATE TABLE delivery (
     id INTEGER PRIMARY KEY,
     row INTEGER NOT NULL REFERENCES row,
     forward_path TEXT NOT NULL,
+    lane INTEGER NOT NULL DEFAULT 0,    -- the engine's own division of what is to be done; anew for each run
     status TEXT NOT NULL,
     due_at REAL,                        -- NULL unless sending goes on with it; 0 is at once
     ending_at REAL,                     -- the mark: since when the end of its message may be on the wire
+    ending_relay TEXT NOT NULL DEFAULT '',      -- the relay it went to; empty where the run has only one
     in_doubt_before INTEGER NOT NULL DEFAULT 0, -- it was in doubt once: what is sent again must be the same octets
     attempts INTEGER NOT NULL DEFAULT 0,
     tries INTEGER NOT NULL DEFAULT 0,

@@ -16,7 +16,7 @@ from bulkmail.outbox.encoding import STATUS_OF, attempt_columns, storable
 from bulkmail.outbox.entries import Mark, Release, Settlement
 
 _MARK = """
-    UPDATE delivery SET ending_at = ?, message_id = ?, first_at = ?, digest = ?
+    UPDATE delivery SET ending_at = ?, message_id = ?, first_at = ?, digest = ?, ending_relay = ?
     WHERE id = ? AND due_at IS NOT NULL AND ending_at IS NULL AND (NOT in_doubt_before OR digest IS NULL OR digest = ?)
 """
 _RELEASE = "UPDATE delivery SET ending_at = NULL WHERE id = ?"
@@ -82,7 +82,8 @@ class Settler:
         Raises `OutboxError` when it may not: the delivery is settled, or marked, or was in doubt with other bytes.
         """
         changed = connection.execute(
-            _MARK, (at, storable(mark.message_id), mark.first_at, mark.digest, mark.delivery_id, mark.digest)
+            _MARK,
+            (at, storable(mark.message_id), mark.first_at, mark.digest, mark.relay, mark.delivery_id, mark.digest),
         )
         if changed.rowcount != 1:
             _explain_refused_mark(connection, mark)
@@ -119,13 +120,14 @@ class Settler:
         The try is recorded like any other that ended without an answer: it counts, and has its line among the attempts.
         """
         marked = connection.execute(
-            "SELECT id, row, forward_path, status, attempts, tries, due_at, first_at, ending_at FROM delivery"
+            "SELECT id, row, forward_path, status, attempts, tries, due_at, first_at, ending_at, ending_relay"
+            " FROM delivery"
             " WHERE ending_at IS NOT NULL ORDER BY id"
         ).fetchall()
         settlements = []
-        for number, row, path, status, attempts, tries, due_at, first_at, ending_at in marked:
+        for number, row, path, status, attempts, tries, due_at, first_at, ending_at, ending_relay in marked:
             fault = Fault(Stage.END, Breakage.STOPPED, "bulkmail was ended before the server’s answer came")
-            attempt = Attempt(at=ending_at, took=0.0, relay=relay, event=fault, verdict=judge(fault))
+            attempt = Attempt(at=ending_at, took=0.0, relay=ending_relay or relay, event=fault, verdict=judge(fault))
             delivery = Delivery(number, row, path, STATUS_OF[status], attempts, tries, due_at, first_at)
             settlements.append(Settlement(settle(delivery, attempt, RetryPolicy(), dice=0.0), attempt))
         self.write(connection, settlements, now=now)

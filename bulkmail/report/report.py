@@ -41,7 +41,8 @@ class Report:
 
     `refused` has `(address, code, reply)` of each row that was rejected or has expired, in input order; the code is 0
     and the reply in our words where no server was asked.  `in_doubt` names the first thousand such rows, `attention`
-    the first few of each kind that a person should look at, the gravest kind first.  `reasons_of` counts why.
+    the first few of each kind that a person should look at, the gravest kind first.  `reasons_of` counts why,
+    `accepted_by_relay` what each relay took.
     """
 
     run: Run
@@ -50,6 +51,7 @@ class Report:
     in_doubt: tuple[Trouble, ...]
     attention: tuple[Trouble, ...]
     reasons_of: Mapping[Status, Counter[str]]
+    accepted_by_relay: Mapping[str, int] = field(default_factory=dict)
     _kept: tuple[RowRecord, ...] = field(default=(), repr=False)  # of an outbox in memory, which will be gone
 
     @classmethod
@@ -73,11 +75,13 @@ class Report:
         troubles: dict[Status, list[Trouble]] = {status: [] for status in _ATTENTION}
         most = dict.fromkeys(_ATTENTION, MOST_SHOWN) | {Status.IN_DOUBT: MOST_NAMED}
         kept: list[RowRecord] = []
+        through: Counter[str] = Counter()
         for record in source.rows():
             if source.run.path is None:
                 kept.append(record)
             status = record.status
             if status is Status.ACCEPTED:
+                through[record.relay] += 1
                 continue
             reasons.add(record)
             if status in troubles and len(troubles[status]) < most[status]:
@@ -91,6 +95,7 @@ class Report:
             in_doubt=tuple(troubles[Status.IN_DOUBT]),
             attention=tuple(chain.from_iterable(found[:MOST_SHOWN] for found in troubles.values())),
             reasons_of=reasons.by_status,
+            accepted_by_relay=through,
             _kept=tuple(kept),
         )
 

@@ -38,6 +38,7 @@ class Run:
     ended_at: float | None
     process: tuple[int, str] | None
     path: Path | None
+    relays: tuple[str, ...] = ()  # their names
 
     @classmethod
     def of(cls, reader: OutboxReader, path: Path | None) -> Run:
@@ -48,6 +49,7 @@ class Run:
             name=settings.get("name") or campaign or (path.stem if path else "mailing"),
             run_id=reader.run_id,
             relay=settings.get("relay", ""),
+            relays=msgspec.json.decode(settings.get("relays") or "[]", type=tuple[str, ...]),
             list_name=settings.get("list", ""),
             is_rehearsal=settings.get("rehearsal") == "yes" or settings.get("relay_kind") in _REHEARSALS,
             maildir=settings.get("maildir") or _maildir(settings.get("relay", "")),

@@ -60,7 +60,7 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
     be copied.  Of a rehearsal the first line is "Rehearsal: nobody was written to."
     """
     head = [_REHEARSAL, ""] if report.is_rehearsal else []
-    head += [_cut(line, width) for line in (_title(report), *_table(report), _times(report))]
+    head += [_cut(line, width) for line in (_title(report), *_table(report), *_relays(report), _times(report))]
     after = _next_steps(report, reports, width=width, most=MOST_LINES - len(head))
     look = [_cut(line, width) for line in _attention(report, most=MOST_LINES - len(head) - len(after))]
     return "\n".join([*head, *look, *after]) + "\n"
@@ -102,6 +102,14 @@ def _meaning(report: Report, status: Status) -> str:
     if status not in _EXPLAINED or not reasons:
         return meaning
     return meaning + ": " + ", ".join(f"{reason} {times:,}" for reason, times in reasons.most_common(5))
+
+
+def _relays(report: Report) -> list[str]:
+    """What each relay took, where there are several: a line, since only so many fit on a screen."""
+    taken = {**dict.fromkeys(report.run.relays, 0), **report.accepted_by_relay}
+    if len(report.run.relays) < 2:
+        return []
+    return ["Through " + ", ".join(f"{printable(relay)} {number:,}" for relay, number in taken.items()) + "."]
 
 
 def _times(report: Report) -> str:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Ending, Event, Line
+from bulkmail.engine.ports import Ending, Event, Line, Outlet
 from bulkmail.engine.run import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay, Tls
+from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Entry, Job, Outbox
 from bulkmail.smtp.session import Session
 from bulkmail.testing import ScriptedRelay
@@ -66,12 +68,12 @@ def make_engine(outbox: Outbox, events: list[Event]) -> Callable[..., Engine]:
             assert relay.tls is Tls.OFF
             return await Session.open(relay, None, tls_context=None)
 
+        url = f"smtp://{to.host}:{to.port}?tls=off" if isinstance(to, ScriptedRelay) else "smtp://relay.example"
+        route = Route(replace(Relay.parse(url), connections=connections), name="the relay")
         plan = Plan(
             outbox,
             compose=compose,
-            connect=open_session if isinstance(to, ScriptedRelay) else to,
-            relay_name="the relay",
-            connections=connections,
+            outlets=[Outlet(route, open_session if isinstance(to, ScriptedRelay) else to)],
             pace=pace or Pace(),
             observe=events.append,
             **more,

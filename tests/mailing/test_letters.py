@@ -16,6 +16,7 @@ from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
+from bulkmail.model.route import Route
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.source import ListOptions
 from bulkmail.testing import ScriptedRelay
@@ -41,7 +42,7 @@ async def prepared(campaign, *, path=None, selection=None, **changes):
         path,
         campaign=campaign,
         rows=GivenRows(ROWS, ListOptions()),
-        relay=Relay.parse("null:"),
+        routes=[Route(Relay.parse("null:"))],
         pace=Pace(),
         selection=selection or Selection(),
         **changes,
@@ -92,7 +93,7 @@ async def test_duplicates_are_told_by_the_row_and_take_their_copies_along():
         None,
         campaign=letter(bcc="audit@example.com"),
         rows=GivenRows([ROWS[0], ROWS[0]], ListOptions()),
-        relay=Relay.parse("null:"),
+        routes=[Route(Relay.parse("null:"))],
         pace=Pace(),
     )
     jobs = mailing.outbox.due(0.0, limit=99, excluding=())
@@ -187,8 +188,8 @@ async def test_run_with_a_hook_does_not_go_on_without_it(tmp_path):
     path = tmp_path / "run.outbox"
     (await prepared(letter(), path=path, on_message=stamp)).abandon()
     with pytest.raises(bulkmail.ConfigError, match="on_message"):
-        Mailing.reopen(path, relay=Relay.parse("null:"), pace=Pace())
-    Mailing.reopen(path, relay=Relay.parse("null:"), pace=Pace(), on_message=stamp).abandon()
+        Mailing.reopen(path, routes=[Route(Relay.parse("null:"))], pace=Pace())
+    Mailing.reopen(path, routes=[Route(Relay.parse("null:"))], pace=Pace(), on_message=stamp).abandon()
 
 
 async def test_run_with_a_key_does_not_go_on_without_it(tmp_path):
@@ -197,8 +198,8 @@ async def test_run_with_a_key_does_not_go_on_without_it(tmp_path):
     campaign = letter(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"))
     (await prepared(campaign, path=path, keys=keys)).abandon()
     with pytest.raises(bulkmail.ConfigError, match="is missing"):
-        Mailing.reopen(path, relay=Relay.parse("null:"), pace=Pace())
-    Mailing.reopen(path, relay=Relay.parse("null:"), pace=Pace(), keys=keys).abandon()
+        Mailing.reopen(path, routes=[Route(Relay.parse("null:"))], pace=Pace())
+    Mailing.reopen(path, routes=[Route(Relay.parse("null:"))], pace=Pace(), keys=keys).abandon()
 
 
 # --- ready-made messages ---------------------------------------------------------------------------------------------

@@ -1,0 +1,76 @@
+"""One of the relays of a run: how it is doing, how fast it may go, and whether it has room."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Sequence
+
+from bulkmail.engine.clock import Clock
+from bulkmail.engine.health import Health
+from bulkmail.engine.ports import Outlet
+from bulkmail.engine.turnstile import Meter, Turnstile
+from bulkmail.model.errors import BulkmailError
+from bulkmail.model.pace import Pace
+from bulkmail.model.rate import Rate
+
+IDLE = 5.0  # seconds an unused session is kept
+FULL_AFTER = 10.0  # seconds a relay may keep all its sessions busy without getting anywhere before others help out
+
+
+class Channel:
+    """Shared by the senders that hold sessions with one relay.
+
+    `error`, once set, is why it gets nothing any more in this run.  `idle` are its senders without anything to do,
+    `in_hand` the jobs they have, `moved_at` (monotonic) is when one was last begun or dealt with.
+    """
+
+    def __init__(
+        self,
+        outlet: Outlet,
+        *,
+        pace: Pace,
+        campaign: Meter | None,
+        clock: Clock,
+        pause: Callable[[float], Awaitable[bool]],
+    ) -> None:
+        """`campaign` is the rate of all relays together; `pause` as for a turnstile."""
+        route = outlet.route
+        own = Meter(route.rate) if route.rate else None
+        self._own_rate = own
+        self.connect = outlet.connect
+        self.name = route.label
+        self.weight = route.weight
+        self.priority = route.priority
+        self.messages_per_session = route.messages_per_session or pace.messages_per_session
+        self.session_age = route.session_age or pace.session_age
+        self.patience = pace.patience
+        self.turnstile = Turnstile([meter for meter in (campaign, own) if meter], clock, pause=pause)
+        self.health = Health(
+            connections=useful_connections(route.relay.connections, [pace.rate, route.rate]), patience=pace.patience
+        )
+        self.senders = 0
+        self.idle = 0
+        self.in_hand = 0
+        self.error: BulkmailError | None = None
+        self.is_told = False  # that it fails
+        self.moved_at = clock.monotonic()
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it gets nothing any more."""
+        return self.error is not None
+
+    def is_able(self, now: float) -> bool:
+        """Whether it takes what it is given, so that others need not."""
+        return not (self.is_out or self.health.is_failing or self.is_full(now))
+
+    def is_full(self, now: float) -> bool:
+        """Whether it has had no room for long: every sender is busy, or held back by the relay's own rate."""
+        if now - self.moved_at <= FULL_AFTER or self.idle:
+            return False
+        return self.in_hand > 0 or (self._own_rate is not None and self._own_rate.wait(now) > 0)
+
+
+def useful_connections(connections: int, rates: Sequence[Rate | None]) -> int:
+    """No more sessions than the rates keep busy: one that waits long for its turn is closed by the server."""
+    return min([connections, *(math.ceil(rate.per_second * IDLE) + rate.burst for rate in rates if rate)])

@@ -1,0 +1,109 @@
+"""Which relays each delivery may go through, found out before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+from bulkmail.message.composer import Composer
+from bulkmail.model.address import parse_mailbox
+from bulkmail.model.campaign import Campaign
+from bulkmail.model.errors import AddressError, ConfigError, TemplateError
+from bulkmail.model.keys import Keys
+from bulkmail.model.recipient import Recipient
+from bulkmail.model.route import Route, clashes, serving
+from bulkmail.model.units import count
+from bulkmail.outbox.outbox import Outbox
+from bulkmail.preflight.finding import Finding, Severity
+
+Serving = dict[int, tuple[int, ...]]
+"""Which relays, by number, each lane of the outbox may go through."""
+
+
+def check_routes(routes: Sequence[Route]) -> None:
+    """Raises `ConfigError` for relays that cannot stand beside one another, and for none at all."""
+    if not routes:
+        raise ConfigError("no relay is given, so there is no way to send", hint="name at least one")
+    for clash in clashes(routes):
+        first, second = routes[clash.first].label, routes[clash.second].label
+        raise ConfigError(f"the relays {first} and {second} {clash.what}", hint=clash.mend)
+
+
+def sort_by_route(outbox: Outbox, routes: Sequence[Route], *, keys: Keys) -> Serving:
+    """Puts all deliveries that may go through the same relays into a lane of their own.
+
+    A lane without relays is that of mail which nobody serves: see `find_unserved()`.
+    """
+    if not any(route.senders or route.recipients for route in routes):
+        if outbox.settings.get("routed") == "yes":  # an earlier run of it had relays of another kind
+            outbox.sort_into_lanes(lambda path, recipient, reverse_path: 0, reads_rows=False)
+            outbox.set_setting("routed", "no")
+        return {0: tuple(range(len(routes)))}
+    outbox.set_setting("routed", "yes")
+    lanes: dict[tuple[int, ...], int] = {}
+    sender_of, is_fixed = _senders(outbox, keys) if any(route.senders for route in routes) else (_nobody, True)
+
+    @lru_cache(maxsize=65_536)
+    def lane(sender: str, domain: str) -> int:
+        return lanes.setdefault(serving(routes, sender=sender, recipient=domain), len(lanes))
+
+    def lane_of(path: str, recipient: Recipient | None, reverse_path: str) -> int:
+        return lane(sender_of(recipient, reverse_path), path.rpartition("@")[2])
+
+    outbox.sort_into_lanes(lane_of, reads_rows=not is_fixed)
+    return {number: numbers for numbers, number in lanes.items()}
+
+
+def find_unserved(outbox: Outbox, served: Serving) -> list[Finding]:
+    """An error when there is mail that no relay takes."""
+    found = []
+    for lane, numbers in served.items():
+        if not numbers and (number := outbox.count_open(lane)):
+            jobs = outbox.due(float("inf"), limit=3, excluding=(), lane=lane)
+            names = ", ".join(job.delivery.forward_path for job in jobs)
+            found.append(
+                Finding(
+                    "no_relay_for_row",
+                    Severity.ERROR,
+                    f"no relay takes the mail of {count(number, 'delivery', 'deliveries')}, for example {names}",
+                    mend='add their domains to the recipients (or senders) of a relay, or "*" for everybody else',
+                )
+            )
+    return found
+
+
+_SenderOf = Callable[[Recipient | None, str], str]
+
+
+def _nobody(recipient: Recipient | None, reverse_path: str) -> str:
+    return ""
+
+
+def _senders(outbox: Outbox, keys: Keys) -> tuple[_SenderOf, bool]:
+    """How to find the domain that a message is from, and whether it is the same for all.
+
+    That is the domain of From; for a ready-made message that of its reverse path.
+    """
+    campaign = outbox.campaign
+    if campaign is None:
+        return lambda recipient, reverse_path: reverse_path.rpartition("@")[2].lower(), False
+    if (fixed := _fixed_sender(campaign)) is not None:
+        return lambda recipient, reverse_path: fixed, True
+    composer = Composer(campaign, run_id=outbox.run_id, keys=keys)
+
+    def of_row(recipient: Recipient | None, reverse_path: str) -> str:
+        try:
+            return composer.author(recipient).domain if recipient is not None else ""
+        except TemplateError:  # the row becomes invalid when its turn comes
+            return ""
+
+    return of_row, False
+
+
+def _fixed_sender(campaign: Campaign) -> str | None:
+    if "{" in campaign.sender.text:
+        return None
+    try:
+        return parse_mailbox(campaign.sender.text)[1].domain
+    except AddressError:
+        return None
