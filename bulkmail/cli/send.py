@@ -154,7 +154,8 @@ def _described(route: Route, *, is_alone: bool) -> str:
     if route.rate:
         said.append(str(route.rate))
     if not is_alone:
-        said.append(f"priority {route.priority}, weight {route.weight}")
+        said.append(f"priority {route.priority}")
+        said += [f"weight {route.weight}"] if route.weight is not None else []
     said += [f"from {domain}" for domain in route.senders] + [f"to {domain}" for domain in route.recipients]
     return ", ".join(said)
 

@@ -61,7 +61,9 @@ def _table(tally: Tally) -> list[str]:
 def _relays(reader: OutboxReader) -> list[str]:
     """What each took, where there are several."""
     relays = json.loads(reader.settings.get("relays", "[]"))
-    accepted = reader.accepted_by_relay() if len(relays) > 1 else {}
+    if len(relays) < 2:
+        return []
+    accepted = reader.accepted_by_relay()
     return [
         f"  {accepted.get(relay, 0):,} through {printable(relay)}" for relay in {**dict.fromkeys(relays), **accepted}
     ]

@@ -91,7 +91,7 @@ def _build_route(aside: _Aside, reader: FileReader) -> Route | None:
     return Route(
         relay,
         name=_read(aside, "name", table.name, parse_name, ""),
-        weight=_read(aside, "weight", table.weight, lambda value: parse_count(str(value), "weight"), 1),
+        weight=_read(aside, "weight", table.weight, lambda value: parse_count(str(value), "weight"), None),
         priority=_read(aside, "priority", table.priority, lambda value: parse_count(str(value), "priority"), 1),
         rate=_read(aside, "rate", table.rate, Rate.parse, None),
         messages_per_session=_read(aside, "messages_per_session", table.messages_per_session, at_least_one, None),

@@ -39,7 +39,8 @@ class Channel:
         self._own_rate = own
         self.connect = outlet.connect
         self.name = route.label
-        self.weight = route.weight
+        self.weight = route.weight or 1
+        self.is_weighted = route.weight is not None
         self.priority = route.priority
         self.messages_per_session = route.messages_per_session or pace.messages_per_session
         self.session_age = route.session_age or pace.session_age

@@ -1,4 +1,4 @@
-"""Who of several relays may take the next job of a lane: the better ones first, equals in shares of their weight."""
+"""Who of several relays may take the next job of a lane: the better ones first, equals in shares if they have any."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ class Sharing:
             lane: {channels[number]: _Member(channels[number]) for number in numbers}
             for lane, numbers in serving.items()
         }
+        self._weighted = {
+            lane: {channel.priority for channel in members if channel.is_weighted}
+            for lane, members in self._lanes.items()
+        }
         self._is_holding = False
 
     def serves(self, channel: Channel, lane: Lane) -> bool:
@@ -48,6 +52,8 @@ class Sharing:
             return True
         if any(other.priority < channel.priority and other.is_able(now) for other in members):
             return False
+        if channel.priority not in self._weighted[lane]:
+            return True
         equals = self._equals(mine, members, now)
         if any(mine.taken - other.taken > LEAD / channel.weight for other in equals):
             self._is_holding = True
@@ -58,7 +64,7 @@ class Sharing:
         """Books a job; says whether somebody who was held back for this relay's sake should look again."""
         members = self._lanes[lane]
         mine = members[channel]
-        if len(members) == 1:
+        if channel.priority not in self._weighted[lane]:
             return False
         equals = self._equals(mine, members, now)
         if mine.was_away and equals:  # what it has missed is not owed to it

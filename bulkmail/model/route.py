@@ -27,13 +27,14 @@ class Route:
 
     Mail goes through the relays that name it most closely by `senders` (the domain of From) and `recipients`: patterns
     `"example.com"`, `"*.example.com"` (any domain below it) or `"*"`; empty is the same as `"*"`.  Of those, the ones
-    with the lowest `priority` (1 to 1000) take it as long as they can, in shares of `weight` (1 to 1000).  `rate` is
-    kept besides the campaign's.  None for a limit of a session is the pace's.
+    with the lowest `priority` (1 to 1000) take it as long as they can: each as much as it can, or, where one of them
+    has a `weight` (1 to 1000), in such shares, those without one counting 1.  `rate` is kept besides the campaign's.
+    None for a limit of a session is the pace's.
     """
 
     relay: Relay
     name: str = ""
-    weight: int = 1
+    weight: int | None = None
     priority: int = 1
     rate: Rate | None = None
     messages_per_session: int | None = None
@@ -56,7 +57,7 @@ class Route:
         return cls(
             relay=Relay.parse(rest),
             name=parse_name(mine["name"]) if "name" in mine else "",
-            weight=parse_count(mine.get("weight", "1"), "weight"),
+            weight=parse_count(mine["weight"], "weight") if "weight" in mine else None,
             priority=parse_count(mine.get("priority", "1"), "priority"),
             rate=Rate.parse(mine["rate"]) if "rate" in mine else None,
             senders=parse_patterns(mine.get("senders", "").split(",")) if "senders" in mine else (),

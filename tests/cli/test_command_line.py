@@ -337,7 +337,7 @@ def test_flags_of_a_campaign_become_overrides() -> None:
         html="l.html",
         attach=("x",),
         headers=("A: b",),
-        relay="null:",
+        relays=("null:",),
         where="x",
         suppress=("s.txt",),
         encoding="utf-8",

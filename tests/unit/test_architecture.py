@@ -28,6 +28,7 @@ PURE = {
     "enum",
     "functools",
     "hashlib",
+    "itertools",
     "math",
     "re",
     "typing",
