@@ -30,12 +30,18 @@ def test_python_example_prints_what_it_says(capsys):
 def test_campaign_example_loads(text, tmp_path):
     from bulkmail.config.settings import load
 
-    example = "\n".join(blocks(text, "toml"))  # the guide's later ones are further tables of the first
+    found = blocks(text, "toml")  # the guide's later ones are further tables of the first
+    relays = "".join(block for block in found if "[[relay]]" in block)  # or stand in its place
+    example = "\n".join(block for block in found if "[[relay]]" not in block)
     (tmp_path / "campaign.toml").write_text(example, encoding="utf-8")
     for name in ("people.csv", "letter.txt", "letter.html", "menu.pdf", "terms.pdf"):
         (tmp_path / name).write_text("email,first_name,last_name\n", encoding="utf-8")
     settings = load(str(tmp_path))
     assert settings.campaign.subject.text == tomllib.loads(example)["message"]["subject"]
+    if relays:
+        several = re.sub(r"(?m)^relay = .*$", "", example) + relays
+        (tmp_path / "campaign.toml").write_text(several, encoding="utf-8")
+        assert [route.name for route in load(str(tmp_path)).routes] == ["main", "spare"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -98,4 +98,3 @@ async def test_relay_killed_in_the_middle_loses_nobody_and_doubles_nobody(tmp_pa
     assert sending.returncode == (4 if doubtful else 0), err.decode()
     assert b"one fails, and is tried again now and then" in err
     assert b"Through one " in out
-    print(f"{len(accepted):,} accepted, {len(doubtful)} in doubt, {len(got):,} taken")
