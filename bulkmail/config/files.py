@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import os
 import re
 import stat
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bulkmail.config.problems import Problems, Said, did_you_mean, show
+from bulkmail.message.filetypes import guess_type
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Attachment, Template
 from bulkmail.model.reply import printable
@@ -221,34 +221,6 @@ def _similar(path: Path) -> str:
 _CONTENT_TYPE = re.compile(
     r"(?!multipart/|message/)[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", re.I
 )
-
-# What shops attach and Python's table lacks.  The system's table is not asked: the same letter should be the same
-# everywhere, as its fingerprint says.
-_MORE_TYPES = {
-    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
-    ".odt": "application/vnd.oasis.opendocument.text",
-    ".ods": "application/vnd.oasis.opendocument.spreadsheet",
-    ".odp": "application/vnd.oasis.opendocument.presentation",
-    ".epub": "application/epub+zip",
-    ".ics": "text/calendar",
-    ".vcf": "text/vcard",
-    ".md": "text/markdown",
-    ".webp": "image/webp",
-    ".rtf": "application/rtf",
-    ".7z": "application/x-7z-compressed",
-}
-_ENCODINGS = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
-
-
-def guess_type(filename: str) -> str:
-    """The content type that goes with a file name; `application/octet-stream` when nothing is known of it."""
-    suffix = Path(filename).suffix.lower()
-    if suffix in _MORE_TYPES:
-        return _MORE_TYPES[suffix]
-    guessed, encoding = mimetypes.MimeTypes().guess_type(f"file{suffix}")
-    return _ENCODINGS.get(encoding or "", "") or guessed or "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -10,7 +11,9 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from bulkmail.message import headers
-from bulkmail.message.fields import Body, Field, blame, mailbox, mailbox_field
+from bulkmail.message.bodies import Bodies, Written, html_partials
+from bulkmail.message.enclosures import Enclosure, RowFiles
+from bulkmail.message.fields import Field, blame, mailbox, mailbox_field
 from bulkmail.message.plan import make_plan
 from bulkmail.message.templates import Workshop
 from bulkmail.model.address import Address
@@ -43,8 +46,8 @@ class _Letter(NamedTuple):
     subject: str
     to_name: str
     others: list[str]
-    text: str | None
-    html: str | None
+    bodies: Written
+    enclosures: list[Enclosure]
 
 
 class Composer:
@@ -56,41 +59,42 @@ class Composer:
 
     def __init__(self, campaign: Campaign, *, run_id: str) -> None:
         """Raises `TemplateError` with file and line, or `ConfigError` for a header or attachment that cannot be."""
-        workshop = self._workshop = Workshop(campaign.partials)
+        workshop = self._workshop = Workshop(campaign.partials, html_partials=lambda: html_partials(campaign))
         self._run_id = run_id.encode()
         self._sender = Field("From", workshop.header(campaign.sender), encode=mailbox_field)
         self._subject = Field("Subject", workshop.header(campaign.subject), encode=headers.text_field)
         self._to_name = campaign.to_name and Field("To", workshop.header(campaign.to_name), encode=headers.text_field)
         self._others = _other_fields(campaign, workshop)
-        self._text = campaign.text and Body(workshop.text(campaign.text))
-        self._html = campaign.html and Body(workshop.html(campaign.html))
-        self._plan = make_plan(campaign)
+        self._bodies = Bodies(campaign, workshop)
+        self._files = RowFiles(campaign, workshop)
+        self._plan = make_plan(campaign, images=self._bodies.images, method=self._bodies.method)
         self._reverse_path = _parse_reverse_path(campaign)
 
     def check(self, recipient: Recipient) -> None:
-        """Raises the `TemplateError` that `compose` would, without the work of encoding the bodies."""
-        letter = self._letter(recipient)
+        """Raises the `TemplateError` that `compose` would, without the work of encoding bodies and reading files."""
+        letter = self._letter(recipient, write=self._bodies.check)
         self._sender.octets(letter.sender)
         for field, value in zip(self._others, letter.others, strict=True):
             field.octets(value)
+        self._files.check(letter.enclosures)
 
     def render(self, recipient: Recipient) -> Rendered:
         """The letter for a preview.  Raises `TemplateError`."""
-        letter = self._letter(recipient)
+        letter = self._letter(recipient, write=self._bodies.written)
         address = recipient.address.readable
         named = zip((field.name for field in self._others), letter.others, strict=True)
         return Rendered(
             subject=letter.subject,
             sender=letter.sender,
             to=f"{letter.to_name} <{address}>" if letter.to_name else address,
-            text=letter.text,
-            html=letter.html,
+            text=letter.bodies.text,
+            html=letter.bodies.html,
             headers=tuple((name, value) for name, value in named if value),
         )
 
     def compose(self, recipient: Recipient, *, row: int, forward_path: str, date: float) -> Message:
         """The message for `row` (from 1).  `date` is wall-clock seconds.  Raises `TemplateError`, nothing else."""
-        letter = self._letter(recipient)
+        letter = self._letter(recipient, write=self._bodies.written)
         sender_field = self._sender.octets(letter.sender)
         sender = mailbox("From", letter.sender)[1]
         identity = _identity(self._run_id, row)
@@ -105,20 +109,23 @@ class Composer:
                 *[field.octets(value) for field, value in zip(self._others, letter.others, strict=True)],
             ]
         )
-        text = self._text.octets(letter.text) if self._text and letter.text is not None else b""
-        html = self._html.octets(letter.html) if self._html and letter.html is not None else b""
+        bodies = self._bodies.octets(letter.bodies)
         reverse_path = self._reverse_path or sender.wire
         # Header fields are ASCII but for the local part of an address, and only that asks for SMTPUTF8 (RFC 6531).
         is_8bit = not head.isascii()
         return Message(
             Envelope(reverse_path, forward_path),
             message_id,
-            self._plan.fill((head, identity.encode("ascii"), text, html)),
+            self._plan.fill(
+                (head, identity.encode("ascii"), *bodies), self._files.buffers(letter.enclosures, identity=identity)
+            ),
             needs_smtputf8=is_8bit or not (reverse_path.isascii() and forward_path.isascii()),
             is_8bit=is_8bit,
         )
 
-    def _letter(self, recipient: Recipient) -> _Letter:
+    def _letter(
+        self, recipient: Recipient, *, write: Callable[[dict[str, object], Mapping[str, object]], Written]
+    ) -> _Letter:
         fields = recipient.fields
         variables = self._workshop.variables(fields, recipient.address)
         sender = self._sender.value(variables, fields)
@@ -132,8 +139,8 @@ class Composer:
             subject=subject,
             to_name=self._to_name.value(variables, fields) if self._to_name else _checked_name(recipient),
             others=[field.value(variables, fields) for field in self._others],
-            text=self._text.text(variables, fields) if self._text else None,
-            html=self._html.text(variables, fields) if self._html else None,
+            bodies=write(variables, fields),
+            enclosures=self._files.named(variables, fields),
         )
 
 

@@ -67,33 +67,48 @@ class Field:
 
 
 class Body:
-    """The text or the HTML of a letter."""
+    """A body of a letter: text, HTML, calendar.  `finish` is what is done to it after it was rendered."""
 
-    __slots__ = ("_constant", "_rendering")
+    __slots__ = ("_constant", "_finish", "_rendering")
 
-    def __init__(self, rendering: Rendering) -> None:
+    def __init__(self, rendering: Rendering, *, finish: Callable[[str], str] | None = None) -> None:
         """Raises `TemplateError` when the body is the same for everybody and wrong."""
         self._rendering = rendering
+        self._finish = finish
         self._constant: tuple[str, bytes] | None = None
         if rendering.constant is not None:
             text = self.text({}, {})
             self._constant = text, self.octets(text)
 
+    def check(self, variables: dict[str, object], fields: Mapping[str, object]) -> None:
+        """Raises the `TemplateError` that `text` would."""
+        if self._constant is None:
+            self._rendered(variables, fields)
+
     def text(self, variables: dict[str, object], fields: Mapping[str, object]) -> str:
         """The text for one row, with LF line ends and exactly one at its end.  Raises `TemplateError`."""
         if self._constant is not None:
             return self._constant[0]
+        text = self._rendered(variables, fields)
+        return normalised(text if self._finish is None else self._finish(text))
+
+    def _rendered(self, variables: dict[str, object], fields: Mapping[str, object]) -> str:
         text = self._rendering.render(variables)
         if bad := forbidden_in_text(text):
             what = f"would hold {headers.name_character(bad)}{blame(fields, bad)}; no mail can"
             raise TemplateError(f"{place(self._rendering.name, 1)}: the letter {what}")
-        return normalised(text)
+        return text
 
     def octets(self, text: str) -> bytes:
         """What goes into the plan's slot."""
         if self._constant is not None:
             return self._constant[1]
-        return body_slot(*encode_text(text))
+        return encoded_body(text)
+
+
+def encoded_body(text: str) -> bytes:
+    """A body as it goes into the plan's slot."""
+    return body_slot(*encode_text(text))
 
 
 def blame(fields: Mapping[str, object], character: str) -> str:
