@@ -22,7 +22,7 @@ def command(run: str, yes: bool) -> None:
 
     RUN is an outbox file, or a campaign (its latest run).
     """
-    path = find_run(run)
+    path = find_run(run, rehearsals=False)
     outbox = Outbox.open(path)
     try:
         left = outbox.tally().open

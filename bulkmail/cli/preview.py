@@ -15,7 +15,7 @@ from bulkmail.cli.choices import campaign_options, overrides_from
 from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.ordering import letters
 from bulkmail.model.address import Address
-from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.reply import printable
@@ -62,11 +62,18 @@ def command(
             "--open shows one letter, not all", hint="say which with --row N, or write all with --out DIR"
         )
     settings = load(campaign, overrides_from(options))
-    found: Iterable[tuple[int, Recipient, Message]] = letters(settings, row=row, address=_checked(address))
+    found: Iterable[tuple[int, Recipient, Message | TemplateError]] = letters(
+        settings, row=row, address=_checked(address)
+    )
     if not whole and address is None:
         found = islice(found, 1)
     shown = 0
     for number, recipient, message in found:
+        if isinstance(message, TemplateError):
+            if not whole:
+                raise message
+            click.echo(f"error: row {number}, {printable(f'{recipient.place}: {message}', 1000)}", err=True)
+            continue
         shown += 1
         if in_browser:
             _open(message, folder, _stem(number, recipient))

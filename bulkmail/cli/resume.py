@@ -65,7 +65,7 @@ def command(
 
     RUN is an outbox file, or a campaign (its latest run).
     """
-    path = find_run(run)
+    path = find_run(run, rehearsals=False)
     relay, pace = recorded(path)
     if url:
         relay = Relay.parse(url)

@@ -30,6 +30,7 @@ class Sender:
     def __init__(self, run: Run, *, enlarge: Callable[[], None]) -> None:
         self._run = run
         self._enlarge = enlarge
+        self._is_counted = True
         self._line: Line | None = None
         self._opened_at = 0.0
 
@@ -39,11 +40,17 @@ class Sender:
             while (job := await self._next_job()) is not None:
                 self._enlarge()
                 await self._deliver(job)
+            self._leave()  # now: while it says goodbye it is no longer there for what comes due
             await self._close()
         finally:
             self._drop()
-            self._run.senders -= 1
+            self._leave()
             self._run.nudge()
+
+    def _leave(self) -> None:
+        if self._is_counted:
+            self._is_counted = False
+            self._run.senders -= 1
 
     # -- jobs
 

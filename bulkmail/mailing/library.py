@@ -6,12 +6,13 @@ import math
 import mimetypes
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, closing
 from email.message import EmailMessage
 from pathlib import Path
 
 import anyio
+from anyio import to_thread
 
 from bulkmail.engine.ports import Event, Settled
 from bulkmail.mailing.history import look
@@ -145,7 +146,7 @@ class Mailer:
         Raises `ConfigError`, `TemplateError`, `ListError`, `GateClosed`, `OutboxError` before anything is sent;
         `SendingStopped`, which has the report, when the relay or the outbox fails on the way.
         """
-        selection = _selection(where, suppress, allow_duplicates)
+        selection = await to_thread.run_sync(_selection, where, suppress, allow_duplicates)
         mailing = await self._prepared(campaign, recipients, outbox=outbox, options=options, selection=selection)
         return await self._run(mailing)
 
@@ -165,7 +166,7 @@ class Mailer:
 
         Leaving early stops the run after what is under way.
         """
-        selection = _selection(where, suppress, allow_duplicates)
+        selection = await to_thread.run_sync(_selection, where, suppress, allow_duplicates)
         mailing = await self._prepared(campaign, recipients, outbox=outbox, options=options, selection=selection)
         deliveries = Deliveries()
 
@@ -184,8 +185,8 @@ class Mailer:
     ) -> Report:
         """Sends messages that are ready made, each to its own To, Cc and Bcc.  Otherwise as `send()`."""
         path = None if outbox is None else Path(outbox)
-        if path is not None and look(path).has_begun:
-            return await self._run(Mailing.reopen(path, relay=self.relay, pace=self.pace))
+        if path is not None and (await to_thread.run_sync(look, path)).has_begun:
+            return await self._run(await self._reopened(path))
         return await self._run(await Mailing.prepare_messages(path, messages, relay=self.relay, pace=self.pace))
 
     async def _prepared(
@@ -199,12 +200,12 @@ class Mailer:
     ) -> Mailing:
         path = None if outbox is None else Path(outbox)
         if path is not None:
-            past = look(path)
+            past = await to_thread.run_sync(look, path)
             if past.has_begun:
                 if past.fingerprint != campaign.fingerprint:
                     raise ConfigError(f"{path} was begun with another letter", hint="use another outbox")
-                return Mailing.reopen(path, relay=self.relay, pace=self.pace)
-        with _rows(recipients, options) as rows:
+                return await self._reopened(path)
+        with closing(await to_thread.run_sync(_open, recipients, options)) as rows:
             mailing = await Mailing.prepare(
                 path,
                 campaign=campaign,
@@ -217,6 +218,9 @@ class Mailer:
         mailing.pass_gate()
         return mailing
 
+    async def _reopened(self, path: Path) -> Mailing:
+        return await to_thread.run_sync(lambda: Mailing.reopen(path, relay=self.relay, pace=self.pace))
+
     async def _run(self, mailing: Mailing, deliveries: Deliveries | None = None) -> Report:
         try:
             async with open_relay(self.relay, self._password, inbox=mailing.inbox) as connect:
@@ -227,7 +231,7 @@ class Mailer:
         except BaseException:
             mailing.abandon()
             raise
-        report = mailing.close()
+        report = await to_thread.run_sync(mailing.close)
         if ending.error is not None:
             raise SendingStopped(ending.error, report) from ending.error
         return report
@@ -266,13 +270,10 @@ def send_sync(
     return anyio.run(main, backend_options={"use_uvloop": sys.platform != "win32"})
 
 
-@contextmanager
-def _rows(recipients: Given, options: ListOptions) -> Iterator[Rows]:
+def _open(recipients: Given, options: ListOptions) -> Rows:
     if isinstance(recipients, str | os.PathLike):
-        with open_list(recipients, options) as rows:
-            yield rows
-    else:
-        yield GivenRows(recipients, options)
+        return open_list(recipients, options)
+    return GivenRows(recipients, options)
 
 
 def _selection(where: str, suppress: Iterable[str | os.PathLike[str]], allow_duplicates: bool) -> Selection:

@@ -26,13 +26,15 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError, GateClosed
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
+from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Job, Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.preflight.finding import Finding, refuse
 from bulkmail.preflight.letter import LetterCheck
-from bulkmail.recipients.screening import Suppression, screen
+from bulkmail.preflight.rows import RowCheck
+from bulkmail.recipients.screening import Screened, Suppression, screen
 from bulkmail.report.report import Report
 
 SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
@@ -114,10 +116,16 @@ class Mailing:
         mailing = cls(outbox, relay, pace)
         try:
             _empty_inbox(outbox, relay)
+            seen = RowCheck()
+
+            def look_at(row: Recipient | BadRow) -> Screened:
+                seen.note(row)
+                return screen(row, suppression=selection.suppression, where=where)
+
             await record(
                 outbox,
                 rows,
-                screen=lambda row: screen(row, suppression=selection.suppression, where=where),
+                screen=look_at,
                 redirect_to=selection.redirect_to,
                 told=told_loading,
             )
@@ -126,7 +134,7 @@ class Mailing:
             if selection.sample is not None:
                 outbox.keep_sample(selection.sample, reason="not drawn for the sample")
             check = LetterCheck(composer.check, frozenset(referenced_names(campaign)))
-            mailing.findings = await try_letters(outbox, check, told=told_checking)
+            mailing.findings = [*seen.findings(), *await try_letters(outbox, check, told=told_checking)]
         except BaseException:
             mailing.abandon()
             raise

@@ -20,7 +20,7 @@ from bulkmail.mailing.mailing import Mailing, Selection
 from bulkmail.mailing.rows import GivenRows, Rows
 from bulkmail.message.composer import Composer
 from bulkmail.model.address import Address
-from bulkmail.model.errors import ConfigError
+from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
@@ -142,10 +142,10 @@ async def check(settings: Settings, *, reading: Told, checking: Told) -> tuple[l
 
 def letters(
     settings: Settings, *, row: int | None = None, address: str = ""
-) -> Iterator[tuple[int, Recipient, Message]]:
+) -> Iterator[tuple[int, Recipient, Message | TemplateError]]:
     """The message of each row of the list, or of row number `row` (from 1), or of those with `address`.
 
-    Bad rows are passed over.  Raises `TemplateError` for a row that does not render, `ListError`.
+    Bad rows are passed over; in place of a letter that does not render comes the reason.  Raises `ListError`.
     """
     wanted = Address.parse(address).key if address else ""
     composer = Composer(settings.campaign, run_id="preview")
@@ -154,8 +154,14 @@ def letters(
             if isinstance(recipient, BadRow) or (row or number) != number:
                 continue
             if not wanted or recipient.address.key == wanted:
-                message = composer.compose(recipient, row=number, forward_path=recipient.address.wire, date=time.time())
-                yield number, recipient, message
+                path = recipient.address.wire
+                try:
+                    letter: Message | TemplateError = composer.compose(
+                        recipient, row=number, forward_path=path, date=time.time()
+                    )
+                except TemplateError as error:
+                    letter = error
+                yield number, recipient, letter
 
 
 def suppression_of(settings: Settings) -> Suppression:

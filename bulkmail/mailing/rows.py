@@ -17,6 +17,7 @@ class Rows(Protocol):
     notices: list[str]
 
     def __iter__(self) -> Iterator[Recipient | BadRow]: ...
+    def close(self) -> None: ...
 
 
 Given = str | os.PathLike[str] | Iterable[Mapping[str, object] | Recipient]
@@ -45,6 +46,9 @@ class GivenRows:
                     known[column] = None
                     self.columns.append(column)
             yield row
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def _recipients(self) -> Iterator[Recipient | BadRow]:
         mappings: list[Mapping[str, object]] = []

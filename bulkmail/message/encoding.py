@@ -89,8 +89,8 @@ class _QuotedLines(dict[str, bytes]):
 def _quote(line: str) -> bytes:
     quoted = b2a_qp(line.encode())
     if quoted.startswith(b"From ") or b"\nFrom " in quoted:
-        # A mailbox file would make it ">From " (RFC 4155); the soft line break keeps the line under 76.
-        quoted = _FROM.sub(b"From=20=\n", quoted)
+        # A mailbox file would make it ">From " (RFC 4155); a soft line break, unlike =46, keeps the line under 76.
+        quoted = _FROM.sub(b"F=\nrom ", quoted)
     return quoted.replace(b"\n", b"\r\n")
 
 

@@ -27,7 +27,8 @@ def explain(
     `fields` are the names that the row has.
     """
     if isinstance(error, TemplateSyntaxError):
-        where = place(error.name or name, error.lineno)
+        is_nameless = error.name in (None, "<introspection>")  # as Jinja calls what it only looks into
+        where = place(name if is_nameless else str(error.name), error.lineno)
         return TemplateError(f"{where}: {_in_words(str(error.message), environment)}")
     where = place(*_innermost(error.__traceback__, name))
     match error:

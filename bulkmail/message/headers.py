@@ -12,9 +12,10 @@ LONGEST_VALUE = 10_000  # characters; no header is longer, an attack may be
 _PREFERRED_LINE = 78  # RFC 5322 §2.1.1
 _ENCODED_LINE = 76  # RFC 2047 §2
 _LONGEST_TOKEN = 900  # what stands alone on a line, after the field's name, stays under 998
-_LONGEST_NAME = 76
+_LONGEST_NAME = 50  # leaves room for an encoded word on the first line
 
-_FORBIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]")
+# C0 but TAB, DEL, C1 (a text read in the wrong encoding has them), the two line separators, lone surrogates.
+_FORBIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CALLED = {
     "\x00": "a NUL",
     "\n": "a line feed",
@@ -94,9 +95,9 @@ def _phrase(display_name: str, *, room: int) -> list[str]:
     """A display name as tokens (RFC 5322 §3.2.5): as it is, quoted, or as encoded words."""
     words = " ".join(filter(None, display_name.split(" ")))
     if words.isascii() and "=?" not in words:
-        if not _ATOMS.fullmatch(words):
-            words = '"' + words.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        tokens = _TOKENS.findall(f" {words}")
+        is_bare = _ATOMS.fullmatch(words) is not None
+        quoted = words if is_bare else '"' + words.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        tokens = _TOKENS.findall(f" {quoted}")
         if max(map(len, tokens)) <= _LONGEST_TOKEN:
             return tokens
     return _encoded_words(words, room=room)
@@ -110,7 +111,7 @@ def _fold(name: str, tokens: Sequence[str]) -> bytes:
     line = f"{name}:{tokens[0]}"
     lines: list[str] = []
     for token in tokens[1:]:
-        if len(line) + len(token) > _PREFERRED_LINE:
+        if len(line) + len(token) > _ENCODED_LINE:
             lines.append(line)
             line = token
         else:

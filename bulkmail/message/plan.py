@@ -252,6 +252,11 @@ def check_attachment(name: str, content_type: str) -> None:
             f"{name[:80]!r} is not a name for an attachment",
             hint=f"a name has 1 to {_LONGEST_FILENAME} octets and no folder in it",
         )
+    if "=?" in name and "?=" in name:
+        raise ConfigError(
+            f"the attachment name {name[:80]!r} looks like an encoded word: mail programs would show another name",
+            hint="rename the file",
+        )
     if not _CONTENT_TYPE.fullmatch(content_type):
         raise ConfigError(
             f"the attachment {name!r} has the type {content_type[:80]!r}",

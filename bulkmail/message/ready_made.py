@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
 from email.headerregistry import Address as StandardAddress
 from email.message import EmailMessage
@@ -9,6 +10,7 @@ from email.policy import SMTP, SMTPUTF8, EmailPolicy
 from typing import Any
 
 from bulkmail.message.encoding import fault_in
+from bulkmail.message.headers import name_character
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.message import Envelope, Message
@@ -60,6 +62,7 @@ def _octets(message: EmailMessage) -> bytes:
         del sent[name]
     for name in _ADDRESSED:
         _use_ascii_domains(sent, name)
+    _check_headers(sent)
     needs_utf8 = any(address.needs_smtputf8 for name in _ADDRESSED for address in _addresses(sent, name))
     policy = (SMTPUTF8 if needs_utf8 else SMTP).clone(cte_type="7bit")
     try:
@@ -73,6 +76,18 @@ def _octets(message: EmailMessage) -> bytes:
             f"the message cannot be sent: {fault}", hint="set the content by set_content(), which encodes long lines"
         )
     return content
+
+
+def _check_headers(message: EmailMessage) -> None:
+    """Raises `ConfigError` for a header that would not stay on its line: the package writes some (CVE-2024-6923)."""
+    for part in message.walk():
+        for name, value in part.raw_items():
+            if bad := _BREAKING.search(_FOLD.sub("", f"{name}:{value}")):
+                raise ConfigError(f"{printable(name, 80)} of the message holds {name_character(bad[0])}")
+
+
+_BREAKING = re.compile("[\0\r\n]")
+_FOLD = re.compile(r"\r?\n(?=[ \t]+[^ \t\r\n])")
 
 
 def _use_ascii_domains(message: EmailMessage, name: str) -> None:

@@ -88,10 +88,14 @@ class Workshop:
 
         A column called `email` is that column; one called `row` is reached as `row["row"]`.
         """
-        variables: dict[str, object] = {**self._globals, **fields, "row": fields}
+        variables = _variables(self._globals, fields)
         if address is not None and "email" not in fields:
             variables["email"] = address.readable
         return variables
+
+
+def _variables(functions: Mapping[str, object], fields: Mapping[str, object]) -> dict[str, object]:
+    return {**functions, **fields, "row": fields}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +116,8 @@ class Condition:
 
 def compile_condition(text: str, *, name: str = "--where") -> Condition:
     """The Jinja expression `text`, as in `country == "AT" and age | int >= 18`.  Raises `TemplateError`."""
-    workshop = Workshop()
-    environment = workshop._text
+    environment = make_environment({})
+    functions = _globals(environment)
     try:
         expression = environment.compile_expression(text, undefined_to_none=False)
         names = required_by(environment.parse("{{ " + text + " }}"), {}) - _ALWAYS_THERE
@@ -121,10 +125,9 @@ def compile_condition(text: str, *, name: str = "--where") -> Condition:
         raise explain(error, name=name, environment=environment) from None
 
     def holds(fields: Mapping[str, object]) -> bool:
-        variables = workshop.variables(fields)
         reset_ranges()
         try:
-            return bool(expression(variables))
+            return bool(expression(_variables(functions, fields)))
         except UndefinedError:
             return False
         except Exception as error:

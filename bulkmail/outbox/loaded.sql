@@ -24,7 +24,7 @@ SET status = 'duplicate', due_at = NULL, reason = (
     JOIN row AS earlier ON earlier.number = repeated.first
     WHERE mine.number = delivery.row
 )
-WHERE status = 'pending' AND row IN (
+WHERE row IN (
     SELECT number FROM row JOIN repeated ON repeated.key = row.key WHERE number > first
 );
 

@@ -232,9 +232,7 @@ class Outbox:
             try:
                 with self.store.writing() as connection:
                     if not self._has_begun:
-                        connection.execute(
-                            "UPDATE run SET started_at = coalesce(started_at, ?), ended_at = NULL", (now,)
-                        )
+                        connection.execute("UPDATE run SET started_at = coalesce(started_at, ?)", (now,))
                     changes = self._settler.write(connection, entries, now=now)
                     moves = self._running.moves(connection, changes)
             except BaseException:

@@ -49,13 +49,11 @@ class Settler:
     def __init__(self) -> None:
         self._statuses: dict[int, Status] = {}
         self._attempts: int | None = None
-        self._tries: list[tuple[object, ...]] = []
 
     def forget(self) -> None:
         """The stored statuses and attempts are not what they were."""
         self._statuses.clear()
         self._attempts = None
-        self._tries = []
 
     def know(self, deliveries: Iterable[Delivery]) -> None:
         """These were read just now and are likely to be settled next."""
@@ -65,16 +63,16 @@ class Settler:
         self, connection: sqlite3.Connection, entries: Iterable[Mark | Settlement | Release], *, now: float
     ) -> list[Change]:
         """All entries, in order.  Raises `OutboxError` for one that may not follow what is stored."""
-        changes = []
+        changes: list[Change] = []
+        tries: list[tuple[object, ...]] = []
         for entry in entries:
             if isinstance(entry, Settlement):
-                changes.append(self._settle(connection, entry))
+                changes.append(self._settle(connection, entry, tries))
             elif isinstance(entry, Mark):
                 self._mark(connection, entry, at=now)
             else:
                 connection.execute(_RELEASE, (entry.delivery_id,))
-        if self._tries:
-            tries, self._tries = self._tries, []
+        if tries:
             connection.executemany(_ATTEMPT, tries)
         return changes
 
@@ -89,8 +87,10 @@ class Settler:
         if changed.rowcount != 1:
             _explain_refused_mark(connection, mark)
 
-    def _settle(self, connection: sqlite3.Connection, settlement: Settlement) -> Change:
-        """Stores the outcome and the try.  Raises `OutboxError` when the stored status does not allow it."""
+    def _settle(
+        self, connection: sqlite3.Connection, settlement: Settlement, tries: list[tuple[object, ...]]
+    ) -> Change:
+        """Stores the outcome, and puts the try with `tries`.  Raises `OutboxError` for an illegal move."""
         delivery, after = settlement.delivery, settlement.delivery.status
         before = self._statuses.pop(delivery.id, None) or _stored_status(connection, delivery.id)
         if (before._value_, after._value_) not in _LEGAL:
@@ -104,9 +104,7 @@ class Settler:
             raise OutboxError(
                 f"row {delivery.row} ({delivery.forward_path}) is no longer {before.value}", hint=_REPORT_IT
             )
-        self._tries.append((number, delivery.id, *attempt_columns(settlement.attempt)))
-        if is_open:
-            self._statuses[delivery.id] = after
+        tries.append((number, delivery.id, *attempt_columns(settlement.attempt)))
         return Change(delivery.id, delivery.row, before, after)
 
     def _next_attempt(self, connection: sqlite3.Connection) -> int:

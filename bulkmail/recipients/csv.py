@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum
@@ -14,7 +13,8 @@ from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.recipients.dialect import SPOKEN, declared_delimiter, guess_delimiter
 from bulkmail.recipients.encoding import choose, open_text
 from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW
-from bulkmail.recipients.table import Reading, Table
+from bulkmail.recipients.reading import HEADER_ONLY, Reading
+from bulkmail.recipients.table import Table
 
 _QUOTE = '"'
 _SAMPLE = 1 << 16  # characters that the delimiter is guessed from
@@ -201,15 +201,11 @@ class CsvReader:
         self._table = Table(header, reading, line=line, delimiter=delimiter)
         self._cells.width = len(header)
         self.columns = self._table.columns
-        people = self._people(rows)
-        first = next(people, None)
-        if first is None and not reading.is_suppression:
-            raise ListError(f"{reading.name}: the list has a header and not one row below it")
-        self._people_left = people if first is None else itertools.chain([first], people)
+        self._everybody = reading.begun(self._people(rows), empty=HEADER_ONLY)
 
     def rows(self) -> Iterator[Recipient | BadRow]:
         """Everybody, once."""
-        return self._people_left
+        return self._everybody
 
     def _header(self, rows: Iterator[tuple[int, list[str], Trouble]]) -> tuple[int, list[str]]:
         for line, cells, trouble in rows:

@@ -59,8 +59,6 @@ def value_fault(value: object, depth: int = 0) -> str:
                 return f"is nested deeper than {DEEPEST} levels"
             parts: Iterable[object] = value
             if isinstance(value, dict):
-                if not all(isinstance(key, str) for key in value):
-                    return "has a key that is not text"
                 parts = [*value.keys(), *value.values()]
             return next((fault for part in parts if (fault := value_fault(part, depth + 1))), "")
     return f"is {kind(value)}, which JSON does not have"

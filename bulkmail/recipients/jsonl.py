@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -10,12 +9,11 @@ from typing import IO, AnyStr
 
 import msgspec
 
-from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.recipients.encoding import choose, mark, open_text
 from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW, NotJson
+from bulkmail.recipients.reading import Reading
 from bulkmail.recipients.records import Records, Unreadable
-from bulkmail.recipients.table import Reading
 
 
 class JsonLinesReader:
@@ -26,15 +24,13 @@ class JsonLinesReader:
         records = Records(reading)
         self.columns = records.columns
         self._text: IO[str] | None = None
-        people = records.rows(_items(self._lines(stream, reading)))
-        first = next(people, None)
-        if first is None and not reading.is_suppression:
-            raise ListError(f"{reading.name}: the list is empty", hint="each line is an object, with the address in it")
-        self._people = people if first is None else itertools.chain([first], people)
+        rows = records.rows(_items(self._lines(stream, reading)))
+        hint = "each line is an object, with the address in it"
+        self._everybody = reading.begun(rows, empty="the list is empty", hint=hint)
 
     def rows(self) -> Iterator[Recipient | BadRow]:
         """Everybody, once."""
-        return self._people
+        return self._everybody
 
     def _lines(self, stream: IO[bytes], reading: Reading) -> Iterator[bytes | str]:
         """Physical lines, of which no more than `LONGEST_ROW` + 1 octets or characters are kept."""

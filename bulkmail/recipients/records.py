@@ -23,7 +23,7 @@ from bulkmail.recipients.fields import (
     text_fault,
     value_fault,
 )
-from bulkmail.recipients.table import Reading
+from bulkmail.recipients.reading import Reading
 
 EXAMPLE = '{"email": "ann@example.org"}'
 _MOST_LOOKED_AT = 100  # objects in which the address column is looked for
@@ -97,11 +97,10 @@ class Records:
                 record.reason if isinstance(record, Unreadable) else f"the row is {kind(record)}, expected an object"
             )
             return BadRow(reason, {}, place)
-        if self._drops and not record.keys().isdisjoint(DELIVERY_COLUMNS):
+        is_new = not record.keys() <= self._known
+        if is_new and self._drops and not record.keys().isdisjoint(DELIVERY_COLUMNS):
             record = self._without_delivery(record)
-        fault = self._fault(record)
-        if not fault and not record.keys() <= self._known:
-            fault = self._learn(record)
+        fault = self._fault(record) or (self._learn(record) if is_new else "")
         if fault:
             return _bad(fault, record, place)
         cell = record.get(self._address, _MISSING)

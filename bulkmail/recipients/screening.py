@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from bulkmail.model.address import Address, parse_mailbox
@@ -17,8 +17,8 @@ from bulkmail.recipients.dialect import guess_delimiter
 from bulkmail.recipients.encoding import choose, open_text
 from bulkmail.recipients.fields import LONGEST_CELL, shown
 from bulkmail.recipients.opening import Opened, list_errors, open_bytes
+from bulkmail.recipients.reading import ListOptions, Reading
 from bulkmail.recipients.source import read_list
-from bulkmail.recipients.table import ListOptions, Reading
 from bulkmail.recipients.xlsx import SUFFIXES
 
 _SAMPLE = 1 << 16
@@ -120,9 +120,11 @@ class Suppression:
         reading = Reading(opened.name, ListOptions(), self.notices, is_suppression=True)
         with read_list(opened, reading) as people:
             for row in people:
+                if row.fields.get("delivery_status", Status.ACCEPTED.value) not in _REACHED:
+                    continue
                 if isinstance(row, BadRow):
                     notices.add(row.place.line, row.reason)
-                elif row.fields.get("delivery_status", Status.ACCEPTED.value) in _REACHED:
+                else:
                     self._places.add(row.address.key, file, line=row.place.line)
 
 
@@ -153,7 +155,8 @@ class _Places:
 
     def __init__(self) -> None:
         self._used = 0
-        self._resize(1 << 10)
+        self._hashes = array("Q", bytes(8 << 10))
+        self._where = array("Q", bytes(8 << 10))
 
     def __len__(self) -> int:
         return self._used
@@ -184,15 +187,12 @@ class _Places:
         return slot
 
     def _resize(self, size: int) -> None:
-        before = list(self._entries()) if self._used else []
-        self._hashes = array("Q", bytes(8 * size))
-        self._where = array("Q", bytes(8 * size))
-        for hashed, where in before:
-            slot = self._slot(hashed)
-            self._hashes[slot], self._where[slot] = hashed, where
-
-    def _entries(self) -> Iterator[tuple[int, int]]:
-        return ((hashed, where) for hashed, where in zip(self._hashes, self._where, strict=True) if hashed)
+        hashes, places = self._hashes, self._where
+        self._hashes, self._where = array("Q", bytes(8 * size)), array("Q", bytes(8 * size))
+        for hashed, where in zip(hashes, places, strict=True):
+            if hashed:
+                slot = self._slot(hashed)
+                self._hashes[slot], self._where[slot] = hashed, where
 
 
 def _hash(key: str) -> int:

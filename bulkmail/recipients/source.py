@@ -17,8 +17,8 @@ from bulkmail.recipients.encoding import mark
 from bulkmail.recipients.json import KEY, JsonReader
 from bulkmail.recipients.jsonl import JsonLinesReader
 from bulkmail.recipients.opening import Opened, list_errors, open_bytes
+from bulkmail.recipients.reading import ListOptions, Reading
 from bulkmail.recipients.records import Records, plain_records
-from bulkmail.recipients.table import ListOptions, Reading
 from bulkmail.recipients.xlsx import MAGIC, SUFFIXES, SheetReader
 
 __all__ = ["ListOptions", "RecipientList", "from_rows", "open_list"]

@@ -3,54 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 from bulkmail.model.address import parse_mailbox
-from bulkmail.model.errors import AddressError, ListError
+from bulkmail.model.errors import AddressError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.units import count
-from bulkmail.recipients.columns import (
-    DELIVERY_COLUMNS,
-    MOST_COLUMNS,
-    address_column,
-    is_report,
-    listed,
-    name_column,
-    unguarded,
-)
+from bulkmail.recipients.columns import DELIVERY_COLUMNS, address_column, is_report, name_column, unguarded
 from bulkmail.recipients.dialect import SPOKEN
-from bulkmail.recipients.fields import LONGEST_CELL, display_name, shown, storable, text_fault
-
-
-@dataclass(frozen=True, slots=True)
-class ListOptions:
-    """What the user said about a list; empty means find out."""
-
-    address_column: str = ""
-    name_column: str = ""
-    encoding: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """One reading of one list: its name in messages, what was asked for, and the notices so far.
-
-    `is_suppression` keeps the columns of a report and does not mind a list without rows.
-    """
-
-    name: str
-    options: ListOptions
-    notices: list[str] = field(default_factory=list)
-    is_suppression: bool = False
-
-    def place(self, line: int) -> Place:
-        """Where in the list that is."""
-        return Place(self.name, line)
-
-    def notice_delivery_columns(self, columns: Sequence[str]) -> None:
-        """Says that these columns of a report are not part of the list."""
-        number = count(len(columns), "column")
-        self.notices.append(f"{self.name}: left out {number} named as in bulkmail's reports: {listed(columns)}")
+from bulkmail.recipients.fields import display_name, shown, storable, text_fault
+from bulkmail.recipients.header import column_names
+from bulkmail.recipients.reading import Reading
 
 
 class Table:
@@ -71,12 +33,11 @@ class Table:
         self._first_empty = 0  # its line
         place = reading.place(line)
         self._is_report = is_report(header)
-        names = _trimmed([unguarded(cell) for cell in header] if self._is_report else header, reading, place=place)
+        cells = [unguarded(cell) for cell in header] if self._is_report else header
+        names = column_names(cells, reading, place=place, unit=unit, delimiter=delimiter)
         self._names = names
         self._named = len(names)
         self._width = len(header)
-        _refuse_addresses(names, place=place, options=reading.options, between=delimiter or ", ", unit=unit)
-        _refuse_bad_names(names, place=place)
         address = address_column(names, reading.options.address_column, place=place)
         name = name_column(names, reading.options.name_column, place=place)
         kept = list(range(self._named))
@@ -169,56 +130,3 @@ class Table:
         return self.bad(
             line, cells, f"the row has {shown(cells[at])} in column {at + 1}, which has no name in the header"
         )
-
-
-def _trimmed(header: Sequence[str], reading: Reading, *, place: Place) -> list[str]:
-    """The header's names without the space around them and without empty cells at its end."""
-    names = [cell.strip().strip("\ufeff").strip() for cell in header]
-    while names and not names[-1]:
-        names.pop()
-    padded = [name for cell, name in zip(header, names, strict=False) if cell != name and name]
-    if padded:
-        reading.notices.append(f"{place}: spaces around the column names {listed(padded)} were taken off")
-    return names
-
-
-def _refuse_addresses(names: Sequence[str], *, place: Place, options: ListOptions, between: str, unit: str) -> None:
-    """Raises `ListError` for a header that is no header: its cells hold an address."""
-    if options.address_column in names:
-        return
-    for at, name in enumerate(names):
-        try:
-            parse_mailbox(name)
-        except AddressError:
-            continue
-        example = ["email" if each == at else f"column{each + 1}" for each in range(len(names))]
-        raise ListError(
-            f"{place}: the first {unit} must name the columns, but it holds the address {shown(name)}",
-            hint=f"put a {unit} above it that names the columns: {between.join(example)}",
-        )
-
-
-def _refuse_bad_names(names: Sequence[str], *, place: Place) -> None:
-    if len(names) > MOST_COLUMNS:
-        raise ListError(f"{place}: the header has {len(names):,} columns; the most is {MOST_COLUMNS:,}")
-    seen: dict[str, int] = {}
-    for number, name in enumerate(names, 1):
-        if not name:
-            raise ListError(f"{place}: column {number} has no name", hint="name it in the header, or delete the column")
-        fault = text_fault(name)
-        if fault:
-            raise ListError(f"{place}: the name of column {number} {fault}: {shown(name)}", hint=_hint(name))
-        if name in seen:
-            raise ListError(
-                f"{place}: two columns are named {shown(name)}: columns {seen[name]} and {number}",
-                hint="rename one of them in the header",
-            )
-        seen[name] = number
-
-
-def _hint(name: str) -> str:
-    if len(name) > LONGEST_CELL:
-        return "this is hardly a header; its first line must name the columns"
-    if "\0" in name:
-        return "this looks like UTF-16; say --encoding utf-16-le, or save the list as UTF-8"
-    return "name the list's encoding with --encoding"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,8 @@ from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.reply import printable
 from bulkmail.recipients.columns import listed
 from bulkmail.recipients.opening import Opened
-from bulkmail.recipients.table import Reading, Table
+from bulkmail.recipients.reading import HEADER_ONLY, Reading
+from bulkmail.recipients.table import Table
 
 if TYPE_CHECKING:
     from python_calamine import CalamineSheet
@@ -34,15 +34,11 @@ class SheetReader:
             raise ListError(f"{reading.name}: the sheet is empty", hint="its first row must name the columns")
         self._table = Table(header, reading, line=line, unit="row")
         self.columns = self._table.columns
-        people = self._people(rows)
-        first = next(people, None)
-        if first is None and not reading.is_suppression:
-            raise ListError(f"{reading.name}: the list has a header and not one row below it")
-        self._people_left = people if first is None else itertools.chain([first], people)
+        self._everybody = reading.begun(self._people(rows), empty=HEADER_ONLY)
 
     def rows(self) -> Iterator[Recipient | BadRow]:
         """Everybody, once."""
-        return self._people_left
+        return self._everybody
 
     def _people(self, rows: Iterator[tuple[int, Sequence[object]]]) -> Iterator[Recipient | BadRow]:
         for line, cells in rows:

@@ -2,8 +2,8 @@
 
 A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a formula, and a hostile one may run programs
 (CWE-1236).  Such a cell gets a `'` in front, in the header too.  Left alone are plain numbers and telephone numbers
-(`-3.5`, `+43 (1) 234-56`) and plain mail addresses (`+ann@example.com`): there is no harm in them, and a report can be
-fed back as a list, where an address with a `'` in front would be somebody else's.
+(`-3.5`, `+43 (1) 234-56`) and plain mail addresses (`+ann@example.com`): there is no harm in them, and who takes an
+address out of the report should not write to somebody else.  A report that is fed back as a list loses its guards.
 """
 
 from __future__ import annotations
@@ -19,25 +19,11 @@ from bulkmail.model.errors import BulkmailError
 from bulkmail.model.units import count
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.recipients.columns import DELIVERY_COLUMNS, FORMULA_STARTS
 from bulkmail.report.files import replacing
 from bulkmail.report.rows import as_json, iso, trouble
 from bulkmail.report.source import Source
 
-DELIVERY_COLUMNS = (
-    "delivery_status",
-    "delivery_code",
-    "delivery_enhanced_code",
-    "delivery_reply",
-    "delivery_attempts",
-    "delivery_relay",
-    "delivery_message_id",
-    "delivery_first_at",
-    "delivery_last_at",
-    "delivery_error",
-)
-
-# Also what spreadsheets of East Asia take for the same signs, and what some skip before they look.
-_FORMULA_STARTS = frozenset("=+-@\t\r\n\0\uff0b\uff0d\uff1d\uff20")
 _HARMLESS = re.compile(r"[+-]?[0-9 ().-]+|[=+-]?[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
 _OWN = ("address", "name")
 _BUFFER = 65_536  # characters
@@ -87,7 +73,7 @@ class _Table:
         values += record.reply, trouble(record)
         # Nearly every cell is harmless text, and a look costs less than a call.
         *cells, reply, error = [
-            value if isinstance(value, str) and value[:1] not in _FORMULA_STARTS else _cell(value) for value in values
+            value if isinstance(value, str) and value[:1] not in FORMULA_STARTS else _cell(value) for value in values
         ]
         return [
             *cells,
@@ -139,4 +125,4 @@ def _cell(value: object) -> str:
     if value is None:
         return ""
     text = value if isinstance(value, str) else as_json(value).decode()
-    return f"'{text}" if text[:1] in _FORMULA_STARTS and not _HARMLESS.fullmatch(text) else text
+    return f"'{text}" if text[:1] in FORMULA_STARTS and not _HARMLESS.fullmatch(text) else text

@@ -16,7 +16,7 @@ from bulkmail.outbox.entries import RowRecord
 
 _MOST_REASONS = 100  # kinds a status; a reason that quotes its row is a kind of its own
 
-_QUOTED_ADDRESS = re.compile(r"^the address '.*'")
+_QUOTED_ADDRESS = re.compile(r"^the address '.*?' (?=is |has |holds )")  # as AddressError goes on
 _LINE = re.compile(r":\d+$")
 
 OTHER_REASONS = "other reasons"
@@ -43,7 +43,7 @@ def grouped(record: RowRecord) -> str:
     reason = printable(record.reason or record.error)
     match record.status:
         case Status.INVALID:
-            return _QUOTED_ADDRESS.sub("the address", reason)
+            return _QUOTED_ADDRESS.sub("the address ", reason)
         case Status.SUPPRESSED:
             return _LINE.sub("", reason)
         case Status.DUPLICATE:

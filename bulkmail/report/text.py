@@ -140,21 +140,22 @@ def _say_trouble(trouble: Trouble) -> tuple[str, str]:
 
 
 def _next_steps(report: Report, reports: Sequence[Path], *, width: int, most: int) -> list[str]:
-    """The heading and what to do next, `most` lines in all: a line a step where that fits, else the command alone."""
+    """The heading and what to do next, `most` lines in all: where a step does not fit on a line, its commands alone."""
     steps = _steps(report, reports)
     lines: list[str] = []
-    for what, command in steps:
-        line = f"  {what}: {command}"
-        lines += [line] if cell_len(line) <= width else [_cut(f"  {what}:", width), f"    {command}"]
+    for what, *commands in steps:
+        line = f"  {what}: {', '.join(commands)}"
+        fits = cell_len(line) <= width
+        lines += [line] if fits else [_cut(f"  {what}:", width), *(f"    {command}" for command in commands)]
     if len(lines) > most - 2:
-        lines = [f"  {command}" for _, command in steps]
+        lines = [f"  {', '.join(commands)}" for _, *commands in steps]
     return ["", "Next:", *lines] if lines else []
 
 
-def _steps(report: Report, reports: Sequence[Path]) -> list[tuple[str, str]]:
+def _steps(report: Report, reports: Sequence[Path]) -> list[tuple[str, ...]]:
     """What to do, and the command or the files to do it with.  Four at most."""
     tally = report.tally
-    steps = []
+    steps: list[tuple[str, ...]] = []
     if report.outbox is not None and report.run.process is None:
         command = f"bulkmail resume {_say_path(report.outbox)}"
         if tally.open:
@@ -164,7 +165,7 @@ def _steps(report: Report, reports: Sequence[Path]) -> list[tuple[str, str]]:
     if report.is_rehearsal and report.run.maildir:
         steps.append(("see what was kept", f"bulkmail inbox {_say_path(Path(report.run.maildir))}"))
     if reports:
-        steps.append(("the report, row by row", ", ".join(map(_say_path, reports))))
+        steps.append(("the report, row by row", *map(_say_path, reports)))
     elif report.outbox is not None:
         steps.append(("the report, row by row", f"bulkmail report {_say_path(report.outbox)} -o report.csv"))
     return steps

@@ -70,12 +70,14 @@ class Maildir:
 
     def paths(self) -> list[Path]:
         """The messages in order of arrival, read ones too.  Raises `OSError`."""
-        found = [
-            (*_arrival(entry), entry.path)
-            for folder in ("new", "cur")
-            for entry in os.scandir(self.folder / folder)
-            if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
-        ]
+        found: list[tuple[int, int, int, str, str]] = []
+        for folder in ("new", "cur"):
+            with os.scandir(self.folder / folder) as entries:
+                found += [
+                    (*_arrival(entry), entry.path)
+                    for entry in entries
+                    if not entry.name.startswith(".") and entry.is_file(follow_symlinks=False)
+                ]
         return [Path(path) for *_, path in sorted(found)]
 
     def clear(self) -> None:

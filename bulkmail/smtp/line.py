@@ -244,6 +244,8 @@ def _duplicated(transport: asyncio.Transport) -> socket.socket | None:
         return None
     connection = transport.get_extra_info("socket")
     try:
-        return socket.socket(fileno=os.dup(connection.fileno()))
+        duplicate = socket.socket(fileno=os.dup(connection.fileno()))
     except OSError:
         return None
+    duplicate.setblocking(False)
+    return duplicate

@@ -172,11 +172,18 @@ def test_create_never_writes_over_a_run(create: Callable[..., Outbox]) -> None:
 
 
 def test_create_begins_anew_when_told(create: Callable[..., Outbox], path: Path) -> None:
-    create(make_entries(3)).close()
-    for leftover in ("-wal", "-shm", "-journal"):
+    """A log that a killed run left, complete with checksums, would be played into the new file if it stayed."""
+    outbox = create(make_entries(300))
+    for delivery in due(outbox):
+        send(outbox, delivery)
+    log = path.with_name("run.outbox-wal")
+    stale = log.read_bytes()
+    outbox.close()
+    log.write_bytes(stale)
+    for leftover in ("-shm", "-journal"):
         path.with_name(path.name + leftover).write_bytes(b"stale" * 1000)
     outbox = create(make_entries(1), replace=True)
-    assert outbox.tally().rows == 1
+    assert statuses(outbox) == {Status.PENDING: 1}
 
 
 def test_create_never_takes_a_run_away_from_who_sends_it(create: Callable[..., Outbox]) -> None:

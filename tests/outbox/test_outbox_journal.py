@@ -194,6 +194,9 @@ async def test_closing_commits_everything_although_its_scope_is_cancelled(
     watch = Watch(outbox, monkeypatch)
     watch.may_go.clear()
     told: list[BaseException | None] = []
+    waits: list[object] = []
+    shield = asyncio.shield
+    monkeypatch.setattr(asyncio, "shield", lambda task: waits.append(task) or shield(task))
     asyncio.get_running_loop().call_later(0.05, watch.may_go.set)
     with anyio.CancelScope() as scope:
         async with Journal(outbox) as journal:
@@ -202,6 +205,7 @@ async def test_closing_commits_everything_although_its_scope_is_cancelled(
         assert told == [None]
         await anyio.lowlevel.checkpoint()
     assert scope.cancelled_caught
+    assert len(waits) < 5, "a cancelled scope must not make it spin"
 
 
 async def test_power_mode_leaves_the_loop_alone_while_the_disk_works(

@@ -285,6 +285,12 @@ def test_row_that_is_not_pending_cannot_become_invalid(memory: Outbox, row: int)
     assert statuses(memory) == {Status.PENDING: 2, Status.INVALID: 1}
 
 
+def test_loaded_rows_are_in_the_file_itself(create: Callable[..., Outbox], path: Path) -> None:
+    create(make_entries(1000))
+    assert path.with_name("run.outbox-wal").stat().st_size == 0
+    assert path.stat().st_size > 100_000
+
+
 def test_pending_rows_are_handed_out_in_pages(memory: Outbox) -> None:
     fill(memory, make_entries(5))
     assert [number for number, _ in memory.pending_rows(0, 2)] == [1, 2]

@@ -132,6 +132,15 @@ def test_mark_and_outcome_may_come_in_one_write(three: Outbox) -> None:
     assert statuses(three) == {Status.ACCEPTED: 1, Status.PENDING: 2}
 
 
+def test_write_that_fails_leaves_nothing_for_the_next(three: Outbox) -> None:
+    one, two, _ = due(three)
+    with pytest.raises(OutboxError):
+        three.write([make_settlement(one), make_mark(9)])
+    three.write([make_settlement(two)])
+    with three.store.reading() as connection:
+        assert connection.execute("SELECT id, delivery FROM attempt").fetchall() == [(1, 2)]
+
+
 def test_writing_nothing_is_nothing(three: Outbox) -> None:
     three.write([])
     assert OutboxReader.over(three).started_at is None
@@ -251,6 +260,22 @@ def test_operator_settles_doubt(three: Outbox, to: Status) -> None:
 # The operator's word --------------------------------------------------------------------------------------------------
 
 
+def test_operator_leaves_alone_what_is_at_its_end(three: Outbox) -> None:
+    three.write([make_mark(1)])
+    assert three.cancel() == 2
+    assert statuses(three) == {Status.PENDING: 1, Status.CANCELLED: 2}
+    three.write([make_settlement(Delivery(1, 1, "user1@example.org"))])
+    assert statuses(three) == {Status.ACCEPTED: 1, Status.CANCELLED: 2}
+
+
+def test_reason_of_the_operator_goes_when_the_row_is_tried_again(three: Outbox) -> None:
+    send(three, due(three)[0], LOST)
+    three.settle_in_doubt(Status.REJECTED)
+    three.reopen(Status.REJECTED)
+    send(three, due(three)[0])
+    assert next(OutboxReader.over(three).rows()).reason == "accepted"
+
+
 def test_cancel_ends_what_is_open_and_nothing_else(memory: Outbox) -> None:
     fill(memory, [*make_entries(3), Entry(make_recipient(4), Status.FILTERED)])
     one, two, _ = due(memory)
@@ -313,6 +338,15 @@ def test_row_whose_paths_settle_in_one_write_is_counted_once(copies: Outbox) -> 
     assert statuses(copies) == {Status.PENDING: 1, Status.ACCEPTED: 1}
 
 
+def test_path_that_moves_twice_in_one_write_is_counted_once(copies: Outbox) -> None:
+    copies.tally()
+    [_, first, second, third] = due(copies)
+    copies.write([make_settlement(second), make_settlement(third)])
+    deferred = make_settlement(first, BUSY)
+    copies.write([deferred, make_settlement(deferred.delivery)])
+    assert statuses(copies) == {Status.PENDING: 1, Status.ACCEPTED: 1}
+
+
 def test_only_unsettled_paths_are_tried_again(copies: Outbox) -> None:
     _, first, second, third = due(copies)
     for delivery, event in ((first, OK), (second, LOST), (third, UNKNOWN)):
@@ -342,6 +376,17 @@ def test_finish_waits_until_nothing_is_open(create: Callable[..., Outbox], path:
         assert reader.ended_at is not None
         assert reader.tally().by_status == {Status.ACCEPTED: 2}
     assert [found.name for found in path.parent.iterdir()] == ["run.outbox"]
+
+
+def test_end_of_a_run_stays_when_it_was(create: Callable[..., Outbox], path: Path) -> None:
+    outbox = create([])
+    outbox.finish()
+    ended_at = OutboxReader.over(outbox).ended_at
+    outbox.close()
+    with Outbox.open(path) as outbox:
+        outbox.finish()
+    with OutboxReader.open(path) as reader:
+        assert reader.ended_at == ended_at
 
 
 def test_finished_run_begins_again_when_the_operator_reopens_it(create: Callable[..., Outbox], path: Path) -> None:

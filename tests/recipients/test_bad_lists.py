@@ -14,8 +14,8 @@ import pytest
 from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Place
 from bulkmail.recipients.opening import open_bytes
+from bulkmail.recipients.reading import Reading
 from bulkmail.recipients.source import ListOptions, RecipientList, open_list
-from bulkmail.recipients.table import Reading
 
 SAY_COLUMN = "say which one it is: --address-column NAME, or address_column in campaign.toml"
 ARRAY = 'an array of objects such as [{"email": "ann@example.org"}], or {"recipients": […]}'
@@ -69,6 +69,12 @@ REFUSED = {
         "Ann;ann@example.org;Wien\n",
         "list.csv:1: the first line must name the columns, but it holds the address 'ann@example.org'",
         "put a line above it that names the columns: column1;email;column3",
+    ),
+    "header-missing-between-tabs": (
+        "list.tsv",
+        "Ann\tann@example.org\n",
+        "list.tsv:1: the first line must name the columns, but it holds the address 'ann@example.org'",
+        "put a line above it that names the columns: column1<tab>email",
     ),
     "duplicate-header": (
         "list.csv",
@@ -263,8 +269,8 @@ BAD_ROWS = {
         ["list.csv:2: the cell in column 'note' is longer than 1,000,000 characters"],
     ),
     "endless-quoted-cell-over-lines": (
-        'email,note\na@example.org,"' + "some words\n" * 1_500_000 + '"\n',
-        ["list.csv:2: the cell in column 'note' is longer than 1,000,000 characters, up to line 1,500,002"],
+        'email,note\na@example.org,"' + ("some words " * 20 + "\n") * 75_000 + '"\n',
+        ["list.csv:2: the cell in column 'note' is longer than 1,000,000 characters, up to line 75,002"],
     ),
     "empty-address": (
         "email,name\n  ,Ann\n",
@@ -543,6 +549,33 @@ def test_unknown_encoding_is_told(write: Callable[[str, str | bytes], str]) -> N
             open_list(write("list.csv", "email\na@example.org\n"), ListOptions(encoding=encoding))
         assert str(caught.value) == f"list.csv: there is no encoding named '{encoding}'".replace("\0", " ")
         assert caught.value.hint.startswith('common ones are "utf-8", "cp1252"')
+
+
+class FailingStream:
+    """Standard input from a program that died."""
+
+    closed = False
+
+    @property
+    def buffer(self) -> FailingStream:
+        return self
+
+    def read(self, _: int) -> bytes:
+        raise OSError(5, "Input/output error")
+
+
+def test_standard_input_that_breaks_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", FailingStream())
+    with pytest.raises(ListError) as caught:
+        open_list("-")
+    assert str(caught.value) == "<stdin> cannot be read: Input/output error"
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that opens and cannot be read")
+def test_file_that_opens_and_cannot_be_read_is_told() -> None:
+    with pytest.raises(ListError) as caught:
+        open_list("/proc/self/mem")
+    assert str(caught.value) == "/proc/self/mem cannot be read: Input/output error"
 
 
 class FailingReader:

@@ -112,7 +112,7 @@ def test_suppression_takes_a_list(write: Write, name: str, content: str, expecte
 def test_suppression_takes_those_whom_a_report_reached(write: Write) -> None:
     statuses = [status.value for status in Status]
     rows = "".join(f"{status}@example.org,{status}\n" for status in statuses)
-    stop = suppression(write, "email,delivery_status\n" + rows, "run-report.csv")
+    stop = suppression(write, "email,delivery_status\n" + rows + "nobody,invalid\n", "run-report.csv")
     reached = {status for status in statuses if reason(stop, f"{status}@example.org")}
     assert reached == {"accepted", "in_doubt"}
     assert stop.notices == []

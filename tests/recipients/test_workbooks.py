@@ -10,6 +10,7 @@ from io import BytesIO
 from xml.sax.saxutils import escape
 
 import pytest
+import python_calamine
 
 from bulkmail.model.errors import ListError
 from bulkmail.recipients.source import open_list
@@ -221,6 +222,19 @@ def test_workbook_is_refused(write: Write, octets: bytes, message: str, hint: st
         open_list(write("list.xlsx", octets))
     assert str(caught.value) == message
     assert caught.value.hint == hint
+
+
+def test_workbook_with_a_password_is_refused(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Locked:
+        @staticmethod
+        def from_object(_: object) -> None:
+            raise python_calamine.PasswordError("Workbook is password protected")
+
+    monkeypatch.setattr("python_calamine.CalamineWorkbook", Locked)
+    with pytest.raises(ListError) as caught:
+        open_list(write("list.xlsx", workbook(SHEET)))
+    assert str(caught.value) == "list.xlsx is protected by a password"
+    assert caught.value.hint == "save it without one, or as CSV"
 
 
 def test_workbook_without_the_extra_says_what_to_type(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

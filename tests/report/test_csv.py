@@ -17,7 +17,9 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import RowRecord
-from bulkmail.report.csv import DELIVERY_COLUMNS, write_csv
+from bulkmail.recipients.columns import DELIVERY_COLUMNS
+from bulkmail.recipients.source import open_list
+from bulkmail.report.csv import write_csv
 from bulkmail.report.source import Source
 from tests.report.making import STARTED, make_record, make_rejected, make_run, make_source
 
@@ -74,6 +76,19 @@ def expected(cell: str) -> str:
     digits = cell[1:] if cell[:1] in ("+", "-") else cell
     is_number = bool(digits) and set(digits) <= set(string.digits + " ().-")
     return ("'" if guarded and not is_number else "") + cell.replace("\0", "�")
+
+
+def test_csv_is_a_list_again(tmp_path: Path) -> None:
+    rows = [
+        {"email": "ann@example.org", "=note": "=1+1", "tel": "+43 (1) 234-56"},
+        {"email": "+bob@example.org", "=note": 'say "hi",\r\nthen go', "tel": "-3.5"},
+        {"email": "no address", "=note": "@home", "tel": "'t Harde"},
+    ]
+    records = [make_record(n, fields=fields) for n, fields in enumerate(rows, 1)]
+    write_csv(make_source(records, columns=("email", "=note", "tel")), tmp_path / "report.csv")
+    with open_list(tmp_path / "report.csv") as people:
+        assert [row.fields for row in people] == rows
+        assert people.columns == ["email", "=note", "tel"]
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,12 @@ def test_report_lists_as_refused_what_was_rejected_or_expired() -> None:
     ("record", "reason"),
     [
         pytest.param(
-            make_record(1, Status.INVALID, reason="the address 'it''s' has no @"), "the address has no @", id="a"
+            make_record(1, Status.INVALID, reason="the address 'it's' has no @"), "the address has no @", id="address"
+        ),
+        pytest.param(
+            make_record(1, Status.INVALID, reason="the address 'a@b,c' is not valid: there is a ',' in it"),
+            "the address is not valid: there is a ',' in it",
+            id="address-quoted-again",
         ),
         pytest.param(make_record(1, Status.INVALID, reason="letter.txt:3: 'nmae' is undefined"), None, id="template"),
         pytest.param(make_record(1, Status.SUPPRESSED, reason="in stop.txt:312"), "in stop.txt", id="stop-list"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pwd
 import shutil
 import subprocess
 import tempfile
@@ -75,6 +74,8 @@ def run_exim() -> Iterator[MailServer]:
     """An Exim that keeps mail for anybody whose name does not begin with `unknown`."""
     require_root()
     installed = require_program("exim4")
+    import pwd  # only here: Windows has none, and imports this module too
+
     if not any(user.pw_name == USER for user in pwd.getpwall()):
         missing(f"there is no user {USER}, as whom exim4 runs")
     home = Path(tempfile.mkdtemp(prefix="bulkmail-exim-"))

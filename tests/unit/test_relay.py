@@ -58,6 +58,28 @@ def test_relay_is_read_from_its_url(url: str, relay: Relay) -> None:
     assert Relay.parse(url) == relay
 
 
+def test_relay_examples_are_all_read() -> None:
+    written = EXAMPLES.removeprefix("write ").replace(" or ", ", ").split(", ")
+    assert [Relay.parse(url.strip('"')).kind for url in written] == [
+        Kind.SMTP,
+        Kind.SMTP,
+        Kind.SANDBOX,
+        Kind.MAILDIR,
+        Kind.NULL,
+    ]
+
+
+def test_relay_without_a_server_has_none() -> None:
+    relay = Relay.parse("null:")
+    assert (relay.host, relay.port, relay.username, relay.directory) == ("", 0, "", "")
+    assert (relay.ca_file, relay.ehlo_name, relay.password_from) == ("", "", "")
+
+
+def test_kinds_and_tls_are_written_as_in_urls() -> None:
+    assert [kind.value for kind in Kind] == ["smtp", "sandbox", "maildir", "null"]
+    assert [tls.value for tls in Tls] == ["implicit", "required", "opportunistic", "off"]
+
+
 def test_relay_by_default_requires_tls_and_opens_ten_sessions() -> None:
     relay = Relay.parse("smtp://mail.example.com")
     assert relay.tls is Tls.REQUIRED

@@ -1,0 +1,183 @@
+"""How fast a list goes out: bulkmail beside nodemailer's pool, the same letter to the same smtp-sink.
+
+    python benchmarks/blast.py --rows 100000 --runs 3
+
+Each run is a whole process: start, read the list, send, report, end.  The two alternate, so that a busy machine is as
+unfair to one as to the other; the medians count.  Needs Postfix' smtp-sink, and Node.js with npm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+NAMES = (
+    "Ann",
+    "Bob",
+    "Carla",
+    "Jörg Müller",
+    "Dan",
+    "Eva",
+    "Frank",
+    "Зоя",
+    "Gita",
+    "Hugo",
+    "Ines",
+    "美咲",
+    "Jan",
+    "Kim",
+)
+TOWNS = ("Bern", "Graz", "Köln", "Lyon", "Oslo", "Porto", "Riga")
+PARAGRAPH = "The workshop in {{ town }} has moved to the other side of the river, where there is room for all of us. "
+TEXT = "Dear {{ name }},\n\n" + "\n\n".join([PARAGRAPH * 3] * 3) + "\n\nYours,\nthe shop\n"
+HTML = (
+    "<!doctype html><html><body><h1>Dear {{ name }},</h1>\n"
+    + f"<p>{PARAGRAPH * 3}</p>\n" * 3
+    + "<p>Yours,<br>the shop</p></body></html>\n"
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One whole process.  `peak_bytes` is its largest resident size."""
+
+    seconds: float
+    peak_bytes: int
+    accepted: int
+
+
+def write_files(folder: Path, rows: int) -> None:
+    (folder / "letter.txt").write_text(TEXT, encoding="utf-8")
+    (folder / "letter.html").write_text(HTML, encoding="utf-8")
+    with (folder / "list.csv").open("w", encoding="utf-8", newline="") as target:
+        writer = csv.writer(target)
+        writer.writerow(["email", "name", "town"])
+        for row in range(rows):
+            name, town = NAMES[row % len(NAMES)], TOWNS[row % len(TOWNS)]
+            writer.writerow([f"person{row}@provider{row % 50}.example", name, town])
+
+
+@contextmanager
+def sink(port: int) -> Iterator[None]:
+    program = shutil.which("smtp-sink", path=f"{os.environ['PATH']}:/usr/sbin")
+    if not program:
+        sys.exit("smtp-sink is missing; it comes with Debian's package postfix")
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    process = subprocess.Popen([program, *user, f"127.0.0.1:{port}", "1000"])
+    try:
+        for _ in range(100):
+            if process.poll() is not None:
+                sys.exit(f"smtp-sink cannot listen at port {port}: is another one running?")
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def measure(command: Sequence[str], folder: Path, accepted: Callable[[str], int]) -> Run:
+    """Runs `command` in `folder`; `accepted` finds in its output (or in the folder) how many were accepted."""
+    output = folder / "output"
+    with output.open("wb") as target:
+        begun = time.perf_counter()
+        # bulkmail need not be installed: this checkout's is measured.
+        environment = dict(os.environ, PYTHONPATH=str(HERE.parent))
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=target, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - begun
+    process.returncode = os.waitstatus_to_exitcode(status)
+    words = output.read_text(encoding="utf-8", errors="replace")
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(command)}\nended with {process.returncode}:\n{words[-4000:]}")
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Run(seconds, peak, accepted(words))
+
+
+def run_bulkmail(folder: Path, *, port: int, connections: int) -> Run:
+    for leftover in folder.glob("run.*"):
+        leftover.unlink()
+    command = [sys.executable, "-m", "bulkmail", "send", "--recipients", "list.csv", "--yes", "--progress", "none"]
+    command += ["--from", "Shop <shop@example.org>", "--subject", "Hello {{ name }}"]
+    command += ["--text", "letter.txt", "--html", "letter.html", "--outbox", "run.outbox", "--report", "run.csv"]
+    command += ["--relay", f"smtp://127.0.0.1:{port}?tls=off", "--connections", str(connections)]
+
+    def accepted(_: str) -> int:
+        with (folder / "run.csv").open(encoding="utf-8-sig", newline="") as report:
+            return sum(row["delivery_status"] == "accepted" for row in csv.DictReader(report))
+
+    return measure(command, folder, accepted)
+
+
+def run_nodemailer(folder: Path, *, port: int, connections: int) -> Run:
+    node = shutil.which("node") or sys.exit("node is missing; without it: --only bulkmail")
+    if not (HERE / "node_modules/nodemailer").exists():
+        subprocess.run(
+            ["npm", "install", "--silent", "--no-package-lock"], cwd=HERE, check=True
+        )  # as package.json pins
+    command = [node, str(HERE / "nodemailer.js"), "list.csv", "letter.txt", "letter.html", str(port), str(connections)]
+    return measure(command, folder, lambda words: int(json.loads(words.splitlines()[-1])["accepted"]))
+
+
+SIDES = {"bulkmail": run_bulkmail, "nodemailer": run_nodemailer}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--runs", type=int, default=1, help="of each side")
+    parser.add_argument("--connections", type=int, default=10)
+    parser.add_argument("--port", type=int, default=2525, help="where smtp-sink is started")
+    parser.add_argument("--only", choices=SIDES, help="measure one side")
+    arguments = parser.parse_args()
+    names = [arguments.only] if arguments.only else list(SIDES)
+    runs: dict[str, list[Run]] = {name: [] for name in names}
+    with tempfile.TemporaryDirectory(prefix="bulkmail-blast-") as name, sink(arguments.port):
+        folder = Path(name)
+        write_files(folder, arguments.rows)
+        for _ in range(arguments.runs):
+            for side in names:
+                run = SIDES[side](folder, port=arguments.port, connections=arguments.connections)
+                print(line(side, run, rows=arguments.rows), flush=True)
+                if run.accepted != arguments.rows:
+                    sys.exit(f"{side} had {run.accepted:,} of {arguments.rows:,} messages accepted")
+                runs[side].append(run)
+    if arguments.runs > 1:
+        for side in names:
+            print(line(f"{side}, median", median(runs[side]), rows=arguments.rows))
+    if len(names) == 2:
+        ratio = median(runs["nodemailer"]).seconds / median(runs["bulkmail"]).seconds
+        print(f"bulkmail is {ratio:.2f} times as fast as nodemailer")
+
+
+def median(runs: Sequence[Run]) -> Run:
+    return Run(
+        statistics.median(run.seconds for run in runs),
+        int(statistics.median(run.peak_bytes for run in runs)),
+        runs[0].accepted,
+    )
+
+
+def line(name: str, run: Run, *, rows: int) -> str:
+    speed, peak = rows / run.seconds, run.peak_bytes / 1e6
+    return f"{name:20} {run.accepted:>9,} accepted {run.seconds:8.1f} s {speed:8,.0f} messages/s {peak:6.0f} MB peak"
+
+
+if __name__ == "__main__":
+    main()

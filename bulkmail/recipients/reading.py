@@ -1,0 +1,58 @@
+"""One reading of one list: what was asked for, what there is to say about it, and whether it has anybody in it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from bulkmail.model.errors import ListError
+from bulkmail.model.recipient import BadRow, Place, Recipient
+from bulkmail.model.units import count
+from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed
+
+
+@dataclass(frozen=True, slots=True)
+class ListOptions:
+    """What the user said about a list; empty means find out."""
+
+    address_column: str = ""
+    name_column: str = ""
+    encoding: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One reading of one list: its name in messages, what was asked for, and the notices so far.
+
+    `is_suppression` keeps the columns of a report and does not mind a list without rows.
+    """
+
+    name: str
+    options: ListOptions
+    notices: list[str] = field(default_factory=list)
+    is_suppression: bool = False
+
+    def place(self, line: int) -> Place:
+        """Where in the list that is."""
+        return Place(self.name, line)
+
+    def notice_delivery_columns(self, columns: Sequence[str]) -> None:
+        """Says that these columns of a report are not part of the list."""
+        if len(columns) == len(DELIVERY_COLUMNS):
+            said = f"left out the {len(columns)} delivery_… columns of an earlier report"
+        else:
+            said = f"left out {count(len(columns), 'column')} named as in bulkmail's reports: {listed(columns)}"
+        self.notices.append(f"{self.name}: {said}")
+
+    def begun(self, rows: Iterator[Recipient | BadRow], *, empty: str, hint: str = "") -> Iterator[Recipient | BadRow]:
+        """The same rows, the first of which was read.  Raises `ListError` with `empty` if there is none."""
+        first = next(rows, None)
+        if first is not None:
+            return itertools.chain([first], rows)
+        if not self.is_suppression:
+            raise ListError(f"{self.name}: {empty}", hint=hint)
+        return rows
+
+
+HEADER_ONLY = "the list has a header and not one row below it"
