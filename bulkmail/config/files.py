@@ -125,7 +125,7 @@ class FileReader:
         if not filename or has_control(filename) or re.search(r"[/\\]", filename):
             self.problems.add(f"{said}: its name {show(filename)} is not a file name", 'write name = "menu.pdf"')
             return None
-        if content_type is not None and not _CONTENT_TYPE.fullmatch(content_type):
+        if content_type is not None and not CONTENT_TYPE.fullmatch(content_type):
             self.problems.add(
                 f"{said}: its type {show(content_type)} is not a content type", 'write type = "application/pdf"'
             )
@@ -218,7 +218,7 @@ def _similar(path: Path) -> str:
         return ""
 
 
-_CONTENT_TYPE = re.compile(
+CONTENT_TYPE = re.compile(
     r"(?!multipart/|message/)[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", re.I
 )
 

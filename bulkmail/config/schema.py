@@ -84,6 +84,15 @@ class AttachmentTable(Table):
     file: str | None = None
     name: str | None = None
     type: str | None = None
+    optional: bool = False
+
+
+def _joined(value: object) -> object:
+    """A list of texts is as good as one text with commas in it."""
+    return ", ".join(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
+
+
+AddressList = Annotated[str | None, BeforeValidator(_joined)]
 
 
 class MessageTable(Table):
@@ -98,6 +107,15 @@ class MessageTable(Table):
     html: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
     headers: dict[str, str] = {}
     attachments: list[Annotated[AttachmentTable, _short_for("file")]] = []
+    cc: AddressList = None
+    bcc: AddressList = None
+    attachments_root: str | None = None
+    markdown: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    mjml: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    preheader: str | None = None
+    calendar: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    embed: bool = True
+    inline_css: bool = True
 
 
 class SendingTable(Table):
@@ -241,7 +259,7 @@ def known_keys(path: list[str | int]) -> list[str]:
     match names:
         case ["message", "attachments"]:
             return _keys(AttachmentTable)
-        case ["message", "text" | "html"]:
+        case ["message", "text" | "html" | "markdown" | "mjml" | "calendar"]:
             return _keys(LetterTable)
         case _:
             return _keys(_tables_by_name()[".".join(names)])

@@ -46,12 +46,12 @@ _parser = MarkdownIt("commonmark", {"breaks": True, "html": True}).enable(["tabl
 
 def page_of(template: Template) -> Template:
     """The page as a template of HTML.  A line end is one in the page, too.  Raises `TemplateError`."""
-    return Template(template.name, _with_frame(mask(template)))
+    return Template(template.name, _with_frame(mask(template).without_comments()))
 
 
 def piece_of(template: Template) -> Template:
     """The same for what a page includes."""
-    masked = mask(template)
+    masked = mask(template).without_comments()
     return Template(template.name, masked.unmasked(_html(masked)))
 
 

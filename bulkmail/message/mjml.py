@@ -35,7 +35,7 @@ def page_of(template: Template) -> Template:
         ) from None
     masked = mask(template)
     _check_elements(template.name, masked)
-    source = _with_tags_wrapped(masked)
+    source = _with_tags_wrapped(masked.without_comments())
     try:
         page = mjml.mjml2html(source)
     except ValueError as error:

@@ -24,17 +24,13 @@ _LONGEST_FILENAME = 255
 
 
 class Slot(IntEnum):
-    """What a message fills in.  The number is its place among the values of `Plan.fill`.
-
-    ENCLOSURES are the files of a row's own, whole parts with the delimiter lines before them.
-    """
+    """What a message fills in.  The number is its place among the values of `Plan.fill`."""
 
     HEAD = 0
     IDENTITY = 1
     TEXT = 2
     HTML = 3
     CALENDAR = 4
-    ENCLOSURES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +44,10 @@ class Plan:
     last: tuple[bytes | int, ...] = ()
 
     def fill(self, values: Sequence[bytes], enclosures: Iterable[bytes] = ()) -> tuple[bytes, ...]:
-        """The buffers of one message, from the octets for each `Slot` in turn and the buffers of the enclosures.
+        """The buffers of one message, from the octets for each `Slot` in turn.
 
-        `last` is what comes after those.
+        `enclosures` are the files of a row's own, whole parts with the delimiter lines before them; `last` is what
+        comes after those.
         """
         buffers = [segment if isinstance(segment, bytes) else _joined(segment, values) for segment in self.segments]
         if self.last:
