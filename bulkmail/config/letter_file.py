@@ -99,9 +99,8 @@ def _headers(letter: _Letter, lines: list[str]) -> tuple[list[_Header], int]:
                 what = f"{show(line)} is not a header; a letter begins with headers, and an empty line ends them"
                 letter.fault(number, what, "begin with FROM: and SUBJECT:, or name a folder with campaign.toml")
                 return [], len(lines)
-            letter.fault(
-                number, f"{show(line)} is not a header", 'write "NAME: value", or an empty line before the text'
-            )
+            mend = 'write "NAME: value", or an empty line before the text'
+            letter.fault(number, f"{show(line)} is not a header", mend)
     return headers, number
 
 
@@ -176,9 +175,8 @@ def _take_body(letter: _Letter, text: str, line: int, *, content_type: Message, 
 def _take_parts(letter: _Letter, text: str, line: int, *, boundary: str) -> None:
     """The parts of a hand-written multipart (RFC 2046 §5.1.1), those in parts of parts too."""
     if not boundary:
-        letter.fault(
-            line, "the multipart does not say its boundary", 'write Content-Type: multipart/mixed; boundary="x"'
-        )
+        mend = 'write Content-Type: multipart/alternative; boundary="x"'
+        letter.fault(line, "the multipart does not say its boundary", mend)
         return
     pieces = re.split(rf"^--{re.escape(boundary)}(--)?[ \t]*$\n?", text, flags=re.MULTILINE)
     if len(pieces) == 1:

@@ -85,7 +85,8 @@ def is_campaign_file(path: Path) -> bool:
         return False
     try:
         with path.open("rb") as file:
-            return not file.read(len(_DATABASE)).startswith(_DATABASE)
+            head = file.read(len(_DATABASE))
+            return bool(head) and not head.startswith(_DATABASE)
     except OSError:
         return False
 

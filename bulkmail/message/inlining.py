@@ -21,6 +21,7 @@ _SIMPLE_SELECTORS = re.compile(
 _CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 _TAG = re.compile(r"\{(?=[{%#])")  # never meant as one in a style sheet
 _ROOT_RULE = re.compile(r"(?<![^\s};/]):root\s*\{[^{}]*\}")
+_ASIDE = '<style data-css-inline="ignore">'
 _SELECTING = frozenset({"class", "id"})
 _EVERYWHERE = frozenset({"", "all", "screen"})
 
@@ -57,7 +58,7 @@ def _set_root_aside(patches: Patches, element: Element, css: str) -> None:
         if css.count("{", 0, rule.start()) != css.count("}", 0, rule.start()):
             continue  # in a media query, where it stays anyhow
         start = (element.content or (0, 0))[0]
-        patches.insert(element.start, f'<style data-css-inline="ignore">{" ".join(rule[0].split())}</style>')
+        patches.insert(element.start, f"{_ASIDE}{' '.join(rule[0].split())}</style>")
         patches.replace(start + rule.start(), start + rule.end(), "")
 
 
@@ -81,7 +82,7 @@ def inlined_once(masked: Masked) -> Masked | None:
             _keep_rest(patches, element, page[slice(*result.content)] if result.content else "")
         else:
             _set_style(patches, element, result.value("style"))
-    inlined = masked.with_text(patches.applied())
+    inlined = masked.with_text(patches.applied().replace(_ASIDE, "<style>"))
     return inlined if sorted(PLACE.findall(inlined.text)) == sorted(PLACE.findall(masked.text)) else None
 
 
@@ -90,7 +91,7 @@ def inlined(page: str) -> str:
     if NONCHARACTER.search(page):
         return page
     try:
-        return _inliner.inline(page)
+        return _inliner.inline(page).replace(_ASIDE, "<style>").replace("<style></style>", "")
     except css_inline.InlineError:
         return page
 

@@ -6,7 +6,7 @@ import re
 
 from bulkmail.message.scanner import Element, EndTag, Patches, scan
 from bulkmail.message.suggestion import suggest
-from bulkmail.message.tags import PLACE, Kind, Masked, mask
+from bulkmail.message.tags import CLOSE, OPEN, PLACE, Kind, Masked, mask
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import ConfigError, TemplateError
 
@@ -35,9 +35,10 @@ def page_of(template: Template) -> Template:
         ) from None
     masked = mask(template)
     _check_elements(template.name, masked)
-    source = _with_tags_wrapped(masked.without_comments())
+    stem = _stem(masked.text)
+    source = PLACE.sub(rf"{stem}\1x", _with_tags_wrapped(masked.without_comments()))
     try:
-        page = mjml.mjml2html(source)
+        page = re.sub(rf"{stem}(\d+)x", rf"{OPEN}\1{CLOSE}", mjml.mjml2html(source))
     except ValueError as error:
         raise TemplateError(f"{_place(template.name, source, str(error))}: is not MJML: {error}") from None
     lost = set(PLACE.findall(masked.text)) - set(PLACE.findall(page))
@@ -49,6 +50,14 @@ def page_of(template: Template) -> Template:
                 hint="put it into an attribute, <mj-text> or <mj-raw>",
             )
     return Template(template.name, masked.unmasked(page))
+
+
+def _stem(text: str) -> str:
+    """A word that `text` has not.  The places themselves would be written out as escapes in attributes."""
+    stem = "tag"
+    while stem in text:
+        stem += "g"
+    return f"{stem}0"
 
 
 def _check_elements(name: str, masked: Masked) -> None:

@@ -83,9 +83,8 @@ class Masked:
 
     def without_comments(self) -> Masked:
         """Without what says nothing."""
-        return self.with_text(
-            PLACE.sub(lambda place: "" if self.tag(place).kind is Kind.COMMENT else place[0], self.text)
-        )
+        text = PLACE.sub(lambda place: "" if self.tag(place).kind is Kind.COMMENT else place[0], self.text)
+        return self.with_text(text)
 
     def without_control(self) -> Masked:
         """With the spaces gone that tags such as `{%-` take away, and the signs that say so."""
