@@ -204,7 +204,7 @@ def _quoted_printable(text: str) -> str:
 
 
 def _base64(text: str) -> str:
-    return binascii.a2b_base64(text.encode("ascii")).decode()
+    return binascii.a2b_base64("".join(text.split()), strict_mode=True).decode()
 
 
 _DECODERS: dict[str, Callable[[str], str]] = {"quoted-printable": _quoted_printable, "base64": _base64}

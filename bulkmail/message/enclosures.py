@@ -172,6 +172,10 @@ class RowFile:
                 return None
             hint = 'write { file = "…", optional = true } for a file that not every row has'
             raise self._path.refuse("names no file", hint=hint)
+        try:
+            _checked_parts(path)
+        except Unusable as error:
+            raise self._refuse(path, error) from None
         filename = self._filename.value(variables, fields) if self._filename else PurePosixPath(path).name
         content_type = self._attachment.content_type or guess_type(filename)
         try:
@@ -185,12 +189,19 @@ class RowFile:
         try:
             return self.folder.open(enclosure.path)
         except Unusable as error:
-            raise self.refuse(enclosure, error) from None
+            raise self._refuse(enclosure.path, error) from None
 
-    def refuse(self, enclosure: Enclosure, error: Unusable) -> TemplateError:
-        """The error that says so of the row's file."""
+    def encoded(self, enclosure: Enclosure, shelf: Shelf) -> bytes:
+        """The file in base64, ending in CRLF.  Raises `TemplateError`."""
+        descriptor = self.open(enclosure)
+        try:
+            return shelf.content(descriptor)
+        except Unusable as error:
+            raise self._refuse(enclosure.path, error) from None
+
+    def _refuse(self, path: str, error: Unusable) -> TemplateError:
         hint = f"files of rows are looked for in {self.folder.root}"
-        return self._path.refuse(f"{printable(enclosure.path, _LONGEST_SHOWN)!r} {error}", hint=hint)
+        return self._path.refuse(f"{printable(path, _LONGEST_SHOWN)!r} {error}", hint=hint)
 
 
 class RowFiles:
@@ -218,13 +229,8 @@ class RowFiles:
         """
         delimiter = f"--{boundary_of('mixed', identity)}\r\n".encode("ascii")
         for enclosure in enclosures:
-            descriptor = enclosure.source.open(enclosure)
-            try:
-                content = self._shelf.content(descriptor)
-            except Unusable as error:
-                raise enclosure.source.refuse(enclosure, error) from None
             yield delimiter + _head(enclosure.filename, enclosure.content_type)
-            yield content
+            yield enclosure.source.encoded(enclosure, self._shelf)
 
 
 _head = lru_cache(maxsize=1024)(file_head)

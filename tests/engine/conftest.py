@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from bulkmail.outbox.outbox import Entry, Job, Outbox
-from bulkmail.smtp.session import Session
 
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Ending, Event, Line
@@ -17,6 +15,8 @@ from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay, Tls
+from bulkmail.outbox.outbox import Entry, Job, Outbox
+from bulkmail.smtp.session import Session
 from bulkmail.testing import ScriptedRelay
 
 

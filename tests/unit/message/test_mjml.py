@@ -54,7 +54,7 @@ def test_mjml_takes_a_condition_with_signs_of_xml():
         ("\n<mj-sektion></mj-sektion>", "letter.mjml:2: MJML has no element <mj-sektion>; did you mean 'mj-section'?"),
         (SECTION.format("\n\n<mj-nope>x</mj-nope>"), "letter.mjml:3: MJML has no element <mj-nope>"),
         ('<mj-include path="/etc/passwd"/>', "letter.mjml:1: <mj-include> is not read"),
-        ("\n" + SECTION.format("<mj-text>a<b></mj-text>"), "letter.mjml:2: is not MJML"),
+        ("\n" + SECTION.format("<mj-text>a<b></mj-text>"), "letter.mjml: is not MJML"),
     ],
     ids=["misspelt", "unknown", "include", "not-xml"],
 )
