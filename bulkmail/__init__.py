@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from bulkmail.model.address import Address as Address
     from bulkmail.model.campaign import Attachment as Attachment
     from bulkmail.model.campaign import Campaign as Campaign
+    from bulkmail.model.campaign import InlineImage as InlineImage
+    from bulkmail.model.campaign import RowAttachment as RowAttachment
     from bulkmail.model.campaign import Template as Template
     from bulkmail.model.delivery import Status as Status
     from bulkmail.model.errors import BulkmailError as BulkmailError
@@ -50,6 +52,7 @@ _HOMES = {
     "ConfigError": "model.errors",
     "Deliveries": "mailing.library",
     "GateClosed": "model.errors",
+    "InlineImage": "model.campaign",
     "ListError": "model.errors",
     "ListOptions": "recipients.source",
     "Mailer": "mailing.library",
@@ -61,6 +64,7 @@ _HOMES = {
     "RelayError": "model.errors",
     "Report": "report.report",
     "RetryPolicy": "model.retry",
+    "RowAttachment": "model.campaign",
     "SendingStopped": "mailing.library",
     "Settled": "engine.ports",
     "Status": "model.delivery",

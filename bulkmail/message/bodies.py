@@ -105,7 +105,7 @@ class Bodies:
 
     def _read(self, html: str, variables: dict[str, object], fields: Mapping[str, object]) -> str:
         # A cell with the signs that the stream is marked with must not set the text.
-        if self._derived is not None and (html.isascii() or not NONCHARACTER.search(html)):
+        if self._derived is not None and not _has_marks(html):
             return self._derived.text(variables, fields)
         return typeset(read_page(html))
 
@@ -121,6 +121,14 @@ class Bodies:
             if self._original is not None:
                 self._original.render(variables)
             raise
+
+
+def _has_marks(html: str) -> bool:
+    """Whether there are noncharacters.  Octets are searched first, because that takes a tenth of the time."""
+    return not html.isascii() and _MARK_OCTETS in html.encode() and NONCHARACTER.search(html) is not None
+
+
+_MARK_OCTETS = "\ufdd0".encode()[:2]
 
 
 def in_html(template: Template, campaign: Campaign) -> Masked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from bulkmail.message.reading import Mark
@@ -12,10 +12,8 @@ WIDEST_TABLE = 78  # characters; a wider one is set cell under cell
 _LONGEST_RULE = 40
 
 _MARKS = re.compile("([\ufdd2-\ufde0])")
-_SPACES = re.compile("[ \t\n\r\f\xa0]+")
 _NUMBER = re.compile(r"[-+]?[\d.,’' ]*\d[\d.,]*\s?(?:%|[^\w\s.,]|[A-Z]{3})?|[^\w\s.,]\s?[\d.,]+")
 _NO_ADDRESS = re.compile(r"\s*(?:#|javascript:|data:|vbscript:|cid:)", re.IGNORECASE)
-_GAPS = {Mark.LINE: 1, Mark.BLANK: 2}
 
 
 def typeset(stream: str) -> str:
@@ -34,19 +32,17 @@ class _Page:
 
     def words(self, text: str) -> None:
         """Adds running text: all white space counts as one space."""
-        set_text = _SPACES.sub(" ", text)
-        if not set_text:
-            return
-        bare = set_text.strip(" ")
+        bare = " ".join(text.split())
         if not bare:
             self.space = self.space or not self.is_fresh
             return
-        self._open()
-        if (self.space or set_text[0] == " ") and not self.is_fresh:
+        if self.gap:
+            self._open()
+        if not self.is_fresh and (self.space or text[0].isspace()):
             self.pieces.append(" ")
         self.pieces.append(bare)
         self.is_fresh = False
-        self.space = set_text[-1] == " "
+        self.space = text[-1].isspace()
 
     def lines(self, text: str) -> None:
         """Adds lines that are set already."""
@@ -77,67 +73,63 @@ def _block(parts: Iterator[str]) -> str:
     """What stands up to the END that belongs to it, set."""
     page = _Page()
     for part in parts:
-        if part in _GAPS:
-            page.due(_GAPS[Mark(part)])
-        elif part == Mark.BREAK:
-            page.broken()
-        elif part == Mark.LINK:
-            page.words(_link(parts))
-        elif part == Mark.LIST:
-            page.lines(_list(parts))
-        elif part == Mark.VERBATIM:
-            page.lines(_verbatim(parts))
-        elif part == Mark.QUOTE:
-            page.lines(_prefixed(_block(parts).strip("\n"), first="> ", rest="> "))
-        elif part == Mark.HEADING:
-            page.lines(_heading(_block(parts)))
-        elif part == Mark.RULE:
-            page.lines("-" * _LONGEST_RULE)
-        elif part == Mark.TABLE:
-            page.lines(_table(parts))
-        elif part == Mark.END:
+        if not part:
+            continue
+        act = _ACTS.get(part)
+        if act is not None:
+            act(page, parts)
+        elif part == _END:
             break
         elif part not in _STRUCTURE:
             page.words(part)
     return "".join(page.pieces)
 
 
-# Where these come without what they belong to, nothing is said: a cell of the list may hold one.
+_END = Mark.END.value
+# Where these come without what they belong to, nothing is said.
 _STRUCTURE = frozenset({Mark.ITEM, Mark.TARGET, Mark.ROW, Mark.CELL})
+_ACTS: dict[str, Callable[[_Page, Iterator[str]], None]] = {
+    Mark.LINE.value: lambda page, parts: page.due(1),
+    Mark.BLANK.value: lambda page, parts: page.due(2),
+    Mark.BREAK.value: lambda page, parts: page.broken(),
+    Mark.LINK.value: lambda page, parts: page.words(_link(parts)),
+    Mark.LIST.value: lambda page, parts: page.lines(_list(parts)),
+    Mark.VERBATIM.value: lambda page, parts: page.lines(_verbatim(parts)),
+    Mark.QUOTE.value: lambda page, parts: page.lines(_prefixed(_block(parts).strip("\n"), first="> ", rest="> ")),
+    Mark.HEADING.value: lambda page, parts: page.lines(_heading(_block(parts))),
+    Mark.RULE.value: lambda page, parts: page.lines("-" * _LONGEST_RULE),
+    Mark.TABLE.value: lambda page, parts: page.lines(_table(parts)),
+}
 
 
 def _link(parts: Iterator[str]) -> str:
     """`text (address)`, or one of them if the other says nothing new."""
-    said, target = [""], ""
+    said, target = [], ""
     depth = 0
-    outer = " "
     for part in parts:
-        if part == Mark.TARGET and depth == 0:
+        if part == _TARGET and depth == 0:
             target = _until_end(parts)
             break
-        if part in _OPENING:
-            depth += 1
-        elif part == Mark.END:
-            depth -= 1
-        if part not in _ALL:
-            said.append(part)
-        else:
+        if part in _ALL:
+            depth += (part in _OPENING) - (part == _END)
             said.append(" ")
+        else:
+            said.append(part)
     raw = "".join(said)
-    text = _SPACES.sub(" ", raw).strip(" ")
-    target = _SPACES.sub("", target)
+    text = " ".join(raw.split())
+    target = "".join(target.split())
     if _NO_ADDRESS.match(target):
-        set_link = text
+        found = text
     elif not text or _says_same(text, target):
-        set_link = text or target
+        found = text or target
     else:
-        set_link = f"{text} ({target.removeprefix('mailto:').partition('?')[0] if _is_mail(target) else target})"
-    before = outer if raw[:1].isspace() else ""
-    return before + set_link + (outer if raw[-1:].isspace() else "")
+        found = f"{text} ({target.removeprefix('mailto:').partition('?')[0] if _is_mail(target) else target})"
+    return f"{' ' if raw[:1].isspace() else ''}{found}{' ' if raw[-1:].isspace() else ''}"
 
 
-_ALL = frozenset(Mark)
-_OPENING = frozenset({Mark.LINK, Mark.LIST, Mark.VERBATIM, Mark.QUOTE, Mark.HEADING, Mark.TABLE})
+_TARGET = Mark.TARGET.value
+_ALL = frozenset(mark.value for mark in Mark)
+_OPENING = frozenset(mark.value for mark in (Mark.LINK, Mark.LIST, Mark.VERBATIM, Mark.QUOTE, Mark.HEADING, Mark.TABLE))
 
 
 def _is_mail(target: str) -> bool:
@@ -145,10 +137,15 @@ def _is_mail(target: str) -> bool:
 
 
 def _says_same(text: str, target: str) -> bool:
-    def bare(address: str) -> str:
-        return re.sub(r"^(?:https?://|mailto:|tel:)", "", address, flags=re.IGNORECASE).rstrip("/").casefold()
+    said, meant = _bare(text), _bare(target)
+    return said == meant or (_is_mail(target) and said == meant.partition("?")[0])
 
-    return bare(text) == bare(target) or (_is_mail(target) and bare(text) == bare(target.partition("?")[0]))
+
+def _bare(address: str) -> str:
+    return _SCHEME.sub("", address, count=1).rstrip("/").casefold()
+
+
+_SCHEME = re.compile(r"\A(?:https?://|mailto:|tel:)", re.IGNORECASE)
 
 
 def _until_end(parts: Iterator[str]) -> str:
