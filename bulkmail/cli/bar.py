@@ -18,32 +18,43 @@ from rich.progress import (
 
 from bulkmail.engine.ports import Event, Sessions, Settled, Waiting
 from bulkmail.model.delivery import Status
+from bulkmail.model.units import count
 
 
 class Bar:
     """One line a step; the sending line counts what was accepted, and says what was not."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._progress = Progress(
+        self._console = Console(file=stream)
+        self._progress = self._fresh()
+        self._tasks: dict[str, TaskID] = {}
+        self._counts: Counter[Status] = Counter()
+        self._open = 0
+
+    def _fresh(self) -> Progress:
+        return Progress(
             SpinnerColumn(),
             TextColumn("{task.description:<9}"),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
             TextColumn("{task.fields[note]}"),
-            console=Console(file=stream),
+            console=self._console,
             refresh_per_second=4,
         )
-        self._tasks: dict[str, TaskID] = {}
-        self._counts: Counter[Status] = Counter()
-        self._open = 0
 
     def __enter__(self) -> Bar:
         self._progress.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        """What was shown stays on the screen; what comes next is shown below it."""
+        for task in self._progress.tasks:
+            if task.total is None:
+                self._progress.update(task.id, total=task.completed)
         self._progress.stop()
+        self._progress = self._fresh()
+        self._tasks.clear()
 
     def _task(self, what: str, total: int | None) -> TaskID:
         if what not in self._tasks:
@@ -54,8 +65,6 @@ class Bar:
         self._progress.update(self._task(what, total), completed=done, total=total)
 
     def begin(self, total: int) -> None:
-        for task in self._tasks.values():  # what came before is done
-            self._progress.update(task, total=self._progress.tasks[task].completed)
         self._task("sending", total)
 
     def observe(self, event: Event) -> None:
@@ -72,10 +81,13 @@ class Bar:
             case Waiting():
                 self._progress.update(task, note=f"waiting for {event.why}")
 
+    def note(self, text: str) -> None:
+        self._progress.console.print(f"note: {text}", markup=False, highlight=False)
+
     def _note(self) -> str:
         troubles = [
             f"{self._counts[status]:,} {status.value.replace('_', ' ')}"
             for status in (Status.DEFERRED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT)
             if self._counts[status]
         ]
-        return ", ".join(troubles) or f"{self._open} connection{'s' if self._open != 1 else ''}"
+        return ", ".join(troubles) or (count(self._open, "connection") if self._open else "")

@@ -29,6 +29,9 @@ class Progress(Protocol):
     def observe(self, event: Event) -> None:
         """The engine tells."""
 
+    def note(self, text: str) -> None:
+        """Something that should be read."""
+
 
 def make_progress(mode: str, stream: TextIO | None = None) -> Progress:
     """The progress for `mode`, one of `MODES`; `auto` is a bar on a terminal and plain lines elsewhere."""
@@ -62,6 +65,18 @@ class Silent:
 
     def observe(self, event: Event) -> None:
         return None
+
+    def note(self, text: str) -> None:
+        self.say(f"note: {text}")
+
+    def say(self, line: str) -> None:
+        """One line on the stream; a reader that has gone away is no reason to stop sending."""
+        try:
+            if self.stream is not None:
+                self.stream.write(line + "\n")
+                self.stream.flush()
+        except (OSError, ValueError):
+            self.stream = None
 
 
 class Plain(Silent):
@@ -99,18 +114,12 @@ class Plain(Silent):
         share = f" ({accepted * 100 // self.total} %)" if self.total else ""
         return f"sent {accepted:,} of {self.total:,}{share}{others}, {rate:,.0f}/s"
 
-    def say(self, line: str) -> None:
-        """One line on the stream; a reader that has gone away is no reason to stop sending."""
-        try:
-            if self.stream is not None:
-                self.stream.write(line + "\n")
-                self.stream.flush()
-        except (OSError, ValueError):
-            self.stream = None
-
 
 class JsonLines(Plain):
     """An object a line: `{"event": "settled", "row": 7, "status": "accepted", "code": 250, …}`."""
+
+    def note(self, text: str) -> None:
+        self.say(json.dumps({"event": "note", "text": text}))
 
     def step(self, what: str, *, done: int, total: int | None = None) -> None:
         self.say(json.dumps({"event": what, "done": done, "total": total}))

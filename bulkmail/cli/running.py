@@ -47,7 +47,7 @@ async def deliver(
     ending = Ending(was_stopped=True)
     async with anyio.create_task_group() as group:
         await group.start(_heed_signals, mailing, group.cancel_scope)
-        async with open_relay(mailing.relay, password, inbox=mailing.inbox) as connect:
+        async with open_relay(mailing.relay, password, inbox=mailing.inbox, notify=progress.note) as connect:
             progress.begin(mailing.tally.open)
             ending = await mailing.send(connect, observe=progress.observe, wants=wants)
         group.cancel_scope.cancel()
@@ -116,7 +116,7 @@ def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> in
     """Closes the mailing, writes its reports, says how it went; returns the exit code or raises what stopped it."""
     report = mailing.close()
     written = [save_report(report, target) for target in targets or default_targets(report)]
-    click.echo(summary(report, reports=written))
+    click.echo(summary(report, reports=written), nl=False)
     if ending.error is not None:
         raise ending.error
     return EXIT_STOPPED if ending.was_stopped and report.tally.open else report.tally.exit_code

@@ -23,6 +23,7 @@ from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.units import count, say_duration
 from bulkmail.outbox.outbox import Job
+from bulkmail.report.saving import check_target
 
 EPILOG = """\b
 Examples:
@@ -85,6 +86,8 @@ def command(campaign: str | None, **options: Any) -> int:
     if order.begin_anew and order.only_unreached:
         raise ConfigError("--new and --changed contradict each other", hint="give one of them")
     yes, reports, in_doubt, mode = (options.pop(name) for name in ("yes", "reports", "in_doubt", "mode"))
+    for target in reports:
+        check_target(target)  # better now than after five thousand letters
     settings = load(campaign, overrides_from(options))
     if settings.relay is None and sys.stdin.isatty():
         settings = _offer_sandbox(settings)

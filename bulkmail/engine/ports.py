@@ -10,11 +10,8 @@ from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import Recipient
-from bulkmail.model.reply import Fault, Reply
 from bulkmail.outbox.outbox import Job
-
-Done = Callable[[BaseException | None], None]
-"""Called once the mark is durable, or with the error that kept it from becoming so."""
+from bulkmail.smtp.line import More
 
 
 class Line(Protocol):
@@ -23,10 +20,8 @@ class Line(Protocol):
     @property
     def usable(self) -> bool: ...
     @property
-    def reached_end(self) -> bool: ...
-    @property
     def transactions(self) -> int: ...
-    async def transact(self, message: Message, mark: Callable[[Done], None]) -> Reply | Fault: ...
+    async def carry(self, more: More) -> None: ...
     async def quit(self) -> None: ...
     def abort(self) -> None: ...
 

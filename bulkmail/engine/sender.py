@@ -8,14 +8,13 @@ from collections.abc import Callable
 import anyio
 
 from bulkmail.engine.explain import explain
-from bulkmail.engine.ports import Done, Ending, Line, Sessions, Settled, Waiting
+from bulkmail.engine.ports import Ending, Line, Sessions, Waiting
 from bulkmail.engine.run import IDLE, Run
-from bulkmail.model.delivery import Attempt, Delivery, settle
-from bulkmail.model.errors import OutboxError, TemplateError
-from bulkmail.model.message import Message
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.engine.trip import Trip
+from bulkmail.model.errors import TemplateError
+from bulkmail.model.reply import Breakage, Fault, Reply
 from bulkmail.model.verdict import Scope, Verdict, judge
-from bulkmail.outbox.outbox import Job, Mark, Release, Settlement
+from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.session import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")
@@ -32,7 +31,10 @@ class Sender:
         self._enlarge = enlarge
         self._is_counted = True
         self._line: Line | None = None
+        self._first: Trip | None = None  # what the session was opened for
         self._opened_at = 0.0
+        self._has_worked = False  # the session, with some message
+        self._is_spent = False  # the session is not to be used again
 
     async def work(self) -> None:
         """Returns when this sender is not needed any more; its session is then closed."""
@@ -87,14 +89,10 @@ class Sender:
         return max(0.0, due - run.clock.now())
 
     async def _deliver(self, job: Job) -> None:
-        """Does for `job` what can be done now; if nothing could, it goes back."""
+        """Does for `job` what can be done now, and for others while the session is at it; or it goes back."""
         run = self._run
-        first_at = job.delivery.first_at or run.clock.now()
-        try:
-            message = run.plan.compose(job, first_at)
-        except TemplateError as error:
-            run.plan.outbox.invalidate(job.delivery.row, str(error))
-            run.work.settled(job.delivery.id)
+        first = self._prepared(job)
+        if first is None:
             return
         try:
             line = await self._ready_line()
@@ -106,86 +104,81 @@ class Sender:
         if line is None or run.ending is not None:
             run.work.take_back(job)
             return
-        await self._transact(job, line, message=message, first_at=first_at)
-
-    # -- the transaction
-
-    async def _transact(self, job: Job, line: Line, *, message: Message, first_at: float) -> None:
-        run = self._run
-        at, began = run.clock.now(), run.clock.monotonic()
-        is_marked = False
-
-        def mark(done: Done) -> None:
-            nonlocal is_marked
-            is_marked = True
-            run.journal.put(Mark(job.delivery.id, message.message_id, first_at, message.digest()), done)
-
-        def attempt(event: Reply | Fault) -> Attempt:
-            return Attempt(at, run.clock.monotonic() - began, run.plan.relay_name, event, judge(event))
-
-        is_reused = line.transactions > 0
+        self._first = first
         try:
-            event = await line.transact(message, mark)
-        except OutboxError as error:  # the mark could not be made: the terminator did not leave
-            run.work.take_back(job)
-            run.end(Ending(error))
-            return
-        except BaseException:
-            if line.reached_end:
-                stopped = Fault(Stage.END, Breakage.STOPPED, "stopped by us before the server answered")
-                self._settle(job, attempt(stopped))
-            else:
-                self._release(job, is_marked=is_marked)
-            raise
-        if is_reused and isinstance(event, Fault) and event.stage is Stage.MAIL and event.kind is Breakage.LOST:
-            # The server had closed an old session; on a fresh one it may be quite willing.
-            self._release(job, is_marked=is_marked)
-            return
-        tried = attempt(event)
-        self._settle(job, tried)
-        self._heed(tried.verdict, event=event, line=line, is_reused=is_reused)
+            await line.carry(self._more)
+        finally:
+            if self._first is not None:  # the session was over before it could begin
+                self._first = None
+                run.work.take_back(job)
+        if self._is_spent or not line.usable:
+            self._drop()
 
-    def _settle(self, job: Job, attempt: Attempt) -> None:
+    def _prepared(self, job: Job) -> Trip | None:
+        """The job with its message; None when there is none, which is then the job's outcome."""
         run = self._run
-        delivery = settle(job.delivery, attempt, run.plan.pace.retry, dice=run.plan.dice())
-        run.journal.put(
-            Settlement(delivery, attempt),
-            lambda error: self._told(error, job=job, delivery=delivery, attempt=attempt),
+        first_at = job.delivery.first_at or run.clock.now()
+        try:
+            message = run.plan.compose(job, first_at)
+        except TemplateError as error:
+            run.plan.outbox.invalidate(job.delivery.row, str(error))
+            run.work.settled(job.delivery.id)
+            return None
+        return Trip(run, job, message, first_at=first_at, has_worked=lambda: self._has_worked, heed=self._heed)
+
+    def _more(self) -> Trip | None:
+        """What the session may begin this instant: the message that it was opened for, then whatever may go at once.
+
+        Called at the moment that the next envelope is written, so that the rate's slot is taken then and not before.
+        """
+        run = self._run
+        if self._first is not None:
+            first, self._first = self._first, None
+            first.begins()
+            return first
+        while self._may_go_on() and run.turnstile.wait == 0:
+            job = run.work.next(run.clock.now())
+            if job is None:
+                return None
+            transfer = self._prepared(job)
+            if transfer is None:
+                continue
+            if run.turnstile.passes_at_once():
+                self._enlarge()
+                return transfer
+            run.work.take_back(job)
+            return None
+        return None
+
+    def _may_go_on(self) -> bool:
+        """Whether this sender may begin another message on the session it has."""
+        run, line = self._run, self._line
+        return (
+            line is not None
+            and run.ending is None
+            and run.plan.ready is None
+            and run.senders <= run.health.limit
+            and run.health.resume_at <= run.clock.monotonic()
+            and not self._is_spent
+            and not self._is_worn(line)
         )
 
-    def _told(self, error: BaseException | None, *, job: Job, delivery: Delivery, attempt: Attempt) -> None:
-        """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
-        run = self._run
-        run.work.settled(delivery.id)
-        if error is not None:
-            run.end(Ending(error if isinstance(error, OutboxError) else OutboxError(f"the outbox failed: {error}")))
-            return
-        run.plan.observe(Settled(delivery, attempt, job.recipient))
-        if run.work.in_hand == 0 or delivery.status.is_open:
-            run.nudge()
-
-    def _release(self, job: Job, *, is_marked: bool) -> None:
-        """The job is as it was: nothing of it left that could have been delivered."""
-        if is_marked:
-            self._run.journal.put(Release(job.delivery.id), lambda error: None)
-        self._run.work.take_back(job)
-
-    def _heed(self, verdict: Verdict, *, event: Reply | Fault, line: Line, is_reused: bool) -> None:
-        """What the verdict means for the relay and the campaign."""
+    def _heed(self, verdict: Verdict, event: Reply | Fault) -> None:
+        """What the verdict on a message means for the relay and the campaign."""
         run, now = self._run, self._run.clock.monotonic()
+        was_of_use, self._has_worked = self._has_worked, self._has_worked or isinstance(event, Reply)
         if verdict.stops:
             run.end(Ending(explain(event, relay=run.plan.relay_name)))
         elif verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
             run.health.fine()
-        elif verdict.scope is Scope.SESSION and is_reused:
+        elif verdict.scope is Scope.SESSION and was_of_use:
             pass  # it did its work before; a new one takes its place
         else:
             if isinstance(event, Reply) and event.code == 432:
                 run.health.lower_limit()
             run.health.trouble(now, dice=run.plan.dice())
             self._give_up_if_hopeless(event, now=now)
-        if verdict.drops or not line.usable:
-            self._drop()
+        self._is_spent = self._is_spent or verdict.drops
 
     def _give_up_if_hopeless(self, event: Reply | Fault, *, now: float) -> None:
         run = self._run
@@ -229,6 +222,7 @@ class Sender:
             run.health.opening -= 1
             run.nudge()
         self._opened_at = run.clock.monotonic()
+        self._has_worked = self._is_spent = False
         run.health.open += 1
         run.health.is_proven = True
         run.plan.observe(Sessions(run.health.open))

@@ -33,6 +33,16 @@ class Turnstile:
         """Seconds until the next one could go, were nobody queueing."""
         return self._rate.wait(self._tat, self._clock.monotonic()) if self._rate else 0.0
 
+    def passes_at_once(self) -> bool:
+        """Whether it is the caller's turn this instant; then its slot is taken.  Nobody jumps a queue."""
+        if self._rate is None:
+            return True
+        now = self._clock.monotonic()
+        if self._queue.locked() or self._rate.wait(self._tat, now) > 0:
+            return False
+        self._tat = self._rate.take(self._tat, now)
+        return True
+
     async def passes(self) -> bool:
         """Returns when it is the caller's turn.  Between that and its MAIL the caller must not await.
 

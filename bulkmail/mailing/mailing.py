@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -284,9 +283,12 @@ def _empty_inbox(outbox: Outbox, relay: Relay) -> None:
     """A rehearsal always begins anew: what an earlier one kept beside this outbox goes."""
     if relay.kind is not Kind.SANDBOX or relay.directory or outbox.path is None:
         return
+    from bulkmail.sandbox.maildir import Maildir
+
     name = outbox.path.name.removesuffix(".outbox").removesuffix(".rehearsal") + ".inbox"
     inbox = outbox.path.with_name(name)
-    shutil.rmtree(inbox, ignore_errors=True)
+    if inbox.exists():
+        Maildir(inbox).clear()
     outbox.set_setting("maildir", str(inbox))
 
 

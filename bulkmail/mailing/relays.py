@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -10,21 +11,26 @@ from tempfile import TemporaryDirectory
 
 from bulkmail.engine.ports import Connect, Line
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
-from bulkmail.smtp.session import Credentials, Session
+from bulkmail.smtp.session import Credentials, Manners, Session
 from bulkmail.smtp.tls import make_tls_context
+
+log = logging.getLogger("bulkmail.relay")
 
 
 @asynccontextmanager
-async def open_relay(relay: Relay, password: Secret | None, *, inbox: Path | None) -> AsyncIterator[Connect]:
+async def open_relay(
+    relay: Relay, password: Secret | None, *, inbox: Path | None, notify: Callable[[str], None] = log.warning
+) -> AsyncIterator[Connect]:
     """Opens sessions with `relay` as long as the context lasts.
 
-    `inbox` is where a sandbox keeps its mail unless its URL says so; None lets the mail go with the context.
-    Raises `ConfigError` when the certificates named for it cannot be read, `RelayError` when no mail can be kept.
+    `notify` is told what whoever looks after the relay should know.  `inbox` is where a sandbox keeps its mail unless
+    its URL says so; None lets the mail go with the context.  Raises `ConfigError` when the certificates named for it
+    cannot be read, `RelayError` when no mail can be kept.
     """
     # The lines of rehearsals are only imported for rehearsals: aiosmtpd is slow to come.
     match relay.kind:
         case Kind.SMTP:
-            yield _sessions(relay, password)
+            yield _sessions(relay, password, notify)
         case Kind.SANDBOX:
             from bulkmail.sandbox.server import Sandbox
 
@@ -34,7 +40,7 @@ async def open_relay(relay: Relay, password: Secret | None, *, inbox: Path | Non
                     local = replace(
                         relay, kind=Kind.SMTP, host=sandbox.host, port=sandbox.port, tls=Tls.OFF, username=""
                     )
-                    yield _sessions(local, None)
+                    yield _sessions(local, None, notify)
         case Kind.MAILDIR:
             from bulkmail.sandbox.lines import MaildirLine
 
@@ -54,11 +60,12 @@ async def open_relay(relay: Relay, password: Secret | None, *, inbox: Path | Non
             yield open_null
 
 
-def _sessions(relay: Relay, password: Secret | None) -> Connect:
+def _sessions(relay: Relay, password: Secret | None, notify: Callable[[str], None]) -> Connect:
     context = make_tls_context(relay)
     credentials = Credentials(relay.username, password) if relay.username and password else None
+    manners = Manners(depth=relay.depth, notify=notify)
 
     async def open_session() -> Line:
-        return await Session.open(relay, credentials, tls_context=context)
+        return await Session.open(relay, credentials, tls_context=context, manners=manners)
 
     return open_session

@@ -69,6 +69,9 @@ WORST_FIRST: tuple[Status, ...] = (
     Status.ACCEPTED,
 )
 
+MOST_FREE_TRIES = 20
+"""Tries that failed through no fault of the row and do not count.  Later ones do, or it might be tried for ever."""
+
 
 def check_move(before: Status, after: Status, *, by_operator: bool = False) -> None:
     """Raises `IllegalMove` unless `after` may follow `before`."""
@@ -115,22 +118,25 @@ def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, dice: f
     """The delivery after `attempt`.  `dice` is a random number in [0, 1).
 
     A verdict that stops the campaign leaves the status as it is: the row was not at fault and nobody forgets it.
+    Tries that do not count are free up to `MOST_FREE_TRIES`; nothing is asked for for ever.
     """
     verdict = attempt.verdict
     status = Status(verdict.outcome.value)
     check_move(delivery.status, status)
+    is_free = delivery.tries < MOST_FREE_TRIES or verdict.stops or verdict.outcome is not Outcome.DEFERRED
+    counts = verdict.counts or not is_free
     ended_at = attempt.at + attempt.took
     first_at = attempt.at if delivery.first_at is None else delivery.first_at
     tried = replace(
         delivery,
-        attempts=delivery.attempts + verdict.counts,
+        attempts=delivery.attempts + counts,
         tries=delivery.tries + 1,
         first_at=first_at,
     )
     if verdict.stops:
         return tried
     if verdict.outcome is Outcome.DEFERRED:
-        if not verdict.counts:
+        if not counts:
             return replace(tried, due_at=ended_at)  # the session or relay slows down instead
         delay = policy.delay(tried.attempts, age=ended_at - first_at, dice=dice)
         if delay is None:

@@ -58,7 +58,8 @@ class Secret:
 class Relay:
     """A relay without its password, so that it can be shown, logged and stored.
 
-    `connections` is the most sessions at a time, 1 to 1000.  `directory` is where `maildir:` (or the sandbox, if it
+    `connections` is the most sessions at a time, 1 to 1000; `depth` the most messages under way on one of them, 1 to
+    64, where the relay bears it.  `directory` is where `maildir:` (or the sandbox, if it
     says so) keeps mail.  `password_from` names where the password comes from: `"env:NAME"`, `"file:PATH"`,
     `"keyring:"`, `"command:…"`, or empty for the usual places.
     """
@@ -69,6 +70,7 @@ class Relay:
     username: str = ""
     tls: Tls = Tls.REQUIRED
     connections: int = 10
+    depth: int = 8
     ca_file: str = ""
     directory: str = ""
     ehlo_name: str = ""
@@ -103,7 +105,7 @@ class Relay:
         return _parse_smtp(scheme, url.strip())
 
 
-_OPTIONS = {"connections", "tls", "ca_file", "ehlo", "auth"}
+_OPTIONS = {"connections", "depth", "tls", "ca_file", "ehlo", "auth"}
 
 
 def _parse_smtp(scheme: str, url: str) -> Relay:
@@ -123,6 +125,7 @@ def _parse_smtp(scheme: str, url: str) -> Relay:
         username=unquote(parts.username or ""),
         tls=_tls(scheme, options),
         connections=parse_connections(options.get("connections", "10")),
+        depth=_depth(options.get("depth", "8")),
         ca_file=options.get("ca_file", ""),
         ehlo_name=options.get("ehlo", ""),
         plaintext_login="auth" in options,
@@ -176,6 +179,12 @@ def _tls(scheme: str, options: dict[str, str]) -> Tls:
             f"tls={options['tls']!r} in the relay URL", hint="write tls=required, opportunistic or off"
         ) from None
     return tls
+
+
+def _depth(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 2 or not 1 <= int(text) <= 64:
+        raise ConfigError(f"depth={text[:20]!r}", hint="write a number from 1 to 64")
+    return int(text)
 
 
 def parse_connections(text: str) -> int:

@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from bulkmail.model.message import Message
-from bulkmail.model.reply import Fault, Reply, Stage, printable
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage, printable
 from bulkmail.sandbox.maildir import Maildir
 
 Done = Callable[[BaseException | None], None]
 Mark = Callable[[Done], None]
+
+
+class Outgoing(Protocol):
+    """A message on its way, which wants to know what it came to."""
+
+    message: Message
+    mark: Callable[[Done], None]
+    decided: Callable[[Reply | Fault], None]
 
 
 class NullLine:
@@ -30,6 +39,18 @@ class NullLine:
         await self._marked(mark)
         self.reached_end = True
         return Reply(Stage.END, 250, "2.0.0", "thrown away")
+
+    async def carry(self, more: Callable[[], Outgoing | None]) -> None:
+        """Takes what `more` gives, one message after another, until it gives None; tells each what it came to."""
+        while self.usable and (outgoing := more()) is not None:
+            try:
+                outcome = await self.transact(outgoing.message, outgoing.mark)
+            except BaseException:
+                stage = Stage.END if self.reached_end else Stage.DATA
+                outgoing.decided(Fault(stage, Breakage.STOPPED, "stopped by us"))
+                self.usable = False
+                raise
+            outgoing.decided(outcome)
 
     async def quit(self) -> None:
         """Never raises."""

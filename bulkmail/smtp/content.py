@@ -1,10 +1,14 @@
-"""The content of a message as it goes over the wire after DATA: dot-stuffed, in pieces (RFC 5321 §4.5.2)."""
+"""The content of a message in pieces for the wire: after DATA dot-stuffed (RFC 5321 §4.5.2), or by BDAT."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from bulkmail.model.message import Message
 
 LONGEST_PIECE = 65_536  # octets handed to the transport at once
+CHUNK_END = b"\r\n"  # the last two octets of a chunk: without them it is not there (RFC 3030 §2)
 TERMINATOR = b".\r\n"  # the CRLF before it is the end of the last line (RFC 5321 §4.1.1.4)
 
 
@@ -18,6 +22,23 @@ def wire_pieces(buffers: Sequence[bytes]) -> Iterator[bytes | memoryview]:
     if sum(map(len, buffers)) <= LONGEST_PIECE // 2:
         return _short(b"".join(buffers))
     return _gathered(_stuffed(buffers))
+
+
+def chunk_pieces(message: Message) -> Iterator[bytes | memoryview]:
+    """What to write by BDAT before `CHUNK_END`: the command with the size of all, and all but the last two octets."""
+    buffers = [buffer for buffer in message.buffers if buffer]
+    if not buffers or not buffers[-1].endswith(CHUNK_END):
+        buffers.append(CHUNK_END)
+    command = b"BDAT %d LAST\r\n" % sum(map(len, buffers))
+    if len(buffers[-1]) == 1:  # a line end in two buffers
+        buffers[-2:] = [buffers[-2] + buffers[-1]]
+    views = [memoryview(buffer) for buffer in buffers]
+    views[-1] = views[-1][:-2]
+    return _gathered(chain((command,), chain.from_iterable(map(_cut, views))))
+
+
+def _cut(view: memoryview) -> Iterator[memoryview]:
+    return (view[start : start + LONGEST_PIECE] for start in range(0, len(view), LONGEST_PIECE))
 
 
 def _short(content: bytes) -> Iterator[bytes]:

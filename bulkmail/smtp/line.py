@@ -11,30 +11,39 @@ from collections.abc import Callable
 
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Fault, Reply
+from bulkmail.smtp.exchange import Exchange, Step
 from bulkmail.smtp.timeouts import Timeouts
-from bulkmail.smtp.transactions import Exchange, Step, Transactions
+from bulkmail.smtp.transactions import Transactions
 
 Done = Callable[[BaseException | None], None]
 Mark = Callable[[Done], None]
+Decided = Callable[[Reply | Fault], None]
 
 _LONGEST_LEFTOVER = 262_144  # octets read from a dead connection at the most
 
 
 class Transfer(Exchange):
-    """An exchange that somebody on the loop waits for."""
+    """An exchange that somebody on the loop waits for.
+
+    `mark(done)` is called when the envelope is written; the terminator waits until `done(None)` was called.
+    `done(error)` ends the session before the terminator.  `decided` is told the outcome, once.
+    """
 
     __slots__ = ("decided", "mark")
 
-    def __init__(self, message: Message, mark: Mark, decided: asyncio.Future[Reply | Fault]) -> None:
+    def __init__(self, message: Message, mark: Mark, decided: Decided) -> None:
         super().__init__(message)
         self.mark = mark
         self.decided = decided
 
 
+More = Callable[[], Transfer | None]
+
+
 class Line(asyncio.Protocol):
     """Owns a connected transport that is past greeting, TLS and login, until the end.
 
-    All work is done where octets arrive; whoever waits for a message is woken once, when it is decided.
+    All work is done where octets arrive: there the next message is asked for, and there whoever sent one is told of it.
     """
 
     def __init__(self, transport: asyncio.Transport, transactions: Transactions, *, timeouts: Timeouts) -> None:
@@ -44,10 +53,14 @@ class Line(asyncio.Protocol):
         self._transactions = transactions
         self._is_paused = False
         self._is_advancing = False
+        self._idle: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = math.inf
         # By word: the hash of an enum member is computed in Python, each time anew.
         self._patience = {
+            Step.PROBE.words: timeouts.mail,
+            Step.FENCE.words: timeouts.mail,
+            Step.EMPTY.words: timeouts.data,
             Step.RSET.words: timeouts.mail,
             Step.MAIL.words: timeouts.mail,
             Step.RCPT.words: timeouts.rcpt,
@@ -75,14 +88,30 @@ class Line(asyncio.Protocol):
         """Messages whose MAIL was written."""
         return self._transactions.begun
 
-    def begin(self, message: Message, mark: Mark) -> Transfer:
-        """Queues a message; `decided` of the transfer gets the reply or fault, or the exception of its mark."""
-        transfer = Transfer(message, mark, self.loop.create_future())
+    @property
+    def farewell(self) -> str:
+        """Why it is over."""
+        return self._transactions.farewell
+
+    async def carry(self, more: More) -> None:
+        """Sends what `more` gives, one message after another, until it gives None and everything is decided.
+
+        `more` is called at the moment that the next envelope can be written, and only while the line is usable.
+        Cancellation aborts: whatever is under way is told as a fault before this is left.
+        """
+        self._idle = self.loop.create_future()
+        self._transactions.more = more
         if self._transport.is_closing() and self._transactions.is_idle:
             self._transactions.lost()
-        self._transactions.submit(transfer)
         self._advance()
-        return transfer
+        try:
+            await self._idle
+        except BaseException:
+            self.abort()
+            raise
+        finally:
+            self._idle = None
+            self._transactions.more = _nothing
 
     async def leave(self, *, patience: float) -> None:
         """Says QUIT and waits for the connection to close, but `patience` seconds at the most; only when idle."""
@@ -139,6 +168,7 @@ class Line(asyncio.Protocol):
         self._is_advancing = True
         transactions, transport = self._transactions, self._transport
         try:
+            self._tell()  # first: what a message came to may be a reason to begin no other
             # A transport that is closing drops what it is given: its connection_lost will tell what came of the rest.
             while not self._is_paused and not transport.is_closing():
                 output = transactions.next_output()
@@ -149,15 +179,21 @@ class Line(asyncio.Protocol):
                     self._ask_for_mark()
         finally:
             self._is_advancing = False
-        for exchange in transactions.settled:
-            assert isinstance(exchange, Transfer) and exchange.result is not None  # noqa: S101
-            if not exchange.decided.done():
-                exchange.decided.set_result(exchange.result)
-        transactions.settled.clear()
+        self._tell()
         if transactions.is_over:
             self._close()
         else:
             self._watch()
+        if self._idle is not None and not self._idle.done() and (transactions.is_over or transactions.is_idle):
+            self._idle.set_result(None)
+
+    def _tell(self) -> None:
+        """Everybody whose message was decided."""
+        while self._transactions.settled:
+            settled, self._transactions.settled = self._transactions.settled, []
+            for exchange in settled:
+                assert isinstance(exchange, Transfer) and exchange.result is not None  # noqa: S101
+                exchange.decided(exchange.result)
 
     def _close(self) -> None:
         self._deadline = math.inf
@@ -179,22 +215,18 @@ class Line(asyncio.Protocol):
         assert isinstance(transfer, Transfer)  # noqa: S101
 
         def done(error: BaseException | None) -> None:
-            if error is not None:
-                self._refuse(transfer, error)
-            elif not transfer.is_marked:
+            if transfer.is_marked or transfer.result is not None:
+                return
+            if error is not None:  # without its mark a message is not ended, and the session cannot be used for another
+                self.abort()
+            else:
                 self._transactions.marked(transfer)
                 self._advance()
 
         try:
             transfer.mark(done)
         except Exception as error:
-            self._refuse(transfer, error)
-
-    def _refuse(self, transfer: Transfer, error: BaseException) -> None:
-        """Without its mark a message is not ended, and the session cannot be used for another."""
-        if not (transfer.is_marked or transfer.result or transfer.decided.done()):
-            transfer.decided.set_exception(error)
-            self.abort()
+            done(error)
 
     def _read_leftover(self) -> bytes:
         pieces: list[bytes] = []
@@ -233,6 +265,10 @@ class Line(asyncio.Protocol):
             self._advance()
         else:
             self._timer = self.loop.call_at(min(self._deadline, now + self._shortest), self._ring)
+
+
+def _nothing() -> Transfer | None:
+    """There is no message to be had."""
 
 
 def _duplicated(transport: asyncio.Transport) -> socket.socket | None:

@@ -80,7 +80,7 @@ class _Opening:
         self._stage = Stage.CONNECT if self._is_secure else Stage.GREETING
         self._listener: _Listener | None = None
         self._capabilities = Capabilities()
-        self._client = aiosmtplib.SMTP(
+        self._client = _Client(
             hostname=relay.host,
             local_hostname=ehlo_name(relay, connection),
             sock=connection,
@@ -101,18 +101,16 @@ class _Opening:
                 await self._secure()
             if credentials is not None and credentials.username:
                 await self._log_in(credentials)
-            if self._client.transport is None:
-                raise self._refused(Breakage.LOST, "closed the connection before the first message")
-            return cast(asyncio.Transport, self._client.transport), self._capabilities
+            async with self._told():
+                return self._client.raw_transport, self._capabilities
         except BaseException:
-            if self._client.transport is not None:
-                cast(asyncio.Transport, self._client.transport).abort()
+            self._client.close()
             raise
 
     def _listen(self) -> None:
-        protocol = self._client.protocol
-        transport = cast(asyncio.Transport, self._client.transport)
-        assert protocol is not None  # noqa: S101
+        protocol, transport = self._client.protocol, self._client.raw_transport
+        if protocol is None:  # it was lost while we were woken
+            raise aiosmtplib.SMTPServerDisconnected("lost")
         # What came in one piece with the greeting answers no command; aiosmtplib would keep it for the next one.
         if getattr(protocol, "_buffer", b""):
             raise self._refused(Breakage.DESYNC, "said more than its greeting before it was asked")
@@ -226,10 +224,10 @@ class _Opening:
         if isinstance(cause, ssl.SSLError):
             kind, what = tls_breakage(cause, host=self._relay.host, port=self._relay.port)
             return SessionRefused(Fault(self._stage, kind, what))
+        if self._stage is Stage.CONNECT and isinstance(cause, aiosmtplib.SMTPException):
+            self._stage = Stage.GREETING  # not the network's or the handshake's error: TLS stood, and then
         if isinstance(error, TimeoutError):
             return self._refused(Breakage.TIMEOUT, self._overdue())
-        if self._stage is Stage.CONNECT and isinstance(cause, aiosmtplib.SMTPServerDisconnected):
-            self._stage = Stage.GREETING  # TLS stood, and then
         return self._refused(Breakage.LOST, f"closed the connection {_MOMENTS[self._stage]}")
 
     def _judged(self, raw: RawReply) -> SessionRefused:
@@ -255,6 +253,26 @@ _MOMENTS = {
     Stage.STARTTLS: "after STARTTLS",
     Stage.AUTH: "in the middle of the login",
 }
+
+
+class _Client(aiosmtplib.SMTP):
+    """aiosmtplib's client, that drops a connection when it closes it.
+
+    Its own way over TLS is to wait up to half a minute for a server that has stopped answering.
+    """
+
+    @property
+    def raw_transport(self) -> asyncio.Transport:
+        """The transport.  Raises `SMTPServerDisconnected` when there is none any more."""
+        if self.transport is None:
+            raise aiosmtplib.SMTPServerDisconnected("lost")
+        return cast(asyncio.Transport, self.transport)
+
+    def close(self) -> None:
+        transport = self.transport
+        super().close()
+        if transport is not None:
+            cast(asyncio.Transport, transport).abort()
 
 
 class _Listener(asyncio.Protocol):

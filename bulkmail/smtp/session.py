@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from collections.abc import Callable
 
 from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Fault, Reply, Stage, printable
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage, printable
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.envelopes import unsendable
-from bulkmail.smtp.line import Line, Mark, Transfer
+from bulkmail.smtp.line import Done, Line, Mark, More, Transfer
+from bulkmail.smtp.manners import Manners
 from bulkmail.smtp.opening import Credentials, SessionRefused, open_transport
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.transactions import Transactions
 
-__all__ = ["Credentials", "Session", "SessionRefused", "Timeouts"]
+__all__ = ["Credentials", "Manners", "Session", "SessionRefused", "Timeouts"]
 
 
 class Session:
-    """A session that is past its login.  Never two commands in flight, never a reply booked to another message."""
+    """A session that is past its login.  Never a reply booked to another message than its own."""
 
-    def __init__(self, line: Line, capabilities: Capabilities, *, quit_timeout: float) -> None:
+    def __init__(
+        self, line: Line, capabilities: Capabilities, *, quit_timeout: float, learn: Callable[[], None]
+    ) -> None:
         self.capabilities = capabilities
+        self._learn = learn
+        self._turn = asyncio.Lock()
         self.opened_at = line.loop.time()
         self._line = line
         self._quit_timeout = quit_timeout
@@ -35,15 +42,25 @@ class Session:
         *,
         tls_context: ssl.SSLContext | None,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+        manners: Manners | None = None,
     ) -> Session:
         """A session with `relay`: connected, secured and logged in as its URL says, with one login attempt at most.
 
-        `tls_context` is from `tls.make_tls_context`; None makes one for this session alone.  Raises `SessionRefused`,
-        and `ConfigError` for settings that no server could do anything about.
+        `tls_context` is from `tls.make_tls_context`; None makes one for this session alone.  `manners` are what all
+        sessions with this relay share; without them it is spoken to plainly.  Raises `SessionRefused`, and
+        `ConfigError` for settings that no server could do anything about.
         """
         transport, capabilities = await open_transport(relay, credentials, tls_context=tls_context, timeouts=timeouts)
-        line = Line(transport, Transactions(capabilities, peer=printable(relay.host, 80)), timeouts=timeouts)
-        return cls(line, capabilities, quit_timeout=timeouts.quit)
+        manners = manners or Manners(is_plain=True)
+        transactions = Transactions(
+            capabilities, peer=printable(relay.host, 80), mode=manners.mode(capabilities), depth=manners.depth
+        )
+        return cls(
+            Line(transport, transactions, timeouts=timeouts),
+            capabilities,
+            quit_timeout=timeouts.quit,
+            learn=lambda: manners.learn(transactions),
+        )
 
     @property
     def usable(self) -> bool:
@@ -60,22 +77,59 @@ class Session:
         """Whether an octet of the terminator of the message begun last was handed to the transport."""
         return self._latest is not None and self._latest.stage is Stage.END
 
+    async def carry(self, more: More) -> None:
+        """Sends what `more` gives, one message after another, until it gives None and everything is decided.
+
+        Whoever calls meanwhile waits for it.  `more` is called at the very moment that the next envelope can be
+        written: never for a session that is not `usable`.  What each message comes to is told to its transfer.
+        Cancellation aborts the session; whatever is under way is told as a fault first, and unless at END is
+        certainly not delivered.
+        """
+
+        def sendable() -> Transfer | None:
+            while (transfer := more()) is not None:
+                if (fault := unsendable(transfer.message, self.capabilities)) is None:
+                    return transfer
+                transfer.decided(fault)
+            return None
+
+        async with self._turn:
+            try:
+                await self._line.carry(sendable)
+            finally:
+                if not self.usable:
+                    self._learn()
+
     async def transact(self, message: Message, mark: Mark) -> Reply | Fault:
-        """Sends `message`; the reply that decides it, or the fault, with the stage.
+        """Sends one message; the reply that decides it, or the fault, with the stage.
 
         `mark(done)` is called when the envelope is written; the terminator waits until `done(None)` was called.
         `done(error)` aborts the session before the terminator, and `error` is raised here.  Cancellation aborts the
         session wherever it is: unless `reached_end`, the message is certainly not delivered.
         """
-        self._latest = None
-        if (fault := unsendable(message, self.capabilities)) is not None:
-            return fault
-        self._latest = transfer = self._line.begin(message, mark)
-        try:
-            return await transfer.decided
-        except BaseException:
-            self.abort()
-            raise
+        results: list[Reply | Fault] = []
+        errors: list[BaseException] = []
+
+        def watched(done: Done) -> None:
+            def keep(error: BaseException | None) -> None:
+                if error is not None:
+                    errors.append(error)
+                done(error)
+
+            try:
+                mark(keep)
+            except Exception as error:
+                errors.append(error)
+                raise
+
+        self._latest = transfer = Transfer(message, watched, results.append)
+        waiting = iter((transfer,))
+        await self.carry(lambda: next(waiting, None))
+        if not results:  # the session was over before it began
+            return Fault(Stage.MAIL, Breakage.LOST, self._line.farewell)
+        if errors and isinstance(results[0], Fault):
+            raise errors[0]
+        return results[0]
 
     async def quit(self) -> None:
         """Ends the session in good manners, within a few seconds; never raises but for cancellation."""

@@ -1,111 +1,87 @@
 """Mail transactions as a conversation on paper: messages and octets in, octets and decisions out.
 
 No socket, no clock.  Every command written is remembered until its reply comes, in order; a reply that nothing waits
-for is never booked to a message.  The mode is the plain one: a command goes out when the one before it is answered.
+for is never booked to a message.  How far ahead of the replies commands are written is the mode.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from enum import Enum
+from collections.abc import Callable, Iterator
 
-from bulkmail.model.message import Message
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.model.units import say_duration
 from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.content import TERMINATOR, wire_pieces
+from bulkmail.smtp.content import CHUNK_END, TERMINATOR, chunk_pieces, wire_pieces
 from bulkmail.smtp.envelopes import mail_command, rcpt_command
+from bulkmail.smtp.exchange import Exchange, Mode, Step
 from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
 
+# A server that swallows the chunk of a refused BDAT answers 5xx, then 250 to RSET.  One that does not would take the
+# text of a letter for commands; it answers 5xx to what is no command in between.
+PROBE = b"BDAT 6 LAST\r\nXNOP\r\nRSET\r\n"
 
-class Step(Enum):
-    """What is written for a message, in this order; no reply belongs to BODY.  QUIT is for the session.
-
-    `words` name what the server has to answer.  `stage` is how far a message has come when this has been written: with
-    RSET, nothing of it has been said.
-    """
-
-    RSET = ("RSET", Stage.MAIL)
-    MAIL = ("MAIL", Stage.MAIL)
-    RCPT = ("RCPT", Stage.RCPT)
-    DATA = ("DATA", Stage.DATA)
-    BODY = ("the message", Stage.BODY)
-    END = ("the end of the message", Stage.END)
-    QUIT = ("QUIT", Stage.MAIL)
-
-    def __init__(self, words: str, stage: Stage) -> None:
-        self.words = words
-        self.stage = stage
+_SMALL = 65_536  # octets; so much is written at once
 
 
-class Exchange:
-    """One message on its way over one session.
-
-    `stage` is how far it has come: END from the moment that the first octet of the terminator was handed out.  `step`
-    is what is to be written next.  `result` is what decided it, None until then.
-    """
-
-    __slots__ = ("is_marked", "message", "pieces", "result", "stage", "step")
-
-    def __init__(self, message: Message) -> None:
-        self.message = message
-        self.stage = Stage.MAIL
-        self.step = Step.MAIL
-        self.pieces: Iterator[bytes | memoryview] = iter(())
-        self.is_marked = False
-        self.result: Reply | Fault | None = None
+def _nothing() -> Exchange | None:
+    """There is no message to be had."""
 
 
 class Transactions:
-    """The transactions of one session, in the order submitted.
+    """The transactions of one session, in the order begun.
 
-    Whoever owns the transport tells what happens (`submit`, `receive`, `marked`, `lost` …), then writes what
-    `next_output` gives until that is None or writing is paused, then looks at the three answers:
+    Whoever owns the transport gives it messages through `more`, which is called at the moment that the next envelope
+    could be written and may return None; tells what happens (`receive`, `marked`, `lost` …); then writes what
+    `next_output` gives until that is None or writing is paused; then looks at three answers:
 
     `mark_wanted`: the envelope of this exchange is written, and its terminator waits for `marked`.  The owner sets it
     back to None.  `settled`: exchanges that have a result; the owner clears it.  `is_over`: nothing more may be
     written, and `farewell` says why.
     """
 
-    def __init__(self, capabilities: Capabilities, *, peer: str) -> None:
+    def __init__(self, capabilities: Capabilities, *, peer: str, mode: Mode = Mode.PLAIN, depth: int = 1) -> None:
+        """`depth` is the most messages under way in DEEP mode, which is entered only after a probe has gone well."""
+        self.more: Callable[[], Exchange | None] = _nothing
         self.mark_wanted: Exchange | None = None
         self.settled: list[Exchange] = []
         self.is_over = False
         self.has_left = False  # over because both sides said goodbye
+        self.broke_rules = False  # over because the server did not keep to the protocol
+        self.was_struck_dumb = False  # over because it hung up on what was written ahead, without a single answer
+        self._has_answered = False
         self.farewell = ""
         self.begun = 0  # messages whose MAIL was written
+        self.mode: Mode = Mode.CHUNKING if mode is Mode.DEEP else mode
+        self.window = 1  # messages that DEEP has under way: grows while all goes well
         self._capabilities = capabilities
         self._peer = peer
+        self._depth = depth
+        self._wants_probe = mode is Mode.DEEP
         self._parser = ReplyParser()
-        self._queue: deque[Exchange] = deque()
-        self._current: Exchange | None = None
+        self._flight: deque[Exchange] = deque()  # begun and not decided, in order
+        self._writing: Exchange | None = None  # begun and not written to its end
         self._expected: deque[tuple[Step, Exchange | None]] = deque()
         self._is_open = False  # a refused transaction waits at the server for its RSET
         self._is_leaving = False
+        self._clean = 0  # decided without a fault since the window was enlarged
+        self._last_words = ""  # of a server that ends the session while replies are still to come
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is under way."""
-        return not (self._current or self._expected or self._queue)
+        return not (self._flight or self._expected)
 
     @property
     def awaited(self) -> Step | None:
         """What the server has to do next: answer a step, or take more of the BODY.  None if it is not its turn."""
         if self._expected:
             return self._expected[0][0]
-        if self._current is not None and self._current.step is Step.BODY:
+        if self._writing is not None and self._writing.stage is Stage.BODY and not self._writing.is_written:
             return Step.BODY
         return None
 
     # What goes in.
-
-    def submit(self, exchange: Exchange) -> None:
-        """Queues a message that this session can carry (`envelopes.unsendable` is None)."""
-        if self.is_over:
-            self._settle(exchange, Fault(Stage.MAIL, Breakage.LOST, self.farewell))
-        else:
-            self._queue.append(exchange)
 
     def leave(self) -> None:
         """Says QUIT after the last message."""
@@ -136,6 +112,12 @@ class Transactions:
 
     def lost(self) -> None:
         """The connection has ended, and everything that came over it was received."""
+        if self._last_words:
+            # It said that it would take no more and kept to it: what it did not answer it did not take.
+            for exchange in self._flight:
+                exchange.stage = Stage.MAIL
+            self._end(Breakage.LOST, f"{self._peer} ended the session: {self._last_words}")
+        self.was_struck_dumb = len(self._expected) > 1 and not self._has_answered
         self._end(Breakage.LOST, f"{self._peer} closed the connection {self._where()}")
 
     def timed_out(self, seconds: float) -> None:
@@ -154,42 +136,105 @@ class Transactions:
     # What goes out.
 
     def next_output(self) -> bytes | memoryview | None:
-        """What to write now, at most 64 KB; None while it is not our turn.
+        """What to write now, at most about 64 KB; None while it is not our turn.
 
         To be called only when the octets are handed to the transport at once, and not while writing is paused: the
         terminator comes out of here too, and once it does the message may be delivered.
         """
-        if self._expected or self.is_over:
+        if self.is_over or self._last_words:
             return None
-        exchange = self._current
+        exchange = self._writing
+        if exchange is not None and exchange.result is not None and exchange.pieces is None:
+            exchange = self._writing = None  # refused before its content
         if exchange is None:
-            if not self._queue:
-                return self._quit() if self._is_leaving else None
-            exchange = self._current = self._queue.popleft()
-            if self._is_open:
-                exchange.step = Step.RSET
-        if exchange.step is Step.BODY:
-            piece = next(exchange.pieces, None)
-            if piece is not None:
-                return piece
-            exchange.step = Step.END
-        if exchange.step is Step.END and not exchange.is_marked:
-            return None
-        return self._command(exchange)
+            return self._begin()
+        if exchange.to_write:
+            return None if self._expected else self._envelope(exchange)  # PLAIN: one by one
+        if exchange.pieces is None:
+            if not exchange.may_go_on:
+                return None
+            exchange.stage = Stage.BODY
+            exchange.pieces = self._content(exchange)
+        piece = next(exchange.pieces, None)
+        if piece is not None:
+            return piece
+        exchange.is_written = True
+        return self._terminator(exchange)
 
-    def _command(self, exchange: Exchange) -> bytes:
-        step = exchange.step
+    def _begin(self) -> bytes | None:
+        """The envelope of another message, if one may be begun and there is one."""
+        if self._wants_probe:
+            self._wants_probe = False
+            self._expected += [(Step.PROBE, None), (Step.FENCE, None)]
+            return PROBE
+        if len(self._flight) >= self._limit() or (self._expected and not self._flight):
+            return None
+        exchange = None if self._is_leaving and self._flight else self.more()
+        if exchange is None:
+            return self._quit() if self._is_leaving and not self._flight else None
+        # RFC 3030 leaves open what becomes of a transaction whose chunk was refused; RFC 5321 does not for DATA.
+        is_certain = not (self._is_open or (self.mode.is_chunked and self._flight))
+        steps = (Step.MAIL, Step.RCPT) if self.mode.is_chunked else (Step.MAIL, Step.RCPT, Step.DATA)
+        exchange.to_write = steps if is_certain else (Step.RSET, *steps)
+        exchange.may_go_on = self.mode is Mode.DEEP
+        self._is_open = False
+        self._flight.append(exchange)
+        self._writing = exchange
+        envelope = self._envelope(exchange)
+        if self.mode is not Mode.DEEP or exchange.message.size_bytes > _SMALL:
+            return envelope
+        content = self.next_output()
+        return envelope if content is None else envelope + bytes(content)
+
+    def _limit(self) -> int:
+        """How many messages may be under way."""
+        if self.mode is Mode.DEEP:
+            return self.window
+        return 1 if self.mode is Mode.PLAIN else 2
+
+    def _envelope(self, exchange: Exchange) -> bytes:
+        """The commands to be written next: all, or the first one in PLAIN mode."""
+        many = 1 if self.mode is Mode.PLAIN else len(exchange.to_write)
+        steps, exchange.to_write = exchange.to_write[:many], exchange.to_write[many:]
+        if not exchange.to_write:
+            self.mark_wanted = exchange
+        return b"".join([self._command(step, exchange) for step in steps])
+
+    def _command(self, step: Step, exchange: Exchange) -> bytes:
         self._expected.append((step, exchange))
-        exchange.stage = step.stage
+        if self.mode is Mode.PLAIN:
+            exchange.stage = step.stage
         if step is Step.MAIL:
             self.begun += 1
             return mail_command(exchange.message, self._capabilities)
         if step is Step.RCPT:
             return rcpt_command(exchange.message)
-        if step is Step.DATA:
-            self.mark_wanted = exchange
-            return b"DATA\r\n"
-        return TERMINATOR if step is Step.END else b"RSET\r\n"
+        return b"DATA\r\n" if step is Step.DATA else b"RSET\r\n"
+
+    def _content(self, exchange: Exchange) -> Iterator[bytes | memoryview]:
+        if not self.mode.is_chunked:
+            return wire_pieces(exchange.message.buffers)
+        # The chunk may be refused as soon as its size is known.
+        self._expected.append((Step.END, exchange))
+        return chunk_pieces(exchange.message)
+
+    def _terminator(self, exchange: Exchange) -> bytes | None:
+        """The octets that end the message, and with them, in the same write, the next envelope."""
+        if exchange.refusal is None and exchange.result is None and not exchange.is_marked:
+            return None
+        self._writing = None
+        if self.mode.is_chunked:
+            ending = CHUNK_END
+        else:
+            ending = TERMINATOR
+            step = Step.EMPTY if exchange.refusal is not None else Step.END
+            self._expected.append((step, exchange))
+        if exchange.refusal is None and exchange.result is None:
+            exchange.stage = Stage.END
+        if self.mode is Mode.PLAIN or exchange.refusal is not None:
+            return ending
+        following = self._begin()
+        return ending if following is None else ending + following
 
     def _quit(self) -> bytes:
         self._is_leaving = False
@@ -199,83 +244,146 @@ class Transactions:
     # What a reply means.
 
     def _on_reply(self, reply: RawReply) -> None:
+        self._has_answered = True
         step, exchange = self._expected.popleft()
         if exchange is None:
-            self.has_left = True
-            self._end(Breakage.LOST, f"{self._peer} was told goodbye")
+            self._on_our_own(step, reply)
         elif reply.code == 421:
-            self._end_with(exchange, reply)
+            self._on_farewell(exchange, step, reply)
+        elif step is Step.END:
+            self._on_end(exchange, reply)
+        elif step is Step.EMPTY:
+            self._decide(exchange, exchange.refusal)  # whatever it said to nothing
         elif reply.code >= 400:
             self._on_refusal(step, exchange, reply)
         elif step is Step.DATA and reply.code == 354:
-            exchange.step = Step.BODY
-            exchange.stage = Stage.BODY
-            exchange.pieces = wire_pieces(exchange.message.buffers)
-        elif step is Step.END and reply.code < 300:
-            self._decide(exchange, reply)
-        elif step is Step.MAIL and reply.code < 300:
-            exchange.step = Step.RCPT
-        elif step is Step.RCPT and reply.code < 300:
-            exchange.step = Step.DATA
-        elif step is Step.RSET and reply.code < 300:
-            self._is_open = False
-            exchange.step = Step.MAIL
-        else:
+            self._on_go_ahead(exchange)
+        elif reply.code >= 300 or step is Step.DATA:
             self._break(f"answered {step.words} with {reply.code}")
+        elif step is Step.RCPT:
+            exchange.is_accepted = True
+            if self.mode.is_chunked:
+                self._after_envelope(exchange)
+
+    def _on_our_own(self, step: Step, reply: RawReply) -> None:
+        """A reply to what belongs to no message."""
+        if step is Step.QUIT:
+            self.has_left = True
+            self._end(Breakage.LOST, f"{self._peer} was told goodbye")
+        elif reply.code == 421:
+            self._end(Breakage.LOST, f"{self._peer} ended the session: {make_reply(Stage.MAIL, *reply)}")
+        elif step is Step.PROBE and reply.code < 500:
+            self._break(f"answered BDAT without a message with {reply.code}")
+        elif step is Step.FENCE and reply.code < 300:
+            if self.mode is Mode.CHUNKING:
+                self.mode = Mode.DEEP
+        elif step is Step.FENCE and self.mode is Mode.CHUNKING and reply.code >= 500:
+            # It read the chunk as a command.  The answer to RSET is still to come.
+            self.mode = Mode.PIPELINING
+            self._expected.appendleft((Step.FENCE, None))
+        elif step is Step.FENCE:
+            self._break(f"answered RSET with {reply.code}")
 
     def _on_refusal(self, step: Step, exchange: Exchange, reply: RawReply) -> None:
         if step is Step.RSET:
             # Whatever is open there would be mixed into the next message.
             self._break(f"answered RSET with {reply.code}")
             return
-        # A refused MAIL opens nothing, and after the terminator a transaction is over whatever the answer.
-        self._is_open = step in (Step.RCPT, Step.DATA)
-        self._decide(exchange, reply)
+        exchange.refuse(step, reply)
+        if self.mode is Mode.PLAIN:
+            self._is_open = step is not Step.MAIL
+            self._decide(exchange, exchange.refusal)
+        elif self.mode.is_chunked:
+            if step is Step.RCPT:
+                self._after_envelope(exchange)
+        elif step is Step.DATA:
+            self._is_open = True
+            self._decide(exchange, exchange.refusal)
+
+    def _after_envelope(self, exchange: Exchange) -> None:
+        """By BDAT: both replies to the envelope are here."""
+        if exchange.refusal is None:
+            exchange.may_go_on = True
+        elif not exchange.may_go_on:  # nothing of the content was written, nor will be
+            self._is_open = True
+            self._decide(exchange, exchange.refusal)
+
+    def _on_go_ahead(self, exchange: Exchange) -> None:
+        exchange.may_go_on = True
+        if exchange.refusal is None:
+            exchange.stage = Stage.BODY
+            return
+        if exchange.is_accepted:
+            # MAIL was refused and RCPT was not: the end of this would be mail from we do not know whom.
+            self._decide(exchange, exchange.refusal)
+            self._break("asked for a message whose sender it had refused")
+            return
+        exchange.pieces = iter(())  # a lone dot
+
+    def _on_end(self, exchange: Exchange, reply: RawReply) -> None:
+        if reply.code < 300:
+            if exchange.stage is not Stage.END and exchange.refusal is None:
+                self._break(f"said {reply.code} before the message was at its end")
+            else:  # even if MAIL was refused: it says that it has taken it
+                self._decide(exchange, make_reply(Stage.END, reply.code, reply.lines))
+        elif reply.code < 400:
+            self._break(f"answered the end of the message with {reply.code}")
+        else:
+            self._is_open = self._is_open or self.mode.is_chunked
+            self._decide(exchange, exchange.refusal or make_reply(exchange.stage, reply.code, reply.lines))
+
+    def _on_farewell(self, exchange: Exchange, step: Step, reply: RawReply) -> None:
+        """421: the server ends the session.  Its words decide the message; replies to later ones may still come."""
+        stage = exchange.stage if step in (Step.END, Step.EMPTY) else step.stage
+        words = make_reply(stage, reply.code, reply.lines)
+        self._expected = deque(item for item in self._expected if item[1] is not exchange)
+        self._decide(exchange, exchange.refusal or words)
+        self._writing = None
+        self._last_words = str(words)
+        if not self._expected:
+            self.lost()
 
     def _on_unsolicited(self, reply: RawReply) -> None:
-        exchange = self._current
-        if reply.code == 421:
-            self._end_with(exchange, reply)
-        elif exchange is not None and exchange.stage is Stage.BODY and reply.code >= 400:
+        exchange = self._writing
+        if reply.code == 421 and exchange is None:
+            self._end(Breakage.LOST, f"{self._peer} ended the session: {make_reply(Stage.MAIL, *reply)}")
+        elif exchange is not None and (reply.code == 421 or (exchange.stage is Stage.BODY and reply.code >= 400)):
             # It has seen enough of the content (too big, spam) and does not wait for the rest.
-            self._end_with(exchange, reply)
+            self._on_farewell(exchange, Step.END, reply)
         else:
             self._break(f"said {reply.code} before it was asked")
 
-    def _decide(self, exchange: Exchange, reply: RawReply) -> None:
-        self._current = None
-        self._settle(exchange, make_reply(exchange.stage, reply.code, reply.lines))
+    # What becomes of messages.
 
-    def _end_with(self, exchange: Exchange | None, reply: RawReply) -> None:
-        """The server ends the session; its words decide the message under way."""
-        words = make_reply(exchange.stage if exchange else Stage.MAIL, reply.code, reply.lines)
-        if exchange is not None:
-            self._current = None
-            self._settle(exchange, words)
-        self._end(Breakage.LOST, f"{self._peer} ended the session: {words}")
+    def _decide(self, exchange: Exchange, result: Reply | None) -> None:
+        self._flight.remove(exchange)  # nearly always the first
+        if self._writing is exchange and exchange.pieces is None:
+            self._writing = None
+        exchange.result = result
+        self.settled.append(exchange)
+        self._clean += 1
+        if self._clean >= self.window and self.window < self._depth:
+            self._clean, self.window = 0, min(self._depth, self.window * 2)
 
     def _break(self, what: str) -> None:
+        self.broke_rules = True
         self._end(Breakage.DESYNC, f"{self._peer} broke the protocol: it {what}")
 
     def _end(self, kind: Breakage, what: str) -> None:
-        """Nothing more is written; what has no result gets a fault at the stage that it had reached."""
+        """Nothing more is written; what has no result gets its refusal, or a fault at the stage that it had reached."""
         if self.is_over:
             return
         self.is_over = True
         self.farewell = what
         self._expected.clear()
-        exchange, self._current = self._current, None
-        if exchange is not None:
-            self._settle(exchange, Fault(exchange.stage, kind, what))
-        while self._queue:
-            self._settle(self._queue.popleft(), Fault(Stage.MAIL, kind, what))
-
-    def _settle(self, exchange: Exchange, result: Reply | Fault) -> None:
-        exchange.result = result
-        self.settled.append(exchange)
+        self._writing = None
+        while self._flight:
+            exchange = self._flight.popleft()
+            exchange.result = exchange.refusal or Fault(exchange.stage, kind, what)
+            self.settled.append(exchange)
 
     def _where(self) -> str:
         step = self.awaited
         if step is not None and step is not Step.BODY:
             return f"before it answered {step.words}"
-        return "in the middle of the message" if self._current is not None else "between two messages"
+        return "in the middle of the message" if self._flight else "between two messages"

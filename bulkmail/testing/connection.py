@@ -20,9 +20,13 @@ class Gone(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """Reads and answers for a session; knows no SMTP.  `begin` is called with it when it is connected."""
+    """Reads and answers for a session; knows no SMTP.  `begin` is called with it when it is connected.
+
+    `lost` is done when the connection is gone.
+    """
 
     def __init__(self, begin: Callable[[Connection], None]) -> None:
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._begin = begin
         self._buffer = bytearray()
         self._transport: asyncio.Transport | None = None
@@ -52,6 +56,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._has_ended = True
         self._moved.set()
+        if not self.lost.done():
+            self.lost.set_result(None)
 
     # For the session.
 
@@ -111,11 +117,14 @@ class Connection(asyncio.Protocol):
         """Begins TLS.  Raises `Gone` if the client does not."""
         loop = asyncio.get_running_loop()
         try:
-            self._transport = await loop.start_tls(self.transport, self, context, server_side=True)
+            secured = await loop.start_tls(self.transport, self, context, server_side=True)
         except OSError:
-            raise Gone from None
-        if self._transport is None:
+            secured = None
+        if secured is None:  # nobody tells a protocol that the handshake failed
+            self.abort()
+            self.connection_lost(None)
             raise Gone
+        self._transport = secured
 
     def close(self) -> None:
         """Closes after what was said."""

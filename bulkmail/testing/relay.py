@@ -86,7 +86,7 @@ class ScriptedRelay:
             is_implicit=implicit,
         )
         self._server: asyncio.Server | None = None
-        self._talks: dict[asyncio.Task[None], Connection] = {}
+        self._talks: dict[Connection, asyncio.Task[None]] = {}
 
     @property
     def messages(self) -> list[TakenMessage]:
@@ -135,21 +135,22 @@ class ScriptedRelay:
         if self._server is not None:
             self._server.close()
             self._server = None
-        talks = list(self._talks.items())
-        for task, connection in talks:
+        talks = dict(self._talks)
+        for connection, task in talks.items():
             task.cancel()
             connection.abort()
-        await asyncio.gather(*(task for task, _ in talks), return_exceptions=True)
+        if talks:
+            await asyncio.wait([*talks.values(), *(connection.lost for connection in talks)], timeout=1)
 
     def _begin(self, connection: Connection) -> None:
         self.sessions += 1
         conversation = Conversation(connection, self._part, self._notes, number=self.sessions)
         task = asyncio.get_running_loop().create_task(conversation.run())
-        self._talks[task] = connection
-        self.peak_sessions = max(self.peak_sessions, len(self._talks))
         task.add_done_callback(self._ended)
+        self._talks[connection] = task
+        self.peak_sessions = max(self.peak_sessions, len(self._talks))
+        connection.lost.add_done_callback(lambda _: self._talks.pop(connection, None))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._talks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._notes.violations.append(f"the script failed: {error!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,7 +160,7 @@ class OutboxMachine(RuleBasedStateMachine):
             if expected.is_open and not expected.is_marked and expected.delivery.due_at <= self.now
             if number not in excluded
         ]
-        wanted.sort(key=lambda expected: (expected.delivery.due_at, expected.delivery.id))
+        wanted.sort(key=lambda expected: (expected.delivery.due_at or math.inf, expected.delivery.id))
         everything = self.outbox.due(self.now, limit=1000, excluding=excluded)
         assert [job.delivery for job in everything] == [expected.delivery for expected in wanted]
         assert [(job.digest, job.in_doubt_before) for job in everything] == [

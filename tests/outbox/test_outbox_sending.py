@@ -64,7 +64,7 @@ def test_due_hands_out_more_than_one_query_fetches(memory: Outbox) -> None:
     assert [delivery.row for delivery in due(memory)] == list(range(1, 1201))
 
 
-def test_deferred_delivery_is_due_at_its_time_and_after_the_pending(three: Outbox) -> None:
+def test_deferred_delivery_is_due_at_its_time_and_before_the_pending(three: Outbox) -> None:
     [one, two, _] = due(three)
     assert three.next_due() is None
     send(three, two, BUSY, at=2000.0)
@@ -72,9 +72,9 @@ def test_deferred_delivery_is_due_at_its_time_and_after_the_pending(three: Outbo
     first, second = 1000.5 + 300.0, 2000.5 + 300.0
     assert three.next_due() == first
     assert [delivery.row for delivery in due(three, first - 0.1)] == [3]
-    assert [delivery.row for delivery in due(three, first)] == [3, 1]
-    assert [delivery.row for delivery in due(three, second)] == [3, 1, 2]
-    [_, again, _] = due(three, second)
+    assert [delivery.row for delivery in due(three, first)] == [1, 3]
+    assert [delivery.row for delivery in due(three, second)] == [1, 2, 3]
+    [again, _, _] = due(three, second)
     assert (again.status, again.attempts, again.tries, again.due_at, again.first_at) == (
         Status.DEFERRED,
         1,
@@ -110,7 +110,7 @@ def test_outcome_is_recorded_with_the_servers_words(three: Outbox) -> None:
 def test_every_try_is_kept(three: Outbox) -> None:
     one = due(three)[0]
     send(three, one, BUSY, at=1000.0)
-    send(three, due(three, 2000.0)[2], OK, at=2000.0)
+    send(three, due(three, 2000.0)[0], OK, at=2000.0)
     with three.store.reading() as connection:
         found = connection.execute("SELECT delivery, at, took, stage, code, breakage, outcome, counts FROM attempt")
         assert found.fetchall() == [
@@ -246,7 +246,7 @@ def test_resend_may_wait_for_the_servers_time_out(three: Outbox) -> None:
     three.settle_in_doubt(Status.PENDING, wait=600.0)
     assert three.next_due() == 5600.5
     assert [delivery.row for delivery in due(three, 5600.0)] == [2, 3]
-    assert [delivery.row for delivery in due(three, 5601.0)] == [2, 3, 1]
+    assert [delivery.row for delivery in due(three, 5601.0)] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("to", [Status.ACCEPTED, Status.REJECTED])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import socket
 import struct
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import cast
 
 import pytest
 
@@ -17,8 +19,10 @@ from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import Outcome, judge
-from bulkmail.smtp import line as line_module
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.capabilities import Capabilities
+from bulkmail.smtp.line import Line, Transfer
+from bulkmail.smtp.session import Session, Timeouts
+from bulkmail.smtp.transactions import Transactions
 from bulkmail.testing import Hang, ScriptedRelay, Split
 
 MakeMessage = Callable[..., Message]
@@ -54,7 +58,7 @@ class AbruptServer:
         self.has_reset.set()
 
     @staticmethod
-    def say(stream: socket.SocketIO, words: bytes) -> None:  # type: ignore[override]
+    def say(stream: io.BufferedIOBase, words: bytes) -> None:
         stream.write(words)
         stream.flush()
 
@@ -110,7 +114,7 @@ async def test_without_a_second_descriptor_the_loss_is_in_doubt(
     def no_descriptors_left(descriptor: int) -> int:
         raise OSError("too many open files")
 
-    monkeypatch.setattr(line_module.os, "dup", no_descriptors_left)
+    monkeypatch.setattr(os, "dup", no_descriptors_left)
     asked: list[Done] = []
     with abrupt_server(b"421 4.3.2 closing\r\n") as server:
         session = await Session.open(Relay.parse(f"smtp://127.0.0.1:{server.port}?tls=off"), None, tls_context=None)
@@ -178,6 +182,120 @@ async def test_timer_rings_in_time_after_a_quick_stage(make_message: MakeMessage
         assert isinstance(event, Fault)
         assert (event.stage, event.kind) == (Stage.END, Breakage.TIMEOUT)
         assert 0.29 <= asyncio.get_running_loop().time() - started < 1
+
+
+class NarrowTransport(asyncio.Transport):
+    """Takes one piece, then pauses until the test resumes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line: Line | None = None
+        self.written: list[bytes] = []
+        self.is_gone = False
+        self.is_closed_politely = False
+        self.limits: tuple[int | None, int | None] = (None, None)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.line = cast(Line, protocol)
+
+    def get_extra_info(self, name: str, default: object = None) -> object:
+        return "over TLS" if name == "ssl_object" else default
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.limits = (high, low)
+
+    def is_closing(self) -> bool:
+        return self.is_gone
+
+    def abort(self) -> None:
+        self.is_gone = True
+
+    def close(self) -> None:
+        self.is_gone = self.is_closed_politely = True
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert self.line is not None
+        self.written.append(bytes(data))
+        if len(data) > 1_000:
+            self.line.pause_writing()
+
+    def answer(self, words: bytes) -> None:
+        assert self.line is not None
+        self.line.data_received(words)
+
+    def resume(self) -> None:
+        assert self.line is not None
+        self.line.resume_writing()
+
+
+async def begun(line: Line, message: Message) -> asyncio.Future[Reply | Fault]:
+    """Has `line` carry this message, whose mark is granted at once, and says what it will have come to."""
+    decided: asyncio.Future[Reply | Fault] = asyncio.get_running_loop().create_future()
+    waiting = iter((Transfer(message, lambda done: done(None), decided.set_result),))
+    carrying = asyncio.ensure_future(line.carry(lambda: next(waiting, None)))
+    decided.add_done_callback(lambda _: carrying.cancelled())  # keeps the task
+    await asyncio.sleep(0)
+    return decided
+
+
+async def test_end_of_input_is_judged_before_anything_is_flushed(make_message: MakeMessage) -> None:
+    transport = NarrowTransport()
+    line = Line(transport, Transactions(Capabilities(), peer="relay"), timeouts=Timeouts())
+    decided = await begun(line, make_message(b"x" * 2_000 + b"\r\n"))
+    for words in (b"250 ok\r\n", b"250 ok\r\n", b"354 go on\r\n"):
+        transport.answer(words)
+    line.eof_received()
+    assert transport.is_gone
+    transport.resume()
+    assert transport.written[-1] != b".\r\n"
+    event = await decided
+    assert isinstance(event, Fault)
+    assert (event.stage, event.kind) == (Stage.BODY, Breakage.LOST)
+
+
+async def test_tls_is_closed_in_good_manners_after_quit() -> None:
+    transport = NarrowTransport()
+    line = Line(transport, Transactions(Capabilities(), peer="relay"), timeouts=Timeouts())
+    leaving = asyncio.create_task(line.leave(patience=5))
+    await asyncio.sleep(0)
+    assert transport.written == [b"QUIT\r\n"]
+    transport.answer(b"221 bye\r\n")
+    assert transport.is_closed_politely
+    line.connection_lost(None)
+    await leaving
+
+
+async def test_any_octet_in_the_buffers_pauses(session_to: SessionTo) -> None:
+    over_tls = NarrowTransport()
+    Line(over_tls, Transactions(Capabilities(), peer="relay"), timeouts=Timeouts()).abort()
+    assert over_tls.limits == (1, 0)  # TLS transports pause at the limit, plain ones above it
+    async with ScriptedRelay() as relay, session_to(relay) as session:
+        assert session._line._transport.get_write_buffer_limits() == (0, 0)
+
+
+@pytest.mark.parametrize("stalls", [False, True], ids=["goes on", "stalls"])
+async def test_patience_in_the_body_is_for_a_piece(make_message: MakeMessage, stalls: bool) -> None:
+    transport = NarrowTransport()
+    line = Line(transport, Transactions(Capabilities(), peer="relay"), timeouts=Timeouts(block=0.3))
+    decided = await begun(line, make_message((b"x" * 76 + b"\r\n") * 8_000))
+    for words in (b"250 ok\r\n", b"250 ok\r\n", b"354 go on\r\n"):
+        transport.answer(words)
+    for _ in range(6):
+        await asyncio.sleep(0.1)
+        assert not decided.done()
+        assert transport.written[-1] != b".\r\n"
+        transport.resume()
+    if stalls:
+        event = await decided
+        assert isinstance(event, Fault)
+        assert (event.stage, event.kind) == (Stage.BODY, Breakage.TIMEOUT)
+        assert transport.is_gone
+        return
+    while transport.written[-1] != b".\r\n":
+        transport.resume()
+    transport.answer(b"250 2.0.0 queued\r\n")
+    assert await decided == Reply(Stage.END, 250, "2.0.0", "queued")
+    line.abort()
 
 
 async def test_every_octet_of_a_reply_renews_patience(make_message: MakeMessage, session_to: SessionTo) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from bulkmail.model.address import has_control
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
@@ -158,8 +163,8 @@ async def test_name_that_cannot_be_looked_up() -> None:
 
 
 async def test_host_without_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def never(host: str, port: int) -> list[object]:
-        return await asyncio.get_running_loop().create_future()
+    async def never(host: str, port: int) -> None:
+        await asyncio.get_running_loop().create_future()
 
     monkeypatch.setattr("bulkmail.smtp.dialling.look_up", never)
     event = await refused("smtp://mail.example.com:25?tls=off", timeouts=Timeouts(connect=0.05))
@@ -223,7 +228,7 @@ async def test_greeting_that_is_none(greeting: Script) -> None:
     ],
 )
 async def test_opening_breaks(step: str, stage: Stage, behaviour: Script, kind: Breakage) -> None:
-    scripts = {"login" if step == "auth" else step: behaviour}
+    scripts: dict[str, Any] = {"login" if step == "auth" else step: behaviour}
     async with ScriptedRelay(auth={"ann": PASSWORD}, **scripts) as relay:
         event = await refused(url(relay, "tls=off&auth=plaintext"), ANN, timeouts=Timeouts(greeting=0.1, ehlo=0.1))
     assert isinstance(event, Fault)
@@ -262,6 +267,30 @@ async def test_ehlo_answer_out_of_order(answer: bytes) -> None:
         event = await refused(url(relay, "tls=off"))
     assert isinstance(event, Fault)
     assert (event.stage, event.kind) == (Stage.EHLO, Breakage.DESYNC)
+
+
+_PIECES = st.lists(
+    st.sampled_from(
+        [b"220 hi\r\n", b"250-a\r\n", b"250 AUTH PLAIN\r\n", b"334 \r\n", b"235 in\r\n", b"421 bye\r\n", b"\xff\0"]
+    )
+    | st.binary(max_size=12),
+    max_size=4,
+).map(b"".join)
+
+
+@settings(max_examples=40, deadline=None)
+@given(_PIECES, _PIECES, _PIECES)
+async def test_any_server_is_refused_or_opened(greeting: bytes, hello: bytes, login: bytes) -> None:
+    async with ScriptedRelay(greeting=greeting, ehlo=hello, login=login, auth={"ann": PASSWORD}) as relay:
+        where = Relay.parse(url(relay, "tls=off&auth=plaintext", host="127.0.0.1"))
+        try:
+            session = await Session.open(where, ANN, tls_context=None, timeouts=Timeouts(greeting=0.02, ehlo=0.02))
+        except SessionRefused as refusal:
+            assert not has_control(str(refusal))
+        else:
+            assert greeting.startswith(b"220")
+            session.abort()
+        await asyncio.sleep(0)
 
 
 # TLS
@@ -494,10 +523,10 @@ def test_words_for_a_failed_handshake(reason: str, words: str) -> None:
     assert words in what
 
 
-@pytest.mark.parametrize("behaviour", [Drop(), "421 4.3.2 busy"])
+@pytest.mark.parametrize("behaviour", [Drop(), Hang(), "421 4.3.2 busy"])
 async def test_implicit_tls_and_then_no_greeting(behaviour: Script, good_tls: ssl.SSLContext, ca_file: Path) -> None:
     async with ScriptedRelay(tls=good_tls, implicit=True, greeting=behaviour) as relay:
-        event = await refused(url(relay, f"ca_file={ca_file}", scheme="smtps"))
+        event = await refused(url(relay, f"ca_file={ca_file}", scheme="smtps"), timeouts=Timeouts(greeting=0.5))
     assert event.stage is Stage.GREETING
 
 
@@ -641,7 +670,8 @@ async def test_secret_is_in_no_exception() -> None:
 
 @pytest.mark.parametrize("step", ["greeting", "ehlo", "starttls", "login"])
 async def test_cancelled_opening_leaves_no_connection(step: str, good_tls: ssl.SSLContext, ca_file: Path) -> None:
-    async with ScriptedRelay(tls=good_tls, auth={"ann": PASSWORD}, **{step: Hang()}) as relay:
+    scripts: dict[str, Any] = {step: Hang()}
+    async with ScriptedRelay(tls=good_tls, auth={"ann": PASSWORD}, **scripts) as relay:
         where = Relay.parse(url(relay, f"ca_file={ca_file}"))
         task = asyncio.create_task(Session.open(where, ANN, tls_context=None))
         await asyncio.sleep(0.15)
@@ -651,3 +681,29 @@ async def test_cancelled_opening_leaves_no_connection(step: str, good_tls: ssl.S
         await asyncio.sleep(0.05)
         assert relay.sessions == 1
         assert relay.open_sessions == 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts descriptors by /proc")
+async def test_refused_openings_leave_no_descriptor(good_tls: ssl.SSLContext, ca_file: Path) -> None:
+    async def descriptors() -> int:
+        await asyncio.sleep(0.05)
+        return len(os.listdir("/proc/self/fd"))
+
+    quick = Timeouts(greeting=0.05, ehlo=0.05)
+    async with ScriptedRelay(greeting="554 no") as relay:
+        await refused(url(relay, "tls=off"))  # what loop and resolver keep open for themselves is open now
+    before = await descriptors()
+    async with (
+        ScriptedRelay(tls=good_tls, auth={"ann": PASSWORD}) as relay,
+        ScriptedRelay(greeting=Hang()) as silent,
+        ScriptedRelay(greeting="554 no") as unwilling,
+    ):
+        listening = await descriptors()
+        await refused(url(relay), ANN)  # untrusted
+        await refused(url(relay, f"ca_file={ca_file}"), Credentials("ann", Secret("wrong")))
+        await refused(url(silent, "tls=off"), timeouts=quick)
+        await refused(url(silent, scheme="smtps"), timeouts=quick)
+        await refused(url(unwilling, "tls=off"))
+        await refused(url(unwilling, scheme="smtps"))
+        assert await descriptors() <= listening
+    assert await descriptors() <= before

@@ -45,7 +45,7 @@ def test_watch_rests_where_there_is_no_loop() -> None:
 
 
 def test_hypothesis_runs_the_profile_that_was_asked_for() -> None:
-    assert settings().max_examples == {"dev": 50, "ci": 2000}[tests.conftest.PROFILE]
+    assert settings().max_examples == {"dev": 50, "ci": 300}[tests.conftest.PROFILE]
 
 
 def test_recipient_factory_adds_cells(make_recipient: Callable[..., Recipient]) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.delivery import (
+    MOST_FREE_TRIES,
     MOVES,
     OPERATOR_MOVES,
     WORST_FIRST,
@@ -139,6 +140,14 @@ BUSY = Reply(Stage.RCPT, 451, "4.2.1", "busy")
 SHUTDOWN = Reply(Stage.MAIL, 421, "4.3.2", "shutting down")
 BAD_LOGIN = Reply(Stage.AUTH, 535, "5.7.8", "wrong password")
 LOST_AT_END = Fault(Stage.END, Breakage.LOST, "the connection ended")
+
+
+def test_settle_counts_a_try_that_is_not_the_rows_fault_when_there_were_too_many() -> None:
+    free = settle(replace(FRESH, tries=MOST_FREE_TRIES - 1), attempt(SHUTDOWN), POLICY, dice=0.5)
+    counted = settle(replace(FRESH, tries=MOST_FREE_TRIES), attempt(SHUTDOWN), POLICY, dice=0.5)
+    assert (free.attempts, counted.attempts) == (0, 1)
+    assert counted.due_at > free.due_at
+    assert settle(replace(FRESH, tries=MOST_FREE_TRIES), attempt(BAD_LOGIN), POLICY, dice=0.5).attempts == 0
 
 
 @pytest.mark.parametrize("delivery", [FRESH, TRIED], ids=["pending", "deferred"])

@@ -89,7 +89,7 @@ def test_relay_by_default_requires_tls_and_opens_ten_sessions() -> None:
 
 NO_PASSWORD = "a relay URL must not hold a password: it would be seen in the process list and in shell history"
 SET_PASSWORD = "leave it out and set BULKMAIL_PASSWORD, or let bulkmail ask for it"
-OPTIONS = "known are auth, ca_file, connections, ehlo, tls"
+OPTIONS = "known are auth, ca_file, connections, depth, ehlo, tls"
 
 
 @pytest.mark.parametrize(
@@ -218,3 +218,14 @@ def test_secret_shows_itself_to_nobody() -> None:
 def test_secret_is_not_copied_or_stored(carry_off: object) -> None:
     with pytest.raises(TypeError, match="a secret is not copied or stored"):
         carry_off(Secret("hunter2"))  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("text", "depth"), [("", 8), ("?depth=1", 1), ("?depth=64", 64)])
+def test_depth_is_read(text: str, depth: int) -> None:
+    assert Relay.parse(f"smtp://host{text}").depth == depth
+
+
+@pytest.mark.parametrize("text", ["0", "65", "-1", "x", "٣", "100000000", ""])
+def test_depth_out_of_range_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="depth="):
+        Relay.parse(f"smtp://host?depth={text}")

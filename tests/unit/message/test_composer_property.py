@@ -19,6 +19,7 @@ from bulkmail.message.typesetting import typeset
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment, Campaign, Template
 from bulkmail.model.recipient import Place, Recipient
+from tests.examples import many
 
 HEADERS = ["From", "To", "Subject", "Date", "Message-ID", "Reply-To", "X-Tag", "MIME-Version", "Content-Type"]
 
@@ -188,6 +189,7 @@ def assert_lawful(octets: bytes) -> None:
         assert len(line) <= 78 or b" " not in line.strip().partition(b": ")[2]
 
 
+@many
 @given(
     kinds=st.sampled_from(["t", "h", "th"]),
     attachments=st.sampled_from(sorted(ATTACHMENTS)),

@@ -1,0 +1,97 @@
+"""One job on its way over a session, from its mark to what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bulkmail.engine.ports import Ending, Settled
+from bulkmail.engine.run import Run
+from bulkmail.model.delivery import Attempt, Delivery, settle
+from bulkmail.model.errors import OutboxError
+from bulkmail.model.message import Message
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.verdict import Verdict, judge
+from bulkmail.outbox.outbox import Job, Mark, Release, Settlement
+from bulkmail.smtp.line import Done, Transfer
+
+Heed = Callable[[Verdict, Reply | Fault], None]
+
+
+class Trip(Transfer):
+    """A transfer that records itself: every outcome is durable before anybody is told.
+
+    `has_worked()` says whether the session has dealt with a message before; `heed` is told what the outcome means for
+    the session and the relay.
+    """
+
+    __slots__ = ("_at", "_began", "_first_at", "_has_worked", "_heed", "_is_noted", "_job", "_run")
+
+    def __init__(
+        self, run: Run, job: Job, message: Message, *, first_at: float, has_worked: Callable[[], bool], heed: Heed
+    ) -> None:
+        super().__init__(message, self._mark, self._decided)
+        self._run = run
+        self._job = job
+        self._first_at = first_at
+        self._has_worked = has_worked
+        self._heed = heed
+        self._is_noted = False  # the mark, in the journal
+        self.begins()
+
+    def begins(self) -> None:
+        """From now on it counts how long it takes."""
+        self._at, self._began = self._run.clock.now(), self._run.clock.monotonic()
+
+    def _mark(self, done: Done) -> None:
+        """Asks for the durable note that the end of this message is about to be written."""
+        self._is_noted = True
+
+        def noted(error: BaseException | None) -> None:
+            if error is not None:  # nothing can be recorded any more
+                self._run.end(Ending(_as_outbox_error(error)))
+            done(error)
+
+        mark = Mark(self._job.delivery.id, self.message.message_id, self._first_at, self.message.digest())
+        self._run.journal.put(mark, noted)
+
+    def _decided(self, event: Reply | Fault) -> None:
+        run, job = self._run, self._job
+        if self._is_as_before(event):
+            if self._is_noted:
+                run.journal.put(Release(job.delivery.id), _ignore)
+            run.work.take_back(job)
+            run.nudge()
+            return
+        took = run.clock.monotonic() - self._began
+        attempt = Attempt(self._at, took, run.plan.relay_name, event, judge(event))
+        delivery = settle(job.delivery, attempt, run.plan.pace.retry, dice=run.plan.dice())
+        run.journal.put(Settlement(delivery, attempt), lambda error: self._told(error, delivery, attempt))
+        self._heed(attempt.verdict, event)
+
+    def _is_as_before(self, event: Reply | Fault) -> bool:
+        """Whether nothing of the message left that could count as a try: it goes again as if nothing had been."""
+        if not isinstance(event, Fault) or event.stage is Stage.END:
+            return False
+        if event.kind is Breakage.STOPPED:
+            return True
+        # The server had closed an old session, or one that has done its work: on a fresh one it may be quite willing.
+        return event.stage is Stage.MAIL and event.kind is Breakage.LOST and self._has_worked()
+
+    def _told(self, error: BaseException | None, delivery: Delivery, attempt: Attempt) -> None:
+        """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
+        run = self._run
+        run.work.settled(delivery.id)
+        if error is not None:
+            run.end(Ending(_as_outbox_error(error)))
+            return
+        run.plan.observe(Settled(delivery, attempt, self._job.recipient))
+        if run.work.in_hand == 0 or delivery.status.is_open:
+            run.nudge()
+
+
+def _as_outbox_error(error: BaseException) -> OutboxError:
+    return error if isinstance(error, OutboxError) else OutboxError(f"the outbox failed: {error}")
+
+
+def _ignore(error: BaseException | None) -> None:
+    """A mark that could not be taken back makes its row doubtful for the next run, which is true enough."""

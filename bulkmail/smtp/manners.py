@@ -1,0 +1,44 @@
+"""How a relay is spoken to: as far ahead of its answers as it was found to bear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bulkmail.smtp.capabilities import Capabilities
+from bulkmail.smtp.exchange import Mode
+from bulkmail.smtp.transactions import Transactions
+
+DEPTH = 8  # messages under way on a connection, where a relay allows several
+
+
+def _unheard(notice: str) -> None:
+    """Nobody listens."""
+
+
+class Manners:
+    """What is known of one relay, shared by all sessions with it.
+
+    A relay that breaks the protocol, or hangs up without an answer, while commands are written ahead of its replies is
+    spoken to plainly from then on; `notify` is told so in a sentence, once.
+    """
+
+    def __init__(self, *, depth: int = DEPTH, is_plain: bool = False, notify: Callable[[str], None] = _unheard) -> None:
+        self.depth = depth
+        self.is_plain = is_plain
+        self._notify = notify
+
+    def mode(self, capabilities: Capabilities) -> Mode:
+        """How to begin with a session that offers these extensions."""
+        if self.is_plain or not capabilities.pipelining:
+            return Mode.PLAIN
+        if not capabilities.chunking:
+            return Mode.PIPELINING
+        return Mode.DEEP if self.depth > 1 else Mode.CHUNKING
+
+    def learn(self, transactions: Transactions) -> None:
+        """From a session that is over."""
+        if self.is_plain or transactions.mode is Mode.PLAIN:
+            return
+        if transactions.broke_rules or transactions.was_struck_dumb:
+            self.is_plain = True
+            self._notify(f"{transactions.farewell}; from now on it gets one command at a time, which is slower")

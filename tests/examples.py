@@ -1,0 +1,12 @@
+"""How many examples the properties get that everything else rests on."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+IN_CI = bool(os.environ.get("CI"))
+
+many = settings(max_examples=2000 if IN_CI else 100)
+"""For what is said on the wire, and for the bytes of a letter: 2,000 in CI."""

@@ -1,0 +1,350 @@
+"""Ahead of the replies: what is written together, and to whom each reply belongs."""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkmail.model.message import Envelope, Message
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.verdict import Outcome, judge
+from bulkmail.smtp.capabilities import Capabilities
+from bulkmail.smtp.exchange import Exchange, Mode
+from bulkmail.smtp.transactions import PROBE, Transactions
+from tests.examples import many
+
+BODY = b"Subject: hello\r\n\r\nDear all\r\n"
+ENVELOPE = "MAIL FROM:<s@example.org>\r\nRCPT TO:<p{}@example.com>\r\n"
+GROUP = ENVELOPE + "DATA\r\n"
+CHUNK = "BDAT 28 LAST\r\n" + BODY[:-2].decode()
+OK = b"250 2.1.0 ok\r\n"
+GO = b"354 go on\r\n"
+NO = b"550 5.1.1 who?\r\n"
+
+
+class Talk:
+    """Transactions in some mode, with as many messages as wanted; marks are granted unless held."""
+
+    def __init__(self, mode: Mode, *, messages: int, depth: int = 4, grants_marks: bool = True) -> None:
+        self.transactions = Transactions(Capabilities(), peer="mail.example.com", mode=mode, depth=depth)
+        self.exchanges = [
+            Exchange(Message(Envelope("s@example.org", f"p{n}@example.com"), f"<{n}@example.org>", (BODY,)))
+            for n in range(messages)
+        ]
+        self.waiting = deque(self.exchanges)
+        self.grants_marks = grants_marks
+        self.held: list[Exchange] = []
+        self.transactions.more = lambda: self.waiting.popleft() if self.waiting else None
+
+    def writes(self) -> list[bytes]:
+        """What is written now, write by write."""
+        outputs = []
+        while (output := self.transactions.next_output()) is not None:
+            outputs.append(bytes(output))
+            if (wanting := self.transactions.mark_wanted) is not None:
+                self.transactions.mark_wanted = None
+                if self.grants_marks:
+                    self.transactions.marked(wanting)
+                else:
+                    self.held.append(wanting)
+        return outputs
+
+    def written(self) -> bytes:
+        return b"".join(self.writes())
+
+    def hears(self, *replies: bytes) -> None:
+        self.transactions.receive(b"".join(replies))
+
+    def codes(self) -> list[int | None]:
+        """How each message was decided, so far; a fault shows as 0."""
+        return [
+            None if e.result is None else e.result.code if isinstance(e.result, Reply) else 0 for e in self.exchanges
+        ]
+
+
+def test_pipelining_takes_one_round_trip_a_message() -> None:
+    talk = Talk(Mode.PIPELINING, messages=3)
+    assert talk.writes() == [GROUP.format(0).encode()]
+    talk.hears(OK, OK, GO)
+    assert talk.writes() == [BODY, b".\r\n" + GROUP.format(1).encode()]
+    talk.hears(OK, OK, OK, GO)
+    assert talk.writes() == [BODY, b".\r\n" + GROUP.format(2).encode()]
+    assert talk.codes() == [250, None, None]
+    talk.hears(OK, OK, OK, GO)
+    assert talk.writes() == [BODY, b".\r\n"]
+    talk.hears(OK)
+    assert talk.codes() == [250, 250, 250]
+    assert talk.transactions.is_idle
+
+
+def test_terminator_goes_alone_when_no_message_is_ready_and_the_next_follows_at_once() -> None:
+    talk = Talk(Mode.PIPELINING, messages=1)
+    talk.written()
+    talk.hears(OK, OK, GO)
+    assert talk.writes() == [BODY, b".\r\n"]
+    late = Exchange(talk.exchanges[0].message)
+    talk.waiting.append(late)
+    assert talk.writes() == [GROUP.format(0).encode()]
+
+
+@pytest.mark.parametrize("mode", [Mode.PIPELINING, Mode.CHUNKING])
+def test_refused_recipient_is_followed_by_reset(mode: Mode) -> None:
+    talk = Talk(mode, messages=2)
+    talk.written()
+    talk.hears(OK, NO, b"554 5.5.1 no valid recipients\r\n" if mode is Mode.PIPELINING else b"")
+    assert talk.codes() == [550, None]
+    assert isinstance(talk.exchanges[0].result, Reply) and talk.exchanges[0].result.stage is Stage.RCPT
+    assert talk.written().startswith(b"RSET\r\nMAIL FROM")
+
+
+def test_lone_dot_answers_354_after_the_only_recipient_was_refused() -> None:
+    talk = Talk(Mode.PIPELINING, messages=2)
+    talk.written()
+    talk.hears(OK, NO, GO)
+    assert talk.writes() == [b".\r\n", GROUP.format(1).encode()]
+    talk.hears(b"250 2.0.0 took nothing\r\n")
+    assert talk.codes() == [550, None]
+
+
+def test_354_after_a_refused_sender_with_an_accepted_recipient_is_never_ended() -> None:
+    """Its end would be mail from somebody else, or an empty one."""
+    talk = Talk(Mode.PIPELINING, messages=2)
+    talk.written()
+    talk.hears(b"503 5.5.1 nested MAIL\r\n", OK, GO)
+    assert talk.transactions.is_over
+    assert talk.codes() == [503, None]
+    assert talk.written() == b""
+
+
+def test_refused_mail_consumes_the_moot_replies() -> None:
+    talk = Talk(Mode.PIPELINING, messages=2)
+    talk.written()
+    talk.hears(b"451 4.3.0 later\r\n")
+    assert talk.codes() == [None, None]
+    talk.hears(b"503 need MAIL\r\n", b"503 need RCPT\r\n")
+    assert talk.codes() == [451, None]
+    assert talk.exchanges[0].result == Reply(Stage.MAIL, 451, "4.3.0", "later")
+    assert talk.written().startswith(b"RSET\r\nMAIL FROM")
+
+
+def test_refused_end_does_not_touch_the_message_behind() -> None:
+    talk = Talk(Mode.PIPELINING, messages=2)
+    talk.written()
+    talk.hears(OK, OK, GO)
+    talk.written()
+    talk.hears(b"554 5.7.1 spam\r\n", OK, OK, GO)
+    assert talk.written() == BODY + b".\r\n"
+    talk.hears(OK)
+    assert talk.codes() == [554, 250]
+
+
+def test_421_to_the_end_defers_what_follows() -> None:
+    talk = Talk(Mode.PIPELINING, messages=2)
+    talk.written()
+    talk.hears(OK, OK, GO)
+    talk.written()
+    talk.hears(b"421 4.3.2 going down\r\n")
+    assert talk.codes() == [421, None]
+    talk.transactions.lost()
+    second = talk.exchanges[1].result
+    assert isinstance(second, Fault) and judge(second).outcome is Outcome.DEFERRED
+
+
+def test_chunking_sends_content_after_the_recipient_and_the_next_envelope_with_its_end() -> None:
+    talk = Talk(Mode.CHUNKING, messages=2)
+    assert talk.writes() == [ENVELOPE.format(0).encode()]
+    talk.hears(OK, OK)
+    assert talk.writes() == [CHUNK.encode(), b"\r\nRSET\r\n" + ENVELOPE.format(1).encode()]
+    talk.hears(OK, OK, OK, OK)
+    assert talk.codes() == [250, None]
+
+
+@pytest.mark.parametrize("mode", [Mode.PIPELINING, Mode.CHUNKING])
+def test_terminator_waits_for_the_mark(mode: Mode) -> None:
+    talk = Talk(mode, messages=2, grants_marks=False)
+    talk.written()
+    talk.hears(OK, OK, GO if mode is Mode.PIPELINING else b"")
+    written = talk.written()
+    assert written in (BODY, CHUNK.encode())
+    assert talk.exchanges[0].stage is Stage.BODY
+    talk.transactions.marked(talk.held[0])
+    assert talk.written().startswith(b".\r\nMAIL" if mode is Mode.PIPELINING else b"\r\nRSET\r\nMAIL")
+    assert talk.exchanges[0].stage is Stage.END
+
+
+def deep(messages: int, *, depth: int = 4, grants_marks: bool = True) -> Talk:
+    talk = Talk(Mode.DEEP, messages=messages, depth=depth, grants_marks=grants_marks)
+    assert talk.writes() == [PROBE]
+    talk.hears(b"503 5.5.1 no transaction\r\n", OK)
+    assert talk.transactions.mode is Mode.DEEP
+    return talk
+
+
+def test_deep_begins_with_one_message_and_doubles_while_all_goes_well() -> None:
+    talk = deep(20)
+    assert talk.written() == (ENVELOPE.format(0) + CHUNK + "\r\n").encode()
+    under_way = []
+    while None in talk.codes():
+        under_way.append(sum(e.to_write is not None and e.stage is not Stage.MAIL and e.result is None
+                             for e in talk.exchanges))  # fmt: skip
+        slots = len(talk.transactions._expected)
+        talk.hears(*[OK] * slots)
+        talk.written()
+    assert under_way == [1, 2, 4, 4, 4, 4, 1]
+    assert talk.codes() == [250] * 20
+
+
+def test_deep_leads_each_group_with_reset_while_others_are_under_way() -> None:
+    talk = deep(4)
+    talk.transactions.window = 4
+    assert (
+        talk.written()
+        == "".join(("RSET\r\n" if n else "") + ENVELOPE.format(n) + CHUNK + "\r\n" for n in range(4)).encode()
+    )
+
+
+def test_deep_books_a_refusal_to_its_own_message() -> None:
+    talk = deep(3)
+    talk.transactions.window = 4
+    talk.written()
+    talk.hears(OK, NO, b"503 5.5.1 no recipient\r\n", OK, OK, OK, OK, OK, OK, NO, b"554 5.5.1 x\r\n")
+    assert talk.codes() == [550, 250, 550]
+    assert all(isinstance(e.result, Reply) for e in talk.exchanges)
+
+
+def test_deep_2xx_to_the_chunk_counts_whatever_mail_answered() -> None:
+    talk = deep(1)
+    talk.written()
+    talk.hears(b"503 5.5.1 nested MAIL\r\n", OK, b"250 2.0.0 queued\r\n")
+    result = talk.exchanges[0].result
+    assert isinstance(result, Reply) and judge(result).outcome is Outcome.ACCEPTED
+
+
+def test_deep_loss_leaves_exactly_those_in_doubt_whose_end_was_written() -> None:
+    talk = deep(4, grants_marks=False)
+    talk.transactions.window = 4
+    talk.written()
+    talk.transactions.marked(talk.held[0])
+    talk.written()
+    talk.transactions.marked(talk.held[1])
+    talk.written()
+    talk.transactions.lost()
+    outcomes = [judge(e.result).outcome if e.result else None for e in talk.exchanges]
+    assert outcomes == [Outcome.IN_DOUBT, Outcome.IN_DOUBT, Outcome.DEFERRED, None]
+
+
+def test_deep_421_then_the_end_defers_the_rest() -> None:
+    talk = deep(3)
+    talk.transactions.window = 4
+    talk.written()
+    talk.hears(OK, OK, OK, OK, b"421 4.3.2 going down\r\n")
+    talk.transactions.lost()
+    assert [judge(e.result).outcome for e in talk.exchanges if e.result] == [
+        Outcome.ACCEPTED,
+        Outcome.DEFERRED,
+        Outcome.DEFERRED,
+    ]
+
+
+def test_server_that_takes_a_refused_chunk_for_commands_never_gets_one_again() -> None:
+    talk = Talk(Mode.DEEP, messages=1)
+    talk.written()
+    talk.hears(b"503 5.5.1 no transaction\r\n", b"500 5.5.2 XNOP?\r\n", OK)
+    assert talk.transactions.mode is Mode.PIPELINING
+    assert talk.written() == GROUP.format(0).encode()
+
+
+@pytest.mark.parametrize("replies", [[OK], [GO], [b"503 x\r\n", b"450 y\r\n"]], ids=["250", "354", "450"])
+def test_odd_answer_to_the_probe_ends_the_session(replies: list[bytes]) -> None:
+    talk = Talk(Mode.DEEP, messages=1)
+    talk.written()
+    talk.hears(*replies)
+    assert talk.transactions.is_over and talk.transactions.broke_rules
+    assert talk.codes() == [None]
+
+
+def test_hanging_up_on_the_first_group_is_noticed() -> None:
+    talk = Talk(Mode.PIPELINING, messages=1)
+    talk.written()
+    talk.transactions.lost()
+    assert talk.transactions.was_struck_dumb
+    assert isinstance(talk.exchanges[0].result, Fault)
+    assert talk.exchanges[0].result.kind is Breakage.LOST
+
+
+class Server:
+    """Reads what is written as a server would, and keeps which reply slot ends which message."""
+
+    def __init__(self) -> None:
+        self.slots: list[str | None] = []  # the forward path of the message that the reply decides, or None
+        self.path = ""
+        self.buffer = b""
+        self.chunk = 0
+        self.in_data = False
+
+    def reads(self, data: bytes) -> None:
+        self.buffer += data
+        while self.buffer:
+            if self.chunk:
+                taken = self.buffer[: self.chunk]
+                self.buffer, self.chunk = self.buffer[len(taken) :], self.chunk - len(taken)
+                continue
+            line, end, rest = self.buffer.partition(b"\r\n")
+            if not end:
+                return
+            self.buffer = rest
+            if self.in_data:
+                if line == b".":
+                    self.in_data = False
+                    self.slots.append(self.path)
+            elif line.startswith(b"BDAT 6"):
+                self.slots.append(None)
+                self.chunk = 6
+            elif line.startswith(b"BDAT"):
+                self.slots.append(self.path)
+                self.chunk = int(line.split()[1])
+            else:
+                self.slots.append(None)
+                if line.startswith(b"RCPT"):
+                    self.path = line[9:-1].decode()
+
+
+_REPLY = st.sampled_from(
+    [OK, OK, OK, OK, OK, GO, GO, NO, b"503 x\r\n", b"554 y\r\n", b"421 z\r\n", b"451 w\r\n", b"250-a\r\n250 b\r\n"]
+)
+
+
+@many
+@given(
+    st.sampled_from([Mode.PLAIN, Mode.PIPELINING, Mode.CHUNKING, Mode.DEEP]),
+    st.lists(_REPLY, max_size=60),
+    st.lists(st.integers(1, 40), min_size=1, max_size=20),
+    st.integers(1, 8),
+)
+def test_no_reply_is_booked_to_another_message(mode: Mode, replies: list[bytes], cuts: list[int], depth: int) -> None:
+    """Against a reading of the wire of its own: accepted is who got a 2xx in the slot of his own end."""
+    talk = Talk(mode, messages=12, depth=depth)
+    server = Server()
+    stream, said, codes = b"".join(replies), b"", []
+    server.reads(talk.written())
+    for number in count():
+        if len(said) == len(stream):
+            break
+        heard = len(codes)
+        piece = stream[len(said) :][: cuts[number % len(cuts)]]
+        said += piece
+        talk.hears(piece)
+        codes = [int(line[:3]) for line in said.split(b"\r\n")[:-1] if line[3:4] == b" "]
+        for code, slot in zip(codes[heard:], server.slots[heard:], strict=False):
+            server.in_data = server.in_data or (code == 354 and slot is None)
+        server.reads(talk.written())
+    talk.transactions.lost()
+    ends = zip(server.slots, codes, strict=False)
+    granted = {path for path, code in ends if path is not None and 200 <= code < 300}
+    for exchange in talk.exchanges:
+        if exchange.result is not None and judge(exchange.result).outcome is Outcome.ACCEPTED:
+            assert exchange.message.envelope.forward_path in granted
