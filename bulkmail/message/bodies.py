@@ -55,6 +55,7 @@ class Bodies:
         self._derived: Body | None = None
         # Where the page is made of something else, errors are looked for in that: it is what people can mend.
         self._original: Rendering | None = None
+        self._name = ""
         self._calendar = Body(workshop.calendar(campaign.calendar), finish=folded) if campaign.calendar else None
         self.method = method_of(campaign.calendar.text) if campaign.calendar else ""
         self.images: list[tuple[str, InlineImage]] = [(content_id(image), image) for image in campaign.images]
@@ -64,6 +65,7 @@ class Bodies:
             self._make_page(_page_of(campaign), campaign, workshop)
 
     def _make_page(self, template: Template, campaign: Campaign, workshop: Workshop) -> None:
+        self._name = template.name
         masked = in_html(template, campaign)
         if campaign.text is None:
             self._derived = _derived(template.name, masked, workshop)
@@ -107,7 +109,13 @@ class Bodies:
         # A cell with the signs that the stream is marked with must not set the text.
         if self._derived is not None and not _has_marks(html):
             return self._derived.text(variables, fields)
-        return typeset(read_page(html))
+        return self._as_text(html)
+
+    def _as_text(self, html: str) -> str:
+        try:
+            return typeset(read_page(html))
+        except RecursionError:
+            raise TemplateError(f"{self._name}:1: is nested too deeply") from None
 
     def _explained(
         self,

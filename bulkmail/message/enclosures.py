@@ -27,7 +27,9 @@ KEPT = 16_000_000  # octets of encoded files that are remembered
 _LONGEST_SHOWN = 80
 _DRIVE = re.compile(r"[A-Za-z]:")
 # Not to wait for a pipe nobody writes to, not to follow a link that was put there since it was looked at.
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+_FLAGS = os.O_RDONLY
+for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+    _FLAGS |= getattr(os, _name, 0)
 _HAS_FOLDER_FLAGS = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
 
 

@@ -90,7 +90,12 @@ class Body:
         if self._constant is not None:
             return self._constant[0]
         text = self._rendered(variables, fields)
-        return normalised(text if self._finish is None else self._finish(text))
+        if self._finish is not None:
+            try:
+                text = self._finish(text)
+            except RecursionError:
+                raise TemplateError(f"{place(self._rendering.name, 1)}: is nested too deeply") from None
+        return normalised(text)
 
     def _rendered(self, variables: dict[str, object], fields: Mapping[str, object]) -> str:
         text = self._rendering.render(variables)

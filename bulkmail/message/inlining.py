@@ -10,7 +10,7 @@ from html import escape
 
 import css_inline
 
-from bulkmail.message.scanner import Element, Patches, elements, scan
+from bulkmail.message.scanner import Element, Patches, elements, is_deep, scan
 from bulkmail.message.stability import MARKER, instability, marked
 from bulkmail.message.tags import NONCHARACTER, PLACE, Kind, Masked
 
@@ -87,8 +87,8 @@ def inlined_once(masked: Masked) -> Masked | None:
 
 
 def inlined(page: str) -> str:
-    """One letter with its style sheets inlined; as it is, if a value makes them unreadable."""
-    if NONCHARACTER.search(page):
+    """One letter with its style sheets inlined; as it is, if a value makes them, or the page, unreadable."""
+    if NONCHARACTER.search(page) or is_deep(page):
         return page
     try:
         return _inliner.inline(page).replace(_ASIDE, "<style>").replace("<style></style>", "")

@@ -41,7 +41,6 @@ _LINES = frozenset(
 )
 _HEADINGS = {f"h{level}": str(level) for level in range(1, 7)}
 _HIDDEN = re.compile(r"(?:^|[;\s])(?:display\s*:\s*none|visibility\s*:\s*hidden|mso-hide\s*:\s*all)", re.IGNORECASE)
-_BLOCKS_IN_CELLS = "table, p, div, h1, h2, h3, h4, ul, ol, img"
 
 
 def read_page(page: str) -> str:
@@ -160,9 +159,16 @@ def _table_marks(node: LexborNode, tables: dict[int, bool]) -> tuple[str, str] |
 def _is_data(table: LexborNode) -> bool:
     if (table.attributes.get("role") or "").lower() in ("presentation", "none"):
         return False
-    if any(inner.mem_id != table.mem_id for inner in table.css("table")):
-        return False
-    if table.css_first("th") is not None:
-        return True
-    cells = table.css("td")
-    return len(cells) > len(table.css("tr")) > 1 and not any(cell.css(_BLOCKS_IN_CELLS) for cell in cells)
+    counted = {"th": 0, "td": 0, "tr": 0, "": 0}
+    waiting = _children(table)
+    while waiting:
+        node = waiting.pop()
+        tag = node.tag or ""
+        if tag == "table":
+            return False
+        counted[tag if tag in counted else ""] += tag in counted or tag in _NOT_IN_DATA
+        waiting += _children(node)
+    return counted["th"] > 0 or (counted["td"] > counted["tr"] > 1 and not counted[""])
+
+
+_NOT_IN_DATA = frozenset({"p", "div", "h1", "h2", "h3", "h4", "ul", "ol", "img"})

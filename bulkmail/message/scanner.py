@@ -17,6 +17,9 @@ VOID = frozenset(
 # What is in these is no markup (HTML §13.2.5.1).
 OPAQUE = frozenset({"style", "script", "title", "textarea", "xmp", "iframe", "noembed", "noframes"})
 
+# Elements within elements; parsers written in C or Rust run out of stack at some ten thousands, and take us along.
+DEEPEST = 500
+
 _TOKEN = re.compile(
     r"<!--.*?(?:-->|\Z)"
     r"|<[!?][^>]*>"
@@ -111,6 +114,30 @@ def scan(text: str) -> Iterator[Token]:
 def elements(text: str) -> Iterator[Element]:
     """The start tags alone."""
     return (token for token in scan(text) if isinstance(token, Element))
+
+
+def is_deep(text: str) -> bool:
+    """Whether elements may be nested deeper than `DEEPEST`."""
+    if text.count("<") <= DEEPEST:
+        return False
+    depth = 0
+    opened: dict[str, int] = {}
+    for found in _NAME.finditer(text):
+        name = found[2].lower()
+        if name in VOID:
+            continue
+        if not found[1]:
+            opened[name] = opened.get(name, 0) + 1
+            depth += 1
+            if depth > DEEPEST:
+                return True
+        elif opened.get(name):
+            opened[name] -= 1
+            depth -= 1
+    return False
+
+
+_NAME = re.compile(r"<(/?)([A-Za-z][^\s/>]*)")
 
 
 def _element(found: re.Match[str]) -> Element:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from bulkmail.message.scanner import VOID, Element, EndTag, Patches, Places, Token, scan
+from bulkmail.message.scanner import DEEPEST, VOID, Element, EndTag, Patches, Places, Token, scan
 from bulkmail.message.tags import PLACE, Kind, Masked, Tag
 
 MARKER = "data-bulkmail"
@@ -81,6 +81,8 @@ def _nesting_fault(masked: Masked, tokens: list[Token], parents: list[int]) -> s
                 parents.append(next((above for _, above in reversed(stack) if above >= 0), -1))
                 if event.name not in VOID and event.content is None:
                     stack.append((event.name, number))
+                    if len(stack) > DEEPEST:
+                        return "its elements are nested too deeply"
             case EndTag():
                 if name != event.name:
                     return f"</{event.name}> closes nothing that is open there"
