@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from bulkmail.mailing.library import letter as letter
     from bulkmail.mailing.library import send as send
     from bulkmail.mailing.library import send_sync as send_sync
+    from bulkmail.message.unsubscribe import verify_unsubscribe as verify_unsubscribe
+    from bulkmail.message.verp import decode_verp as decode_verp
     from bulkmail.model.address import Address as Address
     from bulkmail.model.campaign import Attachment as Attachment
     from bulkmail.model.campaign import Campaign as Campaign
+    from bulkmail.model.campaign import Dkim as Dkim
     from bulkmail.model.campaign import InlineImage as InlineImage
     from bulkmail.model.campaign import RowAttachment as RowAttachment
     from bulkmail.model.campaign import Template as Template
+    from bulkmail.model.campaign import Unsubscribe as Unsubscribe
     from bulkmail.model.delivery import Status as Status
     from bulkmail.model.errors import BulkmailError as BulkmailError
     from bulkmail.model.errors import ConfigError as ConfigError
@@ -36,10 +40,12 @@ if TYPE_CHECKING:
     from bulkmail.model.errors import OutboxError as OutboxError
     from bulkmail.model.errors import RelayError as RelayError
     from bulkmail.model.errors import TemplateError as TemplateError
+    from bulkmail.model.keys import Keys as Keys
     from bulkmail.model.pace import Pace as Pace
     from bulkmail.model.rate import Rate as Rate
     from bulkmail.model.recipient import Recipient as Recipient
     from bulkmail.model.relay import Relay as Relay
+    from bulkmail.model.relay import Secret as Secret
     from bulkmail.model.retry import RetryPolicy as RetryPolicy
     from bulkmail.recipients.source import ListOptions as ListOptions
     from bulkmail.report.report import Report as Report
@@ -51,7 +57,9 @@ _HOMES = {
     "Campaign": "model.campaign",
     "ConfigError": "model.errors",
     "Deliveries": "mailing.library",
+    "Dkim": "model.campaign",
     "GateClosed": "model.errors",
+    "Keys": "model.keys",
     "InlineImage": "model.campaign",
     "ListError": "model.errors",
     "ListOptions": "recipients.source",
@@ -64,15 +72,19 @@ _HOMES = {
     "RelayError": "model.errors",
     "Report": "report.report",
     "RetryPolicy": "model.retry",
+    "Secret": "model.relay",
     "RowAttachment": "model.campaign",
     "SendingStopped": "mailing.library",
     "Settled": "engine.ports",
     "Status": "model.delivery",
     "Template": "model.campaign",
     "TemplateError": "model.errors",
+    "Unsubscribe": "model.campaign",
+    "decode_verp": "message.verp",
     "letter": "mailing.library",
     "send": "mailing.library",
     "send_sync": "mailing.library",
+    "verify_unsubscribe": "message.unsubscribe",
 }
 
 __version__ = "0.1.0"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from blockbuster import BlockBuster
@@ -19,6 +20,9 @@ from tests.servers.exim import run_exim
 from tests.servers.kept import MailServer
 from tests.servers.postfix import run_postfix
 from tests.servers.sinks import Sink, run_sink
+
+if TYPE_CHECKING:
+    from tests.signing import KeyRing
 
 PACKAGE = Path(__file__).parents[1] / "bulkmail"
 
@@ -148,6 +152,17 @@ def make_message() -> Callable[..., Message]:
 @pytest.fixture
 def message(make_message: Callable[..., Message]) -> Message:
     return make_message()
+
+
+# --- signatures ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def key_ring() -> KeyRing:
+    """Keys to sign with and a verifier that is not ours."""
+    from tests.signing import KeyRing  # late: most tests sign nothing
+
+    return KeyRing()
 
 
 # --- real servers ----------------------------------------------------------------------------------------------------

@@ -10,9 +10,11 @@ import click
 
 from bulkmail.cli.choices import campaign_options, overrides_from
 from bulkmail.cli.progress import Progress, make_progress
+from bulkmail.config.keys import find_keys
 from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.ordering import check
 from bulkmail.model.delivery import Status
+from bulkmail.model.keys import Keys
 from bulkmail.model.reply import printable
 from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK, Tally
 from bulkmail.model.units import count
@@ -37,7 +39,7 @@ def command(campaign: str | None, **options: Any) -> int:
     """
     settings = load(campaign, overrides_from(options))
     progress = make_progress("auto" if sys.stderr.isatty() else "none")
-    findings, notices, tally = anyio.run(_check, settings, progress)
+    findings, notices, tally = anyio.run(_check, settings, find_keys(settings.campaign), progress)
     for notice in notices:
         click.echo(f"note: {printable(notice, LONGEST_FINDING)}")
     for finding in findings:
@@ -45,10 +47,11 @@ def command(campaign: str | None, **options: Any) -> int:
     return _conclude(settings, tally, findings)
 
 
-async def _check(settings: Settings, progress: Progress) -> tuple[list[Finding], list[str], Tally]:
+async def _check(settings: Settings, keys: Keys, progress: Progress) -> tuple[list[Finding], list[str], Tally]:
     with progress:
         return await check(
             settings,
+            keys=keys,
             reading=lambda rows: progress.step("reading", done=rows),
             checking=lambda rows: progress.step("checking", done=rows),
         )

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from bulkmail.cli.choices import campaign_options, overrides_from
+from bulkmail.config.keys import find_keys
 from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.ordering import letters
 from bulkmail.model.address import Address
@@ -63,7 +64,7 @@ def command(
         )
     settings = load(campaign, overrides_from(options))
     found: Iterable[tuple[int, Recipient, Message | TemplateError]] = letters(
-        settings, row=row, address=_checked(address)
+        settings, keys=find_keys(settings.campaign), row=row, address=_checked(address)
     )
     if not whole and address is None:
         found = islice(found, 1)

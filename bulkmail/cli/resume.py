@@ -9,11 +9,12 @@ import click
 
 from bulkmail.cli.progress import MODES, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async
+from bulkmail.config.keys import find_keys
 from bulkmail.config.pacing import parse_wait
 from bulkmail.config.runs import find_run
 from bulkmail.config.secrets import find_password
 from bulkmail.mailing.mailing import Doubt, Mailing
-from bulkmail.mailing.resuming import recorded
+from bulkmail.mailing.resuming import recorded, recorded_campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Relay
@@ -67,6 +68,7 @@ def command(
     """
     path = find_run(run, rehearsals=False)
     relay, pace = recorded(path)
+    keys = find_keys(recorded_campaign(path))
     if url:
         relay = Relay.parse(url)
     if rate:
@@ -77,7 +79,7 @@ def command(
 
     async def main() -> int:
         progress = make_progress(mode)
-        mailing = Mailing.reopen(path, relay=relay, pace=pace)
+        mailing = Mailing.reopen(path, relay=relay, pace=pace, keys=keys)
         with abandoned_on_error(mailing):
             mailing.decide_doubts(Doubt(in_doubt))
             for status, again in ((Status.REJECTED, retry_rejected), (Status.EXPIRED, retry_expired)):

@@ -13,6 +13,7 @@ import click
 from bulkmail.cli.choices import campaign_options, overrides_from
 from bulkmail.cli.progress import MODES, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
+from bulkmail.config.keys import find_keys
 from bulkmail.config.secrets import find_password
 from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.mailing import Doubt, Mailing
@@ -95,6 +96,7 @@ def command(campaign: str | None, **options: Any) -> int:
     if is_asking and not sys.stdin.isatty():
         raise ConfigError("this would write to people, and there is nobody to ask", hint="add --yes to send it")
     password = find_password(relay_of(settings, order), ask=password_prompt())
+    keys = find_keys(settings.campaign)
 
     async def main() -> int:
         progress = make_progress(mode)
@@ -102,6 +104,7 @@ def command(campaign: str | None, **options: Any) -> int:
             mailing = await order_mailing(
                 settings,
                 order,
+                keys=keys,
                 reading=lambda rows: progress.step("reading", done=rows),
                 checking=lambda rows: progress.step("checking", done=rows),
             )

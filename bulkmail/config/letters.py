@@ -8,12 +8,12 @@ from pathlib import Path
 from bulkmail.config.bodies import body, more_bodies, with_local_files
 from bulkmail.config.enclosures import attachments, row_attachments
 from bulkmail.config.files import FileReader
+from bulkmail.config.headings import heading, reverse_path
 from bulkmail.config.lines import EXAMPLE_SENDER, check_mailbox, has_strange, one_line, template_of
 from bulkmail.config.problems import Said
 from bulkmail.config.sources import Sources
-from bulkmail.model.address import Address, has_control
+from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Campaign, Template
-from bulkmail.model.errors import AddressError
 from bulkmail.model.reply import printable
 
 
@@ -30,17 +30,17 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
         reply_to=_reply_to(sources),
         headers=_headers(sources),
         attachments=attachments(sources, reader),
-        reverse_path=_reverse_path(sources),
-        cc=one_line(sources, "cc", sources.file.message.cc),
-        bcc=one_line(sources, "bcc", sources.file.message.bcc),
+        reverse_path=reverse_path(sources),
+        **heading(sources),
         **more_bodies(sources, reader),
         row_attachments=row_attachments(sources),
     )
     _tell_missing_body(sources)
-    lines = (campaign.sender, campaign.subject, campaign.to_name, campaign.reply_to, campaign.cc, campaign.bcc)
+    lines = (campaign.sender, campaign.subject, campaign.to_name, campaign.reply_to)
+    more = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
     bodies = (campaign.text, campaign.html, campaign.markdown, campaign.mjml, campaign.preheader, campaign.calendar)
     before = len(sources.problems)
-    for template in (*lines, *bodies, *(value for _, value in campaign.headers)):
+    for template in (*lines, *more, *bodies, *(value for _, value in campaign.headers)):
         if template is not None:
             reader.collect_parts(template)
     campaign = replace(campaign, partials=tuple(reader.parts[key] for key in sorted(reader.parts)))
@@ -75,17 +75,6 @@ def _reply_to(sources: Sources) -> Template | None:
     if said is not None:
         check_mailbox(sources, said)
     return one_line(sources, "reply_to", sources.file.message.reply_to)
-
-
-def _reverse_path(sources: Sources) -> str:
-    said = sources.pick(("message", "reverse_path"), sources.file.message.reverse_path)
-    if said is None:
-        return ""
-    try:
-        return Address.parse(said.value.strip()).wire
-    except AddressError as error:
-        sources.problems.add(f"{said}: {error}", 'write reverse_path = "bounces@shop.example", or leave it out')
-        return ""
 
 
 _BODY_KEYS = {("html",), ("markdown",), ("mjml",)}

@@ -87,9 +87,35 @@ class AttachmentTable(Table):
     optional: bool = False
 
 
+class UnsubscribeTable(Table):
+    """`[message.unsubscribe]`."""
+
+    https: str | None = None
+    mailto: str | None = None
+    key_file: str | None = None
+    key_env: str | None = None
+    key_command: str | None = None
+
+
+class DkimTable(Table):
+    """`[message.dkim]`, or `[[message.dkim]]` for two signatures."""
+
+    domain: str | None = None
+    selector: str | None = None
+    preset: str | None = None
+    key_file: str | None = None
+    key_env: str | None = None
+    key_command: str | None = None
+
+
 def _joined(value: object) -> object:
     """A list of texts is as good as one text with commas in it."""
     return ", ".join(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
+
+
+def _only_one(value: object) -> object:
+    """A table may stand for the list that it is the only item of."""
+    return [value] if isinstance(value, dict) else value
 
 
 AddressList = Annotated[str | None, BeforeValidator(_joined)]
@@ -107,8 +133,14 @@ class MessageTable(Table):
     html: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
     headers: dict[str, str] = {}
     attachments: list[Annotated[AttachmentTable, _short_for("file")]] = []
+    to: AddressList = None
     cc: AddressList = None
     bcc: AddressList = None
+    sent_by: str | None = Field(default=None, alias="sender")
+    list_id: str | None = None
+    feedback_id: str | None = None
+    unsubscribe: UnsubscribeTable | None = None
+    dkim: Annotated[list[DkimTable], BeforeValidator(_only_one)] = []
     attachments_root: str | None = None
     markdown: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
     mjml: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
@@ -200,6 +232,8 @@ def _existing(data: Any, path: KeyPath) -> Iterator[str | int]:
                 data = data[step]
             case list() if isinstance(step, int):
                 data = data[step]
+            case dict() if step == 0:  # a table that stands for a list
+                continue
             case _:
                 return
         yield step
@@ -261,6 +295,10 @@ def known_keys(path: list[str | int]) -> list[str]:
             return _keys(AttachmentTable)
         case ["message", "text" | "html" | "markdown" | "mjml" | "calendar"]:
             return _keys(LetterTable)
+        case ["message", "unsubscribe"]:
+            return _keys(UnsubscribeTable)
+        case ["message", "dkim"]:
+            return _keys(DkimTable)
         case _:
             return _keys(_tables_by_name()[".".join(names)])
 
@@ -280,4 +318,4 @@ def _tables_by_name() -> dict[str, type[Table]]:
 
 
 def _all_tables() -> list[type[Table]]:
-    return [*_tables_by_name().values(), LetterTable, AttachmentTable]
+    return [*_tables_by_name().values(), LetterTable, AttachmentTable, UnsubscribeTable, DkimTable]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, closing
 from email.message import EmailMessage
 from pathlib import Path
@@ -13,14 +13,16 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
+from bulkmail.config.keys import find_keys
 from bulkmail.engine.ports import Event, Settled
 from bulkmail.mailing.history import look
 from bulkmail.mailing.mailing import Mailing, Selection
 from bulkmail.mailing.pages import Attached, read_attachments, with_page_files
 from bulkmail.mailing.relays import open_relay
 from bulkmail.mailing.rows import Given, GivenRows, Rows
-from bulkmail.model.campaign import Campaign, Template
+from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.errors import BulkmailError, ConfigError
+from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.recipients.screening import Suppression
@@ -57,9 +59,18 @@ def letter(
     reply_to: str | None = None,
     headers: Mapping[str, str] | None = None,
     attachments: Iterable[Attached] = (),
+    cc: str | None = None,
+    bcc: str | None = None,
+    list_id: str | None = None,
+    feedback_id: str | None = None,
+    reverse_path: str = "",
+    unsubscribe: Unsubscribe | None = None,
+    dkim: Iterable[Dkim] = (),
     name: str = "letter",
 ) -> Campaign:
     """A campaign from texts, each of them a Jinja template over the fields of a row.
+
+    The keys for `unsubscribe` and `dkim` come from where these say, or are given to `Mailer`.
 
     `markdown` or `mjml` may stand for `html`, and a missing `text` is made of it.  Attachments are read now, but those
     whose path is a template, which are looked for below `folder`.  So are pictures and style sheets that the page names
@@ -79,6 +90,13 @@ def letter(
         reply_to=_template("reply_to", reply_to),
         headers=tuple((key, Template(key, value)) for key, value in (headers or {}).items()),
         attachments=everybody,
+        reverse_path=reverse_path,
+        cc=_template("cc", cc),
+        bcc=_template("bcc", bcc),
+        list_id=_template("list_id", list_id),
+        feedback_id=_template("feedback_id", feedback_id),
+        unsubscribe=unsubscribe,
+        dkim=tuple(dkim),
         markdown=_template("markdown", markdown),
         mjml=_template("mjml", mjml),
         preheader=_template("preheader", preheader),
@@ -127,12 +145,26 @@ class Deliveries:
 class Mailer:
     """A relay, its password and a pace, to send one campaign or many with.  Holds no connection between runs.
 
-    `relay` is a URL or a `Relay`.  Runs on asyncio only.
+    `relay` is a URL or a `Relay`.  `keys` sign unsubscribe links and messages; without them each campaign says where
+    its keys are.  `on_message` is given every letter of a campaign before it is signed, and returns it or another: once
+    when the letters are tried, and once for each time it is sent.  It must make the same of the same letter, or a row
+    in doubt cannot be sent again; a letter that it raises an exception for is not sent.  It may block: it is run where
+    letters are written, so be quick.  Runs on asyncio only.
     """
 
-    def __init__(self, relay: str | Relay, *, password: str | None = None, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        relay: str | Relay,
+        *,
+        password: str | None = None,
+        pace: Pace | None = None,
+        keys: Keys | None = None,
+        on_message: Callable[[EmailMessage], EmailMessage] | None = None,
+    ) -> None:
         self.relay = Relay.parse(relay) if isinstance(relay, str) else relay
         self.pace = pace or Pace()
+        self.keys = keys
+        self.on_message = on_message
         self._password = None if password is None else Secret(password)
 
     async def send(
@@ -194,7 +226,7 @@ class Mailer:
         """Sends messages that are ready made, each to its own To, Cc and Bcc.  Otherwise as `send()`."""
         path = None if outbox is None else Path(outbox)
         if path is not None and (await to_thread.run_sync(look, path)).has_begun:
-            return await self._run(await self._reopened(path))
+            return await self._run(await self._reopened(path, NO_KEYS))
         return await self._run(await Mailing.prepare_messages(path, messages, relay=self.relay, pace=self.pace))
 
     async def _prepared(
@@ -207,12 +239,13 @@ class Mailer:
         selection: Selection,
     ) -> Mailing:
         path = None if outbox is None else Path(outbox)
+        keys = self.keys if self.keys is not None else await to_thread.run_sync(find_keys, campaign)
         if path is not None:
             past = await to_thread.run_sync(look, path)
             if past.has_begun:
                 if past.fingerprint != campaign.fingerprint:
                     raise ConfigError(f"{path} was begun with another letter", hint="use another outbox")
-                return await self._reopened(path)
+                return await self._reopened(path, keys)
         with closing(await to_thread.run_sync(_open, recipients, options)) as rows:
             mailing = await Mailing.prepare(
                 path,
@@ -222,12 +255,16 @@ class Mailer:
                 pace=self.pace,
                 selection=selection,
                 is_rehearsal=self.relay.kind.is_rehearsal,
+                keys=keys,
+                on_message=self.on_message,
             )
         mailing.pass_gate()
         return mailing
 
-    async def _reopened(self, path: Path) -> Mailing:
-        return await to_thread.run_sync(lambda: Mailing.reopen(path, relay=self.relay, pace=self.pace))
+    async def _reopened(self, path: Path, keys: Keys) -> Mailing:
+        return await to_thread.run_sync(
+            lambda: Mailing.reopen(path, relay=self.relay, pace=self.pace, keys=keys, on_message=self.on_message)
+        )
 
     async def _run(self, mailing: Mailing, deliveries: Deliveries | None = None) -> Report:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from email.message import EmailMessage
 from itertools import islice
@@ -11,7 +12,7 @@ from anyio import to_thread
 from bulkmail.message.ready_made import take_apart
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import ConfigError
+from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.reply import printable
 from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
@@ -34,18 +35,32 @@ async def record(
     rows: Iterable[Recipient | BadRow],
     *,
     screen: Callable[[Recipient | BadRow], Screened],
+    forward_paths: Callable[[Recipient], tuple[str, ...]] | None = None,
     redirect_to: Address | None = None,
     told: Told = nobody,
 ) -> None:
     """Puts every row into `outbox`, screened; with `redirect_to` that address gets them all instead.
 
+    `forward_paths` says where the letter of a row goes, if not only to its own address; a row that it raises
+    `TemplateError` for is invalid.
+
     What iterating the list raises (`ListError`) passes through.  The caller says when loading is finished.
     """
-    paths = (redirect_to.wire,) if redirect_to else ()
-    entries = (
-        Entry(screened.row, screened.status, screened.reason, paths if screened.status is Status.PENDING else ())
-        for screened in map(screen, rows)
-    )
+    redirected: tuple[str, ...] = (redirect_to.wire,) if redirect_to else ()
+
+    def entry(screened: Screened) -> Entry:
+        row = screened.row
+        if screened.status is not Status.PENDING:
+            return Entry(row, screened.status, screened.reason)
+        paths = redirected
+        if forward_paths is not None and isinstance(row, Recipient):
+            try:
+                paths = redirected or forward_paths(row)
+            except TemplateError as error:
+                return Entry(row, Status.INVALID, str(error))
+        return Entry(row, screened.status, screened.reason, paths)
+
+    entries = (entry(screened) for screened in map(screen, rows))
     total = 0
     while written := await to_thread.run_sync(_record_batch, outbox, entries):
         total += written
@@ -54,19 +69,19 @@ async def record(
 
 async def record_messages(outbox: Outbox, messages: Iterable[EmailMessage]) -> None:
     """Puts every message into `outbox`, with a delivery for each of its recipients; one that cannot go is invalid."""
-    entries = (_entry_of(message, number) for number, message in enumerate(messages, 1))
+    entries = (_entry_of(outbox.run_id, message, number) for number, message in enumerate(messages, 1))
     while await to_thread.run_sync(_record_batch, outbox, entries):
         pass
 
 
-def _entry_of(message: EmailMessage, number: int) -> Entry:
+def _entry_of(run_id: str, message: EmailMessage, number: int) -> Entry:
     label = printable(str(message["Subject"] or ""))
     try:
-        reverse_path, forward_paths, content = take_apart(message)
+        taken = take_apart(message, run_id=run_id, number=number, date=time.time())
     except ConfigError as error:
         return Entry(BadRow(str(error), {"subject": label}, Place("<messages>", number)), Status.INVALID)
-    ready = ReadyMade(content, reverse_path, str(message["Message-ID"] or ""), label)
-    return Entry(ready, forward_paths=tuple(path.wire for path in forward_paths))
+    ready = ReadyMade(taken.content, taken.reverse_path, taken.message_id, label)
+    return Entry(ready, forward_paths=tuple(path.wire for path in taken.forward_paths))
 
 
 def _record_batch(outbox: Outbox, entries: Iterator[Entry]) -> int:

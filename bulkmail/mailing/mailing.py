@@ -17,12 +17,14 @@ from bulkmail.mailing.loading import Told, nobody, record, record_messages, try_
 from bulkmail.mailing.resuming import to_settings
 from bulkmail.mailing.rows import Rows
 from bulkmail.message.composer import Composer
+from bulkmail.message.hook import Hook
 from bulkmail.message.ready_made import message_of
 from bulkmail.message.templates import compile_condition, referenced_names
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError, GateClosed
+from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import BadRow, Recipient
@@ -66,7 +68,8 @@ class Selection:
 class Mailing:
     """An outbox that has been filled and checked, and what is needed to send from it.  Close it when done.
 
-    `takes_over` is the outbox of an earlier run whose place it takes as soon as it is sent.
+    `takes_over` is the outbox of an earlier run whose place it takes as soon as it is sent.  `keys` and `on_message`
+    are for the composer; neither is in the outbox.
     """
 
     outbox: Outbox
@@ -75,6 +78,8 @@ class Mailing:
     findings: list[Finding] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     takes_over: Path | None = None
+    keys: Keys = NO_KEYS
+    on_message: Hook | None = None
     _engine: Engine | None = None
 
     @classmethod
@@ -89,6 +94,8 @@ class Mailing:
         selection: Selection = Selection(),
         is_rehearsal: bool = False,
         settings: Mapping[str, str] | None = None,
+        keys: Keys = NO_KEYS,
+        on_message: Hook | None = None,
         told_loading: Told = nobody,
         told_checking: Told = nobody,
     ) -> Mailing:
@@ -97,7 +104,7 @@ class Mailing:
         What is at `path` is replaced.  Raises `TemplateError`, `ListError`, `OutboxError`.
         """
         # Before the outbox: a letter that does not compile leaves nothing behind.
-        composer = Composer(campaign, run_id="")
+        composer = Composer(campaign, run_id="", keys=keys, on_message=on_message)
         where = compile_condition(selection.where) if selection.where else None
         outbox = Outbox.create(
             path,
@@ -106,13 +113,14 @@ class Mailing:
                 **to_settings(relay, pace),
                 "rehearsal": "yes" if is_rehearsal else "no",
                 "redirect_to": selection.redirect_to.readable if selection.redirect_to else "",
+                "on_message": "yes" if on_message else "no",
                 **(settings or {}),
             },
             durability=pace.durability,
             allow_duplicates=selection.allow_duplicates,
             replace=True,
         )
-        mailing = cls(outbox, relay, pace)
+        mailing = cls(outbox, relay, pace, keys=keys, on_message=on_message)
         try:
             _empty_inbox(outbox, relay)
             seen = RowCheck()
@@ -125,6 +133,7 @@ class Mailing:
                 outbox,
                 rows,
                 screen=look_at,
+                forward_paths=composer.forward_paths if composer.has_copies else None,
                 redirect_to=selection.redirect_to,
                 told=told_loading,
             )
@@ -160,13 +169,25 @@ class Mailing:
         return mailing
 
     @classmethod
-    def reopen(cls, path: Path, *, relay: Relay, pace: Pace) -> Mailing:
+    def reopen(
+        cls, path: Path, *, relay: Relay, pace: Pace, keys: Keys = NO_KEYS, on_message: Hook | None = None
+    ) -> Mailing:
         """Goes on with a run as it was recorded: its rows, its letter.  Raises `OutboxError`, `ConfigError`."""
         outbox = Outbox.open(path, durability=pace.durability)
-        if not outbox.is_loaded:
+        try:
+            if not outbox.is_loaded:
+                raise ConfigError(f"{path} was never completely filled", hint="send the campaign again")
+            if outbox.settings.get("on_message") == "yes" and on_message is None:
+                raise ConfigError(
+                    f"{path} was begun by a program whose on_message has a hand in each letter",
+                    hint="go on with that program; without it people would get another letter",
+                )
+            if outbox.campaign is not None:
+                Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a key that is missing is told now
+        except BaseException:
             outbox.close()
-            raise ConfigError(f"{path} was never completely filled", hint="send the campaign again")
-        return cls(outbox, relay, pace)
+            raise
+        return cls(outbox, relay, pace, keys=keys, on_message=on_message)
 
     def pass_gate(self) -> None:
         """Raises `GateClosed`, and lets go of the outbox, when the findings forbid sending."""
@@ -264,7 +285,11 @@ class Mailing:
 
     def _compose(self) -> Callable[[Job, float], Message]:
         campaign = self.outbox.campaign
-        composer = Composer(campaign, run_id=self.outbox.run_id) if campaign else None
+        composer = (
+            Composer(campaign, run_id=self.outbox.run_id, keys=self.keys, on_message=self.on_message)
+            if campaign
+            else None
+        )
 
         def compose(job: Job, first_at: float) -> Message:
             if job.content is not None:

@@ -21,6 +21,7 @@ from bulkmail.mailing.rows import GivenRows, Rows
 from bulkmail.message.composer import Composer
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError, TemplateError
+from bulkmail.model.keys import Keys
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
@@ -74,7 +75,7 @@ def _needed(relay: Relay | None) -> Relay:
     return relay
 
 
-async def order_mailing(settings: Settings, order: Order, *, reading: Told, checking: Told) -> Mailing:
+async def order_mailing(settings: Settings, order: Order, *, keys: Keys, reading: Told, checking: Told) -> Mailing:
     """A mailing ready to be sent: a new one, or an unfinished one to go on with.
 
     Raises `ConfigError` when an earlier run forbids it, saying how and naming the commands.  An earlier run that is to
@@ -90,7 +91,7 @@ async def order_mailing(settings: Settings, order: Order, *, reading: Told, chec
                 refuse_finished(past, command=order.command)
             if changed := past.changes(settings.campaign, digest):
                 refuse_changed(past, changed, command=order.command)
-            return Mailing.reopen(path, relay=relay_of(settings, order), pace=settings.pace)
+            return Mailing.reopen(path, relay=relay_of(settings, order), pace=settings.pace, keys=keys)
         new = path.with_name(f"{path.stem}.next{path.suffix}") if past.has_begun else path
         suppression = suppression_of(settings)
         if past.has_begun and order.only_unreached:
@@ -107,6 +108,7 @@ async def order_mailing(settings: Settings, order: Order, *, reading: Told, chec
                 ),
                 is_rehearsal=rehearsal,
                 settings={"list_digest": digest, "list": settings.list_source, "name": settings.name},
+                keys=keys,
                 told_loading=reading,
                 told_checking=checking,
             )
@@ -117,7 +119,9 @@ async def order_mailing(settings: Settings, order: Order, *, reading: Told, chec
     return mailing
 
 
-async def check(settings: Settings, *, reading: Told, checking: Told) -> tuple[list[Finding], list[str], Tally]:
+async def check(
+    settings: Settings, *, keys: Keys, reading: Told, checking: Told
+) -> tuple[list[Finding], list[str], Tally]:
     """What is wrong with letter and list, what was noticed, and what the rows would be; sends and leaves nothing."""
     suppression = suppression_of(settings)
     with (
@@ -132,6 +136,7 @@ async def check(settings: Settings, *, reading: Told, checking: Told) -> tuple[l
             relay=settings.relay or Relay(Kind.NULL),
             pace=settings.pace,
             selection=Selection(settings.where, suppression, settings.allow_duplicates),
+            keys=keys,
             told_loading=reading,
             told_checking=checking,
         )
@@ -141,14 +146,14 @@ async def check(settings: Settings, *, reading: Told, checking: Told) -> tuple[l
 
 
 def letters(
-    settings: Settings, *, row: int | None = None, address: str = ""
+    settings: Settings, *, keys: Keys, row: int | None = None, address: str = ""
 ) -> Iterator[tuple[int, Recipient, Message | TemplateError]]:
     """The message of each row of the list, or of row number `row` (from 1), or of those with `address`.
 
     Bad rows are passed over; in place of a letter that does not render comes the reason.  Raises `ListError`.
     """
     wanted = Address.parse(address).key if address else ""
-    composer = Composer(settings.campaign, run_id="preview")
+    composer = Composer(settings.campaign, run_id="preview", keys=keys)
     with _list_at_hand(settings) as source, _rows(settings, source) as rows:
         for number, recipient in enumerate(rows, 1):
             if isinstance(recipient, BadRow) or (row or number) != number:

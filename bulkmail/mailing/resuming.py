@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
@@ -30,6 +31,12 @@ def recorded(path: Path) -> tuple[Relay, Pace]:
     """The relay and the pace that the run in `path` was begun with.  Raises `OutboxError`."""
     with OutboxReader.open(path) as reader:
         return from_settings(reader.settings, path)
+
+
+def recorded_campaign(path: Path) -> Campaign | None:
+    """The letter of the run in `path`; None where a program brought its messages.  Raises `OutboxError`."""
+    with OutboxReader.open(path) as reader:
+        return reader.campaign
 
 
 def from_settings(settings: Mapping[str, str], path: Path) -> tuple[Relay, Pace]:

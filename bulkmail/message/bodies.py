@@ -76,7 +76,7 @@ class Bodies:
             masked = masked if once is None else once
             finish = inlined if once is None else None
         masked = with_preheader(masked, campaign)
-        self._html = Body(workshop.html(Template(template.name, masked.unmasked())), finish=finish)
+        self._html = Body(workshop.html(Template(template.name, masked.unmasked())), is_html=True, finish=finish)
 
     def check(self, variables: dict[str, object], fields: Mapping[str, object]) -> Written:
         """Raises the `TemplateError` that `written` would, for less work; says nothing."""

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import format_datetime
 from functools import lru_cache
-from hashlib import blake2b
 from typing import NamedTuple
 
-from bulkmail.message import headers
 from bulkmail.message.bodies import Bodies, Written, html_partials
+from bulkmail.message.dkim import Signer, Signers
 from bulkmail.message.enclosures import Enclosure, RowFiles
-from bulkmail.message.fields import Field, blame, mailbox, mailbox_field
-from bulkmail.message.plan import make_plan
+from bulkmail.message.heading import Heading, Lines
+from bulkmail.message.hook import Hook, apply
+from bulkmail.message.identity import date_value, identity_of
+from bulkmail.message.plan import Plan, make_plan
+from bulkmail.message.reverse_path import ReversePath
 from bulkmail.message.templates import Workshop
+from bulkmail.message.unsubscribe import Unsubscriber
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.errors import AddressError, ConfigError, TemplateError
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.recipient import Recipient
 
@@ -40,85 +42,116 @@ class Rendered:
 
 
 class _Letter(NamedTuple):
-    """Everything of one message that the row decides, checked and not yet encoded.  `others` goes with `_others`."""
+    """Everything of one message that the row decides, checked and not yet encoded.
 
-    sender: str
-    subject: str
-    to_name: str
-    others: list[str]
+    `token` stands in its links to unsubscribe, if it has any; `variables` are what it was rendered with.
+    """
+
+    lines: Lines
     bodies: Written
     enclosures: list[Enclosure]
+    token: str
+    variables: dict[str, object]
 
 
 class Composer:
     """Writes the letters of one campaign; what does not depend on the row is done once, when it is made.
 
-    A message depends on nothing but campaign, run, row number, recipient, forward path and date: a resend is the same
-    to the octet.
+    A message depends on nothing but campaign, keys, run, row number, recipient, forward path and date: a resend is the
+    same to the octet.  An `on_message` hook has to keep that promise itself.
     """
 
-    def __init__(self, campaign: Campaign, *, run_id: str) -> None:
-        """Raises `TemplateError` with file and line, or `ConfigError` for a header or attachment that cannot be."""
+    def __init__(
+        self, campaign: Campaign, *, run_id: str, keys: Keys = NO_KEYS, on_message: Hook | None = None
+    ) -> None:
+        """Raises `TemplateError` with file and line, or `ConfigError` for what cannot be: a header, a file, a key."""
         workshop = self._workshop = Workshop(campaign.partials, html_partials=lambda: html_partials(campaign))
         self._run_id = run_id.encode()
-        self._sender = Field("From", workshop.header(campaign.sender), encode=mailbox_field)
-        self._subject = Field("Subject", workshop.header(campaign.subject), encode=headers.text_field)
-        self._to_name = campaign.to_name and Field("To", workshop.header(campaign.to_name), encode=headers.text_field)
-        self._others = _other_fields(campaign, workshop)
+        self._heading = Heading(campaign, workshop)
         self._bodies = Bodies(campaign, workshop)
         self._files = RowFiles(campaign, workshop)
         self._plan = make_plan(campaign, images=self._bodies.images, method=self._bodies.method)
-        self._reverse_path = _parse_reverse_path(campaign)
+        self._reverse_path = ReversePath(campaign.reverse_path, workshop)
+        self._unsubscriber = campaign.unsubscribe and Unsubscriber(campaign.unsubscribe, keys.unsubscribe)
+        self._signers = _make_signers(campaign, keys, self._plan)
+        self._on_message = on_message
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether a letter may go to more than one address: see `forward_paths`."""
+        return self._heading.has_copies
+
+    def forward_paths(self, recipient: Recipient) -> tuple[str, ...]:
+        """All addresses that the letter of one row goes to, each once, the recipient's first.
+
+        Raises `TemplateError` for one that is wrong.
+        """
+        if not self.has_copies:
+            return (recipient.address.wire,)
+        copies = self._heading.copies(recipient, self._variables(recipient)[0])
+        return (recipient.address.wire, *[address.wire for each in copies for _, address in each])
 
     def check(self, recipient: Recipient) -> None:
-        """Raises the `TemplateError` that `compose` would, without the work of encoding bodies and reading files."""
+        """Raises the `TemplateError` that `compose` would, without the work of encoding bodies and reading files.
+
+        With a hook the letter is composed whole and shown to it.
+        """
+        if self._on_message is not None:
+            self.compose(recipient, row=1, forward_path=recipient.address.wire, date=0.0)
+            return
         letter = self._letter(recipient, write=self._bodies.check)
-        self._sender.octets(letter.sender)
-        for field, value in zip(self._others, letter.others, strict=True):
-            field.octets(value)
+        _, _, sender = self._heading.senders(letter.lines)
+        self._heading.rest(letter.lines)
+        self._path(letter, recipient, sender=sender, forward_path=recipient.address.wire)
         self._files.check(letter.enclosures)
 
     def render(self, recipient: Recipient) -> Rendered:
         """The letter for a preview.  Raises `TemplateError`."""
         letter = self._letter(recipient, write=self._bodies.written)
-        address = recipient.address.readable
-        named = zip((field.name for field in self._others), letter.others, strict=True)
+        lines = letter.lines
+        own = [(lines.to_name, recipient.address)]
+        named = [(field.name, value) for field, value in zip(self._heading.others, lines.others, strict=True)]
+        shown = [("Sender", lines.sent_by), ("Cc", _readable(lines.copies.cc)), ("Bcc", _readable(lines.copies.bcc))]
         return Rendered(
-            subject=letter.subject,
-            sender=letter.sender,
-            to=f"{letter.to_name} <{address}>" if letter.to_name else address,
+            subject=lines.subject,
+            sender=lines.sender,
+            to=_readable(own + lines.copies.to),
             text=letter.bodies.text,
             html=letter.bodies.html,
-            headers=tuple((name, value) for name, value in named if value),
+            headers=tuple((name, value) for name, value in shown + named if value),
         )
 
     def compose(self, recipient: Recipient, *, row: int, forward_path: str, date: float) -> Message:
         """The message for `row` (from 1).  `date` is wall-clock seconds.  Raises `TemplateError`, nothing else."""
         letter = self._letter(recipient, write=self._bodies.written)
-        sender_field = self._sender.octets(letter.sender)
-        sender = mailbox("From", letter.sender)[1]
-        identity = _identity(self._run_id, row)
-        message_id = f"<{identity}@{sender.domain}>"
+        senders, author, sender = self._heading.senders(letter.lines)
+        identity = identity_of(self._run_id, row)
+        message_id = f"<{identity}@{author.domain}>"
         head = b"".join(
             [
-                sender_field,
-                headers.address_field("To", [(letter.to_name, recipient.address)]),
-                self._subject.octets(letter.subject),
+                senders,
+                self._heading.receivers(letter.lines, recipient),
                 _date_field(int(date)),
                 f"Message-ID: {message_id}\r\n".encode("ascii"),
-                *[field.octets(value) for field, value in zip(self._others, letter.others, strict=True)],
+                *self._heading.rest(letter.lines),
             ]
         )
-        bodies = self._bodies.octets(letter.bodies)
-        reverse_path = self._reverse_path or sender.wire
+        if self._unsubscriber:
+            head += self._unsubscriber.fields(letter.token)
+        reverse_path = self._path(letter, recipient, sender=sender, forward_path=forward_path)
         # Header fields are ASCII but for the local part of an address, and only that asks for SMTPUTF8 (RFC 6531).
         is_8bit = not head.isascii()
+        values = (head, identity.encode("ascii"), *self._bodies.octets(letter.bodies))
+        buffers: Sequence[bytes] = self._plan.fill(values, self._files.buffers(letter.enclosures, identity=identity))
+        if self._on_message is not None:
+            content = apply(self._on_message, b"".join(buffers), needs_smtputf8=is_8bit)
+            buffers, is_8bit = (content,), not content.isascii()
+        if self._signers:
+            buffers = self._signers.sign(buffers, int(date))
         return Message(
             Envelope(reverse_path, forward_path),
             message_id,
-            self._plan.fill(
-                (head, identity.encode("ascii"), *bodies), self._files.buffers(letter.enclosures, identity=identity)
-            ),
+            buffers,
             needs_smtputf8=is_8bit or not (reverse_path.isascii() and forward_path.isascii()),
             is_8bit=is_8bit,
         )
@@ -127,75 +160,42 @@ class Composer:
         self, recipient: Recipient, *, write: Callable[[dict[str, object], Mapping[str, object]], Written]
     ) -> _Letter:
         fields = recipient.fields
-        variables = self._workshop.variables(fields, recipient.address)
-        sender = self._sender.value(variables, fields)
-        if not sender:
-            raise self._sender.refuse("is empty", hint="write a name and an address: Ann Example <ann@example.com>")
-        subject = self._subject.value(variables, fields)
-        if not subject or subject.isspace():
-            raise self._subject.refuse("is empty", hint="give another: {{ … | default('News', true) }}")
+        variables, token = self._variables(recipient)
         return _Letter(
-            sender=sender,
-            subject=subject,
-            to_name=self._to_name.value(variables, fields) if self._to_name else _checked_name(recipient),
-            others=[field.value(variables, fields) for field in self._others],
+            lines=self._heading.lines(recipient, variables),
             bodies=write(variables, fields),
             enclosures=self._files.named(variables, fields),
+            token=token,
+            variables=variables,
         )
 
+    def _variables(self, recipient: Recipient) -> tuple[dict[str, object], str]:
+        """What the templates can use, and the token of the links to unsubscribe."""
+        if not self._unsubscriber:
+            return self._workshop.variables(recipient.fields, recipient.address), ""
+        token = self._unsubscriber.token(recipient.address)
+        url = self._unsubscriber.url(token)
+        return self._workshop.variables(recipient.fields, recipient.address, unsubscribe_url=url), token
 
-def _other_fields(campaign: Campaign, workshop: Workshop) -> list[Field]:
-    """Reply-To and the campaign's own headers.  Raises `ConfigError` for one that a campaign may not set."""
-    fields: list[Field] = []
-    if campaign.reply_to:
-        fields.append(Field("Reply-To", workshop.header(campaign.reply_to), encode=mailbox_field))
-    seen: set[str] = set()
-    for name, template in campaign.headers:
-        if fault := headers.field_name_fault(name):
-            raise ConfigError(f"{template.name}: {fault}")
-        is_special = headers.is_address_field(name) or headers.is_plain_field(name)
-        if is_special and name.lower() in seen:
-            raise ConfigError(f"{template.name}: the header {name} is set twice; a message has it once")
-        seen.add(name.lower())
-        encode = headers.plain_field if headers.is_plain_field(name) else headers.text_field
-        encode = mailbox_field if headers.is_address_field(name) else encode
-        fields.append(Field(name, workshop.header(template), encode=encode))
-    return fields
+    def _path(self, letter: _Letter, recipient: Recipient, *, sender: Address, forward_path: str) -> str:
+        return self._reverse_path.of(letter.variables, recipient.fields, sender=sender, forward_path=forward_path)
 
 
-def _parse_reverse_path(campaign: Campaign) -> str:
-    if not campaign.reverse_path:
-        return ""
-    try:
-        return Address.parse(campaign.reverse_path).wire
-    except AddressError as error:
-        raise ConfigError(f"the reverse path {campaign.reverse_path!r} {error}", hint="write local@domain") from None
+def _make_signers(campaign: Campaign, keys: Keys, plan: Plan) -> Signers | None:
+    """Raises `ConfigError` for a signature that cannot be made."""
+    if not campaign.dkim:
+        return None
+    if len(keys.dkim) not in (0, len(campaign.dkim)):
+        raise ConfigError(f"there are {len(keys.dkim)} DKIM keys for {len(campaign.dkim)} signatures")
+    found = keys.dkim or (None,) * len(campaign.dkim)
+    signers = [Signer(dkim, key) for dkim, key in zip(campaign.dkim, found, strict=True)]
+    return Signers(signers, plan.segments)
 
 
-def _checked_name(recipient: Recipient) -> str:
-    name = recipient.name
-    if not name.isprintable():
-        name = name.replace("\t", " ")
-        if bad := headers.forbidden_in(name):
-            what = f"{headers.name_character(bad)}{blame(recipient.fields, bad)}"
-            raise TemplateError(f"To: the recipient's name holds {what}; a header is one line")
-    if len(name) > headers.LONGEST_VALUE:
-        raise TemplateError(f"To: the recipient's name is {len(name):,} characters long")
-    return name.strip(" ")
-
-
-_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
-_BASE32_PAIRS = [high + low for high in _BASE32 for low in _BASE32]
-_SHIFTS = range(150, -1, -10)
-
-
-def _identity(run_id: bytes, row: int) -> str:
-    """32 characters that no other row of any run has: 160 bits in base32, lower case."""
-    digest = blake2b(b"%b\0%d" % (run_id, row), digest_size=20).digest()
-    number = int.from_bytes(digest, "big")
-    return "".join([_BASE32_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
+def _readable(mailboxes: Sequence[tuple[str, Address]]) -> str:
+    return ", ".join(f"{name} <{address.readable}>" if name else address.readable for name, address in mailboxes)
 
 
 @lru_cache(maxsize=256)
 def _date_field(seconds: int) -> bytes:
-    return f"Date: {format_datetime(datetime.fromtimestamp(seconds, UTC))}\r\n".encode("ascii")
+    return f"Date: {date_value(seconds)}\r\n".encode("ascii")

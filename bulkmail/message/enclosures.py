@@ -128,7 +128,7 @@ class Shelf:
                 self._kept.move_to_end(key)
                 return self._kept[key]
             try:
-                data = file.read(LARGEST_FILE + 1)
+                data = file.read(status.st_size + 1)
             except OSError as error:
                 raise Unusable(_reason(error)) from None
         if len(data) > LARGEST_FILE or len(data) != status.st_size:

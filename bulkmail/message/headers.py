@@ -91,6 +91,40 @@ def address_field(name: str, mailboxes: Iterable[tuple[str, Address]]) -> bytes:
     return _fold(name, tokens)
 
 
+def list_id_field(name: str, value: str) -> bytes:
+    """List-Id (RFC 2919): a text that people read and, in angle brackets, the name of the list.
+
+    Raises `ValueError`, in words, for a value that is neither that nor the bare name.
+    """
+    phrase, bracket, label = value.removesuffix(">").rpartition("<")
+    if not bracket:
+        phrase, label = "", value
+    if not _LIST_LABEL.fullmatch(label) or value.endswith(">") != bool(bracket):
+        raise ValueError("is not the name of a list; write Garden news <news.shop.example>")
+    phrase = phrase.strip()
+    if len(phrase) >= 2 and phrase[0] == phrase[-1] == '"':
+        phrase = re.sub(r"\\(.)", r"\1", phrase[1:-1])
+    tokens = _phrase(phrase, room=_ENCODED_LINE - len(name) - 2) if phrase else []
+    return _fold(name, [*tokens, f" <{label}>"])
+
+
+_LIST_LABEL = re.compile(r"(?=.{3,255}\Z)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+")
+
+
+def feedback_id_field(name: str, value: str) -> bytes:
+    """Feedback-ID: up to three identifiers and the sender's, with colons between them, as Gmail counts complaints by.
+
+    Raises `ValueError`, in words, for any other value.
+    """
+    parts = value.split(":")
+    if not (len(parts) <= 4 and all(_IDENTIFIER.fullmatch(part) for part in parts) and 5 <= len(parts[-1]) <= 15):
+        raise ValueError("is not like spring:news:gardenshop, the last part being yours and 5 to 15 characters long")
+    return plain_field(name, value)
+
+
+_IDENTIFIER = re.compile("[!-9;-~]+")
+
+
 def _phrase(display_name: str, *, room: int) -> list[str]:
     """A display name as tokens (RFC 5322 §3.2.5): as it is, quoted, or as encoded words."""
     words = " ".join(filter(None, display_name.split(" ")))
@@ -200,6 +234,11 @@ def field_name_fault(name: str) -> str:
 def is_address_field(name: str) -> bool:
     """Whether a header that a campaign names holds a mailbox."""
     return name.lower() in _ADDRESS_FIELDS
+
+
+def is_single(name: str) -> bool:
+    """Whether a message has a header that a campaign names at most once."""
+    return is_address_field(name) or is_plain_field(name) or name.lower() == "list-id"
 
 
 def is_plain_field(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from jinja2 import TemplateRuntimeError
+from markupsafe import Markup
 
 from bulkmail.message.scanner import Patches, elements
 from bulkmail.message.tags import PLACE, Kind, Masked, Tag
@@ -33,7 +34,8 @@ def link(value: object) -> str:
             f"{printable(text, 60)!r} is no address that a letter may link to; "
             f"expected {', '.join(SCHEMES[:-1])} or {SCHEMES[-1]}"
         )
-    return _SPACES.sub("%20", text)
+    address = _SPACES.sub("%20", text)
+    return Markup(address) if isinstance(value, Markup) else address  # noqa: S704 - it was markup before
 
 
 def guarded(masked: Masked) -> Masked:

@@ -7,10 +7,11 @@ from copy import deepcopy
 from email.headerregistry import Address as StandardAddress
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8, EmailPolicy
-from typing import Any
+from typing import Any, NamedTuple
 
 from bulkmail.message.encoding import fault_in
 from bulkmail.message.headers import name_character
+from bulkmail.message.identity import date_value, identity_of
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.message import Envelope, Message
@@ -20,16 +21,26 @@ _FORWARD = ("To", "Cc", "Bcc")
 _ADDRESSED = ("From", "Sender", "Reply-To", "To", "Cc")
 
 
-def take_apart(message: EmailMessage) -> tuple[str, tuple[Address, ...], bytes]:
-    """The reverse path, the forward paths and the octets of `message`; the message itself stays as it is.
+class TakenApart(NamedTuple):
+    """What the line needs of a ready-made message: `content` as `Message` has it, `message_id` in angle brackets."""
+
+    reverse_path: str
+    forward_paths: tuple[Address, ...]
+    content: bytes
+    message_id: str
+
+
+def take_apart(message: EmailMessage, *, run_id: str, number: int, date: float) -> TakenApart:
+    """The paths and the octets of `message`; the message itself stays as it is.
 
     The reverse path is the address of Sender, or else the first of From (RFC 5322 §3.6.2).  The forward paths are those
     of To, Cc and Bcc, each once, in this order.  The octets have no Bcc, ASCII domains, no 8-bit body, and UTF-8 in
-    headers only where a local part needs it.  Raises `ConfigError` when a path is missing or wrong, or when the message
-    has what no server must be sent.
+    headers only where a local part needs it.  A message without Message-ID gets one from the run and its `number` in
+    it, one without Date gets `date` (wall clock).  Raises `ConfigError` when a path is missing or wrong, or when the
+    message has what no server must be sent.
     """
-    reverse_path = next(iter(_addresses(message, "Sender") or _addresses(message, "From")), None)
-    if reverse_path is None:
+    sender = next(iter(_addresses(message, "Sender") or _addresses(message, "From")), None)
+    if sender is None:
         raise ConfigError("the message has no From", hint='set message["From"]')
     forward_paths: dict[str, Address] = {}
     for name in _FORWARD:
@@ -37,7 +48,14 @@ def take_apart(message: EmailMessage) -> tuple[str, tuple[Address, ...], bytes]:
             forward_paths.setdefault(address.key, address)
     if not forward_paths:
         raise ConfigError("the message is addressed to nobody", hint='set message["To"]')
-    return reverse_path.wire, tuple(forward_paths.values()), _octets(message)
+    sent = deepcopy(message)  # writing sets boundaries, and more
+    if "Date" not in sent:
+        sent["Date"] = date_value(int(date))
+    if not str(sent["Message-ID"] or "").strip():
+        del sent["Message-ID"]
+        sent["Message-ID"] = f"<{identity_of(run_id.encode(), number)}@{sender.domain}>"
+    message_id = str(sent["Message-ID"]).strip()
+    return TakenApart(sender.wire, tuple(forward_paths.values()), octets_of(sent), message_id)
 
 
 def message_of(content: bytes, *, envelope: Envelope, message_id: str) -> Message:
@@ -56,17 +74,17 @@ def message_of(content: bytes, *, envelope: Envelope, message_id: str) -> Messag
     )
 
 
-def _octets(message: EmailMessage) -> bytes:
-    sent = deepcopy(message)  # writing sets boundaries
+def octets_of(message: EmailMessage) -> bytes:
+    """The octets of a message whose headers this may change.  Raises `ConfigError` for what no server must be sent."""
     for name in ("Bcc", "Resent-Bcc"):
-        del sent[name]
+        del message[name]
     for name in _ADDRESSED:
-        _use_ascii_domains(sent, name)
-    _check_headers(sent)
-    needs_utf8 = any(address.needs_smtputf8 for name in _ADDRESSED for address in _addresses(sent, name))
+        _use_ascii_domains(message, name)
+    _check_headers(message)
+    needs_utf8 = any(address.needs_smtputf8 for name in _ADDRESSED for address in _addresses(message, name))
     policy = (SMTPUTF8 if needs_utf8 else SMTP).clone(cte_type="7bit")
     try:
-        content = sent.as_bytes(policy=policy)
+        content = message.as_bytes(policy=policy)
     except (ValueError, TypeError, LookupError, AttributeError, IndexError) as error:  # what the package may raise
         raise ConfigError(f"the message cannot be written: {printable(str(error))}") from error
     if not content.endswith(b"\r\n"):

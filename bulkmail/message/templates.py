@@ -17,6 +17,7 @@ from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import TemplateError
 
 _ALWAYS_THERE = frozenset({"row", "email"})
+UNSUBSCRIBE_URL = "unsubscribe_url"
 
 
 class Rendering:
@@ -83,12 +84,17 @@ class Workshop:
         """An iCalendar object: whatever comes from a cell is escaped."""
         return Rendering(template, self._calendar)
 
-    def variables(self, fields: Mapping[str, object], address: Address | None = None) -> dict[str, object]:
+    def variables(
+        self, fields: Mapping[str, object], address: Address | None = None, *, unsubscribe_url: str = ""
+    ) -> dict[str, object]:
         """What a template can use for one row: each field by its name, all of them as `row`, and `email`.
 
-        A column called `email` is that column; one called `row` is reached as `row["row"]`.
+        A column called `email` is that column; one called `row` is reached as `row["row"]`.  `unsubscribe_url`, if
+        there is one, comes before a column of that name.
         """
         variables = _variables(self._globals, fields)
+        if unsubscribe_url:
+            variables[UNSUBSCRIBE_URL] = unsubscribe_url
         if address is not None and "email" not in fields:
             variables["email"] = address.readable
         return variables
@@ -150,16 +156,19 @@ def referenced_names(campaign: Campaign) -> set[str]:
             names |= required_by(tree, partials)
         except Exception as error:
             raise explain(error, name=template.name, environment=environment) from None
-    return names - _ALWAYS_THERE
+    return names - _ALWAYS_THERE - ({UNSUBSCRIBE_URL} if campaign.unsubscribe else set())
 
 
 def _templates(campaign: Campaign) -> Iterator[Template]:
     yield campaign.sender
     yield campaign.subject
-    bodies = (campaign.text, campaign.html, campaign.markdown, campaign.mjml, campaign.preheader, campaign.calendar)
-    for template in (campaign.to_name, campaign.reply_to, campaign.cc, campaign.bcc, *bodies):
+    letter = (campaign.to_name, campaign.reply_to, campaign.text, campaign.html, campaign.markdown, campaign.mjml)
+    heading = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
+    for template in (*letter, campaign.preheader, campaign.calendar, *heading):
         if template is not None:
             yield template
+    if campaign.reverse_path:
+        yield Template("reverse_path", campaign.reverse_path)
     for _, template in campaign.headers:
         yield template
     for attachment in campaign.row_attachments:

@@ -94,6 +94,39 @@ def parse_mailbox(cell: str) -> tuple[str, Address]:
     return _unquoted(name.strip()), Address.parse(address.strip())
 
 
+def parse_mailboxes(cell: str) -> list[tuple[str, Address]]:
+    """The display names and addresses in a cell that may hold several, with commas or semicolons between them.
+
+    A comma inside quotes or angle brackets divides nothing, and nothing between two commas is passed over.  Raises
+    `AddressError` that names the one that is wrong.
+    """
+    return [_one_of_several(piece) for piece in split_list(cell) if piece.strip()]
+
+
+def split_list(text: str, *, kept: str = "") -> list[str]:
+    """`text` divided at commas and semicolons outside quotes, angle brackets and what the pattern `kept` fits."""
+    unit = re.compile(f"{kept}{'|' if kept else ''}" + r'"(?:[^"\\]|\\.)*"|<[^<>]*>|[^,;"<{]+|["<{]', re.DOTALL)
+    pieces = [""]
+    position = 0
+    while position < len(text):
+        found = unit.match(text, position)
+        if found is None:  # a comma or a semicolon
+            pieces.append("")
+            position += 1
+        else:
+            pieces[-1] += found[0]
+            position = found.end()
+    return pieces
+
+
+def _one_of_several(piece: str) -> tuple[str, Address]:
+    try:
+        return parse_mailbox(piece)
+    except AddressError as error:
+        shown = " ".join(piece.split())[:80]
+        raise AddressError(f"has {ascii(shown) if has_control(shown) else repr(shown)}, which {error}") from None
+
+
 def has_control(text: str) -> bool:
     """Whether `text` has a character that could end a header or move a terminal: controls, line separators, surrogates.
 

@@ -24,6 +24,33 @@ class Attachment:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Where people go who want no more of these letters; `{token}` in either says who it is.  One may be empty.
+
+    `https` takes the one-click POST of RFC 8058, `mailto` is an address, perhaps with `?subject=…`.  `key_from` names
+    where the key comes from that signs the tokens: `"env:NAME"`, `"file:PATH"`, `"command:…"`, or empty when a program
+    brings it.
+    """
+
+    https: str = ""
+    mailto: str = ""
+    key_from: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Dkim:
+    """A signature of RFC 6376: whose it is and where its public key is found, `selector._domainkey.domain`.
+
+    `preset` names a relay whose habits are to be minded, or is empty.  `key_from` is as of `Unsubscribe`.
+    """
+
+    domain: str
+    selector: str
+    preset: str = ""
+    key_from: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class RowAttachment:
     """A file of the row's own: `path` is a one-line template, relative to the folder `root`, which it cannot leave.
 
@@ -52,11 +79,15 @@ class InlineImage:
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """Everything that shapes a message except the row it is for.
+    """Everything that shapes a message except the row it is for, and the keys, which are kept nowhere.
 
     `sender` (From), `subject`, `to_name`, `reply_to` and the values of `headers` are one-line templates.  At least one
     of `text` and `html` is given.  `partials` are the templates that others include or extend, by the name they are
-    included under.  `reverse_path` is an address; empty means the address of From.
+    included under.  `reverse_path` is an address, a template of one, or has `{verp}` in it for the address that is
+    written to; empty means the address of Sender, or else From.
+
+    `to`, `cc` and `bcc` are templates of lists of mailboxes that get the letter too, `to` beside the row's own.
+    `sent_by` is a template of the mailbox that Sender names where it is not the one of From.
 
     `markdown` or `mjml` may stand for `html`, and a missing `text` is made of the HTML.  `preheader` is one line that
     lists of mail show beside the subject, `calendar` an iCalendar object.  `images` and `stylesheets` are the local
@@ -74,8 +105,14 @@ class Campaign:
     attachments: tuple[Attachment, ...] = ()
     partials: tuple[Template, ...] = ()
     reverse_path: str = ""
+    to: Template | None = None
     cc: Template | None = None
     bcc: Template | None = None
+    sent_by: Template | None = None
+    list_id: Template | None = None
+    feedback_id: Template | None = None
+    unsubscribe: Unsubscribe | None = None
+    dkim: tuple[Dkim, ...] = ()
     markdown: Template | None = None
     mjml: Template | None = None
     preheader: Template | None = None
@@ -89,7 +126,8 @@ class Campaign:
     def fingerprint(self) -> str:
         """32 hex digits that change exactly when some recipient's message might.
 
-        The names of campaign and templates do not count: a moved folder is still the same letter.
+        The names of campaign and templates do not count: a moved folder is still the same letter.  Nor do keys and
+        where they come from: a new one signs the same letter.
         """
         state = blake2b(digest_size=16)
         for part in fields(self):
@@ -101,7 +139,7 @@ class Campaign:
 
 
 _FIRST_PARTS = frozenset(
-    {"sender", "subject", "text", "html", "to_name", "reply_to", "headers", "attachments", "partials", "reverse_path"}
+    "sender subject text html to_name reply_to headers attachments partials reverse_path".split()  # noqa: SIM905
 )
 _NAMED_PARTS = frozenset({"partials", "stylesheets"})  # others name them
 
@@ -121,6 +159,13 @@ def _feed(state: blake2b, label: str, value: object, *, in_partials: bool = Fals
             _feed(state, "filename", value.filename)
             _feed(state, "content_type", value.content_type)
             data = value.content
+        case Unsubscribe():
+            _feed(state, "https", value.https)
+            data = value.mailto.encode("utf-8", "surrogatepass")
+        case Dkim():
+            _feed(state, "domain", value.domain)
+            _feed(state, "selector", value.selector)
+            data = value.preset.encode("utf-8", "surrogatepass")
         case InlineImage():
             _feed(state, "source", value.source)
             _feed(state, "filename", value.filename)

@@ -13,7 +13,7 @@ MOST_LINES = 500  # of the letter that are shown
 LONGEST_LINE = 2_000  # characters
 
 _FIRST = ("From", "To", "Cc", "Bcc", "Reply-To", "Subject", "Date", "Message-ID")
-_MACHINERY = re.compile(r"MIME-Version|Content-.*", re.IGNORECASE)
+_MACHINERY = re.compile(r"MIME-Version|Content-.*|DKIM-Signature", re.IGNORECASE)
 _MOST_HEADERS = 50
 _LABEL = 10  # columns
 

@@ -26,8 +26,11 @@ TABLES = {
         "file", "address_column", "name_column", "encoding", "where", "suppress", "allow_duplicates",
     ],
     "message": [
-        "from", "reply_to", "to_name", "reverse_path", "subject", "text", "html", "headers", "attachments",
+        "from", "reply_to", "to_name", "reverse_path", "subject", "text", "html", "headers", "attachments", "to", "cc",
+        "bcc", "sender", "list_id", "feedback_id", "unsubscribe", "dkim",
     ],
+    "message.unsubscribe": ["https", "mailto", "key_file", "key_env", "key_command"],
+    "message.dkim": ["domain", "selector", "preset", "key_file", "key_env", "key_command"],
     "sending": [
         "rate", "burst", "connections", "retry", "max_attempts", "max_age", "wait", "patience",
         "messages_per_session", "session_age", "durability",
@@ -41,6 +44,7 @@ WORDS = st.sampled_from(
         '"smtp://ann@mail.example.com"', '"smtps://[::1]:1"', '"smtp://a:b@c"', '"1/s"', '"1m, 5m*2"', '"10m"',
         '"forever"', '"power"', '"utf-8"', '"punycode"', '"off"', "0", "1", "-1", "5", "1e400", "nan", "true", "false",
         "[]", "{}", "2026-01-01", '["letter.txt"]', '{ inline = "x" }', '{ file = "letter.txt" }', "'''\nx\n'''",
+        '"https://x.example/{token}"', '"b+{verp}@x.example"', '"ses"', '["a@x.example"]', '{ domain = "x" }',
         '[{ file = "letter.txt", name = "x", type = "a/b" }]', '{ X-Y = "z", "\\n" = "z" }', "9" * 5000,
     ]
 )  # fmt: skip
@@ -48,7 +52,9 @@ TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_character
 VALUES = st.one_of(WORDS, TEXTS.map(lambda text: f'"{text}"'))
 LINES = st.one_of(
     st.tuples(st.sampled_from(KEYS), VALUES).map(" = ".join),
-    st.sampled_from([f"[{name}]" for name in TABLES if name] + ["[message.headers]", "[[message.attachments]]"]),
+    st.sampled_from(
+        [f"[{name}]" for name in TABLES if name] + ["[message.headers]", "[[message.attachments]]", "[[message.dkim]]"]
+    ),
     st.text(max_size=20),
 )
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bulkmail.config import secrets
+from bulkmail.config import places
 from bulkmail.config.secrets import find_password
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Relay, Secret
@@ -214,7 +214,7 @@ def test_password_command_that_fails_is_named(command: str, message: str, hint: 
 
 
 def test_password_command_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secrets, "COMMAND_TIMEOUT", 0.2)
+    monkeypatch.setattr(places, "COMMAND_TIMEOUT", 0.2)
     command = f'{sys.executable} -c "import time; time.sleep(30)"'
     message = f"the password command {sys.executable} did not end within 0 s"
     assert refusal(relay_with(f"command:{command}")) == (message, "")

@@ -8,8 +8,10 @@ from collections import Counter
 
 import pytest
 
+import bulkmail
 from tests.e2e.commands import run, write_campaign
 from tests.servers.kept import UNKNOWN, MailServer
+from tests.signing import ED25519, RSA
 
 NAMES = ["Ann", "José", "Łukasz", "Ольга", "佐藤", "محمد", "Zoë"]
 
@@ -42,3 +44,29 @@ async def test_thousand_letters_are_accepted_and_unknown_users_rejected(server, 
         name = names[str(message[real.recipient_header])]
         assert message["Subject"] == f"Hello {name}"
         assert message.get_content().startswith(f"Dear {name},")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("server", ["postfix", "exim"])
+async def test_signatures_survive_a_real_server(server, request, key_ring):
+    real: MailServer = request.getfixturevalue(server)
+    campaign = bulkmail.letter(
+        sender="Grüne Shop <shop@shop.example>",
+        subject="Grüße, {{ name }}",
+        text="Dear {{ name }},\n\n  two  spaces\tand a tab   \n.\nFrom here on dots:\n..\n\n\n",
+        html="<table>\n  <tr>\n\t<td>  {{ name }}</td>\n  </tr>\n</table>\n",
+        cc='"Copy, the" <copy@example.com>',
+        list_id="Grüße <news.shop.example>",
+        unsubscribe=bulkmail.Unsubscribe("https://shop.example/u/{token}", "u+{token}@shop.example"),
+        attachments=[bulkmail.Attachment("Menü.pdf", "application/pdf", bytes(range(256)) * 400)],
+        dkim=(RSA, ED25519),
+    )
+    people = [{"email": f"p{number}@example.com", "name": name} for number, name in enumerate(NAMES)]
+    report = await bulkmail.Mailer(real.url, keys=key_ring.keys_for(RSA, ED25519)).send(campaign, people)
+    assert report.accepted == len(people)
+    await asyncio.to_thread(real.wait_for, 2 * len(people), seconds=30)
+    for path in (real.maildir / "new").iterdir():
+        content = await asyncio.to_thread(path.read_bytes)
+        assert key_ring.verifies(content, 0)
+        assert key_ring.verifies(content, 1)

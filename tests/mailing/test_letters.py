@@ -1,62 +1,220 @@
-"""Letters that a program makes: what they bring along."""
+"""What of a letter shows only when it is sent: its copies, its keys, its hook, its signatures."""
+
+from __future__ import annotations
+
+import asyncio
+from email import message_from_bytes
+from email.policy import default
 
 import pytest
+from aiosmtpd.smtp import SMTP
 
 import bulkmail
+from bulkmail.mailing.mailing import Mailing, Selection
+from bulkmail.mailing.rows import GivenRows
+from bulkmail.model.address import Address
+from bulkmail.model.delivery import Status
+from bulkmail.model.pace import Pace
+from bulkmail.model.relay import Relay
+from bulkmail.outbox.reader import OutboxReader
+from bulkmail.recipients.source import ListOptions
+from bulkmail.testing import ScriptedRelay
+from tests.signing import ED25519, RSA, UNSUBSCRIBE_KEY, pem
+
+ROWS = [
+    {"email": "ann@example.com", "boss": "bob@example.com"},
+    {"email": "cy@example.com", "boss": ""},
+    {"email": "di@example.com", "boss": "nobody"},
+]
 
 
 def letter(**parts):
-    return bulkmail.letter(sender="a@example.org", subject="Hi", **parts)
+    return bulkmail.letter(sender="Shop <shop@example.com>", subject="Hello", text="Dear {{ email }},\n", **parts)
 
 
-def test_letter_brings_pictures_and_style_sheets_of_its_folder(tmp_path):
-    (tmp_path / "logo.png").write_bytes(b"PNG")
-    (tmp_path / "style.css").write_text("p { color: red }")
-    page = "<link rel=stylesheet href=style.css><p>x</p><img src=logo.png>"
-    made = letter(html=page, folder=tmp_path)
-    assert [(image.source, image.content_type, image.content) for image in made.images] == [
-        ("logo.png", "image/png", b"PNG")
-    ]
-    assert made.stylesheets == (bulkmail.Template("style.css", "p { color: red }"),)
-    assert letter(html=page).images == ()
+def url_of(relay):
+    return f"smtp://{relay.host}:{relay.port}?tls=off"
 
 
-def test_letter_says_which_picture_is_missing(tmp_path):
-    with pytest.raises(bulkmail.ConfigError, match=r"the picture .*no\.png cannot be read: No such file"):
-        letter(html="<img src=no.png>", folder=tmp_path)
-
-
-def test_letter_takes_files_of_everybody_and_of_rows(tmp_path):
-    (tmp_path / "menu.pdf").write_bytes(b"%PDF")
-    own = bulkmail.RowAttachment(bulkmail.Template("x", "{{ x }}"), str(tmp_path))
-    made = letter(
-        text="x",
-        attachments=[tmp_path / "menu.pdf", "{{ id }}.pdf", bulkmail.Attachment("a.txt", "text/plain", b"a"), own],
-        folder=tmp_path,
+async def prepared(campaign, *, path=None, selection=None, **changes):
+    return await Mailing.prepare(
+        path,
+        campaign=campaign,
+        rows=GivenRows(ROWS, ListOptions()),
+        relay=Relay.parse("null:"),
+        pace=Pace(),
+        selection=selection or Selection(),
+        **changes,
     )
-    assert [(each.filename, each.content_type) for each in made.attachments] == [
-        *[("menu.pdf", "application/pdf"), ("a.txt", "text/plain")],
+
+
+async def test_each_copy_is_a_delivery_of_its_own():
+    async with ScriptedRelay() as relay:
+        report = await bulkmail.send(letter(cc="{{ boss }}", bcc="audit@example.com"), ROWS[:2], relay=url_of(relay))
+        sent = sorted((message.forward_paths[0], message.content) for message in relay.messages)
+    assert report.accepted == 2
+    assert [path for path, _ in sent] == [
+        "ann@example.com",
+        "audit@example.com",
+        "audit@example.com",
+        "bob@example.com",
+        "cy@example.com",
     ]
-    assert [(each.path.text, each.root) for each in made.row_attachments] == [
-        *[("{{ id }}.pdf", str(tmp_path)), ("{{ x }}", str(tmp_path))],
-    ]
+    assert all(b"audit" not in content for _, content in sent)
+    assert sum(b"Cc: bob@example.com\r\n" in content for _, content in sent) == 3
 
 
-def test_letter_may_be_markdown_or_mjml_alone():
-    assert letter(markdown="# x").markdown is not None
-    assert letter(mjml="<mjml/>").mjml is not None
-    with pytest.raises(bulkmail.ConfigError, match="needs a text"):
-        letter(preheader="x")
+async def test_row_shows_the_worst_of_its_copies():
+    async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("bob@") else None) as relay:
+        report = await bulkmail.send(letter(cc="{{ boss }}"), ROWS[:2], relay=url_of(relay))
+    assert report.accepted == 1
+    assert report.refused == [("ann@example.com", 550, "who?")]
 
 
-@pytest.fixture
-def invoices(tmp_path):
-    """A letter with a file of each row, of which only the first is there."""
-    (tmp_path / "1.txt").write_text("one")
-    return letter(markdown="# x", attachments=["{{ id }}.txt"], folder=tmp_path)
+async def test_row_with_a_bad_copy_is_invalid_and_says_why():
+    mailing = await prepared(letter(cc="{{ boss }}"))
+    rows = list(OutboxReader.over(mailing.outbox).rows())
+    mailing.abandon()
+    assert [row.status for row in rows] == [Status.PENDING, Status.PENDING, Status.INVALID]
+    assert rows[2].reason == "cc:1: Cc has 'nobody', which has no @"
 
 
-async def test_letter_with_files_of_rows_is_sent(invoices):
-    rows = [{"email": "a@example.org", "id": "1"}, {"email": "b@example.org", "id": "2"}]
-    report = await bulkmail.send(invoices, rows, relay="null:")
-    assert (report.accepted, report.tally.rows) == (1, 2)
+async def test_redirection_overrides_all_copies():
+    to = Address.parse("me@example.net")
+    mailing = await prepared(letter(cc="bob@example.com", bcc="audit@example.com"), selection=Selection(redirect_to=to))
+    jobs = mailing.outbox.due(0.0, limit=99, excluding=())
+    mailing.abandon()
+    assert [job.delivery.forward_path for job in jobs] == ["me@example.net"] * 3
+
+
+async def test_duplicates_are_told_by_the_row_and_take_their_copies_along():
+    mailing = await Mailing.prepare(
+        None,
+        campaign=letter(bcc="audit@example.com"),
+        rows=GivenRows([ROWS[0], ROWS[0]], ListOptions()),
+        relay=Relay.parse("null:"),
+        pace=Pace(),
+    )
+    jobs = mailing.outbox.due(0.0, limit=99, excluding=())
+    mailing.abandon()
+    assert [job.delivery.forward_path for job in jobs] == ["ann@example.com", "audit@example.com"]
+
+
+async def test_signed_letters_survive_the_way_through_another_server(key_ring):
+    kept = []
+
+    class Keeper:
+        async def handle_DATA(self, server, session, envelope):
+            kept.append(envelope.original_content)
+            return "250 ok"
+
+    campaign = letter(
+        html="<p>\n  Dear\t{{ email }},\n\n\n",
+        cc="{{ boss | default('', true) }}",
+        list_id="Grüße <news.shop.example>",
+        unsubscribe=bulkmail.Unsubscribe("https://shop.example/u/{token}", "u+{token}@shop.example"),
+        dkim=(RSA, ED25519),
+    )
+    keys = key_ring.keys_for(RSA, ED25519)
+    server = await asyncio.get_running_loop().create_server(lambda: SMTP(Keeper()), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        report = await bulkmail.Mailer(f"smtp://127.0.0.1:{port}?tls=off", keys=keys).send(campaign, ROWS[:2])
+    assert report.accepted == 2
+    assert len(kept) == 3
+    assert all(key_ring.verifies(content, index) for content in kept for index in (0, 1))
+    headers = [message_from_bytes(content, policy=default)["List-Unsubscribe"] for content in kept]
+    tokens = {header.split("/u/")[1].split(">")[0] for header in headers}
+    people = {bulkmail.verify_unsubscribe(token, [UNSUBSCRIBE_KEY]).wire for token in tokens}
+    assert people == {"ann@example.com", "cy@example.com"}
+
+
+async def test_keys_come_from_where_the_campaign_says(monkeypatch):
+    monkeypatch.setenv("SHOP_KEY", "k" * 32)
+    campaign = letter(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}", key_from="env:SHOP_KEY"))
+    async with ScriptedRelay() as relay:
+        await bulkmail.send(campaign, ROWS[:1], relay=url_of(relay))
+        assert b"List-Unsubscribe-Post" in relay.messages[0].content
+
+
+async def test_key_that_is_missing_is_told_before_anything_is_sent(tmp_path):
+    campaign = letter(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"))
+    with pytest.raises(bulkmail.ConfigError, match="key that signs unsubscribe links"):
+        await bulkmail.send(campaign, ROWS, relay="null:", outbox=tmp_path / "run.outbox")
+    assert not (tmp_path / "run.outbox").exists()
+
+
+def test_outbox_holds_no_key(tmp_path, key_ring):
+    secret = pem(key_ring.rsa)
+    campaign = letter(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"), dkim=(RSA,))
+    keys = bulkmail.Keys(bulkmail.Secret("hunter2-hunter2-hunter2"), (secret,))
+    mailer = bulkmail.Mailer("null:", keys=keys)
+    asyncio.run(mailer.send(campaign, ROWS[:1], outbox=tmp_path / "run.outbox"))
+    content = (tmp_path / "run.outbox").read_bytes()
+    assert b"hunter2" not in content
+    assert secret.reveal().splitlines()[1].encode() not in content
+
+
+# --- the hook --------------------------------------------------------------------------------------------------------
+
+
+def stamp(message):
+    message["X-House"] = "Rule 7"
+    return message
+
+
+async def test_hook_has_a_hand_in_every_letter():
+    async with ScriptedRelay() as relay:
+        await bulkmail.Mailer(url_of(relay), on_message=stamp).send(letter(), ROWS)
+        assert all(b"X-House: Rule 7\r\n" in message.content for message in relay.messages)
+        assert len(relay.messages) == 3
+
+
+async def test_letter_that_the_hook_refuses_is_not_sent():
+    def refuse(message):
+        if "cy@" in message["To"]:
+            raise ValueError("no certificate")
+        return message
+
+    async with ScriptedRelay() as relay:
+        report = await bulkmail.Mailer(url_of(relay), on_message=refuse).send(letter(), ROWS)
+        assert len(relay.messages) == 2
+    assert report.tally[Status.INVALID] == 1
+    assert report.reasons["on_message: ValueError: no certificate"] == 1
+
+
+async def test_run_with_a_hook_does_not_go_on_without_it(tmp_path):
+    path = tmp_path / "run.outbox"
+    (await prepared(letter(), path=path, on_message=stamp)).abandon()
+    with pytest.raises(bulkmail.ConfigError, match="on_message"):
+        Mailing.reopen(path, relay=Relay.parse("null:"), pace=Pace())
+    Mailing.reopen(path, relay=Relay.parse("null:"), pace=Pace(), on_message=stamp).abandon()
+
+
+async def test_run_with_a_key_does_not_go_on_without_it(tmp_path):
+    path = tmp_path / "run.outbox"
+    keys = bulkmail.Keys(bulkmail.Secret("k" * 32))
+    campaign = letter(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"))
+    (await prepared(campaign, path=path, keys=keys)).abandon()
+    with pytest.raises(bulkmail.ConfigError, match="is missing"):
+        Mailing.reopen(path, relay=Relay.parse("null:"), pace=Pace())
+    Mailing.reopen(path, relay=Relay.parse("null:"), pace=Pace(), keys=keys).abandon()
+
+
+# --- ready-made messages ---------------------------------------------------------------------------------------------
+
+
+async def test_ready_made_messages_get_what_they_lack():
+    def message(to):
+        from email.message import EmailMessage
+
+        made = EmailMessage()
+        made["From"], made["To"], made["Subject"] = "shop@example.com", to, "Hello"
+        made.set_content("Dear you,\n")
+        return made
+
+    async with ScriptedRelay() as relay:
+        await bulkmail.Mailer(url_of(relay)).send_messages([message("a@example.com"), message("b@example.com")])
+        read = [message_from_bytes(each.content, policy=default) for each in relay.messages]
+    assert len({each["Message-ID"] for each in read}) == 2
+    assert all(each["Date"] for each in read)

@@ -27,3 +27,27 @@ async def watch_the_outcomes(letter: bulkmail.Campaign) -> None:
 
 async def send_what_is_ready_made(messages: list[EmailMessage]) -> bulkmail.Report:
     return await bulkmail.Mailer("null:").send_messages(messages)
+
+
+async def send_signed(key: bulkmail.Secret, unsubscribe_key: str) -> None:
+    letter = bulkmail.letter(
+        sender="a@example.com",
+        subject="Hi",
+        text="{{ unsubscribe_url }}",
+        cc="{{ boss }}",
+        reverse_path="bounces+{verp}@example.com",
+        unsubscribe=bulkmail.Unsubscribe("https://example.com/u/{token}"),
+        dkim=[bulkmail.Dkim("example.com", "s1")],
+    )
+    keys = bulkmail.Keys(bulkmail.Secret(unsubscribe_key), (key,))
+    await bulkmail.Mailer("null:", keys=keys, on_message=stamped).send(letter, "people.csv")
+
+
+def stamped(message: EmailMessage) -> EmailMessage:
+    message["X-House"] = "7"
+    return message
+
+
+def heed(token: str, key: str, bounced_to: str) -> None:
+    assert_type(bulkmail.verify_unsubscribe(token, [key]), bulkmail.Address | None)
+    assert_type(bulkmail.decode_verp(bounced_to, "bounces+{verp}@example.com"), bulkmail.Address | None)

@@ -108,6 +108,11 @@ def test_no_cell_adds_an_attribute():
     assert html == '<td width="1 onclick=alert(1)"><a href="x%20onclick=alert(1)">\n'
 
 
+def test_address_that_is_markup_already_is_not_escaped_again():
+    html = rendered({"url": "https://x.example/?a=1&amp;b=2"}, html="<a href='{{ url | safe }}'>x</a>").html
+    assert "a=1&amp;b=2" in html
+
+
 def test_what_a_cell_holds_is_text_in_the_page():
     html = rendered({"name": "<script>alert('x')</script>"}, html="<p title='{{ name }}'>{{ name }}</p>").html
     assert "<script>" not in html

@@ -4,6 +4,7 @@ from email import message_from_bytes, message_from_string
 from email.message import EmailMessage
 from email.mime.text import MIMEText
 from email.policy import default
+from email.utils import parsedate_to_datetime
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ def make(content="Dear Ann.\n", **headers):
 
 
 def taken(message):
-    return take_apart(message)
+    return take_apart(message, run_id="run", number=1, date=0.0)
 
 
 def paths(message):
@@ -154,7 +155,7 @@ def test_content_has_crlf_throughout(end):
 
 @pytest.mark.parametrize(
     ("body", "reason"),
-    [("x" * 999, "line 4 is longer than 998 octets"), ("a\n\0\n", "line 5 holds a NUL octet")],
+    [("x" * 999, "line 6 is longer than 998 octets"), ("a\n\0\n", "line 7 holds a NUL octet")],
     ids=["long-line", "nul"],
 )
 def test_content_that_no_server_takes_is_refused(body, reason):
@@ -240,3 +241,39 @@ def test_message_says_what_it_needs(content, forward_path, needs_smtputf8, is_8b
 def test_octets_that_are_not_fit_for_the_line_are_refused(content):
     with pytest.raises(ConfigError, match="the message cannot be sent: "):
         message_of(content, envelope=Envelope("a@example.org", "b@example.org"), message_id="<1@example.org>")
+
+
+# --- what a message lacks --------------------------------------------------------------------------------------------
+
+
+def completed(message, **changes):
+    return take_apart(message, **{"run_id": "run", "number": 1, "date": 1_700_000_000.0, **changes})
+
+
+def test_message_without_an_id_or_a_date_gets_stable_ones():
+    message = make()
+    first, again = completed(message), completed(message)
+    read = message_from_bytes(first.content, policy=default)
+    assert first == again
+    assert read["Message-ID"] == first.message_id
+    assert first.message_id.endswith("@example.org>")
+    assert parsedate_to_datetime(read["Date"]).timestamp() == 1_700_000_000
+    assert "Message-ID" not in message
+    assert "Date" not in message
+
+
+def test_message_ids_differ_by_number_and_run():
+    ids = {completed(make(), number=number, run_id=run).message_id for number in (1, 2) for run in ("a", "b")}
+    assert len(ids) == 4
+
+
+def test_message_keeps_the_id_and_the_date_it_has():
+    message = make(message_id="<me@example.com>", date="Mon, 01 Jan 2024 00:00:00 +0000")
+    assert completed(message).message_id == "<me@example.com>"
+    read = message_from_bytes(completed(message).content, policy=default)
+    assert read.get_all("Message-ID") == ["<me@example.com>"]
+    assert read.get_all("Date") == ["Mon, 01 Jan 2024 00:00:00 +0000"]
+
+
+def test_message_id_of_blanks_is_none():
+    assert completed(make(message_id=" ")).message_id == completed(make()).message_id

@@ -1,0 +1,79 @@
+"""Who else gets a letter: the lists of mailboxes in To, Cc and Bcc."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+from bulkmail.message.fields import Field, mailbox_field
+from bulkmail.message.templates import Workshop
+from bulkmail.model.address import Address, parse_mailbox, parse_mailboxes, split_list
+from bulkmail.model.campaign import Template
+from bulkmail.model.errors import AddressError
+from bulkmail.model.reply import printable
+
+Mailbox = tuple[str, Address]
+
+_EXPRESSION = r"\{\{.*?\}\}|\{#.*?#\}"
+_ALONE = re.compile(r"\s*\{\{(?:(?!\}\}).)*\}\}\s*", re.DOTALL)
+
+
+class AddressList:
+    """A header of mailboxes.
+
+    It is divided at its commas before it is rendered, so that a name in a cell never becomes an address; where an
+    expression stands alone between two commas (or a statement builds the list) the cell may hold several.
+    """
+
+    __slots__ = ("_parts", "name")
+
+    def __init__(self, name: str, template: Template, workshop: Workshop) -> None:
+        """Raises `TemplateError`."""
+        self.name = name
+        whole = "{%" in template.text
+        texts = [template.text] if whole else split_list(template.text, kept=_EXPRESSION)
+        self._parts = [
+            (
+                Field(name, workshop.header(Template(template.name, text)), encode=mailbox_field),
+                whole or _ALONE.fullmatch(text) is not None,
+            )
+            for text in texts
+        ]
+
+    def mailboxes(self, variables: dict[str, object], fields: Mapping[str, object]) -> list[Mailbox]:
+        """Those of one row; none for what comes out empty.  Raises `TemplateError`."""
+        found: list[Mailbox] = []
+        for field, is_list in self._parts:
+            value = field.value(variables, fields)
+            if not value:
+                continue
+            try:
+                found += _several(value) if is_list else [_one(value)]
+            except AddressError as error:
+                raise field.refuse(str(error)) from None
+        return found
+
+
+@lru_cache(maxsize=1024)
+def _several(value: str) -> tuple[Mailbox, ...]:
+    return tuple(parse_mailboxes(value))
+
+
+@lru_cache(maxsize=1024)
+def _one(value: str) -> Mailbox:
+    try:
+        return parse_mailbox(value)
+    except AddressError as error:
+        raise AddressError(f"has {printable(value, 80)!r}, which {error}") from None
+
+
+def distinct(mailboxes: Iterable[Mailbox], *, known: Iterable[Address] = ()) -> list[Mailbox]:
+    """Each address once, and none that is `known`."""
+    seen = {address.key for address in known}
+    found: list[Mailbox] = []
+    for name, address in mailboxes:
+        if address.key not in seen:
+            seen.add(address.key)
+            found.append((name, address))
+    return found

@@ -1,0 +1,144 @@
+"""Signed links to unsubscribe by (RFC 2369, RFC 8058), and the proof of whom one was written to."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable
+from hashlib import sha256
+
+from bulkmail.message.headers import plain_field
+from bulkmail.message.verp import without
+from bulkmail.model.address import LONGEST_LOCAL_PART, Address
+from bulkmail.model.campaign import Unsubscribe
+from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.relay import Secret
+
+PLACEHOLDER = "{token}"
+SHORTEST_KEY = 16  # octets: 128 bits, as many as the tag has
+
+_ID = 4  # characters of a token that name its key
+_TAG = 22  # characters of 128 bits
+_LONGEST_TOKEN = 1_000
+_LONGEST_SETTING = 400
+_HTTPS = re.compile(r"https://[A-Za-z0-9.:\[\]-]+(?:[/?#][!#-;=?-~]*)?")  # no space, quote or angle bracket
+_QUERY = re.compile(r"[A-Za-z0-9%&=_.~+{}/:-]+")
+
+
+def make_token(address: Address, key: bytes) -> str:
+    """A text of letters, digits, `-` and `_` that only a holder of `key` can make for `address`.
+
+    The same for one mailbox in all campaigns.  It ends in a letter, so that no reader cuts a link short.
+    """
+    who = address.key.encode()
+    return f"{_key_id(key)}{_base64(who)}{_tag(who, key)}"
+
+
+def verify_unsubscribe(token: str, keys: Iterable[str | bytes]) -> Address | None:
+    """Whom `token` was made for; None when none of `keys` has signed it.
+
+    The address is in lower case, as a stop list takes it.  The time taken tells nothing about keys or tags.
+    """
+    token = token.strip()
+    if not _ID + _TAG < len(token) <= _LONGEST_TOKEN or not token.isascii():
+        return None
+    signed_by, body, tag = token[:_ID], token[_ID:-_TAG], token[-_TAG:]
+    try:
+        who = urlsafe_b64decode(body + "=" * (-len(body) % 4))
+    except ValueError:
+        return None
+    is_signed = False
+    for key in keys:
+        octets = key.encode() if isinstance(key, str) else key
+        made = f"{_key_id(octets)}{_base64(who)}{_tag(who, octets)}"
+        is_signed |= hmac.compare_digest(made, f"{signed_by}{body}{tag}")
+    if not is_signed:
+        return None
+    try:
+        return Address.parse(who.decode())
+    except (AddressError, UnicodeDecodeError):  # signed, but by something else than a campaign
+        return None
+
+
+def _key_id(key: bytes) -> str:
+    return _base64(hmac.digest(key, b"bulkmail key id", "sha256"))[:_ID]
+
+
+def _tag(who: bytes, key: bytes) -> str:
+    return _base64(hmac.digest(key, b"bulkmail unsubscribe\0" + who, sha256)[:16])
+
+
+def _base64(data: bytes) -> str:
+    return urlsafe_b64encode(data).decode("ascii").rstrip("=")
+
+
+class Unsubscriber:
+    """Writes the links of one campaign's setting."""
+
+    def __init__(self, setting: Unsubscribe, key: Secret | None) -> None:
+        """Raises `ConfigError` for a setting that makes no link, or a key that is missing or short."""
+        self._https = setting.https.strip()
+        self._mailto = setting.mailto.strip().removeprefix("mailto:")
+        if not (self._https or self._mailto):
+            raise ConfigError("unsubscribe says neither https nor mailto", hint=_EXAMPLE)
+        if max(len(self._https), len(self._mailto)) > _LONGEST_SETTING:
+            raise ConfigError(f"unsubscribe has a link of more than {_LONGEST_SETTING} characters")
+        if self._https and not (_HTTPS.fullmatch(self._https) and self._https.count(PLACEHOLDER) == 1):
+            raise ConfigError(f"unsubscribe: https = {self._https!r} is no web address with {{token}}", hint=_EXAMPLE)
+        self._plain, self._query = _check_mailto(self._mailto) if self._mailto else ("", "")
+        self._key = b"" if key is None else key.reveal().encode()
+        if len(self._key) < SHORTEST_KEY:
+            what = "is missing" if key is None else f"has {len(self._key)} octets, and {SHORTEST_KEY} are needed"
+            raise ConfigError(
+                f"the key that signs unsubscribe links {what}",
+                hint="write key_file, key_env or key_command below [message.unsubscribe]; "
+                "to make a key type: openssl rand -hex 32",
+            )
+
+    def url(self, token: str) -> str:
+        """The link to put into a letter: the web's, or else the mail's."""
+        return self._https.replace(PLACEHOLDER, token) if self._https else self._mail_url(token)
+
+    def token(self, address: Address) -> str:
+        """What stands for `{token}` in the links to `address`."""
+        return make_token(address, self._key)
+
+    def fields(self, token: str) -> bytes:
+        """List-Unsubscribe, and List-Unsubscribe-Post where there is a link that takes it."""
+        links = [f"<{self._https.replace(PLACEHOLDER, token)}>"] if self._https else []
+        if self._mailto:
+            links.append(f"<{self._mail_url(token)}>")
+        field = plain_field("List-Unsubscribe", ", ".join(links))
+        return field + b"List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" if self._https else field
+
+    def _mail_url(self, token: str) -> str:
+        filled = self._mailto.replace(PLACEHOLDER, token)
+        if len(filled.partition("@")[0]) > LONGEST_LOCAL_PART:
+            # RFC 5321 §4.5.3.1.1: not every server would take it, the subject has room.
+            return f"mailto:{self._plain}?subject={token}"
+        if PLACEHOLDER not in self._mailto and not self._query:
+            return f"mailto:{filled}?subject={token}"
+        return f"mailto:{filled}"
+
+
+_EXAMPLE = 'write https = "https://shop.example/u/{token}", mailto = "unsubscribe+{token}@shop.example" or both'
+
+
+def _check_mailto(mailto: str) -> tuple[str, str]:
+    """The address without the token, and the query.  Raises `ConfigError`."""
+    address, _, query = mailto.partition("?")
+    plain = without(address, PLACEHOLDER)
+    try:
+        if not address.isascii() or PLACEHOLDER in address.partition("@")[2] or mailto.count(PLACEHOLDER) > 1:
+            raise AddressError("has {token} where it cannot be")
+        Address.parse(plain)
+        Address.parse(address.replace(PLACEHOLDER, "a"))
+    except AddressError as error:
+        raise ConfigError(f"unsubscribe: mailto = {mailto!r}: the address {error}", hint=_EXAMPLE) from None
+    if query and not _QUERY.fullmatch(query):
+        raise ConfigError(
+            f"unsubscribe: mailto = {mailto!r}: what is behind the ? has signs that a link cannot have",
+            hint="write a space as %20",
+        )
+    return plain, query

@@ -1,0 +1,74 @@
+"""Variable envelope return paths: the address that is written to, inside the one that its bounces come back to."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from bulkmail.model.address import LONGEST_ADDRESS, LONGEST_LOCAL_PART, Address
+from bulkmail.model.errors import AddressError
+
+PLACEHOLDER = "{verp}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """`bounces+{verp}@example.com` taken apart.  `plain` is the address without what makes it one person's."""
+
+    before: str
+    after: str
+    domain: str
+    plain: str
+
+    @classmethod
+    def parse(cls, text: str) -> Pattern:
+        """Raises `AddressError` when it is no address with one `{verp}` before the @, and something beside it."""
+        local, _, domain = text.rpartition("@")
+        if local.count(PLACEHOLDER) != 1 or PLACEHOLDER in domain:
+            raise AddressError(f"has {PLACEHOLDER} elsewhere than once before the @")
+        before, after = local.split(PLACEHOLDER)
+        plain = Address.parse(without(text, PLACEHOLDER))
+        Address.parse(f"{before}a=b.example{after}@{domain}")
+        return cls(before, after, plain.domain, plain.wire)
+
+    def fill(self, forward_path: str) -> str:
+        """`bounces+ann=example.org@example.com`; `plain` where that would be longer than a path may be."""
+        local, _, domain = forward_path.rpartition("@")
+        filled = f"{self.before}{local}={domain}{self.after}"
+        size = len(filled.encode())
+        is_too_long = size > LONGEST_LOCAL_PART or size + 1 + len(self.domain) > LONGEST_ADDRESS
+        return self.plain if is_too_long else f"{filled}@{self.domain}"
+
+    def take(self, reverse_path: str) -> Address | None:
+        """The address that `fill` put in; None when there is none."""
+        local, _, domain = reverse_path.strip().rpartition("@")
+        lowered, before, after = local.lower(), self.before.lower(), self.after.lower()
+        has_room = len(local) > len(before) + len(after)
+        if not (has_room and domain.lower() == self.domain and lowered.startswith(before) and lowered.endswith(after)):
+            return None
+        user, _, host = local[len(before) : len(local) - len(after)].rpartition("=")
+        try:
+            return Address.parse(f"{user}@{host}")
+        except AddressError:
+            return None
+
+
+@lru_cache(maxsize=1024)
+def parse_pattern(text: str) -> Pattern:
+    """`Pattern.parse`, remembered: nearly always it is the same for everybody."""
+    return Pattern.parse(text)
+
+
+def decode_verp(reverse_path: str, pattern: str) -> Address | None:
+    """Who a bounce to `reverse_path` is about, `pattern` being the campaign's setting; None when that cannot be told.
+
+    Anybody can write to such an address: believe a bounce only as far as its content does.  Raises `ValueError` for a
+    pattern that is none.
+    """
+    return parse_pattern(pattern).take(reverse_path)
+
+
+def without(pattern: str, placeholder: str) -> str:
+    """`bounces@example.com` of `bounces+{verp}@example.com`: the signs beside the placeholder go with it."""
+    return re.sub(rf"[-+=._]*{re.escape(placeholder)}[-+=._]*", "", pattern, count=1)
