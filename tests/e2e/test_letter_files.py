@@ -40,6 +40,15 @@ def test_plain_letter_goes_to_everybody() -> None:
     assert Path("runs/mailmerge_template.rehearsal-report.csv").is_file()
 
 
+def test_blind_copies_go_out_and_are_not_told() -> None:
+    messages = send(HEAD + "BCC: myself@example.org\nCC: Boss <boss@example.org>\n\nHi {{name}}\n")
+    assert sorted(str(message["To"]) for message in messages) == [
+        *["Bob <bob@example.com>"] * 3,
+        *["Myself <myself@example.org>"] * 2,  # who has the letter already
+    ]
+    assert all(message["Cc"] == "Boss <boss@example.org>" and message["Bcc"] is None for message in messages)
+
+
 def test_letter_with_everything_goes_to_everybody(here: Path) -> None:
     for number in (17, 42):
         (here / f"{number}.txt").write_text(f"file of {number}")
