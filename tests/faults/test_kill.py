@@ -83,7 +83,9 @@ async def test_twenty_kills_lose_nobody_and_double_nobody(tmp_path):
     assert not [address for address, times in got.items() if times > 1], f"seed {seed}"
     assert got.keys() - accepted <= doubtful
     assert len(doubtful) <= kills * CONNECTIONS * DEPTH
-    assert last.code == (4 if doubtful else 0), last.err
+    # A kill may also come after the last row was settled: then the mailing has ended, and send says so.
+    has_ended = last.code == 2 and "this mailing ended" in last.err
+    assert has_ended or last.code == (4 if doubtful else 0), last.err
     assert kills >= 10, "the run ended before it could be killed often enough"
 
 
