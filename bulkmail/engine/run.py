@@ -16,10 +16,11 @@ from bulkmail.engine.sharing import Sharing
 from bulkmail.engine.turnstile import Meter
 from bulkmail.engine.work import Lane, Work
 from bulkmail.model.pace import Pace
-from bulkmail.model.reply import Fault, Reply
+from bulkmail.model.reply import Fault, Reply, printable
 from bulkmail.outbox.journal import Journal
 from bulkmail.outbox.outbox import Job, Outbox
 
+LONGEST_NOTICE = 2_000  # characters
 HELD = 1.0  # seconds after which a sender that others come before looks again whether they still do
 
 
@@ -110,7 +111,7 @@ class Run:
         """The relay dealt with a message, whatever it thought of it."""
         if channel.is_told:
             channel.is_told = False
-            self.plan.observe(Notice(f"{channel.name} takes mail again", channel.name))
+            self._tell(channel, f"{channel.name} takes mail again")
         channel.health.fine()
 
     def trouble(self, channel: Channel, event: Reply | Fault) -> None:
@@ -119,7 +120,7 @@ class Run:
         # A session that ends is nothing to speak of while new ones are to be had.
         if self.has_several and not channel.is_told and (health.is_failing or not health.open):
             channel.is_told = True
-            self.plan.observe(Notice(explain_failing(event, relay=channel.name), channel.name))
+            self._tell(channel, explain_failing(event, relay=channel.name))
         health.trouble(now, dice=self.plan.dice())
         # With others there to do its work it may be tried as long as they have any.
         if health.is_hopeless(now) and self.sharing.is_needed(channel, now):
@@ -134,9 +135,11 @@ class Run:
         if all(other.is_out for other in self.channels):
             self.end(Ending(channel.error))
             return
-        text = explain_left_out(event, relay=channel.name, patience=patience)
-        self.plan.observe(Notice(text, channel.name))
+        self._tell(channel, explain_left_out(event, relay=channel.name, patience=patience))
         self.nudge()
+
+    def _tell(self, channel: Channel, text: str) -> None:
+        self.plan.observe(Notice(printable(text, LONGEST_NOTICE), channel.name))
 
     def give_up(self, channel: Channel, event: Reply | Fault) -> None:
         """Nobody answers at the very first try: more likely something is misspelt than all are busy."""

@@ -34,6 +34,7 @@ class Sender:
         self._line: Line | None = None
         self._first: Trip | None = None  # what the session was opened for
         self._opened_at = 0.0
+        self._used_at = 0.0
         self._has_worked = False  # the session, with some message
         self._is_spent = False  # the session is not to be used again
 
@@ -77,6 +78,8 @@ class Sender:
                         await self._close()
                 else:
                     await run.pause(max(wait, hold))
+                    if self._line is not None and run.clock.monotonic() - self._used_at >= IDLE:
+                        await self._close()  # other relays do the work
             finally:
                 channel.idle -= hold == 0
         return None
@@ -137,6 +140,7 @@ class Sender:
             if self._first is not None:  # the session was over before it could begin
                 self._first = None
                 self._give_back(job)
+        self._used_at = run.clock.monotonic()
         if self._is_spent or not line.usable:
             self._drop()
 
@@ -260,7 +264,7 @@ class Sender:
         finally:
             channel.health.opening -= 1
             run.nudge()
-        self._opened_at = run.clock.monotonic()
+        self._opened_at = self._used_at = run.clock.monotonic()
         self._has_worked = self._is_spent = False
         channel.health.open += 1
         channel.health.is_proven = True

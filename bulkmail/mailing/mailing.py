@@ -254,6 +254,8 @@ class Mailing:
         The error of the `Ending`, if any, has left every row it did not deal with as it was.
         `ready` is awaited before each message is begun; `wants` leaves the other deliveries as they are.
         """
+        if self._serving is not None:
+            refuse(find_unserved(self.outbox, self._serving))  # a row that was in doubt may be open by now
         if self.takes_over is not None:
             self._take_over(self.takes_over)
         self._engine = Engine(
@@ -261,7 +263,7 @@ class Mailing:
                 self.outbox,
                 compose=self._compose(),
                 outlets=[Outlet(*pair) for pair in zip(self.routes, connects, strict=True)],
-                serving=self._serving,
+                serving=self._serving and {lane: numbers for lane, numbers in self._serving.items() if numbers},
                 pace=self.pace,
                 observe=observe,
                 ready=ready,

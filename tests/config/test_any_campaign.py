@@ -20,7 +20,8 @@ TABLES = {
     "": ["name", "relay", "recipients", "message", "sending"],
     "relay": [
         "url", "username", "password_env", "password_file", "password_command", "keyring", "connections", "tls",
-        "ca_file", "ehlo",
+        "ca_file", "ehlo", "name", "weight", "priority", "rate", "messages_per_session", "session_age", "senders",
+        "recipients",
     ],
     "recipients": [
         "file", "address_column", "name_column", "encoding", "where", "suppress", "allow_duplicates",
@@ -45,6 +46,7 @@ WORDS = st.sampled_from(
         '"forever"', '"power"', '"utf-8"', '"punycode"', '"off"', "0", "1", "-1", "5", "1e400", "nan", "true", "false",
         "[]", "{}", "2026-01-01", '["letter.txt"]', '{ inline = "x" }', '{ file = "letter.txt" }', "'''\nx\n'''",
         '"https://x.example/{token}"', '"b+{verp}@x.example"', '"ses"', '["a@x.example"]', '{ domain = "x" }',
+        '["*", "a.example"]', '"*.example"', '["smtp://a.example", "smtp://b.example?weight=2"]',
         '[{ file = "letter.txt", name = "x", type = "a/b" }]', '{ X-Y = "z", "\\n" = "z" }', "9" * 5000,
     ]
 )  # fmt: skip
@@ -53,7 +55,8 @@ VALUES = st.one_of(WORDS, TEXTS.map(lambda text: f'"{text}"'))
 LINES = st.one_of(
     st.tuples(st.sampled_from(KEYS), VALUES).map(" = ".join),
     st.sampled_from(
-        [f"[{name}]" for name in TABLES if name] + ["[message.headers]", "[[message.attachments]]", "[[message.dkim]]"]
+        [f"[{name}]" for name in TABLES if name]
+        + ["[[relay]]", "[message.headers]", "[[message.attachments]]", "[[message.dkim]]"]
     ),
     st.text(max_size=20),
 )

@@ -295,3 +295,40 @@ async def test_stop_ends_all_relays(people, make_run, outbox):
     tally = outbox.tally()
     assert tally[Status.ACCEPTED] == len(one.messages) + len(other.messages)
     assert tally[Status.IN_DOUBT] == 0
+
+
+async def test_relay_that_alone_takes_some_mail_is_given_up_when_patience_ends(people, make_run, outbox, events):
+    people(60)
+    outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % 2, reads_rows=False)
+    async with ScriptedRelay() as dying, ScriptedRelay() as good:
+        engine = make_run(
+            outlet(dying, "dying", connections=1), outlet(good, "good"), serving={0: (0,), 1: (1,)},
+            pace=Pace(patience=0.4, retry=SOON.retry),
+        )  # fmt: skip
+        async with anyio.create_task_group() as group:
+            group.start_soon(stop_after, dying, 3)
+            with anyio.fail_after(15):
+                ending = await engine.run()
+            group.cancel_scope.cancel()
+    tally = outbox.tally()
+    assert isinstance(ending.error, RelayError)
+    assert "it has been so for 0.4 s" in str(ending.error)
+    assert len(good.messages) == 30
+    assert tally.open == 60 - tally[Status.ACCEPTED] - tally[Status.IN_DOUBT] > 0
+    assert any(text.startswith("dying is left out from now on") for text in notices(events))
+
+
+async def test_slow_lane_does_not_delay_the_others(people, make_run, outbox):
+    """What is due in a lane whose only relay hardly moves stays where it is, and the rest goes past it."""
+    people(300)
+    outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % 2, reads_rows=False)
+    async with ScriptedRelay() as slow, ScriptedRelay() as quick:
+        engine = make_run(
+            outlet(slow, "slow", rate=Rate(1 / 3600)), outlet(quick, "quick"), serving={0: (0,), 1: (1, 0)}
+        )
+        task = asyncio.ensure_future(engine.run())
+        with anyio.fail_after(10):
+            await until(lambda: len(quick.messages) >= 149)
+        engine.stop()
+        await task
+    assert len(slow.messages) == 1

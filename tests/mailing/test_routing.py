@@ -72,7 +72,9 @@ async def test_mail_that_no_relay_takes_is_told_before_anything_is_sent():
             route_to(one, "one", recipients=("gmail.com",)),
             route_to(other, "other", recipients=("*.example.org",)),
         ]
-        with pytest.raises(GateClosed, match=r"no relay takes the mail of 10 deliveries, for example p2@other\.example"):
+        with pytest.raises(
+            GateClosed, match=r"no relay takes the mail of 10 deliveries, for example p2@other\.example"
+        ):
             await bulkmail.send(letter(), ROWS, relay=routes)
     assert one.sessions == other.sessions == 0
 

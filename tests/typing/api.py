@@ -25,6 +25,12 @@ async def watch_the_outcomes(letter: bulkmail.Campaign) -> None:
                 assert_type(settled.delivery.forward_path, str)
 
 
+async def send_through_several() -> None:
+    routes = [bulkmail.Route(bulkmail.Relay.parse("smtps://a@mail.example.com"), "main", weight=9), "smtp://b.example"]
+    report = await bulkmail.Mailer(routes, password={"main": "secret"}).send_messages([])
+    assert_type(report, bulkmail.Report)
+
+
 async def send_what_is_ready_made(messages: list[EmailMessage]) -> bulkmail.Report:
     return await bulkmail.Mailer("null:").send_messages(messages)
 

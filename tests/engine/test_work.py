@@ -1,0 +1,77 @@
+"""Jobs are handed out once each, lanes in turns, and nobody is overlooked whatever becomes of them."""
+
+from __future__ import annotations
+
+import random
+
+from bulkmail.engine.work import BATCH, Work
+
+
+def number_of(job):
+    return int(job.delivery.forward_path[1:].partition("@")[0])
+
+
+def sort(outbox, lanes):
+    outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % lanes, reads_rows=False)
+
+
+def test_lanes_take_turns(people, outbox):
+    people(9)
+    sort(outbox, 3)
+    work = Work(outbox, lanes=range(3))
+    assert [number_of(work.next(1.0)) % 3 for _ in range(9)] == [0, 1, 2] * 3
+    assert work.next(1.0) is None
+
+
+def test_closed_lane_is_passed_over_and_not_looked_through(people, outbox, monkeypatch):
+    people(5 * BATCH)
+    sort(outbox, 2)
+    work = Work(outbox, lanes=range(2))
+    looks = []
+    due = outbox.due
+    monkeypatch.setattr(outbox, "due", lambda now, **more: looks.append(more["lane"]) or due(now, **more))
+    numbers = []
+    while (job := work.next(1.0, may_go=lambda lane: lane == 1)) is not None:
+        numbers.append(number_of(job))
+    assert numbers == list(range(1, 5 * BATCH, 2))
+    assert looks.count(0) <= 1
+
+
+def test_unwanted_are_looked_at_once(people, outbox, monkeypatch):
+    people(10 * BATCH)
+    seen = []
+    work = Work(outbox, wants=lambda job: seen.append(job.delivery.id) or number_of(job) == 9 * BATCH)
+    assert number_of(work.next(1.0)) == 9 * BATCH
+    assert work.next(1.0) is None
+    assert len(seen) == len(set(seen)) == 10 * BATCH
+
+
+def test_everybody_comes_until_closed_whatever_happens(people, outbox):
+    """Taken back, due again at once, due later: in any order nobody is lost and nobody is out twice."""
+    people(150)
+    sort(outbox, 3)
+    dice = random.Random(7)
+    work, out, closed, now = Work(outbox, lanes=range(3)), {}, set(), 1.0
+    while len(closed) < 150:
+        job = work.next(now, may_go=lambda lane: dice.random() < 0.8) if dice.random() < 0.6 else None
+        if job is not None:
+            assert job.delivery.id not in out.keys() | closed
+            out[job.delivery.id] = job
+        elif out:
+            number = dice.choice(list(out))
+            job = out.pop(number)
+            what = dice.randrange(4)
+            if what == 0:
+                work.take_back(job)
+            elif what == 1:
+                work.settled(number, due_at=job.delivery.due_at)  # as it was: at once
+            else:
+                with outbox.store.writing() as connection:
+                    due_at = now + 5 if what == 2 else None
+                    status = "deferred" if what == 2 else "accepted"
+                    connection.execute("UPDATE delivery SET status=?, due_at=? WHERE id=?", (status, due_at, number))
+                work.settled(number, due_at=due_at)
+                closed |= {number} if what == 3 else set()
+        now += 0.5
+    assert work.next(now) is None
+    assert work.in_hand == 0
