@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -112,3 +114,45 @@ def _why(errors: Sequence[OSError], where: str) -> DialError:
         return DialError(Breakage.TIMEOUT, f"{where} does not answer")
     reason = errors[-1].strerror if errors and errors[-1].strerror else "no address"
     return DialError(Breakage.UNREACHABLE, f"{where} cannot be reached: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One address of a host: how many seconds it took to answer, or in `error` why it did not."""
+
+    address: str
+    seconds: float = 0.0
+    error: str = ""
+
+
+async def try_all(host: str, port: int, *, timeout: float) -> list[Tried]:  # noqa: ASYNC109 - for each address
+    """Every address of `host`, each tried on its own and let go again at once.  Raises `DialError`."""
+    try:
+        with anyio.fail_after(timeout):
+            addresses = await _addresses(host, port)
+    except TimeoutError:
+        raise DialError(Breakage.UNREACHABLE, f"the name {host} cannot be looked up at the moment") from None
+    tried: list[Tried | None] = [None] * len(addresses)
+
+    async def attempt(number: int, address: _Address) -> None:
+        begun = anyio.current_time()
+        name = str(address[3][0])
+        try:
+            with anyio.fail_after(timeout):
+                (await _connect(address)).close()
+        except TimeoutError:
+            tried[number] = Tried(name, error=f"did not answer within {timeout:g} s")
+        except OSError as error:
+            tried[number] = Tried(name, error=_reason(error))
+        else:
+            tried[number] = Tried(name, seconds=anyio.current_time() - begun)
+
+    async with anyio.create_task_group() as group:
+        for number, address in enumerate(addresses):
+            group.start_soon(attempt, number, address)
+    return [one for one in tried if one is not None]
+
+
+def _reason(error: OSError) -> str:
+    """The system's words: the loop's own name the address once more."""
+    return os.strerror(error.errno).lower() if error.errno else "cannot be reached"

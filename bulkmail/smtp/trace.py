@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import queue
+import socket
 import ssl
 import stat
 import sys
@@ -160,12 +161,15 @@ def _look(path: Path) -> None:
 # For the code that opens a session, with or without a trace.
 
 
-def connected(trace: Trace | None, host: str, where: object) -> Tap | None:
-    """A tap for a connection that stands; `where` is the socket's address of the other end."""
+def connected(trace: Trace | None, host: str, connection: socket.socket) -> Tap | None:
+    """A tap for a connection that stands."""
     if trace is None:
         return None
     tap = trace.tap()
-    at = f"{where[0]} port {where[1]}" if isinstance(where, tuple) else str(where)
+    at = "an address that has gone again"
+    with suppress(OSError):
+        where = connection.getpeername()
+        at = f"{where[0]} port {where[1]}" if isinstance(where, tuple) else str(where)
     tap.note(f"connected to {host}: {at}")
     return tap
 
