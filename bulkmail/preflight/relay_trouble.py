@@ -175,7 +175,7 @@ _LOGINS = (
         "and use it as the password.",
     ),
     (
-        re.compile(r"basic authentication is disabled|5\.7\.139|SmtpClientAuthentication is disabled", re.IGNORECASE),
+        re.compile(r"basic authentication is disabled|SmtpClientAuthentication is disabled", re.IGNORECASE),
         "Microsoft has switched off passwords for SMTP in this account.",
         "Ask whoever administers it to allow authenticated SMTP for this mailbox (aka.ms/smtp_auth_disabled), "
         "or use another relay.",

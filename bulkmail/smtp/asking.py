@@ -28,7 +28,8 @@ class Asking(asyncio.Protocol):
 
     async def ask(self, command: bytes, *, stage: Stage, patience: float, replies: int = 1) -> list[RawReply]:
         """Writes `command`; its replies, each within `patience` seconds.  Raises `SessionRefused` with a fault."""
-        self.transport.write(command)
+        if not self.transport.is_closing():
+            self.transport.write(command)
         return [await self._next(stage, patience) for _ in range(replies)]
 
     async def more(self, *, stage: Stage, patience: float) -> RawReply:
