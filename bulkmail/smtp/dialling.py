@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import socket
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -135,7 +136,7 @@ async def try_all(host: str, port: int, *, timeout: float) -> list[Tried]:  # no
     tried: list[Tried | None] = [None] * len(addresses)
 
     async def attempt(number: int, address: _Address) -> None:
-        begun = anyio.current_time()
+        begun = time.perf_counter()
         name = str(address[3][0])
         try:
             with anyio.fail_after(timeout):
@@ -145,7 +146,7 @@ async def try_all(host: str, port: int, *, timeout: float) -> list[Tried]:  # no
         except OSError as error:
             tried[number] = Tried(name, error=_reason(error))
         else:
-            tried[number] = Tried(name, seconds=anyio.current_time() - begun)
+            tried[number] = Tried(name, seconds=time.perf_counter() - begun)
 
     async with anyio.create_task_group() as group:
         for number, address in enumerate(addresses):
