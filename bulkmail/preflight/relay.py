@@ -95,6 +95,10 @@ async def look_at(
         facts = replace(facts, addresses=tuple(await try_all(relay.host, relay.port, timeout=timeouts.connect)))
     except DialError as error:
         return replace(facts, trouble=explain(Fault(Stage.CONNECT, error.kind, str(error)), relay))
+    kinds = {tried.kind for tried in facts.addresses}
+    if None not in kinds:
+        kind = next((kind for kind in (Breakage.REFUSED, Breakage.TIMEOUT) if kind in kinds), Breakage.UNREACHABLE)
+        return replace(facts, trouble=explain(Fault(Stage.CONNECT, kind, "nobody answered"), relay))
     return await _Look(facts, timeouts, sender=sender, recipient=recipient).run(credentials)
 
 
@@ -194,9 +198,11 @@ class _Look:
                 cipher=cipher[0],
                 certificate=read_certificate(der) if der else None,
             )
-        connection = transport.get_extra_info("socket")
+        try:
+            name = ehlo_name(self._relay, transport.get_extra_info("socket"))
+        except OSError:  # it is gone already; whoever asks next will be told
+            name = "localhost"
         peer = transport.get_extra_info("peername")
-        name = ehlo_name(self._relay, connection)
         self._note(connected_to=str(peer[0]) if isinstance(peer, tuple) else printable(str(peer or ""), 100))
         hello = await self._ask(asking, f"EHLO {name}\r\n".encode(), Stage.EHLO)
         if hello.code < 300:
@@ -322,7 +328,8 @@ def _trusting() -> ssl.SSLContext:
 def _limits(extensions: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
     """Name and value of each limit that the server tells of itself (RFC 9422 §3)."""
     for line in extensions:
-        name, *words = line.split()
-        if name.upper() == "LIMITS":
-            return tuple((name.upper(), value) for name, _, value in (word.partition("=") for word in words) if value)
+        words = line.upper().split()
+        if words[:1] == ["LIMITS"]:
+            parts = (word.partition("=") for word in words[1:])
+            return tuple((name, value) for name, _, value in parts if value)
     return ()

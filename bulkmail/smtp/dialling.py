@@ -15,6 +15,7 @@ import anyio
 
 from bulkmail.model.reply import Breakage
 
+MOST_ADDRESSES = 16  # of a host, that are tried to be shown
 HEAD_START = 0.25  # seconds for an address before the next one is tried as well
 
 _Address = tuple[int, int, int, Any]  # family, type, protocol, socket address
@@ -119,41 +120,42 @@ def _why(errors: Sequence[OSError], where: str) -> DialError:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """One address of a host: how many seconds it took to answer, or in `error` why it did not."""
+    """One address of a host: how many seconds it took to answer, or `kind` and `error` say why it did not."""
 
     address: str
     seconds: float = 0.0
+    kind: Breakage | None = None
     error: str = ""
 
 
 async def try_all(host: str, port: int, *, timeout: float) -> list[Tried]:  # noqa: ASYNC109 - for each address
-    """Every address of `host`, each tried on its own and let go again at once.  Raises `DialError`."""
+    """The addresses of `host`, each tried on its own and let go again at once.  Raises `DialError`."""
     try:
         with anyio.fail_after(timeout):
-            addresses = await _addresses(host, port)
+            addresses = (await _addresses(host, port))[:MOST_ADDRESSES]
     except TimeoutError:
         raise DialError(Breakage.UNREACHABLE, f"the name {host} cannot be looked up at the moment") from None
-    tried: list[Tried | None] = [None] * len(addresses)
+    tried: dict[int, Tried] = {}
 
     async def attempt(number: int, address: _Address) -> None:
-        begun = time.perf_counter()
-        name = str(address[3][0])
-        try:
-            with anyio.fail_after(timeout):
-                (await _connect(address)).close()
-        except TimeoutError:
-            tried[number] = Tried(name, error=f"did not answer within {timeout:g} s")
-        except OSError as error:
-            tried[number] = Tried(name, error=_reason(error))
-        else:
-            tried[number] = Tried(name, seconds=time.perf_counter() - begun)
+        tried[number] = await _try(address, timeout=timeout)
 
     async with anyio.create_task_group() as group:
         for number, address in enumerate(addresses):
             group.start_soon(attempt, number, address)
-    return [one for one in tried if one is not None]
+    return [tried[number] for number in sorted(tried)]
 
 
-def _reason(error: OSError) -> str:
-    """The system's words: the loop's own name the address once more."""
-    return os.strerror(error.errno).lower() if error.errno else "cannot be reached"
+async def _try(address: _Address, *, timeout: float) -> Tried:  # noqa: ASYNC109
+    name = str(address[3][0])
+    begun = time.perf_counter()
+    try:
+        with anyio.fail_after(timeout):
+            (await _connect(address)).close()
+    except OSError as error:  # TimeoutError is one, ours and the system's
+        if isinstance(error, TimeoutError):
+            return Tried(name, kind=Breakage.TIMEOUT, error="did not answer")
+        kind = Breakage.REFUSED if isinstance(error, ConnectionRefusedError) else Breakage.UNREACHABLE
+        # The system's words: the loop's own would name the address once more.
+        return Tried(name, kind=kind, error=os.strerror(error.errno).lower() if error.errno else "cannot be reached")
+    return Tried(name, seconds=time.perf_counter() - begun)

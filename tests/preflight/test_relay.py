@@ -33,7 +33,7 @@ ANN = Credentials("ann", Secret(PASSWORD))
 SHOP = Address.parse("shop@example.com")
 BOB = Address.parse("bob@example.net")
 HASTY = Timeouts(connect=2, greeting=0.2, ehlo=1, mail=1, quit=1)
-PIPED = ("PIPELINING", "SIZE 1000000", "8BITMIME", "LIMITS RCPTMAX=5 XYZ=1")
+PIPED = ("PIPELINING", "SIZE 1000000", "", "8BITMIME", "limits RCPTMAX=5 MAILMAX XYZ=1")
 
 AUTHORITY = trustme.CA()
 
@@ -175,10 +175,38 @@ async def test_nothing_listens() -> None:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         facts = await look_at(Relay.parse(f"smtp://127.0.0.1:{port}"), None, timeouts=HASTY)
-    assert facts.addresses == (Tried("127.0.0.1", error="connection refused"),)
+    assert facts.addresses == (Tried("127.0.0.1", kind=Breakage.REFUSED, error="connection refused"),)
     assert facts.trouble == Trouble(
         f"Nothing is listening at 127.0.0.1 port {port}: there is a machine, but no mail server at this port.",
         "Check the port: 587 and 465 are usual.",
+    )
+
+
+async def test_every_address_is_shown_and_one_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def both(host: str, port: int) -> list[Any]:
+        return [
+            (family, socket.SOCK_STREAM, 6, "", (name, port, *more))
+            for family, name, more in ((socket.AF_INET6, "::1", (0, 0)), (socket.AF_INET, "127.0.0.1", ()))
+        ]
+
+    monkeypatch.setattr("bulkmail.smtp.dialling.look_up", both)
+    async with ScriptedRelay() as relay:
+        facts = await look(relay)
+    assert facts.is_usable
+    assert [(tried.address, tried.kind is None) for tried in facts.addresses] == [("::1", False), ("127.0.0.1", True)]
+    assert "Address      ::1: connection refused\n             127.0.0.1 answered in " in as_table(facts)
+
+
+async def test_name_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(host: str, port: int) -> list[Any]:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("bulkmail.smtp.dialling.look_up", fail)
+    facts = await look_at(Relay.parse("smtp://mail.exmaple.com"), None)
+    assert facts.trouble is not None
+    assert as_table(facts) == (
+        "smtp://mail.exmaple.com:587\n\nNot usable: There is no host of the name mail.exmaple.com.\n"
+        "  Check the spelling; the provider's help page names its SMTP server.\n"
     )
 
 
@@ -397,7 +425,7 @@ def test_table_is_printable_and_80_columns_wide_whatever_the_server_says(
     relay = Relay.parse("smtp://ann@mail.example.com:587")
     facts = RelayFacts(
         relay,
-        addresses=(Tried("127.0.0.1", 0.01), Tried("::1", error="no route to host")),
+        addresses=(Tried("127.0.0.1", 0.01), Tried("::1", kind=Breakage.UNREACHABLE, error="no route to host")),
         server=printable(words),
         extensions=tuple(printable(line, 100) for line in lines),
         capabilities=parse_capabilities(["x", *lines, f"SIZE {size}"]),
