@@ -121,7 +121,7 @@ def measure(command: Sequence[str], folder: Path, accepted: Callable[[str], int]
     return Run(seconds, peak, accepted(words))
 
 
-def run_bulkmail(folder: Path, *, port: int, connections: int, enclose: bool) -> Run:
+def run_bulkmail(folder: Path, *, port: int, connections: int, enclose: bool, depth: int = 0) -> Run:
     for leftover in folder.glob("run.*"):
         leftover.unlink()
     command = [sys.executable, "-m", "bulkmail", "send", "--recipients", "list.csv", "--yes", "--progress", "none"]
@@ -129,7 +129,12 @@ def run_bulkmail(folder: Path, *, port: int, connections: int, enclose: bool) ->
     command += ["--text", "letter.txt", "--html", "letter.html", "--outbox", "run.outbox", "--report", "run.csv"]
     if enclose:
         command += ["--attach", "shared.pdf", "--attach", "own/{{ email.partition('@')[0] }}.pdf"]
-    command += ["--relay", f"smtp://127.0.0.1:{port}?tls=off", "--connections", str(connections)]
+    command += [
+        "--relay",
+        f"smtp://127.0.0.1:{port}?tls=off{f'&depth={depth}' if depth else ''}",
+        "--connections",
+        str(connections),
+    ]
 
     def accepted(_: str) -> int:
         with (folder / "run.csv").open(encoding="utf-8-sig", newline="") as report:
