@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bulkmail.config.overrides import Overrides
-from bulkmail.config.problems import Problems, Said
+from bulkmail.config.problems import Problems, Said, show
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.errors import AddressError
+from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
@@ -101,6 +101,29 @@ def load(
     )
     problems.raise_if_any(next_command=f"bulkmail check {campaign}" if campaign else "")
     return settings
+
+
+def load_relay(campaign: str, *, name: str = "", environ: Mapping[str, str] = os.environ) -> Relay | None:
+    """The relay that the campaign names, or, of several, the one called `name`.  Raises `ConfigError`.
+
+    Its letter and its list are not read.
+    """
+    from bulkmail.config.files import FileReader
+    from bulkmail.config.routes import build_routes
+    from bulkmail.config.sources import open_sources
+
+    problems = Problems()
+    sources = open_sources(campaign, NOTHING_TYPED, environ=environ, problems=problems)
+    routes = build_routes(sources, FileReader(problems, sources.home))
+    problems.raise_if_any(next_command="")
+    found = [route for route in routes if not name or route.label == name]
+    if len(found) > 1 or (name and not found):
+        labels = ", ".join(route.label for route in routes)
+        raise ConfigError(
+            f"{campaign}: has no relay {show(name)}" if name else f"{campaign}: has several relays",
+            hint=f"add --relay NAME; there is {labels}" if labels else "",
+        )
+    return found[0].relay if found else None
 
 
 def _name(sources: Sources, list_source: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from bulkmail.config.overrides import Overrides
 from bulkmail.config.secrets import find_passwords
-from bulkmail.config.settings import load
+from bulkmail.config.settings import load, load_relay
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Relay
@@ -139,3 +139,13 @@ def test_password_variable_is_not_shown_to_two_servers() -> None:
     first, second = find_passwords(mixed, ask=None, environ=environ)
     assert first is not None
     assert (first.reveal(), second) == ("secret", None)
+
+
+def test_one_of_several_relays_can_be_looked_at(make_shop: MakeShop) -> None:
+    make_shop(LETTER + MAIN + SPARE)
+    assert load_relay("shop", name="spare") == Relay.parse("smtps://spare.example.com")
+    with pytest.raises(ConfigError, match="has several relays") as caught:
+        load_relay("shop")
+    assert caught.value.hint == "add --relay NAME; there is main, spare"
+    with pytest.raises(ConfigError, match='has no relay "other"'):
+        load_relay("shop", name="other")
