@@ -38,7 +38,13 @@ def _lane(name: str, table: Mapping[str, Any]) -> Lane:
     return Lane(name, frozenset(table.get("domains", ())), frozenset(table.get("exchangers", ())), preset=preset)
 
 
-_SCOPES = {"lane": Scope.LANE, "relay": Scope.RELAY, "account": Scope.SENDER, "recipient": Scope.RECIPIENT}
+_SCOPES = {
+    "lane": Scope.LANE,
+    "relay": Scope.RELAY,
+    "account": Scope.SENDER,
+    "session": Scope.SESSION,
+    "recipient": Scope.RECIPIENT,
+}
 
 
 def _complaint(table: Mapping[str, Any]) -> Complaint:

@@ -23,8 +23,8 @@ class Complaint:
     """One entry of the table: which replies it is, and what is to be done about them.
 
     `codes` are beginnings of reply codes, `enhanced` patterns of enhanced status codes.  `scope` is LANE, RELAY, SENDER
-    (the account) or RECIPIENT (no complaint about us at all).  `suspend` and `pause` are seconds: how long the lane or
-    relay is left alone, and how long the account is because its quota is used up.
+    (the account), SESSION or RECIPIENT (no complaint about us at all).  `suspend` and `pause` are seconds: how long the
+    lane or relay is left alone, and how long the account is because its quota is used up.
     """
 
     name: str
@@ -98,7 +98,8 @@ class Feedback:
         complaint = self.find(event)
         if complaint is None or verdict.outcome not in (Outcome.DEFERRED, Outcome.REJECTED):
             return Heeding(verdict)
-        suspend = max(complaint.suspend, asked_wait(event.text)) if complaint.scope is not Scope.RECIPIENT else 0.0
+        asked = asked_wait(event.text) if complaint.scope in (Scope.LANE, Scope.RELAY) else 0.0
+        suspend = max(complaint.suspend, asked)
         return Heeding(_softened(verdict, complaint, event.stage), complaint, suspend)
 
 
@@ -110,6 +111,8 @@ def _softened(verdict: Verdict, complaint: Complaint, stage: Stage) -> Verdict:
         return Verdict(Outcome.DEFERRED, Scope.SENDER, complaint.name, counts=False, stops=True, drops=True)
     if complaint.scope is Scope.RECIPIENT:
         return verdict
+    if complaint.scope is Scope.SESSION:
+        return Verdict(Outcome.DEFERRED, Scope.SESSION, complaint.name, counts=False, drops=True)
     # Whoever complains before a recipient was named cannot mean that recipient's provider.
     scope = Scope.RELAY if stage not in _AFTER_RECIPIENT else complaint.scope
     return replace(verdict, outcome=Outcome.DEFERRED, scope=scope, reason=complaint.name, counts=False, stops=False)
