@@ -10,7 +10,7 @@ from bulkmail.model.quota import DAY, NO_QUOTA, Booking, Quota
 from bulkmail.model.ramp import Ramp
 from bulkmail.model.window import ALWAYS, Windows
 
-MOST_SHARES = 2000  # who needs more than that needs no list of them
+MOST_SHARES = 500  # who needs more than that needs no list of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +36,18 @@ class Bounds:
 def plan_shares(bounds: Bounds, bookings: Iterable[Booking], total: int, *, now: float) -> list[Share]:
     """When how many of `total` recipients go out, were all accepted and nobody else sending from the account.
 
-    The shares are in order of time and never more than `total`; fewer when 2,000 shares do not hold them, or when the
-    hours never come.
+    The shares are in order of time and never more than `total`; fewer when 500 shares do not hold them.
     """
     booked, shares, left = list(bookings), list[Share](), total
     at = now if bounds.start is None else max(now, bounds.start)
     began_at = bounds.ramp_began_at
+    closes_at: float | None = at  # asked for again only when it has passed: it is the costly question
     for _ in range(2 * MOST_SHARES):  # each share may have to be waited for first
-        at = bounds.windows.next_open(at)
+        if closes_at is not None and at >= closes_at:
+            at = bounds.windows.next_open(at)
+            closes_at = bounds.windows.closes_at(at)
         booked = [booking for booking in booked if booking.at > at - DAY]
-        fits = _fits(bounds, booked, at, began_at=at if began_at is None else began_at)
+        fits = _fits(bounds, booked, at, began_at=at if began_at is None else began_at, closes_at=closes_at)
         count = min(left, left if fits is None else fits)
         if count > 0:
             began_at = at if began_at is None else began_at
@@ -60,14 +62,14 @@ def plan_shares(bounds: Bounds, bookings: Iterable[Booking], total: int, *, now:
     return shares
 
 
-def _fits(bounds: Bounds, booked: list[Booking], at: float, *, began_at: float) -> int | None:
+def _fits(bounds: Bounds, booked: list[Booking], at: float, *, began_at: float, closes_at: float | None) -> int | None:
     """How many may go from `at` on without a pause; None for all."""
     fits = [] if (free := bounds.quota.free(booked, at)) is None else [free]
     if bounds.ramp:
         day = bounds.ramp.day(began_at, at)
         begun = bounds.ramp.begins_at(began_at, day)
         fits.append(max(0, bounds.ramp.allowance(day) - sum(b.count for b in booked if b.at >= begun)))
-    if bounds.per_second and (closes_at := bounds.windows.closes_at(at)) is not None:
+    if bounds.per_second and closes_at is not None:
         fits.append(max(1, int((closes_at - at) * bounds.per_second)))
     return min(fits) if fits else None
 
@@ -77,15 +79,13 @@ def _next(bounds: Bounds, booked: list[Booking], at: float, *, began_at: float) 
     opens = bounds.quota.opens_at(booked, at)
     if opens <= at and bounds.ramp:
         opens = bounds.ramp.begins_at(began_at, bounds.ramp.day(began_at, at) + 1)
-    if opens <= at and bounds.windows.each:  # the hours are so short that the rate lets nobody through
-        opens = bounds.windows.closes_at(at) or at
     return max(opens, at + 1e-3)
 
 
-def say_plan(shares: Sequence[Share], *, now: float, zone: tzinfo | None = None, days: int = 4) -> str:
+def say_plan(shares: Sequence[Share], *, total: int, now: float, zone: tzinfo | None = None, days: int = 4) -> str:
     """`"2,000 today, 2,000 tomorrow, 347 on Monday"`; what is after `days` of them, `"12,000 more until 3 December"`.
 
-    `zone` None is this machine's.
+    What of `total` the shares do not hold is said to go later.  `zone` None is this machine's.
     """
     today = datetime.fromtimestamp(now, zone).date()
     by_day: dict[int, int] = {}
@@ -98,6 +98,8 @@ def say_plan(shares: Sequence[Share], *, now: float, zone: tzinfo | None = None,
     rest = list(by_day.items())[days:]
     if rest:
         said.append(f"{sum(number for _, number in rest):,} more until {_date(now, rest[-1][0], zone)}")
+    if later := total - sum(by_day.values()):
+        said.append(f"{later:,} after that")
     return ", ".join(said)
 
 

@@ -51,7 +51,7 @@ class Quota:
             return None
         bookings = list(bookings)
         return min(
-            max(0, limit - sum(booking.count for booking in bookings if booking.at > now - span))
+            max(0, limit - sum(booking.count for booking in bookings if booking.at + span > now))
             for span, limit in self.limits
         )
 
@@ -62,7 +62,7 @@ class Quota:
         """
         latest, ordered = now, sorted(bookings, key=lambda booking: booking.at)
         for span, limit in self.limits:
-            inside = [booking for booking in ordered if booking.at > now - span]
+            inside = [booking for booking in ordered if booking.at + span > now]
             surplus = sum(booking.count for booking in inside) + min(wanted, limit) - limit
             for booking in inside:
                 if surplus <= 0:

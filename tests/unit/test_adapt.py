@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from bulkmail.model.adapt import BOUNDLESS, FLOOR, LONGEST_SUSPENSION, Crowd, Meter, Speed, Suspension
 from bulkmail.model.rate import Rate
 
-TIMES = st.lists(st.floats(0, 600), max_size=30)
+COMPLAINTS = st.lists(st.tuples(st.floats(0, 600), st.floats(0, 1e4)), max_size=30)
+KINDS = st.sampled_from(["refuse", "halve", "take"])
 
 
 # --- rates -----------------------------------------------------------------------------------------------------------
@@ -53,9 +54,7 @@ def test_speed_ends_at_its_limit_and_is_free_again_far_above() -> None:
     assert Speed().lowered(0.0, seen=5.0).now(1e9) is None
 
 
-@given(
-    st.one_of(st.none(), st.floats(0.001, 1e4)), st.lists(st.tuples(st.floats(0, 600), st.floats(0, 1e4)), max_size=30)
-)
+@given(st.one_of(st.none(), st.floats(0.001, 1e4)), COMPLAINTS)
 def test_speed_stays_between_its_floor_and_its_limit(
     limit: float | None, complaints: list[tuple[float, float]]
 ) -> None:
@@ -131,12 +130,7 @@ def test_crowd_that_is_whole_counts_nothing() -> None:
     assert crowd.take(0.0) is crowd
 
 
-@given(
-    st.integers(1, 100),
-    st.lists(
-        st.tuples(st.floats(0, 100), st.sampled_from(["refuse", "halve", "take"]), st.integers(0, 100)), max_size=60
-    ),
-)
+@given(st.integers(1, 100), st.lists(st.tuples(st.floats(0, 100), KINDS, st.integers(0, 100)), max_size=60))
 def test_crowd_stays_between_one_and_its_limit(limit: int, events: list[tuple[float, str, int]]) -> None:
     crowd, now = Crowd(limit), 0.0
     for nap, kind, number in events:

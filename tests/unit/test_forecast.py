@@ -20,7 +20,7 @@ OFFICE = parse_windows("Mon-Fri 09:00-17:00", lambda name: VIENNA)
 
 
 def say(bounds: Bounds, total: int, *bookings: Booking) -> str:
-    return say_plan(plan_shares(bounds, bookings, total, now=SATURDAY), now=SATURDAY, zone=VIENNA)
+    return say_plan(plan_shares(bounds, bookings, total, now=SATURDAY), total=total, now=SATURDAY, zone=VIENNA)
 
 
 def test_plan_is_one_sentence() -> None:
@@ -66,6 +66,7 @@ def test_plan_does_not_stand_still_when_the_hours_are_too_short_for_the_rate() -
 
 def test_plan_has_an_end() -> None:
     assert len(plan_shares(Bounds(Quota(per_hour=1)), [], 10**6, now=SATURDAY)) == MOST_SHARES
+    assert say(Bounds(Quota(per_hour=1)), 10**6).endswith(" more until 12 December, 999,500 after that")
 
 
 @given(
@@ -76,7 +77,7 @@ def test_plan_has_an_end() -> None:
         ramp=st.one_of(st.none(), st.builds(Ramp, st.integers(1, 500), more=st.integers(1, 500))),
         per_second=st.one_of(st.none(), st.floats(0.01, 100)),
     ),
-    st.integers(0, 5000),
+    st.integers(0, 1000),
     st.lists(st.builds(Booking, st.floats(SATURDAY - DAY, SATURDAY), st.integers(1, 300)), max_size=5),
 )
 def test_plan_sends_everybody_in_order_and_exceeds_nothing(bounds: Bounds, total: int, before: list[Booking]) -> None:

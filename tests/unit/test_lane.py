@@ -10,9 +10,7 @@ from bulkmail.model.lane import Lane, LaneLimits, Lanes, reaches_provider
 from bulkmail.model.rate import Rate
 
 GOOGLE = Lane("google", frozenset({"gmail.com"}), frozenset({"google.com"}), preset=LaneLimits(Rate(10.0), 5, 50))
-YAHOO = Lane(
-    "yahoo", frozenset({"yahoo.*", "aol.com"}), frozenset({"yahoodns.net"}), preset=LaneLimits(Rate(5.0), 5, 20)
-)
+YAHOO = Lane("yahoo", frozenset({"yahoo.*", "aol.com"}), frozenset({"yahoodns.net"}))
 JAPAN = Lane("yahoo-japan", frozenset({"yahoo.co.jp"}))
 LANES = Lanes({lane.name: lane for lane in (GOOGLE, YAHOO, JAPAN)})
 
