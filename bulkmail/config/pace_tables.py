@@ -25,7 +25,7 @@ class LanesTable(Table):
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, LaneTable] = Field(init=False)
-    presets: bool = False
+    presets: bool | None = None
     by_mx: bool = False
 
     @property

@@ -57,3 +57,10 @@ class Gate:
         if old is not None and name in self._tats:
             ahead = max(0.0, self._tats[name] - now) * old.per_second
             self._tats[name] = now + ahead / rate.per_second
+
+    def forget(self, now: float, *, beginning: str) -> None:
+        """Frees the names that begin so and have nothing booked ahead: their next message is as good as a first."""
+        for name in [name for name in self._rates if name.startswith(beginning)]:
+            if self._tats.get(name, -math.inf) <= now:
+                self._rates.pop(name)
+                self._tats.pop(name, None)

@@ -49,13 +49,13 @@ class Lane:
 class Lanes:
     """All lanes by name, and `other`: the limits of each domain that is nobody's, a lane of its own.
 
-    `uses_presets`: the presets hold.  Most campaigns go through a relay that spreads them over days if need be; what a
-    provider bears of *it* is none of our business.
+    `uses_presets`: the presets hold; None: nobody said, see `for_relay()`.  Most campaigns go through a relay that
+    spreads them over days if need be; what a provider bears of *it* is none of our business.
     """
 
     by_name: Mapping[str, Lane] = field(default_factory=dict)
     other: LaneLimits = NO_LIMITS
-    uses_presets: bool = False
+    uses_presets: bool | None = None
     by_exchanger: bool = False
     _by_domain: Mapping[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
     _by_end: Mapping[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
@@ -106,10 +106,11 @@ class Lanes:
         others = {name: each for name, each in self.by_name.items() if name != lane.name}
         return replace(self, by_name={**others, lane.name: merged})
 
+    def for_relay(self, *, host: str, port: int) -> Lanes:
+        """With presets, unless somebody said, where a relay is one of a provider's own mail exchangers.
 
-def reaches_provider(lanes: Lanes, *, host: str, port: int) -> bool:
-    """Whether a relay is one of a provider's own mail exchangers, so that the presets are about us.
-
-    Those listen at port 25.  A provider's submission server (587, 465) has a name much like theirs, and other rules.
-    """
-    return port == 25 and lanes.of_exchangers([host]) is not None
+        Those listen at port 25.  A provider's submission server (587, 465) is called much like them, by other rules.
+        """
+        if self.uses_presets is None and port == 25 and self.of_exchangers([host]) is not None:
+            return replace(self, uses_presets=True)
+        return self

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.lane import Lane, LaneLimits, Lanes, reaches_provider
+from bulkmail.model.lane import Lane, LaneLimits, Lanes
 from bulkmail.model.rate import Rate
 
 GOOGLE = Lane("google", frozenset({"gmail.com"}), frozenset({"google.com"}), preset=LaneLimits(Rate(10.0), 5, 50))
@@ -84,6 +84,8 @@ def test_lane_of_a_domain_that_is_nobodys_has_the_limits_of_the_others() -> None
 
 
 def test_lane_presets_are_about_us_only_at_a_providers_own_exchanger() -> None:
-    assert reaches_provider(LANES, host="gmail-smtp-in.l.google.com", port=25)
-    assert not reaches_provider(LANES, host="smtp.google.com", port=587)
-    assert not reaches_provider(LANES, host="mail.example.com", port=25)
+    assert LANES.for_relay(host="gmail-smtp-in.l.google.com", port=25).uses_presets
+    assert LANES.for_relay(host="smtp.google.com", port=587) is LANES
+    assert LANES.for_relay(host="mail.example.com", port=25) is LANES
+    unwilling = Lanes(LANES.by_name, uses_presets=False)
+    assert unwilling.for_relay(host="gmail-smtp-in.l.google.com", port=25) is unwilling
