@@ -161,8 +161,10 @@ class Meter:
 
     def take(self, now: float) -> Meter:
         """One more was taken."""
+        if 0 <= now - self.begun < Meter.SPAN:  # written out: this is done for every letter
+            return Meter(self.begun, self.count + 1, self.before, self.begun_before)
         turned = self._turned(now)
-        return replace(turned, count=turned.count + 1)
+        return replace(turned, count=1 + turned.count)
 
     def per_second(self, now: float) -> float:
         """0 when nothing was taken lately."""

@@ -37,11 +37,15 @@ class Gate:
 
     def take(self, names: Iterable[str], now: float) -> bool:
         """Books one message for all of `names`, each once; False, and nothing is booked, when one of them must wait."""
-        held = [(name, rate) for name in dict.fromkeys(names) if (rate := self._rates.get(name)) is not None]
-        if any(rate.wait(self._tats.get(name, -math.inf), now) > 0 for name, rate in held):
-            return False
-        for name, rate in held:
-            self._tats[name] = rate.take(self._tats.get(name, -math.inf), now)
+        booked: dict[str, float] = {}
+        for name in names:
+            rate = self._rates.get(name)
+            if rate is not None:
+                tat = self._tats.get(name, -math.inf)
+                if rate.wait(tat, now) > 0:
+                    return False
+                booked[name] = rate.take(tat, now)
+        self._tats.update(booked)
         return True
 
     def turn(self, name: str, rate: Rate | None, now: float) -> None:

@@ -84,7 +84,7 @@ class Shaper:
     def take(self, relay: str, lane: str, now: float) -> bool:
         """Books one message; False, and nothing is booked, when it must wait."""
         states = self._states(relay, lane)
-        if any(state.suspension.holds(now) for state in states):
+        if states[0].suspension.holds(now) or states[1].suspension.holds(now):
             return False
         return self._gate.take(self._names(states, lane, now), now)
 

@@ -89,6 +89,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._connection = _open(path)
         try:
+            _tune(self._connection, path)
             with self._writing() as connection:
                 _lay_down(connection, path)
         except BaseException:
@@ -225,8 +226,16 @@ def _open(path: Path) -> sqlite3.Connection:
     return connection
 
 
+def _tune(connection: sqlite3.Connection, path: Path) -> None:
+    try:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        # Emptied instead of removed, the journal costs no write to the folder.
+        connection.execute("PRAGMA journal_mode = TRUNCATE").fetchone()
+    except sqlite3.Error as error:
+        raise _explained(error, path) from error
+
+
 def _lay_down(connection: sqlite3.Connection, path: Path) -> None:
-    connection.execute("PRAGMA trusted_schema = OFF")
     if not connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
