@@ -115,7 +115,7 @@ class Breaker:
         return Trip(
             Danger.UNKNOWN_USERS,
             f"{self._unknown:,} of {count(self._judged, 'address', 'addresses')} do not exist "
-            f"({self._unknown / self._judged:.0%}, the limit is {limits.unknown_share:.0%}): "
+            f"({self._unknown / self._judged:.1%}, the limit is {limits.unknown_share:.1%}): "
             "providers block senders of such lists",
             "clean the list, or allow more of them if you know it is sound, then resume",
         )

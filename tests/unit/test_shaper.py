@@ -151,3 +151,30 @@ def test_shaper_needs_a_reply_to_heed() -> None:
     shaper = make_shaper()
     shaper.heed(known_feedback().heed(Reply(Stage.RCPT, 450, "4.2.0", "greylisted")), "one", "yahoo", 0.0, open=1)
     assert shaper.troubles(0.0) == []
+
+
+def test_shaper_keeps_to_a_servers_own_limit_and_loses_little_by_it() -> None:
+    """14 letters in any second, then 454; answers take 50 ms.  Nobody told us about the limit."""
+    shaper, now, step = make_shaper(), 0.0, 0.005
+    arrived, flying = list[float](), list[tuple[float, bool]]()
+    accepted, throttled_late, sent_late = 0, 0, 0
+    while accepted < 2000 and now < 1000:
+        now += step
+        while flying and flying[0][0] <= now:
+            _, was_taken = flying.pop(0)
+            if was_taken:
+                accepted += 1
+                shaper.accepted("one", "yahoo", now)
+            else:
+                complain(shaper, "454 4.7.0 Throttling failure: Maximum sending rate exceeded", "yahoo", now)
+        while len(flying) < shaper.lane_connections("one", "yahoo") and shaper.take("one", "yahoo", now):
+            arrived = [at for at in arrived if at > now - 1.0]
+            is_taken = len(arrived) < 14
+            if is_taken:
+                arrived.append(now)
+            sent_late += now > 10.0
+            throttled_late += now > 10.0 and not is_taken
+            flying.append((now + 0.05, is_taken))
+    assert accepted == 2000
+    assert throttled_late < 0.02 * sent_late
+    assert accepted / now > 0.85 * 14
