@@ -29,6 +29,10 @@ class Purse:
         return True
 
     def give_back(self, count: int) -> None:
-        """`count` recipients of messages that were not attempted after all."""
+        """`count` recipients of messages that were not attempted after all.
+
+        Those of an earlier reservation were settled as used, and stay so.
+        """
+        count = min(count, self.used)
         self._left += count
         self.used -= count

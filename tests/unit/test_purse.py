@@ -33,6 +33,16 @@ def test_purse_takes_back_what_was_not_attempted() -> None:
     assert not purse.take(1, 0.0)
 
 
+def test_purse_takes_nothing_back_of_an_earlier_reservation() -> None:
+    purse = Purse()
+    purse.fill(2, until=60.0)
+    assert purse.take(2, 0.0)
+    purse.fill(1, until=60.0)
+    purse.give_back(1)
+    assert purse.take(1, 0.0)
+    assert not purse.take(1, 0.0)
+
+
 @given(st.integers(0, 100), st.lists(st.tuples(st.integers(1, 20), st.floats(0, 100)), max_size=40))
 def test_purse_never_gives_more_than_was_put_in(count: int, takes: list[tuple[int, float]]) -> None:
     purse = Purse()
