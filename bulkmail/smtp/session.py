@@ -52,8 +52,19 @@ class Session:
         """
         transport, capabilities = await open_transport(relay, credentials, tls_context=tls_context, timeouts=timeouts)
         manners = manners or Manners(is_plain=True)
+        if relay.requires_tls:
+            try:
+                _check_requiretls(relay, transport, capabilities)
+            except SessionRefused:
+                transport.abort()
+                raise
         transactions = Transactions(
-            capabilities, peer=printable(relay.host, 80), mode=manners.mode(capabilities), depth=manners.depth
+            capabilities,
+            peer=printable(relay.peer, 120),
+            mode=manners.mode(capabilities, is_lmtp=relay.is_lmtp),
+            depth=manners.depth,
+            wishes=manners.wishes(relay, capabilities),
+            is_lmtp=relay.is_lmtp,
         )
         return cls(
             Line(transport, transactions, timeouts=timeouts),
@@ -97,8 +108,7 @@ class Session:
             try:
                 await self._line.carry(sendable)
             finally:
-                if not self.usable:
-                    self._learn()
+                self._learn()
 
     async def transact(self, message: Message, mark: Mark) -> Reply | Fault:
         """Sends one message; the reply that decides it, or the fault, with the stage.
@@ -141,3 +151,17 @@ class Session:
     def abort(self) -> None:
         """Ends the session at once.  A message under way comes back as a fault."""
         self._line.abort()
+
+
+def _check_requiretls(relay: Relay, transport: asyncio.Transport, capabilities: Capabilities) -> None:
+    """Raises `SessionRefused` where REQUIRETLS cannot be asked for (RFC 8689 §4.1): the relay is at fault, no row."""
+    if transport.get_extra_info("ssl_object") is None:
+        what = "is reached without TLS, and requiretls asks for it all the way"
+    elif not capabilities.requiretls:
+        what = (
+            "does not offer REQUIRETLS, so it does not promise to hand letters on over TLS only;"
+            " leave requiretls out to do without that promise, or use a relay that gives it"
+        )
+    else:
+        return
+    raise SessionRefused(Fault(Stage.EHLO, Breakage.NO_TLS, f"{relay.place} {what}"))
