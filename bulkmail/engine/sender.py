@@ -10,11 +10,14 @@ import anyio
 from bulkmail.engine.explain import explain
 from bulkmail.engine.ports import Ending, Line, Sessions, Waiting
 from bulkmail.engine.run import IDLE, Run
+from bulkmail.engine.together import MOST_COPIES, Together
 from bulkmail.engine.trip import Trip
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.reply import Breakage, Fault, Reply
 from bulkmail.model.verdict import Scope, Verdict, judge
 from bulkmail.outbox.outbox import Job
+from bulkmail.smtp.envelopes import joined
+from bulkmail.smtp.line import Transfer
 from bulkmail.smtp.session import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")
@@ -35,6 +38,7 @@ class Sender:
         self._opened_at = 0.0
         self._has_worked = False  # the session, with some message
         self._is_spent = False  # the session is not to be used again
+        self._most_copies = MOST_COPIES  # forward paths of a transaction
 
     async def work(self) -> None:
         """Returns when this sender is not needed any more; its session is then closed."""
@@ -126,7 +130,7 @@ class Sender:
             return None
         return Trip(run, job, message, first_at=first_at, has_worked=lambda: self._has_worked, heed=self._heed)
 
-    def _more(self) -> Trip | None:
+    def _more(self) -> Transfer | None:
         """What the session may begin this instant: the message that it was opened for, then whatever may go at once.
 
         Called at the moment that the next envelope is written, so that the rate's slot is taken then and not before.
@@ -135,7 +139,7 @@ class Sender:
         if self._first is not None:
             first, self._first = self._first, None
             first.begins()
-            return first
+            return self._with_copies(first)
         while self._may_go_on() and run.turnstile.wait == 0:
             job = run.work.next(run.clock.now())
             if job is None:
@@ -145,10 +149,37 @@ class Sender:
                 continue
             if run.turnstile.passes_at_once():
                 self._enlarge()
-                return transfer
+                return self._with_copies(transfer)
             run.work.take_back(job)
             return None
         return None
+
+    def _with_copies(self, first: Trip) -> Transfer:
+        """`first` and, in the same transaction, the copies of its letter that may go this instant.
+
+        Each takes a slot of the rate: those who set limits count forward paths.
+        """
+        run = self._run
+        trips, message = [first], first.message
+        while len(trips) < self._most_copies:
+            job = run.work.next_copy(first.job, run.clock.now())
+            if job is None:
+                break
+            trip = self._prepared(job)
+            if trip is None:
+                continue
+            both = joined(message, trip.message)
+            if both is None or not run.turnstile.passes_at_once():
+                if trip.message.envelope.reverse_path != message.envelope.reverse_path:
+                    self._most_copies = 1  # each copy has a reverse path of its own, and so have those of other rows
+                run.work.take_back(job)
+                break
+            trips.append(trip)
+            message = both
+        return first if len(trips) == 1 else Together(message, trips, too_many=self._takes_at_most)
+
+    def _takes_at_most(self, paths: int) -> None:
+        self._most_copies = min(self._most_copies, paths)
 
     def _may_go_on(self) -> bool:
         """Whether this sender may begin another message on the session it has."""

@@ -48,6 +48,13 @@ class Work:
             self._left -= 1
         return job
 
+    def next_copy(self, job: Job, now: float) -> Job | None:
+        """The job that `next` would give, if it is a copy: another forward path of the row of `job`."""
+        if not self._ready and not self.is_used_up:
+            self._refill(now)
+        is_copy = bool(self._ready) and self._ready[0].delivery.row == job.delivery.row
+        return self.next(now) if is_copy else None
+
     def settled(self, delivery_id: int) -> None:
         """What became of it is durable; it may come again when its time has come."""
         self._out.discard(delivery_id)
