@@ -24,19 +24,24 @@ class Trip(Transfer):
     the session and the relay.
     """
 
-    __slots__ = ("_at", "_began", "_first_at", "_has_worked", "_heed", "_is_noted", "_run", "job")
+    __slots__ = ("_at", "_began", "_first_at", "_has_worked", "_heed", "_is_noted", "_job", "_run")
 
     def __init__(
         self, run: Run, job: Job, message: Message, *, first_at: float, has_worked: Callable[[], bool], heed: Heed
     ) -> None:
         super().__init__(message, self._mark, self._decided)
         self._run = run
-        self.job = job
+        self._job = job
         self._first_at = first_at
         self._has_worked = has_worked
         self._heed = heed
         self._is_noted = False  # the mark, in the journal
         self.begins()
+
+    @property
+    def job(self) -> Job:
+        """What it delivers."""
+        return self._job
 
     def begins(self) -> None:
         """From now on it counts how long it takes."""
@@ -51,11 +56,11 @@ class Trip(Transfer):
                 self._run.end(Ending(_as_outbox_error(error)))
             done(error)
 
-        mark = Mark(self.job.delivery.id, self.message.message_id, self._first_at, self.message.digest())
+        mark = Mark(self._job.delivery.id, self.message.message_id, self._first_at, self.message.digest())
         self._run.journal.put(mark, noted)
 
     def _decided(self, event: Reply | Fault) -> None:
-        run, job = self._run, self.job
+        run, job = self._run, self._job
         if self._is_as_before(event):
             if self._is_noted:
                 run.journal.put(Release(job.delivery.id), _ignore)
@@ -84,7 +89,7 @@ class Trip(Transfer):
         if error is not None:
             run.end(Ending(_as_outbox_error(error)))
             return
-        run.plan.observe(Settled(delivery, attempt, self.job.recipient))
+        run.plan.observe(Settled(delivery, attempt, self._job.recipient))
         if run.work.in_hand == 0 or delivery.status.is_open:
             run.nudge()
 

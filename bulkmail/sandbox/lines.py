@@ -98,7 +98,8 @@ class MaildirLine(NullLine):
         names: list[str] = []
         try:
             for path in message.envelope.forward_paths:  # a file for each, as in a real mailbox
-                names.append(self._maildir.write(message.envelope.reverse_path, path, message.buffers))
+                name = self._maildir.write(message.envelope.reverse_path, path, message.buffers)
+                names.append(name)
         except OSError as error:
             self._discard(names)
             return _out_of_room(Stage.DATA, error)
