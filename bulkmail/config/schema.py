@@ -54,6 +54,9 @@ class RelayTable(Table):
     tls: str | None = None
     ca_file: str | None = None
     ehlo: str | None = None
+    dsn: Annotated[str | None, BeforeValidator(lambda value: _joined(value))] = None
+    dsn_return: str | None = None
+    requiretls: bool | None = None
 
 
 class RecipientsTable(Table):
