@@ -63,6 +63,7 @@ class Exchange:
     __slots__ = (
         "accepted",
         "answered",
+        "is_barred",
         "is_marked",
         "is_written",
         "may_go_on",
@@ -91,24 +92,28 @@ class Exchange:
         self.may_go_on = False  # with the content
         self.is_written = False  # all but its terminator
         self.is_marked = False
+        self.is_barred = False  # refused before anything could be said of a recipient
         self.own: dict[int, Reply | Fault] = {}
         self.refusal: Reply | Fault | None = None
         self.result: Reply | Fault | None = None
-
-    def outcome(self, number: int) -> Reply | Fault | None:
-        """What the forward path of this number came to; None until the message is decided."""
-        return self.result and self.own.get(number, self.result)
 
     def refuse(self, words: Reply | Fault) -> None:
         """Notes a refusal for all; the first one counts."""
         if self.refusal is None:
             self.refusal = words
+            self.is_barred = not self.answered
+
+    def decide(self, result: Reply | Fault) -> None:
+        """What it came to, but for the paths that have an answer of their own."""
+        if self.is_barred and result is self.refusal:
+            self.own.clear()  # what was said of recipients only followed from that
+        self.result = result
 
     def hear_recipient(self, refusal: Reply | Fault | None) -> bool:
         """The answer to the next RCPT, None for yes; whether it was the last one."""
         if refusal is None:
             self.accepted += 1
-        elif self.refusal is None:  # else it only follows from that
+        else:
             self.own[self.answered] = refusal
             self.refused += 1
         self.answered += 1

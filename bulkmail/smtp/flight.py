@@ -79,10 +79,11 @@ class Flight:
         return any(exchange.refusal is None or exchange.stage is Stage.END for exchange in undecided)
 
     def _decide(self, exchange: Exchange, result: Reply | Fault | None) -> None:
+        assert result is not None  # noqa: S101
         self._flight.remove(exchange)  # nearly always the first
         if self._writing is exchange and exchange.pieces is None:
             self._writing = None
-        exchange.result = result
+        exchange.decide(result)
         self.settled.append(exchange)
         self._clean += 1
         if self._clean >= self.window and self.window < self._depth:
@@ -102,7 +103,7 @@ class Flight:
         self._writing = None
         while self._flight:
             exchange = self._flight.popleft()
-            exchange.result = exchange.refusal or Fault(exchange.stage, kind, what)
+            exchange.decide(exchange.refusal or Fault(exchange.stage, kind, what))
             self.settled.append(exchange)
 
     def _where(self) -> str:

@@ -310,7 +310,7 @@ class Transactions(Flight):
             if exchange.stage is not Stage.END and exchange.refusal is None:
                 self._break(f"said {reply.code} before the message was at its end")
                 return
-            if exchange.refusal is not None:  # even if MAIL was refused: it says that it has taken it
+            if not exchange.accepted:  # whatever MAIL and RCPT were answered: it says that it has taken it
                 exchange.own.clear()
             self._end_of(exchange, make_reply(Stage.END, reply.code, reply.lines))
         elif reply.code < 400:
