@@ -126,6 +126,7 @@ class Sender:
             message = run.plan.compose(job, first_at)
         except TemplateError as error:
             run.plan.outbox.invalidate(job.delivery.row, str(error))
+            run.work.release_copies(job)
             run.work.settled(job.delivery.id)
             return None
         return Trip(run, job, message, first_at=first_at, has_worked=lambda: self._has_worked, heed=self._heed)
@@ -159,12 +160,9 @@ class Sender:
 
         Each takes a slot of the rate: those who set limits count forward paths.
         """
-        run = self._run
+        run, refused = self._run, None
         trips, message = [first], first.message
-        while len(trips) < self._most_copies:
-            job = run.work.next_copy(first.job, run.clock.now())
-            if job is None:
-                break
+        while len(trips) < self._most_copies and (job := run.work.next_copy(first.job)) is not None:
             trip = self._prepared(job)
             if trip is None:
                 continue
@@ -172,10 +170,13 @@ class Sender:
             if both is None or not run.turnstile.passes_at_once():
                 if trip.message.envelope.reverse_path != message.envelope.reverse_path:
                     self._most_copies = 1  # each copy has a reverse path of its own, and so have those of other rows
-                run.work.take_back(job)
+                refused = job
                 break
             trips.append(trip)
             message = both
+        run.work.release_copies(first.job)
+        if refused is not None:
+            run.work.take_back(refused)
         return first if len(trips) == 1 else Together(message, trips, too_many=self._takes_at_most)
 
     def _takes_at_most(self, paths: int) -> None:

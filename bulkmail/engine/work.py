@@ -21,6 +21,8 @@ class Work:
         self._ready: deque[Job] = deque()
         self._out: set[int] = set()
         self._unwanted: set[int] = set()
+        self._copies: dict[int, deque[Job]] = {}  # set aside for the job of this id
+        self._has_more = True  # the outbox, beyond what is ready
         self._left = limit
         self._wants = wants
 
@@ -46,14 +48,36 @@ class Work:
         self._out.add(job.delivery.id)
         if self._left is not None:
             self._left -= 1
+        self._keep_copies(job, now)
         return job
 
-    def next_copy(self, job: Job, now: float) -> Job | None:
-        """The job that `next` would give, if it is a copy: another forward path of the row of `job`."""
-        if not self._ready and not self.is_used_up:
+    def next_copy(self, job: Job) -> Job | None:
+        """A copy of `job`, which is out: another forward path of its row that may go now."""
+        kept = self._copies.get(job.delivery.id)
+        if not kept or self.is_used_up:
+            return None
+        if self._left is not None:
+            self._left -= 1
+        return kept.popleft()
+
+    def release_copies(self, job: Job) -> None:
+        """Those copies of `job` that were not taken are the next to go, each for itself."""
+        kept = self._copies.pop(job.delivery.id, ())
+        for copy in reversed(kept):
+            self._out.discard(copy.delivery.id)
+            self._ready.appendleft(copy)
+
+    def _keep_copies(self, job: Job, now: float) -> None:
+        """Puts the copies of `job` aside for whoever has it, lest another sender takes them while that one waits."""
+        if not self._ready and self._has_more:
             self._refill(now)
-        is_copy = bool(self._ready) and self._ready[0].delivery.row == job.delivery.row
-        return self.next(now) if is_copy else None
+        ready, row = self._ready, job.delivery.row
+        if not ready or ready[0].delivery.row != row:
+            return
+        kept = self._copies[job.delivery.id] = deque()
+        while ready and ready[0].delivery.row == row:
+            kept.append(ready.popleft())
+        self._out.update(copy.delivery.id for copy in kept)
 
     def settled(self, delivery_id: int) -> None:
         """What became of it is durable; it may come again when its time has come."""
@@ -61,6 +85,7 @@ class Work:
 
     def take_back(self, job: Job) -> None:
         """Nothing was attempted: it is the next to go."""
+        self.release_copies(job)
         self._out.discard(job.delivery.id)
         self._ready.appendleft(job)
         if self._left is not None:
@@ -72,6 +97,7 @@ class Work:
 
     def _refill(self, now: float) -> None:
         while jobs := self._outbox.due(now, limit=BATCH, excluding=self._out | self._unwanted):
+            self._has_more = len(jobs) == BATCH
             for job in jobs:
                 if self._wants is None or self._wants(job):
                     self._ready.append(job)

@@ -337,6 +337,8 @@ class Transactions(Flight):
         elif step in (Step.END, Step.EMPTY):
             self._decide(exchange, exchange.refusal or words)
         else:
+            if step is Step.RCPT:
+                exchange.hear_recipient(words)
             exchange.refuse(words)
 
     def _on_unsolicited(self, reply: RawReply) -> None:
