@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -123,6 +123,21 @@ class Composer:
 
     def compose(self, recipient: Recipient, *, row: int, forward_path: str, date: float) -> Message:
         """The message for `row` (from 1).  `date` is wall-clock seconds.  Raises `TemplateError`, nothing else."""
+        return self.sign(self.draft(recipient, row=row, forward_path=forward_path, date=date), date)
+
+    @property
+    def is_slow_to_sign(self) -> bool:
+        """Whether `sign` takes about a millisecond, most of it without the interpreter's lock: RSA."""
+        return self._signers is not None and self._signers.are_slow
+
+    def sign(self, message: Message, date: float) -> Message:
+        """What `draft` made for this `date`, signed if the campaign signs.  May be called from any thread."""
+        if self._signers is None:
+            return message
+        return replace(message, buffers=self._signers.sign(message.buffers, int(date)))
+
+    def draft(self, recipient: Recipient, *, row: int, forward_path: str, date: float) -> Message:
+        """As `compose`, but not signed."""
         letter = self._letter(recipient, write=self._bodies.written)
         senders, author, sender = self._heading.senders(letter.lines)
         identity = identity_of(self._run_id, row)
@@ -146,8 +161,6 @@ class Composer:
         if self._on_message is not None:
             content = apply(self._on_message, b"".join(buffers), needs_smtputf8=is_8bit)
             buffers, is_8bit = (content,), not content.isascii()
-        if self._signers:
-            buffers = self._signers.sign(buffers, int(date))
         return Message(
             Envelope(reverse_path, forward_path),
             message_id,
