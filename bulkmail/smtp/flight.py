@@ -23,6 +23,8 @@ class Flight:
         self.broke_rules = False  # over because the server did not keep to the protocol
         self.was_struck_dumb = False  # over because it hung up on what was written ahead, without a single answer
         self.farewell = ""
+        self.refusals = 0  # of recipients, one after the other
+        self.was_shown_out = False  # over by the server's will while it was refusing recipients
         self.window = 1  # messages that DEEP has under way: grows while all goes well
         self.peer = peer
         self._depth = depth
@@ -49,6 +51,7 @@ class Flight:
 
     def lost(self) -> None:
         """The connection has ended, and everything that came over it was received."""
+        self.was_shown_out = self.was_shown_out or (self.refusals > 1 and not self.is_over)
         if self._last_words:
             # It said that it would take no more and kept to it: what it did not answer it did not take.  Unless it had
             # begun to answer: by LMTP the others of that message may have theirs.
@@ -85,6 +88,8 @@ class Flight:
             self._writing = None
         exchange.decide(result)
         self.settled.append(exchange)
+        if isinstance(result, Reply) and result.is_positive:
+            self.refusals = 0
         self._clean += 1
         if self._clean >= self.window and self.window < self._depth:
             self._clean, self.window = 0, min(self._depth, self.window * 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from bulkmail.model.relay import Relay
@@ -22,7 +23,7 @@ class Manners:
 
     A relay that breaks the protocol, or hangs up without an answer, while commands are written ahead of its replies is
     spoken to plainly from then on; one that does not report what `Relay.dsn` asks for is no longer asked.  `notify` is
-    told either in a sentence, once.
+    told either in a sentence, once.  One that ended a session after so many refused recipients is left before that.
     """
 
     def __init__(self, *, depth: int = DEPTH, is_plain: bool = False, notify: Callable[[str], None] = _unheard) -> None:
@@ -30,6 +31,7 @@ class Manners:
         self.is_plain = is_plain
         self._notify = notify
         self._takes_dsn = True
+        self._most_refusals = math.inf  # in a row, that a session bears
 
     def mode(self, capabilities: Capabilities, *, is_lmtp: bool = False) -> Mode:
         """How to begin with a session that offers these extensions."""
@@ -50,10 +52,19 @@ class Manners:
             self._takes_dsn = False
             self._notify(f"{why}, so the reports that dsn asks for will not come; letters are sent without asking")
 
+    def is_tired(self, transactions: Transactions) -> bool:
+        """Whether it is about to end this session, because it has refused so many recipients in a row.
+
+        The words that end it would hit somebody whom it would have taken.
+        """
+        return transactions.refusals >= max(1, self._most_refusals - 1)
+
     def learn(self, transactions: Transactions) -> None:
         """From a session that is over, or was asked for more than it bears."""
         if transactions.refused_dsn:
             self._give_up_dsn(f"{transactions.peer} refused a parameter of DSN, {transactions.refused_dsn}")
+        if transactions.was_shown_out:
+            self._most_refusals = min(self._most_refusals, transactions.refusals)
         if self.is_plain or transactions.mode is Mode.PLAIN:
             return
         if transactions.broke_rules or transactions.was_struck_dumb:

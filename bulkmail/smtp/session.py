@@ -24,10 +24,18 @@ class Session:
     """A session that is past its login.  Never a reply booked to another message than its own."""
 
     def __init__(
-        self, line: Line, capabilities: Capabilities, *, quit_timeout: float, learn: Callable[[], None]
+        self,
+        line: Line,
+        capabilities: Capabilities,
+        *,
+        quit_timeout: float,
+        learn: Callable[[], None],
+        is_tired: Callable[[], bool],
     ) -> None:
+        """`learn` is called when there may be something to learn; `is_tired` says whether to begin no more messages."""
         self.capabilities = capabilities
         self._learn = learn
+        self._is_tired = is_tired
         self._turn = asyncio.Lock()
         self.opened_at = line.loop.time()
         self._line = line
@@ -71,6 +79,7 @@ class Session:
             capabilities,
             quit_timeout=timeouts.quit,
             learn=lambda: manners.learn(transactions),
+            is_tired=lambda: manners.is_tired(transactions),
         )
 
     @property
@@ -94,11 +103,11 @@ class Session:
         Whoever calls meanwhile waits for it.  `more` is called at the very moment that the next envelope can be
         written: never for a session that is not `usable`.  What each message comes to is told to its transfer.
         Cancellation aborts the session; whatever is under way is told as a fault first, and unless at END is
-        certainly not delivered.
+        certainly not delivered.  A session that the server would soon end is left in good manners.
         """
 
         def sendable() -> Transfer | None:
-            while (transfer := more()) is not None:
+            while not self._is_tired() and (transfer := more()) is not None:
                 if (fault := unsendable(transfer.message, self.capabilities)) is None:
                     return transfer
                 transfer.decided(fault)
@@ -107,6 +116,8 @@ class Session:
         async with self._turn:
             try:
                 await self._line.carry(sendable)
+                if self.usable and self._is_tired():
+                    await self.quit()
             finally:
                 self._learn()
 

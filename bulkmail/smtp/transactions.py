@@ -266,6 +266,7 @@ class Transactions(Flight):
             self._decide(exchange, exchange.refusal)
 
     def _on_recipient(self, exchange: Exchange, reply: RawReply) -> None:
+        self.refusals += reply.code >= 400 and not exchange.is_barred
         if not exchange.hear_recipient(None if reply.code < 300 else self._refusal(Step.RCPT, reply)):
             return
         if self.mode.is_chunked:
