@@ -131,7 +131,7 @@ class Relay:
 
 
 _OPTIONS = {"connections", "depth", "tls", "ca_file", "ehlo", "auth", "dsn", "dsn_return", "requiretls"}
-_OVER_SOCKET = {"connections", "depth", "ehlo", "dsn", "dsn_return"}
+_OVER_SOCKET = {"connections", "depth", "ehlo", "auth", "dsn", "dsn_return"}
 _PORTS = {"smtp": 587, "smtps": 465, "lmtp": 24}
 _LONGEST_SOCKET_PATH = 107  # octets, as Linux has it
 
@@ -157,6 +157,7 @@ def _parse_socket(scheme: str, url: str) -> Relay:
         connections=parse_connections(options.get("connections", "10")),
         depth=_depth(options.get("depth", "8")),
         ehlo_name=options.get("ehlo", ""),
+        plaintext_login=_plaintext_login(options),
         dsn=_dsn(options),
     )
 
@@ -176,8 +177,6 @@ def _read_options(query: str, *, known: set[str]) -> dict[str, str]:
 def _parse_smtp(scheme: str, url: str) -> Relay:
     parts, host, port = _authority(url)
     options = _read_options(parts.query, known=_OPTIONS)
-    if options.get("auth", "plaintext") != "plaintext":
-        raise ConfigError(f"auth={options['auth']!r} in the relay URL", hint='the only value is "plaintext"')
     tls = _tls(scheme, options, host=host)
     return Relay(
         kind=Kind.SMTP,
@@ -189,11 +188,17 @@ def _parse_smtp(scheme: str, url: str) -> Relay:
         depth=_depth(options.get("depth", "8")),
         ca_file=options.get("ca_file", ""),
         ehlo_name=options.get("ehlo", ""),
-        plaintext_login="auth" in options,
+        plaintext_login=_plaintext_login(options),
         is_lmtp=scheme == "lmtp",
         dsn=_dsn(options),
         requires_tls=check_requiretls(options.get("requiretls", "no"), tls=tls),
     )
+
+
+def _plaintext_login(options: dict[str, str]) -> bool:
+    if options.get("auth", "plaintext") != "plaintext":
+        raise ConfigError(f"auth={options['auth']!r} in the relay URL", hint='the only value is "plaintext"')
+    return "auth" in options
 
 
 def _dsn(options: dict[str, str]) -> Dsn | None:
