@@ -128,7 +128,7 @@ async def test_maildir_line_keeps_a_file_for_each_copy(maildir: Maildir) -> None
     copies = replace(MESSAGE, envelope=Envelope("shop@example.com", "ann@example.org", ("bob@example.org",)))
     reply = await MaildirLine(maildir.folder).transact(copies, commit)
     assert isinstance(reply, Reply) and reply.is_positive
-    kept = list(Inbox(maildir))
+    kept = list(Inbox(maildir.folder))
     assert sorted(message.forward_path for message in kept) == ["ann@example.org", "bob@example.org"]
 
 
