@@ -128,11 +128,9 @@ def _is_writable(path: str) -> bool:
 
 def _needs_smtputf8(message: Message) -> bool:
     envelope = message.envelope
-    return (
-        message.needs_smtputf8
-        or not (envelope.forward_path.isascii() and envelope.reverse_path.isascii())
-        or not all(path.isascii() for path in envelope.copies)
-    )
+    if message.needs_smtputf8 or not (envelope.forward_path.isascii() and envelope.reverse_path.isascii()):
+        return True
+    return bool(envelope.copies) and not all(path.isascii() for path in envelope.copies)
 
 
 def _fault(what: str) -> Fault:

@@ -88,7 +88,7 @@ class Flight:
             self._writing = None
         exchange.decide(result)
         self.settled.append(exchange)
-        if isinstance(result, Reply) and result.is_positive:
+        if self.refusals and isinstance(result, Reply) and result.is_positive:
             self.refusals = 0
         self._clean += 1
         if self._clean >= self.window and self.window < self._depth:

@@ -201,7 +201,10 @@ class Transactions(Flight):
         else:
             ending = TERMINATOR
             step = Step.EMPTY if exchange.refusal is not None else Step.END
-            self._expected += [(step, exchange)] * (exchange.accepted if self._is_lmtp else 1)
+            if self._is_lmtp:
+                self._expected += [(step, exchange)] * exchange.accepted
+            else:
+                self._expected.append((step, exchange))
         if exchange.refusal is None and exchange.result is None:
             exchange.stage = Stage.END
         if self.mode is Mode.PLAIN or exchange.refusal is not None:
@@ -266,8 +269,11 @@ class Transactions(Flight):
             self._decide(exchange, exchange.refusal)
 
     def _on_recipient(self, exchange: Exchange, reply: RawReply) -> None:
-        self.refusals += reply.code >= 400 and not exchange.is_barred
-        if not exchange.hear_recipient(None if reply.code < 300 else self._refusal(Step.RCPT, reply)):
+        refusal = None
+        if reply.code >= 400:
+            refusal = self._refusal(Step.RCPT, reply)
+            self.refusals += not exchange.is_barred
+        if not exchange.hear_recipient(refusal):
             return
         if self.mode.is_chunked:
             self._after_envelope(exchange)
