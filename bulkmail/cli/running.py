@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
+MOST_LOOKED_AT = 50_000  # rows; the page of a longer list is made when it is asked for
+
 
 def run_async(main: Callable[[], Awaitable[T]]) -> T:
     """Runs `main` on the fastest loop there is here."""
@@ -123,6 +125,7 @@ def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> in
 
 
 def default_targets(report: Report) -> list[Path]:
-    """Beside the outbox: `NAME-report.csv` and `NAME-report.json`."""
+    """Beside the outbox: `NAME-report.csv`, `.json`, and for lists that people look at, `.html`."""
     path = report.outbox
-    return [path.with_name(f"{path.stem}-report{suffix}") for suffix in (".csv", ".json")] if path else []
+    suffixes = (".csv", ".json", ".html") if report.tally.rows <= MOST_LOOKED_AT else (".csv", ".json")
+    return [path.with_name(f"{path.stem}-report{suffix}") for suffix in suffixes] if path else []
