@@ -169,10 +169,7 @@ def _check_requiretls(relay: Relay, transport: asyncio.Transport, capabilities: 
     if transport.get_extra_info("ssl_object") is None:
         what = "is reached without TLS, and requiretls asks for it all the way"
     elif not capabilities.requiretls:
-        what = (
-            "does not offer REQUIRETLS, so it does not promise to hand letters on over TLS only;"
-            " leave requiretls out to do without that promise, or use a relay that gives it"
-        )
+        what = "does not offer REQUIRETLS, so it does not promise to hand letters on over TLS only"
     else:
         return
-    raise SessionRefused(Fault(Stage.EHLO, Breakage.NO_TLS, f"{relay.place} {what}"))
+    raise SessionRefused(Fault(Stage.EHLO, Breakage.NO_REQUIRETLS, f"{relay.place} {what}"))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import sys
 from email import message_from_bytes
 from email.policy import default
 
 import pytest
+import trustme
 from aiosmtpd.smtp import SMTP
 
 import bulkmail
@@ -224,3 +227,30 @@ async def test_ready_made_messages_get_what_they_lack():
         read = [message_from_bytes(each.content, policy=default) for each in relay.messages]
     assert len({each["Message-ID"] for each in read}) == 2
     assert all(each["Date"] for each in read)
+
+
+async def stopped_by(relay):
+    """How a run over `relay` stops: the report of nobody written to, and the error behind it."""
+    with pytest.raises(bulkmail.SendingStopped) as stopped:
+        await bulkmail.send(letter(), ROWS[:2], relay=relay)
+    assert stopped.value.report.tally.by_status == {Status.PENDING: 2}
+    return stopped.value.__cause__
+
+
+async def test_relay_without_requiretls_stops_the_run_and_leaves_everybody(tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    async with ScriptedRelay(tls=context) as relay:
+        error = await stopped_by(f"smtp://localhost:{relay.port}?requiretls=yes&ca_file={tmp_path / 'ca.pem'}")
+    assert "does not offer REQUIRETLS" in str(error)
+    assert error.hint.startswith("leave requiretls out")
+    assert not any(command.startswith("MAIL") for command in relay.commands)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asyncio has no Unix sockets on Windows")
+async def test_socket_that_is_not_there_is_told():
+    error = await stopped_by("lmtp:///nonexistent/lmtp")
+    assert "there is no socket /nonexistent/lmtp" in str(error)
+    assert error.hint.startswith("check the path of the socket")

@@ -195,7 +195,7 @@ async def test_requiretls_is_asked_or_the_relay_is_refused(
             with pytest.raises(SessionRefused) as raised:
                 await Session.open(where, None, tls_context=ours)
             event = raised.value.event
-            assert isinstance(event, Fault) and (event.stage, event.kind) == (Stage.EHLO, Breakage.NO_TLS)
+            assert isinstance(event, Fault) and (event.stage, event.kind) == (Stage.EHLO, Breakage.NO_REQUIRETLS)
             assert f"localhost port {relay.port} does not offer REQUIRETLS" in event.what
             assert judge(event).stops
             assert not any(command.startswith("MAIL") for command in relay.commands)
