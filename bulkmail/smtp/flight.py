@@ -51,7 +51,8 @@ class Flight:
 
     def lost(self) -> None:
         """The connection has ended, and everything that came over it was received."""
-        self.was_shown_out = self.was_shown_out or (self.refusals > 1 and not self.is_over)
+        if self.refusals > 1 and (self._flight or self._last_words):  # one that was idle ended for another reason
+            self.was_shown_out = True
         if self._last_words:
             # It said that it would take no more and kept to it: what it did not answer it did not take.  Unless it had
             # begun to answer: by LMTP the others of that message may have theirs.
