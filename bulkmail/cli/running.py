@@ -25,6 +25,7 @@ from bulkmail.outbox.outbox import Job
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
 from bulkmail.report.text import summary
+from bulkmail.smtp.trace import Trace
 
 T = TypeVar("T")
 
@@ -44,12 +45,15 @@ async def deliver(
     password: Secret | None,
     progress: Progress,
     wants: Callable[[Job], bool] | None = None,
+    trace: Trace | None = None,
 ) -> Ending:
     """Sends; the first Ctrl-C (or SIGTERM, SIGHUP) finishes what is under way, the second aborts it."""
     ending = Ending(was_stopped=True)
     async with anyio.create_task_group() as group:
         await group.start(_heed_signals, mailing, group.cancel_scope)
-        async with open_relay(mailing.relay, password, inbox=mailing.inbox, notify=progress.note) as connect:
+        async with open_relay(
+            mailing.relay, password, inbox=mailing.inbox, notify=progress.note, trace=trace
+        ) as connect:
             progress.begin(mailing.tally.open)
             ending = await mailing.send(connect, observe=progress.observe, wants=wants)
         group.cancel_scope.cancel()

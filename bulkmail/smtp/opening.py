@@ -21,8 +21,10 @@ from bulkmail.model.units import say_duration
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
 from bulkmail.smtp.dialling import DialError, dial, dial_socket
 from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
+from bulkmail.smtp.tap import Tap
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import make_tls_context, tls_breakage
+from bulkmail.smtp.trace import Trace, connected, hidden, not_connected, tapped, watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,7 @@ async def open_transport(
     *,
     tls_context: ssl.SSLContext | None,
     timeouts: Timeouts,
+    trace: Trace | None = None,
 ) -> tuple[asyncio.Transport, Capabilities]:
     """A transport on which nothing is outstanding, and what the server at its end offers.  Raises `SessionRefused`."""
     if tls_context is None and relay.tls is not Tls.OFF:
@@ -61,9 +64,11 @@ async def open_transport(
         else:
             connection = await dial(relay.host, relay.port, timeout=timeouts.connect)
     except DialError as error:
+        not_connected(trace, str(error))
         raise SessionRefused(Fault(Stage.CONNECT, error.kind, str(error))) from None
+    tap = connected(trace, relay.host, connection)
     try:
-        return await _Opening(relay, connection, tls_context=tls_context, timeouts=timeouts).run(credentials)
+        return await _Opening(relay, connection, tls_context=tls_context, timeouts=timeouts, tap=tap).run(credentials)
     except BaseException:
         connection.close()
         raise
@@ -73,9 +78,16 @@ class _Opening:
     """One attempt to open a session over a connected socket."""
 
     def __init__(
-        self, relay: Relay, connection: socket.socket, *, tls_context: ssl.SSLContext | None, timeouts: Timeouts
+        self,
+        relay: Relay,
+        connection: socket.socket,
+        *,
+        tls_context: ssl.SSLContext | None,
+        timeouts: Timeouts,
+        tap: Tap | None,
     ) -> None:
         self._relay = relay
+        self._tap = tap
         self._connection = connection
         self._timeouts = timeouts
         self._peer = relay.place
@@ -97,17 +109,22 @@ class _Opening:
         """The whole opening, in order.  The connection is dropped if it does not come to its end."""
         try:
             async with self._told():
-                await self._client.connect()
+                greeting = await self._client.connect()
                 self._listen()
+                if self._tap is not None:
+                    self._tap.greeted(greeting.code, greeting.message)
             await self._say_hello()
             if not self._is_secure and self._relay.tls is not Tls.OFF:
                 await self._secure()
             if credentials is not None and credentials.username:
                 await self._log_in(credentials)
             async with self._told():
-                return self._client.raw_transport, self._capabilities
-        except BaseException:
+                return tapped(self._tap, self._client.raw_transport), self._capabilities
+        except BaseException as error:
             self._client.close()
+            if self._tap is not None:
+                # What is said of a login may repeat what a server repeated of it.
+                self._tap.closed("given up" if self._stage is Stage.AUTH else f"given up: {error}")
             raise
 
     def _listen(self) -> None:
@@ -117,7 +134,9 @@ class _Opening:
         # What came in one piece with the greeting answers no command; aiosmtplib would keep it for the next one.
         if getattr(protocol, "_buffer", b""):
             raise self._refused(Breakage.DESYNC, "said more than its greeting before it was asked")
-        self._listener = _Listener(protocol, transport)
+        self._listener = _Listener(protocol, transport, self._tap)
+        if self._tap is not None:
+            watch(self._tap, protocol, transport)
         transport.set_protocol(self._listener)
 
     async def _say_hello(self) -> None:
@@ -177,7 +196,8 @@ class _Opening:
         }[mechanism]
         async with self._told(Stage.AUTH):
             self._expect(1 if mechanism == "PLAIN" else 2)
-            await login(username, password, timeout=self._timeouts.ehlo)
+            with hidden(self._tap, mechanism):
+                await login(username, password, timeout=self._timeouts.ehlo)
             self._replied()
 
     def _encoded(self, credentials: Credentials) -> tuple[bytes, bytes]:
@@ -290,7 +310,8 @@ class _Client(aiosmtplib.SMTP):
 class _Listener(asyncio.Protocol):
     """Reads over aiosmtplib's shoulder with our own strict parser: aiosmtplib overlooks what comes unasked."""
 
-    def __init__(self, protocol: asyncio.Protocol, transport: asyncio.Transport) -> None:
+    def __init__(self, protocol: asyncio.Protocol, transport: asyncio.Transport, tap: Tap | None) -> None:
+        self._tap = tap
         self.replies: list[RawReply] = []
         self.violation = ""
         self._protocol = protocol
@@ -304,6 +325,8 @@ class _Listener(asyncio.Protocol):
         self._expected = replies
 
     def data_received(self, data: bytes) -> None:
+        if self._tap is not None:
+            self._tap.heard(data)
         had = len(self.replies)
         try:
             self._parser.feed(data)
