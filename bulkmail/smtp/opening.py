@@ -66,7 +66,7 @@ async def open_transport(
     except DialError as error:
         not_connected(trace, str(error))
         raise SessionRefused(Fault(Stage.CONNECT, error.kind, str(error))) from None
-    tap = connected(trace, relay.host, connection)
+    tap = connected(trace, relay.peer, connection)
     try:
         return await _Opening(relay, connection, tls_context=tls_context, timeouts=timeouts, tap=tap).run(credentials)
     except BaseException:

@@ -66,7 +66,7 @@ class Session:
         manners = manners or Manners(is_plain=True)
         if relay.requires_tls:
             try:
-                _check_requiretls(relay, transport, capabilities)
+                check_requiretls(relay, transport, capabilities)
             except SessionRefused:
                 transport.abort()
                 raise
@@ -168,7 +168,7 @@ class Session:
         self._line.abort()
 
 
-def _check_requiretls(relay: Relay, transport: asyncio.Transport, capabilities: Capabilities) -> None:
+def check_requiretls(relay: Relay, transport: asyncio.Transport, capabilities: Capabilities) -> None:
     """Raises `SessionRefused` where REQUIRETLS cannot be asked for (RFC 8689 §4.1): the relay is at fault, no row."""
     if transport.get_extra_info("ssl_object") is None:
         what = "is reached without TLS, and requiretls asks for it all the way"
