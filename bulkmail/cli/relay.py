@@ -23,7 +23,7 @@ Examples:
   bulkmail relay smtps://mail.example.com --from news@example.com --json
 """
 
-_SCHEME = re.compile(r"(?:smtps?://|(?:sandbox|maildir|null|smtps?):)", re.IGNORECASE)
+_SCHEME = re.compile(r"(?:sandbox|maildir|null|smtps?|lmtp|[sl]mtp\+unix):", re.IGNORECASE)
 
 
 @click.command(epilog=EPILOG)
@@ -50,7 +50,7 @@ def command(where: str, sender: str | None, recipient: str | None, name: str, as
     password = _password(relay)
     credentials = Credentials(relay.username, password) if password is not None else None
     if sys.stderr.isatty():
-        click.echo(f"Talking to {relay.host} …", err=True)
+        click.echo(f"Talking to {relay.peer} …", err=True)
     facts = run_async(lambda: look_at(relay, credentials, sender=from_address, recipient=to_address))
     if as_json:
         click.echo(to_json(facts))

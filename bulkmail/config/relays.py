@@ -10,6 +10,7 @@ from bulkmail.config.files import FileReader, resolve
 from bulkmail.config.problems import Said
 from bulkmail.config.schema import RelayTable
 from bulkmail.config.sources import Sources
+from bulkmail.config.wishes import with_wishes
 from bulkmail.model.address import has_control
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Relay, Tls, parse_connections
@@ -47,7 +48,7 @@ def build_relay(sources: Sources, reader: FileReader) -> Relay | None:
         return relay  # the rest of the table waits for the day when the rehearsal is over
     relay = _with_ca_file(sources, reader, relay, table=table, url=url)
     relay = _with_names(sources, relay, table=table, url=url)
-    relay = _with_tls(sources, relay, table)
+    relay = with_wishes(sources, _with_tls(sources, relay, table), table)
     return replace(relay, password_from=_password_source(sources, table))
 
 

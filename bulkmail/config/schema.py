@@ -63,6 +63,9 @@ class RelayTable(Table):
     session_age: Amount = None
     senders: Domains = None
     recipients: Domains = None
+    dsn: Annotated[str | None, BeforeValidator(lambda value: _joined(value))] = None
+    dsn_return: str | None = None
+    requiretls: bool | None = None
 
 
 class RecipientsTable(Table):

@@ -21,7 +21,7 @@ from bulkmail.smtp.dialling import DialError, Tried, dial, try_all
 from bulkmail.smtp.exchange import Mode
 from bulkmail.smtp.opening import MECHANISMS, Credentials, SessionRefused, ehlo_name, open_transport
 from bulkmail.smtp.replies import RawReply
-from bulkmail.smtp.session import Manners
+from bulkmail.smtp.session import Manners, check_requiretls
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.transactions import PROBE
@@ -91,6 +91,8 @@ async def look_at(
     server could do anything about.
     """
     facts = RelayFacts(relay, login=Login.NOT_REACHED if relay.username else Login.NOT_WANTED)
+    if relay.socket_path:
+        return await _Look(facts, timeouts, sender=sender, recipient=recipient).run(credentials)
     try:
         facts = replace(facts, addresses=tuple(await try_all(relay.host, relay.port, timeout=timeouts.connect)))
     except DialError as error:
@@ -125,6 +127,8 @@ class _Look:
             return self.facts
         try:
             await self._describe(asking)
+            if self._relay.requires_tls:
+                check_requiretls(self._relay, asking.transport, self.facts.capabilities or Capabilities())
             if not self._relay.username:
                 await self._try(asking)
                 return self.facts
@@ -146,7 +150,7 @@ class _Look:
             self._relay, credentials, tls_context=self._context, timeouts=timeouts
         )
         self._note(capabilities=capabilities)
-        return Asking(transport, peer=f"{self._relay.host} port {self._relay.port}")
+        return Asking(transport, peer=self._relay.place)
 
     async def _open_slowly(self) -> Asking:
         """Without a login.  Whoever greets late gets the time for it, unless it turns out to speak something else."""
@@ -204,7 +208,8 @@ class _Look:
             name = "localhost"
         peer = transport.get_extra_info("peername")
         self._note(connected_to=str(peer[0]) if isinstance(peer, tuple) else printable(str(peer or ""), 100))
-        hello = await self._ask(asking, f"EHLO {name}\r\n".encode(), Stage.EHLO)
+        verb = "LHLO" if self._relay.is_lmtp else "EHLO"
+        hello = await self._ask(asking, f"{verb} {name}\r\n".encode(), Stage.EHLO)
         if hello.code < 300:
             self._note(
                 server=printable(hello.lines[0], 100).split(" ")[0],
@@ -214,7 +219,7 @@ class _Look:
         self._note(
             limits=_limits(self.facts.extensions),
             mechanism=next((name for name in MECHANISMS if name in capabilities.auth_mechanisms), ""),
-            mode=Manners(depth=self._relay.depth).mode(capabilities),
+            mode=Manners(depth=self._relay.depth).mode(capabilities, is_lmtp=self._relay.is_lmtp),
         )
         taken = []
         for _ in range(_ROUND_TRIPS):
@@ -279,12 +284,14 @@ class _Look:
             return None
         secured = transport.get_extra_info("ssl_object")
         der = secured.getpeercert(True) if secured is not None else None
-        await Asking(transport, peer=self._relay.host).leave(patience=self._timeouts.quit)
+        await Asking(transport, peer=self._relay.peer).leave(patience=self._timeouts.quit)
         return read_certificate(der) if der else None
 
     async def _look_closer(self) -> Clue:
         """What speaks at this port: listens first, then tries TLS."""
         loop = asyncio.get_running_loop()
+        if self._relay.socket_path:
+            return Clue.NOTHING
         try:
             connection = await dial(self._relay.host, self._relay.port, timeout=_GLANCE)
         except DialError:

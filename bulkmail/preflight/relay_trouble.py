@@ -53,13 +53,17 @@ def explain(
     now: datetime.datetime | None = None,
 ) -> Trouble:
     """The trouble behind `event`.  `certificate` is what the server shows; `now` the time to judge it by."""
-    where = f"{relay.host} port {relay.port}"
+    where = relay.place
     wrong_port = _wrong_port(relay, clue)
     if isinstance(event, Reply):
         what, mend = _reply_words(event, relay)
         return Trouble(what, mend, words=str(event))
     if wrong_port is not None:
         return wrong_port
+    if event.stage is Stage.CONNECT and relay.socket_path:
+        return Trouble(f"{event}.", "Check the path, that the server is running and that you may use its socket.")
+    if event.kind is Breakage.NO_REQUIRETLS:
+        return Trouble(f"{event}.", "Leave requiretls out to do without that promise, or use a relay that gives it.")
     if event.kind is Breakage.UNTRUSTED:
         return _untrusted(event, relay, certificate, now)
     if event.stage is Stage.CONNECT and event.kind in _NOBODY:
@@ -112,7 +116,7 @@ def _url(relay: Relay, port: int, *, is_implicit: bool = False) -> str:
 
 
 def _wrong_port(relay: Relay, clue: Clue) -> Trouble | None:
-    where = f"{relay.host} port {relay.port}"
+    where = relay.place
     if clue is Clue.TLS and relay.tls is not Tls.IMPLICIT:
         return Trouble(
             f"{where} speaks TLS from the first octet, and was spoken to without.",

@@ -42,6 +42,26 @@ async def dial(host: str, port: int, *, timeout: float) -> socket.socket:  # noq
         raise DialError(Breakage.TIMEOUT, f"{where} did not answer within {timeout:g} s") from None
 
 
+async def dial_socket(path: str, *, timeout: float) -> socket.socket:  # noqa: ASYNC109 - as `dial`
+    """A connected, non-blocking socket to the Unix socket at `path`, within `timeout` seconds.  Raises `DialError`."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise DialError(Breakage.UNREACHABLE, "this system has no Unix sockets; use a host and a port")
+    try:
+        with anyio.fail_after(timeout):
+            return await _connect((socket.AF_UNIX, socket.SOCK_STREAM, 0, path))
+    except TimeoutError:
+        raise DialError(Breakage.TIMEOUT, f"the socket {path} did not answer within {timeout:g} s") from None
+    except FileNotFoundError:
+        raise DialError(Breakage.UNREACHABLE, f"there is no socket {path}") from None
+    except PermissionError:
+        raise DialError(Breakage.UNREACHABLE, f"this user may not connect to the socket {path}") from None
+    except ConnectionRefusedError:
+        raise DialError(Breakage.REFUSED, f"nothing is listening at the socket {path}") from None
+    except OSError as error:
+        what = error.strerror or "no reason given"
+        raise DialError(Breakage.UNREACHABLE, f"the socket {path} cannot be reached: {what}") from None
+
+
 async def _addresses(host: str, port: int) -> list[_Address]:
     try:
         found = await look_up(host, port)

@@ -19,7 +19,7 @@ from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply, printable
 from bulkmail.model.units import say_duration
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
-from bulkmail.smtp.dialling import DialError, dial
+from bulkmail.smtp.dialling import DialError, dial, dial_socket
 from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
 from bulkmail.smtp.tap import Tap
 from bulkmail.smtp.timeouts import Timeouts
@@ -59,11 +59,14 @@ async def open_transport(
     if tls_context is None and relay.tls is not Tls.OFF:
         tls_context = await asyncio.to_thread(make_tls_context, relay)
     try:
-        connection = await dial(relay.host, relay.port, timeout=timeouts.connect)
+        if relay.socket_path:
+            connection = await dial_socket(relay.socket_path, timeout=timeouts.connect)
+        else:
+            connection = await dial(relay.host, relay.port, timeout=timeouts.connect)
     except DialError as error:
         not_connected(trace, str(error))
         raise SessionRefused(Fault(Stage.CONNECT, error.kind, str(error))) from None
-    tap = connected(trace, relay.host, connection)
+    tap = connected(trace, relay.peer, connection)
     try:
         return await _Opening(relay, connection, tls_context=tls_context, timeouts=timeouts, tap=tap).run(credentials)
     except BaseException:
@@ -87,13 +90,13 @@ class _Opening:
         self._tap = tap
         self._connection = connection
         self._timeouts = timeouts
-        self._peer = f"{relay.host} port {relay.port}"
+        self._peer = relay.place
         self._is_secure = relay.tls is Tls.IMPLICIT
         self._stage = Stage.CONNECT if self._is_secure else Stage.GREETING
         self._listener: _Listener | None = None
         self._capabilities = Capabilities()
         self._client = _Client(
-            hostname=relay.host,
+            hostname=relay.host or None,
             local_hostname=ehlo_name(relay, connection),
             sock=connection,
             use_tls=self._is_secure,
@@ -140,9 +143,9 @@ class _Opening:
         async with self._told(Stage.EHLO):
             self._expect(1)
             try:
-                await self._client.ehlo(timeout=self._timeouts.ehlo)
+                await (self._client.lhlo if self._relay.is_lmtp else self._client.ehlo)(timeout=self._timeouts.ehlo)
             except aiosmtplib.SMTPHeloError as error:
-                if not 500 <= error.code <= 599 or not self._client.is_connected:
+                if not 500 <= error.code <= 599 or not self._client.is_connected or self._relay.is_lmtp:
                     raise
                 self._expect(1)  # a server from before 1995 (RFC 5321 §3.2)
                 await self._client.helo(timeout=self._timeouts.ehlo)
@@ -288,6 +291,15 @@ class _Client(aiosmtplib.SMTP):
             raise aiosmtplib.SMTPServerDisconnected("lost")
         return cast(asyncio.Transport, self.transport)
 
+    async def lhlo(self, *, timeout: float) -> aiosmtplib.SMTPResponse:  # noqa: ASYNC109 - as `ehlo`
+        """EHLO by another name (RFC 2033 §4.1)."""
+        name = (self.local_hostname or "").encode("ascii")
+        response = await self.execute_command(b"LHLO", name, timeout=timeout)
+        if response.code != 250:
+            raise aiosmtplib.SMTPHeloError(response.code, response.message)
+        self.last_ehlo_response = response
+        return response
+
     def close(self) -> None:
         transport = self.transport
         super().close()
@@ -347,6 +359,8 @@ class _Listener(asyncio.Protocol):
 
 def is_loopback(connection: socket.socket) -> bool:
     """Whether the other end is on this machine, by the address connected to, whatever name it went by."""
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return True  # a Unix socket
     return ipaddress.ip_address(connection.getpeername()[0].partition("%")[0]).is_loopback
 
 
@@ -368,5 +382,7 @@ def ehlo_name(relay: Relay, connection: socket.socket) -> str:
     name = socket.gethostname()
     if "." in name and _EHLO_NAME.fullmatch(name):
         return name
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return "localhost"  # over a Unix socket there is no address to name
     ours = connection.getsockname()[0].partition("%")[0]
     return f"[IPv6:{ours}]" if ":" in ours else f"[{ours}]"  # RFC 5321 §4.1.3

@@ -7,7 +7,7 @@ import hmac
 import re
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bulkmail.model.message import Envelope
 from bulkmail.testing.answers import Answer, Drop, Hang, Lines, Reset, Slow, code
@@ -53,6 +53,7 @@ class Part:
     mechanisms: Sequence[str]
     tls: ssl.SSLContext | None
     is_implicit: bool
+    is_lmtp: bool = False
 
 
 class Conversation:
@@ -100,8 +101,7 @@ class Conversation:
         if self._connection.has_input and not (self._is_piped and verb in ("MAIL", "RCPT", "RSET")):
             self._violation(f"the client did not wait for the answer to {text}")
         handler = {
-            "EHLO": self._ehlo,
-            "HELO": self._helo,
+            **({"LHLO": self._ehlo} if self._part.is_lmtp else {"EHLO": self._ehlo, "HELO": self._helo}),
             "STARTTLS": self._starttls,
             "AUTH": self._auth,
             "MAIL": self._mail,
@@ -236,22 +236,25 @@ class Conversation:
         return await self._connection.line(most=pace.octets, pause=pace.pause)
 
     async def _end(self, content: bytes) -> str:
-        answer = self._part.scripts["end"].next(self._forward_paths[0])
-        if answer is None:
-            answer = f"250 2.0.0 queued as {len(self._notes.messages) + 1}"
-        keeps = answer.keeps if isinstance(answer, (Drop, Hang, Reset)) else code(answer).startswith("2")
-        if keeps:
-            self._notes.messages.append(
-                TakenMessage(
-                    reverse_path=self._reverse_path or "",
-                    forward_paths=tuple(self._forward_paths),
-                    parameters=self._parameters,
-                    content=content,
-                    session=self._number,
-                )
-            )
+        """One reply, or by LMTP one a recipient."""
+        said = ""
+        taken: list[str] = []
+        paths, parameters = self._forward_paths, self._parameters
+        message = TakenMessage(self._reverse_path or "", (), parameters, content, self._number)
+        number = len(self._notes.messages) + 1
         self._forget()
-        return await self._give(answer)
+        for path in paths if self._part.is_lmtp else paths[:1]:
+            answer = self._part.scripts["end"].next(path)
+            if answer is None:
+                answer = f"250 2.0.0 queued as {number}"
+            keeps = answer.keeps if isinstance(answer, (Drop, Hang, Reset)) else code(answer).startswith("2")
+            if keeps:
+                if taken:
+                    self._notes.messages.pop()
+                taken += [path] if self._part.is_lmtp else paths
+                self._notes.messages.append(replace(message, forward_paths=tuple(taken)))
+            said = await self._give(answer)
+        return said
 
     async def _rset(self, _: str) -> str:
         said = await self._say("rset", "250 2.0.0 reset")
