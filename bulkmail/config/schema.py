@@ -40,6 +40,20 @@ class Table(BaseModel):
     expected: ClassVar[str] = "a table"
 
 
+class OauthTable(Table):
+    """`[relay.oauth]`."""
+
+    token_url: str | None = None
+    client_id: str | None = None
+    scope: str | None = None
+    client_secret_env: str | None = None
+    client_secret_file: str | None = None
+    client_secret_command: str | None = None
+    refresh_token_env: str | None = None
+    refresh_token_file: str | None = None
+    refresh_token_command: str | None = None
+
+
 class RelayTable(Table):
     """`[relay]`, or `relay = "url"`."""
 
@@ -54,6 +68,15 @@ class RelayTable(Table):
     tls: str | None = None
     ca_file: str | None = None
     ehlo: str | None = None
+    source_address: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+    client_key_password_env: str | None = None
+    client_key_password_file: str | None = None
+    client_key_password_command: str | None = None
+    token_file: str | None = None
+    token_command: str | None = None
+    oauth: OauthTable | None = None
 
 
 class RecipientsTable(Table):
@@ -261,6 +284,12 @@ def _unknown_key(path: KeyPath) -> Mistake:
     *above, key = path
     known = known_keys(above)
     table = f"[{'.'.join(str(step) for step in above if isinstance(step, str))}]" if above else "this file"
+    if above == ["relay", "oauth"] and key in ("client_secret", "refresh_token"):
+        return Mistake(
+            path,
+            f"a secret does not belong in a file that others may read: [relay.oauth] has no key {show(str(key))}",
+            f"write {key}_file, {key}_env or {key}_command",
+        )
     if "password" in str(key) and above == ["relay"]:
         return Mistake(
             path,
@@ -291,6 +320,8 @@ def known_keys(path: list[str | int]) -> list[str]:
             return _keys(UnsubscribeTable)
         case ["message", "dkim"]:
             return _keys(DkimTable)
+        case ["relay", "oauth"]:
+            return _keys(OauthTable)
         case _:
             return _keys(_tables_by_name()[".".join(names)])
 
@@ -310,4 +341,4 @@ def _tables_by_name() -> dict[str, type[Table]]:
 
 
 def _all_tables() -> list[type[Table]]:
-    return [*_tables_by_name().values(), LetterTable, AttachmentTable, UnsubscribeTable, DkimTable]
+    return [*_tables_by_name().values(), LetterTable, AttachmentTable, UnsubscribeTable, DkimTable, OauthTable]

@@ -9,9 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from anyio import to_thread
+
+from bulkmail.config.tokens import find_key_password, find_tokens
 from bulkmail.engine.ports import Connect, Line
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
-from bulkmail.smtp.session import Credentials, Manners, Session
+from bulkmail.smtp.credentials import Credentials, Tokens
+from bulkmail.smtp.session import Manners, Session
 from bulkmail.smtp.tls import make_tls_context
 
 log = logging.getLogger("bulkmail.relay")
@@ -30,7 +34,7 @@ async def open_relay(
     # The lines of rehearsals are only imported for rehearsals: aiosmtpd is slow to come.
     match relay.kind:
         case Kind.SMTP:
-            yield _sessions(relay, password, notify)
+            yield await _sessions(relay, password, notify)
         case Kind.SANDBOX:
             from bulkmail.sandbox.server import Sandbox
 
@@ -40,7 +44,7 @@ async def open_relay(
                     local = replace(
                         relay, kind=Kind.SMTP, host=sandbox.host, port=sandbox.port, tls=Tls.OFF, username=""
                     )
-                    yield _sessions(local, None, notify)
+                    yield await _sessions(local, None, notify)
         case Kind.MAILDIR:
             from bulkmail.sandbox.lines import MaildirLine
 
@@ -60,9 +64,14 @@ async def open_relay(
             yield open_null
 
 
-def _sessions(relay: Relay, password: Secret | None, notify: Callable[[str], None]) -> Connect:
-    context = make_tls_context(relay)
-    credentials = Credentials(relay.username, password) if relay.username and password else None
+async def _sessions(relay: Relay, password: Secret | None, notify: Callable[[str], None]) -> Connect:
+    key_password = await to_thread.run_sync(find_key_password, relay)
+    context = await to_thread.run_sync(make_tls_context, relay, key_password)
+    credentials = None
+    if relay.username and password:
+        credentials = Credentials(relay.username, password)
+    elif relay.username and (fetch := await to_thread.run_sync(find_tokens, relay)) is not None:
+        credentials = Credentials(relay.username, tokens=Tokens(fetch))
     manners = Manners(depth=relay.depth, notify=notify)
 
     async def open_session() -> Line:

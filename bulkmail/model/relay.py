@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -55,13 +56,54 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class Oauth:
+    """How an access token is got with a refresh token (RFC 6749 §6), without the secrets: only where they are.
+
+    `client_secret_from` may be empty: a public client has none.  Raises `ConfigError` for a `token_url` that secrets
+    must not be sent to: over https, or in clear text to this machine alone.
+    """
+
+    token_url: str
+    client_id: str
+    scope: str = ""
+    client_secret_from: str = field(default="", repr=False)
+    refresh_token_from: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if not _keeps_secrets(self.token_url):
+            raise ConfigError(
+                "token_url is not an address that secrets may be sent to",
+                hint='write "https://", the host and the path, as the provider gives it',
+            )
+
+
+def _keeps_secrets(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    if not host or "@" in parts.netloc or parts.fragment or not url.isascii() or has_control(url) or " " in url:
+        return False
+    if parts.scheme != "http":
+        return parts.scheme == "https"
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class Relay:
     """A relay without its password, so that it can be shown, logged and stored.
 
     `connections` is the most sessions at a time, 1 to 1000; `depth` the most messages under way on one of them, 1 to
     64, where the relay bears it.  `directory` is where `maildir:` (or the sandbox, if it
     says so) keeps mail.  `password_from` names where the password comes from: `"env:NAME"`, `"file:PATH"`,
-    `"keyring:"`, `"command:…"`, or empty for the usual places.
+    `"keyring:"`, `"command:…"`, or empty for the usual places.  A login by access token has `token_from`, `"file:PATH"`
+    or `"command:…"`, or `oauth`, instead.  `client_certificate` and `client_key` are PEM files, the key also in the
+    certificate's; `key_password_from` is where its password comes from, if it has one.
+    `source_address` is the IP address of ours that connections come from; empty leaves that to the system.
     """
 
     kind: Kind
@@ -76,6 +118,17 @@ class Relay:
     ehlo_name: str = ""
     plaintext_login: bool = False
     password_from: str = field(default="", repr=False)
+    client_certificate: str = ""
+    client_key: str = ""
+    key_password_from: str = field(default="", repr=False)
+    source_address: str = ""
+    token_from: str = field(default="", repr=False)
+    oauth: Oauth | None = None
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether the login is by access token and not by password."""
+        return bool(self.token_from or self.oauth)
 
     def __str__(self) -> str:
         if self.kind is not Kind.SMTP:
@@ -105,7 +158,7 @@ class Relay:
         return _parse_smtp(scheme, url.strip())
 
 
-_OPTIONS = {"connections", "depth", "tls", "ca_file", "ehlo", "auth"}
+_OPTIONS = {"connections", "depth", "tls", "ca_file", "ehlo", "auth", "source", "client_certificate", "client_key"}
 
 
 def _parse_smtp(scheme: str, url: str) -> Relay:
@@ -129,6 +182,9 @@ def _parse_smtp(scheme: str, url: str) -> Relay:
         ca_file=options.get("ca_file", ""),
         ehlo_name=options.get("ehlo", ""),
         plaintext_login="auth" in options,
+        source_address=parse_source(options.get("source", "")),
+        client_certificate=options.get("client_certificate", ""),
+        client_key=options.get("client_key", ""),
     )
 
 
@@ -192,3 +248,13 @@ def parse_connections(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= 1000):
         raise ConfigError(f"connections={text!r}", hint="write a number from 1 to 1000")
     return int(text)
+
+
+def parse_source(text: str) -> str:
+    """The IP address that connections come from, or nothing.  Raises `ConfigError`."""
+    try:
+        return str(ipaddress.ip_address(text)) if text else ""
+    except ValueError:
+        raise ConfigError(
+            f"source={text[:60]!r} is not an IP address", hint="write one of this computer's, such as 192.0.2.7"
+        ) from None

@@ -25,15 +25,21 @@ class DialError(Exception):
         self.kind = kind
 
 
-async def dial(host: str, port: int, *, timeout: float) -> socket.socket:  # noqa: ASYNC109 - all addresses together
+async def dial(
+    host: str,
+    port: int,
+    *,
+    timeout: float,  # noqa: ASYNC109 - all addresses together
+    source: str = "",
+) -> socket.socket:
     """A connected, non-blocking socket to the first address that answers, within `timeout` seconds.
 
-    Raises `DialError`.
+    `source` is the IP address of ours to come from; empty leaves that to the system.  Raises `DialError`.
     """
     where = f"{host} port {port}"
     try:
         with anyio.fail_after(timeout):
-            return await _race(await _addresses(host, port), where)
+            return await _race(_reachable(await _addresses(host, port), source, where=where), where, source)
     except TimeoutError:
         raise DialError(Breakage.TIMEOUT, f"{where} did not answer within {timeout:g} s") from None
 
@@ -54,19 +60,32 @@ async def _addresses(host: str, port: int) -> list[_Address]:
     return [(family, kind, protocol, at) for pair in turns for family, kind, protocol, _, at in filter(None, pair)]
 
 
+def _reachable(addresses: list[_Address], source: str, *, where: str) -> list[_Address]:
+    """Those of the family of `source`."""
+    if not source:
+        return addresses
+    family, name = (socket.AF_INET6, "IPv6") if ":" in source else (socket.AF_INET, "IPv4")
+    of_family = [address for address in addresses if address[0] == family]
+    if not of_family:
+        raise DialError(
+            Breakage.UNREACHABLE, f"{where} has no {name} address, which alone can be reached from {source}"
+        )
+    return of_family
+
+
 async def look_up(host: str, port: int) -> list[tuple[int, int, int, str, Any]]:
     """The system's answer, as `socket.getaddrinfo` gives it."""
     loop = asyncio.get_running_loop()
     return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
 
-async def _race(addresses: Sequence[_Address], where: str) -> socket.socket:
+async def _race(addresses: Sequence[_Address], where: str, source: str) -> socket.socket:
     winner: list[socket.socket] = []
     errors: list[OSError] = []
 
     async def attempt(address: _Address, failed: anyio.Event) -> None:
         try:
-            connection = await _connect(address)
+            connection = await _connect(address, source)
         except OSError as error:
             errors.append(error)
             failed.set()
@@ -93,11 +112,13 @@ async def _race(addresses: Sequence[_Address], where: str) -> socket.socket:
     raise _why(errors, where)
 
 
-async def _connect(address: _Address) -> socket.socket:
+async def _connect(address: _Address, source: str) -> socket.socket:
     family, kind, protocol, at = address
     connection = socket.socket(family, kind, protocol)
     try:
         connection.setblocking(False)
+        if source:
+            _bind(connection, source)
         await asyncio.get_running_loop().sock_connect(connection, at)
     except BaseException:
         connection.close()
@@ -105,7 +126,23 @@ async def _connect(address: _Address) -> socket.socket:
     return connection
 
 
+def _bind(connection: socket.socket, source: str) -> None:
+    # Without it each connection takes a port of its own from all others to this address, and they run out early.
+    if hasattr(socket, "IP_BIND_ADDRESS_NO_PORT"):
+        connection.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
+    try:
+        connection.bind((source, 0))
+    except OSError as error:
+        raise SourceError(error.errno, f"{source} is not an address of this computer to send from") from None
+
+
+class SourceError(OSError):
+    """Not our address."""
+
+
 def _why(errors: Sequence[OSError], where: str) -> DialError:
+    if errors and all(isinstance(error, SourceError) for error in errors):
+        return DialError(Breakage.UNREACHABLE, f"{where} cannot be reached: {errors[0].strerror}")
     if any(isinstance(error, ConnectionRefusedError) for error in errors):
         return DialError(Breakage.REFUSED, f"nothing is listening at {where}")
     if any(isinstance(error, TimeoutError) for error in errors):

@@ -9,28 +9,22 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import cast
 
 import aiosmtplib
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.relay import Relay, Secret, Tls
+from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply, printable
 from bulkmail.model.units import say_duration
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
+from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError
 from bulkmail.smtp.dialling import DialError, dial
+from bulkmail.smtp.login import choose_mechanism, log_in
+from bulkmail.smtp.mechanisms import LoginError
 from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import make_tls_context, tls_breakage
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Who we are to the relay."""
-
-    username: str
-    password: Secret
 
 
 class SessionRefused(Exception):
@@ -41,10 +35,6 @@ class SessionRefused(Exception):
         self.event = event
 
 
-# Which login to use where several are offered, best first: over TLS the plainest is the most widely right.
-MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
-
-
 async def open_transport(
     relay: Relay,
     credentials: Credentials | None,
@@ -52,15 +42,51 @@ async def open_transport(
     tls_context: ssl.SSLContext | None,
     timeouts: Timeouts,
 ) -> tuple[asyncio.Transport, Capabilities]:
-    """A transport on which nothing is outstanding, and what the server at its end offers.  Raises `SessionRefused`."""
+    """A transport on which nothing is outstanding, and what the server at its end offers.  Raises `SessionRefused`.
+
+    One login attempt; a second one only where an access token was refused and a newer one can be had.
+    """
     if tls_context is None and relay.tls is not Tls.OFF:
         tls_context = await asyncio.to_thread(make_tls_context, relay)
+    if credentials is not None and not credentials.username:
+        credentials = None
+    if credentials is None or credentials.tokens is None:
+        return await _open(relay, credentials, None, tls_context=tls_context, timeouts=timeouts)
+    tokens = credentials.tokens
+    token: AccessToken | None
     try:
-        connection = await dial(relay.host, relay.port, timeout=timeouts.connect)
+        token = await tokens.current()
+        try:
+            opened = await _open(relay, credentials, token, tls_context=tls_context, timeouts=timeouts)
+        except SessionRefused as refusal:
+            if not _is_bad_login(refusal.event) or (token := await tokens.instead_of(token)) is None:
+                raise
+            opened = await _open(relay, credentials, token, tls_context=tls_context, timeouts=timeouts)
+    except TokenError as error:
+        raise SessionRefused(Fault(Stage.AUTH, error.kind, str(error))) from None
+    tokens.accepted(token)
+    return opened
+
+
+def _is_bad_login(event: Reply | Fault) -> bool:
+    return isinstance(event, Reply) and event.stage is Stage.AUTH and event.code == 535
+
+
+async def _open(
+    relay: Relay,
+    credentials: Credentials | None,
+    token: AccessToken | None,
+    *,
+    tls_context: ssl.SSLContext | None,
+    timeouts: Timeouts,
+) -> tuple[asyncio.Transport, Capabilities]:
+    try:
+        connection = await dial(relay.host, relay.port, timeout=timeouts.connect, source=relay.source_address)
     except DialError as error:
         raise SessionRefused(Fault(Stage.CONNECT, error.kind, str(error))) from None
     try:
-        return await _Opening(relay, connection, tls_context=tls_context, timeouts=timeouts).run(credentials)
+        opening = _Opening(relay, connection, tls_context=tls_context, timeouts=timeouts)
+        return await opening.run(credentials, token)
     except BaseException:
         connection.close()
         raise
@@ -90,7 +116,9 @@ class _Opening:
             timeout=timeouts.greeting,
         )
 
-    async def run(self, credentials: Credentials | None) -> tuple[asyncio.Transport, Capabilities]:
+    async def run(
+        self, credentials: Credentials | None, token: AccessToken | None
+    ) -> tuple[asyncio.Transport, Capabilities]:
         """The whole opening, in order.  The connection is dropped if it does not come to its end."""
         try:
             async with self._told():
@@ -99,8 +127,8 @@ class _Opening:
             await self._say_hello()
             if not self._is_secure and self._relay.tls is not Tls.OFF:
                 await self._secure()
-            if credentials is not None and credentials.username:
-                await self._log_in(credentials)
+            if credentials is not None:
+                await self._log_in(credentials, token)
             async with self._told():
                 return self._client.raw_transport, self._capabilities
         except BaseException:
@@ -151,7 +179,7 @@ class _Opening:
             self._listen()
         await self._say_hello()  # what was offered in clear text is not to be believed (RFC 3207 §4.2)
 
-    async def _log_in(self, credentials: Credentials) -> None:
+    async def _log_in(self, credentials: Credentials, token: AccessToken | None) -> None:
         self._stage = Stage.AUTH
         if not self._is_secure and not (self._relay.plaintext_login and is_loopback(self._connection)):
             raise self._refused(
@@ -159,33 +187,27 @@ class _Opening:
                 "is reached in clear text, where a password would be seen by others;"
                 " leave tls=off out of the relay URL, or use smtps://",
             )
-        offered = self._capabilities.auth_mechanisms
-        mechanism = next((name for name in MECHANISMS if name in offered), None)
-        if mechanism is None:
-            ways = f"only {', '.join(offered)}" if offered else "no login"
-            raise self._refused(
-                Breakage.NO_LOGIN, f"offers {ways}; we know {', '.join(MECHANISMS)}, and a password was given"
-            )
-        username, password = self._encoded(credentials)
-        login = {
-            "PLAIN": self._client.auth_plain,
-            "LOGIN": self._client.auth_login,
-            "CRAM-MD5": self._client.auth_crammd5,
-        }[mechanism]
-        async with self._told(Stage.AUTH):
-            self._expect(1 if mechanism == "PLAIN" else 2)
-            await login(username, password, timeout=self._timeouts.ehlo)
-            self._replied()
-
-    def _encoded(self, credentials: Credentials) -> tuple[bytes, bytes]:
         try:
-            username = credentials.username.encode()
-            password = credentials.password.reveal().encode()
-        except UnicodeEncodeError:  # its message would show the password
-            raise self._refused(Breakage.NO_LOGIN, "cannot be told the password: it is not valid text") from None
-        if b"\0" in username + password:  # it would end the name within PLAIN (RFC 4616 §2)
-            raise self._refused(Breakage.NO_LOGIN, "cannot be told a name or password with a NUL in it")
-        return username, password
+            mechanism = choose_mechanism(
+                credentials,
+                token,
+                self._capabilities,
+                is_secure=self._is_secure,
+                host=self._relay.host,
+                port=self._relay.port,
+            )
+            async with self._told(Stage.AUTH):
+                reply = await log_in(mechanism, self._say)
+        except LoginError as error:
+            raise self._refused(error.kind, str(error)) from None
+        if reply.code != 235:
+            raise self._judged(reply)
+
+    async def _say(self, line: bytes) -> RawReply:
+        """One line of the login, and the reply to it."""
+        self._expect(1)
+        await self._client.execute_command(line, timeout=self._timeouts.ehlo)
+        return self._replied()
 
     # What the server says, and what becomes of it.
 

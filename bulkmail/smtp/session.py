@@ -10,10 +10,11 @@ from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, printable
 from bulkmail.smtp.capabilities import Capabilities
+from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.envelopes import unsendable
 from bulkmail.smtp.line import Done, Line, Mark, More, Transfer
 from bulkmail.smtp.manners import Manners
-from bulkmail.smtp.opening import Credentials, SessionRefused, open_transport
+from bulkmail.smtp.opening import SessionRefused, open_transport
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.transactions import Transactions
 

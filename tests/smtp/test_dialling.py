@@ -31,7 +31,7 @@ class Network:
     async def _look_up(self, host: str, port: int) -> list[Any]:
         return [(socket.AF_INET6 if ":" in name else socket.AF_INET, *STREAM, (name, port)) for name in self.behaviours]
 
-    async def _connect(self, address: Any) -> Any:
+    async def _connect(self, address: Any, source: str) -> Any:
         name = address[3][0]
         self.tried.append(name)
         behaviour = self.behaviours[name]

@@ -28,6 +28,7 @@ PURE = {
     "enum",
     "functools",
     "hashlib",
+    "ipaddress",
     "math",
     "re",
     "typing",

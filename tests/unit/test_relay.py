@@ -89,7 +89,7 @@ def test_relay_by_default_requires_tls_and_opens_ten_sessions() -> None:
 
 NO_PASSWORD = "a relay URL must not hold a password: it would be seen in the process list and in shell history"
 SET_PASSWORD = "leave it out and set BULKMAIL_PASSWORD, or let bulkmail ask for it"
-OPTIONS = "known are auth, ca_file, connections, depth, ehlo, tls"
+OPTIONS = "known are auth, ca_file, client_certificate, client_key, connections, depth, ehlo, source, tls"
 
 
 @pytest.mark.parametrize(
