@@ -142,3 +142,30 @@ async def test_dial_connects_for_real() -> None:
         with await dial("localhost", port, timeout=5) as connection:
             assert connection.getpeername()[1] == port
             assert connection.getblocking() is False
+
+
+# Where we come from
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only 127.0.0.1 is this computer's")
+async def test_connection_comes_from_the_address_that_was_chosen() -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        connection = await dialling.dial("localhost", port, timeout=5, source="127.0.0.2")
+        with connection:
+            assert connection.getsockname()[0] == "127.0.0.2"
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("192.0.2.7", "192.0.2.7 is not an address of this computer to send from"),
+        ("2001:db8::7", "has no IPv6 address, which alone can be reached from 2001:db8::7"),
+    ],
+)
+async def test_address_that_cannot_be_come_from_is_named(source: str, words: str) -> None:
+    with pytest.raises(dialling.DialError, match=words) as caught:
+        await dialling.dial("127.0.0.1", 9, timeout=5, source=source)
+    assert caught.value.kind is Breakage.UNREACHABLE

@@ -162,13 +162,8 @@ async def test_long_secret_does_not_go_with_the_command(mechanism: str) -> None:
 # Whom we believe
 
 
-@pytest.mark.parametrize("password", [PASSWORD, "other"])
-async def test_server_that_does_not_prove_itself_is_not_believed(password: str) -> None:
-    """With another password it says yes at once; with ours it would say yes after a proof of something else."""
-    async with ScriptedRelay(auth={USER: password}, mechanisms=["SCRAM-SHA-256"], login="235 2.7.0 fine") as relay:
-        if password == PASSWORD:
-            await opened(relay, ANN)
-            return
+async def test_server_that_does_not_prove_itself_is_not_believed() -> None:
+    async with ScriptedRelay(auth={USER: "other"}, mechanisms=["SCRAM-SHA-256"], login="235 2.7.0 fine") as relay:
         event = await refused(relay, ANN)
     assert isinstance(event, Fault)
     assert event.kind is Breakage.IMPOSTOR
