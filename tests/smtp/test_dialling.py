@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -152,7 +153,7 @@ async def test_connection_comes_from_the_address_that_was_chosen() -> None:
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        connection = await dialling.dial("localhost", port, timeout=5, source="127.0.0.2")
+        connection = await dial("localhost", port, timeout=5, source="127.0.0.2")
         with connection:
             assert connection.getsockname()[0] == "127.0.0.2"
         await asyncio.sleep(0.01)
@@ -166,6 +167,6 @@ async def test_connection_comes_from_the_address_that_was_chosen() -> None:
     ],
 )
 async def test_address_that_cannot_be_come_from_is_named(source: str, words: str) -> None:
-    with pytest.raises(dialling.DialError, match=words) as caught:
-        await dialling.dial("127.0.0.1", 9, timeout=5, source=source)
+    with pytest.raises(DialError, match=words) as caught:
+        await dial("127.0.0.1", 9, timeout=5, source=source)
     assert caught.value.kind is Breakage.UNREACHABLE
