@@ -1,6 +1,9 @@
 """How fast a list goes out: bulkmail beside nodemailer's pool, the same letter to the same smtp-sink.
 
     python benchmarks/blast.py --rows 100000 --runs 3
+    python benchmarks/blast.py --rows 1000 --enclose
+
+With --enclose each letter brings one file of 5 MB that all have, and one of 50 KB that is the row's own.
 
 Each run is a whole process: start, read the list, send, report, end.  The two alternate, so that a busy machine is as
 unfair to one as to the other; the medians count.  Needs Postfix' smtp-sink, and Node.js with npm.
@@ -60,7 +63,15 @@ class Run:
     accepted: int
 
 
-def write_files(folder: Path, rows: int) -> None:
+SHARED, OWN = 5_000_000, 50_000  # octets of the files enclosed
+
+
+def write_files(folder: Path, rows: int, *, enclose: bool) -> None:
+    if enclose:
+        (folder / "own").mkdir()
+        (folder / "shared.pdf").write_bytes(os.urandom(SHARED))
+        for row in range(rows):
+            (folder / f"own/person{row}.pdf").write_bytes(os.urandom(OWN))
     (folder / "letter.txt").write_text(TEXT, encoding="utf-8")
     (folder / "letter.html").write_text(HTML, encoding="utf-8")
     with (folder / "list.csv").open("w", encoding="utf-8", newline="") as target:
@@ -110,13 +121,20 @@ def measure(command: Sequence[str], folder: Path, accepted: Callable[[str], int]
     return Run(seconds, peak, accepted(words))
 
 
-def run_bulkmail(folder: Path, *, port: int, connections: int) -> Run:
+def run_bulkmail(folder: Path, *, port: int, connections: int, enclose: bool, depth: int = 0) -> Run:
     for leftover in folder.glob("run.*"):
         leftover.unlink()
     command = [sys.executable, "-m", "bulkmail", "send", "--recipients", "list.csv", "--yes", "--progress", "none"]
     command += ["--from", "Shop <shop@example.org>", "--subject", "Hello {{ name }}"]
     command += ["--text", "letter.txt", "--html", "letter.html", "--outbox", "run.outbox", "--report", "run.csv"]
-    command += ["--relay", f"smtp://127.0.0.1:{port}?tls=off", "--connections", str(connections)]
+    if enclose:
+        command += ["--attach", "shared.pdf", "--attach", "own/{{ email.partition('@')[0] }}.pdf"]
+    command += [
+        "--relay",
+        f"smtp://127.0.0.1:{port}?tls=off{f'&depth={depth}' if depth else ''}",
+        "--connections",
+        str(connections),
+    ]
 
     def accepted(_: str) -> int:
         with (folder / "run.csv").open(encoding="utf-8-sig", newline="") as report:
@@ -125,13 +143,14 @@ def run_bulkmail(folder: Path, *, port: int, connections: int) -> Run:
     return measure(command, folder, accepted)
 
 
-def run_nodemailer(folder: Path, *, port: int, connections: int) -> Run:
+def run_nodemailer(folder: Path, *, port: int, connections: int, enclose: bool) -> Run:
     node = shutil.which("node") or sys.exit("node is missing; without it: --only bulkmail")
     if not (HERE / "node_modules/nodemailer").exists():
         subprocess.run(
             ["npm", "install", "--silent", "--no-package-lock"], cwd=HERE, check=True
         )  # as package.json pins
     command = [node, str(HERE / "nodemailer.js"), "list.csv", "letter.txt", "letter.html", str(port), str(connections)]
+    command += ["enclose"] if enclose else []
     return measure(command, folder, lambda words: int(json.loads(words.splitlines()[-1])["accepted"]))
 
 
@@ -145,15 +164,18 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=10)
     parser.add_argument("--port", type=int, default=2525, help="where smtp-sink is started")
     parser.add_argument("--only", choices=SIDES, help="measure one side")
+    parser.add_argument("--enclose", action="store_true", help="files in every letter")
     arguments = parser.parse_args()
     names = [arguments.only] if arguments.only else list(SIDES)
     runs: dict[str, list[Run]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory(prefix="bulkmail-blast-") as name, sink(arguments.port):
         folder = Path(name)
-        write_files(folder, arguments.rows)
+        write_files(folder, arguments.rows, enclose=arguments.enclose)
         for _ in range(arguments.runs):
             for side in names:
-                run = SIDES[side](folder, port=arguments.port, connections=arguments.connections)
+                run = SIDES[side](
+                    folder, port=arguments.port, connections=arguments.connections, enclose=arguments.enclose
+                )
                 print(line(side, run, rows=arguments.rows), flush=True)
                 if run.accepted != arguments.rows:
                     sys.exit(f"{side} had {run.accepted:,} of {arguments.rows:,} messages accepted")

@@ -1,7 +1,7 @@
 // Sends one letter to every row of a CSV file through nodemailer's pool, as its documentation recommends for bulk:
 // messages are handed over only while the pool is idle, so that neither side queues the whole list in memory.
 //
-// node nodemailer.js LIST.csv LETTER.txt LETTER.html PORT CONNECTIONS
+// node nodemailer.js LIST.csv LETTER.txt LETTER.html PORT CONNECTIONS [enclose]
 // The list is email,name,town without quotes.  Prints {"accepted": …, "failed": …}; only what a callback confirmed counts.
 "use strict";
 
@@ -9,7 +9,7 @@ const fs = require("node:fs");
 const readline = require("node:readline");
 const nodemailer = require("nodemailer");
 
-const [list, textFile, htmlFile, port, connections] = process.argv.slice(2);
+const [list, textFile, htmlFile, port, connections, enclose] = process.argv.slice(2);
 const text = fs.readFileSync(textFile, "utf8");
 const html = fs.readFileSync(htmlFile, "utf8");
 
@@ -50,6 +50,7 @@ async function main() {
         subject: `Hello ${name}`,
         text: fill(text, name, town),
         html: fill(html, name, town),
+        attachments: enclose ? [{ path: "shared.pdf" }, { path: `own/${email.split("@")[0]}.pdf` }] : [],
       },
       (error) => {
         open -= 1;

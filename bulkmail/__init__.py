@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from bulkmail.model.campaign import Attachment as Attachment
     from bulkmail.model.campaign import Campaign as Campaign
     from bulkmail.model.campaign import Dkim as Dkim
+    from bulkmail.model.campaign import InlineImage as InlineImage
+    from bulkmail.model.campaign import RowAttachment as RowAttachment
     from bulkmail.model.campaign import Template as Template
     from bulkmail.model.campaign import Unsubscribe as Unsubscribe
     from bulkmail.model.delivery import Status as Status
@@ -58,6 +60,7 @@ _HOMES = {
     "Dkim": "model.campaign",
     "GateClosed": "model.errors",
     "Keys": "model.keys",
+    "InlineImage": "model.campaign",
     "ListError": "model.errors",
     "ListOptions": "recipients.source",
     "Mailer": "mailing.library",
@@ -70,6 +73,7 @@ _HOMES = {
     "Report": "report.report",
     "RetryPolicy": "model.retry",
     "Secret": "model.relay",
+    "RowAttachment": "model.campaign",
     "SendingStopped": "mailing.library",
     "Settled": "engine.ports",
     "Status": "model.delivery",

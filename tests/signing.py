@@ -40,12 +40,13 @@ class KeyRing:
     def verifies(self, content: bytes, index: int = 0) -> bool:
         """Whether dkimpy takes signature number `index`, from the top, of a message."""
         try:
-            return bool(dkim.DKIM(content).verify(index, dnsfunc=lambda name, timeout=5: self._zone.get(name)))
+            return bool(dkim.DKIM(content).verify(index, dnsfunc=lambda name, timeout=5: self.zone.get(name)))
         except dkim.ValidationError:
             return False
 
     @cached_property
-    def _zone(self) -> dict[bytes, bytes]:
+    def zone(self) -> dict[bytes, bytes]:
+        """What the DNS says of these keys: name and record."""
         rsa = self.rsa.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         edwards = self.ed25519.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         return {

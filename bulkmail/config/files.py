@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import os
 import re
 import stat
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bulkmail.config.problems import Problems, Said, did_you_mean, show
+from bulkmail.message.filetypes import guess_type
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Attachment, Template
 from bulkmail.model.reply import printable
@@ -125,7 +125,7 @@ class FileReader:
         if not filename or has_control(filename) or re.search(r"[/\\]", filename):
             self.problems.add(f"{said}: its name {show(filename)} is not a file name", 'write name = "menu.pdf"')
             return None
-        if content_type is not None and not _CONTENT_TYPE.fullmatch(content_type):
+        if content_type is not None and not CONTENT_TYPE.fullmatch(content_type):
             self.problems.add(
                 f"{said}: its type {show(content_type)} is not a content type", 'write type = "application/pdf"'
             )
@@ -218,37 +218,9 @@ def _similar(path: Path) -> str:
         return ""
 
 
-_CONTENT_TYPE = re.compile(
+CONTENT_TYPE = re.compile(
     r"(?!multipart/|message/)[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", re.I
 )
-
-# What shops attach and Python's table lacks.  The system's table is not asked: the same letter should be the same
-# everywhere, as its fingerprint says.
-_MORE_TYPES = {
-    ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
-    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    ".pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
-    ".odt": "application/vnd.oasis.opendocument.text",
-    ".ods": "application/vnd.oasis.opendocument.spreadsheet",
-    ".odp": "application/vnd.oasis.opendocument.presentation",
-    ".epub": "application/epub+zip",
-    ".ics": "text/calendar",
-    ".vcf": "text/vcard",
-    ".md": "text/markdown",
-    ".webp": "image/webp",
-    ".rtf": "application/rtf",
-    ".7z": "application/x-7z-compressed",
-}
-_ENCODINGS = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
-
-
-def guess_type(filename: str) -> str:
-    """The content type that goes with a file name; `application/octet-stream` when nothing is known of it."""
-    suffix = Path(filename).suffix.lower()
-    if suffix in _MORE_TYPES:
-        return _MORE_TYPES[suffix]
-    guessed, encoding = mimetypes.MimeTypes().guess_type(f"file{suffix}")
-    return _ENCODINGS.get(encoding or "", "") or guessed or "application/octet-stream"
 
 
 @dataclass(frozen=True, slots=True)

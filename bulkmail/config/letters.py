@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from bulkmail.config.bodies import body, more_bodies, with_local_files
+from bulkmail.config.enclosures import attachments, row_attachments
 from bulkmail.config.files import FileReader
 from bulkmail.config.headings import heading, reverse_path
 from bulkmail.config.lines import EXAMPLE_SENDER, check_mailbox, has_strange, one_line, template_of
 from bulkmail.config.problems import Said
-from bulkmail.config.schema import LetterTable
 from bulkmail.config.sources import Sources
 from bulkmail.model.address import has_control
-from bulkmail.model.campaign import Attachment, Campaign, Template
+from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.reply import printable
 
 
@@ -23,22 +24,27 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
         name=name,
         sender=_sender(sources) or nothing,
         subject=_subject(sources) or nothing,
-        text=_body(sources, reader, "text"),
-        html=_body(sources, reader, "html"),
+        text=body(sources, reader, "text"),
+        html=body(sources, reader, "html"),
         to_name=one_line(sources, "to_name", sources.file.message.to_name),
         reply_to=_reply_to(sources),
         headers=_headers(sources),
-        attachments=_attachments(sources, reader),
+        attachments=attachments(sources, reader),
         reverse_path=reverse_path(sources),
         **heading(sources),
+        **more_bodies(sources, reader),
+        row_attachments=row_attachments(sources),
     )
     _tell_missing_body(sources)
     lines = (campaign.sender, campaign.subject, campaign.to_name, campaign.reply_to)
     more = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
-    for template in (*lines, *more, campaign.text, campaign.html, *(value for _, value in campaign.headers)):
+    bodies = (campaign.text, campaign.html, campaign.markdown, campaign.mjml, campaign.preheader, campaign.calendar)
+    before = len(sources.problems)
+    for template in (*lines, *more, *bodies, *(value for _, value in campaign.headers)):
         if template is not None:
             reader.collect_parts(template)
-    return replace(campaign, partials=tuple(reader.parts[key] for key in sorted(reader.parts)))
+    campaign = replace(campaign, partials=tuple(reader.parts[key] for key in sorted(reader.parts)))
+    return campaign if len(sources.problems) > before else with_local_files(campaign, sources, reader)
 
 
 def _sender(sources: Sources) -> Template | None:
@@ -71,34 +77,14 @@ def _reply_to(sources: Sources) -> Template | None:
     return one_line(sources, "reply_to", sources.file.message.reply_to)
 
 
-def _body(sources: Sources, reader: FileReader, part: str) -> Template | None:
-    """The text or HTML part, from a file, standard input, or the campaign file itself."""
-    message, overrides = sources.file.message, sources.overrides
-    typed = overrides.text if part == "text" else overrides.html
-    if typed is not None:
-        return reader.letter(sources.typed(f"--{part}", typed))
-    table: LetterTable | None = message.text if part == "text" else message.html
-    if table is None:
-        return None
-    key = ("message", part)
-    if (table.file is None) == (table.inline is None):
-        if not any(path[:2] == key for path in sources.broken):
-            sources.problems.add(
-                f"{sources.place(key)}: needs either file or inline", f'write {part} = "letter.{_SUFFIXES[part]}"'
-            )
-        return None
-    if table.inline is not None:
-        return Template(sources.template_name(part), table.inline)
-    return reader.letter(Said(table.file or "", sources.place(key), sources.home))
-
-
-_SUFFIXES = {"text": "txt", "html": "html"}
+_BODY_KEYS = {("html",), ("markdown",), ("mjml",)}
 
 
 def _tell_missing_body(sources: Sources) -> None:
     message, overrides = sources.file.message, sources.overrides
-    has_broken = any(path[:2] == ("message", "html") for path in sources.broken)
-    if message.text is None and message.html is None and not overrides.has_letter and not has_broken:
+    has_broken = any(path[:1] == ("message",) and path[1:2] in _BODY_KEYS for path in sources.broken)
+    has_body = any(body is not None for body in (message.text, message.html, message.markdown, message.mjml))
+    if not (has_body or overrides.has_letter or has_broken):
         sources.tell_missing(("message", "text"), flag="--text", what="where the letter is", example="letter.txt")
 
 
@@ -126,16 +112,3 @@ def _add_header(sources: Sources, found: dict[str, tuple[str, Template]], *, nam
         sources.problems.add(f"{said}: the header's name holds a control character", "type it anew")
     elif not has_strange(sources, said):
         found[name.casefold()] = (name, template_of(sources, said, f"headers.{name}"))
-
-
-def _attachments(sources: Sources, reader: FileReader) -> tuple[Attachment, ...]:
-    found: list[Attachment | None] = []
-    for number, table in enumerate(sources.file.message.attachments):
-        place = sources.place(("message", "attachments", number))
-        if not table.file:
-            sources.problems.add(f"{place}: an attachment names no file", 'write { file = "menu.pdf" }')
-            continue
-        said = Said(table.file, place, sources.home)
-        found.append(reader.attachment(said, name=table.name, content_type=table.type))
-    found += [reader.attachment(sources.typed("--attach", name)) for name in sources.overrides.attach]
-    return tuple(attachment for attachment in found if attachment is not None)

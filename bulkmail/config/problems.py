@@ -74,6 +74,9 @@ class Problems:
     def __init__(self) -> None:
         self._found: list[Problem] = []
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def add(self, text: str, mend: str = "") -> None:
         """Remembers a fault; the same one twice counts once."""
         problem = Problem(text, mend)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bulkmail.config.settings import Settings
 from bulkmail.config.sources import FILE_NAME
+from bulkmail.config.sources import SUFFIX as TOML
 from bulkmail.model.errors import ConfigError
 
 FOLDER = "runs"
@@ -50,13 +51,13 @@ def file_stem(name: str) -> str:
 
 
 def find_run(argument: str, *, rehearsals: bool = True) -> Path:
-    """The outbox that `argument` means: itself, or the latest run of a campaign (a folder, a `.toml` file).
+    """The outbox that `argument` means: itself, or the latest run of a campaign (a folder, a `.toml` file, a letter).
 
     `rehearsals=False` passes over rehearsals, unless one is named itself.  Raises `ConfigError` that names what was
     looked for.
     """
     path = Path(argument)
-    if path.is_file() and path.suffix.lower() != ".toml":
+    if path.is_file() and not is_campaign_file(path):
         return path
     if not path.exists():
         raise ConfigError(
@@ -76,6 +77,23 @@ def find_run(argument: str, *, rehearsals: bool = True) -> Path:
     return max(runs, key=_last_written)
 
 
+def is_campaign_file(path: Path) -> bool:
+    """Whether a file is a campaign or a letter, rather than an outbox."""
+    if path.suffix.lower() == TOML:
+        return True
+    if path.suffix.lower() == SUFFIX:
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(_DATABASE))
+            return bool(head) and not head.startswith(_DATABASE)
+    except OSError:
+        return False
+
+
+_DATABASE = b"SQLite format 3\0"
+
+
 def _whose(path: Path) -> tuple[Path, str]:
     """The folder that `runs/` is in, and the campaign's file stem; empty when any run will do."""
     if path.is_dir() and not (path / FILE_NAME).is_file():
@@ -86,6 +104,8 @@ def _whose(path: Path) -> tuple[Path, str]:
 
 def _campaign_name(file: Path) -> str:
     """What `load` would call it, also when the file can no longer be loaded."""
+    if file.suffix.lower() != TOML:
+        return file.stem
     try:
         name = tomllib.loads(file.read_text("utf-8-sig")).get("name")
     except (OSError, ValueError, RecursionError):

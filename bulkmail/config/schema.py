@@ -107,6 +107,7 @@ class AttachmentTable(Table):
     file: str | None = None
     name: str | None = None
     type: str | None = None
+    optional: bool = False
 
 
 class UnsubscribeTable(Table):
@@ -163,6 +164,13 @@ class MessageTable(Table):
     feedback_id: str | None = None
     unsubscribe: UnsubscribeTable | None = None
     dkim: Annotated[list[DkimTable], BeforeValidator(_only_one)] = []
+    attachments_root: str | None = None
+    markdown: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    mjml: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    preheader: str | None = None
+    calendar: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    embed: bool = True
+    inline_css: bool = True
 
 
 class SendingTable(Table):
@@ -314,7 +322,7 @@ def known_keys(path: list[str | int]) -> list[str]:
     match names:
         case ["message", "attachments"]:
             return _keys(AttachmentTable)
-        case ["message", "text" | "html"]:
+        case ["message", "text" | "html" | "markdown" | "mjml" | "calendar"]:
             return _keys(LetterTable)
         case ["message", "unsubscribe"]:
             return _keys(UnsubscribeTable)

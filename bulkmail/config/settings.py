@@ -40,7 +40,7 @@ class Settings:
     `list_source` is a path, `"-"` for standard input, or empty when `to` names the people or the caller brings them;
     `suppress` are paths.  Relative ones start from the current folder.
     `name` is the campaign's, or, by flags alone, the list's; `home` is the folder whose `runs/` keeps the outbox.
-    `is_folder` tells whether a `campaign.toml` stands behind it, which then names the outbox.
+    `is_folder` tells whether a `campaign.toml` or a letter stands behind it, which then names the outbox.
     """
 
     name: str
@@ -64,7 +64,7 @@ def load(
     environ: Mapping[str, str] = os.environ,
     needs_list: bool = True,
 ) -> Settings:
-    """Reads the campaign (a folder with `campaign.toml`, a `.toml` file, or None for flags alone) and all its files.
+    """Reads the campaign (a folder with `campaign.toml`, a `.toml` file, a letter, or None for flags alone), its files.
 
     `needs_list=False`: the caller brings the people.  Raises `ConfigError` with every fault there is, and no secret.
     """
@@ -129,7 +129,7 @@ def _list_source(sources: Sources, reader: FileReader, *, needs_list: bool) -> s
 
 
 def _tell_no_list(sources: Sources) -> None:
-    if sources.path:
+    if sources.path and not sources.is_letter:
         text, file = f"{sources.path}: does not say whom to write to", 'write recipients = "people.csv", or '
     else:
         text, file = "--recipients is missing: it says whom to write to", ""

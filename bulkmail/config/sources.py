@@ -19,13 +19,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_LISTS = frozenset({".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".gz"})
+_BODIES = frozenset({"text", "html", "markdown", "mjml", "calendar"})
+
 FILE_NAME = "campaign.toml"
+SUFFIX = ".toml"
 LONGEST_FILE = 1_000_000  # octets
 
 
 @dataclass(slots=True)
 class Sources:
-    """What flags, file and environment say.  `path` is None for a campaign given by flags alone."""
+    """What flags, file and environment say.  `path` is None for a campaign given by flags alone.
+
+    `is_letter`: the file is one of headers and a body.
+    """
 
     overrides: Overrides
     environ: Mapping[str, str]
@@ -34,6 +41,7 @@ class Sources:
     file: CampaignFile
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
     broken: frozenset[KeyPath] = frozenset()
+    is_letter: bool = False
 
     @property
     def home(self) -> Path:
@@ -60,6 +68,8 @@ class Sources:
 
     def template_name(self, key: str) -> str:
         """What errors call a template by that stands in the file itself."""
+        if self.path and self.is_letter and key in _BODIES:
+            return self.path.name
         return f"{self.path.name}: {key}" if self.path else f"--{key}"
 
     def line(self, key: KeyPath) -> int:
@@ -77,7 +87,10 @@ class Sources:
         near = [path for path in self.broken if path[:-1] == key[:-1] and did_you_mean(str(path[-1]), [str(key[-1])])]
         if near:
             return
-        if self.path:
+        if self.path and self.is_letter:
+            name = str(key[-1]).upper()
+            self.problems.add(f"{self.path}: no {name} says {what}", f"write {name}: {example}")
+        elif self.path:
             self.problems.add(
                 f"{self.path}: [{key[0]}] does not say {what}", f"write {key[-1]} = {show(example)} below [{key[0]}]"
             )
@@ -95,6 +108,11 @@ def open_sources(
     if path is None:
         return Sources(overrides, environ, problems, None, CampaignFile())
     text = _read(path)
+    if path.suffix.lower() != SUFFIX:
+        from bulkmail.config.letter_file import read_letter
+
+        letter, letter_lines = read_letter(text, path, problems)
+        return Sources(overrides, environ, problems, path, letter, letter_lines, is_letter=True)
     data = parse_toml(text, path)
     lines = locate_keys(text)
     file, mistakes = read_shape(data)
@@ -105,7 +123,7 @@ def open_sources(
 
 
 def find_campaign(campaign: str | None, overrides: Overrides) -> Path | None:
-    """The path of the `campaign.toml` that is meant; None when a letter is given by flags."""
+    """The path of the `campaign.toml` or letter that is meant; None when a letter is given by flags."""
     if campaign is None:
         if Path(FILE_NAME).is_file() and not overrides.has_letter:
             return Path(FILE_NAME)
@@ -119,12 +137,12 @@ def find_campaign(campaign: str | None, overrides: Overrides) -> Path | None:
     if path.is_dir():
         return _in_folder(path)
     if path.is_file():
-        if path.suffix.lower() == ".toml":
-            return path
-        raise ConfigError(
-            f"{path}: a campaign is a folder with {FILE_NAME}, or a .toml file",
-            hint=f"for a letter alone type: bulkmail send --text {path} --from … --subject … --recipients …",
-        )
+        if path.suffix.lower() in _LISTS:
+            raise ConfigError(
+                f"{path}: that looks like a list; a campaign is a folder with {FILE_NAME}, a .toml file or a letter",
+                hint=f"name the letter, and the list with --recipients {path}",
+            )
+        return path
     siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
     near = did_you_mean(path.name, siblings)
     raise ConfigError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mimetypes
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -18,9 +17,10 @@ from bulkmail.config.keys import find_keys
 from bulkmail.engine.ports import Event, Settled
 from bulkmail.mailing.history import look
 from bulkmail.mailing.mailing import Mailing, Selection
+from bulkmail.mailing.pages import Attached, read_attachments, with_page_files
 from bulkmail.mailing.relays import open_relay
 from bulkmail.mailing.rows import Given, GivenRows, Rows
-from bulkmail.model.campaign import Attachment, Campaign, Dkim, Template, Unsubscribe
+from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.pace import Pace
@@ -49,10 +49,16 @@ def letter(
     subject: str,
     text: str | None = None,
     html: str | None = None,
+    markdown: str | None = None,
+    mjml: str | None = None,
+    preheader: str | None = None,
+    calendar: str | None = None,
+    inline_css: bool = True,
+    folder: str | os.PathLike[str] | None = None,
     to_name: str | None = None,
     reply_to: str | None = None,
     headers: Mapping[str, str] | None = None,
-    attachments: Iterable[str | os.PathLike[str] | Attachment] = (),
+    attachments: Iterable[Attached] = (),
     cc: str | None = None,
     bcc: str | None = None,
     list_id: str | None = None,
@@ -66,11 +72,15 @@ def letter(
 
     The keys for `unsubscribe` and `dkim` come from where these say, or are given to `Mailer`.
 
-    Attachments are read now.  Raises `ConfigError` when there is neither text nor html, or a file cannot be read.
+    `markdown` or `mjml` may stand for `html`, and a missing `text` is made of it.  Attachments are read now, but those
+    whose path is a template, which are looked for below `folder`.  So are pictures and style sheets that the page names
+    by a local path; without `folder` they are left alone.  Raises `ConfigError` when there is no body, or a file
+    cannot be read.
     """
-    if text is None and html is None:
+    if text is None and html is None and markdown is None and mjml is None:
         raise ConfigError("a letter needs a text, or html, or both")
-    return Campaign(
+    everybody, rows = read_attachments(attachments, root=folder or ".")
+    campaign = Campaign(
         name=name,
         sender=Template("sender", sender),
         subject=Template("subject", subject),
@@ -79,7 +89,7 @@ def letter(
         to_name=_template("to_name", to_name),
         reply_to=_template("reply_to", reply_to),
         headers=tuple((key, Template(key, value)) for key, value in (headers or {}).items()),
-        attachments=tuple(item if isinstance(item, Attachment) else _attachment(item) for item in attachments),
+        attachments=everybody,
         reverse_path=reverse_path,
         cc=_template("cc", cc),
         bcc=_template("bcc", bcc),
@@ -87,20 +97,18 @@ def letter(
         feedback_id=_template("feedback_id", feedback_id),
         unsubscribe=unsubscribe,
         dkim=tuple(dkim),
+        markdown=_template("markdown", markdown),
+        mjml=_template("mjml", mjml),
+        preheader=_template("preheader", preheader),
+        calendar=_template("calendar", calendar),
+        inline_css=inline_css,
+        row_attachments=rows,
     )
+    return campaign if folder is None else with_page_files(campaign, folder)
 
 
 def _template(name: str, text: str | None) -> Template | None:
     return None if text is None else Template(name, text)
-
-
-def _attachment(path: str | os.PathLike[str]) -> Attachment:
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"the attachment {os.fspath(path)} cannot be read: {error.strerror}") from None
-    guess, compression = mimetypes.guess_type(path)
-    return Attachment(Path(path).name, guess if guess and not compression else "application/octet-stream", content)
 
 
 class Deliveries:

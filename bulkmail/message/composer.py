@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
+from bulkmail.message.bodies import Bodies, Written, html_partials
 from bulkmail.message.dkim import Signer, Signers
-from bulkmail.message.fields import Body
+from bulkmail.message.enclosures import Enclosure, RowFiles
 from bulkmail.message.heading import Heading, Lines
 from bulkmail.message.hook import Hook, apply
 from bulkmail.message.identity import date_value, identity_of
@@ -47,8 +48,8 @@ class _Letter(NamedTuple):
     """
 
     lines: Lines
-    text: str | None
-    html: str | None
+    bodies: Written
+    enclosures: list[Enclosure]
     token: str
     variables: dict[str, object]
 
@@ -64,12 +65,12 @@ class Composer:
         self, campaign: Campaign, *, run_id: str, keys: Keys = NO_KEYS, on_message: Hook | None = None
     ) -> None:
         """Raises `TemplateError` with file and line, or `ConfigError` for what cannot be: a header, a file, a key."""
-        workshop = self._workshop = Workshop(campaign.partials)
+        workshop = self._workshop = Workshop(campaign.partials, html_partials=lambda: html_partials(campaign))
         self._run_id = run_id.encode()
         self._heading = Heading(campaign, workshop)
-        self._text = campaign.text and Body(workshop.text(campaign.text))
-        self._html = campaign.html and Body(workshop.html(campaign.html), is_html=True)
-        self._plan = make_plan(campaign)
+        self._bodies = Bodies(campaign, workshop)
+        self._files = RowFiles(campaign, workshop)
+        self._plan = make_plan(campaign, images=self._bodies.images, method=self._bodies.method)
         self._reverse_path = ReversePath(campaign.reverse_path, workshop)
         self._unsubscriber = campaign.unsubscribe and Unsubscriber(campaign.unsubscribe, keys.unsubscribe)
         self._signers = _make_signers(campaign, keys, self._plan)
@@ -91,21 +92,22 @@ class Composer:
         return (recipient.address.wire, *[address.wire for each in copies for _, address in each])
 
     def check(self, recipient: Recipient) -> None:
-        """Raises the `TemplateError` that `compose` would, without the work of encoding the bodies.
+        """Raises the `TemplateError` that `compose` would, without the work of encoding bodies and reading files.
 
         With a hook the letter is composed whole and shown to it.
         """
         if self._on_message is not None:
             self.compose(recipient, row=1, forward_path=recipient.address.wire, date=0.0)
             return
-        letter = self._letter(recipient)
+        letter = self._letter(recipient, write=self._bodies.check)
         _, _, sender = self._heading.senders(letter.lines)
         self._heading.rest(letter.lines)
         self._path(letter, recipient, sender=sender, forward_path=recipient.address.wire)
+        self._files.check(letter.enclosures)
 
     def render(self, recipient: Recipient) -> Rendered:
         """The letter for a preview.  Raises `TemplateError`."""
-        letter = self._letter(recipient)
+        letter = self._letter(recipient, write=self._bodies.written)
         lines = letter.lines
         own = [(lines.to_name, recipient.address)]
         named = [(field.name, value) for field, value in zip(self._heading.others, lines.others, strict=True)]
@@ -114,14 +116,29 @@ class Composer:
             subject=lines.subject,
             sender=lines.sender,
             to=_readable(own + lines.copies.to),
-            text=letter.text,
-            html=letter.html,
+            text=letter.bodies.text,
+            html=letter.bodies.html,
             headers=tuple((name, value) for name, value in shown + named if value),
         )
 
     def compose(self, recipient: Recipient, *, row: int, forward_path: str, date: float) -> Message:
         """The message for `row` (from 1).  `date` is wall-clock seconds.  Raises `TemplateError`, nothing else."""
-        letter = self._letter(recipient)
+        return self.sign(self.draft(recipient, row=row, forward_path=forward_path, date=date), date)
+
+    @property
+    def is_slow_to_sign(self) -> bool:
+        """Whether `sign` takes about a millisecond, most of it without the interpreter's lock: RSA."""
+        return self._signers is not None and self._signers.are_slow
+
+    def sign(self, message: Message, date: float) -> Message:
+        """What `draft` made for this `date`, signed if the campaign signs.  May be called from any thread."""
+        if self._signers is None:
+            return message
+        return replace(message, buffers=self._signers.sign(message.buffers, int(date)))
+
+    def draft(self, recipient: Recipient, *, row: int, forward_path: str, date: float) -> Message:
+        """As `compose`, but not signed."""
+        letter = self._letter(recipient, write=self._bodies.written)
         senders, author, sender = self._heading.senders(letter.lines)
         identity = identity_of(self._run_id, row)
         message_id = f"<{identity}@{author.domain}>"
@@ -136,17 +153,14 @@ class Composer:
         )
         if self._unsubscriber:
             head += self._unsubscriber.fields(letter.token)
-        text = self._text.octets(letter.text) if self._text and letter.text is not None else b""
-        html = self._html.octets(letter.html) if self._html and letter.html is not None else b""
         reverse_path = self._path(letter, recipient, sender=sender, forward_path=forward_path)
         # Header fields are ASCII but for the local part of an address, and only that asks for SMTPUTF8 (RFC 6531).
         is_8bit = not head.isascii()
-        buffers: Sequence[bytes] = self._plan.fill((head, identity.encode("ascii"), text, html))
+        values = (head, identity.encode("ascii"), *self._bodies.octets(letter.bodies))
+        buffers: Sequence[bytes] = self._plan.fill(values, self._files.buffers(letter.enclosures, identity=identity))
         if self._on_message is not None:
             content = apply(self._on_message, b"".join(buffers), needs_smtputf8=is_8bit)
             buffers, is_8bit = (content,), not content.isascii()
-        if self._signers:
-            buffers = self._signers.sign(buffers, int(date))
         return Message(
             Envelope(reverse_path, forward_path),
             message_id,
@@ -155,13 +169,15 @@ class Composer:
             is_8bit=is_8bit,
         )
 
-    def _letter(self, recipient: Recipient) -> _Letter:
+    def _letter(
+        self, recipient: Recipient, *, write: Callable[[dict[str, object], Mapping[str, object]], Written]
+    ) -> _Letter:
         fields = recipient.fields
         variables, token = self._variables(recipient)
         return _Letter(
             lines=self._heading.lines(recipient, variables),
-            text=self._text.text(variables, fields) if self._text else None,
-            html=self._html.text(variables, fields) if self._html else None,
+            bodies=write(variables, fields),
+            enclosures=self._files.named(variables, fields),
             token=token,
             variables=variables,
         )

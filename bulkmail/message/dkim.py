@@ -108,6 +108,7 @@ class Signer:
             raise ConfigError(f"DKIM: there is no preset {dkim.preset!r}", hint=f"known are {known}; or leave it out")
         self._signed = [name.encode() for name in SIGNED if name not in PRESETS[dkim.preset]]
         algorithm, self._sign = _signing(self._name, key)
+        self.is_slow = algorithm.startswith("rsa")
         self._intro = f"v=1; a={algorithm}; c=relaxed/relaxed;\r\n d={domain}; s={dkim.selector};".encode("ascii")
         self._folded: dict[tuple[bytes, ...], bytes] = {}
 
@@ -144,11 +145,13 @@ class Signers:
     def __init__(self, signers: Sequence[Signer], segments: Sequence[object]) -> None:
         """`segments` are the plan's: those that are octets are shared by all messages."""
         self._signers = signers
+        self.are_slow = any(signer.is_slow for signer in signers)
         self._canonical = [canonical_body(part) if isinstance(part, bytes) else None for part in segments]
 
     def sign(self, buffers: Sequence[bytes], seconds: int) -> tuple[bytes, ...]:
         """`buffers` behind their signatures."""
-        known: Sequence[bytes | None] = self._canonical
+        # What is behind the plan's own segments are the files of the row.
+        known = [*self._canonical, *[None] * (len(buffers) - len(self._canonical))]
         first, *others = buffers
         end = first.find(b"\r\n\r\n")
         if end < 0 or len(known) != len(buffers):  # a header of its own buffer, or a message of another making

@@ -10,6 +10,7 @@ LONGEST_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
 
 _ASCII = bytes(range(128))
 _BASE64_LINE = 76  # RFC 2045 §6.8
+_BASE64_STRETCH = 57 * 1024  # octets: whole lines
 
 
 def forbidden_in_text(text: str) -> str:
@@ -52,6 +53,16 @@ def encode_text(text: str) -> tuple[bytes, bytes]:
 
 def base64_lines(data: bytes) -> bytes:
     """`data` in base64, in lines of 76, without a line end after the last."""
+    if len(data) <= _BASE64_STRETCH:
+        return _base64_stretch(data)
+    # Stretch by stretch: the lines of a file of megabytes, each an object, would take many times its size.
+    view = memoryview(data)
+    return b"\r\n".join(
+        [_base64_stretch(view[start : start + _BASE64_STRETCH]) for start in range(0, len(data), _BASE64_STRETCH)]
+    )
+
+
+def _base64_stretch(data: bytes | memoryview) -> bytes:
     encoded = b2a_base64(data, newline=False)
     whole = len(encoded) - len(encoded) % _BASE64_LINE
     lines = [line for (line,) in struct.iter_unpack(f"{_BASE64_LINE}s", encoded[:whole])]

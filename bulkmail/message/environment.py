@@ -15,6 +15,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from markupsafe import Markup
 
+from bulkmail.message import links
 from bulkmail.message.suggestion import suggest
 
 LONGEST_OUTPUT = 10_000_000  # characters of one rendered template
@@ -116,13 +117,22 @@ class _OneLine(Extension):
 _LINE_END = re.compile(r"[ \t]*(?:\r\n?|\n)[ \t\r\n]*")
 
 
-def make_environment(partials: Mapping[str, str], *, html: bool = False, one_line: bool = False) -> LetterEnvironment:
-    """An environment whose templates can include `partials`.  With `html` what comes from cells is escaped."""
+def make_environment(
+    partials: Mapping[str, str],
+    *,
+    html: bool = False,
+    one_line: bool = False,
+    escape: Callable[[object], object] | None = None,
+) -> LetterEnvironment:
+    """An environment whose templates can include `partials`.  With `html` what comes from cells is escaped.
+
+    `escape` is what is done to every value instead.
+    """
     environment = LetterEnvironment(
         loader=DictLoader(dict(partials)),
         undefined=_Missing,
         autoescape=html,
-        finalize=_check_value,
+        finalize=_check_value if escape is None else lambda value: escape(_check_value(value)),
         auto_reload=False,
         extensions=[_OneLine] if one_line else [],
     )
@@ -130,6 +140,7 @@ def make_environment(partials: Mapping[str, str], *, html: bool = False, one_lin
     del environment.globals["lipsum"]
     del environment.filters["random"]
     environment.globals["range"] = bounded_range
+    environment.filters[links.FILTER] = links.link
     environment.filters["format"] = _bounded(environment.filters["format"], _check_format)
     for name in ("batch", "center", "indent", "round", "slice"):
         environment.filters[name] = _bounded(environment.filters[name], lambda _, numbers: _check_numbers(numbers))

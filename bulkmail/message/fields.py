@@ -72,23 +72,40 @@ class Field:
 
 
 class Body:
-    """The text or the HTML of a letter."""
+    """A body of a letter: text, HTML, calendar.  `finish` is what is done to it after it was rendered."""
 
-    __slots__ = ("_constant", "_is_html", "_rendering")
+    __slots__ = ("_constant", "_finish", "_is_html", "_rendering")
 
-    def __init__(self, rendering: Rendering, *, is_html: bool = False) -> None:
+    def __init__(
+        self, rendering: Rendering, *, is_html: bool = False, finish: Callable[[str], str] | None = None
+    ) -> None:
         """Raises `TemplateError` when the body is the same for everybody and wrong."""
         self._rendering = rendering
+        self._finish = finish
         self._is_html = is_html
         self._constant: tuple[str, bytes] | None = None
         if rendering.constant is not None:
             text = self.text({}, {})
             self._constant = text, self.octets(text)
 
+    def check(self, variables: dict[str, object], fields: Mapping[str, object]) -> None:
+        """Raises the `TemplateError` that `text` would."""
+        if self._constant is None:
+            self._rendered(variables, fields)
+
     def text(self, variables: dict[str, object], fields: Mapping[str, object]) -> str:
         """The text for one row, with LF line ends and exactly one at its end.  Raises `TemplateError`."""
         if self._constant is not None:
             return self._constant[0]
+        text = self._rendered(variables, fields)
+        if self._finish is not None:
+            try:
+                text = self._finish(text)
+            except RecursionError:
+                raise TemplateError(f"{place(self._rendering.name, 1)}: is nested too deeply") from None
+        return normalised(text)
+
+    def _rendered(self, variables: dict[str, object], fields: Mapping[str, object]) -> str:
         text = self._rendering.render(variables)
         if bad := forbidden_in_text(text):
             what = f"would hold {headers.name_character(bad)}{blame(fields, bad)}; no mail can"
@@ -100,13 +117,18 @@ class Body:
                 f"{place(self._rendering.name, 1)}: a link in line {line} of the letter would run a script",
                 hint="a link begins with https: or mailto:",
             )
-        return normalised(text)
+        return text
 
     def octets(self, text: str) -> bytes:
         """What goes into the plan's slot."""
         if self._constant is not None:
             return self._constant[1]
-        return body_slot(*encode_text(text))
+        return encoded_body(text)
+
+
+def encoded_body(text: str) -> bytes:
+    """A body as it goes into the plan's slot."""
+    return body_slot(*encode_text(text))
 
 
 def _script_link(html: str) -> int:

@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 from bulkmail.message.encoding import base64_lines
 from bulkmail.message.headers import forbidden_in, name_character
-from bulkmail.model.campaign import Attachment, Campaign
+from bulkmail.model.campaign import Attachment, Campaign, InlineImage
 from bulkmail.model.errors import ConfigError
 
 IDENTITY_LENGTH = 32  # characters of the identity that boundaries are made of
@@ -30,6 +30,7 @@ class Slot(IntEnum):
     IDENTITY = 1
     TEXT = 2
     HTML = 3
+    CALENDAR = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +41,23 @@ class Plan:
     """
 
     segments: tuple[bytes | tuple[bytes | int, ...], ...]
+    last: tuple[bytes | int, ...] = ()
 
-    def fill(self, values: Sequence[bytes]) -> tuple[bytes, ...]:
-        """The buffers of one message, from the octets for each `Slot` in turn."""
-        return tuple(
-            [
-                segment
-                if isinstance(segment, bytes)
-                else b"".join([piece if isinstance(piece, bytes) else values[piece] for piece in segment])
-                for segment in self.segments
-            ]
-        )
+    def fill(self, values: Sequence[bytes], enclosures: Iterable[bytes] = ()) -> tuple[bytes, ...]:
+        """The buffers of one message, from the octets for each `Slot` in turn.
+
+        `enclosures` are the files of a row's own, whole parts with the delimiter lines before them; `last` is what
+        comes after those.
+        """
+        buffers = [segment if isinstance(segment, bytes) else _joined(segment, values) for segment in self.segments]
+        if self.last:
+            buffers += enclosures
+            buffers.append(_joined(self.last, values))
+        return tuple(buffers)
+
+
+def _joined(segment: tuple[bytes | int, ...], values: Sequence[bytes]) -> bytes:
+    return b"".join([piece if isinstance(piece, bytes) else values[piece] for piece in segment])
 
 
 def body_slot(encoding: bytes, body: bytes) -> bytes:
@@ -58,26 +65,47 @@ def body_slot(encoding: bytes, body: bytes) -> bytes:
     return b"Content-Transfer-Encoding: %b\r\n\r\n%b" % (encoding, body)
 
 
-def make_plan(campaign: Campaign) -> Plan:
-    """The plan for what `campaign` has of text, HTML and attachments.
+def boundary_of(subtype: str, identity: str) -> str:
+    """The boundary of the one `multipart/subtype` of a message.
 
-    Text and HTML are alternatives, attachments are mixed around them, and what is alone stands alone.  Raises
-    `ConfigError` for an attachment that cannot be one.
+    `=_` never occurs in quoted-printable or base64 (RFC 2045 §6.7), and our 7bit bodies have no `=`.
     """
-    for attachment in campaign.attachments:
-        _check_attachment(attachment)
+    return f"=_{subtype[0]}_{identity}"
+
+
+def make_plan(campaign: Campaign, *, images: Sequence[tuple[str, InlineImage]] = (), method: str = "") -> Plan:
+    """The plan for what `campaign` has.
+
+    Text, HTML and calendar are alternatives, the HTML is related to its `images`, each with its Content-ID,
+    attachments are mixed around them all, and what is alone stands alone.  `method` is what the calendar asks for
+    (RFC 6047 §2.4).  Raises `ConfigError` for an attachment that cannot be one.
+    """
+    for name, content_type in _files(campaign):
+        check_attachment(name, content_type)
     marks = _Marks(campaign)
-    bodies = [_text_part(slot, marks) for slot in _bodies(campaign)]
+    bodies = [_body_part(slot, marks, images=images, method=method) for slot in _bodies(campaign)]
     if not bodies:
         raise ConfigError(
             f"the campaign {campaign.name!r} has neither text nor HTML", hint="give it text, html or both"
         )
     part = bodies[0] if len(bodies) == 1 else _multipart("alternative", bodies, marks)
-    if campaign.attachments:
-        enclosures = [_attachment_part(each, marks) for each in campaign.attachments]
+    enclosures = [_attachment_part(each, marks) for each in campaign.attachments]
+    if campaign.calendar is not None:
+        enclosures.append(_calendar_part(marks, method=method, disposition="attachment"))
+    if enclosures or campaign.row_attachments:
         part = _multipart("mixed", [part, *enclosures], marks)
     skeleton = marks.head + b"MIME-Version: 1.0\r\n" + part.as_bytes(policy=SMTP)
-    return Plan(tuple(_segments(marks.cut(skeleton))))
+    last = b""
+    if campaign.row_attachments:
+        end = skeleton.rindex(f"--{boundary_of('mixed', marks.identity)}--".encode())
+        skeleton, last = skeleton[:end], skeleton[end:]
+    return Plan(tuple(_segments(marks.cut(skeleton))), tuple(marks.cut(last)) if last else ())
+
+
+def _files(campaign: Campaign) -> Iterator[tuple[str, str]]:
+    """The names and types of what every message has enclosed."""
+    yield from ((item.filename, item.content_type) for item in campaign.attachments)
+    yield from ((image.filename, image.content_type) for image in campaign.images)
 
 
 class _Marks:
@@ -87,7 +115,7 @@ class _Marks:
     """
 
     def __init__(self, campaign: Campaign) -> None:
-        names = repr([(item.filename, item.content_type) for item in campaign.attachments])
+        names = repr(list(_files(campaign)))
         self._stem = blake2b(names.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
         self.head = self.slot(Slot.HEAD).encode()
         # As long as what comes in its place, because the package folds lines by their length.
@@ -139,40 +167,81 @@ def _segments(pieces: Iterable[bytes | int]) -> Iterator[bytes | tuple[bytes | i
 
 
 def _bodies(campaign: Campaign) -> list[Slot]:
-    slots = ((Slot.TEXT, campaign.text), (Slot.HTML, campaign.html))
-    return [slot for slot, template in slots if template is not None]
+    """Text first, then what is better than text (RFC 2046 §5.1.4)."""
+    html = campaign.html or campaign.markdown or campaign.mjml
+    slots = [Slot.TEXT] if campaign.text or html else []
+    slots += [Slot.HTML] if html else []
+    slots += [Slot.CALENDAR] if slots and campaign.calendar else []
+    return slots
 
 
-def _text_part(slot: Slot, marks: _Marks) -> MIMEPart:
+def _body_part(slot: Slot, marks: _Marks, *, images: Sequence[tuple[str, InlineImage]], method: str) -> MIMEPart:
+    if slot is Slot.CALENDAR:
+        return _calendar_part(marks, method=method)
     part = MIMEPart(policy=SMTP)
     subtype = "html" if slot is Slot.HTML else "plain"
     part.set_content(marks.slot(slot), subtype=subtype, charset="utf-8", cte="7bit")
+    if slot is Slot.HTML and images:
+        pictures = [_attachment_part(image, marks, content_id=content_id) for content_id, image in images]
+        part = _multipart("related", [part, *pictures], marks)
+        part.set_param("type", "text/html")  # RFC 2387 §3.1
+    return part
+
+
+def _calendar_part(marks: _Marks, *, method: str, disposition: str | None = None) -> MIMEPart:
+    part = MIMEPart(policy=SMTP)
+    part.set_content(
+        marks.slot(Slot.CALENDAR),
+        subtype="calendar",
+        charset="utf-8",
+        cte="7bit",
+        disposition=disposition,
+        filename="invite.ics" if disposition else None,
+    )
+    if method:
+        part.set_param("method", method)
+    encoding = part["Content-Transfer-Encoding"]  # the last: a slot begins with it
+    del part["Content-Transfer-Encoding"]
+    part["Content-Transfer-Encoding"] = encoding
     return part
 
 
 def _multipart(subtype: str, parts: Sequence[MIMEPart], marks: _Marks) -> MIMEPart:
     part = MIMEPart(policy=SMTP)
     part["Content-Type"] = f"multipart/{subtype}"
-    # `=_` never occurs in quoted-printable or base64 (RFC 2045 §6.7), and our 7bit bodies have no `=`.
-    part.set_boundary(f"=_{subtype[0]}_{marks.identity}")
+    part.set_boundary(boundary_of(subtype, marks.identity))
     for each in parts:
         part.attach(each)
     return part
 
 
-def _attachment_part(attachment: Attachment, marks: _Marks) -> MIMEPart:
+def _attachment_part(attachment: Attachment | InlineImage, marks: _Marks, *, content_id: str | None = None) -> MIMEPart:
     part = MIMEPart(policy=SMTP)
-    content_type = attachment.content_type.lower()
-    if content_type.startswith(_COMPOSITE):
-        content_type = "application/octet-stream"
-    maintype, subtype = content_type.split("/")
-    part.set_content(b"", maintype, subtype, disposition="attachment", filename=attachment.filename)
+    _set_file(part, attachment.filename, attachment.content_type, content_id=content_id)
     part.set_payload(marks.constant(base64_lines(attachment.content)))
     return part
 
 
-def _check_attachment(attachment: Attachment) -> None:
-    name = attachment.filename
+def _set_file(part: MIMEPart, filename: str, content_type: str, *, content_id: str | None = None) -> None:
+    content_type = content_type.lower()
+    if content_type.startswith(_COMPOSITE):
+        content_type = "application/octet-stream"
+    maintype, subtype = content_type.split("/")
+    disposition = "inline" if content_id else "attachment"
+    part.set_content(
+        b"", maintype, subtype, disposition=disposition, filename=filename, cid=content_id and f"<{content_id}>"
+    )
+
+
+def file_head(filename: str, content_type: str) -> bytes:
+    """The header of a part that holds a file in base64, with the empty line after it."""
+    part = MIMEPart(policy=SMTP)
+    _set_file(part, filename, content_type)
+    return part.as_bytes(policy=SMTP).rstrip(b"\r\n") + b"\r\n\r\n"
+
+
+def check_attachment(name: str, content_type: str) -> None:
+    """Raises `ConfigError` for a file name or a type that no attachment can have."""
     if bad := forbidden_in(name) or ("\t" if "\t" in name else ""):
         raise ConfigError(f"the attachment name {name!r} holds {name_character(bad)}", hint="rename the file")
     if not name.strip() or "/" in name or "\\" in name or len(name.encode()) > _LONGEST_FILENAME:
@@ -185,8 +254,8 @@ def _check_attachment(attachment: Attachment) -> None:
             f"the attachment name {name[:80]!r} looks like an encoded word: mail programs would show another name",
             hint="rename the file",
         )
-    if not _CONTENT_TYPE.fullmatch(attachment.content_type):
+    if not _CONTENT_TYPE.fullmatch(content_type):
         raise ConfigError(
-            f"the attachment {name!r} has the type {attachment.content_type[:80]!r}",
+            f"the attachment {name!r} has the type {content_type[:80]!r}",
             hint='a type looks like "application/pdf"',
         )

@@ -10,6 +10,7 @@ from jinja2 import UndefinedError, nodes
 
 from bulkmail.message.environment import LetterEnvironment, join_chunks, make_environment, reset_ranges
 from bulkmail.message.explain import explain, missing_partial, place
+from bulkmail.message.invitation import escape_value
 from bulkmail.message.required import required_by
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
@@ -54,14 +55,18 @@ class Workshop:
     Raises `TemplateError` for a partial that Jinja cannot read, used or not.
     """
 
-    def __init__(self, partials: tuple[Template, ...] = ()) -> None:
+    def __init__(
+        self, partials: tuple[Template, ...] = (), *, html_partials: Callable[[], Mapping[str, str]] | None = None
+    ) -> None:
+        """`html_partials` gives the partials as pages include them; without, they are the same there."""
         sources = {partial.name: partial.text for partial in partials}
         self._header = make_environment(sources, one_line=True)
         self._text = make_environment(sources)
-        self._html = make_environment(sources, html=True)
+        self._calendar = make_environment(sources, escape=escape_value)
         self._globals = dict(self._text.globals)
         for partial in partials:
             _parse(partial, self._text)
+        self._html = make_environment({**sources, **(html_partials() if html_partials else {})}, html=True)
 
     def header(self, template: Template) -> Rendering:
         """A template whose own line ends are spaces; those of cells are not."""
@@ -74,6 +79,10 @@ class Workshop:
     def html(self, template: Template) -> Rendering:
         """An HTML text: whatever comes from a cell is escaped."""
         return Rendering(template, self._html)
+
+    def calendar(self, template: Template) -> Rendering:
+        """An iCalendar object: whatever comes from a cell is escaped."""
+        return Rendering(template, self._calendar)
 
     def variables(
         self, fields: Mapping[str, object], address: Address | None = None, *, unsubscribe_url: str = ""
@@ -153,15 +162,19 @@ def referenced_names(campaign: Campaign) -> set[str]:
 def _templates(campaign: Campaign) -> Iterator[Template]:
     yield campaign.sender
     yield campaign.subject
-    letter = (campaign.to_name, campaign.reply_to, campaign.text, campaign.html)
+    letter = (campaign.to_name, campaign.reply_to, campaign.text, campaign.html, campaign.markdown, campaign.mjml)
     heading = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
-    for template in (*letter, *heading):
+    for template in (*letter, campaign.preheader, campaign.calendar, *heading):
         if template is not None:
             yield template
     if campaign.reverse_path:
         yield Template("reverse_path", campaign.reverse_path)
     for _, template in campaign.headers:
         yield template
+    for attachment in campaign.row_attachments:
+        yield attachment.path
+        if attachment.filename is not None:
+            yield attachment.filename
 
 
 def _parse(template: Template, environment: LetterEnvironment) -> nodes.Template:

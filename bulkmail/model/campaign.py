@@ -51,6 +51,33 @@ class Dkim:
 
 
 @dataclass(frozen=True, slots=True)
+class RowAttachment:
+    """A file of the row's own: `path` is a one-line template, relative to the folder `root`, which it cannot leave.
+
+    The first `prefix` characters of the path are what `root` stands for, where the campaign itself names a folder
+    elsewhere.  `filename`, a template, is what the reader sees; None takes it from the path, and an empty
+    `content_type` is guessed from it.  With `is_optional` an empty path means no file; without, it is an error.
+    """
+
+    path: Template
+    root: str
+    filename: Template | None = None
+    content_type: str = ""
+    is_optional: bool = False
+    prefix: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InlineImage:
+    """A picture that the HTML shows and the message brings along; `source` is what the HTML calls it."""
+
+    source: str
+    filename: str
+    content_type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Campaign:
     """Everything that shapes a message except the row it is for, and the keys, which are kept nowhere.
 
@@ -61,6 +88,10 @@ class Campaign:
 
     `to`, `cc` and `bcc` are templates of lists of mailboxes that get the letter too, `to` beside the row's own.
     `sent_by` is a template of the mailbox that Sender names where it is not the one of From.
+
+    `markdown` or `mjml` may stand for `html`, and a missing `text` is made of the HTML.  `preheader` is one line that
+    lists of mail show beside the subject, `calendar` an iCalendar object.  `images` and `stylesheets` are the local
+    files that the HTML names (`src`, `href`).  `inline_css` writes its style sheets into its elements.
     """
 
     name: str
@@ -82,6 +113,14 @@ class Campaign:
     feedback_id: Template | None = None
     unsubscribe: Unsubscribe | None = None
     dkim: tuple[Dkim, ...] = ()
+    markdown: Template | None = None
+    mjml: Template | None = None
+    preheader: Template | None = None
+    calendar: Template | None = None
+    images: tuple[InlineImage, ...] = ()
+    stylesheets: tuple[Template, ...] = ()
+    inline_css: bool = True
+    row_attachments: tuple[RowAttachment, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -95,13 +134,14 @@ class Campaign:
             value = getattr(self, part.name)
             # What came after the first version counts only where it is used: older outboxes have fingerprints without.
             if part.name != "name" and (part.name in _FIRST_PARTS or value != part.default):
-                _feed(state, part.name, value, in_partials=part.name == "partials")
+                _feed(state, part.name, value, in_partials=part.name in _NAMED_PARTS)
         return state.hexdigest()
 
 
 _FIRST_PARTS = frozenset(
     "sender subject text html to_name reply_to headers attachments partials reverse_path".split()  # noqa: SIM905
 )
+_NAMED_PARTS = frozenset({"partials", "stylesheets"})  # others name them
 
 
 def _feed(state: blake2b, label: str, value: object, *, in_partials: bool = False) -> None:
@@ -126,6 +166,18 @@ def _feed(state: blake2b, label: str, value: object, *, in_partials: bool = Fals
             _feed(state, "domain", value.domain)
             _feed(state, "selector", value.selector)
             data = value.preset.encode("utf-8", "surrogatepass")
+        case InlineImage():
+            _feed(state, "source", value.source)
+            _feed(state, "filename", value.filename)
+            _feed(state, "content_type", value.content_type)
+            data = value.content
+        case RowAttachment():  # not its root: a moved folder is still the same letter
+            _feed(state, "filename", value.filename)
+            _feed(state, "content_type", value.content_type)
+            _feed(state, "is_optional", value.is_optional)
+            data = value.path.text.encode("utf-8", "surrogatepass")
+        case bool():
+            data = b"yes" if value else b"no"
         case tuple():
             data = str(len(value)).encode()
             for item in value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 
@@ -42,5 +43,13 @@ class Message:
         state = blake2b(digest_size=16)
         state.update(f"{self.envelope.reverse_path}\0{self.envelope.forward_path}\0".encode())
         for buffer in self.buffers:
-            state.update(buffer)
+            state.update(buffer if len(buffer) < _LONG else _digest_of(buffer))
         return state.digest()
+
+
+_LONG = 1_000_000  # octets: such a buffer is an enclosure, and mostly the same one in every message
+
+
+@lru_cache(maxsize=2)
+def _digest_of(buffer: bytes) -> bytes:
+    return blake2b(buffer).digest()

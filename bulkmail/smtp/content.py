@@ -59,7 +59,8 @@ def _stuffed(buffers: Sequence[bytes]) -> Iterator[bytes | memoryview]:
             continue
         if before[-1:] == b"\n" and buffer[0] == 0x2E:
             yield b"."
-        if b"\n." in buffer:
+        # Files in base64 have no dot, and one octet is found ten times as fast as two.
+        if b"." in buffer and b"\n." in buffer:
             yield from _stuffed_windows(buffer)
         else:
             view = memoryview(buffer)

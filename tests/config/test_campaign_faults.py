@@ -401,10 +401,11 @@ def test_load_names_a_file_that_fails_while_it_is_read(
             id="nothing-like-it",
         ),
         pytest.param(
-            "shop/letter.txt",
-            "shop/letter.txt: a campaign is a folder with campaign.toml, or a .toml file",
-            "for a letter alone type: bulkmail send --text shop/letter.txt --from … --subject … --recipients …",
-            id="letter",
+            "shop/people.csv",
+            "shop/people.csv: that looks like a list; a campaign is a folder with campaign.toml, a .toml file or a "
+            "letter",
+            "name the letter, and the list with --recipients shop/people.csv",
+            id="list",
         ),
         pytest.param(
             "empty",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 import bulkmail
 from tests.e2e.commands import run, write_campaign
 from tests.servers.kept import UNKNOWN, MailServer
+from tests.servers.verifiers import judged_by_spamassassin, verified_by_opendkim
 from tests.signing import ED25519, RSA
 
+SAMPLES = Path(__file__).parents[2] / "samples"
 NAMES = ["Ann", "José", "Łukasz", "Ольга", "佐藤", "محمد", "Zoë"]
 
 
@@ -49,7 +53,7 @@ async def test_thousand_letters_are_accepted_and_unknown_users_rejected(server, 
 @pytest.mark.slow
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("server", ["postfix", "exim"])
-async def test_signatures_survive_a_real_server(server, request, key_ring):
+async def test_signatures_survive_a_real_server(server, request, key_ring, tmp_path):
     real: MailServer = request.getfixturevalue(server)
     campaign = bulkmail.letter(
         sender="Grüne Shop <shop@shop.example>",
@@ -70,3 +74,24 @@ async def test_signatures_survive_a_real_server(server, request, key_ring):
         content = await asyncio.to_thread(path.read_bytes)
         assert key_ring.verifies(content, 0)
         assert key_ring.verifies(content, 1)
+        passed = await asyncio.to_thread(verified_by_opendkim, content, key_ring.zone, folder=tmp_path)
+        assert passed == {"rsa-sha256", "ed25519-sha256"}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("sample", ["newsletter", "letters"])
+async def test_samples_look_like_mail_to_a_spam_filter(sample, key_ring, tmp_path):
+    campaign = tmp_path / sample
+    await asyncio.to_thread(shutil.copytree, SAMPLES / sample, campaign, ignore=shutil.ignore_patterns("runs"))
+    signature = f'\n[message.dkim]\ndomain = "{RSA.domain}"\nselector = "{RSA.selector}"\nkey_env = "DKIM_KEY"\n'
+    settings = (campaign / "campaign.toml").read_text("utf-8") + signature
+    (campaign / "campaign.toml").write_text(settings, encoding="utf-8")
+    key = key_ring.keys_for(RSA).dkim[0].reveal()
+    result = await run("send", campaign, "--relay", f"maildir:{tmp_path / 'box'}", cwd=tmp_path, DKIM_KEY=key)
+    assert result.code == 0, result.err
+    letters = sorted((tmp_path / "box" / "new").iterdir())
+    for letter in (letters[0], letters[-1]):
+        score, hits = await asyncio.to_thread(judged_by_spamassassin, await asyncio.to_thread(letter.read_bytes))
+        assert score <= 0.5
+        assert hits <= {"NO_RECEIVED", "NO_RELAYS", "HTML_MESSAGE"}  # it came over no network, and has a page

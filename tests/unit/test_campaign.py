@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model import campaign as module
-from bulkmail.model.campaign import Attachment, Campaign, Dkim, Template, Unsubscribe
+from bulkmail.model.campaign import (
+    Attachment,
+    Campaign,
+    Dkim,
+    InlineImage,
+    RowAttachment,
+    Template,
+    Unsubscribe,
+)
 
 PLAIN = Campaign(name="spring", sender=Template("from", "shop@example.org"), subject=Template("subject", "Hello"))
 FULL = Campaign(
@@ -35,6 +43,17 @@ WHOLE = replace(
     feedback_id=Template("feedback_id", "a:sender"),
     unsubscribe=Unsubscribe("https://example.org/{token}", "off@example.org", "env:KEY"),
     dkim=(Dkim("example.org", "s1", "", "file:/key.pem"), Dkim("example.org", "s2")),
+)
+RICH = replace(
+    WHOLE,
+    markdown=Template("letter.md", "# text"),
+    mjml=Template("letter.mjml", "<mjml>"),
+    preheader=Template("preheader", "now"),
+    calendar=Template("invite.ics", "BEGIN:VCALENDAR"),
+    images=(InlineImage("logo.png", "logo.png", "image/png", b"PNG"),),
+    stylesheets=(Template("style.css", "p {}"),),
+    inline_css=False,
+    row_attachments=(RowAttachment(Template("a", "{{ id }}.pdf"), "/srv/files"),),
 )
 
 
@@ -89,12 +108,27 @@ CHANGES: dict[str, dict[str, object]] = {
     "dkim-order": {"dkim": WHOLE.dkim[::-1]},
     "dkim-fewer": {"dkim": WHOLE.dkim[:1]},
     "dkim-gone": {"dkim": ()},
+    **{f"{part}-gone": {part: None} for part in ("markdown", "mjml", "preheader", "calendar")},
+    "markdown": {"markdown": Template("letter.md", "## text")},
+    "images-source": {"images": (replace(RICH.images[0], source="other.png"),)},
+    "images-filename": {"images": (replace(RICH.images[0], filename="other.png"),)},
+    "images-type": {"images": (replace(RICH.images[0], content_type="image/webp"),)},
+    "images-content": {"images": (replace(RICH.images[0], content=b"GIF"),)},
+    "images-gone": {"images": ()},
+    "stylesheets-name": {"stylesheets": (Template("other.css", "p {}"),)},
+    "stylesheets-text": {"stylesheets": (Template("style.css", "a {}"),)},
+    "inline_css": {"inline_css": True},
+    "row_attachments-path": {"row_attachments": (replace(RICH.row_attachments[0], path=Template("a", "{{ no }}")),)},
+    "row_attachments-filename": {"row_attachments": (replace(RICH.row_attachments[0], filename=Template("n", "x")),)},
+    "row_attachments-type": {"row_attachments": (replace(RICH.row_attachments[0], content_type="text/plain"),)},
+    "row_attachments-optional": {"row_attachments": (replace(RICH.row_attachments[0], is_optional=True),)},
+    "row_attachments-gone": {"row_attachments": ()},
 }
 
 
 @pytest.mark.parametrize("changes", CHANGES.values(), ids=CHANGES)
 def test_fingerprint_changes_with_the_letter(changes: dict[str, object]) -> None:
-    assert replace(WHOLE, **changes).fingerprint != WHOLE.fingerprint  # type: ignore[arg-type]
+    assert replace(RICH, **changes).fingerprint != RICH.fingerprint  # type: ignore[arg-type]
 
 
 def test_fingerprint_test_knows_every_field() -> None:
@@ -114,7 +148,7 @@ def test_fingerprint_test_knows_every_field() -> None:
     ids=["name", "sender", "text", "headers", "unsubscribe-key", "dkim-key"],
 )
 def test_fingerprint_ignores_names_and_where_keys_come_from(changes: dict[str, object]) -> None:
-    assert replace(WHOLE, **changes).fingerprint == WHOLE.fingerprint  # type: ignore[arg-type]
+    assert replace(RICH, **changes).fingerprint == RICH.fingerprint  # type: ignore[arg-type]
 
 
 def test_fingerprint_stays_the_same_from_version_to_version() -> None:

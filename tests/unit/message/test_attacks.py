@@ -141,18 +141,25 @@ def test_cell_stays_text_in_the_headers(make_campaign, make_recipient, attack):
 @pytest.mark.parametrize("quote", ['"', "'", ""], ids=["double", "single", "bare"])
 def test_cell_that_is_a_link_may_not_run_a_script(make_campaign, make_recipient, quote, link):
     campaign = make_campaign(html=f"<p>\n<a href={quote}{{{{ x }}}}{quote}>you</a>")
-    assert refusal(campaign, make_recipient(x=link)).endswith("a link in line 2 of the letter would run a script")
+    assert "html:2: " in (told := refusal(campaign, make_recipient(x=link)))
+    assert "is no address that a letter may link to" in told
+
+
+@pytest.mark.parametrize("quote", ['"', "'", ""], ids=["double", "single", "bare"])
+def test_template_with_a_link_that_runs_a_script_is_refused(make_campaign, quote):
+    with pytest.raises(TemplateError, match="a link in line 2 of the letter would run a script"):
+        Composer(make_campaign(html=f"<p>\n<a href={quote}JavaScript:alert(1){quote}>you</a>"), run_id="run")
 
 
 @pytest.mark.parametrize("link", ["https://example.com/javascript:x", "/?a=b&c=javascript", "mailto:jo@example.com"])
 def test_cell_that_is_an_ordinary_link_stays_one(make_campaign, make_recipient, link):
     read = compose(make_campaign(text=None, html='<a href="{{ x }}">you</a>'), make_recipient(x=link))
-    assert link.replace("&", "&amp;") in read.get_content()
+    assert link.replace("&", "&amp;") in read.get_body(("html",)).get_content()
 
 
 def test_cell_may_speak_of_scripts_in_the_text(make_campaign, make_recipient):
     read = compose(make_campaign(text=None, html="<p>{{ x }}</p>"), make_recipient(x="a = b; javascript: no"))
-    assert "javascript: no" in read.get_content()
+    assert "javascript: no" in read.get_body(("html",)).get_content()
 
 
 @pytest.mark.parametrize("place", ["text", "html"])

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from bulkmail.message.composer import Composer
 from bulkmail.message.headers import forbidden_in
+from bulkmail.message.reading import read_page
+from bulkmail.message.typesetting import typeset
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment, Campaign, Template
 from bulkmail.model.recipient import Place, Recipient
@@ -147,10 +149,10 @@ def by_the_book(fields: dict[str, str], *, kinds: str, attachments: tuple[Attach
     html = lines(f"<p>{escaped}</p>")
     if "t" in kinds:
         message.set_content(lines(fields["body"]))
-    if kinds == "th":
+    else:
+        message.set_content(lines(typeset(read_page(html))))
+    if "h" in kinds:
         message.add_alternative(html, subtype="html")
-    elif kinds == "h":
-        message.set_content(html, subtype="html")
     for each in attachments:
         maintype, subtype = each.content_type.split("/")
         message.add_attachment(each.content, maintype=maintype, subtype=subtype, filename=each.filename)

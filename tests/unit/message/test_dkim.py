@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bulkmail.message.composer import Composer
 from bulkmail.message.dkim import Signer, Signers, body_hash, canonical_body, canonical_fields
-from bulkmail.model.campaign import Attachment, Dkim, Template, Unsubscribe
+from bulkmail.model.campaign import Attachment, Dkim, InlineImage, RowAttachment, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import Keys
 from bulkmail.model.relay import Secret
@@ -54,6 +54,12 @@ SHAPES = {
     "both": {"html": "<p>  {{ name }}\n\t<b>x</b>"},
     "dots": {"text": ".\n..\nFrom me\n.\n"},
     "attachment": {"html": "<p>x", "attachments": (Attachment("ä b.pdf", "application/pdf", bytes(range(256)) * 90),)},
+    "markdown": {"text": None, "markdown": "# Hi {{ name }}\n\n- a\n- b  \n"},
+    "pictures": {
+        "html": "<p>{{ name }}<img src=a.png>",
+        "images": (InlineImage("a.png", "a.png", "image/png", bytes(range(256)) * 90),),
+    },
+    "calendar": {"calendar": "BEGIN:VCALENDAR\nMETHOD:REQUEST\nEND:VCALENDAR"},
     "all-headers": {
         "to": "Bob <bob@example.org>",
         "cc": "Cy  Li <cy@example.org>, " * 9,
@@ -73,6 +79,16 @@ def test_dkimpy_takes_the_signature(make_campaign, sign, key_ring, keys, shape):
     content = sign(make_campaign(dkim=keys, **shape))
     for index in range(len(keys)):
         assert key_ring.verifies(content, index)
+
+
+@pytest.mark.parametrize("size", [0, 10, 300_000])
+@pytest.mark.parametrize("html", [None, "<p>x"], ids=["text", "both"])
+def test_dkimpy_takes_the_signature_over_files_of_the_row(make_campaign, sign, key_ring, tmp_path, html, size):
+    (tmp_path / "a.bin").write_bytes(b"x" * size)
+    own = RowAttachment(Template("attachments", "{{ 'a.bin' }}"), str(tmp_path))
+    common = Attachment("b.pdf", "application/pdf", bytes(range(256)) * 90)
+    for files in ({"row_attachments": (own,)}, {"row_attachments": (own, own), "attachments": (common,)}):
+        assert key_ring.verifies(sign(make_campaign(dkim=(RSA,), html=html, **files)))
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ def fill(plan: Plan) -> bytes:
         Slot.IDENTITY: IDENTITY,
         Slot.TEXT: body_slot(b"7bit", b"the text\r\n"),
         Slot.HTML: body_slot(b"quoted-printable", b"<p>=C3=BC</p>\r\n"),
+        Slot.CALENDAR: body_slot(b"7bit", b"BEGIN:VCALENDAR\r\n"),
     }
     return b"".join(plan.fill([values[slot] for slot in Slot]))
 
@@ -46,7 +47,7 @@ def fill(plan: Plan) -> bytes:
     ("kinds", "attachments", "structure"),
     [
         ("t", [], ["text/plain"]),
-        ("h", [], ["text/html"]),
+        ("h", [], ["multipart/alternative", "text/plain", "text/html"]),
         ("th", [], ["multipart/alternative", "text/plain", "text/html"]),
         ("t", [PDF], ["multipart/mixed", "text/plain", "application/pdf"]),
         (

@@ -1,0 +1,210 @@
+"""A whole campaign in one file: headers, an empty line, a body, all of it Jinja, as the mailmerge project made popular.
+
+Headers and body are told apart before anything is filled in: no cell can add a header.
+"""
+
+from __future__ import annotations
+
+import binascii
+import quopri
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+from bulkmail.config.locator import KeyPath
+from bulkmail.config.problems import Problems, show
+from bulkmail.config.schema import CampaignFile, read_shape
+
+# What a header of the letter is called in `[message]`; all others are headers of the message.
+_KEYS = {"from": "from", "subject": "subject", "reply-to": "reply_to", "cc": "cc", "bcc": "bcc"} | {
+    "return-path": "reverse_path"
+}
+_BODIES = {"text/plain": "text", "text/html": "html", "text/markdown": "markdown", "text/calendar": "calendar"} | {
+    "text/mjml": "mjml"
+}
+_IGNORED = frozenset({"mime-version", "content-transfer-encoding", "content-type"})
+
+_HEADER = re.compile(r"([!-9;-z|~]+):(.*)")
+_COMMENT = re.compile(r"\{#.*#\}[ \t]*")
+_COLUMN = r"\{\{-?\s*(?:(?P<plain>[^\W\d]\w*)|row\[\s*(?P<quote>[\"'])(?P<quoted>[^\"']+)(?P=quote)\s*\])\s*-?\}\}"
+_TO = re.compile(rf"(?P<name>[^<>]*?)\s*<\s*{_COLUMN}\s*>")
+_TO_BARE = re.compile(_COLUMN)
+
+
+@dataclass(slots=True)
+class _Header:
+    name: str
+    value: str
+    line: int
+
+
+@dataclass(slots=True)
+class _Letter:
+    path: Path
+    problems: Problems
+    message: dict[str, Any] = field(default_factory=dict)
+    recipients: dict[str, Any] = field(default_factory=dict)
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+
+    def fault(self, line: int, text: str, mend: str = "") -> None:
+        self.problems.add(f"{self.path}:{line}: {text}", mend)
+
+    def put(self, key: str, value: object, line: int, *, what: str) -> None:
+        """A setting of `[message]`, once."""
+        if key in self.message:
+            self.fault(line, f"{what} is there twice", "keep one of them")
+            return
+        self.message[key] = value
+        self.lines["message", key] = line
+
+
+def read_letter(text: str, path: Path, problems: Problems) -> tuple[CampaignFile, dict[KeyPath, int]]:
+    """The campaign that the letter is, and the line of each of its settings.  What is wrong goes into `problems`."""
+    letter = _Letter(path, problems)
+    lines = text.split("\n")
+    headers, end = _headers(letter, lines)
+    for header in headers:
+        _take(letter, header)
+    content_type = Message()
+    given = next((header for header in headers if header.name.lower() == "content-type"), None)
+    content_type["Content-Type"] = given.value if given else "text/plain"
+    encoding = next((h.value for h in headers if h.name.lower() == "content-transfer-encoding"), "")
+    _take_body(letter, "\n".join(lines[end:]), end + 1, content_type=content_type, encoding=encoding)
+    file, mistakes = read_shape({"message": letter.message, "recipients": letter.recipients})
+    for mistake in mistakes:
+        letter.fault(letter.lines.get(mistake.path[:2], 1), mistake.text, mistake.mend)
+    return file, letter.lines
+
+
+def _headers(letter: _Letter, lines: list[str]) -> tuple[list[_Header], int]:
+    """The headers, and how many lines they and the empty one after them are."""
+    headers: list[_Header] = []
+    number = 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            if headers:
+                break
+            continue
+        if line[0] in " \t" and headers:
+            headers[-1].value += "\n" + line.strip()
+        elif found := _HEADER.fullmatch(line):
+            headers.append(_Header(found[1], found[2].strip(), number))
+        elif not _COMMENT.fullmatch(line):
+            if not headers:
+                what = f"{show(line)} is not a header; a letter begins with headers, and an empty line ends them"
+                letter.fault(number, what, "begin with FROM: and SUBJECT:, or name a folder with campaign.toml")
+                return [], len(lines)
+            mend = 'write "NAME: value", or an empty line before the text'
+            letter.fault(number, f"{show(line)} is not a header", mend)
+    return headers, number
+
+
+def _take(letter: _Letter, header: _Header) -> None:
+    """Puts a header where it belongs."""
+    name = header.name.lower()
+    value = _decoded(header.value)
+    if name in _KEYS:
+        letter.put(_KEYS[name], value, header.line, what=header.name)
+    elif name == "to":
+        _take_to(letter, header, value)
+    elif name == "attachment":
+        attachments = letter.message.setdefault("attachments", [])
+        letter.lines["message", "attachments", len(attachments)] = header.line
+        attachments.append({"file": value})
+    elif name not in _IGNORED:
+        known = letter.message.setdefault("headers", {})
+        if name in {other.lower() for other in known}:
+            letter.fault(header.line, f"{header.name} is there twice", "keep one of them")
+            return
+        known[header.name] = value
+        letter.lines["message", "headers", header.name] = header.line
+
+
+def _take_to(letter: _Letter, header: _Header, value: str) -> None:
+    """TO names the column that the addresses are in, perhaps with a name before it."""
+    if "address_column" in letter.recipients:
+        letter.fault(header.line, f"{header.name} is there twice", "keep one of them; others go into CC")
+        return
+    found = _TO.fullmatch(value) or _TO_BARE.fullmatch(value)
+    if not found:
+        what = f"{header.name} = {show(value)}: each row's letter goes to the address in one of its columns"
+        letter.fault(header.line, what, "write TO: {{ email }} or TO: {{ name }} <{{ email }}>; others go into CC")
+        return
+    letter.recipients["address_column"] = found["plain"] or found["quoted"]
+    letter.lines["recipients", "address_column"] = header.line
+    name = found.groupdict().get("name") or ""
+    if name.strip(' "'):
+        letter.put("to_name", name.strip(' "'), header.line, what=header.name)
+
+
+def _decoded(value: str) -> str:
+    """`=?utf-8?q?…?=` as the text that it stands for; what is to be filled in is never written so."""
+    if "=?" not in value:
+        return value
+    try:
+        return str(make_header(decode_header(value)))
+    except (HeaderParseError, LookupError, UnicodeError, ValueError):
+        return value
+
+
+def _take_body(letter: _Letter, text: str, line: int, *, content_type: Message, encoding: str) -> None:
+    kind = content_type.get_content_type()
+    if kind.startswith("multipart/"):
+        _take_parts(letter, text, line, boundary=content_type.get_boundary() or "")
+        return
+    part = _BODIES.get(kind)
+    if part is None:
+        mend = "write text/plain, text/html or text/markdown; other files go into ATTACHMENT"
+        letter.fault(line, f"a part of the type {show(kind)} cannot be written here", mend)
+        return
+    decode = _DECODERS.get(encoding.strip().lower())
+    try:
+        text = decode(text) if decode else text
+    except (ValueError, binascii.Error):
+        letter.fault(line, f"the part is not {show(encoding)}, as its header says", "write it as plain text")
+        return
+    # The lines before it count: errors name those of the file.
+    letter.put(part, {"inline": f"{{#{chr(10) * (line - 1)}#}}{text}"}, line, what=f"a part of the type {kind}")
+
+
+def _take_parts(letter: _Letter, text: str, line: int, *, boundary: str) -> None:
+    """The parts of a hand-written multipart (RFC 2046 §5.1.1), those in parts of parts too."""
+    if not boundary:
+        mend = 'write Content-Type: multipart/alternative; boundary="x"'
+        letter.fault(line, "the multipart does not say its boundary", mend)
+        return
+    pieces = re.split(rf"^--{re.escape(boundary)}(--)?[ \t]*$\n?", text, flags=re.MULTILINE)
+    if len(pieces) == 1:
+        letter.fault(line, f"no line begins with --{boundary}, which ends in front of each part", "write one there")
+        return
+    start = line + pieces[0].count("\n") + 1
+    for closing, piece in zip(pieces[1::2], pieces[2::2], strict=True):
+        if closing:
+            break
+        _take_part(letter, piece.removesuffix("\n"), start)
+        start += piece.count("\n") + 1
+
+
+def _take_part(letter: _Letter, piece: str, line: int) -> None:
+    head, _, text = piece.partition("\n\n") if not piece.startswith("\n") else ("", "", piece[1:])
+    header = Message()
+    for found in re.finditer(r"^([!-9;-~]+):[ \t]*((?:.|\n[ \t])*)", head, re.MULTILINE):
+        header[found[1]] = found[2]
+    start = line + (head.count("\n") + 2 if head else 1)
+    _take_body(letter, text, start, content_type=header, encoding=str(header.get("Content-Transfer-Encoding", "")))
+
+
+def _quoted_printable(text: str) -> str:
+    return quopri.decodestring(text.encode()).decode()
+
+
+def _base64(text: str) -> str:
+    return binascii.a2b_base64("".join(text.split()), strict_mode=True).decode()
+
+
+_DECODERS: dict[str, Callable[[str], str]] = {"quoted-printable": _quoted_printable, "base64": _base64}

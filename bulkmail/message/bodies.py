@@ -1,0 +1,252 @@
+"""The bodies of a letter: text, HTML and calendar, from what the campaign gives to what goes into each message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from bulkmail.message.fields import Body, encoded_body
+from bulkmail.message.inlining import inlined, inlined_once, tidied
+from bulkmail.message.invitation import folded, method_of
+from bulkmail.message.links import guarded
+from bulkmail.message.local_files import (
+    content_id,
+    file_name,
+    local_images,
+    local_stylesheets,
+    with_images,
+    with_stylesheets,
+)
+from bulkmail.message.reading import read_page, read_template
+from bulkmail.message.scanner import EndTag, Patches, Remark, elements, scan
+from bulkmail.message.stability import instability, marked
+from bulkmail.message.tags import NONCHARACTER, Masked, mask
+from bulkmail.message.templates import Rendering, Workshop
+from bulkmail.message.typesetting import typeset
+from bulkmail.model.campaign import Campaign, InlineImage, Template
+from bulkmail.model.errors import TemplateError
+
+T = TypeVar("T")
+
+# In HTML these make what a reader sees; in a text they would be seen themselves.
+_ESCAPING = frozenset({"e", "escape", "forceescape"})
+# What lists of mail show after the preheader, instead of the letter's first words.
+_FILLER = "&zwnj;&nbsp;" * 60
+_HIDDEN = "display: none; max-height: 0; overflow: hidden; mso-hide: all"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The bodies of one letter, with LF line ends, one at the end of each; None for what it has not."""
+
+    text: str | None = None
+    html: str | None = None
+    calendar: str | None = None
+
+
+class Bodies:
+    """What the bodies of a campaign are made of; whatever does not depend on the row is done when it is made."""
+
+    def __init__(self, campaign: Campaign, workshop: Workshop) -> None:
+        """Raises `TemplateError`."""
+        self._text = Body(workshop.text(campaign.text)) if campaign.text else None
+        self._html: Body | None = None
+        self._derived: Body | None = None
+        # Where the page is made of something else, errors are looked for in that: it is what people can mend.
+        self._original: Rendering | None = None
+        self._name = ""
+        self._calendar = Body(workshop.calendar(campaign.calendar), finish=folded) if campaign.calendar else None
+        self.method = method_of(campaign.calendar.text) if campaign.calendar else ""
+        self.images: list[tuple[str, InlineImage]] = [(content_id(image), image) for image in campaign.images]
+        source = campaign.html or campaign.markdown or campaign.mjml
+        if source is not None:
+            self._original = workshop.text(source)
+            self._make_page(_page_of(campaign), campaign, workshop)
+
+    def _make_page(self, template: Template, campaign: Campaign, workshop: Workshop) -> None:
+        self._name = template.name
+        masked = in_html(template, campaign)
+        if campaign.text is None:
+            self._derived = _derived(template.name, masked, workshop)
+        finish = None
+        if campaign.inline_css and _has_styles(masked, campaign):
+            masked = tidied(masked)
+            once = inlined_once(masked)
+            masked = masked if once is None else once
+            finish = inlined if once is None else None
+        masked = with_preheader(masked, campaign)
+        self._html = Body(workshop.html(Template(template.name, masked.unmasked())), is_html=True, finish=finish)
+
+    def check(self, variables: dict[str, object], fields: Mapping[str, object]) -> Written:
+        """Raises the `TemplateError` that `written` would, for less work; says nothing."""
+        for body in (self._html, self._text, self._calendar):
+            if body is not None:
+                self._explained(body.check, variables, fields)
+        return Written()
+
+    def written(self, variables: dict[str, object], fields: Mapping[str, object]) -> Written:
+        """The bodies for one row.  Raises `TemplateError`."""
+        html = self._explained(self._html.text, variables, fields) if self._html else None
+        calendar = self._calendar.text(variables, fields) if self._calendar else None
+        if self._text is not None:
+            text: str | None = self._text.text(variables, fields)
+        else:
+            text = None if html is None else self._read(html, variables, fields)
+        return Written(text, html, calendar)
+
+    def octets(self, written: Written) -> tuple[bytes, bytes, bytes]:
+        """What goes into the slots of text, HTML and calendar."""
+        text = self._text or self._derived
+        text_octets = text.octets if text else encoded_body
+        return (
+            b"" if written.text is None else text_octets(written.text),
+            b"" if written.html is None or self._html is None else self._html.octets(written.html),
+            b"" if written.calendar is None or self._calendar is None else self._calendar.octets(written.calendar),
+        )
+
+    def _read(self, html: str, variables: dict[str, object], fields: Mapping[str, object]) -> str:
+        # A cell with the signs that the stream is marked with must not set the text.
+        if self._derived is not None and not _has_marks(html):
+            return self._derived.text(variables, fields)
+        return self._as_text(html)
+
+    def _as_text(self, html: str) -> str:
+        try:
+            return typeset(read_page(html))
+        except RecursionError:
+            raise TemplateError(f"{self._name}:1: is nested too deeply") from None
+
+    def _explained(
+        self,
+        render: Callable[[dict[str, object], Mapping[str, object]], T],
+        variables: dict[str, object],
+        fields: Mapping[str, object],
+    ) -> T:
+        try:
+            return render(variables, fields)
+        except TemplateError:
+            if self._original is not None:
+                self._original.render(variables)
+            raise
+
+
+def _has_marks(html: str) -> bool:
+    """Whether there are noncharacters.  Octets are searched first, because that takes a tenth of the time."""
+    return not html.isascii() and _MARK_OCTETS in html.encode() and NONCHARACTER.search(html) is not None
+
+
+_MARK_OCTETS = "\ufdd0".encode()[:2]
+
+
+def in_html(template: Template, campaign: Campaign) -> Masked:
+    """A page, or a part of one, with what it names from its folder, and with no way for a cell to make a script."""
+    masked = with_stylesheets(mask(template), campaign.stylesheets)
+    return guarded(with_images(masked, campaign.images))
+
+
+def html_partials(campaign: Campaign) -> dict[str, str]:
+    """The partials as pages include them, by name."""
+    if not (campaign.html or campaign.markdown or campaign.mjml):
+        return {}
+    found = {
+        partial.name: with_preheader(in_html(_as_piece(partial, campaign), campaign), campaign, only_in_body=True)
+        for partial in campaign.partials
+    }
+    sources = {name: masked.unmasked() for name, masked in found.items()}
+    if campaign.preheader is not None:
+        sources[campaign.preheader.name] = campaign.preheader.text
+    return sources
+
+
+def local_names(campaign: Campaign) -> tuple[dict[str, str], dict[str, str]]:
+    """The pictures and the style sheets of its folder that the pages of `campaign` name, each with the file meant.
+
+    Raises `TemplateError`.
+    """
+    images: dict[str, str] = {}
+    stylesheets: dict[str, str] = {}
+    pages = [_page_of(campaign)] if campaign.html or campaign.markdown or campaign.mjml else []
+    for page in [*pages, *(_as_piece(partial, campaign) for partial in campaign.partials if pages)]:
+        masked = mask(page)
+        images |= {
+            masked.unmasked(attribute.value.strip()): masked.unmasked(file_name(attribute))
+            for attribute in local_images(masked)
+        }
+        stylesheets |= {
+            masked.unmasked(attribute.value.strip()): masked.unmasked(file_name(attribute))
+            for _, attribute in local_stylesheets(masked)
+        }
+    return images, stylesheets
+
+
+def _page_of(campaign: Campaign) -> Template:
+    if campaign.html is not None:
+        return campaign.html
+    if campaign.markdown is not None:  # late: its parser takes long to import
+        from bulkmail.message.markdown import page_of
+
+        return page_of(campaign.markdown)
+    from bulkmail.message.mjml import page_of as page_of_mjml
+
+    return page_of_mjml(campaign.mjml or Template("", ""))
+
+
+def _as_piece(partial: Template, campaign: Campaign) -> Template:
+    if campaign.markdown is None:
+        return partial
+    from bulkmail.message.markdown import SUFFIXES, piece_of
+
+    if not partial.name.lower().endswith(SUFFIXES):
+        return partial
+    return piece_of(partial)
+
+
+def _has_styles(masked: Masked, campaign: Campaign) -> bool:
+    return any(
+        element.name == "style"
+        for text in (masked.text, *(partial.text for partial in campaign.partials))
+        for element in elements(text)
+    ) or any(sheet.text for sheet in campaign.stylesheets)
+
+
+def _derived(name: str, masked: Masked, workshop: Workshop) -> Body | None:
+    """A template of the text that the page says; None where each letter has to be read for itself."""
+    if instability(masked) or any(not _ESCAPING.isdisjoint(tag.words) for tag in masked.tags):
+        return None
+    plain = masked.without_control()
+    stream = read_template(marked(plain, list(scan(plain.text))))
+    try:
+        return Body(workshop.text(Template(name, plain.unmasked(stream))), finish=typeset)
+    except TemplateError:
+        return None
+
+
+def with_preheader(masked: Masked, campaign: Campaign, *, only_in_body: bool = False) -> Masked:
+    """The page with the preheader, hidden, in front of all it shows."""
+    if campaign.preheader is None:
+        return masked
+    body = next((element for element in elements(masked.text) if element.name == "body"), None)
+    others = [partial.text for partial in campaign.partials]
+    if body is not None:
+        position = body.end
+    elif only_in_body or any("<body" in text.lower() for text in others):
+        return masked
+    else:
+        position = _end_of_head(masked.text)
+    name = campaign.preheader.name.replace("\\", "\\\\").replace('"', '\\"')
+    include = f'<div style="{_HIDDEN}">{{% include "{name}" %}}{_FILLER}</div>'
+    patches = Patches(masked.text)
+    patches.insert(position, include)
+    return masked.with_text(patches.applied())
+
+
+def _end_of_head(page: str) -> int:
+    """Where what is shown begins in a page without `<body>`."""
+    position = 0
+    is_leading = True
+    for token in scan(page):
+        is_leading = is_leading and isinstance(token, Remark)
+        if is_leading or (isinstance(token, EndTag) and token.name == "head"):
+            position = token.end
+    return position

@@ -1,0 +1,238 @@
+"""The files that only one row's letter has: found below a folder that no cell can lead out of, and read once."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import PurePosixPath
+
+from bulkmail.message.encoding import base64_lines
+from bulkmail.message.fields import Field
+from bulkmail.message.filetypes import guess_type
+from bulkmail.message.headers import text_field
+from bulkmail.message.plan import boundary_of, check_attachment, file_head
+from bulkmail.message.templates import Workshop
+from bulkmail.model.campaign import Campaign, RowAttachment
+from bulkmail.model.errors import ConfigError, TemplateError
+from bulkmail.model.reply import printable
+
+LARGEST_FILE = 25_000_000  # octets; mail servers take less
+KEPT = 16_000_000  # octets of encoded files that are remembered
+
+_LONGEST_SHOWN = 80
+_DRIVE = re.compile(r"[A-Za-z]:")
+# Not to wait for a pipe nobody writes to, not to follow a link that was put there since it was looked at.
+_FLAGS = os.O_RDONLY
+for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+    _FLAGS |= getattr(os, _name, 0)
+_HAS_FOLDER_FLAGS = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
+
+
+class Unusable(Exception):
+    """A file that a row names cannot be sent; `str()` is the predicate of a sentence that begins with its name."""
+
+
+class Folder:
+    """A folder, and the files below it: links may lead from one to another, not out of it."""
+
+    def __init__(self, root: str) -> None:
+        """Raises `ConfigError` when there is no such folder."""
+        self.root = os.path.realpath(root)
+        if not os.path.isdir(self.root):
+            raise ConfigError(
+                f"the folder of the attachments, {root}, is not there", hint="put it back, or set attachments_root"
+            )
+
+    def open(self, path: str) -> int:
+        """A descriptor of the ordinary file at `path`, relative to the folder.  Raises `Unusable`."""
+        parts = _checked_parts(path)
+        real = os.path.realpath(os.path.join(self.root, *parts))
+        if os.path.commonpath([real, self.root]) != self.root or real == self.root:
+            raise Unusable("leads out of the folder of the attachments")
+        try:
+            descriptor = self._open(os.path.relpath(real, self.root).split(os.sep))
+        except OSError as error:
+            raise Unusable(_reason(error)) from None
+        status = os.fstat(descriptor)
+        if fault := _fault(status):
+            os.close(descriptor)
+            raise Unusable(fault)
+        return descriptor
+
+    def _open(self, parts: list[str]) -> int:
+        """Folder by folder, none of them a link any more: nobody can put one in between meanwhile."""
+        if not _HAS_FOLDER_FLAGS:
+            return os.open(os.path.join(self.root, *parts), _FLAGS)
+        above = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for part in parts[:-1]:
+                below = os.open(part, _FLAGS | os.O_DIRECTORY, dir_fd=above)
+                os.close(above)
+                above = below
+            return os.open(parts[-1], _FLAGS, dir_fd=above)
+        finally:
+            os.close(above)
+
+
+def _checked_parts(path: str) -> list[str]:
+    if "\0" in path or not path.isprintable():
+        raise Unusable("holds a control character")
+    if path.startswith(("/", "\\", "~")) or _DRIVE.match(path):
+        raise Unusable("is an absolute path; a row names files below the folder of the attachments")
+    if "\\" in path:
+        raise Unusable("has a backslash; write / between folders")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise Unusable('has ".." in it; a row names files below the folder of the attachments')
+    if not parts or path.endswith("/"):
+        raise Unusable("names no file")
+    return parts
+
+
+def _fault(status: os.stat_result) -> str:
+    if stat.S_ISDIR(status.st_mode):
+        return "is a folder"
+    if not stat.S_ISREG(status.st_mode):
+        return "is not an ordinary file"
+    if status.st_size > LARGEST_FILE:
+        return f"has {status.st_size / 1e6:,.0f} MB; {LARGEST_FILE // 1_000_000} are allowed"
+    return ""
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "is not there"
+    if isinstance(error, PermissionError):
+        return "may not be read"
+    return f"cannot be opened: {error.strerror}"
+
+
+class Shelf:
+    """Encoded files, the latest used of them kept, so that one that many rows name is read and encoded once."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[int, int, int, int], bytes] = OrderedDict()
+        self._size = 0
+
+    def content(self, descriptor: int) -> bytes:
+        """The file in base64, ending in CRLF.  Closes `descriptor`.  Raises `Unusable`."""
+        with open(descriptor, "rb", buffering=0) as file:
+            status = os.fstat(descriptor)
+            key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key]
+            try:
+                data = file.read(status.st_size + 1)
+            except OSError as error:
+                raise Unusable(_reason(error)) from None
+        if len(data) > LARGEST_FILE or len(data) != status.st_size:
+            raise Unusable("is being written to just now")
+        encoded = base64_lines(data) + b"\r\n"
+        self._kept[key] = encoded
+        self._size += len(encoded)
+        while self._size > KEPT and len(self._kept) > 1:
+            self._size -= len(self._kept.popitem(last=False)[1])
+        return encoded
+
+
+@dataclass(frozen=True, slots=True)
+class Enclosure:
+    """One file that one row names, not opened yet."""
+
+    path: str
+    filename: str
+    content_type: str
+    source: RowFile
+
+
+class RowFile:
+    """One setting that names a file for each row."""
+
+    def __init__(self, attachment: RowAttachment, workshop: Workshop) -> None:
+        """Raises `TemplateError`, and `ConfigError` for a folder that is not there."""
+        self._attachment = attachment
+        self.folder = Folder(attachment.root)
+        self._path = Field("attachment", workshop.header(attachment.path), encode=text_field)
+        self._filename = attachment.filename and Field(
+            "attachment name", workshop.header(attachment.filename), encode=text_field
+        )
+
+    def enclosure(self, variables: dict[str, object], fields: Mapping[str, object]) -> Enclosure | None:
+        """What the row names, looked at as far as that goes without a disk; None for nothing.
+
+        Raises `TemplateError`.
+        """
+        path = self._path.value(variables, fields)[self._attachment.prefix :]
+        if not path:
+            if self._attachment.is_optional:
+                return None
+            hint = 'write { file = "…", optional = true } for a file that not every row has'
+            raise self._path.refuse("names no file", hint=hint)
+        try:
+            _checked_parts(path)
+        except Unusable as error:
+            raise self._refuse(path, error) from None
+        filename = self._filename.value(variables, fields) if self._filename else PurePosixPath(path).name
+        content_type = self._attachment.content_type or guess_type(filename)
+        try:
+            check_attachment(filename, content_type)
+        except ConfigError as error:
+            raise self._path.refuse(f"is {printable(path, _LONGEST_SHOWN)!r}: {error}", hint=error.hint) from None
+        return Enclosure(path, filename, content_type, self)
+
+    def open(self, enclosure: Enclosure) -> int:
+        """A descriptor of the file.  Raises `TemplateError`."""
+        try:
+            return self.folder.open(enclosure.path)
+        except Unusable as error:
+            raise self._refuse(enclosure.path, error) from None
+
+    def encoded(self, enclosure: Enclosure, shelf: Shelf) -> bytes:
+        """The file in base64, ending in CRLF.  Raises `TemplateError`."""
+        descriptor = self.open(enclosure)
+        try:
+            return shelf.content(descriptor)
+        except Unusable as error:
+            raise self._refuse(enclosure.path, error) from None
+
+    def _refuse(self, path: str, error: Unusable) -> TemplateError:
+        hint = f"files of rows are looked for in {self.folder.root}"
+        return self._path.refuse(f"{printable(path, _LONGEST_SHOWN)!r} {error}", hint=hint)
+
+
+class RowFiles:
+    """All files that rows of a campaign name."""
+
+    def __init__(self, campaign: Campaign, workshop: Workshop) -> None:
+        """Raises `TemplateError` and `ConfigError`."""
+        self._files = [RowFile(attachment, workshop) for attachment in campaign.row_attachments]
+        self._shelf = Shelf()
+
+    def named(self, variables: dict[str, object], fields: Mapping[str, object]) -> list[Enclosure]:
+        """The files that a row names.  Raises `TemplateError`."""
+        found = [file.enclosure(variables, fields) for file in self._files]
+        return [enclosure for enclosure in found if enclosure is not None]
+
+    def check(self, enclosures: list[Enclosure]) -> None:
+        """Raises the `TemplateError` that `buffers` would, without reading."""
+        for enclosure in enclosures:
+            os.close(enclosure.source.open(enclosure))
+
+    def buffers(self, enclosures: list[Enclosure], *, identity: str) -> Iterator[bytes]:
+        """The parts of a message, each after its delimiter line.  What several rows name is one shared buffer.
+
+        Raises `TemplateError`.
+        """
+        delimiter = f"--{boundary_of('mixed', identity)}\r\n".encode("ascii")
+        for enclosure in enclosures:
+            yield delimiter + _head(enclosure.filename, enclosure.content_type)
+            yield enclosure.source.encoded(enclosure, self._shelf)
+
+
+_head = lru_cache(maxsize=1024)(file_head)

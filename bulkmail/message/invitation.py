@@ -1,0 +1,51 @@
+"""Calendar invitations (RFC 5545) made from a template: what a cell holds stays within its property."""
+
+from __future__ import annotations
+
+import re
+
+from markupsafe import Markup
+
+LONGEST_LINE = 75  # octets, RFC 5545 §3.1
+
+_METHOD = re.compile(r"^METHOD:([A-Za-z-]+)[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
+_ESCAPES = {"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n", '"': "'"}
+_SPECIAL = re.compile('\r\n|[\\\\;,\n\r"\x85\u2028\u2029]')
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def escape_value(value: object) -> object:
+    """A value as RFC 5545 §3.3.11 writes text; what the template calls `safe` stays as it is.
+
+    Double quotes become single ones, because no parameter can hold them (§3.2).
+    """
+    if isinstance(value, Markup):
+        return value
+    text = _SPECIAL.sub(lambda found: _ESCAPES.get(found[0], "\\n"), str(value))
+    return _CONTROL.sub("", text)
+
+
+def method_of(template: str) -> str:
+    """What the calendar asks for, `REQUEST` as a rule, or empty when it does not say."""
+    found = _METHOD.search(template)
+    return found[1].upper() if found else ""
+
+
+def folded(calendar: str) -> str:
+    """The object with lines of at most 75 octets and without empty ones."""
+    return "\n".join(_fold(line) for line in calendar.split("\n") if line.strip()) + "\n"
+
+
+def _fold(line: str) -> str:
+    line = line.rstrip("\r")
+    if len(line) <= LONGEST_LINE and line.isascii():
+        return line
+    pieces, piece, size = [], "", 0
+    for character in line:
+        octets = len(character.encode("utf-8", "surrogatepass"))
+        if size + octets > LONGEST_LINE:
+            pieces.append(piece)
+            piece, size = " ", 1
+        piece += character
+        size += octets
+    return "\n".join([*pieces, piece])

@@ -1,0 +1,66 @@
+"""Addresses that a letter may link to: what a cell holds must not become a script, nor add an attribute."""
+
+from __future__ import annotations
+
+import re
+
+from jinja2 import TemplateRuntimeError
+from markupsafe import Markup
+
+from bulkmail.message.scanner import Patches, elements
+from bulkmail.message.tags import PLACE, Kind, Masked, Tag
+from bulkmail.model.reply import printable
+
+FILTER = "link"
+SCHEMES = ("http", "https", "mailto", "tel", "sms")
+
+_ADDRESSES = frozenset({"href", "src", "action", "formaction", "background", "cite", "data", "longdesc", "poster"})
+_SCHEME = re.compile(r"([^:/?#]*):")
+_SPACES = re.compile(r"\s+")
+# Browsers pass over these in a scheme, wherever they stand.
+_UNSEEN = re.compile("[\x00-\x20\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
+
+
+def link(value: object) -> str:
+    """The filter `link`: the address as it is, spaces made `%20`, if its scheme is one of `SCHEMES` or there is none.
+
+    Raises `TemplateRuntimeError` for any other, such as `javascript:`.
+    """
+    text = str(value).strip()
+    bare = _UNSEEN.sub("", text)
+    scheme = _SCHEME.match(bare)
+    if scheme and (scheme[1].lower() not in SCHEMES or not bare.startswith(text[: scheme.end()])):
+        raise TemplateRuntimeError(
+            f"{printable(text, 60)!r} is no address that a letter may link to; "
+            f"expected {', '.join(SCHEMES[:-1])} or {SCHEMES[-1]}"
+        )
+    address = _SPACES.sub("%20", text)
+    return Markup(address) if isinstance(value, Markup) else address  # noqa: S704 - it was markup before
+
+
+def guarded(masked: Masked) -> Masked:
+    """The page with `link` put to every value that begins an address, and quotes around every value filled in."""
+    tags = list(masked.tags)
+    patches = Patches(masked.text)
+    for element in elements(masked.text):
+        for attribute in element.attributes:
+            places = list(PLACE.finditer(attribute.raw))
+            if not places:
+                continue
+            if attribute.value_start + len(attribute.raw) == attribute.end:  # nothing follows it: no quote
+                patches.insert(attribute.value_start, '"')
+                patches.insert(attribute.end, '"')
+            if attribute.name in _ADDRESSES or attribute.name.endswith(":href"):
+                for place in places:
+                    if not re.search("[:/?#]", PLACE.sub("", attribute.raw[: place.start()])):
+                        tags[int(place[1])] = _filtered(masked.tag(place))
+    return Masked(patches.applied(), tuple(tags))
+
+
+def _filtered(tag: Tag) -> Tag:
+    if tag.kind is not Kind.VALUE or FILTER in tag.words:
+        return tag
+    start = 3 if tag.text[2] in "-+" else 2
+    end = -3 if tag.text[-3] in "-+" else -2
+    text = f"{tag.text[:start]} ({tag.text[start:end]}) | {FILTER} {tag.text[end:]}"
+    return Tag(Kind.VALUE, text)

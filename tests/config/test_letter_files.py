@@ -1,0 +1,241 @@
+"""A campaign in one file: headers, an empty line, a body."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bulkmail.config.overrides import Overrides
+from bulkmail.config.runs import find_run, run_path
+from bulkmail.config.settings import Settings, load
+from bulkmail.message.composer import Composer
+from bulkmail.model.address import Address
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.recipient import Place, Recipient
+from tests.unit.message.pages import kinds
+
+HEAD = "TO: {{email}}\nSUBJECT: Numbers for {{name}}\nFROM: My Self <me@example.org>\n"
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BULKMAIL_RELAY", raising=False)
+    Path("people.csv").write_text('email,name,number\nme@example.org,"My Self",17\nbob@example.com,"Bob",42\n')
+    return tmp_path
+
+
+def settings_of(text: str, name: str = "letter.txt", **more: object) -> Settings:
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return load(name, Overrides(recipients="people.csv", **more), environ={})  # type: ignore[arg-type]
+
+
+def message_of(settings: Settings, **fields: object):  # type: ignore[no-untyped-def]
+    from email import message_from_bytes
+    from email.policy import default
+
+    row = {"email": "bob@example.com", "name": "Bob", "number": "42", **fields}
+    recipient = Recipient(Address("bob", "example.com"), "Bob", row, Place("people.csv", 3))
+    composer = Composer(settings.campaign, run_id="run")
+    composer.check(recipient)
+    message = composer.compose(recipient, row=1, forward_path="bob@example.com", date=0.0)
+    return message_from_bytes(b"".join(message.buffers), policy=default)
+
+
+def test_letter_is_a_campaign() -> None:
+    settings = settings_of(f"{HEAD}\nHi, {{{{name}}}},\n\nYour number is {{{{number}}}}.\n")
+    assert settings.name == "letter"
+    assert settings.is_folder
+    assert settings.list_options.address_column == "email"
+    assert run_path(settings, rehearsal=False) == Path("runs/letter.outbox")
+    message = message_of(settings)
+    assert message["Subject"] == "Numbers for Bob"
+    assert message["From"] == "My Self <me@example.org>"
+    assert message.get_content() == "Hi, Bob,\r\n\r\nYour number is 42.\r\n"
+
+
+def test_letter_has_its_runs_beside_it() -> None:
+    settings = settings_of(f"{HEAD}\nx", "post/letter.txt")
+    path = run_path(settings, rehearsal=False)
+    assert path == Path("post/runs/letter.outbox")
+    path.parent.mkdir()
+    path.write_bytes(b"SQLite format 3\0")
+    assert find_run("post/letter.txt") == path
+    assert find_run("post/runs/letter.outbox") == path
+
+
+def test_headers_go_where_they_belong_in_any_case() -> None:
+    settings = settings_of(
+        "to: {{ name }} <{{ row['email'] }}>\nSubject: a\n  b\nfrom: me@example.org\nReply-to: r@example.org\n"
+        "CC: c@example.org\nBcc: b@example.org\nX-Shop: {{ number }}\nReturn-Path: bounce@example.org\n"
+        "MIME-Version: 1.0\n{# nobody sees this #}\nList-Id: <news.example.org>\n\nx\n"
+    )
+    campaign = settings.campaign
+    assert campaign.to_name and campaign.to_name.text == "{{ name }}"
+    assert campaign.cc and campaign.cc.text == "c@example.org"
+    assert campaign.bcc and campaign.bcc.text == "b@example.org"
+    assert campaign.reverse_path == "bounce@example.org"
+    assert settings.list_options.address_column == "email"
+    message = message_of(settings)
+    assert message["Subject"] == "a b"
+    assert message["Reply-To"] == "r@example.org"
+    assert message["X-Shop"] == "42"
+    assert message["List-Id"] == "<news.example.org>"
+
+
+def test_no_cell_adds_a_header() -> None:
+    settings = settings_of(f"{HEAD}X-Note: {{{{ number }}}}\n\nx")
+    with pytest.raises(ConfigError, match="a header is one line"):
+        message_of(settings, number="1\nBcc: evil@example.com")
+    with pytest.raises(ConfigError, match="a header is one line"):
+        message_of(settings, name="1\r\n\r\n<script>")
+    message = message_of(settings_of(f"{HEAD}\n{{{{ number }}}}"), number="Bcc: evil@example.com\n\nx")
+    assert message["Bcc"] is None
+    assert message.get_content().startswith("Bcc: evil@example.com")
+
+
+def test_subject_may_be_encoded_already() -> None:
+    settings = settings_of("TO: {{email}}\nFROM: me@example.org\nSUBJECT: =?utf-8?q?=C3=9Cber?= {{name}}\n\nx")
+    assert message_of(settings)["Subject"] == "Über Bob"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "structure"),
+    [
+        ("", "x", ["text/plain"]),
+        ("Content-Type: text/plain; charset=us-ascii\n", "ü", ["text/plain"]),
+        ("Content-Type: text/html\n", "<p>x</p>", ["multipart/alternative", "text/plain", "text/html"]),
+        ("CONTENT-TYPE: text/markdown\n", "# x", ["multipart/alternative", "text/plain", "text/html"]),
+    ],
+    ids=["none", "plain", "html", "markdown"],
+)
+def test_body_is_of_the_type_that_is_said(content_type: str, body: str, structure: list[str]) -> None:
+    assert kinds(message_of(settings_of(f"{HEAD}{content_type}\n{body}"))) == structure
+
+
+MULTIPART = """MIME-Version: 1.0
+Content-Type: multipart/alternative; boundary="boundary"
+
+This is a message in parts.
+
+--boundary
+Content-Type: text/plain; charset=us-ascii
+
+Hi, {{name}},
+
+--boundary
+Content-Type: text/html; charset=us-ascii
+
+<p>Hi, {{name}},</p>
+--boundary--
+after
+"""
+
+
+def test_multipart_may_be_written_by_hand() -> None:
+    message = message_of(settings_of(f"{HEAD}{MULTIPART}"))
+    assert kinds(message) == ["multipart/alternative", "text/plain", "text/html"]
+    assert message.get_body(("plain",)).get_content() == "Hi, Bob,\r\n"
+    assert message.get_body(("html",)).get_content() == "<p>Hi, Bob,</p>\r\n"
+
+
+def test_multipart_may_have_parts_of_parts_and_encodings() -> None:
+    body = (
+        "Content-Type: multipart/mixed; boundary=outer\n\n--outer\n"
+        'Content-Type: multipart/alternative; boundary="in"\n\n'
+        "--in\n\nHi, {{name}}\n--in\nContent-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n"
+        "<p>=C3=BC {{name}}</p>\n--in--\n--outer--\n"
+    )
+    message = message_of(settings_of(HEAD + body))
+    assert message.get_body(("plain",)).get_content() == "Hi, Bob\r\n"
+    assert message.get_body(("html",)).get_content() == "<p>ü Bob</p>\r\n"
+
+
+def test_attachments_are_of_everybody_and_of_rows(here: Path) -> None:
+    (here / "post").mkdir()
+    (here / "post" / "file1.docx").write_bytes(b"one")
+    (here / "file2.pdf").write_bytes(b"two")
+    (here / "shared").mkdir()
+    (here / "shared" / "Bob_work.txt").write_bytes(b"three")
+    (here / "post" / "n42.txt").write_bytes(b"four")
+    settings = settings_of(
+        f"{HEAD}ATTACHMENT: file1.docx\nattachment: ../file2.pdf\nATTACHMENT: {here}/shared/{{{{name}}}}_work.txt\n"
+        "ATTACHMENT: n{{number}}.txt\n\nx",
+        "post/letter.txt",
+    )
+    files = list(message_of(settings).iter_attachments())
+    assert [file.get_filename() for file in files] == ["file1.docx", "file2.pdf", "Bob_work.txt", "n42.txt"]
+    for evil in ("../file2", "/etc/passwd", f"{here}/shared/Bob"):
+        with pytest.raises(ConfigError, match=r"absolute|\.\."):
+            message_of(settings, name=evil)
+    with pytest.raises(ConfigError, match=r"n43\.txt' is not there"):
+        message_of(settings, number="43")
+
+
+@pytest.mark.parametrize("body", ["text/html\n\n<img src='image.jpg'>", "text/markdown\n\n![x](./image.jpg)"])
+def test_attached_picture_may_be_shown(here: Path, body: str) -> None:
+    (here / "image.jpg").write_bytes(b"\xff\xd8")
+    message = message_of(settings_of(f"{HEAD}ATTACHMENT: image.jpg\nContent-Type: {body}"))
+    assert "cid:" in message.get_body(("html",)).get_content()
+    assert "image/jpeg" in kinds(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("Dear all,\n\nx", 'letter.txt:1: "Dear all," is not a header; a letter begins with headers'),
+        (f"{HEAD}what is this\n\nx", 'letter.txt:4: "what is this" is not a header'),
+        (f"{HEAD}Subject: again\n\nx", "letter.txt:4: Subject is there twice"),
+        (f"{HEAD}X-A: 1\nx-a: 2\n\nx", "letter.txt:5: x-a is there twice"),
+        (f"{HEAD}TO: {{{{other}}}}\n\nx", "letter.txt:4: TO is there twice"),
+        (HEAD.replace("{{email}}", "all@example.com") + "\nx", 'letter.txt:1: TO = "all@example.com": each row'),
+        (HEAD.replace("SUBJECT", "X-Subject") + "\nx", "letter.txt: no SUBJECT says what the mail is about"),
+        (HEAD.replace("FROM", "X-From") + "\nx", "letter.txt: no FROM says who the mail is from"),
+        (f"{HEAD}Content-Type: image/png\n\nx", 'letter.txt:6: a part of the type "image/png" cannot be written here'),
+        (f"{HEAD}Content-Type: multipart/mixed\n\nx", "letter.txt:6: the multipart does not say its boundary"),
+        (f"{HEAD}Content-Type: multipart/mixed; boundary=b\n\nx", "letter.txt:6: no line begins with --b"),
+        (f"{HEAD}ATTACHMENT:\n\nx", "letter.txt:4: attachments: an attachment names no file"),
+        (f"{HEAD}ATTACHMENT: no.pdf\n\nx", 'letter.txt:4: attachments = "no.pdf": there is no such file'),
+        (f"{HEAD}\nx\n{{% if %}}", "letter.txt:6: "),
+        (f"{HEAD}Content-Transfer-Encoding: base64\n\n%%%", 'letter.txt:6: the part is not "base64"'),
+        (
+            f"{HEAD}CONTENT-TYPE: text/html\n\n<img src='no.png'>",
+            'letter.txt: names the file "no.png", which is not in',
+        ),
+    ],
+    ids=[
+        *("no-headers", "no-header", "subject-twice", "header-twice", "to-twice", "to-nobody", "no-subject", "no-from"),
+        *("image", "no-boundary", "no-part", "no-file", "file-missing", "syntax", "encoding", "picture-missing"),
+    ],
+)
+def test_fault_of_a_letter_is_told_with_its_line(text: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        settings_of(text)
+    assert fault in str(caught.value)
+
+
+def test_error_in_a_body_names_the_line_of_the_file() -> None:
+    for content_type in ("text/plain", "text/html", "text/markdown"):
+        with pytest.raises(ConfigError, match=r"letter\.txt:7: 'nmae' is undefined; did you mean 'name'\?"):
+            message_of(settings_of(f"{HEAD}Content-Type: {content_type}\n\nHi\n{{{{ nmae }}}}"))
+
+
+def test_letter_may_have_windows_line_ends_and_a_mark() -> None:
+    Path("letter.txt").write_bytes(("\ufeff" + f"{HEAD}\nx\n").replace("\n", "\r\n").encode())
+    settings = load("letter.txt", Overrides(recipients="people.csv"), environ={})
+    assert message_of(settings).get_content() == "x\r\n"
+
+
+def test_flags_go_before_the_letter() -> None:
+    settings = settings_of(f"{HEAD}\nx", subject="Other", address_column="name")
+    assert settings.campaign.subject.text == "Other"
+    assert settings.list_options.address_column == "name"
+
+
+def test_letter_without_a_list_says_how_to_name_one() -> None:
+    Path("letter.txt").write_text(f"{HEAD}\nx")
+    with pytest.raises(ConfigError, match="--recipients is missing"):
+        load("letter.txt", environ={})

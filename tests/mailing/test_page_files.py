@@ -1,0 +1,62 @@
+"""Letters that a program makes: what they bring along."""
+
+import pytest
+
+import bulkmail
+
+
+def letter(**parts):
+    return bulkmail.letter(sender="a@example.org", subject="Hi", **parts)
+
+
+def test_letter_brings_pictures_and_style_sheets_of_its_folder(tmp_path):
+    (tmp_path / "logo.png").write_bytes(b"PNG")
+    (tmp_path / "style.css").write_text("p { color: red }")
+    page = "<link rel=stylesheet href=style.css><p>x</p><img src=logo.png>"
+    made = letter(html=page, folder=tmp_path)
+    assert [(image.source, image.content_type, image.content) for image in made.images] == [
+        ("logo.png", "image/png", b"PNG")
+    ]
+    assert made.stylesheets == (bulkmail.Template("style.css", "p { color: red }"),)
+    assert letter(html=page).images == ()
+
+
+def test_letter_says_which_picture_is_missing(tmp_path):
+    with pytest.raises(bulkmail.ConfigError, match=r"the picture .*no\.png cannot be read: No such file"):
+        letter(html="<img src=no.png>", folder=tmp_path)
+
+
+def test_letter_takes_files_of_everybody_and_of_rows(tmp_path):
+    (tmp_path / "menu.pdf").write_bytes(b"%PDF")
+    own = bulkmail.RowAttachment(bulkmail.Template("x", "{{ x }}"), str(tmp_path))
+    made = letter(
+        text="x",
+        attachments=[tmp_path / "menu.pdf", "{{ id }}.pdf", bulkmail.Attachment("a.txt", "text/plain", b"a"), own],
+        folder=tmp_path,
+    )
+    assert [(each.filename, each.content_type) for each in made.attachments] == [
+        *[("menu.pdf", "application/pdf"), ("a.txt", "text/plain")],
+    ]
+    assert [(each.path.text, each.root) for each in made.row_attachments] == [
+        *[("{{ id }}.pdf", str(tmp_path)), ("{{ x }}", str(tmp_path))],
+    ]
+
+
+def test_letter_may_be_markdown_or_mjml_alone():
+    assert letter(markdown="# x").markdown is not None
+    assert letter(mjml="<mjml/>").mjml is not None
+    with pytest.raises(bulkmail.ConfigError, match="needs a text"):
+        letter(preheader="x")
+
+
+@pytest.fixture
+def invoices(tmp_path):
+    """A letter with a file of each row, of which only the first is there."""
+    (tmp_path / "1.txt").write_text("one")
+    return letter(markdown="# x", attachments=["{{ id }}.txt"], folder=tmp_path)
+
+
+async def test_letter_with_files_of_rows_is_sent(invoices):
+    rows = [{"email": "a@example.org", "id": "1"}, {"email": "b@example.org", "id": "2"}]
+    report = await bulkmail.send(invoices, rows, relay="null:")
+    assert (report.accepted, report.tally.rows) == (1, 2)
