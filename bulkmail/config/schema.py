@@ -292,7 +292,10 @@ def _unknown_key(path: KeyPath) -> Mistake:
     *above, key = path
     known = known_keys(above)
     table = f"[{'.'.join(str(step) for step in above if isinstance(step, str))}]" if above else "this file"
-    if above == ["relay", "oauth"] and key in ("client_secret", "refresh_token"):
+    if [step for step in above if isinstance(step, str)] == ["relay", "oauth"] and key in (
+        "client_secret",
+        "refresh_token",
+    ):
         return Mistake(
             path,
             f"a secret does not belong in a file that others may read: [relay.oauth] has no key {show(str(key))}",
