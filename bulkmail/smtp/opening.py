@@ -237,6 +237,7 @@ class _Opening:
 
     def _translated(self, error: OSError | aiosmtplib.SMTPException) -> SessionRefused:
         cause = error.__cause__ if isinstance(error, aiosmtplib.SMTPConnectError) else error
+        cause = _alert_behind(error) or cause
         if isinstance(error, aiosmtplib.SMTPResponseException) and self._listener is None:
             return self._judged(RawReply(error.code, error.message.split("\n")))  # the greeting
         if self._listener is not None and self._listener.violation:
@@ -266,6 +267,15 @@ class _Opening:
 
     def _refused(self, kind: Breakage, what: str, *, stage: Stage | None = None) -> SessionRefused:
         return SessionRefused(Fault(stage or self._stage, kind, f"{self._peer} {what}"))
+
+
+def _alert_behind(error: BaseException | None) -> ssl.SSLError | None:
+    """The alert because of which the connection was lost: in TLS 1.3 our certificate is judged after the handshake."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or ""):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 _MOMENTS = {
