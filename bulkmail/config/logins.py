@@ -44,6 +44,7 @@ def with_login(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
         token_from=token_from,
         oauth=oauth,
         key_password_from=_place(sources, ("relay",), table, noun="client_key_password"),
+        proxy_password_from=_place(sources, ("relay",), table, noun="proxy_password"),
     )
 
 

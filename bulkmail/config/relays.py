@@ -13,7 +13,7 @@ from bulkmail.config.schema import RelayTable
 from bulkmail.config.sources import Sources
 from bulkmail.model.address import has_control
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.relay import Kind, Relay, Tls, parse_connections, parse_source
+from bulkmail.model.relay import Kind, Relay, Tls, parse_connections, parse_proxy, parse_source
 
 VARIABLE = "BULKMAIL_RELAY"
 
@@ -49,6 +49,7 @@ def build_relay(sources: Sources, reader: FileReader) -> Relay | None:
     relay = _with_names(sources, relay, table=table, url=url)
     relay = _with_tls(sources, relay, table)
     relay = _with_source_address(sources, relay, table)
+    relay = _with_proxy(sources, relay, table)
     relay = _with_client_certificate(sources, reader, relay, table=table, url=url)
     return with_login(sources, relay, table)
 
@@ -97,6 +98,17 @@ def _with_source_address(sources: Sources, relay: Relay, table: RelayTable) -> R
         return replace(relay, source_address=parse_source(said.value))
     except ConfigError as error:
         sources.problems.add(f"{said}: is not an IP address", error.hint)
+        return relay
+
+
+def _with_proxy(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
+    said = sources.pick(("relay", "proxy"), table.proxy, is_secret=True)
+    if said is None:
+        return relay
+    try:
+        return replace(relay, proxy=parse_proxy(said.value))
+    except ConfigError as error:
+        sources.problems.add(f"{said}: {error}", error.hint)
         return relay
 
 

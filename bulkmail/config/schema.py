@@ -74,6 +74,10 @@ class RelayTable(Table):
     client_key_password_env: str | None = None
     client_key_password_file: str | None = None
     client_key_password_command: str | None = None
+    proxy: str | None = None
+    proxy_password_env: str | None = None
+    proxy_password_file: str | None = None
+    proxy_password_command: str | None = None
     token_file: str | None = None
     token_command: str | None = None
     oauth: OauthTable | None = None

@@ -21,6 +21,8 @@ _REFRESH_TOKEN = Wanted("refresh_token", whose="the refresh token")
 _CLIENT_SECRET = Wanted("client_secret", whose="the client secret")
 _KEY_PASSWORD = Wanted("client_key_password", whose="the password of the client's key")
 
+_PROXY_PASSWORD = Wanted("proxy_password", whose="the proxy's password")
+
 
 def find_tokens(relay: Relay, *, environ: Mapping[str, str] = os.environ) -> Callable[[], AccessToken] | None:
     """What gets an access token for `relay`, blocking, each time it is called; None for a login by password.
@@ -59,9 +61,14 @@ def find_key_password(relay: Relay, *, environ: Mapping[str, str] = os.environ) 
     return _secret(relay.key_password_from, _KEY_PASSWORD, environ) if relay.key_password_from else None
 
 
+def find_proxy_password(relay: Relay, *, environ: Mapping[str, str] = os.environ) -> Secret | None:
+    """The proxy's password, None when no place is named for one.  Raises `ConfigError`."""
+    return _secret(relay.proxy_password_from, _PROXY_PASSWORD, environ) if relay.proxy_password_from else None
+
+
 def _secret(place: str, wanted: Wanted, environ: Mapping[str, str]) -> Secret:
     text = secret_at(place, wanted, environ=environ)
-    if wanted is not _KEY_PASSWORD:
+    if wanted not in (_KEY_PASSWORD, _PROXY_PASSWORD):
         text = text.strip()
     if not text:
         raise ConfigError(f"{wanted.whose} is empty")

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from anyio import to_thread
 
-from bulkmail.config.tokens import find_key_password, find_tokens
+from bulkmail.config.tokens import find_key_password, find_proxy_password, find_tokens
 from bulkmail.engine.ports import Connect, Line
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.smtp.credentials import Credentials, Tokens
@@ -72,9 +72,12 @@ async def _sessions(relay: Relay, password: Secret | None, notify: Callable[[str
         credentials = Credentials(relay.username, password)
     elif relay.username and (fetch := await to_thread.run_sync(find_tokens, relay)) is not None:
         credentials = Credentials(relay.username, tokens=Tokens(fetch))
+    proxy_password = await to_thread.run_sync(find_proxy_password, relay)
     manners = Manners(depth=relay.depth, notify=notify)
 
     async def open_session() -> Line:
-        return await Session.open(relay, credentials, tls_context=context, manners=manners)
+        return await Session.open(
+            relay, credentials, tls_context=context, manners=manners, proxy_password=proxy_password
+        )
 
     return open_session

@@ -104,6 +104,8 @@ class Relay:
     or `"command:…"`, or `oauth`, instead.  `client_certificate` and `client_key` are PEM files, the key also in the
     certificate's; `key_password_from` is where its password comes from, if it has one.
     `source_address` is the IP address of ours that connections come from; empty leaves that to the system.
+    `proxy` is what they go through, a URL as `parse_proxy()` gives it, without the password that `proxy_password_from`
+    says the place of.
     """
 
     kind: Kind
@@ -122,6 +124,8 @@ class Relay:
     client_key: str = ""
     key_password_from: str = field(default="", repr=False)
     source_address: str = ""
+    proxy: str = ""
+    proxy_password_from: str = field(default="", repr=False)
     token_from: str = field(default="", repr=False)
     oauth: Oauth | None = None
 
@@ -258,3 +262,20 @@ def parse_source(text: str) -> str:
         raise ConfigError(
             f"source={text[:60]!r} is not an IP address", hint="write one of this computer's, such as 192.0.2.7"
         ) from None
+
+
+def parse_proxy(text: str) -> str:
+    """A proxy's URL, `socks5://user@host:1080`.  Raises `ConfigError`, also for a password in it; repeats no piece."""
+    mend = 'write "socks5://host:1080", or "socks5://user@host:1080" for one that wants a login'
+    if ":" in text.partition("//")[2].rpartition("@")[0]:
+        raise ConfigError("must not hold a password", hint="write proxy_password_env, _file or _command into [relay]")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        port = None
+    if not port or not parts.hostname or has_control(unquote(text)) or not text.isascii() or " " in text:
+        raise ConfigError("is not the URL of a proxy", hint=mend)
+    if parts.scheme != "socks5" or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ConfigError("is not the URL of a proxy", hint=mend)
+    return text.rstrip("/")

@@ -9,22 +9,23 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import TypedDict, cast
 
 import aiosmtplib
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.relay import Relay, Tls
+from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply, printable
 from bulkmail.model.units import say_duration
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError
-from bulkmail.smtp.dialling import DialError, dial
+from bulkmail.smtp.dialling import DialError
 from bulkmail.smtp.login import choose_mechanism, log_in
 from bulkmail.smtp.mechanisms import LoginError
+from bulkmail.smtp.proxying import reach
 from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
 from bulkmail.smtp.timeouts import Timeouts
-from bulkmail.smtp.tls import make_tls_context, tls_breakage
+from bulkmail.smtp.tls import alert_behind, make_tls_context, tls_breakage
 
 
 class SessionRefused(Exception):
@@ -35,12 +36,21 @@ class SessionRefused(Exception):
         self.event = event
 
 
+class _How(TypedDict):
+    """What is the same for each attempt."""
+
+    tls_context: ssl.SSLContext | None
+    timeouts: Timeouts
+    proxy_password: Secret | None
+
+
 async def open_transport(
     relay: Relay,
     credentials: Credentials | None,
     *,
     tls_context: ssl.SSLContext | None,
     timeouts: Timeouts,
+    proxy_password: Secret | None = None,
 ) -> tuple[asyncio.Transport, Capabilities]:
     """A transport on which nothing is outstanding, and what the server at its end offers.  Raises `SessionRefused`.
 
@@ -50,18 +60,19 @@ async def open_transport(
         tls_context = await asyncio.to_thread(make_tls_context, relay)
     if credentials is not None and not credentials.username:
         credentials = None
+    how: _How = {"tls_context": tls_context, "timeouts": timeouts, "proxy_password": proxy_password}
     if credentials is None or credentials.tokens is None:
-        return await _open(relay, credentials, None, tls_context=tls_context, timeouts=timeouts)
+        return await _open(relay, credentials, None, **how)
     tokens = credentials.tokens
     token: AccessToken | None
     try:
         token = await tokens.current()
         try:
-            opened = await _open(relay, credentials, token, tls_context=tls_context, timeouts=timeouts)
+            opened = await _open(relay, credentials, token, **how)
         except SessionRefused as refusal:
             if not _is_bad_login(refusal.event) or (token := await tokens.instead_of(token)) is None:
                 raise
-            opened = await _open(relay, credentials, token, tls_context=tls_context, timeouts=timeouts)
+            opened = await _open(relay, credentials, token, **how)
     except TokenError as error:
         raise SessionRefused(Fault(Stage.AUTH, error.kind, str(error))) from None
     tokens.accepted(token)
@@ -79,9 +90,10 @@ async def _open(
     *,
     tls_context: ssl.SSLContext | None,
     timeouts: Timeouts,
+    proxy_password: Secret | None,
 ) -> tuple[asyncio.Transport, Capabilities]:
     try:
-        connection = await dial(relay.host, relay.port, timeout=timeouts.connect, source=relay.source_address)
+        connection = await reach(relay, proxy_password, timeout=timeouts.connect)
     except DialError as error:
         raise SessionRefused(Fault(Stage.CONNECT, error.kind, str(error))) from None
     try:
@@ -181,7 +193,10 @@ class _Opening:
 
     async def _log_in(self, credentials: Credentials, token: AccessToken | None) -> None:
         self._stage = Stage.AUTH
-        if not self._is_secure and not (self._relay.plaintext_login and is_loopback(self._connection)):
+        if not self._is_secure and not (
+            # A proxy on this machine says nothing about where the relay is.
+            self._relay.plaintext_login and not self._relay.proxy and is_loopback(self._connection)
+        ):
             raise self._refused(
                 Breakage.NO_LOGIN,
                 "is reached in clear text, where a password would be seen by others;"
@@ -237,7 +252,7 @@ class _Opening:
 
     def _translated(self, error: OSError | aiosmtplib.SMTPException) -> SessionRefused:
         cause = error.__cause__ if isinstance(error, aiosmtplib.SMTPConnectError) else error
-        cause = _alert_behind(error) or cause
+        cause = alert_behind(error) or cause
         if isinstance(error, aiosmtplib.SMTPResponseException) and self._listener is None:
             return self._judged(RawReply(error.code, error.message.split("\n")))  # the greeting
         if self._listener is not None and self._listener.violation:
@@ -267,15 +282,6 @@ class _Opening:
 
     def _refused(self, kind: Breakage, what: str, *, stage: Stage | None = None) -> SessionRefused:
         return SessionRefused(Fault(stage or self._stage, kind, f"{self._peer} {what}"))
-
-
-def _alert_behind(error: BaseException | None) -> ssl.SSLError | None:
-    """The alert because of which the connection was lost: in TLS 1.3 our certificate is judged after the handshake."""
-    while error is not None:
-        if isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or ""):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
 
 
 _MOMENTS = {

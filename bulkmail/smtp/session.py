@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable
 
 from bulkmail.model.message import Message
-from bulkmail.model.relay import Relay
+from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, printable
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import Credentials
@@ -44,6 +44,7 @@ class Session:
         tls_context: ssl.SSLContext | None,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
         manners: Manners | None = None,
+        proxy_password: Secret | None = None,
     ) -> Session:
         """A session with `relay`: connected, secured and logged in as its URL says, with one login attempt at most.
 
@@ -51,7 +52,9 @@ class Session:
         sessions with this relay share; without them it is spoken to plainly.  Raises `SessionRefused`, and
         `ConfigError` for settings that no server could do anything about.
         """
-        transport, capabilities = await open_transport(relay, credentials, tls_context=tls_context, timeouts=timeouts)
+        transport, capabilities = await open_transport(
+            relay, credentials, tls_context=tls_context, timeouts=timeouts, proxy_password=proxy_password
+        )
         manners = manners or Manners(is_plain=True)
         transactions = Transactions(
             capabilities, peer=printable(relay.host, 80), mode=manners.mode(capabilities), depth=manners.depth

@@ -12,7 +12,7 @@ import pytest
 from bulkmail.config.overrides import Overrides
 from bulkmail.config.secrets import find_password
 from bulkmail.config.settings import load
-from bulkmail.config.tokens import find_key_password, find_tokens
+from bulkmail.config.tokens import find_key_password, find_proxy_password, find_tokens
 from bulkmail.mailing.resuming import from_settings, to_settings
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Pace
@@ -95,6 +95,16 @@ def test_relay_takes_where_it_comes_from_and_what_it_shows(make_shop: MakeShop) 
     assert "KEY_PASSWORD" not in repr(relay)
 
 
+def test_relay_takes_a_proxy(make_shop: MakeShop) -> None:
+    proxy = 'proxy = "socks5://ann@proxy.example.com:1080"\nproxy_password_env = "PROXY_PASSWORD"'
+    relay = relay_with(make_shop, URL + proxy)
+    assert relay.proxy == "socks5://ann@proxy.example.com:1080"
+    password = find_proxy_password(relay, environ={"PROXY_PASSWORD": "hunter2"})
+    assert password is not None
+    assert password.reveal() == "hunter2"
+    assert "PROXY_PASSWORD" not in repr(relay)
+
+
 def test_relay_url_says_the_same(shop: Path) -> None:
     Path("me.pem").touch()
     url = "smtp://mail.example.com?source=2001:DB8::7&client_certificate=me.pem"
@@ -128,6 +138,10 @@ def test_relay_url_says_the_same(shop: Path) -> None:
         (f'{URL}source_address = "mail.example.com"', "is not an IP address"),
         (f'{URL}client_certificate = "none.pem"', 'client_certificate = "none.pem": there is no such file'),
         (f'{URL}client_key = "campaign.toml"', "the certificate it belongs to is not named"),
+        (f'{URL}proxy = "socks5://ann:hunter2@proxy.example.com:1080"', "proxy: must not hold a password"),
+        (f'{URL}proxy = "socks5://proxy.example.com"', "proxy: is not the URL of a proxy"),
+        (f'{URL}proxy = "http://proxy.example.com:3128"', "proxy: is not the URL of a proxy"),
+        (f'{URL}proxy = "socks5://proxy.example.com:1080/path"', "proxy: is not the URL of a proxy"),
         (f'{URL}client_key_password = "hunter2"', "a password does not belong in a file that others may read"),
     ],
 )
