@@ -30,6 +30,8 @@ def find_tokens(relay: Relay, *, environ: Mapping[str, str] = os.environ) -> Cal
     The secrets of a refresh grant are looked up now, a file or a command is read anew for each token.  May wait for a
     command.  Raises `ConfigError`, which never says what a secret is.
     """
+    if relay.wants_token and not relay.username:
+        raise ConfigError(f"{relay}: whose access token this is, is not said", hint="say the username too")
     if relay.oauth is not None:
         from bulkmail.smtp.refresh import RefreshGrant
 

@@ -68,10 +68,10 @@ async def _sessions(relay: Relay, password: Secret | None, notify: Callable[[str
     key_password = await to_thread.run_sync(find_key_password, relay)
     context = await to_thread.run_sync(make_tls_context, relay, key_password)
     credentials = None
-    if relay.username and password:
-        credentials = Credentials(relay.username, password)
-    elif relay.username and (fetch := await to_thread.run_sync(find_tokens, relay)) is not None:
+    if (fetch := await to_thread.run_sync(find_tokens, relay)) is not None:
         credentials = Credentials(relay.username, tokens=Tokens(fetch))
+    elif relay.username and password:
+        credentials = Credentials(relay.username, password)
     proxy_password = await to_thread.run_sync(find_proxy_password, relay)
     manners = Manners(depth=relay.depth, notify=notify)
 

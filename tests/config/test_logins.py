@@ -157,6 +157,11 @@ def test_no_token_is_looked_for_where_a_password_is_used() -> None:
     assert find_key_password(token_relay(), environ={}) is None
 
 
+def test_token_without_a_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match="whose access token this is, is not said"):
+        find_tokens(Relay(Kind.SMTP, host="mail.example.com", port=587, token_from="env:TOKEN"), environ={})
+
+
 def test_token_file_is_read_anew_each_time(tmp_path: Path) -> None:
     path = tmp_path / "token"
     fetch = find_tokens(token_relay(token_from=write_secret(path, "first\n")), environ={})
