@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cancel": ("bulkmail.cli.cancel", "End a run: whoever was not reached yet is left out."),
     "status": ("bulkmail.cli.status", "Say where a run stands, also while it is sending."),
     "report": ("bulkmail.cli.report", "Say what became of every row: text, CSV or JSON."),
+    "relay": ("bulkmail.cli.relay", "Say whether a mail server can be used, and what it is like."),
     "sandbox": ("bulkmail.cli.sandbox", "Run a mail server that keeps everything and delivers nothing."),
     "inbox": ("bulkmail.cli.inbox", "Read what a rehearsal or the sandbox kept."),
 }

@@ -10,15 +10,17 @@ import click
 
 from bulkmail.config.runs import find_run
 from bulkmail.report.csv import write_csv
+from bulkmail.report.html import write_html
 from bulkmail.report.json import write_json
 from bulkmail.report.report import Report
 from bulkmail.report.text import styled, summary
 
-WRITERS = {"csv": write_csv, "json": write_json}
+WRITERS = {"csv": write_csv, "json": write_json, "html": write_html}
 EPILOG = """\b
 Examples:
   bulkmail report spring
   bulkmail report spring -o spring.csv
+  bulkmail report spring -o spring.html
   bulkmail report spring --format json | jq .totals
 """
 
@@ -29,7 +31,7 @@ Examples:
     "--format",
     "kind",
     type=click.Choice(["text", *WRITERS]),
-    help="Default: what FILE's name ends in, else text.  CSV and JSON have every row.",
+    help="Default: what FILE's name ends in, else text.  CSV and JSON have every row, HTML is a page to look at.",
 )
 @click.option("-o", "--output", "target", type=click.Path(path_type=Path), metavar="FILE", help="Write it here.")
 def command(run: str, kind: str | None, target: Path | None) -> None:

@@ -9,6 +9,7 @@ import click
 
 from bulkmail.cli.progress import MODES, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async
+from bulkmail.cli.tracing import progress_mode, trace_option, tracing
 from bulkmail.config.keys import find_keys
 from bulkmail.config.pacing import parse_wait
 from bulkmail.config.runs import find_run
@@ -19,6 +20,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Relay
 from bulkmail.model.units import count
+from bulkmail.smtp.trace import Trace
 
 EPILOG = """\b
 Examples:
@@ -51,6 +53,7 @@ Examples:
     help="Write the delivery report here (.csv or .json; repeatable).",
 )
 @click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
+@trace_option
 def command(
     run: str,
     in_doubt: str,
@@ -61,6 +64,7 @@ def command(
     wait: str | None,
     reports: tuple[Path, ...],
     mode: str,
+    trace_to: str | None,
 ) -> int:
     """Go on with a run as it was recorded: its rows, its letter.
 
@@ -77,8 +81,8 @@ def command(
         pace = replace(pace, wait=parse_wait(wait))
     password = find_password(relay, ask=password_prompt())
 
-    async def main() -> int:
-        progress = make_progress(mode)
+    async def main(trace: Trace | None) -> int:
+        progress = make_progress(progress_mode(mode, trace_to))
         mailing = Mailing.reopen(path, relay=relay, pace=pace, keys=keys)
         with abandoned_on_error(mailing):
             mailing.decide_doubts(Doubt(in_doubt))
@@ -86,7 +90,8 @@ def command(
                 if again:
                     click.echo(f"{count(mailing.outbox.reopen(status), status.value + ' row')} go again", err=True)
             with progress:
-                ending = await deliver(mailing, password=password, progress=progress)
+                ending = await deliver(mailing, password=password, progress=progress, trace=trace)
             return conclude(mailing, ending, targets=reports)
 
-    return run_async(main)
+    with tracing(trace_to, relay) as trace:
+        return run_async(lambda: main(trace))

@@ -25,10 +25,13 @@ from bulkmail.outbox.outbox import Job
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
 from bulkmail.report.text import summary
+from bulkmail.smtp.trace import Trace
 
 T = TypeVar("T")
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+MOST_LOOKED_AT = 50_000  # rows; the page of a longer list is made when it is asked for
 
 
 def run_async(main: Callable[[], Awaitable[T]]) -> T:
@@ -42,12 +45,15 @@ async def deliver(
     password: Secret | None,
     progress: Progress,
     wants: Callable[[Job], bool] | None = None,
+    trace: Trace | None = None,
 ) -> Ending:
     """Sends; the first Ctrl-C (or SIGTERM, SIGHUP) finishes what is under way, the second aborts it."""
     ending = Ending(was_stopped=True)
     async with anyio.create_task_group() as group:
         await group.start(_heed_signals, mailing, group.cancel_scope)
-        async with open_relay(mailing.relay, password, inbox=mailing.inbox, notify=progress.note) as connect:
+        async with open_relay(
+            mailing.relay, password, inbox=mailing.inbox, notify=progress.note, trace=trace
+        ) as connect:
             progress.begin(mailing.tally.open)
             ending = await mailing.send(connect, observe=progress.observe, wants=wants)
         group.cancel_scope.cancel()
@@ -123,6 +129,7 @@ def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> in
 
 
 def default_targets(report: Report) -> list[Path]:
-    """Beside the outbox: `NAME-report.csv` and `NAME-report.json`."""
+    """Beside the outbox: `NAME-report.csv`, `.json`, and for lists that people look at, `.html`."""
     path = report.outbox
-    return [path.with_name(f"{path.stem}-report{suffix}") for suffix in (".csv", ".json")] if path else []
+    suffixes = (".csv", ".json", ".html") if report.tally.rows <= MOST_LOOKED_AT else (".csv", ".json")
+    return [path.with_name(f"{path.stem}-report{suffix}") for suffix in suffixes] if path else []

@@ -13,6 +13,7 @@ import click
 from bulkmail.cli.choices import campaign_options, overrides_from
 from bulkmail.cli.progress import MODES, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
+from bulkmail.cli.tracing import progress_mode, trace_option, tracing
 from bulkmail.config.keys import find_keys
 from bulkmail.config.secrets import find_password
 from bulkmail.config.settings import Settings, load
@@ -25,6 +26,7 @@ from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.units import count, say_duration
 from bulkmail.outbox.outbox import Job
 from bulkmail.report.saving import check_target
+from bulkmail.smtp.trace import Trace
 
 EPILOG = """\b
 Examples:
@@ -62,6 +64,7 @@ Examples:
     help="What becomes of rows that an earlier crash left in doubt.",
 )
 @click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
+@trace_option
 @click.option("--new", "begin_anew", is_flag=True, help="Send to everybody, whatever an earlier run did.")
 @click.option(
     "--changed", "only_unreached", is_flag=True, help="Send the changed letter or list to those not yet reached."
@@ -87,6 +90,8 @@ def command(campaign: str | None, **options: Any) -> int:
     if order.begin_anew and order.only_unreached:
         raise ConfigError("--new and --changed contradict each other", hint="give one of them")
     yes, reports, in_doubt, mode = (options.pop(name) for name in ("yes", "reports", "in_doubt", "mode"))
+    trace_to = options.pop("trace_to")
+    mode = progress_mode(mode, trace_to)
     for target in reports:
         check_target(target)  # better now than after five thousand letters
     settings = load(campaign, overrides_from(options))
@@ -98,7 +103,7 @@ def command(campaign: str | None, **options: Any) -> int:
     password = find_password(relay_of(settings, order), ask=password_prompt())
     keys = find_keys(settings.campaign)
 
-    async def main() -> int:
+    async def main(trace: Trace | None) -> int:
         progress = make_progress(mode)
         with progress:
             mailing = await order_mailing(
@@ -114,10 +119,11 @@ def command(campaign: str | None, **options: Any) -> int:
             if is_asking:
                 _ask(mailing, settings)
             with progress:
-                ending = await deliver(mailing, password=password, progress=progress, wants=_wanting(only))
+                ending = await deliver(mailing, password=password, progress=progress, wants=_wanting(only), trace=trace)
             return conclude(mailing, ending, targets=reports)
 
-    return run_async(main)
+    with tracing(trace_to, relay_of(settings, order)) as trace:
+        return run_async(lambda: main(trace))
 
 
 def _address(text: str) -> Address:

@@ -97,6 +97,19 @@ def load(
     return settings
 
 
+def load_relay(campaign: str, *, environ: Mapping[str, str] = os.environ) -> Relay | None:
+    """The relay that the campaign names; its letter and its list are not read.  Raises `ConfigError`."""
+    from bulkmail.config.files import FileReader
+    from bulkmail.config.relays import build_relay
+    from bulkmail.config.sources import open_sources
+
+    problems = Problems()
+    sources = open_sources(campaign, NOTHING_TYPED, environ=environ, problems=problems)
+    relay = build_relay(sources, FileReader(problems, sources.home))
+    problems.raise_if_any(next_command="")
+    return relay
+
+
 def _name(sources: Sources, list_source: str) -> str:
     if sources.file.name is not None and sources.file.name.strip():
         return " ".join(sources.file.name.split())

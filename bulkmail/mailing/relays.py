@@ -17,24 +17,30 @@ from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.smtp.credentials import Credentials, Tokens
 from bulkmail.smtp.session import Manners, Session
 from bulkmail.smtp.tls import make_tls_context
+from bulkmail.smtp.trace import Trace
 
 log = logging.getLogger("bulkmail.relay")
 
 
 @asynccontextmanager
 async def open_relay(
-    relay: Relay, password: Secret | None, *, inbox: Path | None, notify: Callable[[str], None] = log.warning
+    relay: Relay,
+    password: Secret | None,
+    *,
+    inbox: Path | None,
+    notify: Callable[[str], None] = log.warning,
+    trace: Trace | None = None,
 ) -> AsyncIterator[Connect]:
     """Opens sessions with `relay` as long as the context lasts.
 
     `notify` is told what whoever looks after the relay should know.  `inbox` is where a sandbox keeps its mail unless
-    its URL says so; None lets the mail go with the context.  Raises `ConfigError` when the certificates named for it
-    cannot be read, `RelayError` when no mail can be kept.
+    its URL says so; None lets the mail go with the context.  `trace` gets every conversation.  Raises `ConfigError`
+    when the certificates named for it cannot be read, `RelayError` when no mail can be kept.
     """
     # The lines of rehearsals are only imported for rehearsals: aiosmtpd is slow to come.
     match relay.kind:
         case Kind.SMTP:
-            yield await _sessions(relay, password, notify)
+            yield await _sessions(relay, password, notify, trace)
         case Kind.SANDBOX:
             from bulkmail.sandbox.server import Sandbox
 
@@ -44,7 +50,7 @@ async def open_relay(
                     local = replace(
                         relay, kind=Kind.SMTP, host=sandbox.host, port=sandbox.port, tls=Tls.OFF, username=""
                     )
-                    yield await _sessions(local, None, notify)
+                    yield await _sessions(local, None, notify, trace)
         case Kind.MAILDIR:
             from bulkmail.sandbox.lines import MaildirLine
 
@@ -64,7 +70,9 @@ async def open_relay(
             yield open_null
 
 
-async def _sessions(relay: Relay, password: Secret | None, notify: Callable[[str], None]) -> Connect:
+async def _sessions(
+    relay: Relay, password: Secret | None, notify: Callable[[str], None], trace: Trace | None
+) -> Connect:
     key_password = await to_thread.run_sync(find_key_password, relay)
     context = await to_thread.run_sync(make_tls_context, relay, key_password)
     credentials = None
@@ -77,7 +85,7 @@ async def _sessions(relay: Relay, password: Secret | None, notify: Callable[[str
 
     async def open_session() -> Line:
         return await Session.open(
-            relay, credentials, tls_context=context, manners=manners, proxy_password=proxy_password
+            relay, credentials, tls_context=context, manners=manners, trace=trace, proxy_password=proxy_password
         )
 
     return open_session

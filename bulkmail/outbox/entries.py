@@ -108,3 +108,18 @@ class RowRecord:
     first_at: float | None
     last_at: float | None
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One try for one row.  `at` is wall-clock seconds, `took` seconds; `code` is None where no reply came."""
+
+    row: int
+    address: str
+    at: float
+    took: float
+    relay: str
+    code: int | None
+    enhanced: str
+    outcome: str
+    reason: str

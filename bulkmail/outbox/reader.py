@@ -17,7 +17,7 @@ from bulkmail.model.tally import Tally
 from bulkmail.outbox import store
 from bulkmail.outbox.counting import count_rows, count_statuses
 from bulkmail.outbox.encoding import STATUS_OF, decode_fields
-from bulkmail.outbox.entries import RowRecord
+from bulkmail.outbox.entries import AttemptRecord, RowRecord
 from bulkmail.outbox.header import read_header
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
@@ -30,6 +30,11 @@ _RECORDS = """
     WHERE d.id > ? ORDER BY d.id LIMIT ?
 """
 _DOUBTFUL = _RECORDS.replace("WHERE", "WHERE d.row IN (SELECT row FROM delivery WHERE status = 'in_doubt') AND")
+_ATTEMPTS = """
+    SELECT a.id, d.row, d.forward_path, a.at, a.took, a.relay, a.code, a.enhanced, a.outcome, a.reason
+    FROM attempt AS a JOIN delivery AS d ON d.id = a.delivery
+    WHERE a.id > ? ORDER BY a.id LIMIT ?
+"""
 _REACHED = """
     SELECT id, forward_path FROM delivery
     WHERE id > ? AND status IN ('accepted', 'in_doubt') ORDER BY id LIMIT ?
@@ -120,6 +125,11 @@ class OutboxReader:
         """The rows in doubt, in the order of the input."""
         for _, deliveries in groupby(self._pages(_DOUBTFUL), key=itemgetter(1)):
             yield _record(list(deliveries))
+
+    def attempts(self) -> Iterator[AttemptRecord]:
+        """Every try, in the order in which they ended, in flat memory."""
+        for _, *columns in self._pages(_ATTEMPTS):
+            yield AttemptRecord(*columns)
 
     def reached(self) -> Iterator[str]:
         """`Address.key` of everybody who has the letter, or may have it (in doubt)."""

@@ -10,11 +10,16 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.reply import printable
 from bulkmail.report.csv import write_csv
 from bulkmail.report.files import check_folder
+from bulkmail.report.html import write_html
 from bulkmail.report.json import write_json
 from bulkmail.report.report import Report
 from bulkmail.report.source import Source
 
-_WRITERS: dict[str, Callable[[Source, Path | BinaryIO], None]] = {".csv": write_csv, ".json": write_json}
+_WRITERS: dict[str, Callable[[Source, Path | BinaryIO], None]] = {
+    ".csv": write_csv,
+    ".json": write_json,
+    ".html": write_html,
+}
 
 
 def save_report(report: Report, target: Path) -> Path:
@@ -37,5 +42,5 @@ def _writer(target: Path) -> Callable[[Source, Path | BinaryIO], None]:
     except KeyError:
         raise ConfigError(
             f"cannot tell the format of the report from its name {printable(str(target), 4_000)}",
-            hint="let it end in .csv or .json",
+            hint="let it end in .csv, .json or .html",
         ) from None

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 
+from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.tally import Tally
-from bulkmail.outbox.entries import RowRecord
+from bulkmail.outbox.entries import AttemptRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
 
 _REHEARSALS = frozenset(kind.value for kind in Kind if kind.is_rehearsal)
@@ -60,18 +61,27 @@ class Run:
         )
 
 
+def _no_attempts() -> Iterator[AttemptRecord]:
+    return iter(())
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A run with its rows, which can be gone through more than once."""
+    """A run with its rows and tries, which can be gone through more than once.
+
+    `campaign` is None for ready-made messages; of an outbox that was in memory there are no tries either.
+    """
 
     run: Run
     tally: Tally
     unproven_rows: Callable[[], Iterator[RowRecord]]
+    attempts: Callable[[], Iterator[AttemptRecord]] = _no_attempts
+    campaign: Campaign | None = None
 
     @classmethod
     def of(cls, reader: OutboxReader, path: Path | None = None) -> Source:
         """Good as long as the reader, which `path` was opened with, is open."""
-        return cls(Run.of(reader, path), reader.tally(), reader.rows)
+        return cls(Run.of(reader, path), reader.tally(), reader.rows, reader.attempts, reader.campaign)
 
     def rows(self) -> Iterator[RowRecord]:
         """In input order.  At their end raises `BulkmailError` unless they are those that the tally counts."""

@@ -26,7 +26,7 @@ MOST_LINES = 24
 _REHEARSAL = "Rehearsal: nobody was written to."
 
 # In this order.  What became of the letter first, then the rows that it was never meant for.
-_MEANINGS = {
+MEANINGS = {
     Status.ACCEPTED: "taken by the mail server",
     Status.REJECTED: "refused for good",
     Status.EXPIRED: "put off again and again until the time was up",
@@ -60,7 +60,7 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
     be copied.  Of a rehearsal the first line is "Rehearsal: nobody was written to."
     """
     head = [_REHEARSAL, ""] if report.is_rehearsal else []
-    head += [_cut(line, width) for line in (_title(report), *_table(report), _times(report))]
+    head += [_cut(line, width) for line in (_title(report), *_table(report), times(report))]
     after = _next_steps(report, reports, width=width, most=MOST_LINES - len(head))
     look = [_cut(line, width) for line in _attention(report, most=MOST_LINES - len(head) - len(after))]
     return "\n".join([*head, *look, *after]) + "\n"
@@ -87,24 +87,26 @@ def _title(report: Report) -> str:
 
 def _table(report: Report) -> list[str]:
     """A line for each status that some row has."""
-    found = [status for status in _MEANINGS if report.tally[status]]
+    found = [status for status in MEANINGS if report.tally[status]]
     numbers = {status: f"{report.tally[status]:,}" for status in found}
     figures = max(map(len, numbers.values()), default=0)
     words = max((len(_WORDS[status]) for status in found), default=0)
-    return [f"  {numbers[status]:>{figures}} {_WORDS[status]:<{words}}  {_meaning(report, status)}" for status in found]
+    return [f"  {numbers[status]:>{figures}} {_WORDS[status]:<{words}}  {meaning(report, status)}" for status in found]
 
 
-def _meaning(report: Report, status: Status) -> str:
-    meaning = _MEANINGS[status]
+def meaning(report: Report, status: Status) -> str:
+    """What it means that rows have this status, and the commonest reasons for it."""
+    said = MEANINGS[status]
     if status is Status.ACCEPTED and report.is_rehearsal:
-        meaning = "taken by the rehearsal"
+        said = "taken by the rehearsal"
     reasons = report.reasons_of.get(status)
     if status not in _EXPLAINED or not reasons:
-        return meaning
-    return meaning + ": " + ", ".join(f"{reason} {times:,}" for reason, times in reasons.most_common(5))
+        return said
+    return said + ": " + ", ".join(f"{reason} {times:,}" for reason, times in reasons.most_common(5))
 
 
-def _times(report: Report) -> str:
+def times(report: Report) -> str:
+    """When it began and ended, and how fast it was, as a sentence."""
     run = report.run
     if run.process is not None:
         pid, host = run.process

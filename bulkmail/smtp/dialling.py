@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import socket
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
 from bulkmail.model.reply import Breakage
 
+MOST_ADDRESSES = 16  # of a host, that are tried to be shown
 HEAD_START = 0.25  # seconds for an address before the next one is tried as well
 
 _Address = tuple[int, int, int, Any]  # family, type, protocol, socket address
@@ -149,3 +153,46 @@ def _why(errors: Sequence[OSError], where: str) -> DialError:
         return DialError(Breakage.TIMEOUT, f"{where} does not answer")
     reason = errors[-1].strerror if errors and errors[-1].strerror else "no address"
     return DialError(Breakage.UNREACHABLE, f"{where} cannot be reached: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One address of a host: how many seconds it took to answer, or `kind` and `error` say why it did not."""
+
+    address: str
+    seconds: float = 0.0
+    kind: Breakage | None = None
+    error: str = ""
+
+
+async def try_all(host: str, port: int, *, timeout: float, source: str = "") -> list[Tried]:  # noqa: ASYNC109 - each
+    """The addresses of `host`, each tried on its own and let go again at once.  Raises `DialError`."""
+    try:
+        with anyio.fail_after(timeout):
+            addresses = (await _addresses(host, port))[:MOST_ADDRESSES]
+    except TimeoutError:
+        raise DialError(Breakage.UNREACHABLE, f"the name {host} cannot be looked up at the moment") from None
+    tried: dict[int, Tried] = {}
+
+    async def attempt(number: int, address: _Address) -> None:
+        tried[number] = await _try(address, source, timeout=timeout)
+
+    async with anyio.create_task_group() as group:
+        for number, address in enumerate(addresses):
+            group.start_soon(attempt, number, address)
+    return [tried[number] for number in sorted(tried)]
+
+
+async def _try(address: _Address, source: str, *, timeout: float) -> Tried:  # noqa: ASYNC109
+    name = str(address[3][0])
+    begun = time.perf_counter()
+    try:
+        with anyio.fail_after(timeout):
+            (await _connect(address, source)).close()
+    except OSError as error:  # TimeoutError is one, ours and the system's
+        if isinstance(error, TimeoutError):
+            return Tried(name, kind=Breakage.TIMEOUT, error="did not answer")
+        kind = Breakage.REFUSED if isinstance(error, ConnectionRefusedError) else Breakage.UNREACHABLE
+        # The system's words: the loop's own would name the address once more.
+        return Tried(name, kind=kind, error=os.strerror(error.errno).lower() if error.errno else "cannot be reached")
+    return Tried(name, seconds=time.perf_counter() - begun)

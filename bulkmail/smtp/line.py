@@ -12,6 +12,7 @@ from collections.abc import Callable
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.smtp.exchange import Exchange, Step
+from bulkmail.smtp.tapped import TAP
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.transactions import Transactions
 
@@ -146,7 +147,10 @@ class Line(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if not self._transactions.is_over:
             # When a write fails first, replies that had already arrived are still in the socket.
-            self._transactions.receive(self._read_leftover())
+            leftover = self._read_leftover()
+            if (tap := self._transport.get_extra_info(TAP)) is not None:
+                tap.heard(leftover)
+            self._transactions.receive(leftover)
             self._transactions.lost()
         self._advance()
         if not self._closed.done():

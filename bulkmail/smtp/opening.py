@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypedDict, cast
+from typing import TypedDict
 
 import aiosmtplib
 
@@ -20,12 +20,15 @@ from bulkmail.model.units import say_duration
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError
 from bulkmail.smtp.dialling import DialError
+from bulkmail.smtp.listening import Client, Listener
 from bulkmail.smtp.login import choose_mechanism, log_in
 from bulkmail.smtp.mechanisms import LoginError
 from bulkmail.smtp.proxying import reach
-from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
+from bulkmail.smtp.replies import RawReply
+from bulkmail.smtp.tap import Tap
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import alert_behind, make_tls_context, tls_breakage
+from bulkmail.smtp.trace import Trace, connected, hidden, not_connected, tapped, watch
 
 
 class SessionRefused(Exception):
@@ -41,6 +44,7 @@ class _How(TypedDict):
 
     tls_context: ssl.SSLContext | None
     timeouts: Timeouts
+    trace: Trace | None
     proxy_password: Secret | None
 
 
@@ -50,6 +54,7 @@ async def open_transport(
     *,
     tls_context: ssl.SSLContext | None,
     timeouts: Timeouts,
+    trace: Trace | None = None,
     proxy_password: Secret | None = None,
 ) -> tuple[asyncio.Transport, Capabilities]:
     """A transport on which nothing is outstanding, and what the server at its end offers.  Raises `SessionRefused`.
@@ -60,7 +65,12 @@ async def open_transport(
         tls_context = await asyncio.to_thread(make_tls_context, relay)
     if credentials is not None and not credentials.username:
         credentials = None
-    how: _How = {"tls_context": tls_context, "timeouts": timeouts, "proxy_password": proxy_password}
+    how: _How = {
+        "tls_context": tls_context,
+        "timeouts": timeouts,
+        "trace": trace,
+        "proxy_password": proxy_password,
+    }
     if credentials is None or credentials.tokens is None:
         return await _open(relay, credentials, None, **how)
     tokens = credentials.tokens
@@ -90,14 +100,17 @@ async def _open(
     *,
     tls_context: ssl.SSLContext | None,
     timeouts: Timeouts,
+    trace: Trace | None,
     proxy_password: Secret | None,
 ) -> tuple[asyncio.Transport, Capabilities]:
     try:
         connection = await reach(relay, proxy_password, timeout=timeouts.connect)
     except DialError as error:
+        not_connected(trace, str(error))
         raise SessionRefused(Fault(Stage.CONNECT, error.kind, str(error))) from None
+    tap = connected(trace, relay.host, connection)
     try:
-        opening = _Opening(relay, connection, tls_context=tls_context, timeouts=timeouts)
+        opening = _Opening(relay, connection, tls_context=tls_context, timeouts=timeouts, tap=tap)
         return await opening.run(credentials, token)
     except BaseException:
         connection.close()
@@ -108,17 +121,24 @@ class _Opening:
     """One attempt to open a session over a connected socket."""
 
     def __init__(
-        self, relay: Relay, connection: socket.socket, *, tls_context: ssl.SSLContext | None, timeouts: Timeouts
+        self,
+        relay: Relay,
+        connection: socket.socket,
+        *,
+        tls_context: ssl.SSLContext | None,
+        timeouts: Timeouts,
+        tap: Tap | None,
     ) -> None:
         self._relay = relay
+        self._tap = tap
         self._connection = connection
         self._timeouts = timeouts
         self._peer = f"{relay.host} port {relay.port}"
         self._is_secure = relay.tls is Tls.IMPLICIT
         self._stage = Stage.CONNECT if self._is_secure else Stage.GREETING
-        self._listener: _Listener | None = None
+        self._listener: Listener | None = None
         self._capabilities = Capabilities()
-        self._client = _Client(
+        self._client = Client(
             hostname=relay.host,
             local_hostname=ehlo_name(relay, connection),
             sock=connection,
@@ -134,17 +154,22 @@ class _Opening:
         """The whole opening, in order.  The connection is dropped if it does not come to its end."""
         try:
             async with self._told():
-                await self._client.connect()
+                greeting = await self._client.connect()
                 self._listen()
+                if self._tap is not None:
+                    self._tap.greeted(greeting.code, greeting.message)
             await self._say_hello()
             if not self._is_secure and self._relay.tls is not Tls.OFF:
                 await self._secure()
             if credentials is not None:
                 await self._log_in(credentials, token)
             async with self._told():
-                return self._client.raw_transport, self._capabilities
-        except BaseException:
+                return tapped(self._tap, self._client.raw_transport), self._capabilities
+        except BaseException as error:
             self._client.close()
+            if self._tap is not None:
+                # What is said of a login may repeat what a server repeated of it.
+                self._tap.closed("given up" if self._stage is Stage.AUTH else f"given up: {error}")
             raise
 
     def _listen(self) -> None:
@@ -154,7 +179,9 @@ class _Opening:
         # What came in one piece with the greeting answers no command; aiosmtplib would keep it for the next one.
         if getattr(protocol, "_buffer", b""):
             raise self._refused(Breakage.DESYNC, "said more than its greeting before it was asked")
-        self._listener = _Listener(protocol, transport)
+        self._listener = Listener(protocol, transport, self._tap)
+        if self._tap is not None:
+            watch(self._tap, protocol, transport)
         transport.set_protocol(self._listener)
 
     async def _say_hello(self) -> None:
@@ -212,7 +239,8 @@ class _Opening:
                 port=self._relay.port,
             )
             async with self._told(Stage.AUTH):
-                reply = await log_in(mechanism, self._say)
+                with hidden(self._tap, mechanism.name):
+                    reply = await log_in(mechanism, self._say)
         except LoginError as error:
             raise self._refused(error.kind, str(error)) from None
         if reply.code != 235:
@@ -291,73 +319,6 @@ _MOMENTS = {
     Stage.STARTTLS: "after STARTTLS",
     Stage.AUTH: "in the middle of the login",
 }
-
-
-class _Client(aiosmtplib.SMTP):
-    """aiosmtplib's client, that drops a connection when it closes it.
-
-    Its own way over TLS is to wait up to half a minute for a server that has stopped answering.
-    """
-
-    @property
-    def raw_transport(self) -> asyncio.Transport:
-        """The transport.  Raises `SMTPServerDisconnected` when there is none any more."""
-        if self.transport is None:
-            raise aiosmtplib.SMTPServerDisconnected("lost")
-        return cast(asyncio.Transport, self.transport)
-
-    def close(self) -> None:
-        transport = self.transport
-        super().close()
-        if transport is not None:
-            cast(asyncio.Transport, transport).abort()
-
-
-class _Listener(asyncio.Protocol):
-    """Reads over aiosmtplib's shoulder with our own strict parser: aiosmtplib overlooks what comes unasked."""
-
-    def __init__(self, protocol: asyncio.Protocol, transport: asyncio.Transport) -> None:
-        self.replies: list[RawReply] = []
-        self.violation = ""
-        self._protocol = protocol
-        self._transport = transport
-        self._parser = ReplyParser()
-        self._expected = 0
-
-    def expect(self, replies: int) -> None:
-        """At most so many replies may come from now on, one in a piece."""
-        self.replies = []
-        self._expected = replies
-
-    def data_received(self, data: bytes) -> None:
-        had = len(self.replies)
-        try:
-            self._parser.feed(data)
-            while (reply := self._parser.next_reply()) is not None:
-                self.replies.append(reply)
-        except ReplyError as error:
-            self.violation = str(error)
-        else:
-            came = len(self.replies) - had
-            is_complete = came > 0 or len(self.replies) >= self._expected
-            if came > 1 or len(self.replies) > self._expected or (is_complete and self._parser.has_partial):
-                self.violation = "said something before it was asked"
-        if self.violation:
-            self._transport.abort()
-        else:
-            self._protocol.data_received(data)
-
-    def eof_received(self) -> bool | None:
-        return self._protocol.eof_received()
-
-    def pause_writing(self) -> None:
-        self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._protocol.resume_writing()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._protocol.connection_lost(error)
 
 
 def is_loopback(connection: socket.socket) -> bool:

@@ -16,6 +16,7 @@ from bulkmail.smtp.line import Done, Line, Mark, More, Transfer
 from bulkmail.smtp.manners import Manners
 from bulkmail.smtp.opening import SessionRefused, open_transport
 from bulkmail.smtp.timeouts import Timeouts
+from bulkmail.smtp.trace import Trace
 from bulkmail.smtp.transactions import Transactions
 
 __all__ = ["Credentials", "Manners", "Session", "SessionRefused", "Timeouts"]
@@ -44,16 +45,22 @@ class Session:
         tls_context: ssl.SSLContext | None,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
         manners: Manners | None = None,
+        trace: Trace | None = None,
         proxy_password: Secret | None = None,
     ) -> Session:
         """A session with `relay`: connected, secured and logged in as its URL says, with one login attempt at most.
 
         `tls_context` is from `tls.make_tls_context`; None makes one for this session alone.  `manners` are what all
-        sessions with this relay share; without them it is spoken to plainly.  Raises `SessionRefused`, and
-        `ConfigError` for settings that no server could do anything about.
+        sessions with this relay share; without them it is spoken to plainly.  `trace` gets the whole conversation.
+        Raises `SessionRefused`, and `ConfigError` for settings that no server could do anything about.
         """
         transport, capabilities = await open_transport(
-            relay, credentials, tls_context=tls_context, timeouts=timeouts, proxy_password=proxy_password
+            relay,
+            credentials,
+            tls_context=tls_context,
+            timeouts=timeouts,
+            trace=trace,
+            proxy_password=proxy_password,
         )
         manners = manners or Manners(is_plain=True)
         transactions = Transactions(

@@ -128,8 +128,8 @@ def test_target_passes_that_can_be_written(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "what", "hint"),
     [
-        pytest.param("report.xlsx", "cannot tell the format of the report", "let it end in .csv or .json", id="suffix"),
-        pytest.param("report", "cannot tell the format of the report", "let it end in .csv or .json", id="no-suffix"),
+        pytest.param("report.xlsx", "cannot tell the format", "let it end in .csv, .json or .html", id="suffix"),
+        pytest.param("report", "cannot tell the format", "let it end in .csv, .json or .html", id="no-suffix"),
         pytest.param("folder.csv", "that is a folder", "name a file in it", id="folder"),
         pytest.param("nowhere/report.csv", "there is no folder", "make the folder first", id="no-such-folder"),
         pytest.param("file/report.csv", "there is no folder", "make the folder first", id="below-a-file"),

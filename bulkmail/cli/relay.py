@@ -1,0 +1,120 @@
+"""`bulkmail relay`: what a server is like and whether it can be used."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from bulkmail.cli.running import password_prompt, run_async
+from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED
+
+if TYPE_CHECKING:
+    from bulkmail.model.address import Address
+    from bulkmail.model.relay import Relay, Secret
+
+EPILOG = """\b
+Examples:
+  bulkmail relay smtp://news@mail.example.com:587
+  bulkmail relay spring
+  bulkmail relay smtps://mail.example.com --from news@example.com --json
+"""
+
+_SCHEME = re.compile(r"(?:smtps?://|(?:sandbox|maildir|null|smtps?):)", re.IGNORECASE)
+
+
+@click.command(epilog=EPILOG)
+@click.argument("where", metavar="URL|CAMPAIGN")
+@click.option("--from", "sender", metavar="ADDRESS", help="Ask whether mail from this address is taken.")
+@click.option("--to", "recipient", metavar="ADDRESS", help="With --from: ask for this recipient, too.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def command(where: str, sender: str | None, recipient: str | None, as_json: bool) -> int:
+    """Say what a mail server is like, and whether it can be used.
+
+    Connects, logs in once and sends nothing.  Exit code: 0 it can be used, 3
+    it cannot, 2 wrong usage.
+    """
+    from bulkmail.cli.relay_table import as_table, to_json
+    from bulkmail.config.tokens import find_key_password, find_proxy_password, find_tokens
+    from bulkmail.preflight.relay import look_at
+    from bulkmail.smtp.credentials import Credentials, Tokens
+
+    if recipient and not sender:
+        raise ConfigError("--to asks for a recipient of mail from somebody", hint="add --from ADDRESS")
+    from_address = _address("--from", sender) if sender else None
+    to_address = _address("--to", recipient) if recipient else None
+    relay = _relay(where)
+    credentials: Credentials | None = None
+    if (fetch := find_tokens(relay)) is not None:
+        credentials = Credentials(relay.username, tokens=Tokens(fetch))
+    elif (password := _password(relay)) is not None:
+        credentials = Credentials(relay.username, password)
+    key_password, proxy_password = find_key_password(relay), find_proxy_password(relay)
+    if sys.stderr.isatty():
+        click.echo(f"Talking to {relay.host} …", err=True)
+    facts = run_async(
+        lambda: look_at(
+            relay,
+            credentials,
+            sender=from_address,
+            recipient=to_address,
+            key_password=key_password,
+            proxy_password=proxy_password,
+        )
+    )
+    if as_json:
+        click.echo(to_json(facts))
+    else:
+        click.echo(as_table(facts), nl=False)
+    return EXIT_OK if facts.is_usable else EXIT_STOPPED
+
+
+def _relay(where: str) -> Relay:
+    """The server that a URL names, or a campaign."""
+    from bulkmail.model.relay import Kind, Relay
+
+    if _SCHEME.match(where):
+        if "@" in where.partition("?")[2]:  # a password with a ? in it makes options of its rest
+            raise ConfigError("the relay URL cannot be read; is there a password in it?", hint="leave the password out")
+        relay: Relay | None = Relay.parse(where)
+    else:
+        from bulkmail.config.settings import load_relay
+
+        relay = load_relay(where)
+    if relay is None:
+        raise ConfigError(f"{where} names no relay", hint='write relay = "smtp://user@host:587" into it, or give a URL')
+    if relay.kind is not Kind.SMTP:
+        raise ConfigError(
+            f"{relay.kind.value}: is for rehearsals on this machine, and there is no server to look at",
+            hint="give the URL of one: bulkmail relay smtp://user@host:587",
+        )
+    return relay
+
+
+class _NoPassword(Exception):
+    """There is none, and nobody to ask."""
+
+
+def _password(relay: Relay) -> Secret | None:
+    """The password, or None where none is wanted or found."""
+    from bulkmail.config.secrets import find_password
+
+    def nobody(prompt: str) -> str:
+        raise _NoPassword
+
+    try:
+        return find_password(relay, ask=password_prompt() or nobody)
+    except _NoPassword:
+        return None
+
+
+def _address(flag: str, text: str) -> Address:
+    from bulkmail.model.address import Address
+
+    try:
+        return Address.parse(text)
+    except AddressError as error:
+        raise ConfigError(f"{flag} {text!r}: {error}", hint="write it as name@example.com") from None

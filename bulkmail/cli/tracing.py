@@ -1,0 +1,52 @@
+"""`--trace`: the whole conversation with the relay, written beside the sending."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.relay import Kind, Relay
+from bulkmail.model.reply import printable
+
+if TYPE_CHECKING:
+    from bulkmail.smtp.trace import Trace
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def trace_option(function: F) -> F:
+    """Adds `--trace` to a command."""
+    return click.option(
+        "--trace",
+        "trace_to",
+        metavar="FILE",
+        help='Write every word with the relay here, without passwords; "-": on the screen.',
+    )(function)
+
+
+def progress_mode(mode: str, trace_to: str | None) -> str:
+    """How progress is shown: where the conversation is on the same screen, not at all unless somebody asks."""
+    return "none" if trace_to == "-" and mode == "auto" else mode
+
+
+@contextmanager
+def tracing(target: str | None, relay: Relay | None) -> Iterator[Trace | None]:
+    """The trace as long as the context lasts, None if there is no `target`.  To be used outside the event loop."""
+    if target is None:
+        yield None
+        return
+    if relay is not None and relay.kind in (Kind.MAILDIR, Kind.NULL):
+        raise ConfigError(f"--trace: with {relay.kind.value}: nobody is spoken to", hint="leave --trace out")
+    from bulkmail.smtp.trace import Trace
+
+    trace = Trace.open(target)
+    try:
+        with trace:
+            yield trace
+    finally:
+        if trace.fault:
+            click.echo(f"note: the trace {printable(target)} is not complete: {printable(trace.fault)}", err=True)

@@ -1,0 +1,66 @@
+"""The letter itself, as the first row that can have one would read it."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from bulkmail.message.composer import Composer
+from bulkmail.message.local_files import content_id
+from bulkmail.model.address import Address
+from bulkmail.model.campaign import Campaign
+from bulkmail.model.errors import BulkmailError
+from bulkmail.model.keys import Keys
+from bulkmail.model.recipient import Recipient
+from bulkmail.model.relay import Secret
+from bulkmail.outbox.entries import RowRecord
+
+_MOST_TRIED = 100  # rows
+_LARGEST_PAGE = 1_000_000  # characters, pictures included
+# Links of a specimen lead nowhere: the report goes to people who should not unsubscribe others.
+_NO_KEY = Secret("a specimen has no key of its own")
+
+
+@dataclass(frozen=True, slots=True)
+class Specimen:
+    """`html` is a page of its own, for a frame that runs nothing; None where there is none, or too long a one."""
+
+    subject: str
+    sender: str
+    to: str
+    text: str | None
+    html: str | None
+    enclosures: tuple[str, ...]
+
+
+def specimen_of(campaign: Campaign | None, rows: Iterable[RowRecord]) -> Specimen | None:
+    """The letter of the first row that it can be made for; None when there is none among the first hundred."""
+    if campaign is None:
+        return None
+    enclosures = tuple(attachment.filename for attachment in campaign.attachments)
+    try:
+        bare = replace(campaign, dkim=(), row_attachments=())
+        composer = Composer(bare, run_id="specimen", keys=Keys(unsubscribe=_NO_KEY))
+    except BulkmailError:
+        return None
+    for _, record in zip(range(_MOST_TRIED), rows, strict=False):
+        local, at, domain = record.address.rpartition("@")
+        if not at:
+            continue
+        try:
+            seen = composer.render(Recipient(Address(local, domain), record.name, record.fields, record.place))
+        except BulkmailError:
+            continue
+        html = None if seen.html is None else _with_pictures(seen.html, campaign)
+        fits = html is None or len(html) <= _LARGEST_PAGE
+        return Specimen(seen.subject, seen.sender, seen.to, seen.text, html if fits else None, enclosures)
+    return None
+
+
+def _with_pictures(html: str, campaign: Campaign) -> str:
+    """The page with the pictures that come with the message inside it."""
+    for image in campaign.images:
+        data = f"data:{image.content_type};base64,{b64encode(image.content).decode()}"
+        html = html.replace(f"cid:{content_id(image)}", data)
+    return html

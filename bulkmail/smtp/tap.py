@@ -1,0 +1,237 @@
+"""One connection's conversation as lines that are safe to show: secrets hidden, bodies cut, controls escaped.
+
+Where a login begins and ends is told by the code that runs it, so no mechanism need be known here.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from enum import Enum
+
+US, THEM, EVENT, CONTENT = ">", "<", "*", "|"
+
+LONGEST_LINE = 400  # characters shown of a line
+BODY_LINES = 4  # shown of a message
+_SHORTEST_ECHO = 4  # octets: a shorter word is found in every sentence
+
+Show = Callable[[str, str], None]  # sign, text
+
+
+def escaped(data: bytes, size: int | None = None) -> str:
+    """`data` as printable text of bounded length: a backslash is doubled, what is not printable becomes one.
+
+    `size` is how many octets there were if `data` is only the beginning.
+    """
+    text = data[:LONGEST_LINE].replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    if not text.isprintable():
+        text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+    size = len(data) if size is None else size
+    if size > LONGEST_LINE or len(text) > LONGEST_LINE:
+        return f"{text[:LONGEST_LINE]}… ({size:,} octets)"
+    return text
+
+
+class _Lines:
+    """Octets of one direction cut into lines, however they come; of each only its beginning is kept."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self._size = 0
+
+    @property
+    def has_partial(self) -> bool:
+        return self._size > 0
+
+    @property
+    def beginning(self) -> bytes:
+        return bytes(self._kept)
+
+    def take(self, data: bytes) -> tuple[bytes, bytes] | None:
+        """The beginning of the line that ends in `data`, and what follows it; None if none ends there."""
+        end = data.find(b"\n")
+        self._keep(data if end < 0 else data[:end])
+        if end < 0:
+            return None
+        return bytes(self._kept.removesuffix(b"\r")), data[end + 1 :]
+
+    def shown(self) -> str:
+        """The line at hand, which is done with."""
+        size = self._size - self._kept.endswith(b"\r")
+        text = escaped(bytes(self._kept.removesuffix(b"\r")), size)
+        self._kept.clear()
+        self._size = 0
+        return text
+
+    def _keep(self, piece: bytes) -> None:
+        self._kept += piece[: max(0, LONGEST_LINE + 2 - len(self._kept))]
+        self._size += len(piece)
+
+
+class _Kind(Enum):
+    """What the octets are that we write."""
+
+    COMMANDS = "commands"
+    DATA = "content after 354"
+    CHUNK = "content after BDAT"
+
+
+_BDAT = re.compile(rb"BDAT +([0-9]{1,18})(?: +LAST)?", re.IGNORECASE)
+_END = b"\r\n.\r\n"
+
+
+class Tap:
+    """Sees both directions of one connection in the clear, in order, and shows them line by line."""
+
+    def __init__(self, show: Show) -> None:
+        self._show = show
+        self._ours = _Lines()
+        self._theirs = _Lines()
+        self._kind = _Kind.COMMANDS
+        self._wants_data = False  # DATA was said and no 354 has come
+        self._left = 0  # octets of the chunk that are still to come
+        self._tail = b""  # the last octets of the content after 354
+        self._size = 0  # of the content so far
+        self._lines = 0  # of the content, shown
+        self._login = ""  # what is being logged in with, while that lasts
+        self._secrets: set[bytes] = set()  # what the login has said so far
+
+    def note(self, what: str) -> None:
+        """Something happened that is no part of the conversation."""
+        self._flush()
+        self._show(EVENT, escaped(what.encode("utf-8", "replace")))
+
+    @contextmanager
+    def hidden(self, what: str) -> Iterator[None]:
+        """While this lasts, of what we say only the size is shown, and nothing of the server's challenges."""
+        self._flush()
+        self._login = what
+        try:
+            yield
+        finally:
+            self._flush()
+            self._login = ""
+            self._secrets.clear()
+
+    def said(self, data: bytes | memoryview) -> None:
+        """We write `data`."""
+        rest = bytes(data)
+        if self._login:
+            self._remember(rest)
+            self._show(US, f"({self._login}: {len(rest):,} octets hidden)")
+            return
+        while rest:
+            if self._kind is _Kind.COMMANDS:
+                rest = self._command(rest)
+            elif self._kind is _Kind.DATA:
+                rest = self._data(rest)
+            else:
+                rest = self._chunk(rest)
+
+    def heard(self, data: bytes) -> None:
+        """The server sent `data`."""
+        rest = data
+        while (taken := self._theirs.take(rest)) is not None:
+            line, rest = taken
+            self._show(THEM, self._reply(line, self._theirs.shown()))
+            if line.startswith(b"354") and line[3:4] != b"-" and self._wants_data:
+                self._begin(_Kind.DATA)
+
+    def greeted(self, code: int, text: str) -> None:
+        """The server's first words, which were read before anybody could listen."""
+        lines = text.split("\n")
+        for line in lines:
+            mark = "-" if line is not lines[-1] else " "
+            self.heard(f"{code}{mark}{line}\n".encode("utf-8", "replace"))
+
+    def closed(self, why: str) -> None:
+        """The connection is at its end."""
+        if self._kind is not _Kind.COMMANDS:
+            self._end_content(f"{self._size:,} octets, cut off")
+        self.note(why)
+
+    # What we write.
+
+    def _command(self, rest: bytes) -> bytes:
+        taken = self._ours.take(rest)
+        if taken is None:
+            return b""
+        line, rest = taken
+        self._show(US, self._ours.shown())
+        if line.upper() == b"DATA":
+            self._wants_data = True
+        elif found := _BDAT.fullmatch(line):
+            self._begin(_Kind.CHUNK, left=int(found[1]))
+        return rest
+
+    def _begin(self, kind: _Kind, *, left: int = 0) -> None:
+        self._wants_data = False
+        if kind is _Kind.CHUNK and not left:
+            return
+        self._kind, self._left, self._tail = kind, left, b"\r\n"
+        self._size = self._lines = 0
+
+    def _data(self, rest: bytes) -> bytes:
+        joined = self._tail + rest
+        end = joined.find(_END)
+        if end < 0:
+            self._body(rest)
+            self._tail = joined[-4:]
+            return b""
+        used = end + len(_END) - len(self._tail)
+        self._body(rest[: max(0, used - 3)])
+        self._end_content(f"{self._size:,} octets")
+        self._show(US, ".")
+        return rest[used:]
+
+    def _chunk(self, rest: bytes) -> bytes:
+        piece, rest = rest[: self._left], rest[self._left :]
+        self._left -= len(piece)
+        self._body(piece)
+        if not self._left:
+            self._end_content(f"{self._size:,} octets")
+        return rest
+
+    def _body(self, piece: bytes) -> None:
+        self._size += len(piece)
+        while self._lines < BODY_LINES and (taken := self._ours.take(piece)) is not None:
+            self._show(CONTENT, self._ours.shown())
+            self._lines += 1
+            piece = taken[1]
+
+    def _end_content(self, what: str) -> None:
+        if self._ours.has_partial:
+            self._show(CONTENT, self._ours.shown())
+        self._kind = _Kind.COMMANDS
+        self._show(CONTENT, f"({what})")
+
+    # What is hidden.
+
+    def _reply(self, line: bytes, text: str) -> str:
+        if not self._login:
+            return text
+        if line.startswith(b"3"):
+            return f"{escaped(line[:3])} ({max(0, len(line) - 4):,} octets hidden)"
+        if any(secret in line for secret in self._secrets):
+            return f"{escaped(line[:3])} (hidden: it repeats what the login said)"
+        return text
+
+    def _remember(self, data: bytes) -> None:
+        """What was said in the login, as it was and decoded: a server may repeat it in its answer."""
+        words = data.split()
+        for word in words[2:] if words[:1] == [b"AUTH"] and not self._secrets else words:
+            said = {word}
+            with suppress(binascii.Error):
+                said.update(re.split(rb"[\0\1]", binascii.a2b_base64(word)))
+            said |= {piece.rpartition(b" ")[2] for piece in said}  # "auth=Bearer …"
+            self._secrets |= {piece for piece in said if len(piece) >= _SHORTEST_ECHO}
+
+    def _flush(self) -> None:
+        """Lines that have not ended are shown as they are: what comes next is no part of them."""
+        if self._theirs.has_partial:
+            line = self._theirs.beginning
+            self._show(THEM, self._reply(line, self._theirs.shown()))
+        if self._ours.has_partial and self._kind is _Kind.COMMANDS:
+            self._show(US, self._ours.shown())
