@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from bulkmail.config.files import resolve
 from bulkmail.config.problems import Said
-from bulkmail.config.schema import RelayTable, Table
+from bulkmail.config.schema import RelayTable
 from bulkmail.config.sources import Sources
+from bulkmail.config.table import Table
 from bulkmail.model.address import has_control
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Oauth, Relay

@@ -33,6 +33,11 @@ class Overrides:
     retry: str | None = None
     wait: str | None = None
     limit: int | None = None
+    quota: str | None = None
+    window: str | None = None
+    start: str | None = None
+    ramp: str | None = None
+    canary: int | None = None
 
     @property
     def has_letter(self) -> bool:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from bulkmail.config.locator import KeyPath
+from bulkmail.config.pace_tables import BreakersTable, LanesTable, LaneTable
 from bulkmail.config.problems import did_you_mean, show
+from bulkmail.config.table import Amount, Table
 
 
 def _short_for(key: str) -> BeforeValidator:
@@ -25,19 +28,9 @@ def _letter(value: object) -> object:
     return value
 
 
-def _number_as_text(value: object) -> object:
-    """`wait = 600` is as good as `wait = "600"`."""
-    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-Amount = Annotated[str | None, BeforeValidator(_number_as_text)]
-
-
-class Table(BaseModel):
-    """Every key may be left out here: what must be there is judged where its absence can be explained."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    expected: ClassVar[str] = "a table"
+def _moment_as_text(value: object) -> object:
+    """TOML has moments of its own: `start = 2026-12-01T09:00:00+01:00`."""
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
 class OauthTable(Table):
@@ -191,6 +184,11 @@ class SendingTable(Table):
     messages_per_session: int | None = None
     session_age: Amount = None
     durability: str | None = None
+    quota: str | None = None
+    window: str | None = None
+    start: Annotated[str | None, BeforeValidator(_moment_as_text)] = None
+    ramp: str | None = None
+    canary: int | None = None
 
 
 class CampaignFile(Table):
@@ -201,6 +199,8 @@ class CampaignFile(Table):
     recipients: Annotated[RecipientsTable, _short_for("file")] = RecipientsTable()
     message: MessageTable = MessageTable()
     sending: SendingTable = SendingTable()
+    lanes: LanesTable | None = None
+    breakers: BreakersTable = BreakersTable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +337,8 @@ def known_keys(path: list[str | int]) -> list[str]:
             return _keys(DkimTable)
         case ["relay", "oauth"]:
             return _keys(OauthTable)
+        case ["lanes", _]:
+            return _keys(LaneTable)
         case _:
             return _keys(_tables_by_name()[".".join(names)])
 
@@ -351,9 +353,19 @@ def _tables_by_name() -> dict[str, type[Table]]:
         "recipients": RecipientsTable,
         "relay": RelayTable,
         "sending": SendingTable,
+        "lanes": LanesTable,
+        "breakers": BreakersTable,
         "": CampaignFile,
     }
 
 
 def _all_tables() -> list[type[Table]]:
-    return [*_tables_by_name().values(), LetterTable, AttachmentTable, UnsubscribeTable, DkimTable, OauthTable]
+    return [
+        *_tables_by_name().values(),
+        LetterTable,
+        AttachmentTable,
+        UnsubscribeTable,
+        DkimTable,
+        LaneTable,
+        OauthTable,
+    ]

@@ -68,6 +68,7 @@ def load(
 
     `needs_list=False`: the caller brings the people.  Raises `ConfigError` with every fault there is, and no secret.
     """
+    from bulkmail.config.bounds import with_bounds
     from bulkmail.config.files import FileReader
     from bulkmail.config.letters import build_campaign
     from bulkmail.config.pacing import build_pace
@@ -91,7 +92,7 @@ def load(
         allow_duplicates=overrides.allow_duplicates or sources.file.recipients.allow_duplicates,
         to=_to(sources),
         relay=build_relay(sources, reader),
-        pace=build_pace(sources),
+        pace=with_bounds(sources, build_pace(sources)),
     )
     problems.raise_if_any(next_command=f"bulkmail check {campaign}" if campaign else "")
     return settings

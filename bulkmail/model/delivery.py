@@ -7,7 +7,7 @@ from enum import Enum
 
 from bulkmail.model.errors import IllegalMove
 from bulkmail.model.reply import Fault, Reply
-from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.retry import RetryPolicy, asked_wait
 from bulkmail.model.verdict import Outcome, Verdict
 
 
@@ -118,7 +118,8 @@ def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, dice: f
     """The delivery after `attempt`.  `dice` is a random number in [0, 1).
 
     A verdict that stops the campaign leaves the status as it is: the row was not at fault and nobody forgets it.
-    Tries that do not count are free up to `MOST_FREE_TRIES`; nothing is asked for for ever.
+    Tries that do not count are free up to `MOST_FREE_TRIES`; nothing is asked for for ever.  A server that says when to
+    come back is not asked sooner.
     """
     verdict = attempt.verdict
     status = Status(verdict.outcome.value)
@@ -136,9 +137,10 @@ def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, dice: f
     if verdict.stops:
         return tried
     if verdict.outcome is Outcome.DEFERRED:
+        asked = asked_wait(attempt.event.text) if isinstance(attempt.event, Reply) else 0.0
         if not counts:
-            return replace(tried, due_at=ended_at)  # the session or relay slows down instead
-        delay = policy.delay(tried.attempts, age=ended_at - first_at, dice=dice)
+            return replace(tried, due_at=ended_at + asked)  # the session or relay slows down instead
+        delay = policy.delay(tried.attempts, age=ended_at - first_at, dice=dice, asked=asked)
         if delay is None:
             status = Status.EXPIRED
         else:

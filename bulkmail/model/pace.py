@@ -6,8 +6,13 @@ import math
 from dataclasses import dataclass, field
 from enum import Enum
 
+from bulkmail.model.breaker import Limits
+from bulkmail.model.lane import Lanes
+from bulkmail.model.quota import NO_QUOTA, Quota
+from bulkmail.model.ramp import Ramp
 from bulkmail.model.rate import Rate
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.window import ALWAYS, Windows
 
 
 class Durability(Enum):
@@ -23,7 +28,9 @@ class Pace:
 
     `wait` is how many seconds a run waits for the next deferred delivery before it ends and leaves it to the next run;
     infinity waits for all.  `patience` is how many seconds a relay that stopped working in the middle is tried again.
-    `limit`, if not None, is the most deliveries begun in this run.
+    `limit`, if not None, is the most deliveries begun in this run.  `start`, if not None, is the wall-clock second
+    before which nothing goes.  `quota` holds for each account that letters go through.
+    `lanes` None are the known providers, none of them with limits.
     """
 
     rate: Rate | None = None
@@ -34,6 +41,12 @@ class Pace:
     messages_per_session: int = 1000
     session_age: float = 300.0
     durability: Durability = Durability.PROCESS
+    quota: Quota = NO_QUOTA
+    windows: Windows = ALWAYS
+    start: float | None = None
+    ramp: Ramp | None = None
+    lanes: Lanes | None = None
+    breakers: Limits = field(default_factory=Limits)
 
     @property
     def waits_for_all(self) -> bool:

@@ -27,10 +27,11 @@ class RetryPolicy:
     max_age: float = 5 * 86400.0
     schedule: tuple[float, ...] = ()
 
-    def delay(self, attempts: int, *, age: float, dice: float) -> float | None:
+    def delay(self, attempts: int, *, age: float, dice: float, asked: float = 0.0) -> float | None:
         """Seconds until try number `attempts + 1`; None when the delivery expires instead.
 
         `attempts` are those made (1 or more), `age` the seconds since the first, `dice` a random number in [0, 1).
+        `asked` is how long the server wants to be left alone: it makes a wait longer, never shorter.
         """
         if attempts >= self.max_attempts:
             return None
@@ -41,6 +42,7 @@ class RetryPolicy:
         else:
             # The exponent is capped because 2.0 ** 1100 is an error, not a long wait.
             wait = min(self.longest, self.first * 2.0 ** min(attempts - 1, 60)) * (0.5 + dice)
+        wait = max(wait, asked)
         return wait if age + wait <= self.max_age else None
 
 
@@ -57,6 +59,36 @@ def parse_schedule(text: str) -> tuple[float, ...]:
     return tuple(waits)
 
 
+LONGEST_ASKED = 6 * 3600.0  # seconds; a server that asks for more is asked again after this
+
+# "try again in 5 minutes", "retry after 300 seconds", "please wait 2 hours", "Retry in: 90s", "again in 00:05:00"
+_ASKED = re.compile(
+    r"(?:\b(?:again|retry|retried|back|come back|wait|resend)\b[^.;\d]{0,20}|\bdeferred for |\bgr[ea]y.?listed for )"
+    r"(?:(?P<clock>\d{1,2}:\d{2}:\d{2})|(?P<number>\d{1,7})\s*(?P<unit>s|sec|secs|seconds?|m|min|mins|minutes?|h|hrs?|hours?))\b",
+    re.IGNORECASE,
+)
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def asked_wait(text: str) -> float:
+    """Seconds that a server's words ask to be left alone, at most 6 hours; 0 when they name no time."""
+    found = _ASKED.search(text)
+    if not found:
+        return 0.0
+    if found["clock"]:
+        hours, minutes, seconds = (int(part) for part in found["clock"].split(":"))
+        return min(LONGEST_ASKED, hours * 3600.0 + minutes * 60.0 + seconds)
+    return min(LONGEST_ASKED, int(found["number"]) * _UNITS[found["unit"][0].lower()])
+
+
 def backoff(failures: int, *, dice: float, first: float = 1.0, longest: float = 300.0) -> float:
     """Seconds to leave a relay alone after `failures` in a row (1 or more): doubling, spread over 50 % to 100 %."""
     return min(longest, first * 2.0 ** min(failures - 1, 60)) * (0.5 + dice / 2)
+
+
+def lane_backoff(complaints: int, *, dice: float) -> float:
+    """Seconds to leave a provider alone after `complaints` in a row (1 or more): 30 s to 1 min at first, then doubling.
+
+    At most an hour: by then a lane has been lowered to a rate that hardly any provider minds.
+    """
+    return backoff(complaints, dice=dice, first=60.0, longest=3600.0)

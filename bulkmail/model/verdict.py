@@ -145,6 +145,7 @@ _TOO_MANY_ERRORS = _words(
 _QUOTA = _words(
     r"\b(sending|submission|relay)\b.{0,20}\b(quota|limit)\b.{0,30}\b(exceeded|reached)"
     r"|\bexceeded\b.{0,30}\bsending (quota|limit)|\bdaily message quota\b"
+    r"|\b(messages|e?mails|recipients)( per |/|s? an? )(hour|day)\b.{0,40}\b(exceeded|reached|allowed)"
 )
 # By enhanced code only where it stands in front: further on, the same digits are somebody's IP address.
 _PROVIDER_THROTTLE = _words(r"^4\.7\.(28|5\d\d|6\d\d)\b|\[TSS0")
@@ -165,6 +166,11 @@ _RULES = (
         _deferred(Scope.RELAY, "too many connections", counts=False, drops=True),
         _OPENING_STAGES,
         text=_words("too many .{0,30}(connection|session)"),
+    ),
+    _Rule(
+        "5",
+        _deferred(Scope.RELAY, "too many connections", counts=False, drops=True),
+        text=_words(r"too many (\w+ ){0,3}(connections|sessions)\b"),
     ),
     _Rule("4", _deferred(Scope.RELAY, "relay not ready", counts=False, drops=True), _OPENING_STAGES),
     _Rule("5", _stop(Scope.RELAY, "relay refuses the connection"), _OPENING_STAGES),

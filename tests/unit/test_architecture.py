@@ -24,17 +24,21 @@ PURE = {
     "__future__",
     "collections",
     "dataclasses",
+    "datetime",
     "email_validator",
     "enum",
     "functools",
     "hashlib",
     "ipaddress",
+    "itertools",
     "math",
     "re",
     "typing",
     "unicodedata",
     "urllib",
 }
+# What else tells the time, or asks the machine for its zone, in a module that may be imported for its arithmetic.
+CLOCKS = {f"{name}.{call}" for name in ("datetime", "date") for call in ("now", "utcnow", "today")}
 IMPURE_CALLS = {"open", "print", "input", "eval", "exec", "compile", "breakpoint", "__import__", "id", "hash"}
 
 
@@ -115,6 +119,9 @@ def test_model_awaits_and_calls_nothing_that_reaches_outside(module: Path) -> No
         assert not isinstance(node, (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith, ast.Global))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in IMPURE_CALLS
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            told = ast.unparse(node.func)
+            assert told not in CLOCKS, f"{told}() tells the time"
 
 
 @EVERY_MODEL_MODULE

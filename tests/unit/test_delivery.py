@@ -246,3 +246,16 @@ def test_settle_makes_only_moves_of_the_table(
     assert after.first_at == (2e9 if first_at is None else first_at)
     if after.status is S.DEFERRED and verdict.counts and not verdict.stops:
         assert after.due_at >= 2e9 + took
+
+
+def test_settle_comes_back_no_sooner_than_the_server_asks() -> None:
+    delivery = Delivery(1, 1, "ann@example.com")
+    for code, text, due in (
+        (450, "greylisted, try again in 2 hours", 7201.0),
+        (450, "greylisted, try again in 2 seconds", 301.0),
+        (421, "try again in 5 minutes", 301.0),
+        (421, "goodbye", 1.0),
+    ):
+        reply = Reply(Stage.RCPT, code, "", text)
+        attempt = Attempt(0.0, 1.0, "relay", reply, judge(reply))
+        assert settle(delivery, attempt, RetryPolicy(), dice=0.5).due_at == due, text

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.retry import RetryPolicy, backoff, parse_schedule
+from bulkmail.model.retry import LONGEST_ASKED, RetryPolicy, asked_wait, backoff, lane_backoff, parse_schedule
 
 DICE = st.floats(0, 1, exclude_max=True)
 POLICIES = st.builds(
@@ -151,3 +151,75 @@ def test_backoff_spreads_from_half_to_the_whole() -> None:
 @given(st.integers(1, 5000), DICE)
 def test_backoff_never_shrinks_and_stays_within_its_longest(failures: int, dice: float) -> None:
     assert 0.5 <= backoff(failures, dice=dice) <= backoff(failures + 1, dice=dice) <= 300.0
+
+
+# --- what the server asks for ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("Rate exceeded, try again in 5 minutes", 300.0),
+        ("Please retry in 300 seconds", 300.0),
+        ("try again after 15 min.", 900.0),
+        ("Please wait 2 hours", 7200.0),
+        ("TRY AGAIN IN 90S", 90.0),
+        ("Greylisted, please come back in 00:05:00", 300.0),
+        ("greylisted for 60 seconds", 60.0),
+        ("retry after 24 hours", LONGEST_ASKED),
+        ("come back in 99:59:59", LONGEST_ASKED),
+        ("Please try again later", 0.0),
+        ("try again later from 192.0.2.1 (S77719)", 0.0),
+        ("again in 5 fathoms", 0.0),
+        ("limit is 300 seconds", 0.0),
+        ("", 0.0),
+    ],
+)
+def test_asked_wait_is_read_from_the_words_of_servers(text: str, seconds: float) -> None:
+    assert asked_wait(text) == seconds
+
+
+@given(st.text(max_size=500))
+def test_asked_wait_of_anything_is_bounded(text: str) -> None:
+    assert 0.0 <= asked_wait(f"again in {text}") <= LONGEST_ASKED
+
+
+@given(POLICIES, st.integers(1, 20), st.floats(0, 1e5), DICE, st.floats(0, 1e5))
+def test_retry_heeds_the_server_upward_only(
+    policy: RetryPolicy, attempts: int, age: float, dice: float, asked: float
+) -> None:
+    plain = policy.delay(attempts, age=age, dice=dice)
+    heeding = policy.delay(attempts, age=age, dice=dice, asked=asked)
+    if plain is None:
+        assert heeding is None
+    elif heeding is None:
+        assert age + max(plain, asked) > policy.max_age
+    else:
+        assert heeding == max(plain, asked)
+
+
+@given(POLICIES, st.lists(DICE, min_size=1, max_size=40), st.lists(st.floats(0, 1e4), min_size=40, max_size=40))
+def test_retry_goes_forward_in_time_and_ends(policy: RetryPolicy, dice: list[float], asked: list[float]) -> None:
+    """Tries come one after another, the last of them before the delivery is too old."""
+    age = 0.0
+    for attempts, (die, ask) in enumerate(zip(dice, asked, strict=False), 1):
+        delay = policy.delay(attempts, age=age, dice=die, asked=ask)
+        if delay is None:
+            break
+        assert delay >= 0
+        age += delay
+        assert age <= policy.max_age * (1 + 1e-9)
+        assert attempts < policy.max_attempts
+
+
+@given(st.floats(1, 3600), st.floats(1, 86400), DICE)
+def test_retry_waits_never_get_shorter_by_themselves(first: float, longest: float, dice: float) -> None:
+    policy = RetryPolicy(first=first, longest=longest, max_attempts=3000, max_age=math.inf)
+    delays = [policy.delay(attempts, age=0.0, dice=dice) or 0.0 for attempts in range(1, 100)]
+    assert delays == sorted(delays)
+
+
+@given(st.integers(1, 5000), DICE)
+def test_lane_backoff_is_30_s_at_first_and_an_hour_at_most(complaints: int, dice: float) -> None:
+    assert 30.0 <= lane_backoff(complaints, dice=dice) <= lane_backoff(complaints + 1, dice=dice) <= 3600.0
+    assert lane_backoff(1, dice=dice) <= 60.0

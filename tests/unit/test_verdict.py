@@ -84,6 +84,9 @@ TABLE: list[tuple[Stage, str, Verdict]] = [
     (Stage.RCPT, "421 4.7.0", SHUTDOWN),
     (Stage.DATA, "421 4.3.2", SHUTDOWN),
     (Stage.END, "421 4.4.2", SHUTDOWN),
+    (Stage.RCPT, "554 5.7.0 too many connections from 192.0.2.1", TOO_MANY_CONNECTIONS),
+    (Stage.END, "550 Domain example.com has exceeded the max emails per hour (150/150) allowed", QUOTA),
+    (Stage.RCPT, "451 too many recipients per day, limit reached", RELAY_THROTTLE),
     # 432
     (Stage.GREETING, "432 4.3.2 Concurrent connections limit exceeded", TOO_MANY_CONNECTIONS),
     (Stage.MAIL, "432 4.3.2", TOO_MANY_CONNECTIONS),

@@ -1,0 +1,181 @@
+"""How a rate and a number of sessions yield to a server's complaints at once and come back slowly (AIMD)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from bulkmail.model.rate import Rate
+
+FLOOR = 1 / 60  # messages a second: nobody is slowed down below one a minute; to stop is what suspensions are for
+KEPT = 0.9  # of the rate that the server was seen to take, after it complained
+CUT = 0.7  # of our own rate, when the server's is not known
+GRACE = 2.0  # seconds in which complaints are about what was already under way
+CLIMB = 0.005  # of the rate that was too high, regained each second
+DOUBLING = 300.0  # seconds in which the rate doubles once it is above all that was too high
+BOUNDLESS = 10_000.0  # messages a second: above it no rate is held any more
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """The rate of a lane or relay as its server bears it.  All rates are messages a second, times monotonic seconds.
+
+    `limit` is what was configured, None for no limit.  Nothing is held until the server complains.  Then the rate falls
+    at once to nine tenths of what the server was seen to take, and rises from there in a straight line that is back at
+    the old height after 20 s; above that it doubles every 5 minutes, until `limit`.  So a server with a fixed limit
+    sees it tried about every 20 s by little, and one that relented is used again within the hour.
+    """
+
+    limit: float | None = None
+    low: float | None = None
+    peak: float = 0.0
+    since: float = 0.0
+
+    def now(self, now: float) -> float | None:
+        """Messages a second at the moment; None when nothing holds them."""
+        if self.low is None:
+            return self.limit
+        passed = max(0.0, now - self.since)
+        climbing = max(0.0, (self.peak - self.low) / (CLIMB * self.peak))
+        if passed < climbing:
+            rate = self.low + CLIMB * self.peak * passed
+        else:
+            # The exponent is capped: a laptop may sleep for a year.
+            rate = max(self.low, self.peak) * 2.0 ** min((passed - climbing) / DOUBLING, 60.0)
+        if self.limit is not None:
+            return min(rate, self.limit)
+        return rate if rate <= BOUNDLESS else None
+
+    def lowered(self, now: float, *, seen: float) -> Speed:
+        """After a complaint; `seen` is what the server took a second lately, 0 when that is not known.
+
+        Complaints in the same 2 s count as one.
+        """
+        if self.low is not None and 0 <= now - self.since < GRACE:
+            return self
+        current = self.now(now)
+        if seen > 0 and (current is None or seen < current):
+            peak, low = seen, seen * KEPT
+        elif current is not None:
+            peak, low = current, current * CUT
+        else:
+            peak, low = 1.0, CUT
+        floor = FLOOR if self.limit is None else min(FLOOR, self.limit)
+        return replace(self, low=max(floor, low), peak=max(floor, peak), since=now)
+
+    def is_lowered(self, now: float) -> bool:
+        """Whether the server's complaints still hold us back."""
+        return self.low is not None and self.now(now) != self.limit
+
+    def rate(self, now: float, *, burst: int = 1) -> Rate | None:
+        """What a `Gate` is to keep; while it is lowered nothing goes in bursts, which is what servers complain of."""
+        per_second = self.now(now)
+        if per_second is None:
+            return None
+        return Rate(per_second, 1 if self.is_lowered(now) else burst)
+
+
+SUCCESSES = 100  # messages taken, for one more session
+PROBE = 60.0  # seconds until a number of sessions is tried again that was refused, at first
+LONGEST_PROBE = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """How many sessions a lane or relay bears, between 1 and `limit`.  Times are monotonic seconds.
+
+    A refusal for too many sessions leaves as many as were open; any other complaint halves them.  One more is tried
+    after 100 messages were taken, but a number that was refused only after a minute, and each time that it is refused
+    again after twice as long, up to an hour.
+    """
+
+    limit: int
+    allowed: int = 0
+    refused: int = 0
+    retry_at: float = 0.0
+    patience: float = 0.0
+    since: float = -1e18
+    taken: int = 0
+
+    @property
+    def size(self) -> int:
+        """The most sessions at the moment."""
+        return self.allowed or self.limit
+
+    def refuse(self, now: float, *, open: int) -> Crowd:
+        """The server said that there are too many; `open` are those that it bears beside the one it refused."""
+        size = max(1, min(self.size, open))
+        again = self.refused == size + 1
+        if again and now < self.retry_at:  # several were opening at once; they are one question and one answer
+            return replace(self, allowed=size, taken=0)
+        patience = min(LONGEST_PROBE, self.patience * 2) if again else PROBE
+        return replace(
+            self, allowed=size, refused=size + 1, retry_at=now + patience, patience=patience, since=now, taken=0
+        )
+
+    def halve(self, now: float) -> Crowd:
+        """The server said that it is too much; complaints in the same 2 s count as one."""
+        if 0 <= now - self.since < GRACE:
+            return self
+        return replace(self, allowed=max(1, self.size // 2), since=now, taken=0)
+
+    def take(self, now: float, count: int = 1) -> Crowd:
+        """The server took `count` more messages."""
+        if self.size >= self.limit:
+            return self
+        taken = self.taken + count
+        if taken < SUCCESSES or (self.size + 1 == self.refused and now < self.retry_at):
+            return replace(self, taken=min(taken, SUCCESSES))
+        return replace(self, allowed=self.size + 1, taken=0)
+
+
+LONGEST_SUSPENSION = 86400.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    """Until when a lane or relay is left alone, and why.  `until` is seconds of the clock that set it."""
+
+    until: float = -1e18
+    why: str = ""
+
+    def holds(self, now: float) -> bool:
+        """Whether it is not over yet; one that would last longer than a day was set by a clock that went wrong."""
+        return now < self.until <= now + LONGEST_SUSPENSION
+
+    def extended(self, now: float, seconds: float, why: str) -> Suspension:
+        """Until at least `seconds` from now, a day at most; a longer one that holds already stays."""
+        until = now + min(seconds, LONGEST_SUSPENSION)
+        return self if self.holds(now) and self.until >= until else Suspension(until, why)
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """How many messages a second were taken lately: the mean over the last 2 to 4 s.  Times are monotonic seconds."""
+
+    begun: float = 0.0
+    count: int = 0
+    before: float = 0.0
+    begun_before: float = 0.0
+
+    SPAN = 2.0
+
+    def take(self, now: float) -> Meter:
+        """One more was taken."""
+        if 0 <= now - self.begun < Meter.SPAN:  # written out: this is done for every letter
+            return Meter(self.begun, self.count + 1, self.before, self.begun_before)
+        turned = self._turned(now)
+        return replace(turned, count=1 + turned.count)
+
+    def per_second(self, now: float) -> float:
+        """0 when nothing was taken lately."""
+        turned = self._turned(now)
+        # Less than a second says little: 14 that were taken in the first 10 ms are 14 a second, not 1,400.
+        passed = max(1.0, now - (turned.begun_before if turned.before else turned.begun))
+        return (turned.before + turned.count) / passed
+
+    def _turned(self, now: float) -> Meter:
+        if 0 <= now - self.begun < Meter.SPAN:
+            return self
+        if 0 <= now - self.begun < 2 * Meter.SPAN:
+            return Meter(begun=self.begun + Meter.SPAN, before=self.count, begun_before=self.begun)
+        return Meter(begun=now)

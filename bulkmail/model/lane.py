@@ -1,0 +1,116 @@
+"""Recipients grouped by who takes their mail in: which domains and mail exchangers belong to which provider."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from bulkmail.model.rate import Rate
+
+
+@dataclass(frozen=True, slots=True)
+class LaneLimits:
+    """How one lane may be used; None: as the relay is."""
+
+    rate: Rate | None = None
+    connections: int | None = None
+    messages_per_session: int | None = None
+
+    def over(self, other: LaneLimits) -> LaneLimits:
+        """These, and where they say nothing the `other`'s."""
+        return LaneLimits(
+            rate=other.rate if self.rate is None else self.rate,
+            connections=other.connections if self.connections is None else self.connections,
+            messages_per_session=(
+                other.messages_per_session if self.messages_per_session is None else self.messages_per_session
+            ),
+        )
+
+
+NO_LIMITS = LaneLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One provider.
+
+    `domains` are what stands behind the @ in lower case, `"yahoo.*"` for all national ones; `exchangers` are the ends
+    of the names of its mail exchangers.  `preset` is the table's, `limits` are what the user wrote.
+    """
+
+    name: str
+    domains: frozenset[str] = frozenset()
+    exchangers: frozenset[str] = frozenset()
+    preset: LaneLimits = NO_LIMITS
+    limits: LaneLimits = NO_LIMITS
+
+
+@dataclass(frozen=True, slots=True)
+class Lanes:
+    """All lanes by name, and `other`: the limits of each domain that is nobody's, a lane of its own.
+
+    `uses_presets`: the presets hold; None: nobody said, see `for_relay()`.  Most campaigns go through a relay that
+    spreads them over days if need be; what a provider bears of *it* is none of our business.
+    """
+
+    by_name: Mapping[str, Lane] = field(default_factory=dict)
+    other: LaneLimits = NO_LIMITS
+    uses_presets: bool | None = None
+    by_exchanger: bool = False
+    _by_domain: Mapping[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _by_end: Mapping[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lanes = self.by_name.values()
+        # What a user wrote stands last, and wins over the table's own.
+        object.__setattr__(self, "_by_domain", {domain: lane.name for lane in lanes for domain in lane.domains})
+        object.__setattr__(self, "_by_end", {end: lane.name for lane in lanes for end in lane.exchangers})
+
+    def of(self, domain: str) -> str:
+        """The lane of a recipient's domain, which is in A-labels or not; its own name when it is nobody's."""
+        domain = domain.rstrip(".").lower()
+        if domain in self._by_domain:
+            return self._by_domain[domain]
+        first, _, rest = domain.partition(".")
+        # "yahoo.*" is yahoo.fr and yahoo.co.uk, not yahoo.shop.example.com.
+        if rest.count(".") <= 1 and f"{first}.*" in self._by_domain:
+            return self._by_domain[f"{first}.*"]
+        return domain
+
+    def of_exchangers(self, hosts: Iterable[str]) -> str | None:
+        """The lane that the mail exchangers of a domain belong to, best first; None when they are nobody's."""
+        for host in hosts:
+            labels = host.rstrip(".").lower().split(".")
+            for start in range(len(labels)):
+                name = self._by_end.get(".".join(labels[start:]))
+                if name is not None:
+                    return name
+        return None
+
+    def limits(self, name: str) -> LaneLimits:
+        """How the lane `name`, as `of()` calls it, may be used."""
+        lane = self.by_name.get(name)
+        if lane is None:
+            return self.other
+        return lane.limits.over(lane.preset) if self.uses_presets else lane.limits
+
+    def with_lane(self, lane: Lane) -> Lanes:
+        """With `lane`, which adds to one of the same name: its domains come too, its limits stand where it has any."""
+        old = self.by_name.get(lane.name, Lane(lane.name))
+        merged = replace(
+            old,
+            domains=old.domains | lane.domains,
+            exchangers=old.exchangers | lane.exchangers,
+            limits=lane.limits.over(old.limits),
+        )
+        others = {name: each for name, each in self.by_name.items() if name != lane.name}
+        return replace(self, by_name={**others, lane.name: merged})
+
+    def for_relay(self, *, host: str, port: int) -> Lanes:
+        """With presets, unless somebody said, where a relay is one of a provider's own mail exchangers.
+
+        Those listen at port 25.  A provider's submission server (587, 465) is called much like them, by other rules.
+        """
+        if self.uses_presets is None and port == 25 and self.of_exchangers([host]) is not None:
+            return replace(self, uses_presets=True)
+        return self

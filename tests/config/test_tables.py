@@ -1,0 +1,118 @@
+"""The tables that come with the program: each entry does what its examples say, and each number is sane."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bulkmail.config
+from bulkmail.config.tables import known_feedback, known_lanes
+from bulkmail.model.reply import Stage, make_reply
+from bulkmail.model.verdict import Outcome, judge
+
+DATA = Path(bulkmail.config.__file__).parents[1] / "data"
+REPLIES: list[dict[str, Any]] = tomllib.loads((DATA / "replies.toml").read_text("utf-8"))["reply"]
+STAGES = (Stage.GREETING, Stage.MAIL, Stage.RCPT, Stage.END)
+EXAMPLES = [
+    pytest.param(number, line, id=f"{number}-{'-'.join(re.findall('[a-zA-Z0-9]+', line)[:7])}")
+    for number, entry in enumerate(REPLIES)
+    for line in entry["examples"]
+]
+
+
+@pytest.mark.parametrize(("number", "line"), EXAMPLES)
+def test_replies_table_knows_its_examples(number: int, line: str) -> None:
+    complaint = known_feedback().complaints[number]
+    for stage in complaint.stages & set(STAGES) or STAGES:
+        assert known_feedback().find(make_reply(stage, int(line[:3]), [line[4:]])) is complaint
+
+
+@pytest.mark.parametrize(("number", "line"), EXAMPLES)
+def test_no_reply_of_the_table_rejects_a_person_even_without_it(number: int, line: str) -> None:
+    for stage in STAGES:
+        reply = make_reply(stage, int(line[:3]), [line[4:]])
+        assert judge(reply).outcome is Outcome.DEFERRED
+        assert known_feedback().heed(reply).verdict.outcome is Outcome.DEFERRED
+
+
+# What is said about one person, and must stay so.
+@pytest.mark.parametrize(
+    "line",
+    [
+        "550 5.1.1 The email account that you tried to reach does not exist",
+        "550 5.2.1 The email account that you tried to reach is disabled",
+        "552 5.2.2 The email account that you tried to reach is over quota",
+        "452 4.2.2 The email account that you tried to reach is over quota",
+        "550 5.7.1 Our system has detected that this message is likely unsolicited mail",
+        "554 5.7.1 Service unavailable; client host blocked",
+        "552 5.3.4 Message size exceeds fixed limit",
+        "552 5.3.4 message size limit exceeded",
+        "450 4.2.0 Greylisted, please try again in 5 minutes",
+        "451 4.7.1 Greylisting in action, please come back later",
+        "450 4.1.8 Sender address rejected: Domain not found",
+    ],
+)
+def test_replies_table_leaves_other_replies_alone(line: str) -> None:
+    assert known_feedback().find(make_reply(Stage.RCPT, int(line[:3]), [line[4:]])) is None
+
+
+def test_replies_table_asks_for_bounded_times() -> None:
+    for complaint in known_feedback().complaints:
+        assert 0 <= complaint.suspend <= 6 * 3600
+        assert 0 <= complaint.pause <= 86400
+
+
+@pytest.mark.parametrize(
+    ("domain", "lane"),
+    [
+        ("gmail.com", "google"),
+        ("hotmail.co.uk", "microsoft"),
+        ("outlook.de", "microsoft"),
+        ("yahoo.co.uk", "yahoo"),
+        ("yahoo.co.jp", "yahoo-japan"),
+        ("aol.com", "yahoo"),
+        ("icloud.com", "apple"),
+        ("gmx.at", "united-internet"),
+        ("web.de", "united-internet"),
+        ("pm.me", "proton"),
+        ("example.org", "example.org"),
+    ],
+)
+def test_lanes_table_knows_providers(domain: str, lane: str) -> None:
+    assert known_lanes().of(domain) == lane
+
+
+@pytest.mark.parametrize(
+    ("host", "lane"),
+    [
+        ("aspmx.l.google.com", "google"),
+        ("alt1.aspmx.l.google.com", "google"),
+        ("shop-example.mail.protection.outlook.com", "microsoft"),
+        ("mta5.am0.yahoodns.net", "yahoo"),
+        ("mx01.mail.icloud.com", "apple"),
+        ("mx00.emig.gmx.net", "united-internet"),
+        ("mail.protonmail.ch", "proton"),
+        ("mx.zoho.eu", "zoho"),
+    ],
+)
+def test_lanes_table_knows_exchangers(host: str, lane: str) -> None:
+    assert known_lanes().of_exchangers([host]) == lane
+
+
+def test_lanes_table_is_in_order() -> None:
+    lanes = known_lanes().by_name.values()
+    for field in ("domains", "exchangers"):
+        names = [name for lane in lanes for name in getattr(lane, field)]
+        assert len(names) == len(set(names)), "one name, one lane"
+        assert all(re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*(\.\*)?", name) for name in names)
+    for lane in lanes:
+        assert re.fullmatch("[a-z][a-z-]*", lane.name)
+        assert lane.domains or lane.exchangers
+        preset = lane.preset
+        assert preset.rate and 1 <= preset.rate.per_second <= 50
+        assert preset.connections and 1 <= preset.connections <= 25
+        assert preset.messages_per_session and 1 <= preset.messages_per_session <= 1000

@@ -1,0 +1,129 @@
+"""What stops a campaign, after how many letters, and what is said then."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkmail.model.breaker import Breaker, Danger, Limits, Trip, judge_canary, unreachable
+from bulkmail.model.reply import Reply, Stage
+from bulkmail.model.verdict import Outcome, Scope, judge
+
+ACCEPTED = Reply(Stage.END, 250, "2.0.0", "queued")
+POLICY = Reply(Stage.RCPT, 550, "5.7.1", "SPF check failed")
+SPAM = Reply(Stage.END, 554, "5.7.9", "looks like spam")
+UNKNOWN = Reply(Stage.RCPT, 550, "5.1.1", "no such user")
+GREYLISTED = Reply(Stage.RCPT, 450, "4.2.0", "greylisted")
+
+
+def run(breaker: Breaker, *replies: Reply, begin: int = 1) -> Trip | None:
+    """The trip of the last of `replies`; those before must not trip."""
+    trip = None
+    for number, reply in enumerate(replies, begin):
+        assert trip is None, f"tripped before number {number}"
+        trip = breaker.note(number, reply, judge(reply))
+    return trip
+
+
+def test_breaker_stops_after_20_equal_policy_rejections_and_puts_them_back() -> None:
+    trip = run(Breaker(), *[POLICY] * 20)
+    assert trip is not None
+    assert trip.danger is Danger.POLICY
+    assert trip.put_back == tuple(range(1, 21))
+    assert trip.sentence == (
+        '20 of the last 20 letters were refused with the same words, "550 5.7.1 SPF check failed": '
+        "that is about you or the letter, not about the people"
+    )
+    assert "resume" in trip.hint
+
+
+def test_breaker_counts_equal_ones_among_the_last_50() -> None:
+    assert run(Breaker(), *[POLICY, ACCEPTED] * 19, POLICY) is not None
+    assert run(Breaker(), *[POLICY, ACCEPTED, ACCEPTED] * 100) is None
+
+
+def test_breaker_does_not_add_different_policies() -> None:
+    assert run(Breaker(), *[POLICY, SPAM] * 19) is None
+
+
+def test_breaker_takes_bare_refusals_by_their_code() -> None:
+    trip = run(Breaker(), *[Reply(Stage.END, 554, "", f"blocked, see ticket {number}") for number in range(20)])
+    assert trip is not None
+    assert "554 blocked, see ticket 19" in trip.sentence
+
+
+def test_breaker_takes_no_notice_of_what_is_deferred() -> None:
+    assert run(Breaker(), *[GREYLISTED] * 1000) is None
+
+
+def test_breaker_does_not_take_a_refused_address_for_policy() -> None:
+    assert run(Breaker(Limits(unknown_share=1.0)), *[UNKNOWN] * 500) is None
+    refused = Reply(Stage.RCPT, 550, "5.4.1", "recipient address rejected: access denied")
+    assert run(Breaker(), *[refused] * 100) is None
+
+
+def test_breaker_stops_when_more_than_a_tenth_of_200_is_unknown() -> None:
+    assert run(Breaker(), *[UNKNOWN] * 20, *[ACCEPTED] * 180) is None
+    trip = run(Breaker(), *[ACCEPTED] * 179, *[UNKNOWN] * 21)
+    assert trip is not None
+    assert trip.danger is Danger.UNKNOWN_USERS
+    assert trip.sentence.startswith("21 of 200 addresses do not exist (10.5%, the limit is 10.0%)")
+    assert not trip.put_back
+
+
+@pytest.mark.parametrize("limits", [Limits(unknown_share=1.0), Limits(unknown_after=0)])
+def test_breaker_for_unknown_users_can_be_switched_off(limits: Limits) -> None:
+    assert run(Breaker(limits), *[UNKNOWN] * 500) is None
+
+
+def test_breaker_for_policies_can_be_switched_off() -> None:
+    assert run(Breaker(Limits(policy_run=0)), *[POLICY] * 500) is None
+
+
+@given(st.lists(st.sampled_from([ACCEPTED, POLICY, SPAM, UNKNOWN, GREYLISTED]), max_size=300))
+def test_breaker_puts_back_only_what_was_rejected_with_those_words(replies: list[Reply]) -> None:
+    breaker = Breaker(Limits(policy_run=5, policy_among=12))
+    for number, reply in enumerate(replies):
+        trip = breaker.note(number, reply, judge(reply))
+        if trip and trip.danger is Danger.POLICY:
+            assert 5 <= len(trip.put_back) <= 12
+            assert {replies[each] for each in trip.put_back} == {reply}
+
+
+def test_relay_is_unreachable_after_its_patience() -> None:
+    relay = "smtp://mail.example.com:587"
+    assert unreachable(relay, since=None, now=1000.0, patience=300.0) is None
+    assert unreachable(relay, since=701.0, now=1000.0, patience=300.0) is None
+    trip = unreachable(relay, since=700.0, now=1000.0, patience=300.0, what="connection refused")
+    assert trip is not None
+    assert trip.sentence == "smtp://mail.example.com:587 could not be used for 5 min: connection refused"
+    bare = unreachable(relay, since=700.0, now=1000.0, patience=300.0)
+    assert bare is not None and bare.sentence.endswith("for 5 min")
+
+
+Out, S = Outcome, Scope
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "scopes", "why"),
+    [
+        ({}, {}, ""),
+        ({Out.ACCEPTED: 10}, {}, ""),
+        ({Out.ACCEPTED: 9, Out.REJECTED: 1}, {S.RECIPIENT: 1}, ""),
+        ({Out.ACCEPTED: 1, Out.DEFERRED: 9}, {}, ""),
+        ({Out.DEFERRED: 10}, {}, "of the first 10 letters none was accepted"),
+        ({Out.REJECTED: 1}, {S.RECIPIENT: 1}, "of the first 1 letter none was accepted"),
+        ({Out.ACCEPTED: 8, Out.REJECTED: 2}, {S.RECIPIENT: 2}, "2 were rejected (the limit is 10%)"),
+        ({Out.ACCEPTED: 8, Out.REJECTED: 2}, {S.MESSAGE: 1}, "2 were rejected, 1 of them for what is in the letter"),
+        ({Out.ACCEPTED: 9, Out.IN_DOUBT: 1}, {}, "of 1 nobody knows whether they arrived"),
+    ],
+)
+def test_canary_is_judged_by_what_came_of_it(outcomes: dict[Outcome, int], scopes: dict[Scope, int], why: str) -> None:
+    trip = judge_canary(outcomes, scopes, Limits())
+    if not why:
+        assert trip is None
+    else:
+        assert trip is not None and trip.danger is Danger.CANARY
+        assert why in trip.sentence
+        assert trip.sentence.endswith("the rest was not sent")

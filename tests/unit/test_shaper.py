@@ -1,0 +1,180 @@
+"""Everything that holds letters back, in one: what a complaint in one place does there, and does not do elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bulkmail.config.tables import known_feedback
+from bulkmail.model import shaper as module
+from bulkmail.model.lane import Lane, LaneLimits, Lanes
+from bulkmail.model.rate import Rate
+from bulkmail.model.reply import Reply, Stage, make_reply
+from bulkmail.model.shaper import Shaper, Trouble
+
+SLOW_LANE = Lanes({"google": Lane("google", limits=LaneLimits(Rate(2.0), 3, 50))})
+
+
+def make_shaper(lanes: Lanes = SLOW_LANE, *, rate: Rate | None = None, relay_rate: Rate | None = None) -> Shaper:
+    shaper = Shaper(lanes, rate=rate)
+    shaper.add_relay("one", connections=10, rate=relay_rate)
+    shaper.add_relay("two", connections=4)
+    return shaper
+
+
+def complain(shaper: Shaper, line: str, lane: str, now: float, *, stage: Stage = Stage.END, open: int = 10) -> None:
+    reply = make_reply(stage, int(line[:3]), [line[4:]])
+    shaper.heed(known_feedback().heed(reply), "one", lane, now, open=open)
+
+
+def test_shaper_books_campaign_relay_and_lane_together() -> None:
+    shaper = make_shaper(rate=Rate(10.0), relay_rate=Rate(5.0))
+    assert shaper.take("one", "google", 0.0)
+    assert shaper.wait("one", "google", 0.0) == 0.5
+    assert shaper.wait("two", "google", 0.0) == 0.5
+    assert shaper.wait("one", "yahoo", 0.0) == pytest.approx(0.2)
+    assert shaper.wait("two", "yahoo", 0.0) == pytest.approx(0.1)
+    assert not shaper.take("two", "google", 0.2)
+    assert shaper.take("two", "yahoo", 0.2)
+
+
+def test_shaper_knows_the_limits_of_lanes() -> None:
+    shaper = make_shaper()
+    assert (shaper.connections("one"), shaper.lane_connections("one", "google")) == (10, 3)
+    assert shaper.lane_connections("one", "yahoo") == 10
+    assert (shaper.messages_per_session("google"), shaper.messages_per_session("yahoo")) == (50, None)
+
+
+def test_shaper_suspends_a_lane_and_no_other() -> None:
+    shaper = make_shaper()
+    complain(shaper, "421 4.7.0 [TSS04] Messages temporarily deferred", "yahoo", 100.0)
+    assert shaper.wait("one", "yahoo", 100.0) == 7200.0
+    assert not shaper.take("one", "yahoo", 7299.0)
+    assert shaper.take("one", "google", 100.0)
+    assert shaper.take("two", "yahoo", 100.0)
+    assert shaper.lane_connections("one", "yahoo") == 5
+    (trouble,) = shaper.troubles(100.0)
+    assert (trouble.relay, trouble.lane, trouble.until, trouble.connections) == ("one", "yahoo", 7300.0, 5)
+    assert trouble.why == "Yahoo: deferred for volume or complaints"
+    assert shaper.take("one", "yahoo", 7300.0)
+
+
+def test_shaper_slows_a_relay_to_what_it_took() -> None:
+    shaper, now = make_shaper(relay_rate=Rate(100.0, 5)), 0.0
+    for number in range(140):
+        now = number / 14
+        shaper.accepted("one", "yahoo", now)
+    complain(shaper, "454 4.7.0 Throttling failure: Maximum sending rate exceeded", "yahoo", now)
+    (trouble,) = shaper.troubles(now)
+    assert trouble == Trouble("one", "", "Amazon SES: rate", per_second=pytest.approx(12.6, rel=0.05))
+    went = 0
+    for tick in range(1000):
+        went += shaper.take("one", f"lane{tick % 7}", now + tick / 100)
+    assert went == pytest.approx(10 * 13, rel=0.05)
+    assert shaper.troubles(now + 1e6) == []
+
+
+def test_shaper_learns_how_many_sessions_a_relay_bears() -> None:
+    shaper = make_shaper()
+    complain(shaper, "421 4.7.0 Too many connections", "yahoo", 0.0, stage=Stage.GREETING, open=3)
+    assert shaper.connections("one") == shaper.lane_connections("one", "yahoo") == 3
+    assert shaper.connections("two") == 4
+    for _ in range(100):
+        shaper.accepted("one", "yahoo", 61.0)
+    assert shaper.connections("one") == 4
+
+
+@pytest.mark.parametrize(
+    "line", ["250 2.0.0 queued", "550 5.1.1 no such user", "421 bye", "550 5.4.5 Daily user sending limit exceeded"]
+)
+def test_shaper_takes_no_other_reply_for_a_complaint(line: str) -> None:
+    shaper = make_shaper()
+    complain(shaper, line, "yahoo", 0.0)
+    assert shaper.troubles(0.0) == []
+    assert shaper.take("one", "yahoo", 0.0)
+
+
+def test_shaper_forgets_lanes_that_are_fine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_IDLE", 3)
+    shaper = make_shaper(Lanes(other=LaneLimits(Rate(0.1))))
+    complain(shaper, "421 4.7.0 [TSS04] Messages temporarily deferred", "yahoo", 0.0)
+    for name in "abcd":
+        assert shaper.take("one", name, 0.0)
+    shaper.tidy(5.0)
+    assert not shaper.take("one", "a", 5.0)
+    shaper.tidy(20.0)
+    assert shaper.take("one", "a", 20.0)
+    assert not shaper.take("one", "a", 20.0)
+    assert len(shaper.troubles(20.0)) == 1
+
+
+LINES = st.sampled_from(
+    [
+        "454 4.7.0 Throttling failure: Maximum sending rate exceeded",
+        "421 4.7.0 Too many connections",
+        "451 4.7.500 Server busy",
+        "421 4.7.28 unusual rate",
+        "250 2.0.0 ok",
+    ]
+)
+STEPS = st.lists(
+    st.tuples(st.floats(0, 5), st.sampled_from(["google", "yahoo"]), st.one_of(st.none(), LINES)), max_size=60
+)
+
+
+@given(STEPS)
+def test_shaper_never_exceeds_what_was_configured_whatever_servers_say(
+    steps: list[tuple[float, str, str | None]],
+) -> None:
+    rates = {"campaign": Rate(3.0, 2), "relay": Rate(2.5, 3), "google": Rate(2.0)}
+    shaper = make_shaper(rate=rates["campaign"], relay_rate=rates["relay"])
+    went: dict[str, list[float]] = {name: [] for name in (*rates, "yahoo")}
+    now = 0.0
+    for nap, lane, line in steps:
+        now += nap
+        if line is not None:
+            complain(shaper, line, lane, now)
+        while shaper.take("one", lane, now):
+            shaper.accepted("one", lane, now)
+            for name in ("campaign", "relay", lane):
+                went[name].append(now)
+        assert shaper.wait("one", lane, now) > 0
+        assert 1 <= shaper.lane_connections("one", lane) <= shaper.connections("one") <= 10
+    for name, rate in rates.items():
+        for first, begin in enumerate(went[name]):
+            for last in range(first, len(went[name])):
+                assert last - first + 1 <= rate.burst + rate.per_second * (went[name][last] - begin) + 1e-6
+
+
+def test_shaper_needs_a_reply_to_heed() -> None:
+    shaper = make_shaper()
+    shaper.heed(known_feedback().heed(Reply(Stage.RCPT, 450, "4.2.0", "greylisted")), "one", "yahoo", 0.0, open=1)
+    assert shaper.troubles(0.0) == []
+
+
+def test_shaper_keeps_to_a_servers_own_limit_and_loses_little_by_it() -> None:
+    """14 letters in any second, then 454; answers take 50 ms.  Nobody told us about the limit."""
+    shaper, now, step = make_shaper(), 0.0, 0.005
+    arrived, flying = list[float](), list[tuple[float, bool]]()
+    accepted, throttled_late, sent_late = 0, 0, 0
+    while accepted < 2000 and now < 1000:
+        now += step
+        while flying and flying[0][0] <= now:
+            _, was_taken = flying.pop(0)
+            if was_taken:
+                accepted += 1
+                shaper.accepted("one", "yahoo", now)
+            else:
+                complain(shaper, "454 4.7.0 Throttling failure: Maximum sending rate exceeded", "yahoo", now)
+        while len(flying) < shaper.lane_connections("one", "yahoo") and shaper.take("one", "yahoo", now):
+            arrived = [at for at in arrived if at > now - 1.0]
+            is_taken = len(arrived) < 14
+            if is_taken:
+                arrived.append(now)
+            sent_late += now > 10.0
+            throttled_late += now > 10.0 and not is_taken
+            flying.append((now + 0.05, is_taken))
+    assert accepted == 2000
+    assert throttled_late < 0.02 * sent_late
+    assert accepted / now > 0.85 * 14
