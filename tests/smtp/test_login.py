@@ -271,10 +271,10 @@ async def test_pool_renews_a_token_together() -> None:
 
 async def test_token_is_renewed_before_its_end() -> None:
     tokens = Tokens(lambda: left.pop(0))
-    left = [AccessToken(Secret("first"), 0.2), AccessToken(Secret("second"), 3600.0), AccessToken(Secret("third"))]
+    left = [AccessToken(Secret("first"), 0.8), AccessToken(Secret("second"), 3600.0), AccessToken(Secret("third"))]
     first = await tokens.current()
     assert await tokens.current() is first
-    await asyncio.sleep(0.19)
+    await asyncio.sleep(0.75)
     second = await tokens.current()
     assert second.secret.reveal() == "second"
     assert await tokens.current() is second
