@@ -19,6 +19,8 @@ _MENDS = {
     "or a trusted network add ?tls=off",
     Breakage.NO_REQUIRETLS: "leave requiretls out to do without that promise, or use a relay that gives it",
     Breakage.NO_LOGIN: "use a port with TLS (587 or 465)",
+    Breakage.NO_TOKEN: "see what [relay] says about the token, and whether the provider still allows this program",
+    Breakage.IMPOSTOR: "find out who answers there before you try again",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from enum import Enum
@@ -57,13 +58,56 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class Oauth:
+    """How an access token is got with a refresh token (RFC 6749 §6), without the secrets: only where they are.
+
+    `client_secret_from` may be empty: a public client has none.  Raises `ConfigError` for a `token_url` that secrets
+    must not be sent to: over https, or in clear text to this machine alone.
+    """
+
+    token_url: str
+    client_id: str
+    scope: str = ""
+    client_secret_from: str = field(default="", repr=False)
+    refresh_token_from: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if not _keeps_secrets(self.token_url):
+            raise ConfigError(
+                "token_url is not an address that secrets may be sent to",
+                hint='write "https://", the host and the path, as the provider gives it',
+            )
+
+
+def _keeps_secrets(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    if not host or "@" in parts.netloc or parts.fragment or not url.isascii() or has_control(url) or " " in url:
+        return False
+    if parts.scheme != "http":
+        return parts.scheme == "https"
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class Relay:
     """A relay without its password, so that it can be shown, logged and stored.
 
     `connections` is the most sessions at a time, 1 to 1000; `depth` the most messages under way on one of them, 1 to
     64, where the relay bears it.  `directory` is where `maildir:` (or the sandbox, if it
     says so) keeps mail.  `password_from` names where the password comes from: `"env:NAME"`, `"file:PATH"`,
-    `"keyring:"`, `"command:…"`, or empty for the usual places.
+    `"keyring:"`, `"command:…"`, or empty for the usual places.  A login by access token has `token_from`, `"file:PATH"`
+    or `"command:…"`, or `oauth`, instead.  `client_certificate` and `client_key` are PEM files, the key also in the
+    certificate's; `key_password_from` is where its password comes from, if it has one.
+    `source_address` is the IP address of ours that connections come from; empty leaves that to the system.
+    `proxy` is what they go through, a URL as `parse_proxy()` gives it, without the password that `proxy_password_from`
+    says the place of.
 
     `is_lmtp`: it speaks LMTP (RFC 2033).  `socket_path` is a Unix socket's, absolute, in place of host and port.
     `dsn` is what it is asked to report, if it can.  `requires_tls`: no server may hand the letter on in clear text, and
@@ -86,6 +130,19 @@ class Relay:
     socket_path: str = ""
     dsn: Dsn | None = None
     requires_tls: bool = False
+    client_certificate: str = ""
+    client_key: str = ""
+    key_password_from: str = field(default="", repr=False)
+    source_address: str = ""
+    proxy: str = ""
+    proxy_password_from: str = field(default="", repr=False)
+    token_from: str = field(default="", repr=False)
+    oauth: Oauth | None = None
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether the login is by access token and not by password."""
+        return bool(self.token_from or self.oauth)
 
     def __str__(self) -> str:
         if self.kind is not Kind.SMTP:
@@ -130,7 +187,11 @@ class Relay:
         return _parse_smtp(scheme, url.strip())
 
 
-_OPTIONS = {"connections", "depth", "tls", "ca_file", "ehlo", "auth", "dsn", "dsn_return", "requiretls"}
+_OPTIONS = {"connections", "depth", "tls", "ca_file", "ehlo", "auth", "dsn", "dsn_return", "requiretls"} | {
+    "source",
+    "client_certificate",
+    "client_key",
+}
 _OVER_SOCKET = {"connections", "depth", "ehlo", "auth", "dsn", "dsn_return"}
 _PORTS = {"smtp": 587, "smtps": 465, "lmtp": 24}
 _LONGEST_SOCKET_PATH = 107  # octets, as Linux has it
@@ -192,6 +253,9 @@ def _parse_smtp(scheme: str, url: str) -> Relay:
         is_lmtp=scheme == "lmtp",
         dsn=_dsn(options),
         requires_tls=check_requiretls(options.get("requiretls", "no"), tls=tls),
+        source_address=parse_source(options.get("source", "")),
+        client_certificate=options.get("client_certificate", ""),
+        client_key=options.get("client_key", ""),
     )
 
 
@@ -286,3 +350,30 @@ def parse_connections(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= 1000):
         raise ConfigError(f"connections={text!r}", hint="write a number from 1 to 1000")
     return int(text)
+
+
+def parse_source(text: str) -> str:
+    """The IP address that connections come from, or nothing.  Raises `ConfigError`."""
+    try:
+        return str(ipaddress.ip_address(text)) if text else ""
+    except ValueError:
+        raise ConfigError(
+            f"source={text[:60]!r} is not an IP address", hint="write one of this computer's, such as 192.0.2.7"
+        ) from None
+
+
+def parse_proxy(text: str) -> str:
+    """A proxy's URL, `socks5://user@host:1080`.  Raises `ConfigError`, also for a password in it; repeats no piece."""
+    mend = 'write "socks5://host:1080", or "socks5://user@host:1080" for one that wants a login'
+    if ":" in text.partition("//")[2].rpartition("@")[0]:
+        raise ConfigError("must not hold a password", hint="write proxy_password_env, _file or _command into [relay]")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        port = None
+    if not port or not parts.hostname or has_control(unquote(text)) or not text.isascii() or " " in text:
+        raise ConfigError("is not the URL of a proxy", hint=mend)
+    if parts.scheme != "socks5" or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ConfigError("is not the URL of a proxy", hint=mend)
+    return text.rstrip("/")

@@ -7,13 +7,14 @@ import ssl
 from collections.abc import Callable
 
 from bulkmail.model.message import Message
-from bulkmail.model.relay import Relay
+from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, printable
 from bulkmail.smtp.capabilities import Capabilities
+from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.envelopes import unsendable
 from bulkmail.smtp.line import Done, Line, Mark, More, Transfer
 from bulkmail.smtp.manners import Manners
-from bulkmail.smtp.opening import Credentials, SessionRefused, open_transport
+from bulkmail.smtp.opening import SessionRefused, open_transport
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.trace import Trace
 from bulkmail.smtp.transactions import Transactions
@@ -53,6 +54,7 @@ class Session:
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
         manners: Manners | None = None,
         trace: Trace | None = None,
+        proxy_password: Secret | None = None,
     ) -> Session:
         """A session with `relay`: connected, secured and logged in as its URL says, with one login attempt at most.
 
@@ -61,7 +63,12 @@ class Session:
         Raises `SessionRefused`, and `ConfigError` for settings that no server could do anything about.
         """
         transport, capabilities = await open_transport(
-            relay, credentials, tls_context=tls_context, timeouts=timeouts, trace=trace
+            relay,
+            credentials,
+            tls_context=tls_context,
+            timeouts=timeouts,
+            trace=trace,
+            proxy_password=proxy_password,
         )
         manners = manners or Manners(is_plain=True)
         if relay.requires_tls:

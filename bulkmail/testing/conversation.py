@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hmac
 import re
 import ssl
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,9 @@ from dataclasses import dataclass, field, replace
 from bulkmail.model.message import Envelope
 from bulkmail.testing.answers import Answer, Drop, Hang, Lines, Reset, Slow, code
 from bulkmail.testing.connection import Connection, Gone
+from bulkmail.testing.logins import take_login
 
+LONGEST_RESPONSE = 12_288 + 2  # octets with CRLF, RFC 4954 §4
 LONGEST_LINE = 1000  # octets with CRLF, RFC 5321 §4.5.3.1.6
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
 
@@ -155,25 +156,17 @@ class Conversation:
         mechanism, _, initial = argument.partition(" ")
         if mechanism.upper() not in self._part.mechanisms or not self._part.logins:
             return await self._say("auth", "504 5.5.4 no such mechanism")
-        match mechanism.upper():
-            case "PLAIN":
-                parts = _decoded(initial or await self._ask("")).split("\0")
-                is_right = len(parts) == 3 and self._part.logins.get(parts[1]) == parts[2]
-            case "LOGIN":
-                user = _decoded(initial or await self._ask("Username:"))
-                is_right = self._part.logins.get(user) == _decoded(await self._ask("Password:"))
-            case _:
-                challenge = "<1.1@relay.test>"
-                user, _, digest = _decoded(await self._ask(challenge)).rpartition(" ")
-                secret = self._part.logins.get(user, "").encode()
-                is_right = user in self._part.logins and digest == hmac.digest(secret, challenge.encode(), "md5").hex()
+        is_right = await take_login(mechanism.upper(), initial, logins=self._part.logins, ask=self._ask)
         said = await self._say("auth", "235 2.7.0 welcome" if is_right else "535 5.7.8 wrong user or password")
         self._is_known = self._is_known or said == "235"
         return said
 
     async def _ask(self, challenge: str) -> str:
         await self._give(f"334 {base64.b64encode(challenge.encode()).decode()}")
-        return (await self._connection.line()).decode("ascii", "replace").strip()
+        line = await self._connection.line()
+        if len(line) > LONGEST_RESPONSE:
+            self._violation(f"a response of {len(line)} octets in the login")
+        return line.decode("ascii", "replace").strip()
 
     async def _mail(self, argument: str) -> str:
         path, parameters = _path(argument, "FROM:")
@@ -287,10 +280,3 @@ def _path(argument: str, keyword: str) -> tuple[str, tuple[str, ...]]:
     """The path between the angle brackets, and the parameters behind it."""
     found = re.fullmatch(rf"{keyword}<([^<>]*)>((?: [^ ]+)*)", argument, re.IGNORECASE)
     return (found[1], tuple(found[2].split())) if found else (argument, ())
-
-
-def _decoded(text: str) -> str:
-    try:
-        return base64.b64decode(text, validate=True).decode()
-    except ValueError:
-        return ""

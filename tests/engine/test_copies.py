@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Settled
+from bulkmail.engine.ports import Outlet, Settled
 from bulkmail.engine.run import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.message import Envelope, Message
@@ -14,8 +14,9 @@ from bulkmail.model.rate import Rate
 from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Entry, Mark
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.session import Manners, Session
 from bulkmail.testing import Drop, ScriptedRelay
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))
@@ -55,20 +56,11 @@ def extensions(request):
 def run(outbox, events):
     async def run(relay, *, pace=SOON, connections=2, scheme="smtp"):
         async def connect():
-            from bulkmail.smtp.session import Manners
-
-            where = Relay.parse(f"{scheme}://{relay.host}:{relay.port}?tls=off")
             return await Session.open(where, None, tls_context=None, manners=Manners())
 
-        plan = Plan(
-            outbox,
-            compose=compose,
-            connect=connect,
-            relay_name="the relay",
-            connections=connections,
-            pace=pace,
-            observe=events.append,
-        )
+        where = Relay.parse(f"{scheme}://{relay.host}:{relay.port}?tls=off&connections={connections}")
+        outlet = Outlet(Route(where, "the relay"), connect)
+        plan = Plan(outbox, compose=compose, outlets=[outlet], pace=pace, observe=events.append)
         return await Engine(plan).run()
 
     return run

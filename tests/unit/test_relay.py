@@ -90,7 +90,10 @@ def test_relay_by_default_requires_tls_and_opens_ten_sessions() -> None:
 
 NO_PASSWORD = "a relay URL must not hold a password: it would be seen in the process list and in shell history"
 SET_PASSWORD = "leave it out and set BULKMAIL_PASSWORD, or let bulkmail ask for it"
-OPTIONS = "known are auth, ca_file, connections, depth, dsn, dsn_return, ehlo, requiretls, tls"
+OPTIONS = (
+    "known are auth, ca_file, client_certificate, client_key, connections, depth, dsn, dsn_return, ehlo, requiretls, "
+    "source, tls"
+)
 
 SOCKET_OPTIONS = "known are auth, connections, depth, dsn, dsn_return, ehlo"
 NEEDS_PATH = "needs the whole path of a Unix socket, of at most 107 octets"
