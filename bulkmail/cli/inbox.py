@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import webbrowser
 from itertools import islice
 from pathlib import Path
 
@@ -12,10 +11,9 @@ import click
 from rich.cells import set_cell_size
 
 from bulkmail.config.runs import find_inbox
-from bulkmail.model.errors import ConfigError
+from bulkmail.model.errors import BulkmailError
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.units import count
-from bulkmail.preview.files import write_page
 from bulkmail.preview.text import plain_view
 from bulkmail.sandbox.inbox import Inbox, Kept
 
@@ -25,6 +23,7 @@ Examples:
   bulkmail inbox spring               the latest that its rehearsal kept
   bulkmail inbox spring 3             the third message as text
   bulkmail inbox spring 3 --open      the same in the browser, with its HTML
+  bulkmail inbox spring --open        the latest in the browser
   bulkmail inbox runs/sandbox.inbox --all
 """
 
@@ -33,7 +32,7 @@ Examples:
 @click.argument("place", metavar="[CAMPAIGN|MAILDIR]", default=".")
 @click.argument("number", metavar="[N]", required=False, type=click.IntRange(min=1))
 @click.option("--all", "whole", is_flag=True, help=f"List all, not only the latest {LATEST}.")
-@click.option("--open", "in_browser", is_flag=True, help="Show message N in the browser.")
+@click.option("--open", "in_browser", is_flag=True, help="Show message N, or the latest, in the browser.")
 def command(place: str, number: int | None, whole: bool, in_browser: bool) -> None:
     """List what a rehearsal or the sandbox kept, or show message N.
 
@@ -43,12 +42,10 @@ def command(place: str, number: int | None, whole: bool, in_browser: bool) -> No
         place, number = ".", int(place)
     maildir = find_inbox(place)
     inbox = Inbox(maildir)
-    if number is None:
-        if in_browser:
-            raise ConfigError("--open shows one message", hint=f"name its number: bulkmail inbox {place} 1 --open")
+    if in_browser:
+        _open(inbox, number or len(inbox))
+    elif number is None:
         _list(inbox, maildir, whole=whole)
-    elif in_browser:
-        _open(inbox.read(number), number)
     else:
         click.echo(plain_view(inbox.get(number)), nl=False)
 
@@ -69,9 +66,27 @@ def _row(kept: Kept, width: int) -> str:
     return f"{kept.number:>5}  {path}  {set_cell_size(kept.subject, width - 39)}".rstrip()
 
 
-def _open(content: bytes, number: int) -> None:
+def _open(inbox: Inbox, number: int) -> None:
+    """Shows message `number` in the browser, with those around it."""
+    from bulkmail.cli.browser import show
+    from bulkmail.preview.page import MOST_LETTERS, Album
+
+    inbox.read(number)  # says what is wrong with the number
+    first = max(1, min(number - MOST_LETTERS // 2, len(inbox) - MOST_LETTERS + 1))
+    album, chosen = Album(), 0
+    for other in range(first, len(inbox) + 1):
+        if album.is_full and other > number:
+            break
+        try:
+            message = Message(Envelope("", ""), "", [inbox.read(other)])
+            album.add(message, f"message {other}")
+        except (BulkmailError, RecursionError):  # gone meanwhile, or too many parts within parts
+            if other == number:
+                raise
+            continue
+        if other == number:
+            chosen = len(album.sheets) - 1
     folder = Path(tempfile.mkdtemp(prefix="bulkmail-"))  # stays: the browser reads it after we are gone
-    page = write_page(Message(Envelope("", ""), "", [content]), folder, f"message-{number}")
-    if not webbrowser.open(page.absolute().as_uri()):
-        click.echo("There is no browser here that could be opened.", err=True)
+    page = album.write(folder, f"message-{number}", title="Inbox", chosen=chosen)
+    show(page)
     click.echo(f"Message {number} is in {page}")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-import webbrowser
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,32 +20,41 @@ from bulkmail.model.message import Message
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.reply import printable
 from bulkmail.model.units import count
-from bulkmail.preview.files import write_message, write_page
+from bulkmail.preview.files import write_message
 from bulkmail.preview.parts import parse
 from bulkmail.preview.text import plain_view
+
+if TYPE_CHECKING:
+    from bulkmail.preview.page import Album
 
 EPILOG = """\b
 Examples:
   bulkmail preview spring                     the first letter, here
-  bulkmail preview spring --row 3 --open      the third, in the browser
+  bulkmail preview spring --open              the first 200, in the browser
+  bulkmail preview spring --row 3 --open      the third
+  bulkmail preview spring --sample --open     some that show every branch of it
   bulkmail preview spring --all --out letters as .eml, .txt and .html files
 """
+
+Found = tuple[int, Recipient, Message]
 
 
 @click.command(epilog=EPILOG)
 @click.argument("campaign", required=False)
 @click.option("--row", type=click.IntRange(min=1), metavar="N", help="The letter of row N of the list.")
 @click.option("--address", metavar="ADDRESS", help="The letter of this address.")
+@click.option("--sample", is_flag=True, help="As few letters as take every branch of the templates that any row takes.")
 @click.option("--all", "whole", is_flag=True, help="The letters of all rows.")
 @click.option(
     "--out", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write files here."
 )
-@click.option("--open", "in_browser", is_flag=True, help="Show the letter in the browser.")
+@click.option("--open", "in_browser", is_flag=True, help="Show a page in the browser: desktop, phone, text, headers.")
 @campaign_options
 def command(
     campaign: str | None,
     row: int | None,
     address: str | None,
+    sample: bool,
     whole: bool,
     folder: Path | None,
     in_browser: bool,
@@ -54,39 +62,73 @@ def command(
 ) -> None:
     """Show the letters as they would go out, and send nothing.
 
-    Without --row, --address or --all it is the first letter.
+    Without --row, --address, --sample or --all it is the first letter; in the
+    browser, the first 200.
     """
-    if sum((row is not None, address is not None, whole)) > 1:
-        raise ConfigError("--row, --address and --all each say which letters are meant", hint="keep one of them")
-    if in_browser and whole:
-        raise ConfigError(
-            "--open shows one letter, not all", hint="say which with --row N, or write all with --out DIR"
-        )
+    if sum((row is not None, address is not None, sample, whole)) > 1:
+        raise ConfigError("--row, --address, --sample and --all each say which letters are meant", hint="keep one")
     settings = load(campaign, overrides_from(options))
     found: Iterable[tuple[int, Recipient, Message | TemplateError]] = letters(
-        settings, keys=find_keys(settings.campaign), row=row, address=_checked(address)
+        settings, keys=find_keys(settings.campaign), row=row, address=_checked(address), covers=sample
     )
-    if not whole and address is None:
-        found = islice(found, 1)
+    has_several = sample or whole or address is not None or (in_browser and row is None)
+    chosen = _good(found if has_several else islice(found, 1), bears_faults=has_several and address is None)
+    shown = _open(chosen, settings, folder) if in_browser else _show(chosen, folder)
+    if not shown:
+        raise _nobody(settings, row=row, address=address)
+    if folder is not None and not in_browser:
+        click.echo(f"{count(shown, 'letter')} written to {folder}")
+
+
+def _good(found: Iterable[tuple[int, Recipient, Message | TemplateError]], *, bears_faults: bool) -> Iterator[Found]:
+    """The letters; says which rows have none, or raises the reason."""
+    for number, recipient, message in found:
+        if not isinstance(message, TemplateError):
+            yield number, recipient, message
+        elif bears_faults:
+            click.echo(f"error: row {number}, {printable(f'{recipient.place}: {message}', 1000)}", err=True)
+        else:
+            raise message
+
+
+def _show(found: Iterable[Found], folder: Path | None) -> int:
+    """The letters as text, or as files in `folder`; says how many they were."""
     shown = 0
     for number, recipient, message in found:
-        if isinstance(message, TemplateError):
-            if not whole:
-                raise message
-            click.echo(f"error: row {number}, {printable(f'{recipient.place}: {message}', 1000)}", err=True)
-            continue
         shown += 1
-        if in_browser:
-            _open(message, folder, _stem(number, recipient))
-        elif folder is not None:
-            write_message(message, folder, _stem(number, recipient))
+        if folder is not None:
+            write_message(message, folder, f"{number:05}-{recipient.address.wire}")
         else:
             click.echo(f"── row {number}, {printable(str(recipient.place))} ──")
             click.echo(plain_view(parse(message)))
-    if not shown:
-        raise _nobody(settings, row=row, address=address)
-    if folder is not None:
-        click.echo(f"{count(shown, 'letter')} written to {folder}")
+    return shown
+
+
+def _open(found: Iterable[Found], settings: Settings, folder: Path | None) -> int:
+    """The letters as a page in the browser; says how many they were."""
+    from bulkmail.cli.browser import show
+    from bulkmail.preview.page import Album
+
+    album, is_whole = Album(), True
+    for number, recipient, message in found:
+        if album.is_full:
+            is_whole = False
+            break
+        album.add(message, f"row {number}, {recipient.place}")
+    if album.sheets:
+        # A folder that stays: the browser reads it when we are gone.
+        target = folder if folder is not None else Path(tempfile.mkdtemp(prefix="bulkmail-"))
+        page = album.write(target, f"{settings.name}-preview", title=f"Preview of {settings.name}")
+        show(page)
+        _say_where(page, album, is_whole=is_whole)
+    return len(album.sheets)
+
+
+def _say_where(page: Path, album: Album, *, is_whole: bool) -> None:
+    number = len(album.sheets)
+    what = "The letter is" if number == 1 and is_whole else f"{count(number, 'letter')} are"
+    more = "" if is_whole else "; --row, --address and --where show others"
+    click.echo(f"{what} in {page}{more}")
 
 
 def _checked(address: str | None) -> str:
@@ -96,18 +138,6 @@ def _checked(address: str | None) -> str:
         return Address.parse(address).wire
     except AddressError as error:
         raise ConfigError(f"--address {address!r} {error}", hint="write it as ann@example.com") from None
-
-
-def _stem(number: int, recipient: Recipient) -> str:
-    return f"{number:05}-{recipient.address.wire}"
-
-
-def _open(message: Message, folder: Path | None, stem: str) -> None:
-    target = folder if folder is not None else Path(tempfile.mkdtemp(prefix="bulkmail-"))  # the browser reads it later
-    page = write_page(message, target, stem)
-    if not webbrowser.open(page.absolute().as_uri()):
-        click.echo("There is no browser here that could be opened.", err=True)
-    click.echo(f"The letter is in {page}")
 
 
 def _nobody(settings: Settings, *, row: int | None, address: str | None) -> ConfigError:

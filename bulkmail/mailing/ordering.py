@@ -6,7 +6,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
@@ -18,8 +18,11 @@ from bulkmail.mailing.history import Past, Standing, look, refuse_changed, refus
 from bulkmail.mailing.loading import Told
 from bulkmail.mailing.mailing import Mailing, Selection
 from bulkmail.mailing.rows import GivenRows, Rows
+from bulkmail.message.branches import Branches, Cover
 from bulkmail.message.composer import Composer
+from bulkmail.message.templates import compile_condition
 from bulkmail.model.address import Address
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.keys import Keys
 from bulkmail.model.message import Message
@@ -29,7 +32,7 @@ from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.reader import OutboxReader, is_outbox
 from bulkmail.preflight.finding import Finding
-from bulkmail.recipients.screening import Suppression
+from bulkmail.recipients.screening import Suppression, screen
 from bulkmail.recipients.source import ListOptions, open_list
 
 
@@ -147,27 +150,61 @@ async def check(
 
 
 def letters(
-    settings: Settings, *, keys: Keys, row: int | None = None, address: str = ""
+    settings: Settings, *, keys: Keys, row: int | None = None, address: str = "", covers: bool = False
 ) -> Iterator[tuple[int, Recipient, Message | TemplateError]]:
-    """The message of each row of the list, or of row number `row` (from 1), or of those with `address`.
+    """The message of each row that is meant, or of row number `row` (from 1), or of those with `address`.
 
-    Bad rows are passed over; in place of a letter that does not render comes the reason.  Raises `ListError`.
+    `covers` gives a few rows that between them take every branch of the letter that any row takes.  A row that is asked
+    for by number or address is shown even if `--where` or a suppression list leaves it out.  Bad rows are passed over;
+    in place of a letter that does not render comes the reason.  Raises `ListError`.
     """
     wanted = Address.parse(address).key if address else ""
     composer = Composer(settings.campaign, run_id="preview", keys=keys)
     with _list_at_hand(settings) as source, _rows(settings, source) as rows:
-        for number, recipient in enumerate(rows, 1):
-            if isinstance(recipient, BadRow) or (row or number) != number:
-                continue
-            if not wanted or recipient.address.key == wanted:
-                path = recipient.address.wire
-                try:
-                    letter: Message | TemplateError = composer.compose(
-                        recipient, row=number, forward_path=path, date=time.time()
-                    )
-                except TemplateError as error:
-                    letter = error
-                yield number, recipient, letter
+        found = enumerate(rows, 1)
+        chosen = _named(found, row, wanted) if row or wanted else _meant(settings, found)
+        if covers:
+            chosen = iter(_covering(settings, chosen))
+        for number, recipient in chosen:
+            path = recipient.address.wire
+            try:
+                letter: Message | TemplateError = composer.compose(
+                    recipient, row=number, forward_path=path, date=time.time()
+                )
+            except TemplateError as error:
+                letter = error
+            yield number, recipient, letter
+
+
+Numbered = tuple[int, Recipient]
+
+
+def _named(rows: Iterable[tuple[int, Recipient | BadRow]], row: int | None, key: str) -> Iterator[Numbered]:
+    for number, recipient in rows:
+        if isinstance(recipient, BadRow) or (row or number) != number:
+            continue
+        if not key or recipient.address.key == key:
+            yield number, recipient
+
+
+def _meant(settings: Settings, rows: Iterable[tuple[int, Recipient | BadRow]]) -> Iterator[Numbered]:
+    """The rows that would be written to, but for duplicates."""
+    suppression = suppression_of(settings)
+    where = compile_condition(settings.where) if settings.where else None
+    for number, recipient in rows:
+        screened = screen(recipient, suppression=suppression, where=where)
+        if screened.status is Status.PENDING and isinstance(recipient, Recipient):
+            yield number, recipient
+
+
+def _covering(settings: Settings, rows: Iterable[Numbered]) -> list[Numbered]:
+    branches, cover, kept = Branches(settings.campaign), Cover(), dict[int, Recipient]()
+    for number, recipient in rows:
+        if cover.offer(number, branches.taken(recipient.fields, email=recipient.address.readable)):
+            kept[number] = recipient
+        if not branches:
+            break
+    return [(number, kept[number]) for number in cover.chosen()]
 
 
 def suppression_of(settings: Settings) -> Suppression:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from html import escape
 from pathlib import Path
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Message
 from bulkmail.model.reply import printable
-from bulkmail.preview.parts import header, parse, take_parts
+from bulkmail.preview.parts import parse, take_parts
 
 _LONGEST_STEM = 120  # octets; file systems take 255
 
@@ -35,18 +34,7 @@ def write_message(message: Message, folder: Path, stem: str) -> list[Path]:
         contents[".txt"] = parts.text.encode("utf-8", "replace")
     if parts.html is not None:
         contents[".html"] = _page(parts.html)
-    return [_write(folder, file_stem(stem) + suffix, content) for suffix, content in contents.items()]
-
-
-def write_page(message: Message, folder: Path, stem: str) -> Path:
-    """Writes STEM.html to be opened in a browser: the HTML part, or else the text as it is.  Raises `ConfigError`."""
-    parsed = parse(message)
-    parts = take_parts(parsed)
-    html = parts.html
-    if html is None:
-        title = escape(header(parsed, "Subject"))
-        html = f"<!doctype html>\n<title>{title}</title>\n<pre>{escape(parts.text or '')}</pre>\n"
-    return _write(folder, file_stem(stem) + ".html", _page(html))
+    return [write_file(folder, file_stem(stem) + suffix, content) for suffix, content in contents.items()]
 
 
 def file_stem(text: str) -> str:
@@ -62,7 +50,8 @@ def _page(html: str) -> bytes:
     return (html[:top] + _POLICY + html[top:]).encode("utf-8-sig", "replace")
 
 
-def _write(folder: Path, name: str, content: bytes) -> Path:
+def write_file(folder: Path, name: str, content: bytes) -> Path:
+    """Writes `name` in `folder`, which it makes, readable by its owner only.  Raises `ConfigError`."""
     path = folder / name
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -23,6 +25,18 @@ class Enclosure:
     name: str
     content_type: str
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that the HTML names by its Content-ID."""
+
+    content_type: str
+    content: bytes
+
+    def as_url(self) -> str:
+        """The picture itself as a `data:` URL."""
+        return f"data:{self.content_type};base64,{b64encode(self.content).decode('ascii')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +79,32 @@ def header(message: EmailMessage, name: str, *, longest: int = 1_000) -> str:
         return printable(str(message.get(name, "")), longest)
     except Exception:
         return "(cannot be read)"
+
+
+def headers(message: EmailMessage, *, most: int = 100) -> Iterator[tuple[str, str]]:
+    """All header fields in the message's order, repeated ones too, decoded and safe to print; at most `most`."""
+    for number, (name, value) in enumerate(message.raw_items()):
+        if number == most:
+            return
+        try:
+            shown = str(message.policy.header_fetch_parse(name, value))
+        except Exception:  # as in header()
+            shown = "(cannot be read)"
+        yield printable(name, 60), printable(shown, 2_000)
+
+
+_IMAGE = re.compile(r"image/[\w.+-]{1,60}")
+
+
+def pictures(message: EmailMessage) -> dict[str, Picture]:
+    """The pictures of a message that have a Content-ID, by it."""
+    found = {}
+    for part in _leaves(message):
+        name = header(part, "Content-ID").strip("<> ")
+        kind = part.get_content_type()
+        if name and _IMAGE.fullmatch(kind):
+            found[name] = Picture(kind, _octets(part))
+    return found
 
 
 def _leaves(message: EmailMessage) -> Iterator[EmailMessage]:

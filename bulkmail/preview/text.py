@@ -23,7 +23,7 @@ def plain_view(message: EmailMessage) -> str:
     parts = take_parts(message)
     lines = [*_headers(message), "", *_letter(parts)]
     if parts.html is not None and parts.text is not None:
-        lines += ["", f"Also as HTML ({_say_size(len(parts.html.encode('utf-8', 'replace')))})."]
+        lines += ["", f"Also as HTML ({say_size(len(parts.html.encode('utf-8', 'replace')))})."]
     if parts.enclosures:
         lines += ["", "Enclosed:", *map(_enclosed, parts.enclosures)]
     return "\n".join(lines) + "\n"
@@ -54,10 +54,10 @@ def _clean(line: str) -> str:
 
 
 def _enclosed(enclosure: Enclosure) -> str:
-    return f"  {enclosure.name or '(no name)'}  {enclosure.content_type}, {_say_size(enclosure.size_bytes)}"
+    return f"  {enclosure.name or '(no name)'}  {enclosure.content_type}, {say_size(enclosure.size_bytes)}"
 
 
-def _say_size(size_bytes: int) -> str:
+def say_size(size_bytes: int) -> str:
     """`"812 bytes"`, `"12.3 KB"`, `"4.0 MB"`; a KB is 1,000 bytes."""
     if size_bytes < 1_000:
         return count(size_bytes, "byte")

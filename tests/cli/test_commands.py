@@ -272,20 +272,39 @@ def test_preview_writes_files(shop: Path) -> None:
 
 def test_preview_opens_the_browser(shop: Path, opened: list[str]) -> None:
     result = run("preview", "shop", "--open", "--out", "letters")
-    page = Path("letters/00001-ann@example.com.html").absolute()
+    page = Path("letters/shop-preview.html").absolute()
     assert opened == [page.as_uri()]
-    assert result.output.startswith("The letter is in letters/00001-ann@example.com.html\n")
-    assert "Dear Ann Li" in page.read_text("utf-8-sig")
+    assert result.output == "2 letters are in letters/shop-preview.html\n"
+    text = page.read_text("utf-8")
+    assert "Hello Ann Li" in text and "Hello 佐藤 陽菜" in text
 
 
 def test_preview_says_that_there_is_no_browser(shop: Path, opened: list[str]) -> None:
     opened.append("one that was opened before")
-    result = run("preview", "shop", "--open")
+    result = run("preview", "shop", "--row", "1", "--open")
     assert result.stderr == "There is no browser here that could be opened.\n"
     page = Path(result.stdout.removeprefix("The letter is in ").rstrip())
     assert page.is_file()
     page.unlink()
     page.parent.rmdir()
+
+
+def test_preview_sample_takes_every_branch_once(shop: Path) -> None:
+    (shop / "letter.txt").write_text("{% if vip %}Dear{% else %}Hello{% endif %} {{ name }}\n")
+    rows = "".join(f"p{n}@example.com,P{n},{'yes' if n == 7 else ''}\n" for n in range(1, 11))
+    (shop / "people.csv").write_text("email,name,vip\n" + rows)
+    lines = run("preview", "shop", "--sample").output.splitlines()
+    assert [line for line in lines if line.startswith("──")] == [
+        "── row 1, shop/people.csv:2 ──",
+        "── row 7, shop/people.csv:8 ──",
+    ]
+    assert "Dear P7" in lines and "Hello P1" in lines
+
+
+def test_preview_shows_only_those_who_are_meant_unless_one_is_named(shop: Path) -> None:
+    output = run("preview", "shop", "--all", "--where", "name != 'Ann Li'").output
+    assert output.startswith("── row 3,") and "Ann" not in output
+    assert run("preview", "shop", "--where", "false", "--row", "1").output.startswith("── row 1,")
 
 
 @pytest.mark.parametrize(
@@ -309,13 +328,8 @@ def test_preview_says_that_there_is_no_browser(shop: Path, opened: list[str]) ->
         (["--address", "zoe@"], "--address 'zoe@' has nothing after the @", "write it as ann@example.com"),
         (
             ["--row", "1", "--all"],
-            "--row, --address and --all each say which letters are meant",
-            "keep one of them",
-        ),
-        (
-            ["--all", "--open"],
-            "--open shows one letter, not all",
-            "say which with --row N, or write all with --out DIR",
+            "--row, --address, --sample and --all each say which letters are meant",
+            "keep one",
         ),
     ],
 )
@@ -463,14 +477,24 @@ def test_inbox_opens_a_message_in_the_browser(rehearsed: Path, opened: list[str]
     result = run("inbox", "shop", "1", "--open")
     page = Path(result.output.removeprefix("Message 1 is in ").rstrip())
     assert opened == [page.as_uri()]
-    assert "<p>Dear " in page.read_text("utf-8-sig")
+    assert page.read_text("utf-8").count('<article id="letter-1" class="chosen"') == 1
     assert run("inbox", "shop", "1", "--open").stderr == "There is no browser here that could be opened.\n"
+
+
+def test_inbox_opens_at_the_latest(rehearsed: Path, opened: list[str]) -> None:
+    output = run("inbox", "shop", "--open").output
+    page = Path(output.removeprefix("Message 2 is in ").rstrip())
+    assert '<article id="letter-2" class="chosen"' in page.read_text("utf-8")
 
 
 @pytest.mark.parametrize(
     ("words", "error", "hint"),
     [
-        (["shop", "--open"], "--open shows one message", "name its number: bulkmail inbox shop 1 --open"),
+        (
+            ["shop", "3", "--open"],
+            "there is no message 3: shop/runs/shop.inbox holds 2 messages",
+            "name a number from 1 to 2",
+        ),
         (["shop", "3"], "there is no message 3: shop/runs/shop.inbox holds 2 messages", "name a number from 1 to 2"),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import email
 import email.policy
 import stat
-from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Envelope, Message
-from bulkmail.preview.files import file_stem, write_message, write_page
+from bulkmail.preview.files import file_stem, write_message
 from bulkmail.preview.parts import Enclosure, take_parts
 from bulkmail.preview.text import LONGEST_LINE, MOST_LINES, plain_view
 
@@ -191,16 +190,8 @@ def test_files_are_only_of_parts_that_there_are(tmp_path: Path) -> None:
     assert [path.suffix for path in write_message(ready(letter(None, "<p>x</p>")), tmp_path, "b")] == [".eml", ".html"]
 
 
-def test_page_of_a_letter_without_html_shows_its_text(tmp_path: Path) -> None:
-    message = letter("1 < 2\n<script>alert(1)</script>\n")
-    message.replace_header("Subject", "</title><script>alert(2)</script>")
-    page = write_page(ready(message), tmp_path, "a").read_text(encoding="utf-8-sig")
-    assert "<script" not in page
-    assert "<pre>1 &lt; 2\n&lt;script&gt;alert(1)&lt;/script&gt;\n</pre>" in page
-
-
-def test_page_forbids_scripts_before_anything_else(tmp_path: Path) -> None:
-    page = write_page(ready(letter(None, "<script>alert(1)</script><p>x</p>\n")), tmp_path, "a")
+def test_html_file_forbids_scripts_before_anything_else(tmp_path: Path) -> None:
+    *_, page = write_message(ready(letter(None, "<script>alert(1)</script><p>x</p>\n")), tmp_path, "a")
     assert page.read_text(encoding="utf-8-sig").startswith('<meta http-equiv="Content-Security-Policy"')
 
 
@@ -227,13 +218,10 @@ def test_file_stem_never_leaves_the_folder(text: str) -> None:
     assert stem[0] not in ".-"
 
 
-@pytest.mark.parametrize("write", [write_message, write_page])
 @pytest.mark.parametrize("folder", ["file/out", "nul\0"], ids=["below-a-file", "nul"])
-def test_files_say_where_they_cannot_be_written(
-    tmp_path: Path, write: Callable[[Message, Path, str], object], folder: str
-) -> None:
+def test_files_say_where_they_cannot_be_written(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match=r"cannot write .*/a\.(eml|html): .") as caught:
-        write(ready(letter()), tmp_path / folder, "a")
+    with pytest.raises(ConfigError, match=r"cannot write .*/a\.eml: .") as caught:
+        write_message(ready(letter()), tmp_path / folder, "a")
     assert caught.value.hint == "name a folder that you may write to, with --out FOLDER"
     assert "\0" not in str(caught.value)

@@ -1,0 +1,31 @@
+"use strict";
+// Arrow keys, search, and which letter is open: without this script the page shows the same.
+const links = [...document.querySelectorAll("nav a")];
+const letters = [...document.querySelectorAll("article")];
+if (links.length) {
+  const open = () => {
+    const found = letters.findIndex((letter) => `#${letter.id}` === location.hash);
+    return found < 0 ? letters.findIndex((letter) => letter.classList.contains("chosen")) : found;
+  };
+  const mark = () => {
+    links.forEach((link) => link.removeAttribute("aria-current"));
+    links[open()].setAttribute("aria-current", "true");
+  };
+  mark();
+  addEventListener("hashchange", mark);
+  addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step || event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input")) return;
+    const next = letters[open() + step];
+    if (next) location.hash = next.id;
+  });
+  const box = document.querySelector(".search");
+  const texts = links.map((link) => link.textContent.toLowerCase());
+  box.querySelector("input").addEventListener("input", (event) => {
+    const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
+    links.forEach((link, number) => {
+      link.parentElement.hidden = !words.every((word) => texts[number].includes(word));
+    });
+  });
+  box.hidden = false;
+}

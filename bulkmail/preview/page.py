@@ -1,0 +1,134 @@
+"""Letters as one page that opens anywhere: as on a desktop and on a phone, as text, with headers and attachments."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from email.message import EmailMessage
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.message import Message
+from bulkmail.model.reply import printable
+from bulkmail.model.units import count
+from bulkmail.preview.files import file_stem, write_file
+from bulkmail.preview.framed import framed
+from bulkmail.preview.parts import header, headers, parse, pictures, take_parts
+from bulkmail.preview.text import say_size
+
+MOST_LETTERS = 200  # a browser has to hold them all
+LARGEST_PAGE = 40_000_000  # characters of letters, pictures inside them included
+
+_LONGEST_PART = 2_000_000  # characters of one letter
+_VIEWS = (("desktop", "Desktop"), ("phone", "Phone"), ("text", "Text"), ("headers", "Headers"))
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """One letter on the page.  `html` is a page of its own, for a frame in which nothing runs."""
+
+    label: str
+    subject: str
+    sender: str
+    to: str
+    size: str
+    text: str | None
+    html: str | None
+    remote: str
+    no_html: str
+    headers: tuple[tuple[str, str], ...]
+    enclosures: tuple[dict[str, str], ...]
+
+    @property
+    def length(self) -> int:
+        """Characters that it puts on the page, about."""
+        return len(self.html or "") + len(self.text or "")
+
+
+def sheet_of(message: Message, label: str) -> Sheet:
+    """The letter as the page shows it; `label` says which it is, as "row 3, people.csv:4"."""
+    parsed = parse(message)
+    parts = take_parts(parsed)
+    html, remote = (None, 0) if parts.html is None else framed(parts.html, pictures(parsed))
+    no_html = "This letter has no HTML part: its text is all there is."
+    if html is not None and len(html) > _LONGEST_PART:
+        html, no_html = None, "The HTML of this letter is too long to be shown here."
+    text = parts.text
+    if text is not None and len(text) > _LONGEST_PART:
+        text = text[:_LONGEST_PART] + "…"
+    return Sheet(
+        label=printable(label),
+        subject=header(parsed, "Subject"),
+        sender=header(parsed, "From"),
+        to=header(parsed, "To") or printable(message.envelope.forward_path),
+        size=say_size(sum(map(len, message.buffers))),
+        text=text,
+        html=html,
+        remote=count(remote, "thing comes", "things come") if remote and html is not None else "",
+        no_html=no_html,
+        headers=tuple(headers(parsed)),
+        enclosures=tuple(_enclosures(parsed)),
+    )
+
+
+def _enclosures(parsed: EmailMessage) -> Iterable[dict[str, str]]:
+    for enclosure in take_parts(parsed).enclosures:
+        yield {
+            "name": enclosure.name,
+            "content_type": enclosure.content_type,
+            "size": say_size(enclosure.size_bytes),
+        }
+
+
+class Album:
+    """Letters gathered for one page, as many as a browser bears."""
+
+    def __init__(self) -> None:
+        self.sheets: list[Sheet] = []
+        self._length = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further letter should be added."""
+        return len(self.sheets) >= MOST_LETTERS or self._length >= LARGEST_PAGE
+
+    def add(self, message: Message, label: str) -> None:
+        """Adds a letter at the end."""
+        sheet = sheet_of(message, label)
+        self.sheets.append(sheet)
+        self._length += sheet.length
+
+    def write(self, folder: Path, stem: str, *, title: str, chosen: int = 0) -> Path:
+        """Writes STEM.html, which shows letter `chosen` (from 0) first; only its owner can read it.
+
+        Raises `ConfigError`, also when there is no letter.
+        """
+        if not self.sheets:
+            raise ConfigError("there is no letter to show")
+        script, css = _part("page.js"), _part("page.css")
+        page = (
+            Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
+            .from_string(_part("page.html"))
+            .render(
+                title=printable(title),
+                subtitle=f"{count(len(self.sheets), 'letter')}, as they would be read",
+                views=_VIEWS,
+                sheets=self.sheets,
+                chosen=chosen,
+                # Both are ours, and neither holds an end of its own element.
+                css=Markup(css),  # noqa: S704
+                script=Markup(script),  # noqa: S704
+                script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
+            )
+        )
+        return write_file(folder, file_stem(stem) + ".html", page.encode("utf-8", "replace"))
+
+
+def _part(name: str) -> str:
+    return files("bulkmail.preview").joinpath(name).read_text("utf-8")
