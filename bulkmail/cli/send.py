@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,22 @@ from bulkmail.cli.tracing import progress_mode, trace_option, tracing
 from bulkmail.config.keys import find_keys
 from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
+from bulkmail.config.tables import known_lanes
 from bulkmail.mailing.mailing import Doubt, Mailing
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
+from bulkmail.mailing.outlook import outlook_of
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
+from bulkmail.model.reply import printable
 from bulkmail.model.route import Route
 from bulkmail.model.units import count, say_duration
 from bulkmail.outbox.outbox import Job
 from bulkmail.report.saving import check_target
 from bulkmail.smtp.trace import Trace
 
+MOST_PROVIDERS = 4  # that the question names
 EPILOG = """\b
 Examples:
   bulkmail send samples/newsletter
@@ -36,6 +40,7 @@ Examples:
   bulkmail send --to ann@example.com --from me@example.com \\
       --subject Hello --text - --relay smtp://me@mail.example.com
   bulkmail send newsletter --redirect-to me@example.com --sample 5
+  bulkmail send newsletter --yes --expect 1204
 """
 
 
@@ -48,6 +53,7 @@ Examples:
 @click.option("--redirect-to", metavar="ADDRESS", help="Rehearse: this address gets every letter.")
 @click.option("--dry-run", is_flag=True, help="Rehearse: do everything but send.")
 @click.option("--yes", is_flag=True, help="Do not ask before sending.")
+@click.option("--expect", type=click.IntRange(min=0), metavar="N", help="Refuse to send to any other number than N.")
 @click.option("--outbox", type=click.Path(path_type=Path), metavar="FILE", help="Keep the run's journal here.")
 @click.option(
     "--report",
@@ -90,7 +96,8 @@ def command(campaign: str | None, **options: Any) -> int:
     )
     if order.begin_anew and order.only_unreached:
         raise ConfigError("--new and --changed contradict each other", hint="give one of them")
-    yes, reports, in_doubt, mode = (options.pop(name) for name in ("yes", "reports", "in_doubt", "mode"))
+    yes, expected, reports = (options.pop(name) for name in ("yes", "expect", "reports"))
+    in_doubt, mode = options.pop("in_doubt"), options.pop("mode")
     trace_to = options.pop("trace_to")
     mode = progress_mode(mode, trace_to)
     for target in reports:
@@ -117,6 +124,8 @@ def command(campaign: str | None, **options: Any) -> int:
         with abandoned_on_error(mailing):
             tell(mailing)
             mailing.decide_doubts(Doubt(in_doubt))
+            if expected is not None:
+                _refuse_other(expected, mailing)
             if is_asking:
                 _ask(mailing, settings)
             with progress:
@@ -168,24 +177,61 @@ def _described(route: Route, *, is_alone: bool) -> str:
     return ", ".join(said)
 
 
+def _number(mailing: Mailing) -> int:
+    """How many recipients are about to be written to."""
+    return min(mailing.tally.open, mailing.pace.limit or mailing.tally.open)
+
+
+def _refuse_other(expected: int, mailing: Mailing) -> None:
+    """Raises `ConfigError` unless so many recipients are about to be written to."""
+    number = _number(mailing)
+    if number != expected:
+        raise ConfigError(
+            f"this would go to {count(number, 'recipient')}, and {expected:,} are expected",
+            hint=f"look at the list with bulkmail check; if it is right, say --expect {number}",
+        )
+
+
 def _ask(mailing: Mailing, settings: Settings) -> None:
     """Says what is about to happen and asks; raises `ConfigError` when declined."""
-    tally = mailing.tally
-    pace = settings.pace
-    number = min(tally.open, pace.limit or tally.open)
+    number = _number(mailing)
     if not number:
         return
-    click.echo(f"From      {settings.campaign.sender.text.strip()}", err=True)
-    click.echo(f"Subject   {settings.campaign.subject.text.strip()}", err=True)
-    click.echo(f"To        {count(number, 'recipient')} of {settings.list_source or 'the command line'}", err=True)
-    skipped = [f"{tally[status]:,} {status.value}" for status in Status if tally[status] and not status.is_eligible]
-    if skipped:
-        click.echo(f"Left out  {', '.join(skipped)}", err=True)
-    if tally[Status.ACCEPTED]:
-        click.echo(f"Done      {tally[Status.ACCEPTED]:,} accepted before", err=True)
-    for route in mailing.routes:
-        click.echo(f"Relay     {_described(route, is_alone=len(mailing.routes) == 1)}", err=True)
-    if pace.rate:
-        click.echo(f"Rate      {pace.rate}: about {say_duration(number / pace.rate.per_second)}", err=True)
+    for label, said in _described_mailing(mailing, settings, number):
+        click.echo(f"{label:<9} {said}", err=True)
     if not click.confirm("Send it?", err=True):
         raise ConfigError("not sent, as you said", hint="run the same command again when you are ready")
+
+
+def _described_mailing(mailing: Mailing, settings: Settings, number: int) -> Iterator[tuple[str, str]]:
+    """What is about to happen, on one screen."""
+    tally, pace = mailing.tally, mailing.pace
+    outlook = outlook_of(mailing, known_lanes())
+    yield "From", outlook.sender or settings.campaign.sender.text.strip()
+    yield "Subject", outlook.subject or settings.campaign.subject.text.strip()
+    yield "To", f"{count(number, 'recipient')} of {settings.list_source or 'the command line'}"
+    if len(outlook.providers) > 1:
+        yield "", _top(outlook.providers)
+    if number < tally.open:
+        yield "Later", f"{tally.open - number:,} stay pending (--limit)"
+    skipped = [f"{tally[status]:,} {status.value}" for status in Status if tally[status] and not status.is_eligible]
+    if skipped:
+        yield "Left out", ", ".join(skipped)
+    if tally[Status.ACCEPTED]:
+        yield "Done", f"{tally[Status.ACCEPTED]:,} accepted before"
+    for route in mailing.routes:
+        yield "Relay", _described(route, is_alone=len(mailing.routes) == 1)
+    seconds = outlook.seconds(number)
+    if seconds is not None:
+        yield "Rate", f"{pace.rate or 'that of the relay'}: about {say_duration(seconds)}"
+    else:
+        yield "Rate", "as fast as the relay takes it (--rate says less)"
+
+
+def _top(providers: Sequence[tuple[str, int]]) -> str:
+    """The largest, and how many others there are."""
+    said = [f"{printable(name, 40)} {number:,}" for name, number in providers[:MOST_PROVIDERS]]
+    rest = providers[MOST_PROVIDERS:]
+    if rest:
+        said.append(f"{count(len(rest), 'other domain')} {sum(number for _, number in rest):,}")
+    return ", ".join(said)
