@@ -1,101 +1,116 @@
-"""The progress bar on a terminal."""
+"""The progress of a run on a terminal: a bar, what became of the letters, how fast and through what."""
 
 from __future__ import annotations
 
-from collections import Counter
+import time
+from collections.abc import Iterable
+from threading import Lock
 from typing import TextIO
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
 
-from bulkmail.engine.ports import Event, Notice, Sessions, Settled, Waiting
-from bulkmail.model.delivery import Status
-from bulkmail.model.units import count
+from bulkmail.cli.pulse import Pulse
+from bulkmail.cli.words import about, outcomes, pace, sessions
+from bulkmail.engine.ports import Event, Notice, Waiting
+from bulkmail.model.reply import printable
+
+PER_SECOND = 4  # pictures a second
+_WIDEST_BAR = 40  # columns
+_NARROWEST_BAR = 8
 
 
 class Bar:
-    """One line a step; the sending line counts what was accepted, and says what was not."""
+    """A line for reading and checking, three while sending, none of them longer than the terminal is wide."""
 
     def __init__(self, stream: TextIO) -> None:
-        self._console = Console(file=stream)
-        self._progress = self._fresh()
-        self._tasks: dict[str, TaskID] = {}
-        self._counts: Counter[Status] = Counter()
-        self._open: dict[str, int] = {}  # sessions with each relay
-
-    def _fresh(self) -> Progress:
-        return Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description:<9}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            TextColumn("{task.fields[note]}"),
-            console=self._console,
-            refresh_per_second=4,
-        )
+        self._console = Console(file=stream, highlight=False, markup=False)
+        self._live: Live | None = None
+        self._steps: dict[str, tuple[int, int | None]] = {}
+        self._pulse: Pulse | None = None
+        self._lock = Lock()  # pictures are drawn by a thread of rich's
 
     def __enter__(self) -> Bar:
-        self._progress.start()
+        self._live = Live(
+            console=self._console, refresh_per_second=PER_SECOND, get_renderable=self._picture, redirect_stdout=False
+        )
+        self._live.start()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         """What was shown stays on the screen; what comes next is shown below it."""
-        for task in self._progress.tasks:
-            if task.total is None:
-                self._progress.update(task.id, total=task.completed)
-        self._progress.stop()
-        self._progress = self._fresh()
-        self._tasks.clear()
-
-    def _task(self, what: str, total: int | None) -> TaskID:
-        if what not in self._tasks:
-            self._tasks[what] = self._progress.add_task(what, total=total, note="")
-        return self._tasks[what]
+        if self._live is not None:
+            self._live.stop()
+        self._live = None
+        self._steps.clear()
+        self._pulse = None
 
     def step(self, what: str, *, done: int, total: int | None = None) -> None:
-        self._progress.update(self._task(what, total), completed=done, total=total)
+        self._steps[what] = (done, total)
 
     def begin(self, total: int) -> None:
-        self._task("sending", total)
+        self._pulse = Pulse()
+        self._pulse.begin(total, time.monotonic())
 
     def observe(self, event: Event) -> None:
         if isinstance(event, Notice):
             self.note(event.text)
-            return
-        task = self._tasks.get("sending")
-        if task is None:
-            return
-        match event:
-            case Settled(delivery=delivery):
-                self._counts[delivery.status] += 1
-                self._progress.update(task, advance=not delivery.status.is_open, note=self._note())
-            case Sessions():
-                self._open[event.relay] = event.open
-                self._progress.update(task, note=self._note())
-            case Waiting():
-                self._progress.update(task, note=f"waiting for {event.why}")
+        elif self._pulse is not None:
+            with self._lock:
+                self._pulse.note(event, time.monotonic())
 
     def note(self, text: str) -> None:
-        self._progress.console.print(f"note: {text}", markup=False, highlight=False)
+        self._console.print(f"note: {printable(text, 2_000)}", markup=False, highlight=False)
 
-    def _note(self) -> str:
-        troubles = [
-            f"{self._counts[status]:,} {status.value.replace('_', ' ')}"
-            for status in (Status.DEFERRED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT)
-            if self._counts[status]
+    def _picture(self) -> Group:
+        width = self._console.width
+        lines = [
+            Text(f"{what:<9} {done:,}" + (f" of {total:,}" if total is not None else ""))
+            for what, (done, total) in list(self._steps.items())
         ]
-        if troubles:
-            return ", ".join(troubles)
-        if len(self._open) > 1:
-            return "connections: " + ", ".join(f"{relay} {number}" for relay, number in self._open.items())
-        number = sum(self._open.values())
-        return count(number, "connection") if number else ""
+        if self._pulse is not None:
+            with self._lock:
+                lines += sending(self._pulse, now=time.monotonic(), width=width)
+        return Group(*fitted(lines, width))
+
+
+def sending(pulse: Pulse, *, now: float, width: int) -> list[Text]:
+    """The picture of a run that is under way."""
+    said = f" {pulse.done:,} of {pulse.total:,}"
+    share = pulse.done / pulse.total if pulse.total else 1.0
+    left = about(pulse.remaining(now))
+    first = Text("sending   ")
+    room = min(_WIDEST_BAR, width - len("sending   ") - len(said) - len(left) - 2)
+    if room >= _NARROWEST_BAR:
+        full = round(share * room)
+        first.append("━" * full, style="green").append("━" * (room - full), style="bright_black")
+        first.append(said)
+    else:
+        first.append(said.lstrip())
+    if left:
+        first.append(f", {left}")
+    second = Text("          " if width >= 60 else "")
+    for number, (word, style) in enumerate(outcomes(pulse)):
+        second.append(" · " if number else "").append(word, style=style)
+    third = Text("          " if width >= 60 else "")
+    third.append(" · ".join([pace(pulse, now), *sessions(pulse)]), style="bright_black")
+    lines = [first, second, third]
+    if pulse.waiting is not None:
+        lines.append(Text(("          " if width >= 60 else "") + waiting(pulse.waiting)))
+    return lines
+
+
+def waiting(event: Waiting) -> str:
+    """Until when nothing is done, and why."""
+    return f"waiting until {time.strftime('%H:%M:%S', time.localtime(event.until))} for {printable(event.why)}"
+
+
+def fitted(lines: Iterable[Text], width: int) -> list[Text]:
+    """Lines that no terminal of `width` columns wraps."""
+    cut = []
+    for line in lines:
+        line.truncate(max(1, width), overflow="ellipsis")
+        line.no_wrap = True
+        cut.append(line)
+    return cut

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
-from collections import Counter
-from collections.abc import Mapping
 from typing import Protocol, TextIO
 
+from bulkmail.cli.pulse import OUTCOMES, Pulse
+from bulkmail.cli.words import about, by_relay, pace
 from bulkmail.engine.ports import Event, Notice, Sessions, Settled, Waiting
 from bulkmail.model.delivery import Status
-from bulkmail.model.reply import printable
+from bulkmail.model.units import count
 
 MODES = ("auto", "bar", "plain", "json", "none")
 EVERY = 5.0  # seconds between two plain lines
@@ -36,10 +37,10 @@ class Progress(Protocol):
 
 
 def make_progress(mode: str, stream: TextIO | None = None) -> Progress:
-    """The progress for `mode`, one of `MODES`; `auto` is a bar on a terminal and plain lines elsewhere."""
+    """The progress for `mode`, one of `MODES`; `auto` is a bar on a terminal that can draw one, else plain lines."""
     stream = stream or sys.stderr
     if mode == "auto":
-        mode = "bar" if stream.isatty() else "plain"
+        mode = "bar" if stream.isatty() and os.environ.get("TERM") != "dumb" else "plain"
     if mode == "bar":
         from bulkmail.cli.bar import Bar
 
@@ -83,51 +84,43 @@ class Silent:
 
 
 class Plain(Silent):
-    """A line now and then: `sent 1,200 of 5,000 (24 %), 2 rejected, 240/s`."""
+    """A line now and then, for logs and to be read aloud: `sent 1,200 of 5,000 (24 %), 2 rejected, 240/s, …`."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self.counts: Counter[Status] = Counter()
-        self.relays: Counter[str] = Counter()  # accepted through each
-        self.total = 0
-        self.began = self._said = time.monotonic()
+        self.pulse = Pulse()
+        self._said = time.monotonic()
 
     def begin(self, total: int) -> None:
-        self.total = total
-        self.began = self._said = time.monotonic()
+        self._said = time.monotonic()
+        self.pulse = Pulse()
+        self.pulse.begin(total, self._said)
 
     def observe(self, event: Event) -> None:
+        now = time.monotonic()
+        self.pulse.note(event, now)
         match event:
-            case Settled():
-                self.counts[event.delivery.status] += 1
-                if event.delivery.status is Status.ACCEPTED:
-                    self.relays[event.attempt.relay] += 1
-                if time.monotonic() - self._said >= EVERY:
-                    self._said = time.monotonic()
-                    self.say(self.sentence())
+            case Settled() if now - self._said >= EVERY:
+                self._said = now
+                self.say(sentence(self.pulse, now))
             case Waiting():
                 self.say(f"waiting until {time.strftime('%H:%M:%S', time.localtime(event.until))} for {event.why}")
             case Notice():
                 self.note(event.text)
 
-    def sentence(self) -> str:
-        """Where it stands, in a line."""
-        accepted = self.counts[Status.ACCEPTED]
-        rate = sum(self.counts.values()) / max(0.001, time.monotonic() - self.began)
-        others = "".join(
-            f", {self.counts[status]:,} {status.value.replace('_', ' ')}"
-            for status in (Status.DEFERRED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT)
-            if self.counts[status]
-        )
-        share = f" ({accepted * 100 // self.total} %)" if self.total else ""
-        return f"sent {accepted:,} of {self.total:,}{share}{others}, {rate:,.0f}/s{by_relay(self.relays)}"
 
-
-def by_relay(accepted: Mapping[str, int]) -> str:
-    """`"; through main 1,200, spare 40"`, if there are several."""
-    if len(accepted) < 2:
-        return ""
-    return "; through " + ", ".join(f"{printable(relay, 60)} {number:,}" for relay, number in accepted.items())
+def sentence(pulse: Pulse, now: float) -> str:
+    """Where it stands, in a line."""
+    share = f" ({pulse[Status.ACCEPTED] * 100 // pulse.total} %)" if pulse.total else ""
+    others = "".join(f", {number:,} {status.value.replace('_', ' ')}" for status, number in pulse.troubles)
+    left = about(pulse.remaining(now))
+    open_now = sum(pulse.connections.values())
+    return (
+        f"sent {pulse[Status.ACCEPTED]:,} of {pulse.total:,}{share}{others}, {pace(pulse, now)}"
+        + (f", {count(open_now, 'connection')}" if open_now else "")
+        + (f", {left}" if left else "")
+        + by_relay(pulse.through)
+    )
 
 
 class JsonLines(Plain):
@@ -140,9 +133,12 @@ class JsonLines(Plain):
         self.say(json.dumps({"event": what, "done": done, "total": total}))
 
     def begin(self, total: int) -> None:
+        super().begin(total)
         self.say(json.dumps({"event": "sending", "total": total}))
 
     def observe(self, event: Event) -> None:
+        now = time.monotonic()
+        self.pulse.note(event, now)
         match event:
             case Settled(delivery=delivery, attempt=attempt):
                 line = {
@@ -163,3 +159,21 @@ class JsonLines(Plain):
             case Notice():
                 line = {"event": "note", "text": event.text, "relay": event.relay}
         self.say(json.dumps(line))
+        if isinstance(event, Settled) and now - self._said >= EVERY:
+            self._said = now
+            self.say(json.dumps(figures(self.pulse, now)))
+
+
+def figures(pulse: Pulse, now: float) -> dict[str, object]:
+    """Where it stands, for machines; `left_seconds` is None while that cannot be told."""
+    left = pulse.remaining(now)
+    return {
+        "event": "progress",
+        "total": pulse.total,
+        "done": pulse.done,
+        **{status.value: pulse[status] for status in OUTCOMES},
+        "rate": round(pulse.rate(now), 2),
+        "mean_rate": round(pulse.mean_rate(now), 2),
+        "left_seconds": None if left is None else round(left, 1),
+        "connections": dict(pulse.connections),
+    }

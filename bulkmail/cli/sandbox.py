@@ -11,7 +11,9 @@ from pathlib import Path
 import anyio
 import click
 
+from bulkmail.model.rate import Rate
 from bulkmail.model.units import count
+from bulkmail.sandbox.faults import Faults, parse_share
 from bulkmail.sandbox.inbox import Inbox
 from bulkmail.sandbox.server import Sandbox
 
@@ -22,6 +24,7 @@ Examples:
   bulkmail sandbox
   bulkmail sandbox --port 1025 --maildir /tmp/caught
   bulkmail send spring --relay 'smtp://127.0.0.1:2525?tls=off'
+  bulkmail sandbox --reject 5% --defer 10% --drop-after-dot 1% --seed 7
 """
 
 
@@ -34,24 +37,47 @@ Examples:
     show_default=True,
     help="Keep the mail here.",
 )
-def command(port: int, maildir: Path) -> None:
+@click.option("--reject", metavar="SHARE", default="0%", help='Refuse so many recipients for good: "5%".')
+@click.option("--defer", metavar="SHARE", default="0%", help="Put off so many tries: such mail comes again.")
+@click.option("--throttle", metavar="RATE", help='Put off what is more than that: "10/s".')
+@click.option(
+    "--drop-after-dot", metavar="SHARE", default="0%", help="Hang up without an answer after so many messages."
+)
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Whom it hits; the same number hits the same addresses."
+)
+def command(
+    port: int, maildir: Path, reject: str, defer: str, throttle: str | None, drop_after_dot: str, seed: int
+) -> None:
     """Run a mail server on this machine that keeps everything and delivers nothing.
 
-    For trying out any program that sends mail.  Ctrl-C ends it.
+    For trying out any program that sends mail, and with the flags for trouble
+    what becomes of it then.  Ctrl-C ends it.
     """
-    kept = anyio.run(_serve, port, maildir)
+    faults = Faults(
+        reject=parse_share(reject),
+        defer=parse_share(defer),
+        drop_after_dot=parse_share(drop_after_dot),
+        throttle=Rate.parse(throttle) if throttle else None,
+        seed=seed,
+    )
+    kept, trouble = anyio.run(_serve, port, maildir, faults)
+    if trouble:
+        click.echo(f"Trouble as asked for: {', '.join(trouble)}.")
     if kept:
         click.echo(f"{count(kept, 'message')} kept; type: bulkmail inbox {maildir}")
 
 
-async def _serve(port: int, maildir: Path) -> int:
-    async with Sandbox(maildir, port=port) as sandbox, anyio.create_task_group() as group:
+async def _serve(port: int, maildir: Path, faults: Faults) -> tuple[int, list[str]]:
+    async with Sandbox(maildir, port=port, faults=faults) as sandbox, anyio.create_task_group() as group:
         click.echo(f"Listening at {sandbox.host} port {sandbox.port}; mail is kept in {maildir}.  Ctrl-C ends it.")
+        if faults:
+            click.echo(f"Trouble on purpose: {faults}; seed {faults.seed}.")
         click.echo(f"Send to it with: --relay 'smtp://{sandbox.host}:{sandbox.port}?tls=off'")
         sys.stdout.flush()
         await group.start(_end_at_signal, group.cancel_scope)
         await _tell_arrivals(sandbox, maildir)
-    return sandbox.kept
+    return sandbox.kept, sandbox.trouble.summary()
 
 
 async def _end_at_signal(

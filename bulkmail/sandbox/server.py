@@ -12,9 +12,12 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from bulkmail.model.errors import RelayError
 from bulkmail.model.reply import printable
+from bulkmail.sandbox.faults import Faults, Trouble
 from bulkmail.sandbox.maildir import Maildir
 
 LARGEST_MESSAGE = 33_554_432  # octets, announced by SIZE (RFC 1870)
+
+NO_FAULTS = Faults()
 
 _LONGEST_LINE = 1_001  # octets: 998, CRLF and the transparency dot (RFC 5321 §4.5.3.1.6)
 _READ_AHEAD = 65_536  # octets
@@ -30,12 +33,13 @@ class Sandbox:
     are open then are broken off.  `port` 0 takes any free one.  Offers SIZE, 8BITMIME and SMTPUTF8, no TLS, no login.
     """
 
-    def __init__(self, maildir: Path, *, host: str = "127.0.0.1", port: int = 0) -> None:
-        """Raises `RelayError` when mail cannot be kept in `maildir`."""
+    def __init__(self, maildir: Path, *, host: str = "127.0.0.1", port: int = 0, faults: Faults = NO_FAULTS) -> None:
+        """Raises `RelayError` when mail cannot be kept in `maildir`.  `faults` are what goes wrong on purpose."""
         self.host = host
         self.port = port
         self.maildir = Maildir(maildir)
-        self._keeper = _Keeper(self.maildir)
+        self.trouble = Trouble(faults)
+        self._keeper = _Keeper(self.maildir, self.trouble)
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
 
@@ -120,12 +124,38 @@ def _retrieve(task: asyncio.Task[None]) -> None:
 class _Keeper:
     """aiosmtpd's handler.  Whatever fails here is told as temporary: aiosmtpd alone would answer 500, for good."""
 
-    def __init__(self, maildir: Maildir) -> None:
+    def __init__(self, maildir: Maildir, trouble: Trouble) -> None:
         self.kept = 0
         self._maildir = maildir
+        self._trouble = trouble
+
+    async def handle_MAIL(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """Begins a transaction, unless there are too many."""
+        if refusal := self._trouble.at_sender(asyncio.get_running_loop().time()):
+            return refusal
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """Takes a recipient, unless it is to be refused."""
+        if refusal := self._trouble.at_recipient(address):
+            return refusal
+        envelope.rcpt_tos.append(address)
+        envelope.rcpt_options.extend(options)
+        return "250 OK"
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         """Keeps one file a recipient, or none.  Exceptions end here, or aiosmtpd leaves the transaction open."""
+        drops, is_kept = self._trouble.at_end(envelope.rcpt_tos[0])
+        if drops and server.transport is not None:
+            cast(asyncio.Transport, server.transport).abort()
+        if not is_kept:
+            return "451 4.3.0 lost"  # nobody hears it
         try:
             names = self._keep(envelope)
         except OSError as error:

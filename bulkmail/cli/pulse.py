@@ -1,0 +1,96 @@
+"""How a run goes, in numbers: what became of the letters so far, how fast, and how long it will still take."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+from bulkmail.engine.ports import Event, Sessions, Settled, Waiting
+from bulkmail.model.delivery import Status
+
+WINDOW = 10.0  # seconds that "now" looks back
+
+OUTCOMES = (Status.ACCEPTED, Status.DEFERRED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT)
+
+
+class Pulse:
+    """Fed with what the engine tells.  `now` is always seconds of a clock that never goes back.
+
+    `total` is how many letters were open at the beginning, `done` how many of them are settled for good, `connections`
+    are those open now by relay, `through` is what each relay accepted, `waiting` says for what nothing is done, if so.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.done = 0
+        self.connections: dict[str, int] = {}
+        self.through: Counter[str] = Counter()
+        self.waiting: Waiting | None = None
+        self._ended: Counter[Status] = Counter()
+        self._deferred: set[int] = set()
+        self._began = 0.0
+        self._recent: deque[list[float]] = deque()  # from when, how many tries: a tenth of a second each
+        self._tried = 0
+
+    def begin(self, total: int, now: float) -> None:
+        """Sending begins."""
+        self.total = total
+        self._began = now
+
+    def note(self, event: Event, now: float) -> None:
+        """The engine tells."""
+        match event:
+            case Settled(delivery=delivery, attempt=attempt):
+                self.waiting = None
+                self._settled(delivery.id, delivery.status, now)
+                if delivery.status is Status.ACCEPTED:
+                    self.through[attempt.relay] += 1
+            case Sessions():
+                self.connections[event.relay] = event.open
+            case Waiting():
+                self.waiting = event
+
+    def _settled(self, number: int, status: Status, now: float) -> None:
+        self._tried += 1
+        if not self._recent or now - self._recent[-1][0] >= 0.1:
+            self._recent.append([now, 0])
+        self._recent[-1][1] += 1
+        self._forget(now)
+        if status.is_open:
+            self._deferred.add(number)
+        else:
+            self._deferred.discard(number)
+            self._ended[status] += 1
+            self.done += 1
+
+    def __getitem__(self, status: Status) -> int:
+        """How many letters are in `status` now; those deferred and then accepted count as accepted only."""
+        return len(self._deferred) if status is Status.DEFERRED else self._ended[status]
+
+    def mean_rate(self, now: float) -> float:
+        """Tries a second since the beginning."""
+        return self._tried / max(0.5, now - self._began)
+
+    def rate(self, now: float) -> float:
+        """Tries a second over the last ten."""
+        self._forget(now)
+        return sum(tries for _, tries in self._recent) / max(0.5, min(WINDOW, now - self._began))
+
+    def _forget(self, now: float) -> None:
+        while self._recent and now - self._recent[0][0] > WINDOW:
+            self._recent.popleft()
+
+    def remaining(self, now: float) -> float | None:
+        """Seconds until all are done, if it goes on as it did; None while that cannot be told."""
+        took = now - self._began
+        left = self.total - self.done
+        if left <= 0:
+            return 0.0
+        if self.done < 2 or took < 1.0:
+            return None
+        rate = self.rate(now)
+        return left / rate if rate > 0 and not self._deferred else left * took / self.done
+
+    @property
+    def troubles(self) -> list[tuple[Status, int]]:
+        """What is not accepted, where there is any."""
+        return [(status, self[status]) for status in OUTCOMES[1:] if self[status]]
