@@ -49,3 +49,14 @@ def campaign_options(function: F) -> F:
 def overrides_from(options: Mapping[str, Any]) -> Overrides:
     """What the flags said.  `options` are those of `campaign_options`, and may have `limit` too."""
     return Overrides(**options)
+
+
+def metrics_option(function: F) -> F:
+    """Adds `--metrics` to a command."""
+    return click.option(
+        "--metrics",
+        "metrics_port",
+        type=click.IntRange(1, 65535),
+        metavar="PORT",
+        help="Numbers for Prometheus at http://127.0.0.1:PORT/metrics meanwhile.",
+    )(function)

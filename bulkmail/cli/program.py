@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "relay": ("bulkmail.cli.relay", "Say whether a mail server can be used, and what it is like."),
     "sandbox": ("bulkmail.cli.sandbox", "Run a mail server that keeps everything and delivers nothing."),
     "inbox": ("bulkmail.cli.inbox", "Read what a rehearsal or the sandbox kept."),
+    "completion": ("bulkmail.cli.completion", "Make the Tab key complete commands and flags."),
 }
 
 HELP = """Send one letter to a whole list: personal, paced, every row accounted for.

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import click
 
-from bulkmail.cli.progress import MODES, make_progress
+from bulkmail.cli.choices import metrics_option
+from bulkmail.cli.metrics import counted
+from bulkmail.cli.progress import MODES, Progress, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async
 from bulkmail.cli.tracing import progress_mode, trace_option, tracing
 from bulkmail.config.keys import find_keys
@@ -53,6 +55,7 @@ Examples:
     help="Write the delivery report here (.csv or .json; repeatable).",
 )
 @click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
+@metrics_option
 @trace_option
 def command(
     run: str,
@@ -64,6 +67,7 @@ def command(
     wait: str | None,
     reports: tuple[Path, ...],
     mode: str,
+    metrics_port: int | None,
     trace_to: str | None,
 ) -> int:
     """Go on with a run as it was recorded: its rows, its letter.
@@ -81,8 +85,7 @@ def command(
         pace = replace(pace, wait=parse_wait(wait))
     passwords = find_passwords(routes, ask=password_prompt())
 
-    async def main(trace: Trace | None) -> int:
-        progress = make_progress(progress_mode(mode, trace_to))
+    async def main(trace: Trace | None, progress: Progress) -> int:
         mailing = Mailing.reopen(path, routes=routes, pace=pace, keys=keys)
         with abandoned_on_error(mailing):
             mailing.decide_doubts(Doubt(in_doubt))
@@ -93,5 +96,6 @@ def command(
                 ending = await deliver(mailing, passwords=passwords, progress=progress, trace=trace)
             return conclude(mailing, ending, targets=reports)
 
-    with tracing(trace_to, routes[0].relay) as trace:
-        return run_async(lambda: main(trace))
+    shown = make_progress(progress_mode(mode, trace_to))
+    with tracing(trace_to, routes[0].relay) as trace, counted(shown, metrics_port) as progress:
+        return run_async(lambda: main(trace, progress))

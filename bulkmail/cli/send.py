@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
-from bulkmail.cli.choices import campaign_options, overrides_from
-from bulkmail.cli.progress import MODES, make_progress
+from bulkmail.cli.choices import campaign_options, metrics_option, overrides_from
+from bulkmail.cli.metrics import counted
+from bulkmail.cli.progress import MODES, Progress, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
 from bulkmail.cli.tracing import progress_mode, trace_option, tracing
 from bulkmail.config.keys import find_keys
@@ -71,6 +72,7 @@ Examples:
     help="What becomes of rows that an earlier crash left in doubt.",
 )
 @click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
+@metrics_option
 @trace_option
 @click.option("--new", "begin_anew", is_flag=True, help="Send to everybody, whatever an earlier run did.")
 @click.option(
@@ -98,7 +100,7 @@ def command(campaign: str | None, **options: Any) -> int:
         raise ConfigError("--new and --changed contradict each other", hint="give one of them")
     yes, expected, reports = (options.pop(name) for name in ("yes", "expect", "reports"))
     in_doubt, mode = options.pop("in_doubt"), options.pop("mode")
-    trace_to = options.pop("trace_to")
+    trace_to, port = options.pop("trace_to"), options.pop("metrics_port")
     mode = progress_mode(mode, trace_to)
     for target in reports:
         check_target(target)  # better now than after five thousand letters
@@ -111,8 +113,7 @@ def command(campaign: str | None, **options: Any) -> int:
     passwords = find_passwords(routes_of(settings, order), ask=password_prompt())
     keys = find_keys(settings.campaign)
 
-    async def main(trace: Trace | None) -> int:
-        progress = make_progress(mode)
+    async def main(trace: Trace | None, progress: Progress) -> int:
         with progress:
             mailing = await order_mailing(
                 settings,
@@ -134,8 +135,11 @@ def command(campaign: str | None, **options: Any) -> int:
                 )
             return conclude(mailing, ending, targets=reports)
 
-    with tracing(trace_to, routes_of(settings, order)[0].relay) as trace:
-        return run_async(lambda: main(trace))
+    with (
+        tracing(trace_to, routes_of(settings, order)[0].relay) as trace,
+        counted(make_progress(mode), port) as progress,
+    ):
+        return run_async(lambda: main(trace, progress))
 
 
 def _address(text: str) -> Address:

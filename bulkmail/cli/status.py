@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from pathlib import Path
 
 import click
 
@@ -18,34 +19,46 @@ from bulkmail.outbox.reader import OutboxReader
 EPILOG = """\b
 Examples:
   bulkmail status spring
+  bulkmail status spring --watch
   bulkmail status spring/runs/spring.outbox
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("run", default=".")
-def command(run: str) -> None:
+@click.option("--watch", "keeps_looking", is_flag=True, help="Look again every second until the run is over.")
+def command(run: str, keeps_looking: bool) -> None:
     """Say where a run stands, also while another process sends.
 
     RUN is an outbox file, or a campaign (its latest run); without one, the latest here.
     """
     path = find_run(run)
+    if keeps_looking:
+        from bulkmail.cli.watch import watch
+
+        watch(path, lambda reader, tally: _said(reader, tally, path))
+        return
     with OutboxReader.open(path) as reader:
         tally = reader.tally()
-        name = reader.campaign.name if reader.campaign is not None else reader.settings.get("name", path.stem)
-        rehearsal = "a rehearsal, " if reader.settings.get("rehearsal") == "yes" else ""
-        click.echo(f"{printable(name)}: {rehearsal}{count(tally.rows, 'row')} in {path}")
-        for line in _table(tally):
-            click.echo(f"  {line}")
-        for line in _relays(reader):
+        for line in _said(reader, tally, path):
             click.echo(line)
-        click.echo(_times(reader))
         running = reader.is_running is not None
     place = shlex.quote(str(path))
     if tally.open and not running:
         click.echo(f"To go on with the {count(tally.open, 'row')} left: bulkmail resume {place}")
     if tally.rows > tally.open:
         click.echo(f"What became of each row: bulkmail report {place}")
+
+
+def _said(reader: OutboxReader, tally: Tally, path: Path) -> list[str]:
+    name = reader.campaign.name if reader.campaign is not None else reader.settings.get("name", path.stem)
+    rehearsal = "a rehearsal, " if reader.settings.get("rehearsal") == "yes" else ""
+    return [
+        f"{printable(name)}: {rehearsal}{count(tally.rows, 'row')} in {path}",
+        *(f"  {line}" for line in _table(tally)),
+        *_relays(reader),
+        _times(reader),
+    ]
 
 
 def _table(tally: Tally) -> list[str]:
