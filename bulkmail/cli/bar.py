@@ -88,14 +88,15 @@ def sending(pulse: Pulse, *, now: float, width: int) -> list[Text]:
         first.append(said)
     else:
         first.append(said.lstrip())
-    if left:
+    if left and len(first) + len(left) + 2 <= width:
         first.append(f", {left}")
+        left = ""
     second = Text("          " if width >= 60 else "")
     for number, (word, style) in enumerate(outcomes(pulse)):
         second.append(" · " if number else "").append(word, style=style)
     third = Text("          " if width >= 60 else "")
     third.append(" · ".join([pace(pulse, now), *sessions(pulse)]), style="bright_black")
-    lines = [first, second, third]
+    lines = [first, second, third] + ([Text(left)] if left else [])
     if pulse.waiting is not None:
         lines.append(Text(("          " if width >= 60 else "") + waiting(pulse.waiting)))
     return lines

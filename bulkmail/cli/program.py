@@ -24,7 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("bulkmail.cli.resume", "Go on with a run as it was recorded."),
     "cancel": ("bulkmail.cli.cancel", "End a run: whoever was not reached yet is left out."),
     "status": ("bulkmail.cli.status", "Say where a run stands, also while it is sending."),
-    "report": ("bulkmail.cli.report", "Say what became of every row: text, CSV or JSON."),
+    "report": ("bulkmail.cli.report", "Say what became of every row: text, CSV, JSON or a page."),
     "relay": ("bulkmail.cli.relay", "Say whether a mail server can be used, and what it is like."),
     "sandbox": ("bulkmail.cli.sandbox", "Run a mail server that keeps everything and delivers nothing."),
     "inbox": ("bulkmail.cli.inbox", "Read what a rehearsal or the sandbox kept."),

@@ -14,6 +14,7 @@ import click
 
 from bulkmail.cli.program import note_outbox
 from bulkmail.cli.progress import Progress
+from bulkmail.cli.words import wrapped
 from bulkmail.engine.ports import Ending
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.relays import open_routes
@@ -94,10 +95,10 @@ def abandoned_on_error(mailing: Mailing) -> Iterator[None]:
 def tell(mailing: Mailing) -> None:
     """What was noticed about list and letter, and what an earlier crash left."""
     for notice in mailing.notices:
-        click.echo(f"note: {printable(notice)}", err=True)
+        click.echo(wrapped(f"note: {printable(notice)}", indent=2), err=True)
     for finding in mailing.findings:
         where = f"{finding.where}: " if finding.where else ""
-        click.echo(f"{finding.severity.value}: {printable(where + finding.message)}", err=True)
+        click.echo(wrapped(f"{finding.severity.value}: {printable(where + finding.message)}", indent=2), err=True)
     if mailing.outbox.newly_in_doubt:
         number = count(mailing.outbox.newly_in_doubt, "letter")
         click.echo(

@@ -15,6 +15,7 @@ from bulkmail.cli.metrics import counted
 from bulkmail.cli.progress import MODES, Progress, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
 from bulkmail.cli.tracing import progress_mode, trace_option, tracing
+from bulkmail.cli.words import wrapped
 from bulkmail.config.keys import find_keys
 from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
@@ -202,7 +203,7 @@ def _ask(mailing: Mailing, settings: Settings) -> None:
     if not number:
         return
     for label, said in _described_mailing(mailing, settings, number):
-        click.echo(f"{label:<9} {said}", err=True)
+        click.echo(wrapped(f"{label:<9} {said}", indent=10), err=True)
     if not click.confirm("Send it?", err=True):
         raise ConfigError("not sent, as you said", hint="run the same command again when you are ready")
 

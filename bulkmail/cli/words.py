@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Mapping
 
 from bulkmail.cli.pulse import OUTCOMES, Pulse
@@ -60,3 +63,11 @@ def by_relay(accepted: Mapping[str, int]) -> str:
     if len(accepted) < 2:
         return ""
     return "; through " + ", ".join(f"{printable(relay, 60)} {number:,}" for relay, number in accepted.items())
+
+
+def wrapped(text: str, *, indent: int = 0) -> str:
+    """`text` for standard error: on a terminal broken between words, with later lines `indent` columns in."""
+    if not sys.stderr.isatty():
+        return text
+    width = max(20, shutil.get_terminal_size().columns)
+    return textwrap.fill(text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
