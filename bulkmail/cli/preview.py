@@ -32,7 +32,7 @@ Examples:
   bulkmail preview spring                     the first letter, here
   bulkmail preview spring --open              the first 200, in the browser
   bulkmail preview spring --row 3 --open      the third
-  bulkmail preview spring --sample --open     some that show every branch of it
+  bulkmail preview spring --sample --open     those that show each branch
   bulkmail preview spring --all --out letters as .eml, .txt and .html files
 """
 
@@ -48,7 +48,7 @@ Found = tuple[int, Recipient, Message]
 @click.option(
     "--out", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write files here."
 )
-@click.option("--open", "in_browser", is_flag=True, help="Show a page in the browser: desktop, phone, text, headers.")
+@click.option("--open", "in_browser", is_flag=True, help="Show a page in the browser, as on a desktop and a phone.")
 @campaign_options
 def command(
     campaign: str | None,

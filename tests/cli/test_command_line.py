@@ -63,7 +63,7 @@ def test_help_names_every_command_on_a_line() -> None:
     assert result.exit_code == 0
     lines = result.output.splitlines()
     for name, (_, summary) in program.COMMANDS.items():
-        assert f"  {name:<7}  {summary}" in lines
+        assert f"  {name:<10}  {summary}" in lines
     assert max(map(len, lines)) <= 80
 
 
@@ -276,7 +276,7 @@ def test_output_in_a_script_that_the_terminal_lacks_is_no_error() -> None:
     script = "from bulkmail.cli import main, program\nprogram.COMMANDS['send'] = ('x', '佐藤')\nmain(['--help'])"
     done = python("-c", script, env={**os.environ, "PYTHONIOENCODING": "latin-1"})
     assert done.returncode == 0
-    assert "  send     ??\n" in done.stdout
+    assert "  send        ??\n" in done.stdout
 
 
 def test_python_m_bulkmail_is_the_same_program() -> None:

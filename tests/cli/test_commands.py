@@ -386,6 +386,30 @@ def test_status_of_a_run_that_was_cut_off_says_how_to_go_on(shop: Path) -> None:
     assert "To go on with the 1 row left: bulkmail resume shop/runs/shop.rehearsal.outbox\n" in output
 
 
+def test_status_watch_ends_with_the_run(rehearsed: Path) -> None:
+    result = run("status", "shop", "--watch")
+    assert result.exit_code == 0
+    assert result.output.startswith("shop: a rehearsal, 3 rows in shop/runs/shop.rehearsal.outbox; 2 accepted 66.7%; ")
+    assert len(result.output.splitlines()) == 1
+
+
+def test_status_watch_waits_for_what_is_left_until_ctrl_c(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("send", "shop", "--progress", "none", "--only", "ann@example.com").exit_code == 3
+    looks = 0
+
+    def sleep(seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("bulkmail.cli.watch.time.sleep", sleep)
+    result = run("status", "shop", "--watch")
+    assert (result.exit_code, looks) == (0, 3)
+    assert len(result.output.splitlines()) == 1  # nothing changed, nothing more is said
+    assert "1 pending" in result.output
+
+
 def test_status_of_a_run_that_never_began_says_so(shop: Path) -> None:
     Path("shop/runs").mkdir()
     path = Path("shop/runs/shop.outbox")
@@ -533,6 +557,33 @@ def read_until(process: subprocess.Popen[str], words: str) -> str:
         if words in line:
             break
     return text
+
+
+def test_sandbox_says_which_trouble_it_makes_and_made(here: Path) -> None:
+    command = [sys.executable, "-m", "bulkmail", "sandbox", "--port", "0", "--maildir", "kept", "--reject", "100%"]
+    environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:
+        try:
+            head = read_until(process, "Send to it")
+            port = int(head.partition(" port ")[2].partition(";")[0])
+            with smtplib.SMTP("127.0.0.1", port, timeout=10) as client, pytest.raises(smtplib.SMTPRecipientsRefused):
+                client.sendmail("shop@shop.example", ["ann@example.com"], b"Subject: x\r\n\r\nx\r\n")
+            process.send_signal(signal.SIGINT)
+            assert process.stdout is not None
+            rest = process.stdout.read()
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
+    assert "Trouble on purpose: 100 % refused; seed 0." in head
+    assert rest == "Trouble as asked for: 1 refused.\n"
+
+
+def test_sandbox_refuses_a_share_that_is_none() -> None:
+    result = run("sandbox", "--reject", "5")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "error: cannot read the share '5'\nhint: write \"5%\", from 0% to 100%\n",
+    )
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])

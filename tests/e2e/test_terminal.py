@@ -15,7 +15,7 @@ import trustme
 from bulkmail.model.delivery import Status
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.testing import Hang, Late, ScriptedRelay
-from tests.e2e.commands import environment, start, write_campaign
+from tests.e2e.commands import environment, run, start, write_campaign
 
 pty = pytest.importorskip("pty")
 
@@ -91,6 +91,48 @@ async def test_send_says_what_it_is_about_to_do_and_asks(tmp_path):
         assert await terminal.ends() == 0
     assert len(relay.messages) == 60
     assert "60 accepted" in terminal.screen
+
+
+async def test_question_fits_on_one_screen_and_names_providers(tmp_path):
+    domains = ["gmail.com"] * 5 + ["outlook.com"] * 2 + [f"shop{n}.example" for n in range(30)]
+    people = [f"p{n}@{domain}" for n, domain in enumerate(domains)]
+    async with ScriptedRelay() as relay:
+        url = f"smtp://127.0.0.1:{relay.port}?tls=off"
+        campaign = write_campaign(tmp_path / "spring", [*people, people[0]], relay=url, settings='rate = "2/s"')
+        terminal = await Terminal.open("send", campaign, cwd=tmp_path)
+        await terminal.sees("Send it?")
+        terminal.types("n")
+        assert await terminal.ends() == 2
+    lines = terminal.screen.splitlines()
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80 + len(str(tmp_path))
+    assert "Hello P0" in terminal.screen
+    assert "google 5, microsoft 2, " in terminal.screen
+    assert "28 other domains 28" in " ".join(terminal.screen.split())
+    assert "1 duplicate" in terminal.screen
+    assert "2/s: about 18 s" in terminal.screen
+
+
+@pytest.mark.parametrize(("expected", "code"), [("60", 0), ("61", 2)])
+async def test_another_number_than_expected_is_refused(tmp_path, expected, code):
+    async with ScriptedRelay() as relay:
+        url = f"smtp://127.0.0.1:{relay.port}?tls=off"
+        campaign = write_campaign(tmp_path / "spring", PEOPLE, relay=url)
+        result = await run("send", campaign, "--yes", "--expect", expected, cwd=tmp_path)
+    assert result.code == code
+    assert len(relay.messages) == (60 if code == 0 else 0)
+    if code:
+        assert "this would go to 60 recipients, and 61 are expected" in result.err
+
+
+@pytest.mark.parametrize("words", [["send", "--yes"], ["status"], ["report"], ["preview", "--sample"], ["check"]])
+async def test_piped_output_has_no_escape_codes(tmp_path, words):
+    campaign = write_campaign(tmp_path / "spring", PEOPLE[:5], relay="sandbox:")
+    await run("send", campaign, "--yes", cwd=tmp_path)
+    result = await run(*words[:1], campaign, *words[1:], cwd=tmp_path, TERM="xterm-256color", COLUMNS="40")
+    assert result.code == 0, result.err
+    assert "\x1b" not in result.out + result.err
+    assert "\r" not in result.out + result.err
 
 
 async def test_password_is_asked_for_without_echo(tmp_path):
