@@ -78,7 +78,7 @@ class Bar:
 def sending(pulse: Pulse, *, now: float, width: int) -> list[Text]:
     """The picture of a run that is under way."""
     said = f" {pulse.done:,} of {pulse.total:,}"
-    share = pulse.done / pulse.total if pulse.total else 1.0
+    share = min(1.0, pulse.done / pulse.total) if pulse.total else 1.0  # copies make it more letters than rows
     left = about(pulse.remaining(now))
     first = Text("sending   ")
     room = min(_WIDEST_BAR, width - len("sending   ") - len(said) - len(left) - 2)

@@ -55,7 +55,8 @@ async def deliver(
         async with open_routes(
             mailing.routes, passwords, inbox=mailing.inbox, notify=progress.note, trace=trace
         ) as connects:
-            progress.begin(mailing.tally.open)
+            left = mailing.tally.open
+            progress.begin(min(left, mailing.pace.limit or left))
             ending = await mailing.send(connects, observe=progress.observe, wants=wants)
         group.cancel_scope.cancel()
     return ending

@@ -72,9 +72,13 @@ def _in_place(seen: Watch) -> None:
     from rich.live import Live
 
     console = Console(highlight=False, markup=False)
+    shown: tuple[list[str], int] | None = None
     with Live(console=console, auto_refresh=False) as live:
         while not seen.is_over:
-            live.update(_picture(seen.look(time.monotonic()), console.width), refresh=True)
+            picture = seen.look(time.monotonic()), console.width
+            if picture != shown:
+                live.update(_picture(*picture), refresh=True)
+            shown = picture
             if not seen.is_over:
                 time.sleep(EVERY)
 
