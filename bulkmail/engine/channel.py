@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from bulkmail.engine.clock import Clock
 from bulkmail.engine.health import Health
+from bulkmail.engine.permission import Permission
 from bulkmail.engine.ports import Outlet
 from bulkmail.engine.turnstile import Meter, Turnstile
 from bulkmail.model.errors import BulkmailError
@@ -32,6 +33,7 @@ class Channel:
         campaign: Meter | None,
         clock: Clock,
         pause: Callable[[float], Awaitable[bool]],
+        permission: Permission,
     ) -> None:
         """`campaign` is the rate of all relays together; `pause` as for a turnstile."""
         route = outlet.route
@@ -49,6 +51,7 @@ class Channel:
         self.health = Health(
             connections=useful_connections(route.relay.connections, [pace.rate, route.rate]), patience=pace.patience
         )
+        self.permission = permission
         self.senders = 0
         self.idle = 0
         self.in_hand = 0
@@ -63,7 +66,11 @@ class Channel:
 
     def is_able(self, now: float) -> bool:
         """Whether it takes what it is given, so that others need not."""
-        return not (self.is_out or self.health.is_failing or self.is_full(now))
+        return not (self.is_out or self.health.is_failing or self.is_full(now) or self.permission.rest())
+
+    def is_hopeful(self, now: float) -> bool:
+        """Whether it may be reckoned with in this run, as far as is known now."""
+        return not (self.is_out or self.health.is_hopeless(now) or self.permission.rest())
 
     def is_full(self, now: float) -> bool:
         """Whether it has had no room for long: every sender is busy, or held back by the relay's own rate."""

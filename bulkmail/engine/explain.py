@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from bulkmail.model.errors import RelayError
+import time
+
+from bulkmail.engine.ports import Rest
+from bulkmail.model.errors import RelayError, SendingRests
 from bulkmail.model.reply import Breakage, Fault, Reply
 from bulkmail.model.units import say_duration
 from bulkmail.model.verdict import judge
+from bulkmail.model.window import say_moment
 
 _AGAIN = "; then run the same command again: it goes on where this one stopped"
 
@@ -67,3 +71,17 @@ def _refusal(reply: Reply, relay: str) -> tuple[str, str]:
     elif not words:
         words, mend = "is not ready to take mail", "wait a while"
     return f"{relay} {words}: {reply}", mend
+
+
+def explain_rest(rest: Rest, now: float) -> SendingRests:
+    """The error that ends a run which does not wait for the end of `rest`."""
+    return SendingRests(
+        f"nobody is written to before {say_until(rest.until, now)}, because {rest.why}; nobody is lost",
+        hint="run the same command again then, by hand or from cron: it goes on where this one stopped; "
+        "with --wait forever it waits itself",
+    )
+
+
+def say_until(at: float, now: float) -> str:
+    """`"Mon 30 November 09:00 CET"` by this machine's clocks, the day left out if it is today."""
+    return f"{say_moment(at, None, now=now)} {time.strftime('%Z', time.localtime(at))}".rstrip()

@@ -10,13 +10,15 @@ import anyio
 
 from bulkmail.engine.channel import Channel
 from bulkmail.engine.clock import Clock, SystemClock
-from bulkmail.engine.explain import explain, explain_failing, explain_left_out
-from bulkmail.engine.ports import Compose, Ending, Event, Notice, Observe, Outlet
+from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest
+from bulkmail.engine.permission import Permission
+from bulkmail.engine.ports import Compose, Ending, Event, Notice, Observe, Outlet, Rest, Waiting
 from bulkmail.engine.sharing import Sharing
 from bulkmail.engine.turnstile import Meter
 from bulkmail.engine.work import Lane, Work
 from bulkmail.model.pace import Pace
 from bulkmail.model.reply import Fault, Reply, printable
+from bulkmail.model.units import say_duration
 from bulkmail.outbox.journal import Journal
 from bulkmail.outbox.outbox import Job, Outbox
 
@@ -57,7 +59,19 @@ class Run:
         self.journal = Journal(plan.outbox)
         rate = Meter(plan.pace.rate) if plan.pace.rate else None  # of the campaign, through all relays together
         self.channels = [
-            Channel(outlet, pace=plan.pace, campaign=rate, clock=plan.clock, pause=self.pause)
+            Channel(
+                outlet,
+                pace=plan.pace,
+                campaign=rate,
+                clock=plan.clock,
+                pause=self.pause,
+                permission=Permission(
+                    outlet.permit,
+                    clock=plan.clock,
+                    changed=self.nudge,
+                    failed=lambda error: self.end(Ending(error)),
+                ),
+            )
             for outlet in plan.outlets
         ]
         serving = plan.serving if plan.serving is not None else {0: tuple(range(len(self.channels)))}
@@ -67,11 +81,23 @@ class Run:
         self.is_alone = not self.has_several and len(serving) == 1  # one relay, one lane: nobody to reckon with
         self.ending: Ending | None = None
         self._wake = anyio.Event()
+        self._rests: dict[Channel, Rest] = {}  # for which nobody waits in this run
+        self._told: Waiting | None = None
+
+    async def aclose(self) -> None:
+        """Writes down what is not written yet.  Raises `OutboxError`."""
+        try:
+            await self.journal.aclose()
+        finally:
+            for channel in self.channels:
+                await channel.permission.settle()
 
     # -- jobs
 
     def next_job(self, channel: Channel) -> Job | None:
         """A job that `channel` may have now."""
+        if not channel.permission.may_begin():
+            return None
         if self.is_alone:
             job = self.work.next(self.clock.now())
         else:
@@ -89,12 +115,14 @@ class Run:
         if not self.is_alone:
             self.sharing.gave_back(channel, self.work.lane_of(job))
         channel.in_hand -= 1
+        channel.permission.not_attempted(job.delivery.id)
         self.work.take_back(job)
 
     def settled(self, delivery_id: int, channel: Channel, *, due_at: float | None = None) -> None:
         """What became of it is durable; with `due_at` it comes again."""
         channel.in_hand -= 1
         channel.moved_at = self.clock.monotonic()
+        channel.permission.attempted(delivery_id)
         self.work.settled(delivery_id, due_at=due_at)
 
     def serves(self, channel: Channel) -> Callable[[Lane], bool]:
@@ -150,9 +178,45 @@ class Run:
         left = [channel for channel in self.channels if not channel.is_out]
         return all(channel.health.is_failing and not channel.health.is_proven for channel in left)
 
+    # -- rests
+
+    def pause_account(self, channel: Channel, seconds: float, why: str) -> None:
+        """The provider says that a quota of the account is used up: `channel` is left alone for so many seconds.
+
+        Later runs are told of it.  Other relays go on; without any the run waits, or ends with everybody still open.
+        """
+        if not channel.permission.pause(seconds, why):
+            self.leave_out_until(channel, Rest(self.clock.now() + seconds, why))
+        elif self.has_several:
+            self._tell(channel, f"{channel.name} is left alone for {say_duration(seconds)}, because {why}")
+        self.nudge()
+
+    def leave_out_until(self, channel: Channel, rest: Rest) -> None:
+        """Nothing more goes through `channel` in this run, because of what will be over one day."""
+        if channel.is_out:
+            return
+        channel.error = explain_rest(rest, self.clock.now())
+        if all(other.is_out for other in self.channels):
+            self.end(Ending(channel.error))
+        else:
+            self._tell(channel, f"{channel.name} is left out from now on, because {rest.why}")
+
+    def rests(self, channel: Channel, rest: Rest) -> None:
+        """`channel` is left alone for longer than this run waits."""
+        self._rests[channel] = rest
+
+    def tell_waiting(self, waiting: Waiting) -> None:
+        """Nothing goes on just now; the same is told once."""
+        if self._told is None or self._told.why != waiting.why or abs(self._told.until - waiting.until) >= 1:
+            self._told = waiting
+            self.plan.observe(waiting)
+
     def conclude(self) -> Ending:
         """How it ended.  Rows that no relay was left for are the fault of the one that they were meant for."""
         if self.ending is None:
+            held = [rest for channel, rest in self._rests.items() if self.work.has_open(self.serves(channel))]
+            if held:
+                return Ending(explain_rest(min(held, key=lambda rest: rest.until), self.clock.now()))
             for lane, channel in self.sharing.stranded():
                 if self.work.left_in(lane):
                     return Ending(channel.error)

@@ -9,9 +9,11 @@ import anyio
 
 from bulkmail.engine.channel import IDLE, Channel
 from bulkmail.engine.ports import Line, Sessions, Waiting
+from bulkmail.engine.resting import is_held, wait_for_permit
 from bulkmail.engine.run import HELD, Run
 from bulkmail.engine.trip import Trip
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.quota import DAY
 from bulkmail.model.reply import Breakage, Fault, Reply
 from bulkmail.model.verdict import Scope, Verdict, judge
 from bulkmail.outbox.outbox import Job
@@ -19,6 +21,7 @@ from bulkmail.smtp.session import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")
 
+QUOTA_REASON = "sending quota used up"
 # A relay where nothing answers at the very first try is more likely misspelt than busy.
 _HOPELESS_AT_FIRST = {Breakage.REFUSED, Breakage.NO_SUCH_HOST, Breakage.UNREACHABLE}
 
@@ -105,6 +108,8 @@ class Sender:
         run = self._run
         if run.work.is_used_up:
             return None
+        if is_held(self._channel):
+            return wait_for_permit(run, self._channel)
         if not run.is_alone and run.work.has_some(run.clock.now(), among=run.serves(self._channel)):
             return HELD  # another relay comes first, or this one must wait
         if self._channel.senders > 1 and not run.work.in_hand:
@@ -125,7 +130,7 @@ class Sender:
             return
         try:
             line = await self._ready_line(job)
-            if line is not None and not await self._passes(job):
+            if line is not None and not (await self._channel.permission.granted() and await self._passes(job)):
                 line = None
         except BaseException:
             run.take_back(job, self._channel)
@@ -135,7 +140,7 @@ class Sender:
             return
         self._first = first
         try:
-            await line.carry(self._more)
+            await line.carry(self._permitted)
         finally:
             if self._first is not None:  # the session was over before it could begin
                 self._first = None
@@ -175,6 +180,18 @@ class Sender:
             has_worked=lambda: self._has_worked,
             heed=self._heed,
         )
+
+    def _permitted(self) -> Trip | None:
+        """As `_more()`, as long as hours and quotas let another message begin."""
+        permission = self._channel.permission
+        if not permission.take():
+            return None
+        trip = self._more()
+        if trip is None:
+            permission.put_back()
+        else:
+            permission.began(trip.delivery_id)
+        return trip
 
     def _more(self) -> Trip | None:
         """What the session may begin this instant: the message that it was opened for, then whatever may go at once.
@@ -216,7 +233,9 @@ class Sender:
         """What the verdict on a message means for the relay and the campaign."""
         run, channel = self._run, self._channel
         was_of_use, self._has_worked = self._has_worked, self._has_worked or isinstance(event, Reply)
-        if verdict.stops:
+        if verdict.stops and verdict.reason == QUOTA_REASON:
+            run.pause_account(channel, DAY, f"{channel.name} says: {event}")
+        elif verdict.stops:
             run.leave_out(channel, event)
         elif verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
             run.fine(channel)

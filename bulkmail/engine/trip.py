@@ -48,6 +48,11 @@ class Trip(Transfer):
         self._is_noted = False  # the mark, in the journal
         self.begins()
 
+    @property
+    def delivery_id(self) -> int:
+        """Whose message it is."""
+        return self._job.delivery.id
+
     def begins(self) -> None:
         """From now on it counts how long it takes."""
         self._at, self._began = self._run.clock.now(), self._run.clock.monotonic()

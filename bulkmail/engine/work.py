@@ -116,6 +116,10 @@ class Work:
         found = (self._outbox.next_due(q.lane) for q in self._turn if among is None or among(q.lane))
         return min((due for due in found if due is not None), default=None)
 
+    def has_open(self, among: Callable[[Lane], bool]) -> bool:
+        """Whether a delivery of one of these lanes is still open."""
+        return any(self.left_in(lane) for lane in self._queues if among(lane))
+
     def left_in(self, lane: Lane) -> int:
         """How many deliveries of `lane` are still open."""
         return self._outbox.count_open(lane)

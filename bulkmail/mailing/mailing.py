@@ -14,6 +14,7 @@ from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Connect, Ending, Event, Outlet
 from bulkmail.engine.run import Plan
 from bulkmail.mailing.loading import Told, nobody, record, record_messages, try_letters
+from bulkmail.mailing.permits import open_permits
 from bulkmail.mailing.resuming import to_settings
 from bulkmail.mailing.routing import Serving, check_routes, find_unserved, sort_by_route
 from bulkmail.mailing.rows import Rows
@@ -258,22 +259,25 @@ class Mailing:
             refuse(find_unserved(self.outbox, self._serving))  # a row that was in doubt may be open by now
         if self.takes_over is not None:
             self._take_over(self.takes_over)
-        self._engine = Engine(
-            Plan(
+        is_rehearsal = self.outbox.settings.get("rehearsal") == "yes"
+        async with open_permits(
+            self.routes, self.pace, run_id=self.outbox.run_id, is_rehearsal=is_rehearsal
+        ) as permits:
+            plan = Plan(
                 self.outbox,
                 compose=self._compose(),
-                outlets=[Outlet(*pair) for pair in zip(self.routes, connects, strict=True)],
+                outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
                 serving=self._serving and {lane: numbers for lane, numbers in self._serving.items() if numbers},
                 pace=self.pace,
                 observe=observe,
                 ready=ready,
                 wants=wants,
             )
-        )
-        try:
-            return await self._engine.run()
-        finally:
-            self._engine = None
+            self._engine = Engine(plan)
+            try:
+                return await self._engine.run()
+            finally:
+                self._engine = None
 
     def stop(self) -> None:
         """Finishes the transactions under way and begins no others."""

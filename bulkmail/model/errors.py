@@ -46,5 +46,9 @@ class RelayError(BulkmailError):
     """The relay cannot be used: not reachable, not trusted, login refused, sender refused.  The list stays whole."""
 
 
+class SendingRests(BulkmailError):
+    """Sending has to wait for hours, a quota or somebody's decision.  The list stays whole; a later run goes on."""
+
+
 class IllegalMove(BulkmailError):
     """A delivery was asked to change to a status that its present one does not lead to: a bug of ours."""

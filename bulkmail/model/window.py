@@ -216,8 +216,8 @@ def parse_start(text: str, find_zone: FindZone) -> float:
     return start
 
 
-def say_moment(at: float, zone: tzinfo = UTC, *, now: float | None = None) -> str:
-    """`"Mon 30 November 09:00"`, and `"09:00"` when it is on the day of `now`."""
+def say_moment(at: float, zone: tzinfo | None = UTC, *, now: float | None = None) -> str:
+    """`"Mon 30 November 09:00"`, and `"09:00"` when it is on the day of `now`.  `zone` None is this machine's."""
     shown = datetime.fromtimestamp(at, zone)
     if now is not None and datetime.fromtimestamp(now, zone).date() == shown.date():
         return f"{shown:%H:%M}"
