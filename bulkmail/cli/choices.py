@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from bulkmail.cli.pace_flags import PACE_OPTIONS
 from bulkmail.config.overrides import Overrides
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,10 +33,9 @@ _OPTIONS = (
     click.option("--encoding", metavar="NAME", help="The list's encoding; default: found out."),
     click.option("--address-column", metavar="NAME", help="The column with the address; default: found out."),
     click.option("--allow-duplicates", is_flag=True, help="Write to an address as often as it is on the list."),
-    click.option("--rate", metavar="RATE", help='At most so many: "50/s", "3000/h", "1 per 2s".'),
+    *PACE_OPTIONS,
     click.option("--connections", metavar="N", type=int, help="At most so many connections at a time."),
     click.option("--retry", metavar="STEPS", help='When to try again: "1m, 5m*2, 1h*3".'),
-    click.option("--wait", metavar="TIME", help='Wait so long for what is deferred: "10m", "forever", "0".'),
 )
 
 

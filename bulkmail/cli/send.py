@@ -35,6 +35,8 @@ Examples:
   bulkmail send newsletter --relay smtp://ann@mail.example.com --rate 50/s
   bulkmail send --to ann@example.com --from me@example.com \\
       --subject Hello --text - --relay smtp://me@mail.example.com
+  bulkmail send newsletter --quota 2000/day --canary 25 \\
+      --window "Mon-Fri 09:00-17:00 Europe/Vienna" --wait forever
   bulkmail send newsletter --redirect-to me@example.com --sample 5
 """
 

@@ -61,7 +61,7 @@ def _pace_record(pace: Pace) -> str:
 def _write_other(value: object) -> str:
     """A time zone by its name, or, as a program may give one that has none, by its distance from UTC."""
     if not isinstance(value, tzinfo):
-        raise NotImplementedError(f"a pace with a {type(value).__name__}")
+        raise TypeError(f"a pace with a {type(value).__name__}")
     if value is UTC:
         return "UTC"
     return getattr(value, "key", None) or datetime.fromtimestamp(0, value).strftime("%z")
@@ -69,7 +69,7 @@ def _write_other(value: object) -> str:
 
 def _read_other(kind: type, text: object) -> tzinfo:
     if not issubclass(kind, tzinfo):
-        raise NotImplementedError(f"a pace with a {kind.__name__}")
+        raise TypeError(f"a pace with a {kind.__name__}")
     if str(text)[:1] in ("+", "-"):
         zone = datetime.strptime(str(text), "%z").tzinfo
         assert zone is not None  # noqa: S101

@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -224,7 +225,7 @@ async def test_sleep_of_three_hours_sends_nothing_after_hours_and_nothing_in_a_b
 
 def assert_never_faster(trial: Trial, seconds: float) -> None:
     times = [monotonic for _, monotonic, _ in trial.sent]
-    assert all(b - a >= seconds - 1e-6 for a, b in zip(times, times[1:], strict=False))
+    assert all(b - a >= seconds - 1e-6 for a, b in pairwise(times))
 
 
 async def test_quota_ends_the_run_and_the_next_one_after_it_sends_the_rest(make_trial):
