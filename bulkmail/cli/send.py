@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from anyio import to_thread
 
 from bulkmail.cli.choices import campaign_options, overrides_from
 from bulkmail.cli.progress import MODES, make_progress
@@ -19,10 +20,12 @@ from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.mailing import Doubt, Mailing
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
+from bulkmail.mailing.outlook import Outlook, look_ahead
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
+from bulkmail.model.reply import printable
 from bulkmail.model.route import Route
 from bulkmail.model.units import count, say_duration
 from bulkmail.outbox.outbox import Job
@@ -119,8 +122,11 @@ def command(campaign: str | None, **options: Any) -> int:
         with abandoned_on_error(mailing):
             tell(mailing)
             mailing.decide_doubts(Doubt(in_doubt))
+            outlook = await to_thread.run_sync(look_ahead_of, mailing)
             if is_asking:
-                _ask(mailing, settings)
+                _ask(mailing, settings, outlook)
+            elif not outlook.is_at_once:
+                click.echo(f"plan: {printable(outlook.sentence())}", err=True)
             with progress:
                 ending = await deliver(
                     mailing, passwords=passwords, progress=progress, wants=_wanting(only), trace=trace
@@ -170,7 +176,14 @@ def _described(route: Route, *, is_alone: bool) -> str:
     return ", ".join(said)
 
 
-def _ask(mailing: Mailing, settings: Settings) -> None:
+def look_ahead_of(mailing: Mailing) -> Outlook:
+    """When how many of those go that this run may write to."""
+    total = min(mailing.tally.open, mailing.pace.limit or mailing.tally.open)
+    is_practice = mailing.outbox.settings.get("rehearsal") == "yes"
+    return look_ahead(mailing.routes, mailing.pace, total, run_id=mailing.outbox.run_id, is_rehearsal=is_practice)
+
+
+def _ask(mailing: Mailing, settings: Settings, outlook: Outlook) -> None:
     """Says what is about to happen and asks; raises `ConfigError` when declined."""
     tally = mailing.tally
     pace = settings.pace
@@ -189,5 +202,9 @@ def _ask(mailing: Mailing, settings: Settings) -> None:
         click.echo(f"Relay     {_described(route, is_alone=len(mailing.routes) == 1)}", err=True)
     if pace.rate:
         click.echo(f"Rate      {pace.rate}: about {say_duration(number / pace.rate.per_second)}", err=True)
+    if not outlook.is_at_once:
+        click.echo(f"Plan      {printable(outlook.sentence())}", err=True)
+    if pace.breakers.canary:
+        click.echo(f"Canary    the first {pace.breakers.canary:,}; the rest only if they fare well", err=True)
     if not click.confirm("Send it?", err=True):
         raise ConfigError("not sent, as you said", hint="run the same command again when you are ready")

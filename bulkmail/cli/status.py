@@ -14,6 +14,7 @@ from bulkmail.model.reply import printable
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import count
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.report.rest import rest_of
 
 EPILOG = """\b
 Examples:
@@ -40,6 +41,8 @@ def command(run: str) -> None:
         for line in _relays(reader):
             click.echo(line)
         click.echo(_times(reader))
+        if tally.open and (rest := rest_of(reader.settings, time.time())):
+            click.echo(rest.sentence(time.time()))
         running = reader.is_running is not None
     place = shlex.quote(str(path))
     if tally.open and not running:

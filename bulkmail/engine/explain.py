@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 from bulkmail.engine.ports import Rest
 from bulkmail.model.errors import RelayError, SendingRests
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.units import say_duration
 from bulkmail.model.verdict import judge
-from bulkmail.model.window import say_moment
+from bulkmail.model.window import say_until
 
 _AGAIN = "; then run the same command again: it goes on where this one stopped"
 
@@ -84,9 +82,6 @@ def explain_rest(rest: Rest, now: float) -> SendingRests:
         f"nobody is written to before {say_until(rest.until, now)}, because {rest.why}; nobody is lost",
         hint="run the same command again then, by hand or from cron: it goes on where this one stopped; "
         "with --wait forever it waits itself",
+        until=rest.until,
+        why=rest.why,
     )
-
-
-def say_until(at: float, now: float) -> str:
-    """`"Mon 30 November 09:00 CET"` by this machine's clocks, the day left out if it is today."""
-    return f"{say_moment(at, None, now=now)} {time.strftime('%Z', time.localtime(at))}".rstrip()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from enum import Enum
 from pathlib import Path
@@ -13,8 +13,10 @@ from pathlib import Path
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Connect, Ending, Event, Outlet
 from bulkmail.engine.run import Plan
+from bulkmail.mailing.canary import Canary, both
 from bulkmail.mailing.loading import Told, nobody, record, record_messages, try_letters
 from bulkmail.mailing.permits import open_permits
+from bulkmail.mailing.resting import RestNote
 from bulkmail.mailing.resuming import to_settings
 from bulkmail.mailing.routing import Serving, check_routes, find_unserved, sort_by_route
 from bulkmail.mailing.rows import Rows
@@ -85,6 +87,7 @@ class Mailing:
     on_message: Hook | None = None
     _serving: Serving | None = None
     _engine: Engine | None = None
+    _is_stopped: bool = False
 
     @classmethod
     async def prepare(
@@ -259,6 +262,8 @@ class Mailing:
             refuse(find_unserved(self.outbox, self._serving))  # a row that was in doubt may be open by now
         if self.takes_over is not None:
             self._take_over(self.takes_over)
+        note = RestNote(self.outbox, observe)
+        canary = Canary(self.outbox, self.pace.breakers, limit=self.pace.limit, stop=self._end_pass)
         is_rehearsal = self.outbox.settings.get("rehearsal") == "yes"
         async with open_permits(
             self.routes, self.pace, run_id=self.outbox.run_id, is_rehearsal=is_rehearsal
@@ -269,20 +274,41 @@ class Mailing:
                 outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
                 serving=self._serving and {lane: numbers for lane, numbers in self._serving.items() if numbers},
                 pace=self.pace,
-                observe=observe,
+                observe=note.observe,
                 ready=ready,
                 wants=wants,
             )
-            self._engine = Engine(plan)
-            try:
-                return await self._engine.run()
-            finally:
-                self._engine = None
+
+            async def send_ahead(limit: int | None, only: Callable[[Job], bool] | None) -> Ending:
+                def tell(event: Event) -> None:
+                    canary.note(event)
+                    note.observe(event)
+
+                chosen = both(wants, only)
+                return await self._pass(replace(_limited(plan, limit), observe=tell, wants=chosen))
+
+            ending = await canary.go(send_ahead) or await self._pass(_limited(plan, canary.left))
+        note.ended(ending)
+        return ending
+
+    async def _pass(self, plan: Plan) -> Ending:
+        """One engine's work, unless somebody has stopped it all."""
+        if self._is_stopped:
+            return Ending(was_stopped=True)
+        self._engine = Engine(plan)
+        try:
+            return await self._engine.run()
+        finally:
+            self._engine = None
+
+    def _end_pass(self) -> None:
+        if self._engine is not None:
+            self._engine.stop()
 
     def stop(self) -> None:
         """Finishes the transactions under way and begins no others."""
-        if self._engine is not None:
-            self._engine.stop()
+        self._is_stopped = True
+        self._end_pass()
 
     def close(self) -> Report:
         """Lets go of the outbox (a finished one becomes a single plain file) and reads it."""
@@ -331,6 +357,10 @@ class Mailing:
             )
 
         return compose
+
+
+def _limited(plan: Plan, limit: int | None) -> Plan:
+    return replace(plan, pace=replace(plan.pace, limit=limit))
 
 
 def _empty_inbox(outbox: Outbox, routes: Sequence[Route]) -> None:

@@ -47,7 +47,15 @@ class RelayError(BulkmailError):
 
 
 class SendingRests(BulkmailError):
-    """Sending has to wait for hours, a quota or somebody's decision.  The list stays whole; a later run goes on."""
+    """Sending has to wait for hours, a quota or somebody's decision.  The list stays whole; a later run goes on.
+
+    `until` is wall-clock seconds, None when time alone does not help; `why` is half a sentence.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", until: float | None = None, why: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.until = until
+        self.why = why or message
 
 
 class IllegalMove(BulkmailError):

@@ -224,4 +224,9 @@ def say_moment(at: float, zone: tzinfo | None = UTC, *, now: float | None = None
     return f"{_DAYS[shown.weekday()].capitalize()} {shown.day} {_MONTHS[shown.month - 1]} {shown:%H:%M}"
 
 
+def say_until(at: float, now: float) -> str:
+    """`"Mon 30 November 09:00 CET"` by this machine's clocks, the day left out if it is today's."""
+    return f"{say_moment(at, None, now=now)} {datetime.fromtimestamp(at).astimezone():%Z}".rstrip()
+
+
 _MONTHS = tuple("January February March April May June July August September October November December".split())  # noqa: SIM905
