@@ -82,6 +82,9 @@ class Outlet:
 Compose = Callable[[Job, float], Message]
 """The message of a job and the wall-clock time of its first attempt; `TemplateError` when its row does not render."""
 
+Sign = Callable[[Message, float], Message]
+"""A message that `Compose` made for this time, signed.  May be called in any thread."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:

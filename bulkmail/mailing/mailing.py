@@ -10,26 +10,29 @@ from email.message import EmailMessage
 from enum import Enum
 from pathlib import Path
 
+from anyio import to_thread
+
+from bulkmail.config.tables import known_feedback, known_lanes
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Connect, Ending, Event, Outlet
 from bulkmail.engine.run import Plan
 from bulkmail.mailing.canary import Canary, both
+from bulkmail.mailing.composing import composing
 from bulkmail.mailing.loading import Told, nobody, record, record_messages, try_letters
 from bulkmail.mailing.permits import open_permits
 from bulkmail.mailing.resting import RestNote
 from bulkmail.mailing.resuming import to_settings
-from bulkmail.mailing.routing import Serving, check_routes, find_unserved, sort_by_route
+from bulkmail.mailing.routing import Sorted, check_routes, find_unserved, sort_into_lanes
 from bulkmail.mailing.rows import Rows
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
-from bulkmail.message.ready_made import message_of
 from bulkmail.message.templates import compile_condition, referenced_names
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import BulkmailError, ConfigError, GateClosed
+from bulkmail.model.errors import ConfigError, GateClosed
 from bulkmail.model.keys import NO_KEYS, Keys
-from bulkmail.model.message import Envelope, Message
+from bulkmail.model.lane import Lanes
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind
@@ -85,7 +88,7 @@ class Mailing:
     takes_over: Path | None = None
     keys: Keys = NO_KEYS
     on_message: Hook | None = None
-    _serving: Serving | None = None
+    _sorted: Sorted | None = None
     _engine: Engine | None = None
     _is_stopped: bool = False
 
@@ -110,6 +113,7 @@ class Mailing:
 
         What is at `path` is replaced.  Raises `TemplateError`, `ListError`, `OutboxError`.
         """
+        await know_tables()
         check_routes(routes)
         # Before the outbox: a letter that does not compile leaves nothing behind.
         composer = Composer(campaign, run_id="", keys=keys, on_message=on_message)
@@ -163,6 +167,7 @@ class Mailing:
         cls, path: Path | None, messages: Iterable[EmailMessage], *, routes: Sequence[Route], pace: Pace
     ) -> Mailing:
         """Records ready-made messages, a delivery for each recipient of each, in place of what is at `path`."""
+        await know_tables()
         check_routes(routes)
         rehearsal = "yes" if routes[0].relay.kind.is_rehearsal else "no"
         settings = {**to_settings(routes, pace), "rehearsal": rehearsal, "columns": "[]"}
@@ -232,8 +237,17 @@ class Mailing:
         return Path(kept) if kept else None
 
     def _find_unserved(self) -> list[Finding]:
-        self._serving = sort_by_route(self.outbox, self.routes, keys=self.keys)
-        return find_unserved(self.outbox, self._serving)
+        self._sorted = sort_into_lanes(self.outbox, self.routes, self._lanes, keys=self.keys)
+        return find_unserved(self.outbox, self._sorted.serving)
+
+    @property
+    def _lanes(self) -> Lanes:
+        """The providers as this run knows them; a provider's own mail exchanger comes with its presets."""
+        lanes = self.pace.lanes or known_lanes()
+        if len(self.routes) != 1:
+            return lanes
+        relay = self.routes[0].relay
+        return lanes.for_relay(host=relay.host, port=relay.port)
 
     def decide_doubts(self, decision: Doubt) -> int:
         """What becomes of rows in doubt; says how many there were.
@@ -258,10 +272,12 @@ class Mailing:
         The error of the `Ending`, if any, has left every row it did not deal with as it was.
         `ready` is awaited before each message is begun; `wants` leaves the other deliveries as they are.
         """
-        if self._serving is not None:
-            refuse(find_unserved(self.outbox, self._serving))  # a row that was in doubt may be open by now
+        found = self._sorted or Sorted({0: tuple(range(len(self.routes)))}, {})
+        refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
         if self.takes_over is not None:
             self._take_over(self.takes_over)
+        await know_tables()
+        compose, sign = composing(self.outbox, keys=self.keys, on_message=self.on_message)
         note = RestNote(self.outbox, observe)
         canary = Canary(self.outbox, self.pace.breakers, limit=self.pace.limit, stop=self._end_pass)
         is_rehearsal = self.outbox.settings.get("rehearsal") == "yes"
@@ -270,10 +286,14 @@ class Mailing:
         ) as permits:
             plan = Plan(
                 self.outbox,
-                compose=self._compose(),
+                compose=compose,
                 outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
-                serving=self._serving and {lane: numbers for lane, numbers in self._serving.items() if numbers},
+                serving={lane: numbers for lane, numbers in found.serving.items() if numbers},
                 pace=self.pace,
+                lanes=self._lanes,
+                providers=found.providers,
+                feedback=known_feedback(),
+                sign=sign,
                 observe=note.observe,
                 ready=ready,
                 wants=wants,
@@ -338,25 +358,11 @@ class Mailing:
         self.outbox = Outbox.open(old, durability=self.pace.durability)
         self.takes_over = None
 
-    def _compose(self) -> Callable[[Job, float], Message]:
-        campaign = self.outbox.campaign
-        composer = (
-            Composer(campaign, run_id=self.outbox.run_id, keys=self.keys, on_message=self.on_message)
-            if campaign
-            else None
-        )
 
-        def compose(job: Job, first_at: float) -> Message:
-            if job.content is not None:
-                envelope = Envelope(job.reverse_path, job.delivery.forward_path)
-                return message_of(job.content, envelope=envelope, message_id=job.message_id)
-            if composer is None or job.recipient is None:
-                raise BulkmailError(f"row {job.delivery.row} of the outbox has no letter")
-            return composer.compose(
-                job.recipient, row=job.delivery.row, forward_path=job.delivery.forward_path, date=first_at
-            )
-
-        return compose
+async def know_tables() -> None:
+    """Reads the tables of providers and replies, once: they are files, and the loop does not wait for a disk."""
+    await to_thread.run_sync(known_lanes)
+    await to_thread.run_sync(known_feedback)
 
 
 def _limited(plan: Plan, limit: int | None) -> Plan:

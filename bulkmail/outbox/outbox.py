@@ -24,7 +24,7 @@ from bulkmail.outbox.entries import Entry, Job, Mark, ReadyMade, Release, RowRec
 from bulkmail.outbox.header import Header, read_header
 from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network
-from bulkmail.outbox.overruling import move_all
+from bulkmail.outbox.overruling import move_all, put_back
 from bulkmail.outbox.settling import Settler
 
 __all__ = ["Entry", "Job", "Mark", "Outbox", "ReadyMade", "Release", "RowRecord", "Settlement"]
@@ -280,6 +280,13 @@ class Outbox:
     def reopen(self, status: Status) -> int:
         """What is REJECTED or EXPIRED becomes pending with fresh patience; returns how many deliveries."""
         return self._move_all(status, Status.PENDING)
+
+    def put_back(self, deliveries: Collection[int]) -> int:
+        """Rejected deliveries, by id, become pending again: they were refused for what is not their fault."""
+        with self.store.lock:
+            self._forget()
+            with self.store.writing() as connection:
+                return put_back(connection, deliveries)
 
     def settle_in_doubt(self, to: Status, *, wait: float = 0.0) -> int:
         """What is in doubt becomes PENDING, ACCEPTED or REJECTED; returns how many deliveries.
