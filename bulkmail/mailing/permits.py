@@ -167,3 +167,12 @@ def find_ledger(account: str, *, is_needed: bool) -> Ledger | None:
             raise
         log.warning("what is sent is not counted", extra={"why": str(error)})
         return None
+
+
+def lift_pauses(routes: Sequence[Route]) -> None:
+    """The accounts of `routes` rest no longer, by the user's word.  Raises `OutboxError`."""
+    for account in accounts_of(routes):
+        ledger = find_ledger(account, is_needed=False)
+        if ledger is not None:
+            with ledger:
+                ledger.lift()

@@ -9,9 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bulkmail.outbox.ledger import Ledger
 from bulkmail.testing import ScriptedRelay
-from tests.e2e.commands import run, write_campaign
+from tests.e2e.commands import run, start, write_campaign
 
 PEOPLE = [f"p{n}@example.com" for n in range(10)]
 THOUSAND = [f"p{n}@example.com" for n in range(1000)]
@@ -33,7 +32,7 @@ def make_campaign(tmp_path):
     return make
 
 
-async def test_quota_reply_pauses_and_the_run_after_it_sends_exactly_the_rest(make_campaign, tmp_path, state_folder):
+async def test_quota_reply_pauses_and_the_run_after_it_sends_exactly_the_rest(make_campaign, tmp_path):
     taken = set()
 
     def rcpt(path):
@@ -58,10 +57,7 @@ async def test_quota_reply_pauses_and_the_run_after_it_sends_exactly_the_rest(ma
         report = json.loads((campaign / "runs" / "spring-report.json").read_text())
         assert report["totals"]["accepted"] == 500 and report["totals"]["pending"] == 500
         assert report["totals"]["rejected"] == 0 and "quota" in report["rest"]["why"]
-        (file,) = state_folder.glob("*.ledger")
-        with Ledger(file) as ledger:
-            ledger.lift()  # the day has passed
-        last = await run("send", campaign, "--yes", cwd=tmp_path)
+        last = await run("send", campaign, "--yes", "--lift-pause", cwd=tmp_path)  # or the day has passed
     assert last.code == 0, last.err
     assert reached(relay) == dict.fromkeys(THOUSAND, 1)
 
@@ -104,6 +100,21 @@ async def test_send_outside_its_hours_says_when_and_resume_may_have_others(make_
         )
     assert resumed.code == 0, resumed.err
     assert reached(relay) == dict.fromkeys(PEOPLE, 1)
+
+
+async def test_run_that_waits_for_its_hours_says_so_and_can_be_stopped(make_campaign, tmp_path):
+    later = datetime.now(UTC) + timedelta(hours=3)
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay, settings=f'window = "{later:%H}:00-{later:%H}:59 UTC"')
+        waiting = await start("send", campaign, "--yes", "--wait", "forever", cwd=tmp_path)
+        said = ""
+        while "waiting until" not in said:
+            said += (await waiting.stderr.readline()).decode()
+        status = await run("status", campaign, cwd=tmp_path)
+        waiting.terminate()
+        await waiting.communicate()
+    assert "It rests until" in status.out and "the hours of the campaign" in status.out
+    assert waiting.returncode == 3 and relay.sessions == 0
 
 
 async def test_canary_that_fares_ill_keeps_the_rest(make_campaign, tmp_path):
