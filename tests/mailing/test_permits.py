@@ -250,6 +250,13 @@ async def test_quota_is_kept_in_every_window_by_a_run_that_waits(make_trial):
     assert times[-1] - times[0] < DAY + 2 * HOUR  # and not much slower than it must be
 
 
+async def test_asking_the_ledger_costs_no_slot_of_the_rate(make_trial):
+    trial = make_trial(300)
+    await trial.run(Pace(quota=Quota(per_day=1000), rate=Rate(10.0)))
+    times = [monotonic for _, monotonic, _ in trial.sent]
+    assert times[-1] - times[0] == pytest.approx(29.9, rel=0.02)
+
+
 async def test_two_runs_share_the_quota_of_an_account(make_trial):
     one, other = make_trial(80), make_trial(80)
     pace = Pace(quota=Quota(per_day=100))
