@@ -132,7 +132,7 @@ def command(campaign: str | None, **options: Any) -> int:
             if is_asking:
                 _ask(mailing, settings, outlook)
             elif not outlook.is_at_once:
-                click.echo(f"plan: {printable(outlook.sentence())}", err=True)
+                click.echo(f"plan: {_plan(mailing, outlook)}", err=True)
             with progress:
                 ending = await deliver(
                     mailing, passwords=passwords, progress=progress, wants=_wanting(only), trace=trace
@@ -189,6 +189,14 @@ def look_ahead_of(mailing: Mailing) -> Outlook:
     return look_ahead(mailing.routes, mailing.pace, total, run_id=mailing.outbox.run_id, is_rehearsal=is_practice)
 
 
+def _plan(mailing: Mailing, outlook: Outlook) -> str:
+    """When how many go, and what whoever starts it has to do for that."""
+    said, wait = printable(outlook.sentence()), mailing.pace.wait
+    if mailing.pace.waits_for_all:
+        return f"{said}; it waits in between"
+    return f"{said}; run it again for each, or add --wait forever (it waits {say_duration(wait)} at most)"
+
+
 def _ask(mailing: Mailing, settings: Settings, outlook: Outlook) -> None:
     """Says what is about to happen and asks; raises `ConfigError` when declined."""
     tally = mailing.tally
@@ -209,7 +217,7 @@ def _ask(mailing: Mailing, settings: Settings, outlook: Outlook) -> None:
     if pace.rate:
         click.echo(f"Rate      {pace.rate}: about {say_duration(number / pace.rate.per_second)}", err=True)
     if not outlook.is_at_once:
-        click.echo(f"Plan      {printable(outlook.sentence())}", err=True)
+        click.echo(f"Plan      {_plan(mailing, outlook)}", err=True)
     if pace.breakers.canary:
         click.echo(f"Canary    the first {pace.breakers.canary:,}; the rest only if they fare well", err=True)
     if not click.confirm("Send it?", err=True):
