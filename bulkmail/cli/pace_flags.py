@@ -24,6 +24,10 @@ PACE_OPTIONS = (
     click.option("--wait", metavar="TIME", help='Wait so long for what must wait: "10m", "forever", "0".'),
 )
 
+lift_option = click.option(
+    "--lift-pause", is_flag=True, help="Go on although the provider said that its quota is used up."
+)
+
 
 def pace_options(function: F) -> F:
     """Adds the flags to a command that hands them on to `with_pace_flags`."""

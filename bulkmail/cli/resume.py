@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from anyio import to_thread
 
-from bulkmail.cli.pace_flags import pace_options, with_pace_flags
+from bulkmail.cli.pace_flags import lift_option, pace_options, with_pace_flags
 from bulkmail.cli.progress import MODES, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async
 from bulkmail.cli.tracing import progress_mode, trace_option, tracing
@@ -15,6 +16,7 @@ from bulkmail.config.keys import find_keys
 from bulkmail.config.runs import find_run
 from bulkmail.config.secrets import find_passwords
 from bulkmail.mailing.mailing import Doubt, Mailing
+from bulkmail.mailing.permits import lift_pauses
 from bulkmail.mailing.resuming import recorded, recorded_campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.route import Route
@@ -52,6 +54,7 @@ Examples:
     help="Write the delivery report here (.csv or .json; repeatable).",
 )
 @click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
+@lift_option
 @trace_option
 def command(
     run: str,
@@ -61,6 +64,7 @@ def command(
     urls: tuple[str, ...],
     reports: tuple[Path, ...],
     mode: str,
+    lift_pause: bool,
     trace_to: str | None,
     **pace_flags: Any,
 ) -> int:
@@ -81,6 +85,8 @@ def command(
         mailing = Mailing.reopen(path, routes=routes, pace=pace, keys=keys)
         with abandoned_on_error(mailing):
             mailing.decide_doubts(Doubt(in_doubt))
+            if lift_pause:
+                await to_thread.run_sync(lift_pauses, mailing.routes)
             for status, again in ((Status.REJECTED, retry_rejected), (Status.EXPIRED, retry_expired)):
                 if again:
                     click.echo(f"{count(mailing.outbox.reopen(status), status.value + ' row')} go again", err=True)

@@ -12,6 +12,7 @@ import click
 from anyio import to_thread
 
 from bulkmail.cli.choices import campaign_options, overrides_from
+from bulkmail.cli.pace_flags import lift_option
 from bulkmail.cli.progress import MODES, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
 from bulkmail.cli.tracing import progress_mode, trace_option, tracing
@@ -21,6 +22,7 @@ from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.mailing import Doubt, Mailing
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
 from bulkmail.mailing.outlook import Outlook, look_ahead
+from bulkmail.mailing.permits import lift_pauses
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import AddressError, ConfigError
@@ -70,6 +72,7 @@ Examples:
     help="What becomes of rows that an earlier crash left in doubt.",
 )
 @click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
+@lift_option
 @trace_option
 @click.option("--new", "begin_anew", is_flag=True, help="Send to everybody, whatever an earlier run did.")
 @click.option(
@@ -96,6 +99,7 @@ def command(campaign: str | None, **options: Any) -> int:
     if order.begin_anew and order.only_unreached:
         raise ConfigError("--new and --changed contradict each other", hint="give one of them")
     yes, reports, in_doubt, mode = (options.pop(name) for name in ("yes", "reports", "in_doubt", "mode"))
+    is_lifting = options.pop("lift_pause")
     trace_to = options.pop("trace_to")
     mode = progress_mode(mode, trace_to)
     for target in reports:
@@ -122,11 +126,13 @@ def command(campaign: str | None, **options: Any) -> int:
         with abandoned_on_error(mailing):
             tell(mailing)
             mailing.decide_doubts(Doubt(in_doubt))
+            if is_lifting:
+                await to_thread.run_sync(lift_pauses, mailing.routes)
             outlook = await to_thread.run_sync(look_ahead_of, mailing)
             if is_asking:
                 _ask(mailing, settings, outlook)
             elif not outlook.is_at_once:
-                click.echo(f"plan: {printable(outlook.sentence())}", err=True)
+                click.echo(f"plan: {_plan(mailing, outlook)}", err=True)
             with progress:
                 ending = await deliver(
                     mailing, passwords=passwords, progress=progress, wants=_wanting(only), trace=trace
@@ -183,6 +189,14 @@ def look_ahead_of(mailing: Mailing) -> Outlook:
     return look_ahead(mailing.routes, mailing.pace, total, run_id=mailing.outbox.run_id, is_rehearsal=is_practice)
 
 
+def _plan(mailing: Mailing, outlook: Outlook) -> str:
+    """When how many go, and what whoever starts it has to do for that."""
+    said, wait = printable(outlook.sentence()), mailing.pace.wait
+    if mailing.pace.waits_for_all:
+        return f"{said}; it waits in between"
+    return f"{said}; run it again for each, or add --wait forever (it waits {say_duration(wait)} at most)"
+
+
 def _ask(mailing: Mailing, settings: Settings, outlook: Outlook) -> None:
     """Says what is about to happen and asks; raises `ConfigError` when declined."""
     tally = mailing.tally
@@ -203,7 +217,7 @@ def _ask(mailing: Mailing, settings: Settings, outlook: Outlook) -> None:
     if pace.rate:
         click.echo(f"Rate      {pace.rate}: about {say_duration(number / pace.rate.per_second)}", err=True)
     if not outlook.is_at_once:
-        click.echo(f"Plan      {printable(outlook.sentence())}", err=True)
+        click.echo(f"Plan      {_plan(mailing, outlook)}", err=True)
     if pace.breakers.canary:
         click.echo(f"Canary    the first {pace.breakers.canary:,}; the rest only if they fare well", err=True)
     if not click.confirm("Send it?", err=True):

@@ -7,7 +7,7 @@ from bulkmail.engine.ports import Waiting
 from bulkmail.engine.run import Run
 
 LOOK = 60.0  # seconds after which the clock on the wall is looked at again: it may have been set, the machine asleep
-SOON = 5.0  # seconds; whoever awaits an answer is woken by it
+SOON = 1.0  # seconds; whoever awaits an answer is woken by it.  Too short for a session to be closed meanwhile
 
 
 def is_held(channel: Channel) -> bool:

@@ -17,7 +17,16 @@ from bulkmail.model.relay import Kind
 from bulkmail.model.route import Route
 from bulkmail.model.window import ALWAYS, Windows
 from bulkmail.outbox.allowance import Allowance
-from bulkmail.outbox.ledger import LONGEST_PAUSE, Ledger, Refusal, account_of, ledger_path, open_ledger, state_folder
+from bulkmail.outbox.ledger import (
+    LONGEST_PAUSE,
+    VARIABLE,
+    Ledger,
+    Refusal,
+    account_of,
+    ledger_path,
+    open_ledger,
+    state_folder,
+)
 
 log = logging.getLogger("bulkmail.quota")
 
@@ -158,12 +167,26 @@ def find_ledger(account: str, *, is_needed: bool) -> Ledger | None:
     Whoever sends without quotas leaves no traces and depends on no folder.  From the first quota on, or when the
     provider has complained of one, all runs are counted.  Raises `OutboxError`.
     """
-    if not is_needed and not ledger_path(state_folder(), account).exists():
-        return None
     try:
+        if not is_needed and not ledger_path(state_folder(), account).exists():
+            return None
         return open_ledger(account)
+    except (OSError, RuntimeError) as error:  # the folder may not be looked into; nobody's home
+        if is_needed:
+            hint = f"set {VARIABLE} to a folder that you may write to"
+            raise OutboxError(f"there is no place for a quota ledger: {error}", hint=hint) from error
+        return None
     except OutboxError as error:
         if is_needed:
             raise
         log.warning("what is sent is not counted", extra={"why": str(error)})
         return None
+
+
+def lift_pauses(routes: Sequence[Route]) -> None:
+    """The accounts of `routes` rest no longer, by the user's word.  Raises `OutboxError`."""
+    for account in accounts_of(routes):
+        ledger = find_ledger(account, is_needed=False)
+        if ledger is not None:
+            with ledger:
+                ledger.lift()

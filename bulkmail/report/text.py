@@ -62,7 +62,7 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
     """
     head = [_REHEARSAL, ""] if report.is_rehearsal else []
     head += [
-        _cut(line, width) for line in (_title(report), *_table(report), *_relays(report), times(report), *_rest(report))
+        _cut(line, width) for line in (_title(report), *_table(report), *_relays(report), times(report), *rest(report))
     ]
     after = _next_steps(report, reports, width=width, most=MOST_LINES - len(head))
     look = [_cut(line, width) for line in _attention(report, most=MOST_LINES - len(head) - len(after))]
@@ -131,10 +131,10 @@ def times(report: Report) -> str:
     return f"{begun}, ended after {say_duration(report.duration)}{speed}."
 
 
-def _rest(report: Report) -> list[str]:
+def rest(report: Report) -> list[str]:
     """Why nothing is sent just now, as a line."""
-    rest = report.run.rest
-    return [rest.sentence(time.time())] if rest is not None and report.tally.open else []
+    resting = report.run.rest
+    return [resting.sentence(time.time())] if resting is not None and report.tally.open else []
 
 
 def _attention(report: Report, *, most: int) -> list[str]:

@@ -14,12 +14,12 @@ import pytest
 
 from bulkmail.config.zones import find_zone
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Ending, Event, Line, Outlet, Settled, Waiting
+from bulkmail.engine.ports import Ending, Event, Line, Notice, Outlet, Settled, Waiting
 from bulkmail.engine.run import Plan
 from bulkmail.mailing.permits import open_permits
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import SendingRests
+from bulkmail.model.errors import OutboxError, SendingRests
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import DAY, HOUR, Quota
@@ -250,6 +250,13 @@ async def test_quota_is_kept_in_every_window_by_a_run_that_waits(make_trial):
     assert times[-1] - times[0] < DAY + 2 * HOUR  # and not much slower than it must be
 
 
+async def test_asking_the_ledger_costs_no_slot_of_the_rate(make_trial):
+    trial = make_trial(300)
+    await trial.run(Pace(quota=Quota(per_day=1000), rate=Rate(10.0)))
+    times = [monotonic for _, monotonic, _ in trial.sent]
+    assert times[-1] - times[0] == pytest.approx(29.9, rel=0.02)
+
+
 async def test_two_runs_share_the_quota_of_an_account(make_trial):
     one, other = make_trial(80), make_trial(80)
     pace = Pace(quota=Quota(per_day=100))
@@ -311,6 +318,38 @@ async def test_provider_that_says_its_quota_is_used_up_pauses_the_account_for_al
     assert (await trial.run(Pace())).error is None
     assert trial.outbox.tally().by_status == {Status.ACCEPTED: 1000}
     assert len({event.delivery.row for event in trial.events if isinstance(event, Settled)}) == 1000
+
+
+async def test_other_relays_go_on_when_a_provider_says_that_its_quota_is_used_up(make_trial):
+    full = Reply(Stage.RCPT, 550, "5.4.5", "Daily user sending quota exceeded.")
+    spare = Route.parse("smtp://ben@spare.example?tls=off&priority=2&name=spare")
+    trial = make_trial(150)
+    trial.refuse = lambda relay, path: full if relay != "spare" and len(trial.sent) >= 50 else None
+    ending = await trial.run(Pace(), routes=(ROUTE, spare))
+    assert ending.error is None and trial.outbox.tally().by_status == {Status.ACCEPTED: 150}
+    assert sum(relay == "spare" for _, _, relay in trial.sent) == 100
+    told = [event.text for event in trial.events if isinstance(event, Notice)]
+    assert any("is left alone for" in text and "5.4.5" in text for text in told)
+
+
+async def test_run_that_waits_goes_on_when_the_provider_lets_it(make_trial):
+    full = Reply(Stage.RCPT, 550, "5.4.5", "Daily user sending quota exceeded.")
+    trial = make_trial(100)
+    trial.refuse = lambda relay, path: full if len(trial.sent) == 60 and trial.clock.now() < again else None
+    again = trial.clock.now() + DAY
+    ending = await trial.run(Pace(wait=math.inf))
+    assert ending.error is None and trial.outbox.tally().by_status == {Status.ACCEPTED: 100}
+    assert [wait.until for wait in trial.waits] == [again]
+
+
+async def test_run_without_quota_needs_no_folder_and_one_with_it_says_where_to(make_trial, monkeypatch, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    monkeypatch.setenv("BULKMAIL_STATE_DIR", str(file / "state"))
+    assert (await make_trial(5).run(Pace())).error is None
+    with pytest.raises(OutboxError) as refused:
+        await make_trial(5).run(Pace(quota=Quota(per_day=10)))
+    assert "BULKMAIL_STATE_DIR" in refused.value.hint
 
 
 async def test_run_without_quota_leaves_no_ledger(make_trial, state_folder):
