@@ -42,7 +42,7 @@ def wait_for_permit(run: Run, channel: Channel) -> float | None:
 def _next_work(run: Run, channel: Channel, now: float) -> float | None:
     """When there is something to do for `channel`, wall-clock seconds; None when there is nothing."""
     serves = run.serves(channel)
-    return now if run.work.has_some(now, among=serves) else run.work.next_due(among=serves)
+    return now if run.work.has_some(now, among=serves) else run.work.next_due(now, among=serves)
 
 
 def _others_go_on(run: Run, channel: Channel) -> bool:

@@ -82,6 +82,8 @@ class Sender:
                 await run.plan.ready()
             if self._desk.ahead is not None:
                 return self._desk.ahead.job
+            if self._line is not None and self._is_worn(self._line):
+                await self._close()
             hold = self._hold()
             if hold == 0 and (job := run.next_job(channel, self._use)) is not None:
                 return job
@@ -133,7 +135,7 @@ class Sender:
         if self._channel.senders > 1:
             return None  # one is enough to watch
         now = run.clock.now()
-        due = run.work.next_due(among=None if run.is_alone else run.serves(self._channel))
+        due = run.work.next_due(now, among=None if run.is_alone else run.serves(self._channel))
         due_in = math.inf if due is None else max(0.0, due - now)
         wait = min(held, due_in)
         if wait > run.plan.pace.wait or math.isinf(wait):
@@ -325,7 +327,6 @@ class Sender:
             channel.health.opening -= 1
             run.nudge()
         self._opened_at = self._used_at = run.clock.monotonic()
-        self._use.carried.clear()
         self._has_worked = self._is_spent = False
         channel.health.open += 1
         channel.health.is_proven = True
@@ -370,5 +371,6 @@ class Sender:
         if self._line is not None:
             self._line.abort()
             self._line = None
+            self._use.carried.clear()
             self._channel.health.open -= 1
             self._run.plan.observe(Sessions(self._channel.health.open, self._channel.name))

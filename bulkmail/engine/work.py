@@ -165,9 +165,12 @@ class Work:
         if self._left is not None:
             self._left += 1
 
-    def next_due(self, *, among: Callable[[Lane], bool] | None = None) -> float | None:
-        """When the next deferred one of these lanes is due, wall-clock seconds; None when none is deferred."""
-        found = (self._outbox.next_due(q.lane) for q in self._turn if among is None or among(q.lane))
+    def next_due(self, now: float, *, among: Callable[[Lane], bool] | None = None) -> float | None:
+        """When after `now` the next deferred one of these lanes is due, wall-clock seconds; None when none is.
+
+        What is due by now is ready, out, or set aside.
+        """
+        found = (self._outbox.next_due(q.lane, after=now) for q in self._turn if among is None or among(q.lane))
         return min((due for due in found if due is not None), default=None)
 
     def has_open(self, among: Callable[[Lane], bool]) -> bool:
@@ -202,6 +205,6 @@ class Work:
                     self._passed_over.add(delivery.id)
             if queue.ready:
                 return
-        # What is due but out comes again when it is settled.
-        due = self._outbox.next_due(queue.lane)
-        queue.dry_until = math.inf if due is None else max(due, now)
+        # What is due but out comes again when it is settled, what is set aside by itself.
+        due = self._outbox.next_due(queue.lane, after=now)
+        queue.dry_until = math.inf if due is None else due

@@ -226,10 +226,10 @@ class Outbox:
             self._settler.know(job.delivery for job in found)
             return found
 
-    def next_due(self, lane: int = 0) -> float | None:
-        """The earliest time that something in `lane` which is not due at once is due; None when nothing waits."""
+    def next_due(self, lane: int = 0, *, after: float = 0.0) -> float | None:
+        """The earliest time after `after` at which something in `lane` is due; None when nothing waits."""
         with self.store.reading() as connection:
-            return jobs.next_due(connection, lane)
+            return jobs.next_due(connection, lane, after)
 
     def write(self, entries: Sequence[Mark | Settlement | Release]) -> None:
         """Marks, outcomes and releases in order, in one transaction: all of them or, after an exception, none.
