@@ -76,6 +76,21 @@ async def test_two_processes_share_the_quota_of_an_account(make_campaign, tmp_pa
     assert any("the quota of 100/day is used up" in result.err for result in again)
 
 
+async def test_run_that_is_killed_never_lets_the_next_one_exceed_the_quota(make_campaign, tmp_path):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay, THOUSAND, 'quota = "300/day"')
+        killed = await start("send", campaign, "--yes", cwd=tmp_path)
+        while len(relay.messages) < 100:
+            await asyncio.sleep(0.001)
+        killed.kill()
+        await killed.communicate()
+        before = len(relay.messages)
+        result = await run("send", campaign, "--yes", cwd=tmp_path)
+    assert result.code == 3 and "the quota of 300/day is used up" in result.err
+    assert before <= len(relay.messages) <= 300
+    assert sum(command.startswith("RCPT") for command in relay.commands) <= 300
+
+
 async def test_plan_is_told_before_the_start(make_campaign, tmp_path):
     async with ScriptedRelay() as relay:
         campaign = make_campaign(relay)
