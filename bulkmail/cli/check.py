@@ -8,46 +8,58 @@ from typing import Any
 import anyio
 import click
 
-from bulkmail.cli.choices import campaign_options, overrides_from
+from bulkmail.cli.choices import campaign_options, gate_options, overrides_from
+from bulkmail.cli.findings import LONGEST_FINDING, to_json, told
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.config.keys import find_keys
 from bulkmail.config.settings import Settings, load
-from bulkmail.mailing.ordering import check
+from bulkmail.mailing.ordering import Checked, check
 from bulkmail.model.delivery import Status
 from bulkmail.model.keys import Keys
 from bulkmail.model.reply import printable
-from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK, Tally
+from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK
 from bulkmail.model.units import count
-from bulkmail.preflight.finding import Finding, Severity
+from bulkmail.preflight.checks import check_code, without
+from bulkmail.preflight.finding import is_refused
 
-LONGEST_FINDING = 2_000  # characters
 EPILOG = """\b
 Examples:
   bulkmail check spring
   bulkmail check spring --where "country == 'AT'"
+  bulkmail check spring --strict --ignore role-address --json
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("campaign", required=False)
 @campaign_options
-def command(campaign: str | None, **options: Any) -> int:
+@gate_options
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def command(campaign: str | None, *, strict: bool, ignored: tuple[str, ...], as_json: bool, **options: Any) -> int:
     """Say what is wrong with list, letter or settings, and send nothing.
 
     Every row is read and every letter tried.  Exit code: 0 it can be sent, 2
     it would be refused.
     """
+    for code in ignored:
+        check_code(code)
     settings = load(campaign, overrides_from(options))
     progress = make_progress("auto" if sys.stderr.isatty() else "none")
-    findings, notices, tally = anyio.run(_check, settings, find_keys(settings.campaign), progress)
-    for notice in notices:
-        click.echo(f"note: {printable(notice, LONGEST_FINDING)}")
-    for finding in findings:
-        _tell(finding)
-    return _conclude(settings, tally, findings)
+    checked = anyio.run(_check, settings, find_keys(settings.campaign), progress)
+    findings = without(checked.findings, ignored)
+    is_ready = checked.tally.open > 0 and not is_refused(findings, strict=strict)
+    if as_json:
+        click.echo(to_json(settings.name, findings, checked.notices, checked.tally, is_ready=is_ready))
+    else:
+        for notice in checked.notices:
+            click.echo(f"note: {printable(notice, LONGEST_FINDING)}")
+        for line in told(findings):
+            click.echo(line)
+        _conclude(settings, checked, is_ready=is_ready)
+    return EXIT_OK if is_ready else EXIT_NOTHING_SENT
 
 
-async def _check(settings: Settings, keys: Keys, progress: Progress) -> tuple[list[Finding], list[str], Tally]:
+async def _check(settings: Settings, keys: Keys, progress: Progress) -> Checked:
     with progress:
         return await check(
             settings,
@@ -57,23 +69,16 @@ async def _check(settings: Settings, keys: Keys, progress: Progress) -> tuple[li
         )
 
 
-def _tell(finding: Finding) -> None:
-    where = f"{finding.where}: " if finding.where else ""
-    click.echo(f"{finding.severity.value}: {printable(where + finding.message, LONGEST_FINDING)}")
-    if finding.mend:
-        click.echo(f"  {printable(finding.mend, LONGEST_FINDING)}")
-
-
-def _conclude(settings: Settings, tally: Tally, findings: list[Finding]) -> int:
+def _conclude(settings: Settings, checked: Checked, *, is_ready: bool) -> None:
     """Says whether it would be sent, and to how many."""
+    tally = checked.tally
     left_out = ", ".join(
         f"{tally[status]:,} {status.value}" for status in Status if tally[status] and not status.is_eligible
     )
     people = f"{count(tally.open, 'recipient')} of {count(tally.rows, 'row')}" + (f" ({left_out})" if left_out else "")
-    if any(finding.severity is Severity.ERROR for finding in findings) or not tally.open:
+    if not is_ready:
         click.echo(f"Not ready: {printable(settings.name)} would go to {people}.")
-        return EXIT_NOTHING_SENT
+        return
     relays = " and ".join(route.label for route in settings.routes)
     through = f"through {printable(relays)}" if relays else "when a relay is named"
     click.echo(f"Ready: {printable(settings.name)} goes to {people}, {through}.")
-    return EXIT_OK

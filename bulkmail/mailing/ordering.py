@@ -39,7 +39,7 @@ class Order:
 
     `sample` sends to so many rows drawn by lot, `redirect_to` gets everybody's letter, `dry_run` sends nothing: each
     makes it a rehearsal.  `begin_anew` sends to everybody whatever an earlier run did, `only_unreached` to those whom
-    it did not reach.
+    it did not reach.  With `strict` a warning keeps the gate shut; findings with a code in `ignored` do not count.
     """
 
     outbox: Path | None = None
@@ -48,6 +48,8 @@ class Order:
     dry_run: bool = False
     begin_anew: bool = False
     only_unreached: bool = False
+    strict: bool = False
+    ignored: tuple[str, ...] = ()
     command: str = "bulkmail send"
 
 
@@ -105,7 +107,12 @@ async def order_mailing(settings: Settings, order: Order, *, keys: Keys, reading
                 routes=routes_of(settings, order),
                 pace=settings.pace,
                 selection=Selection(
-                    settings.where, suppression, settings.allow_duplicates, order.redirect_to, order.sample
+                    settings.where,
+                    suppression,
+                    settings.allow_duplicates,
+                    order.redirect_to,
+                    order.sample,
+                    _own_columns(settings),
                 ),
                 is_rehearsal=rehearsal,
                 settings={"list_digest": digest, "list": settings.list_source, "name": settings.name},
@@ -114,15 +121,22 @@ async def order_mailing(settings: Settings, order: Order, *, keys: Keys, reading
                 told_checking=checking,
             )
     mailing.notices += suppression.notices
-    mailing.pass_gate()
+    mailing.pass_gate(strict=order.strict, ignored=order.ignored)
     if new != path:
         mailing.takes_over = path
     return mailing
 
 
-async def check(
-    settings: Settings, *, keys: Keys, reading: Told, checking: Told
-) -> tuple[list[Finding], list[str], Tally]:
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What `check` found out: findings, the gravest first; what was noticed on the way; what the rows would be."""
+
+    findings: list[Finding]
+    notices: list[str]
+    tally: Tally
+
+
+async def check(settings: Settings, *, keys: Keys, reading: Told, checking: Told) -> Checked:
     """What is wrong with letter and list, what was noticed, and what the rows would be; sends and leaves nothing."""
     suppression = suppression_of(settings)
     with (
@@ -136,14 +150,20 @@ async def check(
             rows=rows,
             routes=settings.routes or (Route(Relay(Kind.NULL)),),
             pace=settings.pace,
-            selection=Selection(settings.where, suppression, settings.allow_duplicates),
+            selection=Selection(
+                settings.where, suppression, settings.allow_duplicates, own_columns=_own_columns(settings)
+            ),
             keys=keys,
             told_loading=reading,
             told_checking=checking,
         )
         tally = mailing.tally
         mailing.abandon()
-    return mailing.findings, [*mailing.notices, *suppression.notices], tally
+    return Checked(mailing.findings, [*mailing.notices, *suppression.notices], tally)
+
+
+def _own_columns(settings: Settings) -> frozenset[str]:
+    return frozenset({settings.list_options.address_column, settings.list_options.name_column} - {""})
 
 
 def letters(
