@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anyio import to_thread
 
 from bulkmail.mailing.loading import Told, try_letters
 from bulkmail.mailing.rows import Rows
 from bulkmail.message.composer import Composer
+from bulkmail.message.dkim import public_key, record_name
 from bulkmail.message.names import mentioned_names, printed_names
 from bulkmail.message.templates import referenced_names
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
+from bulkmail.model.keys import Keys
+from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.preflight.evidence import Evidence, flaws_of
 from bulkmail.preflight.finding import SHOWN, Hits
 from bulkmail.preflight.letter import LetterCheck
+from bulkmail.preflight.records import MOST_DOMAINS, Ask, ask_dns, find_records
 from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, own_columns
 
@@ -70,3 +74,34 @@ async def gather(
         relay_hosts=tuple(route.relay.host for route in routes if route.relay.host),
         flaws=await to_thread.run_sync(flaws_of, campaign, letters),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Online:
+    """What is asked of relays and the DNS: `passwords` go with the routes; `all_domains` of recipients or some."""
+
+    passwords: Sequence[Secret | None]
+    all_domains: bool = False
+    ask: Ask = ask_dns
+
+
+async def ask_outside(evidence: Evidence, routes: Sequence[Route], *, keys: Keys, online: Online) -> Evidence:
+    """The same with what relays and the DNS say.  Sends nothing.  Raises `ConfigError`."""
+    from bulkmail.preflight.relay import look_at
+    from bulkmail.smtp.session import Credentials
+
+    relays = []
+    for route, password in zip(routes, online.passwords, strict=True):
+        if route.relay.kind is Kind.SMTP:
+            credentials = Credentials(route.relay.username, password) if password is not None else None
+            relays.append(await look_at(route.relay, credentials))
+    signatures = zip(evidence.campaign.dkim, keys.dkim, strict=False)
+    records = await find_records(
+        online.ask,
+        sender_domain=evidence.sender.domain if evidence.sender else "",
+        bounce_domain=evidence.bounce_domain,
+        keys={record_name(dkim): public_key(dkim, key) for dkim, key in signatures},
+        recipients=evidence.letters.domains,
+        most_domains=None if online.all_domains else MOST_DOMAINS,
+    )
+    return replace(evidence, relays=tuple(relays), records=records)

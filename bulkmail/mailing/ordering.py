@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bulkmail.config.runs import run_path
 from bulkmail.config.settings import Settings
+from bulkmail.mailing.gate import Online, ask_outside
 from bulkmail.mailing.history import Past, Standing, look, refuse_changed, refuse_finished
 from bulkmail.mailing.loading import Told
 from bulkmail.mailing.mailing import Mailing, Selection
@@ -28,6 +29,7 @@ from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.reader import OutboxReader, is_outbox
+from bulkmail.preflight.checks import NO_RELAY, gravest_first, judge
 from bulkmail.preflight.finding import Finding
 from bulkmail.recipients.screening import Suppression
 from bulkmail.recipients.source import ListOptions, open_list
@@ -136,8 +138,13 @@ class Checked:
     tally: Tally
 
 
-async def check(settings: Settings, *, keys: Keys, reading: Told, checking: Told) -> Checked:
-    """What is wrong with letter and list, what was noticed, and what the rows would be; sends and leaves nothing."""
+async def check(
+    settings: Settings, *, keys: Keys, reading: Told, checking: Told, online: Online | None = None
+) -> Checked:
+    """What is wrong with letter and list, what was noticed, and what the rows would be; sends and leaves nothing.
+
+    With `online` relays and the DNS are asked, too.
+    """
     suppression = suppression_of(settings)
     with (
         tempfile.TemporaryDirectory(prefix="bulkmail-") as folder,
@@ -159,7 +166,11 @@ async def check(settings: Settings, *, keys: Keys, reading: Told, checking: Told
         )
         tally = mailing.tally
         mailing.abandon()
-    return Checked(mailing.findings, [*mailing.notices, *suppression.notices], tally)
+    findings = mailing.findings
+    if online is not None and mailing.evidence is not None:
+        evidence = await ask_outside(mailing.evidence, settings.routes, keys=keys, online=online)
+        findings = gravest_first([*(found for found in findings if found.code == NO_RELAY), *judge(evidence)])
+    return Checked(findings, [*mailing.notices, *suppression.notices], tally)
 
 
 def _own_columns(settings: Settings) -> frozenset[str]:

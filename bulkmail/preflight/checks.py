@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from bulkmail.message.suggestion import suggest
 from bulkmail.model.errors import ConfigError
-from bulkmail.preflight import bulk_checks, letter_checks, list_checks
+from bulkmail.preflight import bulk_checks, letter_checks, list_checks, online_checks
 from bulkmail.preflight.evidence import Check, Evidence
 from bulkmail.preflight.finding import Finding, Severity
 
@@ -135,6 +135,48 @@ CHECKS: tuple[Check, ...] = (
         "bounces-not-aligned", _W, "a reverse path at another domain than From, for lists and 5,000 recipients or more",
         "SPF counts for DMARC only if bounces go to From's own domain.",
         "set reverse_path to an address at From's domain, or sign with DKIM for it", bulk_checks.reverse_path_alignment,
+    ),
+    Check(
+        "relay-unusable", _E, "relays that cannot be reached, secured or logged in to",
+        "Nothing could be sent.",
+        "see what stands there; bulkmail relay URL says more", online_checks.relay_unusable, is_online=True,
+    ),
+    Check(
+        "dkim-key", _E, "a DKIM key in the DNS that is missing, revoked or another than the one that signs",
+        "Every signature is found false, which is worse than none.",
+        "publish the public half of the key under that name", online_checks.dkim_key, is_online=True,
+    ),
+    Check(
+        "spf-missing", _W, "no SPF record for the domain that bounces go to",
+        "Gmail, Yahoo and Microsoft want to know who may send for a domain.",
+        "publish a TXT record that begins with v=spf1 and names your relay; its provider says how",
+        online_checks.spf_missing, is_online=True,
+    ),
+    Check(
+        "spf-broken", _W, "an SPF record that is there twice, takes over 10 look-ups, includes nothing, allows all",
+        "Receivers treat such a record as none, or as a fault.",
+        "correct the record", online_checks.spf_broken, is_online=True,
+    ),
+    Check(
+        "dmarc", _W, "no DMARC record for From's domain (note where the list is none), or one with p=none (note)",
+        "Gmail, Yahoo and Microsoft demand one of whoever writes to many.",
+        'publish a TXT record "v=DMARC1; p=none; rua=mailto:you@…" under that name', online_checks.dmarc,
+        is_online=True,
+    ),
+    Check(
+        "domain-without-mail", _W, "domains of recipients that have no mail server or say that they take no mail",
+        "These letters come back, and many of them spoil your name as a sender.",
+        "correct the addresses, or take the rows out", online_checks.domain_without_mail, is_online=True,
+    ),
+    Check(
+        "login-untried", _N, "relays that want a login, with no password at hand",
+        "Whether the login works will show when you send.",
+        "set BULKMAIL_PASSWORD, or run this in a terminal", online_checks.relay_login_untried, is_online=True,
+    ),
+    Check(
+        "dns-unanswered", _N, "questions to the DNS without an answer, domains that were not asked about",
+        "Nothing is known about these.",
+        "try again later", online_checks.dns_unanswered, is_online=True,
     ),
     Check(
         "role-address", _N, "addresses of offices (info@) and machines (noreply@)",

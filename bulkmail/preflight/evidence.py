@@ -16,6 +16,7 @@ from bulkmail.preflight.page import Flaw, look_over, merge
 from bulkmail.preflight.rows import RowCheck
 
 if TYPE_CHECKING:
+    from bulkmail.preflight.records import Records
     from bulkmail.preflight.relay import RelayFacts
 
 MANY = 5_000  # recipients from which the mailbox providers call a sender a bulk sender
@@ -26,8 +27,8 @@ class Evidence:
     """All that checks look at.  `columns` are the list's, in order; `own_columns` those that address and name are in.
 
     `mentioned` are the fields that templates and conditions speak of, None when they may read any.  `duplicates` and
-    `suppressed` are rows that are left out.  `relay_hosts` are the servers that mail goes through, `relays` what
-    they say, if they were asked.
+    `suppressed` are rows that are left out.  `relay_hosts` are the servers that mail goes through, `relays` and
+    `records` what they and the DNS say, if they were asked.
     """
 
     campaign: Campaign
@@ -42,6 +43,7 @@ class Evidence:
     suppressed: Hits = field(default_factory=Hits)
     relay_hosts: tuple[str, ...] = ()
     relays: tuple[RelayFacts, ...] = ()
+    records: Records | None = None
     flaws: tuple[Flaw, ...] = ()
 
     @property

@@ -20,7 +20,8 @@ MOST = 200  # flaws kept
 
 # HTML lets their end tags be left out (§13.1.2.4).
 _OPTIONAL_END = frozenset(
-    ["html", "head", "body", "p", "li", "dt", "dd", "option", "optgroup", "thead", "tbody", "tfoot", "tr", "td", "th", "colgroup", "caption", "rt", "rp"]
+    {"html", "head", "body", "p", "li", "dt", "dd", "option", "optgroup", "thead", "tbody", "tfoot", "tr", "td", "th"}
+    | {"colgroup", "caption", "rt", "rp"}
 )
 _LOCAL = re.compile(
     r"file:|(?:https?:)?//(?:[^/@]*@)?"
