@@ -21,9 +21,10 @@ _LEFTOVER = re.compile(
     re.MULTILINE,
 )
 _LOREM = re.compile(r"\blorem\b", re.IGNORECASE)
-_DUMMIES = frozenset(
-    ["null", "NULL", "(null)", "undefined", "nan", "NaN", "None", "#N/A", "#NAME?", "#REF!", "#VALUE!", "#DIV/0!"]
+ODD_CELLS = frozenset(
+    {"", "null", "NULL", "(null)", "undefined", "nan", "NaN", "None", "#N/A", "#NAME?", "#REF!", "#VALUE!", "#DIV/0!"}
 )
+"""Nothing, and what programs write where they have nothing to write.  `Null` is a family name."""
 
 
 def leftover(text: str) -> str:
@@ -36,11 +37,6 @@ def leftover(text: str) -> str:
 
 # Ten times as fast as the whole pattern; nearly every cell ends here.
 _HINT = re.compile(r"[{%$*\[X]|TO|FIX|[Ll][Oo][Rr][Ee][Mm]")
-
-
-def is_dummy(cell: str) -> bool:
-    """Whether a program wrote the cell where it had nothing to write.  `Null` is a family name."""
-    return cell.strip() in _DUMMIES
 
 
 def positions(text: str) -> list[tuple[int, str]]:
