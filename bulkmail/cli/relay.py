@@ -23,7 +23,7 @@ Examples:
   bulkmail relay smtps://mail.example.com --from news@example.com --json
 """
 
-_SCHEME = re.compile(r"(?:smtps?://|(?:sandbox|maildir|null|smtps?):)", re.IGNORECASE)
+_SCHEME = re.compile(r"(?:sandbox|maildir|null|smtps?|lmtp|[sl]mtp\+unix):", re.IGNORECASE)
 
 
 @click.command(epilog=EPILOG)
@@ -39,19 +39,33 @@ def command(where: str, sender: str | None, recipient: str | None, name: str, as
     it cannot, 2 wrong usage.
     """
     from bulkmail.cli.relay_table import as_table, to_json
+    from bulkmail.config.tokens import find_key_password, find_proxy_password, find_tokens
     from bulkmail.preflight.relay import look_at
-    from bulkmail.smtp.session import Credentials
+    from bulkmail.smtp.credentials import Credentials, Tokens
 
     if recipient and not sender:
         raise ConfigError("--to asks for a recipient of mail from somebody", hint="add --from ADDRESS")
     from_address = _address("--from", sender) if sender else None
     to_address = _address("--to", recipient) if recipient else None
     relay = _relay(where, name)
-    password = _password(relay)
-    credentials = Credentials(relay.username, password) if password is not None else None
+    credentials: Credentials | None = None
+    if (fetch := find_tokens(relay)) is not None:
+        credentials = Credentials(relay.username, tokens=Tokens(fetch))
+    elif (password := _password(relay)) is not None:
+        credentials = Credentials(relay.username, password)
+    key_password, proxy_password = find_key_password(relay), find_proxy_password(relay)
     if sys.stderr.isatty():
-        click.echo(f"Talking to {relay.host} …", err=True)
-    facts = run_async(lambda: look_at(relay, credentials, sender=from_address, recipient=to_address))
+        click.echo(f"Talking to {relay.peer} …", err=True)
+    facts = run_async(
+        lambda: look_at(
+            relay,
+            credentials,
+            sender=from_address,
+            recipient=to_address,
+            key_password=key_password,
+            proxy_password=proxy_password,
+        )
+    )
     if as_json:
         click.echo(to_json(facts))
     else:

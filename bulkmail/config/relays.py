@@ -7,17 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from bulkmail.config.files import FileReader, resolve
+from bulkmail.config.logins import with_login
 from bulkmail.config.problems import Said
 from bulkmail.config.schema import RelayTable
 from bulkmail.config.sources import Sources
+from bulkmail.config.wishes import with_wishes
 from bulkmail.model.address import has_control
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.relay import Kind, Relay, Tls, parse_connections
+from bulkmail.model.relay import Kind, Relay, Tls, parse_connections, parse_proxy, parse_source
 
 VARIABLE = "BULKMAIL_RELAY"
 
 _EHLO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}|\[(?:IPv6:)?[0-9A-Fa-f:.]+\]")
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def build_relay(sources: Sources, reader: FileReader) -> Relay | None:
@@ -47,8 +48,11 @@ def build_relay(sources: Sources, reader: FileReader) -> Relay | None:
         return relay  # the rest of the table waits for the day when the rehearsal is over
     relay = _with_ca_file(sources, reader, relay, table=table, url=url)
     relay = _with_names(sources, relay, table=table, url=url)
-    relay = _with_tls(sources, relay, table)
-    return replace(relay, password_from=_password_source(sources, table))
+    relay = with_wishes(sources, _with_tls(sources, relay, table), table)
+    relay = _with_source_address(sources, relay, table)
+    relay = _with_proxy(sources, relay, table)
+    relay = _with_client_certificate(sources, reader, relay, table=table, url=url)
+    return with_login(sources, relay, table)
 
 
 def _tell_lonely_table(sources: Sources, table: RelayTable) -> None:
@@ -87,6 +91,50 @@ def _with_ca_file(sources: Sources, reader: FileReader, relay: Relay, *, table: 
     return relay if path is None else replace(relay, ca_file=str(path.absolute()))
 
 
+def _with_source_address(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
+    said = sources.pick(("relay", "source_address"), table.source_address)
+    if said is None:
+        return relay
+    try:
+        return replace(relay, source_address=parse_source(said.value))
+    except ConfigError as error:
+        sources.problems.add(f"{said}: is not an IP address", error.hint)
+        return relay
+
+
+def _with_proxy(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
+    said = sources.pick(("relay", "proxy"), table.proxy, is_secret=True)
+    if said is None:
+        return relay
+    try:
+        return replace(relay, proxy=parse_proxy(said.value))
+    except ConfigError as error:
+        sources.problems.add(f"{said}: {error}", error.hint)
+        return relay
+
+
+def _with_client_certificate(
+    sources: Sources, reader: FileReader, relay: Relay, *, table: RelayTable, url: Said[str]
+) -> Relay:
+    paths: dict[str, str] = {}
+    for key in ("client_certificate", "client_key"):
+        said = sources.pick(("relay", key), getattr(table, key))
+        if said is None and getattr(relay, key):
+            said = Said(getattr(relay, key), f"{url.place}: {key}", url.folder)
+        if said is None:
+            continue
+        if key == "client_key" and not (table.client_certificate or relay.client_certificate):
+            sources.problems.add(f"{said}: the certificate it belongs to is not named", "name client_certificate too")
+        path = reader.exists(said, mend="name a file in PEM form")
+        if path is not None:
+            paths[key] = str(path.absolute())
+    return replace(
+        relay,
+        client_certificate=paths.get("client_certificate", relay.client_certificate),
+        client_key=paths.get("client_key", relay.client_key),
+    )
+
+
 def _with_names(sources: Sources, relay: Relay, *, table: RelayTable, url: Said[str]) -> Relay:
     username = relay.username if table.username is None else table.username
     if has_control(username):  # the file's: the URL's would have been refused
@@ -113,41 +161,3 @@ def _with_tls(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
     except ValueError:
         sources.problems.add(f"{said}: is not a kind of TLS", 'write "required", "opportunistic" or "off"')
         return relay
-
-
-def _password_source(sources: Sources, table: RelayTable) -> str:
-    """What `Relay.password_from` says.  The values are not repeated in faults: one may be the password itself."""
-    named = {
-        "password_env": table.password_env,
-        "password_file": table.password_file,
-        "password_command": table.password_command,
-        "keyring": table.keyring or None,
-    }
-    given = [key for key, value in named.items() if value is not None]
-    if len(given) > 1:
-        sources.problems.add(
-            f"{sources.place(('relay', given[1]))}: the password cannot come from two places, {' and '.join(given)}",
-            "keep one of them",
-        )
-    if not given:
-        return ""
-    key = given[0]
-    value = str(named[key])
-    if not value.strip() or "\0" in value or (key == "password_env" and not _VARIABLE_NAME.fullmatch(value)):
-        mend = (
-            'write password_env = "SHOP_MAIL_PASSWORD"' if key == "password_env" else f"fill it in, or leave {key} out"
-        )
-        sources.problems.add(f"{sources.place(('relay', key))}: is not {_KINDS[key]}", mend)
-        return ""
-    if key == "password_file":
-        value = str(resolve(Said(value, key, sources.home)).absolute())
-    return {"password_env": f"env:{value}", "password_file": f"file:{value}", "keyring": "keyring:"}.get(
-        key, f"command:{value}"
-    )
-
-
-_KINDS = {
-    "password_env": "the name of an environment variable",
-    "password_file": "the name of a file",
-    "password_command": "a command",
-}

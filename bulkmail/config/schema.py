@@ -41,6 +41,20 @@ def _alone_or_several(value: object) -> object:
 Domains = Annotated[list[str] | None, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
+class OauthTable(Table):
+    """`[relay.oauth]`."""
+
+    token_url: str | None = None
+    client_id: str | None = None
+    scope: str | None = None
+    client_secret_env: str | None = None
+    client_secret_file: str | None = None
+    client_secret_command: str | None = None
+    refresh_token_env: str | None = None
+    refresh_token_file: str | None = None
+    refresh_token_command: str | None = None
+
+
 class RelayTable(Table):
     """`[relay]`, or `relay = "url"`; or `[[relay]]`, several times."""
 
@@ -63,6 +77,22 @@ class RelayTable(Table):
     session_age: Amount = None
     senders: Domains = None
     recipients: Domains = None
+    dsn: Annotated[str | None, BeforeValidator(lambda value: _joined(value))] = None
+    dsn_return: str | None = None
+    requiretls: bool | None = None
+    source_address: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+    client_key_password_env: str | None = None
+    client_key_password_file: str | None = None
+    client_key_password_command: str | None = None
+    proxy: str | None = None
+    proxy_password_env: str | None = None
+    proxy_password_file: str | None = None
+    proxy_password_command: str | None = None
+    token_file: str | None = None
+    token_command: str | None = None
+    oauth: OauthTable | None = None
 
 
 class RecipientsTable(Table):
@@ -292,6 +322,15 @@ def _unknown_key(path: KeyPath) -> Mistake:
     *above, key = path
     known = known_keys(above)
     table = f"[{'.'.join(str(step) for step in above if isinstance(step, str))}]" if above else "this file"
+    if [step for step in above if isinstance(step, str)] == ["relay", "oauth"] and key in (
+        "client_secret",
+        "refresh_token",
+    ):
+        return Mistake(
+            path,
+            f"a secret does not belong in a file that others may read: [relay.oauth] has no key {show(str(key))}",
+            f"write {key}_file, {key}_env or {key}_command",
+        )
     if "password" in str(key) and above[:1] == ["relay"]:
         return Mistake(
             path,
@@ -322,6 +361,8 @@ def known_keys(path: list[str | int]) -> list[str]:
             return _keys(UnsubscribeTable)
         case ["message", "dkim"]:
             return _keys(DkimTable)
+        case ["relay", "oauth"]:
+            return _keys(OauthTable)
         case ["lanes", _]:
             return _keys(LaneTable)
         case _:
@@ -345,4 +386,12 @@ def _tables_by_name() -> dict[str, type[Table]]:
 
 
 def _all_tables() -> list[type[Table]]:
-    return [*_tables_by_name().values(), LetterTable, AttachmentTable, UnsubscribeTable, DkimTable, LaneTable]
+    return [
+        *_tables_by_name().values(),
+        LetterTable,
+        AttachmentTable,
+        UnsubscribeTable,
+        DkimTable,
+        LaneTable,
+        OauthTable,
+    ]

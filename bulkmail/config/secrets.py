@@ -37,13 +37,13 @@ def find_passwords(
 def find_password(
     relay: Relay, *, ask: Callable[[str], str] | None, environ: Mapping[str, str] = os.environ
 ) -> Secret | None:
-    """The password for `relay`, or None when it wants no login.
+    """The password for `relay`, or None when it wants no login or an access token instead.
 
     The place that the relay names counts; then `BULKMAIL_PASSWORD`; then `ask`, which is given the question and is None
     when nobody is there.  A keyring without an entry passes the question on; any other named place must answer.
     Raises `ConfigError` that says what to do, and never what the password is.
     """
-    if not relay.username:
+    if not relay.username or relay.wants_token:
         return None
     kind = relay.password_from.partition(":")[0]
     if kind in _NAMES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bulkmail.model.errors import RelayError
-from bulkmail.model.reply import Breakage, Fault, Reply
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.units import say_duration
 from bulkmail.model.verdict import judge
 
@@ -17,7 +17,10 @@ _MENDS = {
     "with ?ca_file=FILE in the relay URL",
     Breakage.NO_TLS: "use smtps:// if the server has TLS from the start (port 465); only for a server on this machine "
     "or a trusted network add ?tls=off",
+    Breakage.NO_REQUIRETLS: "leave requiretls out to do without that promise, or use a relay that gives it",
     Breakage.NO_LOGIN: "use a port with TLS (587 or 465)",
+    Breakage.NO_TOKEN: "see what [relay] says about the token, and whether the provider still allows this program",
+    Breakage.IMPOSTOR: "find out who answers there before you try again",
 }
 
 
@@ -42,6 +45,8 @@ def _told(event: Reply | Fault, relay: str, patience: float | None) -> tuple[str
     """What happened, and what to do about it."""
     if isinstance(event, Fault):
         message, mend = str(event), _MENDS.get(event.kind, "check that the server is running and reachable")
+        if event.stage is Stage.CONNECT and "+unix://" in relay:
+            mend = "check the path of the socket, that its server is running and that this user may use it"
     else:
         message, mend = _refusal(event, relay)
     if patience is not None:

@@ -65,6 +65,7 @@ class Run:
         self.sharing = Sharing(self.channels, serving)
         self.has_several = len(self.channels) > 1
         self.is_alone = not self.has_several and len(serving) == 1  # one relay, one lane: nobody to reckon with
+        self.invalid_rows: set[int] = set()  # found to be so in this run
         self.ending: Ending | None = None
         self._wake = anyio.Event()
 
@@ -79,6 +80,16 @@ class Run:
             job = self.work.next(self.clock.now(), may_go=lambda lane: self.sharing.may_take(channel, lane, now))
             if job is not None and self.sharing.took(channel, self.work.lane_of(job), now):
                 self.nudge()
+        return self._in_hand(job, channel)
+
+    def next_copy(self, job: Job, channel: Channel) -> Job | None:
+        """A copy of `job`, which `channel` has: another forward path of its row that may go with it."""
+        copy = self.work.next_copy(job)
+        if copy is not None and not self.is_alone:
+            self.sharing.took(channel, self.work.lane_of(copy), self.clock.monotonic())
+        return self._in_hand(copy, channel)
+
+    def _in_hand(self, job: Job | None, channel: Channel) -> Job | None:
         if job is not None:
             channel.in_hand += 1
             channel.moved_at = self.clock.monotonic()

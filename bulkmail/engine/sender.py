@@ -8,13 +8,17 @@ from collections.abc import Callable
 import anyio
 
 from bulkmail.engine.channel import IDLE, Channel
+from bulkmail.engine.outcomes import record_unmade
 from bulkmail.engine.ports import Line, Sessions, Waiting
 from bulkmail.engine.run import HELD, Run
+from bulkmail.engine.together import MOST_COPIES, Together
 from bulkmail.engine.trip import Trip
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.reply import Breakage, Fault, Reply
 from bulkmail.model.verdict import Scope, Verdict, judge
 from bulkmail.outbox.outbox import Job
+from bulkmail.smtp.envelopes import joined
+from bulkmail.smtp.line import Transfer
 from bulkmail.smtp.session import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")
@@ -37,6 +41,7 @@ class Sender:
         self._used_at = 0.0
         self._has_worked = False  # the session, with some message
         self._is_spent = False  # the session is not to be used again
+        self._most_copies = MOST_COPIES  # forward paths of a transaction
 
     async def work(self) -> None:
         """Returns when this sender is not needed any more; its session is then closed."""
@@ -163,8 +168,7 @@ class Sender:
         try:
             message = run.plan.compose(job, first_at)
         except TemplateError as error:
-            run.plan.outbox.invalidate(job.delivery.row, str(error))
-            run.settled(job.delivery.id, self._channel)
+            record_unmade(run, job, self._channel, error)
             return None
         return Trip(
             run,
@@ -176,7 +180,7 @@ class Sender:
             heed=self._heed,
         )
 
-    def _more(self) -> Trip | None:
+    def _more(self) -> Transfer | None:
         """What the session may begin this instant: the message that it was opened for, then whatever may go at once.
 
         Called at the moment that the next envelope is written, so that the rate's slot is taken then and not before.
@@ -185,7 +189,7 @@ class Sender:
         if self._first is not None:
             first, self._first = self._first, None
             first.begins()
-            return first
+            return self._with_copies(first)
         while self._may_go_on() and channel.turnstile.wait == 0:
             job = run.next_job(channel)
             if job is None:
@@ -195,10 +199,37 @@ class Sender:
                 continue
             if channel.turnstile.passes_at_once():
                 self._enlarge()
-                return transfer
+                return self._with_copies(transfer)
             self._give_back(job)
             return None
         return None
+
+    def _with_copies(self, first: Trip) -> Transfer:
+        """`first` and, in the same transaction, the copies of its letter that may go this instant.
+
+        Each takes a slot of the rate: those who set limits count forward paths.
+        """
+        run, refused = self._run, None
+        trips, message = [first], first.message
+        while len(trips) < self._most_copies and (job := run.next_copy(first.job, self._channel)) is not None:
+            trip = self._prepared(job)
+            if trip is None:
+                continue
+            both = joined(message, trip.message)
+            if both is None or not self._channel.turnstile.passes_at_once():
+                if trip.message.envelope.reverse_path != message.envelope.reverse_path:
+                    self._most_copies = 1  # each copy has a reverse path of its own, and so have those of other rows
+                refused = job
+                break
+            trips.append(trip)
+            message = both
+        run.work.release_copies(first.job)
+        if refused is not None:
+            run.take_back(refused, self._channel)
+        return first if len(trips) == 1 else Together(message, trips, too_many=self._takes_at_most)
+
+    def _takes_at_most(self, paths: int) -> None:
+        self._most_copies = min(self._most_copies, paths)
 
     def _may_go_on(self) -> bool:
         """Whether this sender may begin another message on the session it has."""

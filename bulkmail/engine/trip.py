@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bulkmail.engine.channel import Channel
-from bulkmail.engine.ports import Ending, Settled
+from bulkmail.engine.outcomes import as_outbox_error, record
+from bulkmail.engine.ports import Ending
 from bulkmail.engine.run import Run
-from bulkmail.model.delivery import Attempt, Delivery, settle
-from bulkmail.model.errors import OutboxError
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Verdict, judge
-from bulkmail.outbox.outbox import Job, Mark, Release, Settlement
+from bulkmail.model.verdict import Verdict
+from bulkmail.outbox.outbox import Job, Mark, Release
 from bulkmail.smtp.line import Done, Transfer
 
 Heed = Callable[[Verdict, Reply | Fault], None]
@@ -48,6 +47,11 @@ class Trip(Transfer):
         self._is_noted = False  # the mark, in the journal
         self.begins()
 
+    @property
+    def job(self) -> Job:
+        """What it delivers."""
+        return self._job
+
     def begins(self) -> None:
         """From now on it counts how long it takes."""
         self._at, self._began = self._run.clock.now(), self._run.clock.monotonic()
@@ -58,7 +62,7 @@ class Trip(Transfer):
 
         def noted(error: BaseException | None) -> None:
             if error is not None:  # nothing can be recorded any more
-                self._run.end(Ending(_as_outbox_error(error)))
+                self._run.end(Ending(as_outbox_error(error)))
             done(error)
 
         # Which of several it was is told to whoever looks for the message after a crash.
@@ -75,10 +79,7 @@ class Trip(Transfer):
             run.nudge()
             return
         took = run.clock.monotonic() - self._began
-        attempt = Attempt(self._at, took, self._channel.name, event, judge(event))
-        delivery = settle(job.delivery, attempt, run.plan.pace.retry, dice=run.plan.dice())
-        run.journal.put(Settlement(delivery, attempt), lambda error: self._told(error, delivery, attempt))
-        self._heed(attempt.verdict, event)
+        self._heed(record(run, job, self._channel, event, at=self._at, took=took), event)
 
     def _is_as_before(self, event: Reply | Fault) -> bool:
         """Whether nothing of the message left that could count as a try: it goes again as if nothing had been."""
@@ -88,21 +89,6 @@ class Trip(Transfer):
             return True
         # The server had closed an old session, or one that has done its work: on a fresh one it may be quite willing.
         return event.stage is Stage.MAIL and event.kind is Breakage.LOST and self._has_worked()
-
-    def _told(self, error: BaseException | None, delivery: Delivery, attempt: Attempt) -> None:
-        """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
-        run = self._run
-        run.settled(delivery.id, self._channel, due_at=delivery.due_at if delivery.status.is_open else None)
-        if error is not None:
-            run.end(Ending(_as_outbox_error(error)))
-            return
-        run.plan.observe(Settled(delivery, attempt, self._job.recipient))
-        if run.work.in_hand == 0 or delivery.status.is_open:
-            run.nudge()
-
-
-def _as_outbox_error(error: BaseException) -> OutboxError:
-    return error if isinstance(error, OutboxError) else OutboxError(f"the outbox failed: {error}")
 
 
 def _ignore(error: BaseException | None) -> None:

@@ -53,6 +53,7 @@ class Work:
         self._queues = {queue.lane: queue for queue in self._turn}
         self._out: dict[int, _Queue] = {}
         self._passed_over: set[int] = set()  # out, or unwanted
+        self._copies: dict[int, deque[Job]] = {}  # set aside for the job of this id
         self._left = limit
         self._wants = wants
 
@@ -86,7 +87,33 @@ class Work:
         self._passed_over.add(job.delivery.id)
         if self._left is not None:
             self._left -= 1
+        self._keep_copies(queue, job, now)
         return job
+
+    def next_copy(self, job: Job) -> Job | None:
+        """A copy of `job`, which is out: another forward path of its row that may go now."""
+        kept = self._copies.get(job.delivery.id)
+        if not kept or self.is_used_up:
+            return None
+        if self._left is not None:
+            self._left -= 1
+        return kept.popleft()
+
+    def release_copies(self, job: Job) -> None:
+        """Those copies of `job` that were not taken are the next to go, each for itself."""
+        for copy in reversed(self._copies.pop(job.delivery.id, ())):
+            self._return(copy)
+
+    def _keep_copies(self, queue: _Queue, job: Job, now: float) -> None:
+        """Puts the copies of `job` aside for whoever has it, lest another sender takes them while that one waits."""
+        row = job.delivery.row
+        if not self._has_ready(queue, now) or queue.ready[0].delivery.row != row:
+            return
+        kept = self._copies[job.delivery.id] = deque()
+        while queue.ready and queue.ready[0].delivery.row == row:
+            kept.append(copy := queue.ready.popleft())
+            self._out[copy.delivery.id] = queue
+            self._passed_over.add(copy.delivery.id)
 
     def lane_of(self, job: Job) -> Lane:
         """The lane of a job that is out."""
@@ -105,9 +132,8 @@ class Work:
 
     def take_back(self, job: Job) -> None:
         """Nothing was attempted: it is the next to go."""
-        queue = self._out.pop(job.delivery.id)
-        self._passed_over.discard(job.delivery.id)
-        queue.ready.appendleft(job)
+        self.release_copies(job)
+        self._return(job)
         if self._left is not None:
             self._left += 1
 
@@ -119,6 +145,11 @@ class Work:
     def left_in(self, lane: Lane) -> int:
         """How many deliveries of `lane` are still open."""
         return self._outbox.count_open(lane)
+
+    def _return(self, job: Job) -> None:
+        queue = self._out.pop(job.delivery.id)
+        self._passed_over.discard(job.delivery.id)
+        queue.ready.appendleft(job)
 
     def _has_ready(self, queue: _Queue, now: float) -> bool:
         if not queue.ready and now >= queue.dry_until:

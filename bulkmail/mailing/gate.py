@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from anyio import to_thread
 
 from bulkmail.mailing.loading import Told, try_letters
+from bulkmail.mailing.relays import look_at_relay
 from bulkmail.mailing.rows import Rows
 from bulkmail.message.composer import Composer
 from bulkmail.message.dkim import public_key, record_name
@@ -87,14 +88,11 @@ class Online:
 
 async def ask_outside(evidence: Evidence, routes: Sequence[Route], *, keys: Keys, online: Online) -> Evidence:
     """The same with what relays and the DNS say.  Sends nothing.  Raises `ConfigError`."""
-    from bulkmail.preflight.relay import look_at
-    from bulkmail.smtp.session import Credentials
-
-    relays = []
-    for route, password in zip(routes, online.passwords, strict=True):
-        if route.relay.kind is Kind.SMTP:
-            credentials = Credentials(route.relay.username, password) if password is not None else None
-            relays.append(await look_at(route.relay, credentials))
+    relays = [
+        await look_at_relay(route.relay, password)
+        for route, password in zip(routes, online.passwords, strict=True)
+        if route.relay.kind is Kind.SMTP
+    ]
     signatures = zip(evidence.campaign.dkim, keys.dkim, strict=False)
     records = await find_records(
         online.ask,

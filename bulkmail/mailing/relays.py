@@ -8,13 +8,21 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
+from anyio import to_thread
+
+from bulkmail.config.tokens import find_key_password, find_proxy_password, find_tokens
 from bulkmail.engine.ports import Connect, Line
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.route import Route
-from bulkmail.smtp.session import Credentials, Manners, Session
+from bulkmail.smtp.credentials import Credentials, Tokens
+from bulkmail.smtp.session import Manners, Session
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.trace import Trace
+
+if TYPE_CHECKING:
+    from bulkmail.preflight.relay import RelayFacts
 
 log = logging.getLogger("bulkmail.relay")
 
@@ -55,7 +63,7 @@ async def open_relay(
     # The lines of rehearsals are only imported for rehearsals: aiosmtpd is slow to come.
     match relay.kind:
         case Kind.SMTP:
-            yield _sessions(relay, password, notify, trace)
+            yield await _sessions(relay, password, notify, trace)
         case Kind.SANDBOX:
             from bulkmail.sandbox.server import Sandbox
 
@@ -65,7 +73,7 @@ async def open_relay(
                     local = replace(
                         relay, kind=Kind.SMTP, host=sandbox.host, port=sandbox.port, tls=Tls.OFF, username=""
                     )
-                    yield _sessions(local, None, notify, trace)
+                    yield await _sessions(local, None, notify, trace)
         case Kind.MAILDIR:
             from bulkmail.sandbox.lines import MaildirLine
 
@@ -85,12 +93,37 @@ async def open_relay(
             yield open_null
 
 
-def _sessions(relay: Relay, password: Secret | None, notify: Callable[[str], None], trace: Trace | None) -> Connect:
-    context = make_tls_context(relay)
-    credentials = Credentials(relay.username, password) if relay.username and password else None
+async def _sessions(
+    relay: Relay, password: Secret | None, notify: Callable[[str], None], trace: Trace | None
+) -> Connect:
+    key_password = await to_thread.run_sync(find_key_password, relay)
+    context = await to_thread.run_sync(make_tls_context, relay, key_password)
+    credentials = await credentials_for(relay, password)
+    proxy_password = await to_thread.run_sync(find_proxy_password, relay)
     manners = Manners(depth=relay.depth, notify=notify)
 
     async def open_session() -> Line:
-        return await Session.open(relay, credentials, tls_context=context, manners=manners, trace=trace)
+        return await Session.open(
+            relay, credentials, tls_context=context, manners=manners, trace=trace, proxy_password=proxy_password
+        )
 
     return open_session
+
+
+async def credentials_for(relay: Relay, password: Secret | None) -> Credentials | None:
+    """Who we are to `relay`: by token where it says so, or by `password`.  Raises `ConfigError`."""
+    if (fetch := await to_thread.run_sync(find_tokens, relay)) is not None:
+        return Credentials(relay.username, tokens=Tokens(fetch))
+    return Credentials(relay.username, password) if relay.username and password else None
+
+
+async def look_at_relay(relay: Relay, password: Secret | None) -> RelayFacts:
+    """What `relay`, an SMTP one, is like, found out without sending anything.  Raises `ConfigError`."""
+    from bulkmail.preflight.relay import look_at
+
+    return await look_at(
+        relay,
+        await credentials_for(relay, password),
+        key_password=await to_thread.run_sync(find_key_password, relay),
+        proxy_password=await to_thread.run_sync(find_proxy_password, relay),
+    )

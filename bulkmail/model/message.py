@@ -10,13 +10,19 @@ from hashlib import blake2b
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Who the relay is told it is from and to.  Both paths are addresses without angle brackets (RFC 5321 §2.3.1).
+    """Who the relay is told it is from and to.  All paths are addresses without angle brackets (RFC 5321 §2.3.1).
 
-    An empty reverse path is the null path `<>`.
+    An empty reverse path is the null path `<>`.  `copies` are further forward paths of the same transaction.
     """
 
     reverse_path: str
     forward_path: str
+    copies: tuple[str, ...] = ()
+
+    @property
+    def forward_paths(self) -> tuple[str, ...]:
+        """All of them, in the order of their RCPT commands."""
+        return (self.forward_path, *self.copies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,9 @@ class Message:
     def digest(self) -> bytes:
         """16 octets that differ when the content or the envelope does: a resend must have the same."""
         state = blake2b(digest_size=16)
-        state.update(f"{self.envelope.reverse_path}\0{self.envelope.forward_path}\0".encode())
+        state.update(
+            "".join(f"{path}\0" for path in (self.envelope.reverse_path, *self.envelope.forward_paths)).encode()
+        )
         for buffer in self.buffers:
             state.update(buffer if len(buffer) < _LONG else _digest_of(buffer))
         return state.digest()

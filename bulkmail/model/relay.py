@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from bulkmail.model.address import has_control
+from bulkmail.model.dsn import Dsn, parse_dsn
 from bulkmail.model.errors import ConfigError
 
 EXAMPLES = 'write "smtp://user@mail.example.com:587", "smtps://mail.example.com", "sandbox:", "maildir:DIR" or "null:"'
@@ -55,13 +58,60 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class Oauth:
+    """How an access token is got with a refresh token (RFC 6749 §6), without the secrets: only where they are.
+
+    `client_secret_from` may be empty: a public client has none.  Raises `ConfigError` for a `token_url` that secrets
+    must not be sent to: over https, or in clear text to this machine alone.
+    """
+
+    token_url: str
+    client_id: str
+    scope: str = ""
+    client_secret_from: str = field(default="", repr=False)
+    refresh_token_from: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        if not _keeps_secrets(self.token_url):
+            raise ConfigError(
+                "token_url is not an address that secrets may be sent to",
+                hint='write "https://", the host and the path, as the provider gives it',
+            )
+
+
+def _keeps_secrets(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+    except ValueError:
+        return False
+    if not host or "@" in parts.netloc or parts.fragment or not url.isascii() or has_control(url) or " " in url:
+        return False
+    if parts.scheme != "http":
+        return parts.scheme == "https"
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
 class Relay:
     """A relay without its password, so that it can be shown, logged and stored.
 
     `connections` is the most sessions at a time, 1 to 1000; `depth` the most messages under way on one of them, 1 to
     64, where the relay bears it.  `directory` is where `maildir:` (or the sandbox, if it
     says so) keeps mail.  `password_from` names where the password comes from: `"env:NAME"`, `"file:PATH"`,
-    `"keyring:"`, `"command:…"`, or empty for the usual places.
+    `"keyring:"`, `"command:…"`, or empty for the usual places.  A login by access token has `token_from`, `"file:PATH"`
+    or `"command:…"`, or `oauth`, instead.  `client_certificate` and `client_key` are PEM files, the key also in the
+    certificate's; `key_password_from` is where its password comes from, if it has one.
+    `source_address` is the IP address of ours that connections come from; empty leaves that to the system.
+    `proxy` is what they go through, a URL as `parse_proxy()` gives it, without the password that `proxy_password_from`
+    says the place of.
+
+    `is_lmtp`: it speaks LMTP (RFC 2033).  `socket_path` is a Unix socket's, absolute, in place of host and port.
+    `dsn` is what it is asked to report, if it can.  `requires_tls`: no server may hand the letter on in clear text, and
+    a relay that does not promise that (RFC 8689) gets none.
     """
 
     kind: Kind
@@ -76,13 +126,43 @@ class Relay:
     ehlo_name: str = ""
     plaintext_login: bool = False
     password_from: str = field(default="", repr=False)
+    is_lmtp: bool = False
+    socket_path: str = ""
+    dsn: Dsn | None = None
+    requires_tls: bool = False
+    client_certificate: str = ""
+    client_key: str = ""
+    key_password_from: str = field(default="", repr=False)
+    source_address: str = ""
+    proxy: str = ""
+    proxy_password_from: str = field(default="", repr=False)
+    token_from: str = field(default="", repr=False)
+    oauth: Oauth | None = None
+
+    @property
+    def wants_token(self) -> bool:
+        """Whether the login is by access token and not by password."""
+        return bool(self.token_from or self.oauth)
 
     def __str__(self) -> str:
         if self.kind is not Kind.SMTP:
             return f"{self.kind.value}:{self.directory}"
+        protocol = "lmtp" if self.is_lmtp else "smtp"
+        if self.socket_path:
+            return f"{protocol}+unix://{self.socket_path}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         user = f"{self.username}@" if self.username else ""
-        return f"{'smtps' if self.tls is Tls.IMPLICIT else 'smtp'}://{user}{host}:{self.port}"
+        return f"{'smtps' if self.tls is Tls.IMPLICIT else protocol}://{user}{host}:{self.port}"
+
+    @property
+    def place(self) -> str:
+        """Where it is, in words."""
+        return f"the socket {self.socket_path}" if self.socket_path else f"{self.host} port {self.port}"
+
+    @property
+    def peer(self) -> str:
+        """What it is called in a sentence about what it said."""
+        return self.host or f"the server at {self.socket_path}"
 
     @classmethod
     def parse(cls, url: str) -> Relay:
@@ -100,36 +180,109 @@ class Relay:
             if scheme == "maildir" and not directory:
                 raise ConfigError("maildir: needs a folder", hint='write "maildir:out"')
             return cls(Kind(scheme), directory=directory)
-        if scheme not in ("smtp", "smtps"):
+        if scheme in ("smtp+unix", "lmtp+unix") or (scheme == "lmtp" and rest.startswith("///")):
+            return _parse_socket(scheme, url.strip())
+        if scheme not in ("smtp", "smtps", "lmtp"):
             raise ConfigError(f"{scheme}: is not a kind of relay", hint=EXAMPLES)
         return _parse_smtp(scheme, url.strip())
 
 
-_OPTIONS = {"connections", "depth", "tls", "ca_file", "ehlo", "auth"}
+_OPTIONS = {"connections", "depth", "tls", "ca_file", "ehlo", "auth", "dsn", "dsn_return", "requiretls"} | {
+    "source",
+    "client_certificate",
+    "client_key",
+}
+_OVER_SOCKET = {"connections", "depth", "ehlo", "auth", "dsn", "dsn_return"}
+_PORTS = {"smtp": 587, "smtps": 465, "lmtp": 24}
+_LONGEST_SOCKET_PATH = 107  # octets, as Linux has it
+
+
+def _parse_socket(scheme: str, url: str) -> Relay:
+    """`lmtp:///run/dovecot/lmtp`, `smtp+unix:///run/mta/smtp`."""
+    path, _, query = url.partition(":")[2].partition("?")
+    host, slash, rest = path.removeprefix("//").partition("/")
+    path = unquote(slash + rest)
+    if "@" in host:
+        raise _password_error() if ":" in host else ConfigError("a Unix socket's URL has no user name", hint=EXAMPLES)
+    if host or not path.strip("/") or "#" in path or len(path.encode()) > _LONGEST_SOCKET_PATH:
+        raise ConfigError(
+            f"{scheme}: needs the whole path of a Unix socket, of at most {_LONGEST_SOCKET_PATH} octets",
+            hint='write three slashes, as in "lmtp:///run/dovecot/lmtp"',
+        )
+    options = _read_options(query, known=_OVER_SOCKET)
+    return Relay(
+        kind=Kind.SMTP,
+        tls=Tls.OFF,
+        is_lmtp=scheme.startswith("lmtp"),
+        socket_path=path,
+        connections=parse_connections(options.get("connections", "10")),
+        depth=_depth(options.get("depth", "8")),
+        ehlo_name=options.get("ehlo", ""),
+        plaintext_login=_plaintext_login(options),
+        dsn=_dsn(options),
+    )
+
+
+def _read_options(query: str, *, known: set[str]) -> dict[str, str]:
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    unknown = sorted(options.keys() - known)
+    if unknown:
+        if "@" in unknown[0]:
+            raise _password_error()
+        if unknown[0] in _OPTIONS:
+            raise ConfigError(f"{unknown[0]}= does not go with a Unix socket", hint="leave it out")
+        raise ConfigError(f"a relay URL has no option {unknown[0]!r}", hint=f"known are {', '.join(sorted(known))}")
+    return options
 
 
 def _parse_smtp(scheme: str, url: str) -> Relay:
     parts, host, port = _authority(url)
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    unknown = sorted(options.keys() - _OPTIONS)
-    if unknown:
-        if "@" in unknown[0]:
-            raise _password_error()
-        raise ConfigError(f"a relay URL has no option {unknown[0]!r}", hint=f"known are {', '.join(sorted(_OPTIONS))}")
-    if options.get("auth", "plaintext") != "plaintext":
-        raise ConfigError(f"auth={options['auth']!r} in the relay URL", hint='the only value is "plaintext"')
+    options = _read_options(parts.query, known=_OPTIONS)
+    tls = _tls(scheme, options, host=host)
     return Relay(
         kind=Kind.SMTP,
         host=host,
-        port=port or (465 if scheme == "smtps" else 587),
+        port=port or _PORTS[scheme],
         username=unquote(parts.username or ""),
-        tls=_tls(scheme, options),
+        tls=tls,
         connections=parse_connections(options.get("connections", "10")),
         depth=_depth(options.get("depth", "8")),
         ca_file=options.get("ca_file", ""),
         ehlo_name=options.get("ehlo", ""),
-        plaintext_login="auth" in options,
+        plaintext_login=_plaintext_login(options),
+        is_lmtp=scheme == "lmtp",
+        dsn=_dsn(options),
+        requires_tls=check_requiretls(options.get("requiretls", "no"), tls=tls),
+        source_address=parse_source(options.get("source", "")),
+        client_certificate=options.get("client_certificate", ""),
+        client_key=options.get("client_key", ""),
     )
+
+
+def _plaintext_login(options: dict[str, str]) -> bool:
+    if options.get("auth", "plaintext") != "plaintext":
+        raise ConfigError(f"auth={options['auth']!r} in the relay URL", hint='the only value is "plaintext"')
+    return "auth" in options
+
+
+def _dsn(options: dict[str, str]) -> Dsn | None:
+    if "dsn" not in options:
+        if "dsn_return" in options:
+            raise ConfigError("dsn_return= says nothing without dsn=", hint="add dsn=failure, or leave it out")
+        return None
+    return parse_dsn(options["dsn"], returns=options.get("dsn_return", "headers"))
+
+
+def check_requiretls(text: str, *, tls: Tls) -> bool:
+    """Whether `"yes"` or `"no"` asks for REQUIRETLS.  Raises `ConfigError` where it could not be had."""
+    if text not in ("yes", "no"):
+        raise ConfigError(f"requiretls={text[:20]!r}", hint="write yes or no")
+    if text == "yes" and tls not in (Tls.IMPLICIT, Tls.REQUIRED):
+        raise ConfigError(
+            "requiretls asks for TLS all the way, and this relay may be reached without",
+            hint="leave tls= out of the relay URL, or write smtps://",
+        )
+    return text == "yes"
 
 
 def _authority(url: str) -> tuple[SplitResult, str, int]:
@@ -165,13 +318,14 @@ def _password_error() -> ConfigError:
     )
 
 
-def _tls(scheme: str, options: dict[str, str]) -> Tls:
+def _tls(scheme: str, options: dict[str, str], *, host: str) -> Tls:
     if scheme == "smtps":
         if "tls" in options:
             raise ConfigError("smtps: has TLS from the first octet; tls= does not go with it", hint=EXAMPLES)
         return Tls.IMPLICIT
     try:
-        tls = Tls(options.get("tls", "required"))
+        # LMTP is spoken to a neighbour: on this machine nobody can listen to it.
+        tls = Tls(options.get("tls", "off" if scheme == "lmtp" and _is_this_machine(host) else "required"))
         if tls is Tls.IMPLICIT:
             raise ValueError
     except ValueError:
@@ -179,6 +333,10 @@ def _tls(scheme: str, options: dict[str, str]) -> Tls:
             f"tls={options['tls']!r} in the relay URL", hint="write tls=required, opportunistic or off"
         ) from None
     return tls
+
+
+def _is_this_machine(host: str) -> bool:
+    return host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
 
 
 def _depth(text: str) -> int:
@@ -192,3 +350,30 @@ def parse_connections(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= 1000):
         raise ConfigError(f"connections={text!r}", hint="write a number from 1 to 1000")
     return int(text)
+
+
+def parse_source(text: str) -> str:
+    """The IP address that connections come from, or nothing.  Raises `ConfigError`."""
+    try:
+        return str(ipaddress.ip_address(text)) if text else ""
+    except ValueError:
+        raise ConfigError(
+            f"source={text[:60]!r} is not an IP address", hint="write one of this computer's, such as 192.0.2.7"
+        ) from None
+
+
+def parse_proxy(text: str) -> str:
+    """A proxy's URL, `socks5://user@host:1080`.  Raises `ConfigError`, also for a password in it; repeats no piece."""
+    mend = 'write "socks5://host:1080", or "socks5://user@host:1080" for one that wants a login'
+    if ":" in text.partition("//")[2].rpartition("@")[0]:
+        raise ConfigError("must not hold a password", hint="write proxy_password_env, _file or _command into [relay]")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        port = None
+    if not port or not parts.hostname or has_control(unquote(text)) or not text.isascii() or " " in text:
+        raise ConfigError("is not the URL of a proxy", hint=mend)
+    if parts.scheme != "socks5" or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ConfigError("is not the URL of a proxy", hint=mend)
+    return text.rstrip("/")

@@ -69,6 +69,9 @@ class Breakage(Enum):
     UNTRUSTED = "untrusted"  # the certificate does not verify
     NO_TLS = "no tls"  # TLS is required and not offered
     NO_LOGIN = "no login"  # no way to log in that both sides know and that is safe here
+    NO_REQUIRETLS = "no requiretls"  # REQUIRETLS was asked for and is not offered
+    NO_TOKEN = "no token"  # noqa: S105 - nobody gives us an access token to log in with
+    IMPOSTOR = "impostor"  # the server could not prove that it knows the password
     TLS = "tls"  # the handshake failed otherwise
     TIMEOUT = "timeout"
     LOST = "lost"  # the connection ended

@@ -74,7 +74,9 @@ def _judge_fault(fault: Fault) -> Verdict:
     if fault.stage is Stage.END:
         return _IN_DOUBT  # whatever broke: the server may have the message
     match fault.kind:
-        case Breakage.UNTRUSTED | Breakage.NO_TLS | Breakage.NO_LOGIN:
+        case Breakage.UNTRUSTED | Breakage.NO_TLS | Breakage.NO_LOGIN | Breakage.NO_REQUIRETLS:
+            return _stop(Scope.RELAY, fault.kind.value)
+        case Breakage.NO_TOKEN | Breakage.IMPOSTOR:
             return _stop(Scope.RELAY, fault.kind.value)
         case Breakage.UNSENDABLE:
             return _rejected(Scope.MESSAGE, "cannot be sent through this relay")

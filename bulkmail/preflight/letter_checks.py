@@ -125,7 +125,7 @@ def attachment_too_big(evidence: Evidence) -> Iterator[Found]:
     refusing = [(limit, relay) for limit, relay in limits if limit and size > limit]
     known = hits if row_files else None
     for limit, relay in refusing:
-        bound = f"{relay.host} takes at most {limit / 1e6:,.1f} MB" if limit else ""
+        bound = f"{relay.peer} takes at most {limit / 1e6:,.1f} MB" if limit else ""
         yield Found(f"{told}; {bound}", severity=Severity.ERROR, hits=known)
     if refusing:
         return

@@ -11,17 +11,20 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from bulkmail.model.address import Address
-from bulkmail.model.relay import Relay, Tls
+from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply, printable
 from bulkmail.preflight.certificate import Certificate, read_certificate
 from bulkmail.preflight.relay_trouble import Clue, Trouble, explain, guess
 from bulkmail.smtp.asking import Asking
 from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.dialling import DialError, Tried, dial, try_all
+from bulkmail.smtp.credentials import Credentials
+from bulkmail.smtp.dialling import DialError, Tried, try_all
 from bulkmail.smtp.exchange import Mode
-from bulkmail.smtp.opening import MECHANISMS, Credentials, SessionRefused, ehlo_name, open_transport
+from bulkmail.smtp.mechanisms import PASSWORD_MECHANISMS, TOKEN_MECHANISMS
+from bulkmail.smtp.opening import SessionRefused, ehlo_name, open_transport
+from bulkmail.smtp.proxying import reach
 from bulkmail.smtp.replies import RawReply
-from bulkmail.smtp.session import Manners
+from bulkmail.smtp.session import Manners, check_requiretls
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.transactions import PROBE
@@ -84,6 +87,8 @@ async def look_at(
     sender: Address | None = None,
     recipient: Address | None = None,
     timeouts: Timeouts = PATIENCE,
+    key_password: Secret | None = None,
+    proxy_password: Secret | None = None,
 ) -> RelayFacts:
     """Talks to `relay`, an SMTP one, and says what it is like.  One login attempt at most, and never a message.
 
@@ -91,23 +96,37 @@ async def look_at(
     server could do anything about.
     """
     facts = RelayFacts(relay, login=Login.NOT_REACHED if relay.username else Login.NOT_WANTED)
-    try:
-        facts = replace(facts, addresses=tuple(await try_all(relay.host, relay.port, timeout=timeouts.connect)))
-    except DialError as error:
-        return replace(facts, trouble=explain(Fault(Stage.CONNECT, error.kind, str(error)), relay))
-    kinds = {tried.kind for tried in facts.addresses}
-    if None not in kinds:
-        kind = next((kind for kind in (Breakage.REFUSED, Breakage.TIMEOUT) if kind in kinds), Breakage.UNREACHABLE)
-        return replace(facts, trouble=explain(Fault(Stage.CONNECT, kind, "nobody answered"), relay))
-    return await _Look(facts, timeouts, sender=sender, recipient=recipient).run(credentials)
+    if not relay.socket_path and not relay.proxy:  # which looks the name up by itself
+        try:
+            facts = replace(
+                facts,
+                addresses=tuple(
+                    await try_all(relay.host, relay.port, timeout=timeouts.connect, source=relay.source_address)
+                ),
+            )
+        except DialError as error:
+            return replace(facts, trouble=explain(Fault(Stage.CONNECT, error.kind, str(error)), relay))
+        kinds = {tried.kind for tried in facts.addresses}
+        if None not in kinds:
+            kind = next((kind for kind in (Breakage.REFUSED, Breakage.TIMEOUT) if kind in kinds), Breakage.UNREACHABLE)
+            return replace(facts, trouble=explain(Fault(Stage.CONNECT, kind, "nobody answered"), relay))
+    look = _Look(facts, timeouts, sender=sender, recipient=recipient, proxy_password=proxy_password)
+    return await look.run(credentials, key_password)
 
 
 class _Look:
     """One look at one relay; `facts` grow while it lasts."""
 
     def __init__(
-        self, facts: RelayFacts, timeouts: Timeouts, *, sender: Address | None, recipient: Address | None
+        self,
+        facts: RelayFacts,
+        timeouts: Timeouts,
+        *,
+        sender: Address | None,
+        recipient: Address | None,
+        proxy_password: Secret | None,
     ) -> None:
+        self._proxy_password = proxy_password
         self.facts = facts
         self._relay = facts.relay
         self._timeouts = timeouts
@@ -115,9 +134,9 @@ class _Look:
         self._recipient = recipient
         self._context: ssl.SSLContext | None = None
 
-    async def run(self, credentials: Credentials | None) -> RelayFacts:
+    async def run(self, credentials: Credentials | None, key_password: Secret | None) -> RelayFacts:
         if self._relay.tls is not Tls.OFF:
-            self._context = await asyncio.to_thread(make_tls_context, self._relay)
+            self._context = await asyncio.to_thread(make_tls_context, self._relay, key_password)
         try:
             asking = await self._open_slowly()
         except SessionRefused as error:
@@ -125,6 +144,8 @@ class _Look:
             return self.facts
         try:
             await self._describe(asking)
+            if self._relay.requires_tls:
+                check_requiretls(self._relay, asking.transport, self.facts.capabilities or Capabilities())
             if not self._relay.username:
                 await self._try(asking)
                 return self.facts
@@ -143,10 +164,14 @@ class _Look:
 
     async def _open(self, credentials: Credentials | None, timeouts: Timeouts) -> Asking:
         transport, capabilities = await open_transport(
-            self._relay, credentials, tls_context=self._context, timeouts=timeouts
+            self._relay,
+            credentials,
+            tls_context=self._context,
+            timeouts=timeouts,
+            proxy_password=self._proxy_password,
         )
         self._note(capabilities=capabilities)
-        return Asking(transport, peer=f"{self._relay.host} port {self._relay.port}")
+        return Asking(transport, peer=self._relay.place)
 
     async def _open_slowly(self) -> Asking:
         """Without a login.  Whoever greets late gets the time for it, unless it turns out to speak something else."""
@@ -204,17 +229,19 @@ class _Look:
             name = "localhost"
         peer = transport.get_extra_info("peername")
         self._note(connected_to=str(peer[0]) if isinstance(peer, tuple) else printable(str(peer or ""), 100))
-        hello = await self._ask(asking, f"EHLO {name}\r\n".encode(), Stage.EHLO)
+        verb = "LHLO" if self._relay.is_lmtp else "EHLO"
+        hello = await self._ask(asking, f"{verb} {name}\r\n".encode(), Stage.EHLO)
         if hello.code < 300:
             self._note(
                 server=printable(hello.lines[0], 100).split(" ")[0],
                 extensions=tuple(printable(line, 100) for line in hello.lines[1 : _MOST_EXTENSIONS + 1]),
             )
         capabilities = self.facts.capabilities or Capabilities()
+        known = TOKEN_MECHANISMS if self._relay.wants_token else PASSWORD_MECHANISMS
         self._note(
             limits=_limits(self.facts.extensions),
-            mechanism=next((name for name in MECHANISMS if name in capabilities.auth_mechanisms), ""),
-            mode=Manners(depth=self._relay.depth).mode(capabilities),
+            mechanism=next((name for name in known if name in capabilities.auth_mechanisms), ""),
+            mode=Manners(depth=self._relay.depth).mode(capabilities, is_lmtp=self._relay.is_lmtp),
         )
         taken = []
         for _ in range(_ROUND_TRIPS):
@@ -274,19 +301,23 @@ class _Look:
     async def _shown_certificate(self) -> Certificate | None:
         """The certificate of a server that we do not trust, to say what is wrong with it; it is told nothing else."""
         try:
-            transport, _ = await open_transport(self._relay, None, tls_context=_trusting(), timeouts=self._timeouts)
+            transport, _ = await open_transport(
+                self._relay, None, tls_context=_trusting(), timeouts=self._timeouts, proxy_password=self._proxy_password
+            )
         except SessionRefused:
             return None
         secured = transport.get_extra_info("ssl_object")
         der = secured.getpeercert(True) if secured is not None else None
-        await Asking(transport, peer=self._relay.host).leave(patience=self._timeouts.quit)
+        await Asking(transport, peer=self._relay.peer).leave(patience=self._timeouts.quit)
         return read_certificate(der) if der else None
 
     async def _look_closer(self) -> Clue:
         """What speaks at this port: listens first, then tries TLS."""
         loop = asyncio.get_running_loop()
+        if self._relay.socket_path:
+            return Clue.NOTHING
         try:
-            connection = await dial(self._relay.host, self._relay.port, timeout=_GLANCE)
+            connection = await reach(self._relay, self._proxy_password, timeout=_GLANCE)
         except DialError:
             return Clue.NOTHING
         try:
@@ -304,7 +335,7 @@ class _Look:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(_GLANCE):
-                connection = await dial(self._relay.host, self._relay.port, timeout=_GLANCE)
+                connection = await reach(self._relay, self._proxy_password, timeout=_GLANCE)
                 transport, _ = await loop.create_connection(
                     asyncio.Protocol, sock=connection, ssl=_trusting(), server_hostname=self._relay.host
                 )

@@ -53,16 +53,20 @@ def explain(
     now: datetime.datetime | None = None,
 ) -> Trouble:
     """The trouble behind `event`.  `certificate` is what the server shows; `now` the time to judge it by."""
-    where = f"{relay.host} port {relay.port}"
+    where = relay.place
     wrong_port = _wrong_port(relay, clue)
     if isinstance(event, Reply):
         what, mend = _reply_words(event, relay)
         return Trouble(what, mend, words=str(event))
     if wrong_port is not None:
         return wrong_port
+    if event.stage is Stage.CONNECT and relay.socket_path:
+        return Trouble(f"{event}.", "Check the path, that the server is running and that you may use its socket.")
+    if event.kind is Breakage.NO_REQUIRETLS:
+        return Trouble(f"{event}.", "Leave requiretls out to do without that promise, or use a relay that gives it.")
     if event.kind is Breakage.UNTRUSTED:
         return _untrusted(event, relay, certificate, now)
-    if event.stage is Stage.CONNECT and event.kind in _NOBODY:
+    if event.stage is Stage.CONNECT and event.kind in _NOBODY and not relay.proxy:
         what, mend = _NOBODY[event.kind]
         if event.kind is Breakage.TIMEOUT and relay.port == 25:
             return Trouble(
@@ -76,6 +80,13 @@ def explain(
             f"Try {_url(relay, 465, is_implicit=True)}, which begins with TLS; "
             "only for a server on this machine or in a trusted network add ?tls=off.",
         )
+    if event.stage is Stage.AUTH and relay.wants_token and event.kind in _NO_TOKEN:
+        return Trouble(
+            f"There is no access token to log in with: {event}.",
+            "See what [relay] says about the token, and whether the provider still allows this program.",
+        )
+    if event.kind is Breakage.IMPOSTOR:
+        return Trouble(f"This is perhaps not your provider's server: {event}.", "Find out who answers there first.")
     if event.kind is Breakage.NO_LOGIN:
         return Trouble(
             f"There is no way to log in: {event}.", "Ask the provider which port to use; 587 and 465 are usual."
@@ -85,6 +96,7 @@ def explain(
     return Trouble(f"{event}.", "Check host and port, and ask whoever runs the server.")
 
 
+_NO_TOKEN = {Breakage.NO_TOKEN, Breakage.UNREACHABLE}
 _NOBODY = {
     Breakage.REFUSED: (
         "Nothing is listening at {where}: there is a machine, but no mail server at this port.",
@@ -112,7 +124,7 @@ def _url(relay: Relay, port: int, *, is_implicit: bool = False) -> str:
 
 
 def _wrong_port(relay: Relay, clue: Clue) -> Trouble | None:
-    where = f"{relay.host} port {relay.port}"
+    where = relay.place
     if clue is Clue.TLS and relay.tls is not Tls.IMPLICIT:
         return Trouble(
             f"{where} speaks TLS from the first octet, and was spoken to without.",

@@ -95,23 +95,31 @@ class MaildirLine(NullLine):
     async def transact(self, message: Message, mark: Mark) -> Reply | Fault:
         """Keeps `message` once `mark` is durable; a folder that takes no file answers like a server out of room."""
         self._begin()
-        envelope = message.envelope
+        names: list[str] = []
         try:
-            name = self._maildir.write(envelope.reverse_path, envelope.forward_path, message.buffers)
+            for path in message.envelope.forward_paths:  # a file for each, as in a real mailbox
+                name = self._maildir.write(message.envelope.reverse_path, path, message.buffers)
+                names.append(name)
         except OSError as error:
+            self._discard(names)
             return _out_of_room(Stage.DATA, error)
         try:
             await self._marked(mark)
         except BaseException:
-            self._maildir.discard(name)
+            self._discard(names)
             raise
         self.reached_end = True
         try:
-            self._maildir.publish(name)
+            for name in names:
+                self._maildir.publish(name)
         except OSError as error:  # it certainly did not appear
-            self._maildir.discard(name)
+            self._discard(names)
             return _out_of_room(Stage.END, error)
-        return Reply(Stage.END, 250, "2.0.0", f"kept as {name}")
+        return Reply(Stage.END, 250, "2.0.0", f"kept as {names[0]}")
+
+    def _discard(self, names: list[str]) -> None:
+        for name in names:
+            self._maildir.discard(name)
 
 
 def _out_of_room(stage: Stage, error: OSError) -> Reply:

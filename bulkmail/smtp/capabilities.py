@@ -22,6 +22,7 @@ class Capabilities:
     eight_bit_mime: bool = False
     starttls: bool = False
     dsn: bool = False
+    requiretls: bool = False
     auth_mechanisms: tuple[str, ...] = ()
 
 
@@ -45,6 +46,7 @@ def parse_capabilities(lines: Iterable[str]) -> Capabilities:
         eight_bit_mime="8BITMIME" in extensions,
         starttls="STARTTLS" in extensions,
         dsn="DSN" in extensions,
+        requiretls="REQUIRETLS" in extensions,
         auth_mechanisms=tuple(dict.fromkeys(word for word in extensions.get("AUTH", ()) if _MECHANISM.fullmatch(word))),
     )
 

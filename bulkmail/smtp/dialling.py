@@ -29,17 +29,43 @@ class DialError(Exception):
         self.kind = kind
 
 
-async def dial(host: str, port: int, *, timeout: float) -> socket.socket:  # noqa: ASYNC109 - all addresses together
+async def dial(
+    host: str,
+    port: int,
+    *,
+    timeout: float,  # noqa: ASYNC109 - all addresses together
+    source: str = "",
+) -> socket.socket:
     """A connected, non-blocking socket to the first address that answers, within `timeout` seconds.
 
-    Raises `DialError`.
+    `source` is the IP address of ours to come from; empty leaves that to the system.  Raises `DialError`.
     """
     where = f"{host} port {port}"
     try:
         with anyio.fail_after(timeout):
-            return await _race(await _addresses(host, port), where)
+            return await _race(_reachable(await _addresses(host, port), source, where=where), where, source)
     except TimeoutError:
         raise DialError(Breakage.TIMEOUT, f"{where} did not answer within {timeout:g} s") from None
+
+
+async def dial_socket(path: str, *, timeout: float) -> socket.socket:  # noqa: ASYNC109 - as `dial`
+    """A connected, non-blocking socket to the Unix socket at `path`, within `timeout` seconds.  Raises `DialError`."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise DialError(Breakage.UNREACHABLE, "this system has no Unix sockets; use a host and a port")
+    try:
+        with anyio.fail_after(timeout):
+            return await _connect((socket.AF_UNIX, socket.SOCK_STREAM, 0, path), "")
+    except TimeoutError:
+        raise DialError(Breakage.TIMEOUT, f"the socket {path} did not answer within {timeout:g} s") from None
+    except FileNotFoundError:
+        raise DialError(Breakage.UNREACHABLE, f"there is no socket {path}") from None
+    except PermissionError:
+        raise DialError(Breakage.UNREACHABLE, f"this user may not connect to the socket {path}") from None
+    except ConnectionRefusedError:
+        raise DialError(Breakage.REFUSED, f"nothing is listening at the socket {path}") from None
+    except OSError as error:
+        what = error.strerror or "no reason given"
+        raise DialError(Breakage.UNREACHABLE, f"the socket {path} cannot be reached: {what}") from None
 
 
 async def _addresses(host: str, port: int) -> list[_Address]:
@@ -58,19 +84,32 @@ async def _addresses(host: str, port: int) -> list[_Address]:
     return [(family, kind, protocol, at) for pair in turns for family, kind, protocol, _, at in filter(None, pair)]
 
 
+def _reachable(addresses: list[_Address], source: str, *, where: str) -> list[_Address]:
+    """Those of the family of `source`."""
+    if not source:
+        return addresses
+    family, name = (socket.AF_INET6, "IPv6") if ":" in source else (socket.AF_INET, "IPv4")
+    of_family = [address for address in addresses if address[0] == family]
+    if not of_family:
+        raise DialError(
+            Breakage.UNREACHABLE, f"{where} has no {name} address, which alone can be reached from {source}"
+        )
+    return of_family
+
+
 async def look_up(host: str, port: int) -> list[tuple[int, int, int, str, Any]]:
     """The system's answer, as `socket.getaddrinfo` gives it."""
     loop = asyncio.get_running_loop()
     return list(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
 
 
-async def _race(addresses: Sequence[_Address], where: str) -> socket.socket:
+async def _race(addresses: Sequence[_Address], where: str, source: str) -> socket.socket:
     winner: list[socket.socket] = []
     errors: list[OSError] = []
 
     async def attempt(address: _Address, failed: anyio.Event) -> None:
         try:
-            connection = await _connect(address)
+            connection = await _connect(address, source)
         except OSError as error:
             errors.append(error)
             failed.set()
@@ -97,11 +136,13 @@ async def _race(addresses: Sequence[_Address], where: str) -> socket.socket:
     raise _why(errors, where)
 
 
-async def _connect(address: _Address) -> socket.socket:
+async def _connect(address: _Address, source: str) -> socket.socket:
     family, kind, protocol, at = address
     connection = socket.socket(family, kind, protocol)
     try:
         connection.setblocking(False)
+        if source:
+            _bind(connection, source)
         await asyncio.get_running_loop().sock_connect(connection, at)
     except BaseException:
         connection.close()
@@ -109,7 +150,23 @@ async def _connect(address: _Address) -> socket.socket:
     return connection
 
 
+def _bind(connection: socket.socket, source: str) -> None:
+    # Without it each connection takes a port of its own from all others to this address, and they run out early.
+    if hasattr(socket, "IP_BIND_ADDRESS_NO_PORT"):
+        connection.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
+    try:
+        connection.bind((source, 0))
+    except OSError as error:
+        raise SourceError(error.errno, f"{source} is not an address of this computer to send from") from None
+
+
+class SourceError(OSError):
+    """Not our address."""
+
+
 def _why(errors: Sequence[OSError], where: str) -> DialError:
+    if errors and all(isinstance(error, SourceError) for error in errors):
+        return DialError(Breakage.UNREACHABLE, f"{where} cannot be reached: {errors[0].strerror}")
     if any(isinstance(error, ConnectionRefusedError) for error in errors):
         return DialError(Breakage.REFUSED, f"nothing is listening at {where}")
     if any(isinstance(error, TimeoutError) for error in errors):
@@ -128,7 +185,7 @@ class Tried:
     error: str = ""
 
 
-async def try_all(host: str, port: int, *, timeout: float) -> list[Tried]:  # noqa: ASYNC109 - for each address
+async def try_all(host: str, port: int, *, timeout: float, source: str = "") -> list[Tried]:  # noqa: ASYNC109 - each
     """The addresses of `host`, each tried on its own and let go again at once.  Raises `DialError`."""
     try:
         with anyio.fail_after(timeout):
@@ -138,7 +195,7 @@ async def try_all(host: str, port: int, *, timeout: float) -> list[Tried]:  # no
     tried: dict[int, Tried] = {}
 
     async def attempt(number: int, address: _Address) -> None:
-        tried[number] = await _try(address, timeout=timeout)
+        tried[number] = await _try(address, source, timeout=timeout)
 
     async with anyio.create_task_group() as group:
         for number, address in enumerate(addresses):
@@ -146,12 +203,12 @@ async def try_all(host: str, port: int, *, timeout: float) -> list[Tried]:  # no
     return [tried[number] for number in sorted(tried)]
 
 
-async def _try(address: _Address, *, timeout: float) -> Tried:  # noqa: ASYNC109
+async def _try(address: _Address, source: str, *, timeout: float) -> Tried:  # noqa: ASYNC109
     name = str(address[3][0])
     begun = time.perf_counter()
     try:
         with anyio.fail_after(timeout):
-            (await _connect(address)).close()
+            (await _connect(address, source)).close()
     except OSError as error:  # TimeoutError is one, ours and the system's
         if isinstance(error, TimeoutError):
             return Tried(name, kind=Breakage.TIMEOUT, error="did not answer")

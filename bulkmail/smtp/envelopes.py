@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 
+from bulkmail.model.dsn import Dsn
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Breakage, Fault, Stage, printable
 from bulkmail.smtp.capabilities import Capabilities
@@ -12,13 +15,27 @@ from bulkmail.smtp.capabilities import Capabilities
 _UNSAFE = re.compile("[\x00-\x20\x7f<>\ud800-\udfff]")
 
 
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is asked of a server beside taking the message.  Only of one that offers it.
+
+    `requires_tls`: that no server on the way hands it on in clear text (RFC 8689).
+    """
+
+    dsn: Dsn | None = None
+    requires_tls: bool = False
+
+
+NO_WISHES = Wishes()
+
+
 def unsendable(message: Message, capabilities: Capabilities) -> Fault | None:
     """Why this message cannot go over this session at all, known without a word to the server; else None."""
     envelope = message.envelope
-    for path in (envelope.reverse_path, envelope.forward_path):
-        if _UNSAFE.search(path) or len(path) > 254:
+    for path in (envelope.reverse_path, *envelope.forward_paths):
+        if not _is_writable(path):
             return _fault(f'"{printable(path, 80)}" cannot be written into a command to the server')
-    if not envelope.forward_path:
+    if not all(envelope.forward_paths):
         return _fault("the message names nobody to send it to")
     if _needs_smtputf8(message) and not capabilities.smtputf8:
         return _fault("the address or a header needs SMTPUTF8, which the server does not offer")
@@ -31,7 +48,29 @@ def unsendable(message: Message, capabilities: Capabilities) -> Fault | None:
     return None
 
 
-def mail_command(message: Message, capabilities: Capabilities) -> bytes:
+def joined(message: Message, other: Message) -> Message | None:
+    """Both as one message to the forward paths of both, or None if one transaction cannot carry them.
+
+    They must be the same to the octet, come from the same reverse path, and need the same of the server: a path that it
+    cannot take must not keep the letter from the others.
+    """
+    ours, theirs = message.envelope, other.envelope
+    if (
+        ours.reverse_path != theirs.reverse_path
+        or (message.needs_smtputf8, message.is_8bit) != (other.needs_smtputf8, other.is_8bit)
+        or not all(path and _is_writable(path) for path in (*ours.forward_paths, *theirs.forward_paths))
+        or not _is_same(message, other)
+    ):
+        return None
+    return replace(message, envelope=replace(ours, copies=(*ours.copies, *theirs.forward_paths)))
+
+
+def _is_same(message: Message, other: Message) -> bool:
+    ours, theirs = message.buffers, other.buffers
+    return len(ours) == len(theirs) and all(a is b or a == b for a, b in zip(ours, theirs, strict=True))
+
+
+def mail_command(message: Message, capabilities: Capabilities, wishes: Wishes = NO_WISHES) -> bytes:
     """MAIL with no more parameters than this message needs: each one may bounce at a later relay."""
     command = f"MAIL FROM:<{message.envelope.reverse_path}>"
     if capabilities.size_limit is not None:
@@ -40,17 +79,58 @@ def mail_command(message: Message, capabilities: Capabilities) -> bytes:
         command += " BODY=8BITMIME"  # RFC 6152
     if _needs_smtputf8(message):
         command += " SMTPUTF8"  # RFC 6531
+    if wishes.requires_tls:
+        command += " REQUIRETLS"  # RFC 8689
+    if wishes.dsn is not None:
+        command += f" RET={'FULL' if wishes.dsn.returns_full else 'HDRS'} ENVID={_envelope_id(message)}"
     return f"{command}\r\n".encode()
 
 
-def rcpt_command(message: Message) -> bytes:
-    """RCPT for the one forward path."""
-    return f"RCPT TO:<{message.envelope.forward_path}>\r\n".encode()
+def rcpt_command(path: str, dsn: Dsn | None = None) -> bytes:
+    """RCPT for one forward path."""
+    command = f"RCPT TO:<{path}>"
+    if dsn is not None:
+        command += f" NOTIFY={','.join(dsn.events).upper() or 'NEVER'}"
+        original = _original_recipient(path)
+        if len(original) <= _LONGEST_ORIGINAL:
+            command += f" ORCPT={original}"
+    return f"{command}\r\n".encode()
+
+
+_LONGEST_ENVELOPE_ID = 100  # characters, RFC 3461 §4.4
+_LONGEST_ORIGINAL = 500  # characters, RFC 3461 §4.2
+_NOT_XTEXT = re.compile("[^!-*,-<>-~]")  # RFC 3461 §4
+_NOT_UTF8_XTEXT = re.compile(r"[^!-*,-<>-\[\]-~]")  # RFC 6533 §3: the backslash, too
+
+
+def _envelope_id(message: Message) -> str:
+    """What reports name the letter by: its Message-ID, which comes from run and row, the same at each try."""
+    identity = message.message_id.strip().removeprefix("<").removesuffix(">")
+    if not identity or not identity.isascii() or len(text := _xtext(identity)) > _LONGEST_ENVELOPE_ID:
+        return blake2b(message.message_id.encode("utf-8", "replace"), digest_size=20).hexdigest()
+    return text
+
+
+def _original_recipient(path: str) -> str:
+    if path.isascii():
+        return f"rfc822;{_xtext(path)}"
+    # The 7-bit form: whoever does not know SMTPUTF8 can hand it on.
+    return "utf-8;" + _NOT_UTF8_XTEXT.sub(lambda found: f"\\x{{{ord(found[0]):X}}}", path)
+
+
+def _xtext(text: str) -> str:
+    return _NOT_XTEXT.sub(lambda found: f"+{ord(found[0]):02X}", text)
+
+
+def _is_writable(path: str) -> bool:
+    return len(path) <= 254 and not _UNSAFE.search(path)
 
 
 def _needs_smtputf8(message: Message) -> bool:
     envelope = message.envelope
-    return message.needs_smtputf8 or not (envelope.forward_path.isascii() and envelope.reverse_path.isascii())
+    if message.needs_smtputf8 or not (envelope.forward_path.isascii() and envelope.reverse_path.isascii()):
+        return True
+    return bool(envelope.copies) and not all(path.isascii() for path in envelope.copies)
 
 
 def _fault(what: str) -> Fault:

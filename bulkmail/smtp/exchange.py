@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from enum import Enum
 
 from bulkmail.model.message import Message
-from bulkmail.model.reply import Fault, Reply, Stage, make_reply
-from bulkmail.smtp.replies import RawReply
+from bulkmail.model.reply import Fault, Reply, Stage
 
 
 class Mode(Enum):
@@ -56,18 +55,25 @@ class Exchange:
     """One message on its way over one session.
 
     `stage` is how far it has come: END from the moment that the first octet of the terminator was handed out.
-    `result` is what decided it, None until then.  `refusal` is the first refusal of its envelope, which decides it when
-    the replies that this makes moot have come.
+    `result` is what decided it, None until then.  `refusal` is the first refusal that concerns all its forward paths,
+    which decides it when the replies that this makes moot have come.  `own` are the answers for one path alone, by its
+    number: its RCPT refused, or by LMTP its own reply to the end.
     """
 
     __slots__ = (
-        "is_accepted",
+        "accepted",
+        "answered",
+        "is_barred",
         "is_marked",
         "is_written",
         "may_go_on",
         "message",
+        "named",
+        "own",
+        "paths",
         "pieces",
         "refusal",
+        "refused",
         "result",
         "stage",
         "to_write",
@@ -75,17 +81,48 @@ class Exchange:
 
     def __init__(self, message: Message) -> None:
         self.message = message
+        self.paths = message.envelope.forward_paths
         self.stage = Stage.MAIL
         self.to_write: tuple[Step, ...] = ()  # of the envelope
         self.pieces: Iterator[bytes | memoryview] | None = None  # of the content, once it has begun
-        self.is_accepted = False  # the recipient
+        self.named = 0  # forward paths whose RCPT was written
+        self.answered = 0  # … and answered
+        self.accepted = 0  # … with a 2xx
+        self.refused = 0  # … with a reason of their own
         self.may_go_on = False  # with the content
         self.is_written = False  # all but its terminator
         self.is_marked = False
-        self.refusal: Reply | None = None
+        self.is_barred = False  # refused before anything could be said of a recipient
+        self.own: dict[int, Reply | Fault] = {}
+        self.refusal: Reply | Fault | None = None
         self.result: Reply | Fault | None = None
 
-    def refuse(self, step: Step, reply: RawReply) -> None:
-        """Notes a refusal; the first one counts."""
+    def refuse(self, words: Reply | Fault) -> None:
+        """Notes a refusal for all; the first one counts."""
         if self.refusal is None:
-            self.refusal = make_reply(step.stage, reply.code, reply.lines)
+            self.refusal = words
+            self.is_barred = not self.answered
+
+    def decide(self, result: Reply | Fault) -> None:
+        """What it came to, but for the paths that have an answer of their own."""
+        if self.is_barred and result is self.refusal:
+            self.own.clear()  # what was said of recipients only followed from that
+        self.result = result
+
+    def hear_recipient(self, refusal: Reply | Fault | None) -> bool:
+        """The answer to the next RCPT, None for yes; whether it was the last one."""
+        if refusal is None:
+            self.accepted += 1
+        else:
+            self.own[self.answered] = refusal
+            self.refused += 1
+        self.answered += 1
+        is_last = self.answered == len(self.paths)
+        if is_last and not self.accepted and self.refusal is None:
+            self.refusal = self.own[0]
+        return is_last
+
+    def hear_end(self, reply: Reply) -> bool:
+        """By LMTP: the answer for the next of the accepted recipients (RFC 2033 §4.2); whether it was the last one."""
+        self.own[next(number for number in range(len(self.paths)) if number not in self.own)] = reply
+        return len(self.own) == len(self.paths)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+from bulkmail.model.relay import Relay
 from bulkmail.smtp.capabilities import Capabilities
+from bulkmail.smtp.envelopes import Wishes
 from bulkmail.smtp.exchange import Mode
 from bulkmail.smtp.transactions import Transactions
 
@@ -19,24 +22,49 @@ class Manners:
     """What is known of one relay, shared by all sessions with it.
 
     A relay that breaks the protocol, or hangs up without an answer, while commands are written ahead of its replies is
-    spoken to plainly from then on; `notify` is told so in a sentence, once.
+    spoken to plainly from then on; one that does not report what `Relay.dsn` asks for is no longer asked.  `notify` is
+    told either in a sentence, once.  One that ended a session after so many refused recipients is left before that.
     """
 
     def __init__(self, *, depth: int = DEPTH, is_plain: bool = False, notify: Callable[[str], None] = _unheard) -> None:
         self.depth = depth
         self.is_plain = is_plain
         self._notify = notify
+        self._takes_dsn = True
+        self._most_refusals = math.inf  # in a row, that a session bears
 
-    def mode(self, capabilities: Capabilities) -> Mode:
+    def mode(self, capabilities: Capabilities, *, is_lmtp: bool = False) -> Mode:
         """How to begin with a session that offers these extensions."""
         if self.is_plain or not capabilities.pipelining:
             return Mode.PLAIN
-        if not capabilities.chunking:
+        if not capabilities.chunking or is_lmtp:
             return Mode.PIPELINING
         return Mode.DEEP if self.depth > 1 else Mode.CHUNKING
 
+    def wishes(self, relay: Relay, capabilities: Capabilities) -> Wishes:
+        """What to ask of `relay` in a session that offers these extensions."""
+        if relay.dsn is not None and not capabilities.dsn:
+            self._give_up_dsn(f"{relay.peer} does not offer DSN")
+        return Wishes(relay.dsn if self._takes_dsn else None, relay.requires_tls)
+
+    def _give_up_dsn(self, why: str) -> None:
+        if self._takes_dsn:
+            self._takes_dsn = False
+            self._notify(f"{why}, so the reports that dsn asks for will not come; letters are sent without asking")
+
+    def is_tired(self, transactions: Transactions) -> bool:
+        """Whether it is about to end this session, because it has refused so many recipients in a row.
+
+        The words that end it would hit somebody whom it would have taken.
+        """
+        return transactions.refusals >= max(1, self._most_refusals - 1)
+
     def learn(self, transactions: Transactions) -> None:
-        """From a session that is over."""
+        """From a session that is over, or was asked for more than it bears."""
+        if transactions.refused_dsn:
+            self._give_up_dsn(f"{transactions.peer} refused a parameter of DSN, {transactions.refused_dsn}")
+        if transactions.was_shown_out:
+            self._most_refusals = min(self._most_refusals, transactions.refusals)
         if self.is_plain or transactions.mode is Mode.PLAIN:
             return
         if transactions.broke_rules or transactions.was_struck_dumb:

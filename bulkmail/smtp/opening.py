@@ -9,8 +9,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import cast
+from typing import TypedDict
 
 import aiosmtplib
 
@@ -19,20 +18,17 @@ from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply, printable
 from bulkmail.model.units import say_duration
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
-from bulkmail.smtp.dialling import DialError, dial
-from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
+from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError
+from bulkmail.smtp.dialling import DialError
+from bulkmail.smtp.listening import Client, Listener
+from bulkmail.smtp.login import choose_mechanism, log_in
+from bulkmail.smtp.mechanisms import LoginError
+from bulkmail.smtp.proxying import reach
+from bulkmail.smtp.replies import RawReply
 from bulkmail.smtp.tap import Tap
 from bulkmail.smtp.timeouts import Timeouts
-from bulkmail.smtp.tls import make_tls_context, tls_breakage
+from bulkmail.smtp.tls import alert_behind, make_tls_context, tls_breakage
 from bulkmail.smtp.trace import Trace, connected, hidden, not_connected, tapped, watch
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Who we are to the relay."""
-
-    username: str
-    password: Secret
 
 
 class SessionRefused(Exception):
@@ -43,8 +39,13 @@ class SessionRefused(Exception):
         self.event = event
 
 
-# Which login to use where several are offered, best first: over TLS the plainest is the most widely right.
-MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
+class _How(TypedDict):
+    """What is the same for each attempt."""
+
+    tls_context: ssl.SSLContext | None
+    timeouts: Timeouts
+    trace: Trace | None
+    proxy_password: Secret | None
 
 
 async def open_transport(
@@ -54,18 +55,63 @@ async def open_transport(
     tls_context: ssl.SSLContext | None,
     timeouts: Timeouts,
     trace: Trace | None = None,
+    proxy_password: Secret | None = None,
 ) -> tuple[asyncio.Transport, Capabilities]:
-    """A transport on which nothing is outstanding, and what the server at its end offers.  Raises `SessionRefused`."""
+    """A transport on which nothing is outstanding, and what the server at its end offers.  Raises `SessionRefused`.
+
+    One login attempt; a second one only where an access token was refused and a newer one can be had.
+    """
     if tls_context is None and relay.tls is not Tls.OFF:
         tls_context = await asyncio.to_thread(make_tls_context, relay)
+    if credentials is not None and not credentials.username:
+        credentials = None
+    how: _How = {
+        "tls_context": tls_context,
+        "timeouts": timeouts,
+        "trace": trace,
+        "proxy_password": proxy_password,
+    }
+    if credentials is None or credentials.tokens is None:
+        return await _open(relay, credentials, None, **how)
+    tokens = credentials.tokens
+    token: AccessToken | None
     try:
-        connection = await dial(relay.host, relay.port, timeout=timeouts.connect)
+        token = await tokens.current()
+        try:
+            opened = await _open(relay, credentials, token, **how)
+        except SessionRefused as refusal:
+            if not _is_bad_login(refusal.event) or (token := await tokens.instead_of(token)) is None:
+                raise
+            opened = await _open(relay, credentials, token, **how)
+    except TokenError as error:
+        raise SessionRefused(Fault(Stage.AUTH, error.kind, str(error))) from None
+    tokens.accepted(token)
+    return opened
+
+
+def _is_bad_login(event: Reply | Fault) -> bool:
+    return isinstance(event, Reply) and event.stage is Stage.AUTH and event.code == 535
+
+
+async def _open(
+    relay: Relay,
+    credentials: Credentials | None,
+    token: AccessToken | None,
+    *,
+    tls_context: ssl.SSLContext | None,
+    timeouts: Timeouts,
+    trace: Trace | None,
+    proxy_password: Secret | None,
+) -> tuple[asyncio.Transport, Capabilities]:
+    try:
+        connection = await reach(relay, proxy_password, timeout=timeouts.connect)
     except DialError as error:
         not_connected(trace, str(error))
         raise SessionRefused(Fault(Stage.CONNECT, error.kind, str(error))) from None
-    tap = connected(trace, relay.host, connection)
+    tap = connected(trace, relay.peer, connection)
     try:
-        return await _Opening(relay, connection, tls_context=tls_context, timeouts=timeouts, tap=tap).run(credentials)
+        opening = _Opening(relay, connection, tls_context=tls_context, timeouts=timeouts, tap=tap)
+        return await opening.run(credentials, token)
     except BaseException:
         connection.close()
         raise
@@ -87,13 +133,13 @@ class _Opening:
         self._tap = tap
         self._connection = connection
         self._timeouts = timeouts
-        self._peer = f"{relay.host} port {relay.port}"
+        self._peer = relay.place
         self._is_secure = relay.tls is Tls.IMPLICIT
         self._stage = Stage.CONNECT if self._is_secure else Stage.GREETING
-        self._listener: _Listener | None = None
+        self._listener: Listener | None = None
         self._capabilities = Capabilities()
-        self._client = _Client(
-            hostname=relay.host,
+        self._client = Client(
+            hostname=relay.host or None,
             local_hostname=ehlo_name(relay, connection),
             sock=connection,
             use_tls=self._is_secure,
@@ -102,7 +148,9 @@ class _Opening:
             timeout=timeouts.greeting,
         )
 
-    async def run(self, credentials: Credentials | None) -> tuple[asyncio.Transport, Capabilities]:
+    async def run(
+        self, credentials: Credentials | None, token: AccessToken | None
+    ) -> tuple[asyncio.Transport, Capabilities]:
         """The whole opening, in order.  The connection is dropped if it does not come to its end."""
         try:
             async with self._told():
@@ -113,8 +161,8 @@ class _Opening:
             await self._say_hello()
             if not self._is_secure and self._relay.tls is not Tls.OFF:
                 await self._secure()
-            if credentials is not None and credentials.username:
-                await self._log_in(credentials)
+            if credentials is not None:
+                await self._log_in(credentials, token)
             async with self._told():
                 return tapped(self._tap, self._client.raw_transport), self._capabilities
         except BaseException as error:
@@ -131,7 +179,7 @@ class _Opening:
         # What came in one piece with the greeting answers no command; aiosmtplib would keep it for the next one.
         if getattr(protocol, "_buffer", b""):
             raise self._refused(Breakage.DESYNC, "said more than its greeting before it was asked")
-        self._listener = _Listener(protocol, transport, self._tap)
+        self._listener = Listener(protocol, transport, self._tap)
         if self._tap is not None:
             watch(self._tap, protocol, transport)
         transport.set_protocol(self._listener)
@@ -140,9 +188,9 @@ class _Opening:
         async with self._told(Stage.EHLO):
             self._expect(1)
             try:
-                await self._client.ehlo(timeout=self._timeouts.ehlo)
+                await (self._client.lhlo if self._relay.is_lmtp else self._client.ehlo)(timeout=self._timeouts.ehlo)
             except aiosmtplib.SMTPHeloError as error:
-                if not 500 <= error.code <= 599 or not self._client.is_connected:
+                if not 500 <= error.code <= 599 or not self._client.is_connected or self._relay.is_lmtp:
                     raise
                 self._expect(1)  # a server from before 1995 (RFC 5321 §3.2)
                 await self._client.helo(timeout=self._timeouts.ehlo)
@@ -170,42 +218,39 @@ class _Opening:
             self._listen()
         await self._say_hello()  # what was offered in clear text is not to be believed (RFC 3207 §4.2)
 
-    async def _log_in(self, credentials: Credentials) -> None:
+    async def _log_in(self, credentials: Credentials, token: AccessToken | None) -> None:
         self._stage = Stage.AUTH
-        if not self._is_secure and not (self._relay.plaintext_login and is_loopback(self._connection)):
+        if not self._is_secure and not (
+            # A proxy on this machine says nothing about where the relay is.
+            self._relay.plaintext_login and not self._relay.proxy and is_loopback(self._connection)
+        ):
             raise self._refused(
                 Breakage.NO_LOGIN,
                 "is reached in clear text, where a password would be seen by others;"
                 " leave tls=off out of the relay URL, or use smtps://",
             )
-        offered = self._capabilities.auth_mechanisms
-        mechanism = next((name for name in MECHANISMS if name in offered), None)
-        if mechanism is None:
-            ways = f"only {', '.join(offered)}" if offered else "no login"
-            raise self._refused(
-                Breakage.NO_LOGIN, f"offers {ways}; we know {', '.join(MECHANISMS)}, and a password was given"
-            )
-        username, password = self._encoded(credentials)
-        login = {
-            "PLAIN": self._client.auth_plain,
-            "LOGIN": self._client.auth_login,
-            "CRAM-MD5": self._client.auth_crammd5,
-        }[mechanism]
-        async with self._told(Stage.AUTH):
-            self._expect(1 if mechanism == "PLAIN" else 2)
-            with hidden(self._tap, mechanism):
-                await login(username, password, timeout=self._timeouts.ehlo)
-            self._replied()
-
-    def _encoded(self, credentials: Credentials) -> tuple[bytes, bytes]:
         try:
-            username = credentials.username.encode()
-            password = credentials.password.reveal().encode()
-        except UnicodeEncodeError:  # its message would show the password
-            raise self._refused(Breakage.NO_LOGIN, "cannot be told the password: it is not valid text") from None
-        if b"\0" in username + password:  # it would end the name within PLAIN (RFC 4616 §2)
-            raise self._refused(Breakage.NO_LOGIN, "cannot be told a name or password with a NUL in it")
-        return username, password
+            mechanism = choose_mechanism(
+                credentials,
+                token,
+                self._capabilities,
+                is_secure=self._is_secure,
+                host=self._relay.host,
+                port=self._relay.port,
+            )
+            async with self._told(Stage.AUTH):
+                with hidden(self._tap, mechanism.name):
+                    reply = await log_in(mechanism, self._say)
+        except LoginError as error:
+            raise self._refused(error.kind, str(error)) from None
+        if reply.code != 235:
+            raise self._judged(reply)
+
+    async def _say(self, line: bytes) -> RawReply:
+        """One line of the login, and the reply to it."""
+        self._expect(1)
+        await self._client.execute_command(line, timeout=self._timeouts.ehlo)
+        return self._replied()
 
     # What the server says, and what becomes of it.
 
@@ -235,6 +280,7 @@ class _Opening:
 
     def _translated(self, error: OSError | aiosmtplib.SMTPException) -> SessionRefused:
         cause = error.__cause__ if isinstance(error, aiosmtplib.SMTPConnectError) else error
+        cause = alert_behind(error) or cause
         if isinstance(error, aiosmtplib.SMTPResponseException) and self._listener is None:
             return self._judged(RawReply(error.code, error.message.split("\n")))  # the greeting
         if self._listener is not None and self._listener.violation:
@@ -275,78 +321,10 @@ _MOMENTS = {
 }
 
 
-class _Client(aiosmtplib.SMTP):
-    """aiosmtplib's client, that drops a connection when it closes it.
-
-    Its own way over TLS is to wait up to half a minute for a server that has stopped answering.
-    """
-
-    @property
-    def raw_transport(self) -> asyncio.Transport:
-        """The transport.  Raises `SMTPServerDisconnected` when there is none any more."""
-        if self.transport is None:
-            raise aiosmtplib.SMTPServerDisconnected("lost")
-        return cast(asyncio.Transport, self.transport)
-
-    def close(self) -> None:
-        transport = self.transport
-        super().close()
-        if transport is not None:
-            cast(asyncio.Transport, transport).abort()
-
-
-class _Listener(asyncio.Protocol):
-    """Reads over aiosmtplib's shoulder with our own strict parser: aiosmtplib overlooks what comes unasked."""
-
-    def __init__(self, protocol: asyncio.Protocol, transport: asyncio.Transport, tap: Tap | None) -> None:
-        self._tap = tap
-        self.replies: list[RawReply] = []
-        self.violation = ""
-        self._protocol = protocol
-        self._transport = transport
-        self._parser = ReplyParser()
-        self._expected = 0
-
-    def expect(self, replies: int) -> None:
-        """At most so many replies may come from now on, one in a piece."""
-        self.replies = []
-        self._expected = replies
-
-    def data_received(self, data: bytes) -> None:
-        if self._tap is not None:
-            self._tap.heard(data)
-        had = len(self.replies)
-        try:
-            self._parser.feed(data)
-            while (reply := self._parser.next_reply()) is not None:
-                self.replies.append(reply)
-        except ReplyError as error:
-            self.violation = str(error)
-        else:
-            came = len(self.replies) - had
-            is_complete = came > 0 or len(self.replies) >= self._expected
-            if came > 1 or len(self.replies) > self._expected or (is_complete and self._parser.has_partial):
-                self.violation = "said something before it was asked"
-        if self.violation:
-            self._transport.abort()
-        else:
-            self._protocol.data_received(data)
-
-    def eof_received(self) -> bool | None:
-        return self._protocol.eof_received()
-
-    def pause_writing(self) -> None:
-        self._protocol.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._protocol.resume_writing()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._protocol.connection_lost(error)
-
-
 def is_loopback(connection: socket.socket) -> bool:
     """Whether the other end is on this machine, by the address connected to, whatever name it went by."""
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return True  # a Unix socket
     return ipaddress.ip_address(connection.getpeername()[0].partition("%")[0]).is_loopback
 
 
@@ -368,5 +346,7 @@ def ehlo_name(relay: Relay, connection: socket.socket) -> str:
     name = socket.gethostname()
     if "." in name and _EHLO_NAME.fullmatch(name):
         return name
+    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+        return "localhost"  # over a Unix socket there is no address to name
     ours = connection.getsockname()[0].partition("%")[0]
     return f"[IPv6:{ours}]" if ":" in ours else f"[{ours}]"  # RFC 5321 §4.1.3

@@ -7,13 +7,14 @@ import ssl
 from collections.abc import Callable
 
 from bulkmail.model.message import Message
-from bulkmail.model.relay import Relay
+from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, printable
 from bulkmail.smtp.capabilities import Capabilities
+from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.envelopes import unsendable
 from bulkmail.smtp.line import Done, Line, Mark, More, Transfer
 from bulkmail.smtp.manners import Manners
-from bulkmail.smtp.opening import Credentials, SessionRefused, open_transport
+from bulkmail.smtp.opening import SessionRefused, open_transport
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.trace import Trace
 from bulkmail.smtp.transactions import Transactions
@@ -25,10 +26,18 @@ class Session:
     """A session that is past its login.  Never a reply booked to another message than its own."""
 
     def __init__(
-        self, line: Line, capabilities: Capabilities, *, quit_timeout: float, learn: Callable[[], None]
+        self,
+        line: Line,
+        capabilities: Capabilities,
+        *,
+        quit_timeout: float,
+        learn: Callable[[], None],
+        is_tired: Callable[[], bool],
     ) -> None:
+        """`learn` is called when there may be something to learn; `is_tired` says whether to begin no more messages."""
         self.capabilities = capabilities
         self._learn = learn
+        self._is_tired = is_tired
         self._turn = asyncio.Lock()
         self.opened_at = line.loop.time()
         self._line = line
@@ -45,6 +54,7 @@ class Session:
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
         manners: Manners | None = None,
         trace: Trace | None = None,
+        proxy_password: Secret | None = None,
     ) -> Session:
         """A session with `relay`: connected, secured and logged in as its URL says, with one login attempt at most.
 
@@ -53,17 +63,34 @@ class Session:
         Raises `SessionRefused`, and `ConfigError` for settings that no server could do anything about.
         """
         transport, capabilities = await open_transport(
-            relay, credentials, tls_context=tls_context, timeouts=timeouts, trace=trace
+            relay,
+            credentials,
+            tls_context=tls_context,
+            timeouts=timeouts,
+            trace=trace,
+            proxy_password=proxy_password,
         )
         manners = manners or Manners(is_plain=True)
+        if relay.requires_tls:
+            try:
+                check_requiretls(relay, transport, capabilities)
+            except SessionRefused:
+                transport.abort()
+                raise
         transactions = Transactions(
-            capabilities, peer=printable(relay.host, 80), mode=manners.mode(capabilities), depth=manners.depth
+            capabilities,
+            peer=printable(relay.peer, 120),
+            mode=manners.mode(capabilities, is_lmtp=relay.is_lmtp),
+            depth=manners.depth,
+            wishes=manners.wishes(relay, capabilities),
+            is_lmtp=relay.is_lmtp,
         )
         return cls(
             Line(transport, transactions, timeouts=timeouts),
             capabilities,
             quit_timeout=timeouts.quit,
             learn=lambda: manners.learn(transactions),
+            is_tired=lambda: manners.is_tired(transactions),
         )
 
     @property
@@ -87,11 +114,11 @@ class Session:
         Whoever calls meanwhile waits for it.  `more` is called at the very moment that the next envelope can be
         written: never for a session that is not `usable`.  What each message comes to is told to its transfer.
         Cancellation aborts the session; whatever is under way is told as a fault first, and unless at END is
-        certainly not delivered.
+        certainly not delivered.  A session that the server would soon end is left in good manners.
         """
 
         def sendable() -> Transfer | None:
-            while (transfer := more()) is not None:
+            while not self._is_tired() and (transfer := more()) is not None:
                 if (fault := unsendable(transfer.message, self.capabilities)) is None:
                     return transfer
                 transfer.decided(fault)
@@ -100,9 +127,10 @@ class Session:
         async with self._turn:
             try:
                 await self._line.carry(sendable)
+                if self.usable and self._is_tired():
+                    await self.quit()
             finally:
-                if not self.usable:
-                    self._learn()
+                self._learn()
 
     async def transact(self, message: Message, mark: Mark) -> Reply | Fault:
         """Sends one message; the reply that decides it, or the fault, with the stage.
@@ -145,3 +173,14 @@ class Session:
     def abort(self) -> None:
         """Ends the session at once.  A message under way comes back as a fault."""
         self._line.abort()
+
+
+def check_requiretls(relay: Relay, transport: asyncio.Transport, capabilities: Capabilities) -> None:
+    """Raises `SessionRefused` where REQUIRETLS cannot be asked for (RFC 8689 §4.1): the relay is at fault, no row."""
+    if transport.get_extra_info("ssl_object") is None:
+        what = "is reached without TLS, and requiretls asks for it all the way"
+    elif not capabilities.requiretls:
+        what = "does not offer REQUIRETLS, so it does not promise to hand letters on over TLS only"
+    else:
+        return
+    raise SessionRefused(Fault(Stage.EHLO, Breakage.NO_REQUIRETLS, f"{relay.place} {what}"))

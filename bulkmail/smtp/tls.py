@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.relay import Relay
+from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, printable
 
 # OpenSSL's X509_V_ERR_…
@@ -13,10 +13,22 @@ _EXPIRED, _NOT_YET_VALID, _WRONG_NAME, _WRONG_IP_ADDRESS = 10, 9, 62, 64
 _SELF_SIGNED = 18
 _UNKNOWN_ISSUER = {2, 19, 20, 21}
 
+# The alerts in which a server says what it thinks of our certificate (RFC 8446 §6.2).
+_NO_CERTIFICATE = {"TLSV13_ALERT_CERTIFICATE_REQUIRED"}
+_BAD_CERTIFICATE = {
+    "SSLV3_ALERT_BAD_CERTIFICATE",
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+    "SSLV3_ALERT_CERTIFICATE_REVOKED",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+    "TLSV1_ALERT_UNKNOWN_CA",
+}
 
-def make_tls_context(relay: Relay) -> ssl.SSLContext:
+
+def make_tls_context(relay: Relay, key_password: Secret | None = None) -> ssl.SSLContext:
     """A context that verifies the server, TLS 1.2 or newer; by `relay.ca_file` only, if given, else the system's store.
 
+    It shows the server `relay.client_certificate`, if there is one; `key_password` opens that one's key.
     Reads files and takes some milliseconds: make one for all sessions.  Raises `ConfigError`.
     """
     try:
@@ -31,7 +43,38 @@ def make_tls_context(relay: Relay) -> ssl.SSLContext:
             hint="check ca_file= in the relay URL, or leave it out to trust what the system trusts",
         ) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if relay.client_certificate:
+        _show(context, relay, key_password)
     return context
+
+
+def _show(context: ssl.SSLContext, relay: Relay, key_password: Secret | None) -> None:
+    key = relay.client_key or relay.client_certificate
+    asked: list[bool] = []
+
+    def password() -> str:  # without one of ours, OpenSSL would ask at the terminal
+        asked.append(True)
+        return key_password.reveal() if key_password else ""
+
+    try:
+        context.load_cert_chain(relay.client_certificate, relay.client_key or None, password=password)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            what, mend = "is not the key of the certificate", "give the two that were made together"
+        elif asked and key_password is None:
+            what, mend = "is locked with a password", "write client_key_password_file, _env or _command into [relay]"
+        elif asked:
+            what, mend = "cannot be opened with its password", "check where client_key_password_… takes it from"
+        else:
+            what, mend = "do not hold a certificate and its key", "give files in PEM form"
+        raise ConfigError(f"client_certificate {relay.client_certificate}, key {key}: {what}", hint=mend) from None
+    except OSError as error:
+        raise ConfigError(
+            f"client_certificate {relay.client_certificate} or key {key} cannot be read: {error.strerror}",
+            hint="check the names and that you may read the files",
+        ) from None
+    except ValueError:  # a password that is longer than OpenSSL takes
+        raise ConfigError(f"client_certificate: the password of key {key} is too long") from None
 
 
 def tls_breakage(error: ssl.SSLError, *, host: str, port: int) -> tuple[Breakage, str]:
@@ -42,12 +85,28 @@ def tls_breakage(error: ssl.SSLError, *, host: str, port: int) -> tuple[Breakage
         return Breakage.TLS, (
             f"{host} port {port} does not speak TLS from the first octet; smtp:// instead of smtps:// begins without"
         )
+    if error.reason in _NO_CERTIFICATE:
+        return Breakage.TLS, (
+            f"{host} port {port} wants a certificate of ours and was shown none;"
+            " client_certificate= in the relay URL names it"
+        )
+    if error.reason in _BAD_CERTIFICATE:
+        return Breakage.TLS, f"{host} port {port} does not accept the certificate that client_certificate= names"
     if error.reason and ("PROTOCOL" in error.reason or "VERSION" in error.reason):
         return Breakage.TLS, f"{host} port {port} and we have no TLS version in common; we need 1.2 or newer"
     return (
         Breakage.TLS,
         f"the TLS handshake with {host} port {port} failed: {printable(error.reason or 'no reason given', 80)}",
     )
+
+
+def alert_behind(error: BaseException | None) -> ssl.SSLError | None:
+    """The alert because of which the connection was lost: in TLS 1.3 our certificate is judged after the handshake."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError) and "_ALERT_" in (error.reason or ""):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _certificate_words(error: ssl.SSLCertVerificationError, *, host: str) -> str:

@@ -6,15 +6,14 @@ for is never booked to a message.  How far ahead of the replies commands are wri
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
-from bulkmail.model.units import say_duration
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.content import CHUNK_END, TERMINATOR, chunk_pieces, wire_pieces
-from bulkmail.smtp.envelopes import mail_command, rcpt_command
+from bulkmail.smtp.envelopes import NO_WISHES, Wishes, mail_command, rcpt_command
 from bulkmail.smtp.exchange import Exchange, Mode, Step
+from bulkmail.smtp.flight import Flight
 from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
 
 # A server that swallows the chunk of a refused BDAT answers 5xx, then 250 to RSET.  One that does not would take the
@@ -23,12 +22,15 @@ PROBE = b"BDAT 6 LAST\r\nXNOP\r\nRSET\r\n"
 
 _SMALL = 65_536  # octets; so much is written at once
 
+_STEPS = (Step.MAIL, Step.RCPT, Step.DATA)
+_CHUNKED_STEPS = (Step.MAIL, Step.RCPT)
+
 
 def _nothing() -> Exchange | None:
     """There is no message to be had."""
 
 
-class Transactions:
+class Transactions(Flight):
     """The transactions of one session, in the order begun.
 
     Whoever owns the transport gives it messages through `more`, which is called at the moment that the next envelope
@@ -40,46 +42,35 @@ class Transactions:
     written, and `farewell` says why.
     """
 
-    def __init__(self, capabilities: Capabilities, *, peer: str, mode: Mode = Mode.PLAIN, depth: int = 1) -> None:
-        """`depth` is the most messages under way in DEEP mode, which is entered only after a probe has gone well."""
+    def __init__(
+        self,
+        capabilities: Capabilities,
+        *,
+        peer: str,
+        mode: Mode = Mode.PLAIN,
+        depth: int = 1,
+        wishes: Wishes = NO_WISHES,
+        is_lmtp: bool = False,
+    ) -> None:
+        """`depth` is the most messages under way in DEEP mode, which is entered only after a probe has gone well.
+
+        `is_lmtp`: the end of a message gets a reply for each recipient (RFC 2033).  By LMTP, `mode` is not chunked: how
+        many replies a refused chunk gets there, no RFC says.
+        """
+        super().__init__(peer=peer, depth=depth)
         self.more: Callable[[], Exchange | None] = _nothing
         self.mark_wanted: Exchange | None = None
-        self.settled: list[Exchange] = []
-        self.is_over = False
         self.has_left = False  # over because both sides said goodbye
-        self.broke_rules = False  # over because the server did not keep to the protocol
-        self.was_struck_dumb = False  # over because it hung up on what was written ahead, without a single answer
-        self._has_answered = False
-        self.farewell = ""
+        self.refused_dsn = ""  # in these words, although it had offered DSN
         self.begun = 0  # messages whose MAIL was written
         self.mode: Mode = Mode.CHUNKING if mode is Mode.DEEP else mode
-        self.window = 1  # messages that DEEP has under way: grows while all goes well
         self._capabilities = capabilities
-        self._peer = peer
-        self._depth = depth
+        self._wishes = wishes
+        self._is_lmtp = is_lmtp
         self._wants_probe = mode is Mode.DEEP
         self._parser = ReplyParser()
-        self._flight: deque[Exchange] = deque()  # begun and not decided, in order
-        self._writing: Exchange | None = None  # begun and not written to its end
-        self._expected: deque[tuple[Step, Exchange | None]] = deque()
         self._is_open = False  # a refused transaction waits at the server for its RSET
         self._is_leaving = False
-        self._clean = 0  # decided without a fault since the window was enlarged
-        self._last_words = ""  # of a server that ends the session while replies are still to come
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing is under way."""
-        return not (self._flight or self._expected)
-
-    @property
-    def awaited(self) -> Step | None:
-        """What the server has to do next: answer a step, or take more of the BODY.  None if it is not its turn."""
-        if self._expected:
-            return self._expected[0][0]
-        if self._writing is not None and self._writing.stage is Stage.BODY and not self._writing.is_written:
-            return Step.BODY
-        return None
 
     # What goes in.
 
@@ -103,35 +94,14 @@ class Transactions:
                     self._on_reply(reply)
                 else:
                     self._on_unsolicited(reply)
+                if self._last_words and not self._may_learn_more:
+                    self.lost()
         except ReplyError as error:
             self._break(str(error))
             return
         # Nothing is written between replies of one piece, so what is left over was sent before it was asked for.
         if not self._expected and parser.has_partial:
             self._break("said something before it was asked")
-
-    def lost(self) -> None:
-        """The connection has ended, and everything that came over it was received."""
-        if self._last_words:
-            # It said that it would take no more and kept to it: what it did not answer it did not take.
-            for exchange in self._flight:
-                exchange.stage = Stage.MAIL
-            self._end(Breakage.LOST, f"{self._peer} ended the session: {self._last_words}")
-        self.was_struck_dumb = len(self._expected) > 1 and not self._has_answered
-        self._end(Breakage.LOST, f"{self._peer} closed the connection {self._where()}")
-
-    def timed_out(self, seconds: float) -> None:
-        """The server did not do what is `awaited` within this time."""
-        within = f"within {say_duration(seconds)}"
-        if self.awaited is Step.BODY:
-            self._end(Breakage.TIMEOUT, f"{self._peer} took nothing more of the message {within}")
-        else:
-            asked = self.awaited.words if self.awaited else "anything"
-            self._end(Breakage.TIMEOUT, f"{self._peer} did not answer {asked} {within}")
-
-    def stop(self) -> None:
-        """We give the session up."""
-        self._end(Breakage.STOPPED, f"the session with {self._peer} was stopped {self._where()}")
 
     # What goes out.
 
@@ -174,7 +144,9 @@ class Transactions:
             return self._quit() if self._is_leaving and not self._flight else None
         # RFC 3030 leaves open what becomes of a transaction whose chunk was refused; RFC 5321 does not for DATA.
         is_certain = not (self._is_open or (self.mode.is_chunked and self._flight))
-        steps = (Step.MAIL, Step.RCPT) if self.mode.is_chunked else (Step.MAIL, Step.RCPT, Step.DATA)
+        steps = _CHUNKED_STEPS if self.mode.is_chunked else _STEPS
+        if len(exchange.paths) > 1:
+            steps = (Step.MAIL, *[Step.RCPT] * len(exchange.paths), *steps[2:])
         exchange.to_write = steps if is_certain else (Step.RSET, *steps)
         exchange.may_go_on = self.mode is Mode.DEEP
         self._is_open = False
@@ -206,9 +178,10 @@ class Transactions:
             exchange.stage = step.stage
         if step is Step.MAIL:
             self.begun += 1
-            return mail_command(exchange.message, self._capabilities)
+            return mail_command(exchange.message, self._capabilities, self._wishes)
         if step is Step.RCPT:
-            return rcpt_command(exchange.message)
+            exchange.named += 1
+            return rcpt_command(exchange.paths[exchange.named - 1], self._wishes.dsn)
         return b"DATA\r\n" if step is Step.DATA else b"RSET\r\n"
 
     def _content(self, exchange: Exchange) -> Iterator[bytes | memoryview]:
@@ -228,7 +201,10 @@ class Transactions:
         else:
             ending = TERMINATOR
             step = Step.EMPTY if exchange.refusal is not None else Step.END
-            self._expected.append((step, exchange))
+            if self._is_lmtp:
+                self._expected += [(step, exchange)] * exchange.accepted
+            else:
+                self._expected.append((step, exchange))
         if exchange.refusal is None and exchange.result is None:
             exchange.stage = Stage.END
         if self.mode is Mode.PLAIN or exchange.refusal is not None:
@@ -254,24 +230,22 @@ class Transactions:
             self._on_end(exchange, reply)
         elif step is Step.EMPTY:
             self._decide(exchange, exchange.refusal)  # whatever it said to nothing
+        elif step is Step.RCPT and (reply.code < 300 or reply.code >= 400):
+            self._on_recipient(exchange, reply)
         elif reply.code >= 400:
             self._on_refusal(step, exchange, reply)
         elif step is Step.DATA and reply.code == 354:
             self._on_go_ahead(exchange)
         elif reply.code >= 300 or step is Step.DATA:
             self._break(f"answered {step.words} with {reply.code}")
-        elif step is Step.RCPT:
-            exchange.is_accepted = True
-            if self.mode.is_chunked:
-                self._after_envelope(exchange)
 
     def _on_our_own(self, step: Step, reply: RawReply) -> None:
         """A reply to what belongs to no message."""
         if step is Step.QUIT:
             self.has_left = True
-            self._end(Breakage.LOST, f"{self._peer} was told goodbye")
+            self._end(Breakage.LOST, f"{self.peer} was told goodbye")
         elif reply.code == 421:
-            self._end(Breakage.LOST, f"{self._peer} ended the session: {make_reply(Stage.MAIL, *reply)}")
+            self._end(Breakage.LOST, f"{self.peer} ended the session: {make_reply(Stage.MAIL, *reply)}")
         elif step is Step.PROBE and reply.code < 500:
             self._break(f"answered BDAT without a message with {reply.code}")
         elif step is Step.FENCE and reply.code < 300:
@@ -289,19 +263,35 @@ class Transactions:
             # Whatever is open there would be mixed into the next message.
             self._break(f"answered RSET with {reply.code}")
             return
-        exchange.refuse(step, reply)
-        if self.mode is Mode.PLAIN:
+        exchange.refuse(self._refusal(step, reply))
+        if step is Step.DATA or self.mode is Mode.PLAIN:
             self._is_open = step is not Step.MAIL
             self._decide(exchange, exchange.refusal)
-        elif self.mode.is_chunked:
-            if step is Step.RCPT:
-                self._after_envelope(exchange)
-        elif step is Step.DATA:
+
+    def _on_recipient(self, exchange: Exchange, reply: RawReply) -> None:
+        refusal = None
+        if reply.code >= 400:
+            refusal = self._refusal(Step.RCPT, reply)
+            self.refusals += not exchange.is_barred
+        if not exchange.hear_recipient(refusal):
+            return
+        if self.mode.is_chunked:
+            self._after_envelope(exchange)
+        elif self.mode is Mode.PLAIN and exchange.refusal is not None:
             self._is_open = True
             self._decide(exchange, exchange.refusal)
 
+    def _refusal(self, step: Step, reply: RawReply) -> Reply | Fault:
+        """What a refusal in the envelope says of the message.  One of what we asked beside says nothing of it."""
+        words = make_reply(step.stage, reply.code, reply.lines)
+        has_dsn = self._wishes.dsn is not None and step in (Step.MAIL, Step.RCPT)
+        if has_dsn and (words.code in (504, 555) or (words.code == 501 and words.enhanced == "5.5.4")):
+            self.refused_dsn = str(words)
+            return Fault(step.stage, Breakage.DESYNC, f"{self.peer} offered DSN and refused it: {words}")
+        return words
+
     def _after_envelope(self, exchange: Exchange) -> None:
-        """By BDAT: both replies to the envelope are here."""
+        """By BDAT: all replies to the envelope are here."""
         if exchange.refusal is None:
             exchange.may_go_on = True
         elif not exchange.may_go_on:  # nothing of the content was written, nor will be
@@ -313,10 +303,12 @@ class Transactions:
         if exchange.refusal is None:
             exchange.stage = Stage.BODY
             return
-        if exchange.is_accepted:
-            # MAIL was refused and RCPT was not: the end of this would be mail from we do not know whom.
+        if exchange.accepted or self._is_lmtp:
+            # MAIL was refused and RCPT was not: the end of this would be mail from we do not know whom.  And by LMTP an
+            # end without recipients has no replies.
             self._decide(exchange, exchange.refusal)
-            self._break("asked for a message whose sender it had refused")
+            whose = "sender" if exchange.accepted else "recipients"
+            self._break(f"asked for a message whose {whose} it had refused")
             return
         exchange.pieces = iter(())  # a lone dot
 
@@ -324,66 +316,44 @@ class Transactions:
         if reply.code < 300:
             if exchange.stage is not Stage.END and exchange.refusal is None:
                 self._break(f"said {reply.code} before the message was at its end")
-            else:  # even if MAIL was refused: it says that it has taken it
-                self._decide(exchange, make_reply(Stage.END, reply.code, reply.lines))
+                return
+            if not exchange.accepted:  # whatever MAIL and RCPT were answered: it says that it has taken it
+                exchange.own.clear()
+            self._end_of(exchange, make_reply(Stage.END, reply.code, reply.lines))
         elif reply.code < 400:
             self._break(f"answered the end of the message with {reply.code}")
+        elif self._is_lmtp:
+            self._end_of(exchange, make_reply(Stage.END, reply.code, reply.lines))
         else:
             self._is_open = self._is_open or self.mode.is_chunked
             self._decide(exchange, exchange.refusal or make_reply(exchange.stage, reply.code, reply.lines))
 
+    def _end_of(self, exchange: Exchange, words: Reply) -> None:
+        """The reply to the end of a message, or by LMTP to that of one of its recipients."""
+        if not self._is_lmtp or exchange.hear_end(words):
+            self._decide(exchange, words)
+
     def _on_farewell(self, exchange: Exchange, step: Step, reply: RawReply) -> None:
-        """421: the server ends the session.  Its words decide the message; replies to later ones may still come."""
+        """421: the server ends the session.  It refuses the message; replies to what was written may still come."""
         stage = exchange.stage if step in (Step.END, Step.EMPTY) else step.stage
         words = make_reply(stage, reply.code, reply.lines)
-        self._expected = deque(item for item in self._expected if item[1] is not exchange)
-        self._decide(exchange, exchange.refusal or words)
-        self._writing = None
         self._last_words = str(words)
-        if not self._expected:
-            self.lost()
+        self._writing = None
+        if step is Step.END and self._is_lmtp and stage is Stage.END:
+            self._end_of(exchange, words)
+        elif step in (Step.END, Step.EMPTY):
+            self._decide(exchange, exchange.refusal or words)
+        else:
+            if step is Step.RCPT:
+                exchange.hear_recipient(words)
+            exchange.refuse(words)
 
     def _on_unsolicited(self, reply: RawReply) -> None:
         exchange = self._writing
         if reply.code == 421 and exchange is None:
-            self._end(Breakage.LOST, f"{self._peer} ended the session: {make_reply(Stage.MAIL, *reply)}")
+            self._end(Breakage.LOST, f"{self.peer} ended the session: {make_reply(Stage.MAIL, *reply)}")
         elif exchange is not None and (reply.code == 421 or (exchange.stage is Stage.BODY and reply.code >= 400)):
             # It has seen enough of the content (too big, spam) and does not wait for the rest.
             self._on_farewell(exchange, Step.END, reply)
         else:
             self._break(f"said {reply.code} before it was asked")
-
-    # What becomes of messages.
-
-    def _decide(self, exchange: Exchange, result: Reply | None) -> None:
-        self._flight.remove(exchange)  # nearly always the first
-        if self._writing is exchange and exchange.pieces is None:
-            self._writing = None
-        exchange.result = result
-        self.settled.append(exchange)
-        self._clean += 1
-        if self._clean >= self.window and self.window < self._depth:
-            self._clean, self.window = 0, min(self._depth, self.window * 2)
-
-    def _break(self, what: str) -> None:
-        self.broke_rules = True
-        self._end(Breakage.DESYNC, f"{self._peer} broke the protocol: it {what}")
-
-    def _end(self, kind: Breakage, what: str) -> None:
-        """Nothing more is written; what has no result gets its refusal, or a fault at the stage that it had reached."""
-        if self.is_over:
-            return
-        self.is_over = True
-        self.farewell = what
-        self._expected.clear()
-        self._writing = None
-        while self._flight:
-            exchange = self._flight.popleft()
-            exchange.result = exchange.refusal or Fault(exchange.stage, kind, what)
-            self.settled.append(exchange)
-
-    def _where(self) -> str:
-        step = self.awaited
-        if step is not None and step is not Step.BODY:
-            return f"before it answered {step.words}"
-        return "in the middle of the message" if self._flight else "between two messages"

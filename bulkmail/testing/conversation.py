@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
-import hmac
 import re
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bulkmail.model.message import Envelope
 from bulkmail.testing.answers import Answer, Drop, Hang, Lines, Reset, Slow, code
 from bulkmail.testing.connection import Connection, Gone
+from bulkmail.testing.logins import take_login
 
+LONGEST_RESPONSE = 12_288 + 2  # octets with CRLF, RFC 4954 §4
 LONGEST_LINE = 1000  # octets with CRLF, RFC 5321 §4.5.3.1.6
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
 
@@ -53,6 +54,7 @@ class Part:
     mechanisms: Sequence[str]
     tls: ssl.SSLContext | None
     is_implicit: bool
+    is_lmtp: bool = False
 
 
 class Conversation:
@@ -100,8 +102,7 @@ class Conversation:
         if self._connection.has_input and not (self._is_piped and verb in ("MAIL", "RCPT", "RSET")):
             self._violation(f"the client did not wait for the answer to {text}")
         handler = {
-            "EHLO": self._ehlo,
-            "HELO": self._helo,
+            **({"LHLO": self._ehlo} if self._part.is_lmtp else {"EHLO": self._ehlo, "HELO": self._helo}),
             "STARTTLS": self._starttls,
             "AUTH": self._auth,
             "MAIL": self._mail,
@@ -155,25 +156,17 @@ class Conversation:
         mechanism, _, initial = argument.partition(" ")
         if mechanism.upper() not in self._part.mechanisms or not self._part.logins:
             return await self._say("auth", "504 5.5.4 no such mechanism")
-        match mechanism.upper():
-            case "PLAIN":
-                parts = _decoded(initial or await self._ask("")).split("\0")
-                is_right = len(parts) == 3 and self._part.logins.get(parts[1]) == parts[2]
-            case "LOGIN":
-                user = _decoded(initial or await self._ask("Username:"))
-                is_right = self._part.logins.get(user) == _decoded(await self._ask("Password:"))
-            case _:
-                challenge = "<1.1@relay.test>"
-                user, _, digest = _decoded(await self._ask(challenge)).rpartition(" ")
-                secret = self._part.logins.get(user, "").encode()
-                is_right = user in self._part.logins and digest == hmac.digest(secret, challenge.encode(), "md5").hex()
+        is_right = await take_login(mechanism.upper(), initial, logins=self._part.logins, ask=self._ask)
         said = await self._say("auth", "235 2.7.0 welcome" if is_right else "535 5.7.8 wrong user or password")
         self._is_known = self._is_known or said == "235"
         return said
 
     async def _ask(self, challenge: str) -> str:
         await self._give(f"334 {base64.b64encode(challenge.encode()).decode()}")
-        return (await self._connection.line()).decode("ascii", "replace").strip()
+        line = await self._connection.line()
+        if len(line) > LONGEST_RESPONSE:
+            self._violation(f"a response of {len(line)} octets in the login")
+        return line.decode("ascii", "replace").strip()
 
     async def _mail(self, argument: str) -> str:
         path, parameters = _path(argument, "FROM:")
@@ -236,22 +229,25 @@ class Conversation:
         return await self._connection.line(most=pace.octets, pause=pace.pause)
 
     async def _end(self, content: bytes) -> str:
-        answer = self._part.scripts["end"].next(self._forward_paths[0])
-        if answer is None:
-            answer = f"250 2.0.0 queued as {len(self._notes.messages) + 1}"
-        keeps = answer.keeps if isinstance(answer, (Drop, Hang, Reset)) else code(answer).startswith("2")
-        if keeps:
-            self._notes.messages.append(
-                TakenMessage(
-                    reverse_path=self._reverse_path or "",
-                    forward_paths=tuple(self._forward_paths),
-                    parameters=self._parameters,
-                    content=content,
-                    session=self._number,
-                )
-            )
+        """One reply, or by LMTP one a recipient."""
+        said = ""
+        taken: list[str] = []
+        paths, parameters = self._forward_paths, self._parameters
+        message = TakenMessage(self._reverse_path or "", (), parameters, content, self._number)
+        number = len(self._notes.messages) + 1
         self._forget()
-        return await self._give(answer)
+        for path in paths if self._part.is_lmtp else paths[:1]:
+            answer = self._part.scripts["end"].next(path)
+            if answer is None:
+                answer = f"250 2.0.0 queued as {number}"
+            keeps = answer.keeps if isinstance(answer, (Drop, Hang, Reset)) else code(answer).startswith("2")
+            if keeps:
+                if taken:
+                    self._notes.messages.pop()
+                taken += [path] if self._part.is_lmtp else paths
+                self._notes.messages.append(replace(message, forward_paths=tuple(taken)))
+            said = await self._give(answer)
+        return said
 
     async def _rset(self, _: str) -> str:
         said = await self._say("rset", "250 2.0.0 reset")
@@ -284,10 +280,3 @@ def _path(argument: str, keyword: str) -> tuple[str, tuple[str, ...]]:
     """The path between the angle brackets, and the parameters behind it."""
     found = re.fullmatch(rf"{keyword}<([^<>]*)>((?: [^ ]+)*)", argument, re.IGNORECASE)
     return (found[1], tuple(found[2].split())) if found else (argument, ())
-
-
-def _decoded(text: str) -> str:
-    try:
-        return base64.b64decode(text, validate=True).decode()
-    except ValueError:
-        return ""

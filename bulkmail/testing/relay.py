@@ -28,7 +28,8 @@ class ScriptedRelay:
     the moment when content begins to arrive.  An answer 221 or 421 closes the connection.
 
     `auth` are the users and passwords known; without it no login is offered or needed.  `tls` offers STARTTLS, or is
-    spoken from the first octet if `implicit`.  `receive_buffer` makes the kernel's buffer small, in octets.
+    spoken from the first octet if `implicit`.  `receive_buffer` makes the kernel's buffer small, in octets.  `is_lmtp`:
+    it greets by LHLO and answers the end for each recipient (RFC 2033).  With `socket_path` it listens there.
 
     Noted are: `messages` taken; `commands`, a content being "." and an AUTH without its secret; `auth_attempts`;
     `sessions`, and `peak_sessions` at a time; and `violations`: where the client broke the rules, in sentences.
@@ -55,6 +56,8 @@ class ScriptedRelay:
         tls: ssl.SSLContext | None = None,
         implicit: bool = False,
         receive_buffer: int = 0,
+        is_lmtp: bool = False,
+        socket_path: str = "",
     ) -> None:
         self.host = "127.0.0.1"
         self.port = 0
@@ -84,7 +87,9 @@ class ScriptedRelay:
             mechanisms=mechanisms,
             tls=tls,
             is_implicit=implicit,
+            is_lmtp=is_lmtp,
         )
+        self._socket_path = socket_path
         self._server: asyncio.Server | None = None
         self._talks: dict[Connection, asyncio.Task[None]] = {}
 
@@ -114,6 +119,11 @@ class ScriptedRelay:
         return len(self._talks)
 
     async def __aenter__(self) -> ScriptedRelay:
+        if self._socket_path:
+            self._server = await asyncio.get_running_loop().create_unix_server(
+                lambda: Connection(self._begin), self._socket_path
+            )
+            return self
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if self._receive_buffer:

@@ -8,6 +8,7 @@ import pytest
 
 from bulkmail.config.overrides import Overrides
 from bulkmail.config.settings import load
+from bulkmail.model.dsn import Dsn
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Relay, Tls
 from tests.config.conftest import SOUND, MakeShop
@@ -282,3 +283,35 @@ def test_no_error_repeats_what_may_be_a_password_in_the_url(shop: Path, url: str
     with pytest.raises(ConfigError) as caught:
         load("shop", Overrides(relay=url))
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
+
+
+def test_relay_takes_reports_and_tls_all_the_way(make_shop: MakeShop) -> None:
+    make_shop(with_relay(f'{URL}\ndsn = ["delay", "failure"]\ndsn_return = "full"\nrequiretls = true'))
+    relay = relay_of()
+    assert relay is not None
+    assert (relay.dsn, relay.requires_tls) == (Dsn(("failure", "delay"), returns_full=True), True)
+
+
+def test_relay_table_overrides_the_reports_of_the_url(make_shop: MakeShop) -> None:
+    make_shop(with_relay('url = "smtp://mail.example.com?dsn=failure&dsn_return=full&requiretls=yes"\ndsn = "never"'))
+    relay = relay_of()
+    assert relay is not None
+    assert (relay.dsn, relay.requires_tls) == (Dsn((), returns_full=True), True)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        pytest.param(f'{URL}\ndsn = "always"', "shop/campaign.toml:9: dsn='always'", id="dsn"),
+        pytest.param(f'{URL}\ndsn = "failure"\ndsn_return = "some"', "dsn_return='some'", id="dsn_return"),
+        pytest.param(f'{URL}\ndsn_return = "full"', "dsn_return: says nothing without dsn", id="dsn_return alone"),
+        pytest.param('url = "smtp://h?tls=off"\nrequiretls = true', "requiretls: requiretls asks for TLS", id="clear"),
+        pytest.param('url = "lmtp:///run/lmtp"\ntls = "required"', "tls: does not go with a Unix socket", id="tls"),
+        pytest.param('url = "lmtp:///run/lmtp"\nrequiretls = true', "does not go with a Unix socket", id="socket"),
+    ],
+)
+def test_relay_table_with_wishes_that_cannot_be(make_shop: MakeShop, table: str, words: str) -> None:
+    make_shop(with_relay(table))
+    with pytest.raises(ConfigError) as raised:
+        relay_of()
+    assert words in str(raised.value)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import sys
 from email import message_from_bytes
 from email.policy import default
 
 import pytest
+import trustme
 from aiosmtpd.smtp import SMTP
 
 import bulkmail
@@ -49,20 +52,26 @@ async def prepared(campaign, *, path=None, selection=None, **changes):
     )
 
 
-async def test_each_copy_is_a_delivery_of_its_own():
+async def test_copies_of_a_letter_go_together():
     async with ScriptedRelay() as relay:
         report = await bulkmail.send(letter(cc="{{ boss }}", bcc="audit@example.com"), ROWS[:2], relay=url_of(relay))
-        sent = sorted((message.forward_paths[0], message.content) for message in relay.messages)
+        sent = sorted((message.forward_paths, message.content) for message in relay.messages)
     assert report.accepted == 2
-    assert [path for path, _ in sent] == [
-        "ann@example.com",
-        "audit@example.com",
-        "audit@example.com",
-        "bob@example.com",
-        "cy@example.com",
+    assert [paths for paths, _ in sent] == [
+        ("ann@example.com", "bob@example.com", "audit@example.com"),
+        ("cy@example.com", "audit@example.com"),
     ]
     assert all(b"audit" not in content for _, content in sent)
-    assert sum(b"Cc: bob@example.com\r\n" in content for _, content in sent) == 3
+    assert [b"Cc: bob@example.com\r\n" in content for _, content in sent] == [True, False]
+
+
+async def test_copies_with_reverse_paths_of_their_own_go_alone():
+    campaign = letter(cc="{{ boss }}", reverse_path="bounces+{verp}@example.com")
+    async with ScriptedRelay() as relay:
+        report = await bulkmail.send(campaign, ROWS[:2], relay=url_of(relay))
+        sent = sorted(message.forward_paths for message in relay.messages)
+    assert report.accepted == 2
+    assert sent == [("ann@example.com",), ("bob@example.com",), ("cy@example.com",)]
 
 
 async def test_row_shows_the_worst_of_its_copies():
@@ -122,7 +131,7 @@ async def test_signed_letters_survive_the_way_through_another_server(key_ring):
         port = server.sockets[0].getsockname()[1]
         report = await bulkmail.Mailer(f"smtp://127.0.0.1:{port}?tls=off", keys=keys).send(campaign, ROWS[:2])
     assert report.accepted == 2
-    assert len(kept) == 3
+    assert len(kept) == 2
     assert all(key_ring.verifies(content, index) for content in kept for index in (0, 1))
     headers = [message_from_bytes(content, policy=default)["List-Unsubscribe"] for content in kept]
     tokens = {header.split("/u/")[1].split(">")[0] for header in headers}
@@ -219,3 +228,30 @@ async def test_ready_made_messages_get_what_they_lack():
         read = [message_from_bytes(each.content, policy=default) for each in relay.messages]
     assert len({each["Message-ID"] for each in read}) == 2
     assert all(each["Date"] for each in read)
+
+
+async def stopped_by(relay):
+    """How a run over `relay` stops: the report of nobody written to, and the error behind it."""
+    with pytest.raises(bulkmail.SendingStopped) as stopped:
+        await bulkmail.send(letter(), ROWS[:2], relay=relay)
+    assert stopped.value.report.tally.by_status == {Status.PENDING: 2}
+    return stopped.value.__cause__
+
+
+async def test_relay_without_requiretls_stops_the_run_and_leaves_everybody(tmp_path):
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    async with ScriptedRelay(tls=context) as relay:
+        error = await stopped_by(f"smtp://localhost:{relay.port}?requiretls=yes&ca_file={tmp_path / 'ca.pem'}")
+    assert "does not offer REQUIRETLS" in str(error)
+    assert error.hint.startswith("leave requiretls out")
+    assert not any(command.startswith("MAIL") for command in relay.commands)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="asyncio has no Unix sockets on Windows")
+async def test_socket_that_is_not_there_is_told():
+    error = await stopped_by("lmtp:///nonexistent/lmtp")
+    assert "there is no socket /nonexistent/lmtp" in str(error)
+    assert error.hint.startswith("check the path of the socket")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,25 @@ async def test_maildir_line_keeps_what_it_was_given(maildir: Maildir) -> None:
     assert message.get_content() == "Dear Ann\n"
     assert isinstance(reply, Reply)
     assert reply.text == f"kept as {maildir.paths()[0].name}"
+
+
+async def test_maildir_line_keeps_a_file_for_each_copy(maildir: Maildir) -> None:
+    copies = replace(MESSAGE, envelope=Envelope("shop@example.com", "ann@example.org", ("bob@example.org",)))
+    reply = await MaildirLine(maildir.folder).transact(copies, commit)
+    assert isinstance(reply, Reply) and reply.is_positive
+    kept = list(Inbox(maildir.folder))
+    assert sorted(message.forward_path for message in kept) == ["ann@example.org", "bob@example.org"]
+
+
+async def test_maildir_line_cancelled_keeps_no_copy(maildir: Maildir) -> None:
+    copies = replace(MESSAGE, envelope=Envelope("shop@example.com", "ann@example.org", ("bob@example.org",)))
+    sending = asyncio.create_task(MaildirLine(maildir.folder).transact(copies, lambda done: None))
+    await asyncio.sleep(0)
+    assert len(list((maildir.folder / "tmp").iterdir())) == 2
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert [path for path in maildir.folder.rglob("*") if path.is_file()] == []
 
 
 async def test_maildir_lines_share_a_folder(maildir: Maildir) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,13 +36,12 @@ deliver_drop_privilege = true
 never_users =
 host_lookup =
 rfc1413_query_timeout = 0s
-tls_advertise_hosts =
 smtputf8_advertise_hosts = *
 smtp_accept_max = 200
 smtp_accept_queue_per_connection = 0
 acl_smtp_rcpt = check_recipient
 acl_smtp_data = accept
-
+{settings}
 begin acl
 check_recipient:
   deny local_parts = ^{unknown}
@@ -66,12 +65,18 @@ keep:
 
 begin retry
 * * F,1h,1s
+
+begin authenticators
+{authenticators}
 """
 
 
 @contextmanager
-def run_exim() -> Iterator[MailServer]:
-    """An Exim that keeps mail for anybody whose name does not begin with `unknown`."""
+def run_exim(settings: Mapping[str, str] | None = None, *, authenticators: str = "") -> Iterator[MailServer]:
+    """An Exim that keeps mail for anybody whose name does not begin with `unknown`.
+
+    `settings` are main options, `authenticators` the text of that section.
+    """
     require_root()
     installed = require_program("exim4")
     import pwd  # only here: Windows has none, and imports this module too
@@ -79,6 +84,7 @@ def run_exim() -> Iterator[MailServer]:
     if not any(user.pw_name == USER for user in pwd.getpwall()):
         missing(f"there is no user {USER}, as whom exim4 runs")
     home = Path(tempfile.mkdtemp(prefix="bulkmail-exim-"))
+    chosen = {"tls_advertise_hosts": "", **(settings or {})}
     try:
         port = free_port()
         home.chmod(0o755)
@@ -90,7 +96,15 @@ def run_exim() -> Iterator[MailServer]:
             shutil.chown(home / folder, USER, USER)
         configuration = home / "exim.conf"
         configuration.write_text(
-            CONFIGURATION.format(program=program, port=port, home=home, unknown=UNKNOWN, user=USER)
+            CONFIGURATION.format(
+                program=program,
+                port=port,
+                home=home,
+                unknown=UNKNOWN,
+                user=USER,
+                settings="".join(f"{name} = {value.replace('PORT', str(port))}\n" for name, value in chosen.items()),
+                authenticators=authenticators,
+            )
         )
         # -bdf stays in the foreground, so that it is ours to end; -q runs the queue again for what was left.
         process = subprocess.Popen(
@@ -101,7 +115,7 @@ def run_exim() -> Iterator[MailServer]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            wait_until_listening(port, process=process)
+            wait_until_listening(port, process=process, greets="tls_on_connect_ports" not in chosen)
             yield MailServer(port, home / "mail", home / "log/mainlog", recipient_header="Envelope-To")
         finally:
             end(process)

@@ -88,7 +88,7 @@ def run_postfix(settings: Mapping[str, str] | None = None) -> Iterator[MailServe
         _create_queue(home, postconf)
         _control(postfix, home, "start")
         try:
-            wait_until_listening(port)
+            wait_until_listening(port, greets=(settings or {}).get("smtpd_tls_wrappermode") != "yes")
             yield MailServer(port, home / "mail", home / "log", recipient_header="X-Original-To")
         finally:
             _control(postfix, home, "stop")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -66,3 +68,10 @@ def session_to() -> SessionTo:
             await asyncio.sleep(0)  # so that the transport is told before the loop ends
 
     return open_session
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose name is short enough for a Unix socket: pytest's own is too long on some systems."""
+    with TemporaryDirectory(prefix="bm-") as folder:
+        yield Path(folder)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -31,7 +32,7 @@ class Network:
     async def _look_up(self, host: str, port: int) -> list[Any]:
         return [(socket.AF_INET6 if ":" in name else socket.AF_INET, *STREAM, (name, port)) for name in self.behaviours]
 
-    async def _connect(self, address: Any) -> Any:
+    async def _connect(self, address: Any, source: str) -> Any:
         name = address[3][0]
         self.tried.append(name)
         behaviour = self.behaviours[name]
@@ -142,3 +143,30 @@ async def test_dial_connects_for_real() -> None:
         with await dial("localhost", port, timeout=5) as connection:
             assert connection.getpeername()[1] == port
             assert connection.getblocking() is False
+
+
+# Where we come from
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only 127.0.0.1 is this computer's")
+async def test_connection_comes_from_the_address_that_was_chosen() -> None:
+    server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        connection = await dial("localhost", port, timeout=5, source="127.0.0.2")
+        with connection:
+            assert connection.getsockname()[0] == "127.0.0.2"
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("192.0.2.7", "192.0.2.7 is not an address of this computer to send from"),
+        ("2001:db8::7", "has no IPv6 address, which alone can be reached from 2001:db8::7"),
+    ],
+)
+async def test_address_that_cannot_be_come_from_is_named(source: str, words: str) -> None:
+    with pytest.raises(DialError, match=words) as caught:
+        await dial("127.0.0.1", 9, timeout=5, source=source)
+    assert caught.value.kind is Breakage.UNREACHABLE

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bulkmail.model.dsn import Dsn
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import EXAMPLES, Kind, Relay, Secret, Tls, parse_connections
 
@@ -89,7 +90,42 @@ def test_relay_by_default_requires_tls_and_opens_ten_sessions() -> None:
 
 NO_PASSWORD = "a relay URL must not hold a password: it would be seen in the process list and in shell history"
 SET_PASSWORD = "leave it out and set BULKMAIL_PASSWORD, or let bulkmail ask for it"
-OPTIONS = "known are auth, ca_file, connections, depth, ehlo, tls"
+OPTIONS = (
+    "known are auth, ca_file, client_certificate, client_key, connections, depth, dsn, dsn_return, ehlo, requiretls, "
+    "source, tls"
+)
+
+SOCKET_OPTIONS = "known are auth, connections, depth, dsn, dsn_return, ehlo"
+NEEDS_PATH = "needs the whole path of a Unix socket, of at most 107 octets"
+THREE_SLASHES = 'write three slashes, as in "lmtp:///run/dovecot/lmtp"'
+ONE_OF_DSN = 'write one or several of success, failure and delay, or "never" for no bounces'
+TLS_ALL_THE_WAY = "requiretls asks for TLS all the way, and this relay may be reached without"
+
+
+@pytest.mark.parametrize(
+    ("url", "tls", "place"),
+    [
+        ("lmtp://localhost", Tls.OFF, "localhost port 24"),
+        ("lmtp://127.0.0.1:2424", Tls.OFF, "127.0.0.1 port 2424"),
+        ("lmtp://[::1]", Tls.OFF, "::1 port 24"),
+        ("lmtp://127.evil.example", Tls.REQUIRED, "127.evil.example port 24"),
+        ("lmtp://mail.example.com", Tls.REQUIRED, "mail.example.com port 24"),
+        ("lmtp://localhost?tls=required", Tls.REQUIRED, "localhost port 24"),
+        ("lmtp:///run/dovecot/lmtp", Tls.OFF, "the socket /run/dovecot/lmtp"),
+        ("LMTP+unix:///run/a%20b", Tls.OFF, "the socket /run/a b"),
+    ],
+)
+def test_lmtp_needs_tls_only_off_this_machine(url: str, tls: Tls, place: str) -> None:
+    relay = Relay.parse(url)
+    assert (relay.is_lmtp, relay.tls, relay.place) == (True, tls, place)
+
+
+def test_socket_of_an_smtp_server() -> None:
+    relay = Relay.parse("smtp+unix:///run/mta?connections=3&dsn=delay,failure&dsn_return=full&auth=plaintext")
+    assert (relay.is_lmtp, relay.socket_path, relay.connections) == (False, "/run/mta", 3)
+    assert relay.dsn == Dsn(("failure", "delay"), returns_full=True)
+    assert relay.plaintext_login
+    assert str(relay) == "smtp+unix:///run/mta"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +165,21 @@ OPTIONS = "known are auth, ca_file, connections, depth, ehlo, tls"
         ("smtp://ho\nst", "the relay URL has a control character in it", EXAMPLES),
         ("smtp://ann:hunter2@host", NO_PASSWORD, SET_PASSWORD),
         ("smtps://ann:@host", NO_PASSWORD, SET_PASSWORD),
+        ("lmtp+unix://ann:hunter2@/run/lmtp", NO_PASSWORD, SET_PASSWORD),
+        ("lmtp+unix://ann@/run/lmtp", "a Unix socket's URL has no user name", EXAMPLES),
+        ("lmtp+unix://run/lmtp", "lmtp+unix: " + NEEDS_PATH, THREE_SLASHES),
+        ("smtp+unix:///", "smtp+unix: " + NEEDS_PATH, THREE_SLASHES),
+        ("lmtp:///run/" + "x" * 103, "lmtp: " + NEEDS_PATH, THREE_SLASHES),
+        ("lmtp:///run/lmtp?tls=off", "tls= does not go with a Unix socket", "leave it out"),
+        ("lmtp:///run/lmtp?colour=red", "a relay URL has no option 'colour'", SOCKET_OPTIONS),
+        ("smtp://host?dsn=always", "dsn='always'", ONE_OF_DSN),
+        ("smtp://host?dsn=never,failure", "dsn='never,failure'", ONE_OF_DSN),
+        ("smtp://host?dsn=", "dsn=''", ONE_OF_DSN),
+        ("smtp://host?dsn=failure&dsn_return=all", "dsn_return='all'", "write headers or full"),
+        ("smtp://host?dsn_return=full", "dsn_return= says nothing without dsn=", "add dsn=failure, or leave it out"),
+        ("smtp://host?requiretls=1", "requiretls='1'", "write yes or no"),
+        ("smtp://host?requiretls=yes&tls=off", TLS_ALL_THE_WAY, "leave tls= out of the relay URL, or write smtps://"),
+        ("lmtp://localhost?requiretls=yes", TLS_ALL_THE_WAY, "leave tls= out of the relay URL, or write smtps://"),
         ("smtp://:hunter2@host", NO_PASSWORD, SET_PASSWORD),
     ],
 )
@@ -152,13 +203,16 @@ def test_relay_url_error_repeats_no_piece_of_a_password(start: str, special: str
 
 @given(st.text(max_size=80))
 def test_relay_url_is_read_or_refused_whatever_it_is(rest: str) -> None:
-    for scheme in ("", "smtp://", "smtps://ann@", "sandbox:", "maildir:"):
+    for scheme in ("", "smtp://", "smtps://ann@", "lmtp://", "lmtp:///", "smtp+unix:///", "sandbox:", "maildir:"):
         try:
             relay = Relay.parse(scheme + rest)
         except ConfigError:
             continue
         assert not any(ord(character) < 32 for character in f"{relay.host}{relay.username}{relay.ehlo_name}")
-        assert relay.kind is not Kind.SMTP or (relay.host and 1 <= relay.port <= 65535)
+        if relay.kind is Kind.SMTP:
+            has_host = bool(relay.host) and 1 <= relay.port <= 65535
+            assert has_host != relay.socket_path.startswith("/")
+            assert str(relay) and not any(ord(character) < 32 for character in str(relay) + relay.place + relay.peer)
 
 
 @pytest.mark.parametrize(

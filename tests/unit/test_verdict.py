@@ -284,6 +284,7 @@ FAULTS: list[tuple[Stage, Breakage, Verdict]] = [
     (Stage.STARTTLS, Breakage.UNTRUSTED, stop(Scope.RELAY, "untrusted")),
     (Stage.STARTTLS, Breakage.NO_TLS, stop(Scope.RELAY, "no tls")),
     (Stage.AUTH, Breakage.NO_LOGIN, stop(Scope.RELAY, "no login")),
+    (Stage.EHLO, Breakage.NO_REQUIRETLS, stop(Scope.RELAY, "no requiretls")),
     (Stage.MAIL, Breakage.LOST, later(Scope.SESSION, "lost", drops=True)),
     (Stage.RCPT, Breakage.TIMEOUT, later(Scope.SESSION, "timeout", drops=True)),
     (Stage.DATA, Breakage.DESYNC, later(Scope.SESSION, "desync", drops=True)),

@@ -1,0 +1,119 @@
+"""What is under way on a session, and how each message of it comes to its end."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.units import say_duration
+from bulkmail.smtp.exchange import Exchange, Step
+
+
+class Flight:
+    """Messages in the order begun, and for every command written the reply that is to come, until it is over.
+
+    `settled` are the exchanges that have a result; the owner clears it.  `is_over`: nothing more may be written, and
+    `farewell` says why.
+    """
+
+    def __init__(self, *, peer: str, depth: int) -> None:
+        """`peer` is what the server is called in sentences."""
+        self.settled: list[Exchange] = []
+        self.is_over = False
+        self.broke_rules = False  # over because the server did not keep to the protocol
+        self.was_struck_dumb = False  # over because it hung up on what was written ahead, without a single answer
+        self.farewell = ""
+        self.refusals = 0  # of recipients, one after the other
+        self.was_shown_out = False  # over by the server's will while it was refusing recipients
+        self.window = 1  # messages that DEEP has under way: grows while all goes well
+        self.peer = peer
+        self._depth = depth
+        self._flight: deque[Exchange] = deque()  # begun and not decided, in order
+        self._writing: Exchange | None = None  # begun and not written to its end
+        self._expected: deque[tuple[Step, Exchange | None]] = deque()
+        self._has_answered = False
+        self._clean = 0  # decided without a fault since the window was enlarged
+        self._last_words = ""  # of a server that ends the session while replies are still to come
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not (self._flight or self._expected)
+
+    @property
+    def awaited(self) -> Step | None:
+        """What the server has to do next: answer a step, or take more of the BODY.  None if it is not its turn."""
+        if self._expected:
+            return self._expected[0][0]
+        if self._writing is not None and self._writing.stage is Stage.BODY and not self._writing.is_written:
+            return Step.BODY
+        return None
+
+    def lost(self) -> None:
+        """The connection has ended, and everything that came over it was received."""
+        if self.refusals > 1 and (self._flight or self._last_words):  # one that was idle ended for another reason
+            self.was_shown_out = True
+        if self._last_words:
+            # It said that it would take no more and kept to it: what it did not answer it did not take.  Unless it had
+            # begun to answer: by LMTP the others of that message may have theirs.
+            for exchange in self._flight:
+                if len(exchange.own) == exchange.refused:
+                    exchange.stage = Stage.MAIL
+            self._end(Breakage.LOST, f"{self.peer} ended the session: {self._last_words}")
+        self.was_struck_dumb = len(self._expected) > 1 and not self._has_answered
+        self._end(Breakage.LOST, f"{self.peer} closed the connection {self._where()}")
+
+    def timed_out(self, seconds: float) -> None:
+        """The server did not do what is `awaited` within this time."""
+        within = f"within {say_duration(seconds)}"
+        if self.awaited is Step.BODY:
+            self._end(Breakage.TIMEOUT, f"{self.peer} took nothing more of the message {within}")
+        else:
+            asked = self.awaited.words if self.awaited else "anything"
+            self._end(Breakage.TIMEOUT, f"{self.peer} did not answer {asked} {within}")
+
+    def stop(self) -> None:
+        """We give the session up."""
+        self._end(Breakage.STOPPED, f"the session with {self.peer} was stopped {self._where()}")
+
+    @property
+    def _may_learn_more(self) -> bool:
+        """Whether a reply that is still to come could decide a message."""
+        undecided = [exchange for _, exchange in self._expected if exchange is not None and exchange.result is None]
+        return any(exchange.refusal is None or exchange.stage is Stage.END for exchange in undecided)
+
+    def _decide(self, exchange: Exchange, result: Reply | Fault | None) -> None:
+        assert result is not None  # noqa: S101
+        self._flight.remove(exchange)  # nearly always the first
+        if self._writing is exchange and exchange.pieces is None:
+            self._writing = None
+        exchange.decide(result)
+        self.settled.append(exchange)
+        if self.refusals and isinstance(result, Reply) and result.is_positive:
+            self.refusals = 0
+        self._clean += 1
+        if self._clean >= self.window and self.window < self._depth:
+            self._clean, self.window = 0, min(self._depth, self.window * 2)
+
+    def _break(self, what: str) -> None:
+        self.broke_rules = True
+        self._end(Breakage.DESYNC, f"{self.peer} broke the protocol: it {what}")
+
+    def _end(self, kind: Breakage, what: str) -> None:
+        """Nothing more is written; what has no result gets its refusal, or a fault at the stage that it had reached."""
+        if self.is_over:
+            return
+        self.is_over = True
+        self.farewell = what
+        self._expected.clear()
+        self._writing = None
+        while self._flight:
+            exchange = self._flight.popleft()
+            exchange.decide(exchange.refusal or Fault(exchange.stage, kind, what))
+            self.settled.append(exchange)
+
+    def _where(self) -> str:
+        step = self.awaited
+        if step is not None and step is not Step.BODY:
+            return f"before it answered {step.words}"
+        return "in the middle of the message" if self._flight else "between two messages"

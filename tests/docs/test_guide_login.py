@@ -1,0 +1,39 @@
+"""The guide's worked example of a login by token loads, and names every setting of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bulkmail.config.overrides import Overrides
+from bulkmail.config.schema import OauthTable
+from bulkmail.config.settings import load
+from bulkmail.model.relay import Oauth
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
+LETTER = """
+recipients = "people.csv"
+[message]
+from = "shop@example.com"
+subject = "Hello"
+text = "letter.txt"
+"""
+
+
+def test_login_example_loads(tmp_path):
+    (example,) = re.findall(r"~~~toml\n(.*?)~~~", GUIDE, re.DOTALL)
+    (tmp_path / "campaign.toml").write_text(LETTER + example, encoding="utf-8")
+    (tmp_path / "people.csv").write_text("email\n", encoding="utf-8")
+    (tmp_path / "letter.txt").write_text("Hello\n", encoding="utf-8")
+    relay = load(str(tmp_path), Overrides()).relay
+    assert str(relay) == "smtp://shop@example.com@smtp.gmail.com:587"
+    assert relay.oauth == Oauth(
+        "https://oauth2.googleapis.com/token",
+        "1234.apps.googleusercontent.com",
+        client_secret_from="env:SHOP_CLIENT_SECRET",
+        refresh_token_from=f"file:{tmp_path / 'secret' / 'refresh-token'}",
+    )
+
+
+def test_guide_names_every_setting_of_a_refresh_grant():
+    assert [name for name in OauthTable.model_fields if name not in GUIDE] == []

@@ -1,0 +1,56 @@
+"""A campaign goes into a real mailbox server by LMTP, and all of it is there, once, when it is read over IMAP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+import bulkmail
+from tests.servers.dovecot_lmtp import Mailboxes, run_dovecot
+
+PEOPLE = [f"p{number}@example.com" for number in range(60)]
+BOSSES = ["boss0@example.com", "boss1@example.com"]
+
+
+@pytest.fixture(scope="module")
+def mailboxes() -> Iterator[Mailboxes]:
+    with run_dovecot([*PEOPLE, *BOSSES]) as server:
+        yield server
+
+
+@pytest.mark.real
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("way", ["tcp", "socket"])
+async def test_letters_and_their_copies_are_in_the_mailboxes_once(mailboxes: Mailboxes, way: str) -> None:
+    where = f"lmtp://{mailboxes.host}:{mailboxes.port}" if way == "tcp" else f"lmtp://{mailboxes.socket_path}"
+    campaign = bulkmail.letter(
+        sender="Grüner Laden <shop@example.com>",
+        subject=f"Grüße by {way}, {{{{ email }}}}",
+        text="Dear {{ email }},\n.\n..and a dot.\n",
+        cc="{{ boss }}",
+    )
+    rows = [
+        {"email": person, "boss": "nobody@example.com" if number % 10 == 3 else BOSSES[number % 2]}
+        for number, person in enumerate(PEOPLE)
+    ]
+    report = await bulkmail.Mailer(f"{where}?connections=4").send(campaign, rows)
+    lost = [person for number, person in enumerate(PEOPLE) if number % 10 == 3]
+    # A row shows the worst of its copies; the others of these were delivered all the same.
+    assert [(person, code) for person, code, _ in report.refused] == [(person, 550) for person in lost], mailboxes.log
+    assert report.accepted == len(PEOPLE) - len(lost)
+    kept = {address: await asyncio.to_thread(mailboxes.read, address) for address in (*PEOPLE, *BOSSES)}
+    subjects = {
+        address: Counter(str(letter["Subject"]) for letter in letters if f" by {way}," in str(letter["Subject"]))
+        for address, letters in kept.items()
+    }
+    for person in PEOPLE:
+        assert subjects[person] == {f"Grüße by {way}, {person}": 1}
+    for boss in BOSSES:
+        assert subjects[boss] == {f"Grüße by {way}, {row['email']}": 1 for row in rows if row["boss"] == boss}
+    letter = next(letter for letter in kept[PEOPLE[5]] if f" by {way}," in str(letter["Subject"]))
+    assert letter.get_content().replace("\r\n", "\n") == f"Dear {PEOPLE[5]},\n.\n..and a dot.\n"
+    assert letter["Cc"] == BOSSES[1]
+    assert letter["Return-Path"] == "<shop@example.com>"
