@@ -16,6 +16,7 @@ from bulkmail.preflight.finding import Hits
 from bulkmail.preflight.leftovers import positions
 
 LONGEST_SHOWN = 50  # characters of an address
+LONGEST_PAGE = 1_000_000  # characters that are looked at; what is longer has another fault
 MOST = 200  # flaws kept
 
 # HTML lets their end tags be left out (§13.1.2.4).
@@ -64,7 +65,9 @@ def merge(found: list[Flaw], pages: Sequence[tuple[str | None, Place]], *, name:
     known = {(flaw.code, flaw.what) for flaw in kept}
     seen: dict[tuple[str, str], Hits] = {}
     for html, place in pages:
-        for code, what in dict.fromkeys((code, what) for code, what, _ in _flaws_in(html or "", is_page=True)):
+        if html is None or len(html) > LONGEST_PAGE:
+            continue
+        for code, what in dict.fromkeys((code, what) for code, what, _ in _flaws_in(html, is_page=True)):
             # Pictures of the campaign's folder have other names by now; the template has told of them.
             is_told = (code, what) in known or code in ("placeholder", "active-content")
             if not is_told and not (code == "image-without-alt" and "cid:" in what):
@@ -80,7 +83,7 @@ def _flaws_in(text: str, *, masked: Masked | None = None, is_page: bool) -> Iter
         for token in tokens:
             if isinstance(token, Element):
                 yield from _flaws_of(token, text)
-        yield from _open_tags(tokens)
+        yield from _open_tags(tokens, text)
         shown = _without_markup(text, tokens)
     else:
         shown = text
@@ -145,7 +148,7 @@ def _shown(address: str) -> str:
     return printable(PLACE.sub("…", address), LONGEST_SHOWN)
 
 
-def _open_tags(tokens: Iterable[Element | EndTag | Remark]) -> Iterator[tuple[str, str, int]]:
+def _open_tags(tokens: Iterable[Element | EndTag | Remark], text: str) -> Iterator[tuple[str, str, int]]:
     """Elements that are not closed, and end tags that close nothing."""
     stack: list[Element] = []
     for token in tokens:
@@ -153,7 +156,7 @@ def _open_tags(tokens: Iterable[Element | EndTag | Remark]) -> Iterator[tuple[st
             if token.content is not None:
                 if token.close <= token.content[1]:
                     yield "unclosed-tag", f"<{token.name}> is not closed", token.start
-            elif token.name not in VOID:
+            elif not (token.name in VOID or (text[token.end - 2] == "/" and _is_foreign(token, stack))):
                 stack.append(token)
         elif isinstance(token, EndTag) and token.name not in VOID:
             number = next((n for n in range(len(stack) - 1, -1, -1) if stack[n].name == token.name), -1)
@@ -168,3 +171,8 @@ def _open_tags(tokens: Iterable[Element | EndTag | Remark]) -> Iterator[tuple[st
     for element in stack:
         if element.name not in _OPTIONAL_END:
             yield "unclosed-tag", f"<{element.name}> is not closed", element.start
+
+
+def _is_foreign(element: Element, stack: Sequence[Element]) -> bool:
+    """Whether `/>` closes it: in drawings, formulas and what Outlook reads (`<o:p/>`), nowhere else in HTML."""
+    return ":" in element.name or any(each.name in ("svg", "math") for each in (element, *stack))
