@@ -114,7 +114,6 @@ class LetterCheck:
     roles: dict[str, Hits] = field(default_factory=dict)
     largest_files: tuple[int, int] = (0, 0)  # octets of the files of one row, and its line
     samples: list[Sample] = field(default_factory=list)
-    _seen_subject: str = ""
 
     def bad_rows(self, rows: Iterable[tuple[int, Recipient]]) -> list[tuple[int, str]]:
         """The numbers of those rows that do not render, each with the reason."""
@@ -131,10 +130,9 @@ class LetterCheck:
                 self._note_failure(error, recipient.place)
                 continue
             line = recipient.place.line
-            self._look_at_cells(recipient, line)
+            self._look_at_cells(recipient, tried.subject, line)
             self._look_at_address(recipient, line)
-            if tried.subject != self._seen_subject or self.long_subjects.number or self.subjects:
-                self._look_at_subject(tried.subject, line)
+            self._look_at_subject(tried.subject, line)
             if tried.files_size > self.largest_files[0]:
                 self.largest_files = (tried.files_size, line)
         self.failed += len(bad)
@@ -145,10 +143,10 @@ class LetterCheck:
         if reason in self.failures or len(self.failures) < _MOST_KINDS:
             self.failures.setdefault(reason, Failure(error, place)).hits.add(place.line)
 
-    def _look_at_cells(self, recipient: Recipient, line: int) -> None:
+    def _look_at_cells(self, recipient: Recipient, subject: str, line: int) -> None:
         # For every cell of every row: nothing here may cost a microsecond.
         fields = recipient.fields
-        texts = []
+        texts = [subject]
         for name in self.names:
             value = fields.get(name, "-")
             if value.__class__ is str:
@@ -160,6 +158,8 @@ class LetterCheck:
             if not self._is_told(name, value, line):
                 texts.append(str(value))
         if leftover("\n".join(texts)):
+            if found := leftover(subject):
+                _count(self.subjects, found, line)
             for name in self.names:
                 value = fields.get(name)
                 if isinstance(value, str) and (found := leftover(value)):
@@ -188,14 +188,11 @@ class LetterCheck:
             self.roles.setdefault("nobody" if local in _NOBODY else "role", Hits()).add(line)
 
     def _look_at_subject(self, subject: str, line: int) -> None:
-        self._seen_subject = subject
         if len(subject) > LONGEST_SUBJECT:
             self.long_subjects.add(line)
             if len(subject) > len(self.longest_subject):
                 self.longest_subject = subject
-        if found := leftover(subject):
-            _count(self.subjects, found, line)
-        elif "test" in subject.lower() and _TEST.search(subject):
+        if "test" in subject.lower() and _TEST.search(subject):
             _count(self.subjects, "test", line)
 
 

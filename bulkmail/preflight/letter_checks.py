@@ -88,7 +88,7 @@ def active_content(evidence: Evidence) -> Iterator[Found]:
 def _flaws(evidence: Evidence, code: str) -> Iterator[Found]:
     flaws = [flaw for flaw in evidence.flaws if flaw.code == code]
     for flaw in flaws[:MOST]:
-        rows = f", for example in the letter of {flaw.hits}" if flaw.hits else ""
+        rows = f", for example in the letter{'s' if flaw.hits.number > 1 else ''} of {flaw.hits}" if flaw.hits else ""
         yield Found(f"{flaw.what}{rows}", flaw.where, hits=flaw.hits)
     if len(flaws) > MOST:
         places = ", ".join(dict.fromkeys(flaw.where for flaw in flaws[MOST:][:MOST]))

@@ -66,7 +66,9 @@ def _failed(evidence: Evidence, failures: list[Failure]) -> Iterator[Found]:
 
 
 def _mend_of(error: TemplateError) -> str:
-    return error.hint if isinstance(error, _SPECIAL) else ""
+    if isinstance(error, EnclosureError):
+        return f"put the file where the row says, or correct the cell; {error.hint}"
+    return error.hint if isinstance(error, EmptySubject) else ""
 
 
 def unknown_name(evidence: Evidence) -> Iterator[Found]:
@@ -139,7 +141,8 @@ def duplicate(evidence: Evidence) -> Iterator[Found]:
     """Addresses that stand in the list again."""
     if evidence.duplicates.number:
         hits = evidence.duplicates
-        yield Found(f"{count(hits.number, 'row')} repeat an address that stands above: {hits}", hits=hits)
+        rows = count(hits.number, "row repeats", "rows repeat")
+        yield Found(f"{rows} an address that stands above: {hits}", hits=hits)
 
 
 def suppressed(evidence: Evidence) -> Iterator[Found]:

@@ -117,7 +117,7 @@ PLANTED = [
     ("bounces-not-aligned", 0, "bounces go to mailer.example"),
     ("role-address", 10, "an office, not a person"),
     ("role-address", 18, "a machine"),
-    ("duplicate", 9, "repeat an address"),
+    ("duplicate", 9, "1 row repeats an address"),
     ("suppressed", 19, "left out, being suppressed"),
     ("unused-column", 0, "1 column: 'internal'"),
 ]
