@@ -16,7 +16,7 @@ Ask = Callable[[str, str], Awaitable[tuple[str, ...]]]
 """The records of a name and a type (TXT, MX, A, AAAA) as texts, none if there are none.  Raises `Unanswered`."""
 
 TIMEOUT = 5.0  # seconds for one question
-PATIENCE = 60.0  # seconds for the domains of all recipients
+PATIENCE = 60.0  # seconds for all about the sender, and again for the domains of all recipients
 MOST_AT_ONCE = 20
 MOST_DOMAINS = 500  # of recipients that are asked about, those with most recipients first
 MOST_LOOKUPS = 10  # RFC 7208 §4.6.4
@@ -116,9 +116,16 @@ async def find_records(
             reasons[domain] = reason
         done.append(domain)
 
-    spf = await _spf(questions, bounce_domain) if bounce_domain else None
-    states = {name: await _key_state(questions, name, key) for name, key in keys.items()}
-    dmarc_domain, policy = await _policy(questions, sender_domain) if sender_domain else ("", None)
+    spf: Spf | None = None
+    states: dict[str, KeyState] = {}
+    dmarc_domain, policy = "", None
+    with anyio.move_on_after(PATIENCE):  # a record that includes many silent ones could take minutes
+        for name, key in keys.items():
+            states[name] = await _key_state(questions, name, key)
+        if sender_domain:
+            dmarc_domain, policy = await _policy(questions, sender_domain)
+        if bounce_domain:
+            spf = await _spf(questions, bounce_domain)
     with anyio.move_on_after(PATIENCE):
         async with anyio.create_task_group() as group:
             for domain in chosen:
