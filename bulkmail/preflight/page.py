@@ -30,7 +30,8 @@ _LOCAL = re.compile(
     r"(?:[\d.]*)(?:[:/?#]|$)",
     re.IGNORECASE,
 )
-_PLAIN_LINK = re.compile(r"http://[^\s<>\"'()]+", re.IGNORECASE)
+# Names of XML vocabularies look like links, and nobody follows them.
+_PLAIN_LINK = re.compile(r"http://(?!www\.w3\.org/|schemas\.)[^\s<>\"'()]+", re.IGNORECASE)
 _NOT_LOADED = {"script": "a script", "form": "a form", "iframe": "a frame", "object": "an object", "embed": "an object"}
 
 

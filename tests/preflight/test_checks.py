@@ -184,6 +184,14 @@ def test_sound_page_has_no_flaw(page: str) -> None:
     assert flaws == []
 
 
+def test_name_of_a_vocabulary_is_no_link() -> None:
+    text = (
+        '<mjml xmlns:v="http://schemas.microsoft.com/vml"><svg xmlns="http://www.w3.org/2000/svg"/> http://a.example/'
+    )
+    flaws = look_over(Template("letter.mjml", text), is_page=False)
+    assert [flaw.what for flaw in flaws] == ["http://a.example/ begins with http:"]
+
+
 def test_flaw_is_told_with_its_line_though_tags_go_over_several() -> None:
     page = "{% set x = [\n1,\n2] %}\n<a\n href=''>x</a>\n<img src='a.png'>"
     assert [(flaw.code, flaw.where) for flaw in look_over(Template("letter.html", page), is_page=True)] == [
