@@ -1,4 +1,4 @@
-"""The flags that shape a campaign, the same for `send`, `check` and `preview`."""
+"""The flags that shape a campaign and its gate, the same for `send`, `check` and `preview`."""
 
 from __future__ import annotations
 
@@ -42,6 +42,21 @@ _OPTIONS = (
 def campaign_options(function: F) -> F:
     """Adds the flags to a command, which hands them on to `overrides_from`."""
     for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+_GATE = (
+    click.option("--strict", is_flag=True, help="Warnings, too, are reason to refuse."),
+    click.option(
+        "--ignore", "ignored", metavar="CODE", multiple=True, help="Pass over findings of this kind; repeatable."
+    ),
+)
+
+
+def gate_options(function: F) -> F:
+    """Adds the flags that say what the gate lets through."""
+    for option in reversed(_GATE):
         function = option(function)
     return function
 

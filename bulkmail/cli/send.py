@@ -11,7 +11,7 @@ from typing import Any
 import click
 from anyio import to_thread
 
-from bulkmail.cli.choices import campaign_options, overrides_from
+from bulkmail.cli.choices import campaign_options, gate_options, overrides_from
 from bulkmail.cli.pace_flags import lift_option
 from bulkmail.cli.progress import MODES, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
@@ -31,6 +31,7 @@ from bulkmail.model.reply import printable
 from bulkmail.model.route import Route
 from bulkmail.model.units import count, say_duration
 from bulkmail.outbox.outbox import Job
+from bulkmail.preflight.checks import check_code
 from bulkmail.report.saving import check_target
 from bulkmail.smtp.trace import Trace
 
@@ -49,6 +50,7 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("campaign", required=False)
 @campaign_options
+@gate_options
 @click.option("--limit", type=click.IntRange(min=1), help="Begin at most this many now; the rest stays pending.")
 @click.option("--only", metavar="ADDRESS", multiple=True, help="Only these of the list; the rest stays pending.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Rehearse with N rows drawn by lot.")
@@ -94,6 +96,8 @@ def command(campaign: str | None, **options: Any) -> int:
         dry_run=options.pop("dry_run"),
         begin_anew=options.pop("begin_anew"),
         only_unreached=options.pop("only_unreached"),
+        strict=options.pop("strict"),
+        ignored=tuple(check_code(code) for code in options.pop("ignored")),
         command=f"bulkmail send {campaign}" if campaign else "bulkmail send …",
     )
     if order.begin_anew and order.only_unreached:

@@ -18,7 +18,8 @@ from bulkmail.engine.ports import Connect, Ending, Event, Outlet
 from bulkmail.engine.run import Plan
 from bulkmail.mailing.canary import Canary, both
 from bulkmail.mailing.composing import composing
-from bulkmail.mailing.loading import Told, nobody, record, record_messages, try_letters
+from bulkmail.mailing.gate import Asked, gather
+from bulkmail.mailing.loading import Told, nobody, record, record_messages
 from bulkmail.mailing.permits import open_permits
 from bulkmail.mailing.resting import RestNote
 from bulkmail.mailing.resuming import to_settings
@@ -26,7 +27,7 @@ from bulkmail.mailing.routing import Sorted, check_routes, find_unserved, sort_i
 from bulkmail.mailing.rows import Rows
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
-from bulkmail.message.templates import compile_condition, referenced_names
+from bulkmail.message.templates import compile_condition
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
@@ -40,8 +41,9 @@ from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Job, Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.preflight.checks import gravest_first, judge, without
+from bulkmail.preflight.evidence import Evidence
 from bulkmail.preflight.finding import Finding, refuse
-from bulkmail.preflight.letter import LetterCheck
 from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.screening import Screened, Suppression, screen
 from bulkmail.report.report import Report
@@ -63,13 +65,17 @@ _DECISIONS = {Doubt.RETRY: Status.PENDING, Doubt.ACCEPTED: Status.ACCEPTED, Doub
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which rows of the list are meant: `where` is a Jinja expression over the row, empty for all."""
+    """Which rows of the list are meant: `where` is a Jinja expression over the row, empty for all.
+
+    `own_columns` are those that settings name for addresses and names.
+    """
 
     where: str = ""
     suppression: Suppression | None = None
     allow_duplicates: bool = False
     redirect_to: Address | None = None
     sample: int | None = None
+    own_columns: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -88,6 +94,7 @@ class Mailing:
     takes_over: Path | None = None
     keys: Keys = NO_KEYS
     on_message: Hook | None = None
+    evidence: Evidence | None = None
     _sorted: Sorted | None = None
     _engine: Engine | None = None
     _is_stopped: bool = False
@@ -153,9 +160,17 @@ class Mailing:
             outbox.finish_loading()
             if selection.sample is not None:
                 outbox.keep_sample(selection.sample, reason="not drawn for the sample")
-            check = LetterCheck(composer.check, frozenset(referenced_names(campaign)))
-            mailing.findings = [*seen.findings(), *await try_letters(outbox, check, told=told_checking)]
-            mailing.findings += mailing._find_unserved()
+            mailing.evidence = await gather(
+                outbox,
+                composer,
+                campaign,
+                seen=seen,
+                rows=rows,
+                routes=routes,
+                asked=Asked(where.names if where else frozenset(), selection.own_columns),
+                told=told_checking,
+            )
+            mailing.findings = gravest_first([*mailing._find_unserved(), *judge(mailing.evidence)])
         except BaseException:
             mailing.abandon()
             raise
@@ -217,10 +232,14 @@ class Mailing:
             raise
         return mailing
 
-    def pass_gate(self) -> None:
-        """Raises `GateClosed`, and lets go of the outbox, when the findings forbid sending."""
+    def pass_gate(self, *, strict: bool = False, ignored: Iterable[str] = ()) -> None:
+        """Raises `GateClosed`, and lets go of the outbox, when the findings forbid sending.
+
+        With `strict` warnings do so, too; findings with a code in `ignored` are forgotten.
+        """
+        self.findings = without(self.findings, ignored)
         try:
-            refuse(self.findings)
+            refuse(self.findings, strict=strict)
         except GateClosed:
             self.abandon()
             raise

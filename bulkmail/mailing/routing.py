@@ -16,6 +16,7 @@ from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route, clashes, serving
 from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.preflight.checks import NO_RELAY
 from bulkmail.preflight.finding import Finding, Severity
 
 Serving = dict[int, tuple[int, ...]]
@@ -85,7 +86,7 @@ def find_unserved(outbox: Outbox, served: Serving) -> list[Finding]:
             names = ", ".join(job.delivery.forward_path for job in jobs)
             found.append(
                 Finding(
-                    "no_relay_for_row",
+                    NO_RELAY,
                     Severity.ERROR,
                     f"no relay takes the mail of {count(number, 'delivery', 'deliveries')}, for example {names}",
                     mend='add their domains to the recipients (or senders) of a relay, or "*" for everybody else',

@@ -75,6 +75,15 @@ def pending_rows(connection: sqlite3.Connection, after: int, limit: int) -> list
     ]
 
 
+def lines_with(connection: sqlite3.Connection, status: str, limit: int) -> list[int]:
+    """The lines that the first rows in `status` had in their list."""
+    query = (
+        "SELECT DISTINCT row.number, row.line FROM delivery JOIN row ON row.number = delivery.row"
+        " WHERE delivery.status = ? ORDER BY delivery.id LIMIT ?"
+    )
+    return [int(line) for _, line in connection.execute(query, (status, limit))]
+
+
 def next_due(connection: sqlite3.Connection, lane: int, after: float) -> float | None:
     """The earliest time after `after` (wall clock, 0 or later) at which something in `lane` is due."""
     found = connection.execute(_NEXT, (lane, after)).fetchone()

@@ -179,6 +179,11 @@ class Outbox:
         with self.store.reading() as connection:
             return jobs.pending_rows(connection, after, limit)
 
+    def lines_with(self, status: Status, limit: int) -> list[int]:
+        """The lines that the first `limit` rows in `status` had in their list."""
+        with self.store.reading() as connection:
+            return jobs.lines_with(connection, status.value, limit)
+
     def invalidate(self, row: int, reason: str) -> None:
         """A pending row that cannot be written to becomes INVALID."""
         self.invalidate_many([(row, reason)])
