@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
@@ -25,6 +24,7 @@ from bulkmail.mailing.resting import RestNote
 from bulkmail.mailing.resuming import to_settings
 from bulkmail.mailing.routing import Sorted, check_routes, find_unserved, sort_into_lanes
 from bulkmail.mailing.rows import Rows
+from bulkmail.mailing.succession import empty_inbox, take_over
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
 from bulkmail.message.templates import compile_condition
@@ -36,7 +36,6 @@ from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.lane import Lanes
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.model.relay import Kind
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Job, Outbox
@@ -141,7 +140,7 @@ class Mailing:
         )
         mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
         try:
-            _empty_inbox(outbox, routes)
+            empty_inbox(outbox, routes)
             seen = RowCheck()
 
             def look_at(row: Recipient | BadRow) -> Screened:
@@ -365,16 +364,7 @@ class Mailing:
         self.outbox.close()
 
     def _take_over(self, old: Path) -> None:
-        """The new outbox takes the old one's name, the old one a number: at no instant is there none."""
-        new = self.outbox.path
-        if new is None:
-            return
-        self.outbox.close()
-        with Outbox.open(old):  # nobody sends from it, and closing it leaves a single file
-            pass
-        os.link(old, _free_name(old))
-        os.replace(new, old)
-        self.outbox = Outbox.open(old, durability=self.pace.durability)
+        self.outbox = take_over(self.outbox, old, durability=self.pace.durability)
         self.takes_over = None
 
 
@@ -386,25 +376,3 @@ async def know_tables() -> None:
 
 def _limited(plan: Plan, limit: int | None) -> Plan:
     return replace(plan, pace=replace(plan.pace, limit=limit))
-
-
-def _empty_inbox(outbox: Outbox, routes: Sequence[Route]) -> None:
-    """A rehearsal always begins anew: what an earlier one kept beside this outbox goes."""
-    kept_here = [route for route in routes if route.relay.kind is Kind.SANDBOX and not route.relay.directory]
-    if not kept_here or outbox.path is None:
-        return
-    from bulkmail.sandbox.maildir import Maildir
-
-    name = outbox.path.name.removesuffix(".outbox").removesuffix(".rehearsal") + ".inbox"
-    inbox = outbox.path.with_name(name)
-    if inbox.exists():
-        Maildir(inbox).clear()
-    outbox.set_setting("maildir", str(inbox))
-
-
-def _free_name(path: Path) -> Path:
-    """`NAME.1.outbox`, or the next number that no older run has."""
-    number = 1
-    while (name := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
-        number += 1
-    return name
