@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.text import Text
 
 from bulkmail.cli.pulse import Pulse
-from bulkmail.cli.words import about, outcomes, pace, sessions
-from bulkmail.engine.ports import Event, Notice, Waiting
+from bulkmail.cli.words import about, outcomes, pace, say_waiting, sessions
+from bulkmail.engine.ports import Event, Notice
 from bulkmail.model.reply import printable
 
 PER_SECOND = 4  # pictures a second
@@ -98,13 +98,8 @@ def sending(pulse: Pulse, *, now: float, width: int) -> list[Text]:
     third.append(" · ".join([pace(pulse, now), *sessions(pulse)]), style="bright_black")
     lines = [first, second, third] + ([Text(left)] if left else [])
     if pulse.waiting is not None:
-        lines.append(Text(("          " if width >= 60 else "") + waiting(pulse.waiting)))
+        lines.append(Text(("          " if width >= 60 else "") + say_waiting(pulse.waiting)))
     return lines
-
-
-def waiting(event: Waiting) -> str:
-    """Until when nothing is done, and why."""
-    return f"waiting until {time.strftime('%H:%M:%S', time.localtime(event.until))} for {printable(event.why)}"
 
 
 def fitted(lines: Iterable[Text], width: int) -> list[Text]:

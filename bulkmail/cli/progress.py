@@ -9,7 +9,7 @@ import time
 from typing import Protocol, TextIO
 
 from bulkmail.cli.pulse import OUTCOMES, Pulse
-from bulkmail.cli.words import about, by_relay, pace
+from bulkmail.cli.words import about, by_relay, pace, say_waiting
 from bulkmail.engine.ports import Event, Notice, Sessions, Settled, Waiting
 from bulkmail.model.delivery import Status
 from bulkmail.model.units import count
@@ -104,7 +104,7 @@ class Plain(Silent):
                 self._said = now
                 self.say(sentence(self.pulse, now))
             case Waiting():
-                self.say(f"waiting until {time.strftime('%H:%M:%S', time.localtime(event.until))} for {event.why}")
+                self.say(say_waiting(event))
             case Notice():
                 self.note(event.text)
 

@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+from anyio import to_thread
 
-from bulkmail.cli.choices import campaign_options, metrics_option, overrides_from
+from bulkmail.cli.choices import campaign_options, gate_options, metrics_option, overrides_from
 from bulkmail.cli.metrics import counted
+from bulkmail.cli.pace_flags import lift_option
 from bulkmail.cli.progress import MODES, Progress, make_progress
+from bulkmail.cli.question import ask, look_ahead_of, plan, refuse_other
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
 from bulkmail.cli.tracing import progress_mode, trace_option, tracing
-from bulkmail.cli.words import wrapped
 from bulkmail.config.keys import find_keys
 from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
-from bulkmail.config.tables import known_lanes
-from bulkmail.mailing.mailing import Doubt, Mailing
+from bulkmail.mailing.mailing import Doubt
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
-from bulkmail.mailing.outlook import outlook_of
+from bulkmail.mailing.permits import lift_pauses
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
-from bulkmail.model.reply import printable
 from bulkmail.model.route import Route
-from bulkmail.model.units import count, say_duration
 from bulkmail.outbox.outbox import Job
+from bulkmail.preflight.checks import check_code
 from bulkmail.report.saving import check_target
 from bulkmail.smtp.trace import Trace
 
-MOST_PROVIDERS = 4  # that the question names
 EPILOG = """\b
 Examples:
   bulkmail send samples/newsletter
   bulkmail send newsletter --relay smtp://ann@mail.example.com --rate 50/s
   bulkmail send --to ann@example.com --from me@example.com \\
       --subject Hello --text - --relay smtp://me@mail.example.com
+  bulkmail send newsletter --quota 2000/day --canary 25 \\
+      --window "Mon-Fri 09:00-17:00 Europe/Vienna" --wait forever
   bulkmail send newsletter --redirect-to me@example.com --sample 5
   bulkmail send newsletter --yes --expect 1204
 """
@@ -49,6 +49,7 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("campaign", required=False)
 @campaign_options
+@gate_options
 @click.option("--limit", type=click.IntRange(min=1), help="Begin at most this many now; the rest stays pending.")
 @click.option("--only", metavar="ADDRESS", multiple=True, help="Only these of the list; the rest stays pending.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Rehearse with N rows drawn by lot.")
@@ -73,6 +74,7 @@ Examples:
     help="What becomes of rows that an earlier crash left in doubt.",
 )
 @click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
+@lift_option
 @metrics_option
 @trace_option
 @click.option("--new", "begin_anew", is_flag=True, help="Send to everybody, whatever an earlier run did.")
@@ -95,12 +97,15 @@ def command(campaign: str | None, **options: Any) -> int:
         dry_run=options.pop("dry_run"),
         begin_anew=options.pop("begin_anew"),
         only_unreached=options.pop("only_unreached"),
+        strict=options.pop("strict"),
+        ignored=tuple(check_code(code) for code in options.pop("ignored")),
         command=f"bulkmail send {campaign}" if campaign else "bulkmail send …",
     )
     if order.begin_anew and order.only_unreached:
         raise ConfigError("--new and --changed contradict each other", hint="give one of them")
     yes, expected, reports = (options.pop(name) for name in ("yes", "expect", "reports"))
     in_doubt, mode = options.pop("in_doubt"), options.pop("mode")
+    is_lifting = options.pop("lift_pause")
     trace_to, port = options.pop("trace_to"), options.pop("metrics_port")
     mode = progress_mode(mode, trace_to)
     for target in reports:
@@ -127,9 +132,14 @@ def command(campaign: str | None, **options: Any) -> int:
             tell(mailing)
             mailing.decide_doubts(Doubt(in_doubt))
             if expected is not None:
-                _refuse_other(expected, mailing)
+                refuse_other(expected, mailing)
+            if is_lifting:
+                await to_thread.run_sync(lift_pauses, mailing.routes)
+            outlook = await to_thread.run_sync(look_ahead_of, mailing)
             if is_asking:
-                _ask(mailing, settings)
+                ask(mailing, settings, outlook)
+            elif not outlook.is_at_once:
+                click.echo(f"plan: {plan(mailing, outlook)}", err=True)
             with progress:
                 ending = await deliver(
                     mailing, passwords=passwords, progress=progress, wants=_wanting(only), trace=trace
@@ -167,76 +177,3 @@ def _offer_sandbox(settings: Settings) -> Settings:
     if not click.confirm("Rehearse with the sandbox?", default=True, err=True):
         raise ConfigError("no relay is given", hint="add --relay smtp://user@host:587")
     return replace(settings, routes=(Route(Relay(Kind.SANDBOX)),))
-
-
-def _described(route: Route, *, is_alone: bool) -> str:
-    """A relay in a line; among others with its share."""
-    said = [f"{route.name}: {route.relay}" if route.name else str(route.relay)]
-    said.append(f"{count(route.relay.connections, 'connection')} at most")
-    if route.rate:
-        said.append(str(route.rate))
-    if not is_alone:
-        said.append(f"priority {route.priority}")
-        said += [f"weight {route.weight}"] if route.weight is not None else []
-    said += [f"from {domain}" for domain in route.senders] + [f"to {domain}" for domain in route.recipients]
-    return ", ".join(said)
-
-
-def _number(mailing: Mailing) -> int:
-    """How many recipients are about to be written to."""
-    return min(mailing.tally.open, mailing.pace.limit or mailing.tally.open)
-
-
-def _refuse_other(expected: int, mailing: Mailing) -> None:
-    """Raises `ConfigError` unless so many recipients are about to be written to."""
-    number = _number(mailing)
-    if number != expected:
-        raise ConfigError(
-            f"this would go to {count(number, 'recipient')}, and {expected:,} are expected",
-            hint=f"look at the list with bulkmail check; if it is right, say --expect {number}",
-        )
-
-
-def _ask(mailing: Mailing, settings: Settings) -> None:
-    """Says what is about to happen and asks; raises `ConfigError` when declined."""
-    number = _number(mailing)
-    if not number:
-        return
-    for label, said in _described_mailing(mailing, settings, number):
-        click.echo(wrapped(f"{label:<9} {said}", indent=10), err=True)
-    if not click.confirm("Send it?", err=True):
-        raise ConfigError("not sent, as you said", hint="run the same command again when you are ready")
-
-
-def _described_mailing(mailing: Mailing, settings: Settings, number: int) -> Iterator[tuple[str, str]]:
-    """What is about to happen, on one screen."""
-    tally, pace = mailing.tally, mailing.pace
-    outlook = outlook_of(mailing, known_lanes())
-    yield "From", outlook.sender or settings.campaign.sender.text.strip()
-    yield "Subject", outlook.subject or settings.campaign.subject.text.strip()
-    yield "To", f"{count(number, 'recipient')} of {settings.list_source or 'the command line'}"
-    if len(outlook.providers) > 1:
-        yield "", _top(outlook.providers)
-    if number < tally.open:
-        yield "Later", f"{tally.open - number:,} stay pending (--limit)"
-    skipped = [f"{tally[status]:,} {status.value}" for status in Status if tally[status] and not status.is_eligible]
-    if skipped:
-        yield "Left out", ", ".join(skipped)
-    if tally[Status.ACCEPTED]:
-        yield "Done", f"{tally[Status.ACCEPTED]:,} accepted before"
-    for route in mailing.routes:
-        yield "Relay", _described(route, is_alone=len(mailing.routes) == 1)
-    seconds = outlook.seconds(number)
-    if seconds is not None:
-        yield "Rate", f"{pace.rate or 'that of the relay'}: about {say_duration(seconds)}"
-    else:
-        yield "Rate", "as fast as the relay takes it (--rate says less)"
-
-
-def _top(providers: Sequence[tuple[str, int]]) -> str:
-    """The largest, and how many others there are."""
-    said = [f"{printable(name, 40)} {number:,}" for name, number in providers[:MOST_PROVIDERS]]
-    rest = providers[MOST_PROVIDERS:]
-    if rest:
-        said.append(f"{count(len(rest), 'other domain')} {sum(number for _, number in rest):,}")
-    return ", ".join(said)

@@ -15,6 +15,7 @@ from bulkmail.model.reply import printable
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import count
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.report.rest import rest_of
 
 EPILOG = """\b
 Examples:
@@ -53,11 +54,13 @@ def command(run: str, keeps_looking: bool) -> None:
 def _said(reader: OutboxReader, tally: Tally, path: Path) -> list[str]:
     name = reader.campaign.name if reader.campaign is not None else reader.settings.get("name", path.stem)
     rehearsal = "a rehearsal, " if reader.settings.get("rehearsal") == "yes" else ""
+    rest = rest_of(reader.settings, time.time()) if tally.open else None
     return [
         f"{printable(name)}: {rehearsal}{count(tally.rows, 'row')} in {path}",
         *(f"  {line}" for line in _table(tally)),
         *_relays(reader),
         _times(reader),
+        *([rest.sentence(time.time())] if rest else []),
     ]
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Mapping
 
 from bulkmail.cli.pulse import OUTCOMES, Pulse
+from bulkmail.engine.ports import Waiting
 from bulkmail.model.delivery import Status
 from bulkmail.model.reply import printable
 from bulkmail.model.units import count, say_duration
+from bulkmail.model.window import say_until
+
+SOON = 3600.0  # seconds
 
 _STYLES = {
     Status.ACCEPTED: "green",
@@ -56,6 +61,14 @@ def sessions(pulse: Pulse) -> list[str]:
         f"{printable(relay, 40)} {pulse.through[relay]:,} by {count(number, 'connection')}"
         for relay, number in pulse.connections.items()
     ]
+
+
+def say_waiting(event: Waiting) -> str:
+    """Until when and why, to the second where it is soon."""
+    now = time.time()
+    soon = event.until - now < SOON
+    until = time.strftime("%H:%M:%S", time.localtime(event.until)) if soon else say_until(event.until, now)
+    return f"waiting until {until}: {printable(event.why)}"
 
 
 def by_relay(accepted: Mapping[str, int]) -> str:

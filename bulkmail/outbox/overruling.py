@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 
 from bulkmail.model.delivery import Status, check_move
 
@@ -33,3 +34,10 @@ def move_all(
     if after is Status.PENDING and changed.rowcount:
         connection.execute("UPDATE run SET ended_at = NULL")
     return changed.rowcount
+
+
+def put_back(connection: sqlite3.Connection, deliveries: Collection[int]) -> int:
+    """Makes those of these deliveries pending that are rejected, and says how many they were."""
+    check_move(Status.REJECTED, Status.PENDING, by_operator=True)
+    statement = f"UPDATE delivery SET status = 'pending', {_TO_PENDING} WHERE id = :id AND status = 'rejected'"  # noqa: S608
+    return sum(connection.execute(statement, {"id": each, "wait": 0.0}).rowcount for each in deliveries)

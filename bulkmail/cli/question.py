@@ -1,0 +1,111 @@
+"""The question before sending: what is about to happen, on one screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import click
+
+from bulkmail.cli.words import wrapped
+from bulkmail.config.settings import Settings
+from bulkmail.config.tables import known_lanes
+from bulkmail.mailing.audience import audience_of
+from bulkmail.mailing.mailing import Mailing
+from bulkmail.mailing.outlook import Outlook, look_ahead
+from bulkmail.model.delivery import Status
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.reply import printable
+from bulkmail.model.route import Route
+from bulkmail.model.units import count, say_duration
+
+MOST_PROVIDERS = 4  # that the question names
+
+
+def _number(mailing: Mailing) -> int:
+    """How many recipients are about to be written to."""
+    return min(mailing.tally.open, mailing.pace.limit or mailing.tally.open)
+
+
+def refuse_other(expected: int, mailing: Mailing) -> None:
+    """Raises `ConfigError` unless so many recipients are about to be written to."""
+    number = _number(mailing)
+    if number != expected:
+        raise ConfigError(
+            f"this would go to {count(number, 'recipient')}, and {expected:,} are expected",
+            hint=f"look at the list with bulkmail check; if it is right, say --expect {number}",
+        )
+
+
+def ask(mailing: Mailing, settings: Settings, outlook: Outlook) -> None:
+    """Says what is about to happen and asks; raises `ConfigError` when declined."""
+    number = _number(mailing)
+    if not number:
+        return
+    for label, said in _described_mailing(mailing, settings, outlook):
+        click.echo(wrapped(f"{label:<9} {said}", indent=10), err=True)
+    if not click.confirm("Send it?", err=True):
+        raise ConfigError("not sent, as you said", hint="run the same command again when you are ready")
+
+
+def _described_mailing(mailing: Mailing, settings: Settings, outlook: Outlook) -> Iterator[tuple[str, str]]:
+    tally, pace, number = mailing.tally, settings.pace, _number(mailing)
+    audience = audience_of(mailing, known_lanes())
+    yield "From", audience.sender or settings.campaign.sender.text.strip()
+    yield "Subject", audience.subject or settings.campaign.subject.text.strip()
+    yield "To", f"{count(number, 'recipient')} of {settings.list_source or 'the command line'}"
+    if len(audience.providers) > 1:
+        yield "", _top(audience.providers)
+    if number < tally.open:
+        yield "Later", f"{tally.open - number:,} stay pending (--limit)"
+    skipped = [f"{tally[status]:,} {status.value}" for status in Status if tally[status] and not status.is_eligible]
+    if skipped:
+        yield "Left out", ", ".join(skipped)
+    if tally[Status.ACCEPTED]:
+        yield "Done", f"{tally[Status.ACCEPTED]:,} accepted before"
+    for route in mailing.routes:
+        yield "Relay", _described(route, is_alone=len(mailing.routes) == 1)
+    if outlook.per_second:
+        yield "Rate", f"{pace.rate or 'that of the relay'}: about {say_duration(number / outlook.per_second)}"
+    else:
+        yield "Rate", "as fast as the relay takes it (--rate says less)"
+    if not outlook.is_at_once:
+        yield "Plan", plan(mailing, outlook)
+    if pace.breakers.canary:
+        yield "Canary", f"the first {pace.breakers.canary:,}; the rest only if they fare well"
+
+
+def _top(providers: Sequence[tuple[str, int]]) -> str:
+    """The largest, and how many others there are."""
+    said = [f"{printable(name, 40)} {number:,}" for name, number in providers[:MOST_PROVIDERS]]
+    rest = providers[MOST_PROVIDERS:]
+    if rest:
+        said.append(f"{count(len(rest), 'other domain')} {sum(number for _, number in rest):,}")
+    return ", ".join(said)
+
+
+def _described(route: Route, *, is_alone: bool) -> str:
+    """A relay in a line; among others with its share."""
+    said = [f"{route.name}: {route.relay}" if route.name else str(route.relay)]
+    said.append(f"{count(route.relay.connections, 'connection')} at most")
+    if route.rate:
+        said.append(str(route.rate))
+    if not is_alone:
+        said.append(f"priority {route.priority}")
+        said += [f"weight {route.weight}"] if route.weight is not None else []
+    said += [f"from {domain}" for domain in route.senders] + [f"to {domain}" for domain in route.recipients]
+    return ", ".join(said)
+
+
+def look_ahead_of(mailing: Mailing) -> Outlook:
+    """When how many of those go that this run may write to."""
+    total = _number(mailing)
+    is_practice = mailing.outbox.settings.get("rehearsal") == "yes"
+    return look_ahead(mailing.routes, mailing.pace, total, run_id=mailing.outbox.run_id, is_rehearsal=is_practice)
+
+
+def plan(mailing: Mailing, outlook: Outlook) -> str:
+    """When how many go, and what whoever starts it has to do for that."""
+    said, wait = printable(outlook.sentence()), mailing.pace.wait
+    if mailing.pace.waits_for_all:
+        return f"{said}; it waits in between"
+    return f"{said}; run it again for each, or add --wait forever (it waits {say_duration(wait)} at most)"
