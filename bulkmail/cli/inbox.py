@@ -62,8 +62,9 @@ def _list(inbox: Inbox, maildir: Path, *, whole: bool) -> None:
 
 def _row(kept: Kept, width: int) -> str:
     """Number, forward path and subject, cut to what a terminal shows: some letters take two places, some none."""
-    path = set_cell_size(kept.forward_path or kept.to, 30)
-    return f"{kept.number:>5}  {path}  {set_cell_size(kept.subject, width - 39)}".rstrip()
+    room = min(30, (width - 9) // 2)
+    path = set_cell_size(kept.forward_path or kept.to, room)
+    return f"{kept.number:>5}  {path}  {set_cell_size(kept.subject, width - 9 - room)}".rstrip()
 
 
 def _open(inbox: Inbox, number: int) -> None:

@@ -42,6 +42,7 @@ class Run:
     process: tuple[int, str] | None
     path: Path | None
     relays: tuple[str, ...] = ()  # their names
+    redirected_to: str = ""  # whoever got all the letters of a rehearsal over a real relay
     rest: Resting | None = None  # why nothing is sent just now
 
     @classmethod
@@ -56,6 +57,7 @@ class Run:
             relays=msgspec.json.decode(settings.get("relays") or "[]", type=tuple[str, ...]),
             list_name=settings.get("list", ""),
             is_rehearsal=settings.get("rehearsal") == "yes" or settings.get("relay_kind") in _REHEARSALS,
+            redirected_to=settings.get("redirect_to", ""),
             maildir=settings.get("maildir") or _maildir(settings.get("relay", "")),
             columns=msgspec.json.decode(settings.get("columns") or "[]", type=tuple[str, ...]),
             created_at=reader.created_at,

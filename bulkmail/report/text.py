@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 MOST_LINES = 24
 
-_REHEARSAL = "Rehearsal: nobody was written to."
 
 # In this order.  What became of the letter first, then the rows that it was never meant for.
 MEANINGS = {
@@ -41,7 +40,9 @@ MEANINGS = {
     Status.FILTERED: "left out by --where",
 }
 _WORDS = {status: status.value.replace("_", " ") for status in Status}
-_EXPLAINED = frozenset({Status.REJECTED, Status.EXPIRED, Status.DEFERRED, Status.INVALID, Status.SUPPRESSED})
+_EXPLAINED = frozenset(
+    {Status.REJECTED, Status.EXPIRED, Status.DEFERRED, Status.INVALID, Status.SUPPRESSED, Status.FILTERED}
+)
 _STYLES = {
     Status.ACCEPTED: "green",
     Status.REJECTED: "red",
@@ -60,13 +61,20 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
     `reports` are the files that hold it row by row.  Only a command with a long path in it may be wider: it is there to
     be copied.  Of a rehearsal the first line is "Rehearsal: nobody was written to."
     """
-    head = [_REHEARSAL, ""] if report.is_rehearsal else []
+    head = [_cut(rehearsal(report), width), ""] if report.is_rehearsal else []
     head += [
         _cut(line, width) for line in (_title(report), *_table(report), *_relays(report), times(report), *rest(report))
     ]
     after = _next_steps(report, reports, width=width, most=MOST_LINES - len(head))
     look = [_cut(line, width) for line in _attention(report, most=MOST_LINES - len(head) - len(after))]
     return "\n".join([*head, *look, *after]) + "\n"
+
+
+def rehearsal(report: Report) -> str:
+    """That nobody on the list was written to, and who got their letters, if somebody did."""
+    if report.run.redirected_to:
+        return f"Rehearsal: {printable(report.run.redirected_to)} got every letter, nobody else was written to."
+    return "Rehearsal: nobody was written to."
 
 
 def styled(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) -> Text:
@@ -100,9 +108,13 @@ def _table(report: Report) -> list[str]:
 def meaning(report: Report, status: Status) -> str:
     """What it means that rows have this status, and the commonest reasons for it."""
     said = MEANINGS[status]
-    if status is Status.ACCEPTED and report.is_rehearsal:
+    if status is Status.ACCEPTED and report.is_rehearsal and not report.run.redirected_to:
         said = "taken by the rehearsal"
     reasons = report.reasons_of.get(status)
+    if status is Status.FILTERED and reasons:  # the reason is the whole meaning
+        return ", ".join(
+            f"{reason} {times:,}" if len(reasons) > 1 else reason for reason, times in reasons.most_common(5)
+        )
     if status not in _EXPLAINED or not reasons:
         return said
     return said + ": " + ", ".join(f"{reason} {times:,}" for reason, times in reasons.most_common(5))

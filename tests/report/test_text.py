@@ -258,3 +258,16 @@ def test_styled_summary_colours_words_and_changes_none() -> None:
     assert ("3 accepted", "green") in found
     assert ("1 rejected", "red") in found
     assert ("Rehearsal: nobody was written to.", "bold magenta") in found
+
+
+def test_summary_of_a_redirected_rehearsal_says_who_got_the_letters() -> None:
+    records = [
+        *some(Status.ACCEPTED, 2, first=1),
+        *some(Status.FILTERED, 3, first=3, reason="not drawn for the sample"),
+        *some(Status.FILTERED, 1, first=6, reason="left out by --where"),
+    ]
+    report = make_report(*records, is_rehearsal=True, redirected_to="me@shop.example")
+    lines = summary(report).splitlines()
+    assert lines[0] == "Rehearsal: me@shop.example got every letter, nobody else was written to."
+    assert "  2 accepted  taken by the mail server" in lines
+    assert "  4 filtered  not drawn for the sample 3, left out by --where 1" in lines
