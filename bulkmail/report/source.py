@@ -57,7 +57,8 @@ class Run:
             relays=msgspec.json.decode(settings.get("relays") or "[]", type=tuple[str, ...]),
             list_name=settings.get("list", ""),
             is_rehearsal=settings.get("rehearsal") == "yes" or settings.get("relay_kind") in _REHEARSALS,
-            redirected_to=settings.get("redirect_to", ""),
+            # Through a rehearsal's relay, or none, nobody got anything.
+            redirected_to="" if settings.get("relay_kind") in _REHEARSALS else settings.get("redirect_to", ""),
             maildir=settings.get("maildir") or _maildir(settings.get("relay", "")),
             columns=msgspec.json.decode(settings.get("columns") or "[]", type=tuple[str, ...]),
             created_at=reader.created_at,

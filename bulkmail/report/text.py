@@ -59,7 +59,7 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
     """The report as plain text, at most 24 lines of `width` columns, 40 or more; ends in a line end.
 
     `reports` are the files that hold it row by row.  Only a command with a long path in it may be wider: it is there to
-    be copied.  Of a rehearsal the first line is "Rehearsal: nobody was written to."
+    be copied.  Of a rehearsal the first line says so, and who got its letters.
     """
     head = [_cut(rehearsal(report), width), ""] if report.is_rehearsal else []
     head += [

@@ -199,7 +199,7 @@ async def test_redirect_is_a_rehearsal_and_leaves_the_real_run_alone(make_campai
         campaign = make_campaign(relay)
         rehearsal = await run("send", campaign, "--redirect-to", "me@example.org", "--sample", "3", cwd=tmp_path)
         assert rehearsal.code == 0, rehearsal.err
-        assert rehearsal.out.startswith("Rehearsal: nobody was written to.")
+        assert rehearsal.out.startswith("Rehearsal: me@example.org got every letter, nobody else was written to.")
         assert reached(relay) == {"me@example.org": 3}
         assert not (campaign / "runs" / "spring.outbox").exists()
         real = await run("send", campaign, "--yes", cwd=tmp_path)
