@@ -51,7 +51,9 @@ class Lost:
             rows = {row.row: row.status for row in OutboxReader.over(found).rows()}
             with found.store.reading() as connection:
                 assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-                tries = connection.execute("SELECT DISTINCT delivery FROM attempt WHERE outcome = 'accepted'").fetchall()
+                tries = connection.execute(
+                    "SELECT DISTINCT delivery FROM attempt WHERE outcome = 'accepted'"
+                ).fetchall()
         self.accepted = {row for row, status in rows.items() if status is Status.ACCEPTED}
         self.in_doubt = {row for row, status in rows.items() if status is Status.IN_DOUBT}
         assert self.accepted == {row for (row,) in tries}

@@ -182,9 +182,9 @@ class Connection:
             return await self._say("500 5.5.2 not text")
         verb, _, argument = text.partition(" ")
         verb = verb.upper()
-        if self._waiting() and not ("PIPELINING" in self._witness.extensions and verb in ("MAIL", "RCPT", "RSET")):
-            if not (verb == "BDAT" or (verb == "DATA" and "PIPELINING" in self._witness.extensions)):
-                self._breach(f"did not wait for the answer to {verb}")
+        may_go_on = ("MAIL", "RCPT", "RSET", "BDAT") if "PIPELINING" in self._witness.extensions else ("BDAT",)
+        if self._waiting() and verb not in may_go_on:  # DATA is the last of its group, RFC 2920 §3.1
+            self._breach(f"did not wait for the answer to {verb}")
         handler = getattr(self, f"_do_{verb.lower()}", None) if verb.isalpha() else None
         if handler is None:
             self._breach(f"no command: {text[:80]!r}")
