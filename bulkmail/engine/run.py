@@ -138,6 +138,13 @@ class Run:
             self.leave_out(channel, event, patience=self.plan.pace.patience)
         self.nudge()
 
+    def ran_out(self, channel: Channel, event: Fault) -> None:
+        """This computer gives no more connections, which is no fault of the relay: it goes on with those it has."""
+        before = channel.health.limit
+        channel.health.lower_limit()
+        if channel.health.limit < before:
+            self._tell(channel, f"{event}; the run goes on with {channel.health.limit}")
+
     def leave_out(self, channel: Channel, event: Reply | Fault, *, patience: float | None = None) -> None:
         """Nothing more goes through `channel`.  The run ends if it was the last, else the others go on."""
         if channel.is_out:

@@ -309,6 +309,8 @@ class Sender:
             run.leave_out(channel, event)
         elif isinstance(event, Reply) and channel.health.open:
             channel.health.lower_limit()  # it serves the others: it has just enough of us
+        elif isinstance(event, Fault) and event.kind is Breakage.EXHAUSTED and channel.health.open:
+            run.ran_out(channel, event)
         else:
             run.trouble(channel, event)
             if misspelt and run.nobody_answers():
