@@ -56,10 +56,10 @@ def when(dice: random.Random, servers: Sequence[Seen], outbox: Path) -> Callable
     loop = asyncio.get_running_loop()
     draw = dice.random()
     if draw < 0.4:
-        until = loop.time() + dice.uniform(0.0, 3.0)
+        until = loop.time() + dice.uniform(0.0, 2.0)
         return lambda: loop.time() >= until
     if draw < 0.9:
-        target = sum(seen.size for seen in servers) + dice.randint(1, 60_000)
+        target = sum(seen.size for seen in servers) + dice.randint(1, 40_000)
         return lambda: sum(seen.size for seen in servers) >= target
     return lambda: outbox.exists()
 
@@ -121,7 +121,7 @@ async def kill_through_a_campaign(
     said: str,
 ) -> None:
     """Kills one campaign again and again until it is through or there were kills enough, then opens the books."""
-    people = addresses(1200)
+    people = addresses(600)
     power = 'durability = "power"\n' if "power" in said else ""
     campaign = make_campaign(folder / "spring", people, settings=f'retry = "0s*20"\nwait = "30s"\n{power}')
     outbox = campaign / "runs" / "spring.outbox"
