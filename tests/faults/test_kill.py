@@ -216,3 +216,28 @@ def statuses(outbox: Path) -> dict[str, Status]:
     with OutboxReader.open(outbox) as reader:
         assert reader.tally().adds_up
         return {record.address: record.status for record in reader.rows()}
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(60)
+async def test_f50_killed_report_leaves_outbox_and_old_report_whole(tmp_path: Path) -> None:
+    """A report that is there is whole, old or new; the outbox only ever was read."""
+    people = addresses(4000)
+    async with ScriptedRelay() as relay:
+        url = f"smtp://{relay.host}:{relay.port}?tls=off"
+        campaign = write_campaign(tmp_path / "spring", people, relay=url)
+        await run("send", campaign, "--yes", "--limit", "50", cwd=tmp_path)
+    outbox, dice = campaign / "runs" / "spring.outbox", random.Random()
+    before = outbox.read_bytes()
+    report = tmp_path / "report.csv"
+    report.write_text("the old one")
+    for _ in range(6):
+        process = await start("report", outbox, "-o", report, cwd=tmp_path)
+        await asyncio.sleep(dice.uniform(0.2, 0.8))
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+        text = report.read_text()
+        assert text == "the old one" or text.count("\n") == 4001
+    assert outbox.read_bytes() == before
+    assert statuses(outbox)["p3999@example.com"] is Status.PENDING
