@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import smtplib
 from collections import Counter
 from pathlib import Path
 
@@ -9,18 +11,24 @@ import pytest
 
 from bulkmail.model.delivery import Status
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.testing import Drop, ScriptedRelay
+from bulkmail.testing import Drop, ScriptedRelay, TakenMessage
 from tests.e2e.commands import Result, run, write_campaign
+from tests.servers.dovecot_lmtp import PASSWORD, run_dovecot
 
 PEOPLE = [f"p{n}@example.com" for n in range(6)]
 
 
-async def leave_in_doubt(folder: Path) -> tuple[Path, list[str]]:
-    """A run with p1 and p4 in doubt; the outbox and the Message-IDs of all, in the order of the list."""
+async def leave_in_doubt(folder: Path, taken: list[TakenMessage] | None = None) -> tuple[Path, list[str]]:
+    """A run with p1 and p4 in doubt; the outbox and the Message-IDs of all, in the order of the list.
+
+    What the server took is added to `taken`.
+    """
     async with ScriptedRelay(end=lambda path: Drop(keeps=True) if path[:2] in ("p1", "p4") else None) as relay:
         url = f"smtp://{relay.host}:{relay.port}?tls=off&connections=1"
         campaign = write_campaign(folder / "spring", PEOPLE, relay=url)
         assert (await run("send", campaign, "--yes", cwd=folder)).code == 4
+    if taken is not None:
+        taken += relay.messages
     outbox = campaign / "runs" / "spring.outbox"
     with OutboxReader.open(outbox) as reader:
         return outbox, [row.message_id for row in reader.rows()]
@@ -95,3 +103,25 @@ async def test_settle_says_what_it_was_not_told(tmp_path: Path) -> None:
     leaked = await refused("--imap", "imaps://ann:canary@127.0.0.1")
     assert "canary" not in leaked.err + leaked.out
     assert statuses(outbox)[Status.IN_DOUBT] == 2
+
+
+@pytest.mark.real
+@pytest.mark.timeout(60)
+async def test_letter_in_doubt_is_found_in_a_folder_of_a_real_imap_server(tmp_path: Path, loop_watch) -> None:
+    """The one that arrived in a mailbox of ours is settled; the other stays."""
+    taken: list[TakenMessage] = []
+    outbox, _ = await leave_in_doubt(tmp_path, taken)
+    loop_watch.deactivate()
+    with run_dovecot(["seed@example.com"]) as dovecot:
+        content = next(message.content for message in taken if message.forward_paths == ("p4@example.com",))
+        with smtplib.LMTP(dovecot.host, dovecot.port) as client:
+            await asyncio.to_thread(client.sendmail, "shop@example.com", ["seed@example.com"], content)
+        url = f"imap://seed%40example.com@127.0.0.1:{dovecot.imap_port}?tls=off"
+        wanted = ("settle", outbox, "--imap", url, "--folder", "INBOX")
+        refused = await run(*wanted, cwd=tmp_path, BULKMAIL_IMAP_PASSWORD="the-wrong-canary")
+        assert refused.code == 3 and "refused the login" in refused.err, refused.err
+        assert "canary" not in refused.err + refused.out
+        found = await run(*wanted, cwd=tmp_path, BULKMAIL_IMAP_PASSWORD=PASSWORD)
+    assert found.code == 4, found.err
+    assert "row 5  p4@example.com  found in INBOX of seed@example.com at 127.0.0.1" in found.out
+    assert statuses(outbox) == {Status.ACCEPTED: 5, Status.IN_DOUBT: 1}
