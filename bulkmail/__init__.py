@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from bulkmail.model.errors import ListError as ListError
     from bulkmail.model.errors import OutboxError as OutboxError
     from bulkmail.model.errors import RelayError as RelayError
+    from bulkmail.model.errors import SendingRests as SendingRests
     from bulkmail.model.errors import TemplateError as TemplateError
     from bulkmail.model.keys import Keys as Keys
     from bulkmail.model.pace import Pace as Pace
+    from bulkmail.model.quota import Quota as Quota
     from bulkmail.model.rate import Rate as Rate
     from bulkmail.model.recipient import Recipient as Recipient
     from bulkmail.model.relay import Relay as Relay
@@ -67,6 +69,7 @@ _HOMES = {
     "Mailer": "mailing.library",
     "OutboxError": "model.errors",
     "Pace": "model.pace",
+    "Quota": "model.quota",
     "Rate": "model.rate",
     "Recipient": "model.recipient",
     "Relay": "model.relay",
@@ -76,6 +79,7 @@ _HOMES = {
     "Route": "model.route",
     "Secret": "model.relay",
     "RowAttachment": "model.campaign",
+    "SendingRests": "model.errors",
     "SendingStopped": "mailing.library",
     "Settled": "engine.ports",
     "Status": "model.delivery",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -87,6 +88,20 @@ def _loop_is_watched(request: pytest.FixtureRequest, loop_watch: BlockBuster) ->
         yield
     finally:
         loop_watch.deactivate()
+
+
+# --- what must stay as it is ------------------------------------------------------------------------------------------
+
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(autouse=True)
+def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this test keeps its quota ledgers, made if need be: never the folder of whoever runs the tests."""
+    folder = tmp_path_factory.getbasetemp() / f"state-{next(_NUMBERS)}"
+    monkeypatch.setenv("BULKMAIL_STATE_DIR", str(folder))
+    return folder
 
 
 # --- nouns and their factories ---------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from bulkmail.cli.progress import say_waiting
 from bulkmail.engine.ports import Event, Notice, Sessions, Settled, Waiting
 from bulkmail.model.delivery import Status
 from bulkmail.model.units import count
@@ -82,7 +83,7 @@ class Bar:
                 self._open[event.relay] = event.open
                 self._progress.update(task, note=self._note())
             case Waiting():
-                self._progress.update(task, note=f"waiting for {event.why}")
+                self._progress.update(task, note=say_waiting(event))
 
     def note(self, text: str) -> None:
         self._progress.console.print(f"note: {text}", markup=False, highlight=False)

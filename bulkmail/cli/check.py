@@ -3,77 +3,123 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from typing import Any
 
 import anyio
 import click
 
-from bulkmail.cli.choices import campaign_options, overrides_from
+from bulkmail.cli.choices import campaign_options, gate_options, overrides_from
+from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, to_json, told
 from bulkmail.cli.progress import Progress, make_progress
+from bulkmail.cli.running import password_prompt
 from bulkmail.config.keys import find_keys
+from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
-from bulkmail.mailing.ordering import check
+from bulkmail.mailing.gate import Online
+from bulkmail.mailing.ordering import Checked, check
 from bulkmail.model.delivery import Status
+from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import Keys
+from bulkmail.model.relay import Secret
 from bulkmail.model.reply import printable
-from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK, Tally
+from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK
 from bulkmail.model.units import count
-from bulkmail.preflight.finding import Finding, Severity
+from bulkmail.preflight.checks import check_code, without
+from bulkmail.preflight.finding import is_refused
 
-LONGEST_FINDING = 2_000  # characters
 EPILOG = """\b
 Examples:
   bulkmail check spring
   bulkmail check spring --where "country == 'AT'"
+  bulkmail check spring --strict --ignore role-address --json
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("campaign", required=False)
 @campaign_options
-def command(campaign: str | None, **options: Any) -> int:
+@gate_options
+@click.option("--online", is_flag=True, help="Ask the relay and the DNS, too; still nothing is sent.")
+@click.option("--all-domains", is_flag=True, help="With --online: ask about every domain of the list.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def command(
+    campaign: str | None,
+    *,
+    strict: bool,
+    ignored: tuple[str, ...],
+    as_json: bool,
+    online: bool,
+    all_domains: bool,
+    **options: Any,
+) -> int:
     """Say what is wrong with list, letter or settings, and send nothing.
 
     Every row is read and every letter tried.  Exit code: 0 it can be sent, 2
     it would be refused.
     """
+    if all_domains and not online:
+        raise ConfigError("--all-domains is about asking the DNS", hint="add --online")
+    for code in ignored:
+        check_code(code)
     settings = load(campaign, overrides_from(options))
+    outside = Online(_passwords(settings), all_domains) if online else None
     progress = make_progress("auto" if sys.stderr.isatty() else "none")
-    findings, notices, tally = anyio.run(_check, settings, find_keys(settings.campaign), progress)
-    for notice in notices:
-        click.echo(f"note: {printable(notice, LONGEST_FINDING)}")
-    for finding in findings:
-        _tell(finding)
-    return _conclude(settings, tally, findings)
+    checked = anyio.run(_check, settings, find_keys(settings.campaign), progress, outside)
+    findings = without(checked.findings, ignored)
+    is_ready = checked.tally.open > 0 and not is_refused(findings, strict=strict)
+    if as_json:
+        click.echo(to_json(settings.name, findings, checked.notices, checked.tally, is_ready=is_ready))
+    else:
+        for notice in checked.notices:
+            click.echo(f"note: {printable(notice, LONGEST_FINDING)}")
+        for line in told(findings):
+            click.echo(line)
+        _conclude(settings, checked, is_ready=is_ready)
+    return EXIT_OK if is_ready else EXIT_NOTHING_SENT
 
 
-async def _check(settings: Settings, keys: Keys, progress: Progress) -> tuple[list[Finding], list[str], Tally]:
+async def _check(settings: Settings, keys: Keys, progress: Progress, outside: Online | None) -> Checked:
     with progress:
         return await check(
             settings,
             keys=keys,
             reading=lambda rows: progress.step("reading", done=rows),
             checking=lambda rows: progress.step("checking", done=rows),
+            online=outside,
         )
 
 
-def _tell(finding: Finding) -> None:
-    where = f"{finding.where}: " if finding.where else ""
-    click.echo(f"{finding.severity.value}: {printable(where + finding.message, LONGEST_FINDING)}")
-    if finding.mend:
-        click.echo(f"  {printable(finding.mend, LONGEST_FINDING)}")
+class _NoPassword(Exception):
+    """There is none, and nobody to ask."""
 
 
-def _conclude(settings: Settings, tally: Tally, findings: list[Finding]) -> int:
+def _passwords(settings: Settings) -> list[Secret | None]:
+    """A password for each relay, None where none is wanted or found."""
+
+    def nobody(prompt: str) -> str:
+        raise _NoPassword
+
+    try:
+        return find_passwords(settings.routes, ask=password_prompt() or nobody)
+    except _NoPassword:
+        return [None] * len(settings.routes)
+
+
+def _conclude(settings: Settings, checked: Checked, *, is_ready: bool) -> None:
     """Says whether it would be sent, and to how many."""
+    tally = checked.tally
     left_out = ", ".join(
         f"{tally[status]:,} {status.value}" for status in Status if tally[status] and not status.is_eligible
     )
     people = f"{count(tally.open, 'recipient')} of {count(tally.rows, 'row')}" + (f" ({left_out})" if left_out else "")
-    if any(finding.severity is Severity.ERROR for finding in findings) or not tally.open:
-        click.echo(f"Not ready: {printable(settings.name)} would go to {people}.")
-        return EXIT_NOTHING_SENT
+    if not is_ready:
+        _say(f"Not ready: {printable(settings.name)} would go to {people}.")
+        return
     relays = " and ".join(route.label for route in settings.routes)
     through = f"through {printable(relays)}" if relays else "when a relay is named"
-    click.echo(f"Ready: {printable(settings.name)} goes to {people}, {through}.")
-    return EXIT_OK
+    _say(f"Ready: {printable(settings.name)} goes to {people}, {through}.")
+
+
+def _say(sentence: str) -> None:
+    click.echo("\n".join(textwrap.wrap(sentence, WIDTH, break_long_words=False, break_on_hyphens=False)))

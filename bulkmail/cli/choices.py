@@ -1,4 +1,4 @@
-"""The flags that shape a campaign, the same for `send`, `check` and `preview`."""
+"""The flags that shape a campaign and its gate, the same for `send`, `check` and `preview`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
+from bulkmail.cli.pace_flags import PACE_OPTIONS
 from bulkmail.config.overrides import Overrides
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,16 +33,30 @@ _OPTIONS = (
     click.option("--encoding", metavar="NAME", help="The list's encoding; default: found out."),
     click.option("--address-column", metavar="NAME", help="The column with the address; default: found out."),
     click.option("--allow-duplicates", is_flag=True, help="Write to an address as often as it is on the list."),
-    click.option("--rate", metavar="RATE", help='At most so many: "50/s", "3000/h", "1 per 2s".'),
+    *PACE_OPTIONS,
     click.option("--connections", metavar="N", type=int, help="At most so many connections at a time."),
     click.option("--retry", metavar="STEPS", help='When to try again: "1m, 5m*2, 1h*3".'),
-    click.option("--wait", metavar="TIME", help='Wait so long for what is deferred: "10m", "forever", "0".'),
 )
 
 
 def campaign_options(function: F) -> F:
     """Adds the flags to a command, which hands them on to `overrides_from`."""
     for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+_GATE = (
+    click.option("--strict", is_flag=True, help="Warnings, too, are reason to refuse."),
+    click.option(
+        "--ignore", "ignored", metavar="CODE", multiple=True, help="Pass over findings of this kind; repeatable."
+    ),
+)
+
+
+def gate_options(function: F) -> F:
+    """Adds the flags that say what the gate lets through."""
+    for option in reversed(_GATE):
         function = option(function)
     return function
 

@@ -12,8 +12,10 @@ from typing import Protocol, TextIO
 from bulkmail.engine.ports import Event, Notice, Sessions, Settled, Waiting
 from bulkmail.model.delivery import Status
 from bulkmail.model.reply import printable
+from bulkmail.model.window import say_until
 
 MODES = ("auto", "bar", "plain", "json", "none")
+SOON = 3600.0  # seconds
 EVERY = 5.0  # seconds between two plain lines
 
 
@@ -106,7 +108,7 @@ class Plain(Silent):
                     self._said = time.monotonic()
                     self.say(self.sentence())
             case Waiting():
-                self.say(f"waiting until {time.strftime('%H:%M:%S', time.localtime(event.until))} for {event.why}")
+                self.say(say_waiting(event))
             case Notice():
                 self.note(event.text)
 
@@ -121,6 +123,14 @@ class Plain(Silent):
         )
         share = f" ({accepted * 100 // self.total} %)" if self.total else ""
         return f"sent {accepted:,} of {self.total:,}{share}{others}, {rate:,.0f}/s{by_relay(self.relays)}"
+
+
+def say_waiting(event: Waiting) -> str:
+    """Until when and why, to the second where it is soon."""
+    now = time.time()
+    soon = event.until - now < SOON
+    until = time.strftime("%H:%M:%S", time.localtime(event.until)) if soon else say_until(event.until, now)
+    return f"waiting until {until}: {printable(event.why)}"
 
 
 def by_relay(accepted: Mapping[str, int]) -> str:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
+from anyio import to_thread
 
+from bulkmail.cli.pace_flags import lift_option, pace_options, with_pace_flags
 from bulkmail.cli.progress import MODES, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async
 from bulkmail.cli.tracing import progress_mode, trace_option, tracing
 from bulkmail.config.keys import find_keys
-from bulkmail.config.pacing import parse_wait
 from bulkmail.config.runs import find_run
 from bulkmail.config.secrets import find_passwords
 from bulkmail.mailing.mailing import Doubt, Mailing
+from bulkmail.mailing.permits import lift_pauses
 from bulkmail.mailing.resuming import recorded, recorded_campaign
 from bulkmail.model.delivery import Status
-from bulkmail.model.rate import Rate
 from bulkmail.model.route import Route
 from bulkmail.model.units import count
 from bulkmail.smtp.trace import Trace
@@ -27,6 +28,7 @@ Examples:
   bulkmail resume newsletter
   bulkmail resume newsletter/runs/newsletter.outbox --in-doubt retry
   bulkmail resume newsletter --retry-rejected
+  bulkmail resume newsletter --quota 500/day --canary 0
 """
 
 
@@ -42,8 +44,7 @@ Examples:
 @click.option("--retry-rejected", is_flag=True, help="Try those again that were rejected.")
 @click.option("--retry-expired", is_flag=True, help="Try those again that expired.")
 @click.option("--relay", "urls", metavar="URL", multiple=True, help="Go on through another relay; repeatable.")
-@click.option("--rate", metavar="RATE", help='For example "50/s" or "3000/h".')
-@click.option("--wait", metavar="TIME", help='Wait so long for what is deferred: "10m", "forever", "0".')
+@pace_options
 @click.option(
     "--report",
     "reports",
@@ -53,6 +54,7 @@ Examples:
     help="Write the delivery report here (.csv or .json; repeatable).",
 )
 @click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
+@lift_option
 @trace_option
 def command(
     run: str,
@@ -60,11 +62,11 @@ def command(
     retry_rejected: bool,
     retry_expired: bool,
     urls: tuple[str, ...],
-    rate: str | None,
-    wait: str | None,
     reports: tuple[Path, ...],
     mode: str,
+    lift_pause: bool,
     trace_to: str | None,
+    **pace_flags: Any,
 ) -> int:
     """Go on with a run as it was recorded: its rows, its letter.
 
@@ -75,10 +77,7 @@ def command(
     keys = find_keys(recorded_campaign(path))
     if urls:
         routes = tuple(Route.parse(url) for url in urls)
-    if rate:
-        pace = replace(pace, rate=Rate.parse(rate))
-    if wait:
-        pace = replace(pace, wait=parse_wait(wait))
+    pace = with_pace_flags(pace, pace_flags)
     passwords = find_passwords(routes, ask=password_prompt())
 
     async def main(trace: Trace | None) -> int:
@@ -86,6 +85,8 @@ def command(
         mailing = Mailing.reopen(path, routes=routes, pace=pace, keys=keys)
         with abandoned_on_error(mailing):
             mailing.decide_doubts(Doubt(in_doubt))
+            if lift_pause:
+                await to_thread.run_sync(lift_pauses, mailing.routes)
             for status, again in ((Status.REJECTED, retry_rejected), (Status.EXPIRED, retry_expired)):
                 if again:
                     click.echo(f"{count(mailing.outbox.reopen(status), status.value + ' row')} go again", err=True)

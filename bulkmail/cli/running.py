@@ -22,6 +22,7 @@ from bulkmail.model.reply import printable
 from bulkmail.model.tally import EXIT_STOPPED
 from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Job
+from bulkmail.preflight.finding import Severity
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
 from bulkmail.report.text import summary
@@ -95,9 +96,12 @@ def tell(mailing: Mailing) -> None:
     """What was noticed about list and letter, and what an earlier crash left."""
     for notice in mailing.notices:
         click.echo(f"note: {printable(notice)}", err=True)
-    for finding in mailing.findings:
+    grave = [finding for finding in mailing.findings if finding.severity is not Severity.NOTE]
+    for finding in grave:
         where = f"{finding.where}: " if finding.where else ""
         click.echo(f"{finding.severity.value}: {printable(where + finding.message)}", err=True)
+    if grave:
+        click.echo("note: bulkmail check says more of each, and how it is mended", err=True)
     if mailing.outbox.newly_in_doubt:
         number = count(mailing.outbox.newly_in_doubt, "letter")
         click.echo(

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from anyio import to_thread
 
-from bulkmail.cli.choices import campaign_options, overrides_from
+from bulkmail.cli.choices import campaign_options, gate_options, overrides_from
+from bulkmail.cli.pace_flags import lift_option
 from bulkmail.cli.progress import MODES, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
 from bulkmail.cli.tracing import progress_mode, trace_option, tracing
@@ -19,13 +21,17 @@ from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.mailing import Doubt, Mailing
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
+from bulkmail.mailing.outlook import Outlook, look_ahead
+from bulkmail.mailing.permits import lift_pauses
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
+from bulkmail.model.reply import printable
 from bulkmail.model.route import Route
 from bulkmail.model.units import count, say_duration
 from bulkmail.outbox.outbox import Job
+from bulkmail.preflight.checks import check_code
 from bulkmail.report.saving import check_target
 from bulkmail.smtp.trace import Trace
 
@@ -35,6 +41,8 @@ Examples:
   bulkmail send newsletter --relay smtp://ann@mail.example.com --rate 50/s
   bulkmail send --to ann@example.com --from me@example.com \\
       --subject Hello --text - --relay smtp://me@mail.example.com
+  bulkmail send newsletter --quota 2000/day --canary 25 \\
+      --window "Mon-Fri 09:00-17:00 Europe/Vienna" --wait forever
   bulkmail send newsletter --redirect-to me@example.com --sample 5
 """
 
@@ -42,6 +50,7 @@ Examples:
 @click.command(epilog=EPILOG)
 @click.argument("campaign", required=False)
 @campaign_options
+@gate_options
 @click.option("--limit", type=click.IntRange(min=1), help="Begin at most this many now; the rest stays pending.")
 @click.option("--only", metavar="ADDRESS", multiple=True, help="Only these of the list; the rest stays pending.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Rehearse with N rows drawn by lot.")
@@ -65,6 +74,7 @@ Examples:
     help="What becomes of rows that an earlier crash left in doubt.",
 )
 @click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
+@lift_option
 @trace_option
 @click.option("--new", "begin_anew", is_flag=True, help="Send to everybody, whatever an earlier run did.")
 @click.option(
@@ -86,11 +96,14 @@ def command(campaign: str | None, **options: Any) -> int:
         dry_run=options.pop("dry_run"),
         begin_anew=options.pop("begin_anew"),
         only_unreached=options.pop("only_unreached"),
+        strict=options.pop("strict"),
+        ignored=tuple(check_code(code) for code in options.pop("ignored")),
         command=f"bulkmail send {campaign}" if campaign else "bulkmail send …",
     )
     if order.begin_anew and order.only_unreached:
         raise ConfigError("--new and --changed contradict each other", hint="give one of them")
     yes, reports, in_doubt, mode = (options.pop(name) for name in ("yes", "reports", "in_doubt", "mode"))
+    is_lifting = options.pop("lift_pause")
     trace_to = options.pop("trace_to")
     mode = progress_mode(mode, trace_to)
     for target in reports:
@@ -117,8 +130,13 @@ def command(campaign: str | None, **options: Any) -> int:
         with abandoned_on_error(mailing):
             tell(mailing)
             mailing.decide_doubts(Doubt(in_doubt))
+            if is_lifting:
+                await to_thread.run_sync(lift_pauses, mailing.routes)
+            outlook = await to_thread.run_sync(look_ahead_of, mailing)
             if is_asking:
-                _ask(mailing, settings)
+                _ask(mailing, settings, outlook)
+            elif not outlook.is_at_once:
+                click.echo(f"plan: {_plan(mailing, outlook)}", err=True)
             with progress:
                 ending = await deliver(
                     mailing, passwords=passwords, progress=progress, wants=_wanting(only), trace=trace
@@ -168,7 +186,22 @@ def _described(route: Route, *, is_alone: bool) -> str:
     return ", ".join(said)
 
 
-def _ask(mailing: Mailing, settings: Settings) -> None:
+def look_ahead_of(mailing: Mailing) -> Outlook:
+    """When how many of those go that this run may write to."""
+    total = min(mailing.tally.open, mailing.pace.limit or mailing.tally.open)
+    is_practice = mailing.outbox.settings.get("rehearsal") == "yes"
+    return look_ahead(mailing.routes, mailing.pace, total, run_id=mailing.outbox.run_id, is_rehearsal=is_practice)
+
+
+def _plan(mailing: Mailing, outlook: Outlook) -> str:
+    """When how many go, and what whoever starts it has to do for that."""
+    said, wait = printable(outlook.sentence()), mailing.pace.wait
+    if mailing.pace.waits_for_all:
+        return f"{said}; it waits in between"
+    return f"{said}; run it again for each, or add --wait forever (it waits {say_duration(wait)} at most)"
+
+
+def _ask(mailing: Mailing, settings: Settings, outlook: Outlook) -> None:
     """Says what is about to happen and asks; raises `ConfigError` when declined."""
     tally = mailing.tally
     pace = settings.pace
@@ -187,5 +220,9 @@ def _ask(mailing: Mailing, settings: Settings) -> None:
         click.echo(f"Relay     {_described(route, is_alone=len(mailing.routes) == 1)}", err=True)
     if pace.rate:
         click.echo(f"Rate      {pace.rate}: about {say_duration(number / pace.rate.per_second)}", err=True)
+    if not outlook.is_at_once:
+        click.echo(f"Plan      {_plan(mailing, outlook)}", err=True)
+    if pace.breakers.canary:
+        click.echo(f"Canary    the first {pace.breakers.canary:,}; the rest only if they fare well", err=True)
     if not click.confirm("Send it?", err=True):
         raise ConfigError("not sent, as you said", hint="run the same command again when you are ready")

@@ -15,6 +15,7 @@ from bulkmail.model.reply import printable
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import count
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.report.rest import rest_of
 
 MOST_DOUBTFUL = 20
 EPILOG = """\b
@@ -44,6 +45,8 @@ def command(run: str) -> None:
         click.echo(_times(reader))
         for line in _doubtful(reader, tally[Status.IN_DOUBT]):
             click.echo(line)
+        if tally.open and (rest := rest_of(reader.settings, time.time())):
+            click.echo(rest.sentence(time.time()))
         running = reader.is_running is not None
     place = shlex.quote(str(path))
     if tally.open and not running:

@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from bulkmail.engine.clock import Clock
 from bulkmail.engine.health import Health
+from bulkmail.engine.occupancy import Occupancy
+from bulkmail.engine.permission import Permission
 from bulkmail.engine.ports import Outlet
-from bulkmail.engine.turnstile import Meter, Turnstile
+from bulkmail.engine.turnstile import Turnstile
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
+from bulkmail.model.shaper import Shaper
 
 IDLE = 5.0  # seconds an unused session is kept
 FULL_AFTER = 10.0  # seconds a relay may keep all its sessions busy without getting anywhere before others help out
@@ -29,14 +32,13 @@ class Channel:
         outlet: Outlet,
         *,
         pace: Pace,
-        campaign: Meter | None,
+        shaper: Shaper,
         clock: Clock,
         pause: Callable[[float], Awaitable[bool]],
+        permission: Permission,
     ) -> None:
-        """`campaign` is the rate of all relays together; `pause` as for a turnstile."""
+        """`shaper` keeps the rates of all relays; `pause` as for a turnstile."""
         route = outlet.route
-        own = Meter(route.rate) if route.rate else None
-        self._own_rate = own
         self.connect = outlet.connect
         self.name = route.label
         self.weight = route.weight or 1
@@ -45,10 +47,13 @@ class Channel:
         self.messages_per_session = route.messages_per_session or pace.messages_per_session
         self.session_age = route.session_age or pace.session_age
         self.patience = pace.patience
-        self.turnstile = Turnstile([meter for meter in (campaign, own) if meter], clock, pause=pause)
-        self.health = Health(
-            connections=useful_connections(route.relay.connections, [pace.rate, route.rate]), patience=pace.patience
-        )
+        connections = useful_connections(route.relay.connections, [pace.rate, route.rate])
+        shaper.add_relay(self.name, connections=connections, rate=route.rate)
+        self._shaper = shaper
+        self.turnstile = Turnstile(shaper, self.name, clock, pause=pause)
+        self.health = Health(lambda: shaper.connections(self.name), patience=pace.patience)
+        self.occupancy = Occupancy()
+        self.permission = permission
         self.senders = 0
         self.idle = 0
         self.in_hand = 0
@@ -63,13 +68,18 @@ class Channel:
 
     def is_able(self, now: float) -> bool:
         """Whether it takes what it is given, so that others need not."""
-        return not (self.is_out or self.health.is_failing or self.is_full(now))
+        is_held = self.permission.rest() or self._shaper.relay_wait(self.name, now) > FULL_AFTER
+        return not (self.is_out or self.health.is_failing or self.is_full(now) or is_held)
+
+    def is_hopeful(self, now: float) -> bool:
+        """Whether it may be reckoned with in this run, as far as is known now."""
+        return not (self.is_out or self.health.is_hopeless(now) or self.permission.rest())
 
     def is_full(self, now: float) -> bool:
         """Whether it has had no room for long: every sender is busy, or held back by the relay's own rate."""
         if now - self.moved_at <= FULL_AFTER or self.idle:
             return False
-        return self.in_hand > 0 or (self._own_rate is not None and self._own_rate.wait(now) > 0)
+        return self.in_hand > 0 or (self._shaper.own_wait(self.name, now) > 0)
 
 
 def useful_connections(connections: int, rates: Sequence[Rate | None]) -> int:

@@ -33,9 +33,10 @@ class Engine:
         try:
             async with anyio.create_task_group() as group:
                 for channel in self._run.channels:
+                    channel.permission.use(group.start_soon)
                     self._enlarge(channel, group)
         finally:
-            await self._run.journal.aclose()
+            await self._run.aclose()
         return self._run.conclude()
 
     def _enlarge(self, channel: Channel, group: TaskGroup) -> None:

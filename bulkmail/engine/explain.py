@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from bulkmail.model.errors import RelayError
+from collections.abc import Sequence
+
+from bulkmail.engine.ports import Rest
+from bulkmail.model.errors import RelayError, SendingRests
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.units import say_duration
+from bulkmail.model.shaper import Trouble
+from bulkmail.model.units import count, say_duration
 from bulkmail.model.verdict import judge
+from bulkmail.model.window import say_until
 
 _AGAIN = "; then run the same command again: it goes on where this one stopped"
 
@@ -55,6 +60,19 @@ def _told(event: Reply | Fault, relay: str, patience: float | None) -> tuple[str
     return message, mend
 
 
+def say_slowed(who: str, troubles: Sequence[Trouble], event: Reply | Fault, now: float) -> str:
+    """What a complaint has led to, in a sentence; `who` is a relay or a lane, `now` monotonic seconds."""
+    found = next((trouble for trouble in troubles if (trouble.lane or trouble.relay) == who), None)
+    done = []
+    if found is not None and found.until > now:
+        done.append(f"left alone for {say_duration(found.until - now)}")
+    if found is not None and found.per_second is not None:
+        done.append(f"slowed down to {found.per_second:.3g} messages a second")
+    if found is not None and found.connections is not None:
+        done.append(f"given {count(found.connections, 'connection')}")
+    return f"{who} is {' and '.join(done) or 'treated more gently'}: {event}"
+
+
 _QUOTA = "wait until the provider's quota is free again"
 _REFUSALS = {
     "login refused": ("refused the login", "check user name and password; some providers want an app password here"),
@@ -73,3 +91,14 @@ def _refusal(reply: Reply, relay: str) -> tuple[str, str]:
     elif not words:
         words, mend = "is not ready to take mail", "wait a while"
     return f"{relay} {words}: {reply}", mend
+
+
+def explain_rest(rest: Rest, now: float) -> SendingRests:
+    """The error that ends a run which does not wait for the end of `rest`."""
+    return SendingRests(
+        f"nobody is written to before {say_until(rest.until, now)}, because {rest.why}; nobody is lost",
+        hint="run the same command again then, by hand or from cron: it goes on where this one stopped; "
+        "with --wait forever it waits itself",
+        until=rest.until,
+        why=rest.why,
+    )

@@ -1,6 +1,8 @@
-"""How a relay is doing: when it may be bothered again, how many sessions it bears, when to give up on it."""
+"""How a relay is doing: when it may be bothered again, how gradually sessions open, when to give up on it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from bulkmail.model.retry import backoff
 
@@ -12,8 +14,9 @@ class Health:
     that a wrong password is tried once and not by the whole pool.
     """
 
-    def __init__(self, *, connections: int, patience: float) -> None:
-        self.limit = connections
+    def __init__(self, limit: Callable[[], int], *, patience: float) -> None:
+        """`limit` is the most sessions that it bears just now."""
+        self._limit = limit
         self.open = 0
         self.opening = 0
         self.is_proven = False
@@ -41,9 +44,10 @@ class Health:
         self._failures = 0
         self._failing_since = None
 
-    def lower_limit(self) -> None:
-        """The relay said it has too many of our sessions: stay below what it bore."""
-        self.limit = max(1, min(self.limit, self.open))
+    @property
+    def limit(self) -> int:
+        """The most sessions at a time, as far as is known just now."""
+        return self._limit()
 
     @property
     def is_failing(self) -> bool:

@@ -7,21 +7,24 @@ from bulkmail.engine.ports import Ending, Settled
 from bulkmail.engine.run import Run
 from bulkmail.model.delivery import Attempt, Delivery, Status, settle
 from bulkmail.model.errors import OutboxError, TemplateError
+from bulkmail.model.feedback import Heeding
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, printable
-from bulkmail.model.verdict import Verdict, judge
 from bulkmail.outbox.outbox import Job, Settlement
 
 
-def record(run: Run, job: Job, channel: Channel, event: Reply | Fault, *, at: float, took: float) -> Verdict:
-    """Puts down how a try that began `at` (wall clock) ended after so many seconds; the verdict on it."""
-    attempt = Attempt(at, took, channel.name, event, judge(event))
+def record(run: Run, job: Job, channel: Channel, event: Reply | Fault, *, at: float, took: float) -> Heeding:
+    """Puts down how a try that began `at` (wall clock) ended after so many seconds; what is to be made of that."""
+    heeding = run.plan.feedback.heed(event)
+    attempt = Attempt(at, took, channel.name, event, heeding.verdict)
     delivery = settle(job.delivery, attempt, run.plan.pace.retry, dice=run.plan.dice())
 
     def told(error: BaseException | None) -> None:
         _told(run, job, channel, delivery, attempt, error)
 
     run.journal.put(Settlement(delivery, attempt), told)
-    return attempt.verdict
+    if (trip := run.breaker.note(job.delivery.id, event, heeding.verdict)) is not None:
+        run.trips(trip)
+    return heeding
 
 
 def record_unmade(run: Run, job: Job, channel: Channel, error: TemplateError) -> None:

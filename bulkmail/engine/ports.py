@@ -32,15 +32,58 @@ Connect = Callable[[], Awaitable[Line]]
 
 
 @dataclass(frozen=True, slots=True)
+class Rest:
+    """Nothing is begun before `until` (wall-clock seconds), because `why`: half a sentence."""
+
+    until: float
+    why: str
+
+
+class Permit(Protocol):
+    """Whoever says how many recipients may still be written to through a relay, and when.  Times are wall clock.
+
+    Plain calls never wait.  Nobody calls `refill()` or `settle()` while one of them is under way.
+    """
+
+    def rest(self, now: float) -> Rest | None:
+        """Why nothing may be begun at `now`, as far as is known."""
+
+    def take(self, count: int, now: float) -> bool:
+        """Spends `count` recipients; False, and nothing is spent, when `refill()` is to be awaited first."""
+
+    def give_back(self, count: int) -> None:
+        """`count` recipients were not written to after all."""
+
+    def is_running_low(self, now: float) -> bool:
+        """Whether it is time for a `refill()`."""
+
+    async def refill(self, now: float) -> None:
+        """Gets more to spend, or learns that there is none; then `rest()` says so.  Raises `BulkmailError`."""
+
+    def pause(self, seconds: float, why: str, now: float) -> None:
+        """The provider says that a quota is used up: `rest()` says so at once; `remember_pause()` follows."""
+
+    async def remember_pause(self) -> None:
+        """Lets other runs know of the pause.  Raises `BulkmailError`."""
+
+    async def settle(self, now: float) -> None:
+        """Gives back what was not spent.  Raises `BulkmailError`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outlet:
-    """A relay, with the way to open sessions with it."""
+    """A relay, with the way to open sessions with it; without a permit everything may go at any time."""
 
     route: Route
     connect: Connect
+    permit: Permit | None = None
 
 
 Compose = Callable[[Job, float], Message]
 """The message of a job and the wall-clock time of its first attempt; `TemplateError` when its row does not render."""
+
+Sign = Callable[[Message, float], Message]
+"""A message that `Compose` made for this time, signed.  May be called in any thread."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import anyio
 
 from bulkmail.engine.channel import Channel
 from bulkmail.engine.clock import Clock, SystemClock
-from bulkmail.engine.explain import explain, explain_failing, explain_left_out
-from bulkmail.engine.ports import Compose, Ending, Event, Notice, Observe, Outlet
+from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest, say_slowed
+from bulkmail.engine.occupancy import Use
+from bulkmail.engine.permission import Permission
+from bulkmail.engine.ports import Compose, Ending, Event, Notice, Observe, Outlet, Rest, Sign, Waiting
 from bulkmail.engine.sharing import Sharing
-from bulkmail.engine.turnstile import Meter
+from bulkmail.engine.signing import Signer
 from bulkmail.engine.work import Lane, Work
+from bulkmail.model.breaker import Breaker, Trip
+from bulkmail.model.errors import RelayError
+from bulkmail.model.feedback import Feedback, Heeding
+from bulkmail.model.lane import Lanes
 from bulkmail.model.pace import Pace
 from bulkmail.model.reply import Fault, Reply, printable
+from bulkmail.model.retry import lane_backoff
+from bulkmail.model.shaper import Shaper
+from bulkmail.model.units import say_duration
+from bulkmail.model.verdict import Scope, Verdict
 from bulkmail.outbox.journal import Journal
 from bulkmail.outbox.outbox import Job, Outbox
 
 LONGEST_NOTICE = 2_000  # characters
+SOON = 0.05  # seconds after which a lane is looked at again that has as many sessions as it may
+TOLD = 60.0  # seconds in which a complaint is told once
 HELD = 1.0  # seconds after which a sender that others come before looks again whether they still do
 
 
@@ -33,7 +47,9 @@ class Plan:
     """What a run is to do and by what means.
 
     `serving` says which of `outlets`, by number, the jobs of each lane of the outbox may go through; None is one lane,
-    0, through all.  `ready` is awaited before a job is taken; `wants` chooses the jobs.
+    0, through all.  `providers` names the provider of a lane that has but one; in the others every domain is what
+    `lanes` says.  `sign`, if not None, finishes what `compose` made, in a thread.  `ready` is awaited before a job is
+    taken; `wants` chooses the jobs.
     """
 
     outbox: Outbox
@@ -41,6 +57,10 @@ class Plan:
     outlets: Sequence[Outlet]
     serving: Mapping[Lane, Sequence[int]] | None = None
     pace: Pace = field(default_factory=Pace)
+    lanes: Lanes = field(default_factory=Lanes)
+    providers: Mapping[Lane, str] = field(default_factory=dict)
+    feedback: Feedback = field(default_factory=Feedback)
+    sign: Sign | None = None
     observe: Observe = _nobody
     ready: Callable[[], Awaitable[None]] | None = None
     wants: Callable[[Job], bool] | None = None
@@ -55,9 +75,26 @@ class Run:
         self.plan = plan
         self.clock = plan.clock
         self.journal = Journal(plan.outbox)
-        rate = Meter(plan.pace.rate) if plan.pace.rate else None  # of the campaign, through all relays together
+        self.shaper = Shaper(plan.lanes, rate=plan.pace.rate)
+        self.signer = Signer(plan.sign) if plan.sign is not None else None
+        self.breaker = Breaker(plan.pace.breakers)
+        self.not_at_fault: set[int] = set()  # deliveries that were rejected for what a breaker saw
+        self._lane_of = lru_cache(maxsize=65_536)(plan.lanes.of)
+        self._told_at: dict[str, float] = {}  # notices, and when each was given
         self.channels = [
-            Channel(outlet, pace=plan.pace, campaign=rate, clock=plan.clock, pause=self.pause)
+            Channel(
+                outlet,
+                pace=plan.pace,
+                shaper=self.shaper,
+                clock=plan.clock,
+                pause=self.pause,
+                permission=Permission(
+                    outlet.permit,
+                    clock=plan.clock,
+                    changed=self.nudge,
+                    failed=lambda error: self.end(Ending(error)),
+                ),
+            )
             for outlet in plan.outlets
         ]
         serving = plan.serving if plan.serving is not None else {0: tuple(range(len(self.channels)))}
@@ -68,31 +105,97 @@ class Run:
         self.invalid_rows: set[int] = set()  # found to be so in this run
         self.ending: Ending | None = None
         self._wake = anyio.Event()
+        self._rests: dict[Channel, Rest] = {}  # for which nobody waits in this run
+        self._told: Waiting | None = None
+
+    async def aclose(self) -> None:
+        """Writes down what is not written yet.  Raises `OutboxError`."""
+        if self.signer is not None:
+            self.signer.close()
+        try:
+            await self.journal.aclose()
+            if self.not_at_fault:
+                self.plan.outbox.put_back(self.not_at_fault)
+        finally:
+            for channel in self.channels:
+                await channel.permission.settle()
 
     # -- jobs
 
-    def next_job(self, channel: Channel) -> Job | None:
-        """A job that `channel` may have now."""
-        if self.is_alone:
-            job = self.work.next(self.clock.now())
-        else:
-            now = self.clock.monotonic()
-            job = self.work.next(self.clock.now(), may_go=lambda lane: self.sharing.may_take(channel, lane, now))
-            if job is not None and self.sharing.took(channel, self.work.lane_of(job), now):
-                self.nudge()
-        return self._in_hand(job, channel)
+    def next_job(self, channel: Channel, use: Use) -> Job | None:
+        """A job that `channel` may have now, for the session that is used so."""
+        if not channel.permission.may_begin():
+            return None
+        now = self.clock.monotonic()
+        self.work.bring_back(now)
+        may_go = None if self.is_alone else lambda lane: self._may_go(lane, channel, use, now)
+        while (job := self.work.next(self.clock.now(), may_go=may_go)) is not None:
+            lane = self.lane_of(job)
+            wait = self._held(lane, channel, use, now)
+            if wait <= 0:
+                return self._taken(job, lane, channel, use)
+            if self.work.has_much_aside:
+                self.work.take_back(job)
+                return None
+            self.work.set_aside(job, now + wait)
+        return None
 
-    def next_copy(self, job: Job, channel: Channel) -> Job | None:
+    def next_copy(self, job: Job, channel: Channel, use: Use) -> Job | None:
         """A copy of `job`, which `channel` has: another forward path of its row that may go with it."""
+        if not channel.permission.take():
+            return None
         copy = self.work.next_copy(job)
-        if copy is not None and not self.is_alone:
-            self.sharing.took(channel, self.work.lane_of(copy), self.clock.monotonic())
-        return self._in_hand(copy, channel)
+        if copy is None:
+            channel.permission.put_back()
+            return None
+        channel.permission.began(copy.delivery.id)
+        return self._taken(copy, self.lane_of(copy), channel, use)
 
-    def _in_hand(self, job: Job | None, channel: Channel) -> Job | None:
-        if job is not None:
-            channel.in_hand += 1
-            channel.moved_at = self.clock.monotonic()
+    def lane_of(self, job: Job) -> str:
+        """The name of the provider of a job that is out, or its domain."""
+        provider = self.plan.providers.get(self.work.lane_of(job))
+        return provider or self._lane_of(job.delivery.forward_path.rpartition("@")[2])
+
+    def _may_go(self, number: Lane, channel: Channel, use: Use, now: float) -> bool:
+        """Whether `channel` may take the next job of that lane of the outbox."""
+        if not self.sharing.may_take(channel, number, now):
+            return False
+        provider = self.plan.providers.get(number)
+        return not provider or self._held(provider, channel, use, now) <= 0
+
+    def _held(self, lane: str, channel: Channel, use: Use, now: float) -> float:
+        """Seconds for which no letter of `lane` goes over that session; 0 for one that may go."""
+        wait = self.shaper.lane_wait(channel.name, lane, now)
+        if wait > 0:
+            return wait
+        has_room = channel.occupancy.has_room(
+            lane,
+            use,
+            sessions=self.shaper.lane_connections(channel.name, lane),
+            messages=self.shaper.messages_per_session(lane),
+        )
+        return 0.0 if has_room else SOON
+
+    def held_for(self, channel: Channel) -> float:
+        """Seconds until something may go that only its lane holds back, or another relay; infinity for nothing."""
+        now = self.clock.monotonic()
+        aside = self.work.bring_back(now)
+        held = math.inf if aside is None else max(0.0, aside - now)
+        if self.is_alone:
+            return held
+        for number in self.work.lanes_with_some(self.clock.now(), among=self.serves(channel)):
+            provider = self.plan.providers.get(number)
+            wait = self.shaper.lane_wait(channel.name, provider, now) if provider else 0.0
+            held = min(held, wait or HELD)  # another relay comes first, or as many sessions as may be are busy with it
+        return held
+
+    def _taken(self, job: Job, lane: str, channel: Channel, use: Use) -> Job:
+        now = self.clock.monotonic()
+        if not self.is_alone and self.sharing.took(channel, self.work.lane_of(job), now):
+            self.nudge()
+        channel.occupancy.begin(job.delivery.id, lane, use)
+        channel.in_hand += 1
+        channel.moved_at = now
         return job
 
     def take_back(self, job: Job, channel: Channel) -> None:
@@ -100,12 +203,16 @@ class Run:
         if not self.is_alone:
             self.sharing.gave_back(channel, self.work.lane_of(job))
         channel.in_hand -= 1
+        channel.occupancy.end(job.delivery.id, came_back=True)
+        channel.permission.not_attempted(job.delivery.id)
         self.work.take_back(job)
 
     def settled(self, delivery_id: int, channel: Channel, *, due_at: float | None = None) -> None:
         """What became of it is durable; with `due_at` it comes again."""
         channel.in_hand -= 1
         channel.moved_at = self.clock.monotonic()
+        channel.occupancy.end(delivery_id)
+        channel.permission.attempted(delivery_id)
         self.work.settled(delivery_id, due_at=due_at)
 
     def serves(self, channel: Channel) -> Callable[[Lane], bool]:
@@ -125,6 +232,41 @@ class Run:
             self._tell(channel, f"{channel.name} takes mail again")
         channel.health.fine()
 
+    def heed(self, heeding: Heeding, event: Reply | Fault, channel: Channel, lane: str) -> bool:
+        """Does what a complaint asks for: slower, fewer sessions, a rest; False when it is no such complaint."""
+        complaint, verdict, now = heeding.complaint, heeding.verdict, self.clock.monotonic()
+        if complaint is None and verdict.scope is Scope.LANE:
+            seconds = lane_backoff(1, dice=self.plan.dice())
+            self.shaper.suspend_lane(channel.name, lane, now, seconds=seconds, why=verdict.reason)
+        elif (
+            complaint is None
+            or verdict.scope not in (Scope.LANE, Scope.RELAY)
+            or not (complaint.effects or heeding.suspend)
+        ):
+            return False
+        else:
+            is_lane = verdict.scope is Scope.LANE
+            others = (channel.occupancy.sessions(lane) if is_lane else channel.health.open) - verdict.drops
+            self.shaper.heed(heeding, channel.name, lane, now, open=others)
+        self._tell_of(verdict, event, channel, lane, now)
+        if verdict.scope is Scope.RELAY and (rest := self.shaper.relay_wait(channel.name, now)) > self.plan.pace.wait:
+            self.leave_out_until(channel, Rest(self.clock.now() + rest, f"{channel.name} says: {event}"))
+        self.nudge()
+        return True
+
+    def _tell_of(self, verdict: Verdict, event: Reply | Fault, channel: Channel, lane: str, now: float) -> None:
+        """A notice of what a complaint has led to; the same not oftener than once a minute."""
+        who = lane if verdict.scope is Scope.LANE else channel.name
+        if now - self._told_at.get(who, -math.inf) < TOLD:
+            return
+        self._told_at[who] = now
+        self._tell(channel, say_slowed(who, self.shaper.troubles(now), event, now))
+
+    def trips(self, trip: Trip) -> None:
+        """A breaker opened: nothing more begins, and whoever was rejected for it is to be pending again."""
+        self.not_at_fault.update(trip.put_back)
+        self.end(Ending(RelayError(f"stopped, and nobody is lost: {trip.sentence}", hint=trip.hint)))
+
     def trouble(self, channel: Channel, event: Reply | Fault) -> None:
         """The relay failed: it is left alone for a while, or for good when patience has ended."""
         now, health = self.clock.monotonic(), channel.health
@@ -140,10 +282,11 @@ class Run:
 
     def ran_out(self, channel: Channel, event: Fault) -> None:
         """This computer gives no more connections, which is no fault of the relay: it goes on with those it has."""
-        before = channel.health.limit
-        channel.health.lower_limit()
-        if channel.health.limit < before:
-            self._tell(channel, f"{event}; the run goes on with {channel.health.limit}")
+        now = self.clock.monotonic()
+        self.shaper.refused(channel.name, now, open=channel.health.open)
+        if now - self._told_at.get(channel.name, -math.inf) >= TOLD:
+            self._told_at[channel.name] = now
+            self._tell(channel, f"{event}; the run goes on with {channel.health.open}")
 
     def leave_out(self, channel: Channel, event: Reply | Fault, *, patience: float | None = None) -> None:
         """Nothing more goes through `channel`.  The run ends if it was the last, else the others go on."""
@@ -168,9 +311,45 @@ class Run:
         left = [channel for channel in self.channels if not channel.is_out]
         return all(channel.health.is_failing and not channel.health.is_proven for channel in left)
 
+    # -- rests
+
+    def pause_account(self, channel: Channel, seconds: float, why: str) -> None:
+        """The provider says that a quota of the account is used up: `channel` is left alone for so many seconds.
+
+        Later runs are told of it.  Other relays go on; without any the run waits, or ends with everybody still open.
+        """
+        if not channel.permission.pause(seconds, why):
+            self.leave_out_until(channel, Rest(self.clock.now() + seconds, why))
+        elif self.has_several:
+            self._tell(channel, f"{channel.name} is left alone for {say_duration(seconds)}, because {why}")
+        self.nudge()
+
+    def leave_out_until(self, channel: Channel, rest: Rest) -> None:
+        """Nothing more goes through `channel` in this run, because of what will be over one day."""
+        if channel.is_out:
+            return
+        channel.error = explain_rest(rest, self.clock.now())
+        if all(other.is_out for other in self.channels):
+            self.end(Ending(channel.error))
+        else:
+            self._tell(channel, f"{channel.name} is left out from now on, because {rest.why}")
+
+    def rests(self, channel: Channel, rest: Rest) -> None:
+        """`channel` is left alone for longer than this run waits."""
+        self._rests[channel] = rest
+
+    def tell_waiting(self, waiting: Waiting) -> None:
+        """Nothing goes on just now; the same is told once."""
+        if self._told is None or self._told.why != waiting.why or abs(self._told.until - waiting.until) >= 1:
+            self._told = waiting
+            self.plan.observe(waiting)
+
     def conclude(self) -> Ending:
         """How it ended.  Rows that no relay was left for are the fault of the one that they were meant for."""
         if self.ending is None:
+            held = [rest for channel, rest in self._rests.items() if self.work.has_open(self.serves(channel))]
+            if held:
+                return Ending(explain_rest(min(held, key=lambda rest: rest.until), self.clock.now()))
             for lane, channel in self.sharing.stranded():
                 if self.work.left_in(lane):
                     return Ending(channel.error)

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
+from functools import partial
 
 import anyio
 
 from bulkmail.engine.channel import IDLE, Channel
-from bulkmail.engine.outcomes import record_unmade
+from bulkmail.engine.desk import Desk
+from bulkmail.engine.occupancy import Use
 from bulkmail.engine.ports import Line, Sessions, Waiting
+from bulkmail.engine.resting import is_held, wait_for_permit
 from bulkmail.engine.run import HELD, Run
 from bulkmail.engine.together import MOST_COPIES, Together
 from bulkmail.engine.trip import Trip
-from bulkmail.model.errors import TemplateError
+from bulkmail.model.feedback import Heeding
+from bulkmail.model.message import Message
+from bulkmail.model.quota import DAY
 from bulkmail.model.reply import Breakage, Fault, Reply
-from bulkmail.model.verdict import Scope, Verdict, judge
+from bulkmail.model.verdict import Outcome, Scope
 from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.envelopes import joined
 from bulkmail.smtp.line import Transfer
 from bulkmail.smtp.session import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")
+
+QUOTA_REASON = "sending quota used up"
 
 # A relay where nothing answers at the very first try is more likely misspelt than busy.
 _HOPELESS_AT_FIRST = {Breakage.REFUSED, Breakage.NO_SUCH_HOST, Breakage.UNREACHABLE}
@@ -41,6 +49,8 @@ class Sender:
         self._used_at = 0.0
         self._has_worked = False  # the session, with some message
         self._is_spent = False  # the session is not to be used again
+        self._use = Use()
+        self._desk = Desk(run, channel, self._use)
         self._most_copies = MOST_COPIES  # forward paths of a transaction
 
     async def work(self) -> None:
@@ -52,6 +62,7 @@ class Sender:
             self._leave()  # now: while it says goodbye it is no longer there for what comes due
             await self._close()
         finally:
+            self._desk.clear()
             self._drop()
             self._leave()
             self._run.nudge()
@@ -69,8 +80,12 @@ class Sender:
         while self._is_wanted():
             if run.plan.ready is not None:
                 await run.plan.ready()
+            if self._desk.ahead is not None:
+                return self._desk.ahead.job
+            if self._line is not None and self._is_worn(self._line):
+                await self._close()
             hold = self._hold()
-            if hold == 0 and (job := run.next_job(channel)) is not None:
+            if hold == 0 and (job := run.next_job(channel, self._use)) is not None:
                 return job
             wait = self._wait_for_work()
             if wait is None:
@@ -110,27 +125,35 @@ class Sender:
         run = self._run
         if run.work.is_used_up:
             return None
-        if not run.is_alone and run.work.has_some(run.clock.now(), among=run.serves(self._channel)):
-            return HELD  # another relay comes first, or this one must wait
-        if self._channel.senders > 1 and not run.work.in_hand:
-            return None
+        if is_held(self._channel):
+            return wait_for_permit(run, self._channel)
+        held = run.held_for(self._channel)
         if run.work.in_hand:
-            return IDLE  # one of those may be deferred and come back; the settling of each wakes us
-        due = run.work.next_due(among=None if run.is_alone else run.serves(self._channel))
-        if due is None or due - run.clock.now() > run.plan.pace.wait:
+            return min(IDLE, held)  # one of those may be deferred and come back; the settling of each wakes us
+        if held <= HELD:
+            return held
+        if self._channel.senders > 1:
+            return None  # one is enough to watch
+        now = run.clock.now()
+        due = run.work.next_due(now, among=None if run.is_alone else run.serves(self._channel))
+        due_in = math.inf if due is None else max(0.0, due - now)
+        wait = min(held, due_in)
+        if wait > run.plan.pace.wait or math.isinf(wait):
             return None
-        run.plan.observe(Waiting(due, "deferred deliveries"))
-        return max(0.0, due - run.clock.now())
+        why = "deferred deliveries" if due_in <= held else "providers that want to be left alone"
+        run.plan.observe(Waiting(now + wait, why))
+        return wait
 
     async def _deliver(self, job: Job) -> None:
         """Does for `job` what can be done now, and for others while the session is at it; or it goes back."""
         run = self._run
-        first = self._prepared(job)
-        if first is None:
+        ahead = self._desk.take() or self._desk.make(job)
+        if ahead is None:
             return
         try:
+            first = self._trip(ahead.job, await ahead.message(), first_at=ahead.first_at)
             line = await self._ready_line(job)
-            if line is not None and not await self._passes(job):
+            if line is not None and not (await self._channel.permission.granted() and await self._passes(job)):
                 line = None
         except BaseException:
             run.take_back(job, self._channel)
@@ -140,7 +163,7 @@ class Sender:
             return
         self._first = first
         try:
-            await line.carry(self._more)
+            await line.carry(self._permitted)
         finally:
             if self._first is not None:  # the session was over before it could begin
                 self._first = None
@@ -153,32 +176,34 @@ class Sender:
         """Whether the message may go now, after it has waited for its turn."""
         turnstile = self._channel.turnstile
         if self._run.is_to_yield(job, self._channel):
-            return await turnstile.passes(within=IDLE)
-        return await turnstile.passes()
+            return await turnstile.passes(self._run.lane_of(job), within=IDLE)
+        return await turnstile.passes(self._run.lane_of(job))
 
     def _give_back(self, job: Job) -> None:
         self._run.take_back(job, self._channel)
         if self._run.has_several:
             self._run.nudge()  # another relay may be waiting for work
 
-    def _prepared(self, job: Job) -> Trip | None:
-        """The job with its message; None when there is none, which is then the job's outcome."""
-        run = self._run
-        first_at = job.delivery.first_at or run.clock.now()
-        try:
-            message = run.plan.compose(job, first_at)
-        except TemplateError as error:
-            record_unmade(run, job, self._channel, error)
-            return None
+    def _trip(self, job: Job, message: Message, *, first_at: float) -> Trip:
         return Trip(
-            run,
+            self._run,
             self._channel,
             job,
             message,
             first_at=first_at,
             has_worked=lambda: self._has_worked,
-            heed=self._heed,
+            heed=partial(self._heed, self._run.lane_of(job)),
         )
+
+    def _permitted(self) -> Transfer | None:
+        """As `_more()`, as long as hours and quotas let another message begin."""
+        permission = self._channel.permission
+        if not permission.take():
+            return None
+        transfer = self._more()
+        if transfer is None:
+            permission.put_back()
+        return transfer
 
     def _more(self) -> Transfer | None:
         """What the session may begin this instant: the message that it was opened for, then whatever may go at once.
@@ -191,15 +216,13 @@ class Sender:
             first.begins()
             return self._with_copies(first)
         while self._may_go_on() and channel.turnstile.wait == 0:
-            job = run.next_job(channel)
-            if job is None:
+            signed = self._desk.next()
+            if signed is None:
                 return None
-            transfer = self._prepared(job)
-            if transfer is None:
-                continue
-            if channel.turnstile.passes_at_once():
+            job = signed.job
+            if channel.turnstile.passes_at_once(run.lane_of(job)):
                 self._enlarge()
-                return self._with_copies(transfer)
+                return self._with_copies(self._trip(job, signed.now(), first_at=signed.first_at))
             self._give_back(job)
             return None
         return None
@@ -210,13 +233,15 @@ class Sender:
         Each takes a slot of the rate: those who set limits count forward paths.
         """
         run, refused = self._run, None
+        self._channel.permission.began(first.job.delivery.id)
         trips, message = [first], first.message
-        while len(trips) < self._most_copies and (job := run.next_copy(first.job, self._channel)) is not None:
-            trip = self._prepared(job)
-            if trip is None:
+        while len(trips) < self._most_copies and (job := self._next_copy(first.job)) is not None:
+            signed = self._desk.make_now(job)
+            if signed is None:
                 continue
+            trip = self._trip(job, signed.now(), first_at=signed.first_at)
             both = joined(message, trip.message)
-            if both is None or not self._channel.turnstile.passes_at_once():
+            if both is None or not self._channel.turnstile.passes_at_once(run.lane_of(job)):
                 if trip.message.envelope.reverse_path != message.envelope.reverse_path:
                     self._most_copies = 1  # each copy has a reverse path of its own, and so have those of other rows
                 refused = job
@@ -227,6 +252,9 @@ class Sender:
         if refused is not None:
             run.take_back(refused, self._channel)
         return first if len(trips) == 1 else Together(message, trips, too_many=self._takes_at_most)
+
+    def _next_copy(self, job: Job) -> Job | None:
+        return self._run.next_copy(job, self._channel, self._use)
 
     def _takes_at_most(self, paths: int) -> None:
         self._most_copies = min(self._most_copies, paths)
@@ -243,19 +271,22 @@ class Sender:
             and not self._is_worn(line)
         )
 
-    def _heed(self, verdict: Verdict, event: Reply | Fault) -> None:
-        """What the verdict on a message means for the relay and the campaign."""
-        run, channel = self._run, self._channel
+    def _heed(self, lane: str, heeding: Heeding, event: Reply | Fault) -> None:
+        """What the verdict on a message means for its lane, the relay and the campaign."""
+        run, channel, verdict = self._run, self._channel, heeding.verdict
         was_of_use, self._has_worked = self._has_worked, self._has_worked or isinstance(event, Reply)
-        if verdict.stops:
+        if verdict.outcome is Outcome.ACCEPTED:
+            run.shaper.accepted(channel.name, lane, run.clock.monotonic())
+            run.fine(channel)
+        elif pause := heeding.pause or (DAY if verdict.reason == QUOTA_REASON else 0.0):
+            run.pause_account(channel, pause, f"{channel.name} says: {event}")
+        elif verdict.stops:
             run.leave_out(channel, event)
+        elif run.heed(heeding, event, channel, lane):
+            run.fine(channel)  # it works, and says how it wants to be treated
         elif verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
             run.fine(channel)
-        elif verdict.scope is Scope.SESSION and was_of_use:
-            pass  # it did its work before; a new one takes its place
-        else:
-            if isinstance(event, Reply) and event.code == 432:
-                channel.health.lower_limit()
+        elif verdict.scope is not Scope.SESSION or not was_of_use:  # else it did its work; a new one takes its place
             run.trouble(channel, event)
         self._is_spent = self._is_spent or verdict.drops
 
@@ -304,11 +335,16 @@ class Sender:
     def _refused(self, event: Reply | Fault) -> None:
         run, channel = self._run, self._channel
         log.info("session refused", extra={"stage": event.stage.value, "why": str(event)})
+        heeding = run.plan.feedback.heed(event)
         misspelt = isinstance(event, Fault) and event.kind in _HOPELESS_AT_FIRST and not channel.health.is_proven
-        if judge(event).stops or (misspelt and not run.has_several):
+        if heeding.pause:
+            run.pause_account(channel, heeding.pause, f"{channel.name} says: {event}")
+        elif heeding.verdict.stops or (misspelt and not run.has_several):
             run.leave_out(channel, event)
+        elif channel.health.open and run.heed(heeding, event, channel, ""):
+            pass  # it serves the others: it has just enough of us
         elif isinstance(event, Reply) and channel.health.open:
-            channel.health.lower_limit()  # it serves the others: it has just enough of us
+            run.shaper.refused(channel.name, run.clock.monotonic(), open=channel.health.open)
         elif isinstance(event, Fault) and event.kind is Breakage.EXHAUSTED and channel.health.open:
             run.ran_out(channel, event)
         else:
@@ -318,7 +354,12 @@ class Sender:
 
     def _is_worn(self, line: Line) -> bool:
         age = self._run.clock.monotonic() - self._opened_at
-        return line.transactions >= self._channel.messages_per_session or age >= self._channel.session_age
+        is_full = any(
+            most is not None and carried >= most
+            for lane, carried in self._use.carried.items()
+            if (most := self._run.shaper.messages_per_session(lane)) is not None
+        )
+        return is_full or line.transactions >= self._channel.messages_per_session or age >= self._channel.session_age
 
     async def _close(self) -> None:
         """Says goodbye if the session still listens."""
@@ -332,5 +373,6 @@ class Sender:
         if self._line is not None:
             self._line.abort()
             self._line = None
+            self._use.carried.clear()
             self._channel.health.open -= 1
             self._run.plan.observe(Sessions(self._channel.health.open, self._channel.name))

@@ -99,8 +99,7 @@ class Sharing:
     def is_needed(self, channel: Channel, now: float) -> bool:
         """Whether some lane has no other relay that there is hope for."""
         return any(
-            channel in members
-            and not any(o is not channel and not o.is_out and not o.health.is_hopeless(now) for o in members)
+            channel in members and not any(other is not channel and other.is_hopeful(now) for other in members)
             for members in self._lanes.values()
         )
 

@@ -8,13 +8,13 @@ from bulkmail.engine.channel import Channel
 from bulkmail.engine.outcomes import as_outbox_error, record
 from bulkmail.engine.ports import Ending
 from bulkmail.engine.run import Run
+from bulkmail.model.feedback import Heeding
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Verdict
 from bulkmail.outbox.outbox import Job, Mark, Release
 from bulkmail.smtp.line import Done, Transfer
 
-Heed = Callable[[Verdict, Reply | Fault], None]
+Heed = Callable[[Heeding, Reply | Fault], None]
 
 
 class Trip(Transfer):

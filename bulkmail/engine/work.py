@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from bulkmail.outbox.outbox import Job, Outbox
 
 BATCH = 64  # jobs a look into the outbox brings
+MOST_ASIDE = 2_000  # jobs that wait for their own provider while others go
 
 Lane = int
 """The number of a part of the work that has its own queue: what is due in another one never stands before it."""
@@ -53,6 +55,7 @@ class Work:
         self._queues = {queue.lane: queue for queue in self._turn}
         self._out: dict[int, _Queue] = {}
         self._passed_over: set[int] = set()  # out, or unwanted
+        self._aside: list[tuple[float, int, Job, _Queue]] = []  # a heap: until when (monotonic), and what
         self._copies: dict[int, deque[Job]] = {}  # set aside for the job of this id
         self._left = limit
         self._wants = wants
@@ -90,6 +93,27 @@ class Work:
         self._keep_copies(queue, job, now)
         return job
 
+    def set_aside(self, job: Job, until: float) -> None:
+        """Nothing of it may go before `until` (monotonic seconds); what stands behind it may."""
+        self.release_copies(job)
+        queue = self._out.pop(job.delivery.id)
+        if self._left is not None:
+            self._left += 1
+        heapq.heappush(self._aside, (until, job.delivery.id, job, queue))
+
+    def bring_back(self, now: float) -> float | None:
+        """What was set aside until `now` (monotonic seconds) is ready again; when the next will be, None for none."""
+        while self._aside and self._aside[0][0] <= now:
+            _, delivery_id, job, queue = heapq.heappop(self._aside)
+            self._passed_over.discard(delivery_id)
+            queue.ready.appendleft(job)
+        return self._aside[0][0] if self._aside else None
+
+    @property
+    def has_much_aside(self) -> bool:
+        """Whether so many are set aside that no more should be."""
+        return len(self._aside) >= MOST_ASIDE
+
     def next_copy(self, job: Job) -> Job | None:
         """A copy of `job`, which is out: another forward path of its row that may go now."""
         kept = self._copies.get(job.delivery.id)
@@ -121,7 +145,11 @@ class Work:
 
     def has_some(self, now: float, *, among: Callable[[Lane], bool]) -> bool:
         """Whether a job of one of these lanes could go now, were it allowed."""
-        return not self.is_used_up and any(self._has_ready(q, now) for q in self._turn if among(q.lane))
+        return next(self.lanes_with_some(now, among=among), None) is not None
+
+    def lanes_with_some(self, now: float, *, among: Callable[[Lane], bool]) -> Iterator[Lane]:
+        """Those of these lanes that have a job that could go now, were it allowed."""
+        return (q.lane for q in self._turn if not self.is_used_up and among(q.lane) and self._has_ready(q, now))
 
     def settled(self, delivery_id: int, *, due_at: float | None = None) -> None:
         """What became of it is durable; with `due_at` (wall clock; 0 is at once) it comes again."""
@@ -137,10 +165,17 @@ class Work:
         if self._left is not None:
             self._left += 1
 
-    def next_due(self, *, among: Callable[[Lane], bool] | None = None) -> float | None:
-        """When the next deferred one of these lanes is due, wall-clock seconds; None when none is deferred."""
-        found = (self._outbox.next_due(q.lane) for q in self._turn if among is None or among(q.lane))
+    def next_due(self, now: float, *, among: Callable[[Lane], bool] | None = None) -> float | None:
+        """When after `now` the next deferred one of these lanes is due, wall-clock seconds; None when none is.
+
+        What is due by now is ready, out, or set aside.
+        """
+        found = (self._outbox.next_due(q.lane, after=now) for q in self._turn if among is None or among(q.lane))
         return min((due for due in found if due is not None), default=None)
+
+    def has_open(self, among: Callable[[Lane], bool]) -> bool:
+        """Whether a delivery of one of these lanes is still open."""
+        return any(self.left_in(lane) for lane in self._queues if among(lane))
 
     def left_in(self, lane: Lane) -> int:
         """How many deliveries of `lane` are still open."""
@@ -170,6 +205,6 @@ class Work:
                     self._passed_over.add(delivery.id)
             if queue.ready:
                 return
-        # What is due but out comes again when it is settled.
-        due = self._outbox.next_due(queue.lane)
-        queue.dry_until = math.inf if due is None else max(due, now)
+        # What is due but out comes again when it is settled, what is set aside by itself.
+        due = self._outbox.next_due(queue.lane, after=now)
+        queue.dry_until = math.inf if due is None else due

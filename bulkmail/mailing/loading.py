@@ -16,7 +16,6 @@ from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.reply import printable
 from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
-from bulkmail.preflight.finding import Finding
 from bulkmail.preflight.letter import LetterCheck
 from bulkmail.recipients.screening import Screened
 
@@ -91,12 +90,11 @@ def _record_batch(outbox: Outbox, entries: Iterator[Entry]) -> int:
     return len(batch)
 
 
-async def try_letters(outbox: Outbox, check: LetterCheck, *, told: Told = nobody) -> list[Finding]:
-    """Renders the letter of every row that is to be sent; those that fail become invalid.  Returns what was found."""
+async def try_letters(outbox: Outbox, check: LetterCheck, *, told: Told = nobody) -> None:
+    """Renders the letter of every row that is to be sent; those that fail become invalid."""
     last = 0
     while (last := await to_thread.run_sync(_try_batch, outbox, check, last)) >= 0:
         told(check.rows)
-    return check.findings()
 
 
 def _try_batch(outbox: Outbox, check: LetterCheck, last: int) -> int:

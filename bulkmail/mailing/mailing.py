@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from enum import Enum
 from pathlib import Path
 
+from anyio import to_thread
+
+from bulkmail.config.tables import known_feedback, known_lanes
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Connect, Ending, Event, Outlet
 from bulkmail.engine.run import Plan
-from bulkmail.mailing.loading import Told, nobody, record, record_messages, try_letters
+from bulkmail.mailing.canary import Canary, both
+from bulkmail.mailing.composing import composing
+from bulkmail.mailing.gate import Asked, gather
+from bulkmail.mailing.loading import Told, nobody, record, record_messages
+from bulkmail.mailing.permits import open_permits
+from bulkmail.mailing.resting import RestNote
 from bulkmail.mailing.resuming import to_settings
-from bulkmail.mailing.routing import Serving, check_routes, find_unserved, sort_by_route
+from bulkmail.mailing.routing import Sorted, check_routes, find_unserved, sort_into_lanes
 from bulkmail.mailing.rows import Rows
+from bulkmail.mailing.succession import empty_inbox, take_over
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
-from bulkmail.message.ready_made import message_of
-from bulkmail.message.templates import compile_condition, referenced_names
+from bulkmail.message.templates import compile_condition
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import BulkmailError, ConfigError, GateClosed
+from bulkmail.model.errors import ConfigError, GateClosed
 from bulkmail.model.keys import NO_KEYS, Keys
-from bulkmail.model.message import Envelope, Message
+from bulkmail.model.lane import Lanes
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.model.relay import Kind
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Job, Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.preflight.checks import gravest_first, judge, without
+from bulkmail.preflight.evidence import Evidence
 from bulkmail.preflight.finding import Finding, refuse
-from bulkmail.preflight.letter import LetterCheck
 from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.screening import Screened, Suppression, screen
 from bulkmail.report.report import Report
@@ -57,13 +64,17 @@ _DECISIONS = {Doubt.RETRY: Status.PENDING, Doubt.ACCEPTED: Status.ACCEPTED, Doub
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which rows of the list are meant: `where` is a Jinja expression over the row, empty for all."""
+    """Which rows of the list are meant: `where` is a Jinja expression over the row, empty for all.
+
+    `own_columns` are those that settings name for addresses and names.
+    """
 
     where: str = ""
     suppression: Suppression | None = None
     allow_duplicates: bool = False
     redirect_to: Address | None = None
     sample: int | None = None
+    own_columns: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -82,8 +93,10 @@ class Mailing:
     takes_over: Path | None = None
     keys: Keys = NO_KEYS
     on_message: Hook | None = None
-    _serving: Serving | None = None
+    evidence: Evidence | None = None
+    _sorted: Sorted | None = None
     _engine: Engine | None = None
+    _is_stopped: bool = False
 
     @classmethod
     async def prepare(
@@ -106,6 +119,7 @@ class Mailing:
 
         What is at `path` is replaced.  Raises `TemplateError`, `ListError`, `OutboxError`.
         """
+        await know_tables()
         check_routes(routes)
         # Before the outbox: a letter that does not compile leaves nothing behind.
         composer = Composer(campaign, run_id="", keys=keys, on_message=on_message)
@@ -126,7 +140,7 @@ class Mailing:
         )
         mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
         try:
-            _empty_inbox(outbox, routes)
+            empty_inbox(outbox, routes)
             seen = RowCheck()
 
             def look_at(row: Recipient | BadRow) -> Screened:
@@ -145,9 +159,17 @@ class Mailing:
             outbox.finish_loading()
             if selection.sample is not None:
                 outbox.keep_sample(selection.sample, reason="not drawn for the sample")
-            check = LetterCheck(composer.check, frozenset(referenced_names(campaign)))
-            mailing.findings = [*seen.findings(), *await try_letters(outbox, check, told=told_checking)]
-            mailing.findings += mailing._find_unserved()
+            mailing.evidence = await gather(
+                outbox,
+                composer,
+                campaign,
+                seen=seen,
+                rows=rows,
+                routes=routes,
+                asked=Asked(where.names if where else frozenset(), selection.own_columns),
+                told=told_checking,
+            )
+            mailing.findings = gravest_first([*mailing._find_unserved(), *judge(mailing.evidence)])
         except BaseException:
             mailing.abandon()
             raise
@@ -159,6 +181,7 @@ class Mailing:
         cls, path: Path | None, messages: Iterable[EmailMessage], *, routes: Sequence[Route], pace: Pace
     ) -> Mailing:
         """Records ready-made messages, a delivery for each recipient of each, in place of what is at `path`."""
+        await know_tables()
         check_routes(routes)
         rehearsal = "yes" if routes[0].relay.kind.is_rehearsal else "no"
         settings = {**to_settings(routes, pace), "rehearsal": rehearsal, "columns": "[]"}
@@ -208,10 +231,14 @@ class Mailing:
             raise
         return mailing
 
-    def pass_gate(self) -> None:
-        """Raises `GateClosed`, and lets go of the outbox, when the findings forbid sending."""
+    def pass_gate(self, *, strict: bool = False, ignored: Iterable[str] = ()) -> None:
+        """Raises `GateClosed`, and lets go of the outbox, when the findings forbid sending.
+
+        With `strict` warnings do so, too; findings with a code in `ignored` are forgotten.
+        """
+        self.findings = without(self.findings, ignored)
         try:
-            refuse(self.findings)
+            refuse(self.findings, strict=strict)
         except GateClosed:
             self.abandon()
             raise
@@ -228,8 +255,17 @@ class Mailing:
         return Path(kept) if kept else None
 
     def _find_unserved(self) -> list[Finding]:
-        self._serving = sort_by_route(self.outbox, self.routes, keys=self.keys)
-        return find_unserved(self.outbox, self._serving)
+        self._sorted = sort_into_lanes(self.outbox, self.routes, self._lanes, keys=self.keys)
+        return find_unserved(self.outbox, self._sorted.serving)
+
+    @property
+    def _lanes(self) -> Lanes:
+        """The providers as this run knows them; a provider's own mail exchanger comes with its presets."""
+        lanes = self.pace.lanes or known_lanes()
+        if len(self.routes) != 1:
+            return lanes
+        relay = self.routes[0].relay
+        return lanes.for_relay(host=relay.host, port=relay.port)
 
     def decide_doubts(self, decision: Doubt) -> int:
         """What becomes of rows in doubt; says how many there were.
@@ -254,31 +290,63 @@ class Mailing:
         The error of the `Ending`, if any, has left every row it did not deal with as it was.
         `ready` is awaited before each message is begun; `wants` leaves the other deliveries as they are.
         """
-        if self._serving is not None:
-            refuse(find_unserved(self.outbox, self._serving))  # a row that was in doubt may be open by now
+        found = self._sorted or Sorted({0: tuple(range(len(self.routes)))}, {})
+        refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
         if self.takes_over is not None:
             self._take_over(self.takes_over)
-        self._engine = Engine(
-            Plan(
+        await know_tables()
+        compose, sign = composing(self.outbox, keys=self.keys, on_message=self.on_message)
+        note = RestNote(self.outbox, observe)
+        canary = Canary(self.outbox, self.pace.breakers, limit=self.pace.limit, stop=self._end_pass)
+        is_rehearsal = self.outbox.settings.get("rehearsal") == "yes"
+        async with open_permits(
+            self.routes, self.pace, run_id=self.outbox.run_id, is_rehearsal=is_rehearsal
+        ) as permits:
+            plan = Plan(
                 self.outbox,
-                compose=self._compose(),
-                outlets=[Outlet(*pair) for pair in zip(self.routes, connects, strict=True)],
-                serving=self._serving and {lane: numbers for lane, numbers in self._serving.items() if numbers},
+                compose=compose,
+                outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
+                serving={lane: numbers for lane, numbers in found.serving.items() if numbers},
                 pace=self.pace,
-                observe=observe,
+                lanes=self._lanes,
+                providers=found.providers,
+                feedback=known_feedback(),
+                sign=sign,
+                observe=note.observe,
                 ready=ready,
                 wants=wants,
             )
-        )
+
+            async def send_ahead(limit: int | None, only: Callable[[Job], bool] | None) -> Ending:
+                def tell(event: Event) -> None:
+                    canary.note(event)
+                    note.observe(event)
+
+                chosen = both(wants, only)
+                return await self._pass(replace(_limited(plan, limit), observe=tell, wants=chosen))
+
+            ending = await canary.go(send_ahead) or await self._pass(_limited(plan, canary.left))
+        note.ended(ending)
+        return ending
+
+    async def _pass(self, plan: Plan) -> Ending:
+        """One engine's work, unless somebody has stopped it all."""
+        if self._is_stopped:
+            return Ending(was_stopped=True)
+        self._engine = Engine(plan)
         try:
             return await self._engine.run()
         finally:
             self._engine = None
 
-    def stop(self) -> None:
-        """Finishes the transactions under way and begins no others."""
+    def _end_pass(self) -> None:
         if self._engine is not None:
             self._engine.stop()
+
+    def stop(self) -> None:
+        """Finishes the transactions under way and begins no others."""
+        self._is_stopped = True
+        self._end_pass()
 
     def close(self) -> Report:
         """Lets go of the outbox (a finished one becomes a single plain file) and reads it."""
@@ -296,56 +364,15 @@ class Mailing:
         self.outbox.close()
 
     def _take_over(self, old: Path) -> None:
-        """The new outbox takes the old one's name, the old one a number: at no instant is there none."""
-        new = self.outbox.path
-        if new is None:
-            return
-        self.outbox.close()
-        with Outbox.open(old):  # nobody sends from it, and closing it leaves a single file
-            pass
-        os.link(old, _free_name(old))
-        os.replace(new, old)
-        self.outbox = Outbox.open(old, durability=self.pace.durability)
+        self.outbox = take_over(self.outbox, old, durability=self.pace.durability)
         self.takes_over = None
 
-    def _compose(self) -> Callable[[Job, float], Message]:
-        campaign = self.outbox.campaign
-        composer = (
-            Composer(campaign, run_id=self.outbox.run_id, keys=self.keys, on_message=self.on_message)
-            if campaign
-            else None
-        )
 
-        def compose(job: Job, first_at: float) -> Message:
-            if job.content is not None:
-                envelope = Envelope(job.reverse_path, job.delivery.forward_path)
-                return message_of(job.content, envelope=envelope, message_id=job.message_id)
-            if composer is None or job.recipient is None:
-                raise BulkmailError(f"row {job.delivery.row} of the outbox has no letter")
-            return composer.compose(
-                job.recipient, row=job.delivery.row, forward_path=job.delivery.forward_path, date=first_at
-            )
-
-        return compose
+async def know_tables() -> None:
+    """Reads the tables of providers and replies, once: they are files, and the loop does not wait for a disk."""
+    await to_thread.run_sync(known_lanes)
+    await to_thread.run_sync(known_feedback)
 
 
-def _empty_inbox(outbox: Outbox, routes: Sequence[Route]) -> None:
-    """A rehearsal always begins anew: what an earlier one kept beside this outbox goes."""
-    kept_here = [route for route in routes if route.relay.kind is Kind.SANDBOX and not route.relay.directory]
-    if not kept_here or outbox.path is None:
-        return
-    from bulkmail.sandbox.maildir import Maildir
-
-    name = outbox.path.name.removesuffix(".outbox").removesuffix(".rehearsal") + ".inbox"
-    inbox = outbox.path.with_name(name)
-    if inbox.exists():
-        Maildir(inbox).clear()
-    outbox.set_setting("maildir", str(inbox))
-
-
-def _free_name(path: Path) -> Path:
-    """`NAME.1.outbox`, or the next number that no older run has."""
-    number = 1
-    while (name := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
-        number += 1
-    return name
+def _limited(plan: Plan, limit: int | None) -> Plan:
+    return replace(plan, pace=replace(plan.pace, limit=limit))

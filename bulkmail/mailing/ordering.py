@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bulkmail.config.runs import run_path
 from bulkmail.config.settings import Settings
+from bulkmail.mailing.gate import Online, ask_outside
 from bulkmail.mailing.history import Past, Standing, look, refuse_changed, refuse_finished
 from bulkmail.mailing.loading import Told
 from bulkmail.mailing.mailing import Mailing, Selection
@@ -28,6 +29,7 @@ from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.reader import OutboxReader, is_outbox
+from bulkmail.preflight.checks import NO_RELAY, gravest_first, judge
 from bulkmail.preflight.finding import Finding
 from bulkmail.recipients.screening import Suppression
 from bulkmail.recipients.source import ListOptions, open_list
@@ -39,7 +41,7 @@ class Order:
 
     `sample` sends to so many rows drawn by lot, `redirect_to` gets everybody's letter, `dry_run` sends nothing: each
     makes it a rehearsal.  `begin_anew` sends to everybody whatever an earlier run did, `only_unreached` to those whom
-    it did not reach.
+    it did not reach.  With `strict` a warning keeps the gate shut; findings with a code in `ignored` do not count.
     """
 
     outbox: Path | None = None
@@ -48,6 +50,8 @@ class Order:
     dry_run: bool = False
     begin_anew: bool = False
     only_unreached: bool = False
+    strict: bool = False
+    ignored: tuple[str, ...] = ()
     command: str = "bulkmail send"
 
 
@@ -105,7 +109,12 @@ async def order_mailing(settings: Settings, order: Order, *, keys: Keys, reading
                 routes=routes_of(settings, order),
                 pace=settings.pace,
                 selection=Selection(
-                    settings.where, suppression, settings.allow_duplicates, order.redirect_to, order.sample
+                    settings.where,
+                    suppression,
+                    settings.allow_duplicates,
+                    order.redirect_to,
+                    order.sample,
+                    _own_columns(settings),
                 ),
                 is_rehearsal=rehearsal,
                 settings={"list_digest": digest, "list": settings.list_source, "name": settings.name},
@@ -114,16 +123,28 @@ async def order_mailing(settings: Settings, order: Order, *, keys: Keys, reading
                 told_checking=checking,
             )
     mailing.notices += suppression.notices
-    mailing.pass_gate()
+    mailing.pass_gate(strict=order.strict, ignored=order.ignored)
     if new != path:
         mailing.takes_over = path
     return mailing
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What `check` found out: findings, the gravest first; what was noticed on the way; what the rows would be."""
+
+    findings: list[Finding]
+    notices: list[str]
+    tally: Tally
+
+
 async def check(
-    settings: Settings, *, keys: Keys, reading: Told, checking: Told
-) -> tuple[list[Finding], list[str], Tally]:
-    """What is wrong with letter and list, what was noticed, and what the rows would be; sends and leaves nothing."""
+    settings: Settings, *, keys: Keys, reading: Told, checking: Told, online: Online | None = None
+) -> Checked:
+    """What is wrong with letter and list, what was noticed, and what the rows would be; sends and leaves nothing.
+
+    With `online` relays and the DNS are asked, too.
+    """
     suppression = suppression_of(settings)
     with (
         tempfile.TemporaryDirectory(prefix="bulkmail-") as folder,
@@ -136,14 +157,24 @@ async def check(
             rows=rows,
             routes=settings.routes or (Route(Relay(Kind.NULL)),),
             pace=settings.pace,
-            selection=Selection(settings.where, suppression, settings.allow_duplicates),
+            selection=Selection(
+                settings.where, suppression, settings.allow_duplicates, own_columns=_own_columns(settings)
+            ),
             keys=keys,
             told_loading=reading,
             told_checking=checking,
         )
         tally = mailing.tally
         mailing.abandon()
-    return mailing.findings, [*mailing.notices, *suppression.notices], tally
+    findings = mailing.findings
+    if online is not None and mailing.evidence is not None:
+        evidence = await ask_outside(mailing.evidence, settings.routes, keys=keys, online=online)
+        findings = gravest_first([*(found for found in findings if found.code == NO_RELAY), *judge(evidence)])
+    return Checked(findings, [*mailing.notices, *suppression.notices], tally)
+
+
+def _own_columns(settings: Settings) -> frozenset[str]:
+    return frozenset({settings.list_options.address_column, settings.list_options.name_column} - {""})
 
 
 def letters(

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
@@ -19,6 +20,9 @@ from bulkmail.smtp.credentials import Credentials, Tokens
 from bulkmail.smtp.session import Manners, Session
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.trace import Trace
+
+if TYPE_CHECKING:
+    from bulkmail.preflight.relay import RelayFacts
 
 log = logging.getLogger("bulkmail.relay")
 
@@ -94,11 +98,7 @@ async def _sessions(
 ) -> Connect:
     key_password = await to_thread.run_sync(find_key_password, relay)
     context = await to_thread.run_sync(make_tls_context, relay, key_password)
-    credentials = None
-    if (fetch := await to_thread.run_sync(find_tokens, relay)) is not None:
-        credentials = Credentials(relay.username, tokens=Tokens(fetch))
-    elif relay.username and password:
-        credentials = Credentials(relay.username, password)
+    credentials = await credentials_for(relay, password)
     proxy_password = await to_thread.run_sync(find_proxy_password, relay)
     manners = Manners(depth=relay.depth, notify=notify)
 
@@ -108,3 +108,22 @@ async def _sessions(
         )
 
     return open_session
+
+
+async def credentials_for(relay: Relay, password: Secret | None) -> Credentials | None:
+    """Who we are to `relay`: by token where it says so, or by `password`.  Raises `ConfigError`."""
+    if (fetch := await to_thread.run_sync(find_tokens, relay)) is not None:
+        return Credentials(relay.username, tokens=Tokens(fetch))
+    return Credentials(relay.username, password) if relay.username and password else None
+
+
+async def look_at_relay(relay: Relay, password: Secret | None) -> RelayFacts:
+    """What `relay`, an SMTP one, is like, found out without sending anything.  Raises `ConfigError`."""
+    from bulkmail.preflight.relay import look_at
+
+    return await look_at(
+        relay,
+        await credentials_for(relay, password),
+        key_password=await to_thread.run_sync(find_key_password, relay),
+        proxy_password=await to_thread.run_sync(find_proxy_password, relay),
+    )

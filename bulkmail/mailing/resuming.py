@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 import msgspec
 
+from bulkmail.config.zones import find_zone
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.errors import OutboxError
+from bulkmail.model.errors import ConfigError, OutboxError
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
 from bulkmail.outbox.reader import OutboxReader
@@ -24,7 +26,7 @@ def to_settings(routes: Sequence[Route], pace: Pace) -> dict[str, str]:
         "relay_kind": routes[0].relay.kind.value,
         "relays": msgspec.json.encode([route.label for route in routes]).decode(),
         "routes_record": msgspec.json.encode(list(routes)).decode(),
-        "pace_record": msgspec.json.encode(replace(pace, limit=None, wait=min(pace.wait, _FOR_EVER))).decode(),
+        "pace_record": _pace_record(pace),
     }
 
 
@@ -45,7 +47,31 @@ def from_settings(settings: Mapping[str, str], path: Path) -> tuple[tuple[Route,
     try:
         return (
             msgspec.json.decode(settings["routes_record"], type=tuple[Route, ...]),
-            msgspec.json.decode(settings["pace_record"], type=Pace),
+            msgspec.json.decode(settings["pace_record"], type=Pace, dec_hook=_read_other),
         )
-    except (KeyError, msgspec.MsgspecError) as error:
+    except (KeyError, ConfigError, msgspec.MsgspecError) as error:
         raise OutboxError(f"{path} does not say how it was to be sent: {error}", hint="add --relay URL") from None
+
+
+def _pace_record(pace: Pace) -> str:
+    kept = replace(pace, limit=None, wait=min(pace.wait, _FOR_EVER))
+    return msgspec.json.encode(kept, enc_hook=_write_other).decode()
+
+
+def _write_other(value: object) -> str:
+    """A time zone by its name, or, as a program may give one that has none, by its distance from UTC."""
+    if not isinstance(value, tzinfo):
+        raise TypeError(f"a pace with a {type(value).__name__}")
+    if value is UTC:
+        return "UTC"
+    return getattr(value, "key", None) or datetime.fromtimestamp(0, value).strftime("%z")
+
+
+def _read_other(kind: type, text: object) -> tzinfo:
+    if not issubclass(kind, tzinfo):
+        raise TypeError(f"a pace with a {kind.__name__}")
+    if str(text)[:1] in ("+", "-"):
+        zone = datetime.strptime(str(text), "%z").tzinfo
+        assert zone is not None  # noqa: S101
+        return zone
+    return find_zone(str(text))

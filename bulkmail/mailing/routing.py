@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from bulkmail.message.composer import Composer
@@ -10,14 +11,24 @@ from bulkmail.model.address import parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.keys import Keys
+from bulkmail.model.lane import Lanes
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route, clashes, serving
 from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.preflight.checks import NO_RELAY
 from bulkmail.preflight.finding import Finding, Severity
 
 Serving = dict[int, tuple[int, ...]]
 """Which relays, by number, each lane of the outbox may go through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """How the deliveries of an outbox are divided; `providers` names the provider of each lane that has but one."""
+
+    serving: Serving
+    providers: dict[int, str]
 
 
 def check_routes(routes: Sequence[Route]) -> None:
@@ -29,29 +40,41 @@ def check_routes(routes: Sequence[Route]) -> None:
         raise ConfigError(f"the relays {first} and {second} {clash.what}", hint=clash.mend)
 
 
-def sort_by_route(outbox: Outbox, routes: Sequence[Route], *, keys: Keys) -> Serving:
-    """Puts all deliveries that may go through the same relays into a lane of their own.
+def sort_into_lanes(outbox: Outbox, routes: Sequence[Route], lanes: Lanes, *, keys: Keys) -> Sorted:
+    """Puts all deliveries of one provider that may go through the same relays into a lane of their own.
 
-    A lane without relays is that of mail which nobody serves: see `find_unserved()`.
+    A lane without relays is that of mail which nobody serves: see `find_unserved()`.  Copies of a letter stay together,
+    in the lane of its recipient.  A rehearsal knows no providers.
     """
-    if not any(route.senders or route.recipients for route in routes):
+    has_routes = any(route.senders or route.recipients for route in routes)
+    if not has_routes and routes[0].relay.kind.is_rehearsal:
         if outbox.settings.get("routed") == "yes":  # an earlier run of it had relays of another kind
             outbox.sort_into_lanes(lambda path, recipient, reverse_path: 0, reads_rows=False)
             outbox.set_setting("routed", "no")
-        return {0: tuple(range(len(routes)))}
+        return Sorted({0: tuple(range(len(routes)))}, {})
     outbox.set_setting("routed", "yes")
-    lanes: dict[tuple[int, ...], int] = {}
-    sender_of, is_fixed = _senders(outbox, keys) if any(route.senders for route in routes) else (_nobody, True)
+    has_copies = outbox.campaign is not None and bool(outbox.campaign.to or outbox.campaign.cc or outbox.campaign.bcc)
+    numbers: dict[tuple[tuple[int, ...], str], int] = {(tuple(range(len(routes))), ""): 0}
+    has_senders = any(route.senders for route in routes)
+    sender_of, is_fixed = _senders(outbox, keys) if has_senders else (_nobody, True)
 
     @lru_cache(maxsize=65_536)
-    def lane(sender: str, domain: str) -> int:
-        return lanes.setdefault(serving(routes, sender=sender, recipient=domain), len(lanes))
+    def lane(sender: str, domain: str, home: str) -> int:
+        served = serving(routes, sender=sender, recipient=domain) if has_routes else tuple(range(len(routes)))
+        provider = lanes.of(home)
+        key = served, provider if provider in lanes.by_name else ""
+        return numbers.setdefault(key, len(numbers))
 
     def lane_of(path: str, recipient: Recipient | None, reverse_path: str) -> int:
-        return lane(sender_of(recipient, reverse_path), path.rpartition("@")[2])
+        domain = path.rpartition("@")[2]
+        home = recipient.address.domain if has_copies and recipient is not None else domain
+        return lane(sender_of(recipient, reverse_path), domain, home)
 
-    outbox.sort_into_lanes(lane_of, reads_rows=not is_fixed)
-    return {number: numbers for numbers, number in lanes.items()}
+    outbox.sort_into_lanes(lane_of, reads_rows=not is_fixed or has_copies)
+    return Sorted(
+        {number: served for (served, _), number in numbers.items()},
+        {number: provider for (_, provider), number in numbers.items() if provider},
+    )
 
 
 def find_unserved(outbox: Outbox, served: Serving) -> list[Finding]:
@@ -63,7 +86,7 @@ def find_unserved(outbox: Outbox, served: Serving) -> list[Finding]:
             names = ", ".join(job.delivery.forward_path for job in jobs)
             found.append(
                 Finding(
-                    "no_relay_for_row",
+                    NO_RELAY,
                     Severity.ERROR,
                     f"no relay takes the mail of {count(number, 'delivery', 'deliveries')}, for example {names}",
                     mend='add their domains to the recipients (or senders) of a relay, or "*" for everybody else',

@@ -41,6 +41,13 @@ class Rendered:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+class Tried(NamedTuple):
+    """What trying a letter showed: its subject, and the octets of the files that only this row has."""
+
+    subject: str
+    files_size: int = 0
+
+
 class _Letter(NamedTuple):
     """Everything of one message that the row decides, checked and not yet encoded.
 
@@ -95,19 +102,19 @@ class Composer:
         """The address of From.  Raises `TemplateError`."""
         return self._heading.senders(self._heading.lines(recipient, self._variables(recipient)[0]))[1]
 
-    def check(self, recipient: Recipient) -> None:
+    def check(self, recipient: Recipient) -> Tried:
         """Raises the `TemplateError` that `compose` would, without the work of encoding bodies and reading files.
 
         With a hook the letter is composed whole and shown to it.
         """
         if self._on_message is not None:
             self.compose(recipient, row=1, forward_path=recipient.address.wire, date=0.0)
-            return
+            return Tried(self._letter(recipient, write=self._bodies.check).lines.subject)
         letter = self._letter(recipient, write=self._bodies.check)
         _, _, sender = self._heading.senders(letter.lines)
         self._heading.rest(letter.lines)
         self._path(letter, recipient, sender=sender, forward_path=recipient.address.wire)
-        self._files.check(letter.enclosures)
+        return Tried(letter.lines.subject, self._files.check(letter.enclosures))
 
     def render(self, recipient: Recipient) -> Rendered:
         """The letter for a preview.  Raises `TemplateError`."""

@@ -162,6 +162,23 @@ class Signers:
         return (b"".join([signer.field(fields, body, seconds) for signer in self._signers]), *buffers)
 
 
+def record_name(dkim: Dkim) -> str:
+    """Where receivers look for the public key."""
+    return f"{dkim.selector}._domainkey.{_ascii_domain(dkim.domain)}"
+
+
+def public_key(dkim: Dkim, key: Secret | None) -> str:
+    """What `p=` of that record must be (RFC 6376 §3.6.1, RFC 8463 §4).  Raises `ConfigError` for an unusable key."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    private = _load(record_name(dkim), key)
+    public = private.public_key()
+    if isinstance(private, Ed25519PrivateKey):
+        return b64encode(public.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode("ascii")
+    return b64encode(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode("ascii")
+
+
 _EXAMPLE = 'write domain = "shop.example", selector = "s1"'
 
 

@@ -33,6 +33,10 @@ for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
 _HAS_FOLDER_FLAGS = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
 
 
+class EnclosureError(TemplateError):
+    """A row names a file that its letter cannot have."""
+
+
 class Unusable(Exception):
     """A file that a row names cannot be sent; `str()` is the predicate of a sentence that begins with its name."""
 
@@ -173,7 +177,7 @@ class RowFile:
             if self._attachment.is_optional:
                 return None
             hint = 'write { file = "…", optional = true } for a file that not every row has'
-            raise self._path.refuse("names no file", hint=hint)
+            raise EnclosureError(str(self._path.refuse("names no file")), hint=hint)
         try:
             _checked_parts(path)
         except Unusable as error:
@@ -201,9 +205,10 @@ class RowFile:
         except Unusable as error:
             raise self._refuse(enclosure.path, error) from None
 
-    def _refuse(self, path: str, error: Unusable) -> TemplateError:
+    def _refuse(self, path: str, error: Unusable) -> EnclosureError:
         hint = f"files of rows are looked for in {self.folder.root}"
-        return self._path.refuse(f"{printable(path, _LONGEST_SHOWN)!r} {error}", hint=hint)
+        refused = self._path.refuse(f"{printable(path, _LONGEST_SHOWN)!r} {error}", hint=hint)
+        return EnclosureError(str(refused), hint=hint)
 
 
 class RowFiles:
@@ -219,10 +224,16 @@ class RowFiles:
         found = [file.enclosure(variables, fields) for file in self._files]
         return [enclosure for enclosure in found if enclosure is not None]
 
-    def check(self, enclosures: list[Enclosure]) -> None:
-        """Raises the `TemplateError` that `buffers` would, without reading."""
+    def check(self, enclosures: list[Enclosure]) -> int:
+        """The octets of the files.  Raises the `TemplateError` that `buffers` would, without reading."""
+        size = 0
         for enclosure in enclosures:
-            os.close(enclosure.source.open(enclosure))
+            descriptor = enclosure.source.open(enclosure)
+            try:
+                size += os.fstat(descriptor).st_size
+            finally:
+                os.close(descriptor)
+        return size
 
     def buffers(self, enclosures: list[Enclosure], *, identity: str) -> Iterator[bytes]:
         """The parts of a message, each after its delimiter line.  What several rows name is one shared buffer.

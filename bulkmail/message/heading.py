@@ -15,6 +15,10 @@ from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.recipient import Recipient
 
 
+class EmptySubject(TemplateError):
+    """A row's letter would have no subject."""
+
+
 class Copies(NamedTuple):
     """Who gets the letter beside the recipient, each once: shown in To, shown in Cc, not shown."""
 
@@ -59,7 +63,8 @@ class Heading:
             raise self._sender.refuse("is empty", hint="write a name and an address: Ann Example <ann@example.com>")
         subject = self._subject.value(variables, fields)
         if not subject or subject.isspace():
-            raise self._subject.refuse("is empty", hint="give another: {{ … | default('News', true) }}")
+            hint = "give another: {{ … | default('News', true) }}"
+            raise EmptySubject(str(self._subject.refuse("is empty")), hint=hint)
         return Lines(
             sender=sender,
             sent_by=self._sent_by.value(variables, fields) if self._sent_by else "",

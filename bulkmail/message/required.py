@@ -40,7 +40,7 @@ def _required(tree: nodes.Template) -> set[str]:
     tested = {
         name
         for test in tree.find_all(nodes.Test)
-        if test.name in ("defined", "undefined") and (name := _field(test.node)) is not None
+        if test.name in ("defined", "undefined") and (name := field_of(test.node)) is not None
     }
     names = {name for name, is_direct in _uses(tree) if not is_direct or name in undeclared}
     return names - tested
@@ -48,18 +48,18 @@ def _required(tree: nodes.Template) -> set[str]:
 
 def _uses(node: nodes.Node) -> Iterator[tuple[str, bool]]:
     """Every use of a field without a default, and whether it is by its own name."""
-    name = _field(node)
+    name = field_of(node)
     if name is not None:
         yield name, isinstance(node, nodes.Name)
         return
     for child in node.iter_child_nodes():
         has_default = isinstance(node, nodes.Filter) and node.name in ("default", "d") and child is node.node
-        if not (has_default and _field(child) is not None):
+        if not (has_default and field_of(child) is not None):
             yield from _uses(child)
 
 
-def _field(node: nodes.Node) -> str | None:
-    """The field that `node` is: `name`, `row.name` or `row["name"]`."""
+def field_of(node: nodes.Node) -> str | None:
+    """The field that `node` is, `name`, `row.name` or `row["name"]`; None for anything else."""
     match node:
         case nodes.Name(name=str(name), ctx="load") if name != "row":
             return name

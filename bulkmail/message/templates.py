@@ -150,7 +150,7 @@ def referenced_names(campaign: Campaign) -> set[str]:
     environment = make_environment({partial.name: partial.text for partial in campaign.partials})
     partials = {partial.name: _parse(partial, environment) for partial in campaign.partials}
     names: set[str] = set()
-    for template in _templates(campaign):
+    for template in templates_of(campaign):
         tree = _parse(template, environment)
         try:
             names |= required_by(tree, partials)
@@ -159,7 +159,8 @@ def referenced_names(campaign: Campaign) -> set[str]:
     return names - _ALWAYS_THERE - ({UNSUBSCRIBE_URL} if campaign.unsubscribe else set())
 
 
-def _templates(campaign: Campaign) -> Iterator[Template]:
+def templates_of(campaign: Campaign) -> Iterator[Template]:
+    """All that is rendered of `campaign`, but what is included."""
     yield campaign.sender
     yield campaign.subject
     letter = (campaign.to_name, campaign.reply_to, campaign.text, campaign.html, campaign.markdown, campaign.mjml)

@@ -148,34 +148,40 @@ class Suspension:
         return self if self.holds(now) and self.until >= until else Suspension(until, why)
 
 
-@dataclass(frozen=True, slots=True)
 class Meter:
-    """How many messages a second were taken lately: the mean over the last 2 to 4 s.  Times are monotonic seconds."""
+    """How many messages a second were taken lately: the mean over the last 2 to 4 s.  Times are monotonic seconds.
 
-    begun: float = 0.0
-    count: int = 0
-    before: float = 0.0
-    begun_before: float = 0.0
+    The only one here that changes in place: it is told of every letter.
+    """
+
+    __slots__ = ("_before", "_begun", "_begun_before", "_count")
 
     SPAN = 2.0
 
-    def take(self, now: float) -> Meter:
+    def __init__(self) -> None:
+        self._begun = 0.0
+        self._count = 0
+        self._before = 0
+        self._begun_before = 0.0
+
+    def take(self, now: float) -> None:
         """One more was taken."""
-        if 0 <= now - self.begun < Meter.SPAN:  # written out: this is done for every letter
-            return Meter(self.begun, self.count + 1, self.before, self.begun_before)
-        turned = self._turned(now)
-        return replace(turned, count=1 + turned.count)
+        if not 0 <= now - self._begun < Meter.SPAN:
+            self._turn(now)
+        self._count += 1
 
     def per_second(self, now: float) -> float:
         """0 when nothing was taken lately."""
-        turned = self._turned(now)
+        if not 0 <= now - self._begun < Meter.SPAN:
+            self._turn(now)
         # Less than a second says little: 14 that were taken in the first 10 ms are 14 a second, not 1,400.
-        passed = max(1.0, now - (turned.begun_before if turned.before else turned.begun))
-        return (turned.before + turned.count) / passed
+        passed = max(1.0, now - (self._begun_before if self._before else self._begun))
+        return (self._before + self._count) / passed
 
-    def _turned(self, now: float) -> Meter:
-        if 0 <= now - self.begun < Meter.SPAN:
-            return self
-        if 0 <= now - self.begun < 2 * Meter.SPAN:
-            return Meter(begun=self.begun + Meter.SPAN, before=self.count, begun_before=self.begun)
-        return Meter(begun=now)
+    def _turn(self, now: float) -> None:
+        if 0 <= now - self._begun < 2 * Meter.SPAN:
+            self._before, self._begun_before = self._count, self._begun
+            self._begun += Meter.SPAN
+        else:
+            self._before, self._begun_before, self._begun = 0, 0.0, now
+        self._count = 0

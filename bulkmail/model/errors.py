@@ -46,5 +46,17 @@ class RelayError(BulkmailError):
     """The relay cannot be used: not reachable, not trusted, login refused, sender refused.  The list stays whole."""
 
 
+class SendingRests(BulkmailError):
+    """Sending has to wait for hours, a quota or somebody's decision.  The list stays whole; a later run goes on.
+
+    `until` is wall-clock seconds, None when time alone does not help; `why` is half a sentence.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", until: float | None = None, why: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.until = until
+        self.why = why or message
+
+
 class IllegalMove(BulkmailError):
     """A delivery was asked to change to a status that its present one does not lead to: a bug of ours."""

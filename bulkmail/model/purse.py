@@ -20,9 +20,13 @@ class Purse:
         """The recipients of a new reservation; what was left of the one before is lost, so settle that first."""
         self._left, self._until, self.used = count, until, 0
 
+    def holds(self, count: int, now: float) -> bool:
+        """Whether `count` recipients could be spent at `now`."""
+        return count <= self._left and now < self._until
+
     def take(self, count: int, now: float) -> bool:
         """Spends `count` recipients; False, and nothing is spent, when there are not enough, or it is too late."""
-        if count > self._left or now >= self._until:
+        if not self.holds(count, now):
             return False
         self._left -= count
         self.used += count

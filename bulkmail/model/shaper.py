@@ -77,9 +77,36 @@ class Shaper:
 
     def wait(self, relay: str, lane: str, now: float) -> float:
         """Seconds until one message of `lane` may go through `relay`; 0 when it may go now."""
-        states = self._states(relay, lane)
-        held = max(state.suspension.until - now if state.suspension.holds(now) else 0.0 for state in states)
-        return max(held, self._gate.wait(self._names(states, lane, now), now))
+        return max(self.relay_wait(relay, now), self.lane_wait(relay, lane, now))
+
+    def relay_wait(self, relay: str, now: float) -> float:
+        """Seconds until `relay` and the campaign let any message go, whatever its lane says."""
+        state = self._relays[relay]
+        self._refresh(state, now)
+        held = state.suspension.until - now if state.suspension.holds(now) else 0.0
+        return max(held, self._gate.wait((CAMPAIGN, state.name), now))
+
+    def own_wait(self, relay: str, now: float) -> float:
+        """Seconds until `relay`'s own rate, apart from the campaign's, lets one more go."""
+        return self._gate.wait((self._relays[relay].name,), now)
+
+    def lane_wait(self, relay: str, lane: str, now: float) -> float:
+        """Seconds until `lane` lets a message go through `relay`, whatever the relay says."""
+        state = self._lane(relay, lane)
+        self._refresh(state, now)
+        held = state.suspension.until - now if state.suspension.holds(now) else 0.0
+        return max(held, self._gate.wait((_LANE + lane, state.name), now))
+
+    def suspend_lane(self, relay: str, lane: str, now: float, *, seconds: float, why: str) -> None:
+        """Leaves `lane` alone for so long, at least."""
+        state = self._lane(relay, lane)
+        state.why = why
+        state.suspension = state.suspension.extended(now, seconds, why)
+
+    def refused(self, relay: str, now: float, *, open: int) -> None:
+        """The relay would not have one more session beside those `open`, whatever it said."""
+        state = self._relays[relay]
+        state.crowd = state.crowd.refuse(now, open=open)
 
     def take(self, relay: str, lane: str, now: float) -> bool:
         """Books one message; False, and nothing is booked, when it must wait."""
@@ -91,8 +118,9 @@ class Shaper:
     def accepted(self, relay: str, lane: str, now: float) -> None:
         """The relay took a message of `lane`."""
         for state in self._states(relay, lane):
-            state.meter = state.meter.take(now)
-            state.crowd = state.crowd.take(now)
+            state.meter.take(now)
+            if state.crowd.size < state.crowd.limit:
+                state.crowd = state.crowd.take(now)
 
     def heed(self, heeding: Heeding, relay: str, lane: str, now: float, *, open: int) -> None:
         """Does what a reply asks for; `open` are the sessions open in its scope beside the one that was refused."""
@@ -171,9 +199,12 @@ class Shaper:
 
     def _names(self, states: tuple[_State, _State], lane: str, now: float) -> tuple[str, ...]:
         for state in states:
-            if state.speed.low is not None and not 0 <= now - state.turned_at < _REFRESH:
-                self._turn(state, now)
+            self._refresh(state, now)
         return CAMPAIGN, states[0].name, _LANE + lane, states[1].name
+
+    def _refresh(self, state: _State, now: float) -> None:
+        if state.speed.low is not None and not 0 <= now - state.turned_at < _REFRESH:
+            self._turn(state, now)
 
     def _turn(self, state: _State, now: float) -> None:
         self._gate.turn(state.name, state.speed.rate(now, burst=state.burst), now)

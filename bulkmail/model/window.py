@@ -216,12 +216,17 @@ def parse_start(text: str, find_zone: FindZone) -> float:
     return start
 
 
-def say_moment(at: float, zone: tzinfo = UTC, *, now: float | None = None) -> str:
-    """`"Mon 30 November 09:00"`, and `"09:00"` when it is on the day of `now`."""
+def say_moment(at: float, zone: tzinfo | None = UTC, *, now: float | None = None) -> str:
+    """`"Mon 30 November 09:00"`, and `"09:00"` when it is on the day of `now`.  `zone` None is this machine's."""
     shown = datetime.fromtimestamp(at, zone)
     if now is not None and datetime.fromtimestamp(now, zone).date() == shown.date():
         return f"{shown:%H:%M}"
     return f"{_DAYS[shown.weekday()].capitalize()} {shown.day} {_MONTHS[shown.month - 1]} {shown:%H:%M}"
+
+
+def say_until(at: float, now: float) -> str:
+    """`"Mon 30 November 09:00 CET"` by this machine's clocks, the day left out if it is today's."""
+    return f"{say_moment(at, None, now=now)} {datetime.fromtimestamp(at).astimezone():%Z}".rstrip()
 
 
 _MONTHS = tuple("January February March April May June July August September October November December".split())  # noqa: SIM905

@@ -9,11 +9,14 @@ from bulkmail.model.quota import NO_QUOTA, Quota
 from bulkmail.model.ramp import Ramp
 from bulkmail.outbox.ledger import Ledger, Refusal, Reservation
 
-BATCH = 20  # recipients that are reserved at a time: as many as a crash makes us forgo
+BATCH = 20  # recipients that are reserved at a time, at first: as many as a crash makes us forgo
+MOST = 2_000  # of them, for whoever spends them within moments
+QUICK, SLOW = 2.0, 20.0  # seconds that they should last, at least and at most
+EARLY = 20.0  # seconds before a reservation ends at which the next one is due
 
 
 class Allowance:
-    """Recipients are spent by plain calls; when there are none left, `refill()` asks the ledger in a thread.
+    """Recipients are spent by plain calls; when few are left, `refill()` asks the ledger in a thread.
 
     Times are wall-clock seconds.  Only one task at a time calls `refill()` or `settle()`.
     """
@@ -27,6 +30,9 @@ class Allowance:
         self._campaign = campaign
         self._purse = Purse()
         self._reservation: Reservation | None = None
+        self._batch = BATCH
+        self._filled_at = 0.0
+        self._is_last = False  # the ledger gave all it had
 
     def take(self, count: int, now: float) -> bool:
         """Spends `count` recipients; False, and nothing is spent, when `refill()` is to be asked first."""
@@ -36,16 +42,32 @@ class Allowance:
         """`count` recipients of messages that were not attempted after all."""
         self._purse.give_back(count)
 
-    async def refill(self, now: float, *, wanted: int = BATCH) -> Refusal | None:
-        """Settles what was spent and reserves `wanted` more, or as many as there are; a `Refusal` when there are none.
+    def is_running_low(self, now: float) -> bool:
+        """Whether it is time for `refill()`: before the last one is spent, if there may be more to have."""
+        if self._is_last:
+            return not self._purse.holds(1, now)
+        return not self._purse.holds(1 + self._batch // 4, now) or not self._purse.holds(1, now + EARLY)
 
-        Raises `OutboxError`.  When it is cancelled, what the ledger gave counts until it is settled.
+    async def refill(self, now: float) -> Refusal | None:
+        """Reserves more and settles what was spent before; a `Refusal` when nothing is left and there is no more.
+
+        What is left may be spent meanwhile.  Raises `OutboxError`.  When it is cancelled, what the ledger gave counts
+        until it is settled.
         """
-        await self.settle(now)
-        got = await anyio.to_thread.run_sync(self._reserve, wanted, now)
+        if not self._purse.holds(1, now):
+            await self.settle(now)
+        self._batch = _sized(self._batch, lasted=now - self._filled_at)
+        before = self._reservation
+        got = await anyio.to_thread.run_sync(self._reserve, self._batch, now)
         if isinstance(got, Refusal):
-            return got
+            self._is_last = before is not None
+            return None if before is not None else got
+        used = self._purse.used
         self._purse.fill(got.count, until=got.until)
+        self._filled_at = now
+        self._is_last = got.count < self._batch
+        if before is not None:
+            await anyio.to_thread.run_sync(self._ledger.settle, before, used, now)
         return None
 
     async def settle(self, now: float) -> None:
@@ -66,3 +88,10 @@ class Allowance:
         if isinstance(got, Reservation):
             self._reservation = got
         return got
+
+
+def _sized(batch: int, *, lasted: float) -> int:
+    """How many to reserve when `batch` of them lasted so long: the disk is asked rarely, and a crash costs little."""
+    if lasted < QUICK:
+        return min(MOST, batch * 2)
+    return max(BATCH, batch // 2) if lasted > SLOW else batch

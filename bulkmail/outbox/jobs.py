@@ -14,7 +14,7 @@ from bulkmail.outbox.entries import Job
 # never tried is due since 0, and goes in the order of the input.
 _AGAIN = "SELECT id FROM delivery WHERE lane = ? AND due_at > 0 AND due_at <= ? ORDER BY due_at, id"
 _NEW = "SELECT id FROM delivery WHERE lane = ? AND due_at = 0 AND id > ? ORDER BY id"
-_NEXT = "SELECT due_at FROM delivery WHERE lane = ? AND due_at > 0 ORDER BY due_at LIMIT 1"
+_NEXT = "SELECT due_at FROM delivery WHERE lane = ? AND due_at > ? ORDER BY due_at LIMIT 1"
 _OPEN = "SELECT count(*) FROM delivery WHERE lane = ? AND due_at IS NOT NULL"
 # What has its end behind it is passed over; everything that may come back to life is not.
 _SORT = """
@@ -75,9 +75,18 @@ def pending_rows(connection: sqlite3.Connection, after: int, limit: int) -> list
     ]
 
 
-def next_due(connection: sqlite3.Connection, lane: int) -> float | None:
-    """The earliest time that something in `lane` which is not due at once is due."""
-    found = connection.execute(_NEXT, (lane,)).fetchone()
+def lines_with(connection: sqlite3.Connection, status: str, limit: int) -> list[int]:
+    """The lines that the first rows in `status` had in their list."""
+    query = (
+        "SELECT DISTINCT row.number, row.line FROM delivery JOIN row ON row.number = delivery.row"
+        " WHERE delivery.status = ? ORDER BY delivery.id LIMIT ?"
+    )
+    return [int(line) for _, line in connection.execute(query, (status, limit))]
+
+
+def next_due(connection: sqlite3.Connection, lane: int, after: float) -> float | None:
+    """The earliest time after `after` (wall clock, 0 or later) at which something in `lane` is due."""
+    found = connection.execute(_NEXT, (lane, after)).fetchone()
     return float(found[0]) if found else None
 
 

@@ -66,7 +66,12 @@ def state_folder(environ: Mapping[str, str] = os.environ, *, platform: str = sys
 
 
 def account_of(relay: Relay) -> str:
-    """What a provider counts by: the login and the host; without a login also the port, which may lead elsewhere."""
+    """What a provider counts by: the login and the host; without a login also the port, which may lead elsewhere.
+
+    Of a Unix socket it is the path.
+    """
+    if relay.socket_path:
+        return relay.socket_path
     host = relay.host.rstrip(".").lower()
     return f"{relay.username}@{host}" if relay.username else f"{host}:{relay.port}"
 

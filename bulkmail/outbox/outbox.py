@@ -24,7 +24,7 @@ from bulkmail.outbox.entries import Doubtful, Entry, Job, Mark, ReadyMade, Relea
 from bulkmail.outbox.header import Header, read_header
 from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network
-from bulkmail.outbox.overruling import doubts, move_all, settle_found
+from bulkmail.outbox.overruling import doubts, move_all, put_back, settle_found
 from bulkmail.outbox.settling import Settler
 
 __all__ = ["Doubtful", "Entry", "Job", "Mark", "Outbox", "ReadyMade", "Release", "RowRecord", "Settlement"]
@@ -179,6 +179,11 @@ class Outbox:
         with self.store.reading() as connection:
             return jobs.pending_rows(connection, after, limit)
 
+    def lines_with(self, status: Status, limit: int) -> list[int]:
+        """The lines that the first `limit` rows in `status` had in their list."""
+        with self.store.reading() as connection:
+            return jobs.lines_with(connection, status.value, limit)
+
     def invalidate(self, row: int, reason: str) -> None:
         """A pending row that cannot be written to becomes INVALID."""
         self.invalidate_many([(row, reason)])
@@ -226,10 +231,10 @@ class Outbox:
             self._settler.know(job.delivery for job in found)
             return found
 
-    def next_due(self, lane: int = 0) -> float | None:
-        """The earliest time that something in `lane` which is not due at once is due; None when nothing waits."""
+    def next_due(self, lane: int = 0, *, after: float = 0.0) -> float | None:
+        """The earliest time after `after` at which something in `lane` is due; None when nothing waits."""
         with self.store.reading() as connection:
-            return jobs.next_due(connection, lane)
+            return jobs.next_due(connection, lane, after)
 
     def write(self, entries: Sequence[Mark | Settlement | Release]) -> None:
         """Marks, outcomes and releases in order, in one transaction: all of them or, after an exception, none.
@@ -280,6 +285,13 @@ class Outbox:
     def reopen(self, status: Status) -> int:
         """What is REJECTED or EXPIRED becomes pending with fresh patience; returns how many deliveries."""
         return self._move_all(status, Status.PENDING)
+
+    def put_back(self, deliveries: Collection[int]) -> int:
+        """Rejected deliveries, by id, become pending again: they were refused for what is not their fault."""
+        with self.store.lock:
+            self._forget()
+            with self.store.writing() as connection:
+                return put_back(connection, deliveries)
 
     def settle_in_doubt(self, to: Status, *, wait: float = 0.0) -> int:
         """What is in doubt becomes PENDING, ACCEPTED or REJECTED; returns how many deliveries.

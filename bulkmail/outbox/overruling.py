@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from bulkmail.model.delivery import Status, check_move
 from bulkmail.outbox.encoding import storable
@@ -67,3 +67,10 @@ def move_all(
     if after is Status.PENDING and changed.rowcount:
         connection.execute("UPDATE run SET ended_at = NULL")
     return changed.rowcount
+
+
+def put_back(connection: sqlite3.Connection, deliveries: Collection[int]) -> int:
+    """Makes those of these deliveries pending that are rejected, and says how many they were."""
+    check_move(Status.REJECTED, Status.PENDING, by_operator=True)
+    statement = f"UPDATE delivery SET status = 'pending', {_TO_PENDING} WHERE id = :id AND status = 'rejected'"  # noqa: S608
+    return sum(connection.execute(statement, {"id": each, "wait": 0.0}).rowcount for each in deliveries)

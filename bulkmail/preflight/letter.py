@@ -1,86 +1,206 @@
-"""Checks on the letter against the list, row by row and as a whole."""
+"""What trying the letter of every row showed."""
 
 from __future__ import annotations
 
-from collections import Counter
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+from bulkmail.message.composer import Rendered, Tried
 from bulkmail.model.errors import TemplateError
-from bulkmail.model.recipient import Recipient
-from bulkmail.model.units import count
-from bulkmail.preflight.finding import Finding, Severity
+from bulkmail.model.recipient import Place, Recipient
+from bulkmail.preflight.finding import Hits
+from bulkmail.preflight.leftovers import ODD_CELLS, leftover
 
-SHOWN = 5  # rows named in one finding
+K = TypeVar("K")
+
+SAMPLE = 20  # letters that are looked at whole
+_MOST_KINDS = 1_000  # reasons, cells: they may quote the list, and memory stays flat
+_MOST_DOMAINS = 50_000
+_ROLES = frozenset(
+    [
+        "abuse",
+        "admin",
+        "administrator",
+        "billing",
+        "bounce",
+        "bounces",
+        "contact",
+        "daemon",
+        "do-not-reply",
+        "donotreply",
+        "everyone",
+        "feedback",
+        "ftp",
+        "help",
+        "hostmaster",
+        "info",
+        "jobs",
+        "list",
+        "mailer-daemon",
+        "marketing",
+        "news",
+        "no-reply",
+        "noc",
+        "nobody",
+        "noreply",
+        "office",
+        "postmaster",
+        "privacy",
+        "root",
+        "sales",
+        "security",
+        "service",
+        "spam",
+        "staff",
+        "support",
+        "sysadmin",
+        "team",
+        "undisclosed-recipients",
+        "unsubscribe",
+        "usenet",
+        "uucp",
+        "webmaster",
+        "www",
+    ]
+)
+_NOBODY = frozenset(
+    {"abuse", "bounce", "bounces", "do-not-reply", "donotreply", "mailer-daemon", "no-reply", "nobody", "noreply"}
+)
+
+
+@dataclass(slots=True)
+class Failure:
+    """One reason that letters fail for, and the rows that it is true of."""
+
+    error: TemplateError
+    place: Place
+    hits: Hits = field(default_factory=Hits)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One row's letter as its reader would see it."""
+
+    place: Place
+    letter: Rendered
 
 
 @dataclass(slots=True)
 class LetterCheck:
-    """Renders row after row and remembers what failed and what was blank.
+    """Tries row after row and remembers what is worth telling, in bounded memory.
 
-    `check` renders one recipient strictly and raises `TemplateError`; `names` are those the letter takes from the row.
+    `check` renders one recipient strictly and raises `TemplateError`, `render` makes the whole letter.  `names` are
+    the fields that the letter takes from a row, `printed` those whose value stands in it as it is.  Of about `total`
+    rows `SAMPLE` are looked at whole.
     """
 
-    check: Callable[[Recipient], None]
-    names: frozenset[str]
+    check: Callable[[Recipient], Tried]
+    render: Callable[[Recipient], Rendered]
+    names: frozenset[str] = frozenset()
+    printed: frozenset[str] = frozenset()
+    total: int = 0
     rows: int = 0
     failed: int = 0
-    _reasons: Counter[str] = field(default_factory=Counter)
-    _first_at: dict[str, list[str]] = field(default_factory=dict)
-    _blank: dict[str, list[str]] = field(default_factory=dict)
-    _blanks: Counter[str] = field(default_factory=Counter)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    blank: dict[str, Hits] = field(default_factory=dict)
+    leftovers: dict[tuple[str, str], Hits] = field(default_factory=dict)  # by column and what is in it
+    dummies: dict[tuple[str, str], Hits] = field(default_factory=dict)
+    subjects: dict[str, Hits] = field(default_factory=dict)  # by what is the matter with them
+    long_subjects: Hits = field(default_factory=Hits)
+    longest_subject: str = ""
+    domains: dict[str, Hits] = field(default_factory=dict)
+    roles: dict[str, Hits] = field(default_factory=dict)
+    largest_files: tuple[int, int] = (0, 0)  # octets of the files of one row, and its line
+    samples: list[Sample] = field(default_factory=list)
 
     def bad_rows(self, rows: Iterable[tuple[int, Recipient]]) -> list[tuple[int, str]]:
         """The numbers of those rows that do not render, each with the reason."""
         bad = []
+        step = max(1, self.total // SAMPLE)
         for number, recipient in rows:
             self.rows += 1
             try:
-                self.check(recipient)
+                tried = self.check(recipient)
+                if self.rows % step == 0 and len(self.samples) <= SAMPLE:
+                    self.samples.append(Sample(recipient.place, self.render(recipient)))
             except TemplateError as error:
                 bad.append((number, str(error)))
-                self._note_failure(str(error), recipient)
+                self._note_failure(error, recipient.place)
                 continue
-            for name in self.names:
-                if name in recipient.fields and recipient.fields[name] in ("", None):
-                    self._blanks[name] += 1
-                    _keep(self._blank.setdefault(name, []), str(recipient.place.line))
+            line = recipient.place.line
+            self._look_at_cells(recipient, tried.subject, line)
+            self._look_at_address(recipient, line)
+            self._look_at_subject(tried.subject, line)
+            if tried.files_size > self.largest_files[0]:
+                self.largest_files = (tried.files_size, line)
         self.failed += len(bad)
         return bad
 
-    def _note_failure(self, reason: str, recipient: Recipient) -> None:
-        if reason in self._reasons or len(self._reasons) < 1000:  # reasons may quote cells: keep memory flat
-            self._reasons[reason] += 1
-            _keep(self._first_at.setdefault(reason, []), str(recipient.place))
+    def _note_failure(self, error: TemplateError, place: Place) -> None:
+        reason = str(error)
+        if reason in self.failures or len(self.failures) < _MOST_KINDS:
+            self.failures.setdefault(reason, Failure(error, place)).hits.add(place.line)
 
-    def findings(self) -> list[Finding]:
-        """What was found so far.  An error only if no row at all can be sent."""
-        severity = Severity.ERROR if self.rows and self.failed == self.rows else Severity.WARNING
-        found = [
-            Finding(
-                "row-does-not-render",
-                severity,
-                f"{reason} in {count(times, 'row')}",
-                where=", ".join(self._first_at[reason]),
-                mend="correct the name in the letter or the column in the list; "
-                "{{ name | default('…') }} says what to write instead",
-            )
-            for reason, times in self._reasons.most_common(SHOWN)
-        ]
-        found += [
-            Finding(
-                "blank-field",
-                Severity.WARNING,
-                f"{name!r} is empty in {count(times, 'row')}: line {', '.join(self._blank[name])}"
-                + (", …" if times > SHOWN else ""),
-                where=f"column {name}",
-                mend=f"fill it in, or write {{{{ {name} or '…' }}}} in the letter",
-            )
-            for name, times in self._blanks.most_common()
-        ]
-        return found
+    def _look_at_cells(self, recipient: Recipient, subject: str, line: int) -> None:
+        # For every cell of every row: nothing here may cost a microsecond.
+        fields = recipient.fields
+        texts = [subject]
+        for name in self.names:
+            value = fields.get(name, "-")
+            if value.__class__ is str:
+                if value not in ODD_CELLS and not value[0].isspace():
+                    texts.append(value)
+                    continue
+            elif value is not None:
+                continue
+            if not self._is_told(name, value, line):
+                texts.append(str(value))
+        if leftover("\n".join(texts)):
+            if found := leftover(subject):
+                _count(self.subjects, found, line)
+            for name in self.names:
+                value = fields.get(name)
+                if isinstance(value, str) and (found := leftover(value)):
+                    _count(self.leftovers, (name, found), line)
+
+    def _is_told(self, name: str, value: object, line: int) -> bool:
+        """Whether a cell is blank or a dummy; then it is remembered."""
+        text = "" if value is None else str(value).strip()
+        if text in ODD_CELLS:
+            if text:
+                _count(self.dummies, (name, text), line)
+            elif name in self.printed:
+                self.blank.setdefault(name, Hits()).add(line)
+        return text in ODD_CELLS
+
+    def _look_at_address(self, recipient: Recipient, line: int) -> None:
+        domain = recipient.address.domain
+        hits = self.domains.get(domain)
+        if hits is None:
+            if len(self.domains) >= _MOST_DOMAINS:
+                return
+            hits = self.domains[domain] = Hits()
+        hits.add(line)
+        local = recipient.address.local.lower()
+        if local in _ROLES:
+            self.roles.setdefault("nobody" if local in _NOBODY else "role", Hits()).add(line)
+
+    def _look_at_subject(self, subject: str, line: int) -> None:
+        if len(subject) > LONGEST_SUBJECT:
+            self.long_subjects.add(line)
+            if len(subject) > len(self.longest_subject):
+                self.longest_subject = subject
+        if "test" in subject.lower() and _TEST.search(subject):
+            _count(self.subjects, "test", line)
 
 
-def _keep(places: list[str], place: str) -> None:
-    if len(places) < SHOWN:
-        places.append(place)
+LONGEST_SUBJECT = 100  # characters; what a wide window shows
+# "test" where it marks a trial; in the middle of a sentence a letter may speak of one.
+_TEST = re.compile(r"^\W*test(?:ing|mail|e-?mail)?\b|[\[(]\s*test\s*[\])]|\btest\W*$", re.IGNORECASE)
+
+
+def _count(found: dict[K, Hits], key: K, line: int) -> None:
+    if key in found or len(found) < _MOST_KINDS:
+        found.setdefault(key, Hits()).add(line)

@@ -67,6 +67,11 @@ def name_column(columns: Sequence[str], wanted: str, *, place: Place) -> str:
     return found[0] if len(found) == 1 else ""
 
 
+def own_columns(columns: Sequence[str]) -> frozenset[str]:
+    """The columns that hold address or display name by what they are called."""
+    return frozenset([*_best(columns, _ADDRESS_NAMES), *_best(columns, _NAME_NAMES)])
+
+
 def is_report(header: Sequence[str]) -> bool:
     """Whether this is the header of a report of ours rather than of a list that has its own `delivery_status`."""
     return "delivery_status" in header and "delivery_message_id" in header

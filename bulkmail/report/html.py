@@ -27,7 +27,7 @@ from bulkmail.report.files import replacing
 from bulkmail.report.report import Report
 from bulkmail.report.source import Source
 from bulkmail.report.specimen import specimen_of
-from bulkmail.report.text import MEANINGS, meaning, times
+from bulkmail.report.text import MEANINGS, meaning, rest, times
 
 _OUTCOMES = {"accepted": "accepted", "deferred": "put off", "rejected": "refused", "in_doubt": "in doubt"}
 
@@ -50,7 +50,7 @@ def write_html(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
         .render(
             name=printable(report.name),
             subtitle=_subtitle(report),
-            times=times(report),
+            times=" ".join([times(report), *rest(report)]),
             is_rehearsal=report.is_rehearsal,
             totals=list(_totals(report)),
             timeline=_timeline(figures.timeline),

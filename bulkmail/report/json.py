@@ -46,6 +46,7 @@ def _head(source: Source) -> dict[str, object]:
         "list": run.list_name,
         "is_rehearsal": run.is_rehearsal,
         "exit_code": tally.exit_code,
+        "rest": run.rest and {"until": iso(run.rest.until) or None, "why": run.rest.why},
         "totals": {"rows": tally.rows, **{status.value: tally[status] for status in Status}},
         "times": {
             "created": iso(run.created_at) or None,

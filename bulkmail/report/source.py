@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import AttemptRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.report.rest import Resting, rest_of
 
 _REHEARSALS = frozenset(kind.value for kind in Kind if kind.is_rehearsal)
 
@@ -40,6 +42,7 @@ class Run:
     process: tuple[int, str] | None
     path: Path | None
     relays: tuple[str, ...] = ()  # their names
+    rest: Resting | None = None  # why nothing is sent just now
 
     @classmethod
     def of(cls, reader: OutboxReader, path: Path | None) -> Run:
@@ -60,6 +63,7 @@ class Run:
             ended_at=reader.ended_at,
             process=reader.is_running,
             path=path,
+            rest=rest_of(settings, time.time()),
         )
 
 

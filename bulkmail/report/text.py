@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -60,7 +61,9 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
     be copied.  Of a rehearsal the first line is "Rehearsal: nobody was written to."
     """
     head = [_REHEARSAL, ""] if report.is_rehearsal else []
-    head += [_cut(line, width) for line in (_title(report), *_table(report), *_relays(report), times(report))]
+    head += [
+        _cut(line, width) for line in (_title(report), *_table(report), *_relays(report), times(report), *rest(report))
+    ]
     after = _next_steps(report, reports, width=width, most=MOST_LINES - len(head))
     look = [_cut(line, width) for line in _attention(report, most=MOST_LINES - len(head) - len(after))]
     return "\n".join([*head, *look, *after]) + "\n"
@@ -126,6 +129,12 @@ def times(report: Report) -> str:
         return f"{begun}, not ended."
     speed = f", {report.per_second:,.1f} messages a second" if report.per_second else ""
     return f"{begun}, ended after {say_duration(report.duration)}{speed}."
+
+
+def rest(report: Report) -> list[str]:
+    """Why nothing is sent just now, as a line."""
+    resting = report.run.rest
+    return [resting.sentence(time.time())] if resting is not None and report.tally.open else []
 
 
 def _attention(report: Report, *, most: int) -> list[str]:

@@ -8,25 +8,40 @@ import itertools
 
 
 class ManualClock:
-    """A clock for tests.  Whoever sleeps on it wakes when `advance` has brought the time there, the earliest first."""
+    """A clock for tests.  Whoever sleeps on it wakes when `advance` has brought the time there, the earliest first.
+
+    Sleepers live by the monotonic time; `set_wall` moves the clock on the wall alone, as a person does who sets it, or
+    a machine that slept.
+    """
 
     def __init__(self, start: float = 0.0) -> None:
         self._now = start
+        self._ahead = 0.0  # seconds that the wall clock is ahead of the monotonic one
         self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
 
     def now(self) -> float:
-        """Seconds."""
-        return self._now
+        """Seconds by the clock on the wall."""
+        return self._now + self._ahead
 
     def monotonic(self) -> float:
-        """The same seconds."""
+        """Seconds that nobody sets: the same, unless somebody has set the clock on the wall."""
         return self._now
+
+    def set_wall(self, now: float) -> None:
+        """The clock on the wall shows `now` from here on, be it earlier or later than before.  Nobody wakes of it."""
+        self._ahead = now - self._now
 
     @property
     def sleeping(self) -> int:
         """How many are asleep."""
         return sum(not woken.done() for _, _, woken in self._sleepers)
+
+    @property
+    def next_wake(self) -> float | None:
+        """Seconds until the next sleeper's time comes; None when nobody sleeps."""
+        waiting = [wakes_at for wakes_at, _, woken in self._sleepers if not woken.done()]
+        return min(waiting) - self._now if waiting else None
 
     def advance(self, seconds: float) -> None:
         """Moves the time on.  The sleepers whose time has come run when the caller next awaits something."""

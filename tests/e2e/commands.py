@@ -20,8 +20,9 @@ class Result:
 
 
 def environment(**more: str) -> dict[str, str]:
-    """This process's, without what its user has set for bulkmail."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("BULKMAIL_")}
+    """This process's, without what its user has set for bulkmail, and with the ledgers of the test that runs it."""
+    ours = "BULKMAIL_STATE_DIR"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("BULKMAIL_") or name == ours}
     return {**kept, "PYTHONPATH": str(Path(__file__).parents[2]), **more}
 
 

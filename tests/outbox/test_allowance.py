@@ -59,3 +59,30 @@ async def test_allowance_of_every_run_rests_when_the_provider_says_so(ledger: Le
     assert await one.pause(DAY, "550 5.4.5 daily limit", NOW) == NOW + DAY
     assert await other.refill(NOW + 1) == Refusal(NOW + DAY, "550 5.4.5 daily limit")
     assert await other.refill(NOW + DAY) is None
+
+
+async def test_allowance_is_refilled_before_it_is_empty_and_counts_to_the_recipient(ledger: Ledger) -> None:
+    allowance, sent = Allowance(ledger, quota=Quota(per_day=1000)), 0
+    assert allowance.is_running_low(NOW)
+    await allowance.refill(NOW)
+    while True:
+        assert allowance.take(1, NOW)
+        sent += 1
+        if allowance.is_running_low(NOW):
+            if sent > 300:
+                break
+            assert await allowance.refill(NOW) is None
+            assert allowance.take(1, NOW)  # nobody had to wait
+            sent += 1
+    await allowance.settle(NOW)
+    assert sum(booking.count for booking in ledger.bookings(NOW)) == sent
+
+
+async def test_allowance_that_got_all_there_was_is_spent_before_more_is_asked_for(ledger: Ledger) -> None:
+    allowance = Allowance(ledger, quota=Quota(per_day=7))
+    await allowance.refill(NOW)
+    for left in range(7, 0, -1):
+        assert not allowance.is_running_low(NOW), left
+        assert allowance.take(1, NOW)
+    assert allowance.is_running_low(NOW)
+    assert isinstance(await allowance.refill(NOW), Refusal)

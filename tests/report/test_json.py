@@ -41,6 +41,7 @@ def test_json_holds_the_run_and_every_row() -> None:
         "list": "people.csv",
         "is_rehearsal": False,
         "exit_code": 1,
+        "rest": None,
         "totals": {
             "rows": 3,
             "pending": 0,

@@ -232,3 +232,14 @@ async def test_clock_wakes_sleepers_in_order() -> None:
 def test_clock_does_not_go_back() -> None:
     with pytest.raises(ValueError, match="does not go back"):
         ManualClock().advance(-1)
+
+
+async def test_clock_on_the_wall_can_be_set_without_waking_anybody():
+    clock = ManualClock(start=100.0)
+    sleeper = asyncio.create_task(clock.sleep(50.0))
+    await asyncio.sleep(0)
+    clock.set_wall(1000.0)
+    assert (clock.now(), clock.monotonic(), clock.next_wake) == (1000.0, 100.0, 50.0)
+    clock.advance(50.0)
+    await sleeper
+    assert (clock.now(), clock.monotonic(), clock.next_wake) == (1050.0, 150.0, None)

@@ -18,7 +18,11 @@ async def send_to_a_list() -> None:
 
 
 async def watch_the_outcomes(letter: bulkmail.Campaign) -> None:
-    mailer = bulkmail.Mailer("smtp://a@mail.example.com", password="secret", pace=bulkmail.Pace(bulkmail.Rate(10.0)))
+    mailer = bulkmail.Mailer(
+        "smtp://a@mail.example.com",
+        password="secret",
+        pace=bulkmail.Pace(bulkmail.Rate(10.0), quota=bulkmail.Quota(per_day=2000)),
+    )
     async with mailer.deliver(letter, "people.csv", outbox="people.outbox") as deliveries:
         async for settled in deliveries:
             if settled.delivery.status is bulkmail.Status.REJECTED:

@@ -178,7 +178,7 @@ def test_suspension_never_holds_for_more_than_a_day(now: float, seconds: float, 
 def test_meter_counts_what_was_taken_lately() -> None:
     meter, now = Meter(), 100.0
     for _ in range(140):
-        meter = meter.take(now)
+        meter.take(now)
         now += 1 / 14
     assert meter.per_second(now) == pytest.approx(14.0, rel=0.1)
     assert meter.per_second(now + 10.0) == 0.0
@@ -187,5 +187,5 @@ def test_meter_counts_what_was_taken_lately() -> None:
 def test_meter_does_not_take_a_moment_for_a_second() -> None:
     meter = Meter()
     for _ in range(14):
-        meter = meter.take(100.0)
+        meter.take(100.0)
     assert meter.per_second(100.01) == pytest.approx(14.0)

@@ -1,0 +1,86 @@
+"""What the preflight found, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import click
+
+from bulkmail.model.reply import printable
+from bulkmail.model.tally import Tally
+from bulkmail.preflight.finding import Finding, Severity
+
+WIDTH = 80  # columns
+LONGEST_FINDING = 2_000  # characters
+_COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
+_PLACE = re.compile(r"(?P<file>.+):(?P<line>\d+)")
+
+
+def told(findings: Sequence[Finding]) -> Iterator[str]:
+    """The lines to print: all findings of one kind together, why and mend said once."""
+    for (code, severity), group in groupby(findings, key=lambda finding: (finding.code, finding.severity)):
+        same = list(group)
+        for finding in same:
+            yield from _wrapped(finding)
+        mends = dict.fromkeys(finding.mend for finding in same if finding.mend)
+        for text in (same[0].why, *[f"Mend: {mend}" for mend in mends]):
+            if text:
+                yield from _indented(text)
+        yield f"  [{code}]"
+        if severity is not Severity.NOTE:
+            yield ""
+
+
+def _wrapped(finding: Finding) -> list[str]:
+    label = f"{finding.severity.value}:"
+    where = f"{finding.where}: " if finding.where else ""
+    lines = textwrap.wrap(
+        f"{label} {printable(where + finding.message, LONGEST_FINDING)}",
+        WIDTH, subsequent_indent="  ", break_on_hyphens=False,
+    )  # fmt: skip
+    if os.environ.get("NO_COLOR"):
+        return lines
+    return [click.style(label, fg=_COLORS[finding.severity], bold=True) + lines[0][len(label) :], *lines[1:]]
+
+
+def _indented(text: str) -> list[str]:
+    return textwrap.wrap(
+        printable(text, LONGEST_FINDING), WIDTH,
+        initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def to_json(name: str, findings: Sequence[Finding], notices: Sequence[str], tally: Tally, *, is_ready: bool) -> str:
+    """One object; what is not known of a finding is null or empty."""
+    found = {
+        "campaign": name,
+        "ready": is_ready,
+        "rows": tally.rows,
+        "recipients": tally.open,
+        "by_status": {status.value: number for status, number in tally.by_status.items()},
+        "notices": list(notices),
+        "findings": [_as_json(finding) for finding in findings],
+    }
+    return json.dumps(found, ensure_ascii=True, indent=2)
+
+
+def _as_json(finding: Finding) -> dict[str, object]:
+    place = _PLACE.fullmatch(finding.where)
+    return {
+        "code": finding.code,
+        "severity": finding.severity.value,
+        "message": finding.message,
+        "where": finding.where or None,
+        "file": place["file"] if place else None,
+        "line": int(place["line"]) if place else None,
+        "column": finding.column or None,
+        "rows": finding.lines,
+        "rows_in_all": finding.times,
+        "why": finding.why,
+        "mend": finding.mend,
+    }

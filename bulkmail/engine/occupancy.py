@@ -1,0 +1,56 @@
+"""Which lanes the sessions of one relay are busy with: some providers want few sessions, or few letters in each."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+
+class Use:
+    """What one sender's session carries and has carried, by lane."""
+
+    __slots__ = ("carried", "in_flight")
+
+    def __init__(self) -> None:
+        self.in_flight: Counter[str] = Counter()
+        self.carried: Counter[str] = Counter()
+
+
+class Occupancy:
+    """Plain counting for all sessions of one relay."""
+
+    def __init__(self) -> None:
+        self._sessions: Counter[str] = Counter()  # that have a letter of the lane under way
+        self._held: dict[int, tuple[str, Use]] = {}
+
+    def sessions(self, lane: str) -> int:
+        """How many sessions have a letter of `lane` under way."""
+        return self._sessions[lane]
+
+    def has_room(self, lane: str, use: Use, *, sessions: int, messages: int | None) -> bool:
+        """Whether one more letter of `lane` may go over the session of `use`.
+
+        At most so many `sessions` may be busy with the lane, and each carry so many of its `messages`.
+        """
+        if messages is not None and use.carried[lane] >= messages:
+            return False
+        return use.in_flight[lane] > 0 or self._sessions[lane] < sessions
+
+    def begin(self, delivery_id: int, lane: str, use: Use) -> None:
+        """A letter of `lane` is on its way over the session of `use`."""
+        self._held[delivery_id] = lane, use
+        if not use.in_flight[lane]:
+            self._sessions[lane] += 1
+        use.in_flight[lane] += 1
+        use.carried[lane] += 1
+
+    def end(self, delivery_id: int, *, came_back: bool = False) -> None:
+        """It is no longer; with `came_back` nothing of it went."""
+        lane, use = self._held.pop(delivery_id, ("", None))
+        if use is None:
+            return
+        use.in_flight[lane] -= 1
+        use.carried[lane] -= came_back
+        if not use.in_flight[lane]:
+            self._sessions[lane] -= 1
+            if not self._sessions[lane]:
+                del self._sessions[lane]

@@ -1,0 +1,154 @@
+"""What hours and quotas still let one relay do: asked before every message, answered without waiting."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+
+from bulkmail.engine.clock import Clock
+from bulkmail.engine.ports import Permit, Rest
+from bulkmail.model.errors import BulkmailError
+
+log = logging.getLogger("bulkmail.engine")
+
+Start = Callable[[Callable[[], Coroutine[Any, Any, None]]], object]
+"""Starts a task that the run waits for."""
+
+
+class Permission:
+    """A relay's permit as the senders use it: plain calls on the loop, and a task of the run that asks for more.
+
+    `changed` is called when an answer has come, `failed` when none will.  Without a permit everything may go.
+    """
+
+    def __init__(
+        self,
+        permit: Permit | None,
+        *,
+        clock: Clock,
+        changed: Callable[[], None],
+        failed: Callable[[BulkmailError], None],
+    ) -> None:
+        self._permit = permit
+        self._clock = clock
+        self._changed = changed
+        self._failed = failed
+        self._start: Start | None = None
+        self._is_asking = False
+        self._answered = anyio.Event()
+        self._begun: set[int] = set()  # deliveries that have begun and may yet turn out not to have been attempted
+
+    # -- for the senders
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether an answer is awaited; `changed` is called when it is here."""
+        return self._is_asking
+
+    def rest(self) -> Rest | None:
+        """Why nothing may be begun now, and until when; None when something may, or might once it is asked for."""
+        return None if self._permit is None else self._permit.rest(self._clock.now())
+
+    def may_begin(self) -> bool:
+        """Whether one message may begin now.  If that is not known, it is asked for."""
+        if self._permit is None:
+            return True
+        if not self.take():
+            return False
+        self.put_back()
+        return True
+
+    async def granted(self) -> bool:
+        """As `may_begin()`, but waits for the answer if one is awaited."""
+        while not self.may_begin():
+            if not self._is_asking:
+                return False
+            await self._answered.wait()
+        return True
+
+    def take(self) -> bool:
+        """Takes one message out of what is left.  `began()` or `put_back()` follows in the same instant."""
+        permit = self._permit
+        if permit is None:
+            return True
+        now = self._clock.now()
+        is_taken = permit.rest(now) is None and permit.take(1, now)
+        if permit.is_running_low(now):
+            self._ask()
+        return is_taken
+
+    def put_back(self) -> None:
+        """What was taken was not needed."""
+        if self._permit is not None:
+            self._permit.give_back(1)
+
+    def began(self, delivery_id: int) -> None:
+        """What was taken is for this delivery, whose envelope is being written."""
+        if self._permit is not None:
+            self._begun.add(delivery_id)
+
+    def not_attempted(self, delivery_id: int) -> None:
+        """Nothing of the delivery was attempted after all."""
+        if delivery_id in self._begun:
+            self._begun.discard(delivery_id)
+            self.put_back()
+
+    def attempted(self, delivery_id: int) -> None:
+        """The delivery came to something, whatever it was: it counts."""
+        self._begun.discard(delivery_id)
+
+    # -- for the run
+
+    def use(self, start: Start) -> None:
+        """From now on tasks are started by `start`."""
+        self._start = start
+
+    def pause(self, seconds: float, why: str) -> bool:
+        """The account rests from this instant on, also for later runs; False when nobody keeps account of it."""
+        permit = self._permit
+        if permit is None or self._start is None:
+            return False
+        permit.pause(seconds, why, self._clock.now())
+        self._start(self._remember)
+        return True
+
+    async def settle(self) -> None:
+        """Tells what was spent, at the end of a run, also of one that is being aborted."""
+        if self._permit is not None:
+            try:
+                with anyio.CancelScope(shield=True):  # a write to the disk
+                    await self._permit.settle(self._clock.now())
+            except BulkmailError as error:  # what is not given back counts as spent, and that is no harm
+                log.warning("the quota ledger was not settled", extra={"why": str(error)})
+
+    async def _remember(self) -> None:
+        if self._permit is not None:
+            try:
+                await self._permit.remember_pause()
+            except BulkmailError as error:
+                self._give_up(error)
+
+    def _give_up(self, error: BulkmailError) -> None:
+        self._start = None  # who has failed once is not asked again
+        self._failed(error)
+
+    def _ask(self) -> None:
+        if self._is_asking or self._start is None:
+            return
+        self._is_asking = True
+        self._start(self._fetch)
+
+    async def _fetch(self) -> None:
+        try:
+            if self._permit is not None:
+                await self._permit.refill(self._clock.now())
+        except BulkmailError as error:
+            self._give_up(error)
+        finally:
+            self._is_asking = False
+            self._answered.set()
+            self._answered = anyio.Event()
+            self._changed()

@@ -1,0 +1,116 @@
+"""The first letters of a campaign go ahead; only if they fare well, the rest follows."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable
+
+from bulkmail.engine.ports import Ending, Event, Settled
+from bulkmail.model.breaker import Limits, judge_canary
+from bulkmail.model.errors import SendingRests
+from bulkmail.model.verdict import Outcome, Scope
+from bulkmail.outbox.outbox import Job, Outbox
+
+SETTING = "canary"
+PASSED = "passed"
+
+Wants = Callable[[Job], bool]
+Send = Callable[[int | None, Wants | None], Awaitable[Ending]]
+"""Sends at most so many letters, None for all, of those that are wanted."""
+
+
+class Canary:
+    """Which letters went ahead, and what the last try of each came to.  Kept in the outbox from one run to the next.
+
+    `limit` is the most letters begun in this run, None for all.  `stop` ends what is being sent.
+    """
+
+    def __init__(self, outbox: Outbox, limits: Limits, *, limit: int | None, stop: Callable[[], None]) -> None:
+        self._outbox = outbox
+        self._limits = limits
+        self._left = limit
+        self._stop = stop
+        self._tries = 0
+        self._is_second_try = False
+        kept = outbox.settings.get(SETTING, "")
+        self._has_passed = kept == PASSED
+        self._letters: dict[int, tuple[Outcome, Scope]] = {}
+        if kept and not self._has_passed:
+            self._letters = {int(key): (Outcome(a), Scope(b)) for key, (a, b) in json.loads(kept).items()}
+
+    def note(self, event: Event) -> None:
+        """The engine tells."""
+        if isinstance(event, Settled):
+            self._tries += 1
+            verdict = event.attempt.verdict
+            self._letters[event.delivery.id] = (verdict.outcome, verdict.scope)
+            if self._is_second_try and verdict.outcome is Outcome.ACCEPTED:
+                self._stop()
+
+    @property
+    def left(self) -> int | None:
+        """How many letters may still be begun in this run."""
+        return None if self._left is None else max(0, self._left - self._tries)
+
+    async def go(self, send: Send) -> Ending | None:
+        """Sends the first letters and judges them; None when the rest may go, else how the run ends."""
+        if self._has_passed or not self._limits.canary:
+            return None
+        ending = await self._send_ahead(send)
+        if ending is not None:
+            return ending
+        if not self._outcomes[Outcome.ACCEPTED] and self._outcomes[Outcome.DEFERRED]:
+            ending = await self._try_again(send)
+            if ending is not None:
+                return ending
+        return self._judged()
+
+    async def _send_ahead(self, send: Send) -> Ending | None:
+        """None when so many went, or all there are."""
+        while (wanted := self._limits.canary - len(self._letters)) > 0:
+            before, open_before = self._tries, self._outbox.tally().open
+            ending = await send(wanted if self.left is None else min(wanted, self.left), None)
+            self._remember()
+            open_now = self._outbox.tally().open
+            if ending.error or ending.was_stopped or not open_now or self.left == 0:
+                return ending
+            if self._tries == before and open_now == open_before:
+                return ending  # the others are not due yet
+        return None
+
+    async def _try_again(self, send: Send) -> Ending | None:
+        """Greylisting looks like a refusal of everybody: until the first is accepted, or nothing more is due soon."""
+        deferred = {number for number, (outcome, _) in self._letters.items() if outcome is Outcome.DEFERRED}
+        self._is_second_try = True
+        ending = await send(self.left, lambda job: job.delivery.id in deferred)
+        self._is_second_try = False
+        self._remember()
+        if ending.error or (ending.was_stopped and not self._outcomes[Outcome.ACCEPTED]):
+            return ending
+        return None
+
+    def _judged(self) -> Ending | None:
+        scopes = Counter(scope for outcome, scope in self._letters.values() if outcome is Outcome.REJECTED)
+        trip = judge_canary(self._outcomes, scopes, self._limits)
+        if trip is None:
+            self._outbox.set_setting(SETTING, PASSED)
+            return None
+        self._outbox.set_setting(SETTING, "")  # whoever goes on has mended something: others go ahead then
+        hint = f"{trip.hint} (with --canary 0, if the rest is to go all the same)"
+        return Ending(SendingRests(f"stopped, and nobody is lost: {trip.sentence}", hint=hint, why=trip.sentence))
+
+    @property
+    def _outcomes(self) -> Counter[Outcome]:
+        return Counter(outcome for outcome, _ in self._letters.values())
+
+    def _remember(self) -> None:
+        kept = {str(number): (outcome.value, scope.value) for number, (outcome, scope) in self._letters.items()}
+        self._outbox.set_setting(SETTING, json.dumps(kept))
+
+
+def both(one: Wants | None, other: Wants | None) -> Wants | None:
+    """What both of them want; None wants all."""
+    if one is None or other is None:
+        return one or other
+    return lambda job: one(job) and other(job)

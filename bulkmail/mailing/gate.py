@@ -1,0 +1,105 @@
+"""The gate: every letter tried, all that is known put together, and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from anyio import to_thread
+
+from bulkmail.mailing.loading import Told, try_letters
+from bulkmail.mailing.relays import look_at_relay
+from bulkmail.mailing.rows import Rows
+from bulkmail.message.composer import Composer
+from bulkmail.message.dkim import public_key, record_name
+from bulkmail.message.names import mentioned_names, printed_names
+from bulkmail.message.templates import referenced_names
+from bulkmail.model.campaign import Campaign
+from bulkmail.model.delivery import Status
+from bulkmail.model.keys import Keys
+from bulkmail.model.relay import Kind, Secret
+from bulkmail.model.route import Route
+from bulkmail.outbox.outbox import Outbox
+from bulkmail.preflight.evidence import Evidence, flaws_of
+from bulkmail.preflight.finding import SHOWN, Hits
+from bulkmail.preflight.letter import LetterCheck
+from bulkmail.preflight.records import MOST_DOMAINS, Ask, ask_dns, find_records
+from bulkmail.preflight.rows import RowCheck
+from bulkmail.recipients.columns import DELIVERY_COLUMNS, own_columns
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What settings say of the list: the fields that a condition needs, and the columns of addresses and names."""
+
+    condition_names: frozenset[str] = frozenset()
+    own_columns: frozenset[str] = frozenset()
+
+
+async def gather(
+    outbox: Outbox,
+    composer: Composer,
+    campaign: Campaign,
+    *,
+    seen: RowCheck,
+    rows: Rows,
+    routes: Sequence[Route],
+    asked: Asked,
+    told: Told,
+) -> Evidence:
+    """Tries the letter of every row of `outbox`, and says what is known then.  Raises `TemplateError`."""
+    required = frozenset(referenced_names(campaign))
+    printed = frozenset(printed_names(campaign))
+    letters = LetterCheck(
+        composer.check, composer.render, required | printed, printed=printed, total=outbox.tally().open
+    )
+    await try_letters(outbox, letters, told=told)
+    tally = outbox.tally()
+    mentioned = mentioned_names(campaign)
+    columns = tuple(rows.columns)
+
+    def hits(status: Status) -> Hits:
+        return Hits(tally[status], outbox.lines_with(status, SHOWN) if tally[status] else [])
+
+    return Evidence(
+        campaign,
+        rows=seen,
+        letters=letters,
+        tally=tally,
+        columns=columns,
+        own_columns=asked.own_columns | own_columns(columns) | frozenset(DELIVERY_COLUMNS),
+        mentioned=None if mentioned is None else frozenset(mentioned | asked.condition_names),
+        required=required,
+        duplicates=hits(Status.DUPLICATE),
+        suppressed=hits(Status.SUPPRESSED),
+        relay_hosts=tuple(route.relay.host for route in routes if route.relay.host),
+        flaws=await to_thread.run_sync(flaws_of, campaign, letters),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Online:
+    """What is asked of relays and the DNS: `passwords` go with the routes; `all_domains` of recipients or some."""
+
+    passwords: Sequence[Secret | None]
+    all_domains: bool = False
+    ask: Ask = ask_dns
+
+
+async def ask_outside(evidence: Evidence, routes: Sequence[Route], *, keys: Keys, online: Online) -> Evidence:
+    """The same with what relays and the DNS say.  Sends nothing.  Raises `ConfigError`."""
+    relays = [
+        await look_at_relay(route.relay, password)
+        for route, password in zip(routes, online.passwords, strict=True)
+        if route.relay.kind is Kind.SMTP
+    ]
+    signatures = zip(evidence.campaign.dkim, keys.dkim, strict=False)
+    records = await find_records(
+        online.ask,
+        sender_domain=evidence.sender.domain if evidence.sender else "",
+        bounce_domain=evidence.bounce_domain,
+        keys={record_name(dkim): public_key(dkim, key) for dkim, key in signatures},
+        recipients=evidence.letters.domains,
+        most_domains=None if online.all_domains else MOST_DOMAINS,
+    )
+    return replace(evidence, relays=tuple(relays), records=records)

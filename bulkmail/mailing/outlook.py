@@ -1,0 +1,95 @@
+"""What a campaign may expect of its hours and quotas: how many letters go when, before the first has gone."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import tzinfo
+
+from bulkmail.mailing.permits import accounts_of, find_ledger
+from bulkmail.model.forecast import Bounds, Share, plan_shares, say_plan
+from bulkmail.model.pace import Pace
+from bulkmail.model.quota import NO_QUOTA, Booking, Quota
+from bulkmail.model.route import Route
+from bulkmail.model.units import say_duration
+from bulkmail.model.window import ALWAYS
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """`shares` are the plan, were everybody accepted; `paused` why the account rests until the first, if it does."""
+
+    shares: Sequence[Share]
+    total: int
+    now: float
+    per_second: float | None
+    zone: tzinfo | None
+    paused: str = ""
+
+    @property
+    def is_at_once(self) -> bool:
+        """Whether everything may go now, as fast as it can."""
+        return len(self.shares) == 1 and self.shares[0].at <= self.now and not self.paused
+
+    def sentence(self) -> str:
+        """`"2,000 today, 2,000 tomorrow, 347 on Monday"`, with how long the first take at the rate."""
+        said = say_plan(self.shares, total=self.total, now=self.now, zone=self.zone)
+        if self.per_second and len(self.shares) > 1 and (took := self.shares[0].count / self.per_second) >= 1:
+            said += f"; the first {self.shares[0].count:,} take about {say_duration(took)}"
+        return f"{said} ({self.paused})" if self.paused else said
+
+
+def look_ahead(
+    routes: Sequence[Route], pace: Pace, total: int, *, run_id: str, is_rehearsal: bool, now: float | None = None
+) -> Outlook:
+    """When how many of `total` recipients go out through `routes`.  Reads the ledgers, so it may wait for the disk.
+
+    Of several relays those count that come first; their accounts' quotas add up.  Raises `OutboxError`.
+    """
+    now = time.time() if now is None else now
+    best = min((route.priority for route in routes), default=1)
+    routes = [route for route in routes if route.priority == best]
+    accounts = accounts_of(routes)
+    bookings, began_at, rests = list[Booking](), list[float](), list[tuple[float, str]]()
+    ramp = None if is_rehearsal else pace.ramp
+    for account in accounts:
+        ledger = find_ledger(account, is_needed=False)
+        if ledger is None:
+            rests.append((now, ""))
+            continue
+        with ledger:
+            bookings += ledger.bookings(now)
+            paused = ledger.paused(now)
+            rests.append((paused.until, paused.why) if paused else (now, ""))
+            if ramp is not None and (begun := ledger.ramp_began(run_id)) is not None:
+                began_at.append(begun)
+    opens_at, why = min(rests, default=(now, ""))  # the first account that may go
+    per_second = _per_second(routes, pace)
+    bounds = Bounds(
+        quota=_together(pace.quota, len(accounts)),
+        ramp=ramp if accounts else None,
+        ramp_began_at=min(began_at, default=None),
+        per_second=per_second,
+        windows=ALWAYS if is_rehearsal else pace.windows,
+        start=max(opens_at, now if is_rehearsal or pace.start is None else pace.start),
+    )
+    shares = plan_shares(bounds, bookings, total, now=now)
+    zone = pace.windows.each[0].zone if pace.windows.each else None
+    return Outlook(shares, total, now, per_second, zone, paused=why)
+
+
+def _together(quota: Quota, accounts: int) -> Quota:
+    """What several accounts may do."""
+    if not accounts:
+        return NO_QUOTA
+    hour, day = (limit and limit * accounts for limit in (quota.per_hour, quota.per_day))
+    return Quota(hour, day)
+
+
+def _per_second(routes: Sequence[Route], pace: Pace) -> float | None:
+    """The rate that all of `routes` keep together; None when there is none."""
+    own = sum(route.rate.per_second if route.rate else math.inf for route in routes)
+    slowest = min(own, pace.rate.per_second if pace.rate else math.inf)
+    return slowest if 0 < slowest < math.inf else None

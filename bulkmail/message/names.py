@@ -1,0 +1,103 @@
+"""Which columns a letter mentions, and which of them stand in it as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from jinja2 import nodes
+
+from bulkmail.message.environment import make_environment
+from bulkmail.message.required import field_of
+from bulkmail.message.templates import templates_of
+from bulkmail.model.campaign import Campaign, Template
+
+FUNCTIONS = frozenset(make_environment({}).globals)
+"""What templates can call without any row having it."""
+
+
+def mentioned_names(campaign: Campaign) -> set[str] | None:
+    """The fields that any template of `campaign` mentions; None when one reads rows whatever their columns are."""
+    names: set[str] = set()
+    for tree in _trees([*templates_of(campaign), *campaign.partials]):
+        whole_rows = sum(1 for node in tree.find_all(nodes.Name) if node.name == "row" and node.ctx == "load")
+        for node in tree.find_all((nodes.Name, nodes.Getattr, nodes.Getitem)):
+            if name := field_of(node):
+                names.add(name)
+                whole_rows -= not isinstance(node, nodes.Name)
+        for call in tree.find_all(nodes.Call):  # row.get("name")
+            match call.node, call.args:
+                case nodes.Getattr(node=nodes.Name(name="row"), attr="get"), [nodes.Const(value=str(name)), *_]:
+                    names.add(name)
+                    whole_rows -= 1
+        if whole_rows > 0:
+            return None
+    return names
+
+
+def printed_names(campaign: Campaign) -> set[str]:
+    """The fields whose value stands in subject, sender or body of every letter, so that an empty one leaves a gap.
+
+    Not those that a template asks about before (`{% if name %}`) or provides for (`name or "friend"`).
+    """
+    whole = (campaign.sender, campaign.subject, campaign.text, campaign.html, campaign.markdown, campaign.mjml)
+    shown = [template for template in (*whole, campaign.preheader, campaign.calendar) if template is not None]
+    printed: set[str] = set()
+    for tree in _trees([*shown, *campaign.partials]):
+        assigned = {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
+        printed |= set(_printed(tree, frozenset(assigned)))
+    return printed
+
+
+def _trees(templates: list[Template]) -> Iterator[nodes.Template]:
+    environment = make_environment({})
+    for template in templates:
+        yield environment.parse(template.text, template.name)
+
+
+def _printed(node: nodes.Node, known: frozenset[str]) -> Iterator[str]:
+    """The names below `node` that are printed; `known` are those that are provided for."""
+    match node:
+        case nodes.If():
+            known |= _names_in(node.test)
+            for child in (*node.body, *node.elif_, *node.else_):
+                yield from _printed(child, known)
+        case nodes.Output():
+            for child in node.nodes:
+                yield from _value(child, known)
+        case nodes.Expr():
+            return
+        case _:
+            for child in node.iter_child_nodes():
+                yield from _printed(child, known)
+
+
+def _value(node: nodes.Node, known: frozenset[str]) -> Iterator[str]:
+    if name := field_of(node):
+        if name not in known:
+            yield name
+        return
+    match node:
+        case nodes.Filter(name="default" | "d" | "length" | "count"):
+            return
+        case nodes.Filter(node=nodes.Node() as inner):
+            yield from _value(inner, known)
+            for argument in node.args:
+                yield from _value(argument, known)
+        case nodes.CondExpr():
+            known |= _names_in(node.test)
+            for branch in (node.expr1, node.expr2):
+                if branch is not None:
+                    yield from _value(branch, known)
+        case nodes.Concat():
+            for child in node.nodes:
+                yield from _value(child, known)
+        case nodes.Add():
+            yield from _value(node.left, known)
+            yield from _value(node.right, known)
+        case nodes.Call(node=nodes.Getattr(node=nodes.Node() as inner)):
+            yield from _value(inner, known)
+
+
+def _names_in(node: nodes.Node) -> set[str]:
+    below = list(node.find_all((nodes.Name, nodes.Getattr, nodes.Getitem)))
+    return {name for each in [node, *below] if (name := field_of(each))}

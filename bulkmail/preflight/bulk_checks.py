@@ -1,0 +1,105 @@
+"""Checks on what Gmail, Yahoo and Microsoft ask of whoever writes to many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bulkmail.preflight.alignment import is_aligned
+from bulkmail.preflight.evidence import Evidence, Found
+from bulkmail.preflight.finding import Severity
+
+# Their DMARC policy, or the rules, let nobody else write in their name.
+_FREE = frozenset(
+    [
+        "aol.com",
+        "comcast.net",
+        "fastmail.com",
+        "free.fr",
+        "gmail.com",
+        "gmx.at",
+        "gmx.ch",
+        "gmx.com",
+        "gmx.de",
+        "gmx.net",
+        "googlemail.com",
+        "hotmail.com",
+        "hotmail.co.uk",
+        "hotmail.de",
+        "hotmail.fr",
+        "icloud.com",
+        "laposte.net",
+        "libero.it",
+        "live.com",
+        "mac.com",
+        "mail.com",
+        "mail.ru",
+        "me.com",
+        "msn.com",
+        "orange.fr",
+        "outlook.com",
+        "outlook.de",
+        "proton.me",
+        "protonmail.com",
+        "qq.com",
+        "rocketmail.com",
+        "t-online.de",
+        "verizon.net",
+        "web.de",
+        "yahoo.co.uk",
+        "yahoo.com",
+        "yahoo.de",
+        "yahoo.fr",
+        "yandex.ru",
+        "ymail.com",
+        "zoho.com",
+    ]
+)
+
+
+def free_sender(evidence: Evidence) -> Iterator[Found]:
+    """From at a free provider, through somebody else's server."""
+    sender = evidence.sender
+    if not evidence.is_bulk or sender is None or sender.domain not in _FREE:
+        return
+    name = sender.domain.partition(".")[0]
+    if not any(name in host or (name == "gmail" and "google" in host) for host in evidence.relay_hosts):
+        yield Found(f"From is at {sender.domain}, a provider of free mailboxes", evidence.campaign.sender.name)
+
+
+def one_click(evidence: Evidence) -> Iterator[Found]:
+    """No way to unsubscribe by one click."""
+    campaign = evidence.campaign
+    if not evidence.is_bulk or (campaign.unsubscribe is not None and campaign.unsubscribe.https):
+        return
+    if evidence.has_header("list-unsubscribe-post") and evidence.has_header("list-unsubscribe"):
+        return
+    has_some = campaign.unsubscribe is not None or evidence.has_header("list-unsubscribe")
+    what = "people can unsubscribe by mail, not by one click" if has_some else "people cannot unsubscribe by one click"
+    yield Found(what, severity=None if evidence.is_big else Severity.NOTE)
+
+
+def dkim_alignment(evidence: Evidence) -> Iterator[Found]:
+    """No signature of From's own domain."""
+    sender, signatures = evidence.sender, evidence.campaign.dkim
+    if not evidence.is_bulk or sender is None:
+        return
+    if not signatures:
+        if evidence.is_big:
+            relay = "the relay has to sign with DKIM, headers for unsubscribing included"
+            yield Found(f"bulkmail does not sign these letters: {relay}", severity=Severity.NOTE)
+    elif not any(is_aligned(each.domain, sender.domain) for each in signatures):
+        domains = ", ".join(each.domain for each in signatures)
+        yield Found(f"DKIM signs for {domains}, and From is at {sender.domain}", evidence.campaign.sender.name)
+
+
+def reverse_path_alignment(evidence: Evidence) -> Iterator[Found]:
+    """A reverse path at another organisation than From."""
+    sender, bounces = evidence.sender, evidence.bounce_domain
+    if not evidence.is_bulk or sender is None or not bounces or is_aligned(bounces, sender.domain):
+        return
+    signed = any(is_aligned(each.domain, sender.domain) for each in evidence.campaign.dkim)
+    yield Found(
+        f"bounces go to {bounces}, and From is at {sender.domain}",
+        "campaign: reverse_path" if evidence.campaign.reverse_path else evidence.campaign.sender.name,
+        severity=Severity.NOTE if signed else None,
+    )

@@ -1,0 +1,152 @@
+"""Checks on the list: its rows, its columns, its addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from bulkmail.message.enclosures import EnclosureError
+from bulkmail.message.heading import EmptySubject
+from bulkmail.message.names import FUNCTIONS
+from bulkmail.message.suggestion import suggest
+from bulkmail.model.errors import TemplateError
+from bulkmail.model.reply import printable
+from bulkmail.model.units import count
+from bulkmail.preflight.evidence import Evidence, Found
+from bulkmail.preflight.finding import Hits, Severity
+from bulkmail.preflight.letter import Failure
+from bulkmail.preflight.mistyped import meant
+
+MOST = 10  # findings of one check; what is more is counted
+
+_SPECIAL = (EnclosureError, EmptySubject)
+
+
+def bad_row(evidence: Evidence) -> Iterator[Found]:
+    """Rows without a usable address."""
+    rows = evidence.rows
+    for row in rows.first:
+        hits = Hits()
+        hits.add(row.place.line)
+        yield Found(f"nobody is written to: {row.reason}", str(row.place), hits=hits)
+    if rows.bad > len(rows.first):
+        yield Found(f"{count(rows.bad - len(rows.first), 'more row')} cannot be used; the report names them all")
+
+
+def row_does_not_render(evidence: Evidence) -> Iterator[Found]:
+    """Letters that their templates cannot make."""
+    failures = [each for each in evidence.letters.failures.values() if not isinstance(each.error, _SPECIAL)]
+    yield from _failed(evidence, failures)
+
+
+def attachment_missing(evidence: Evidence) -> Iterator[Found]:
+    """Files that rows name and that are not there."""
+    failures = [each for each in evidence.letters.failures.values() if isinstance(each.error, EnclosureError)]
+    yield from _failed(evidence, failures)
+
+
+def subject_empty(evidence: Evidence) -> Iterator[Found]:
+    """Rows whose subject comes out empty."""
+    failures = [each for each in evidence.letters.failures.values() if isinstance(each.error, EmptySubject)]
+    yield from _failed(evidence, failures)
+
+
+def _failed(evidence: Evidence, failures: list[Failure]) -> Iterator[Found]:
+    """An error only if no row at all can be sent."""
+    letters = evidence.letters
+    severity = Severity.ERROR if letters.rows and letters.failed == letters.rows else Severity.WARNING
+    failures = sorted(failures, key=lambda failure: -failure.hits.number)
+    for failure in failures[:MOST]:
+        place, hits = failure.place, failure.hits
+        where = str(place) if hits.number == 1 else place.file
+        rows = f" in {count(hits.number, 'row')}" + (f": {hits}" if hits.number > 1 else "")
+        yield Found(f"{failure.error}{rows}", where, _mend_of(failure.error), severity, hits=hits)
+    if len(failures) > MOST:
+        rest = sum(failure.hits.number for failure in failures[MOST:])
+        yield Found(f"{count(rest, 'more row')} fail for other reasons; the report names them all", severity=severity)
+
+
+def _mend_of(error: TemplateError) -> str:
+    if isinstance(error, EnclosureError):
+        return f"put the file where the row says, or correct the cell; {error.hint}"
+    return error.hint if isinstance(error, EmptySubject) else ""
+
+
+def unknown_name(evidence: Evidence) -> Iterator[Found]:
+    """Names that no column has, in parts of a letter that no row has reached."""
+    if not evidence.letters.rows or not evidence.columns:
+        return
+    told = " ".join(evidence.letters.failures)
+    for name in sorted(evidence.required - set(evidence.columns) - FUNCTIONS):
+        if f"'{name}'" not in told:
+            yield Found(f"the letter uses {name!r}, and no column is called so{suggest(name, evidence.columns)}")
+
+
+def empty_field(evidence: Evidence) -> Iterator[Found]:
+    """Columns that stand in the letter and are blank in some rows."""
+    for name, hits in sorted(evidence.letters.blank.items(), key=lambda item: -item[1].number):
+        yield Found(
+            f"{name!r} is empty in {count(hits.number, 'row')}: {hits}",
+            f"column {name}",
+            f"fill it in, or write {{{{ {_in_template(name)} or '…' }}}} in the letter",
+            column=name,
+            hits=hits,
+        )
+
+
+def _in_template(name: str) -> str:
+    return name if name.isidentifier() else f"row[{name!r}]"
+
+
+def dummy_cell(evidence: Evidence) -> Iterator[Found]:
+    """Cells where a program wrote that there is nothing."""
+    for (name, cell), hits in list(evidence.letters.dummies.items())[:MOST]:
+        yield Found(
+            f"{name!r} is {cell!r} in {count(hits.number, 'row')}: {hits}", f"column {name}", column=name, hits=hits
+        )
+
+
+def unused_column(evidence: Evidence) -> Iterator[Found]:
+    """Columns that nothing mentions."""
+    if evidence.mentioned is None or not evidence.letters.rows:
+        return
+    unused = [each for each in evidence.columns if each not in evidence.mentioned | evidence.own_columns]
+    if unused:
+        names = ", ".join(repr(printable(name, 40)) for name in unused[:MOST])
+        more = f" and {len(unused) - MOST:,} more" if len(unused) > MOST else ""
+        yield Found(f"the letter uses nothing of {count(len(unused), 'column')}: {names}{more}")
+
+
+def mistyped_address(evidence: Evidence) -> Iterator[Found]:
+    """Domains that are one slip away from those of the large providers."""
+    found = [(domain, hits, right) for domain, hits in evidence.letters.domains.items() if (right := meant(domain))]
+    found.sort(key=lambda item: -item[1].number)
+    for domain, hits, right in found[:MOST]:
+        yield Found(
+            f"@{domain} in {count(hits.number, 'row')}: {hits}; did you mean @{right}?",
+            mend=f"correct it to @{right} if that is meant, or take the row out",
+            hits=hits,
+        )
+    if len(found) > MOST:
+        yield Found(f"{count(len(found) - MOST, 'more domain')} look mistyped")
+
+
+def role_address(evidence: Evidence) -> Iterator[Found]:
+    """Addresses of offices rather than people."""
+    for kind, what in (("role", "an office, not a person (info@, sales@ …)"), ("nobody", "a machine (noreply@ …)")):
+        if hits := evidence.letters.roles.get(kind):
+            yield Found(f"{count(hits.number, 'address', 'addresses')} of {what}: {hits}", hits=hits)
+
+
+def duplicate(evidence: Evidence) -> Iterator[Found]:
+    """Addresses that stand in the list again."""
+    if evidence.duplicates.number:
+        hits = evidence.duplicates
+        rows = count(hits.number, "row repeats", "rows repeat")
+        yield Found(f"{rows} an address that stands above: {hits}", hits=hits)
+
+
+def suppressed(evidence: Evidence) -> Iterator[Found]:
+    """Addresses that are not to be written to."""
+    if evidence.suppressed.number:
+        hits = evidence.suppressed
+        yield Found(f"{count(hits.number, 'row')} left out, being suppressed: {hits}", hits=hits)

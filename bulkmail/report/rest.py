@@ -1,0 +1,40 @@
+"""Why a run rests and until when, as its outbox remembers it and as people read it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bulkmail.model.reply import printable
+from bulkmail.model.window import say_until
+
+SETTING = "rest"
+LONGEST = 400  # characters of a reason
+
+
+@dataclass(frozen=True, slots=True)
+class Resting:
+    """Nobody is written to before `until` (wall-clock seconds), because of `why`; None: until somebody goes on."""
+
+    until: float | None
+    why: str
+
+    def recorded(self) -> str:
+        """As the setting `rest` of an outbox."""
+        return json.dumps({"until": self.until, "why": printable(self.why, LONGEST)})
+
+    def sentence(self, now: float) -> str:
+        """For people."""
+        why = printable(self.why, LONGEST)
+        return f"It rests: {why}." if self.until is None else f"It rests until {say_until(self.until, now)}: {why}."
+
+
+def rest_of(settings: Mapping[str, str], now: float) -> Resting | None:
+    """What the settings of an outbox say, unless it is over by `now`."""
+    kept = settings.get(SETTING)
+    if not kept:
+        return None
+    said = json.loads(kept)
+    resting = Resting(said["until"], said["why"])
+    return None if resting.until is not None and resting.until <= now else resting
