@@ -48,6 +48,8 @@ def command(run: str) -> None:
         if tally.open and (rest := rest_of(reader.settings, time.time())):
             click.echo(rest.sentence(time.time()))
         running = reader.is_running is not None
+        if not running and reader.has_marks:
+            click.echo("It was cut off while the ends of letters were on their way: going on puts these in doubt.")
     place = shlex.quote(str(path))
     if tally.open and not running:
         click.echo(f"To go on with the {count(tally.open, 'row')} left: bulkmail resume {place}")

@@ -18,14 +18,16 @@ _TO_PENDING = f"""
 """
 _TO_SETTLED = "due_at = NULL, reason = :reason"
 
-# Copies of a letter share its Message-ID, and so may ready-made messages that a program hands over twice.
+# Copies of a letter, whose ids follow one another, share its Message-ID, and so may ready-made messages that a program
+# hands over twice.
 _DOUBTS = """
     WITH named AS (
         SELECT d.id, d.row, d.forward_path, d.status, coalesce(nullif(r.message_id, ''), d.message_id) AS message_id
         FROM delivery AS d JOIN row AS r ON r.number = d.row
     )
     SELECT id, row, forward_path, message_id,
-           (SELECT count(*) FROM delivery AS other WHERE other.row = named.row) = 1
+           NOT EXISTS (SELECT 1 FROM delivery AS other WHERE other.id IN (named.id - 1, named.id + 1)
+                       AND other.row = named.row)
            AND (message_id NOT IN (SELECT message_id FROM row WHERE message_id <> '' GROUP BY message_id
                                    HAVING count(*) > 1))
     FROM named WHERE status = 'in_doubt' ORDER BY id

@@ -11,6 +11,7 @@ import pytest
 from bulkmail.model.delivery import Status
 from tests.e2e.commands import run
 from tests.faults.oracle import hold, hold_report, make_campaign, make_due, witness
+from tests.servers.certificates import authority
 
 PEOPLE = [f"p{n}@example.com" for n in range(160)]
 SETTINGS = 'retry = "0s*20"\nwait = "30s"\n'
@@ -71,3 +72,26 @@ async def test_everything_that_can_go_wrong_at_once(tmp_path: Path, depth: int) 
         await run("resume", campaign, cwd=tmp_path)
         after = hold(outbox, PEOPLE, seen)
         assert 0 < after.twice <= verdict.statuses[Status.IN_DOUBT]
+
+
+@pytest.mark.timeout(40)
+async def test_losses_over_tls_and_behind_a_login_are_told_as_elsewhere(tmp_path: Path) -> None:
+    """Only what had its end on its way is in doubt, also where TLS is in between."""
+    people = PEOPLE[:80]
+    with authority() as issuer:
+        faults = [
+            {"stage": "auth", "nth": 2, "does": "454 4.7.0 not now"},
+            {"stage": "answered", "every": 23, "does": "reset"},
+            {"stage": "end", "nth": 31, "does": "drop"},
+        ]
+        plan = {"tls": [str(path) for path in issuer.issue()], "auth": {"shop": "right"}, "faults": faults}
+        extensions = ["8BITMIME", "PIPELINING", "CHUNKING"]
+        campaign = make_campaign(tmp_path / "spring", people, settings=SETTINGS)
+        async with witness(tmp_path / "log", extensions=extensions, syncs=False, **plan) as seen:
+            url = f"smtp://shop@localhost:{seen.port}?ca_file={issuer.ca_file}&connections=3&depth=4"
+            result = await run("send", campaign, "--yes", "--relay", url, cwd=tmp_path, BULKMAIL_PASSWORD="right")
+            verdict = hold(campaign / "runs" / "spring.outbox", people, seen, said=result.err)
+    assert result.code == 4, result.err
+    assert verdict.twice == 0
+    assert verdict.statuses.keys() == {Status.ACCEPTED, Status.IN_DOUBT}, result.err
+    assert verdict.statuses[Status.IN_DOUBT] <= 4 * 4
