@@ -1,7 +1,7 @@
 """Killed at any instant and started again: nobody is missing, nobody has it twice, the doubtful are named.
 
-CI kills some thirty times; `BULKMAIL_KILLS=200` kills two hundred times, and `BULKMAIL_KILLS_LOG` names a file that the
-figures are added to.
+CI kills some two dozen times; `BULKMAIL_KILLS=200` kills two hundred times, and `BULKMAIL_KILLS_LOG` names a file that
+the figures are added to.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bulkmail.testing import Hang, ScriptedRelay
 from tests.e2e.commands import run, start, write_campaign
 from tests.faults.oracle import Seen, count_marks, hold, hold_report, make_campaign, make_due, witness
 
-KILLS = int(os.environ.get("BULKMAIL_KILLS", "30"))
+KILLS = int(os.environ.get("BULKMAIL_KILLS", "24"))
 CONNECTIONS = 4
 GREYLISTED = {"stage": "rcpt", "probability": 0.06, "once_each": True, "does": "450 4.2.1 come again"}
 PLANS = {  # what the servers offer, how many of them there are, and how many rows of a connection can be at their mark

@@ -9,7 +9,6 @@ import anyio
 import pytest
 
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import RelayError
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.outbox.reader import OutboxReader
@@ -108,20 +107,20 @@ async def test_f17_to_f23_refusal_hits_whom_it_is_for_and_nobody_else(people, ma
 async def test_f24_f25_loss_in_the_middle_of_the_body_is_tried_again(people, make_engine, outbox, way):
     """The end was not on its way yet: nobody can have the letter, and nothing is in doubt.
 
-    12 MB, because what fits into the buffers of the system has left ours, and then the end follows.
+    8 MB, because what fits into the buffers of the system has left ours, and then the end follows.
     """
-    addresses = people(5)
+    addresses = people(4)
 
     def long(job, first_at):
         message = compose(job, first_at)
-        return replace(message, buffers=(*message.buffers, (b"y" * 990 + b"\r\n") * 12_000))
+        return replace(message, buffers=(*message.buffers, (b"y" * 990 + b"\r\n") * 8_000))
 
     async with ScriptedRelay(body=[None, way(), None, way()], receive_buffer=4096) as relay:
         engine = make_engine(relay, connections=1, pace=SOON, clock=FastClock(60))
         object.__setattr__(engine._run.plan, "compose", long)
         await engine.run()
     assert_right(relay, outbox)
-    assert outbox.tally().by_status == {Status.ACCEPTED: 5}
+    assert outbox.tally().by_status == {Status.ACCEPTED: 4}
     assert reached(relay) == Counter(addresses)
 
 
@@ -225,7 +224,7 @@ async def test_f48_quota_in_the_middle_stops_and_the_next_run_sends_the_others(p
     full = "550 5.4.5 Daily user sending limit exceeded."
     async with ScriptedRelay(mail=[*[None] * 20, *[full] * 30]) as relay:
         ending = await make_engine(relay, connections=2).run()
-        assert isinstance(ending.error, RelayError)
+        assert "says: 550 5.4.5" in str(ending.error)
         assert outbox.tally().by_status == {Status.ACCEPTED: 20, Status.PENDING: 30}
     async with ScriptedRelay() as tomorrow:
         await make_engine(tomorrow).run()

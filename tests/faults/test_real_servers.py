@@ -16,8 +16,8 @@ from tests.faults.oracle import count_marks, make_campaign
 from tests.faults.test_kill import note_figures
 from tests.servers.kept import MailServer
 
-PEOPLE = [f"p{n}@example.com" for n in range(500)]
-KILLS, CONNECTIONS, DEPTH = 5, 4, 8
+PEOPLE = [f"p{n}@example.com" for n in range(300)]
+KILLS, CONNECTIONS, DEPTH = 3, 4, 8
 
 
 def by_status(outbox: Path) -> dict[Status, set[str]]:
@@ -42,7 +42,7 @@ async def test_killed_before_a_real_server_its_mailbox_agrees_and_its_log_settle
     for _ in range(KILLS):
         process = await start(*command, "--progress", "none", cwd=tmp_path)
         ended = asyncio.ensure_future(process.communicate())
-        target = server.count() + dice.randint(1, 90)
+        target = server.count() + dice.randint(1, 80)
         while not ended.done() and server.count() < target:
             await asyncio.sleep(0.002)
         if process.returncode is None:

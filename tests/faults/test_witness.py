@@ -13,7 +13,7 @@ from tests.e2e.commands import run
 from tests.faults.oracle import hold, hold_report, make_campaign, make_due, witness
 from tests.servers.certificates import authority
 
-PEOPLE = [f"p{n}@example.com" for n in range(160)]
+PEOPLE = [f"p{n}@example.com" for n in range(120)]
 SETTINGS = 'retry = "0s*20"\nwait = "30s"\n'
 
 
