@@ -17,6 +17,7 @@ from bulkmail.engine.ports import Connect, Ending, Event, Outlet
 from bulkmail.engine.run import Plan
 from bulkmail.mailing.canary import Canary, both
 from bulkmail.mailing.composing import composing
+from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
 from bulkmail.mailing.gate import Asked, gather
 from bulkmail.mailing.loading import Told, nobody, record, record_messages
 from bulkmail.mailing.permits import open_permits
@@ -46,6 +47,7 @@ from bulkmail.preflight.finding import Finding, refuse
 from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.screening import Screened, Suppression, screen
 from bulkmail.report.report import Report
+from bulkmail.smtp.exchangers import Exchangers
 
 SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
 
@@ -95,6 +97,7 @@ class Mailing:
     on_message: Hook | None = None
     evidence: Evidence | None = None
     _sorted: Sorted | None = None
+    _asked: Lanes | None = None
     _engine: Engine | None = None
     _is_stopped: bool = False
 
@@ -261,7 +264,7 @@ class Mailing:
     @property
     def _lanes(self) -> Lanes:
         """The providers as this run knows them; a provider's own mail exchanger comes with its presets."""
-        lanes = self.pace.lanes or known_lanes()
+        lanes = self._asked or self.pace.lanes or known_lanes()
         if len(self.routes) != 1:
             return lanes
         relay = self.routes[0].relay
@@ -295,6 +298,9 @@ class Mailing:
         if self.takes_over is not None:
             self._take_over(self.takes_over)
         await know_tables()
+        if self._lanes.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
+            self._asked = await with_exchangers(self._lanes, self.outbox.domains(MOST_ASKED), Exchangers())
+            self._find_unserved()
         compose, sign = composing(self.outbox, keys=self.keys, on_message=self.on_message)
         note = RestNote(self.outbox, observe)
         canary = Canary(self.outbox, self.pace.breakers, limit=self.pace.limit, stop=self._end_pass)

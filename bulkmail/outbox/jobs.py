@@ -84,6 +84,15 @@ def lines_with(connection: sqlite3.Connection, status: str, limit: int) -> list[
     return [int(line) for _, line in connection.execute(query, (status, limit))]
 
 
+def domains(connection: sqlite3.Connection, limit: int) -> list[str]:
+    """The domains that are still to be written to, those with most recipients first."""
+    query = (
+        "SELECT substr(forward_path, instr(forward_path, '@') + 1) FROM delivery WHERE due_at IS NOT NULL"
+        " GROUP BY 1 ORDER BY count(*) DESC LIMIT ?"
+    )
+    return [str(domain) for (domain,) in connection.execute(query, (limit,))]
+
+
 def next_due(connection: sqlite3.Connection, lane: int, after: float) -> float | None:
     """The earliest time after `after` (wall clock, 0 or later) at which something in `lane` is due."""
     found = connection.execute(_NEXT, (lane, after)).fetchone()

@@ -214,6 +214,11 @@ class Outbox:
         with self.store.lock, self.store.writing() as connection:
             jobs.sort_into_lanes(connection, lane_of, reads_rows=reads_rows)
 
+    def domains(self, limit: int) -> list[str]:
+        """At most `limit` domains that are still to be written to, those with most recipients first."""
+        with self.store.reading() as connection:
+            return jobs.domains(connection, limit)
+
     def count_open(self, lane: int) -> int:
         """How many deliveries of `lane` sending goes on with."""
         with self.store.reading() as connection:

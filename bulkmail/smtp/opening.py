@@ -7,7 +7,7 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import TypedDict
 
@@ -138,6 +138,7 @@ class _Opening:
         self._stage = Stage.CONNECT if self._is_secure else Stage.GREETING
         self._listener: Listener | None = None
         self._capabilities = Capabilities()
+        self._said: list[str] = []  # in the login, as it went over the line
         self._client = Client(
             hostname=relay.host or None,
             local_hostname=ehlo_name(relay, connection),
@@ -244,10 +245,12 @@ class _Opening:
         except LoginError as error:
             raise self._refused(error.kind, str(error)) from None
         if reply.code != 235:
-            raise self._judged(reply)
+            secret = token.secret if token is not None else credentials.password
+            raise self._judged(_without(reply, [secret.reveal() if secret else "", *self._said]))
 
     async def _say(self, line: bytes) -> RawReply:
         """One line of the login, and the reply to it."""
+        self._said += line.decode("ascii").split(" ")[2 if line.startswith(b"AUTH ") else 0 :]
         self._expect(1)
         await self._client.execute_command(line, timeout=self._timeouts.ehlo)
         return self._replied()
@@ -319,6 +322,19 @@ _MOMENTS = {
     Stage.STARTTLS: "after STARTTLS",
     Stage.AUTH: "in the middle of the login",
 }
+
+
+_SHORTEST_SECRET = 6  # characters; a shorter one would turn words of the reply into stars
+
+
+def _without(reply: RawReply, hidden: Iterable[str]) -> RawReply:
+    """The reply without what it repeats of a login: some servers do."""
+    lines = list(reply.lines)
+    for secret in hidden:
+        if len(secret) < _SHORTEST_SECRET:
+            continue
+        lines = [line.replace(secret, "***") for line in lines]
+    return reply._replace(lines=lines)
 
 
 def is_loopback(connection: socket.socket) -> bool:

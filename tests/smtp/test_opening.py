@@ -7,6 +7,7 @@ import datetime
 import os
 import socket
 import ssl
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -580,6 +581,15 @@ async def test_refused_login_is_told_as_it_was_said(answer: str) -> None:
     assert event.stage is Stage.AUTH
     assert str(event) == answer
     assert relay.auth_attempts == 1
+
+
+async def test_server_that_repeats_the_login_is_quoted_without_it() -> None:
+    said = b64encode(f"\0ann\0{PASSWORD}".encode()).decode()
+    async with ScriptedRelay(
+        auth={"ann": PASSWORD}, mechanisms=["PLAIN"], login=f"535 5.7.8 {said}: {PASSWORD} is wrong"
+    ) as relay:
+        event = await refused(url(relay, "tls=off&auth=plaintext"), ANN)
+    assert str(event) == "535 5.7.8 ***: *** is wrong"
 
 
 @pytest.mark.parametrize(

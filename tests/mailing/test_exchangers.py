@@ -1,0 +1,44 @@
+"""Domains whose mail a provider takes in are in that provider's lane, if DNS says so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import bulkmail
+from bulkmail.config.tables import known_lanes
+from bulkmail.mailing import mailing
+from bulkmail.mailing.exchangers import with_exchangers
+from bulkmail.model.pace import Pace
+from bulkmail.smtp.exchangers import Exchangers
+from bulkmail.testing import ScriptedRelay
+
+LANES = known_lanes()
+RECORDS = {"firm.example": ("aspmx.l.google.com",), "own.example": ("mail.own.example",)}
+
+
+async def ask(domain):
+    return RECORDS[domain]
+
+
+async def test_domain_of_a_provider_is_in_its_lane():
+    lanes = await with_exchangers(LANES, ["firm.example", "own.example", "dead.example"], Exchangers(ask))
+    assert [lanes.of(domain) for domain in ("firm.example", "own.example", "dead.example", "gmail.com")] == [
+        *("google", "own.example", "dead.example", "google")
+    ]
+
+
+async def test_domain_that_a_provider_serves_rests_with_it(monkeypatch):
+    monkeypatch.setattr(mailing, "Exchangers", lambda: Exchangers(ask))
+
+    def rcpt(path):
+        return "451 4.7.28 unusual rate of mail" if path.endswith("@gmail.com") else None
+
+    people = [{"email": f"p{n}@{domain}"} for n in range(40) for domain in ("gmail.com", "firm.example", "own.example")]
+    letter = bulkmail.letter(sender="shop@example.com", subject="Hi", text="Hello")
+    pace = Pace(wait=0, lanes=replace(LANES, by_exchanger=True))
+    async with ScriptedRelay(rcpt=rcpt) as relay:
+        url = f"smtp://{relay.host}:{relay.port}?tls=off&connections=2"
+        report = await bulkmail.Mailer(url, pace=pace).send(letter, people)
+    asked = [command for command in relay.commands if command.startswith("RCPT") and "own.example" not in command]
+    assert report.accepted >= 40
+    assert len(asked) <= 40  # once the provider complained, those that it serves elsewhere rested too
