@@ -23,6 +23,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "send": ("bulkmail.cli.send", "Send a campaign, or go on with one that was interrupted."),
     "resume": ("bulkmail.cli.resume", "Go on with a run as it was recorded."),
     "cancel": ("bulkmail.cli.cancel", "End a run: whoever was not reached yet is left out."),
+    "settle": ("bulkmail.cli.settle", "Look letters in doubt up in a mailbox or a server's log."),
     "status": ("bulkmail.cli.status", "Say where a run stands, also while it is sending."),
     "report": ("bulkmail.cli.report", "Say what became of every row: text, CSV, JSON or a page."),
     "relay": ("bulkmail.cli.relay", "Say whether a mail server can be used, and what it is like."),

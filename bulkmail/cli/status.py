@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import time
+from itertools import islice
 from pathlib import Path
 
 import click
@@ -17,6 +18,7 @@ from bulkmail.model.units import count
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.rest import rest_of
 
+MOST_DOUBTFUL = 20
 EPILOG = """\b
 Examples:
   bulkmail status spring
@@ -43,10 +45,17 @@ def command(run: str, keeps_looking: bool) -> None:
         tally = reader.tally()
         for line in _said(reader, tally, path):
             click.echo(line)
+        for line in _doubtful(reader, tally[Status.IN_DOUBT]):
+            click.echo(line)
         running = reader.is_running is not None
+        if not running and reader.has_marks:
+            click.echo("It was cut off while the ends of letters were on their way: going on puts these in doubt.")
     place = shlex.quote(str(path))
     if tally.open and not running:
         click.echo(f"To go on with the {count(tally.open, 'row')} left: bulkmail resume {place}")
+    if tally[Status.IN_DOUBT] and not running:
+        click.echo(f"To look the letters in doubt up: bulkmail settle {place} --imap URL, --maildir DIR or --log FILE")
+        click.echo(f"To decide them yourself: bulkmail resume {place} --in-doubt retry|accepted|rejected")
     if tally.rows > tally.open:
         click.echo(f"What became of each row: bulkmail report {place}")
 
@@ -83,6 +92,21 @@ def _relays(reader: OutboxReader) -> list[str]:
     return [
         f"  {accepted.get(relay, 0):,} through {printable(relay)}" for relay in {**dict.fromkeys(relays), **accepted}
     ]
+
+
+def _doubtful(reader: OutboxReader, number: int) -> list[str]:
+    """Each row in doubt, as far as they fit on a screen, and why it is so."""
+    if not number:
+        return []
+    lines = ["In doubt, because their end was sent and no answer came:"]
+    for row in islice(reader.in_doubt(), MOST_DOUBTFUL):
+        when = f" at {_clock(row.last_at)}" if row.last_at is not None else ""
+        why = printable(row.error or row.reply or row.reason)
+        through = f" through {printable(row.relay)}" if row.relay else ""
+        lines.append(f"  row {row.row:,}  {printable(row.address)}{through}{when}: {why}")
+    if number > MOST_DOUBTFUL:
+        lines.append(f"  and {number - MOST_DOUBTFUL:,} more; the report has them all")
+    return lines
 
 
 def _times(reader: OutboxReader) -> str:

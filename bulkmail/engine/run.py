@@ -280,6 +280,14 @@ class Run:
             self.leave_out(channel, event, patience=self.plan.pace.patience)
         self.nudge()
 
+    def ran_out(self, channel: Channel, event: Fault) -> None:
+        """This computer gives no more connections, which is no fault of the relay: it goes on with those it has."""
+        now = self.clock.monotonic()
+        self.shaper.refused(channel.name, now, open=channel.health.open)
+        if now - self._told_at.get(channel.name, -math.inf) >= TOLD:
+            self._told_at[channel.name] = now
+            self._tell(channel, f"{event}; the run goes on with {channel.health.open}")
+
     def leave_out(self, channel: Channel, event: Reply | Fault, *, patience: float | None = None) -> None:
         """Nothing more goes through `channel`.  The run ends if it was the last, else the others go on."""
         if channel.is_out:

@@ -345,6 +345,8 @@ class Sender:
             pass  # it serves the others: it has just enough of us
         elif isinstance(event, Reply) and channel.health.open:
             run.shaper.refused(channel.name, run.clock.monotonic(), open=channel.health.open)
+        elif isinstance(event, Fault) and event.kind is Breakage.EXHAUSTED and channel.health.open:
+            run.ran_out(channel, event)
         else:
             run.trouble(channel, event)
             if misspelt and run.nobody_answers():

@@ -66,6 +66,7 @@ class Breakage(Enum):
     REFUSED = "refused"  # nobody listens there
     UNREACHABLE = "unreachable"  # no route, or no answer to the connection attempt
     NO_SUCH_HOST = "no such host"
+    EXHAUSTED = "exhausted"  # this computer gives no more connections
     UNTRUSTED = "untrusted"  # the certificate does not verify
     NO_TLS = "no tls"  # TLS is required and not offered
     NO_LOGIN = "no login"  # no way to log in that both sides know and that is safe here

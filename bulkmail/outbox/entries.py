@@ -113,6 +113,17 @@ class RowRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubtful:
+    """A delivery in doubt.  `is_alone`: no other delivery of the run has its Message-ID."""
+
+    delivery: int
+    row: int
+    forward_path: str
+    message_id: str
+    is_alone: bool
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptRecord:
     """One try for one row.  `at` is wall-clock seconds, `took` seconds; `code` is None where no reply came."""
 

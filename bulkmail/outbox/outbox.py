@@ -20,14 +20,14 @@ from bulkmail.outbox import jobs, loading
 from bulkmail.outbox import store as stores
 from bulkmail.outbox.counting import RunningTally, count_rows
 from bulkmail.outbox.encoding import encode_campaign, storable
-from bulkmail.outbox.entries import Entry, Job, Mark, ReadyMade, Release, RowRecord, Settlement
+from bulkmail.outbox.entries import Doubtful, Entry, Job, Mark, ReadyMade, Release, RowRecord, Settlement
 from bulkmail.outbox.header import Header, read_header
 from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network
-from bulkmail.outbox.overruling import move_all, put_back
+from bulkmail.outbox.overruling import doubts, move_all, put_back, settle_found
 from bulkmail.outbox.settling import Settler
 
-__all__ = ["Entry", "Job", "Mark", "Outbox", "ReadyMade", "Release", "RowRecord", "Settlement"]
+__all__ = ["Doubtful", "Entry", "Job", "Mark", "Outbox", "ReadyMade", "Release", "RowRecord", "Settlement"]
 
 _KEEP_SAMPLE = """
     UPDATE delivery SET status = 'filtered', due_at = NULL, reason = ?
@@ -305,6 +305,19 @@ class Outbox:
         what is then sent must be the same message, octet by octet.
         """
         return self._move_all(Status.IN_DOUBT, to, reason=f"{to.value} by the operator's word", wait=wait)
+
+    def doubts(self) -> list[Doubtful]:
+        """What is in doubt, in the order of the input."""
+        with self.store.reading() as connection:
+            return doubts(connection)
+
+    def settle_found(self, found: Mapping[int, str]) -> int:
+        """Deliveries in doubt (id → where the letter was found) become ACCEPTED; returns how many there were."""
+        self._must_be(loaded=True)
+        with self.store.lock:
+            self._forget()
+            with self.store.writing() as connection:
+                return settle_found(connection, found)
 
     def _move_all(self, before: Status, after: Status, *, reason: str = "", wait: float = 0.0) -> int:
         self._must_be(loaded=True)

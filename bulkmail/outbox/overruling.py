@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from bulkmail.model.delivery import Status, check_move
+from bulkmail.outbox.encoding import storable
+from bulkmail.outbox.entries import Doubtful
 
 _LAST_AT = "(SELECT at + took FROM attempt WHERE attempt.id = last_attempt)"
 # Patience begins anew.  A row that certainly was not delivered also gets a new Date; one that was in doubt keeps Date,
@@ -15,6 +17,39 @@ _TO_PENDING = f"""
     first_at = CASE WHEN in_doubt_before THEN first_at END, digest = CASE WHEN in_doubt_before THEN digest END
 """
 _TO_SETTLED = "due_at = NULL, reason = :reason"
+
+# Copies of a letter, whose ids follow one another, share its Message-ID, and so may ready-made messages that a program
+# hands over twice.
+_DOUBTS = """
+    WITH named AS (
+        SELECT d.id, d.row, d.forward_path, d.status, coalesce(nullif(r.message_id, ''), d.message_id) AS message_id
+        FROM delivery AS d JOIN row AS r ON r.number = d.row
+    )
+    SELECT id, row, forward_path, message_id,
+           NOT EXISTS (SELECT 1 FROM delivery AS other WHERE other.id IN (named.id - 1, named.id + 1)
+                       AND other.row = named.row)
+           AND (message_id NOT IN (SELECT message_id FROM row WHERE message_id <> '' GROUP BY message_id
+                                   HAVING count(*) > 1))
+    FROM named WHERE status = 'in_doubt' ORDER BY id
+"""
+_FOUND = """
+    UPDATE delivery SET status = 'accepted', due_at = NULL, reason = ?
+    WHERE id = ? AND status = 'in_doubt' AND ending_at IS NULL
+"""
+
+
+def doubts(connection: sqlite3.Connection) -> list[Doubtful]:
+    """What is in doubt, in the order of the input."""
+    return [
+        Doubtful(number, row, path, message_id, bool(is_alone))
+        for number, row, path, message_id, is_alone in connection.execute(_DOUBTS)
+    ]
+
+
+def settle_found(connection: sqlite3.Connection, found: Mapping[int, str]) -> int:
+    """Deliveries in doubt (id → where it was found) become ACCEPTED; says how many there were."""
+    check_move(Status.IN_DOUBT, Status.ACCEPTED, by_operator=True)
+    return sum(connection.execute(_FOUND, (storable(place), number)).rowcount for number, place in found.items())
 
 
 def move_all(

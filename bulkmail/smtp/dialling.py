@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import os
 import socket
@@ -75,6 +76,8 @@ async def _addresses(host: str, port: int) -> list[_Address]:
         if error.errno == socket.EAI_AGAIN:
             raise DialError(Breakage.UNREACHABLE, f"the name {host} cannot be looked up at the moment") from None
         raise DialError(Breakage.NO_SUCH_HOST, f"there is no host of the name {host}") from None
+    except OSError as error:
+        raise _why([error], f"{host} port {port}") from None
     except ValueError:  # a name that no lookup takes: too long a label, a NUL
         raise DialError(Breakage.NO_SUCH_HOST, f"{host!r} is not the name of a host") from None
     # Families in turns, so that a broken IPv6 costs one head start and not one for each of its addresses.
@@ -160,6 +163,9 @@ def _bind(connection: socket.socket, source: str) -> None:
         raise SourceError(error.errno, f"{source} is not an address of this computer to send from") from None
 
 
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE}
+
+
 class SourceError(OSError):
     """Not our address."""
 
@@ -167,6 +173,8 @@ class SourceError(OSError):
 def _why(errors: Sequence[OSError], where: str) -> DialError:
     if errors and all(isinstance(error, SourceError) for error in errors):
         return DialError(Breakage.UNREACHABLE, f"{where} cannot be reached: {errors[0].strerror}")
+    if any(error.errno in _EXHAUSTED for error in errors):
+        return DialError(Breakage.EXHAUSTED, f"no more connections to {where}: this computer allows no more open files")
     if any(isinstance(error, ConnectionRefusedError) for error in errors):
         return DialError(Breakage.REFUSED, f"nothing is listening at {where}")
     if any(isinstance(error, TimeoutError) for error in errors):

@@ -308,7 +308,7 @@ def test_settings_import_no_pydantic_before_they_are_loaded() -> None:
 def test_completion_knows_commands_and_options_without_importing_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(program.COMMANDS, "send", ("no.such.module", "Sends."))
     context = click.Context(main)
-    found = {item.value: item.help for item in main.shell_complete(context, "se")}
+    found = {item.value: item.help for item in main.shell_complete(context, "sen")}
     assert found == {"send": "Sends."}
     assert "--version" in {item.value for item in main.shell_complete(context, "--")}
 

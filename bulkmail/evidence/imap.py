@@ -1,0 +1,149 @@
+"""Whether a folder on an IMAP server has letters, asked by Message-ID."""
+
+from __future__ import annotations
+
+import imaplib
+import re
+import ssl
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from email.parser import BytesHeaderParser
+from urllib.parse import unquote, urlsplit
+
+from bulkmail.evidence.sighting import ENVELOPE_FIELDS, Sighting, sighted
+from bulkmail.model.errors import ConfigError, RelayError
+from bulkmail.model.relay import Secret
+from bulkmail.model.reply import printable
+
+TIMEOUT = 60.0  # seconds for each answer
+_FIELDS = " ".join(("MESSAGE-ID", *(name.upper() for name in ENVELOPE_FIELDS)))
+_ASKABLE = re.compile(r"[!#-\[\]-~]{3,900}")  # what may stand between quotes without being escaped
+_MOST_HITS = 20  # messages looked at for one Message-ID
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """A login on an IMAP server.  With `is_implicit` TLS comes first, without it STARTTLS, unless not `has_tls`."""
+
+    host: str
+    port: int
+    username: str
+    is_implicit: bool = True
+    has_tls: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.username} at {self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, url: str) -> Mailbox:
+        """`imaps://USER@HOST[:PORT]`, or `imap://` for STARTTLS; `?tls=off` for a server on this machine.
+
+        Raises `ConfigError`, which never repeats what may be a password.
+        """
+        mend = "write imaps://USER@HOST, with %40 for the @ in a user name"
+        try:
+            parts = urlsplit(url)
+            port, host, user = parts.port, parts.hostname or "", unquote(parts.username or "")
+        except ValueError:
+            raise ConfigError("that is no IMAP address", hint=mend) from None
+        if parts.password is not None:
+            raise ConfigError(
+                "a password does not belong into an IMAP address: others on this machine can read it there",
+                hint="leave it out; it is asked for, or put it into BULKMAIL_IMAP_PASSWORD or --imap-password-file",
+            )
+        if parts.scheme not in ("imap", "imaps") or not host or not user or parts.path.strip("/") or parts.fragment:
+            raise ConfigError("that is no IMAP address with user and host", hint=mend)
+        if parts.query not in ("", "tls=off") or (parts.query and parts.scheme == "imaps"):
+            raise ConfigError("the only option of an IMAP address is ?tls=off, with imap://", hint=mend)
+        if parts.query and host not in _LOOPBACK:
+            raise ConfigError(f"tls=off would send the password to {printable(host)} in clear text", hint=mend)
+        is_implicit = parts.scheme == "imaps"
+        return cls(printable(host), port or (993 if is_implicit else 143), user, is_implicit, not parts.query)
+
+
+def look_in_imap(
+    mailbox: Mailbox,
+    password: Secret,
+    *,
+    folder: str,
+    message_ids: Iterable[str],
+    context: ssl.SSLContext | None = None,
+    told: Callable[[str], None] = lambda message_id: None,
+) -> Iterator[Sighting]:
+    """Asks `folder` for each of `message_ids`, changing nothing there.  Blocks; raises `RelayError`.
+
+    `told` is called with a Message-ID that cannot be asked for: it holds what no search may.
+    """
+    try:
+        client = _connect(mailbox, context or ssl.create_default_context())
+    except (OSError, imaplib.IMAP4.error) as error:
+        raise RelayError(f"{mailbox} cannot be reached: {_words(error)}", hint="check host, port and TLS") from None
+    try:
+        _log_in(client, mailbox, password)
+        _enter(client, folder)
+        for message_id in message_ids:
+            if _ASKABLE.fullmatch(message_id):
+                yield from _find(client, message_id, place=f"{folder} of {mailbox}")
+            else:
+                told(message_id)
+    except (OSError, imaplib.IMAP4.error) as error:
+        raise RelayError(f"{mailbox} did not answer as IMAP servers do: {_words(error)}") from None
+    finally:
+        with suppress(OSError, imaplib.IMAP4.error):
+            client.logout()
+
+
+def _connect(mailbox: Mailbox, context: ssl.SSLContext) -> imaplib.IMAP4:
+    if mailbox.is_implicit:
+        return imaplib.IMAP4_SSL(mailbox.host, mailbox.port, ssl_context=context, timeout=TIMEOUT)
+    client = imaplib.IMAP4(mailbox.host, mailbox.port, timeout=TIMEOUT)
+    if mailbox.has_tls:
+        try:
+            client.starttls(context)
+        except BaseException:
+            client.shutdown()
+            raise
+    return client
+
+
+def _log_in(client: imaplib.IMAP4, mailbox: Mailbox, password: Secret) -> None:
+    """By PLAIN where that is offered, because LOGIN knows ASCII only."""
+    secret = password.reveal()
+    try:
+        if "AUTH=PLAIN" in client.capabilities:
+            client.authenticate("PLAIN", lambda _: f"\0{mailbox.username}\0{secret}".encode())
+        else:
+            client.login(mailbox.username, secret)
+    except (imaplib.IMAP4.error, UnicodeEncodeError):  # its words may repeat what was said
+        raise RelayError(f"{mailbox} refused the login", hint="check user name and password") from None
+
+
+def _enter(client: imaplib.IMAP4, folder: str) -> None:
+    name = folder.replace("\\", "\\\\").replace('"', '\\"')
+    if not folder.isascii() or not folder.isprintable():
+        raise ConfigError(f"{printable(folder)} is no folder name that can be asked for", hint="write it in ASCII")
+    said, _ = client.select(f'"{name}"', readonly=True)
+    if said != "OK":
+        raise RelayError(
+            f"there is no folder {printable(folder)}", hint="name one with --folder, such as Sent or INBOX"
+        )
+
+
+def _find(client: imaplib.IMAP4, message_id: str, *, place: str) -> Iterator[Sighting]:
+    """The search is for a part of the field, so each hit is looked at."""
+    _, found = client.uid("SEARCH", "HEADER", "Message-ID", f'"{message_id}"')
+    hits = found[0].split() if found and isinstance(found[0], bytes) else []
+    for number in hits[:_MOST_HITS]:
+        _, fetched = client.uid("FETCH", number.decode("ascii", "replace"), f"(BODY.PEEK[HEADER.FIELDS ({_FIELDS})])")
+        for part in fetched:
+            if isinstance(part, tuple):
+                sighting = sighted(BytesHeaderParser().parsebytes(part[1]), place)
+                if sighting is not None and sighting.message_id == message_id:
+                    yield sighting
+
+
+def _words(error: Exception) -> str:
+    """What the system or the server said, fit to be printed."""
+    return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__)
