@@ -33,7 +33,7 @@ from tests.servers.postfix import run_postfix
 from tests.servers.programs import free_port, wait_until_listening
 
 SETTINGS = {
-    "defer_transports": "virtual",  # queued, and left there
+    "smtpd_recipient_restrictions": "check_client_access static:HOLD, permit_mynetworks, reject",  # queued, left there
     "in_flow_delay": "0",
     "smtpd_client_connection_count_limit": "0",
     "default_process_limit": "200",
@@ -101,7 +101,8 @@ def _relay(port: int, target: int, delay: float) -> None:
 @contextmanager
 def far_postfix(*, delay: float, without: str) -> Iterator[int]:
     """The port at which a Postfix answers after `delay` seconds each way."""
-    with run_postfix({**SETTINGS, "smtpd_discard_ehlo_keywords": without}) as server:
+    offered = {"smtpd_discard_ehlo_keywords": without} if without else {}
+    with run_postfix({**SETTINGS, **offered}) as server:
         port = free_port()
         process = multiprocessing.get_context("spawn").Process(
             target=_relay, args=(port, server.port, delay), daemon=True

@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.relay import Relay
-from bulkmail.model.reply import Reply
-from bulkmail.smtp.session import Session
+from bulkmail.model.reply import Fault, Reply
+from bulkmail.smtp.line import Transfer
+from bulkmail.smtp.session import Manners, Session
 
 Way = Callable[[int, int, int, bytes], Awaitable[None]]
 
@@ -49,6 +50,31 @@ async def by_session(port: int, sessions: int, messages: int, letter: bytes) -> 
             message = Message(Envelope("a@example.com", f"r{number}@example.com"), "<1@example.com>", (letter,))
             event = await session.transact(message, lambda done: done(None))
             assert isinstance(event, Reply) and event.is_positive, event
+        await session.quit()
+
+    await asyncio.gather(*(sender(range(start, messages, sessions)) for start in range(sessions)))
+
+
+async def by_line(port: int, sessions: int, messages: int, letter: bytes) -> None:
+    """Our line as the engine uses it: ahead of the replies, as far as the server offers."""
+    relay = Relay.parse(f"smtp://127.0.0.1:{port}?tls=off")
+    manners = Manners(depth=relay.depth)
+
+    def decided(event: Reply | Fault) -> None:
+        assert isinstance(event, Reply) and event.is_positive, event
+
+    async def sender(numbers: range) -> None:
+        session = await Session.open(relay, None, tls_context=None, manners=manners)
+        left = iter(numbers)
+
+        def more() -> Transfer | None:
+            number = next(left, None)
+            if number is None:
+                return None
+            message = Message(Envelope("a@example.com", f"r{number}@example.com"), "<1@example.com>", (letter,))
+            return Transfer(message, lambda done: done(None), decided)
+
+        await session.carry(more)
         await session.quit()
 
     await asyncio.gather(*(sender(range(start, messages, sessions)) for start in range(sessions)))
@@ -93,7 +119,11 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=10)
     parser.add_argument("--octets", type=int, default=2_048)
     options = parser.parse_args()
-    ways: list[tuple[str, Way]] = [("aiosmtplib sendmail", by_aiosmtplib), ("Session.transact", by_session)]
+    ways: list[tuple[str, Way]] = [
+        ("aiosmtplib sendmail", by_aiosmtplib),
+        ("Session.transact", by_session),
+        ("Session.carry", by_line),
+    ]
     with sink() as port:
         for name, way in ways:
             for loop_name, factory in (("asyncio", asyncio.new_event_loop), ("uvloop", uvloop.new_event_loop)):
@@ -103,6 +133,18 @@ def main() -> None:
                     seconds, used = time.perf_counter() - started, time.process_time() - worked
                 rate, cost = options.messages / seconds, used / options.messages * 1e6
                 print(f"{name:20} {loop_name:8} {rate:8,.0f} messages/s {cost:6.1f} µs of ours a message")
+        smtp_source(port, options.sessions, options.messages, options.octets)
+
+
+def smtp_source(port: int, sessions: int, messages: int, octets: int) -> None:
+    """Postfix' own load generator, in C, with one constant message."""
+    program = shutil.which("smtp-source", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        return
+    command = [program, "-d", "-s", str(sessions), "-m", str(messages), "-l", str(octets), f"inet:127.0.0.1:{port}"]
+    started = time.perf_counter()
+    subprocess.run(command, check=True)
+    print(f"{'smtp-source -d':29} {messages / (time.perf_counter() - started):8,.0f} messages/s")
 
 
 if __name__ == "__main__":
