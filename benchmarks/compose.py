@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.headerregistry import Address as StandardAddress
 from email.message import EmailMessage
@@ -51,6 +52,13 @@ HTML += '<p style="color: #333">This is one of the lines that everybody gets.</p
 HTML += "{% for item in ['one', 'two', 'three'] %}<li>{{ item }} for {{ city }}</li>\n{% endfor %}"
 HTML += '<p style="color: #333">And some lines more before we come to the end.</p>\n' * 11
 HTML += '<p><a href="https://example.com/u?who={{ email | urlencode }}">Goodbye</a></p>\n</body></html>\n'
+LETTER = Campaign(
+    "benchmark",
+    Template("sender", "Example News <news@example.com>"),
+    Template("subject", SUBJECT),
+    text=Template("letter.txt", TEXT),
+    html=Template("letter.html", HTML),
+)
 NAMES = ("Ann", "Zoë", "Müller", "Bob", "Łukasz", "Carol", "Dave", "Eve")
 
 
@@ -76,14 +84,7 @@ def people() -> list[Recipient]:
 
 def ours(recipients: list[Recipient]) -> Callable[[], int]:
     """Composes them all; returns the octets."""
-    campaign = Campaign(
-        "benchmark",
-        Template("sender", "Example News <news@example.com>"),
-        Template("subject", SUBJECT),
-        text=Template("letter.txt", TEXT),
-        html=Template("letter.html", HTML),
-    )
-    composer = Composer(campaign, run_id="benchmark")
+    composer = Composer(LETTER, run_id="benchmark")
 
     def run() -> int:
         return sum(
@@ -96,14 +97,7 @@ def ours(recipients: list[Recipient]) -> Callable[[], int]:
 
 def gate(recipients: list[Recipient]) -> Callable[[], int]:
     """Checks them all, as the preflight does."""
-    campaign = Campaign(
-        "benchmark",
-        Template("sender", "Example News <news@example.com>"),
-        Template("subject", SUBJECT),
-        text=Template("letter.txt", TEXT),
-        html=Template("letter.html", HTML),
-    )
-    composer = Composer(campaign, run_id="benchmark")
+    composer = Composer(LETTER, run_id="benchmark")
 
     def run() -> int:
         for recipient in recipients:
@@ -146,14 +140,7 @@ def signed(recipients: list[Recipient]) -> tuple[Callable[[], int], Callable[[],
     """Signs all letters with DKIM, RSA-2048; in two threads; and the bare signature of as many octets as DKIM signs."""
     key = generate_private_key(65537, 2048)
     text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    campaign = Campaign(
-        "benchmark",
-        Template("sender", "Example News <news@example.com>"),
-        Template("subject", SUBJECT),
-        text=Template("letter.txt", TEXT),
-        html=Template("letter.html", HTML),
-        list_id=Template("list_id", "news.example.com"),
-    )
+    campaign = replace(LETTER, list_id=Template("list_id", "news.example.com"))
     composer = Composer(campaign, run_id="benchmark")
     letters = [
         composer.compose(recipient, row=row, forward_path=recipient.address.wire, date=1_700_000_000.0).buffers
