@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import tzinfo
 from typing import TYPE_CHECKING, TypeVar
 
 from bulkmail.config.locator import KeyPath
+from bulkmail.config.pacing import read
 from bulkmail.config.problems import Said
 from bulkmail.config.sources import Sources
 from bulkmail.config.tables import known_lanes
@@ -47,25 +47,15 @@ def with_bounds(sources: Sources, pace: Pace) -> Pace:
 
     return replace(
         pace,
-        quota=_read(sources, said("quota", sending.quota, overrides.quota), parse_quota, NO_QUOTA),
-        windows=_read(
+        quota=read(sources, said("quota", sending.quota, overrides.quota), parse_quota, NO_QUOTA),
+        windows=read(
             sources, said("window", sending.window, overrides.window), lambda text: parse_windows(text, zone), ALWAYS
         ),
-        start=_read(sources, said("start", sending.start, overrides.start), lambda text: parse_start(text, zone), None),
-        ramp=_read(sources, said("ramp", sending.ramp, overrides.ramp), parse_ramp, None),
+        start=read(sources, said("start", sending.start, overrides.start), lambda text: parse_start(text, zone), None),
+        ramp=read(sources, said("ramp", sending.ramp, overrides.ramp), parse_ramp, None),
         lanes=_lanes(sources),
         breakers=_breakers(sources),
     )
-
-
-def _read(sources: Sources, said: Said[V] | None, parse: Callable[[V], T], usual: T) -> T:
-    if said is None:
-        return usual
-    try:
-        return parse(said.value)
-    except ConfigError as error:
-        sources.problems.add(f"{said}: {error}", error.hint)
-        return usual
 
 
 def _lanes(sources: Sources) -> Lanes | None:
@@ -104,9 +94,9 @@ def _limits(sources: Sources, name: str, lane: LaneTable) -> LaneLimits:
         return sources.pick(("lanes", name, key), written)
 
     return LaneLimits(
-        rate=_read(sources, said("rate", lane.rate), Rate.parse, None),
-        connections=_read(sources, said("connections", lane.connections), _at_least_one, None),
-        messages_per_session=_read(
+        rate=read(sources, said("rate", lane.rate), Rate.parse, None),
+        connections=read(sources, said("connections", lane.connections), _at_least_one, None),
+        messages_per_session=read(
             sources, said("messages_per_session", lane.messages_per_session), _at_least_one, None
         ),
     )
@@ -128,18 +118,16 @@ def _breakers(sources: Sources) -> Limits:
     def said(key: str, written: V | None) -> Said[V] | None:
         return sources.pick(("breakers", key), written)
 
-    run = _read(sources, said("policy_rejections", table.policy_rejections), _not_negative, usual.policy_run)
+    run = read(sources, said("policy_rejections", table.policy_rejections), _not_negative, usual.policy_run)
     return Limits(
         policy_run=run,
         policy_among=max(run * 5 // 2, 1),
-        unknown_share=_read(sources, said("unknown_users", table.unknown_users), parse_share, usual.unknown_share),
-        unknown_after=_read(
+        unknown_share=read(sources, said("unknown_users", table.unknown_users), parse_share, usual.unknown_share),
+        unknown_after=read(
             sources, said("unknown_users_after", table.unknown_users_after), _at_least_one, usual.unknown_after
         ),
-        canary=_read(sources, canary, _not_negative, usual.canary),
-        canary_share=_read(
-            sources, said("canary_rejections", table.canary_rejections), parse_share, usual.canary_share
-        ),
+        canary=read(sources, canary, _not_negative, usual.canary),
+        canary_share=read(sources, said("canary_rejections", table.canary_rejections), parse_share, usual.canary_share),
     )
 
 

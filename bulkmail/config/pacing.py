@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bulkmail.config.problems import Said
 from bulkmail.config.sources import Sources
@@ -29,16 +29,17 @@ def build_pace(sources: Sources) -> Pace:
     return Pace(
         rate=_rate(sources),
         retry=_retry(sources),
-        wait=_read(sources, wait, parse_wait, usual.wait),
-        patience=_read(sources, patience, parse_duration, usual.patience),
-        limit=_read(sources, limit, at_least_one, None),
-        messages_per_session=_read(sources, messages, at_least_one, usual.messages_per_session),
-        session_age=_read(sources, session_age, parse_positive, usual.session_age),
-        durability=_read(sources, durability, _parse_durability, usual.durability),
+        wait=read(sources, wait, parse_wait, usual.wait),
+        patience=read(sources, patience, parse_duration, usual.patience),
+        limit=read(sources, limit, at_least_one, None),
+        messages_per_session=read(sources, messages, at_least_one, usual.messages_per_session),
+        session_age=read(sources, session_age, parse_positive, usual.session_age),
+        durability=read(sources, durability, _parse_durability, usual.durability),
     )
 
 
-def _read(sources: Sources, said: Said[str] | Said[int] | None, parse: Callable[..., T], usual: T) -> T:
+def read(sources: Sources, said: Said[Any] | None, parse: Callable[..., T], usual: T) -> T:
+    """What `parse` makes of a setting; `usual` when nobody said it, or wrongly: then the fault is noted."""
     if said is None:
         return usual
     try:
@@ -54,8 +55,8 @@ def _rate(sources: Sources) -> Rate | None:
     burst = sources.pick(("sending", "burst"), sending.burst)
     if burst is not None and said is None and ("sending", "rate") not in sources.broken:
         sources.problems.add(f"{burst}: has no effect without a rate", 'write rate = "50/s" as well')
-    size: int | None = _read(sources, burst, at_least_one, None)
-    return _read(sources, said, lambda text: Rate.parse(text, burst=size), None)
+    size: int | None = read(sources, burst, at_least_one, None)
+    return read(sources, said, lambda text: Rate.parse(text, burst=size), None)
 
 
 def _retry(sources: Sources) -> RetryPolicy:
@@ -64,11 +65,11 @@ def _retry(sources: Sources) -> RetryPolicy:
     said = sources.pick(("sending", "retry"), sending.retry, flag="--retry", typed=sources.overrides.retry)
     attempts = sources.pick(("sending", "max_attempts"), sending.max_attempts)
     age = sources.pick(("sending", "max_age"), sending.max_age)
-    schedule: tuple[float, ...] = _read(sources, said, parse_schedule, ())
+    schedule: tuple[float, ...] = read(sources, said, parse_schedule, ())
     return RetryPolicy(
         schedule=schedule,
-        max_attempts=_read(sources, attempts, at_least_one, len(schedule) + 1 if schedule else usual.max_attempts),
-        max_age=_read(sources, age, parse_positive, max(usual.max_age, 2 * sum(schedule))),
+        max_attempts=read(sources, attempts, at_least_one, len(schedule) + 1 if schedule else usual.max_attempts),
+        max_age=read(sources, age, parse_positive, max(usual.max_age, 2 * sum(schedule))),
     )
 
 
