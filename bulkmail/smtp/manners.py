@@ -53,11 +53,11 @@ class Manners:
             self._notify(f"{why}, so the reports that dsn asks for will not come; letters are sent without asking")
 
     def is_tired(self, transactions: Transactions) -> bool:
-        """Whether it is about to end this session, because it has refused so many recipients in a row.
+        """Whether it is about to end this session, because it has refused so many recipients.
 
         The words that end it would hit somebody whom it would have taken.
         """
-        return transactions.refusals >= max(1, self._most_refusals - 1)
+        return transactions.is_used_up or transactions.refusals >= max(1, self._most_refusals - 1)
 
     def learn(self, transactions: Transactions) -> None:
         """From a session that is over, or was asked for more than it bears."""

@@ -22,6 +22,12 @@ PROBE = b"BDAT 6 LAST\r\nXNOP\r\nRSET\r\n"
 
 _SMALL = 65_536  # octets; so much is written at once
 
+# Exim ends a session, with 554, at the eleventh command that brings no mail forward (smtp_accept_max_nonmail); only the
+# first RSET after an accepted message is free.  Whatever is then under way would have no answer.
+_MOST_IDLE_RESETS = 10
+
+_NOT_IMPLEMENTED = (500, 502, 504)
+
 _STEPS = (Step.MAIL, Step.RCPT, Step.DATA)
 _CHUNKED_STEPS = (Step.MAIL, Step.RCPT)
 
@@ -70,7 +76,14 @@ class Transactions(Flight):
         self._wants_probe = mode is Mode.DEEP
         self._parser = ReplyParser()
         self._is_open = False  # a refused transaction waits at the server for its RSET
+        self._idle_resets = 0  # answered, with no message accepted since the one before
+        self._was_reset = True  # since the last message was accepted
         self._is_leaving = False
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether the session should be left for another: it has seen as many refusals as any server bears."""
+        return self._idle_resets >= _MOST_IDLE_RESETS
 
     # What goes in.
 
@@ -160,8 +173,10 @@ class Transactions(Flight):
 
     def _limit(self) -> int:
         """How many messages may be under way."""
-        if self.mode is Mode.DEEP:
+        if self.mode is Mode.DEEP and not self._idle_resets:
             return self.window
+        if self.mode is Mode.DEEP:  # every one of them may be refused
+            return max(1, min(self.window, _MOST_IDLE_RESETS - self._idle_resets))
         return 1 if self.mode is Mode.PLAIN else 2
 
     def _envelope(self, exchange: Exchange) -> bytes:
@@ -230,6 +245,9 @@ class Transactions(Flight):
             self._on_end(exchange, reply)
         elif step is Step.EMPTY:
             self._decide(exchange, exchange.refusal)  # whatever it said to nothing
+        elif step is Step.RSET and reply.code < 300:
+            self._idle_resets += self._was_reset
+            self._was_reset = True
         elif step is Step.RCPT and (reply.code < 300 or reply.code >= 400):
             self._on_recipient(exchange, reply)
         elif reply.code >= 400:
@@ -260,13 +278,23 @@ class Transactions(Flight):
 
     def _on_refusal(self, step: Step, exchange: Exchange, reply: RawReply) -> None:
         if step is Step.RSET:
-            # Whatever is open there would be mixed into the next message.
-            self._break(f"answered RSET with {reply.code}")
+            self._on_refused_reset(reply)
             return
         exchange.refuse(self._refusal(step, reply))
         if step is Step.DATA or self.mode is Mode.PLAIN:
             self._is_open = step is not Step.MAIL
             self._decide(exchange, exchange.refusal)
+
+    def _on_refused_reset(self, reply: RawReply) -> None:
+        """Whatever is open there would be mixed into the next message: nothing more is written on this session."""
+        words = make_reply(Stage.MAIL, *reply)
+        if reply.code in _NOT_IMPLEMENTED:
+            self._break(f"answered RSET with {reply.code}")
+            return
+        self._last_words = str(words)
+        writing, self._writing = self._writing, None
+        if writing is not None:  # nobody waits for an answer to what was not written to its end
+            writing.refuse(Fault(Stage.MAIL, Breakage.LOST, f"{self.peer} ended the session: {words}"))
 
     def _on_recipient(self, exchange: Exchange, reply: RawReply) -> None:
         refusal = None
@@ -317,6 +345,7 @@ class Transactions(Flight):
             if exchange.stage is not Stage.END and exchange.refusal is None:
                 self._break(f"said {reply.code} before the message was at its end")
                 return
+            self._was_reset = False
             if not exchange.accepted:  # whatever MAIL and RCPT were answered: it says that it has taken it
                 exchange.own.clear()
             self._end_of(exchange, make_reply(Stage.END, reply.code, reply.lines))

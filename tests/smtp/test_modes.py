@@ -348,3 +348,90 @@ def test_no_reply_is_booked_to_another_message(mode: Mode, replies: list[bytes],
     for exchange in talk.exchanges:
         if exchange.result is not None and judge(exchange.result).outcome is Outcome.ACCEPTED:
             assert exchange.message.envelope.forward_path in granted
+
+
+class Counting:
+    """Reads as a server, knows some people, and ends the session at the 11th RSET but the first after each message."""
+
+    def __init__(self, known: list[bool]) -> None:
+        self.known = known
+        self.idle = 0
+        self.is_free = True
+        self.is_chunk = False
+        self.is_valid = False
+        self.buffer = b""
+
+    def answers(self, data: bytes) -> list[bytes]:
+        self.buffer += data
+        replies = []
+        while b"\r\n" in self.buffer:
+            line, _, rest = self.buffer.partition(b"\r\n")
+            if line.startswith(b"BDAT"):
+                size = int(line.split()[1])
+                if len(rest) < size:
+                    break
+                rest = rest[size:]
+                replies.append(OK if self.is_valid else b"503 5.5.1 nobody\r\n")
+                self.is_free = self.is_free or self.is_valid
+            elif line == b"RSET":
+                self.idle += not self.is_free
+                self.is_free = False
+                if self.idle > 10:
+                    return [*replies, b"554 Too many nonmail commands\r\n"]
+                replies.append(OK)
+            elif line.startswith(b"RCPT"):
+                self.is_valid = self.known[int(line.partition(b"<p")[2].partition(b"@")[0])]
+                replies.append(OK if self.is_valid else NO)
+            else:
+                self.is_valid = False
+                replies.append(OK)
+            self.buffer = rest
+        return replies
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=80), st.integers(2, 10))
+def test_session_is_left_before_a_server_that_counts_resets_ends_it(known: list[bool], depth: int) -> None:
+    talk = Talk(Mode.DEEP, messages=len(known), depth=depth)
+    transactions, server, waiting = talk.transactions, Counting(known), iter(talk.exchanges)
+    transactions.more = lambda: None if transactions.is_used_up else next(waiting, None)
+    while written := talk.written():
+        for reply in server.answers(written):
+            assert not reply.startswith(b"554")
+            talk.hears(reply)
+    assert transactions.is_used_up or None not in talk.codes()
+    for code, is_known in zip(talk.codes(), known, strict=True):
+        assert code in (None, 250 if is_known else 550)
+    assert not transactions.is_used_up or talk.codes().count(550) >= 10
+
+
+def test_refused_reset_is_a_farewell_and_what_was_not_answered_behind_it_was_not_taken() -> None:
+    talk = deep(4)
+    talk.transactions.window = 4
+    talk.written()
+    talk.hears(OK, NO, b"503 5.5.1 no recipient\r\n", b"554 Too many nonmail commands\r\n")
+    assert talk.codes() == [550, None, None, None]
+    talk.transactions.lost()
+    assert not talk.transactions.broke_rules
+    for exchange in talk.exchanges[1:]:
+        assert exchange.result == Fault(
+            Stage.MAIL, Breakage.LOST, "mail.example.com ended the session: 554 Too many nonmail commands"
+        )
+
+
+def test_refused_reset_without_an_end_of_the_session_leaves_in_doubt() -> None:
+    talk = deep(2)
+    talk.transactions.window = 4
+    talk.written()
+    talk.hears(OK, NO, b"503 5.5.1 no recipient\r\n", b"550 not now\r\n")
+    talk.transactions.timed_out(30)
+    second = talk.exchanges[1].result
+    assert second is not None and judge(second).outcome is Outcome.IN_DOUBT
+
+
+def test_letter_taken_behind_a_refused_reset_is_accepted() -> None:
+    talk = deep(2)
+    talk.transactions.window = 4
+    talk.written()
+    talk.hears(OK, OK, OK, b"550 not now\r\n", OK, OK, OK)
+    assert talk.codes() == [250, 250]
+    assert talk.transactions.is_over
