@@ -35,7 +35,8 @@ def tell(error: BaseException, *, outbox: str = "", wants_traceback: bool = Fals
     if wants_traceback:
         _say("".join(traceback.format_exception(error)).rstrip())
     if mishap.message:
-        _say(mishap.message, label=click.style("error:", fg="red", bold=True))
+        is_help = isinstance(error, click.exceptions.NoArgsIsHelpError)
+        _say(mishap.message, label="" if is_help else click.style("error:", fg="red", bold=True))
     if mishap.hint:
         _say(mishap.hint, label=click.style("hint:", bold=True))
     return mishap.exit_code
@@ -74,6 +75,8 @@ def _usage(error: click.ClickException) -> Mishap:
     """Click's own errors, in the form of all others."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "bulkmail"
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # whoever types too little is shown all, not scolded
+        return Mishap(error.format_message(), EXIT_NOTHING_SENT)
     hint = f"{command} --help shows what there is"
     match error:
         case UnknownCommand(name=name):

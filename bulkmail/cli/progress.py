@@ -90,6 +90,7 @@ class Plain(Silent):
         super().__init__(stream)
         self.pulse = Pulse()
         self._said = time.monotonic()
+        self._waiting = Waiting(0.0, "")
 
     def begin(self, total: int) -> None:
         self._said = time.monotonic()
@@ -103,8 +104,11 @@ class Plain(Silent):
             case Settled() if now - self._said >= EVERY:
                 self._said = now
                 self.say(sentence(self.pulse, now))
-            case Waiting():
-                self.say(say_waiting(event))
+            case Waiting(until=until, why=why):
+                # Each connection that runs dry says so, and what is due next moves by fractions of a second.
+                if why != self._waiting.why or until - self._waiting.until >= EVERY:
+                    self._waiting = event
+                    self.say(say_waiting(event))
             case Notice():
                 self.note(event.text)
 

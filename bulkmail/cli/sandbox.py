@@ -23,7 +23,8 @@ EPILOG = """\b
 Examples:
   bulkmail sandbox
   bulkmail sandbox --port 1025 --maildir /tmp/caught
-  bulkmail send spring --relay 'smtp://127.0.0.1:2525?tls=off'
+  bulkmail send spring --relay 'smtp://127.0.0.1:2525?tls=off' \\
+      --outbox trouble.outbox
   bulkmail sandbox --reject 5% --defer 10% --drop-after-dot 1% --seed 7
 """
 
@@ -73,7 +74,9 @@ async def _serve(port: int, maildir: Path, faults: Faults) -> tuple[int, list[st
         click.echo(f"Listening at {sandbox.host} port {sandbox.port}; mail is kept in {maildir}.  Ctrl-C ends it.")
         if faults:
             click.echo(f"Trouble on purpose: {faults}; seed {faults.seed}.")
-        click.echo(f"Send to it with: --relay 'smtp://{sandbox.host}:{sandbox.port}?tls=off'")
+        url = f"smtp://{sandbox.host}:{sandbox.port}?tls=off"
+        # To bulkmail it is a relay like any other: without an outbox of its own this would count as the real run.
+        click.echo(f"Send to it with: bulkmail send CAMPAIGN --relay '{url}' --outbox trouble.outbox")
         sys.stdout.flush()
         await group.start(_end_at_signal, group.cancel_scope)
         await _tell_arrivals(sandbox, maildir)

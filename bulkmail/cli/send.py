@@ -64,7 +64,7 @@ Examples:
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="Write the delivery report here (.csv or .json; repeatable).",
+    help="Write the delivery report here (.csv, .json or .html; repeatable).",
 )
 @click.option(
     "--in-doubt",

@@ -68,7 +68,9 @@ def _failed(evidence: Evidence, failures: list[Failure]) -> Iterator[Found]:
 def _mend_of(error: TemplateError) -> str:
     if isinstance(error, EnclosureError):
         return f"put the file where the row says, or correct the cell; {error.hint}"
-    return error.hint if isinstance(error, EmptySubject) else ""
+    if "is undefined" in str(error):
+        return f"{error.hint}; correct the name, or {{{{ name | default('…') }}}} says what to write instead"
+    return error.hint
 
 
 def unknown_name(evidence: Evidence) -> Iterator[Found]:

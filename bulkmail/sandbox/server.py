@@ -59,7 +59,7 @@ class Sandbox:
             raise RelayError(
                 f"the sandbox cannot listen at {printable(self.host)} port {self.port}: "
                 f"{getattr(error, 'strerror', None) or error}",
-                hint="leave the port out to take any free one",
+                hint="--port 0 takes any free one",
             ) from None
         self.port = self._server.sockets[0].getsockname()[1]
         return self

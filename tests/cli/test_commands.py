@@ -609,7 +609,7 @@ def test_sandbox_tells_what_arrives_until_it_is_ended(here: Path, ending: signal
             assert process.wait(10) == 0
         finally:
             process.kill()
-    assert f"Send to it with: --relay 'smtp://127.0.0.1:{port}?tls=off'" in head
+    assert f"--relay 'smtp://127.0.0.1:{port}?tls=off' --outbox trouble.outbox" in head
     assert told.rstrip().endswith("1  to ann@example.com: Grüße")
     assert rest.endswith("31 messages kept; type: bulkmail inbox kept\n")
     assert run("inbox", "kept").output.startswith("31 messages in kept, the latest 25:\n")

@@ -217,3 +217,15 @@ def test_completion_knows_commands_and_flags(monkeypatch: pytest.MonkeyPatch) ->
     completion = kind(main, {}, "bulkmail", "_BULKMAIL_COMPLETE")
     assert "preview" in [item.value for item in completion.get_completions([], "pre")]
     assert [item.value for item in completion.get_completions(["preview"], "--sam")] == ["--sample"]
+
+
+def test_plain_lines_say_once_what_a_run_waits_for() -> None:
+    stream = io.StringIO()
+    with make_progress("plain", stream) as progress:
+        for number in range(10):
+            progress.observe(Waiting(2_000_000_000.0 + number / 10, "deferred deliveries"))
+        progress.observe(Waiting(2_000_000_060.0, "deferred deliveries"))
+        progress.observe(Waiting(2_000_000_060.0, "the quota"))
+    assert [line.partition(": ")[2] for line in stream.getvalue().splitlines()] == [
+        "deferred deliveries", "deferred deliveries", "the quota",
+    ]  # fmt: skip
