@@ -13,12 +13,12 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from bulkmail.message.framed import framed
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Message
 from bulkmail.model.reply import printable
 from bulkmail.model.units import count
 from bulkmail.preview.files import file_stem, write_file
-from bulkmail.preview.framed import framed
 from bulkmail.preview.parts import header, headers, parse, pictures, take_parts
 from bulkmail.preview.text import say_size
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import email
 import email.policy
 import re
-from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import cast
 
+from bulkmail.message.framed import Picture
 from bulkmail.model.message import Message
 from bulkmail.model.reply import printable
 
@@ -25,18 +25,6 @@ class Enclosure:
     name: str
     content_type: str
     size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture that the HTML names by its Content-ID."""
-
-    content_type: str
-    content: bytes
-
-    def as_url(self) -> str:
-        """The picture itself as a `data:` URL."""
-        return f"data:{self.content_type};base64,{b64encode(self.content).decode('ascii')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from bulkmail.message.composer import Composer
+from bulkmail.message.framed import Picture, framed
 from bulkmail.message.local_files import content_id
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
@@ -52,15 +52,12 @@ def specimen_of(campaign: Campaign | None, rows: Iterable[RowRecord]) -> Specime
             seen = composer.render(Recipient(Address(local, domain), record.name, record.fields, record.place))
         except BulkmailError:
             continue
-        html = None if seen.html is None else _with_pictures(seen.html, campaign)
+        html = None if seen.html is None else framed(seen.html, _pictures(campaign))[0]
         fits = html is None or len(html) <= _LARGEST_PAGE
         return Specimen(seen.subject, seen.sender, seen.to, seen.text, html if fits else None, enclosures)
     return None
 
 
-def _with_pictures(html: str, campaign: Campaign) -> str:
-    """The page with the pictures that come with the message inside it."""
-    for image in campaign.images:
-        data = f"data:{image.content_type};base64,{b64encode(image.content).decode()}"
-        html = html.replace(f"cid:{content_id(image)}", data)
-    return html
+def _pictures(campaign: Campaign) -> dict[str, Picture]:
+    """Those that come with every message, by Content-ID."""
+    return {content_id(image): Picture(image.content_type, image.content) for image in campaign.images}

@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
+from bulkmail.message.framed import Picture, framed
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Envelope, Message
-from bulkmail.preview.framed import framed
 from bulkmail.preview.page import MOST_LETTERS, Album, sheet_of
-from bulkmail.preview.parts import Picture
 
 
 def ready(text: str | None = "Dear Ann\n", html: str | None = "<p>Dear Ann</p>\n", **headers: str) -> Message:

@@ -41,7 +41,7 @@ def require_root() -> None:
 
 def missing(what: str) -> NoReturn:
     """A user's machine need not have mail servers: the test is skipped.  CI must have them: there it fails."""
-    reason = f"{what}; `.ci/servers` gets the mail servers that the tests start"
+    reason = f"{what}; `.ci/servers` gets the servers and the browser that the tests start"
     if os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

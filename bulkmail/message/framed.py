@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
-
-from bulkmail.preview.parts import Picture
 
 # What stands where a picture of the network would: grey, and as large as the letter says.
 _INSTEAD = (
@@ -24,6 +24,18 @@ _UNWANTED = (
     "script, iframe, frame, frameset, object, embed, applet, base, noscript, audio, video, source, portal, "
     "link, meta[http-equiv], img[srcset]:not([src]), image"
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that the HTML names by its Content-ID."""
+
+    content_type: str
+    content: bytes
+
+    def as_url(self) -> str:
+        """The picture itself as a `data:` URL."""
+        return f"data:{self.content_type};base64,{b64encode(self.content).decode('ascii')}"
 
 
 def framed(html: str, pictures: Mapping[str, Picture]) -> tuple[str, int]:
