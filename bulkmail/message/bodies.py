@@ -19,7 +19,7 @@ from bulkmail.message.local_files import (
     with_stylesheets,
 )
 from bulkmail.message.reading import read_page, read_template
-from bulkmail.message.scanner import EndTag, Patches, Remark, elements, scan
+from bulkmail.message.scanner import DEEPEST_READ, EndTag, Patches, Remark, elements, is_deep, scan
 from bulkmail.message.stability import instability, marked
 from bulkmail.message.tags import NONCHARACTER, Masked, mask
 from bulkmail.message.templates import Rendering, Workshop
@@ -33,6 +33,7 @@ T = TypeVar("T")
 _ESCAPING = frozenset({"e", "escape", "forceescape"})
 # What lists of mail show after the preheader, instead of the letter's first words.
 _FILLER = "&zwnj;&nbsp;" * 60
+_CLOSE = "close what is open: each <div>, <b> or <span> needs its end tag"
 _HIDDEN = "display: none; max-height: 0; overflow: hidden; mso-hide: all"
 
 
@@ -112,10 +113,14 @@ class Bodies:
         return self._as_text(html)
 
     def _as_text(self, html: str) -> str:
+        if is_deep(html, DEEPEST_READ):
+            raise TemplateError(
+                f"{self._name}:1: more than {DEEPEST_READ:,} elements one within the other", hint=_CLOSE
+            )
         try:
             return typeset(read_page(html))
         except RecursionError:
-            raise TemplateError(f"{self._name}:1: is nested too deeply") from None
+            raise TemplateError(f"{self._name}:1: is nested too deeply", hint=_CLOSE) from None
 
     def _explained(
         self,

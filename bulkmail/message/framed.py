@@ -10,6 +10,8 @@ from urllib.parse import unquote
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
+from bulkmail.message.scanner import DEEPEST_READ, is_deep
+
 # What stands where a picture of the network would: grey, and as large as the letter says.
 _INSTEAD = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='64' height='64'%3E"
@@ -38,12 +40,14 @@ class Picture:
         return f"data:{self.content_type};base64,{b64encode(self.content).decode('ascii')}"
 
 
-def framed(html: str, pictures: Mapping[str, Picture]) -> tuple[str, int]:
-    """The page for a sandboxed frame, and how many things of the network were left out of it.
+def framed(html: str, pictures: Mapping[str, Picture]) -> tuple[str, int] | None:
+    """The page for a sandboxed frame, and how many things of the network were left out; None if it nests too deeply.
 
     `pictures` are those that came with the message, by Content-ID.  Links stay, and lead to a window that the frame
     may not open.
     """
+    if is_deep(html, DEEPEST_READ):
+        return None
     tree = LexborHTMLParser(html)
     remote = 0
     for node in tree.css(_UNWANTED):

@@ -19,6 +19,11 @@ OPAQUE = frozenset({"style", "script", "title", "textarea", "xmp", "iframe", "no
 
 # Elements within elements; parsers written in C or Rust run out of stack at some ten thousands, and take us along.
 DEEPEST = 500
+# A start tag makes a parser look through all elements that are open: past this, a page takes seconds instead of none.
+DEEPEST_READ = 2_000
+# The next of their kind ends them, with an end tag or without: they nest only with others between, which count.  Cells
+# and rows are not among them: in an <svg> they nest.
+_ENDED_BY_NEXT = frozenset({"p", "li", "dt", "dd"})
 
 _TOKEN = re.compile(
     r"<!--.*?(?:-->|\Z)"
@@ -116,20 +121,20 @@ def elements(text: str) -> Iterator[Element]:
     return (token for token in scan(text) if isinstance(token, Element))
 
 
-def is_deep(text: str) -> bool:
-    """Whether elements may be nested deeper than `DEEPEST`."""
-    if text.count("<") <= DEEPEST:
+def is_deep(text: str, deepest: int = DEEPEST) -> bool:
+    """Whether elements may be nested deeper than `deepest`; what is never closed counts as going on to the end."""
+    if text.count("<") <= deepest:
         return False
     depth = 0
     opened: dict[str, int] = {}
     for found in _NAME.finditer(text):
         name = found[2].lower()
-        if name in VOID:
+        if name in VOID or name in _ENDED_BY_NEXT:
             continue
         if not found[1]:
             opened[name] = opened.get(name, 0) + 1
             depth += 1
-            if depth > DEEPEST:
+            if depth > deepest:
                 return True
         elif opened.get(name):
             opened[name] -= 1

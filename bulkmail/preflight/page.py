@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from bulkmail.message.scanner import VOID, Attribute, Element, EndTag, Remark, scan
 from bulkmail.message.tags import PLACE, Kind, Masked, mask
@@ -52,11 +54,12 @@ def look_over(template: Template, *, is_page: bool) -> list[Flaw]:
     except TemplateError:  # told by the composer already
         return []
     found = []
-    for code, what, position in _flaws_in(masked.text, masked=masked, is_page=is_page):
+    # Finding a line takes a look at all before it: only where it will be told.
+    for code, what, position in islice(_flaws_in(masked.text, masked=masked, is_page=is_page), MOST):
         line = masked.unmasked(masked.text[:position]).count("\n") + 1
         is_setting = ": " in template.name
         found.append(Flaw(code, what, template.name if is_setting and line <= 1 else f"{template.name}:{line}"))
-    return found[:MOST]
+    return found
 
 
 def merge(found: list[Flaw], pages: Sequence[tuple[str | None, Place]], *, name: str) -> tuple[Flaw, ...]:
@@ -152,19 +155,22 @@ def _shown(address: str) -> str:
 def _open_tags(tokens: Iterable[Element | EndTag | Remark], text: str) -> Iterator[tuple[str, str, int]]:
     """Elements that are not closed, and end tags that close nothing."""
     stack: list[Element] = []
+    opened: Counter[str] = Counter()  # what is on the stack; nobody searches it for what is not there
     for token in tokens:
         if isinstance(token, Element):
             if token.content is not None:
                 if token.close <= token.content[1]:
                     yield "unclosed-tag", f"<{token.name}> is not closed", token.start
-            elif not (token.name in VOID or (text[token.end - 2] == "/" and _is_foreign(token, stack))):
+            elif not (token.name in VOID or (text[token.end - 2] == "/" and _is_foreign(token, opened))):
                 stack.append(token)
+                opened[token.name] += 1
         elif isinstance(token, EndTag) and token.name not in VOID:
-            number = next((n for n in range(len(stack) - 1, -1, -1) if stack[n].name == token.name), -1)
-            if number < 0:
+            if not opened[token.name]:
                 if token.name != "p":
                     yield "unclosed-tag", f"</{token.name}> closes nothing", token.start
                 continue
+            number = next(n for n in range(len(stack) - 1, -1, -1) if stack[n].name == token.name)
+            opened.subtract(element.name for element in stack[number:])
             for element in stack[number + 1 :]:
                 if element.name not in _OPTIONAL_END:
                     yield "unclosed-tag", f"<{element.name}> is not closed", element.start
@@ -174,6 +180,6 @@ def _open_tags(tokens: Iterable[Element | EndTag | Remark], text: str) -> Iterat
             yield "unclosed-tag", f"<{element.name}> is not closed", element.start
 
 
-def _is_foreign(element: Element, stack: Sequence[Element]) -> bool:
+def _is_foreign(element: Element, opened: Counter[str]) -> bool:
     """Whether `/>` closes it: in drawings, formulas and what Outlook reads (`<o:p/>`), nowhere else in HTML."""
-    return ":" in element.name or any(each.name in ("svg", "math") for each in (element, *stack))
+    return ":" in element.name or element.name in ("svg", "math") or bool(opened["svg"] or opened["math"])

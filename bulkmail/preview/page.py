@@ -14,6 +14,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from bulkmail.message.framed import framed
+from bulkmail.message.scanner import DEEPEST_READ
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Message
 from bulkmail.model.reply import printable
@@ -55,10 +56,7 @@ def sheet_of(message: Message, label: str) -> Sheet:
     """The letter as the page shows it; `label` says which it is, as "row 3, people.csv:4"."""
     parsed = parse(message)
     parts = take_parts(parsed)
-    html, remote = (None, 0) if parts.html is None else framed(parts.html, pictures(parsed))
-    no_html = "This letter has no HTML part: its text is all there is."
-    if html is not None and len(html) > _LONGEST_PART:
-        html, no_html = None, "The HTML of this letter is too long to be shown here."
+    html, remote, no_html = _page(parsed, parts.html)
     text = parts.text
     if text is not None and len(text) > _LONGEST_PART:
         text = text[:_LONGEST_PART] + "…"
@@ -75,6 +73,22 @@ def sheet_of(message: Message, label: str) -> Sheet:
         headers=tuple(headers(parsed)),
         enclosures=tuple(_enclosures(parsed)),
     )
+
+
+def _page(parsed: EmailMessage, html: str | None) -> tuple[str | None, int, str]:
+    """The page for the frame with what was left out of it, or why there is none."""
+    if html is None:
+        return None, 0, "This letter has no HTML part: its text is all there is."
+    shown = framed(html, pictures(parsed)) if len(html) <= _LONGEST_PART else ("", 0)
+    if shown is None:
+        return (
+            None,
+            0,
+            f"The HTML of this letter has over {DEEPEST_READ:,} elements one within the other: too many.",
+        )
+    if max(len(html), len(shown[0])) > _LONGEST_PART:
+        return None, 0, "The HTML of this letter is too long to be shown here."
+    return *shown, ""
 
 
 def _enclosures(parsed: EmailMessage) -> Iterable[dict[str, str]]:

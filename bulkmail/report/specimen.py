@@ -24,7 +24,7 @@ _NO_KEY = Secret("a specimen has no key of its own")
 
 @dataclass(frozen=True, slots=True)
 class Specimen:
-    """`html` is a page of its own, for a frame that runs nothing; None where there is none, or too long a one."""
+    """`html` is a page of its own, for a frame that runs nothing; None where none can be shown."""
 
     subject: str
     sender: str
@@ -52,10 +52,16 @@ def specimen_of(campaign: Campaign | None, rows: Iterable[RowRecord]) -> Specime
             seen = composer.render(Recipient(Address(local, domain), record.name, record.fields, record.place))
         except BulkmailError:
             continue
-        html = None if seen.html is None else framed(seen.html, _pictures(campaign))[0]
-        fits = html is None or len(html) <= _LARGEST_PAGE
-        return Specimen(seen.subject, seen.sender, seen.to, seen.text, html if fits else None, enclosures)
+        return Specimen(seen.subject, seen.sender, seen.to, seen.text, _page(seen.html, campaign), enclosures)
     return None
+
+
+def _page(html: str | None, campaign: Campaign) -> str | None:
+    """The page for the frame; None where there is none that can be shown."""
+    if html is None or len(html) > _LARGEST_PAGE:
+        return None
+    shown = framed(html, _pictures(campaign))
+    return shown[0] if shown is not None and len(shown[0]) <= _LARGEST_PAGE else None
 
 
 def _pictures(campaign: Campaign) -> dict[str, Picture]:

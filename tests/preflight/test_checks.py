@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bulkmail.message.composer import Composer, Rendered, Tried
 from bulkmail.message.names import mentioned_names, printed_names
+from bulkmail.message.tags import Masked
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.delivery import Status
 from bulkmail.model.recipient import Place, Recipient
@@ -21,7 +22,7 @@ from bulkmail.preflight.finding import Finding, Hits, Severity
 from bulkmail.preflight.leftovers import leftover
 from bulkmail.preflight.letter import SAMPLE, LetterCheck, Sample
 from bulkmail.preflight.mistyped import _PROVIDERS, meant
-from bulkmail.preflight.page import look_over
+from bulkmail.preflight.page import MOST, look_over
 from bulkmail.preflight.rows import RowCheck
 
 MakeRecipient = Callable[..., Recipient]
@@ -268,3 +269,14 @@ def test_findings_come_the_gravest_first() -> None:
     )
     assert [finding.severity for finding in found] == [Severity.ERROR, Severity.WARNING]
     assert found[0].code == "row-does-not-render"
+
+
+def test_lines_are_found_only_for_the_flaws_that_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a look at all before it; for 100,000 open elements that was half a minute."""
+    asked = []
+    unmasked = Masked.unmasked
+    monkeypatch.setattr(Masked, "unmasked", lambda self, text: asked.append(text) or unmasked(self, text))
+    page = Template("letter.html", "<div></nothing><o:p/>" * 5_000)
+    flaws = look_over(page, is_page=True)
+    assert {flaw.what for flaw in flaws} == {"</nothing> closes nothing"}
+    assert len(asked) == MOST

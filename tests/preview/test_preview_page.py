@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
+from bulkmail.message import framed as framing
 from bulkmail.message.framed import Picture, framed
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Envelope, Message
@@ -157,3 +158,14 @@ def test_frame_bears_any_text(html: str) -> None:
     cleaned, remote = framed(html, LOGO)
     assert "<script" not in cleaned.lower()
     assert remote >= 0
+
+
+def test_page_that_a_parser_would_take_minutes_for_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(framing, "LexborHTMLParser", None)  # whoever calls it fails
+    sheet = sheet_of(ready(html="<div>" * 100_000), "row 1")
+    assert sheet.html is None
+    assert sheet.no_html == "The HTML of this letter has over 2,000 elements one within the other: too many."
+    assert (
+        sheet_of(ready(html="x" * 3_000_000), "row 1").no_html
+        == "The HTML of this letter is too long to be shown here."
+    )

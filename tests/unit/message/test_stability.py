@@ -5,7 +5,9 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from selectolax.lexbor import LexborHTMLParser
 
+from bulkmail.message import reading
 from bulkmail.message.composer import Composer
 from bulkmail.message.inlining import inlined
 from bulkmail.message.reading import read_page
@@ -94,11 +96,28 @@ def test_page_worked_out_once_is_the_page_worked_out_each_time(page, x, y):
 )
 def test_page_as_deep_as_the_sea_is_sent_as_it_is(start, opening, closing):
     """Parsers in C and Rust end the process when they run out of stack, at ten times this depth."""
-    page = f"<style>p {{ color: red }}</style>{start}{opening * 2_000}{closing * 2_000}"
+    times = 2_000 // opening.count("<")
+    page = f"<style>p {{ color: red }}</style>{start}{opening * times}{closing * times}"
     letter = Composer(campaign_of(html=page), run_id="run").render(row(x="here"))
     assert letter.text == "here\n"
     assert letter.html.startswith("<style>p { color: red }</style>")
-    assert letter.html.count(opening) == 2_000
+    assert letter.html.count(opening) == times
+
+
+@pytest.mark.parametrize("start", ["", "{{ '' | safe }}"], ids=["once", "each"])
+def test_page_that_a_parser_would_take_minutes_for_is_an_error_and_not_read(start, monkeypatch):
+    """A start tag makes it look through all that is open: 100,000 in 100,000."""
+    given = []
+    monkeypatch.setattr(reading, "LexborHTMLParser", lambda page: given.append(page) or LexborHTMLParser(page))
+    composer = Composer(campaign_of(html=start + "<div>" * 100_000), run_id="run")
+    with pytest.raises(TemplateError, match=r"letter\.html:1: more than 2,000 elements one within the other"):
+        composer.render(row(x="here"))
+    assert given == []
+
+
+def test_paragraphs_and_items_that_are_never_closed_do_not_nest():
+    letter = Composer(campaign_of(html="<ul>" + "<li>x" * 3_000 + "</ul>" + "<p>y" * 3_000), run_id="run").render(row())
+    assert letter.text.count("x") == letter.text.count("y") == 3_000
 
 
 def test_lists_too_deep_to_be_set_are_an_error():
