@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 
 import click
 
+from bulkmail.cli.words import screen_width
 from bulkmail.config.runs import find_run
 from bulkmail.report.csv import write_csv
 from bulkmail.report.html import write_html
@@ -63,5 +63,4 @@ def _kind_of(target: Path | None) -> str:
 def _print_styled(report: Report) -> None:
     from rich.console import Console
 
-    width = max(60, min(100, shutil.get_terminal_size().columns))
-    Console().print(styled(report, width=width), soft_wrap=True)
+    Console().print(styled(report, width=screen_width()), soft_wrap=True)

@@ -14,7 +14,7 @@ import click
 
 from bulkmail.cli.program import note_outbox
 from bulkmail.cli.progress import Progress
-from bulkmail.cli.words import wrapped
+from bulkmail.cli.words import screen_width, wrapped
 from bulkmail.engine.ports import Ending
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.relays import open_routes
@@ -128,7 +128,7 @@ def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> in
     """Closes the mailing, writes its reports, says how it went; returns the exit code or raises what stopped it."""
     report = mailing.close()
     written = [save_report(report, target) for target in targets or default_targets(report)]
-    click.echo(summary(report, reports=written), nl=False)
+    click.echo(summary(report, width=screen_width(), reports=written), nl=False)
     if ending.error is not None:
         raise ending.error
     return EXIT_STOPPED if ending.was_stopped and report.tally.open else report.tally.exit_code

@@ -78,6 +78,11 @@ def by_relay(accepted: Mapping[str, int]) -> str:
     return "; through " + ", ".join(f"{printable(relay, 60)} {number:,}" for relay, number in accepted.items())
 
 
+def screen_width() -> int:
+    """Columns for what goes to standard output: the terminal's, from 40 to 100, or 80 where there is none."""
+    return max(40, min(100, shutil.get_terminal_size().columns)) if sys.stdout.isatty() else 80
+
+
 def wrapped(text: str, *, indent: int = 0) -> str:
     """`text` for standard error: on a terminal broken between words, with later lines `indent` columns in."""
     if not sys.stderr.isatty():

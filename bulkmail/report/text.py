@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import textwrap
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 MOST_LINES = 24
+_MOST_BROKEN = 12  # lines, of the title, the table and the times, that leave room for the rest
 
 
 # In this order.  What became of the letter first, then the rows that it was never meant for.
@@ -62,9 +64,7 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
     be copied.  Of a rehearsal the first line says so, and who got its letters.
     """
     head = [_cut(rehearsal(report), width), ""] if report.is_rehearsal else []
-    head += [
-        _cut(line, width) for line in (_title(report), *_table(report), *_relays(report), times(report), *rest(report))
-    ]
+    head += _fitted([_title(report), *_table(report), *_relays(report), times(report), *rest(report)], width)
     after = _next_steps(report, reports, width=width, most=MOST_LINES - len(head))
     look = [_cut(line, width) for line in _attention(report, most=MOST_LINES - len(head) - len(after))]
     return "\n".join([*head, *look, *after]) + "\n"
@@ -209,6 +209,16 @@ def _say_path(path: Path) -> str:
         text = min(text, os.path.relpath(text), key=len)
     text = printable(text, 4_000)
     return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def _fitted(lines: Sequence[str], width: int) -> list[str]:
+    """`lines` in `width` columns: broken between words while there are few of them, else cut."""
+    broken = [
+        _cut(piece, width)
+        for line in lines
+        for piece in textwrap.wrap(line, width, subsequent_indent="    ", break_on_hyphens=False) or [line]
+    ]
+    return broken if len(broken) <= _MOST_BROKEN else [_cut(line, width) for line in lines]
 
 
 def _cut(line: str, width: int) -> str:

@@ -37,7 +37,7 @@ class Terminal:
         os.set_blocking(master, False)
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bulkmail", *map(str, arguments), cwd=cwd,
-            env=environment(TERM="xterm-256color", COLUMNS="80", LINES="24", **env),
+            env=environment(**{"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24", **env}),
             stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
         )  # fmt: skip
         os.close(slave)
@@ -111,6 +111,17 @@ async def test_question_fits_on_one_screen_and_names_providers(tmp_path):
     assert "28 other domains 28" in " ".join(terminal.screen.split())
     assert "1 duplicate" in terminal.screen
     assert "2/s: about 18 s" in terminal.screen
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+async def test_no_line_of_the_end_is_wider_than_the_terminal(tmp_path, columns):
+    campaign = write_campaign(tmp_path / "spring", [*PEOPLE[:5], PEOPLE[0]], relay="sandbox:")
+    terminal = await Terminal.open("send", "spring", "--yes", cwd=tmp_path, COLUMNS=str(columns))
+    assert await terminal.ends() == 0, terminal.screen
+    end = terminal.screen[terminal.screen.index("Rehearsal: ") :].splitlines()
+    to_copy = ("    bulkmail ", f"    {campaign.name}/runs/")  # these are broken by nobody, since people copy them
+    assert [line for line in end if len(line) > columns and not line.startswith(to_copy)] == []
+    assert "stands earlier in the list" in " ".join(" ".join(end).split())  # and nothing is cut off
 
 
 @pytest.mark.parametrize(("expected", "code"), [("60", 0), ("61", 2)])
