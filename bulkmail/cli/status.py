@@ -69,8 +69,16 @@ def _said(reader: OutboxReader, tally: Tally, path: Path) -> list[str]:
         *(f"  {line}" for line in _table(tally)),
         *_relays(reader),
         _times(reader),
-        *([rest.sentence(time.time())] if rest else []),
+        *([rest.sentence(time.time())] if rest else _next_try(reader, tally)),
     ]
+
+
+def _next_try(reader: OutboxReader, tally: Tally) -> list[str]:
+    """When what was put off may go on: whoever goes on before that would wonder why nothing happens."""
+    due = reader.next_try_at() if tally[Status.DEFERRED] else None
+    if due is None or due <= time.time():
+        return []
+    return [f"What was put off may be tried again from {_clock(due)} on."]
 
 
 def _table(tally: Tally) -> list[str]:

@@ -120,6 +120,12 @@ class OutboxReader:
             query = "SELECT 1 FROM delivery WHERE ending_at IS NOT NULL LIMIT 1"
             return connection.execute(query).fetchone() is not None
 
+    def next_try_at(self) -> float | None:
+        """When the first of the deferred deliveries may be tried again (wall-clock seconds); None if there is none."""
+        with self._store.reading() as connection:
+            (due,) = connection.execute("SELECT min(due_at) FROM delivery WHERE status = 'deferred'").fetchone()
+            return None if due is None else float(due)
+
     def rows(self) -> Iterator[RowRecord]:
         """Every input row, in the order of the input, in flat memory."""
         for _, deliveries in groupby(self._pages(_RECORDS), key=itemgetter(1)):

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import smtplib
 import stat
@@ -20,7 +21,9 @@ from click.testing import CliRunner, Result
 from bulkmail.cli import init as init_module
 from bulkmail.cli import main
 from bulkmail.config.settings import load
+from bulkmail.model.reply import Reply, Stage
 from bulkmail.outbox.outbox import Outbox
+from tests.report.making import STARTED, fill_outbox
 
 KINDS = ("newsletter", "letter", "invoice")
 
@@ -384,6 +387,18 @@ def test_status_of_a_run_that_was_cut_off_says_how_to_go_on(shop: Path) -> None:
     output = run("status", "shop").output
     assert ", not ended.\n" in output
     assert "To go on with the 1 row left: bulkmail resume shop/runs/shop.rehearsal.outbox\n" in output
+
+
+def test_status_says_when_what_was_put_off_is_tried_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    outbox = Outbox.create(Path("late.outbox"), campaign=None, settings={})
+    try:
+        fill_outbox(outbox, [Reply(Stage.RCPT, 451, "4.3.0", "later")])
+    finally:
+        outbox.close()
+    monkeypatch.setattr("bulkmail.cli.status.time.time", lambda: STARTED + 1)
+    assert re.search(r"put off may be tried again from 2023-11-1\d \S+ on\.\n", run("status", "late.outbox").output)
+    monkeypatch.setattr("bulkmail.cli.status.time.time", lambda: STARTED + 86_400)
+    assert "put off" not in run("status", "late.outbox").output
 
 
 def test_status_watch_ends_with_the_run(rehearsed: Path) -> None:
