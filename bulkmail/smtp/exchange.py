@@ -17,15 +17,13 @@ class Mode(Enum):
     is accepted.  DEEP: several whole messages ahead of any answer.
     """
 
-    PLAIN = 1
-    PIPELINING = 2
-    CHUNKING = 3
-    DEEP = 4
+    PLAIN = ("plain", False)
+    PIPELINING = ("pipelining", False)
+    CHUNKING = ("chunking", True)
+    DEEP = ("deep", True)
 
-    @property
-    def is_chunked(self) -> bool:
-        """Whether content goes by BDAT."""
-        return self in (Mode.CHUNKING, Mode.DEEP)
+    def __init__(self, _: str, is_chunked: bool) -> None:
+        self.is_chunked = is_chunked  # whether content goes by BDAT
 
 
 class Step(Enum):
