@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from bulkmail.model.reply import printable
@@ -59,11 +60,9 @@ class ReplyParser:
             self._size += len(line) + 1
             self._check_size(self._size)
             line = line.removesuffix(b"\r")
-            code = _CODES.get(line[:3], 0)
-            separator = line[3:4]
+            code, separator, text = _read(line)
             if not code or separator not in _SEPARATORS or (self._code and code != self._code):
                 raise ReplyError(self._fault(line))
-            text = line[4:].decode("utf-8", "replace")
             if separator == b"-":
                 self._code = code
                 self._lines.append(text)
@@ -85,6 +84,12 @@ class ReplyParser:
         if line[3:4] not in _SEPARATORS:
             return f"sent {_quoted(line)} where a space or a hyphen follows the code"
         return f"sent {_quoted(line)} in the middle of a reply of code {self._code}"
+
+
+@lru_cache(maxsize=64)  # most replies of a session are the same few
+def _read(line: bytes) -> tuple[int, bytes, str]:
+    """Code (0 where there is none), separator and text."""
+    return _CODES.get(line[:3], 0), line[3:4], line[4:].decode("utf-8", "replace")
 
 
 def _quoted(line: bytes) -> str:
