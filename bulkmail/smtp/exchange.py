@@ -95,6 +95,16 @@ class Exchange:
         self.refusal: Reply | Fault | None = None
         self.result: Reply | Fault | None = None
 
+    @property
+    def is_void(self) -> bool:
+        """Whether all its recipients were refused, so that there is nobody whom it could be delivered to.
+
+        A 421 refuses the session: who says that may have taken the recipient.
+        """
+        if self.refusal is None or self.accepted or self.answered < len(self.paths):
+            return False
+        return not (isinstance(self.refusal, Reply) and self.refusal.code == 421)
+
     def refuse(self, words: Reply | Fault) -> None:
         """Notes a refusal for all; the first one counts."""
         if self.refusal is None:
