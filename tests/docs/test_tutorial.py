@@ -143,7 +143,7 @@ def write(path: Path, body: str, *, is_change: bool) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(180)
 def test_tutorial_is_what_happens(tmp_path: Path) -> None:
     shop = Shop(tmp_path / "shop")
     shop.folder.mkdir()

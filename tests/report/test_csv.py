@@ -74,7 +74,8 @@ def expected(cell: str) -> str:
     """As it should come back, by a rule that is written in another way than the one under test."""
     guarded = cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠"))
     digits = cell[1:] if cell[:1] in ("+", "-") else cell
-    is_number = bool(digits) and set(digits) <= set(string.digits + " ().-")
+    # A lone dash, which people write for "nothing", calculates nothing either.
+    is_number = (bool(digits) and set(digits) <= set(string.digits + " ().-")) or cell == "-"
     return ("'" if guarded and not is_number else "") + cell.replace("\0", "�")
 
 

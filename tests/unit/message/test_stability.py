@@ -106,10 +106,10 @@ def test_page_as_deep_as_the_sea_is_sent_as_it_is(start, opening, closing):
 
 @pytest.mark.parametrize("start", ["", "{{ '' | safe }}"], ids=["once", "each"])
 def test_page_that_a_parser_would_take_minutes_for_is_an_error_and_not_read(start, monkeypatch):
-    """A start tag makes it look through all that is open: 100,000 in 100,000."""
+    """A start tag makes it look through all that is open."""
     given = []
     monkeypatch.setattr(reading, "LexborHTMLParser", lambda page: given.append(page) or LexborHTMLParser(page))
-    composer = Composer(campaign_of(html=start + "<div>" * 100_000), run_id="run")
+    composer = Composer(campaign_of(html=start + "<div>" * 5_000), run_id="run")
     with pytest.raises(TemplateError, match=r"letter\.html:1: more than 2,000 elements one within the other"):
         composer.render(row(x="here"))
     assert given == []
