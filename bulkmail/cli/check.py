@@ -118,7 +118,8 @@ def _conclude(settings: Settings, checked: Checked, *, is_ready: bool) -> None:
         return
     relays = " and ".join(route.label for route in settings.routes)
     through = f"through {printable(relays)}" if relays else "when a relay is named"
-    _say(f"Ready: {printable(settings.name)} goes to {people}, {through}.")
+    practice = " (a rehearsal)" if any(route.relay.kind.is_rehearsal for route in settings.routes) else ""
+    _say(f"Ready: {printable(settings.name)} goes to {people}, {through}{practice}.")
 
 
 def _say(sentence: str) -> None:
