@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.recipient import BadRow, Place, Recipient
@@ -23,8 +24,7 @@ class ReadyMade:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One input row on its way into the outbox.
 
     `status` is PENDING, or why nobody is written to: INVALID, FILTERED, SUPPRESSED, DUPLICATE, with the `reason` in
