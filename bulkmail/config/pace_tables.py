@@ -1,15 +1,13 @@
-"""The tables of `campaign.toml` that say how each provider is visited and when to stop.  Imports pydantic."""
+"""The tables of `campaign.toml` that say how each provider is visited and when to stop."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
-from pydantic import ConfigDict, Field
-
-from bulkmail.config.table import Amount, Table
+from bulkmail.config.table import Amount, Rest, Table
 
 
-class LaneTable(Table):
+class LaneTable(Table, frozen=True):
     """`[lanes.google]`, or any other name."""
 
     expected: ClassVar[str] = "a table of rate, connections, messages_per_session and domains"
@@ -20,21 +18,15 @@ class LaneTable(Table):
     exchangers: list[str] = []
 
 
-class LanesTable(Table):
-    """`[lanes]`: what holds for all, and a table for each lane."""
+class LanesTable(Table, frozen=True):
+    """`[lanes]`: what holds for all, and a table for each lane; `named` has those in the order of the file."""
 
-    model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, LaneTable] = Field(init=False)
     presets: bool | None = None
     by_mx: bool = False
-
-    @property
-    def named(self) -> dict[str, LaneTable]:
-        """The lanes by name, in the order of the file."""
-        return self.__pydantic_extra__
+    named: Annotated[dict[str, LaneTable], Rest()] = {}
 
 
-class BreakersTable(Table):
+class BreakersTable(Table, frozen=True):
     """`[breakers]`."""
 
     policy_rejections: int | None = None
