@@ -61,8 +61,7 @@ def _oauth(sources: Sources, table: RelayTable) -> Oauth | None:
     for key in ("client_id", "scope"):
         if has_control(getattr(oauth, key) or ""):
             sources.problems.add(f"{sources.place((*_OAUTH, key))}: holds a control character", "type it anew")
-    named = (oauth.refresh_token_file, oauth.refresh_token_env, oauth.refresh_token_command)
-    if not refresh_token_from and all(each is None for each in named):
+    if not refresh_token_from and not any(key.startswith("refresh_token_") for key in oauth.model_fields_set):
         sources.problems.add(
             f"{sources.place(_OAUTH)}: nothing says where the refresh token is",
             "write refresh_token_file, refresh_token_env or refresh_token_command",

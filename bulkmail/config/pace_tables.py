@@ -1,13 +1,15 @@
-"""The tables of `campaign.toml` that say how each provider is visited and when to stop."""
+"""The tables of `campaign.toml` that say how each provider is visited and when to stop.  Imports pydantic."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
-from bulkmail.config.table import Amount, Rest, Table
+from pydantic import ConfigDict, Field
+
+from bulkmail.config.table import Amount, Table
 
 
-class LaneTable(Table, frozen=True):
+class LaneTable(Table):
     """`[lanes.google]`, or any other name."""
 
     expected: ClassVar[str] = "a table of rate, connections, messages_per_session and domains"
@@ -18,15 +20,21 @@ class LaneTable(Table, frozen=True):
     exchangers: list[str] = []
 
 
-class LanesTable(Table, frozen=True):
-    """`[lanes]`: what holds for all, and a table for each lane; `named` has those in the order of the file."""
+class LanesTable(Table):
+    """`[lanes]`: what holds for all, and a table for each lane."""
 
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, LaneTable] = Field(init=False)
     presets: bool | None = None
     by_mx: bool = False
-    named: Annotated[dict[str, LaneTable], Rest()] = {}
+
+    @property
+    def named(self) -> dict[str, LaneTable]:
+        """The lanes by name, in the order of the file."""
+        return self.__pydantic_extra__
 
 
-class BreakersTable(Table, frozen=True):
+class BreakersTable(Table):
     """`[breakers]`."""
 
     policy_rejections: int | None = None

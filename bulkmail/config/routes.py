@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
-
-from msgspec import structs
+from typing import TypeVar
 
 from bulkmail.config.files import FileReader
 from bulkmail.config.pacing import at_least_one, parse_positive
@@ -68,10 +66,10 @@ def _written_aside(sources: Sources, table: RelayTable, number: int) -> _Aside:
     place = sources.place(("relay", number))
     file, lines, broken = sources.file, sources.lines, sources.broken
     rest, options = split_url(table.url or "")
-    table = structs.replace(table, url=None if table.url is None else rest)
-    update: dict[str, Any] = {"relays": [table]}
+    table = table.model_copy(update={"url": None if table.url is None else rest})
+    update: dict[str, object] = {"relays": [table]}
     if len(file.relays) > 1 and table.connections is not None:  # what holds for all gives way to what holds for one
-        update["sending"] = structs.replace(file.sending, connections=None)
+        update["sending"] = file.sending.model_copy(update={"connections": None})
     if ("relay", 0) in lines:  # [[relay]]
         mine = ("relay", number)
         lines = {
@@ -80,7 +78,7 @@ def _written_aside(sources: Sources, table: RelayTable, number: int) -> _Aside:
             if path[:1] != ("relay",) or path[:2] == mine
         }
         broken = frozenset(("relay", *path[2:]) if path[:2] == mine else path for path in broken)
-    aside = replace(sources, file=structs.replace(file, **update), lines=lines, broken=broken)
+    aside = replace(sources, file=file.model_copy(update=update), lines=lines, broken=broken)
     return _Aside(aside, place, options)
 
 

@@ -1,23 +1,24 @@
-"""The shape of `campaign.toml`: its tables, keys and the types of their values."""
+"""The shape of `campaign.toml`: its tables, keys and the types of their values.  Imports pydantic: import it late."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
-import msgspec
+from pydantic import BeforeValidator, Field, ValidationError
 
 from bulkmail.config.locator import KeyPath
 from bulkmail.config.pace_tables import BreakersTable, LanesTable, LaneTable
 from bulkmail.config.problems import did_you_mean, show
-from bulkmail.config.table import TEXT, Amount, Before, Fault, Table, read_table
+from bulkmail.config.table import Amount, Table
 
 
-def _short_for(key: str) -> Before:
+def _short_for(key: str) -> BeforeValidator:
     """A text may stand for the table whose `key` it is."""
-    return Before(lambda value: {key: value} if isinstance(value, str) else value)
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
 def _letter(value: object) -> object:
@@ -37,15 +38,10 @@ def _alone_or_several(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
-def _joined(value: object) -> object:
-    """A list of texts is as good as one text with commas in it."""
-    return ", ".join(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
+Domains = Annotated[list[str] | None, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
-Domains = Annotated[list[str] | None, Before(lambda value: [value] if isinstance(value, str) else value)]
-
-
-class OauthTable(Table, frozen=True):
+class OauthTable(Table):
     """`[relay.oauth]`."""
 
     token_url: str | None = None
@@ -59,7 +55,7 @@ class OauthTable(Table, frozen=True):
     refresh_token_command: str | None = None
 
 
-class RelayTable(Table, frozen=True):
+class RelayTable(Table):
     """`[relay]`, or `relay = "url"`; or `[[relay]]`, several times."""
 
     expected: ClassVar[str] = "a relay URL in quotes or a table"
@@ -81,7 +77,7 @@ class RelayTable(Table, frozen=True):
     session_age: Amount = None
     senders: Domains = None
     recipients: Domains = None
-    dsn: Annotated[str | None, Before(_joined)] = None
+    dsn: Annotated[str | None, BeforeValidator(lambda value: _joined(value))] = None
     dsn_return: str | None = None
     requiretls: bool | None = None
     source_address: str | None = None
@@ -99,7 +95,7 @@ class RelayTable(Table, frozen=True):
     oauth: OauthTable | None = None
 
 
-class RecipientsTable(Table, frozen=True):
+class RecipientsTable(Table):
     """`[recipients]`, or `recipients = "file"`."""
 
     expected: ClassVar[str] = "a file name in quotes or a table"
@@ -112,7 +108,7 @@ class RecipientsTable(Table, frozen=True):
     allow_duplicates: bool = False
 
 
-class LetterTable(Table, frozen=True):
+class LetterTable(Table):
     """`text = "letter.txt"`, a text of several lines, or `{ inline = "…" }`."""
 
     expected: ClassVar[str] = 'a file name in quotes, a text of several lines in """ or { inline = "…" }'
@@ -120,7 +116,7 @@ class LetterTable(Table, frozen=True):
     inline: str | None = None
 
 
-class AttachmentTable(Table, frozen=True):
+class AttachmentTable(Table):
     """`"menu.pdf"`, or a table that also gives its name and type."""
 
     expected: ClassVar[str] = "a file name in quotes or a table"
@@ -130,7 +126,7 @@ class AttachmentTable(Table, frozen=True):
     optional: bool = False
 
 
-class UnsubscribeTable(Table, frozen=True):
+class UnsubscribeTable(Table):
     """`[message.unsubscribe]`."""
 
     https: str | None = None
@@ -140,7 +136,7 @@ class UnsubscribeTable(Table, frozen=True):
     key_command: str | None = None
 
 
-class DkimTable(Table, frozen=True):
+class DkimTable(Table):
     """`[message.dkim]`, or `[[message.dkim]]` for two signatures."""
 
     domain: str | None = None
@@ -151,44 +147,49 @@ class DkimTable(Table, frozen=True):
     key_command: str | None = None
 
 
+def _joined(value: object) -> object:
+    """A list of texts is as good as one text with commas in it."""
+    return ", ".join(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
+
+
 def _only_one(value: object) -> object:
     """A table may stand for the list that it is the only item of."""
     return [value] if isinstance(value, dict) else value
 
 
-AddressList = Annotated[str | None, Before(_joined)]
+AddressList = Annotated[str | None, BeforeValidator(_joined)]
 
 
-class MessageTable(Table, frozen=True):
+class MessageTable(Table):
     """`[message]`."""
 
-    sender: str | None = msgspec.field(default=None, name="from")
+    sender: str | None = Field(default=None, alias="from")
     reply_to: str | None = None
     to_name: str | None = None
     reverse_path: str | None = None
     subject: str | None = None
-    text: Annotated[LetterTable | None, Before(_letter)] = None
-    html: Annotated[LetterTable | None, Before(_letter)] = None
+    text: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    html: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
     headers: dict[str, str] = {}
     attachments: list[Annotated[AttachmentTable, _short_for("file")]] = []
     to: AddressList = None
     cc: AddressList = None
     bcc: AddressList = None
-    sent_by: str | None = msgspec.field(default=None, name="sender")
+    sent_by: str | None = Field(default=None, alias="sender")
     list_id: str | None = None
     feedback_id: str | None = None
     unsubscribe: UnsubscribeTable | None = None
-    dkim: Annotated[list[DkimTable], Before(_only_one)] = []
+    dkim: Annotated[list[DkimTable], BeforeValidator(_only_one)] = []
     attachments_root: str | None = None
-    markdown: Annotated[LetterTable | None, Before(_letter)] = None
-    mjml: Annotated[LetterTable | None, Before(_letter)] = None
+    markdown: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    mjml: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
     preheader: str | None = None
-    calendar: Annotated[LetterTable | None, Before(_letter)] = None
+    calendar: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
     embed: bool = True
     inline_css: bool = True
 
 
-class SendingTable(Table, frozen=True):
+class SendingTable(Table):
     """`[sending]`."""
 
     rate: Amount = None
@@ -204,18 +205,18 @@ class SendingTable(Table, frozen=True):
     durability: str | None = None
     quota: str | None = None
     window: str | None = None
-    start: Annotated[str | None, Before(_moment_as_text)] = None
+    start: Annotated[str | None, BeforeValidator(_moment_as_text)] = None
     ramp: str | None = None
     canary: int | None = None
 
 
-class CampaignFile(Table, frozen=True):
+class CampaignFile(Table):
     """The whole file."""
 
     name: str | None = None
-    relays: Annotated[list[Annotated[RelayTable, _short_for("url")]], Before(_alone_or_several)] = msgspec.field(
-        default_factory=list, name="relay"
-    )
+    relays: Annotated[
+        list[Annotated[RelayTable, _short_for("url")]], BeforeValidator(_alone_or_several), Field(alias="relay")
+    ] = []
     recipients: Annotated[RecipientsTable, _short_for("file")] = RecipientsTable()
     message: MessageTable = MessageTable()
     sending: SendingTable = SendingTable()
@@ -239,15 +240,33 @@ class Mistake:
 
 def read_shape(data: Mapping[str, Any]) -> tuple[CampaignFile, list[Mistake]]:
     """The file's tables, without what has a fault, and all those faults."""
-    file, faults = read_table(CampaignFile, data)
-    return file, [_mistake(data, fault) for fault in faults]
+    try:
+        return CampaignFile.model_validate(data), []
+    except ValidationError as error:
+        mistakes = [_mistake(data, one) for one in error.errors(include_url=False)]
+    sound = copy.deepcopy(dict(data))
+    # From the back, so that taking an item out of a list does not renumber those still to be taken out.
+    for path in sorted({mistake.path for mistake in mistakes}, key=_sort_key, reverse=True):
+        _take_out(sound, path)
+    return CampaignFile.model_validate(sound), mistakes
 
 
-def _mistake(data: Mapping[str, Any], fault: Fault) -> Mistake:
-    path = tuple(_existing(data, fault.path))
-    if not fault.expected:
+def _sort_key(path: KeyPath) -> tuple[tuple[bool, int, str], ...]:
+    return tuple((isinstance(step, int), step if isinstance(step, int) else 0, str(step)) for step in path)
+
+
+def _take_out(data: Any, path: KeyPath) -> None:
+    *above, last = path
+    for step in above:
+        data = data[step]
+    del data[last]
+
+
+def _mistake(data: Mapping[str, Any], error: Mapping[str, Any]) -> Mistake:
+    path = tuple(_existing(data, error["loc"]))
+    if error["type"] == "extra_forbidden":
         return _unknown_key(path)
-    return Mistake(path, f"{_written(path, fault.value)}: expected {fault.expected}", _with_quotes(path, fault))
+    return Mistake(path, f"{_written(path, error['input'])}: expected {_expected(error)}", _with_quotes(path, error))
 
 
 def _written(path: KeyPath, value: object) -> str:
@@ -273,9 +292,26 @@ def _existing(data: Any, path: KeyPath) -> Iterator[str | int]:
         yield step
 
 
-def _with_quotes(path: KeyPath, fault: Fault) -> str:
-    value = fault.value
-    if fault.expected != TEXT or isinstance(value, bool) or not isinstance(value, int | float):
+_EXPECTED: dict[str, str] = {
+    "string_type": "a text in quotes",
+    "int_type": "a whole number without quotes",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false, without quotes",
+    "list_type": "a list in square brackets",
+    "dict_type": "a table",
+}
+
+
+def _expected(error: Mapping[str, Any]) -> str:
+    if error["type"] in ("model_type", "model_attributes_type"):
+        name = error["ctx"]["class_name"]
+        return next(table.expected for table in _all_tables() if table.__name__ == name)
+    return _EXPECTED.get(error["type"], str(error["msg"]))
+
+
+def _with_quotes(path: KeyPath, error: Mapping[str, Any]) -> str:
+    value = error["input"]
+    if error["type"] != "string_type" or isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     if path[0] == "relay":  # it may be a password
         return ""
@@ -308,7 +344,7 @@ def _unknown_key(path: KeyPath) -> Mistake:
 def _elsewhere(key: str) -> str:
     """Where a key stands that was written into the wrong table."""
     for name, table in _tables_by_name().items():
-        if key in table.written_keys():
+        if key in _keys(table):
             return f"{key} belongs into [{name}]" if name else f"{key} belongs above the first [table]"
     return ""
 
@@ -318,19 +354,23 @@ def known_keys(path: list[str | int]) -> list[str]:
     names = [str(step) for step in path if isinstance(step, str)]
     match names:
         case ["message", "attachments"]:
-            return AttachmentTable.written_keys()
+            return _keys(AttachmentTable)
         case ["message", "text" | "html" | "markdown" | "mjml" | "calendar"]:
-            return LetterTable.written_keys()
+            return _keys(LetterTable)
         case ["message", "unsubscribe"]:
-            return UnsubscribeTable.written_keys()
+            return _keys(UnsubscribeTable)
         case ["message", "dkim"]:
-            return DkimTable.written_keys()
+            return _keys(DkimTable)
         case ["relay", "oauth"]:
-            return OauthTable.written_keys()
+            return _keys(OauthTable)
         case ["lanes", _]:
-            return LaneTable.written_keys()
+            return _keys(LaneTable)
         case _:
-            return _tables_by_name()[".".join(names)].written_keys()
+            return _keys(_tables_by_name()[".".join(names)])
+
+
+def _keys(table: type[Table]) -> list[str]:
+    return [field.alias or name for name, field in table.model_fields.items()]
 
 
 def _tables_by_name() -> dict[str, type[Table]]:
@@ -343,3 +383,15 @@ def _tables_by_name() -> dict[str, type[Table]]:
         "": CampaignFile,
         "relay": RelayTable,  # last: some of its keys mean a relay's own share of what stands elsewhere for all
     }
+
+
+def _all_tables() -> list[type[Table]]:
+    return [
+        *_tables_by_name().values(),
+        LetterTable,
+        AttachmentTable,
+        UnsubscribeTable,
+        DkimTable,
+        LaneTable,
+        OauthTable,
+    ]

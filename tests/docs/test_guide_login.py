@@ -36,4 +36,4 @@ def test_login_example_loads(tmp_path):
 
 
 def test_guide_names_every_setting_of_a_refresh_grant():
-    assert [name for name in OauthTable.written_keys() if name not in GUIDE] == []
+    assert [name for name in OauthTable.model_fields if name not in GUIDE] == []

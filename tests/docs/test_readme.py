@@ -58,8 +58,8 @@ def test_guide_names_every_setting():
 
     pace = (LanesTable, LaneTable, BreakersTable)
     for table in (MessageTable, RecipientsTable, RelayTable, SendingTable, *pace):
-        for key in table.written_keys():
-            assert key in GUIDE, f"{table.__name__}.{key}"
+        for name, field in table.model_fields.items():
+            assert (field.alias or name) in GUIDE, f"{table.__name__}.{name}"
 
 
 def test_one_minute_of_the_readme_is_made_of_commands_that_exist():
