@@ -276,7 +276,7 @@ class Sender:
         run, channel, verdict = self._run, self._channel, heeding.verdict
         was_of_use, self._has_worked = self._has_worked, self._has_worked or isinstance(event, Reply)
         if verdict.outcome is Outcome.ACCEPTED:
-            run.shaper.accepted(channel.name, lane, run.clock.monotonic())
+            run.complaints.accepted(channel, lane)
             run.fine(channel)
         elif pause := heeding.pause or (DAY if verdict.reason == QUOTA_REASON else 0.0):
             run.pause_account(channel, pause, f"{channel.name} says: {event}")
@@ -287,7 +287,7 @@ class Sender:
         elif verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
             run.fine(channel)
         elif verdict.scope is not Scope.SESSION or not was_of_use:  # else it did its work; a new one takes its place
-            run.trouble(channel, event)
+            run.trouble(channel, event, asked=heeding.asked)
         self._is_spent = self._is_spent or verdict.drops
 
     # -- the session
@@ -344,11 +344,11 @@ class Sender:
         elif channel.health.open and run.heed(heeding, event, channel, ""):
             pass  # it serves the others: it has just enough of us
         elif isinstance(event, Reply) and channel.health.open:
-            run.shaper.refused(channel.name, run.clock.monotonic(), open=channel.health.open)
+            run.complaints.refused(event, channel)
         elif isinstance(event, Fault) and event.kind is Breakage.EXHAUSTED and channel.health.open:
-            run.ran_out(channel, event)
+            run.complaints.ran_out(event, channel)
         else:
-            run.trouble(channel, event)
+            run.trouble(channel, event, asked=heeding.asked)
             if misspelt and run.nobody_answers():
                 run.give_up(channel, event)
 
