@@ -252,7 +252,7 @@ class Run:
         if not self.complaints.heed(heeding, event, channel, lane):
             return False
         if heeding.verdict.scope is Scope.RELAY:
-            self._leave_out_if_long(channel, self.shaper.relay_wait(channel.name, self.clock.monotonic()), event)
+            self._leave_out_if_long(channel, self.shaper.relay_rest(channel.name, self.clock.monotonic()), event)
         self.nudge()
         return True
 

@@ -138,8 +138,12 @@ class Shaper:
         """Seconds until `relay` and the campaign let any message go, whatever its lane says."""
         state = self._relays[relay]
         self._refresh(state, now)
-        held = state.suspension.until - now if state.suspension.holds(now) else 0.0
-        return max(held, self._gate.wait((CAMPAIGN, state.name), now))
+        return max(self.relay_rest(relay, now), self._gate.wait((CAMPAIGN, state.name), now))
+
+    def relay_rest(self, relay: str, now: float) -> float:
+        """Seconds for which `relay` is left alone, whatever rates say."""
+        suspension = self._relays[relay].suspension
+        return suspension.until - now if suspension.holds(now) else 0.0
 
     def own_wait(self, relay: str, now: float) -> float:
         """Seconds until `relay`'s own rate, apart from the campaign's, lets one more go."""

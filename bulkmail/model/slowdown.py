@@ -69,6 +69,9 @@ class Slowdowns:
         """Relays first, then lanes, whoever has complained most often first."""
         return iter(sorted(self._each.values(), key=lambda each: (each.lane != "", -each.times, each.key)))
 
+    def __len__(self) -> int:
+        return len(self._each)
+
     def note(self, slowdown: Slowdown) -> Slowdown | None:
         """Takes note; returns what was known of the same relay or lane before, if anything."""
         known = self._each.get(slowdown.key)
