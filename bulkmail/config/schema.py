@@ -73,6 +73,7 @@ class RelayTable(Table):
     weight: int | None = None
     priority: int | None = None
     rate: Amount = None
+    quota: str | None = None
     messages_per_session: int | None = None
     session_age: Amount = None
     senders: Domains = None
