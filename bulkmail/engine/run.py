@@ -35,6 +35,7 @@ from bulkmail.outbox.outbox import Job, Outbox
 
 LONGEST_NOTICE = 2_000  # characters
 SOON = 0.05  # seconds after which a lane is looked at again that has as many sessions as it may
+LONG = 10.0  # seconds; who waits longer for a relay says so
 HELD = 1.0  # seconds after which a sender that others come before looks again whether they still do
 
 
@@ -281,6 +282,9 @@ class Run:
         # With others there to do its work it may be tried as long as they have any.
         if health.is_hopeless(now) and self.sharing.is_needed(channel, now):
             self.leave_out(channel, event, patience=self.plan.pace.patience)
+        elif health.resume_at - now >= LONG and not any(o.is_able(now) for o in self.channels if o is not channel):
+            until = self.clock.now() + health.resume_at - now
+            self.tell_waiting(Waiting(until, f"{channel.name} fails, and is tried again then: {event}"))
         self.nudge()
 
     def leave_out(self, channel: Channel, event: Reply | Fault, *, patience: float | None = None) -> None:
