@@ -389,13 +389,5 @@ def _tables_by_name() -> dict[str, type[Table]]:
 
 
 def _all_tables() -> list[type[Table]]:
-    return [
-        *_tables_by_name().values(),
-        LetterTable,
-        AttachmentTable,
-        UnsubscribeTable,
-        DkimTable,
-        LaneTable,
-        OauthTable,
-        RetryTable,
-    ]
+    inner = (LetterTable, AttachmentTable, UnsubscribeTable, DkimTable, LaneTable, OauthTable, RetryTable)
+    return [*_tables_by_name().values(), *inner]

@@ -169,8 +169,10 @@ class Run:
 
     def lane_of(self, job: Job) -> str:
         """The name of the provider of a job that is out, or its domain."""
-        provider = self.plan.providers.get(self.work.lane_of(job))
-        return provider or self._lane_of(job.delivery.forward_path.rpartition("@")[2])
+        return self._name_of(self.work.lane_of(job), job)
+
+    def _name_of(self, number: Lane, job: Job) -> str:
+        return self.plan.providers.get(number) or self._lane_of(job.delivery.forward_path.rpartition("@")[2])
 
     def _may_go(self, number: Lane, channel: Channel, use: Use, now: float) -> bool:
         """Whether `channel` may take the next job of that lane of the outbox."""
@@ -192,18 +194,26 @@ class Run:
         )
         return 0.0 if has_room else SOON
 
-    def held_for(self, channel: Channel) -> float:
-        """Seconds until something may go that only its lane holds back, or another relay; infinity for nothing."""
-        now = self.clock.monotonic()
+    def held_for(self, channel: Channel) -> tuple[float, bool]:
+        """Seconds until something may go that only its lane holds back, or another relay; infinity for nothing.
+
+        With it, whether that is because the lane wants to be left alone, and not because its turn comes then.
+        """
+        now, shaper = self.clock.monotonic(), self.shaper
         aside = self.work.bring_back(now)
-        held = math.inf if aside is None else max(0.0, aside - now)
+        held, rests = math.inf, False
+        if aside is not None and (first := self.work.next_aside) is not None:
+            held = max(0.0, aside - now)
+            rests = shaper.lane_rest(channel.name, self._name_of(*first), now) > 0
         if self.is_alone:
-            return held
+            return held, rests
         for number in self.work.lanes_with_some(self.clock.now(), among=self.serves(channel)):
             provider = self.plan.providers.get(number)
-            wait = self.shaper.lane_wait(channel.name, provider, now) if provider else 0.0
-            held = min(held, wait or HELD)  # another relay comes first, or as many sessions as may be are busy with it
-        return held
+            # Without a wait another relay comes first, or as many sessions as may be are busy with it.
+            wait = (shaper.lane_wait(channel.name, provider, now) if provider else 0.0) or HELD
+            if wait < held:
+                held, rests = wait, bool(provider and shaper.lane_rest(channel.name, provider, now))
+        return held, rests
 
     def _taken(self, job: Job, lane: str, channel: Channel, use: Use) -> Job:
         now = self.clock.monotonic()

@@ -127,7 +127,7 @@ class Sender:
             return None
         if is_held(self._channel):
             return wait_for_permit(run, self._channel)
-        held = run.held_for(self._channel)
+        held, rests = run.held_for(self._channel)
         if run.work.in_hand:
             return min(IDLE, held)  # one of those may be deferred and come back; the settling of each wakes us
         if held <= HELD:
@@ -138,10 +138,12 @@ class Sender:
         due = run.work.next_due(now, among=None if run.is_alone else run.serves(self._channel))
         due_in = math.inf if due is None else max(0.0, due - now)
         wait = min(held, due_in)
-        if wait > run.plan.pace.wait or math.isinf(wait):
+        its_turn_comes = held <= due_in and not rests  # at its lane's rate, which is waited for as others are
+        if math.isinf(wait) or (wait > run.plan.pace.wait and not its_turn_comes):
             return None
-        why = "deferred deliveries" if due_in <= held else "providers that want to be left alone"
-        run.plan.observe(Waiting(now + wait, why))
+        if not its_turn_comes:
+            why = "deferred deliveries" if due_in <= held else "providers that want to be left alone"
+            run.plan.observe(Waiting(now + wait, why))
         return wait
 
     async def _deliver(self, job: Job) -> None:

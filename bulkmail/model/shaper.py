@@ -153,8 +153,12 @@ class Shaper:
         """Seconds until `lane` lets a message go through `relay`, whatever the relay says."""
         state = self._lane(relay, lane)
         self._refresh(state, now)
-        held = state.suspension.until - now if state.suspension.holds(now) else 0.0
-        return max(held, self._gate.wait((_LANE + lane, state.name), now))
+        return max(self.lane_rest(relay, lane, now), self._gate.wait((_LANE + lane, state.name), now))
+
+    def lane_rest(self, relay: str, lane: str, now: float) -> float:
+        """Seconds for which `lane` is left alone, whatever rates say."""
+        suspension = self._lane(relay, lane).suspension
+        return suspension.until - now if suspension.holds(now) else 0.0
 
     def refused(self, relay: str, now: float, *, open: int, why: str, words: str) -> None:
         """The relay would not have one more session beside those `open`, whatever it said."""
