@@ -204,7 +204,7 @@ class Run:
         held, rests = math.inf, False
         if aside is not None and (first := self.work.next_aside) is not None:
             held = max(0.0, aside - now)
-            rests = shaper.lane_rest(channel.name, self._name_of(*first), now) > 0
+            rests = shaper.is_left_alone(channel.name, self._name_of(*first), now)
         if self.is_alone:
             return held, rests
         for number in self.work.lanes_with_some(self.clock.now(), among=self.serves(channel)):
@@ -212,7 +212,7 @@ class Run:
             # Without a wait another relay comes first, or as many sessions as may be are busy with it.
             wait = (shaper.lane_wait(channel.name, provider, now) if provider else 0.0) or HELD
             if wait < held:
-                held, rests = wait, bool(provider and shaper.lane_rest(channel.name, provider, now))
+                held, rests = wait, bool(provider and shaper.is_left_alone(channel.name, provider, now))
         return held, rests
 
     def _taken(self, job: Job, lane: str, channel: Channel, use: Use) -> Job:

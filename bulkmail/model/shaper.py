@@ -19,6 +19,7 @@ from bulkmail.model.verdict import Scope
 CAMPAIGN = "campaign"
 _LANE = "lane "
 _REFRESH = 0.5  # seconds between two looks at a rate that is on its way up
+_RISING = 1.0  # seconds: a wait that was reckoned with the rate of now is too long while the rate rises
 MOST_IDLE = 10_000  # lanes that are kept in mind although nothing is wrong with them
 
 
@@ -31,6 +32,7 @@ class _State:
         "burst",
         "crowd",
         "in_row",
+        "long_meter",
         "lowest",
         "meter",
         "name",
@@ -50,6 +52,7 @@ class _State:
         self.crowd = Crowd(connections)
         self.suspension = Suspension()
         self.meter = Meter()
+        self.long_meter = Meter(60.0)
         self.turned_at = -math.inf
         self.times = self.in_row = 0
         self.at = 0.0
@@ -95,6 +98,10 @@ class _State:
         )
 
 
+def _rest(state: _State, now: float) -> float:
+    return state.suspension.until - now if state.suspension.holds(now) else 0.0
+
+
 class Shaper:
     """Rates, connections and suspensions of a campaign, its relays and, through each relay, its lanes.
 
@@ -138,12 +145,11 @@ class Shaper:
         """Seconds until `relay` and the campaign let any message go, whatever its lane says."""
         state = self._relays[relay]
         self._refresh(state, now)
-        return max(self.relay_rest(relay, now), self._gate.wait((CAMPAIGN, state.name), now))
+        return max(self.relay_rest(relay, now), self._gate.wait((CAMPAIGN,), now), self._rate_wait(state, now))
 
     def relay_rest(self, relay: str, now: float) -> float:
         """Seconds for which `relay` is left alone, whatever rates say."""
-        suspension = self._relays[relay].suspension
-        return suspension.until - now if suspension.holds(now) else 0.0
+        return _rest(self._relays[relay], now)
 
     def own_wait(self, relay: str, now: float) -> float:
         """Seconds until `relay`'s own rate, apart from the campaign's, lets one more go."""
@@ -153,12 +159,17 @@ class Shaper:
         """Seconds until `lane` lets a message go through `relay`, whatever the relay says."""
         state = self._lane(relay, lane)
         self._refresh(state, now)
-        return max(self.lane_rest(relay, lane, now), self._gate.wait((_LANE + lane, state.name), now))
+        return max(_rest(state, now), self._gate.wait((_LANE + lane,), now), self._rate_wait(state, now))
 
-    def lane_rest(self, relay: str, lane: str, now: float) -> float:
-        """Seconds for which `lane` is left alone, whatever rates say."""
-        suspension = self._lane(relay, lane).suspension
-        return suspension.until - now if suspension.holds(now) else 0.0
+    def _rate_wait(self, state: _State, now: float) -> float:
+        """Seconds until its own rate lets one go; while that is on its way up, ask again after a second."""
+        wait = self._gate.wait((state.name,), now)
+        return min(wait, _RISING) if state.speed.is_rising(now) else wait
+
+    def is_left_alone(self, relay: str, lane: str, now: float) -> bool:
+        """Whether `lane` is held back by more than a rate: it rests, or takes nothing at all."""
+        state = self._lane(relay, lane)
+        return state.suspension.holds(now) or state.speed.is_blocked
 
     def refused(self, relay: str, now: float, *, open: int, why: str, words: str) -> None:
         """The relay would not have one more session beside those `open`, whatever it said."""
@@ -174,10 +185,15 @@ class Shaper:
         return self._gate.take(self._names(states, lane, now), now)
 
     def accepted(self, relay: str, lane: str, now: float) -> bool:
-        """The relay took a message of `lane`; says whether relay or lane gets one more session for it."""
+        """The relay took a message of `lane`; says whether relay or lane gets more for it than they would have."""
         gets_more = False
         for state in self._states(relay, lane):
+            if state.speed.is_blocked:
+                state.speed = state.speed.opened(now, sustained=state.long_meter.per_second(now))
+                self._turn(state, now)
+                gets_more = True
             state.meter.take(now)
+            state.long_meter.take(now)
             if state.in_row and not state.suspension.holds(now):
                 state.in_row = 0
             if state.crowd.size < state.crowd.limit:

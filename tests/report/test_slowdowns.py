@@ -25,7 +25,7 @@ GOOGLE = Slowdown(
     at=NOW,
     why="Gmail: unusual rate of mail",
     words="421 4.7.28 unusual rate",
-    speed=Speed().lowered(NOW, seen=10.0),
+    speed=Speed(low=9.0, peak=10.0, since=NOW),
     lowest=9.0,
     until=NOW + 600,
 )

@@ -19,7 +19,7 @@ SLOW = Slowdown(
     at=NOW,
     why="Gmail: unusual rate of mail",
     words="421 4.7.28 slow down",
-    speed=Speed().lowered(NOW, seen=10.0),
+    speed=Speed(low=9.0, peak=10.0, since=NOW),
     lowest=9.0,
     until=NOW + 600,
 )
