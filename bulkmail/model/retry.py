@@ -88,8 +88,8 @@ class Backoff:
     one they are its steps, kept exactly, and the last of them holds for all that come after it.
     """
 
-    first: float
-    longest: float
+    first: float = 60.0
+    longest: float = 3600.0
     schedule: tuple[float, ...] = ()
 
     def wait(self, times: int, *, dice: float, asked: float = 0.0, least: float = 0.0) -> float:
@@ -115,5 +115,5 @@ def _doubled(times: int) -> float:
 
 
 RELAY_BACKOFF = Backoff(first=1.0, longest=300.0)
-LANE_BACKOFF = Backoff(first=60.0, longest=3600.0)
+LANE_BACKOFF = Backoff()
 """By an hour a lane has been lowered to a rate that hardly any provider minds."""
