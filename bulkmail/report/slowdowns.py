@@ -88,7 +88,10 @@ def short_sentence(slowdown: Slowdown, now: float, *, has_several: bool) -> str:
 
 def _asked(slowdown: Slowdown, *, has_several: bool) -> str:
     times = {1: "once", 2: "twice"}.get(slowdown.times, f"{slowdown.times:,} times")
-    return f"{name_of(slowdown, has_several=has_several)} asked us to slow down {times}"
+    who = name_of(slowdown, has_several=has_several)
+    if not slowdown.lane:
+        who = f"{who[:1].upper()}{who[1:]}"  # a sentence; the name of a provider stays as it is written
+    return f"{who} asked us to slow down {times}"
 
 
 def words_of(slowdown: Slowdown) -> str:

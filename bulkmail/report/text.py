@@ -163,7 +163,7 @@ def _slowed(report: Report) -> list[str]:
     """Who asked us to slow down, a line for each and one for all beyond the first."""
     found, now, has_several = report.run.slowdowns, time.time(), len(report.run.relays) > 1
     told = [short_sentence(slowdown, now, has_several=has_several) for slowdown in found[:MOST_SLOWED]]
-    lines = [f"{said[:1].upper()}{said[1:]}." for said in told]
+    lines = [f"{said}." for said in told]
     left = len(found) - len(told)
     return lines + ([f"{count(left, 'other')} asked us to slow down, too."] if left else [])
 

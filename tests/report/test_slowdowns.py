@@ -75,7 +75,7 @@ def test_what_makes_no_sense_is_not_believed(kept: str) -> None:
         (GOOGLE, 5.0, False, "at the least; left alone until 22:24:20, then 38/s: 421"),
         (GOOGLE, 20_000.0, True, "at the least; now as fast as before: 421"),
         (GOOGLE, 20_000.0, False, "3 times, to 9.0/s at the least: 421 4.7.28 unusual rate"),
-        (RELAY, 5.0, True, "the relay main asked us to slow down once; now 2 connections: 421 too many"),
+        (RELAY, 5.0, True, "The relay main asked us to slow down once; now 2 connections: 421 too many"),
     ],
     ids=["held", "held and nobody sends", "over", "over and nobody sends", "relay"],
 )
@@ -116,7 +116,7 @@ def test_object_for_programs_has_null_for_what_does_not_hold() -> None:
 def test_summary_names_three_who_slowed_it_down_and_fits_the_screen() -> None:
     slowdowns = tuple(replace(GOOGLE, lane=f"lane {number}") for number in range(8))
     said = summary(Report.of(make_source([make_record()], slowdowns=slowdowns)))
-    assert "\nLane 0 asked us to slow down 3 times, to 9.0/s at the least.\n" in said
+    assert "\nlane 0 asked us to slow down 3 times, to 9.0/s at the least.\n" in said
     assert "5 others asked us to slow down, too." in said
     assert len(said.splitlines()) <= MOST_LINES
     assert "slow down" not in summary(Report.of(make_source([make_record()])))
@@ -125,7 +125,7 @@ def test_summary_names_three_who_slowed_it_down_and_fits_the_screen() -> None:
 def test_summary_says_until_when_somebody_is_left_alone() -> None:
     until = time.time() + 3600
     said = summary(Report.of(make_source([make_record()], slowdowns=(replace(GOOGLE, until=until),))))
-    assert f"Google asked us to slow down 3 times; left alone until {clock_time(until, time.time())}.\n" in said
+    assert f"google asked us to slow down 3 times; left alone until {clock_time(until, time.time())}.\n" in said
 
 
 def test_page_has_a_list_of_them_only_where_there_are_any() -> None:
@@ -138,6 +138,6 @@ def test_page_has_a_list_of_them_only_where_there_are_any() -> None:
 
     shown = page(RELAY, replace(GOOGLE, words="<script>alert(1)</script>"))
     told = [item.text() for item in shown.css("ul.slowed li")]
-    assert told[0].startswith("the relay main asked us to slow down once")
+    assert told[0].startswith("The relay main asked us to slow down once")
     assert "<script>" in told[1] and len(shown.css("script")) == 1
     assert not page().css("ul.slowed")
