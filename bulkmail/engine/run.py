@@ -292,10 +292,13 @@ class Run:
         # With others there to do its work it may be tried as long as they have any.
         if health.is_hopeless(now) and self.sharing.is_needed(channel, now):
             self.leave_out(channel, event, patience=self.plan.pace.patience)
-        elif health.resume_at - now >= LONG and not any(o.is_able(now) for o in self.channels if o is not channel):
+        elif health.resume_at - now >= LONG and health.open <= 1 and not self._others_are_able(channel, now):
             until = self.clock.now() + health.resume_at - now
             self.tell_waiting(Waiting(until, f"{channel.name} fails, and is tried again then: {event}"))
         self.nudge()
+
+    def _others_are_able(self, channel: Channel, now: float) -> bool:
+        return any(other.is_able(now) for other in self.channels if other is not channel)
 
     def leave_out(self, channel: Channel, event: Reply | Fault, *, patience: float | None = None) -> None:
         """Nothing more goes through `channel`.  The run ends if it was the last, else the others go on."""
