@@ -28,7 +28,6 @@ UNUSED = (
     "email_validator",
     "keyring",
     "prometheus_client",
-    "pydantic",
     "python_calamine",
     "python_socks",
     "rich.console",
