@@ -230,3 +230,39 @@ async def test_full_pipe_at_standard_output_stops_nothing(tmp_path):
             await sending.wait()
         verdict = hold(campaign / "runs" / "spring.outbox", people, seen)
     assert verdict.statuses == {Status.ACCEPTED: 150}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not heed RLIMIT_AS")
+async def test_attachment_of_100_mb_without_memory_for_it_is_told_and_leaves_the_list_whole(tmp_path):
+    """Whether there is too little to read it, to record it or to make letters of it; a smaller one then goes out."""
+    people = PEOPLE[:3]
+    campaign = make_campaign(tmp_path / "spring", people)
+    outbox, film = campaign / "runs" / "spring.outbox", campaign / "film.bin"
+    with film.open("wb") as file:
+        file.truncate(100_000_000)  # takes no room on the disk
+    codes = []
+    async with witness(tmp_path / "log", syncs=False) as seen:
+        command = ["send", str(campaign), "--yes", "--attach", str(film), "--relay", seen.url(1)]
+        for megabytes in (300, 500, 800):
+            sending = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "bulkmail", *command,
+                cwd=tmp_path, env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+                preexec_fn=lambda limit=megabytes << 20: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+            )  # fmt: skip
+            _, err = await sending.communicate()
+            said = f"{megabytes} MB, {sending.returncode}: {err.decode()}"
+            codes.append(sending.returncode)
+            assert "memory" in said and "hint: " in said, said
+            assert "Traceback" not in said and "bug" not in said, said
+            if sending.returncode == 3:
+                assert f"bulkmail resume {outbox}" in said, said
+                assert statuses_of(outbox) == {Status.PENDING: 3}, said
+            assert seen.size == 0, said
+        film.write_bytes(b"a trailer")
+        again = await run(*command, cwd=tmp_path)
+        assert again.code == 0, again.err
+        verdict = hold(outbox, people, seen)
+    assert codes[0] == 2 and set(codes) <= {2, 3}, codes
+    assert verdict.statuses == {Status.ACCEPTED: 3}
