@@ -66,6 +66,7 @@ class Outbox:
         self.campaign: Campaign | None = self._header.campaign
         self.settings: dict[str, str] = dict(self._header.settings)
         self.is_loaded: bool = self._header.loaded_at is not None
+        self.started_at: float | None = self._header.started_at  # by an earlier process
 
     @classmethod
     def create(
