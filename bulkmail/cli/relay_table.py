@@ -32,7 +32,7 @@ def as_table(facts: RelayFacts) -> str:
         lines += textwrap.wrap(f"Not usable: {facts.trouble.what}", WIDTH)
         if facts.trouble.words:
             lines += _indented(f"The server said: {facts.trouble.words}")
-        lines += _indented(facts.trouble.mend)
+        lines += _indented(facts.trouble.mend, is_ours=True)
     return "\n".join(lines) + "\n"
 
 
@@ -43,12 +43,16 @@ def _row(label: str, text: str) -> list[str]:
     )
 
 
-def _indented(text: str) -> list[str]:
+def _indented(text: str, *, is_ours: bool = False) -> list[str]:
     # A URL or a command is to be copied: it is not broken.
     return textwrap.wrap(
-        printable(text), WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False,
-        break_long_words=len(text) > 1000,
-    )  # fmt: skip
+        printable(text),
+        WIDTH,
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+        break_long_words=not is_ours,
+    )
 
 
 def _facts(facts: RelayFacts) -> Iterator[tuple[str, str]]:

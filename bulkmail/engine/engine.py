@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import anyio
-from anyio.abc import TaskGroup
 
 from bulkmail.engine.channel import Channel
 from bulkmail.engine.ports import Ending
 from bulkmail.engine.run import Plan, Run
 from bulkmail.engine.sender import Sender
+from bulkmail.engine.starter import Starter
 
 
 class Engine:
@@ -32,16 +32,18 @@ class Engine:
         """
         try:
             async with anyio.create_task_group() as group:
+                starter = Starter(group)
                 for channel in self._run.channels:
-                    channel.permission.use(group.start_soon)
-                    self._enlarge(channel, group)
+                    channel.permission.use(starter.start)
+                    self._enlarge(channel, starter)
+                await starter.until_done()
         finally:
             await self._run.aclose()
         return self._run.conclude()
 
-    def _enlarge(self, channel: Channel, group: TaskGroup) -> None:
+    def _enlarge(self, channel: Channel, starter: Starter) -> None:
         """One more sender, if there may be one more: called for the first, and whenever a job was found."""
         run, health = self._run, channel.health
         if run.ending is None and not channel.is_out and channel.senders < (health.limit if health.is_proven else 1):
             channel.senders += 1
-            group.start_soon(Sender(run, channel, enlarge=lambda: self._enlarge(channel, group)).work)
+            starter.start(Sender(run, channel, enlarge=lambda: self._enlarge(channel, starter)).work)

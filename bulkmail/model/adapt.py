@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from bulkmail.model.rate import Rate
 
 FLOOR = 1 / 60  # messages a second: nobody is slowed down below one a minute; to stop is what suspensions are for
 KEPT = 0.9  # of the rate that the server was seen to take, after it complained
-CUT = 0.7  # of our own rate, when the server's is not known
+CUT = 0.7  # of our own rate, when the server took less than that
+BLOCKED = 0.5  # messages a second, at the most, while the server takes nothing
+LAG = 1.5  # by how much, at the most, what was seen is below a rate that was rising
 GRACE = 2.0  # seconds in which complaints are about what was already under way
-CLIMB = 0.005  # of the rate that was too high, regained each second
+FEELING = 5.0  # seconds in which the rate doubles while it is far below all that was too high
+CLIMB = 20.0, 60  # seconds or messages, whichever takes longer, for the last tenth up to a rate that was too high
 DOUBLING = 300.0  # seconds in which the rate doubles once it is above all that was too high
 BOUNDLESS = 10_000.0  # messages a second: above it no rate is held any more
 
@@ -20,47 +24,74 @@ class Speed:
     """The rate of a lane or relay as its server bears it.  All rates are messages a second, times monotonic seconds.
 
     `limit` is what was configured, None for no limit.  Nothing is held until the server complains.  Then the rate falls
-    at once to nine tenths of what the server was seen to take, and rises from there in a straight line that is back at
-    the old height after 20 s; above that it doubles every 5 minutes, until `limit`.  So a server with a fixed limit
-    sees it tried about every 20 s by little, and one that relented is used again within the hour.
+    at once below what the server was seen to take.  A first complaint says little about what that is in the long run,
+    as a burst may have been the reason: from there the rate doubles every 5 s, until the next complaint comes at a
+    `peak` that was kept evenly.  From then on it doubles only up to nine tenths of the peak, goes up to it in a
+    straight line (20 s or 60 messages), and doubles every 5 minutes above, until `limit`.  So a server with a fixed
+    limit sees it tried now and then by little, and one that relented is used again within the hour.
+
+    While the server takes nothing at all (`is_blocked`), single messages are tried ever more seldom, down to one a
+    minute, until it takes one: then the peak is what it took in the long run, as most such servers count by the minute.
     """
 
     limit: float | None = None
     low: float | None = None
-    peak: float = 0.0
+    peak: float = BOUNDLESS
     since: float = 0.0
+    is_blocked: bool = False
 
     def now(self, now: float) -> float | None:
         """Messages a second at the moment; None when nothing holds them."""
         if self.low is None:
             return self.limit
-        passed = max(0.0, now - self.since)
-        climbing = max(0.0, (self.peak - self.low) / (CLIMB * self.peak))
-        if passed < climbing:
-            rate = self.low + CLIMB * self.peak * passed
-        else:
-            # The exponent is capped: a laptop may sleep for a year.
-            rate = max(self.low, self.peak) * 2.0 ** min((passed - climbing) / DOUBLING, 60.0)
+        rate = self.low if self.is_blocked else self._risen(max(0.0, now - self.since))
         if self.limit is not None:
             return min(rate, self.limit)
-        return rate if rate <= BOUNDLESS else None
+        return rate if rate < BOUNDLESS else None
+
+    def _risen(self, passed: float) -> float:
+        """Messages a second so long after the last complaint."""
+        low = self.low or FLOOR
+        near = max(low, KEPT * self.peak)
+        feeling = FEELING * math.log2(near / low)
+        climbing = max(CLIMB[0], CLIMB[1] / self.peak) * (self.peak - near) / (self.peak * (1 - KEPT))
+        if passed < feeling:
+            return float(low * 2.0 ** (passed / FEELING))
+        if passed < feeling + climbing:
+            return near + (self.peak - near) * (passed - feeling) / climbing
+        # The exponent is capped: a laptop may sleep for a year.
+        return float(self.peak * 2.0 ** min((passed - feeling - climbing) / DOUBLING, 60.0))
 
     def lowered(self, now: float, *, seen: float) -> Speed:
-        """After a complaint; `seen` is what the server took a second lately, 0 when that is not known.
+        """After a complaint; `seen` is what the server took a second lately.
 
         Complaints in the same 2 s count as one.
         """
         if self.low is not None and 0 <= now - self.since < GRACE:
             return self
         current = self.now(now)
-        if seen > 0 and (current is None or seen < current):
-            peak, low = seen, seen * KEPT
-        elif current is not None:
-            peak, low = current, current * CUT
+        if seen <= 0:
+            low, peak = min(BLOCKED, CUT * (BLOCKED if current is None else current)), self.peak
+        elif self.low is None or current is None:
+            low, peak = self._below(seen, current), BOUNDLESS
         else:
-            peak, low = 1.0, CUT
+            low, peak = self._below(seen, current), min(current, LAG * seen)
         floor = FLOOR if self.limit is None else min(FLOOR, self.limit)
-        return replace(self, low=max(floor, low), peak=max(floor, peak), since=now)
+        low = max(floor, low)
+        return replace(self, low=low, peak=max(low, peak), since=now, is_blocked=seen <= 0)
+
+    @staticmethod
+    def _below(seen: float, current: float | None) -> float:
+        return KEPT * seen if current is None or seen < current else CUT * current
+
+    def opened(self, now: float, *, sustained: float) -> Speed:
+        """After it took one although it was blocked; `sustained` is what it took a second in the long run."""
+        low = self.low or FLOOR
+        return replace(self, since=now, is_blocked=False, peak=max(low, sustained or self.peak))
+
+    def is_rising(self, now: float) -> bool:
+        """Whether it will be higher soon, if nobody complains."""
+        return self.is_lowered(now) and not self.is_blocked
 
     def is_lowered(self, now: float) -> bool:
         """Whether the server's complaints still hold us back."""
@@ -149,16 +180,15 @@ class Suspension:
 
 
 class Meter:
-    """How many messages a second were taken lately: the mean over the last 2 to 4 s.  Times are monotonic seconds.
+    """How many messages a second were taken: the mean over the last one to two times `span` seconds, monotonic ones.
 
     The only one here that changes in place: it is told of every letter.
     """
 
-    __slots__ = ("_before", "_begun", "_begun_before", "_count")
+    __slots__ = ("_before", "_begun", "_begun_before", "_count", "_span")
 
-    SPAN = 2.0
-
-    def __init__(self) -> None:
+    def __init__(self, span: float = 2.0) -> None:
+        self._span = span
         self._begun = 0.0
         self._count = 0
         self._before = 0
@@ -166,22 +196,22 @@ class Meter:
 
     def take(self, now: float) -> None:
         """One more was taken."""
-        if not 0 <= now - self._begun < Meter.SPAN:
+        if not 0 <= now - self._begun < self._span:
             self._turn(now)
         self._count += 1
 
     def per_second(self, now: float) -> float:
         """0 when nothing was taken lately."""
-        if not 0 <= now - self._begun < Meter.SPAN:
+        if not 0 <= now - self._begun < self._span:
             self._turn(now)
         # Less than a second says little: 14 that were taken in the first 10 ms are 14 a second, not 1,400.
         passed = max(1.0, now - (self._begun_before if self._before else self._begun))
         return (self._before + self._count) / passed
 
     def _turn(self, now: float) -> None:
-        if 0 <= now - self._begun < 2 * Meter.SPAN:
+        if 0 <= now - self._begun < 2 * self._span:
             self._before, self._begun_before = self._count, self._begun
-            self._begun += Meter.SPAN
+            self._begun += self._span
         else:
             self._before, self._begun_before, self._begun = 0, 0.0, now
         self._count = 0

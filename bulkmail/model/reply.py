@@ -114,6 +114,8 @@ def make_reply(stage: Stage, code: int, lines: list[str]) -> Reply:
 
 def printable(text: str, longest: int = LONGEST_TEXT) -> str:
     """`text` on one line, without what could steer a terminal or break an encoding, cut to `longest` characters."""
+    if len(text) <= longest and text.isascii() and text.isprintable():
+        return " ".join(text.split())
     # Cut first: a hostile text may be megabytes; what is kept after cleaning is never longer than what went in.
     cleaned = _UNPRINTABLE.sub(" ", text[: longest * 4])
     cleaned = " ".join(cleaned.split())

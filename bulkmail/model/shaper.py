@@ -14,6 +14,7 @@ from bulkmail.model.verdict import Scope
 CAMPAIGN = "campaign"
 _LANE = "lane "
 _REFRESH = 0.5  # seconds between two looks at a rate that is on its way up
+_RISING = 1.0  # seconds: a wait that was reckoned with the rate of now is too long while the rate rises
 MOST_IDLE = 10_000  # lanes that are kept in mind although nothing is wrong with them
 
 
@@ -35,7 +36,7 @@ class Trouble:
 class _State:
     """How a relay, or one lane through it, is doing."""
 
-    __slots__ = ("burst", "crowd", "meter", "name", "speed", "suspension", "turned_at", "why")
+    __slots__ = ("burst", "crowd", "long_meter", "meter", "name", "speed", "suspension", "turned_at", "why")
 
     def __init__(self, name: str, *, rate: Rate | None, connections: int) -> None:
         self.name = name
@@ -44,6 +45,7 @@ class _State:
         self.crowd = Crowd(connections)
         self.suspension = Suspension()
         self.meter = Meter()
+        self.long_meter = Meter(60.0)
         self.turned_at = 0.0
         self.why = ""
 
@@ -84,7 +86,7 @@ class Shaper:
         state = self._relays[relay]
         self._refresh(state, now)
         held = state.suspension.until - now if state.suspension.holds(now) else 0.0
-        return max(held, self._gate.wait((CAMPAIGN, state.name), now))
+        return max(held, self._gate.wait((CAMPAIGN,), now), self._rate_wait(state, now))
 
     def own_wait(self, relay: str, now: float) -> float:
         """Seconds until `relay`'s own rate, apart from the campaign's, lets one more go."""
@@ -95,7 +97,12 @@ class Shaper:
         state = self._lane(relay, lane)
         self._refresh(state, now)
         held = state.suspension.until - now if state.suspension.holds(now) else 0.0
-        return max(held, self._gate.wait((_LANE + lane, state.name), now))
+        return max(held, self._gate.wait((_LANE + lane,), now), self._rate_wait(state, now))
+
+    def _rate_wait(self, state: _State, now: float) -> float:
+        """Seconds until its own rate lets one go; while that is on its way up, ask again after a second."""
+        wait = self._gate.wait((state.name,), now)
+        return min(wait, _RISING) if state.speed.is_rising(now) else wait
 
     def suspend_lane(self, relay: str, lane: str, now: float, *, seconds: float, why: str) -> None:
         """Leaves `lane` alone for so long, at least."""
@@ -118,7 +125,11 @@ class Shaper:
     def accepted(self, relay: str, lane: str, now: float) -> None:
         """The relay took a message of `lane`."""
         for state in self._states(relay, lane):
+            if state.speed.is_blocked:
+                state.speed = state.speed.opened(now, sustained=state.long_meter.per_second(now))
+                self._turn(state, now)
             state.meter.take(now)
+            state.long_meter.take(now)
             if state.crowd.size < state.crowd.limit:
                 state.crowd = state.crowd.take(now)
 

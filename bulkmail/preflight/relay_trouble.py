@@ -89,7 +89,8 @@ def explain(
         return Trouble(f"This is perhaps not your provider's server: {event}.", "Find out who answers there first.")
     if event.kind is Breakage.NO_LOGIN:
         return Trouble(
-            f"There is no way to log in: {event}.", "Ask the provider which port to use; 587 and 465 are usual."
+            f"There is no way to log in: {event}.",
+            "Ask the provider which port (587 and 465 are usual) and which way of logging in it wants.",
         )
     if event.kind is Breakage.TIMEOUT:
         return Trouble(f"{event}.", "Try again in a minute; if it stays so, ask whoever runs the server.")

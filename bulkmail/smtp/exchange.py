@@ -17,15 +17,13 @@ class Mode(Enum):
     is accepted.  DEEP: several whole messages ahead of any answer.
     """
 
-    PLAIN = 1
-    PIPELINING = 2
-    CHUNKING = 3
-    DEEP = 4
+    PLAIN = ("plain", False)
+    PIPELINING = ("pipelining", False)
+    CHUNKING = ("chunking", True)
+    DEEP = ("deep", True)
 
-    @property
-    def is_chunked(self) -> bool:
-        """Whether content goes by BDAT."""
-        return self in (Mode.CHUNKING, Mode.DEEP)
+    def __init__(self, _: str, is_chunked: bool) -> None:
+        self.is_chunked = is_chunked  # whether content goes by BDAT
 
 
 class Step(Enum):
@@ -96,6 +94,16 @@ class Exchange:
         self.own: dict[int, Reply | Fault] = {}
         self.refusal: Reply | Fault | None = None
         self.result: Reply | Fault | None = None
+
+    @property
+    def is_void(self) -> bool:
+        """Whether all its recipients were refused, so that there is nobody whom it could be delivered to.
+
+        A 421 refuses the session: who says that may have taken the recipient.
+        """
+        if self.refusal is None or self.accepted or self.answered < len(self.paths):
+            return False
+        return not (isinstance(self.refusal, Reply) and self.refusal.code == 421)
 
     def refuse(self, words: Reply | Fault) -> None:
         """Notes a refusal for all; the first one counts."""

@@ -34,6 +34,7 @@ class Flight:
         self._has_answered = False
         self._clean = 0  # decided without a fault since the window was enlarged
         self._last_words = ""  # of a server that ends the session while replies are still to come
+        self._goes_on = False  # although it would not even forget the transaction before
 
     @property
     def is_idle(self) -> bool:
@@ -53,7 +54,7 @@ class Flight:
         """The connection has ended, and everything that came over it was received."""
         if self.refusals > 1 and (self._flight or self._last_words):  # one that was idle ended for another reason
             self.was_shown_out = True
-        if self._last_words:
+        if self._last_words and not self._goes_on:
             # It said that it would take no more and kept to it: what it did not answer it did not take.  Unless it had
             # begun to answer: by LMTP the others of that message may have theirs.
             for exchange in self._flight:
@@ -109,7 +110,9 @@ class Flight:
         self._writing = None
         while self._flight:
             exchange = self._flight.popleft()
-            exchange.decide(exchange.refusal or Fault(exchange.stage, kind, what))
+            was_taken = exchange.stage is Stage.END and exchange.accepted  # by a server that had refused MAIL
+            refusal = None if was_taken else exchange.refusal
+            exchange.decide(refusal or Fault(exchange.stage, kind, what))
             self.settled.append(exchange)
 
     def _where(self) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from bulkmail.model.reply import printable
 
 LONGEST_REPLY = 32_768  # octets, all lines of a reply together: several times the longest EHLO answer known
+
+_CODES = {str(code).encode(): code for code in range(200, 600)}
+_SEPARATORS = (b" ", b"-", b"")  # no text may follow the code
 
 
 class RawReply(NamedTuple):
@@ -27,59 +31,65 @@ class ReplyParser:
     Memory is bounded by `LONGEST_REPLY` and the largest piece fed.
     """
 
-    __slots__ = ("_buffer", "_code", "_lines", "_searched", "_size")
+    __slots__ = ("_code", "_lines", "_pending", "_rest", "_size")
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
-        self._searched = 0  # octets of the buffer that are known to hold no LF
-        self._code = b""
+        self._pending: list[bytes] = []  # whole lines, the next one last
+        self._rest = b""  # the beginning of a line
+        self._code = 0  # of the reply at hand, 0 between two
         self._lines: list[str] = []
         self._size = 0  # octets of the lines already taken of the reply at hand
 
     @property
     def has_partial(self) -> bool:
         """Whether a reply, or the beginning of one, is still inside."""
-        return bool(self._buffer or self._lines)
+        return bool(self._rest or self._pending or self._lines)
 
     def feed(self, data: bytes) -> None:
         """Takes what was received; `next_reply` gives it back reply by reply."""
-        self._buffer += data
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        if lines:
+            lines.reverse()
+            self._pending = lines + self._pending
 
     def next_reply(self) -> RawReply | None:
         """The next whole reply, or None until more is fed.  Raises `ReplyError`."""
-        buffer = self._buffer
-        while True:
-            if not buffer:
-                return None
-            end = buffer.find(b"\n", self._searched)
-            size = self._size + (end + 1 if end >= 0 else len(buffer))
-            if size > LONGEST_REPLY:
-                raise ReplyError(f"sent a reply of more than {LONGEST_REPLY:,} octets")
-            if end < 0:
-                self._searched = len(buffer)
-                return None
-            self._size = size
-            line = bytes(buffer[:end])
-            del buffer[: end + 1]
-            self._searched = 0
-            if self._take_line(line):
-                reply = RawReply(int(self._code), self._lines)
-                self._code, self._lines, self._size = b"", [], 0
-                return reply
+        pending = self._pending
+        while pending:
+            line = pending.pop()
+            self._size += len(line) + 1
+            self._check_size(self._size)
+            line = line.removesuffix(b"\r")
+            code, separator, text = _read(line)
+            if not code or separator not in _SEPARATORS or (self._code and code != self._code):
+                raise ReplyError(self._fault(line))
+            if separator == b"-":
+                self._code = code
+                self._lines.append(text)
+                continue
+            lines = self._lines
+            self._code, self._lines, self._size = 0, [], 0
+            lines.append(text)
+            return RawReply(code, lines)
+        self._check_size(self._size + len(self._rest))
+        return None
 
-    def _take_line(self, line: bytes) -> bool:
-        """Whether this line is the last of its reply."""
-        line = line.removesuffix(b"\r")
-        code, separator = line[:3], line[3:4]
-        if len(code) < 3 or not code.isdigit() or code[0] not in b"2345":
-            raise ReplyError(f"sent {_quoted(line)} where a reply begins with a code from 200 to 599")
-        if separator not in (b" ", b"-", b""):
-            raise ReplyError(f"sent {_quoted(line)} where a space or a hyphen follows the code")
-        if self._code and code != self._code:
-            raise ReplyError(f"sent {_quoted(line)} in the middle of a reply of code {self._code.decode()}")
-        self._code = code
-        self._lines.append(line[4:].decode("utf-8", "replace"))
-        return separator != b"-"
+    def _check_size(self, size: int) -> None:
+        if size > LONGEST_REPLY:
+            raise ReplyError(f"sent a reply of more than {LONGEST_REPLY:,} octets")
+
+    def _fault(self, line: bytes) -> str:
+        if line[:3] not in _CODES:
+            return f"sent {_quoted(line)} where a reply begins with a code from 200 to 599"
+        if line[3:4] not in _SEPARATORS:
+            return f"sent {_quoted(line)} where a space or a hyphen follows the code"
+        return f"sent {_quoted(line)} in the middle of a reply of code {self._code}"
+
+
+@lru_cache(maxsize=64)  # most replies of a session are the same few
+def _read(line: bytes) -> tuple[int, bytes, str]:
+    """Code (0 where there is none), separator and text."""
+    return _CODES.get(line[:3], 0), line[3:4], line[4:].decode("utf-8", "replace")
 
 
 def _quoted(line: bytes) -> str:

@@ -79,6 +79,7 @@ class Transactions(Flight):
         self._idle_resets = 0  # answered, with no message accepted since the one before
         self._was_reset = True  # since the last message was accepted
         self._is_leaving = False
+        self._has_refused_reset = False
 
     @property
     def is_used_up(self) -> bool:
@@ -208,19 +209,20 @@ class Transactions(Flight):
 
     def _terminator(self, exchange: Exchange) -> bytes | None:
         """The octets that end the message, and with them, in the same write, the next envelope."""
-        if exchange.refusal is None and exchange.result is None and not exchange.is_marked:
+        is_void = exchange.result is not None or exchange.is_void
+        if not is_void and not exchange.is_marked:
             return None
         self._writing = None
         if self.mode.is_chunked:
             ending = CHUNK_END
         else:
             ending = TERMINATOR
-            step = Step.EMPTY if exchange.refusal is not None else Step.END
+            step = Step.EMPTY if is_void else Step.END
             if self._is_lmtp:
                 self._expected += [(step, exchange)] * exchange.accepted
             else:
                 self._expected.append((step, exchange))
-        if exchange.refusal is None and exchange.result is None:
+        if not is_void:
             exchange.stage = Stage.END
         if self.mode is Mode.PLAIN or exchange.refusal is not None:
             return ending
@@ -236,6 +238,7 @@ class Transactions(Flight):
 
     def _on_reply(self, reply: RawReply) -> None:
         self._has_answered = True
+        self._goes_on = self._has_refused_reset
         step, exchange = self._expected.popleft()
         if exchange is None:
             self._on_our_own(step, reply)
@@ -287,6 +290,7 @@ class Transactions(Flight):
 
     def _on_refused_reset(self, reply: RawReply) -> None:
         """Whatever is open there would be mixed into the next message: nothing more is written on this session."""
+        self._has_refused_reset = True
         words = make_reply(Stage.MAIL, *reply)
         if reply.code in _NOT_IMPLEMENTED:
             self._break(f"answered RSET with {reply.code}")
@@ -342,7 +346,10 @@ class Transactions(Flight):
 
     def _on_end(self, exchange: Exchange, reply: RawReply) -> None:
         if reply.code < 300:
-            if exchange.stage is not Stage.END and exchange.refusal is None:
+            if exchange.is_void:  # whatever it took, it is for nobody
+                self._decide(exchange, exchange.refusal)
+                return
+            if exchange.stage is not Stage.END:
                 self._break(f"said {reply.code} before the message was at its end")
                 return
             self._was_reset = False

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import trustme
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bulkmail.cli.relay_table import WIDTH, as_table, to_json
@@ -415,6 +415,7 @@ def test_certificate_of_any_octets_is_read_or_none(der: bytes) -> None:
 
 
 @given(st.lists(st.text(max_size=120), max_size=5), st.text(max_size=200), st.integers(0, 10**18))
+@example([], "0" * 79, 0)
 def test_table_is_printable_and_80_columns_wide_whatever_the_server_says(
     lines: list[str], words: str, size: int
 ) -> None:

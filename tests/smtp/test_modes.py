@@ -389,6 +389,7 @@ class Counting:
         return replies
 
 
+@many
 @given(st.lists(st.booleans(), min_size=1, max_size=80), st.integers(2, 10))
 def test_session_is_left_before_a_server_that_counts_resets_ends_it(known: list[bool], depth: int) -> None:
     talk = Talk(Mode.DEEP, messages=len(known), depth=depth)
@@ -435,3 +436,32 @@ def test_letter_taken_behind_a_refused_reset_is_accepted() -> None:
     talk.hears(OK, OK, OK, b"550 not now\r\n", OK, OK, OK)
     assert talk.codes() == [250, 250]
     assert talk.transactions.is_over
+
+
+def test_server_that_goes_on_behind_a_refused_reset_may_have_taken_what_it_did_not_answer() -> None:
+    talk = deep(2)
+    talk.transactions.window = 4
+    talk.written()
+    talk.hears(OK, OK, OK, b"550 not now\r\n", OK, OK)
+    talk.transactions.lost()
+    second = talk.exchanges[1].result
+    assert second is not None and judge(second).outcome is Outcome.IN_DOUBT
+
+
+def test_chunk_for_nobody_stays_refused_whatever_the_server_says_to_it() -> None:
+    talk = deep(1)
+    talk.written()
+    talk.hears(OK, NO, b"250 2.0.0 queued\r\n")
+    assert talk.codes() == [550]
+
+
+def test_end_waits_for_the_mark_when_a_recipient_was_taken_although_the_sender_was_refused() -> None:
+    talk = deep(1, grants_marks=False)
+    talk.written()
+    talk.hears(b"503 5.5.1 nested MAIL\r\n", OK)
+    assert talk.written() == b""
+    talk.transactions.marked(talk.held[0])
+    assert talk.written() == b"\r\n"
+    talk.transactions.lost()
+    result = talk.exchanges[0].result
+    assert result is not None and judge(result).outcome is Outcome.IN_DOUBT

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,19 +25,38 @@ def test_speed_is_free_until_somebody_complains() -> None:
     assert not Speed(50.0).is_lowered(5.0)
 
 
-def test_speed_falls_below_what_the_server_took_and_comes_back_in_20_s() -> None:
+def test_speed_falls_below_what_the_server_took_and_feels_its_way_up() -> None:
     speed = Speed().lowered(100.0, seen=14.0)
     assert speed.now(100.0) == pytest.approx(12.6)
-    assert speed.now(110.0) == pytest.approx(13.3)
-    assert speed.now(120.0) == pytest.approx(14.0)
-    assert speed.now(420.0) == pytest.approx(28.0)
+    assert speed.now(105.0) == pytest.approx(25.2)
+    assert speed.now(110.0) == pytest.approx(50.4)
     assert speed.rate(100.0, burst=7) == Rate(speed.now(100.0) or 0.0, 1)
     assert speed.is_lowered(100.0)
 
 
-def test_speed_falls_by_a_third_when_nothing_was_measured() -> None:
-    assert Speed(10.0).lowered(0.0, seen=0.0).now(0.0) == pytest.approx(7.0)
-    assert Speed().lowered(0.0, seen=0.0).now(0.0) == pytest.approx(0.7)
+def test_speed_that_was_too_high_when_kept_evenly_is_neared_slowly() -> None:
+    speed = Speed().lowered(100.0, seen=14.0).lowered(105.0, seen=20.0)
+    assert speed.now(105.0) == pytest.approx(18.0)
+    near, peak = 0.9 * 25.2, 25.2
+    feeling = 5.0 * math.log2(near / 18.0)
+    assert speed.now(105.0 + feeling) == pytest.approx(near)
+    assert speed.now(105.0 + feeling + 10.0) == pytest.approx((near + peak) / 2)
+    assert speed.now(105.0 + feeling + 20.0) == pytest.approx(peak)
+    assert speed.now(105.0 + feeling + 320.0) == pytest.approx(2 * peak)
+
+
+def test_speed_falls_to_next_to_nothing_while_nothing_is_taken_and_waits_for_the_first() -> None:
+    assert Speed(10.0).lowered(0.0, seen=0.0).now(0.0) == 0.5
+    blocked = Speed().lowered(0.0, seen=0.0)
+    assert blocked.now(0.0) == blocked.now(1000.0) == 0.35
+    again = blocked.lowered(3.0, seen=0.0)
+    assert again.now(3.0) == pytest.approx(0.245)
+    opened = again.opened(60.0, sustained=1.0)
+    assert not opened.is_blocked
+    assert opened.now(60.0) == pytest.approx(0.245)
+    assert opened.now(65.0) == pytest.approx(0.49)
+    assert 0.9 < (opened.now(80.0) or 0.0) < 1.0  # what it bore in the long run
+    assert opened.now(1e6) is None
 
 
 def test_speed_is_not_raised_by_what_was_measured() -> None:
@@ -78,23 +99,65 @@ def test_speed_never_falls_without_a_complaint(limit: float, seen: float, one: f
     assert (speed.now(sooner) or 0.0) <= (speed.now(later) or 0.0) * (1 + 1e-9)
 
 
-def test_speed_keeps_near_a_server_with_a_limit_of_its_own() -> None:
-    """14 a second, anything faster is complained of: little is lost, and complaints are rare."""
-    speed, now, step, sent, complaints = Speed(), 0.0, 0.05, 0.0, 0
-    tokens = 14.0
-    while now < 300.0:
-        tokens = min(14.0, tokens + 14.0 * step)
-        wanted = (speed.now(now) or 200.0) * step
-        taken = min(wanted, tokens)
-        tokens -= taken
-        if now >= 10.0:
-            sent += taken
-        if wanted > taken:
-            complaints += now >= 10.0
-            speed = speed.lowered(now, seen=14.0)
-        now += step
-    assert sent / 290.0 > 14.0 * 0.9
-    assert complaints < sent * 0.02
+class Bucket:
+    """A server that takes so many a second, and a burst."""
+
+    def __init__(self, per_second: float, burst: float) -> None:
+        self.per_second, self.burst, self.tokens, self.at = per_second, burst, burst, 0.0
+
+    def takes(self, now: float) -> bool:
+        self.tokens, self.at = min(self.burst, self.tokens + (now - self.at) * self.per_second), now
+        takes = self.tokens >= 1.0
+        self.tokens -= takes
+        return takes
+
+
+class ByTheMinute:
+    """A server that takes so many each minute of its clock."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.minute, self.count = most, -1, 0
+
+    def takes(self, now: float) -> bool:
+        if now // 60.0 != self.minute:
+            self.minute, self.count = int(now // 60.0), 0
+        self.count += 1
+        return self.count <= self.most
+
+
+@pytest.mark.parametrize(
+    ("server", "bears", "share", "refused"),
+    [
+        pytest.param(Bucket(14.0, 14.0), 14.0, 0.95, 0.01, id="14/s"),
+        pytest.param(Bucket(14.0, 2.0), 14.0, 0.8, 0.01, id="14/s-without-bursts"),
+        pytest.param(Bucket(250.0, 12.0), 250.0, 0.9, 0.005, id="250/s-after-a-burst"),
+        pytest.param(Bucket(0.5, 5.0), 0.5, 0.9, 0.05, id="30-a-minute-evenly"),
+        pytest.param(ByTheMinute(60), 1.0, 0.75, 0.06, id="60-by-the-minute"),
+        pytest.param(ByTheMinute(300), 5.0, 0.75, 0.06, id="300-by-the-minute"),
+    ],
+)
+def test_speed_finds_what_a_server_bears(
+    server: Bucket | ByTheMinute, bears: float, share: float, refused: float
+) -> None:
+    """Of 10 minutes' letters, so much of what it bears is sent, and so few are refused after the first 10 s."""
+    speed, lately, long = Speed(), Meter(), Meter(60.0)
+    step, credit, taken, complaints = 0.005, 0.0, 0, 0
+    for tick in range(120_000):
+        now = tick * step
+        credit = min(2.0, credit + min(speed.now(now) or 400.0, 400.0) * step)
+        while credit >= 1.0:
+            credit -= 1.0
+            if server.takes(now):
+                taken += 1
+                if speed.is_blocked:
+                    speed = speed.opened(now, sustained=long.per_second(now))
+                lately.take(now)
+                long.take(now)
+            else:
+                complaints += now >= 10.0
+                speed = speed.lowered(now, seen=lately.per_second(now))
+    assert taken / 600.0 > bears * share
+    assert complaints < taken * refused
 
 
 # --- sessions --------------------------------------------------------------------------------------------------------

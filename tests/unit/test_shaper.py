@@ -69,9 +69,9 @@ def test_shaper_slows_a_relay_to_what_it_took() -> None:
     (trouble,) = shaper.troubles(now)
     assert trouble == Trouble("one", "", "Amazon SES: rate", per_second=pytest.approx(12.6, rel=0.05))
     went = 0
-    for tick in range(1000):
+    for tick in range(100):
         went += shaper.take("one", f"lane{tick % 7}", now + tick / 100)
-    assert went == pytest.approx(10 * 13, rel=0.05)
+    assert went == pytest.approx(13.5, rel=0.1)
     assert shaper.troubles(now + 1e6) == []
 
 
