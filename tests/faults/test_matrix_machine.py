@@ -222,7 +222,7 @@ main(sys.argv[2:])
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(180)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no /proc")
 async def test_f59_whole_send_takes_no_more_memory_for_more_rows(tmp_path):
     """From list to reports, as a process, against Postfix' smtp-sink: five times the rows, the same peak.
