@@ -62,6 +62,7 @@ class Doubt(Enum):
     REJECTED = "rejected"
 
 
+_GATE, _PASSED = "gate", "passed"  # a setting of the outbox
 _DECISIONS = {Doubt.RETRY: Status.PENDING, Doubt.ACCEPTED: Status.ACCEPTED, Doubt.REJECTED: Status.REJECTED}
 
 
@@ -221,6 +222,11 @@ class Mailing:
         try:
             if not outbox.is_loaded:
                 raise ConfigError(f"{path} was never completely filled", hint="send the campaign again")
+            if outbox.started_at is None and outbox.settings.get(_GATE) != _PASSED:
+                raise ConfigError(
+                    f"{path} did not pass the checks before sending, or was cut off in them",
+                    hint="send the campaign again: that begins anew, and says what is wrong, if anything is",
+                )
             if outbox.settings.get("on_message") == "yes" and on_message is None:
                 raise ConfigError(
                     f"{path} was begun by a program whose on_message has a hand in each letter",
@@ -246,6 +252,7 @@ class Mailing:
         except GateClosed:
             self.abandon()
             raise
+        self.outbox.set_setting(_GATE, _PASSED)  # without that nobody goes on with it
 
     @property
     def tally(self) -> Tally:

@@ -92,6 +92,7 @@ class RowRecord:
 
     `code`, `enhanced` and `reply` are the server's last words, `error` what broke where it had none; `reason` says
     either in a word or three, or why nobody was written to.  `attempts` counts every try.  Times are wall clock.
+    `overruled` says who took it out of doubt, where no server did, and when.
     """
 
     row: int
@@ -110,6 +111,7 @@ class RowRecord:
     first_at: float | None
     last_at: float | None
     error: str
+    overruled: str = ""
 
 
 @dataclass(frozen=True, slots=True)
