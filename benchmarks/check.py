@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import gc
 import statistics
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bulkmail.cli.program import COLLECTED_AFTER
 from bulkmail.config.settings import load
 from bulkmail.mailing.ordering import check
 from bulkmail.message.composer import Composer
@@ -64,6 +66,7 @@ def seconds(run: Callable[[], None]) -> float:
 def main() -> None:
     """Prints the times and their ratio."""
     rows = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
+    gc.set_threshold(COLLECTED_AFTER)  # as the command does
     with tempfile.TemporaryDirectory() as folder:
         make(Path(folder), rows)
         settings = load(folder)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from bulkmail.model.recipient import Recipient as Recipient
     from bulkmail.model.relay import Relay as Relay
     from bulkmail.model.relay import Secret as Secret
+    from bulkmail.model.retry import Backoff as Backoff
     from bulkmail.model.retry import RetryPolicy as RetryPolicy
     from bulkmail.model.route import Route as Route
     from bulkmail.recipients.source import ListOptions as ListOptions
@@ -57,6 +58,7 @@ _HOMES = {
     "Address": "model.address",
     "Attachment": "model.campaign",
     "BulkmailError": "model.errors",
+    "Backoff": "model.retry",
     "Campaign": "model.campaign",
     "ConfigError": "model.errors",
     "Deliveries": "mailing.library",

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from bulkmail.cli.pulse import Pulse
-from bulkmail.cli.words import about, outcomes, pace, say_waiting, sessions
+from bulkmail.cli.words import about, outcomes, pace, say_waiting, sessions, slowed
 from bulkmail.engine.ports import Event, Notice
 from bulkmail.model.reply import printable
 
@@ -22,7 +22,7 @@ _NARROWEST_BAR = 8
 
 
 class Bar:
-    """A line for reading and checking, three while sending, none of them longer than the terminal is wide."""
+    """A line for reading and checking, three to six while sending, none of them longer than the terminal is wide."""
 
     def __init__(self, stream: TextIO) -> None:
         self._console = Console(file=stream, highlight=False, markup=False)
@@ -97,6 +97,8 @@ def sending(pulse: Pulse, *, now: float, width: int) -> list[Text]:
     third = Text("          " if width >= 60 else "")
     third.append(" · ".join([pace(pulse, now), *sessions(pulse)]), style="bright_black")
     lines = [first, second, third] + ([Text(left)] if left else [])
+    if given_less := slowed(pulse):
+        lines.append(Text(("slowed    " if width >= 60 else "") + " · ".join(given_less), style="yellow"))
     if pulse.waiting is not None:
         lines.append(Text(("          " if width >= 60 else "") + say_waiting(pulse.waiting)))
     return lines

@@ -56,6 +56,14 @@ def judge(error: BaseException, *, outbox: str = "") -> Mishap:
             return Mishap("interrupted", EXIT_STOPPED, _how_to_go_on(outbox))
         case BrokenPipeError() | ReaderGone():
             return Mishap("", EXIT_STOPPED)
+        case MemoryError():
+            again = _how_to_go_on(outbox)
+            return Mishap(
+                "this computer has not enough memory for this mailing",
+                EXIT_STOPPED if outbox else EXIT_NOTHING_SENT,
+                "close other programs, or make the attachments smaller: they are wanted in memory several times over"
+                + (f"; {again}" if again else ""),
+            )
         case OSError(filename=str() | bytes() | os.PathLike() as name, strerror=str() as reason):
             return Mishap(f"{os.fsdecode(name)}: {reason}", EXIT_STOPPED, _how_to_go_on(outbox))
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -97,8 +105,8 @@ def _meant_command(name: str) -> str:
 
 
 def _innermost(error: BaseException) -> BaseException:
-    """A task group wraps even a single error."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+    """A task group wraps even a single error, and what befalls one sender may befall them all."""
+    while isinstance(error, BaseExceptionGroup) and len({type(each) for each in error.exceptions}) == 1:
         error = error.exceptions[0]
     return error
 

@@ -25,7 +25,7 @@ PACE_OPTIONS = (
 )
 
 lift_option = click.option(
-    "--lift-pause", is_flag=True, help="Go on although the provider said that its quota is used up."
+    "--lift-pause", is_flag=True, help="Go on although a provider wants a rest, or says that its quota is used up."
 )
 
 

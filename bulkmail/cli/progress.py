@@ -9,10 +9,11 @@ import time
 from typing import Protocol, TextIO
 
 from bulkmail.cli.pulse import OUTCOMES, Pulse
-from bulkmail.cli.words import about, by_relay, pace, say_waiting
-from bulkmail.engine.ports import Event, Notice, Sessions, Settled, Waiting
+from bulkmail.cli.words import about, by_relay, pace, say_waiting, slowed
+from bulkmail.engine.ports import Event, Notice, Sessions, Settled, Slowed, Waiting
 from bulkmail.model.delivery import Status
 from bulkmail.model.units import count
+from bulkmail.report.slowdowns import as_object
 
 MODES = ("auto", "bar", "plain", "json", "none")
 EVERY = 5.0  # seconds between two plain lines
@@ -124,6 +125,7 @@ def sentence(pulse: Pulse, now: float) -> str:
         + (f", {count(open_now, 'connection')}" if open_now else "")
         + (f", {left}" if left else "")
         + by_relay(pulse.through)
+        + "".join(f"; {one}" for one in slowed(pulse))
     )
 
 
@@ -162,6 +164,8 @@ class JsonLines(Plain):
                 line = {"event": "sessions", "open": event.open, "relay": event.relay}
             case Notice():
                 line = {"event": "note", "text": event.text, "relay": event.relay}
+            case Slowed():
+                line = {"event": "slowed", **as_object(event.slowdown, time.time())}
         self.say(json.dumps(line))
         if isinstance(event, Settled) and now - self._said >= EVERY:
             self._said = now
@@ -170,7 +174,7 @@ class JsonLines(Plain):
 
 def figures(pulse: Pulse, now: float) -> dict[str, object]:
     """Where it stands, for machines; `left_seconds` is None while that cannot be told."""
-    left = pulse.remaining(now)
+    left, wall = pulse.remaining(now), time.time()
     return {
         "event": "progress",
         "total": pulse.total,
@@ -180,4 +184,5 @@ def figures(pulse: Pulse, now: float) -> dict[str, object]:
         "mean_rate": round(pulse.mean_rate(now), 2),
         "left_seconds": None if left is None else round(left, 1),
         "connections": dict(pulse.connections),
+        "slowed": [as_object(each, wall) for each in pulse.slowdowns if not each.is_over(wall)],
     }

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from bulkmail.engine.ports import Event, Sessions, Settled, Waiting
+from bulkmail.engine.ports import Event, Sessions, Settled, Slowed, Waiting
 from bulkmail.model.delivery import Status
+from bulkmail.model.slowdown import Slowdowns
 
 WINDOW = 10.0  # seconds that "now" looks back
 
@@ -16,7 +17,8 @@ class Pulse:
     """Fed with what the engine tells.  `now` is always seconds of a clock that never goes back.
 
     `total` is how many letters were open at the beginning, `done` how many of them are settled for good, `connections`
-    are those open now by relay, `through` is what each relay accepted, `waiting` says for what nothing is done, if so.
+    are those open now by relay, `through` is what each relay accepted, `waiting` says for what nothing is done, if so,
+    `slowdowns` are whoever has complained.
     """
 
     def __init__(self) -> None:
@@ -25,6 +27,7 @@ class Pulse:
         self.connections: dict[str, int] = {}
         self.through: Counter[str] = Counter()
         self.waiting: Waiting | None = None
+        self.slowdowns = Slowdowns()
         self._ended: Counter[Status] = Counter()
         self._deferred: set[int] = set()
         self._began = 0.0
@@ -48,6 +51,8 @@ class Pulse:
                 self.connections[event.relay] = event.open
             case Waiting():
                 self.waiting = event
+            case Slowed():
+                self.slowdowns.note(event.slowdown)
 
     def _settled(self, number: int, status: Status, now: float) -> None:
         self._tried += 1

@@ -89,6 +89,8 @@ def _described(route: Route, *, is_alone: bool) -> str:
     said.append(f"{count(route.relay.connections, 'connection')} at most")
     if route.rate:
         said.append(str(route.rate))
+    if route.quota:
+        said.append(f"at most {route.quota}")
     if not is_alone:
         said.append(f"priority {route.priority}")
         said += [f"weight {route.weight}"] if route.weight is not None else []

@@ -20,6 +20,7 @@ from bulkmail.config.secrets import find_passwords
 from bulkmail.mailing.mailing import Doubt, Mailing
 from bulkmail.mailing.permits import lift_pauses
 from bulkmail.mailing.resuming import recorded, recorded_campaign
+from bulkmail.mailing.slowing import lift_rests
 from bulkmail.model.delivery import Status
 from bulkmail.model.route import Route
 from bulkmail.model.units import count
@@ -90,6 +91,7 @@ def command(
             mailing.decide_doubts(Doubt(in_doubt))
             if lift_pause:
                 await to_thread.run_sync(lift_pauses, mailing.routes)
+                lift_rests(mailing.outbox)
             for status, again in ((Status.REJECTED, retry_rejected), (Status.EXPIRED, retry_expired)):
                 if again:
                     click.echo(f"{count(mailing.outbox.reopen(status), status.value + ' row')} go again", err=True)

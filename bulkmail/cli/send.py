@@ -24,6 +24,7 @@ from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.mailing import Doubt
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
 from bulkmail.mailing.permits import lift_pauses
+from bulkmail.mailing.slowing import lift_rests
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
@@ -135,6 +136,7 @@ def command(campaign: str | None, **options: Any) -> int:
                 refuse_other(expected, mailing)
             if is_lifting:
                 await to_thread.run_sync(lift_pauses, mailing.routes)
+                lift_rests(mailing.outbox)
             outlook = await to_thread.run_sync(look_ahead_of, mailing)
             if is_asking:
                 ask(mailing, settings, outlook)

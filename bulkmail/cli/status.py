@@ -16,30 +16,43 @@ from bulkmail.model.reply import printable
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import count
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.report.json import head
 from bulkmail.report.rest import rest_of
+from bulkmail.report.slowdowns import sentence, slowdowns_of
+from bulkmail.report.source import Run, Source
 
 MOST_DOUBTFUL = 20
+MOST_SLOWED = 5
 EPILOG = """\b
 Examples:
   bulkmail status spring
   bulkmail status spring --watch
   bulkmail status spring/runs/spring.outbox
+  bulkmail status spring --json | jq .totals
 """
 
 
 @click.command(epilog=EPILOG)
 @click.argument("run", default=".")
 @click.option("--watch", "keeps_looking", is_flag=True, help="Look again every second until the run is over.")
-def command(run: str, keeps_looking: bool) -> None:
+@click.option("--json", "in_json", is_flag=True, help="One JSON object, for programs; with --watch a line each time.")
+def command(run: str, keeps_looking: bool, in_json: bool) -> None:
     """Say where a run stands, also while another process sends.
 
     RUN is an outbox file, or a campaign (its latest run); without one, the latest here.
     """
     path = find_run(run)
     if keeps_looking:
-        from bulkmail.cli.watch import watch
+        from bulkmail.cli.watch import watch, watch_json
 
-        watch(path, lambda reader, tally: _said(reader, tally, path))
+        if in_json:
+            watch_json(path, lambda reader, tally: json.dumps(_object(reader, tally, path)))
+        else:
+            watch(path, lambda reader, tally: _said(reader, tally, path))
+        return
+    if in_json:
+        with OutboxReader.open(path) as reader:
+            click.echo(json.dumps(_object(reader, reader.tally(), path), indent=2))
         return
     with OutboxReader.open(path) as reader:
         tally = reader.tally()
@@ -70,6 +83,7 @@ def _said(reader: OutboxReader, tally: Tally, path: Path) -> list[str]:
         *_relays(reader),
         _times(reader),
         *([rest.sentence(time.time())] if rest else _next_try(reader, tally)),
+        *_slowed(reader),
     ]
 
 
@@ -79,6 +93,31 @@ def _next_try(reader: OutboxReader, tally: Tally) -> list[str]:
     if due is None or due <= time.time():
         return []
     return [f"What was put off may be tried again from {_clock(due)} on."]
+
+
+def _slowed(reader: OutboxReader) -> list[str]:
+    """Who has asked us to slow down, and how it is treated."""
+    now, is_running = time.time(), reader.is_running is not None
+    several = len(_relay_names(reader)) > 1
+    found = slowdowns_of(reader.settings)
+    lines = [
+        f"  {sentence(slowdown, now, is_running=is_running, has_several=several)}" for slowdown in found[:MOST_SLOWED]
+    ]
+    if len(found) > MOST_SLOWED:
+        lines.append(f"  and {count(len(found) - MOST_SLOWED, 'other')}; --json has them all")
+    return ["Slowed down:", *lines] if lines else []
+
+
+def _object(reader: OutboxReader, tally: Tally, path: Path) -> dict[str, object]:
+    """The head of the JSON report, and who sends just now."""
+    source = Source(Run.of(reader, path), tally, reader.rows)
+    process = source.run.process
+    return {
+        **head(source),
+        "outbox": str(path),
+        "process": process and {"pid": process[0], "host": process[1]},
+        "accepted_by_relay": reader.accepted_by_relay(),
+    }
 
 
 def _table(tally: Tally) -> list[str]:
@@ -93,13 +132,17 @@ def _table(tally: Tally) -> list[str]:
 
 def _relays(reader: OutboxReader) -> list[str]:
     """What each took, where there are several."""
-    relays = json.loads(reader.settings.get("relays", "[]"))
+    relays = _relay_names(reader)
     if len(relays) < 2:
         return []
     accepted = reader.accepted_by_relay()
     return [
         f"  {accepted.get(relay, 0):,} through {printable(relay)}" for relay in {**dict.fromkeys(relays), **accepted}
     ]
+
+
+def _relay_names(reader: OutboxReader) -> list[str]:
+    return list(json.loads(reader.settings.get("relays", "[]")))
 
 
 def _doubtful(reader: OutboxReader, number: int) -> list[str]:

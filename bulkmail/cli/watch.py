@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bulkmail.cli.words import about, per_second
+from bulkmail.cli.words import about
 from bulkmail.model.tally import Tally
+from bulkmail.model.units import say_rate
 from bulkmail.outbox.reader import OutboxReader
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Watch:
         self._seen.append((now, tally.rows - tally.open))
         if is_running and (speed := self._speed()):
             left = about(tally.open / speed)
-            said.append(f"{per_second(speed)} now" + (f", {left}" if left else ""))
+            said.append(f"{say_rate(speed)} now" + (f", {left}" if left else ""))
         # What is left of a run that nobody sends may be taken up again: that is worth waiting for.
         self.is_over = not is_running and not tally.open
         return said
@@ -63,6 +64,26 @@ def watch(path: Path, lines: Lines) -> None:
             _in_place(seen)
         else:
             _line_by_line(seen)
+    except KeyboardInterrupt:
+        return  # that is how looking ends
+
+
+def watch_json(path: Path, said: Callable[[OutboxReader, Tally], str]) -> None:
+    """A line of JSON at once and for each change, until the run is over, or Ctrl-C."""
+    last = ""
+    try:
+        while True:
+            with OutboxReader.open(path) as reader:
+                tally = reader.tally()
+                now = said(reader, tally)
+                is_over = reader.is_running is None and not tally.open
+            if now != last:
+                click.echo(now)
+                sys.stdout.flush()
+            last = now
+            if is_over:
+                return
+            time.sleep(EVERY)
     except KeyboardInterrupt:
         return  # that is how looking ends
 

@@ -12,10 +12,12 @@ from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.engine.ports import Waiting
 from bulkmail.model.delivery import Status
 from bulkmail.model.reply import printable
-from bulkmail.model.units import count, say_duration
+from bulkmail.model.units import count, say_duration, say_rate
 from bulkmail.model.window import say_until
+from bulkmail.report.slowdowns import name_of, treatment
 
 SOON = 3600.0  # seconds
+MOST_SLOWED = 4  # relays and providers that a line names
 
 _STYLES = {
     Status.ACCEPTED: "green",
@@ -37,14 +39,7 @@ def outcomes(pulse: Pulse) -> list[tuple[str, str]]:
 
 def pace(pulse: Pulse, now: float) -> str:
     """`"240/s now, 235/s mean"`."""
-    return f"{per_second(pulse.rate(now))} now, {per_second(pulse.mean_rate(now))} mean"
-
-
-def per_second(rate: float) -> str:
-    """`"240/s"`, `"2.5/s"`, `"30/min"`: at least one figure that is not 0, where there is any."""
-    if rate >= 10 or not rate:
-        return f"{rate:,.0f}/s"
-    return f"{rate:.1f}/s" if rate >= 1 else f"{rate * 60:.2g}/min"
+    return f"{say_rate(pulse.rate(now))} now, {say_rate(pulse.mean_rate(now))} mean"
 
 
 def about(seconds: float | None) -> str:
@@ -61,6 +56,17 @@ def sessions(pulse: Pulse) -> list[str]:
         f"{printable(relay, 40)} {pulse.through[relay]:,} by {count(number, 'connection')}"
         for relay, number in pulse.connections.items()
     ]
+
+
+def slowed(pulse: Pulse) -> list[str]:
+    """`"google left alone until 14:05:10"`, `"the relay main 12/s, 3 connections"`: whoever is given less just now."""
+    now, has_several = time.time(), len(pulse.connections) > 1
+    said = [
+        f"{name_of(slowdown, has_several=has_several)} {treated}"
+        for slowdown in pulse.slowdowns
+        if (treated := treatment(slowdown, now))
+    ]
+    return said if len(said) <= MOST_SLOWED else [*said[:MOST_SLOWED], f"{len(said) - MOST_SLOWED} more"]
 
 
 def say_waiting(event: Waiting) -> str:

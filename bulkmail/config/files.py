@@ -99,6 +99,12 @@ class FileReader:
         except OSError as error:
             self.problems.add(f"{said}: the file cannot be read: {error.strerror}")
             return None
+        except MemoryError:
+            self.problems.add(
+                f"{said}: the file is larger than this computer has memory for",
+                "make it smaller, or put it on a web site and write its address into the letter",
+            )
+            return None
 
     def _text(self, place: str, data: bytes) -> str | None:
         """UTF-8 with `\\n` for every line end, so that a letter is the same on every system."""

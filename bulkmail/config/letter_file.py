@@ -10,7 +10,7 @@ import quopri
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from email.errors import HeaderParseError
+from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.message import Message
 from pathlib import Path
@@ -148,7 +148,7 @@ def _decoded(value: str) -> str:
         return value
     try:
         return str(make_header(decode_header(value)))
-    except (HeaderParseError, LookupError, UnicodeError, ValueError):
+    except (MessageError, LookupError, UnicodeError, ValueError):
         return value
 
 
@@ -191,11 +191,21 @@ def _take_parts(letter: _Letter, text: str, line: int, *, boundary: str) -> None
 
 
 def _take_part(letter: _Letter, piece: str, line: int) -> None:
-    head, _, text = piece.partition("\n\n") if not piece.startswith("\n") else ("", "", piece[1:])
+    head, empty_line, text = piece.partition("\n\n") if not piece.startswith("\n") else ("", "\n", piece[1:])
+    for number, said in enumerate(head.split("\n") if head else (), line):
+        if said[:1] not in (" ", "\t") and not _HEADER.fullmatch(said):
+            mend = 'write "NAME: value", or an empty line before the text'
+            letter.fault(number, f"{show(said)} is not a header of a part", mend)
+            return
+    if head and not empty_line:
+        letter.fault(
+            line, "a part has headers and no text", "write an empty line behind its headers, and then the text"
+        )
+        return
     header = Message()
     for found in re.finditer(r"^([!-9;-~]+):[ \t]*((?:.|\n[ \t])*)", head, re.MULTILINE):
         header[found[1]] = found[2]
-    start = line + (head.count("\n") + 2 if head else 1)
+    start = line + (head.count("\n") + 2 if head else len(empty_line))
     _take_body(letter, text, start, content_type=header, encoding=str(header.get("Content-Transfer-Encoding", "")))
 
 

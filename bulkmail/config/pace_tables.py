@@ -1,4 +1,7 @@
-"""The tables of `campaign.toml` that say how each provider is visited and when to stop.  Imports pydantic."""
+"""The tables of `campaign.toml` that say how to visit each provider, when to try again, when to stop.
+
+Imports pydantic.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,15 @@ from typing import ClassVar
 from pydantic import ConfigDict, Field
 
 from bulkmail.config.table import Amount, Table
+
+
+class RetryTable(Table):
+    """`[sending.retry]`, or `retry = "steps"` for that of the recipients alone."""
+
+    expected: ClassVar[str] = "a schedule in quotes, or a table of recipient, lane and relay"
+    recipient: str | None = None
+    lane: str | None = None
+    relay: str | None = None
 
 
 class LaneTable(Table):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from bulkmail.config.problems import Said
 from bulkmail.config.sources import Sources
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Durability, Pace
+from bulkmail.model.quota import DAY
 from bulkmail.model.rate import Rate
-from bulkmail.model.retry import RetryPolicy, parse_schedule
+from bulkmail.model.retry import Backoff, RetryPolicy, parse_schedule
 from bulkmail.model.units import parse_duration
 
 T = TypeVar("T")
@@ -20,6 +22,7 @@ T = TypeVar("T")
 def build_pace(sources: Sources) -> Pace:
     """Speed and patience; what has a fault is told and left at its default."""
     sending, overrides, usual = sources.file.sending, sources.overrides, Pace()
+    relay = _backoff(sources, "relay", sending.retry.relay, usual.relay_backoff)
     patience = sources.pick(("sending", "patience"), sending.patience)
     session_age = sources.pick(("sending", "session_age"), sending.session_age)
     messages = sources.pick(("sending", "messages_per_session"), sending.messages_per_session)
@@ -30,11 +33,14 @@ def build_pace(sources: Sources) -> Pace:
         rate=_rate(sources),
         retry=_retry(sources),
         wait=read(sources, wait, parse_wait, usual.wait),
-        patience=read(sources, patience, parse_duration, usual.patience),
+        # A written schedule is kept to its end unless somebody says otherwise.
+        patience=read(sources, patience, parse_duration, sum(relay.schedule) or usual.patience),
         limit=read(sources, limit, at_least_one, None),
         messages_per_session=read(sources, messages, at_least_one, usual.messages_per_session),
         session_age=read(sources, session_age, parse_positive, usual.session_age),
         durability=read(sources, durability, _parse_durability, usual.durability),
+        relay_backoff=relay,
+        lane_backoff=_backoff(sources, "lane", sending.retry.lane, usual.lane_backoff),
     )
 
 
@@ -62,7 +68,8 @@ def _rate(sources: Sources) -> Rate | None:
 def _retry(sources: Sources) -> RetryPolicy:
     """A written schedule is kept to its end unless `max_attempts` or `max_age` say otherwise."""
     sending, usual = sources.file.sending, RetryPolicy()
-    said = sources.pick(("sending", "retry"), sending.retry, flag="--retry", typed=sources.overrides.retry)
+    key = ("sending", "retry", "recipient")
+    said = sources.pick(key, sending.retry.recipient, flag="--retry", typed=sources.overrides.retry)
     attempts = sources.pick(("sending", "max_attempts"), sending.max_attempts)
     age = sources.pick(("sending", "max_age"), sending.max_age)
     schedule: tuple[float, ...] = read(sources, said, parse_schedule, ())
@@ -71,6 +78,19 @@ def _retry(sources: Sources) -> RetryPolicy:
         max_attempts=read(sources, attempts, at_least_one, len(schedule) + 1 if schedule else usual.max_attempts),
         max_age=read(sources, age, parse_positive, max(usual.max_age, 2 * sum(schedule))),
     )
+
+
+def _backoff(sources: Sources, scope: str, written: str | None, usual: Backoff) -> Backoff:
+    said = sources.pick(("sending", "retry", scope), written)
+    return replace(usual, schedule=read(sources, said, _parse_rests, ()))
+
+
+def _parse_rests(text: str) -> tuple[float, ...]:
+    """A schedule for whoever is not to be bothered: shorter waits would bother, longer ones are no waits."""
+    steps = parse_schedule(text)
+    if not all(1 <= step <= DAY for step in steps):
+        raise ConfigError("each wait must be a second at least and a day at most", hint='write "30s, 1m, 5m*3"')
+    return steps
 
 
 def parse_wait(text: str) -> float:

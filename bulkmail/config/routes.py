@@ -13,6 +13,7 @@ from bulkmail.config.relays import VARIABLE, build_relay
 from bulkmail.config.schema import RelayTable
 from bulkmail.config.sources import Sources
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.quota import parse_quota
 from bulkmail.model.rate import Rate
 from bulkmail.model.route import Route, clashes, parse_count, parse_name, parse_patterns, split_url
 
@@ -94,6 +95,7 @@ def _build_route(aside: _Aside, reader: FileReader) -> Route | None:
         weight=_read(aside, "weight", table.weight, lambda value: parse_count(str(value), "weight"), None),
         priority=_read(aside, "priority", table.priority, lambda value: parse_count(str(value), "priority"), 1),
         rate=_read(aside, "rate", table.rate, Rate.parse, None),
+        quota=_read(aside, "quota", table.quota, parse_quota, None),
         messages_per_session=_read(aside, "messages_per_session", table.messages_per_session, at_least_one, None),
         session_age=_read(aside, "session_age", table.session_age, parse_positive, None),
         senders=_read(aside, "senders", table.senders, _parse_list, ()),

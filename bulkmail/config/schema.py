@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, ValidationError
 
 from bulkmail.config.locator import KeyPath
-from bulkmail.config.pace_tables import BreakersTable, LanesTable, LaneTable
+from bulkmail.config.pace_tables import BreakersTable, LanesTable, LaneTable, RetryTable
 from bulkmail.config.problems import did_you_mean, show
 from bulkmail.config.table import Amount, Table
 
@@ -73,6 +73,7 @@ class RelayTable(Table):
     weight: int | None = None
     priority: int | None = None
     rate: Amount = None
+    quota: str | None = None
     messages_per_session: int | None = None
     session_age: Amount = None
     senders: Domains = None
@@ -195,7 +196,7 @@ class SendingTable(Table):
     rate: Amount = None
     burst: int | None = None
     connections: int | None = None
-    retry: str | None = None
+    retry: Annotated[RetryTable, _short_for("recipient")] = RetryTable()
     max_attempts: int | None = None
     max_age: Amount = None
     wait: Amount = None
@@ -363,6 +364,8 @@ def known_keys(path: list[str | int]) -> list[str]:
             return _keys(DkimTable)
         case ["relay", "oauth"]:
             return _keys(OauthTable)
+        case ["sending", "retry"]:
+            return _keys(RetryTable)
         case ["lanes", _]:
             return _keys(LaneTable)
         case _:
@@ -386,12 +389,5 @@ def _tables_by_name() -> dict[str, type[Table]]:
 
 
 def _all_tables() -> list[type[Table]]:
-    return [
-        *_tables_by_name().values(),
-        LetterTable,
-        AttachmentTable,
-        UnsubscribeTable,
-        DkimTable,
-        LaneTable,
-        OauthTable,
-    ]
+    inner = (LetterTable, AttachmentTable, UnsubscribeTable, DkimTable, LaneTable, OauthTable, RetryTable)
+    return [*_tables_by_name().values(), *inner]

@@ -51,7 +51,7 @@ class Channel:
         shaper.add_relay(self.name, connections=connections, rate=route.rate)
         self._shaper = shaper
         self.turnstile = Turnstile(shaper, self.name, clock, pause=pause)
-        self.health = Health(lambda: shaper.connections(self.name), patience=pace.patience)
+        self.health = Health(lambda: shaper.connections(self.name), patience=pace.patience, backoff=pace.relay_backoff)
         self.occupancy = Occupancy()
         self.permission = permission
         self.senders = 0

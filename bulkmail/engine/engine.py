@@ -30,6 +30,7 @@ class Engine:
 
         Raises `OutboxError` if what is known at the end cannot be made durable.
         """
+        self._run.begin()
         try:
             async with anyio.create_task_group() as group:
                 starter = Starter(group)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from bulkmail.engine.ports import Rest
 from bulkmail.model.errors import RelayError, SendingRests
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.shaper import Trouble
+from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.units import count, say_duration
 from bulkmail.model.verdict import judge
 from bulkmail.model.window import say_until
@@ -60,17 +58,16 @@ def _told(event: Reply | Fault, relay: str, patience: float | None) -> tuple[str
     return message, mend
 
 
-def say_slowed(who: str, troubles: Sequence[Trouble], event: Reply | Fault, now: float) -> str:
-    """What a complaint has led to, in a sentence; `who` is a relay or a lane, `now` monotonic seconds."""
-    found = next((trouble for trouble in troubles if (trouble.lane or trouble.relay) == who), None)
+def say_slowed(slowdown: Slowdown, event: Reply | Fault, now: float) -> str:
+    """What a complaint has led to, in a sentence; `now` is seconds of the slowdown's clock."""
     done = []
-    if found is not None and found.until > now:
-        done.append(f"left alone for {say_duration(found.until - now)}")
-    if found is not None and found.per_second is not None:
-        done.append(f"slowed down to {found.per_second:.3g} messages a second")
-    if found is not None and found.connections is not None:
-        done.append(f"given {count(found.connections, 'connection')}")
-    return f"{who} is {' and '.join(done) or 'treated more gently'}: {event}"
+    if slowdown.is_left_alone(now):
+        done.append(f"left alone for {say_duration(slowdown.until - now)}")
+    if (rate := slowdown.per_second(now)) is not None:
+        done.append(f"slowed down to {rate:.3g} messages a second")
+    if slowdown.connections is not None:
+        done.append(f"given {count(slowdown.connections, 'connection')}")
+    return f"{slowdown.lane or slowdown.relay} is {' and '.join(done) or 'treated more gently'}: {event}"
 
 
 _QUOTA = "wait until the provider's quota is free again"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bulkmail.model.retry import backoff
+from bulkmail.model.retry import RELAY_BACKOFF, Backoff
 
 
 class Health:
@@ -14,7 +14,7 @@ class Health:
     that a wrong password is tried once and not by the whole pool.
     """
 
-    def __init__(self, limit: Callable[[], int], *, patience: float) -> None:
+    def __init__(self, limit: Callable[[], int], *, patience: float, backoff: Backoff = RELAY_BACKOFF) -> None:
         """`limit` is the most sessions that it bears just now."""
         self._limit = limit
         self.open = 0
@@ -22,6 +22,7 @@ class Health:
         self.is_proven = False
         self.resume_at = 0.0
         self._patience = patience
+        self._backoff = backoff
         self._failures = 0
         self._failing_since: float | None = None
 
@@ -31,13 +32,17 @@ class Health:
             return False
         return self.opening < max(1, self.open if not self._failures else 1)
 
-    def trouble(self, now: float, *, dice: float) -> None:
-        """The relay failed: leave it alone for a while.  Several failures within one such while count as one."""
+    def trouble(self, now: float, *, dice: float, asked: float = 0.0) -> None:
+        """The relay failed: leave it alone for a while.  Several failures within one such while count as one.
+
+        `asked` is for how many seconds it wants that itself, 0 when it did not say.
+        """
         if self._failing_since is None:
             self._failing_since = now
         if now >= self.resume_at:
             self._failures += 1
-            self.resume_at = now + backoff(self._failures, dice=dice)
+            self.resume_at = now + self._backoff.wait(self._failures, dice=dice)
+        self.resume_at = max(self.resume_at, now + asked)
 
     def fine(self) -> None:
         """The relay dealt with a message, whatever it thought of it."""

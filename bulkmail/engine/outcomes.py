@@ -55,4 +55,8 @@ def _told(
 
 def as_outbox_error(error: BaseException) -> OutboxError:
     """What to end a run with when its outbox fails."""
-    return error if isinstance(error, OutboxError) else OutboxError(f"the outbox failed: {error}")
+    if isinstance(error, OutboxError):
+        return error
+    if isinstance(error, MemoryError):  # which has no words of its own
+        return OutboxError("the outbox failed: there is not enough memory", hint="what was recorded is safe")
+    return OutboxError(f"the outbox failed: {error}")

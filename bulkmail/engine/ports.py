@@ -11,6 +11,7 @@ from bulkmail.model.errors import BulkmailError
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route
+from bulkmail.model.slowdown import Slowdown
 from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.line import More
 
@@ -119,7 +120,14 @@ class Notice:
     relay: str
 
 
-Event = Settled | Waiting | Sessions | Notice
+@dataclass(frozen=True, slots=True)
+class Slowed:
+    """A relay or a provider complained, or bears more again; the times in it are wall-clock seconds."""
+
+    slowdown: Slowdown
+
+
+Event = Settled | Waiting | Sessions | Notice | Slowed
 Observe = Callable[[Event], None]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -12,7 +12,8 @@ import anyio
 
 from bulkmail.engine.channel import Channel
 from bulkmail.engine.clock import Clock, SystemClock
-from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest, say_slowed
+from bulkmail.engine.complaints import Complaints
+from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest
 from bulkmail.engine.occupancy import Use
 from bulkmail.engine.permission import Permission
 from bulkmail.engine.ports import Compose, Ending, Event, Notice, Observe, Outlet, Rest, Sign, Waiting
@@ -25,16 +26,16 @@ from bulkmail.model.feedback import Feedback, Heeding
 from bulkmail.model.lane import Lanes
 from bulkmail.model.pace import Pace
 from bulkmail.model.reply import Fault, Reply, printable
-from bulkmail.model.retry import lane_backoff
 from bulkmail.model.shaper import Shaper
+from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.units import say_duration
-from bulkmail.model.verdict import Scope, Verdict
+from bulkmail.model.verdict import Scope
 from bulkmail.outbox.journal import Journal
 from bulkmail.outbox.outbox import Job, Outbox
 
 LONGEST_NOTICE = 2_000  # characters
 SOON = 0.05  # seconds after which a lane is looked at again that has as many sessions as it may
-TOLD = 60.0  # seconds in which a complaint is told once
+LONG = 10.0  # seconds; who waits longer for a relay says so
 HELD = 1.0  # seconds after which a sender that others come before looks again whether they still do
 
 
@@ -48,8 +49,8 @@ class Plan:
 
     `serving` says which of `outlets`, by number, the jobs of each lane of the outbox may go through; None is one lane,
     0, through all.  `providers` names the provider of a lane that has but one; in the others every domain is what
-    `lanes` says.  `sign`, if not None, finishes what `compose` made, in a thread.  `ready` is awaited before a job is
-    taken; `wants` chooses the jobs.
+    `lanes` says.  `shaper` is that of an earlier part of the same campaign.  `sign`, if not None, finishes what
+    `compose` made, in a thread.  `ready` is awaited before a job is taken; `wants` chooses the jobs.
     """
 
     outbox: Outbox
@@ -59,6 +60,7 @@ class Plan:
     pace: Pace = field(default_factory=Pace)
     lanes: Lanes = field(default_factory=Lanes)
     providers: Mapping[Lane, str] = field(default_factory=dict)
+    shaper: Shaper | None = None
     feedback: Feedback = field(default_factory=Feedback)
     sign: Sign | None = None
     observe: Observe = _nobody
@@ -68,6 +70,11 @@ class Plan:
     dice: Callable[[], float] = random.random
 
 
+def make_shaper(lanes: Lanes, pace: Pace, *, known: Iterable[Slowdown] = ()) -> Shaper:
+    """What keeps the rates of a campaign and heeds complaints; `known` are those of the past, in monotonic seconds."""
+    return Shaper(lanes, rate=pace.rate, relay_backoff=pace.relay_backoff, lane_backoff=pace.lane_backoff, known=known)
+
+
 class Run:
     """The shared state.  Every change is made in one plain call without an await, so that nothing needs a lock."""
 
@@ -75,12 +82,12 @@ class Run:
         self.plan = plan
         self.clock = plan.clock
         self.journal = Journal(plan.outbox)
-        self.shaper = Shaper(plan.lanes, rate=plan.pace.rate)
+        self.shaper = plan.shaper or make_shaper(plan.lanes, plan.pace)
+        self.complaints = Complaints(self.shaper, clock=plan.clock, dice=plan.dice, show=plan.observe, tell=self._tell)
         self.signer = Signer(plan.sign) if plan.sign is not None else None
         self.breaker = Breaker(plan.pace.breakers)
         self.not_at_fault: set[int] = set()  # deliveries that were rejected for what a breaker saw
         self._lane_of = lru_cache(maxsize=65_536)(plan.lanes.of)
-        self._told_at: dict[str, float] = {}  # notices, and when each was given
         self.channels = [
             Channel(
                 outlet,
@@ -107,6 +114,15 @@ class Run:
         self._wake = anyio.Event()
         self._rests: dict[Channel, Rest] = {}  # for which nobody waits in this run
         self._told: Waiting | None = None
+
+    def begin(self) -> None:
+        """Leaves alone what asked for that in an earlier run, for longer than this one waits."""
+        now = self.clock.monotonic()
+        for channel in self.channels:
+            known = self.shaper.slowdown(channel.name, "", now)
+            if known is not None and known.until - now > self.plan.pace.wait:
+                until = self.clock.now() + known.until - now
+                self.leave_out_until(channel, Rest(until, f"{channel.name} says: {known.words}"))
 
     async def aclose(self) -> None:
         """Writes down what is not written yet.  Raises `OutboxError`."""
@@ -153,8 +169,10 @@ class Run:
 
     def lane_of(self, job: Job) -> str:
         """The name of the provider of a job that is out, or its domain."""
-        provider = self.plan.providers.get(self.work.lane_of(job))
-        return provider or self._lane_of(job.delivery.forward_path.rpartition("@")[2])
+        return self._name_of(self.work.lane_of(job), job)
+
+    def _name_of(self, number: Lane, job: Job) -> str:
+        return self.plan.providers.get(number) or self._lane_of(job.delivery.forward_path.rpartition("@")[2])
 
     def _may_go(self, number: Lane, channel: Channel, use: Use, now: float) -> bool:
         """Whether `channel` may take the next job of that lane of the outbox."""
@@ -176,18 +194,26 @@ class Run:
         )
         return 0.0 if has_room else SOON
 
-    def held_for(self, channel: Channel) -> float:
-        """Seconds until something may go that only its lane holds back, or another relay; infinity for nothing."""
-        now = self.clock.monotonic()
+    def held_for(self, channel: Channel) -> tuple[float, bool]:
+        """Seconds until something may go that only its lane holds back, or another relay; infinity for nothing.
+
+        With it, whether that is because the lane wants to be left alone, and not because its turn comes then.
+        """
+        now, shaper = self.clock.monotonic(), self.shaper
         aside = self.work.bring_back(now)
-        held = math.inf if aside is None else max(0.0, aside - now)
+        held, rests = math.inf, False
+        if aside is not None and (first := self.work.next_aside) is not None:
+            held = max(0.0, aside - now)
+            rests = shaper.is_left_alone(channel.name, self._name_of(*first), now)
         if self.is_alone:
-            return held
+            return held, rests
         for number in self.work.lanes_with_some(self.clock.now(), among=self.serves(channel)):
             provider = self.plan.providers.get(number)
-            wait = self.shaper.lane_wait(channel.name, provider, now) if provider else 0.0
-            held = min(held, wait or HELD)  # another relay comes first, or as many sessions as may be are busy with it
-        return held
+            # Without a wait another relay comes first, or as many sessions as may be are busy with it.
+            wait = (shaper.lane_wait(channel.name, provider, now) if provider else 0.0) or HELD
+            if wait < held:
+                held, rests = wait, bool(provider and shaper.is_left_alone(channel.name, provider, now))
+        return held, rests
 
     def _taken(self, job: Job, lane: str, channel: Channel, use: Use) -> Job:
         now = self.clock.monotonic()
@@ -234,59 +260,45 @@ class Run:
 
     def heed(self, heeding: Heeding, event: Reply | Fault, channel: Channel, lane: str) -> bool:
         """Does what a complaint asks for: slower, fewer sessions, a rest; False when it is no such complaint."""
-        complaint, verdict, now = heeding.complaint, heeding.verdict, self.clock.monotonic()
-        if complaint is None and verdict.scope is Scope.LANE:
-            seconds = lane_backoff(1, dice=self.plan.dice())
-            self.shaper.suspend_lane(channel.name, lane, now, seconds=seconds, why=verdict.reason)
-        elif (
-            complaint is None
-            or verdict.scope not in (Scope.LANE, Scope.RELAY)
-            or not (complaint.effects or heeding.suspend)
-        ):
+        if not self.complaints.heed(heeding, event, channel, lane):
             return False
-        else:
-            is_lane = verdict.scope is Scope.LANE
-            others = (channel.occupancy.sessions(lane) if is_lane else channel.health.open) - verdict.drops
-            self.shaper.heed(heeding, channel.name, lane, now, open=others)
-        self._tell_of(verdict, event, channel, lane, now)
-        if verdict.scope is Scope.RELAY and (rest := self.shaper.relay_wait(channel.name, now)) > self.plan.pace.wait:
-            self.leave_out_until(channel, Rest(self.clock.now() + rest, f"{channel.name} says: {event}"))
+        if heeding.verdict.scope is Scope.RELAY:
+            self._leave_out_if_long(channel, self.shaper.relay_rest(channel.name, self.clock.monotonic()), event)
         self.nudge()
         return True
 
-    def _tell_of(self, verdict: Verdict, event: Reply | Fault, channel: Channel, lane: str, now: float) -> None:
-        """A notice of what a complaint has led to; the same not oftener than once a minute."""
-        who = lane if verdict.scope is Scope.LANE else channel.name
-        if now - self._told_at.get(who, -math.inf) < TOLD:
-            return
-        self._told_at[who] = now
-        self._tell(channel, say_slowed(who, self.shaper.troubles(now), event, now))
+    def _leave_out_if_long(self, channel: Channel, rest: float, event: Reply | Fault) -> None:
+        if rest > self.plan.pace.wait:
+            self.leave_out_until(channel, Rest(self.clock.now() + rest, f"{channel.name} says: {event}"))
 
     def trips(self, trip: Trip) -> None:
         """A breaker opened: nothing more begins, and whoever was rejected for it is to be pending again."""
         self.not_at_fault.update(trip.put_back)
         self.end(Ending(RelayError(f"stopped, and nobody is lost: {trip.sentence}", hint=trip.hint)))
 
-    def trouble(self, channel: Channel, event: Reply | Fault) -> None:
-        """The relay failed: it is left alone for a while, or for good when patience has ended."""
+    def trouble(self, channel: Channel, event: Reply | Fault, *, asked: float = 0.0) -> None:
+        """The relay failed: it is left alone for a while, or for good when patience has ended.
+
+        `asked` is for how many seconds it wants that itself, 0 when it did not say.
+        """
         now, health = self.clock.monotonic(), channel.health
         # A session that ends is nothing to speak of while new ones are to be had.
         if self.has_several and not channel.is_told and (health.is_failing or not health.open):
             channel.is_told = True
             self._tell(channel, explain_failing(event, relay=channel.name))
-        health.trouble(now, dice=self.plan.dice())
+        health.trouble(now, dice=self.plan.dice(), asked=asked)
+        if asked:
+            self._leave_out_if_long(channel, health.resume_at - now, event)
         # With others there to do its work it may be tried as long as they have any.
         if health.is_hopeless(now) and self.sharing.is_needed(channel, now):
             self.leave_out(channel, event, patience=self.plan.pace.patience)
+        elif health.resume_at - now >= LONG and health.open <= 1 and not self._others_are_able(channel, now):
+            until = self.clock.now() + health.resume_at - now
+            self.tell_waiting(Waiting(until, f"{channel.name} fails, and is tried again then: {event}"))
         self.nudge()
 
-    def ran_out(self, channel: Channel, event: Fault) -> None:
-        """This computer gives no more connections, which is no fault of the relay: it goes on with those it has."""
-        now = self.clock.monotonic()
-        self.shaper.refused(channel.name, now, open=channel.health.open)
-        if now - self._told_at.get(channel.name, -math.inf) >= TOLD:
-            self._told_at[channel.name] = now
-            self._tell(channel, f"{event}; the run goes on with {channel.health.open}")
+    def _others_are_able(self, channel: Channel, now: float) -> bool:
+        return any(other.is_able(now) for other in self.channels if other is not channel)
 
     def leave_out(self, channel: Channel, event: Reply | Fault, *, patience: float | None = None) -> None:
         """Nothing more goes through `channel`.  The run ends if it was the last, else the others go on."""

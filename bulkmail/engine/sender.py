@@ -127,7 +127,7 @@ class Sender:
             return None
         if is_held(self._channel):
             return wait_for_permit(run, self._channel)
-        held = run.held_for(self._channel)
+        held, rests = run.held_for(self._channel)
         if run.work.in_hand:
             return min(IDLE, held)  # one of those may be deferred and come back; the settling of each wakes us
         if held <= HELD:
@@ -138,10 +138,12 @@ class Sender:
         due = run.work.next_due(now, among=None if run.is_alone else run.serves(self._channel))
         due_in = math.inf if due is None else max(0.0, due - now)
         wait = min(held, due_in)
-        if wait > run.plan.pace.wait or math.isinf(wait):
+        its_turn_comes = held <= due_in and not rests  # at its lane's rate, which is waited for as others are
+        if math.isinf(wait) or (wait > run.plan.pace.wait and not its_turn_comes):
             return None
-        why = "deferred deliveries" if due_in <= held else "providers that want to be left alone"
-        run.plan.observe(Waiting(now + wait, why))
+        if not its_turn_comes:
+            why = "deferred deliveries" if due_in <= held else "providers that want to be left alone"
+            run.plan.observe(Waiting(now + wait, why))
         return wait
 
     async def _deliver(self, job: Job) -> None:
@@ -276,7 +278,7 @@ class Sender:
         run, channel, verdict = self._run, self._channel, heeding.verdict
         was_of_use, self._has_worked = self._has_worked, self._has_worked or isinstance(event, Reply)
         if verdict.outcome is Outcome.ACCEPTED:
-            run.shaper.accepted(channel.name, lane, run.clock.monotonic())
+            run.complaints.accepted(channel, lane)
             run.fine(channel)
         elif pause := heeding.pause or (DAY if verdict.reason == QUOTA_REASON else 0.0):
             run.pause_account(channel, pause, f"{channel.name} says: {event}")
@@ -287,7 +289,7 @@ class Sender:
         elif verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
             run.fine(channel)
         elif verdict.scope is not Scope.SESSION or not was_of_use:  # else it did its work; a new one takes its place
-            run.trouble(channel, event)
+            run.trouble(channel, event, asked=heeding.asked)
         self._is_spent = self._is_spent or verdict.drops
 
     # -- the session
@@ -344,11 +346,11 @@ class Sender:
         elif channel.health.open and run.heed(heeding, event, channel, ""):
             pass  # it serves the others: it has just enough of us
         elif isinstance(event, Reply) and channel.health.open:
-            run.shaper.refused(channel.name, run.clock.monotonic(), open=channel.health.open)
+            run.complaints.refused(event, channel)
         elif isinstance(event, Fault) and event.kind is Breakage.EXHAUSTED and channel.health.open:
-            run.ran_out(channel, event)
+            run.complaints.ran_out(event, channel)
         else:
-            run.trouble(channel, event)
+            run.trouble(channel, event, asked=heeding.asked)
             if misspelt and run.nobody_answers():
                 run.give_up(channel, event)
 

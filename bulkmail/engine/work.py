@@ -110,6 +110,11 @@ class Work:
         return self._aside[0][0] if self._aside else None
 
     @property
+    def next_aside(self) -> tuple[Lane, Job] | None:
+        """What was set aside and is ready next."""
+        return (self._aside[0][3].lane, self._aside[0][2]) if self._aside else None
+
+    @property
     def has_much_aside(self) -> bool:
         """Whether so many are set aside that no more should be."""
         return len(self._aside) >= MOST_ASIDE

@@ -17,10 +17,14 @@ from bulkmail.model.reply import printable
 LONGEST_LINE = 65_536  # characters; what follows is another line
 _MOST_QUEUED = 200_000  # Postfix' queue ids that are remembered at a time
 
+# What can begin at many places of a line is bounded: a hostile line, too, is to cost no more than its length.
+#
 # Postfix writes message-id= as soon as the header has come: before the end of the message, so it proves nothing yet.
 # What was taken is queued, and only that is put into the active queue or has a recipient with a status.
-_POSTFIX = re.compile(r"\bpostfix[\w./-]*/(?P<daemon>[\w-]+)\[\d+\]: (?P<queue>[0-9A-Za-z]{6,32}): (?P<rest>.*)")
-_MESSAGE_ID = re.compile(r"(?:resent-)?message-id=(<[^\s]*>)")
+_POSTFIX = re.compile(
+    r"\bpostfix[\w./-]{0,60}/(?P<daemon>[\w-]{1,30})\[\d{1,10}\]: (?P<queue>[0-9A-Za-z]{6,32}): (?P<rest>.*)"
+)
+_MESSAGE_ID = re.compile(r"(?:resent-)?message-id=(<[^\s<>]*>)")
 _STATUS = re.compile(r"to=<([^>]*)>,(?: orig_to=<([^>]*)>,)?.* status=(sent|deferred|bounced|expired)\b")
 # Exim writes "<=" when it has taken a message, and then a line for each recipient.
 _EXIM = re.compile(

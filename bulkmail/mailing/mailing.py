@@ -14,7 +14,7 @@ from anyio import to_thread
 from bulkmail.config.tables import known_feedback, known_lanes
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Connect, Ending, Event, Outlet
-from bulkmail.engine.run import Plan
+from bulkmail.engine.run import Plan, make_shaper
 from bulkmail.mailing.canary import Canary, both
 from bulkmail.mailing.composing import composing
 from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
@@ -25,6 +25,7 @@ from bulkmail.mailing.resting import RestNote
 from bulkmail.mailing.resuming import to_settings
 from bulkmail.mailing.routing import Sorted, check_routes, find_unserved, sort_into_lanes
 from bulkmail.mailing.rows import Rows
+from bulkmail.mailing.slowing import SlowdownNote
 from bulkmail.mailing.succession import empty_inbox, take_over
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
@@ -61,6 +62,7 @@ class Doubt(Enum):
     REJECTED = "rejected"
 
 
+_GATE, _PASSED = "gate", "passed"  # a setting of the outbox
 _DECISIONS = {Doubt.RETRY: Status.PENDING, Doubt.ACCEPTED: Status.ACCEPTED, Doubt.REJECTED: Status.REJECTED}
 
 
@@ -220,6 +222,11 @@ class Mailing:
         try:
             if not outbox.is_loaded:
                 raise ConfigError(f"{path} was never completely filled", hint="send the campaign again")
+            if outbox.started_at is None and outbox.settings.get(_GATE) != _PASSED:
+                raise ConfigError(
+                    f"{path} did not pass the checks before sending, or was cut off in them",
+                    hint="send the campaign again: that begins anew, and says what is wrong, if anything is",
+                )
             if outbox.settings.get("on_message") == "yes" and on_message is None:
                 raise ConfigError(
                     f"{path} was begun by a program whose on_message has a hand in each letter",
@@ -245,6 +252,7 @@ class Mailing:
         except GateClosed:
             self.abandon()
             raise
+        self.outbox.set_setting(_GATE, _PASSED)  # without that nobody goes on with it
 
     @property
     def tally(self) -> Tally:
@@ -302,7 +310,8 @@ class Mailing:
             self._asked = await with_exchangers(self._lanes, self.outbox.domains(MOST_ASKED), Exchangers())
             self._find_unserved()
         compose, sign = composing(self.outbox, keys=self.keys, on_message=self.on_message)
-        note = RestNote(self.outbox, observe)
+        slowing = SlowdownNote(self.outbox, observe)
+        note = RestNote(self.outbox, slowing.observe)
         canary = Canary(self.outbox, self.pace.breakers, limit=self.pace.limit, stop=self._end_pass)
         is_rehearsal = self.outbox.settings.get("rehearsal") == "yes"
         async with open_permits(
@@ -315,6 +324,7 @@ class Mailing:
                 serving={lane: numbers for lane, numbers in found.serving.items() if numbers},
                 pace=self.pace,
                 lanes=self._lanes,
+                shaper=make_shaper(self._lanes, self.pace, known=slowing.known()),  # the canary's too: it learns
                 providers=found.providers,
                 feedback=known_feedback(),
                 sign=sign,
@@ -333,6 +343,7 @@ class Mailing:
 
             ending = await canary.go(send_ahead) or await self._pass(_limited(plan, canary.left))
         note.ended(ending)
+        slowing.ended()
         return ending
 
     async def _pass(self, plan: Plan) -> Ending:

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import tzinfo
 
-from bulkmail.mailing.permits import accounts_of, find_ledger
+from bulkmail.mailing.permits import accounts_of, find_ledger, quotas_of
 from bulkmail.model.forecast import Bounds, Share, plan_shares, say_plan
 from bulkmail.model.pace import Pace
-from bulkmail.model.quota import NO_QUOTA, Booking, Quota
+from bulkmail.model.quota import Booking, Quota
 from bulkmail.model.route import Route
 from bulkmail.model.units import say_duration
 from bulkmail.model.window import ALWAYS
@@ -68,7 +68,7 @@ def look_ahead(
     opens_at, why = min(rests, default=(now, ""))  # the first account that may go
     per_second = _per_second(routes, pace)
     bounds = Bounds(
-        quota=_together(pace.quota, len(accounts)),
+        quota=_together(list(quotas_of(routes, pace.quota).values())),
         ramp=ramp if accounts else None,
         ramp_began_at=min(began_at, default=None),
         per_second=per_second,
@@ -80,12 +80,15 @@ def look_ahead(
     return Outlook(shares, total, now, per_second, zone, paused=why)
 
 
-def _together(quota: Quota, accounts: int) -> Quota:
-    """What several accounts may do."""
-    if not accounts:
-        return NO_QUOTA
-    hour, day = (limit and limit * accounts for limit in (quota.per_hour, quota.per_day))
-    return Quota(hour, day)
+def _together(quotas: Sequence[Quota]) -> Quota:
+    """What several accounts may do: as much as you like, as soon as one of them may."""
+    hours, days = [quota.per_hour for quota in quotas], [quota.per_day for quota in quotas]
+    return Quota(_sum(hours), _sum(days))
+
+
+def _sum(limits: Sequence[int | None]) -> int | None:
+    known = [limit for limit in limits if limit is not None]
+    return sum(known) if known and len(known) == len(limits) else None
 
 
 def _per_second(routes: Sequence[Route], pace: Pace) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from functools import reduce
 
 import anyio
 from anyio import to_thread
@@ -12,7 +13,7 @@ from anyio import to_thread
 from bulkmail.engine.ports import Permit, Rest
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
-from bulkmail.model.quota import NO_QUOTA
+from bulkmail.model.quota import NO_QUOTA, Quota
 from bulkmail.model.relay import Kind
 from bulkmail.model.route import Route
 from bulkmail.model.window import ALWAYS, Windows
@@ -134,20 +135,19 @@ async def open_permits(
     """
     windows, start = (ALWAYS, None) if is_rehearsal else (pace.windows, pace.start)
     ramp = None if is_rehearsal else pace.ramp
-    is_bounded = pace.quota != NO_QUOTA or ramp is not None
     by_account: dict[str, AccountPermit] = {}
     with ExitStack() as stack:
 
-        def permit_of(account: str) -> AccountPermit:
-            ledger = find_ledger(account, is_needed=is_bounded)
+        def permit_of(account: str, quota: Quota) -> AccountPermit:
+            ledger = find_ledger(account, is_needed=quota != NO_QUOTA or ramp is not None)
             allowance = None
             if ledger is not None:
                 stack.enter_context(ledger)
-                allowance = Allowance(ledger, quota=pace.quota, ramp=ramp, campaign=run_id)
+                allowance = Allowance(ledger, quota=quota, ramp=ramp, campaign=run_id)
             return AccountPermit(account, allowance=allowance, windows=windows, start=start)
 
-        for account in accounts_of(routes):
-            by_account[account] = await to_thread.run_sync(permit_of, account)
+        for account, quota in quotas_of(routes, pace.quota).items():
+            by_account[account] = await to_thread.run_sync(permit_of, account, quota)
         yield [by_account.get(account_of(route.relay)) if is_counted(route) else None for route in routes]
 
 
@@ -159,6 +159,18 @@ def is_counted(route: Route) -> bool:
 def accounts_of(routes: Sequence[Route]) -> list[str]:
     """The accounts that mail through `routes` counts for, each once."""
     return list(dict.fromkeys(account_of(route.relay) for route in routes if is_counted(route)))
+
+
+def quotas_of(routes: Sequence[Route], usual: Quota) -> dict[str, Quota]:
+    """The quota of each account that mail through `routes` counts for; `usual` where its relays have none of their own.
+
+    Of several relays of one account each keeps all their quotas.
+    """
+    own: dict[str, list[Quota]] = {account: [] for account in accounts_of(routes)}
+    for route in routes:
+        if route.quota is not None and is_counted(route):
+            own[account_of(route.relay)].append(route.quota)
+    return {account: reduce(Quota.within, quotas) if quotas else usual for account, quotas in own.items()}
 
 
 def find_ledger(account: str, *, is_needed: bool) -> Ledger | None:

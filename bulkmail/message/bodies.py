@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bulkmail.message.fields import Body, encoded_body
-from bulkmail.message.inlining import inlined, inlined_once, tidied
 from bulkmail.message.invitation import folded, method_of
 from bulkmail.message.links import guarded
 from bulkmail.message.local_files import (
@@ -18,9 +17,7 @@ from bulkmail.message.local_files import (
     with_images,
     with_stylesheets,
 )
-from bulkmail.message.reading import read_page, read_template
 from bulkmail.message.scanner import DEEPEST_READ, EndTag, Patches, Remark, elements, is_deep, scan
-from bulkmail.message.stability import instability, marked
 from bulkmail.message.tags import NONCHARACTER, Masked, mask
 from bulkmail.message.templates import Rendering, Workshop
 from bulkmail.message.typesetting import typeset
@@ -72,6 +69,8 @@ class Bodies:
             self._derived = _derived(template.name, masked, workshop)
         finish = None
         if campaign.inline_css and _has_styles(masked, campaign):
+            from bulkmail.message.inlining import inlined, inlined_once, tidied  # late: few pages need it
+
             masked = tidied(masked)
             once = inlined_once(masked)
             masked = masked if once is None else once
@@ -113,6 +112,8 @@ class Bodies:
         return self._as_text(html)
 
     def _as_text(self, html: str) -> str:
+        from bulkmail.message.reading import read_page
+
         if is_deep(html, DEEPEST_READ):
             raise TemplateError(
                 f"{self._name}:1: more than {DEEPEST_READ:,} elements one within the other", hint=_CLOSE
@@ -217,6 +218,9 @@ def _has_styles(masked: Masked, campaign: Campaign) -> bool:
 
 def _derived(name: str, masked: Masked, workshop: Workshop) -> Body | None:
     """A template of the text that the page says; None where each letter has to be read for itself."""
+    from bulkmail.message.reading import read_template  # late: most campaigns bring a text of their own
+    from bulkmail.message.stability import instability, marked
+
     if instability(masked) or any(not _ESCAPING.isdisjoint(tag.words) for tag in masked.tags):
         return None
     plain = masked.without_control()

@@ -15,13 +15,11 @@ _BASE64_STRETCH = 57 * 1024  # octets: whole lines
 
 def forbidden_in_text(text: str) -> str:
     """The first character of `text` that no letter can hold, NUL or half a surrogate pair, or nothing."""
-    if "\0" in text:
-        return "\0"
     try:
-        text.encode()
+        # Octets, because a text outside Latin-1 is searched ten times as slowly as they are.
+        return "\0" if b"\0" in text.encode() else ""
     except UnicodeEncodeError as error:
-        return text[error.start]
-    return ""
+        return "\0" if "\0" in text else text[error.start]
 
 
 def normalised(text: str) -> str:

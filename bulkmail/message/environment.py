@@ -71,17 +71,17 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
                 raise TooMuch(f"{left} ** {right} is too large a number")
         elif operator == "*":
             for many, times in ((left, right), (right, left)):
-                if isinstance(many, str | list | tuple) and isinstance(times, int):
+                if isinstance(many, str | bytes | list | tuple) and isinstance(times, int):
                     _check_size(len(many) * times)
         elif isinstance(left, str):
             _check_format(left, right if isinstance(right, tuple) else (right,))
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """Calls a function from a template.  A method of a text gets no number that makes it huge."""
+        """Calls a function from a template.  A method of a text or number gets no number that makes it huge."""
         if isinstance(__obj, _SafeFormat):
             _check_format(__obj.text, (*args, *kwargs.values()))
-        elif (args or kwargs) and isinstance(getattr(__obj, "__self__", None), str):
+        elif (args or kwargs) and isinstance(getattr(__obj, "__self__", None), str | bytes | int):
             _check_numbers((*args, *kwargs.values()))
         return super().call(__context, __obj, *args, **kwargs)
 
@@ -142,7 +142,7 @@ def make_environment(
     environment.globals["range"] = bounded_range
     environment.filters[links.FILTER] = links.link
     environment.filters["format"] = _bounded(environment.filters["format"], _check_format)
-    for name in ("batch", "center", "indent", "round", "slice"):
+    for name in ("batch", "center", "indent", "round", "slice", "tojson"):
         environment.filters[name] = _bounded(environment.filters[name], lambda _, numbers: _check_numbers(numbers))
     return environment
 

@@ -9,7 +9,7 @@ from types import TracebackType
 from jinja2 import Template, TemplateNotFound, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
 
-from bulkmail.message.environment import LetterEnvironment
+from bulkmail.message.environment import LONGEST_OUTPUT, LetterEnvironment
 from bulkmail.message.suggestion import closest, suggest
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.reply import printable
@@ -24,7 +24,7 @@ def explain(
 ) -> TemplateError:
     """The error of template `name` as a `TemplateError` that begins with file and line.
 
-    `fields` are the names that the row has.
+    `fields` are the names that the row has.  Raises a `MemoryError` again for which the template can do nothing.
     """
     if isinstance(error, TemplateSyntaxError):
         is_nameless = error.name in (None, "<introspection>")  # as Jinja calls what it only looks into
@@ -45,7 +45,9 @@ def explain(
         case RecursionError():
             text = "includes or calls itself without end"
         case MemoryError():
-            text = "wants more memory than there is"
+            if not _has_room():
+                raise error  # it is the computer that has none: no fault of this row, nor of the letter
+            text = "wants more memory than a letter may have"
         case ZeroDivisionError():
             text = "divides by zero"
         case TypeError():
@@ -54,6 +56,15 @@ def explain(
         case _:
             text = _in_words(str(error) or type(error).__name__, environment)
     return TemplateError(f"{where}: {printable(text)}")
+
+
+def _has_room() -> bool:
+    """Whether there is memory for the longest text that a letter may have, four octets a character."""
+    try:
+        bytearray(4 * LONGEST_OUTPUT)
+    except MemoryError:
+        return False
+    return True
 
 
 def place(name: str, line: int) -> str:

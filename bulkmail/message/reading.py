@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-
-from selectolax.lexbor import LexborHTMLParser, LexborNode
+from typing import TYPE_CHECKING
 
 from bulkmail.message.tags import NONCHARACTER, PLACE
+
+if TYPE_CHECKING:
+    from selectolax.lexbor import LexborNode
 
 
 class Mark(StrEnum):
@@ -54,6 +56,8 @@ def read_template(page: str) -> str:
 
 
 def _read(page: str) -> str:
+    from selectolax.lexbor import LexborHTMLParser  # late: most campaigns bring a text of their own
+
     root = LexborHTMLParser(page).root
     tables: dict[int, bool] = {}
     said: list[str] = []

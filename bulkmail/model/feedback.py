@@ -51,12 +51,27 @@ class Complaint:
 class Heeding:
     """What is to be done about one reply: its verdict, the complaint that it is (if any), and for how long.
 
-    `suspend` is the table's span or the one that the server named in its text, whichever is longer; seconds.
+    `suspend` is the table's span or the one that the server named in its text, whichever is longer, `asked` the latter;
+    seconds.
     """
 
     verdict: Verdict
     complaint: Complaint | None = None
     suspend: float = 0.0
+    asked: float = 0.0
+
+    @property
+    def is_complaint(self) -> bool:
+        """Whether it asks a lane or relay to be treated otherwise, be it known to the table or not."""
+        complaint = self.complaint
+        if complaint is None:
+            return self.verdict.scope is Scope.LANE
+        return self.verdict.scope in (Scope.LANE, Scope.RELAY) and bool(complaint.effects or self.suspend)
+
+    @property
+    def is_suspending(self) -> bool:
+        """Whether the verdict's scope is to be left alone for a while."""
+        return self.is_complaint and (self.complaint is None or self.suspend > 0)
 
     @property
     def is_slower(self) -> bool:
@@ -97,10 +112,11 @@ class Feedback:
             return Heeding(verdict)
         complaint = self.find(event)
         if complaint is None or verdict.outcome not in (Outcome.DEFERRED, Outcome.REJECTED):
-            return Heeding(verdict)
+            asked = asked_wait(event.text) if verdict.scope in (Scope.LANE, Scope.RELAY) else 0.0
+            return Heeding(verdict, asked=asked)
         asked = asked_wait(event.text) if complaint.scope in (Scope.LANE, Scope.RELAY) else 0.0
         suspend = max(complaint.suspend, asked)
-        return Heeding(_softened(verdict, complaint, event.stage), complaint, suspend)
+        return Heeding(_softened(verdict, complaint, event.stage), complaint, suspend, asked)
 
 
 _AFTER_RECIPIENT = frozenset({Stage.RCPT, Stage.DATA, Stage.BODY, Stage.END})

@@ -42,6 +42,10 @@ class Quota:
         limits = ((HOUR, self.per_hour), (DAY, self.per_day))
         return tuple((span, limit) for span, limit in limits if limit is not None)
 
+    def within(self, other: Quota) -> Quota:
+        """What keeps both."""
+        return Quota(_lower(self.per_hour, other.per_hour), _lower(self.per_day, other.per_day))
+
     def free(self, bookings: Iterable[Booking], now: float) -> int | None:
         """How many recipients may be written to now; None when there is no limit.
 
@@ -70,6 +74,10 @@ class Quota:
                 surplus -= booking.count
                 latest = max(latest, booking.at + span)
         return latest
+
+
+def _lower(one: int | None, other: int | None) -> int | None:
+    return min((limit for limit in (one, other) if limit is not None), default=None)
 
 
 NO_QUOTA = Quota()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bulkmail.model.address import Address
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a row came from: the file as the user named it, and its line (1-based; for a sheet, its row)."""
+class Place(NamedTuple):
+    """Where a row came from: the file as the user named it, and its line (1-based; for a sheet, its row).
+
+    One a row, made twice on its way: a tuple takes half as long to make as a frozen dataclass.
+    """
 
     file: str
     line: int

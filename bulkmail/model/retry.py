@@ -40,8 +40,7 @@ class RetryPolicy:
                 return None
             wait = self.schedule[attempts - 1]
         else:
-            # The exponent is capped because 2.0 ** 1100 is an error, not a long wait.
-            wait = min(self.longest, self.first * 2.0 ** min(attempts - 1, 60)) * (0.5 + dice)
+            wait = min(self.longest, self.first * _doubled(attempts)) * (0.5 + dice)
         wait = max(wait, asked)
         return wait if age + wait <= self.max_age else None
 
@@ -81,14 +80,40 @@ def asked_wait(text: str) -> float:
     return min(LONGEST_ASKED, int(found["number"]) * _UNITS[found["unit"][0].lower()])
 
 
-def backoff(failures: int, *, dice: float, first: float = 1.0, longest: float = 300.0) -> float:
-    """Seconds to leave a relay alone after `failures` in a row (1 or more): doubling, spread over 50 % to 100 %."""
-    return min(longest, first * 2.0 ** min(failures - 1, 60)) * (0.5 + dice / 2)
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long a relay or a provider is left alone that failed, or complained, so many times in a row; in seconds.
 
-
-def lane_backoff(complaints: int, *, dice: float) -> float:
-    """Seconds to leave a provider alone after `complaints` in a row (1 or more): 30 s to 1 min at first, then doubling.
-
-    At most an hour: by then a lane has been lowered to a rate that hardly any provider minds.
+    Without `schedule` the waits double from `first` up to `longest`, each spread over 50 % to 100 % of itself.  With
+    one they are its steps, kept exactly, and the last of them holds for all that come after it.
     """
-    return backoff(complaints, dice=dice, first=60.0, longest=3600.0)
+
+    first: float = 60.0
+    longest: float = 3600.0
+    schedule: tuple[float, ...] = ()
+
+    def wait(self, times: int, *, dice: float, asked: float = 0.0, least: float = 0.0) -> float:
+        """Seconds to leave it alone after number `times` (1 or more), `dice` being a random number in [0, 1).
+
+        `least` is what such a complaint is worth by itself: what doubles instead of `first`, the first time exactly it,
+        then spread over 100 % to 150 %.  `asked` is how long the server wants to be left alone: it makes a wait longer,
+        never shorter.
+        """
+        if self.schedule:
+            own = self.schedule[min(times, len(self.schedule)) - 1]
+        elif least:
+            own = least * _doubled(times) * (1.0 + dice / 2 if times > 1 else 1.0)
+            own = min(own, max(least, self.longest))
+        else:
+            own = min(self.longest, self.first * _doubled(times)) * (0.5 + dice / 2)
+        return max(own, asked)
+
+
+def _doubled(times: int) -> float:
+    # Capped because 2.0 ** 1100 is an error, not a long wait.
+    return float(2.0 ** min(times - 1, 60))
+
+
+RELAY_BACKOFF = Backoff(first=1.0, longest=300.0)
+LANE_BACKOFF = Backoff()
+"""By an hour a lane has been lowered to a rate that hardly any provider minds."""

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.quota import Quota, parse_quota
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Relay
 
@@ -18,7 +19,7 @@ MOST = 1000
 LONGEST_NAME = 60  # characters
 
 _NAME = re.compile(r"[^\W_][\w .@:/\[\]-]*")
-_OPTIONS = ("name", "weight", "priority", "rate", "senders", "recipients")
+_OPTIONS = ("name", "weight", "priority", "rate", "quota", "senders", "recipients")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Route:
     Mail goes through the relays that name it most closely by `senders` (the domain of From) and `recipients`: patterns
     `"example.com"`, `"*.example.com"` (any domain below it) or `"*"`; empty is the same as `"*"`.  Of those, the ones
     with the lowest `priority` (1 to 1000) take it as long as they can: each as much as it can, or, where one of them
-    has a `weight` (1 to 1000), in such shares, those without one counting 1.  `rate` is kept besides the campaign's.
-    None for a limit of a session is the pace's.
+    has a `weight` (1 to 1000), in such shares, those without one counting 1.  `rate` is kept besides the campaign's,
+    `quota` counts for its account instead of the campaign's.  None for a quota or a limit of a session is the pace's.
     """
 
     relay: Relay
@@ -37,6 +38,7 @@ class Route:
     weight: int | None = None
     priority: int = 1
     rate: Rate | None = None
+    quota: Quota | None = None
     messages_per_session: int | None = None
     session_age: float | None = None
     senders: tuple[str, ...] = ()
@@ -49,7 +51,7 @@ class Route:
 
     @classmethod
     def parse(cls, url: str) -> Route:
-        """The relay that a URL means, with `name weight priority rate senders recipients` among its options.
+        """The relay that a URL means, with `name weight priority rate quota senders recipients` among its options.
 
         Raises `ConfigError`, never with a piece of a password.
         """
@@ -60,6 +62,7 @@ class Route:
             weight=parse_count(mine["weight"], "weight") if "weight" in mine else None,
             priority=parse_count(mine.get("priority", "1"), "priority"),
             rate=Rate.parse(mine["rate"]) if "rate" in mine else None,
+            quota=parse_quota(mine["quota"]) if "quota" in mine else None,
             senders=parse_patterns(mine.get("senders", "").split(",")) if "senders" in mine else (),
             recipients=parse_patterns(mine.get("recipients", "").split(",")) if "recipients" in mine else (),
         )

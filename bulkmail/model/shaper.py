@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import replace
 
 from bulkmail.model.adapt import Crowd, Meter, Speed, Suspension
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.gate import Gate
 from bulkmail.model.lane import Lanes
 from bulkmail.model.rate import Rate
+from bulkmail.model.reply import printable
+from bulkmail.model.retry import LANE_BACKOFF, RELAY_BACKOFF, Backoff
+from bulkmail.model.slowdown import LONGEST_WORDS, Slowdown
 from bulkmail.model.verdict import Scope
 
 CAMPAIGN = "campaign"
@@ -18,45 +23,83 @@ _RISING = 1.0  # seconds: a wait that was reckoned with the rate of now is too l
 MOST_IDLE = 10_000  # lanes that are kept in mind although nothing is wrong with them
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """What a relay or lane suffers from just now; `until` is monotonic seconds, 0 when it is only slower.
-
-    `lane` is empty for a relay.  `per_second` is None when the rate is not lowered.
-    """
-
-    relay: str
-    lane: str
-    why: str
-    until: float = 0.0
-    per_second: float | None = None
-    connections: int | None = None
-
-
 class _State:
-    """How a relay, or one lane through it, is doing."""
+    """How a relay, or one lane through it, is doing.  `times` it has complained, `in_row` of them led to a rest."""
 
-    __slots__ = ("burst", "crowd", "long_meter", "meter", "name", "speed", "suspension", "turned_at", "why")
+    __slots__ = (
+        "at",
+        "backoff",
+        "burst",
+        "crowd",
+        "in_row",
+        "long_meter",
+        "lowest",
+        "meter",
+        "name",
+        "speed",
+        "suspension",
+        "times",
+        "turned_at",
+        "why",
+        "words",
+    )
 
-    def __init__(self, name: str, *, rate: Rate | None, connections: int) -> None:
+    def __init__(self, name: str, *, rate: Rate | None, connections: int, backoff: Backoff) -> None:
         self.name = name
+        self.backoff = backoff
         self.speed = Speed(rate.per_second if rate else None)
         self.burst = rate.burst if rate else 1
         self.crowd = Crowd(connections)
         self.suspension = Suspension()
         self.meter = Meter()
         self.long_meter = Meter(60.0)
-        self.turned_at = 0.0
-        self.why = ""
+        self.turned_at = -math.inf
+        self.times = self.in_row = 0
+        self.at = 0.0
+        self.why = self.words = ""
+        self.lowest: float | None = None
+
+    def complained(self, now: float, *, why: str, words: str) -> None:
+        """Takes note of one more complaint."""
+        self.times += 1
+        self.at, self.why, self.words = now, why, printable(words, LONGEST_WORDS)
+
+    def slow_down(self, now: float) -> None:
+        self.speed = self.speed.lowered(now, seen=self.meter.per_second(now))
+        if self.speed.low is not None:
+            self.lowest = self.speed.low if self.lowest is None else min(self.lowest, self.speed.low)
+
+    def suspend(self, now: float, *, asked: float, least: float, dice: float) -> None:
+        """Leaves it alone for a while; what is heard while it rests already was under way before."""
+        if not self.suspension.holds(now):
+            self.in_row += 1
+        seconds = self.backoff.wait(max(1, self.in_row), dice=dice, asked=asked, least=least)
+        self.suspension = self.suspension.extended(now, seconds, self.why)
+
+    def recall(self, known: Slowdown) -> None:
+        """As it was when `known` was told, with its rate rising again since."""
+        self.times, self.at, self.why, self.words = known.times, known.at, known.why, known.words
+        self.lowest = known.lowest
+        if known.speed is not None:
+            self.speed = replace(known.speed, limit=self.speed.limit)
+        if known.connections is not None:
+            self.crowd = replace(self.crowd, allowed=max(1, min(known.connections, self.crowd.limit)))
+        if known.until:
+            self.suspension = Suspension(known.until, known.why)
+            self.in_row = 1
 
     def is_fine(self, now: float) -> bool:
         """Whether it could be forgotten without a difference."""
         return (
-            not self.speed.is_lowered(now)
+            not self.times
             and self.crowd.size >= self.crowd.limit
             and not self.suspension.holds(now)
             and not self.meter.per_second(now)
         )
+
+
+def _rest(state: _State, now: float) -> float:
+    return state.suspension.until - now if state.suspension.holds(now) else 0.0
 
 
 class Shaper:
@@ -66,16 +109,33 @@ class Shaper:
     `wait()`, which books nothing, so that whoever may not go costs the others nothing.
     """
 
-    def __init__(self, lanes: Lanes, *, rate: Rate | None = None) -> None:
+    def __init__(
+        self,
+        lanes: Lanes,
+        *,
+        rate: Rate | None = None,
+        relay_backoff: Backoff = RELAY_BACKOFF,
+        lane_backoff: Backoff = LANE_BACKOFF,
+        known: Iterable[Slowdown] = (),
+    ) -> None:
+        """`known` is what relays and lanes complained of before: they are treated as they were then."""
         self._gate = Gate({CAMPAIGN: rate} if rate else {})
         self._lanes = lanes
+        self._relay_backoff = relay_backoff
+        self._lane_backoff = lane_backoff
+        self._known = {slowdown.key: slowdown for slowdown in known}
         self._relays: dict[str, _State] = {}
         self._through: dict[tuple[str, str], _State] = {}
 
     def add_relay(self, relay: str, *, connections: int, rate: Rate | None = None) -> None:
-        """A relay by its name, with the limits that were configured for it."""
-        state = self._relays[relay] = _State(f"relay {relay}", rate=rate, connections=connections)
-        self._gate.turn(state.name, rate, 0.0)
+        """A relay by its name, with the limits that were configured for it; one that is there already stays so."""
+        if relay in self._relays:
+            return
+        name = f"relay {relay}"
+        state = self._relays[relay] = _State(name, rate=rate, connections=connections, backoff=self._relay_backoff)
+        self._gate.turn(name, rate, 0.0)
+        if (known := self._known.pop((relay, ""), None)) is not None:
+            state.recall(known)
 
     def wait(self, relay: str, lane: str, now: float) -> float:
         """Seconds until one message of `lane` may go through `relay`; 0 when it may go now."""
@@ -85,8 +145,11 @@ class Shaper:
         """Seconds until `relay` and the campaign let any message go, whatever its lane says."""
         state = self._relays[relay]
         self._refresh(state, now)
-        held = state.suspension.until - now if state.suspension.holds(now) else 0.0
-        return max(held, self._gate.wait((CAMPAIGN,), now), self._rate_wait(state, now))
+        return max(self.relay_rest(relay, now), self._gate.wait((CAMPAIGN,), now), self._rate_wait(state, now))
+
+    def relay_rest(self, relay: str, now: float) -> float:
+        """Seconds for which `relay` is left alone, whatever rates say."""
+        return _rest(self._relays[relay], now)
 
     def own_wait(self, relay: str, now: float) -> float:
         """Seconds until `relay`'s own rate, apart from the campaign's, lets one more go."""
@@ -96,23 +159,22 @@ class Shaper:
         """Seconds until `lane` lets a message go through `relay`, whatever the relay says."""
         state = self._lane(relay, lane)
         self._refresh(state, now)
-        held = state.suspension.until - now if state.suspension.holds(now) else 0.0
-        return max(held, self._gate.wait((_LANE + lane,), now), self._rate_wait(state, now))
+        return max(_rest(state, now), self._gate.wait((_LANE + lane,), now), self._rate_wait(state, now))
 
     def _rate_wait(self, state: _State, now: float) -> float:
         """Seconds until its own rate lets one go; while that is on its way up, ask again after a second."""
         wait = self._gate.wait((state.name,), now)
         return min(wait, _RISING) if state.speed.is_rising(now) else wait
 
-    def suspend_lane(self, relay: str, lane: str, now: float, *, seconds: float, why: str) -> None:
-        """Leaves `lane` alone for so long, at least."""
+    def is_left_alone(self, relay: str, lane: str, now: float) -> bool:
+        """Whether `lane` is held back by more than a rate: it rests, or takes nothing at all."""
         state = self._lane(relay, lane)
-        state.why = why
-        state.suspension = state.suspension.extended(now, seconds, why)
+        return state.suspension.holds(now) or state.speed.is_blocked
 
-    def refused(self, relay: str, now: float, *, open: int) -> None:
+    def refused(self, relay: str, now: float, *, open: int, why: str, words: str) -> None:
         """The relay would not have one more session beside those `open`, whatever it said."""
         state = self._relays[relay]
+        state.complained(now, why=why, words=words)
         state.crowd = state.crowd.refuse(now, open=open)
 
     def take(self, relay: str, lane: str, now: float) -> bool:
@@ -122,32 +184,45 @@ class Shaper:
             return False
         return self._gate.take(self._names(states, lane, now), now)
 
-    def accepted(self, relay: str, lane: str, now: float) -> None:
-        """The relay took a message of `lane`."""
+    def accepted(self, relay: str, lane: str, now: float) -> bool:
+        """The relay took a message of `lane`; says whether relay or lane gets more for it than they would have."""
+        gets_more = False
         for state in self._states(relay, lane):
             if state.speed.is_blocked:
                 state.speed = state.speed.opened(now, sustained=state.long_meter.per_second(now))
                 self._turn(state, now)
+                gets_more = True
             state.meter.take(now)
             state.long_meter.take(now)
+            if state.in_row and not state.suspension.holds(now):
+                state.in_row = 0
             if state.crowd.size < state.crowd.limit:
+                before = state.crowd.size
                 state.crowd = state.crowd.take(now)
+                gets_more = gets_more or state.crowd.size > before
+        return gets_more
 
-    def heed(self, heeding: Heeding, relay: str, lane: str, now: float, *, open: int) -> None:
-        """Does what a reply asks for; `open` are the sessions open in its scope beside the one that was refused."""
-        state = self._meant(heeding, relay, lane)
-        if state is None:
+    def heed(
+        self, heeding: Heeding, relay: str, lane: str, now: float, *, open: int, words: str = "", dice: float = 0.5
+    ) -> None:
+        """Does what a complaint asks for; `open` are the sessions open in its scope beside the one that was refused.
+
+        `words` are the server's own; `dice`, in [0, 1), spreads how long it is left alone.
+        """
+        if not heeding.is_complaint:
             return
-        state.why = heeding.verdict.reason
+        state = self._lane(relay, lane) if heeding.verdict.scope is Scope.LANE else self._relays[relay]
+        state.complained(now, why=heeding.verdict.reason, words=words)
         if heeding.is_slower:
-            state.speed = state.speed.lowered(now, seen=state.meter.per_second(now))
+            state.slow_down(now)
             self._turn(state, now)
         if heeding.is_fewer and heeding.is_slower:
             state.crowd = state.crowd.halve(now)
         elif heeding.is_fewer:
             state.crowd = state.crowd.refuse(now, open=open)
-        if heeding.suspend:
-            state.suspension = state.suspension.extended(now, heeding.suspend, heeding.verdict.reason)
+        if heeding.is_suspending:
+            least = heeding.complaint.suspend if heeding.complaint else 0.0
+            state.suspend(now, asked=heeding.asked, least=least, dice=dice)
 
     def connections(self, relay: str) -> int:
         """The most sessions that `relay` bears just now, 1 or more."""
@@ -161,38 +236,29 @@ class Shaper:
         """How many letters of `lane` one session may carry; None: as many as of others."""
         return self._lanes.limits(lane).messages_per_session
 
-    def troubles(self, now: float) -> list[Trouble]:
-        """What is lowered or held just now: relays first."""
-        found = [(relay, "", state) for relay, state in self._relays.items()]
-        found += [(relay, lane, state) for (relay, lane), state in self._through.items()]
-        return [
-            Trouble(
-                relay,
-                lane,
-                state.why,
-                state.suspension.until if state.suspension.holds(now) else 0.0,
-                state.speed.now(now) if state.speed.is_lowered(now) else None,
-                state.crowd.size if state.crowd.size < state.crowd.limit else None,
-            )
-            for relay, lane, state in found
-            if (state.why and (state.speed.is_lowered(now) or state.crowd.size < state.crowd.limit))
-            or state.suspension.holds(now)
-        ]
+    def slowdown(self, relay: str, lane: str, now: float) -> Slowdown | None:
+        """What `lane` (empty for the relay itself) has complained of, and what it gets since; None for nothing."""
+        state = self._through.get((relay, lane)) if lane else self._relays[relay]
+        if state is None or not state.times:
+            return None
+        return Slowdown(
+            relay,
+            lane,
+            times=state.times,
+            at=state.at,
+            why=state.why,
+            words=state.words,
+            speed=state.speed if state.speed.low is not None else None,
+            lowest=state.lowest,
+            connections=state.crowd.size if state.crowd.size < state.crowd.limit else None,
+            until=state.suspension.until if state.suspension.holds(now) else 0.0,
+        )
 
     def tidy(self, now: float) -> None:
         """Forgets lanes that nothing is wrong with, when there are many: call it now and then."""
         if len(self._through) > MOST_IDLE:
             self._through = {key: state for key, state in self._through.items() if not state.is_fine(now)}
             self._gate.forget(now, beginning=_LANE)
-
-    def _meant(self, heeding: Heeding, relay: str, lane: str) -> _State | None:
-        match heeding.verdict.scope if heeding.complaint else None:
-            case Scope.RELAY:
-                return self._relays[relay]
-            case Scope.LANE:
-                return self._lane(relay, lane)
-            case _:
-                return None
 
     def _states(self, relay: str, lane: str) -> tuple[_State, _State]:
         return self._relays[relay], self._lane(relay, lane)
@@ -203,7 +269,11 @@ class Shaper:
             limits, most = self._lanes.limits(lane), self._relays[relay].crowd.limit
             # Its configured rate is that of the lane as a whole; this one begins with the first complaint.
             connections = most if limits.connections is None else min(limits.connections, most)
-            state = self._through[relay, lane] = _State(f"{relay} {lane}", rate=None, connections=connections)
+            state = self._through[relay, lane] = _State(
+                f"{relay} {lane}", rate=None, connections=connections, backoff=self._lane_backoff
+            )
+            if (known := self._known.pop((relay, lane), None)) is not None:
+                state.recall(known)
             if limits.rate is not None and self._gate.rate(_LANE + lane) is None:
                 self._gate.turn(_LANE + lane, limits.rate, 0.0)
         return state

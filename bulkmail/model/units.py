@@ -33,3 +33,10 @@ def say_duration(seconds: float) -> str:
 def count(number: int, noun: str, plural: str = "") -> str:
     """`"1 row"`, `"1,204 rows"`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def say_rate(per_second: float) -> str:
+    """`"240/s"`, `"2.5/s"`, `"30/min"`: at least one figure that is not 0, where there is any."""
+    if per_second >= 10 or not per_second:
+        return f"{per_second:,.0f}/s"
+    return f"{per_second:.1f}/s" if per_second >= 1 else f"{per_second * 60:.2g}/min"

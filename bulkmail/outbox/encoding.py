@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 
 import msgspec
 
@@ -52,12 +53,30 @@ def decode_recipient(address: str, *, name: str, fields: bytes, source: str, lin
     return Recipient(Address(local, domain), name, _from_json(fields), Place(source, line))
 
 
-def encode_campaign(campaign: Campaign) -> bytes:
-    """The whole campaign, attachments included, as MessagePack."""
+def encode_campaign(campaign: Campaign) -> bytearray:
+    """The whole campaign, attachments included, as MessagePack.  Raises `OutboxError`, and `MemoryError`."""
+    # Made here and large enough: when msgspec 0.22 finds no memory to enlarge a buffer of its own, the process crashes.
+    buffer = bytearray(_most_octets(campaign))
     try:
-        return msgspec.msgpack.encode(campaign)
+        msgspec.msgpack.Encoder().encode_into(campaign, buffer)
+        return buffer
     except (UnicodeEncodeError, OverflowError) as error:
         raise OutboxError(f"the campaign {campaign.name!r} cannot be recorded: {error}") from error
+
+
+def _most_octets(value: object) -> int:
+    """At least as many as `value` takes in MessagePack."""
+    match value:
+        case bytes():
+            return 5 + len(value)
+        case str():
+            return 5 + 4 * len(value)
+        case tuple():
+            return 5 + sum(map(_most_octets, value))
+        case _ if is_dataclass(value):
+            return 5 + sum(_most_octets(part.name) + _most_octets(getattr(value, part.name)) for part in fields(value))
+        case _:
+            return 9
 
 
 def decode_campaign(data: bytes) -> Campaign:

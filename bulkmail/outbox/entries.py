@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.recipient import BadRow, Place, Recipient
@@ -23,8 +24,7 @@ class ReadyMade:
     label: str
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One input row on its way into the outbox.
 
     `status` is PENDING, or why nobody is written to: INVALID, FILTERED, SUPPRESSED, DUPLICATE, with the `reason` in
@@ -92,6 +92,7 @@ class RowRecord:
 
     `code`, `enhanced` and `reply` are the server's last words, `error` what broke where it had none; `reason` says
     either in a word or three, or why nobody was written to.  `attempts` counts every try.  Times are wall clock.
+    `overruled` says who took it out of doubt, where no server did, and when.
     """
 
     row: int
@@ -110,6 +111,7 @@ class RowRecord:
     first_at: float | None
     last_at: float | None
     error: str
+    overruled: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from bulkmail.outbox.entries import Doubtful, Entry, Job, Mark, ReadyMade, Relea
 from bulkmail.outbox.header import Header, read_header
 from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network
-from bulkmail.outbox.overruling import doubts, move_all, put_back, settle_found
+from bulkmail.outbox.overruling import dated, doubts, move_all, put_back, settle_found
 from bulkmail.outbox.settling import Settler
 
 __all__ = ["Doubtful", "Entry", "Job", "Mark", "Outbox", "ReadyMade", "Release", "RowRecord", "Settlement"]
@@ -66,6 +66,7 @@ class Outbox:
         self.campaign: Campaign | None = self._header.campaign
         self.settings: dict[str, str] = dict(self._header.settings)
         self.is_loaded: bool = self._header.loaded_at is not None
+        self.started_at: float | None = self._header.started_at  # by an earlier process
 
     @classmethod
     def create(
@@ -304,7 +305,7 @@ class Outbox:
         A pending one is due `wait` seconds after its last attempt, so that the server may come to an end with that;
         what is then sent must be the same message, octet by octet.
         """
-        return self._move_all(Status.IN_DOUBT, to, reason=f"{to.value} by the operator's word", wait=wait)
+        return self._move_all(Status.IN_DOUBT, to, reason=dated(f"{to.value} by the operator's word"), wait=wait)
 
     def doubts(self) -> list[Doubtful]:
         """What is in doubt, in the order of the input."""

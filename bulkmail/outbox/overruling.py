@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Collection, Mapping
 
 from bulkmail.model.delivery import Status, check_move
@@ -38,6 +39,11 @@ _FOUND = """
 """
 
 
+def dated(said: str) -> str:
+    """What was said of a row, with the time of now in UTC."""
+    return f"{said} on {time.strftime('%Y-%m-%d at %H:%M', time.gmtime())} UTC"
+
+
 def doubts(connection: sqlite3.Connection) -> list[Doubtful]:
     """What is in doubt, in the order of the input."""
     return [
@@ -49,7 +55,7 @@ def doubts(connection: sqlite3.Connection) -> list[Doubtful]:
 def settle_found(connection: sqlite3.Connection, found: Mapping[int, str]) -> int:
     """Deliveries in doubt (id → where it was found) become ACCEPTED; says how many there were."""
     check_move(Status.IN_DOUBT, Status.ACCEPTED, by_operator=True)
-    return sum(connection.execute(_FOUND, (storable(place), number)).rowcount for number, place in found.items())
+    return sum(connection.execute(_FOUND, (dated(storable(place)), each)).rowcount for each, place in found.items())
 
 
 def move_all(

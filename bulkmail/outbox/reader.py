@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import WORST_FIRST
+from bulkmail.model.delivery import WORST_FIRST, Status
 from bulkmail.model.recipient import Place
 from bulkmail.model.tally import Tally
 from bulkmail.outbox import store
@@ -43,6 +43,7 @@ _BY_RELAY = """
     SELECT a.relay, count(*) FROM delivery AS d JOIN attempt AS a ON a.id = d.last_attempt
     WHERE d.status = 'accepted' GROUP BY a.relay
 """
+_SETTLED = frozenset({Status.ACCEPTED.value, Status.REJECTED.value})
 _RANK = {status: rank for rank, status in enumerate(WORST_FIRST)}
 
 
@@ -212,4 +213,5 @@ def _record(deliveries: list[tuple[Any, ...]]) -> RowRecord:
         first_at=first_at,
         last_at=last_at,
         error=text if breakage is not None else "",
+        overruled=decided if tries and status in _SETTLED else "",
     )

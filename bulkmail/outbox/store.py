@@ -100,12 +100,13 @@ class _Access:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         store = self._store
+        is_ours = False
         try:
             if self._writes and error is None:
                 try:
                     store.connection.execute("COMMIT")
-                except sqlite3.Error as failure:
-                    error = failure
+                except (sqlite3.Error, MemoryError) as failure:
+                    error, is_ours = failure, True
             if error is not None:
                 if self._writes and store.connection.in_transaction:
                     # SQLite may have rolled back by itself; the first error is the one to tell.
@@ -113,6 +114,8 @@ class _Access:
                         store.connection.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
                     raise explained(error, store.name) from error
+                if is_ours:
+                    raise error
         finally:
             store.lock.release()
 

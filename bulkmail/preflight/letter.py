@@ -147,16 +147,17 @@ class LetterCheck:
         # For every cell of every row: nothing here may cost a microsecond.
         fields = recipient.fields
         texts = [subject]
+        keep = texts.append
         for name in self.names:
             value = fields.get(name, "-")
             if value.__class__ is str:
                 if value not in ODD_CELLS and not value[0].isspace():
-                    texts.append(value)
+                    keep(value)
                     continue
             elif value is not None:
                 continue
             if not self._is_told(name, value, line):
-                texts.append(str(value))
+                keep(str(value))
         if leftover("\n".join(texts)):
             if found := leftover(subject):
                 _count(self.subjects, found, line)

@@ -9,7 +9,6 @@ from bulkmail.model.units import count
 from bulkmail.preflight.evidence import Evidence, Found
 from bulkmail.preflight.finding import Severity
 from bulkmail.preflight.records import MOST_LOOKUPS, KeyState
-from bulkmail.preflight.relay import Login
 
 MOST = 10
 
@@ -25,6 +24,8 @@ def relay_unusable(evidence: Evidence) -> Iterator[Found]:
 def relay_login_untried(evidence: Evidence) -> Iterator[Found]:
     """Logins that no password was there for."""
     for facts in evidence.relays:
+        from bulkmail.preflight.relay import Login  # late: whoever has no facts has not imported it, and it is large
+
         if facts.login is Login.NO_PASSWORD:
             yield Found("the login was not tried: there is no password at hand", str(facts.relay))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.delivery import Status
@@ -26,8 +26,7 @@ _MOST_NOTICES = 20
 _REACHED = (Status.ACCEPTED.value, Status.IN_DOUBT.value)
 
 
-@dataclass(frozen=True, slots=True)
-class Screened:
+class Screened(NamedTuple):
     """A row and what it begins as: PENDING, INVALID, FILTERED or SUPPRESSED.  `reason` is empty for PENDING."""
 
     row: Recipient | BadRow
@@ -92,6 +91,8 @@ class Suppression:
 
     def matches(self, address: Address) -> str:
         """The reason not to write there, `"in stop.txt:3"`; "" if there is none."""
+        if not self._places:
+            return ""
         found = self._places.find(address.key) or self._places.find(f"@{address.domain}")
         if not found:
             return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,10 +26,12 @@ from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.figures import LATENCIES, MOST_ROWS, Figures, People, Timeline, figures_of
 from bulkmail.report.files import replacing
 from bulkmail.report.report import Report
+from bulkmail.report.slowdowns import sentence
 from bulkmail.report.source import Source
 from bulkmail.report.specimen import specimen_of
 from bulkmail.report.text import MEANINGS, meaning, rehearsal, rest, times
 
+MOST_SLOWED = 20  # relays and providers that are named as having slowed the run down
 _OUTCOMES = {"accepted": "accepted", "deferred": "put off", "rejected": "refused", "in_doubt": "in doubt"}
 
 
@@ -55,6 +58,7 @@ def write_html(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
             totals=list(_totals(report)),
             timeline=_timeline(figures.timeline),
             charts=list(_charts(report, figures)),
+            slowed=_slowed(report),
             lines=figures.lines,
             lines_note=_lines_note(figures),
             letter=specimen_of(source.campaign, source.rows()),
@@ -102,6 +106,15 @@ def _totals(report: Report) -> Iterator[dict[str, str]]:
                 "word": status.value.replace("_", " "),
                 "meaning": meaning(report, status),
             }
+
+
+def _slowed(report: Report) -> list[str]:
+    run, now = report.run, time.time()
+    several = len(run.relays) > 1
+    return [
+        sentence(slowdown, now, is_running=run.process is not None, has_several=several)
+        for slowdown in run.slowdowns[:MOST_SLOWED]
+    ]
 
 
 def _timeline(timeline: Timeline) -> dict[str, Any] | None:

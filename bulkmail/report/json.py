@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,6 +11,7 @@ from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.files import replacing
 from bulkmail.report.rows import Reasons, as_json, iso
+from bulkmail.report.slowdowns import as_object
 from bulkmail.report.source import Source
 
 VERSION = 1
@@ -18,15 +20,16 @@ VERSION = 1
 def write_json(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
     """Writes `{"bulkmail": 1, …, "totals": {…}, "times": {…}, "rows": […], "reasons": {…}}`, a row a line.
 
-    `totals` has every status and their sum, `rows`.  `reasons` has, by status, words with counts.  Times are ISO 8601
-    in UTC, or null.  Within a version keys may come, none goes or changes.  Memory stays flat.  Raises `BulkmailError`
-    when the file cannot be written, or when the rows are not those that the outbox counts: then there is no new file.
+    `totals` has every status and their sum, `rows`; `slowdowns` has who asked for less.  `reasons` has, by status,
+    words with counts.  Times are ISO 8601 in UTC, or null.  Within a version keys may come, none goes or changes.
+    Memory stays flat.  Raises `BulkmailError` when the file cannot be written, or when the rows are not those that the
+    outbox counts: then there is no new file.
     """
     if not isinstance(source, Source):
         source = Source.of(source)
     reasons = Reasons()
     with replacing(target) as file:
-        file.write(as_json(_head(source)).removesuffix(b"}") + b',\n"rows":[')
+        file.write(as_json(head(source)).removesuffix(b"}") + b',\n"rows":[')
         lead = b"\n"
         for record in source.rows():
             reasons.add(record)
@@ -36,7 +39,8 @@ def write_json(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
         file.write(b'\n],\n"reasons":' + as_json(counts) + b"}\n")
 
 
-def _head(source: Source) -> dict[str, object]:
+def head(source: Source) -> dict[str, object]:
+    """What holds for the run as a whole."""
     run, tally = source.run, source.tally
     return {
         "bulkmail": VERSION,
@@ -47,6 +51,7 @@ def _head(source: Source) -> dict[str, object]:
         "is_rehearsal": run.is_rehearsal,
         "exit_code": tally.exit_code,
         "rest": run.rest and {"until": iso(run.rest.until) or None, "why": run.rest.why},
+        "slowdowns": [as_object(slowdown, time.time()) for slowdown in run.slowdowns],
         "totals": {"rows": tally.rows, **{status.value: tally[status] for status in Status}},
         "times": {
             "created": iso(run.created_at) or None,

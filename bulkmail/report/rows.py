@@ -54,11 +54,13 @@ def grouped(record: RowRecord) -> str:
 def words(record: RowRecord) -> str:
     """The row's story in the server's own words, or in ours if no server was asked."""
     said = " ".join(str(part) for part in (record.code, record.enhanced, record.reply) if part)
-    return said or record.error or record.reason
+    return record.overruled or said or record.error or record.reason
 
 
 def trouble(record: RowRecord) -> str:
     """What stands in `delivery_error`: our own words, where the reply does not say it all."""
+    if record.overruled:  # why it was in doubt, and who has decided
+        return "; ".join(said for said in (record.error, record.overruled) if said)
     return record.error or ("" if record.reply or record.status is Status.ACCEPTED else record.reason)
 
 

@@ -10,15 +10,21 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.reply import printable
 from bulkmail.report.csv import write_csv
 from bulkmail.report.files import check_folder
-from bulkmail.report.html import write_html
 from bulkmail.report.json import write_json
 from bulkmail.report.report import Report
 from bulkmail.report.source import Source
 
+
+def _write_html(source: Source, target: Path | BinaryIO) -> None:
+    from bulkmail.report.html import write_html  # late: its figures and its page take long to import
+
+    write_html(source, target)
+
+
 _WRITERS: dict[str, Callable[[Source, Path | BinaryIO], None]] = {
     ".csv": write_csv,
     ".json": write_json,
-    ".html": write_html,
+    ".html": _write_html,
 }
 
 

@@ -13,10 +13,12 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.relay import Kind, Relay
+from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import AttemptRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.rest import Resting, rest_of
+from bulkmail.report.slowdowns import slowdowns_of
 
 _REHEARSALS = frozenset(kind.value for kind in Kind if kind.is_rehearsal)
 
@@ -44,6 +46,7 @@ class Run:
     relays: tuple[str, ...] = ()  # their names
     redirected_to: str = ""  # whoever got all the letters of a rehearsal over a real relay
     rest: Resting | None = None  # why nothing is sent just now
+    slowdowns: tuple[Slowdown, ...] = ()  # relays and providers that asked for less
 
     @classmethod
     def of(cls, reader: OutboxReader, path: Path | None) -> Run:
@@ -67,6 +70,7 @@ class Run:
             process=reader.is_running,
             path=path,
             rest=rest_of(settings, time.time()),
+            slowdowns=slowdowns_of(settings),
         )
 
 

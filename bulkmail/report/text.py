@@ -19,12 +19,14 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.reply import printable
 from bulkmail.model.units import count, say_duration
 from bulkmail.report.report import Report, Trouble
+from bulkmail.report.slowdowns import short_sentence
 
 if TYPE_CHECKING:
     from rich.text import Text
 
 MOST_LINES = 24
 _MOST_BROKEN = 12  # lines, of the title, the table and the times, that leave room for the rest
+MOST_SLOWED = 3  # relays and providers that slowed the run down
 
 
 # In this order.  What became of the letter first, then the rows that it was never meant for.
@@ -64,7 +66,9 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
     be copied.  Of a rehearsal the first line says so, and who got its letters.
     """
     head = [_cut(rehearsal(report), width), ""] if report.is_rehearsal else []
-    head += _fitted([_title(report), *_table(report), *_relays(report), times(report), *rest(report)], width)
+    head += _fitted(
+        [_title(report), *_table(report), *_relays(report), times(report), *rest(report), *_slowed(report)], width
+    )
     after = _next_steps(report, reports, width=width, most=MOST_LINES - len(head))
     look = [_cut(line, width) for line in _attention(report, most=MOST_LINES - len(head) - len(after))]
     return "\n".join([*head, *look, *after]) + "\n"
@@ -147,6 +151,15 @@ def rest(report: Report) -> list[str]:
     """Why nothing is sent just now, as a line."""
     resting = report.run.rest
     return [resting.sentence(time.time())] if resting is not None and report.tally.open else []
+
+
+def _slowed(report: Report) -> list[str]:
+    """Who asked us to slow down, a line for each and one for all beyond the first."""
+    found, now, has_several = report.run.slowdowns, time.time(), len(report.run.relays) > 1
+    told = [short_sentence(slowdown, now, has_several=has_several) for slowdown in found[:MOST_SLOWED]]
+    lines = [f"{said}." for said in told]
+    left = len(found) - len(told)
+    return lines + ([f"{count(left, 'other')} asked us to slow down, too."] if left else [])
 
 
 def _attention(report: Report, *, most: int) -> list[str]:

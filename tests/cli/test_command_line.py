@@ -29,7 +29,7 @@ from bulkmail.model.errors import (
     TemplateError,
 )
 
-HEAVY = ("pydantic", "rich", "jinja2", "aiosmtplib", "msgspec", "email_validator", "anyio", "asyncio", "sqlite3")
+HEAVY = ("rich", "jinja2", "aiosmtplib", "msgspec", "email_validator", "anyio", "asyncio", "sqlite3")
 
 
 def run(*words: str) -> Result:
@@ -169,6 +169,13 @@ def test_error_becomes_words_and_an_exit_code(
         ),
         (BrokenPipeError(errno.EPIPE, "Broken pipe"), 3, ""),
         (
+            ExceptionGroup("two senders", [MemoryError(), MemoryError()]),
+            3,
+            "error: this computer has not enough memory for this mailing\n"
+            "hint: close other programs, or make the attachments smaller: they are wanted in memory several times "
+            "over; every row is in runs/shop.outbox; type: bulkmail resume runs/shop.outbox\n",
+        ),
+        (
             ZeroDivisionError("division by zero"),
             70,
             "error: bulkmail itself failed, and that is a bug: ZeroDivisionError: division by zero\n"
@@ -188,7 +195,7 @@ def test_error_becomes_words_and_an_exit_code(
             "error: a\N{REPLACEMENT CHARACTER}[2Jb\nc\N{REPLACEMENT CHARACTER}d\n",
         ),
     ],
-    ids=["no-hint", "interrupt", "abort", "disk-full", "broken-pipe", "bug", "bug-without-words", "steering"],
+    ids=["no-hint", "interrupt", "abort", "disk-full", "broken-pipe", "memory", "bug", "bug-without-words", "steering"],
 )
 def test_mishap_is_told(broken: dict[str, BaseException], error: BaseException, exit_code: int, said: str) -> None:
     broken["error"] = error
@@ -297,10 +304,10 @@ def test_frame_imports_nothing_heavy(words: list[str]) -> None:
     assert done.stdout.endswith("imported:\n"), done.stdout + done.stderr
 
 
-def test_settings_import_no_pydantic_before_they_are_loaded() -> None:
+def test_settings_import_nothing_heavy_before_they_are_loaded() -> None:
     script = (
         "import sys, bulkmail.config.settings, bulkmail.config.runs, bulkmail.config.secrets\n"
-        "print(*sorted({'pydantic', 'jinja2', 'keyring'} & sys.modules.keys()))"
+        "print(*sorted({'msgspec', 'jinja2', 'keyring', 'email_validator'} & sys.modules.keys()))"
     )
     assert python("-c", script).stdout == "\n"
 

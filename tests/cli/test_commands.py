@@ -12,6 +12,7 @@ import smtplib
 import stat
 import subprocess
 import sys
+import time
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from bulkmail.cli import init as init_module
 from bulkmail.cli import main
 from bulkmail.config.settings import load
 from bulkmail.model.reply import Reply, Stage
+from bulkmail.model.slowdown import Slowdown
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.report.slowdowns import recorded
 from tests.report.making import STARTED, fill_outbox
 
 KINDS = ("newsletter", "letter", "invoice")
@@ -424,6 +427,36 @@ def test_status_watch_waits_for_what_is_left_until_ctrl_c(shop: Path, monkeypatc
     assert (result.exit_code, looks) == (0, 3)
     assert len(result.output.splitlines()) == 1  # nothing changed, nothing more is said
     assert "1 pending" in result.output
+
+
+def make_slowed(shop: Path, number: int) -> Path:
+    """A run with so many providers in trouble."""
+    run("send", "shop")
+    path = next(Path("shop/runs").glob("*.outbox"))
+    found = [
+        Slowdown("sandbox:", f"d{n}.example", times=9 - n, at=time.time(), why="busy", until=time.time() + 600)
+        for n in range(number)
+    ]
+    with Outbox.open(path) as outbox:
+        outbox.set_setting("slowdowns", recorded(found))
+    return path
+
+
+def test_status_says_who_slows_the_run_down(shop: Path) -> None:
+    make_slowed(shop, 7)
+    output = run("status", "shop").output
+    assert "Slowed down:\n  d0.example asked us to slow down 9 times; left alone until " in output
+    assert "d4.example" in output and "  and 2 others; --json has them all\n" in output
+
+
+def test_status_as_json_is_the_head_of_the_report(shop: Path) -> None:
+    path = make_slowed(shop, 7)
+    said = json.loads(run("status", "shop", "--json").output)
+    assert (said["totals"]["rows"], said["totals"]["accepted"]) == (3, 2)
+    assert (said["outbox"], said["process"]) == (str(path), None)
+    assert [each["lane"] for each in said["slowdowns"]] == [f"d{n}.example" for n in range(7)]
+    watched = run("status", "shop", "--watch", "--json").output.splitlines()
+    assert [json.loads(line)["totals"] for line in watched] == [said["totals"]]
 
 
 def test_status_of_a_run_that_never_began_says_so(shop: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -17,11 +18,13 @@ from bulkmail.cli import progress as progresses
 from bulkmail.cli.metrics import Metrics, counted
 from bulkmail.cli.progress import Plain, make_progress
 from bulkmail.cli.pulse import Pulse
-from bulkmail.cli.words import per_second
-from bulkmail.engine.ports import Notice, Sessions, Settled, Waiting
+from bulkmail.engine.ports import Notice, Sessions, Settled, Slowed, Waiting
+from bulkmail.model.adapt import Speed
 from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.reply import Reply, Stage
+from bulkmail.model.slowdown import Slowdown
+from bulkmail.model.units import say_rate
 from bulkmail.model.verdict import Outcome, Scope, Verdict
 
 OUTCOME = {Status.ACCEPTED: Outcome.ACCEPTED, Status.DEFERRED: Outcome.DEFERRED, Status.REJECTED: Outcome.REJECTED}
@@ -72,7 +75,7 @@ def test_pulse_does_not_guess_before_it_knows() -> None:
     ("rate", "said"), [(0.0, "0/s"), (1234.4, "1,234/s"), (2.54, "2.5/s"), (0.5, "30/min"), (0.01, "0.6/min")]
 )
 def test_rate_is_said_with_figures_that_matter(rate: float, said: str) -> None:
-    assert per_second(rate) == said
+    assert say_rate(rate) == said
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
@@ -80,11 +83,52 @@ def test_bar_never_wraps(width: int) -> None:
     pulse, now = pulse_of(*[Status.ACCEPTED, Status.DEFERRED, Status.REJECTED] * 20, total=1_234_567)
     for number in range(5):
         pulse.note(Sessions(12, f"smtp://mail{number}.shop.example:587"), now)
+        pulse.note(slowed("l" * 20 * number, until=time.time() + 600), now)
     pulse.note(Waiting(2_000_000_000.0, "the relay, which asked for patience"), now)
     lines = bars.fitted(bars.sending(pulse, now=now + 1, width=width), width)
     assert max(cell_len(line.plain) for line in lines) <= width
     assert "60 of 1,234,567" in "".join(line.plain for line in lines) or width == 20 or "40 of" in lines[0].plain
     assert ("━" in lines[0].plain) == (width >= 60)
+
+
+def slowed(lane: str = "google", **changes: Any) -> Slowed:
+    return Slowed(Slowdown(**{"relay": "main", "lane": lane, "times": 1, "at": time.time(), "why": "busy", **changes}))
+
+
+def test_progress_names_whoever_is_given_less() -> None:
+    until = time.time() + 600
+    clock = time.strftime("%H:%M:%S", time.localtime(until))
+    pulse, now = pulse_of(Status.ACCEPTED)
+    for event in (
+        slowed(until=until),
+        slowed("", connections=2),
+        slowed("yahoo", speed=Speed().lowered(time.time(), seen=40.0)),
+        slowed("gmx"),  # as before
+    ):
+        pulse.note(event, now)
+    said = [f"the relay main 2 connections; google left alone until {clock}", "yahoo 36/s"]
+    assert progresses.sentence(pulse, now).endswith("; ".join(["", *said]))
+    lines = [line.plain for line in bars.sending(pulse, now=now, width=120)]
+    assert lines[-1] == "slowed    " + " · ".join(said).replace("; ", " · ")
+    for number in range(20):
+        pulse.note(slowed(f"d{number}.example", until=until), now)
+    assert bars.sending(pulse, now=now, width=400)[-1].plain.endswith(" · 19 more")
+
+
+def test_progress_for_machines_tells_each_complaint_and_who_is_slowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progresses, "EVERY", 0.0)
+    stream = io.StringIO()
+    with make_progress("json", stream) as progress:
+        progress.begin(2)
+        progress.observe(slowed(until=time.time() + 600, words="421 not so \x1b[31mfast"))
+        progress.observe(slowed("yahoo"))
+        progress.observe(settled(1))
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    first = next(line for line in lines if line["event"] == "slowed")
+    assert (first["lane"], first["times"], first["reply"]) == ("google", 1, "421 not so [31mfast")
+    assert first["until"]
+    (figures,) = [line for line in lines if line["event"] == "progress"]
+    assert [each["lane"] for each in figures["slowed"]] == ["google"]
 
 
 class Screen(io.StringIO):

@@ -21,7 +21,7 @@ TABLES = {
     "relay": [
         "url", "username", "password_env", "password_file", "password_command", "keyring", "connections", "tls",
         "ca_file", "ehlo", "name", "weight", "priority", "rate", "messages_per_session", "session_age", "senders",
-        "recipients",
+        "recipients", "quota",
     ],
     "recipients": [
         "file", "address_column", "name_column", "encoding", "where", "suppress", "allow_duplicates",
@@ -36,6 +36,7 @@ TABLES = {
         "rate", "burst", "connections", "retry", "max_attempts", "max_age", "wait", "patience",
         "messages_per_session", "session_age", "durability",
     ],
+    "sending.retry": ["recipient", "lane", "relay"],
 }  # fmt: skip
 KEYS = [key for keys in TABLES.values() for key in keys]
 WORDS = st.sampled_from(

@@ -16,6 +16,7 @@ from bulkmail.model.recipient import Place, Recipient
 from tests.unit.message.pages import kinds
 
 HEAD = "TO: {{email}}\nSUBJECT: Numbers for {{name}}\nFROM: My Self <me@example.org>\n"
+PARTS = f"{HEAD}Content-Type: multipart/mixed; boundary=b\n\n--b\n"
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +101,12 @@ def test_no_cell_adds_a_header() -> None:
 def test_subject_may_be_encoded_already() -> None:
     settings = settings_of("TO: {{email}}\nFROM: me@example.org\nSUBJECT: =?utf-8?q?=C3=9Cber?= {{name}}\n\nx")
     assert message_of(settings)["Subject"] == "Über Bob"
+
+
+def test_subject_that_is_encoded_in_nothing_known_stays_as_it_is() -> None:
+    for word in ("=?\ufffdtf-8?q?caf=C3=A9?=", "=?no-such?q?x?=", "=?utf-8?b?x?="):
+        settings = settings_of(f"TO: {{{{email}}}}\nFROM: me@example.org\nSUBJECT: {word}\n\nx")
+        assert settings.campaign.subject.text == word
 
 
 @pytest.mark.parametrize(
@@ -197,6 +204,8 @@ def test_attached_picture_may_be_shown(here: Path, body: str) -> None:
         (f"{HEAD}Content-Type: image/png\n\nx", 'letter.txt:6: a part of the type "image/png" cannot be written here'),
         (f"{HEAD}Content-Type: multipart/mixed\n\nx", "letter.txt:6: the multipart does not say its boundary"),
         (f"{HEAD}Content-Type: multipart/mixed; boundary=b\n\nx", "letter.txt:6: no line begins with --b"),
+        (f"{PARTS}Hello\n\nhow are you?\n--b--\n", 'letter.txt:7: "Hello" is not a header of a part'),
+        (f"{PARTS}Content-Type: text/html\n--b--\n", "letter.txt:7: a part has headers and no text"),
         (f"{HEAD}ATTACHMENT:\n\nx", "letter.txt:4: attachments: an attachment names no file"),
         (f"{HEAD}ATTACHMENT: no.pdf\n\nx", 'letter.txt:4: attachments = "no.pdf": there is no such file'),
         (f"{HEAD}\nx\n{{% if %}}", "letter.txt:6: "),
@@ -208,7 +217,8 @@ def test_attached_picture_may_be_shown(here: Path, body: str) -> None:
     ],
     ids=[
         *("no-headers", "no-header", "subject-twice", "header-twice", "to-twice", "to-nobody", "no-subject", "no-from"),
-        *("image", "no-boundary", "no-part", "no-file", "file-missing", "syntax", "encoding", "picture-missing"),
+        *("image", "no-boundary", "no-part", "part-without-empty-line", "part-of-headers", "no-file", "file-missing"),
+        *("syntax", "encoding", "picture-missing"),
     ],
 )
 def test_fault_of_a_letter_is_told_with_its_line(text: str, fault: str) -> None:

@@ -8,6 +8,7 @@ from bulkmail.config.overrides import Overrides
 from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import load, load_relay
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.quota import Quota
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
@@ -31,7 +32,8 @@ def refusal(**overrides: object) -> str:
 def test_relays_take_their_own_tables(make_shop: MakeShop) -> None:
     make_shop(
         f'{LETTER}[sending]\nconnections = 7\n{MAIN}weight = 3\nrate = "50/s"\nmessages_per_session = 100\n'
-        f'session_age = "1m"\nrecipients = ["gmail.com", "*.Example.ORG"]\nsenders = "shop.example"\n'
+        f'session_age = "1m"\nquota = "500/hour, 2000/day"\nrecipients = ["gmail.com", "*.Example.ORG"]\n'
+        f'senders = "shop.example"\n'
         f'{SPARE}priority = 2\nconnections = 2\npassword_env = "SPARE"\n'
     )
     main, spare = routes_of()
@@ -42,6 +44,7 @@ def test_relays_take_their_own_tables(make_shop: MakeShop) -> None:
         rate=Rate.parse("50/s"),
         messages_per_session=100,
         session_age=60.0,
+        quota=Quota(500, 2000),
         senders=("shop.example",),
         recipients=("gmail.com", "*.example.org"),
     )
@@ -51,9 +54,14 @@ def test_relays_take_their_own_tables(make_shop: MakeShop) -> None:
 def test_relay_flag_may_be_given_several_times(make_shop: MakeShop) -> None:
     make_shop(LETTER + MAIN + SPARE)
     one, other = routes_of(
-        relays=("smtp://a.example.com?weight=3&rate=10/s&tls=off", "smtps://b.example.com?priority=2&name=b")
+        relays=(
+            "smtp://a.example.com?weight=3&rate=10/s&tls=off&quota=90/day",
+            "smtps://b.example.com?priority=2&name=b",
+        )
     )
-    assert one == Route(Relay.parse("smtp://a.example.com?tls=off"), weight=3, rate=Rate.parse("10/s"))
+    assert one == Route(
+        Relay.parse("smtp://a.example.com?tls=off"), weight=3, rate=Rate.parse("10/s"), quota=Quota(per_day=90)
+    )
     assert other == Route(Relay.parse("smtps://b.example.com"), name="b", priority=2)
 
 
@@ -74,6 +82,7 @@ def test_plain_texts_may_name_several_relays(make_shop: MakeShop) -> None:
         pytest.param(MAIN + SPARE + "weight = 0\n", ["weight = 0", "write a number from 1 to 1000"], id="weight-0"),
         pytest.param(MAIN + SPARE + "priority = -1\n", ["priority = -1", "from 1 to 1000"], id="priority"),
         pytest.param(MAIN + SPARE + 'rate = "fast"\n', ["rate", "cannot read the rate"], id="rate"),
+        pytest.param(MAIN + SPARE + 'quota = "lots"\n', ["quota", "cannot read 'lots' in the quota"], id="quota"),
         pytest.param(MAIN + MAIN, ["two relays are both called 'main'", "give each a name"], id="one-name"),
         pytest.param(
             (MAIN + MAIN).replace('name = "main"\n', ""),

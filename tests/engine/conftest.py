@@ -75,8 +75,7 @@ def make_engine(outbox: Outbox, events: list[Event]) -> Callable[..., Engine]:
             compose=compose,
             outlets=[Outlet(route, open_session if isinstance(to, ScriptedRelay) else to)],
             pace=pace or Pace(),
-            observe=events.append,
-            **more,
+            **{"observe": events.append, **more},
         )
         return Engine(plan)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from dataclasses import replace
 
 import anyio
 import anyio.lowlevel
 import pytest
 
 from bulkmail.config.tables import known_feedback, known_lanes
-from bulkmail.engine.ports import Notice
+from bulkmail.engine.ports import Notice, Slowed
 from bulkmail.model.address import Address
 from bulkmail.model.breaker import Limits
 from bulkmail.model.delivery import Status
@@ -88,6 +89,46 @@ async def test_lane_that_is_suspended_does_not_delay_the_others(mixed, run, outb
     assert outbox.tally()[Status.REJECTED] == 0
     (notice,) = [event.text for event in events if isinstance(event, Notice)]
     assert re.match(r"google is left alone for 10 min.*unusual rate of mail", notice)
+    shown = [event.slowdown for event in events if isinstance(event, Slowed)]
+    assert [each.times for each in shown] == list(range(1, asked["gmail.com"] + 1))
+    assert shown[-1].lane == "google" and shown[-1].words == BUSY
+    assert 590 < shown[-1].until - time.time() <= 600
+
+
+async def test_lane_that_complains_again_after_its_rest_rests_longer(mixed, run, outbox, events):
+    providers = mixed(3, "gmail.com")
+
+    def rcpt(path):
+        return "451 4.3.2 rest a while" if not lanes or lanes[-1].times < 3 else None
+
+    lanes = []
+    short = Feedback((Complaint("resting", ("451",), Scope.LANE, suspend=0.1),))
+
+    def observe(event):
+        if isinstance(event, Slowed):
+            lanes.append(event.slowdown)
+
+    async with ScriptedRelay(rcpt=rcpt) as relay:
+        with anyio.fail_after(15):
+            await run(relay, providers, feedback=short, pace=Pace(wait=60), connections=1, observe=observe).run()
+    rests = [each.until - each.at for each in lanes]
+    assert rests == pytest.approx([0.1, 0.25, 0.5], rel=0.3)
+    assert outbox.tally().by_status == {Status.ACCEPTED: 3}
+
+
+async def test_sessions_that_come_back_are_shown(people, run, outbox, events):
+    people(450)
+    asked = []
+
+    def end(path):
+        asked.append(path)
+        return "451 4.3.2 server busy" if len(asked) == 300 else None
+
+    async with ScriptedRelay(end=end) as relay:
+        await run(relay, {}, connections=2, pace=Pace(wait=60)).run()
+    shown = [(event.slowdown.lane, event.slowdown.connections) for event in events if isinstance(event, Slowed)]
+    assert shown == [("", 1), ("", None)]
+    assert outbox.tally().by_status == {Status.ACCEPTED: 450}
 
 
 async def test_domain_that_is_nobodys_is_held_alone_too(mixed, run, outbox):
@@ -136,6 +177,15 @@ async def test_rate_of_a_lane_is_kept_and_the_others_are_faster(mixed, run, outb
 
 def _limited(name, rate=None, connections=None, messages=None):
     return Lane(name, limits=LaneLimits(rate, connections, messages))
+
+
+async def test_rate_of_a_lane_is_waited_for_by_a_run_that_waits_for_nothing_else(mixed, run, outbox):
+    providers = mixed(3, "gmail.com", "small.example")
+    lanes = replace(LANES.with_lane(_limited("google", Rate(0.7))), other=LaneLimits(Rate(0.8)))
+    async with ScriptedRelay() as relay:
+        ending = await run(relay, providers, lanes=lanes, pace=Pace(wait=0)).run()
+    assert ending.error is None
+    assert outbox.tally().by_status == {Status.ACCEPTED: 6}
 
 
 async def test_lane_gets_no_more_sessions_than_it_may_have(mixed, run, outbox):
@@ -194,6 +244,20 @@ async def test_server_that_throttles_is_met_at_its_own_speed(people, run, outbox
     assert outbox.tally().by_status == {Status.ACCEPTED: 200}
     assert len([at for at in refused if at > taken[0] + 2]) <= 4
     assert taken[-1] - taken[0] < 200 / 40 * 1.6
+
+
+async def test_server_that_throttles_is_waited_for_by_a_run_that_waits_for_nothing_else(people, run, outbox):
+    people(60)
+    asked = []
+
+    def end(path):
+        asked.append(path)
+        return "454 4.7.0 Throttling failure: Maximum sending rate exceeded." if len(asked) == 30 else None
+
+    async with ScriptedRelay(end=end) as relay:
+        ending = await run(relay, {}, connections=1, pace=Pace(wait=0)).run()
+    assert ending.error is None
+    assert outbox.tally().by_status == {Status.ACCEPTED: 60}
 
 
 async def test_server_with_few_sessions_gets_few(people, run, outbox):

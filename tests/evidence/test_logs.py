@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.evidence.logs import LogReader, look_in_log
+from bulkmail.evidence.logs import LONGEST_LINE, LogReader, look_in_log
 from bulkmail.model.errors import ConfigError
 
 POSTFIX = """\
@@ -88,3 +89,14 @@ def test_reader_bears_any_line(lines: list[str]) -> None:
     known = set(seen(POSTFIX)) | set(seen(EXIM)) | {"<2.run@shop.example>"}
     for line in lines:
         assert all(sighting.message_id in known for sighting in reader.read(line))
+
+
+@pytest.mark.parametrize(
+    "piece", ["postfix/", "postfix/a[", "postfix/x/cleanup[1]: ABCDEF1: message-id=<", " for a@b.c"]
+)
+def test_hostile_line_costs_no_more_than_its_length(piece: str) -> None:
+    reader = LogReader("log")
+    begun = time.process_time()
+    for head in ("", "postfix/cleanup[1]: ABCDEF1: ", "a b 1abcde-abcdef-ab <= x id=1 "):
+        list(reader.read((head + piece * LONGEST_LINE)[:LONGEST_LINE]))
+    assert time.process_time() - begun < 0.9  # it was seven seconds for the worst of them

@@ -10,7 +10,9 @@ import asyncio
 import json
 import os
 import random
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -241,3 +243,43 @@ async def test_f50_killed_report_leaves_outbox_and_old_report_whole(tmp_path: Pa
         assert text == "the old one" or text.count("\n") == 4001
     assert outbox.read_bytes() == before
     assert statuses(outbox)["p3999@example.com"] is Status.PENDING
+
+
+@pytest.mark.crash
+@pytest.mark.timeout(120)
+async def test_f50_killed_while_loading_or_checking_sends_nobody_until_all_of_it_was_done(tmp_path: Path) -> None:
+    """In the middle of the rows, and in the middle of the checks: nothing half done is sent, by whatever command."""
+    people = addresses(8000)
+    campaign = make_campaign(tmp_path / "spring", people)
+    outbox = campaign / "runs" / "spring.outbox"
+    instants: dict[str, Callable[[], bool]] = {
+        "loading": lambda: stands(outbox)[0] >= 2000,
+        "checking": lambda: stands(outbox)[1],
+    }
+    async with witness(tmp_path / "log", syncs=False) as seen:
+        command = ("send", campaign, "--yes", "--limit", "50", "--relay", seen.url(2), "--report", "r.csv")
+        for name, has_come in instants.items():
+            assert await kill_at(await start(*command, cwd=tmp_path), has_come), name
+            rows, is_loaded = stands(outbox)
+            assert (rows < len(people)) is (name != "checking") and is_loaded is (name == "checking"), name
+            refused = await run("resume", outbox, cwd=tmp_path)
+            assert refused.code == 2, refused.err
+            assert "hint: send the campaign again" in refused.err
+            assert seen.size == 0, name
+        last = await run(*command, cwd=tmp_path)
+        taken = [entry.path for entry in seen.taken()]
+    assert last.code == 3, last.err
+    assert len(taken) == len(set(taken)) == 50
+    found = statuses(outbox)
+    assert set(found) == set(people)
+    assert {address for address, status in found.items() if status is Status.ACCEPTED} == set(taken)
+
+
+def stands(outbox: Path) -> tuple[int, bool]:
+    """How many rows are in the outbox, and whether it is past loading."""
+    try:
+        with closing(sqlite3.connect(f"file:{outbox}?mode=ro", uri=True)) as connection:
+            rows, loaded_at = connection.execute("SELECT (SELECT max(number) FROM row), loaded_at FROM run").fetchone()
+    except sqlite3.OperationalError:  # there is none just now
+        return 0, False
+    return rows or 0, loaded_at is not None

@@ -8,6 +8,7 @@ import random
 import resource
 import signal
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import environment, run, start, write_campaign
 from tests.faults.oracle import hold, hold_report, make_campaign, witness
 from tests.faults.quick import FastClock
+from tests.servers.sinks import run_sink
 
 SOON = Pace(retry=RetryPolicy(schedule=(1.0,) * 8))
 PEOPLE = [f"p{n}@example.com" for n in range(300)]
@@ -103,6 +105,33 @@ async def test_f53_outbox_that_cannot_be_written_stops_before_the_next_end(peopl
     assert len(marked) <= 3
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+async def test_f47_rate_limit_that_nobody_told_us_is_met_by_a_whole_send(tmp_path):
+    """Thirty letters in any second, else 454: everybody gets one, few are asked in vain, and little time is lost."""
+    people = PEOPLE[:180]
+    campaign = make_campaign(tmp_path / "spring", people, settings='retry = "1s*30"\nwait = "30s"\n')
+    taken, refused = [], []
+
+    def end(path):
+        now = time.monotonic()
+        if len([at for at in taken if at > now - 1]) >= 30:
+            refused.append(now)
+            return "454 4.7.0 Throttling failure: Maximum sending rate exceeded."
+        taken.append(now)
+        return None
+
+    async with ScriptedRelay(end=end) as relay:
+        url = f"smtp://{relay.host}:{relay.port}?tls=off&connections=5"
+        result = await run("send", campaign, "--yes", "--relay", url, cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert reached(relay) == Counter(people)
+    assert statuses_of(campaign / "runs" / "spring.outbox") == {Status.ACCEPTED: 180}
+    assert refused, "the limit was never met"
+    assert len([at for at in refused if at > taken[0] + 2]) <= 8
+    assert taken[-1] - taken[0] < 180 / 30 * 2
+
+
 @pytest.mark.parametrize("jump", [3600.0, -3600.0, 86_400 * 400.0], ids=["ahead", "back", "a-year"])
 async def test_f56_clock_that_jumps_loses_nobody_and_hurries_nobody(people, make_engine, outbox, jump):
     """Rates and time-outs live by another clock; what was put off is due no later than its wait after the jump."""
@@ -180,6 +209,43 @@ async def test_f58_cancelled_at_any_turn_of_the_loop_leaves_books_that_agree(
     assert not [task for task in asyncio.all_tasks() if "Sender" in repr(task)]
 
 
+MEASURED = """
+import atexit, sys
+from pathlib import Path
+def tell():
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    Path(sys.argv[1]).write_text(status["VmHWM"].split()[0])
+atexit.register(tell)
+from bulkmail.cli import main
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no /proc")
+async def test_f59_whole_send_takes_no_more_memory_for_more_rows(tmp_path):
+    """From list to reports, as a process, against Postfix' smtp-sink: five times the rows, the same peak.
+
+    `benchmarks/million.py` does the same with a million, killed and resumed five times.
+    """
+    peaks = {}
+    with run_sink() as sink:
+        for rows in (4_000, 20_000):
+            campaign = make_campaign(tmp_path / str(rows), [f"p{n}@example{n % 50}.com" for n in range(rows)])
+            sending = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", MEASURED, "peak", "send", str(campaign), "--yes", "--relay", sink.url,
+                "--report", "report.csv", "--report", "report.json",
+                cwd=tmp_path, env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            _, err = await sending.communicate()
+            assert sending.returncode == 0, err.decode()
+            assert statuses_of(campaign / "runs" / f"{rows}.outbox") == {Status.ACCEPTED: rows}
+            peaks[rows] = int((tmp_path / "peak").read_text())
+        assert sink.count() == 24_000
+    assert peaks[20_000] - peaks[4_000] < 8_000, f"KB: {peaks}"  # a row kept would be a kilobyte at least: 16 MB
+
+
 # --- a hostile machine -----------------------------------------------------------------------------------------------
 
 
@@ -230,3 +296,38 @@ async def test_full_pipe_at_standard_output_stops_nothing(tmp_path):
             await sending.wait()
         verdict = hold(campaign / "runs" / "spring.outbox", people, seen)
     assert verdict.statuses == {Status.ACCEPTED: 150}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not heed RLIMIT_AS")
+async def test_attachment_of_100_mb_without_memory_for_it_is_told_and_leaves_the_list_whole(tmp_path):
+    """Whether there is too little to read it, to record it or to make letters of it; without it all goes well."""
+    people = PEOPLE[:3]
+    campaign = make_campaign(tmp_path / "spring", people)
+    outbox, film = campaign / "runs" / "spring.outbox", campaign / "film.bin"
+    with film.open("wb") as file:
+        file.truncate(100_000_000)  # takes no room on the disk
+    codes = []
+    async with witness(tmp_path / "log", syncs=False, extensions=["8BITMIME"]) as seen:
+        command = ["send", str(campaign), "--yes", "--attach", str(film), "--relay", seen.url(1)]
+        for megabytes in (300, 680):
+            sending = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "bulkmail", *command,
+                cwd=tmp_path, env=environment(), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+                preexec_fn=lambda limit=megabytes << 20: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
+            )  # fmt: skip
+            _, err = await sending.communicate()
+            said = f"{megabytes} MB, {sending.returncode}: {err.decode()}"
+            codes.append(sending.returncode)
+            assert "memory" in said and "hint: " in said, said
+            assert "Traceback" not in said and "bug" not in said, said
+            if sending.returncode == 3:
+                assert f"bulkmail resume {outbox}" in said, said
+                assert statuses_of(outbox) == {Status.PENDING: 3}, said
+            assert seen.size == 0, said
+        again = await run("send", campaign, "--yes", "--relay", seen.url(1), cwd=tmp_path)
+        assert again.code == 0, again.err
+        verdict = hold(outbox, people, seen)
+    assert codes[0] == 2 and set(codes) <= {2, 3}, codes
+    assert verdict.statuses == {Status.ACCEPTED: 3}

@@ -195,7 +195,9 @@ async def test_letter_that_the_hook_refuses_is_not_sent():
 
 async def test_run_with_a_hook_does_not_go_on_without_it(tmp_path):
     path = tmp_path / "run.outbox"
-    (await prepared(letter(), path=path, on_message=stamp)).abandon()
+    mailing = await prepared(letter(), path=path, on_message=stamp)
+    mailing.pass_gate()
+    mailing.abandon()
     with pytest.raises(bulkmail.ConfigError, match="on_message"):
         Mailing.reopen(path, routes=[Route(Relay.parse("null:"))], pace=Pace())
     Mailing.reopen(path, routes=[Route(Relay.parse("null:"))], pace=Pace(), on_message=stamp).abandon()
@@ -205,7 +207,9 @@ async def test_run_with_a_key_does_not_go_on_without_it(tmp_path):
     path = tmp_path / "run.outbox"
     keys = bulkmail.Keys(bulkmail.Secret("k" * 32))
     campaign = letter(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"))
-    (await prepared(campaign, path=path, keys=keys)).abandon()
+    mailing = await prepared(campaign, path=path, keys=keys)
+    mailing.pass_gate()
+    mailing.abandon()
     with pytest.raises(bulkmail.ConfigError, match="is missing"):
         Mailing.reopen(path, routes=[Route(Relay.parse("null:"))], pace=Pace())
     Mailing.reopen(path, routes=[Route(Relay.parse("null:"))], pace=Pace(), keys=keys).abandon()
@@ -255,3 +259,13 @@ async def test_socket_that_is_not_there_is_told():
     error = await stopped_by("lmtp:///nonexistent/lmtp")
     assert "there is no socket /nonexistent/lmtp" in str(error)
     assert error.hint.startswith("check the path of the socket")
+
+
+async def test_run_that_did_not_pass_the_gate_is_not_gone_on_with(tmp_path):
+    """Nor one that was cut off before it was judged: what is wrong with it would go out."""
+    path = tmp_path / "run.outbox"
+    mailing = await prepared(letter(reply_to="{{ nobody }}"), path=path)
+    with pytest.raises(bulkmail.GateClosed):
+        mailing.pass_gate()
+    with pytest.raises(bulkmail.ConfigError, match="did not pass the checks"):
+        Mailing.reopen(path, routes=[Route(Relay.parse("null:"))], pace=Pace())

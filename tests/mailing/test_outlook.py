@@ -60,6 +60,20 @@ def test_accounts_add_up_but_not_those_that_only_stand_in():
     assert look(pace, 1000, ANN, BEN, SPARE).sentence() == "600 today, 400 tomorrow"
 
 
+@pytest.mark.parametrize(
+    ("quotas", "said"),
+    [
+        (("500/day", "100/day"), "600 today, 400 tomorrow"),
+        (("500/day", ""), "800 today, 200 tomorrow"),
+    ],
+    ids=["their own", "one has the campaign's"],
+)
+def test_plan_adds_up_the_quotas_of_the_relays(quotas, said):
+    own = [Route.parse(f"smtp://u{n}@relay.example?name=r{n}" + f"&quota={q}" * bool(q)) for n, q in enumerate(quotas)]
+    assert look(Pace(quota=Quota(per_day=300)), 1000, *own).sentence() == said
+    assert look(Pace(), 1000, own[0], Route.parse("smtp://x@relay.example?name=free")).is_at_once
+
+
 def test_plan_begins_when_the_first_account_rests_no_more():
     with open_ledger("ann@relay.example") as ledger:
         ledger.pause(DAY, "550 5.4.5 daily limit", SATURDAY)

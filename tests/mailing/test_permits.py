@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -295,6 +296,42 @@ async def test_relays_of_one_account_share_its_quota(make_trial):
     trial = make_trial(150)
     ending = await trial.run(Pace(quota=Quota(per_day=100)), routes=routes)
     assert isinstance(ending.error, SendingRests) and trial.accepted == 100
+
+
+def routes_with(*quotas: str, account: str = "a{}") -> list[Route]:
+    """A relay for each quota, each of an account of its own unless `account` says otherwise; "" is the campaign's."""
+    return [
+        Route.parse(
+            f"smtp://{account.format(number)}@relay.example?tls=off&name=r{number}" + (f"&quota={text}" if text else "")
+        )
+        for number, text in enumerate(quotas)
+    ]
+
+
+async def test_each_relay_keeps_its_own_quota_and_the_campaigns_is_for_those_without(make_trial):
+    trial = make_trial(500)
+    ending = await trial.run(Pace(quota=Quota(per_day=70)), routes=routes_with("100/day", "30/day", ""))
+    assert isinstance(ending.error, SendingRests) and "is used up" in str(ending.error)
+    taken = Counter(relay for _, _, relay in trial.sent)
+    assert taken == {"r0": 100, "r1": 30, "r2": 70} and trial.outbox.tally()[Status.PENDING] == 300
+    trial.clock.advance(DAY + 10)
+    await trial.run(Pace(quota=Quota(per_day=70)), routes=routes_with("100/day", "30/day", ""))
+    assert trial.accepted == 400
+
+
+async def test_relay_without_a_quota_goes_on_when_the_others_are_used_up(make_trial, state_folder):
+    trial = make_trial(200)
+    ending = await trial.run(Pace(), routes=routes_with("20/day", ""))
+    assert ending.error is None and trial.accepted == 200
+    assert Counter(relay for _, _, relay in trial.sent)["r0"] <= 20
+    assert len(list(state_folder.glob("*.ledger"))) == 1
+
+
+async def test_relays_of_one_account_keep_all_their_quotas(make_trial):
+    trial = make_trial(100)
+    routes = routes_with("60/day", "50/hour,50/day", "40/hour", account="ann")
+    ending = await trial.run(Pace(quota=Quota(per_day=1)), routes=routes)
+    assert isinstance(ending.error, SendingRests) and trial.accepted == 40
 
 
 async def test_ramp_grows_day_by_day(make_trial):

@@ -18,7 +18,7 @@ from bulkmail.model.ramp import Ramp
 from bulkmail.model.route import Route
 from bulkmail.model.window import Window, Windows, parse_windows
 
-ROUTES = (Route.parse("smtp://ann@relay.example"),)
+ROUTES = (Route.parse("smtp://ann@relay.example?quota=500/day"),)
 CAPE = Windows((Window(frozenset({1}), 540, 1020, timezone(timedelta(hours=-3.5))),))
 
 

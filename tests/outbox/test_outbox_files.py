@@ -507,6 +507,32 @@ except OutboxError as error:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts file systems")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not heed RLIMIT_AS")
+def test_memory_that_is_really_used_up_leaves_the_outbox_in_order(path: Path) -> None:
+    """What could not be recorded is not there; what comes afterwards, with memory to be had again, is."""
+    script = """
+import resource, sys
+from pathlib import Path
+from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
+outbox = Outbox.create(Path(sys.argv[1]), campaign=None, settings={})
+def entry(size):
+    return Entry(ReadyMade(b"x" * size, "me@example.org", "<1@example.org>", "label"), forward_paths=("a@example.org",))
+large = entry(100_000_000)
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 20_000_000, resource.RLIM_INFINITY))
+try:
+    outbox.record([entry(10), large])
+except MemoryError:
+    print("no memory")
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+outbox.record([entry(10)])
+outbox.finish_loading()
+print(outbox.tally().rows)
+outbox.close()
+"""
+    assert run_python(script, path).stdout.split("\n") == ["no memory", "1", ""]
+
+
 def test_disk_that_is_really_full(tmp_path: Path) -> None:
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=600k", "tmpfs", tmp_path], capture_output=True, check=False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -254,7 +255,9 @@ def test_operator_settles_doubt(three: Outbox, to: Status) -> None:
     send(three, due(three)[0], LOST)
     assert three.settle_in_doubt(to) == 1
     assert statuses(three) == {to: 1, Status.PENDING: 2}
-    assert next(OutboxReader.over(three).rows()).reason == f"{to.value} by the operator's word"
+    row = next(OutboxReader.over(three).rows())
+    assert row.overruled == row.reason
+    assert re.fullmatch(f"{to.value} by the operator's word on 20..-..-.. at ..:.. UTC", row.reason)
 
 
 # The operator's word --------------------------------------------------------------------------------------------------

@@ -162,6 +162,14 @@ def test_csv_holds_a_long_reply() -> None:
         pytest.param(make_record(status=Status.IN_DOUBT, error="connection lost"), "connection lost", id="fault"),
         pytest.param(make_rejected(), "", id="the-reply-says-it"),
         pytest.param(make_record(reply="", reason="accepted"), "", id="accepted"),
+        pytest.param(
+            make_record(code=None, reply="", error="connection lost", overruled="found in mail.log"),
+            "connection lost; found in mail.log",
+            id="found",
+        ),
+        pytest.param(
+            make_rejected(code=None, reply="", overruled="by the operator's word"), "by the operator's word", id="told"
+        ),
     ],
 )
 def test_csv_says_in_our_words_what_no_reply_says(record: RowRecord, error: str) -> None:

@@ -21,7 +21,9 @@ async def watch_the_outcomes(letter: bulkmail.Campaign) -> None:
     mailer = bulkmail.Mailer(
         "smtp://a@mail.example.com",
         password="secret",
-        pace=bulkmail.Pace(bulkmail.Rate(10.0), quota=bulkmail.Quota(per_day=2000)),
+        pace=bulkmail.Pace(
+            bulkmail.Rate(10.0), quota=bulkmail.Quota(per_day=2000), lane_backoff=bulkmail.Backoff(schedule=(60.0,))
+        ),
     )
     async with mailer.deliver(letter, "people.csv", outbox="people.outbox") as deliveries:
         async for settled in deliveries:

@@ -92,3 +92,8 @@ def test_quota_lets_no_window_exceed_it(quota: Quota, askers: list[tuple[float, 
         for booking in bookings:
             inside = sum(other.count for other in bookings if booking.at - span < other.at <= booking.at)
             assert inside <= limit
+
+
+def test_quota_within_another_keeps_both() -> None:
+    assert Quota(500, 2000).within(Quota(per_day=1000)) == Quota(500, 1000)
+    assert Quota().within(Quota(10)) == Quota(10)

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.retry import LONGEST_ASKED, RetryPolicy, asked_wait, backoff, lane_backoff, parse_schedule
+from bulkmail.model.retry import (
+    LANE_BACKOFF,
+    LONGEST_ASKED,
+    RELAY_BACKOFF,
+    Backoff,
+    RetryPolicy,
+    asked_wait,
+    parse_schedule,
+)
 
 DICE = st.floats(0, 1, exclude_max=True)
 POLICIES = st.builds(
@@ -138,19 +146,38 @@ def test_schedule_refuses_anything_else(text: str, message: str) -> None:
 
 
 def test_backoff_doubles_up_to_the_longest() -> None:
-    waits = [backoff(n, dice=0.0, first=1.0, longest=20.0) for n in range(1, 7)]
+    waits = [Backoff(1.0, 20.0).wait(n, dice=0.0) for n in range(1, 7)]
     assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 10.0]
 
 
 def test_backoff_spreads_from_half_to_the_whole() -> None:
-    assert backoff(1, dice=0.0) == 0.5
-    assert backoff(1, dice=0.5) == 0.75
-    assert backoff(100, dice=0.0) == 150.0
+    assert RELAY_BACKOFF.wait(1, dice=0.0) == 0.5
+    assert RELAY_BACKOFF.wait(1, dice=0.5) == 0.75
+    assert RELAY_BACKOFF.wait(100, dice=0.0) == 150.0
 
 
-@given(st.integers(1, 5000), DICE)
-def test_backoff_never_shrinks_and_stays_within_its_longest(failures: int, dice: float) -> None:
-    assert 0.5 <= backoff(failures, dice=dice) <= backoff(failures + 1, dice=dice) <= 300.0
+def test_backoff_begins_with_what_the_complaint_is_worth() -> None:
+    assert [LANE_BACKOFF.wait(n, dice=0.5, least=600.0) for n in (1, 2, 3, 4)] == [600.0, 1500.0, 3000.0, 3600.0]
+    assert LANE_BACKOFF.wait(9, dice=0.5, least=7200.0) == 7200.0
+
+
+def test_backoff_keeps_a_written_schedule_but_lets_the_server_have_more() -> None:
+    written = Backoff(1.0, 300.0, (10.0, 60.0))
+    assert [written.wait(n, dice=0.9, least=600.0) for n in (1, 2, 3, 70)] == [10.0, 60.0, 60.0, 60.0]
+    assert [written.wait(n, dice=0.9, asked=30.0) for n in (1, 2)] == [30.0, 60.0]
+
+
+BACKOFFS = st.builds(Backoff, st.floats(0.1, 600), st.floats(1, 86400), st.just(()))
+
+
+@given(BACKOFFS, st.integers(1, 5000), DICE, DICE, st.sampled_from([0.0, 300.0, 7200.0]))
+def test_backoff_never_shrinks_and_stays_within_its_longest(
+    backoff: Backoff, times: int, dice: float, other: float, least: float
+) -> None:
+    wait, later = (backoff.wait(n, dice=d, least=least) for n, d in ((times, dice), (times + 1, other)))
+    most = max(backoff.longest, least)
+    assert 0 < wait <= most and later <= most
+    assert later >= wait or wait > most / 2  # at its longest it is spread
 
 
 # --- what the server asks for ----------------------------------------------------------------------------------------
@@ -217,9 +244,3 @@ def test_retry_waits_never_get_shorter_by_themselves(first: float, longest: floa
     policy = RetryPolicy(first=first, longest=longest, max_attempts=3000, max_age=math.inf)
     delays = [policy.delay(attempts, age=0.0, dice=dice) or 0.0 for attempts in range(1, 100)]
     assert delays == sorted(delays)
-
-
-@given(st.integers(1, 5000), DICE)
-def test_lane_backoff_is_30_s_at_first_and_an_hour_at_most(complaints: int, dice: float) -> None:
-    assert 30.0 <= lane_backoff(complaints, dice=dice) <= lane_backoff(complaints + 1, dice=dice) <= 3600.0
-    assert lane_backoff(1, dice=dice) <= 60.0

@@ -11,7 +11,8 @@ from bulkmail.model import shaper as module
 from bulkmail.model.lane import Lane, LaneLimits, Lanes
 from bulkmail.model.rate import Rate
 from bulkmail.model.reply import Reply, Stage, make_reply
-from bulkmail.model.shaper import Shaper, Trouble
+from bulkmail.model.retry import Backoff
+from bulkmail.model.shaper import Shaper
 
 SLOW_LANE = Lanes({"google": Lane("google", limits=LaneLimits(Rate(2.0), 3, 50))})
 
@@ -25,7 +26,7 @@ def make_shaper(lanes: Lanes = SLOW_LANE, *, rate: Rate | None = None, relay_rat
 
 def complain(shaper: Shaper, line: str, lane: str, now: float, *, stage: Stage = Stage.END, open: int = 10) -> None:
     reply = make_reply(stage, int(line[:3]), [line[4:]])
-    shaper.heed(known_feedback().heed(reply), "one", lane, now, open=open)
+    shaper.heed(known_feedback().heed(reply), "one", lane, now, open=open, words="its words", dice=0.0)
 
 
 def test_shaper_books_campaign_relay_and_lane_together() -> None:
@@ -54,9 +55,11 @@ def test_shaper_suspends_a_lane_and_no_other() -> None:
     assert shaper.take("one", "google", 100.0)
     assert shaper.take("two", "yahoo", 100.0)
     assert shaper.lane_connections("one", "yahoo") == 5
-    (trouble,) = shaper.troubles(100.0)
-    assert (trouble.relay, trouble.lane, trouble.until, trouble.connections) == ("one", "yahoo", 7300.0, 5)
-    assert trouble.why == "Yahoo: deferred for volume or complaints"
+    found = shaper.slowdown("one", "yahoo", 100.0)
+    assert found is not None
+    assert (found.relay, found.lane, found.times, found.until, found.connections) == ("one", "yahoo", 1, 7300.0, 5)
+    assert (found.why, found.words) == ("Yahoo: deferred for volume or complaints", "its words")
+    assert shaper.slowdown("one", "google", 100.0) is None
     assert shaper.take("one", "yahoo", 7300.0)
 
 
@@ -66,13 +69,15 @@ def test_shaper_slows_a_relay_to_what_it_took() -> None:
         now = number / 14
         shaper.accepted("one", "yahoo", now)
     complain(shaper, "454 4.7.0 Throttling failure: Maximum sending rate exceeded", "yahoo", now)
-    (trouble,) = shaper.troubles(now)
-    assert trouble == Trouble("one", "", "Amazon SES: rate", per_second=pytest.approx(12.6, rel=0.05))
+    found = shaper.slowdown("one", "", now)
+    assert found is not None and found.why == "Amazon SES: rate"
+    assert found.per_second(now) == found.lowest == pytest.approx(12.6, rel=0.05)
+    assert (found.connections, found.is_left_alone(now), found.is_over(now)) == (None, False, False)
     went = 0
     for tick in range(100):
         went += shaper.take("one", f"lane{tick % 7}", now + tick / 100)
     assert went == pytest.approx(13.5, rel=0.1)
-    assert shaper.troubles(now + 1e6) == []
+    assert found.is_over(now + 1e6)
 
 
 def test_shaper_learns_how_many_sessions_a_relay_bears() -> None:
@@ -91,7 +96,7 @@ def test_shaper_learns_how_many_sessions_a_relay_bears() -> None:
 def test_shaper_takes_no_other_reply_for_a_complaint(line: str) -> None:
     shaper = make_shaper()
     complain(shaper, line, "yahoo", 0.0)
-    assert shaper.troubles(0.0) == []
+    assert shaper.slowdown("one", "yahoo", 0.0) is shaper.slowdown("one", "", 0.0) is None
     assert shaper.take("one", "yahoo", 0.0)
 
 
@@ -106,7 +111,67 @@ def test_shaper_forgets_lanes_that_are_fine(monkeypatch: pytest.MonkeyPatch) -> 
     shaper.tidy(20.0)
     assert shaper.take("one", "a", 20.0)
     assert not shaper.take("one", "a", 20.0)
-    assert len(shaper.troubles(20.0)) == 1
+    assert shaper.slowdown("one", "yahoo", 20.0) is not None
+
+
+def rest_of(shaper: Shaper, now: float, line: str = "451 4.7.500 Server busy") -> float:
+    """Seconds for which a complaint of yahoo's at `now` lets it rest."""
+    complain(shaper, line, "yahoo", now)
+    return shaper.lane_wait("one", "yahoo", now)
+
+
+def test_lane_rests_twice_as_long_each_time_that_it_complains_in_a_row() -> None:
+    shaper, now, rests = make_shaper(), 0.0, []
+    for _ in range(6):
+        rests.append(rest_of(shaper, now))
+        assert rest_of(shaper, now + 1) <= rests[-1]  # what was under way says it, too
+        now += rests[-1] + 1
+    assert rests == [300, 600, 1200, 2400, 3600, 3600]
+    shaper.accepted("one", "yahoo", now)
+    assert rest_of(shaper, now) == 300
+    assert rest_of(shaper, now + 1000, "451 4.7.500 Server busy, try again in 50 minutes") == 3000
+
+
+def test_written_schedule_says_how_long_lanes_and_relays_rest() -> None:
+    lanes, relays = Backoff(60.0, 3600.0, (10.0, 100.0)), Backoff(1.0, 300.0, (20.0,))
+    shaper = Shaper(SLOW_LANE, lane_backoff=lanes, relay_backoff=relays)
+    shaper.add_relay("one", connections=10)
+    assert [rest_of(shaper, now) for now in (0.0, 50.0, 500.0)] == [10.0, 100.0, 100.0]
+    complain(shaper, "454 4.7.0 Throttling failure, try again in 5 seconds", "yahoo", 900.0)
+    assert shaper.relay_wait("one", 900.0) == 20.0
+
+
+def test_shaper_treats_whom_it_knows_from_an_earlier_run_as_it_did_then() -> None:
+    before, now = make_shaper(), 0.0
+    for number in range(100):
+        now = number / 20
+        before.accepted("one", "google", now)
+    complain(before, "421 4.7.28 unusual rate of mail", "google", now)
+    complain(before, "421 4.7.0 Too many connections", "", now, stage=Stage.GREETING, open=3)
+    known = [found for lane in ("google", "") if (found := before.slowdown("one", lane, now)) is not None]
+    after = Shaper(SLOW_LANE, known=[each.shifted(1000.0) for each in known])
+    for _ in range(2):  # the second engine of a campaign adds its relays once more
+        after.add_relay("one", connections=10)
+        after.add_relay("two", connections=4)
+    now += 1000.0
+    assert after.lane_wait("one", "google", now) == 600.0
+    assert after.lane_wait("two", "google", now) == 0.0
+    assert (after.connections("one"), after.lane_connections("one", "google")) == (3, 1)
+    assert after.slowdown("one", "google", now) == known[0].shifted(1000.0)
+    complain(after, "421 4.7.28 unusual rate of mail", "google", now + 600.0)
+    again = after.slowdown("one", "google", now + 600.0)
+    assert again is not None and (again.times, again.until) == (2, now + 600.0 + 1200.0)
+
+
+def test_shaper_says_when_somebody_gets_more_again() -> None:
+    shaper = make_shaper()
+    complain(shaper, "451 4.7.500 Server busy", "yahoo", 0.0)  # takes nothing, and so gets less and less
+    assert shaper.is_left_alone("one", "yahoo", 299.0) and shaper.is_left_alone("one", "yahoo", 301.0)
+    assert shaper.accepted("one", "yahoo", 301.0)
+    assert not shaper.is_left_alone("one", "yahoo", 301.0)
+    told = [shaper.accepted("one", "yahoo", 302.0) for _ in range(200)]
+    assert [number for number, gets_more in enumerate(told, 2) if gets_more] == [100, 200]  # a session each
+    assert not shaper.accepted("two", "yahoo", 302.0)
 
 
 LINES = st.sampled_from(
@@ -150,7 +215,7 @@ def test_shaper_never_exceeds_what_was_configured_whatever_servers_say(
 def test_shaper_needs_a_reply_to_heed() -> None:
     shaper = make_shaper()
     shaper.heed(known_feedback().heed(Reply(Stage.RCPT, 450, "4.2.0", "greylisted")), "one", "yahoo", 0.0, open=1)
-    assert shaper.troubles(0.0) == []
+    assert shaper.slowdown("one", "yahoo", 0.0) is shaper.slowdown("one", "", 0.0) is None
 
 
 def test_shaper_keeps_to_a_servers_own_limit_and_loses_little_by_it() -> None:

@@ -6,6 +6,7 @@ from email.policy import default
 
 import pytest
 
+from bulkmail.message import explain
 from bulkmail.message.composer import Composer
 from bulkmail.message.environment import LONGEST_OUTPUT
 from bulkmail.model.campaign import Attachment, Campaign, Template
@@ -185,13 +186,20 @@ def test_name_of_a_megabyte_is_refused(make_campaign, make_recipient):
         "{% for i in range(x | int) %}{% endfor %}",
         "{{ 'y' * (x | int) }}",
         "{{ 'y'.center(x | int) }}",
+        "{{ 'y'.encode().center(x | int) }}",
+        "{{ 'y'.encode() * (x | int) }}",
+        "{{ (1).to_bytes(x | int) }}",
+        "{{ row | tojson(indent=x | int) }}",
         "{{ 'y' | center(x | int) }}",
         "{{ ('%' ~ x ~ 'd') % 1 }}",
         "{{ '{:>{}}'.format(1, x | int) }}",
         "{{ 9 ** (x | int) }}",
         "{{ [1] * (x | int) }}",
     ],
-    ids=["range", "repeat", "method", "filter", "percent", "format", "power", "list"],
+    ids=[
+        *("range", "repeat", "method", "method-of-octets", "octets", "number", "json", "filter", "percent", "format"),
+        *("power", "list"),
+    ],
 )
 def test_cell_that_is_a_huge_number_makes_nothing_huge(make_campaign, make_recipient, template, count):
     refusal(make_campaign(text=template), make_recipient(x=count))
@@ -301,3 +309,20 @@ def test_campaign_shows_no_content_of_files_in_its_repr():
     assert "secret" not in repr(
         Campaign("c", Template("f", "x"), Template("s", "y"), attachments=(Attachment("a", "a/b", b"secret"),))
     )
+
+
+def test_computer_without_memory_rejects_nobody(make_campaign, make_recipient, monkeypatch):
+    """The row is not at fault, and its letter may be made when there is some again."""
+    composer = Composer(make_campaign(text="{{ x.missing }}"), run_id="run")
+
+    class Short:
+        @property
+        def missing(self):
+            raise MemoryError
+
+    recipient = make_recipient(x=Short())
+    with pytest.raises(TemplateError, match="text: wants more memory than a letter may have"):
+        composer.render(recipient)
+    monkeypatch.setattr(explain, "_has_room", lambda: False)
+    with pytest.raises(MemoryError):
+        composer.render(recipient)

@@ -1,0 +1,94 @@
+"""What relays and providers complain of: heeded at once, told to whoever watches, and not too often."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from bulkmail.engine.channel import Channel
+from bulkmail.engine.clock import Clock
+from bulkmail.engine.explain import say_slowed
+from bulkmail.engine.ports import Slowed
+from bulkmail.model.feedback import Heeding
+from bulkmail.model.reply import Fault, Reply
+from bulkmail.model.shaper import Shaper
+from bulkmail.model.verdict import Scope
+
+TOLD = 60.0  # seconds in which a notice about the same is given once
+TIDIED = 10.0  # seconds between two looks for lanes that can be forgotten
+_MOST_TOLD = 1_000
+
+
+class Complaints:
+    """Plain calls on the loop.  `show` is told how a relay or lane is treated, `tell` is given a notice of it."""
+
+    def __init__(
+        self,
+        shaper: Shaper,
+        *,
+        clock: Clock,
+        dice: Callable[[], float],
+        show: Callable[[Slowed], None],
+        tell: Callable[[Channel, str], None],
+    ) -> None:
+        self._shaper = shaper
+        self._clock = clock
+        self._dice = dice
+        self._show = show
+        self._tell = tell
+        self._told_at: dict[tuple[str, str], float] = {}
+        self._tidied_at = clock.monotonic()
+
+    def heed(self, heeding: Heeding, event: Reply | Fault, channel: Channel, lane: str) -> bool:
+        """Does what a complaint asks for: slower, fewer sessions, a rest; False when it is no such complaint."""
+        if not heeding.is_complaint:
+            return False
+        verdict, now = heeding.verdict, self._clock.monotonic()
+        is_lane = verdict.scope is Scope.LANE
+        others = (channel.occupancy.sessions(lane) if is_lane else channel.health.open) - verdict.drops
+        self._shaper.heed(heeding, channel.name, lane, now, open=others, words=str(event), dice=self._dice())
+        self._look(channel, lane if is_lane else "", now, event=event)
+        return True
+
+    def refused(self, event: Reply, channel: Channel) -> None:
+        """The relay would not have one more session, in words that we do not know."""
+        now = self._clock.monotonic()
+        self._shaper.refused(
+            channel.name, now, open=channel.health.open, why="another connection refused", words=str(event)
+        )
+        self._look(channel, "", now)
+
+    def ran_out(self, event: Fault, channel: Channel) -> None:
+        """This computer gives no more connections, which is no fault of the relay: it goes on with those it has."""
+        now, open_now = self._clock.monotonic(), channel.health.open
+        self._shaper.refused(channel.name, now, open=open_now, why="no more connections here", words=str(event))
+        self._look(channel, "", now)
+        if self._is_time_to_tell((channel.name, ""), now):
+            self._tell(channel, f"{event}; the run goes on with {open_now}")
+
+    def accepted(self, channel: Channel, lane: str) -> None:
+        """The relay took a message."""
+        now = self._clock.monotonic()
+        if self._shaper.accepted(channel.name, lane, now):
+            self._look(channel, lane, now)
+            self._look(channel, "", now)
+        if now - self._tidied_at >= TIDIED:
+            self._tidied_at = now
+            self._shaper.tidy(now)
+
+    def _look(self, channel: Channel, lane: str, now: float, *, event: Reply | Fault | None = None) -> None:
+        """Shows how it is treated now, and gives a notice of what `event` has led to."""
+        slowdown = self._shaper.slowdown(channel.name, lane, now)
+        if slowdown is None:
+            return
+        self._show(Slowed(slowdown.shifted(self._clock.now() - now)))
+        if event is not None and self._is_time_to_tell(slowdown.key, now):
+            self._tell(channel, say_slowed(slowdown, event, now))
+
+    def _is_time_to_tell(self, key: tuple[str, str], now: float) -> bool:
+        if now - self._told_at.get(key, -math.inf) < TOLD:
+            return False
+        if len(self._told_at) >= _MOST_TOLD:
+            del self._told_at[next(iter(self._told_at))]
+        self._told_at[key] = now
+        return True
