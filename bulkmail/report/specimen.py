@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from bulkmail.message.composer import Composer
-from bulkmail.message.framed import Picture, framed
 from bulkmail.message.local_files import content_id
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
@@ -60,10 +59,9 @@ def _page(html: str | None, campaign: Campaign) -> str | None:
     """The page for the frame; None where there is none that can be shown."""
     if html is None or len(html) > _LARGEST_PAGE:
         return None
-    shown = framed(html, _pictures(campaign))
+    from bulkmail.message.framed import Picture, framed  # late: a text alone needs no parser of HTML
+
+    # Those that come with every message, by Content-ID.
+    pictures = {content_id(image): Picture(image.content_type, image.content) for image in campaign.images}
+    shown = framed(html, pictures)
     return shown[0] if shown is not None and len(shown[0]) <= _LARGEST_PAGE else None
-
-
-def _pictures(campaign: Campaign) -> dict[str, Picture]:
-    """Those that come with every message, by Content-ID."""
-    return {content_id(image): Picture(image.content_type, image.content) for image in campaign.images}
