@@ -242,7 +242,7 @@ async def test_server_that_throttles_is_met_at_its_own_speed(people, run, outbox
             ending = await run(relay, {}, pace=Pace(wait=60)).run()
     assert ending.error is None
     assert outbox.tally().by_status == {Status.ACCEPTED: 200}
-    assert len([at for at in refused if at > taken[0] + 2]) <= 4
+    assert len([at for at in refused if at > taken[0] + 2]) <= 8  # the limit is found twice, by four each
     assert taken[-1] - taken[0] < 200 / 40 * 1.6
 
 
