@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from bulkmail.model.retry import RELAY_BACKOFF, Backoff
 
-
 _AT_ONCE = 3  # sessions opening for each that is open: far away, each wave takes several round trips
 
 

@@ -325,7 +325,7 @@ def _tls(scheme: str, options: dict[str, str], *, host: str) -> Tls:
         return Tls.IMPLICIT
     try:
         # LMTP is spoken to a neighbour: on this machine nobody can listen to it.
-        tls = Tls(options.get("tls", "off" if scheme == "lmtp" and _is_this_machine(host) else "required"))
+        tls = Tls(options.get("tls", "off" if scheme == "lmtp" and is_this_machine(host) else "required"))
         if tls is Tls.IMPLICIT:
             raise ValueError
     except ValueError:
@@ -335,7 +335,8 @@ def _tls(scheme: str, options: dict[str, str], *, host: str) -> Tls:
     return tls
 
 
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """Whether a host's name is that of loopback; a name may lead there all the same."""
     return host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
 
 

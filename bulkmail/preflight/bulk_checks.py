@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
+from bulkmail.model.campaign import Unsubscribe
+from bulkmail.model.relay import is_this_machine
 from bulkmail.preflight.alignment import is_aligned
 from bulkmail.preflight.evidence import Evidence, Found
 from bulkmail.preflight.finding import Severity
@@ -64,6 +68,27 @@ def free_sender(evidence: Evidence) -> Iterator[Found]:
     name = sender.domain.partition(".")[0]
     if not any(name in host or (name == "gmail" and "google" in host) for host in evidence.relay_hosts):
         yield Found(f"From is at {sender.domain}, a provider of free mailboxes", evidence.campaign.sender.name)
+
+
+# RFC 2606 and RFC 6761: nobody has these, they are for examples and trials.
+_MADE_UP = re.compile(r"(^|\.)(example|test|invalid|localhost|example\.(com|net|org))$")
+
+
+def made_up_domain(evidence: Evidence) -> Iterator[Found]:
+    """Addresses of ours at domains for examples, through a server elsewhere."""
+    if all(is_this_machine(host) for host in evidence.relay_hosts):
+        return
+    campaign, sender = evidence.campaign, evidence.sender
+    unsubscribe = campaign.unsubscribe or Unsubscribe()
+    domains = {
+        "From": sender.domain if sender is not None else "",
+        "bounces": evidence.bounce_domain,
+        "unsubscribing by web": (urlsplit(unsubscribe.https).hostname or "").lower(),
+        "unsubscribing by mail": unsubscribe.mailto.partition("?")[0].rpartition("@")[2].lower(),
+    }
+    made_up = {what: domain for what, domain in domains.items() if _MADE_UP.search(domain)}
+    if made_up:
+        yield Found(", ".join(f"{what} at {domain}" for what, domain in made_up.items()) + ": nobody has such a domain")
 
 
 def one_click(evidence: Evidence) -> Iterator[Found]:

@@ -122,6 +122,11 @@ CHECKS: tuple[Check, ...] = (
         "write from an address at a domain of your own", bulk_checks.free_sender,
     ),
     Check(
+        "made-up-domain", _W, "From, bounces or unsubscribing at a domain for examples (shop.example)",
+        "Servers refuse such a sender, and people's answers go nowhere.",
+        "write your own domain; if this is a rehearsal, send without --relay", bulk_checks.made_up_domain,
+    ),
+    Check(
         "one-click-missing", _W, "no unsubscribing by one click, for 5,000 recipients or more (note: for any list)",
         "Gmail, Yahoo and Microsoft demand it of whoever writes to 5,000 people a day (RFC 8058).",
         "set https below [message.unsubscribe]", bulk_checks.one_click,

@@ -249,6 +249,28 @@ def test_free_provider_may_be_the_relay_itself() -> None:
     assert list(bulk_checks.free_sender(evidence(campaign, hosts=("mail.shop.example",))))
 
 
+@pytest.mark.parametrize(
+    ("hosts", "found"),
+    [
+        pytest.param((), [], id="rehearsal"),
+        pytest.param(("localhost", "127.0.0.1"), [], id="this-machine"),
+        pytest.param(
+            ("mail.relay.net",),
+            ["From at shop.example, unsubscribing by web at shop.example.com: nobody has such a domain"],
+            id="elsewhere",
+        ),
+    ],
+)
+def test_domain_for_examples_goes_nowhere_but_to_this_machine(hosts: tuple[str, ...], found: list[str]) -> None:
+    campaign = letter(
+        text="x",
+        sender="news@shop.example",
+        reverse_path="bounces@real.shop",
+        unsubscribe=Unsubscribe(https="https://shop.example.com/u/{token}", mailto="u@example.shop?subject={token}"),
+    )
+    assert [each.message for each in bulk_checks.made_up_domain(evidence(campaign, hosts=hosts))] == found
+
+
 def test_signature_makes_good_for_a_reverse_path_elsewhere() -> None:
     campaign = letter(
         text="x", list_id="n.shop.example", reverse_path="b@relay.example", dkim=(Dkim("news.shop.example", "s"),)

@@ -159,7 +159,8 @@ def test_check_names_every_planted_fault_with_row_and_mend(shop: Path) -> None:
     assert len(PLANTED) >= 30
     assert len(told["findings"]) == len(PLANTED), "nothing is told that was not planted"
     assert {code for code, _, _ in PLANTED} >= {check.code for check in CHECKS if not check.is_online} - {
-        "no-relay-for-row"
+        "no-relay-for-row",
+        "made-up-domain",  # through a relay elsewhere only
     }
     assert (result.exit_code, told["ready"]) == (0, True), "warnings do not keep the gate shut"
 
