@@ -6,13 +6,19 @@ from collections import Counter
 
 
 class Use:
-    """What one sender's session carries and has carried, by lane."""
+    """What one sender's session carries and has carried, by lane; `full` of them want no more letters in it."""
 
-    __slots__ = ("carried", "in_flight")
+    __slots__ = ("carried", "full", "in_flight")
 
     def __init__(self) -> None:
         self.in_flight: Counter[str] = Counter()
         self.carried: Counter[str] = Counter()
+        self.full = 0
+
+    def renew(self) -> None:
+        """Another session takes its place."""
+        self.carried.clear()
+        self.full = 0
 
 
 class Occupancy:
@@ -20,7 +26,7 @@ class Occupancy:
 
     def __init__(self) -> None:
         self._sessions: Counter[str] = Counter()  # that have a letter of the lane under way
-        self._held: dict[int, tuple[str, Use]] = {}
+        self._held: dict[int, tuple[str, Use, int | None]] = {}
 
     def sessions(self, lane: str) -> int:
         """How many sessions have a letter of `lane` under way."""
@@ -35,21 +41,24 @@ class Occupancy:
             return False
         return use.in_flight[lane] > 0 or self._sessions[lane] < sessions
 
-    def begin(self, delivery_id: int, lane: str, use: Use) -> None:
-        """A letter of `lane` is on its way over the session of `use`."""
-        self._held[delivery_id] = lane, use
+    def begin(self, delivery_id: int, lane: str, use: Use, *, messages: int | None) -> None:
+        """A letter of `lane`, of which a session may carry so many `messages`, is on its way over that of `use`."""
+        self._held[delivery_id] = lane, use, messages
         if not use.in_flight[lane]:
             self._sessions[lane] += 1
         use.in_flight[lane] += 1
         use.carried[lane] += 1
+        use.full += use.carried[lane] == messages
 
     def end(self, delivery_id: int, *, came_back: bool = False) -> None:
         """It is no longer; with `came_back` nothing of it went."""
-        lane, use = self._held.pop(delivery_id, ("", None))
-        if use is None:
+        if (held := self._held.pop(delivery_id, None)) is None:
             return
+        lane, use, messages = held
         use.in_flight[lane] -= 1
-        use.carried[lane] -= came_back
+        if came_back and use.carried[lane]:
+            use.full -= use.carried[lane] == messages
+            use.carried[lane] -= 1
         if not use.in_flight[lane]:
             self._sessions[lane] -= 1
             if not self._sessions[lane]:

@@ -219,7 +219,7 @@ class Run:
         now = self.clock.monotonic()
         if not self.is_alone and self.sharing.took(channel, self.work.lane_of(job), now):
             self.nudge()
-        channel.occupancy.begin(job.delivery.id, lane, use)
+        channel.occupancy.begin(job.delivery.id, lane, use, messages=self.shaper.messages_per_session(lane))
         channel.in_hand += 1
         channel.moved_at = now
         return job

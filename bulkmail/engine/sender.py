@@ -356,12 +356,8 @@ class Sender:
 
     def _is_worn(self, line: Line) -> bool:
         age = self._run.clock.monotonic() - self._opened_at
-        is_full = any(
-            most is not None and carried >= most
-            for lane, carried in self._use.carried.items()
-            if (most := self._run.shaper.messages_per_session(lane)) is not None
-        )
-        return is_full or line.transactions >= self._channel.messages_per_session or age >= self._channel.session_age
+        is_old = line.transactions >= self._channel.messages_per_session or age >= self._channel.session_age
+        return is_old or self._use.full > 0
 
     async def _close(self) -> None:
         """Says goodbye if the session still listens."""
@@ -375,6 +371,6 @@ class Sender:
         if self._line is not None:
             self._line.abort()
             self._line = None
-            self._use.carried.clear()
+            self._use.renew()
             self._channel.health.open -= 1
             self._run.plan.observe(Sessions(self._channel.health.open, self._channel.name))
