@@ -6,8 +6,6 @@ from collections.abc import Callable
 
 from bulkmail.model.retry import RELAY_BACKOFF, Backoff
 
-_AT_ONCE = 3  # sessions opening for each that is open: far away, each wave takes several round trips
-
 
 class Health:
     """Pure bookkeeping about one relay; every method is plain arithmetic on the times it is given (seconds, monotonic).
@@ -32,7 +30,7 @@ class Health:
         """Whether one more session may be opened now."""
         if now < self.resume_at or self.open + self.opening >= self.limit:
             return False
-        return self.opening < (max(1, _AT_ONCE * self.open) if not self._failures else 1)
+        return self.opening < max(1, self.open if not self._failures else 1)
 
     def trouble(self, now: float, *, dice: float, asked: float = 0.0) -> None:
         """The relay failed: leave it alone for a while.  Several failures within one such while count as one.
