@@ -1,8 +1,9 @@
 """How many messages a second the line alone can carry, beside stock aiosmtplib, to Postfix' smtp-sink on loopback.
 
-    python benchmarks/line.py [--messages 20000] [--sessions 10] [--octets 2048]
+    python benchmarks/line.py [--messages 20000] [--sessions 10] [--octets 2048] [--runs 5]
 
-Needs `smtp-sink` (Debian package postfix).  Every message has its own envelope; its mark is done at once.
+Needs `smtp-sink` (Debian package postfix).  Every message has its own envelope; its mark is done at once.  All take
+turns, and medians count.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import os
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -30,65 +33,67 @@ from bulkmail.model.reply import Fault, Reply
 from bulkmail.smtp.line import Transfer
 from bulkmail.smtp.session import Manners, Session
 
-Way = Callable[[int, int, int, bytes], Awaitable[None]]
+Shares = list[list[Message]]  # what each session carries
+Way = Callable[[int, Shares], Awaitable[None]]
 
 
-def content(octets: int) -> bytes:
-    """A letter of about that size."""
+def ready_messages(*, messages: int, sessions: int, octets: int) -> Shares:
+    """Letters of about that size, each with its own envelope."""
     head = b"From: a@example.com\r\nTo: b@example.com\r\nSubject: news\r\n\r\n"
     line = b"x" * 70 + b"\r\n"
-    return head + line * max(1, (octets - len(head)) // len(line))
+    letter = head + line * max(1, (octets - len(head)) // len(line))
+    envelopes = [Envelope("a@example.com", f"r{number}@example.com") for number in range(messages)]
+    ready = [Message(envelope, "<1@example.com>", (letter,)) for envelope in envelopes]
+    return [ready[start::sessions] for start in range(sessions)]
 
 
-async def by_session(port: int, sessions: int, messages: int, letter: bytes) -> None:
+def accepted(event: Reply | Fault) -> None:
+    """Makes sure that it was."""
+    assert isinstance(event, Reply) and event.is_positive, event
+
+
+async def by_session(port: int, shares: Shares) -> None:
     """Our line, one command at a time."""
     relay = Relay.parse(f"smtp://127.0.0.1:{port}?tls=off")
 
-    async def sender(numbers: range) -> None:
+    async def sender(share: list[Message]) -> None:
         session = await Session.open(relay, None, tls_context=None)
-        for number in numbers:
-            message = Message(Envelope("a@example.com", f"r{number}@example.com"), "<1@example.com>", (letter,))
-            event = await session.transact(message, lambda done: done(None))
-            assert isinstance(event, Reply) and event.is_positive, event
+        for message in share:
+            accepted(await session.transact(message, lambda done: done(None)))
         await session.quit()
 
-    await asyncio.gather(*(sender(range(start, messages, sessions)) for start in range(sessions)))
+    await asyncio.gather(*map(sender, shares))
 
 
-async def by_line(port: int, sessions: int, messages: int, letter: bytes) -> None:
+async def by_line(port: int, shares: Shares) -> None:
     """Our line as the engine uses it: ahead of the replies, as far as the server offers."""
     relay = Relay.parse(f"smtp://127.0.0.1:{port}?tls=off")
     manners = Manners(depth=relay.depth)
 
-    def decided(event: Reply | Fault) -> None:
-        assert isinstance(event, Reply) and event.is_positive, event
-
-    async def sender(numbers: range) -> None:
+    async def sender(share: list[Message]) -> None:
         session = await Session.open(relay, None, tls_context=None, manners=manners)
-        left = iter(numbers)
+        left = iter(share)
 
         def more() -> Transfer | None:
-            number = next(left, None)
-            if number is None:
-                return None
-            message = Message(Envelope("a@example.com", f"r{number}@example.com"), "<1@example.com>", (letter,))
-            return Transfer(message, lambda done: done(None), decided)
+            message = next(left, None)
+            return None if message is None else Transfer(message, lambda done: done(None), accepted)
 
         await session.carry(more)
         await session.quit()
 
-    await asyncio.gather(*(sender(range(start, messages, sessions)) for start in range(sessions)))
+    await asyncio.gather(*map(sender, shares))
 
 
-async def by_aiosmtplib(port: int, sessions: int, messages: int, letter: bytes) -> None:
+async def by_aiosmtplib(port: int, shares: Shares) -> None:
     """Stock aiosmtplib, as its documentation sends raw messages."""
 
-    async def sender(numbers: range) -> None:
+    async def sender(share: list[Message]) -> None:
         async with aiosmtplib.SMTP(hostname="127.0.0.1", port=port, local_hostname="localhost") as client:
-            for number in numbers:
-                await client.sendmail("a@example.com", [f"r{number}@example.com"], letter)
+            for message in share:
+                envelope = message.envelope
+                await client.sendmail(envelope.reverse_path, [envelope.forward_path], message.buffers[0])
 
-    await asyncio.gather(*(sender(range(start, messages, sessions)) for start in range(sessions)))
+    await asyncio.gather(*map(sender, shares))
 
 
 @contextlib.contextmanager
@@ -118,34 +123,40 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--sessions", type=int, default=10)
     parser.add_argument("--octets", type=int, default=2_048)
+    parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
-    ways: list[tuple[str, Way]] = [
-        ("aiosmtplib sendmail", by_aiosmtplib),
-        ("Session.transact", by_session),
-        ("Session.carry", by_line),
-    ]
+    shares = ready_messages(messages=options.messages, sessions=options.sessions, octets=options.octets)
+    rates: dict[tuple[str, str], list[float]] = {}
     with sink() as port:
-        for name, way in ways:
-            for loop_name, factory in (("asyncio", asyncio.new_event_loop), ("uvloop", uvloop.new_event_loop)):
-                with asyncio.Runner(loop_factory=factory) as runner:
-                    started, worked = time.perf_counter(), time.process_time()
-                    runner.run(way(port, options.sessions, options.messages, content(options.octets)))
-                    seconds, used = time.perf_counter() - started, time.process_time() - worked
-                rate, cost = options.messages / seconds, used / options.messages * 1e6
-                print(f"{name:20} {loop_name:8} {rate:8,.0f} messages/s {cost:6.1f} µs of ours a message")
-        smtp_source(port, options.sessions, options.messages, options.octets)
+        for _ in range(options.runs):
+            for way, loop in itertools.product(WAYS, LOOPS):
+                started = time.perf_counter()
+                with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
+                    runner.run(WAYS[way](port, shares))
+                rates.setdefault((way, loop), []).append(options.messages / (time.perf_counter() - started))
+            if seconds := smtp_source(port, options.sessions, options.messages, options.octets):
+                rates.setdefault((SMTP_SOURCE, ""), []).append(options.messages / seconds)
+    for (way, loop), of_runs in rates.items():
+        rate = statistics.median(of_runs)
+        beside = rate / statistics.median(rates[STOCK, loop or "asyncio"])
+        print(f"{way:20} {loop:8} {rate:8,.0f} messages/s  {beside:5.2f} times aiosmtplib")
 
 
-def smtp_source(port: int, sessions: int, messages: int, octets: int) -> None:
-    """Postfix' own load generator, in C, with one constant message."""
+def smtp_source(port: int, sessions: int, messages: int, octets: int) -> float | None:
+    """The seconds that Postfix' own load generator needs, in C, with one constant message."""
     program = shutil.which("smtp-source", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
-        return
+        return None
     command = [program, "-d", "-s", str(sessions), "-m", str(messages), "-l", str(octets), f"inet:127.0.0.1:{port}"]
     started = time.perf_counter()
     subprocess.run(command, check=True)
-    print(f"{'smtp-source -d':29} {messages / (time.perf_counter() - started):8,.0f} messages/s")
+    return time.perf_counter() - started
 
+
+STOCK = "aiosmtplib sendmail"
+SMTP_SOURCE = "smtp-source -d"
+WAYS: dict[str, Way] = {STOCK: by_aiosmtplib, "Session.transact": by_session, "Session.carry": by_line}
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 if __name__ == "__main__":
     main()
