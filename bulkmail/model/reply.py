@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -97,19 +98,23 @@ class Fault:
 _ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?!\.?\w)[.:;,]?\s*")
 
 
-def make_reply(stage: Stage, code: int, lines: list[str]) -> Reply:
+def make_reply(stage: Stage, code: int, lines: Sequence[str]) -> Reply:
     """A `Reply` from its lines without their codes; an enhanced code counts only if its class is the reply's own.
 
     A multi-line reply repeats the enhanced code in each line (RFC 2034 §4): it is taken off each.
     """
-    enhanced, texts = "", []
-    for line in lines:
-        found = _ENHANCED.match(line)
-        if found and found[1][0] == str(code)[0]:
-            enhanced = enhanced or found[1]
-            line = line[found.end() :]
-        texts.append(line)
-    return Reply(stage, code, enhanced, printable(" ".join(texts)))
+    enhanced, text = _divided(lines[0], code) if lines else ("", "")
+    for line in lines[1:]:
+        of_line, more = _divided(line, code)
+        enhanced, text = enhanced or of_line, f"{text} {more}"
+    return Reply(stage, code, enhanced, printable(text))
+
+
+def _divided(line: str, code: int) -> tuple[str, str]:
+    found = _ENHANCED.match(line)
+    if found is None or int(line[0]) != code // 100:
+        return "", line
+    return found[1], line[found.end() :]
 
 
 def printable(text: str, longest: int = LONGEST_TEXT) -> str:

@@ -65,9 +65,8 @@ class Asking(asyncio.Protocol):
     # For the transport.
 
     def data_received(self, data: bytes) -> None:
-        self._parser.feed(data)
         try:
-            while (reply := self._parser.next_reply()) is not None:
+            for reply in self._parser.replies(data):
                 self._replies.append(reply)
         except ReplyError as error:
             self._broken = f"broke the protocol: it {error}"

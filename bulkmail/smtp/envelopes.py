@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
+from bulkmail.model.address import LONGEST_ADDRESS
 from bulkmail.model.dsn import Dsn
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Breakage, Fault, Stage, printable
@@ -31,13 +32,13 @@ NO_WISHES = Wishes()
 
 def unsendable(message: Message, capabilities: Capabilities) -> Fault | None:
     """Why this message cannot go over this session at all, known without a word to the server; else None."""
-    envelope = message.envelope
-    for path in (envelope.reverse_path, *envelope.forward_paths):
+    paths = message.envelope.forward_paths
+    for path in (message.envelope.reverse_path, *paths):
         if not _is_writable(path):
             return _fault(f'"{printable(path, 80)}" cannot be written into a command to the server')
-    if not all(envelope.forward_paths):
+    if "" in paths:
         return _fault("the message names nobody to send it to")
-    if _needs_smtputf8(message) and not capabilities.smtputf8:
+    if not capabilities.smtputf8 and _needs_smtputf8(message):
         return _fault("the address or a header needs SMTPUTF8, which the server does not offer")
     if message.is_8bit and not capabilities.eight_bit_mime:
         return _fault("the message has 8-bit content, and the server does not offer 8BITMIME")
@@ -122,15 +123,15 @@ def _xtext(text: str) -> str:
     return _NOT_XTEXT.sub(lambda found: f"+{ord(found[0]):02X}", text)
 
 
-def _is_writable(path: str) -> bool:
-    return len(path) <= 254 and not _UNSAFE.search(path)
-
-
 def _needs_smtputf8(message: Message) -> bool:
     envelope = message.envelope
     if message.needs_smtputf8 or not (envelope.forward_path.isascii() and envelope.reverse_path.isascii()):
         return True
     return bool(envelope.copies) and not all(path.isascii() for path in envelope.copies)
+
+
+def _is_writable(path: str) -> bool:
+    return len(path) <= LONGEST_ADDRESS and not _UNSAFE.search(path)
 
 
 def _fault(what: str) -> Fault:

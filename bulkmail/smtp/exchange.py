@@ -66,7 +66,6 @@ class Exchange:
         "is_written",
         "may_go_on",
         "message",
-        "named",
         "own",
         "paths",
         "pieces",
@@ -81,10 +80,9 @@ class Exchange:
         self.message = message
         self.paths = message.envelope.forward_paths
         self.stage = Stage.MAIL
-        self.to_write: tuple[Step, ...] = ()  # of the envelope
+        self.to_write: tuple[tuple[Step, bytes], ...] = ()  # of the envelope, the commands
         self.pieces: Iterator[bytes | memoryview] | None = None  # of the content, once it has begun
-        self.named = 0  # forward paths whose RCPT was written
-        self.answered = 0  # … and answered
+        self.answered = 0  # forward paths whose RCPT was answered
         self.accepted = 0  # … with a 2xx
         self.refused = 0  # … with a reason of their own
         self.may_go_on = False  # with the content

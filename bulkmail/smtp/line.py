@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import socket
 from collections.abc import Callable
@@ -20,6 +19,7 @@ Done = Callable[[BaseException | None], None]
 Mark = Callable[[Done], None]
 Decided = Callable[[Reply | Fault], None]
 
+_READ_AT_ONCE = 8_192  # octets
 _LONGEST_LEFTOVER = 262_144  # octets read from a dead connection at the most
 
 
@@ -41,7 +41,7 @@ class Transfer(Exchange):
 More = Callable[[], Transfer | None]
 
 
-class Line(asyncio.Protocol):
+class Line(asyncio.BufferedProtocol):
     """Owns a connected transport that is past greeting, TLS and login, until the end.
 
     All work is done where octets arrive: there the next message is asked for, and there whoever sent one is told of it.
@@ -54,20 +54,21 @@ class Line(asyncio.Protocol):
         self._transactions = transactions
         self._is_paused = False
         self._is_advancing = False
+        # Replies are short.  Without a buffer of ours asyncio asks the system for a quarter of a megabyte each time.
+        self._buffer = memoryview(bytearray(_READ_AT_ONCE))
         self._idle: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._deadline = math.inf
-        # By word: the hash of an enum member is computed in Python, each time anew.
+        self._moved_at = self.loop.time()
         self._patience = {
-            Step.PROBE.words: timeouts.mail,
-            Step.FENCE.words: timeouts.mail,
-            Step.EMPTY.words: timeouts.data,
-            Step.RSET.words: timeouts.mail,
-            Step.MAIL.words: timeouts.mail,
-            Step.RCPT.words: timeouts.rcpt,
-            Step.DATA.words: timeouts.data,
-            Step.BODY.words: timeouts.block,
-            Step.END.words: timeouts.end,
+            Step.PROBE: timeouts.mail,
+            Step.FENCE: timeouts.mail,
+            Step.EMPTY: timeouts.data,
+            Step.RSET: timeouts.mail,
+            Step.MAIL: timeouts.mail,
+            Step.RCPT: timeouts.rcpt,
+            Step.DATA: timeouts.data,
+            Step.BODY: timeouts.block,
+            Step.END: timeouts.end,
         }
         self._shortest = min(self._patience.values())
         self._duplicate = _duplicated(transport)
@@ -86,7 +87,7 @@ class Line(asyncio.Protocol):
 
     @property
     def begun(self) -> int:
-        """Messages whose MAIL was written."""
+        """Messages that were begun."""
         return self._transactions.begun
 
     @property
@@ -133,7 +134,14 @@ class Line(asyncio.Protocol):
 
     # For the transport.
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._buffer[:nbytes]))
+
     def data_received(self, data: bytes) -> None:
+        """Octets from the server."""
         self._transactions.receive(data)
         self._advance()
 
@@ -172,7 +180,8 @@ class Line(asyncio.Protocol):
         self._is_advancing = True
         transactions, transport = self._transactions, self._transport
         try:
-            self._tell()  # first: what a message came to may be a reason to begin no other
+            if transactions.settled:  # first: what a message came to may be a reason to begin no other
+                self._tell()
             # A transport that is closing drops what it is given: its connection_lost will tell what came of the rest.
             while not self._is_paused and not transport.is_closing():
                 output = transactions.next_output()
@@ -183,7 +192,8 @@ class Line(asyncio.Protocol):
                     self._ask_for_mark()
         finally:
             self._is_advancing = False
-        self._tell()
+        if transactions.settled:
+            self._tell()
         if transactions.is_over:
             self._close()
         else:
@@ -200,7 +210,6 @@ class Line(asyncio.Protocol):
                 exchange.decided(exchange.result)
 
     def _close(self) -> None:
-        self._deadline = math.inf
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -246,29 +255,24 @@ class Line(asyncio.Protocol):
     def _watch(self) -> None:
         """Something moved: the server has the whole time for its next step again.
 
-        There is one timer, set to the shortest patience of any step and never set back: when it rings it looks at the
-        deadline and is wound again.  So it never rings late, and a message costs no timer.
+        There is one timer, set to the shortest patience of any step and never set back: when it rings it looks for what
+        the server was given the time, and is wound again.  So it never rings late, and a message costs no timer.
         """
-        awaited = self._transactions.awaited
-        if awaited is None or awaited is Step.QUIT:  # whoever says QUIT watches the time for it
-            self._deadline = math.inf
-            return
-        now = self.loop.time()
-        self._deadline = now + self._patience[awaited.words]
-        if self._timer is None:
-            self._timer = self.loop.call_at(now + self._shortest, self._ring)
+        self._moved_at = self.loop.time()
+        if self._timer is None and not self._transactions.is_idle:
+            self._timer = self.loop.call_at(self._moved_at + self._shortest, self._ring)
 
     def _ring(self) -> None:
         self._timer = None
-        if self._deadline == math.inf:
-            return
-        now = self.loop.time()
         awaited = self._transactions.awaited
-        if now >= self._deadline and awaited is not None:
-            self._transactions.timed_out(self._patience[awaited.words])
+        if awaited is None or awaited is Step.QUIT:  # whoever says QUIT watches the time for it
+            return
+        now, patience = self.loop.time(), self._patience[awaited]
+        if now >= self._moved_at + patience:
+            self._transactions.timed_out(patience)
             self._advance()
         else:
-            self._timer = self.loop.call_at(min(self._deadline, now + self._shortest), self._ring)
+            self._timer = self.loop.call_at(min(self._moved_at + patience, now + self._shortest), self._ring)
 
 
 def _nothing() -> Transfer | None:

@@ -62,8 +62,7 @@ class Listener(asyncio.Protocol):
             self._tap.heard(data)
         had = len(self.replies)
         try:
-            self._parser.feed(data)
-            while (reply := self._parser.next_reply()) is not None:
+            for reply in self._parser.replies(data):
                 self.replies.append(reply)
         except ReplyError as error:
             self.violation = str(error)

@@ -31,7 +31,7 @@ class Manners:
         self.is_plain = is_plain
         self._notify = notify
         self._takes_dsn = True
-        self._most_refusals = math.inf  # in a row, that a session bears
+        self._bearable_refusals = math.inf  # in a row, before a session ends
 
     def mode(self, capabilities: Capabilities, *, is_lmtp: bool = False) -> Mode:
         """How to begin with a session that offers these extensions."""
@@ -57,14 +57,14 @@ class Manners:
 
         The words that end it would hit somebody whom it would have taken.
         """
-        return transactions.is_used_up or transactions.refusals >= max(1, self._most_refusals - 1)
+        return transactions.is_used_up or transactions.refusals >= self._bearable_refusals
 
     def learn(self, transactions: Transactions) -> None:
         """From a session that is over, or was asked for more than it bears."""
         if transactions.refused_dsn:
             self._give_up_dsn(f"{transactions.peer} refused a parameter of DSN, {transactions.refused_dsn}")
         if transactions.was_shown_out:
-            self._most_refusals = min(self._most_refusals, transactions.refusals)
+            self._bearable_refusals = max(1, min(self._bearable_refusals, transactions.refusals - 1))
         if self.is_plain or transactions.mode is Mode.PLAIN:
             return
         if transactions.broke_rules or transactions.was_struck_dumb:

@@ -285,7 +285,7 @@ class _Opening:
         cause = error.__cause__ if isinstance(error, aiosmtplib.SMTPConnectError) else error
         cause = alert_behind(error) or cause
         if isinstance(error, aiosmtplib.SMTPResponseException) and self._listener is None:
-            return self._judged(RawReply(error.code, error.message.split("\n")))  # the greeting
+            return self._judged(RawReply(error.code, tuple(error.message.split("\n"))))  # the greeting
         if self._listener is not None and self._listener.violation:
             return self._refused(Breakage.DESYNC, self._listener.violation)
         if isinstance(error, aiosmtplib.SMTPResponseException):
@@ -334,7 +334,7 @@ def _without(reply: RawReply, hidden: Iterable[str]) -> RawReply:
         if len(secret) < _SHORTEST_SECRET:
             continue
         lines = [line.replace(secret, "***") for line in lines]
-    return reply._replace(lines=lines)
+    return reply._replace(lines=tuple(lines))
 
 
 def is_loopback(connection: socket.socket) -> bool:

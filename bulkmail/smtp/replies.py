@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -9,15 +10,16 @@ from bulkmail.model.reply import printable
 
 LONGEST_REPLY = 32_768  # octets, all lines of a reply together: several times the longest EHLO answer known
 
+_TOO_LONG = f"sent a reply of more than {LONGEST_REPLY:,} octets"
+
 _CODES = {str(code).encode(): code for code in range(200, 600)}
-_SEPARATORS = (b" ", b"-", b"")  # no text may follow the code
 
 
 class RawReply(NamedTuple):
     """A whole reply that is not yet matched to its command.  The text of the lines is as hostile as the server."""
 
     code: int
-    lines: list[str]
+    lines: tuple[str, ...]
 
 
 class ReplyError(Exception):
@@ -31,65 +33,50 @@ class ReplyParser:
     Memory is bounded by `LONGEST_REPLY` and the largest piece fed.
     """
 
-    __slots__ = ("_code", "_lines", "_pending", "_rest", "_size")
+    __slots__ = ("_begun", "_rest", "_size")
 
     def __init__(self) -> None:
-        self._pending: list[bytes] = []  # whole lines, the next one last
         self._rest = b""  # the beginning of a line
-        self._code = 0  # of the reply at hand, 0 between two
-        self._lines: list[str] = []
-        self._size = 0  # octets of the lines already taken of the reply at hand
+        self._begun: list[RawReply] = []  # the lines so far of a reply that has more
+        self._size = 0  # octets of the lines so far
 
     @property
     def has_partial(self) -> bool:
-        """Whether a reply, or the beginning of one, is still inside."""
-        return bool(self._rest or self._pending or self._lines)
+        """Whether the beginning of a reply is still inside."""
+        return bool(self._rest or self._begun)
 
-    def feed(self, data: bytes) -> None:
-        """Takes what was received; `next_reply` gives it back reply by reply."""
+    def replies(self, data: bytes) -> Iterator[RawReply]:
+        """The replies that are whole with these octets.  To be used up, unless no more is fed.  Raises `ReplyError`."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if lines:
-            lines.reverse()
-            self._pending = lines + self._pending
-
-    def next_reply(self) -> RawReply | None:
-        """The next whole reply, or None until more is fed.  Raises `ReplyError`."""
-        pending = self._pending
-        while pending:
-            line = pending.pop()
+        for line in lines:
             self._size += len(line) + 1
-            self._check_size(self._size)
-            line = line.removesuffix(b"\r")
-            code, separator, text = _read(line)
-            if not code or separator not in _SEPARATORS or (self._code and code != self._code):
-                raise ReplyError(self._fault(line))
-            if separator == b"-":
-                self._code = code
-                self._lines.append(text)
-                continue
-            lines = self._lines
-            self._code, self._lines, self._size = 0, [], 0
-            lines.append(text)
-            return RawReply(code, lines)
-        self._check_size(self._size + len(self._rest))
-        return None
-
-    def _check_size(self, size: int) -> None:
-        if size > LONGEST_REPLY:
-            raise ReplyError(f"sent a reply of more than {LONGEST_REPLY:,} octets")
-
-    def _fault(self, line: bytes) -> str:
-        if line[:3] not in _CODES:
-            return f"sent {_quoted(line)} where a reply begins with a code from 200 to 599"
-        if line[3:4] not in _SEPARATORS:
-            return f"sent {_quoted(line)} where a space or a hyphen follows the code"
-        return f"sent {_quoted(line)} in the middle of a reply of code {self._code}"
+            if self._size > LONGEST_REPLY:
+                raise ReplyError(_TOO_LONG)
+            reply, is_last = _read(line)
+            if self._begun or not is_last:
+                if self._begun and reply.code != self._begun[0].code:
+                    raise ReplyError(f"sent {_quoted(line)} in the middle of a reply of code {self._begun[0].code}")
+                self._begun.append(reply)
+                if not is_last:
+                    continue
+                reply = RawReply(reply.code, tuple(text for part in self._begun for text in part.lines))
+                self._begun = []
+            self._size = 0
+            yield reply
+        if self._size + len(self._rest) > LONGEST_REPLY:
+            raise ReplyError(_TOO_LONG)
 
 
 @lru_cache(maxsize=64)  # most replies of a session are the same few
-def _read(line: bytes) -> tuple[int, bytes, str]:
-    """Code (0 where there is none), separator and text."""
-    return _CODES.get(line[:3], 0), line[3:4], line[4:].decode("utf-8", "replace")
+def _read(line: bytes) -> tuple[RawReply, bool]:
+    """The reply that a line is, or is a part of, and whether it ends there.  Raises `ReplyError`."""
+    line = line.removesuffix(b"\r")
+    code, separator = _CODES.get(line[:3]), line[3:4]
+    if code is None:
+        raise ReplyError(f"sent {_quoted(line)} where a reply begins with a code from 200 to 599")
+    if separator not in (b" ", b"-", b""):  # no text need follow the code
+        raise ReplyError(f"sent {_quoted(line)} where a space or a hyphen follows the code")
+    return RawReply(code, (line[4:].decode("utf-8", "replace"),)), separator != b"-"
 
 
 def _quoted(line: bytes) -> str:

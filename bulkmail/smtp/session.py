@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 
 from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
@@ -89,8 +90,8 @@ class Session:
             Line(transport, transactions, timeouts=timeouts),
             capabilities,
             quit_timeout=timeouts.quit,
-            learn=lambda: manners.learn(transactions),
-            is_tired=lambda: manners.is_tired(transactions),
+            learn=partial(manners.learn, transactions),
+            is_tired=partial(manners.is_tired, transactions),
         )
 
     @property

@@ -7,6 +7,7 @@ for is never booked to a message.  How far ahead of the replies commands are wri
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.smtp.capabilities import Capabilities
@@ -28,12 +29,13 @@ _MOST_IDLE_RESETS = 10
 
 _NOT_IMPLEMENTED = (500, 502, 504)
 
-_STEPS = (Step.MAIL, Step.RCPT, Step.DATA)
-_CHUNKED_STEPS = (Step.MAIL, Step.RCPT)
+_RESET = ((Step.RSET, b"RSET\r\n"),)
+_LAST = ((Step.DATA, b"DATA\r\n"),)
 
-
-def _nothing() -> Exchange | None:
-    """There is no message to be had."""
+# A member looked up by its class takes CPython 3.11 ten times as long as a name of this module.
+_PROBE, _FENCE, _RSET, _MAIL, _RCPT, _DATA, _BODY, _END, _EMPTY, _QUIT = Step
+_PLAIN, _PIPELINING, _CHUNKING, _DEEP = Mode
+_AT_MAIL, _AT_BODY, _AT_END = Stage.MAIL, Stage.BODY, Stage.END
 
 
 class Transactions(Flight):
@@ -53,7 +55,7 @@ class Transactions(Flight):
         capabilities: Capabilities,
         *,
         peer: str,
-        mode: Mode = Mode.PLAIN,
+        mode: Mode = _PLAIN,
         depth: int = 1,
         wishes: Wishes = NO_WISHES,
         is_lmtp: bool = False,
@@ -64,27 +66,23 @@ class Transactions(Flight):
         many replies a refused chunk gets there, no RFC says.
         """
         super().__init__(peer=peer, depth=depth)
-        self.more: Callable[[], Exchange | None] = _nothing
+        self.more: Callable[[], Exchange | None] = lambda: None
         self.mark_wanted: Exchange | None = None
         self.has_left = False  # over because both sides said goodbye
         self.refused_dsn = ""  # in these words, although it had offered DSN
-        self.begun = 0  # messages whose MAIL was written
-        self.mode: Mode = Mode.CHUNKING if mode is Mode.DEEP else mode
+        self.begun = 0  # messages
+        self.is_used_up = False  # has seen as many refusals as any server bears: to be left for another
+        self.mode: Mode = _CHUNKING if mode is _DEEP else mode
         self._capabilities = capabilities
         self._wishes = wishes
         self._is_lmtp = is_lmtp
-        self._wants_probe = mode is Mode.DEEP
+        self._wants_probe = mode is _DEEP
         self._parser = ReplyParser()
         self._is_open = False  # a refused transaction waits at the server for its RSET
         self._idle_resets = 0  # answered, with no message accepted since the one before
         self._was_reset = True  # since the last message was accepted
         self._is_leaving = False
         self._has_refused_reset = False
-
-    @property
-    def is_used_up(self) -> bool:
-        """Whether the session should be left for another: it has seen as many refusals as any server bears."""
-        return self._idle_resets >= _MOST_IDLE_RESETS
 
     # What goes in.
 
@@ -98,10 +96,8 @@ class Transactions(Flight):
 
     def receive(self, data: bytes) -> None:
         """Takes octets from the server and acts on every reply that they complete.  Never raises."""
-        parser = self._parser
-        parser.feed(data)
         try:
-            while (reply := parser.next_reply()) is not None:
+            for reply in self._parser.replies(data):
                 if self.is_over:
                     return
                 if self._expected:
@@ -114,7 +110,7 @@ class Transactions(Flight):
             self._break(str(error))
             return
         # Nothing is written between replies of one piece, so what is left over was sent before it was asked for.
-        if not self._expected and parser.has_partial:
+        if not self._expected and self._parser.has_partial:
             self._break("said something before it was asked")
 
     # What goes out.
@@ -137,19 +133,26 @@ class Transactions(Flight):
         if exchange.pieces is None:
             if not exchange.may_go_on:
                 return None
-            exchange.stage = Stage.BODY
+            exchange.stage = _AT_BODY
             exchange.pieces = self._content(exchange)
         piece = next(exchange.pieces, None)
-        if piece is not None:
+        if piece is None:
+            exchange.is_written = True
+            return self._terminator(exchange)
+        if self.mode is _PLAIN or not exchange.is_marked or len(piece) > _SMALL // 2:
+            return piece
+        following = next(exchange.pieces, None)
+        if following is not None:
+            exchange.pieces = chain((following,), exchange.pieces)
             return piece
         exchange.is_written = True
-        return self._terminator(exchange)
+        return bytes(piece) + (self._terminator(exchange) or b"")  # a short letter in one write
 
     def _begin(self) -> bytes | None:
         """The envelope of another message, if one may be begun and there is one."""
         if self._wants_probe:
             self._wants_probe = False
-            self._expected += [(Step.PROBE, None), (Step.FENCE, None)]
+            self._expected += [(_PROBE, None), (_FENCE, None)]
             return PROBE
         if len(self._flight) >= self._limit() or (self._expected and not self._flight):
             return None
@@ -158,53 +161,50 @@ class Transactions(Flight):
             return self._quit() if self._is_leaving and not self._flight else None
         # RFC 3030 leaves open what becomes of a transaction whose chunk was refused; RFC 5321 does not for DATA.
         is_certain = not (self._is_open or (self.mode.is_chunked and self._flight))
-        steps = _CHUNKED_STEPS if self.mode.is_chunked else _STEPS
-        if len(exchange.paths) > 1:
-            steps = (Step.MAIL, *[Step.RCPT] * len(exchange.paths), *steps[2:])
-        exchange.to_write = steps if is_certain else (Step.RSET, *steps)
-        exchange.may_go_on = self.mode is Mode.DEEP
+        exchange.to_write = (
+            *(() if is_certain else _RESET),
+            (_MAIL, mail_command(exchange.message, self._capabilities, self._wishes)),
+            *[(_RCPT, rcpt_command(path, self._wishes.dsn)) for path in exchange.paths],
+            *(() if self.mode.is_chunked else _LAST),
+        )
+        self.begun += 1
+        exchange.may_go_on = self.mode is _DEEP
         self._is_open = False
         self._flight.append(exchange)
         self._writing = exchange
         envelope = self._envelope(exchange)
-        if self.mode is not Mode.DEEP or exchange.message.size_bytes > _SMALL:
+        if self.mode is not _DEEP or exchange.message.size_bytes > _SMALL:
             return envelope
         content = self.next_output()
         return envelope if content is None else envelope + bytes(content)
 
     def _limit(self) -> int:
         """How many messages may be under way."""
-        if self.mode is Mode.DEEP and not self._idle_resets:
+        if self.mode is not _DEEP:
+            return 1 if self.mode is _PLAIN else 2
+        if not self._idle_resets:
             return self.window
-        if self.mode is Mode.DEEP:  # every one of them may be refused
-            return max(1, min(self.window, _MOST_IDLE_RESETS - self._idle_resets))
-        return 1 if self.mode is Mode.PLAIN else 2
+        return max(1, min(self.window, _MOST_IDLE_RESETS - self._idle_resets))  # every one of them may be refused
 
     def _envelope(self, exchange: Exchange) -> bytes:
         """The commands to be written next: all, or the first one in PLAIN mode."""
-        many = 1 if self.mode is Mode.PLAIN else len(exchange.to_write)
-        steps, exchange.to_write = exchange.to_write[:many], exchange.to_write[many:]
+        commands, exchange.to_write = exchange.to_write, ()
+        if self.mode is _PLAIN:
+            exchange.stage = commands[0][0].stage
+            commands, exchange.to_write = commands[:1], commands[1:]
         if not exchange.to_write:
             self.mark_wanted = exchange
-        return b"".join([self._command(step, exchange) for step in steps])
-
-    def _command(self, step: Step, exchange: Exchange) -> bytes:
-        self._expected.append((step, exchange))
-        if self.mode is Mode.PLAIN:
-            exchange.stage = step.stage
-        if step is Step.MAIL:
-            self.begun += 1
-            return mail_command(exchange.message, self._capabilities, self._wishes)
-        if step is Step.RCPT:
-            exchange.named += 1
-            return rcpt_command(exchange.paths[exchange.named - 1], self._wishes.dsn)
-        return b"DATA\r\n" if step is Step.DATA else b"RSET\r\n"
+        octets = b""
+        for step, command in commands:
+            self._expected.append((step, exchange))
+            octets += command
+        return octets
 
     def _content(self, exchange: Exchange) -> Iterator[bytes | memoryview]:
         if not self.mode.is_chunked:
             return wire_pieces(exchange.message.buffers)
         # The chunk may be refused as soon as its size is known.
-        self._expected.append((Step.END, exchange))
+        self._expected.append((_END, exchange))
         return chunk_pieces(exchange.message)
 
     def _terminator(self, exchange: Exchange) -> bytes | None:
@@ -217,21 +217,21 @@ class Transactions(Flight):
             ending = CHUNK_END
         else:
             ending = TERMINATOR
-            step = Step.EMPTY if is_void else Step.END
+            step = _EMPTY if is_void else _END
             if self._is_lmtp:
                 self._expected += [(step, exchange)] * exchange.accepted
             else:
                 self._expected.append((step, exchange))
         if not is_void:
-            exchange.stage = Stage.END
-        if self.mode is Mode.PLAIN or exchange.refusal is not None:
+            exchange.stage = _AT_END
+        if self.mode is _PLAIN or exchange.refusal is not None:
             return ending
         following = self._begin()
         return ending if following is None else ending + following
 
     def _quit(self) -> bytes:
         self._is_leaving = False
-        self._expected.append((Step.QUIT, None))
+        self._expected.append((_QUIT, None))
         return b"QUIT\r\n"
 
     # What a reply means.
@@ -244,79 +244,80 @@ class Transactions(Flight):
             self._on_our_own(step, reply)
         elif reply.code == 421:
             self._on_farewell(exchange, step, reply)
-        elif step is Step.END:
+        elif step is _END:
             self._on_end(exchange, reply)
-        elif step is Step.EMPTY:
+        elif step is _EMPTY:
             self._decide(exchange, exchange.refusal)  # whatever it said to nothing
-        elif step is Step.RSET and reply.code < 300:
+        elif step is _RSET and reply.code < 300:
             self._idle_resets += self._was_reset
             self._was_reset = True
-        elif step is Step.RCPT and (reply.code < 300 or reply.code >= 400):
+            self.is_used_up = self._idle_resets >= _MOST_IDLE_RESETS
+        elif step is _RCPT and (reply.code < 300 or reply.code >= 400):
             self._on_recipient(exchange, reply)
         elif reply.code >= 400:
             self._on_refusal(step, exchange, reply)
-        elif step is Step.DATA and reply.code == 354:
+        elif step is _DATA and reply.code == 354:
             self._on_go_ahead(exchange)
-        elif reply.code >= 300 or step is Step.DATA:
+        elif reply.code >= 300 or step is _DATA:
             self._break(f"answered {step.words} with {reply.code}")
 
     def _on_our_own(self, step: Step, reply: RawReply) -> None:
         """A reply to what belongs to no message."""
-        if step is Step.QUIT:
+        if step is _QUIT:
             self.has_left = True
             self._end(Breakage.LOST, f"{self.peer} was told goodbye")
         elif reply.code == 421:
-            self._end(Breakage.LOST, f"{self.peer} ended the session: {make_reply(Stage.MAIL, *reply)}")
-        elif step is Step.PROBE and reply.code < 500:
+            self._end(Breakage.LOST, f"{self.peer} ended the session: {make_reply(_AT_MAIL, *reply)}")
+        elif step is _PROBE and reply.code < 500:
             self._break(f"answered BDAT without a message with {reply.code}")
-        elif step is Step.FENCE and reply.code < 300:
-            if self.mode is Mode.CHUNKING:
-                self.mode = Mode.DEEP
-        elif step is Step.FENCE and self.mode is Mode.CHUNKING and reply.code >= 500:
+        elif step is _FENCE and reply.code < 300:
+            if self.mode is _CHUNKING:
+                self.mode = _DEEP
+        elif step is _FENCE and self.mode is _CHUNKING and reply.code >= 500:
             # It read the chunk as a command.  The answer to RSET is still to come.
-            self.mode = Mode.PIPELINING
-            self._expected.appendleft((Step.FENCE, None))
-        elif step is Step.FENCE:
+            self.mode = _PIPELINING
+            self._expected.appendleft((_FENCE, None))
+        elif step is _FENCE:
             self._break(f"answered RSET with {reply.code}")
 
     def _on_refusal(self, step: Step, exchange: Exchange, reply: RawReply) -> None:
-        if step is Step.RSET:
+        if step is _RSET:
             self._on_refused_reset(reply)
             return
         exchange.refuse(self._refusal(step, reply))
-        if step is Step.DATA or self.mode is Mode.PLAIN:
-            self._is_open = step is not Step.MAIL
+        if step is _DATA or self.mode is _PLAIN:
+            self._is_open = step is not _MAIL
             self._decide(exchange, exchange.refusal)
 
     def _on_refused_reset(self, reply: RawReply) -> None:
         """Whatever is open there would be mixed into the next message: nothing more is written on this session."""
         self._has_refused_reset = True
-        words = make_reply(Stage.MAIL, *reply)
+        words = make_reply(_AT_MAIL, *reply)
         if reply.code in _NOT_IMPLEMENTED:
             self._break(f"answered RSET with {reply.code}")
             return
         self._last_words = str(words)
         writing, self._writing = self._writing, None
         if writing is not None:  # nobody waits for an answer to what was not written to its end
-            writing.refuse(Fault(Stage.MAIL, Breakage.LOST, f"{self.peer} ended the session: {words}"))
+            writing.refuse(Fault(_AT_MAIL, Breakage.LOST, f"{self.peer} ended the session: {words}"))
 
     def _on_recipient(self, exchange: Exchange, reply: RawReply) -> None:
         refusal = None
         if reply.code >= 400:
-            refusal = self._refusal(Step.RCPT, reply)
+            refusal = self._refusal(_RCPT, reply)
             self.refusals += not exchange.is_barred
         if not exchange.hear_recipient(refusal):
             return
         if self.mode.is_chunked:
             self._after_envelope(exchange)
-        elif self.mode is Mode.PLAIN and exchange.refusal is not None:
+        elif self.mode is _PLAIN and exchange.refusal is not None:
             self._is_open = True
             self._decide(exchange, exchange.refusal)
 
     def _refusal(self, step: Step, reply: RawReply) -> Reply | Fault:
         """What a refusal in the envelope says of the message.  One of what we asked beside says nothing of it."""
         words = make_reply(step.stage, reply.code, reply.lines)
-        has_dsn = self._wishes.dsn is not None and step in (Step.MAIL, Step.RCPT)
+        has_dsn = self._wishes.dsn is not None and step in (_MAIL, _RCPT)
         if has_dsn and (words.code in (504, 555) or (words.code == 501 and words.enhanced == "5.5.4")):
             self.refused_dsn = str(words)
             return Fault(step.stage, Breakage.DESYNC, f"{self.peer} offered DSN and refused it: {words}")
@@ -333,7 +334,7 @@ class Transactions(Flight):
     def _on_go_ahead(self, exchange: Exchange) -> None:
         exchange.may_go_on = True
         if exchange.refusal is None:
-            exchange.stage = Stage.BODY
+            exchange.stage = _AT_BODY
             return
         if exchange.accepted or self._is_lmtp:
             # MAIL was refused and RCPT was not: the end of this would be mail from we do not know whom.  And by LMTP an
@@ -349,17 +350,17 @@ class Transactions(Flight):
             if exchange.is_void:  # whatever it took, it is for nobody
                 self._decide(exchange, exchange.refusal)
                 return
-            if exchange.stage is not Stage.END:
+            if exchange.stage is not _AT_END:
                 self._break(f"said {reply.code} before the message was at its end")
                 return
             self._was_reset = False
             if not exchange.accepted:  # whatever MAIL and RCPT were answered: it says that it has taken it
                 exchange.own.clear()
-            self._end_of(exchange, make_reply(Stage.END, reply.code, reply.lines))
+            self._end_of(exchange, make_reply(_AT_END, reply.code, reply.lines))
         elif reply.code < 400:
             self._break(f"answered the end of the message with {reply.code}")
         elif self._is_lmtp:
-            self._end_of(exchange, make_reply(Stage.END, reply.code, reply.lines))
+            self._end_of(exchange, make_reply(_AT_END, reply.code, reply.lines))
         else:
             self._is_open = self._is_open or self.mode.is_chunked
             self._decide(exchange, exchange.refusal or make_reply(exchange.stage, reply.code, reply.lines))
@@ -371,25 +372,25 @@ class Transactions(Flight):
 
     def _on_farewell(self, exchange: Exchange, step: Step, reply: RawReply) -> None:
         """421: the server ends the session.  It refuses the message; replies to what was written may still come."""
-        stage = exchange.stage if step in (Step.END, Step.EMPTY) else step.stage
+        stage = exchange.stage if step in (_END, _EMPTY) else step.stage
         words = make_reply(stage, reply.code, reply.lines)
         self._last_words = str(words)
         self._writing = None
-        if step is Step.END and self._is_lmtp and stage is Stage.END:
+        if step is _END and self._is_lmtp and stage is _AT_END:
             self._end_of(exchange, words)
-        elif step in (Step.END, Step.EMPTY):
+        elif step in (_END, _EMPTY):
             self._decide(exchange, exchange.refusal or words)
         else:
-            if step is Step.RCPT:
+            if step is _RCPT:
                 exchange.hear_recipient(words)
             exchange.refuse(words)
 
     def _on_unsolicited(self, reply: RawReply) -> None:
         exchange = self._writing
         if reply.code == 421 and exchange is None:
-            self._end(Breakage.LOST, f"{self.peer} ended the session: {make_reply(Stage.MAIL, *reply)}")
-        elif exchange is not None and (reply.code == 421 or (exchange.stage is Stage.BODY and reply.code >= 400)):
+            self._end(Breakage.LOST, f"{self.peer} ended the session: {make_reply(_AT_MAIL, *reply)}")
+        elif exchange is not None and (reply.code == 421 or (exchange.stage is _AT_BODY and reply.code >= 400)):
             # It has seen enough of the content (too big, spam) and does not wait for the rest.
-            self._on_farewell(exchange, Step.END, reply)
+            self._on_farewell(exchange, _END, reply)
         else:
             self._break(f"said {reply.code} before it was asked")

@@ -181,7 +181,7 @@ class Server:
     async def say(self, line: bytes) -> RawReply:
         self.heard.append(line)
         code, text = self._replies.pop(0)
-        return RawReply(code, [text.decode("latin-1")])
+        return RawReply(code, (text.decode("latin-1"),))
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -70,12 +70,12 @@ def test_pipelining_takes_one_round_trip_a_message() -> None:
     talk = Talk(Mode.PIPELINING, messages=3)
     assert talk.writes() == [GROUP.format(0).encode()]
     talk.hears(OK, OK, GO)
-    assert talk.writes() == [BODY, b".\r\n" + GROUP.format(1).encode()]
+    assert talk.writes() == [BODY + b".\r\n" + GROUP.format(1).encode()]
     talk.hears(OK, OK, OK, GO)
-    assert talk.writes() == [BODY, b".\r\n" + GROUP.format(2).encode()]
+    assert talk.writes() == [BODY + b".\r\n" + GROUP.format(2).encode()]
     assert talk.codes() == [250, None, None]
     talk.hears(OK, OK, OK, GO)
-    assert talk.writes() == [BODY, b".\r\n"]
+    assert talk.writes() == [BODY + b".\r\n"]
     talk.hears(OK)
     assert talk.codes() == [250, 250, 250]
     assert talk.transactions.is_idle
@@ -85,7 +85,7 @@ def test_terminator_goes_alone_when_no_message_is_ready_and_the_next_follows_at_
     talk = Talk(Mode.PIPELINING, messages=1)
     talk.written()
     talk.hears(OK, OK, GO)
-    assert talk.writes() == [BODY, b".\r\n"]
+    assert talk.writes() == [BODY + b".\r\n"]
     late = Exchange(talk.exchanges[0].message)
     talk.waiting.append(late)
     assert talk.writes() == [GROUP.format(0).encode()]
@@ -158,7 +158,7 @@ def test_chunking_sends_content_after_the_recipient_and_the_next_envelope_with_i
     talk = Talk(Mode.CHUNKING, messages=2)
     assert talk.writes() == [ENVELOPE.format(0).encode()]
     talk.hears(OK, OK)
-    assert talk.writes() == [CHUNK.encode(), b"\r\nRSET\r\n" + ENVELOPE.format(1).encode()]
+    assert talk.writes() == [CHUNK.encode() + b"\r\nRSET\r\n" + ENVELOPE.format(1).encode()]
     talk.hears(OK, OK, OK, OK)
     assert talk.codes() == [250, None]
 

@@ -11,30 +11,28 @@ def read(*pieces: bytes) -> list[RawReply]:
     parser = ReplyParser()
     replies = []
     for piece in pieces:
-        parser.feed(piece)
-        while (reply := parser.next_reply()) is not None:
-            replies.append(reply)
+        replies += parser.replies(piece)
     return replies
 
 
 @pytest.mark.parametrize(
     ("sent", "expected"),
     [
-        pytest.param(b"250 ok\r\n", [(250, ["ok"])], id="one line"),
-        pytest.param(b"250-a\r\n250-b\r\n250 c\r\n", [(250, ["a", "b", "c"])], id="three lines"),
-        pytest.param(b"250\r\n", [(250, [""])], id="code only"),
-        pytest.param(b"250 \r\n", [(250, [""])], id="code and space"),
-        pytest.param(b"250-a\n250 b\n", [(250, ["a", "b"])], id="bare LF"),
-        pytest.param(b"599 x\r\n", [(599, ["x"])], id="highest code"),
-        pytest.param(b"250 a\r\n421 b\r\n", [(250, ["a"]), (421, ["b"])], id="two in a piece"),
-        pytest.param(b"550 caf\xe9 \xff\r\n", [(550, ["caf\ufffd \ufffd"])], id="not UTF-8"),
-        pytest.param("550 nicht verfügbar\r\n".encode(), [(550, ["nicht verfügbar"])], id="UTF-8"),
-        pytest.param(b"250 a\rb\r\n", [(250, ["a\rb"])], id="CR inside stays inside"),
+        pytest.param(b"250 ok\r\n", [(250, ("ok",))], id="one line"),
+        pytest.param(b"250-a\r\n250-b\r\n250 c\r\n", [(250, ("a", "b", "c"))], id="three lines"),
+        pytest.param(b"250\r\n", [(250, ("",))], id="code only"),
+        pytest.param(b"250 \r\n", [(250, ("",))], id="code and space"),
+        pytest.param(b"250-a\n250 b\n", [(250, ("a", "b"))], id="bare LF"),
+        pytest.param(b"599 x\r\n", [(599, ("x",))], id="highest code"),
+        pytest.param(b"250 a\r\n421 b\r\n", [(250, ("a",)), (421, ("b",))], id="two in a piece"),
+        pytest.param(b"550 caf\xe9 \xff\r\n", [(550, ("caf\ufffd \ufffd",))], id="not UTF-8"),
+        pytest.param("550 nicht verfügbar\r\n".encode(), [(550, ("nicht verfügbar",))], id="UTF-8"),
+        pytest.param(b"250 a\rb\r\n", [(250, ("a\rb",))], id="CR inside stays inside"),
         pytest.param(b"250 beginning", [], id="not finished"),
         pytest.param(b"250-more\r\n", [], id="lines to come"),
     ],
 )
-def test_parser_reads(sent: bytes, expected: list[tuple[int, list[str]]]) -> None:
+def test_parser_reads(sent: bytes, expected: list[tuple[int, tuple[str, ...]]]) -> None:
     assert read(sent) == expected
     assert read(*(bytes((octet,)) for octet in sent)) == expected
 
@@ -88,11 +86,9 @@ def test_parser_error_is_safe_to_print() -> None:
 
 def test_parser_knows_what_is_left_over() -> None:
     parser = ReplyParser()
-    parser.feed(b"250 a\r\n")
-    assert parser.next_reply() == (250, ["a"])
+    assert [*parser.replies(b"250 a\r\n")] == [(250, ("a",))]
     assert not parser.has_partial
-    parser.feed(b"250-b\r\n")
-    assert parser.next_reply() is None
+    assert not [*parser.replies(b"250-b\r\n")]
     assert parser.has_partial
 
 
