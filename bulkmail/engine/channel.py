@@ -51,7 +51,12 @@ class Channel:
         shaper.add_relay(self.name, connections=connections, rate=route.rate)
         self._shaper = shaper
         self.turnstile = Turnstile(shaper, self.name, clock, pause=pause)
-        self.health = Health(lambda: shaper.connections(self.name), patience=pace.patience, backoff=pace.relay_backoff)
+        self.health = Health(
+            lambda: shaper.connections(self.name),
+            patience=pace.patience,
+            backoff=pace.relay_backoff,
+            logs_in=bool(route.relay.username),
+        )
         self.occupancy = Occupancy()
         self.permission = permission
         self.senders = 0

@@ -10,13 +10,16 @@ from bulkmail.model.retry import RELAY_BACKOFF, Backoff
 class Health:
     """Pure bookkeeping about one relay; every method is plain arithmetic on the times it is given (seconds, monotonic).
 
-    Opening is gradual: at most as many sessions at once as are open already, one until the first has succeeded, so
-    that a wrong password is tried once and not by the whole pool.
+    Opening is gradual, one until the first has succeeded: then at most as many sessions at once as are open already, so
+    that a wrong password is tried once and not by the whole pool; where nobody logs in, three times as many.
     """
 
-    def __init__(self, limit: Callable[[], int], *, patience: float, backoff: Backoff = RELAY_BACKOFF) -> None:
+    def __init__(
+        self, limit: Callable[[], int], *, patience: float, backoff: Backoff = RELAY_BACKOFF, logs_in: bool = True
+    ) -> None:
         """`limit` is the most sessions that it bears just now."""
         self._limit = limit
+        self._at_once = 1 if logs_in else 3  # sessions that may be opening for each that is open
         self.open = 0
         self.opening = 0
         self.is_proven = False
@@ -30,7 +33,7 @@ class Health:
         """Whether one more session may be opened now."""
         if now < self.resume_at or self.open + self.opening >= self.limit:
             return False
-        return self.opening < max(1, self.open if not self._failures else 1)
+        return self.opening < (1 if self._failures else max(1, self.open * self._at_once))
 
     def trouble(self, now: float, *, dice: float, asked: float = 0.0) -> None:
         """The relay failed: leave it alone for a while.  Several failures within one such while count as one.

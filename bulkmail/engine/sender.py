@@ -332,6 +332,8 @@ class Sender:
         self._has_worked = self._is_spent = False
         channel.health.open += 1
         channel.health.is_proven = True
+        if run.is_alone:  # else it has to deal with a letter first, or one that hangs would hold many
+            self._enlarge()
         run.plan.observe(Sessions(channel.health.open, channel.name))
 
     def _refused(self, event: Reply | Fault) -> None:

@@ -68,7 +68,7 @@ def make_engine(outbox: Outbox, events: list[Event]) -> Callable[..., Engine]:
             assert relay.tls is Tls.OFF
             return await Session.open(relay, None, tls_context=None)
 
-        url = f"smtp://{to.host}:{to.port}?tls=off" if isinstance(to, ScriptedRelay) else "smtp://relay.example"
+        url = f"smtp://{to.host}:{to.port}?tls=off" if isinstance(to, ScriptedRelay) else "smtp://me@relay.example"
         route = Route(replace(Relay.parse(url), connections=connections), name="the relay")
         plan = Plan(
             outbox,

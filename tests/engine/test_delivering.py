@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import anyio
 import anyio.lowlevel
+import pytest
 
+from bulkmail.engine.health import Health
 from bulkmail.engine.ports import Settled
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError
@@ -49,6 +51,28 @@ async def test_run_never_has_more_sessions_than_connections(people, make_engine)
         await make_engine(relay, connections=4).run()
     assert relay.peak_sessions == 4
     assert relay.sessions == 4
+
+
+@pytest.mark.parametrize(("logs_in", "at_once"), [(True, [1, 1, 2, 4]), (False, [1, 3, 6])])
+def test_sessions_open_gradually_and_faster_where_nobody_logs_in(logs_in, at_once):
+    health = Health(lambda: 10, patience=60, logs_in=logs_in)
+    rounds = []
+    while health.open < 8:
+        while health.may_open(0.0):
+            health.opening += 1
+        rounds.append(health.opening)
+        health.open, health.opening = health.open + health.opening, 0
+    assert rounds == at_once
+
+
+async def test_second_session_does_not_wait_for_the_first_letter(people, make_engine):
+    people(20)
+    async with ScriptedRelay(mail=Hang()) as relay, anyio.create_task_group() as group:
+        group.start_soon(make_engine(relay, connections=4).run)
+        with anyio.fail_after(5):
+            while relay.open_sessions < 4:
+                await anyio.sleep(0.002)
+        group.cancel_scope.cancel()
 
 
 async def test_refused_recipients_are_rejected_and_keep_the_session(people, make_engine, outbox):
