@@ -76,12 +76,15 @@ INSTALLED = (
 
 
 @contextmanager
-def run_postfix(settings: Mapping[str, str] | None = None) -> Iterator[MailServer]:
-    """A Postfix that keeps mail for anybody whose name does not begin with `unknown`; `settings` go into main.cf."""
+def run_postfix(settings: Mapping[str, str] | None = None, *, below: Path | None = None) -> Iterator[MailServer]:
+    """A Postfix that keeps mail for anybody whose name does not begin with `unknown`; `settings` go into main.cf.
+
+    Its folder is made `below` this one.
+    """
     require_root()
     postfix, postconf = require_program("postfix"), require_program("postconf")
     # Not below pytest's own folder, which only root may enter: Postfix' daemons are other users.
-    home = Path(tempfile.mkdtemp(prefix="bulkmail-postfix-"))
+    home = Path(tempfile.mkdtemp(prefix="bulkmail-postfix-", dir=below))
     try:
         port = free_port()
         _lay_out(home, port=port, settings=settings or {})
