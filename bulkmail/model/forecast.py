@@ -42,7 +42,7 @@ def plan_shares(bounds: Bounds, bookings: Iterable[Booking], total: int, *, now:
     at = now if bounds.start is None else max(now, bounds.start)
     began_at = bounds.ramp_began_at
     closes_at: float | None = at  # asked for again only when it has passed: it is the costly question
-    for _ in range(2 * MOST_SHARES):  # each share may have to be waited for first
+    for _ in range(4 * MOST_SHARES):  # each share may first have to be waited for: by the hour, the day and the ramp
         if closes_at is not None and at >= closes_at:
             at = bounds.windows.next_open(at)
             closes_at = bounds.windows.closes_at(at)

@@ -6,7 +6,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bulkmail.model.forecast import MOST_SHARES, Bounds, Share, plan_shares, say_plan
@@ -69,6 +69,7 @@ def test_plan_has_an_end() -> None:
     assert say(Bounds(Quota(per_hour=1)), 10**6).endswith(" more until 12 December, 999,500 after that")
 
 
+@example(Bounds(Quota(1, 500), OFFICE, Ramp(1, more=1)), 499, [])
 @given(
     st.builds(
         Bounds,
