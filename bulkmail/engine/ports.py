@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import Struct
+
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.message import Message
@@ -87,8 +89,7 @@ Sign = Callable[[Message, float], Message]
 """A message that `Compose` made for this time, signed.  May be called in any thread."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True):
     """A delivery has got an outcome, and that is durable."""
 
     delivery: Delivery

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
+
+from msgspec import Struct
 
 from bulkmail.message.fields import Body, encoded_body
 from bulkmail.message.invitation import folded, method_of
@@ -34,8 +35,7 @@ _CLOSE = "close what is open: each <div>, <b> or <span> needs its end tag"
 _HIDDEN = "display: none; max-height: 0; overflow: hidden; mso-hide: all"
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """The bodies of one letter, with LF line ends, one at the end of each; None for what it has not."""
 
     text: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from bulkmail.model.errors import IllegalMove
@@ -128,21 +128,17 @@ def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, dice: f
     counts = verdict.counts or not is_free
     ended_at = attempt.at + attempt.took
     first_at = attempt.at if delivery.first_at is None else delivery.first_at
-    tried = replace(
-        delivery,
-        attempts=delivery.attempts + counts,
-        tries=delivery.tries + 1,
-        first_at=first_at,
-    )
+    attempts, due_at = delivery.attempts + counts, delivery.due_at
     if verdict.stops:
-        return tried
-    if verdict.outcome is Outcome.DEFERRED:
+        status = delivery.status
+    elif verdict.outcome is Outcome.DEFERRED:
         asked = asked_wait(attempt.event.text) if isinstance(attempt.event, Reply) else 0.0
-        if not counts:
-            return replace(tried, due_at=ended_at + asked)  # the session or relay slows down instead
-        delay = policy.delay(tried.attempts, age=ended_at - first_at, dice=dice, asked=asked)
-        if delay is None:
+        if not counts:  # the session or relay slows down instead
+            status, due_at = delivery.status, ended_at + asked
+        elif (delay := policy.delay(attempts, age=ended_at - first_at, dice=dice, asked=asked)) is None:
             status = Status.EXPIRED
         else:
-            tried = replace(tried, due_at=ended_at + delay)
-    return replace(tried, status=status)
+            due_at = ended_at + delay
+    return Delivery(
+        delivery.id, delivery.row, delivery.forward_path, status, attempts, delivery.tries + 1, due_at, first_at
+    )

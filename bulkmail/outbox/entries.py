@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.recipient import BadRow, Place, Recipient
 
@@ -56,8 +58,8 @@ class Job:
     message_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+# What is made for every letter is a Struct: making one takes a tenth of the time.
+class Mark(Struct, frozen=True):
     """The end of this delivery's message is about to be written.
 
     `first_at` is the message's Date in wall-clock seconds, `digest` is `Message.digest()`.  `relay` is where it
@@ -71,23 +73,20 @@ class Mark:
     relay: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(Struct, frozen=True):
     """How a try ended: the delivery as `model.delivery.settle` made it, and the try itself.  Clears the mark."""
 
     delivery: Delivery
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(Struct, frozen=True):
     """Nothing of the end of this delivery's message was written: clears the mark, if there is one."""
 
     delivery_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class RowRecord:
+class RowRecord(Struct, frozen=True):
     """One input row and what has become of it; a row with several forward paths shows the one that fared worst.
 
     `code`, `enhanced` and `reply` are the server's last words, `error` what broke where it had none; `reason` says
