@@ -18,5 +18,6 @@ Amount = Annotated[str | None, BeforeValidator(_number_as_text)]
 class Table(BaseModel):
     """Every key may be left out here: what must be there is judged where its absence can be explained."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    # Deferred, or each table is built once for itself and once more in the one above it.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
     expected: ClassVar[str] = "a table"
