@@ -47,6 +47,7 @@ class Run:
     redirected_to: str = ""  # whoever got all the letters of a rehearsal over a real relay
     rest: Resting | None = None  # why nothing is sent just now
     slowdowns: tuple[Slowdown, ...] = ()  # relays and providers that asked for less
+    next_try_at: float | None = None  # when the first of the deferred deliveries may be tried again
 
     @classmethod
     def of(cls, reader: OutboxReader, path: Path | None) -> Run:
@@ -71,6 +72,7 @@ class Run:
             path=path,
             rest=rest_of(settings, time.time()),
             slowdowns=slowdowns_of(settings),
+            next_try_at=reader.next_try_at(),
         )
 
 

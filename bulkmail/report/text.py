@@ -18,6 +18,7 @@ from rich.cells import cell_len, set_cell_size
 from bulkmail.model.delivery import Status
 from bulkmail.model.reply import printable
 from bulkmail.model.units import count, say_duration
+from bulkmail.model.window import say_until
 from bulkmail.report.report import Report, Trouble
 from bulkmail.report.slowdowns import short_sentence
 
@@ -148,9 +149,13 @@ def times(report: Report) -> str:
 
 
 def rest(report: Report) -> list[str]:
-    """Why nothing is sent just now, as a line."""
-    resting = report.run.rest
-    return [resting.sentence(time.time())] if resting is not None and report.tally.open else []
+    """Why nothing is sent just now, as a line: whoever goes on too soon would wonder."""
+    run, now = report.run, time.time()
+    if run.rest is not None and report.tally.open:
+        return [run.rest.sentence(now)]
+    if run.process is None and run.next_try_at is not None and run.next_try_at > now:
+        return [f"What was put off may be tried again from {say_until(run.next_try_at, now)} on."]
+    return []
 
 
 def _slowed(report: Report) -> list[str]:
