@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
 import time
 from itertools import islice
 from pathlib import Path
 
 import click
 
+from bulkmail.cli.words import step, wrapped
 from bulkmail.config.runs import find_run
 from bulkmail.model.delivery import Status
 from bulkmail.model.reply import printable
@@ -56,21 +58,30 @@ def command(run: str, keeps_looking: bool, in_json: bool) -> None:
         return
     with OutboxReader.open(path) as reader:
         tally = reader.tally()
-        for line in _said(reader, tally, path):
-            click.echo(line)
-        for line in _doubtful(reader, tally[Status.IN_DOUBT]):
-            click.echo(line)
-        running = reader.is_running is not None
-        if not running and reader.has_marks:
-            click.echo("It was cut off while the ends of letters were on their way: going on puts these in doubt.")
-    place = shlex.quote(str(path))
-    if tally.open and not running:
-        click.echo(f"To go on with the {count(tally.open, 'row')} left: bulkmail resume {place}")
-    if tally[Status.IN_DOUBT] and not running:
-        click.echo(f"To look the letters in doubt up: bulkmail settle {place} --imap URL, --maildir DIR or --log FILE")
-        click.echo(f"To decide them yourself: bulkmail resume {place} --in-doubt retry|accepted|rejected")
+        lines = _said(reader, tally, path)
+        lines += _doubtful(reader, tally[Status.IN_DOUBT])
+        is_running = reader.is_running is not None
+        if not is_running and reader.has_marks:
+            lines.append("It was cut off while the ends of letters were on their way: going on puts these in doubt.")
+    for line in lines:
+        click.echo(wrapped(line, indent=4, on=sys.stdout))
+    for line in _steps(tally, shlex.quote(str(path)), is_running=is_running):
+        click.echo(line)
+
+
+def _steps(tally: Tally, path: str, *, is_running: bool) -> list[str]:
+    """What to type next."""
+    lines: list[str] = []
+    if tally.open and not is_running:
+        lines += step(f"To go on with the {count(tally.open, 'row')} left", f"bulkmail resume {path}")
+    if tally[Status.IN_DOUBT] and not is_running:
+        lines += step(
+            "To look the letters in doubt up", f"bulkmail settle {path} --imap URL, --maildir DIR or --log FILE"
+        )
+        lines += step("To decide them yourself", f"bulkmail resume {path} --in-doubt retry|accepted|rejected")
     if tally.rows > tally.open:
-        click.echo(f"What became of each row: bulkmail report {place}")
+        lines += step("What became of each row", f"bulkmail report {path}")
+    return lines
 
 
 def _said(reader: OutboxReader, tally: Tally, path: Path) -> list[str]:

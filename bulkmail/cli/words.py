@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Mapping
+from typing import TextIO
 
 from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.engine.ports import Waiting
@@ -89,9 +90,17 @@ def screen_width() -> int:
     return max(40, min(100, shutil.get_terminal_size().columns)) if sys.stdout.isatty() else 80
 
 
-def wrapped(text: str, *, indent: int = 0) -> str:
-    """`text` for standard error: on a terminal broken between words, with later lines `indent` columns in."""
-    if not sys.stderr.isatty():
+def wrapped(text: str, *, indent: int = 0, on: TextIO | None = None) -> str:
+    """`text` for `on`, which is standard error: on a terminal broken between words, later lines `indent` columns in."""
+    if not (on or sys.stderr).isatty():
         return text
     width = max(20, shutil.get_terminal_size().columns)
     return textwrap.fill(text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
+
+
+def step(what: str, command: str) -> list[str]:
+    """What to do next, for standard output: a command that does not fit beside has a line of its own, to be copied."""
+    line = f"{what}: {command}"
+    if not sys.stdout.isatty() or len(line) <= shutil.get_terminal_size().columns:
+        return [line]
+    return [f"{what}:", f"  {command}"]

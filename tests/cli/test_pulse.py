@@ -18,6 +18,7 @@ from bulkmail.cli import progress as progresses
 from bulkmail.cli.metrics import Metrics, counted
 from bulkmail.cli.progress import Plain, make_progress
 from bulkmail.cli.pulse import Pulse
+from bulkmail.cli.words import step
 from bulkmail.engine.ports import Notice, Sessions, Settled, Slowed, Waiting
 from bulkmail.model.adapt import Speed
 from bulkmail.model.delivery import Attempt, Delivery, Status
@@ -273,3 +274,14 @@ def test_plain_lines_say_once_what_a_run_waits_for() -> None:
     assert [line.partition(": ")[2] for line in stream.getvalue().splitlines()] == [
         "deferred deliveries", "deferred deliveries", "the quota",
     ]  # fmt: skip
+
+
+def test_what_to_type_next_is_never_broken_by_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = ("To go on with the 2 rows left", "bulkmail resume spring.outbox")
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    assert step(*steps) == ["To go on with the 2 rows left: bulkmail resume spring.outbox"]
+    monkeypatch.setattr(sys, "stdout", Screen())
+    assert step(*steps) == ["To go on with the 2 rows left:", "  bulkmail resume spring.outbox"]
+    monkeypatch.setenv("COLUMNS", "80")
+    assert len(step(*steps)) == 1
