@@ -104,9 +104,10 @@ def make_reply(stage: Stage, code: int, lines: Sequence[str]) -> Reply:
     A multi-line reply repeats the enhanced code in each line (RFC 2034 §4): it is taken off each.
     """
     enhanced, text = _divided(lines[0], code) if lines else ("", "")
-    for line in lines[1:]:
-        of_line, more = _divided(line, code)
-        enhanced, text = enhanced or of_line, f"{text} {more}"
+    if len(lines) > 1:
+        others = [_divided(line, code) for line in lines[1:]]
+        enhanced = enhanced or next((found for found, _ in others if found), "")
+        text = " ".join([text, *(rest for _, rest in others)])
     return Reply(stage, code, enhanced, printable(text))
 
 
