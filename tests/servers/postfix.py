@@ -107,8 +107,8 @@ def _lay_out(home: Path, *, port: int, settings: Mapping[str, str]) -> None:
     shutil.chown(home / "mail", "nobody", "nogroup")
     mail = (home / "mail").stat()
     main = MAIN.format(home=home, uid=mail.st_uid, gid=mail.st_gid)
-    main += "".join(f"{name} = {value}\n" for name, value in settings.items())
-    (home / "etc/main.cf").write_text(main)
+    said = {**dict(line.split(" =", 1) for line in main.splitlines()), **settings}
+    (home / "etc/main.cf").write_text("".join(f"{name} = {value.strip()}\n" for name, value in said.items()))
     (home / "etc/master.cf").write_text(MASTER.format(port=port))
     (home / "etc/users").write_text(USERS)
     for file in (home / "etc").iterdir():
