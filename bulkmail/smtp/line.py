@@ -74,7 +74,7 @@ class Line(asyncio.BufferedProtocol):
         self._duplicate = _duplicated(transport)
         transport.set_protocol(self)
         # Paused means: something of what was written is still in our own buffers.  That is what the terminator waits
-        # for.  A TLS transport pauses at its limit already, not only above it.
+        # for, unless it goes in one write with a short letter.  A TLS transport pauses at its limit already.
         over_tls = transport.get_extra_info("ssl_object") is not None
         transport.set_write_buffer_limits(high=1 if over_tls else 0, low=0)
 
