@@ -19,7 +19,7 @@ from bulkmail.model.tally import Tally
 from bulkmail.model.units import count
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.json import head
-from bulkmail.report.rest import rest_of
+from bulkmail.report.rest import next_try, rest_of
 from bulkmail.report.slowdowns import sentence, slowdowns_of
 from bulkmail.report.source import Run, Source
 
@@ -87,23 +87,17 @@ def _steps(tally: Tally, path: str, *, is_running: bool) -> list[str]:
 def _said(reader: OutboxReader, tally: Tally, path: Path) -> list[str]:
     name = reader.campaign.name if reader.campaign is not None else reader.settings.get("name", path.stem)
     rehearsal = "a rehearsal, " if reader.settings.get("rehearsal") == "yes" else ""
-    rest = rest_of(reader.settings, time.time()) if tally.open else None
+    now = time.time()
+    rest = rest_of(reader.settings, now) if tally.open else None
+    waiting = rest.sentence(now) if rest else next_try(reader.next_try_at(), now)
     return [
         f"{printable(name)}: {rehearsal}{count(tally.rows, 'row')} in {path}",
         *(f"  {line}" for line in _table(tally)),
         *_relays(reader),
         _times(reader),
-        *([rest.sentence(time.time())] if rest else _next_try(reader, tally)),
+        *([waiting] if waiting else []),
         *_slowed(reader),
     ]
-
-
-def _next_try(reader: OutboxReader, tally: Tally) -> list[str]:
-    """When what was put off may go on: whoever goes on before that would wonder why nothing happens."""
-    due = reader.next_try_at() if tally[Status.DEFERRED] else None
-    if due is None or due <= time.time():
-        return []
-    return [f"What was put off may be tried again from {_clock(due)} on."]
 
 
 def _slowed(reader: OutboxReader) -> list[str]:

@@ -58,7 +58,7 @@ class Job:
     message_id: str = ""
 
 
-# What is made for every letter is a Struct: making one takes a tenth of the time.
+# What is made for every letter is a Struct: making one takes a tenth of the time.  Only `Job` has to hide its content.
 class Mark(Struct, frozen=True):
     """The end of this delivery's message is about to be written.
 

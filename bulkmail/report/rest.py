@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -38,3 +39,10 @@ def rest_of(settings: Mapping[str, str], now: float) -> Resting | None:
     said = json.loads(kept)
     resting = Resting(said["until"], said["why"])
     return None if resting.until is not None and resting.until <= now else resting
+
+
+def next_try(due: float | None, now: float) -> str | None:
+    """From when on what was put off may be tried again, unless that is now: who goes on too soon would wonder."""
+    if due is None or due <= now:
+        return None
+    return f"What was put off may be tried again from {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(due))} on."

@@ -18,8 +18,8 @@ from rich.cells import cell_len, set_cell_size
 from bulkmail.model.delivery import Status
 from bulkmail.model.reply import printable
 from bulkmail.model.units import count, say_duration
-from bulkmail.model.window import say_until
 from bulkmail.report.report import Report, Trouble
+from bulkmail.report.rest import next_try
 from bulkmail.report.slowdowns import short_sentence
 
 if TYPE_CHECKING:
@@ -153,9 +153,8 @@ def rest(report: Report) -> list[str]:
     run, now = report.run, time.time()
     if run.rest is not None and report.tally.open:
         return [run.rest.sentence(now)]
-    if run.process is None and run.next_try_at is not None and run.next_try_at > now:
-        return [f"What was put off may be tried again from {say_until(run.next_try_at, now)} on."]
-    return []
+    waiting = next_try(run.next_try_at, now) if run.process is None else None
+    return [waiting] if waiting else []
 
 
 def _slowed(report: Report) -> list[str]:

@@ -62,7 +62,7 @@ def test_summary_of_a_clean_run() -> None:
 )
 def test_summary_says_from_when_on_what_was_put_off_may_be_tried_again(run: dict[str, Any], is_said: bool) -> None:
     said = summary(make_report(*some(Status.DEFERRED, 2), **run))
-    assert ("\nWhat was put off may be tried again from Tue 2 October 07:06 UTC on.\n" in said) == is_said
+    assert ("\nWhat was put off may be tried again from 2096-10-02 07:06:40 on.\n" in said) == is_said
 
 
 def test_summary_of_a_rehearsal_begins_with_the_promise() -> None:
