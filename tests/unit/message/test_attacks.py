@@ -3,6 +3,7 @@
 import re
 from email import message_from_bytes
 from email.policy import default
+from html import unescape
 
 import pytest
 
@@ -158,9 +159,21 @@ def test_cell_that_is_an_ordinary_link_stays_one(make_campaign, make_recipient, 
     assert link.replace("&", "&amp;") in read.get_body(("html",)).get_content()
 
 
-def test_cell_may_speak_of_scripts_in_the_text(make_campaign, make_recipient):
-    read = compose(make_campaign(text=None, html="<p>{{ x }}</p>"), make_recipient(x="a = b; javascript: no"))
-    assert "javascript: no" in read.get_body(("html",)).get_content()
+def test_link_that_runs_a_script_is_found_behind_what_looks_like_the_end_of_its_tag(make_campaign):
+    html = "<p>\n<a title='1 > 0' href='javascript:x()'>x</a> is not x=javascript:"
+    with pytest.raises(TemplateError, match="would run a script"):
+        Composer(make_campaign(html=html), run_id="run")
+
+
+@pytest.mark.parametrize("said", ["a = b; javascript: no", "x=javascript:", '= "JavaScript:" and \'=j avascript:'])
+def test_cell_may_speak_of_scripts_in_the_text(make_campaign, make_recipient, said):
+    read = compose(make_campaign(text=None, html="<p>{{ x }}</p><p class=end>"), make_recipient(x=said))
+    assert said in unescape(read.get_body(("html",)).get_content())
+
+
+def test_cell_that_speaks_of_nothing_but_scripts_takes_no_longer(make_campaign, make_recipient):
+    read = compose(make_campaign(text=None, html="<p>{{ x }}</p>"), make_recipient(x="=javascript:" * 200_000))
+    assert read.get_body(("html",)).get_content().count("=javascript:") == 200_000
 
 
 @pytest.mark.parametrize("place", ["text", "html"])
