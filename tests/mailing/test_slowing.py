@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from itertools import pairwise
 
 import pytest
 
@@ -91,10 +90,12 @@ async def test_rate_is_kept_from_the_canary_to_the_rest(send):
     def end(path):
         times.append(time.monotonic())
 
+    begun = time.monotonic()
     async with ScriptedRelay(end=end) as relay:
-        await send(relay, breakers=Limits(canary=3), rate=Rate(10.0), limit=8)
-    assert len(times) == 8
-    assert min(later - earlier for earlier, later in pairwise(times)) >= 0.08
+        await send(relay, breakers=Limits(canary=1), rate=Rate(2.0), limit=3)
+    # A slow machine makes a letter late, never early: counted from the beginning, it cannot fail for that.
+    assert len(times) == 3
+    assert all(at - begun >= number / 2.0 for number, at in enumerate(times))
 
 
 async def test_outbox_that_cannot_be_written_to_for_it_costs_no_letter(send, monkeypatch):
