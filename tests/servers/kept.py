@@ -18,7 +18,8 @@ UNKNOWN = "unknown"
 class MailServer:
     """Listens on loopback, takes mail for every domain, delivers it here and nowhere else.
 
-    `recipient_header` is the one in which it notes whom a kept message was for.
+    `recipient_header` is the one in which it notes whom a kept message was for; `kept_in` are the files below `maildir`
+    that are one each.
     """
 
     port: int
@@ -26,6 +27,7 @@ class MailServer:
     log: Path
     recipient_header: str
     host: str = "127.0.0.1"
+    kept_in: str = "new/*"
 
     @property
     def url(self) -> str:
@@ -36,13 +38,12 @@ class MailServer:
         """The messages delivered so far, in no order."""
         return [
             email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
-            for path in (self.maildir / "new").glob("*")
+            for path in self.maildir.glob(self.kept_in)
         ]
 
     def count(self) -> int:
         """How many messages were delivered so far."""
-        folder = self.maildir / "new"
-        return sum(1 for _ in folder.iterdir()) if folder.exists() else 0
+        return sum(1 for _ in self.maildir.glob(self.kept_in))
 
     def recipients(self) -> Counter[str]:
         """How often each address was written to, among the messages delivered so far."""
