@@ -78,6 +78,7 @@ class OutboxReader:
         """The run at `path`, as it is now.  Raises `OutboxError` for what is not an outbox of ours."""
         path = path.resolve()
         store.check_exists(path)
+        store.put_in_order(path)
         opened = store.connect(path, writes=False)
         try:
             store.check_identity(opened)

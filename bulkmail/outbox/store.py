@@ -134,6 +134,11 @@ _EXPLANATIONS = (
     ("SQLITE_IOERR", "cannot be read or written", "look at the disk; what was recorded is safe: bulkmail resume"),
     ("SQLITE_NOTADB", "is not an outbox", "look for the file that bulkmail send made: runs/NAME.outbox"),
     ("SQLITE_CORRUPT", "is damaged", "keep a copy of it; sqlite3 FILE .recover may save what is left"),
+    (
+        "SQLITE_READONLY_ROLLBACK",
+        "was left half written by a program that was killed, and has to be put in order first",
+        "do this as somebody who may write to the file and to its folder",
+    ),
     ("SQLITE_READONLY", "cannot be written", "look at the rights of the file and of its folder"),
     ("SQLITE_PERM", "cannot be opened", "look at the rights of the file and of its folder"),
     ("SQLITE_CANTOPEN", "cannot be opened", "look at the rights of the file and of its folder"),
@@ -170,6 +175,21 @@ def connect(path: Path | None, *, writes: bool = True) -> Store:
     except sqlite3.Error as error:
         raise explained(error, name) from error
     return Store(connection, path)
+
+
+def put_in_order(path: Path) -> None:
+    """Takes back what a killed program left half done in the file itself, as a reader may not.  Raises `OutboxError`.
+
+    That is the switch to the -wal or away from it; everything else goes through the -wal, which readers understand.
+    """
+    if not path.with_name(f"{path.name}-journal").exists():
+        return
+    opened = connect(path)
+    try:
+        with opened.reading() as connection:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    finally:
+        opened.close()
 
 
 def check_identity(store: Store) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -200,6 +201,43 @@ def test_place_that_cannot_be_written_is_named(tmp_path: Path, made: str) -> Non
     target = blocked / "x.outbox" if made == "file" else blocked / "deep" / "x.outbox"
     with pytest.raises(OutboxError, match=r"blocked.* cannot be written: (Not a directory|File exists)"):
         Outbox.create(target, campaign=None, settings={})
+
+
+def leave_half_written(path: Path) -> None:
+    """As a kill leaves the file in the middle of a change that does not go through the -wal."""
+    journal = path.with_name(f"{path.name}-journal")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA cache_size = 1")
+        connection.execute("BEGIN")
+        connection.execute("UPDATE row SET name = hex(zeroblob(2000))")
+        half, undo = path.read_bytes(), journal.read_bytes()
+    path.write_bytes(half)
+    journal.write_bytes(undo)
+
+
+def test_file_left_half_written_is_put_in_order_by_whoever_looks(create: Callable[..., Outbox], path: Path) -> None:
+    with create(make_entries(300)) as outbox:
+        send(outbox, due(outbox)[0])
+    whole = path.read_bytes()
+    leave_half_written(path)
+    assert path.read_bytes() != whole
+    with OutboxReader.open(path) as reader:
+        assert reader.tally()[Status.ACCEPTED] == 1
+        assert all(len(row.name) < 100 for row in reader.rows())
+    assert path.read_bytes() == whole
+
+
+def test_file_left_half_written_is_not_called_damaged_where_nothing_may_be_written(
+    create: Callable[..., Outbox], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(make_entries(300)).close()
+    leave_half_written(path)
+    connect = store.connect
+    monkeypatch.setattr(store, "connect", lambda path: connect(path, writes=False))
+    with pytest.raises(OutboxError, match="left half written by a program that was killed") as caught:
+        OutboxReader.open(path)
+    assert "may write" in caught.value.hint
 
 
 def test_killed_creation_leaves_nothing_that_could_be_opened(path: Path) -> None:
