@@ -39,7 +39,7 @@ def specimen_of(campaign: Campaign | None, rows: Iterable[RowRecord]) -> Specime
         return None
     enclosures = tuple(attachment.filename for attachment in campaign.attachments)
     try:
-        bare = replace(campaign, dkim=(), row_attachments=())
+        bare = replace(campaign, dkim=(), attachments=(), row_attachments=())
         composer = Composer(bare, run_id="specimen", keys=Keys(unsubscribe=_NO_KEY))
     except BulkmailError:
         return None
