@@ -81,8 +81,8 @@ def main() -> None:
                 composer.render(recipient)
 
         def look() -> None:
-            letters = LetterCheck(composer.check, composer.render, names, printed=names, total=rows)
-            letters.bad_rows(enumerate(people, 1))
+            letters = LetterCheck(names, printed=names, total=rows)
+            letters.bad_rows(enumerate(people, 1), composer)
 
         def whole() -> None:
             checked = asyncio.run(check(settings, keys=NO_KEYS, reading=lambda rows: None, checking=lambda rows: None))

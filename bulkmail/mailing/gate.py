@@ -50,10 +50,8 @@ async def gather(
     """Tries the letter of every row of `outbox`, and says what is known then.  Raises `TemplateError`."""
     required = frozenset(referenced_names(campaign))
     printed = frozenset(printed_names(campaign))
-    letters = LetterCheck(
-        composer.check, composer.render, required | printed, printed=printed, total=outbox.tally().open
-    )
-    await try_letters(outbox, letters, told=told)
+    letters = LetterCheck(required | printed, printed=printed, total=outbox.tally().open)
+    await try_letters(outbox, letters, composer, told=told)
     tally = outbox.tally()
     mentioned = mentioned_names(campaign)
     columns = tuple(rows.columns)

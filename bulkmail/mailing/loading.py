@@ -16,7 +16,7 @@ from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.reply import printable
 from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
-from bulkmail.preflight.letter import LetterCheck
+from bulkmail.preflight.letter import LetterCheck, Letters
 from bulkmail.recipients.screening import Screened
 
 BATCH = 1000  # rows a transaction and a turn of the worker thread
@@ -90,16 +90,16 @@ def _record_batch(outbox: Outbox, entries: Iterator[Entry]) -> int:
     return len(batch)
 
 
-async def try_letters(outbox: Outbox, check: LetterCheck, *, told: Told = nobody) -> None:
+async def try_letters(outbox: Outbox, check: LetterCheck, letters: Letters, *, told: Told = nobody) -> None:
     """Renders the letter of every row that is to be sent; those that fail become invalid."""
     last = 0
-    while (last := await to_thread.run_sync(_try_batch, outbox, check, last)) >= 0:
+    while (last := await to_thread.run_sync(_try_batch, outbox, check, letters, last)) >= 0:
         told(check.rows)
 
 
-def _try_batch(outbox: Outbox, check: LetterCheck, last: int) -> int:
+def _try_batch(outbox: Outbox, check: LetterCheck, letters: Letters, last: int) -> int:
     rows = outbox.pending_rows(last, BATCH)
     if not rows:
         return -1
-    outbox.invalidate_many(check.bad_rows(rows))
+    outbox.invalidate_many(check.bad_rows(rows, letters))
     return rows[-1][0]

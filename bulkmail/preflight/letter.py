@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from bulkmail.message.composer import Rendered, Tried
 from bulkmail.model.errors import TemplateError
@@ -87,17 +87,24 @@ class Sample:
     letter: Rendered
 
 
+class Letters(Protocol):
+    """Whoever makes the letters: a `Composer`."""
+
+    def check(self, recipient: Recipient) -> Tried:
+        """Renders the letter of one recipient strictly.  Raises `TemplateError`."""
+
+    def render(self, recipient: Recipient) -> Rendered:
+        """The whole letter.  Raises `TemplateError`."""
+
+
 @dataclass(slots=True)
 class LetterCheck:
     """Tries row after row and remembers what is worth telling, in bounded memory.
 
-    `check` renders one recipient strictly and raises `TemplateError`, `render` makes the whole letter.  `names` are
-    the fields that the letter takes from a row, `printed` those whose value stands in it as it is.  Of about `total`
-    rows `SAMPLE` are looked at whole.
+    `names` are the fields that the letter takes from a row, `printed` those whose value stands in it as it is.  Of
+    about `total` rows `SAMPLE` are looked at whole.
     """
 
-    check: Callable[[Recipient], Tried]
-    render: Callable[[Recipient], Rendered]
     names: frozenset[str] = frozenset()
     printed: frozenset[str] = frozenset()
     total: int = 0
@@ -115,16 +122,16 @@ class LetterCheck:
     largest_files: tuple[int, int] = (0, 0)  # octets of the files of one row, and its line
     samples: list[Sample] = field(default_factory=list)
 
-    def bad_rows(self, rows: Iterable[tuple[int, Recipient]]) -> list[tuple[int, str]]:
+    def bad_rows(self, rows: Iterable[tuple[int, Recipient]], letters: Letters) -> list[tuple[int, str]]:
         """The numbers of those rows that do not render, each with the reason."""
         bad = []
         step = max(1, self.total // SAMPLE)
         for number, recipient in rows:
             self.rows += 1
             try:
-                tried = self.check(recipient)
+                tried = letters.check(recipient)
                 if self.rows % step == 0 and len(self.samples) <= SAMPLE:
-                    self.samples.append(Sample(recipient.place, self.render(recipient)))
+                    self.samples.append(Sample(recipient.place, letters.render(recipient)))
             except TemplateError as error:
                 bad.append((number, str(error)))
                 self._note_failure(error, recipient.place)

@@ -127,19 +127,21 @@ def test_letter_that_reads_whole_rows_uses_every_column() -> None:
 
 
 def test_rows_are_looked_at_in_bounded_memory(make_recipient: MakeRecipient) -> None:
-    def check(recipient: Recipient) -> Tried:
-        return Tried(f"lorem {recipient.place.line}")
+    class Trials:
+        def check(self, recipient: Recipient) -> Tried:
+            return Tried(f"lorem {recipient.place.line}")
 
-    def render(recipient: Recipient) -> Rendered:
-        return Rendered("s", "shop@shop.example", "", "t", None)
+        def render(self, recipient: Recipient) -> Rendered:
+            return Rendered("s", "shop@shop.example", "", "t", None)
 
-    letters = LetterCheck(check, render, frozenset({"name"}), printed=frozenset({"name"}), total=5_000)
+    letters = LetterCheck(frozenset({"name"}), printed=frozenset({"name"}), total=5_000)
     rows = ((line, make_recipient(f"a@d{line}.example", f"{{{{ {line} }}}}", line=line)) for line in range(2, 5_002))
-    assert letters.bad_rows(rows) == []
+    assert letters.bad_rows(rows, Trials()) == []
     assert letters.rows == 5_000
     assert len(letters.samples) == SAMPLE
     assert max(len(letters.leftovers), len(letters.subjects)) <= 1_000
-    letters.bad_rows([(1, make_recipient(name="  ", line=7000)), (2, make_recipient(name=None, line=7001))])
+    blank = [(1, make_recipient(name="  ", line=7000)), (2, make_recipient(name=None, line=7001))]
+    letters.bad_rows(blank, Trials())
     assert letters.blank["name"].first == [7000, 7001]
 
 
@@ -210,7 +212,7 @@ def test_any_page_is_looked_over_without_an_error(page: str) -> None:
 
 
 def evidence(campaign: Campaign, *, rows: int = 10, sender: str = "", hosts: tuple[str, ...] = ()) -> Evidence:
-    letters = LetterCheck(lambda recipient: Tried("News"), lambda recipient: None)  # type: ignore[arg-type, return-value]
+    letters = LetterCheck()
     address = sender or campaign.sender.text
     letters.samples.append(Sample(Place("people.csv", 2), Rendered("News", address, "", "Hello", None)))
     letters.rows = rows
@@ -282,10 +284,11 @@ def test_signature_makes_good_for_a_reverse_path_elsewhere() -> None:
 def test_findings_come_the_gravest_first() -> None:
     campaign = letter(text="{{ nmae }} lorem ipsum", sender="shop@gmail.com")
     composer = Composer(campaign, run_id="x")
-    letters = LetterCheck(composer.check, composer.render)
+    letters = LetterCheck()
     from bulkmail.model.address import Address
 
-    letters.bad_rows([(1, Recipient(Address.parse("info@a.example"), "", {"email": "x"}, Place("p.csv", 2)))])
+    row = Recipient(Address.parse("info@a.example"), "", {"email": "x"}, Place("p.csv", 2))
+    letters.bad_rows([(1, row)], composer)
     found: list[Finding] = judge(
         Evidence(campaign, RowCheck(), letters, Tally(1, {Status.INVALID: 1}), flaws=flaws_of(campaign, letters))
     )
