@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from binascii import b2a_base64, b2a_qp
+from io import BytesIO
 
 LONGEST_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
 
@@ -54,10 +55,11 @@ def base64_lines(data: bytes) -> bytes:
     if len(data) <= _BASE64_STRETCH:
         return _base64_stretch(data)
     # Stretch by stretch: the lines of a file of megabytes, each an object, would take many times its size.
-    view = memoryview(data)
-    return b"\r\n".join(
-        [_base64_stretch(view[start : start + _BASE64_STRETCH]) for start in range(0, len(data), _BASE64_STRETCH)]
-    )
+    view, encoded = memoryview(data), BytesIO()  # which gives out what it holds without a copy
+    for start in range(0, len(data), _BASE64_STRETCH):
+        encoded.write(b"\r\n" if start else b"")
+        encoded.write(_base64_stretch(view[start : start + _BASE64_STRETCH]))
+    return encoded.getvalue()
 
 
 def _base64_stretch(data: bytes | memoryview) -> bytes:
