@@ -80,8 +80,13 @@ def by_the_book(mailboxes):
         message[header] = [StandardAddress(name, addr_spec=address) for name, address in pairs]
     read = message_from_bytes(message.as_bytes(), policy=default)
     for header, pairs in mailboxes.items():
-        # Folding a list with an encoded name, Python 3.11 may encode the comma between two mailboxes and lose one.
-        if [mailbox.addr_spec for mailbox in read[header].addresses] != [address for _, address in pairs]:
+        # Folding a list with an encoded name, Python 3.11 may encode the comma between two mailboxes: then it loses one
+        # when it reads them, or fails.
+        try:
+            found = [mailbox.addr_spec for mailbox in read[header].addresses]
+        except IndexError:
+            found = []
+        if found != [address for _, address in pairs]:
             del read[header]
     return read
 
