@@ -63,7 +63,17 @@ class Metrics:
                 sessions.add_metric([relay], number)
             durations = HistogramMetricFamily("bulkmail_try_seconds", "How long tries took")
             durations.add_metric([], buckets=self._buckets(), sum_value=self._seconds)
-        yield from (states, tries, sessions, durations)
+            lanes = ["relay", "lane"]  # no lane: the relay itself
+            complaints = CounterMetricFamily("bulkmail_complaints", "How often less was asked for", labels=lanes)
+            rests = GaugeMetricFamily("bulkmail_resting_seconds", "How long it is still left alone", labels=lanes)
+            rates = GaugeMetricFamily("bulkmail_lowered_rate", "Messages a second that it gets now", labels=lanes)
+            now = time.time()
+            for each in self._pulse.slowdowns:
+                complaints.add_metric(each.key, each.times)
+                rests.add_metric(each.key, max(0.0, each.until - now))
+                if (rate := each.per_second(now)) is not None:
+                    rates.add_metric(each.key, rate)
+        yield from (states, tries, sessions, durations, complaints, rests, rates)
 
     def _buckets(self) -> list[tuple[str, float]]:
         total, found = 0, []

@@ -214,6 +214,19 @@ def test_metrics_count_what_the_engine_tells() -> None:
     assert found["bulkmail_try_seconds_bucket['0.03']"] == found["bulkmail_try_seconds_count[]"] == 4
 
 
+def test_metrics_say_who_is_given_less() -> None:
+    pytest.importorskip("prometheus_client")
+    metrics, now = Metrics(), time.time()
+    metrics.observe(slowed(times=3, speed=Speed(limit=50.0, low=5.0, since=now + 5), until=now + 600))
+    metrics.observe(slowed("", connections=2))
+    found = samples(metrics)
+    assert found["bulkmail_complaints_total['google', 'main']"] == 3
+    assert found["bulkmail_resting_seconds['google', 'main']"] == pytest.approx(600, abs=5)
+    assert found["bulkmail_lowered_rate['google', 'main']"] == 5
+    assert found["bulkmail_resting_seconds['', 'main']"] == 0
+    assert "bulkmail_lowered_rate['', 'main']" not in found
+
+
 def test_metrics_are_served_on_this_machine_until_the_end() -> None:
     pytest.importorskip("prometheus_client")
     import socket
