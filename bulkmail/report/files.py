@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,13 +15,17 @@ from typing import BinaryIO
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.reply import printable
 
+_PART = ".part"
+_ABANDONED = 3600.0  # seconds since anything was written into it
+
 
 @contextmanager
 def replacing(target: Path | BinaryIO) -> Iterator[BinaryIO]:
     """A file to write into that takes the place of `target` when the block ends well; else `target` is as it was.
 
     It lies in the same folder meanwhile, readable by its owner only, and is on the disk before it gets its name, so
-    that neither a killed process nor a pulled plug leaves half a file.  A symbolic link stays one.  A `target` that is
+    that neither a killed process nor a pulled plug leaves half a file under that name; what it leaves beside it, the
+    next one takes away, an hour later.  A symbolic link stays one.  A `target` that is
     open already, such as standard output, gets everything at the end or nothing.  Raises `BulkmailError` when it cannot
     be written.
     """
@@ -33,8 +39,9 @@ def replacing(target: Path | BinaryIO) -> Iterator[BinaryIO]:
     if path.exists() and not path.is_file():
         raise _unwritable(target, "that is not a plain file")
     part: str | None = None
+    _take_away_abandoned(path)
     try:
-        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.", suffix=".part")
+        descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=_prefix(path), suffix=_PART)
         with open(descriptor, "wb") as file:
             yield file
             file.flush()
@@ -64,6 +71,18 @@ def check_folder(target: Path) -> None:
             f"cannot write the report {_say(target)}: you may not write into {_say(folder)}",
             hint="name a file in another folder",
         )
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name[:40]}."
+
+
+def _take_away_abandoned(path: Path) -> None:
+    """Whoever was killed while he wrote has left a part of a list of people."""
+    with suppress(OSError):
+        for part in path.parent.glob(f"{glob.escape(_prefix(path))}*{_PART}"):
+            if time.time() - part.stat().st_mtime > _ABANDONED:
+                part.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

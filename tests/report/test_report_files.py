@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,16 @@ def test_file_takes_its_place_private_and_whole(tmp_path: Path) -> None:
     assert target.read_text() == "new"
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["report.csv"]
+
+
+def test_what_a_killed_one_left_goes_once_nobody_can_be_writing_it(tmp_path: Path) -> None:
+    left = {age: tmp_path / f".report.csv.{age}.part" for age in (4_000, 60)}
+    for age, path in left.items():
+        path.write_text("people")
+        os.utime(path, (time.time() - age,) * 2)
+    with replacing(tmp_path / "report.csv") as file:
+        file.write(b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".report.csv.60.part", "report.csv"]
 
 
 @pytest.mark.parametrize("error", [ValueError("boom"), KeyboardInterrupt()], ids=["error", "ctrl-c"])
