@@ -12,12 +12,14 @@ from typing import TypeVar
 import anyio
 import click
 
+from bulkmail.cli.mishaps import tell as tell_mishap
 from bulkmail.cli.program import note_outbox
 from bulkmail.cli.progress import Progress
 from bulkmail.cli.words import screen_width, wrapped
 from bulkmail.engine.ports import Ending
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.relays import open_routes
+from bulkmail.model.errors import BulkmailError
 from bulkmail.model.relay import Secret
 from bulkmail.model.reply import printable
 from bulkmail.model.tally import EXIT_STOPPED
@@ -125,10 +127,21 @@ def password_prompt() -> Callable[[str], str] | None:
 
 
 def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> int:
-    """Closes the mailing, writes its reports, says how it went; returns the exit code or raises what stopped it."""
+    """Closes the mailing, writes its reports, says how it went; returns the exit code or raises what stopped it.
+
+    The exit code tells what became of the rows: a report that cannot be written is told, and can be made later.
+    """
     report = mailing.close()
-    written = [save_report(report, target) for target in targets or default_targets(report)]
+    written: list[Path] = []
+    unwritten: list[BulkmailError] = []
+    for target in targets or default_targets(report):
+        try:
+            written.append(save_report(report, target))
+        except BulkmailError as error:
+            unwritten.append(error)
     click.echo(summary(report, width=screen_width(), reports=written), nl=False)
+    for failure in unwritten:
+        tell_mishap(failure)
     if ending.error is not None:
         raise ending.error
     return EXIT_STOPPED if ending.was_stopped and report.tally.open else report.tally.exit_code

@@ -37,7 +37,7 @@ def replacing(target: Path | BinaryIO) -> Iterator[BinaryIO]:
         return
     path = target.resolve()
     if path.exists() and not path.is_file():
-        raise _unwritable(target, "that is not a plain file")
+        raise unwritable(target, "that is not a plain file")
     part: str | None = None
     _take_away_abandoned(path)
     try:
@@ -50,11 +50,19 @@ def replacing(target: Path | BinaryIO) -> Iterator[BinaryIO]:
         part = None
         _sync_folder(path.parent)
     except OSError as error:
-        raise _unwritable(target, error.strerror or str(error)) from None
+        raise unwritable(target, error.strerror or str(error)) from None
     finally:
         if part is not None:
             with suppress(OSError):
                 os.unlink(part)
+
+
+def unwritable(target: Path, why: str) -> BulkmailError:
+    """The error to raise when a report cannot be written to `target`."""
+    return BulkmailError(
+        f"cannot write the report {_say(target)}: {why}",
+        hint="nothing is lost: write it elsewhere with bulkmail report … -o FILE",
+    )
 
 
 def check_folder(target: Path) -> None:
@@ -93,13 +101,6 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _unwritable(target: Path, why: str) -> BulkmailError:
-    return BulkmailError(
-        f"cannot write the report {_say(target)}: {why}",
-        hint="nothing is lost: write it elsewhere with bulkmail report … -o FILE",
-    )
 
 
 def _say(path: Path) -> str:

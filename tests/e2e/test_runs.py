@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
+import signal
 from collections import Counter
 
 import pytest
@@ -11,7 +13,7 @@ import pytest
 from bulkmail.model.delivery import Status
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
-from tests.e2e.commands import run, write_campaign, write_list
+from tests.e2e.commands import run, start, write_campaign, write_list
 
 PEOPLE = [f"p{n}@example.com" for n in range(10)]
 
@@ -48,6 +50,24 @@ async def test_send_delivers_and_reports_every_row(make_campaign, tmp_path):
     assert "no such user" in refused["delivery_reply"]
     report = json.loads((campaign / "runs" / "spring-report.json").read_text())
     assert len(report["rows"]) == 10
+
+
+async def test_report_that_cannot_be_written_changes_nothing_about_the_mailing(make_campaign, tmp_path):
+    folder, begun = tmp_path / "reports", asyncio.Event()
+    folder.mkdir()
+    async with ScriptedRelay(mail=lambda path: begun.set()) as relay:
+        targets = ("--report", folder / "report.csv", "--report", tmp_path / "report.json")
+        sending = await start("send", make_campaign(relay), "--yes", *targets, cwd=tmp_path)
+        await begun.wait()
+        sending.send_signal(signal.SIGSTOP)
+        folder.rmdir()
+        sending.send_signal(signal.SIGCONT)
+        out, err = (said.decode() for said in await sending.communicate())
+    assert sending.returncode == 0, err
+    assert "10 accepted" in out
+    assert "error: cannot write the report" in err and "nothing is lost" in err
+    assert "report.json" in out and "report.csv" not in out
+    assert len(json.loads((tmp_path / "report.json").read_text())["rows"]) == 10
 
 
 async def test_finished_run_is_not_sent_again(make_campaign, tmp_path):
@@ -255,17 +275,15 @@ async def test_list_from_standard_input_goes_on_and_notices_changes(tmp_path):
 
 
 async def test_two_at_once_are_refused(make_campaign, tmp_path):
-    import asyncio
+    begun = asyncio.Event()
 
-    from bulkmail.testing import Late
-    from tests.e2e.commands import start
-
-    async with ScriptedRelay(end=lambda path: Late(1.5, "250 ok")) as relay:
+    async with ScriptedRelay(mail=lambda path: begun.set()) as relay:
         campaign = make_campaign(relay)
         first = await start("send", campaign, "--yes", cwd=tmp_path)
-        while not relay.sessions:
-            await asyncio.sleep(0.01)
+        await begun.wait()
+        first.send_signal(signal.SIGSTOP)  # in the middle, for as long as the second needs
         second = await run("send", campaign, "--yes", cwd=tmp_path)
+        first.send_signal(signal.SIGCONT)
         await first.communicate()
     assert second.code == 3
     assert str(first.pid) in second.err

@@ -282,3 +282,17 @@ def test_saved_report_says_so_when_the_outbox_has_gone(path: Path, tmp_path: Pat
     with pytest.raises(OutboxError, match=r"spring\.outbox"):
         save_report(report, tmp_path / "report.csv")
     assert not (tmp_path / "report.csv").exists()
+
+
+def test_saved_report_says_so_when_there_is_no_memory_for_it(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(reader: OutboxReader) -> None:
+        raise MemoryError
+
+    report = Report.read(path)
+    monkeypatch.setattr(OutboxReader, "rows", fail)
+    with pytest.raises(BulkmailError, match=r"report\.csv: this computer has not enough memory for it") as caught:
+        save_report(report, tmp_path / "report.csv")
+    assert "bulkmail report" in caught.value.hint
+    assert not (tmp_path / "report.csv").exists()
