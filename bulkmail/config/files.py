@@ -191,8 +191,10 @@ class FileReader:
     def _is_inside(self, path: Path) -> bool:
         """Whether following every link ends below the campaign's folder."""
         try:
-            return path.resolve().is_relative_to(self.root.resolve())
-        except (OSError, RuntimeError):  # a link that leads to itself
+            found = path.resolve()
+            # One that leads to itself stays a link from Python 3.13 on, and is an error before.
+            return not found.is_symlink() and found.is_relative_to(self.root.resolve())
+        except (OSError, RuntimeError):
             return False
         except ValueError:  # a NUL: nowhere at all
             return True
