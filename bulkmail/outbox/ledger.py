@@ -287,7 +287,7 @@ def _spend(connection: sqlite3.Connection, at: float, count: int) -> None:
 
 def _bookings(connection: sqlite3.Connection, now: float) -> list[Booking]:
     rows = connection.execute(
-        "SELECT at, count FROM spent WHERE at > ?1 UNION ALL SELECT until, count FROM reserved ORDER BY 1", (now - DAY,)
+        "SELECT at, count FROM spent WHERE at > ? UNION ALL SELECT until, count FROM reserved ORDER BY 1", (now - DAY,)
     )
     return [Booking(float(at), count) for at, count in rows]
 
