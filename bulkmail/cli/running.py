@@ -19,13 +19,13 @@ from bulkmail.cli.words import screen_width, wrapped
 from bulkmail.engine.ports import Ending
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.relays import open_routes
-from bulkmail.model.errors import BulkmailError
 from bulkmail.model.relay import Secret
 from bulkmail.model.reply import printable
 from bulkmail.model.tally import EXIT_STOPPED
 from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Job
 from bulkmail.preflight.finding import Severity
+from bulkmail.report.files import ReportUnwritten
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
 from bulkmail.report.text import summary
@@ -130,14 +130,15 @@ def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> in
     """Closes the mailing, writes its reports, says how it went; returns the exit code or raises what stopped it.
 
     The exit code tells what became of the rows: a report that cannot be written is told, and can be made later.
+    One that does not add up is raised.
     """
     report = mailing.close()
     written: list[Path] = []
-    unwritten: list[BulkmailError] = []
+    unwritten: list[ReportUnwritten] = []
     for target in targets or default_targets(report):
         try:
             written.append(save_report(report, target))
-        except BulkmailError as error:
+        except ReportUnwritten as error:
             unwritten.append(error)
     click.echo(summary(report, width=screen_width(), reports=written), nl=False)
     for failure in unwritten:

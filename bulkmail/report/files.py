@@ -25,9 +25,8 @@ def replacing(target: Path | BinaryIO) -> Iterator[BinaryIO]:
 
     It lies in the same folder meanwhile, readable by its owner only, and is on the disk before it gets its name, so
     that neither a killed process nor a pulled plug leaves half a file under that name; what it leaves beside it, the
-    next one takes away, an hour later.  A symbolic link stays one.  A `target` that is
-    open already, such as standard output, gets everything at the end or nothing.  Raises `BulkmailError` when it cannot
-    be written.
+    next one takes away, an hour later.  A symbolic link stays one.  A `target` that is open already, such as standard
+    output, gets everything at the end or nothing.  Raises `ReportUnwritten`.
     """
     if not isinstance(target, Path):
         with tempfile.TemporaryFile() as whole:
@@ -37,7 +36,7 @@ def replacing(target: Path | BinaryIO) -> Iterator[BinaryIO]:
         return
     path = target.resolve()
     if path.exists() and not path.is_file():
-        raise unwritable(target, "that is not a plain file")
+        raise ReportUnwritten(target, "that is not a plain file")
     part: str | None = None
     _take_away_abandoned(path)
     try:
@@ -50,19 +49,21 @@ def replacing(target: Path | BinaryIO) -> Iterator[BinaryIO]:
         part = None
         _sync_folder(path.parent)
     except OSError as error:
-        raise unwritable(target, error.strerror or str(error)) from None
+        raise ReportUnwritten(target, error.strerror or str(error)) from None
     finally:
         if part is not None:
             with suppress(OSError):
                 os.unlink(part)
 
 
-def unwritable(target: Path, why: str) -> BulkmailError:
-    """The error to raise when a report cannot be written to `target`."""
-    return BulkmailError(
-        f"cannot write the report {_say(target)}: {why}",
-        hint="nothing is lost: write it elsewhere with bulkmail report … -o FILE",
-    )
+class ReportUnwritten(BulkmailError):
+    """There is no place or no memory for a report; what it would tell is whole, and in the outbox."""
+
+    def __init__(self, target: Path, why: str) -> None:
+        super().__init__(
+            f"cannot write the report {_say(target)}: {why}",
+            hint="nothing is lost: write it elsewhere with bulkmail report … -o FILE",
+        )
 
 
 def check_folder(target: Path) -> None:

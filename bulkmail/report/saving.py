@@ -9,7 +9,7 @@ from typing import BinaryIO
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.reply import printable
 from bulkmail.report.csv import write_csv
-from bulkmail.report.files import check_folder, unwritable
+from bulkmail.report.files import ReportUnwritten, check_folder
 from bulkmail.report.json import write_json
 from bulkmail.report.report import Report
 from bulkmail.report.source import Source
@@ -35,7 +35,7 @@ def save_report(report: Report, target: Path) -> Path:
         with report.source() as source:
             writer(source, target)
     except MemoryError:  # the page shows the letter, and the outbox has it with all its attachments
-        raise unwritable(target, "this computer has not enough memory for it") from None
+        raise ReportUnwritten(target, "this computer has not enough memory for it") from None
     return target
 
 

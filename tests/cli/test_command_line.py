@@ -9,15 +9,18 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner, Result
 
-from bulkmail.cli import main, program
+from bulkmail.cli import main, program, running
 from bulkmail.cli.choices import campaign_options, overrides_from
 from bulkmail.cli.mishaps import judge, tell
 from bulkmail.config.overrides import Overrides
+from bulkmail.engine.ports import Ending
 from bulkmail.model.errors import (
     BulkmailError,
     ConfigError,
@@ -366,3 +369,13 @@ def test_flags_that_are_not_given_override_nothing() -> None:
         click.echo(repr(overrides_from(options)))
 
     assert CliRunner().invoke(command, []).output == f"{Overrides()!r}\n"
+
+
+def test_report_that_does_not_add_up_is_no_ordinary_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(report: object, target: Path) -> Path:
+        raise BulkmailError("the report does not add up")
+
+    monkeypatch.setattr(running, "save_report", fail)
+    mailing: Any = SimpleNamespace(close=lambda: None)
+    with pytest.raises(BulkmailError, match="does not add up"):
+        running.conclude(mailing, Ending(), targets=[Path("report.csv")])
