@@ -28,14 +28,13 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.reply import Fault, Reply, printable
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.slowdown import Slowdown
-from bulkmail.model.units import say_duration
+from bulkmail.model.units import count, say_duration
 from bulkmail.model.verdict import Scope
 from bulkmail.outbox.journal import Journal
 from bulkmail.outbox.outbox import Job, Outbox
 
 LONGEST_NOTICE = 2_000  # characters
 SOON = 0.05  # seconds after which a lane is looked at again that has as many sessions as it may
-LONG = 10.0  # seconds; who waits longer for a relay says so
 HELD = 1.0  # seconds after which a sender that others come before looks again whether they still do
 
 
@@ -286,16 +285,44 @@ class Run:
         if self.has_several and not channel.is_told and (health.is_failing or not health.open):
             channel.is_told = True
             self._tell(channel, explain_failing(event, relay=channel.name))
+        channel.failure = event
         health.trouble(now, dice=self.plan.dice(), asked=asked)
         if asked:
             self._leave_out_if_long(channel, health.resume_at - now, event)
-        # With others there to do its work it may be tried as long as they have any.
-        if health.is_hopeless(now) and self.sharing.is_needed(channel, now):
-            self.leave_out(channel, event, patience=self.plan.pace.patience)
-        elif health.resume_at - now >= LONG and health.open <= 1 and not self._others_are_able(channel, now):
-            until = self.clock.now() + health.resume_at - now
-            self.tell_waiting(Waiting(until, f"{channel.name} fails, and is tried again then: {event}"))
+        if not self.is_given_up(channel):
+            self.tell_unopened(channel)
         self.nudge()
+
+    def is_given_up(self, channel: Channel) -> bool:
+        """Whether patience with a relay that fails has ended; then it gets nothing more."""
+        now = self.clock.monotonic()
+        # With others there to do its work it may be tried as long as they have any.
+        if channel.failure is None or not channel.health.is_hopeless(now) or not self.sharing.is_needed(channel, now):
+            return False
+        self.leave_out(channel, channel.failure, patience=self.plan.pace.patience)
+        return True
+
+    def tell_unopened(self, channel: Channel) -> None:
+        """Says until when a relay that fails is left alone, if nothing else goes on meanwhile."""
+        now, health = self.clock.monotonic(), channel.health
+        wait = health.resume_at - now if health.open else health.wait(now)
+        if wait > 0 and health.is_failing and not self._others_are_able(channel, now):
+            until = self.clock.now() + wait
+            self.tell_waiting(Waiting(until, f"{channel.name} fails, and is tried again then: {channel.failure}"))
+
+    def dismissed(self, channel: Channel, messages: int) -> bool:
+        """The relay ended a session that had carried so many messages; whether that is about this session only."""
+        most = channel.health.dismissed(self.clock.monotonic(), messages)
+        if most and most < channel.messages_per_session:
+            channel.messages_per_session = most
+            self._tell(channel, f"{channel.name} ends a session after {count(most, 'message')}: it gets no more in one")
+        return most is not None
+
+    def tell_silence(self) -> None:
+        """Says which relays do not answer although it is their turn: after 10 s, then once a minute."""
+        for channel in self.channels:
+            if silence := channel.silence_to_tell(self.clock.monotonic()):
+                self._tell(channel, f"{channel.name} has not answered for {say_duration(silence)}; waiting for it")
 
     def _others_are_able(self, channel: Channel, now: float) -> bool:
         return any(other.is_able(now) for other in self.channels if other is not channel)

@@ -19,8 +19,9 @@ from bulkmail.engine.together import MOST_COPIES, Together
 from bulkmail.engine.trip import Trip
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.message import Message
+from bulkmail.model.opening import login_wait
 from bulkmail.model.quota import DAY
-from bulkmail.model.reply import Breakage, Fault, Reply
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import Outcome, Scope
 from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.envelopes import joined
@@ -33,6 +34,7 @@ QUOTA_REASON = "sending quota used up"
 
 # A relay where nothing answers at the very first try is more likely misspelt than busy.
 _HOPELESS_AT_FIRST = {Breakage.REFUSED, Breakage.NO_SUCH_HOST, Breakage.UNREACHABLE}
+_CONNECTING = {Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS}
 
 
 class Sender:
@@ -47,8 +49,9 @@ class Sender:
         self._first: Trip | None = None  # what the session was opened for
         self._opened_at = 0.0
         self._used_at = 0.0
-        self._has_worked = False  # the session, with some message
+        self._carried = 0  # messages of the session whose recipient got an outcome of his own
         self._is_spent = False  # the session is not to be used again
+        self._is_leaving = False  # the session, because we said goodbye
         self._use = Use()
         self._desk = Desk(run, channel, self._use)
         self._most_copies = MOST_COPIES  # forward paths of a transaction
@@ -71,6 +74,8 @@ class Sender:
         if self._is_counted:
             self._is_counted = False
             self._channel.senders -= 1
+            if self._line is not None:
+                self._channel.health.leaving += 1
 
     # -- jobs
 
@@ -107,7 +112,9 @@ class Sender:
     def _is_wanted(self) -> bool:
         """Whether this sender may go on to another job."""
         run, channel = self._run, self._channel
-        return run.ending is None and not channel.is_out and channel.senders <= channel.health.limit
+        # Who has no session leaves first: a limit that was lowered costs no session that may stay.
+        is_one_too_many = channel.senders > channel.health.limit if self._line is None else channel.health.is_crowded
+        return run.ending is None and not channel.is_out and not is_one_too_many
 
     def _hold(self) -> float:
         """Seconds for which no job is taken, because it would only wait here while other relays could have it."""
@@ -163,16 +170,28 @@ class Sender:
         if line is None or run.ending is not None or self._channel.is_out:
             self._give_back(job)
             return
+        first.slot = self._channel.turnstile.slot
         self._first = first
-        try:
-            await line.carry(self._permitted)
-        finally:
-            if self._first is not None:  # the session was over before it could begin
-                self._first = None
-                self._give_back(job)
+        if line.usable:  # else it was closed while it waited for its turn
+            try:
+                with self._channel.awaiting():
+                    await line.carry(self._permitted)
+            except BaseException:
+                self._first_goes_back()
+                raise
+        self._first_goes_back()
         self._used_at = run.clock.monotonic()
         if self._is_spent or not line.usable:
+            if not self._is_spent and not self._carried:
+                self._fails(Fault(Stage.MAIL, Breakage.LOST, line.farewell))
             self._drop()
+
+    def _first_goes_back(self) -> None:
+        """What the session was opened for has not begun: another session may have it at once, and its slot."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            self._channel.turnstile.give_back(first.slot)
+            self._give_back(first.job)
 
     async def _passes(self, job: Job) -> bool:
         """Whether the message may go now, after it has waited for its turn."""
@@ -193,7 +212,7 @@ class Sender:
             job,
             message,
             first_at=first_at,
-            has_worked=lambda: self._has_worked,
+            has_worked=lambda: self._carried > 0,
             heed=partial(self._heed, self._run.lane_of(job)),
         )
 
@@ -224,7 +243,9 @@ class Sender:
             job = signed.job
             if channel.turnstile.passes_at_once(run.lane_of(job)):
                 self._enlarge()
-                return self._with_copies(self._trip(job, signed.now(), first_at=signed.first_at))
+                trip = self._trip(job, signed.now(), first_at=signed.first_at)
+                trip.slot = channel.turnstile.slot
+                return self._with_copies(trip)
             self._give_back(job)
             return None
         return None
@@ -276,7 +297,10 @@ class Sender:
     def _heed(self, lane: str, heeding: Heeding, event: Reply | Fault) -> None:
         """What the verdict on a message means for its lane, the relay and the campaign."""
         run, channel, verdict = self._run, self._channel, heeding.verdict
-        was_of_use, self._has_worked = self._has_worked, self._has_worked or isinstance(event, Reply)
+        if isinstance(event, Reply) and verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
+            self._carried += 1
+            if self._carried == 1:
+                channel.health.carried()
         if verdict.outcome is Outcome.ACCEPTED:
             run.complaints.accepted(channel, lane)
             run.fine(channel)
@@ -288,9 +312,26 @@ class Sender:
             run.fine(channel)  # it works, and says how it wants to be treated
         elif verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
             run.fine(channel)
-        elif verdict.scope is not Scope.SESSION or not was_of_use:  # else it did its work; a new one takes its place
+        elif not verdict.drops:
             run.trouble(channel, event, asked=heeding.asked)
+        elif not self._is_spent:  # else it follows from what ended the session
+            self._fails(event, verdict.scope, asked=heeding.asked)
         self._is_spent = self._is_spent or verdict.drops
+
+    def _fails(self, event: Reply | Fault, scope: Scope = Scope.SESSION, *, asked: float = 0.0) -> None:
+        """The session is over, and the relay does not say how it wants to be treated.
+
+        One that did its work is replaced.  One that carried nothing while others do is one more than the relay takes.
+        """
+        run, channel = self._run, self._channel
+        is_dismissed = isinstance(event, Reply) and event.code == 421 and event.stage in (Stage.MAIL, Stage.RCPT)
+        if not self._carried and channel.health.fruitful:
+            run.complaints.refused(event, channel, others=channel.health.open - 1)
+        elif self._carried and is_dismissed and not asked:
+            if not run.dismissed(channel, self._carried) and scope is not Scope.SESSION:
+                run.trouble(channel, event)
+        elif not self._carried or scope is not Scope.SESSION:
+            run.trouble(channel, event, asked=asked)
 
     # -- the session
 
@@ -301,7 +342,7 @@ class Sender:
             await self._close()
         while run.ending is None and not channel.is_out:
             now = run.clock.monotonic()
-            hold = max(channel.health.resume_at - now, channel.turnstile.wait - IDLE)
+            hold = max(channel.health.resume_at - now, channel.turnstile.wait_in_line - IDLE)
             if hold > IDLE and self._line is not None:
                 await self._close()
             if hold <= 0 and self._line is not None:
@@ -312,26 +353,31 @@ class Sender:
                 await self._open()
             elif run.is_to_yield(job, channel):
                 return None
-            else:
-                await run.pause(hold if hold > 0 else IDLE)
+            elif not run.is_given_up(channel):
+                run.tell_unopened(channel)
+                wait = max(hold, channel.health.wait(now)) or IDLE
+                await run.pause(min(wait, channel.health.patience_left(now) or wait))
         return None
 
     async def _open(self) -> None:
         """Opens a session, or heeds why that failed."""
         run, channel = self._run, self._channel
-        channel.health.opening += 1
+        channel.health.begin(run.clock.monotonic())
         try:
-            self._line = await channel.connect()
-        except SessionRefused as refusal:
-            self._refused(refusal.event)
+            with channel.awaiting():
+                self._line = await channel.connect()
+        except BaseException as error:
+            channel.health.failed()
+            if not isinstance(error, SessionRefused):
+                raise
+            self._refused(error.event)
             return
         finally:
-            channel.health.opening -= 1
             run.nudge()
+        channel.health.opened()
+        run.complaints.say_fewer(channel)
         self._opened_at = self._used_at = run.clock.monotonic()
-        self._has_worked = self._is_spent = False
-        channel.health.open += 1
-        channel.health.is_proven = True
+        self._carried, self._is_spent, self._is_leaving = 0, False, False
         if run.is_alone:  # else it has to deal with a letter first, or one that hangs would hold many
             self._enlarge()
         run.plan.observe(Sessions(channel.health.open, channel.name))
@@ -339,20 +385,22 @@ class Sender:
     def _refused(self, event: Reply | Fault) -> None:
         run, channel = self._run, self._channel
         log.info("session refused", extra={"stage": event.stage.value, "why": str(event)})
-        heeding = run.plan.feedback.heed(event)
-        misspelt = isinstance(event, Fault) and event.kind in _HOPELESS_AT_FIRST and not channel.health.is_proven
+        heeding, health = run.plan.feedback.heed(event), channel.health
+        asked = max(heeding.suspend if health.open else heeding.asked, login_wait(event))
+        misspelt = isinstance(event, Fault) and event.kind in _HOPELESS_AT_FIRST and not health.is_proven
+        # Of a relay that serves us already, a refusal says only that it wants no more sessions; not so of a login.
+        stops = heeding.verdict.stops and not (health.open and isinstance(event, Reply) and event.stage in _CONNECTING)
+        health.back_off(run.clock.monotonic(), dice=run.plan.dice(), asked=asked)
         if heeding.pause:
             run.pause_account(channel, heeding.pause, f"{channel.name} says: {event}")
-        elif heeding.verdict.stops or (misspelt and not run.has_several):
+        elif stops or (misspelt and not run.has_several):
             run.leave_out(channel, event)
-        elif channel.health.open and run.heed(heeding, event, channel, ""):
-            pass  # it serves the others: it has just enough of us
-        elif isinstance(event, Reply) and channel.health.open:
-            run.complaints.refused(event, channel)
-        elif isinstance(event, Fault) and event.kind is Breakage.EXHAUSTED and channel.health.open:
+        elif isinstance(event, Fault) and event.kind is Breakage.EXHAUSTED and health.open:
             run.complaints.ran_out(event, channel)
+        elif health.open:
+            run.complaints.refused(event, channel, others=health.open)
         else:
-            run.trouble(channel, event, asked=heeding.asked)
+            run.trouble(channel, event, asked=asked)
             if misspelt and run.nobody_answers():
                 run.give_up(channel, event)
 
@@ -365,14 +413,19 @@ class Sender:
         """Says goodbye if the session still listens."""
         line = self._line
         if line is not None and line.usable:
+            self._is_leaving = True
             with anyio.CancelScope(shield=True):  # a few seconds at most, by the line's own clock
                 await line.quit()
         self._drop()
 
     def _drop(self) -> None:
         if self._line is not None:
+            run, health = self._run, self._channel.health
+            was_lost = self._is_spent or not (self._line.usable or self._is_leaving)
             self._line.abort()
             self._line = None
             self._use.renew()
-            self._channel.health.open -= 1
-            self._run.plan.observe(Sessions(self._channel.health.open, self._channel.name))
+            if not self._is_counted:
+                health.leaving -= 1
+            health.closed(run.clock.monotonic(), carried=self._carried, was_lost=was_lost, dice=run.plan.dice())
+            run.plan.observe(Sessions(health.open, self._channel.name))
