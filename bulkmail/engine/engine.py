@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from bulkmail.engine.channel import SILENT, Channel
+from bulkmail.engine.failing import tell_silence
 from bulkmail.engine.ports import Ending
 from bulkmail.engine.run import Plan, Run
 from bulkmail.engine.sender import Sender
@@ -48,7 +49,7 @@ class Engine:
         """Looks now and then whether the relays answer."""
         while True:
             await self._run.clock.sleep(SILENT / 2)
-            self._run.tell_silence()
+            tell_silence(self._run)
 
     def _enlarge(self, channel: Channel, starter: Starter) -> None:
         """One more sender, if there may be one more: called for the first, and whenever a job was found."""

@@ -14,6 +14,7 @@ from bulkmail.engine.channel import Channel
 from bulkmail.engine.clock import Clock, SystemClock
 from bulkmail.engine.complaints import Complaints
 from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest
+from bulkmail.engine.failing import gives_up, tell_wait
 from bulkmail.engine.occupancy import Use
 from bulkmail.engine.permission import Permission
 from bulkmail.engine.ports import Compose, Ending, Event, Notice, Observe, Outlet, Rest, Sign, Waiting
@@ -28,7 +29,7 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.reply import Fault, Reply, printable
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.slowdown import Slowdown
-from bulkmail.model.units import count, say_duration
+from bulkmail.model.units import say_duration
 from bulkmail.model.verdict import Scope
 from bulkmail.outbox.journal import Journal
 from bulkmail.outbox.outbox import Job, Outbox
@@ -82,7 +83,7 @@ class Run:
         self.clock = plan.clock
         self.journal = Journal(plan.outbox)
         self.shaper = plan.shaper or make_shaper(plan.lanes, plan.pace)
-        self.complaints = Complaints(self.shaper, clock=plan.clock, dice=plan.dice, show=plan.observe, tell=self._tell)
+        self.complaints = Complaints(self.shaper, clock=plan.clock, dice=plan.dice, show=plan.observe, tell=self.tell)
         self.signer = Signer(plan.sign) if plan.sign is not None else None
         self.breaker = Breaker(plan.pace.breakers)
         self.not_at_fault: set[int] = set()  # deliveries that were rejected for what a breaker saw
@@ -254,7 +255,7 @@ class Run:
         """The relay dealt with a message, whatever it thought of it."""
         if channel.is_told:
             channel.is_told = False
-            self._tell(channel, f"{channel.name} takes mail again")
+            self.tell(channel, f"{channel.name} takes mail again")
         channel.health.fine()
 
     def heed(self, heeding: Heeding, event: Reply | Fault, channel: Channel, lane: str) -> bool:
@@ -284,47 +285,17 @@ class Run:
         # A session that ends is nothing to speak of while new ones are to be had.
         if self.has_several and not channel.is_told and (health.is_failing or not health.open):
             channel.is_told = True
-            self._tell(channel, explain_failing(event, relay=channel.name))
+            self.tell(channel, explain_failing(event, relay=channel.name))
         channel.failure = event
         health.trouble(now, dice=self.plan.dice(), asked=asked)
         if asked:
             self._leave_out_if_long(channel, health.resume_at - now, event)
-        if not self.is_given_up(channel):
-            self.tell_unopened(channel)
+        if not gives_up(self, channel):
+            tell_wait(self, channel)
         self.nudge()
 
-    def is_given_up(self, channel: Channel) -> bool:
-        """Whether patience with a relay that fails has ended; then it gets nothing more."""
-        now = self.clock.monotonic()
-        # With others there to do its work it may be tried as long as they have any.
-        if channel.failure is None or not channel.health.is_hopeless(now) or not self.sharing.is_needed(channel, now):
-            return False
-        self.leave_out(channel, channel.failure, patience=self.plan.pace.patience)
-        return True
-
-    def tell_unopened(self, channel: Channel) -> None:
-        """Says until when a relay that fails is left alone, if nothing else goes on meanwhile."""
-        now, health = self.clock.monotonic(), channel.health
-        wait = health.resume_at - now if health.open else health.wait(now)
-        if wait > 0 and health.is_failing and not self._others_are_able(channel, now):
-            until = self.clock.now() + wait
-            self.tell_waiting(Waiting(until, f"{channel.name} fails, and is tried again then: {channel.failure}"))
-
-    def dismissed(self, channel: Channel, messages: int) -> bool:
-        """The relay ended a session that had carried so many messages; whether that is about this session only."""
-        most = channel.health.dismissed(self.clock.monotonic(), messages)
-        if most and most < channel.messages_per_session:
-            channel.messages_per_session = most
-            self._tell(channel, f"{channel.name} ends a session after {count(most, 'message')}: it gets no more in one")
-        return most is not None
-
-    def tell_silence(self) -> None:
-        """Says which relays do not answer although it is their turn: after 10 s, then once a minute."""
-        for channel in self.channels:
-            if silence := channel.silence_to_tell(self.clock.monotonic()):
-                self._tell(channel, f"{channel.name} has not answered for {say_duration(silence)}; waiting for it")
-
-    def _others_are_able(self, channel: Channel, now: float) -> bool:
+    def others_are_able(self, channel: Channel, now: float) -> bool:
+        """Whether another relay takes what `channel` does not."""
         return any(other.is_able(now) for other in self.channels if other is not channel)
 
     def leave_out(self, channel: Channel, event: Reply | Fault, *, patience: float | None = None) -> None:
@@ -335,10 +306,11 @@ class Run:
         if all(other.is_out for other in self.channels):
             self.end(Ending(channel.error))
             return
-        self._tell(channel, explain_left_out(event, relay=channel.name, patience=patience))
+        self.tell(channel, explain_left_out(event, relay=channel.name, patience=patience))
         self.nudge()
 
-    def _tell(self, channel: Channel, text: str) -> None:
+    def tell(self, channel: Channel, text: str) -> None:
+        """Tells whoever looks after `channel` what it should know."""
         self.plan.observe(Notice(printable(text, LONGEST_NOTICE), channel.name))
 
     def give_up(self, channel: Channel, event: Reply | Fault) -> None:
@@ -360,7 +332,7 @@ class Run:
         if not channel.permission.pause(seconds, why):
             self.leave_out_until(channel, Rest(self.clock.now() + seconds, why))
         elif self.has_several:
-            self._tell(channel, f"{channel.name} is left alone for {say_duration(seconds)}, because {why}")
+            self.tell(channel, f"{channel.name} is left alone for {say_duration(seconds)}, because {why}")
         self.nudge()
 
     def leave_out_until(self, channel: Channel, rest: Rest) -> None:
@@ -371,7 +343,7 @@ class Run:
         if all(other.is_out for other in self.channels):
             self.end(Ending(channel.error))
         else:
-            self._tell(channel, f"{channel.name} is left out from now on, because {rest.why}")
+            self.tell(channel, f"{channel.name} is left out from now on, because {rest.why}")
 
     def rests(self, channel: Channel, rest: Rest) -> None:
         """`channel` is left alone for longer than this run waits."""

@@ -7,34 +7,26 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-import anyio
-
 from bulkmail.engine.channel import IDLE, Channel
 from bulkmail.engine.desk import Desk
-from bulkmail.engine.occupancy import Use
-from bulkmail.engine.ports import Line, Sessions, Waiting
+from bulkmail.engine.own_session import OwnSession
+from bulkmail.engine.ports import Waiting
 from bulkmail.engine.resting import is_held, wait_for_permit
 from bulkmail.engine.run import HELD, Run
 from bulkmail.engine.together import MOST_COPIES, Together
 from bulkmail.engine.trip import Trip
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.message import Message
-from bulkmail.model.opening import login_wait
 from bulkmail.model.quota import DAY
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.verdict import Outcome, Scope
 from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.envelopes import joined
 from bulkmail.smtp.line import Transfer
-from bulkmail.smtp.session import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")
 
 QUOTA_REASON = "sending quota used up"
-
-# A relay where nothing answers at the very first try is more likely misspelt than busy.
-_HOPELESS_AT_FIRST = {Breakage.REFUSED, Breakage.NO_SUCH_HOST, Breakage.UNREACHABLE}
-_CONNECTING = {Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS}
 
 
 class Sender:
@@ -45,15 +37,9 @@ class Sender:
         self._channel = channel
         self._enlarge = enlarge
         self._is_counted = True
-        self._line: Line | None = None
         self._first: Trip | None = None  # what the session was opened for
-        self._opened_at = 0.0
-        self._used_at = 0.0
-        self._carried = 0  # messages of the session whose recipient got an outcome of his own
-        self._is_spent = False  # the session is not to be used again
-        self._is_leaving = False  # the session, because we said goodbye
-        self._use = Use()
-        self._desk = Desk(run, channel, self._use)
+        self._session = OwnSession(run, channel, enlarge=enlarge)
+        self._desk = Desk(run, channel, self._session.use)
         self._most_copies = MOST_COPIES  # forward paths of a transaction
 
     async def work(self) -> None:
@@ -63,10 +49,10 @@ class Sender:
                 self._enlarge()
                 await self._deliver(job)
             self._leave()  # now: while it says goodbye it is no longer there for what comes due
-            await self._close()
+            await self._session.close()
         finally:
             self._desk.clear()
-            self._drop()
+            self._session.drop()
             self._leave()
             self._run.nudge()
 
@@ -74,8 +60,7 @@ class Sender:
         if self._is_counted:
             self._is_counted = False
             self._channel.senders -= 1
-            if self._line is not None:
-                self._channel.health.leaving += 1
+            self._session.leave()
 
     # -- jobs
 
@@ -87,24 +72,24 @@ class Sender:
                 await run.plan.ready()
             if self._desk.ahead is not None:
                 return self._desk.ahead.job
-            if self._line is not None and self._is_worn(self._line):
-                await self._close()
+            if self._session.is_worn:
+                await self._session.close()
             hold = self._hold()
-            if hold == 0 and (job := run.next_job(channel, self._use)) is not None:
+            if hold == 0 and (job := run.next_job(channel, self._session.use)) is not None:
                 return job
             wait = self._wait_for_work()
             if wait is None:
                 return None
             channel.idle += hold == 0
             try:
-                if self._line is not None and wait >= IDLE:
+                if self._session.is_open and wait >= IDLE:
                     await run.pause(IDLE)
                     if run.ending is None and run.work.in_hand == 0:
-                        await self._close()
+                        await self._session.close()
                 else:
                     await run.pause(max(wait, hold))
-                    if self._line is not None and run.clock.monotonic() - self._used_at >= IDLE:
-                        await self._close()  # other relays do the work
+                    if self._session.is_open and run.clock.monotonic() - self._session.used_at >= IDLE:
+                        await self._session.close()  # other relays do the work
             finally:
                 channel.idle -= hold == 0
         return None
@@ -113,7 +98,8 @@ class Sender:
         """Whether this sender may go on to another job."""
         run, channel = self._run, self._channel
         # Who has no session leaves first: a limit that was lowered costs no session that may stay.
-        is_one_too_many = channel.senders > channel.health.limit if self._line is None else channel.health.is_crowded
+        health = channel.health
+        is_one_too_many = health.is_crowded if self._session.is_open else channel.senders > health.limit
         return run.ending is None and not channel.is_out and not is_one_too_many
 
     def _hold(self) -> float:
@@ -123,7 +109,7 @@ class Sender:
             return 0.0
         now = run.clock.monotonic()
         hold = max(channel.health.resume_at - now, channel.turnstile.wait - HELD)
-        if hold <= 0 and self._line is None and not channel.health.may_open(now):
+        if hold <= 0 and not self._session.is_open and not channel.health.may_open(now):
             return HELD
         return max(0.0, hold)
 
@@ -161,7 +147,7 @@ class Sender:
             return
         try:
             first = self._trip(ahead.job, await ahead.message(), first_at=ahead.first_at)
-            line = await self._ready_line(job)
+            line = await self._session.ready(job)
             if line is not None and not (await self._channel.permission.granted() and await self._passes(job)):
                 line = None
         except BaseException:
@@ -180,11 +166,7 @@ class Sender:
                 self._first_goes_back()
                 raise
         self._first_goes_back()
-        self._used_at = run.clock.monotonic()
-        if self._is_spent or not line.usable:
-            if not self._is_spent and not self._carried:
-                self._fails(Fault(Stage.MAIL, Breakage.LOST, line.farewell))
-            self._drop()
+        self._session.rests(line)
 
     def _first_goes_back(self) -> None:
         """What the session was opened for has not begun: another session may have it at once, and its slot."""
@@ -212,7 +194,7 @@ class Sender:
             job,
             message,
             first_at=first_at,
-            has_worked=lambda: self._carried > 0,
+            has_worked=lambda: self._session.carried > 0,
             heed=partial(self._heed, self._run.lane_of(job)),
         )
 
@@ -277,30 +259,28 @@ class Sender:
         return first if len(trips) == 1 else Together(message, trips, too_many=self._takes_at_most)
 
     def _next_copy(self, job: Job) -> Job | None:
-        return self._run.next_copy(job, self._channel, self._use)
+        return self._run.next_copy(job, self._channel, self._session.use)
 
     def _takes_at_most(self, paths: int) -> None:
         self._most_copies = min(self._most_copies, paths)
 
     def _may_go_on(self) -> bool:
         """Whether this sender may begin another message on the session it has."""
-        run, line = self._run, self._line
+        run, session = self._run, self._session
         return (
-            line is not None
+            session.is_open
             and run.plan.ready is None
             and self._is_wanted()
             and self._channel.health.resume_at <= run.clock.monotonic()
-            and not self._is_spent
-            and not self._is_worn(line)
+            and not session.is_spent
+            and not session.is_worn
         )
 
     def _heed(self, lane: str, heeding: Heeding, event: Reply | Fault) -> None:
         """What the verdict on a message means for its lane, the relay and the campaign."""
         run, channel, verdict = self._run, self._channel, heeding.verdict
         if isinstance(event, Reply) and verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
-            self._carried += 1
-            if self._carried == 1:
-                channel.health.carried()
+            self._session.carries()
         if verdict.outcome is Outcome.ACCEPTED:
             run.complaints.accepted(channel, lane)
             run.fine(channel)
@@ -314,118 +294,6 @@ class Sender:
             run.fine(channel)
         elif not verdict.drops:
             run.trouble(channel, event, asked=heeding.asked)
-        elif not self._is_spent:  # else it follows from what ended the session
-            self._fails(event, verdict.scope, asked=heeding.asked)
-        self._is_spent = self._is_spent or verdict.drops
-
-    def _fails(self, event: Reply | Fault, scope: Scope = Scope.SESSION, *, asked: float = 0.0) -> None:
-        """The session is over, and the relay does not say how it wants to be treated.
-
-        One that did its work is replaced.  One that carried nothing while others do is one more than the relay takes.
-        """
-        run, channel = self._run, self._channel
-        is_dismissed = isinstance(event, Reply) and event.code == 421 and event.stage in (Stage.MAIL, Stage.RCPT)
-        if not self._carried and channel.health.fruitful:
-            run.complaints.refused(event, channel, others=channel.health.open - 1)
-        elif self._carried and is_dismissed and not asked:
-            if not run.dismissed(channel, self._carried) and scope is not Scope.SESSION:
-                run.trouble(channel, event)
-        elif not self._carried or scope is not Scope.SESSION:
-            run.trouble(channel, event, asked=asked)
-
-    # -- the session
-
-    async def _ready_line(self, job: Job) -> Line | None:
-        """An open session whose turn is near; None when this sender is not to have one, or another relay has."""
-        run, channel = self._run, self._channel
-        if self._line is not None and (not self._line.usable or self._is_worn(self._line)):
-            await self._close()
-        while run.ending is None and not channel.is_out:
-            now = run.clock.monotonic()
-            hold = max(channel.health.resume_at - now, channel.turnstile.wait_in_line - IDLE)
-            if hold > IDLE and self._line is not None:
-                await self._close()
-            if hold <= 0 and self._line is not None:
-                return self._line
-            if hold <= 0 and channel.senders > channel.health.limit:
-                return None
-            if hold <= 0 and channel.health.may_open(now):
-                await self._open()
-            elif run.is_to_yield(job, channel):
-                return None
-            elif not run.is_given_up(channel):
-                run.tell_unopened(channel)
-                wait = max(hold, channel.health.wait(now)) or IDLE
-                await run.pause(min(wait, channel.health.patience_left(now) or wait))
-        return None
-
-    async def _open(self) -> None:
-        """Opens a session, or heeds why that failed."""
-        run, channel = self._run, self._channel
-        channel.health.begin(run.clock.monotonic())
-        try:
-            with channel.awaiting():
-                self._line = await channel.connect()
-        except BaseException as error:
-            channel.health.failed()
-            if not isinstance(error, SessionRefused):
-                raise
-            self._refused(error.event)
-            return
-        finally:
-            run.nudge()
-        channel.health.opened()
-        run.complaints.say_fewer(channel)
-        self._opened_at = self._used_at = run.clock.monotonic()
-        self._carried, self._is_spent, self._is_leaving = 0, False, False
-        if run.is_alone:  # else it has to deal with a letter first, or one that hangs would hold many
-            self._enlarge()
-        run.plan.observe(Sessions(channel.health.open, channel.name))
-
-    def _refused(self, event: Reply | Fault) -> None:
-        run, channel = self._run, self._channel
-        log.info("session refused", extra={"stage": event.stage.value, "why": str(event)})
-        heeding, health = run.plan.feedback.heed(event), channel.health
-        asked = max(heeding.suspend if health.open else heeding.asked, login_wait(event))
-        misspelt = isinstance(event, Fault) and event.kind in _HOPELESS_AT_FIRST and not health.is_proven
-        # Of a relay that serves us already, a refusal says only that it wants no more sessions; not so of a login.
-        stops = heeding.verdict.stops and not (health.open and isinstance(event, Reply) and event.stage in _CONNECTING)
-        health.back_off(run.clock.monotonic(), dice=run.plan.dice(), asked=asked)
-        if heeding.pause:
-            run.pause_account(channel, heeding.pause, f"{channel.name} says: {event}")
-        elif stops or (misspelt and not run.has_several):
-            run.leave_out(channel, event)
-        elif isinstance(event, Fault) and event.kind is Breakage.EXHAUSTED and health.open:
-            run.complaints.ran_out(event, channel)
-        elif health.open:
-            run.complaints.refused(event, channel, others=health.open)
-        else:
-            run.trouble(channel, event, asked=asked)
-            if misspelt and run.nobody_answers():
-                run.give_up(channel, event)
-
-    def _is_worn(self, line: Line) -> bool:
-        age = self._run.clock.monotonic() - self._opened_at
-        is_old = line.transactions >= self._channel.messages_per_session or age >= self._channel.session_age
-        return is_old or self._use.full > 0
-
-    async def _close(self) -> None:
-        """Says goodbye if the session still listens."""
-        line = self._line
-        if line is not None and line.usable:
-            self._is_leaving = True
-            with anyio.CancelScope(shield=True):  # a few seconds at most, by the line's own clock
-                await line.quit()
-        self._drop()
-
-    def _drop(self) -> None:
-        if self._line is not None:
-            run, health = self._run, self._channel.health
-            was_lost = self._is_spent or not (self._line.usable or self._is_leaving)
-            self._line.abort()
-            self._line = None
-            self._use.renew()
-            if not self._is_counted:
-                health.leaving -= 1
-            health.closed(run.clock.monotonic(), carried=self._carried, was_lost=was_lost, dice=run.plan.dice())
-            run.plan.observe(Sessions(health.open, self._channel.name))
+        elif not self._session.is_spent:  # else it follows from what ended the session
+            self._session.fails(event, verdict.scope, asked=heeding.asked)
+        self._session.is_spent = self._session.is_spent or verdict.drops
