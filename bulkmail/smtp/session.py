@@ -105,6 +105,11 @@ class Session:
         return self._line.begun
 
     @property
+    def farewell(self) -> str:
+        """Why it is over, in words for people; empty while it is not."""
+        return self._line.farewell
+
+    @property
     def reached_end(self) -> bool:
         """Whether an octet of the terminator of the message begun last was handed to the transport."""
         return self._latest is not None and self._latest.stage is Stage.END
