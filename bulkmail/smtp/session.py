@@ -85,6 +85,7 @@ class Session:
             depth=manners.depth,
             wishes=manners.wishes(relay, capabilities),
             is_lmtp=relay.is_lmtp,
+            ahead=manners.ahead,
         )
         return cls(
             Line(transport, transactions, timeouts=timeouts),
