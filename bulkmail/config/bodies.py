@@ -84,9 +84,15 @@ def with_local_files(campaign: Campaign, sources: Sources, reader: FileReader) -
         images = {}
     page = campaign.html or campaign.markdown or campaign.mjml
     finder = _Finder(sources, reader, page.name if page else "")
+    found = tuple(finder.images(images))
+    attachments = campaign.attachments
+    if sources.is_letter:  # where a page can show a picture only if ATTACHMENT brings it: one part is meant, not two
+        shown = {(image.filename, image.content) for image in found}
+        attachments = tuple(each for each in attachments if (each.filename, each.content) not in shown)
     return replace(
         campaign,
-        images=tuple(finder.images(images)),
+        attachments=attachments,
+        images=found,
         stylesheets=tuple(finder.stylesheets(stylesheets)),
     )
 

@@ -13,8 +13,9 @@ from bulkmail.config.problems import Said, did_you_mean, show
 from bulkmail.config.schema import DkimTable, UnsubscribeTable
 from bulkmail.config.sources import Sources
 from bulkmail.message.dkim import PRESETS
+from bulkmail.message.row_address import with_others
 from bulkmail.model.address import Address, has_control
-from bulkmail.model.campaign import Dkim, Unsubscribe
+from bulkmail.model.campaign import Dkim, Template, Unsubscribe
 from bulkmail.model.errors import AddressError
 
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -27,7 +28,7 @@ def heading(sources: Sources) -> dict[str, Any]:
     if sender is not None:
         check_mailbox(sources, sender)
     return {
-        "to": one_line(sources, "to", message.to),
+        "to": _to(sources),
         "cc": one_line(sources, "cc", message.cc),
         "bcc": one_line(sources, "bcc", message.bcc),
         "sent_by": one_line(sources, "sender", message.sent_by),
@@ -36,6 +37,24 @@ def heading(sources: Sources) -> dict[str, Any]:
         "unsubscribe": _unsubscribe(sources, message.unsubscribe),
         "dkim": _dkim(sources, message.dkim),
     }
+
+
+def row_address(sources: Sources) -> Template | None:
+    """The template of each row's address; a flag that names people, or the column, goes before it."""
+    recipients, overrides = sources.file.recipients, sources.overrides
+    if recipients.address is None or overrides.to or overrides.address_column or recipients.address_column:
+        return None
+    return Template(sources.template_name("to" if sources.is_letter else "address"), recipients.address)
+
+
+def _to(sources: Sources) -> Template | None:
+    """Who stands in To beside the row's own address."""
+    to = one_line(sources, "to", sources.file.message.to)
+    address = row_address(sources)
+    if address is None:
+        return to
+    text = with_others(address.text, to.text if to else "")
+    return Template(to.name if to else address.name, text) if text else None
 
 
 def reverse_path(sources: Sources) -> str:

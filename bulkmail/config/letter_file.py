@@ -19,6 +19,7 @@ from typing import Any
 from bulkmail.config.locator import KeyPath
 from bulkmail.config.problems import Problems, show
 from bulkmail.config.schema import CampaignFile, read_shape
+from bulkmail.message.copies import pieces
 
 # What a header of the letter is called in `[message]`; all others are headers of the message.
 _KEYS = {"from": "from", "subject": "subject", "reply-to": "reply_to", "cc": "cc", "bcc": "bcc"} | {
@@ -31,9 +32,7 @@ _IGNORED = frozenset({"mime-version", "content-transfer-encoding", "content-type
 
 _HEADER = re.compile(r"([!-9;-z|~]+):(.*)")
 _COMMENT = re.compile(r"\{#.*#\}[ \t]*")
-_COLUMN = r"\{\{-?\s*(?:(?P<plain>[^\W\d]\w*)|row\[\s*(?P<quote>[\"'])(?P<quoted>[^\"']+)(?P=quote)\s*\])\s*-?\}\}"
-_TO = re.compile(rf"(?P<name>[^<>]*?)\s*<\s*{_COLUMN}\s*>")
-_TO_BARE = re.compile(_COLUMN)
+_NAMED = re.compile(r"(?P<name>[^<>]*?)\s*<\s*(?P<address>[^<>]*?)\s*>")
 
 
 @dataclass(slots=True)
@@ -126,20 +125,19 @@ def _take(letter: _Letter, header: _Header) -> None:
 
 
 def _take_to(letter: _Letter, header: _Header, value: str) -> None:
-    """TO names the column that the addresses are in, perhaps with a name before it."""
-    if "address_column" in letter.recipients:
+    """TO makes the address of each row, perhaps several, perhaps with a name before it, which stands apart."""
+    if "address" in letter.recipients:
         letter.fault(header.line, f"{header.name} is there twice", "keep one of them; others go into CC")
         return
-    found = _TO.fullmatch(value) or _TO_BARE.fullmatch(value)
-    if not found:
-        what = f"{header.name} = {show(value)}: each row's letter goes to the address in one of its columns"
-        letter.fault(header.line, what, "write TO: {{ email }} or TO: {{ name }} <{{ email }}>; others go into CC")
+    several = [piece for piece in pieces(value) if piece.strip()]
+    if not several:
+        letter.fault(header.line, f"{header.name} is empty", "write TO: {{ email }}, email being a column of the list")
         return
-    letter.recipients["address_column"] = found["plain"] or found["quoted"]
-    letter.lines["recipients", "address_column"] = header.line
-    name = found.groupdict().get("name") or ""
-    if name.strip(' "'):
-        letter.put("to_name", name.strip(' "'), header.line, what=header.name)
+    named = _NAMED.fullmatch(value) if len(several) == 1 else None
+    letter.recipients["address"] = named["address"] if named else value
+    letter.lines["recipients", "address"] = header.line
+    if named and (name := named["name"].strip(' "')):
+        letter.put("to_name", name, header.line, what=header.name)
 
 
 def _decoded(value: str) -> str:

@@ -24,6 +24,7 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
         name=name,
         sender=_sender(sources) or nothing,
         subject=_subject(sources) or nothing,
+        has_subject=_has_subject(sources),
         text=body(sources, reader, "text"),
         html=body(sources, reader, "html"),
         to_name=one_line(sources, "to_name", sources.file.message.to_name),
@@ -62,12 +63,20 @@ def _sender(sources: Sources) -> Template | None:
 
 def _subject(sources: Sources) -> Template | None:
     written, typed = sources.file.message.subject, sources.overrides.subject
+    if not _has_subject(sources):
+        return Template(sources.template_name("subject"), "")
     if written is None and typed is None:
         sources.tell_missing(
             ("message", "subject"), flag="--subject", what="what the mail is about", example="Spring is here"
         )
         return None
     return one_line(sources, "subject", written, flag="--subject", typed=typed)
+
+
+def _has_subject(sources: Sources) -> bool:
+    """A message file may do without; a check warns of it."""
+    said = sources.overrides.subject is not None or (sources.file.message.subject or "").strip()
+    return bool(said) or not sources.is_letter
 
 
 def _reply_to(sources: Sources) -> Template | None:

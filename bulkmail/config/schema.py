@@ -101,6 +101,7 @@ class RecipientsTable(Table):
 
     expected: ClassVar[str] = "a file name in quotes or a table"
     file: str | None = None
+    address: str | None = None
     address_column: str | None = None
     name_column: str | None = None
     encoding: str | None = None

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from bulkmail.config.overrides import Overrides
 from bulkmail.config.problems import Problems, Said, show
-from bulkmail.model.address import parse_mailbox
-from bulkmail.model.campaign import Campaign
-from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.address import parse_mailbox, parse_mailboxes
+from bulkmail.model.campaign import Campaign, Template
+from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
@@ -27,10 +27,10 @@ NOTHING_TYPED = Overrides()
 
 @dataclass(frozen=True, slots=True)
 class ListSettings:
-    """How to read the list; empty: found out."""
+    """How to read the list; empty: found out.  `name_column` None: no column holds the names."""
 
     address_column: str = ""
-    name_column: str = ""
+    name_column: str | None = ""
     encoding: str = ""
 
 
@@ -40,6 +40,7 @@ class Settings:
 
     `list_source` is a path, `"-"` for standard input, or empty when `to` names the people or the caller brings them;
     `suppress` are paths.  Relative ones start from the current folder.
+    `address` makes each row's address, where that is not just a cell.
     `name` is the campaign's, or, by flags alone, the list's; `home` is the folder whose `runs/` keeps the outbox.
     `is_folder` tells whether a `campaign.toml` or a letter stands behind it, which then names the outbox.
     """
@@ -50,6 +51,7 @@ class Settings:
     campaign: Campaign
     list_source: str = ""
     list_options: ListSettings = field(default_factory=ListSettings)
+    address: Template | None = None
     where: str = ""
     suppress: tuple[str, ...] = ()
     allow_duplicates: bool = False
@@ -93,9 +95,10 @@ def load(
         campaign=build_campaign(sources, reader, name=name),
         list_source=list_source,
         list_options=_list_options(sources),
+        address=_address(sources),
         where=_where(sources),
         suppress=_suppress(sources, reader),
-        allow_duplicates=overrides.allow_duplicates or sources.file.recipients.allow_duplicates,
+        allow_duplicates=_allow_duplicates(sources),
         to=_to(sources),
         routes=build_routes(sources, reader),
         pace=with_bounds(sources, build_pace(sources)),
@@ -167,17 +170,62 @@ def _tell_no_list(sources: Sources) -> None:
 
 
 def _list_options(sources: Sources) -> ListSettings:
+    from bulkmail.config.headings import row_address
+    from bulkmail.message.row_address import column_of
+
     recipients, overrides = sources.file.recipients, sources.overrides
     encoding = sources.pick(
         ("recipients", "encoding"), recipients.encoding, flag="--encoding", typed=overrides.encoding
     )
     if encoding is not None:
         _check_encoding(sources, encoding)
+    address = row_address(sources)
     return ListSettings(
-        address_column=overrides.address_column or recipients.address_column or "",
-        name_column=recipients.name_column or "",
+        address_column=overrides.address_column
+        or recipients.address_column
+        or (column_of(address.text) if address else ""),
+        # The TO of a message file says itself what name stands there.
+        name_column=None if sources.is_letter else recipients.name_column or "",
         encoding=encoding.value if encoding else "",
     )
+
+
+def _address(sources: Sources) -> Template | None:
+    from bulkmail.config.headings import row_address
+    from bulkmail.config.lines import has_strange
+    from bulkmail.message.row_address import RowAddress, is_same_for_all
+
+    said = sources.pick(("recipients", "address"), sources.file.recipients.address)
+    if said is None:
+        return None
+    if sources.file.recipients.address_column is not None:
+        sources.problems.add(f"{said}: address_column names the address, too", "keep one of them")
+    elif not said.value.strip():
+        sources.problems.add(f"{said}: is empty", 'write address = "{{ login }}@shop.example", or leave it out')
+    elif not has_strange(sources, said):
+        try:
+            if is_same_for_all(said.value):
+                parse_mailboxes(said.value)
+            template = row_address(sources)
+            if template is not None:
+                RowAddress(template)
+            return template
+        except AddressError as error:
+            sources.problems.add(f"{said}: {error}", 'write an address such as "{{ login }}@shop.example"')
+        except TemplateError as error:
+            sources.problems.add(str(error), error.hint)
+    return None
+
+
+def _allow_duplicates(sources: Sources) -> bool:
+    from bulkmail.config.headings import row_address
+    from bulkmail.message.row_address import is_same_for_all
+
+    if sources.overrides.allow_duplicates or sources.file.recipients.allow_duplicates:
+        return True
+    # Rows that all go to one address are meant to: there is nothing else for them to differ in.
+    address = row_address(sources)
+    return address is not None and is_same_for_all(address.text)
 
 
 def _check_encoding(sources: Sources, said: Said[str]) -> None:

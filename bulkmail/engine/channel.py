@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from bulkmail.engine.clock import Clock
-from bulkmail.engine.health import Health
 from bulkmail.engine.occupancy import Occupancy
 from bulkmail.engine.permission import Permission
 from bulkmail.engine.ports import Outlet
 from bulkmail.engine.turnstile import Turnstile
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.opening import OpeningBudget
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
+from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.shaper import Shaper
 
 IDLE = 5.0  # seconds an unused session is kept
+SILENT = 10.0  # seconds without an answer after which that is said
+SILENT_STILL = 60.0  # seconds after which it is said again
 FULL_AFTER = 10.0  # seconds a relay may keep all its sessions busy without getting anywhere before others help out
 
 
@@ -24,7 +28,8 @@ class Channel:
     """Shared by the senders that hold sessions with one relay.
 
     `error`, once set, is why it gets nothing any more in this run.  `idle` are its senders without anything to do,
-    `in_hand` the jobs they have, `moved_at` (monotonic) is when one was last begun or dealt with.
+    `in_hand` the jobs they have, `moved_at` (monotonic) is when one was last begun or dealt with.  `failure` is how it
+    failed last.
     """
 
     def __init__(
@@ -47,11 +52,11 @@ class Channel:
         self.messages_per_session = route.messages_per_session or pace.messages_per_session
         self.session_age = route.session_age or pace.session_age
         self.patience = pace.patience
-        connections = useful_connections(route.relay.connections, [pace.rate, route.rate])
-        shaper.add_relay(self.name, connections=connections, rate=route.rate)
+        self.most_connections = useful_connections(route.relay.connections, [pace.rate, route.rate])
+        shaper.add_relay(self.name, connections=self.most_connections, rate=route.rate)
         self._shaper = shaper
         self.turnstile = Turnstile(shaper, self.name, clock, pause=pause)
-        self.health = Health(
+        self.health = OpeningBudget(
             lambda: shaper.connections(self.name),
             patience=pace.patience,
             backoff=pace.relay_backoff,
@@ -65,6 +70,31 @@ class Channel:
         self.error: BulkmailError | None = None
         self.is_told = False  # that it fails
         self.moved_at = clock.monotonic()
+        self.failure: Reply | Fault | None = None
+        self._clock = clock
+        self._awaiting = 0  # sessions that are opening, or under way
+        self._turned_at = self.moved_at  # when one of them last began to be
+        self._told_silence = 0.0
+
+    @contextmanager
+    def awaiting(self) -> Iterator[None]:
+        """While the server has to do something."""
+        self._awaiting += 1
+        self._turned_at = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            self._awaiting -= 1
+
+    def silence_to_tell(self, now: float) -> float:
+        """Seconds for which the server has not answered although it is its turn; 0 while there is nothing to tell."""
+        silence = now - max(self.moved_at, self._turned_at)
+        if not self._awaiting or silence < SILENT:
+            self._told_silence = 0.0
+        elif not self._told_silence or silence - self._told_silence >= SILENT_STILL:
+            self._told_silence = silence
+            return silence
+        return 0.0
 
     @property
     def is_out(self) -> bool:

@@ -38,6 +38,7 @@ class Complaints:
         self._tell = tell
         self._told_at: dict[tuple[str, str], float] = {}
         self._tidied_at = clock.monotonic()
+        self._refusals: dict[str, Reply | Fault] = {}  # of sessions, of which nothing was told yet
 
     def heed(self, heeding: Heeding, event: Reply | Fault, channel: Channel, lane: str) -> bool:
         """Does what a complaint asks for: slower, fewer sessions, a rest; False when it is no such complaint."""
@@ -50,13 +51,24 @@ class Complaints:
         self._look(channel, lane if is_lane else "", now, event=event)
         return True
 
-    def refused(self, event: Reply, channel: Channel) -> None:
-        """The relay would not have one more session, in words that we do not know."""
+    def refused(self, event: Reply | Fault, channel: Channel, *, others: int) -> None:
+        """The relay would not have one more session beside `others`, whatever it said: it gets no more for a while.
+
+        Its rate stays as it is, because the sessions that it has work.
+        """
         now = self._clock.monotonic()
-        self._shaper.refused(
-            channel.name, now, open=channel.health.open, why="another connection refused", words=str(event)
-        )
+        borne = others + channel.health.opening  # of those that are opening now some may be the last that it takes
+        self._shaper.refused(channel.name, now, open=borne, why="another connection refused", words=str(event))
         self._look(channel, "", now)
+        self._refusals[channel.name] = event
+        self.say_fewer(channel)
+
+    def say_fewer(self, channel: Channel) -> None:
+        """An opening came to something: once no other is under way, it is known how many sessions the relay takes."""
+        if channel.health.opening or (event := self._refusals.pop(channel.name, None)) is None:
+            return
+        if channel.health.limit < channel.most_connections:
+            self._look(channel, "", self._clock.monotonic(), event=event)
 
     def ran_out(self, event: Fault, channel: Channel) -> None:
         """This computer gives no more connections, which is no fault of the relay: it goes on with those it has."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import anyio
 
-from bulkmail.engine.channel import Channel
+from bulkmail.engine.channel import SILENT, Channel
+from bulkmail.engine.failing import tell_silence
 from bulkmail.engine.ports import Ending
 from bulkmail.engine.run import Plan, Run
 from bulkmail.engine.sender import Sender
@@ -37,10 +38,18 @@ class Engine:
                 for channel in self._run.channels:
                     channel.permission.use(starter.start)
                     self._enlarge(channel, starter)
+                group.start_soon(self._watch)
                 await starter.until_done()
+                group.cancel_scope.cancel()
         finally:
             await self._run.aclose()
         return self._run.conclude()
+
+    async def _watch(self) -> None:
+        """Looks now and then whether the relays answer."""
+        while True:
+            await self._run.clock.sleep(SILENT / 2)
+            tell_silence(self._run)
 
     def _enlarge(self, channel: Channel, starter: Starter) -> None:
         """One more sender, if there may be one more: called for the first, and whenever a job was found."""

@@ -14,6 +14,7 @@ from bulkmail.engine.channel import Channel
 from bulkmail.engine.clock import Clock, SystemClock
 from bulkmail.engine.complaints import Complaints
 from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest
+from bulkmail.engine.failing import gives_up, tell_wait
 from bulkmail.engine.occupancy import Use
 from bulkmail.engine.permission import Permission
 from bulkmail.engine.ports import Compose, Ending, Event, Notice, Observe, Outlet, Rest, Sign, Waiting
@@ -35,7 +36,6 @@ from bulkmail.outbox.outbox import Job, Outbox
 
 LONGEST_NOTICE = 2_000  # characters
 SOON = 0.05  # seconds after which a lane is looked at again that has as many sessions as it may
-LONG = 10.0  # seconds; who waits longer for a relay says so
 HELD = 1.0  # seconds after which a sender that others come before looks again whether they still do
 
 
@@ -83,7 +83,7 @@ class Run:
         self.clock = plan.clock
         self.journal = Journal(plan.outbox)
         self.shaper = plan.shaper or make_shaper(plan.lanes, plan.pace)
-        self.complaints = Complaints(self.shaper, clock=plan.clock, dice=plan.dice, show=plan.observe, tell=self._tell)
+        self.complaints = Complaints(self.shaper, clock=plan.clock, dice=plan.dice, show=plan.observe, tell=self.tell)
         self.signer = Signer(plan.sign) if plan.sign is not None else None
         self.breaker = Breaker(plan.pace.breakers)
         self.not_at_fault: set[int] = set()  # deliveries that were rejected for what a breaker saw
@@ -255,7 +255,7 @@ class Run:
         """The relay dealt with a message, whatever it thought of it."""
         if channel.is_told:
             channel.is_told = False
-            self._tell(channel, f"{channel.name} takes mail again")
+            self.tell(channel, f"{channel.name} takes mail again")
         channel.health.fine()
 
     def heed(self, heeding: Heeding, event: Reply | Fault, channel: Channel, lane: str) -> bool:
@@ -285,19 +285,17 @@ class Run:
         # A session that ends is nothing to speak of while new ones are to be had.
         if self.has_several and not channel.is_told and (health.is_failing or not health.open):
             channel.is_told = True
-            self._tell(channel, explain_failing(event, relay=channel.name))
+            self.tell(channel, explain_failing(event, relay=channel.name))
+        channel.failure = event
         health.trouble(now, dice=self.plan.dice(), asked=asked)
         if asked:
             self._leave_out_if_long(channel, health.resume_at - now, event)
-        # With others there to do its work it may be tried as long as they have any.
-        if health.is_hopeless(now) and self.sharing.is_needed(channel, now):
-            self.leave_out(channel, event, patience=self.plan.pace.patience)
-        elif health.resume_at - now >= LONG and health.open <= 1 and not self._others_are_able(channel, now):
-            until = self.clock.now() + health.resume_at - now
-            self.tell_waiting(Waiting(until, f"{channel.name} fails, and is tried again then: {event}"))
+        if not gives_up(self, channel):
+            tell_wait(self, channel)
         self.nudge()
 
-    def _others_are_able(self, channel: Channel, now: float) -> bool:
+    def others_are_able(self, channel: Channel, now: float) -> bool:
+        """Whether another relay takes what `channel` does not."""
         return any(other.is_able(now) for other in self.channels if other is not channel)
 
     def leave_out(self, channel: Channel, event: Reply | Fault, *, patience: float | None = None) -> None:
@@ -308,10 +306,11 @@ class Run:
         if all(other.is_out for other in self.channels):
             self.end(Ending(channel.error))
             return
-        self._tell(channel, explain_left_out(event, relay=channel.name, patience=patience))
+        self.tell(channel, explain_left_out(event, relay=channel.name, patience=patience))
         self.nudge()
 
-    def _tell(self, channel: Channel, text: str) -> None:
+    def tell(self, channel: Channel, text: str) -> None:
+        """Tells whoever looks after `channel` what it should know."""
         self.plan.observe(Notice(printable(text, LONGEST_NOTICE), channel.name))
 
     def give_up(self, channel: Channel, event: Reply | Fault) -> None:
@@ -333,7 +332,7 @@ class Run:
         if not channel.permission.pause(seconds, why):
             self.leave_out_until(channel, Rest(self.clock.now() + seconds, why))
         elif self.has_several:
-            self._tell(channel, f"{channel.name} is left alone for {say_duration(seconds)}, because {why}")
+            self.tell(channel, f"{channel.name} is left alone for {say_duration(seconds)}, because {why}")
         self.nudge()
 
     def leave_out_until(self, channel: Channel, rest: Rest) -> None:
@@ -344,7 +343,7 @@ class Run:
         if all(other.is_out for other in self.channels):
             self.end(Ending(channel.error))
         else:
-            self._tell(channel, f"{channel.name} is left out from now on, because {rest.why}")
+            self.tell(channel, f"{channel.name} is left out from now on, because {rest.why}")
 
     def rests(self, channel: Channel, rest: Rest) -> None:
         """`channel` is left alone for longer than this run waits."""

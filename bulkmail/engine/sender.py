@@ -7,12 +7,10 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-import anyio
-
 from bulkmail.engine.channel import IDLE, Channel
 from bulkmail.engine.desk import Desk
-from bulkmail.engine.occupancy import Use
-from bulkmail.engine.ports import Line, Sessions, Waiting
+from bulkmail.engine.own_session import OwnSession
+from bulkmail.engine.ports import Waiting
 from bulkmail.engine.resting import is_held, wait_for_permit
 from bulkmail.engine.run import HELD, Run
 from bulkmail.engine.together import MOST_COPIES, Together
@@ -20,19 +18,15 @@ from bulkmail.engine.trip import Trip
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.message import Message
 from bulkmail.model.quota import DAY
-from bulkmail.model.reply import Breakage, Fault, Reply
+from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.verdict import Outcome, Scope
 from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.envelopes import joined
 from bulkmail.smtp.line import Transfer
-from bulkmail.smtp.session import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")
 
 QUOTA_REASON = "sending quota used up"
-
-# A relay where nothing answers at the very first try is more likely misspelt than busy.
-_HOPELESS_AT_FIRST = {Breakage.REFUSED, Breakage.NO_SUCH_HOST, Breakage.UNREACHABLE}
 
 
 class Sender:
@@ -43,14 +37,9 @@ class Sender:
         self._channel = channel
         self._enlarge = enlarge
         self._is_counted = True
-        self._line: Line | None = None
         self._first: Trip | None = None  # what the session was opened for
-        self._opened_at = 0.0
-        self._used_at = 0.0
-        self._has_worked = False  # the session, with some message
-        self._is_spent = False  # the session is not to be used again
-        self._use = Use()
-        self._desk = Desk(run, channel, self._use)
+        self._session = OwnSession(run, channel, enlarge=enlarge)
+        self._desk = Desk(run, channel, self._session.use)
         self._most_copies = MOST_COPIES  # forward paths of a transaction
 
     async def work(self) -> None:
@@ -60,10 +49,10 @@ class Sender:
                 self._enlarge()
                 await self._deliver(job)
             self._leave()  # now: while it says goodbye it is no longer there for what comes due
-            await self._close()
+            await self._session.close()
         finally:
             self._desk.clear()
-            self._drop()
+            self._session.drop()
             self._leave()
             self._run.nudge()
 
@@ -71,6 +60,7 @@ class Sender:
         if self._is_counted:
             self._is_counted = False
             self._channel.senders -= 1
+            self._session.leave()
 
     # -- jobs
 
@@ -82,24 +72,24 @@ class Sender:
                 await run.plan.ready()
             if self._desk.ahead is not None:
                 return self._desk.ahead.job
-            if self._line is not None and self._is_worn(self._line):
-                await self._close()
+            if self._session.is_worn:
+                await self._session.close()
             hold = self._hold()
-            if hold == 0 and (job := run.next_job(channel, self._use)) is not None:
+            if hold == 0 and (job := run.next_job(channel, self._session.use)) is not None:
                 return job
             wait = self._wait_for_work()
             if wait is None:
                 return None
             channel.idle += hold == 0
             try:
-                if self._line is not None and wait >= IDLE:
+                if self._session.is_open and wait >= IDLE:
                     await run.pause(IDLE)
                     if run.ending is None and run.work.in_hand == 0:
-                        await self._close()
+                        await self._session.close()
                 else:
                     await run.pause(max(wait, hold))
-                    if self._line is not None and run.clock.monotonic() - self._used_at >= IDLE:
-                        await self._close()  # other relays do the work
+                    if self._session.is_open and run.clock.monotonic() - self._session.used_at >= IDLE:
+                        await self._session.close()  # other relays do the work
             finally:
                 channel.idle -= hold == 0
         return None
@@ -107,7 +97,10 @@ class Sender:
     def _is_wanted(self) -> bool:
         """Whether this sender may go on to another job."""
         run, channel = self._run, self._channel
-        return run.ending is None and not channel.is_out and channel.senders <= channel.health.limit
+        # Who has no session leaves first: a limit that was lowered costs no session that may stay.
+        health = channel.health
+        is_one_too_many = health.is_crowded if self._session.is_open else channel.senders > health.limit
+        return run.ending is None and not channel.is_out and not is_one_too_many
 
     def _hold(self) -> float:
         """Seconds for which no job is taken, because it would only wait here while other relays could have it."""
@@ -116,7 +109,7 @@ class Sender:
             return 0.0
         now = run.clock.monotonic()
         hold = max(channel.health.resume_at - now, channel.turnstile.wait - HELD)
-        if hold <= 0 and self._line is None and not channel.health.may_open(now):
+        if hold <= 0 and not self._session.is_open and not channel.health.may_open(now):
             return HELD
         return max(0.0, hold)
 
@@ -154,7 +147,7 @@ class Sender:
             return
         try:
             first = self._trip(ahead.job, await ahead.message(), first_at=ahead.first_at)
-            line = await self._ready_line(job)
+            line = await self._session.ready(job)
             if line is not None and not (await self._channel.permission.granted() and await self._passes(job)):
                 line = None
         except BaseException:
@@ -163,16 +156,24 @@ class Sender:
         if line is None or run.ending is not None or self._channel.is_out:
             self._give_back(job)
             return
+        first.slot = self._channel.turnstile.slot
         self._first = first
-        try:
-            await line.carry(self._permitted)
-        finally:
-            if self._first is not None:  # the session was over before it could begin
-                self._first = None
-                self._give_back(job)
-        self._used_at = run.clock.monotonic()
-        if self._is_spent or not line.usable:
-            self._drop()
+        if line.usable:  # else it was closed while it waited for its turn
+            try:
+                with self._channel.awaiting():
+                    await line.carry(self._permitted)
+            except BaseException:
+                self._first_goes_back()
+                raise
+        self._first_goes_back()
+        self._session.rests(line)
+
+    def _first_goes_back(self) -> None:
+        """What the session was opened for has not begun: another session may have it at once, and its slot."""
+        if self._first is not None:
+            first, self._first = self._first, None
+            self._channel.turnstile.give_back(first.slot)
+            self._give_back(first.job)
 
     async def _passes(self, job: Job) -> bool:
         """Whether the message may go now, after it has waited for its turn."""
@@ -193,7 +194,7 @@ class Sender:
             job,
             message,
             first_at=first_at,
-            has_worked=lambda: self._has_worked,
+            has_worked=lambda: self._session.carried > 0,
             heed=partial(self._heed, self._run.lane_of(job)),
         )
 
@@ -224,7 +225,9 @@ class Sender:
             job = signed.job
             if channel.turnstile.passes_at_once(run.lane_of(job)):
                 self._enlarge()
-                return self._with_copies(self._trip(job, signed.now(), first_at=signed.first_at))
+                trip = self._trip(job, signed.now(), first_at=signed.first_at)
+                trip.slot = channel.turnstile.slot
+                return self._with_copies(trip)
             self._give_back(job)
             return None
         return None
@@ -256,27 +259,28 @@ class Sender:
         return first if len(trips) == 1 else Together(message, trips, too_many=self._takes_at_most)
 
     def _next_copy(self, job: Job) -> Job | None:
-        return self._run.next_copy(job, self._channel, self._use)
+        return self._run.next_copy(job, self._channel, self._session.use)
 
     def _takes_at_most(self, paths: int) -> None:
         self._most_copies = min(self._most_copies, paths)
 
     def _may_go_on(self) -> bool:
         """Whether this sender may begin another message on the session it has."""
-        run, line = self._run, self._line
+        run, session = self._run, self._session
         return (
-            line is not None
+            session.is_open
             and run.plan.ready is None
             and self._is_wanted()
             and self._channel.health.resume_at <= run.clock.monotonic()
-            and not self._is_spent
-            and not self._is_worn(line)
+            and not session.is_spent
+            and not session.is_worn
         )
 
     def _heed(self, lane: str, heeding: Heeding, event: Reply | Fault) -> None:
         """What the verdict on a message means for its lane, the relay and the campaign."""
         run, channel, verdict = self._run, self._channel, heeding.verdict
-        was_of_use, self._has_worked = self._has_worked, self._has_worked or isinstance(event, Reply)
+        if isinstance(event, Reply) and verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
+            self._session.carries()
         if verdict.outcome is Outcome.ACCEPTED:
             run.complaints.accepted(channel, lane)
             run.fine(channel)
@@ -288,91 +292,8 @@ class Sender:
             run.fine(channel)  # it works, and says how it wants to be treated
         elif verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
             run.fine(channel)
-        elif verdict.scope is not Scope.SESSION or not was_of_use:  # else it did its work; a new one takes its place
+        elif not verdict.drops:
             run.trouble(channel, event, asked=heeding.asked)
-        self._is_spent = self._is_spent or verdict.drops
-
-    # -- the session
-
-    async def _ready_line(self, job: Job) -> Line | None:
-        """An open session whose turn is near; None when this sender is not to have one, or another relay has."""
-        run, channel = self._run, self._channel
-        if self._line is not None and (not self._line.usable or self._is_worn(self._line)):
-            await self._close()
-        while run.ending is None and not channel.is_out:
-            now = run.clock.monotonic()
-            hold = max(channel.health.resume_at - now, channel.turnstile.wait - IDLE)
-            if hold > IDLE and self._line is not None:
-                await self._close()
-            if hold <= 0 and self._line is not None:
-                return self._line
-            if hold <= 0 and channel.senders > channel.health.limit:
-                return None
-            if hold <= 0 and channel.health.may_open(now):
-                await self._open()
-            elif run.is_to_yield(job, channel):
-                return None
-            else:
-                await run.pause(hold if hold > 0 else IDLE)
-        return None
-
-    async def _open(self) -> None:
-        """Opens a session, or heeds why that failed."""
-        run, channel = self._run, self._channel
-        channel.health.opening += 1
-        try:
-            self._line = await channel.connect()
-        except SessionRefused as refusal:
-            self._refused(refusal.event)
-            return
-        finally:
-            channel.health.opening -= 1
-            run.nudge()
-        self._opened_at = self._used_at = run.clock.monotonic()
-        self._has_worked = self._is_spent = False
-        channel.health.open += 1
-        channel.health.is_proven = True
-        if run.is_alone:  # else it has to deal with a letter first, or one that hangs would hold many
-            self._enlarge()
-        run.plan.observe(Sessions(channel.health.open, channel.name))
-
-    def _refused(self, event: Reply | Fault) -> None:
-        run, channel = self._run, self._channel
-        log.info("session refused", extra={"stage": event.stage.value, "why": str(event)})
-        heeding = run.plan.feedback.heed(event)
-        misspelt = isinstance(event, Fault) and event.kind in _HOPELESS_AT_FIRST and not channel.health.is_proven
-        if heeding.pause:
-            run.pause_account(channel, heeding.pause, f"{channel.name} says: {event}")
-        elif heeding.verdict.stops or (misspelt and not run.has_several):
-            run.leave_out(channel, event)
-        elif channel.health.open and run.heed(heeding, event, channel, ""):
-            pass  # it serves the others: it has just enough of us
-        elif isinstance(event, Reply) and channel.health.open:
-            run.complaints.refused(event, channel)
-        elif isinstance(event, Fault) and event.kind is Breakage.EXHAUSTED and channel.health.open:
-            run.complaints.ran_out(event, channel)
-        else:
-            run.trouble(channel, event, asked=heeding.asked)
-            if misspelt and run.nobody_answers():
-                run.give_up(channel, event)
-
-    def _is_worn(self, line: Line) -> bool:
-        age = self._run.clock.monotonic() - self._opened_at
-        is_old = line.transactions >= self._channel.messages_per_session or age >= self._channel.session_age
-        return is_old or self._use.full > 0
-
-    async def _close(self) -> None:
-        """Says goodbye if the session still listens."""
-        line = self._line
-        if line is not None and line.usable:
-            with anyio.CancelScope(shield=True):  # a few seconds at most, by the line's own clock
-                await line.quit()
-        self._drop()
-
-    def _drop(self) -> None:
-        if self._line is not None:
-            self._line.abort()
-            self._line = None
-            self._use.renew()
-            self._channel.health.open -= 1
-            self._run.plan.observe(Sessions(self._channel.health.open, self._channel.name))
+        elif not self._session.is_spent:  # else it follows from what ended the session
+            self._session.fails(event, verdict.scope, asked=heeding.asked)
+        self._session.is_spent = self._session.is_spent or verdict.drops

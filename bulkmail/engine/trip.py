@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bulkmail.engine.channel import Channel
 from bulkmail.engine.outcomes import as_outbox_error, record
@@ -20,11 +20,11 @@ Heed = Callable[[Heeding, Reply | Fault], None]
 class Trip(Transfer):
     """A transfer that records itself: every outcome is durable before anybody is told.
 
-    `has_worked()` says whether the session has dealt with a message before; `heed` is told what the outcome means for
-    the session and the relay.
+    `has_worked()` says whether the session has carried a message before; `heed` is told what the outcome means for the
+    session and the relay.  `slot` is what its rate's slot was booked by, and is given back if nothing of it went.
     """
 
-    __slots__ = ("_at", "_began", "_channel", "_first_at", "_has_worked", "_heed", "_is_noted", "_job", "_run")
+    __slots__ = ("_at", "_began", "_channel", "_first_at", "_has_worked", "_heed", "_is_noted", "_job", "_run", "slot")
 
     def __init__(
         self,
@@ -45,6 +45,7 @@ class Trip(Transfer):
         self._has_worked = has_worked
         self._heed = heed
         self._is_noted = False  # the mark, in the journal
+        self.slot: Mapping[str, float] = {}
         self.begins()
 
     @property
@@ -75,6 +76,7 @@ class Trip(Transfer):
         if self._is_as_before(event):
             if self._is_noted:
                 run.journal.put(Release(job.delivery.id), _ignore)
+            self._channel.turnstile.give_back(self.slot)
             run.take_back(job, self._channel)
             run.nudge()
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
 
@@ -30,9 +30,24 @@ class Turnstile:
         self._queue = anyio.Lock()
 
     @property
+    def slot(self) -> Mapping[str, float]:
+        """The slot that was taken last, for `give_back()`."""
+        return self._shaper.booked
+
+    def give_back(self, slot: Mapping[str, float]) -> None:
+        """Its message did not go: another may go in its place."""
+        self._shaper.give_back(slot)
+
+    @property
     def wait(self) -> float:
         """Seconds until the next one could go, were nobody queueing and whatever its lane."""
         return self._shaper.relay_wait(self._relay, self._clock.monotonic())
+
+    @property
+    def wait_in_line(self) -> float:
+        """Seconds until whoever joins the queue now could go, as far as is known."""
+        ahead = self._queue.statistics().tasks_waiting + self._queue.locked()
+        return self.wait + (ahead * self._shaper.spacing(self._relay) if ahead else 0.0)
 
     def passes_at_once(self, lane: str) -> bool:
         """Whether it is the caller's turn this instant; then its slot is taken.  Nobody jumps a queue."""

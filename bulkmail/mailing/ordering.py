@@ -21,6 +21,7 @@ from bulkmail.mailing.mailing import Mailing, Selection
 from bulkmail.mailing.rows import GivenRows, Rows
 from bulkmail.message.branches import Branches, Cover
 from bulkmail.message.composer import Composer
+from bulkmail.message.row_address import RowAddress, is_same_for_all
 from bulkmail.message.templates import compile_condition
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
@@ -29,6 +30,7 @@ from bulkmail.model.keys import Keys
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
+from bulkmail.model.reply import printable
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.reader import OutboxReader, is_outbox
@@ -125,7 +127,7 @@ async def order_mailing(settings: Settings, order: Order, *, keys: Keys, reading
                 told_loading=reading,
                 told_checking=checking,
             )
-    mailing.notices += suppression.notices
+    mailing.notices += [*suppression.notices, *_one_address(settings, mailing.tally)]
     mailing.pass_gate(strict=order.strict, ignored=order.ignored)
     if new != path:
         mailing.takes_over = path
@@ -173,11 +175,19 @@ async def check(
     if online is not None and mailing.evidence is not None:
         evidence = await ask_outside(mailing.evidence, settings.routes, keys=keys, online=online)
         findings = gravest_first([*(found for found in findings if found.code == NO_RELAY), *judge(evidence)])
-    return Checked(findings, [*mailing.notices, *suppression.notices], tally)
+    return Checked(findings, [*mailing.notices, *suppression.notices, *_one_address(settings, tally)], tally)
+
+
+def _one_address(settings: Settings, tally: Tally) -> Iterator[str]:
+    """Says that the messages of all rows go to the same address."""
+    address = settings.address
+    if address is not None and is_same_for_all(address.text) and tally.eligible > 1:
+        yield f"{address.name}: names no column; all {tally.eligible:,} messages go to {printable(address.text)}"
 
 
 def _own_columns(settings: Settings) -> frozenset[str]:
-    return frozenset({settings.list_options.address_column, settings.list_options.name_column} - {""})
+    options = settings.list_options
+    return frozenset({options.address_column, options.name_column or ""} - {""})
 
 
 def letters(
@@ -275,6 +285,7 @@ def _list_digest(settings: Settings, source: str) -> str:
         settings.where,
         settings.allow_duplicates,
         settings.to,
+        *([settings.address.text] if settings.address else []),  # older outboxes have digests without
     )
     state = blake2b(repr(choices).encode("utf-8", "surrogateescape"), digest_size=16)
     for name in [source, *settings.suppress]:
@@ -288,7 +299,8 @@ def _list_digest(settings: Settings, source: str) -> str:
 
 @contextmanager
 def _rows(settings: Settings, source: str) -> Iterator[Rows]:
-    options = ListOptions(**asdict(settings.list_options))
+    row_address = RowAddress(settings.address) if settings.address else None
+    options = ListOptions(**asdict(settings.list_options), row_address=row_address)
     if settings.to:
         yield GivenRows([{"email": address} for address in settings.to], options, name="--to")
         return

@@ -58,7 +58,9 @@ class Bodies:
         self._name = ""
         self._calendar = Body(workshop.calendar(campaign.calendar), finish=folded) if campaign.calendar else None
         self.method = method_of(campaign.calendar.text) if campaign.calendar else ""
-        self.images: list[tuple[str, InlineImage]] = [(content_id(image), image) for image in campaign.images]
+        # Two files with the same content are one part: a Content-ID is unique in its message (RFC 2392).
+        first = {content_id(image): image for image in reversed(campaign.images)}
+        self.images: list[tuple[str, InlineImage]] = list(reversed(first.items()))
         source = campaign.html or campaign.markdown or campaign.mjml
         if source is not None:
             self._original = workshop.text(source)

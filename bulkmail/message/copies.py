@@ -31,28 +31,33 @@ class AddressList:
     def __init__(self, name: str, template: Template, workshop: Workshop) -> None:
         """Raises `TemplateError`."""
         self.name = name
-        whole = "{%" in template.text
-        texts = [template.text] if whole else split_list(template.text, kept=_EXPRESSION)
         self._parts = [
-            (
-                Field(name, workshop.header(Template(template.name, text)), encode=mailbox_field),
-                whole or _ALONE.fullmatch(text) is not None,
-            )
-            for text in texts
+            (Field(name, workshop.header(Template(template.name, text)), encode=mailbox_field), is_list(text))
+            for text in pieces(template.text)
         ]
 
     def mailboxes(self, variables: dict[str, object], fields: Mapping[str, object]) -> list[Mailbox]:
         """Those of one row; none for what comes out empty.  Raises `TemplateError`."""
         found: list[Mailbox] = []
-        for field, is_list in self._parts:
+        for field, may_be_several in self._parts:
             value = field.value(variables, fields)
             if not value:
                 continue
             try:
-                found += _several(value) if is_list else [_one(value)]
+                found += _several(value) if may_be_several else [_one(value)]
             except AddressError as error:
                 raise field.refuse(str(error)) from None
         return found
+
+
+def pieces(text: str) -> list[str]:
+    """The template of a list, divided at its commas; whole where a statement builds the list."""
+    return [text] if "{%" in text else split_list(text, kept=_EXPRESSION)
+
+
+def is_list(piece: str) -> bool:
+    """Whether one of the `pieces` may come to several addresses."""
+    return "{%" in piece or _ALONE.fullmatch(piece) is not None
 
 
 @lru_cache(maxsize=1024)

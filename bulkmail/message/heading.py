@@ -50,6 +50,7 @@ class Heading:
         self._sender = Field("From", workshop.header(campaign.sender), encode=mailbox_field)
         self._sent_by = _field("Sender", campaign.sent_by, workshop, mailbox_field)
         self._subject = Field("Subject", workshop.header(campaign.subject), encode=headers.text_field)
+        self._has_subject = campaign.has_subject
         self._to_name = _field("To", campaign.to_name, workshop, headers.text_field)
         lists = (("To", campaign.to), ("Cc", campaign.cc), ("Bcc", campaign.bcc))
         self._lists = [template and AddressList(name, template, workshop) for name, template in lists]
@@ -63,7 +64,7 @@ class Heading:
         if not sender:
             raise self._sender.refuse("is empty", hint="write a name and an address: Ann Example <ann@example.com>")
         subject = self._subject.value(variables, fields)
-        if not subject or subject.isspace():
+        if self._has_subject and (not subject or subject.isspace()):
             hint = "give another: {{ … | default('News', true) }}"
             raise EmptySubject(str(self._subject.refuse("is empty")), hint=hint)
         return Lines(

@@ -115,8 +115,8 @@ class Crowd:
     """How many sessions a lane or relay bears, between 1 and `limit`.  Times are monotonic seconds.
 
     A refusal for too many sessions leaves as many as were open; any other complaint halves them.  One more is tried
-    after 100 messages were taken, but a number that was refused only after a minute, and each time that it is refused
-    again after twice as long, up to an hour.
+    after 100 messages were taken; a number that was refused after a minute, and each time that it is refused again
+    after twice as long, up to an hour.
     """
 
     limit: int
@@ -154,7 +154,8 @@ class Crowd:
         if self.size >= self.limit:
             return self
         taken = self.taken + count
-        if taken < SUCCESSES or (self.size + 1 == self.refused and now < self.retry_at):
+        was_refused = self.size + 1 == self.refused
+        if now < self.retry_at if was_refused else taken < SUCCESSES:
             return replace(self, taken=min(taken, SUCCESSES))
         return replace(self, allowed=self.size + 1, taken=0)
 

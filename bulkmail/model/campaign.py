@@ -92,6 +92,8 @@ class Campaign:
     `markdown` or `mjml` may stand for `html`, and a missing `text` is made of the HTML.  `preheader` is one line that
     lists of mail show beside the subject, `calendar` an iCalendar object.  `images` and `stylesheets` are the local
     files that the HTML names (`src`, `href`).  `inline_css` writes its style sheets into its elements.
+
+    Without `has_subject` there is no Subject header, and `subject` is not used.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Campaign:
     stylesheets: tuple[Template, ...] = ()
     inline_css: bool = True
     row_attachments: tuple[RowAttachment, ...] = ()
+    has_subject: bool = True
 
     @property
     def fingerprint(self) -> str:

@@ -16,11 +16,13 @@ class Gate:
     order the names were asked for; while a rate is being changed, the highest of the window counts.
     """
 
-    __slots__ = ("_rates", "_tats")
+    __slots__ = ("_before", "_rates", "_tats", "booked")
 
     def __init__(self, rates: Mapping[str, Rate] | None = None) -> None:
         self._rates: dict[str, Rate] = dict(rates or {})
         self._tats: dict[str, float] = {}
+        self.booked: Mapping[str, float] = {}  # by the last `take()`: what `give_back()` undoes
+        self._before: dict[str, float] = {}
 
     def rate(self, name: str) -> Rate | None:
         """The rate of `name`; None when it is free."""
@@ -45,8 +47,17 @@ class Gate:
                 if rate.wait(tat, now) > 0:
                     return False
                 booked[name] = rate.take(tat, now)
+        self.booked, self._before = booked, {name: self._tats.get(name, -math.inf) for name in booked}
         self._tats.update(booked)
         return True
+
+    def give_back(self, booked: Mapping[str, float]) -> None:
+        """The message that `booked` was for did not go.  Without effect once another was booked, or a rate changed."""
+        if booked is self.booked:
+            for name, tat in self._before.items():
+                if self._tats.get(name) == booked[name]:
+                    self._tats[name] = tat
+            self._before = {}
 
     def turn(self, name: str, rate: Rate | None, now: float) -> None:
         """From now on `name` goes at `rate`; None frees it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from bulkmail.model.adapt import Crowd, Meter, Speed, Suspension
@@ -151,6 +151,11 @@ class Shaper:
         """Seconds for which `relay` is left alone, whatever rates say."""
         return _rest(self._relays[relay], now)
 
+    def spacing(self, relay: str) -> float:
+        """Seconds from one message through `relay` to the next, as its rate and that of the campaign have it."""
+        rates = (self._gate.rate(CAMPAIGN), self._gate.rate(self._relays[relay].name))
+        return max((1.0 / rate.per_second for rate in rates if rate is not None), default=0.0)
+
     def own_wait(self, relay: str, now: float) -> float:
         """Seconds until `relay`'s own rate, apart from the campaign's, lets one more go."""
         return self._gate.wait((self._relays[relay].name,), now)
@@ -183,6 +188,15 @@ class Shaper:
         if states[0].suspension.holds(now) or states[1].suspension.holds(now):
             return False
         return self._gate.take(self._names(states, lane, now), now)
+
+    @property
+    def booked(self) -> Mapping[str, float]:
+        """What the last `take()` booked, to be given back if the message did not go."""
+        return self._gate.booked
+
+    def give_back(self, booked: Mapping[str, float]) -> None:
+        """The message that this was booked for did not go: another may go in its place."""
+        self._gate.give_back(booked)
 
     def accepted(self, relay: str, lane: str, now: float) -> bool:
         """The relay took a message of `lane`; says whether relay or lane gets more for it than they would have."""

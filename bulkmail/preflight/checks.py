@@ -32,6 +32,12 @@ CHECKS: tuple[Check, ...] = (
         "fill in the cell, or write {{ name or '…' }} in the subject", list_checks.subject_empty,
     ),
     Check(
+        "subject-missing", _W, "message files without a subject",
+        "People delete such mail unread, and filters take it for junk.",
+        "write SUBJECT: and what it is about above the empty line, or send with --subject",
+        letter_checks.subject_missing,
+    ),
+    Check(
         "attachment-missing", _W, "files that rows name and that cannot be sent; an error if that is so for every row",
         "These rows get no letter.",
         "put the file where the row says, or correct the cell", list_checks.attachment_missing,

@@ -16,6 +16,12 @@ SOME_REFUSE, MOST_REFUSE = 10_000_000, 25_000_000  # octets of a message
 _BASE64 = 78 / 57  # octets on the line for each of a file: 57 become a line of 76 and its end
 
 
+def subject_missing(evidence: Evidence) -> Iterator[Found]:
+    """A campaign that has none."""
+    if not evidence.campaign.has_subject:
+        yield Found("no subject says what the message is about", evidence.campaign.subject.name)
+
+
 def subject_long(evidence: Evidence) -> Iterator[Found]:
     """Subjects that nobody sees the end of."""
     hits, longest = evidence.letters.long_subjects, evidence.letters.longest_subject

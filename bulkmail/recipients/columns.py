@@ -59,8 +59,10 @@ def has_address_column(columns: Sequence[str], wanted: str) -> bool:
     return wanted in columns if wanted else bool(_best(columns, _ADDRESS_NAMES))
 
 
-def name_column(columns: Sequence[str], wanted: str, *, place: Place) -> str:
+def name_column(columns: Sequence[str], wanted: str | None, *, place: Place) -> str:
     """The column that holds the display names: the `wanted` one, or the one that is named so, or ""."""
+    if wanted is None:
+        return ""
     if wanted:
         return _named(columns, wanted, place=place, hint=_SAY_NAME)
     found = _best(columns, _NAME_NAMES)

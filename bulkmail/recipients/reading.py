@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from bulkmail.model.address import Address
 from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.units import count
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed
 
+MakeAddress = Callable[[Mapping[str, object]], tuple[str, Address]]
+"""Display name and address of a row, made of its fields.  Raises `AddressError`."""
+
 
 @dataclass(frozen=True, slots=True)
 class ListOptions:
-    """What the user said about a list; empty means find out."""
+    """What the user said about a list; empty means find out.
+
+    `name_column` None: no column holds the names.  `row_address` makes a row's display name and address of its fields,
+    or raises `AddressError`, for rows without one address in `address_column`, and for all if there is no such column.
+    """
 
     address_column: str = ""
-    name_column: str = ""
+    name_column: str | None = ""
     encoding: str = ""
+    row_address: MakeAddress | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

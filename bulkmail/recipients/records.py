@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
 
-from bulkmail.model.address import parse_mailbox
+from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.errors import AddressError, ListError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.reply import printable
@@ -74,8 +75,9 @@ class Records:
             options = self._reading.options
             columns = list(dict.fromkeys(str(key) for _, record in records for key in record))
             place = self._reading.place(records[0][0])
-            self._address = address_column(columns, options.address_column, place=place)
-            self._name = options.name_column
+            if options.address_column or options.row_address is None:
+                self._address = address_column(columns, options.address_column, place=place)
+            self._name = options.name_column or ""
             return
         strange = [(line, record) for line, record in first if not isinstance(record, Unreadable)]
         if strange:
@@ -103,13 +105,10 @@ class Records:
         fault = self._fault(record) or (self._learn(record) if is_new else "")
         if fault:
             return _bad(fault, record, place)
-        cell = record.get(self._address, _MISSING)
-        if not isinstance(cell, str) or not cell.strip():
-            return _bad(self._no_address(cell), record, place)
         try:
-            name, address = parse_mailbox(cell)
+            name, address = self._mailbox(record)
         except AddressError as error:
-            return _bad(f"the address {shown(cell)} {error}", record, place)
+            return _bad(str(error), record, place)
         try:
             name = self._display_name(record) or name
         except AddressError as error:
@@ -138,7 +137,8 @@ class Records:
             return f"the row has the field {shown(new[0])}, but the list has {MOST_COLUMNS:,} different ones already"
         self._known.update(new)
         self.columns += new
-        self._name = self._name or name_column(self.columns, "", place=self._reading.place(0))
+        if not self._name and self._reading.options.name_column is not None:
+            self._name = name_column(self.columns, "", place=self._reading.place(0))
         return ""
 
     def _without_delivery(self, record: dict[str, object]) -> dict[str, object]:
@@ -146,6 +146,22 @@ class Records:
             self._has_dropped = True
             self._reading.notice_delivery_columns([each for each in record if each in DELIVERY_COLUMNS])
         return {key: value for key, value in record.items() if key not in DELIVERY_COLUMNS}
+
+    def _mailbox(self, record: dict[str, object]) -> tuple[str, Address]:
+        """Raises `AddressError`, a whole sentence."""
+        make = self._reading.options.row_address
+        if make is not None and not self._address:
+            return make(record)
+        cell = record.get(self._address, _MISSING)
+        if not isinstance(cell, str) or not cell.strip():
+            raise AddressError(self._no_address(cell))
+        try:
+            return parse_mailbox(cell)
+        except AddressError as error:
+            with suppress(AddressError):
+                if make is not None:
+                    return make(record)
+            raise AddressError(f"the address {shown(cell)} {error}") from None
 
     def _no_address(self, cell: object) -> str:
         if cell is _MISSING:

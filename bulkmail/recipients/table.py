@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
-from bulkmail.model.address import parse_mailbox
+from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.errors import AddressError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.units import count
@@ -12,7 +13,7 @@ from bulkmail.recipients.columns import DELIVERY_COLUMNS, address_column, is_rep
 from bulkmail.recipients.dialect import SPOKEN
 from bulkmail.recipients.fields import display_name, shown, storable, text_fault
 from bulkmail.recipients.header import column_names
-from bulkmail.recipients.reading import Reading
+from bulkmail.recipients.reading import MakeAddress, Reading
 
 
 class Table:
@@ -38,7 +39,9 @@ class Table:
         self._names = names
         self._named = len(names)
         self._width = len(header)
-        address = address_column(names, reading.options.address_column, place=place)
+        self._row_address = reading.options.row_address
+        is_made = self._row_address is not None and not reading.options.address_column
+        address = "" if is_made else address_column(names, reading.options.address_column, place=place)
         name = name_column(names, reading.options.name_column, place=place)
         kept = list(range(self._named))
         if not reading.is_suppression and not set(names).isdisjoint(DELIVERY_COLUMNS):
@@ -48,7 +51,7 @@ class Table:
         self._kept = None if len(kept) == self._width else kept
         self.columns = [names[at] for at in kept]
         self._address_column = address
-        self._address_at = names.index(address)
+        self._address_at = -1 if is_made else names.index(address)
         self._name_column = name
         self._name_at = names.index(name) if name else -1
 
@@ -59,7 +62,8 @@ class Table:
         if len(cells) != self._width:
             return self._misfit(line, cells)
         try:
-            name, address = parse_mailbox(cells[self._address_at])
+            make = self._row_address
+            name, address = self._made(make, cells) if make else parse_mailbox(cells[self._address_at])
         except AddressError as error:
             return self._unaddressed(line, cells, error)
         if self._name_at >= 0 and (given := cells[self._name_at]):
@@ -101,7 +105,25 @@ class Table:
     def _column(self, at: int) -> str:
         return f"column {shown(self._names[at])}" if at < self._named else f"column {at + 1}"
 
+    def _made(self, make: MakeAddress, cells: Sequence[str]) -> tuple[str, Address]:
+        """Display name and address of a row: those of its cell, if that holds one, or else what its fields make."""
+        fields: dict[str, object] = dict(zip(self._names, cells, strict=False))
+        if self._address_at < 0:
+            if not any(map(str.strip, cells)):
+                raise AddressError("is empty")
+            return make(fields)
+        try:
+            return parse_mailbox(cells[self._address_at])
+        except AddressError:
+            with suppress(AddressError):
+                return make(fields)
+            raise
+
     def _unaddressed(self, line: int, cells: Sequence[str], error: AddressError) -> BadRow | None:
+        if self._address_at < 0:
+            return (
+                self.bad(line, cells, str(error)) if any(map(str.strip, cells)) else self._without_address(line, cells)
+            )
         cell = cells[self._address_at]
         if not cell.strip():
             return self._without_address(line, cells)

@@ -30,6 +30,7 @@ class NullLine:
         """Inside a running event loop, whose time `opened_at` is."""
         self.usable = True
         self.transactions = 0
+        self.farewell = ""  # no server ends it
         self.reached_end = False  # whether the last message's fate left our hands: the first octet of a terminator
         self.opened_at = asyncio.get_running_loop().time()
 

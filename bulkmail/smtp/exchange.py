@@ -61,7 +61,9 @@ class Exchange:
     __slots__ = (
         "accepted",
         "answered",
+        "is_ahead",
         "is_barred",
+        "is_mark_asked",
         "is_marked",
         "is_written",
         "may_go_on",
@@ -79,6 +81,14 @@ class Exchange:
     def __init__(self, message: Message) -> None:
         self.message = message
         self.paths = message.envelope.forward_paths
+        self.is_marked = False
+        self.is_mark_asked = False
+        self.is_ahead = False  # its envelope was written before the message in front of it was decided
+        self.result: Reply | Fault | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """As if nothing of it had been written: for the first time, or after the server would not hear it."""
         self.stage = Stage.MAIL
         self.to_write: tuple[tuple[Step, bytes], ...] = ()  # of the envelope, the commands
         self.pieces: Iterator[bytes | memoryview] | None = None  # of the content, once it has begun
@@ -87,11 +97,9 @@ class Exchange:
         self.refused = 0  # … with a reason of their own
         self.may_go_on = False  # with the content
         self.is_written = False  # all but its terminator
-        self.is_marked = False
         self.is_barred = False  # refused before anything could be said of a recipient
         self.own: dict[int, Reply | Fault] = {}
         self.refusal: Reply | Fault | None = None
-        self.result: Reply | Fault | None = None
 
     @property
     def is_void(self) -> bool:
@@ -102,6 +110,19 @@ class Exchange:
         if self.refusal is None or self.accepted or self.answered < len(self.paths):
             return False
         return not (isinstance(self.refusal, Reply) and self.refusal.code == 421)
+
+    @property
+    def was_out_of_turn(self) -> bool:
+        """Whether the server heard none of it because it was written behind the end of another message.
+
+        Some refuse what is pipelined there, to be safe from smuggling, although RFC 2920 §3.1 allows it.
+        """
+        if not self.is_ahead or not self.is_barred or self.accepted:
+            return False
+        return all(
+            isinstance(words, Reply) and (words.code == 503 or (words.is_permanent and "pipelin" in words.text.lower()))
+            for words in (self.refusal, *self.own.values())
+        )
 
     def refuse(self, words: Reply | Fault) -> None:
         """Notes a refusal for all; the first one counts."""

@@ -19,6 +19,7 @@ Done = Callable[[BaseException | None], None]
 Mark = Callable[[Done], None]
 Decided = Callable[[Reply | Fault], None]
 
+PROBE_PATIENCE = 30.0  # seconds; silence is an answer, too: it means no
 _READ_AT_ONCE = 8_192  # octets
 _LONGEST_LEFTOVER = 262_144  # octets read from a dead connection at the most
 
@@ -60,8 +61,8 @@ class Line(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._moved_at = self.loop.time()
         self._patience = {
-            Step.PROBE: timeouts.mail,
-            Step.FENCE: timeouts.mail,
+            Step.PROBE: min(timeouts.mail, PROBE_PATIENCE),
+            Step.FENCE: min(timeouts.mail, PROBE_PATIENCE),
             Step.EMPTY: timeouts.data,
             Step.RSET: timeouts.mail,
             Step.MAIL: timeouts.mail,

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from bulkmail.model.relay import Relay
+from bulkmail.smtp.ahead import Ahead, Trial
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.envelopes import Wishes
 from bulkmail.smtp.exchange import Mode
@@ -22,15 +23,18 @@ class Manners:
     """What is known of one relay, shared by all sessions with it.
 
     A relay that breaks the protocol, or hangs up without an answer, while commands are written ahead of its replies is
-    spoken to plainly from then on; one that does not report what `Relay.dsn` asks for is no longer asked.  `notify` is
-    told either in a sentence, once.  One that ended a session after so many refused recipients is left before that.
+    spoken to plainly from then on; what it does not bear of that is in `ahead`.  One that does not report what
+    `Relay.dsn` asks for is no longer asked.  `notify` is told each in a sentence, once.  One that ended a session after
+    a number of refused recipients is left before that.
     """
 
     def __init__(self, *, depth: int = DEPTH, is_plain: bool = False, notify: Callable[[str], None] = _unheard) -> None:
         self.depth = depth
         self.is_plain = is_plain
+        self.ahead = Ahead(crosses_ends=depth > 1)
         self._notify = notify
         self._takes_dsn = True
+        self._has_told_ends = False
         self._bearable_refusals = math.inf  # in a row, before a session ends
 
     def mode(self, capabilities: Capabilities, *, is_lmtp: bool = False) -> Mode:
@@ -38,6 +42,8 @@ class Manners:
         if self.is_plain or not capabilities.pipelining:
             return Mode.PLAIN
         if not capabilities.chunking or is_lmtp:
+            return Mode.PIPELINING
+        if self.ahead.trial is Trial.FAILED:
             return Mode.PIPELINING
         return Mode.DEEP if self.depth > 1 else Mode.CHUNKING
 
@@ -65,6 +71,16 @@ class Manners:
             self._give_up_dsn(f"{transactions.peer} refused a parameter of DSN, {transactions.refused_dsn}")
         if transactions.was_shown_out:
             self._bearable_refusals = max(1, min(self._bearable_refusals, transactions.refusals - 1))
+        if transactions.refused_ahead and not self._has_told_ends:
+            self._has_told_ends = True
+            self._notify(
+                f"{transactions.peer} refuses what is written together with the end of a message,"
+                f" {transactions.refused_ahead}; from now on each message waits for the answer to the one before"
+            )
+        if transactions.ended_in_probe:
+            transactions.ended_in_probe = False
+            self._notify(f"{transactions.farewell}; from now on messages go there by DATA instead of BDAT")
+            return
         if self.is_plain or transactions.mode is Mode.PLAIN:
             return
         if transactions.broke_rules or transactions.was_struck_dumb:

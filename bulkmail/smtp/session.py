@@ -85,6 +85,7 @@ class Session:
             depth=manners.depth,
             wishes=manners.wishes(relay, capabilities),
             is_lmtp=relay.is_lmtp,
+            ahead=manners.ahead,
         )
         return cls(
             Line(transport, transactions, timeouts=timeouts),
@@ -103,6 +104,11 @@ class Session:
     def transactions(self) -> int:
         """Messages begun on this session so far."""
         return self._line.begun
+
+    @property
+    def farewell(self) -> str:
+        """Why it is over, in words for people; empty while it is not."""
+        return self._line.farewell
 
     @property
     def reached_end(self) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
+from bulkmail.smtp.ahead import Ahead, Trial
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.content import CHUNK_END, TERMINATOR, chunk_pieces, wire_pieces
 from bulkmail.smtp.envelopes import NO_WISHES, Wishes, mail_command, rcpt_command
@@ -26,8 +27,6 @@ _SMALL = 65_536  # octets; so much is written at once
 # Exim ends a session, with 554, at the eleventh command that brings no mail forward (smtp_accept_max_nonmail); only the
 # first RSET after an accepted message is free.  Whatever is then under way would have no answer.
 _MOST_IDLE_RESETS = 10
-
-_NOT_IMPLEMENTED = (500, 502, 504)
 
 _RESET = ((Step.RSET, b"RSET\r\n"),)
 _LAST = ((Step.DATA, b"DATA\r\n"),)
@@ -59,30 +58,31 @@ class Transactions(Flight):
         depth: int = 1,
         wishes: Wishes = NO_WISHES,
         is_lmtp: bool = False,
+        ahead: Ahead | None = None,
     ) -> None:
         """`depth` is the most messages under way in DEEP mode, which is entered only after a probe has gone well.
+
+        Until then it is PIPELINING; the session that probes does so after its first message.  `ahead` is what the
+        sessions of a relay share.
 
         `is_lmtp`: the end of a message gets a reply for each recipient (RFC 2033).  By LMTP, `mode` is not chunked: how
         many replies a refused chunk gets there, no RFC says.
         """
-        super().__init__(peer=peer, depth=depth)
+        super().__init__(peer=peer, depth=depth, is_lmtp=is_lmtp, ahead=ahead or Ahead())
         self.more: Callable[[], Exchange | None] = lambda: None
         self.mark_wanted: Exchange | None = None
         self.has_left = False  # over because both sides said goodbye
         self.refused_dsn = ""  # in these words, although it had offered DSN
-        self.begun = 0  # messages
         self.is_used_up = False  # has seen as many refusals as any server bears: to be left for another
-        self.mode: Mode = _CHUNKING if mode is _DEEP else mode
+        self._wants_deep = mode is _DEEP and not self._ahead.may_go_deep(capabilities)
+        self._has_carried = False  # a message that was accepted
+        self.mode: Mode = _PIPELINING if self._wants_deep else mode
         self._capabilities = capabilities
         self._wishes = wishes
-        self._is_lmtp = is_lmtp
-        self._wants_probe = mode is _DEEP
         self._parser = ReplyParser()
-        self._is_open = False  # a refused transaction waits at the server for its RSET
         self._idle_resets = 0  # answered, with no message accepted since the one before
         self._was_reset = True  # since the last message was accepted
         self._is_leaving = False
-        self._has_refused_reset = False
 
     # What goes in.
 
@@ -150,15 +150,24 @@ class Transactions(Flight):
 
     def _begin(self) -> bytes | None:
         """The envelope of another message, if one may be begun and there is one."""
-        if self._wants_probe:
-            self._wants_probe = False
-            self._expected += [(_PROBE, None), (_FENCE, None)]
-            return PROBE
         if len(self._flight) >= self._limit() or (self._expected and not self._flight):
             return None
-        exchange = None if self._is_leaving and self._flight else self.more()
+        may_change = self._wants_deep and self._ahead.trial in (Trial.UNTRIED, Trial.PASSED)
+        if may_change and self._flight:  # only between two messages
+            return None
+        if self._waiting:
+            exchange: Exchange | None = self._waiting.popleft()
+        else:
+            exchange = None if self._is_leaving and self._flight else self.more()
         if exchange is None:
             return self._quit() if self._is_leaving and not self._flight else None
+        if may_change and self._has_carried:
+            self._wants_deep = False
+            if self._ahead.trial is Trial.UNTRIED:
+                self._waiting.appendleft(exchange)
+                return self._probe()
+            if self._ahead.may_go_deep(self._capabilities):
+                self._go_deep()
         # RFC 3030 leaves open what becomes of a transaction whose chunk was refused; RFC 5321 does not for DATA.
         is_certain = not (self._is_open or (self.mode.is_chunked and self._flight))
         exchange.to_write = (
@@ -168,6 +177,7 @@ class Transactions(Flight):
             *(() if self.mode.is_chunked else _LAST),
         )
         self.begun += 1
+        exchange.is_ahead = bool(self._flight)
         exchange.may_go_on = self.mode is _DEEP
         self._is_open = False
         self._flight.append(exchange)
@@ -178,8 +188,19 @@ class Transactions(Flight):
         content = self.next_output()
         return envelope if content is None else envelope + bytes(content)
 
+    def _probe(self) -> bytes:
+        self._ahead.trial, self._is_probing = Trial.UNDER_WAY, True
+        self._expected += [(_PROBE, None), (_FENCE, None)]
+        return PROBE
+
+    def _go_deep(self) -> None:
+        self.mode = _DEEP
+        self.window, self._clean = 1, 0
+
     def _limit(self) -> int:
         """How many messages may be under way."""
+        if not self._ahead.crosses_ends:
+            return 1
         if self.mode is not _DEEP:
             return 1 if self.mode is _PLAIN else 2
         if not self._idle_resets:
@@ -192,7 +213,8 @@ class Transactions(Flight):
         if self.mode is _PLAIN:
             exchange.stage = commands[0][0].stage
             commands, exchange.to_write = commands[:1], commands[1:]
-        if not exchange.to_write:
+        if not exchange.to_write and not exchange.is_mark_asked:
+            exchange.is_mark_asked = True
             self.mark_wanted = exchange
         octets = b""
         for step, command in commands:
@@ -271,11 +293,13 @@ class Transactions(Flight):
         elif step is _PROBE and reply.code < 500:
             self._break(f"answered BDAT without a message with {reply.code}")
         elif step is _FENCE and reply.code < 300:
-            if self.mode is _CHUNKING:
-                self.mode = _DEEP
-        elif step is _FENCE and self.mode is _CHUNKING and reply.code >= 500:
+            self._is_probing = False
+            if self._ahead.trial is Trial.UNDER_WAY:
+                self._ahead.passed(self._capabilities)
+                self._go_deep()
+        elif step is _FENCE and self._ahead.trial is Trial.UNDER_WAY and reply.code >= 500:
             # It read the chunk as a command.  The answer to RSET is still to come.
-            self.mode = _PIPELINING
+            self._ahead.trial = Trial.FAILED
             self._expected.appendleft((_FENCE, None))
         elif step is _FENCE:
             self._break(f"answered RSET with {reply.code}")
@@ -287,19 +311,7 @@ class Transactions(Flight):
         exchange.refuse(self._refusal(step, reply))
         if step is _DATA or self.mode is _PLAIN:
             self._is_open = step is not _MAIL
-            self._decide(exchange, exchange.refusal)
-
-    def _on_refused_reset(self, reply: RawReply) -> None:
-        """Whatever is open there would be mixed into the next message: nothing more is written on this session."""
-        self._has_refused_reset = True
-        words = make_reply(_AT_MAIL, *reply)
-        if reply.code in _NOT_IMPLEMENTED:
-            self._break(f"answered RSET with {reply.code}")
-            return
-        self._last_words = str(words)
-        writing, self._writing = self._writing, None
-        if writing is not None:  # nobody waits for an answer to what was not written to its end
-            writing.refuse(Fault(_AT_MAIL, Breakage.LOST, f"{self.peer} ended the session: {words}"))
+            self._decide_refused(exchange)
 
     def _on_recipient(self, exchange: Exchange, reply: RawReply) -> None:
         refusal = None
@@ -329,7 +341,7 @@ class Transactions(Flight):
             exchange.may_go_on = True
         elif not exchange.may_go_on:  # nothing of the content was written, nor will be
             self._is_open = True
-            self._decide(exchange, exchange.refusal)
+            self._decide_refused(exchange)
 
     def _on_go_ahead(self, exchange: Exchange) -> None:
         exchange.may_go_on = True
@@ -353,7 +365,7 @@ class Transactions(Flight):
             if exchange.stage is not _AT_END:
                 self._break(f"said {reply.code} before the message was at its end")
                 return
-            self._was_reset = False
+            self._was_reset, self._has_carried = False, True
             if not exchange.accepted:  # whatever MAIL and RCPT were answered: it says that it has taken it
                 exchange.own.clear()
             self._end_of(exchange, make_reply(_AT_END, reply.code, reply.lines))
@@ -363,27 +375,11 @@ class Transactions(Flight):
             self._end_of(exchange, make_reply(_AT_END, reply.code, reply.lines))
         else:
             self._is_open = self._is_open or self.mode.is_chunked
-            self._decide(exchange, exchange.refusal or make_reply(exchange.stage, reply.code, reply.lines))
-
-    def _end_of(self, exchange: Exchange, words: Reply) -> None:
-        """The reply to the end of a message, or by LMTP to that of one of its recipients."""
-        if not self._is_lmtp or exchange.hear_end(words):
-            self._decide(exchange, words)
-
-    def _on_farewell(self, exchange: Exchange, step: Step, reply: RawReply) -> None:
-        """421: the server ends the session.  It refuses the message; replies to what was written may still come."""
-        stage = exchange.stage if step in (_END, _EMPTY) else step.stage
-        words = make_reply(stage, reply.code, reply.lines)
-        self._last_words = str(words)
-        self._writing = None
-        if step is _END and self._is_lmtp and stage is _AT_END:
-            self._end_of(exchange, words)
-        elif step in (_END, _EMPTY):
-            self._decide(exchange, exchange.refusal or words)
-        else:
-            if step is _RCPT:
-                exchange.hear_recipient(words)
-            exchange.refuse(words)
+            words = make_reply(exchange.stage, reply.code, reply.lines)
+            if exchange.refusal is not None and reply.code == 503:
+                self._decide_refused(exchange)
+            else:
+                self._decide(exchange, exchange.refusal or words)
 
     def _on_unsolicited(self, reply: RawReply) -> None:
         exchange = self._writing

@@ -67,6 +67,24 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
             id="unknown-key-of-an-attachment",
         ),
         pytest.param(
+            SOUND.replace('"people.csv"', '{ file = "people.csv", address = "{{ a }}", address_column = "b" }'),
+            'shop/campaign.toml:2: address = "{{ a }}": address_column names the address, too',
+            "keep one of them",
+            id="address-and-its-column",
+        ),
+        pytest.param(
+            SOUND.replace('"people.csv"', '{ file = "people.csv", address = " " }'),
+            'shop/campaign.toml:2: address = "": is empty',
+            'write address = "{{ login }}@shop.example", or leave it out',
+            id="address-empty",
+        ),
+        pytest.param(
+            SOUND.replace('"people.csv"', '{ file = "people.csv", address = "ann" }'),
+            "shop/campaign.toml:2: address = \"ann\": has 'ann', which has no @",
+            'write an address such as "{{ login }}@shop.example"',
+            id="address-without-at",
+        ),
+        pytest.param(
             SOUND.replace('"Hello"', "12"),
             "shop/campaign.toml:5: subject = 12: expected a text in quotes",
             'write subject = "12"',

@@ -10,9 +10,11 @@ from bulkmail.config.overrides import Overrides
 from bulkmail.config.runs import find_run, run_path
 from bulkmail.config.settings import Settings, load
 from bulkmail.message.composer import Composer
+from bulkmail.message.row_address import RowAddress
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.recipient import Place, Recipient
+from bulkmail.recipients.source import ListOptions, from_rows
 from tests.unit.message.pages import kinds
 
 HEAD = "TO: {{email}}\nSUBJECT: Numbers for {{name}}\nFROM: My Self <me@example.org>\n"
@@ -85,6 +87,134 @@ def test_headers_go_where_they_belong_in_any_case() -> None:
     assert message["Reply-To"] == "r@example.org"
     assert message["X-Shop"] == "42"
     assert message["List-Id"] == "<news.example.org>"
+
+
+def mailed(settings: Settings, *rows: dict[str, object]) -> list[tuple[str, str, str]]:
+    """Who would get it: the row's name and address, and all addresses that its message goes to."""
+    assert settings.address is not None
+    people = from_rows(rows, options_of(settings))
+    composer = Composer(settings.campaign, run_id="run")
+    return [
+        (row.name, row.address.wire, " ".join(composer.forward_paths(row)))
+        if isinstance(row, Recipient)
+        else ("", "", row.reason)
+        for row in people
+    ]
+
+
+def options_of(settings: Settings) -> ListOptions:
+    assert settings.address is not None
+    given = settings.list_options
+    return ListOptions(given.address_column, given.name_column, row_address=RowAddress(settings.address))
+
+
+ROW = {"a": "ann@example.com", "b": "bea@example.com", "login": "ann7", "name": "Ann"}
+
+
+@pytest.mark.parametrize(
+    ("to", "name", "addresses"),
+    [
+        ("{{ a }}", "", "ann@example.com"),
+        ("{{ row['a'] }}", "", "ann@example.com"),
+        ("{{ login }}@school.example", "", "ann7@school.example"),
+        ("{{ login | upper }}@{{ 'x' if name else 'y' }}.example", "", "ANN7@x.example"),
+        ("office@school.example", "", "office@school.example"),
+        ("{{ a }}, {{ b }}", "", "ann@example.com bea@example.com"),
+        ("{{ a }}; Bea Li <{{ b }}>", "", "ann@example.com bea@example.com"),
+        ("{{ name }} <{{ a }}>, {{ b }}", "Ann", "ann@example.com bea@example.com"),
+        ("{% for each in [a, b] %}{{ each }}, {% endfor %}", "", "ann@example.com bea@example.com"),
+        (
+            "{{ b }}, {{ login }}@school.example, boss@school.example",
+            "",
+            "bea@example.com ann7@school.example boss@sch…",
+        ),
+        ("{{ a }}, {{ a }}", "", "ann@example.com"),
+    ],
+    ids=[
+        *("column", "quoted-column", "made-of-a-column", "expressions", "same-for-all", "two-columns", "semicolon"),
+        *("name-and-two", "loop", "three", "twice-the-same"),
+    ],
+)
+def test_to_may_be_anything_that_makes_addresses(to: str, name: str, addresses: str) -> None:
+    settings = settings_of(f"TO: {to}\nSUBJECT: x\nFROM: me@example.org\n\nx")
+    [(shown, first, all_of_them)] = mailed(settings, ROW)
+    assert all_of_them == addresses.replace("sch…", "school.example")
+    assert first == all_of_them.split()[0]
+    assert shown == name
+
+
+def test_name_of_a_single_to_stands_apart_from_the_address() -> None:
+    settings = settings_of("TO: {{ name }} <{{ login }}@x.example>\nSUBJECT: x\nFROM: me@example.org\n\nx")
+    people = from_rows([{**ROW, "name": "Li, Ann <boss@example.com>"}], options_of(settings))
+    [person] = people
+    assert isinstance(person, Recipient)
+    message = Composer(settings.campaign, run_id="run").compose(person, row=1, forward_path="x@y.example", date=0.0)
+    assert b'To: "Li, Ann <boss@example.com>" <ann7@x.example>\r\n' in b"".join(message.buffers)
+
+
+def test_first_address_that_is_not_empty_is_the_row_s_own() -> None:
+    settings = settings_of("TO: {{ a }}, {{ b }}\nSUBJECT: x\nFROM: me@example.org\n\nx")
+    found = mailed(
+        settings,
+        {"a": "", "b": "bea@example.com"},
+        {"a": "ann@example.com", "b": ""},
+        {"a": "", "b": ""},
+        {"a": "ann", "b": "bea@example.com"},
+        {"b": "bea@example.com"},
+    )
+    assert [each[1] for each in found] == ["bea@example.com", "ann@example.com", "", "", ""]
+    assert [each[2] for each in found[2:]] == [
+        "there is no address: To is empty",
+        "letter.txt: to: To has 'ann', which has no @",
+        "letter.txt: to: 'a' is undefined; a template of this row can use b, email, row",
+    ]
+
+
+def test_cell_of_to_may_hold_several_addresses_and_a_name() -> None:
+    settings = settings_of("TO: {{ mails }}\nSUBJECT: x\nFROM: me@example.org\n\nx")
+    rows = [{"mails": "Ann <ann@example.com>; bea@example.com"}, {"mails": "Cy <cy@example.com>"}, {"mails": "d, e@x"}]
+    *people, bad = mailed(settings, *rows)
+    assert people == [
+        ("Ann", "ann@example.com", "ann@example.com bea@example.com"),
+        ("Cy", "cy@example.com", "cy@example.com"),
+    ]
+    assert bad[2].startswith("the address 'd, e@x' is not valid")
+
+
+def test_column_of_to_is_found_in_any_case() -> None:
+    settings = settings_of("TO: {{ mail }}\nSUBJECT: x\nFROM: me@example.org\n\nx")
+    assert mailed(settings, {"MAIL": "ann@example.com"}) == [("", "ann@example.com", "ann@example.com")]
+
+
+def test_flags_that_name_people_or_column_go_before_to() -> None:
+    text = "TO: {{ a }}, {{ b }}\nSUBJECT: x\nFROM: me@example.org\n\nx"
+    Path("letter.txt").write_text(text)
+    for flags in (Overrides(recipients="people.csv", address_column="email"), Overrides(to=("ann@example.com",))):
+        settings = load("letter.txt", flags, environ={})
+        assert settings.address is None
+        assert settings.campaign.to is None
+
+
+def test_rows_that_all_go_to_one_address_are_no_duplicates() -> None:
+    for to, keeps in (("office@x.example", True), ("{{ a }}", False), ("{{ a }}, office@x.example", False)):
+        assert settings_of(f"TO: {to}\nFROM: me@example.org\n\nx").allow_duplicates is keeps
+
+
+@pytest.mark.parametrize("subject", ["", "SUBJECT:\n", "Subject:  \n"], ids=["none", "empty", "blank"])
+def test_letter_may_do_without_a_subject(subject: str) -> None:
+    message = message_of(settings_of(f"TO: {{{{ email }}}}\nFROM: me@example.org\n{subject}\nx"))
+    assert message["Subject"] is None
+    assert message.get_content() == "x\r\n"
+
+
+def test_subject_that_a_row_leaves_empty_is_refused() -> None:
+    with pytest.raises(ConfigError, match="Subject is empty"):
+        message_of(settings_of(f"{HEAD.replace('Numbers for {{name}}', '{{ name }}')}\nx"), name="")
+
+
+def test_subject_of_a_flag_is_that_of_a_letter_without() -> None:
+    settings = settings_of("TO: {{ email }}\nFROM: me@example.org\n\nx", subject="Numbers")
+    assert message_of(settings)["Subject"] == "Numbers"
 
 
 def test_no_cell_adds_a_header() -> None:
@@ -183,11 +313,39 @@ def test_attachments_are_of_everybody_and_of_rows(here: Path) -> None:
 
 
 @pytest.mark.parametrize("body", ["text/html\n\n<img src='image.jpg'>", "text/markdown\n\n![x](./image.jpg)"])
-def test_attached_picture_may_be_shown(here: Path, body: str) -> None:
+def test_attached_picture_that_is_shown_is_there_once(here: Path, body: str) -> None:
     (here / "image.jpg").write_bytes(b"\xff\xd8")
-    message = message_of(settings_of(f"{HEAD}ATTACHMENT: image.jpg\nContent-Type: {body}"))
-    assert "cid:" in message.get_body(("html",)).get_content()
-    assert "image/jpeg" in kinds(message)
+    (here / "menu.jpg").write_bytes(b"\xff\xd9")
+    message = message_of(settings_of(f"{HEAD}ATTACHMENT: ./image.jpg\nATTACHMENT: menu.jpg\nContent-Type: {body}"))
+    pictures = [part for part in message.walk() if part.get_content_maintype() == "image"]
+    assert [(part.get_filename(), part.get_content_disposition()) for part in pictures] == [
+        ("image.jpg", "inline"),
+        ("menu.jpg", "attachment"),
+    ]
+    assert f"cid:{pictures[0]['Content-ID'][1:-1]}" in message.get_body(("html",)).get_content()
+
+
+def test_pictures_of_the_same_content_are_one_part(here: Path) -> None:
+    for name in ("a.png", "b.png"):
+        (here / name).write_bytes(b"\x89PNG")
+    attached = "ATTACHMENT: a.png\nATTACHMENT: b.png\n"
+    message = message_of(settings_of(f"{HEAD}{attached}Content-Type: text/html\n\n<img src='a.png'><img src='b.png'>"))
+    [picture] = [part for part in message.walk() if part.get_content_maintype() == "image"]
+    assert picture.get_filename() == "a.png"
+    assert message.get_body(("html",)).get_content().count(f"cid:{picture['Content-ID'][1:-1]}") == 2
+
+
+def test_picture_of_a_folder_that_is_attached_as_well_is_there_twice(here: Path) -> None:
+    (here / "image.jpg").write_bytes(b"\xff\xd8")
+    Path("campaign.toml").write_text(
+        'recipients = "people.csv"\n[message]\nfrom = "me@example.org"\nsubject = "x"\nattachments = ["image.jpg"]\n'
+        "html = { inline = '<img src=\"image.jpg\">' }\n"
+    )
+    message = message_of(load("campaign.toml", environ={}))
+    assert [part.get_content_disposition() for part in message.walk() if part.get_content_maintype() == "image"] == [
+        "inline",
+        "attachment",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -198,8 +356,9 @@ def test_attached_picture_may_be_shown(here: Path, body: str) -> None:
         (f"{HEAD}Subject: again\n\nx", "letter.txt:4: Subject is there twice"),
         (f"{HEAD}X-A: 1\nx-a: 2\n\nx", "letter.txt:5: x-a is there twice"),
         (f"{HEAD}TO: {{{{other}}}}\n\nx", "letter.txt:4: TO is there twice"),
-        (HEAD.replace("{{email}}", "all@example.com") + "\nx", 'letter.txt:1: TO = "all@example.com": each row'),
-        (HEAD.replace("SUBJECT", "X-Subject") + "\nx", "letter.txt: no SUBJECT says what the mail is about"),
+        (HEAD.replace("{{email}}", "all.example.com") + "\nx", 'letter.txt:1: address = "all.example.com": has'),
+        (HEAD.replace("{{email}}", " ") + "\nx", "letter.txt:1: TO is empty"),
+        (HEAD.replace("{{email}}", "{{ a | }}@x.example") + "\nx", "letter.txt: to: expected token"),
         (HEAD.replace("FROM", "X-From") + "\nx", "letter.txt: no FROM says who the mail is from"),
         (f"{HEAD}Content-Type: image/png\n\nx", 'letter.txt:6: a part of the type "image/png" cannot be written here'),
         (f"{HEAD}Content-Type: multipart/mixed\n\nx", "letter.txt:6: the multipart does not say its boundary"),
@@ -216,7 +375,17 @@ def test_attached_picture_may_be_shown(here: Path, body: str) -> None:
         ),
     ],
     ids=[
-        *("no-headers", "no-header", "subject-twice", "header-twice", "to-twice", "to-nobody", "no-subject", "no-from"),
+        *(
+            "no-headers",
+            "no-header",
+            "subject-twice",
+            "header-twice",
+            "to-twice",
+            "to-no-address",
+            "to-empty",
+            "to-syntax",
+            "no-from",
+        ),
         *("image", "no-boundary", "no-part", "part-without-empty-line", "part-of-headers", "no-file", "file-missing"),
         *("syntax", "encoding", "picture-missing"),
     ],

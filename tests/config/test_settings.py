@@ -21,6 +21,25 @@ from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.retry import LANE_BACKOFF, RELAY_BACKOFF, RetryPolicy
 from tests.config.conftest import SOUND, MakeShop
 
+
+def test_address_of_a_list_without_one_is_made_of_its_fields(make_shop: MakeShop) -> None:
+    toml = SOUND.replace('"people.csv"', '{ file = "people.csv", address = "{{ login }}@x.example" }')
+    settings = load(str(make_shop(toml)), environ={})
+    assert settings.address is not None
+    assert settings.address.text == "{{ login }}@x.example"
+    assert settings.list_options == ListSettings(), "the name column is looked for as ever"
+    assert settings.campaign.to is None
+
+
+def test_addresses_of_a_row_stand_in_to_with_those_of_everybody(make_shop: MakeShop) -> None:
+    toml = (
+        SOUND.replace('"people.csv"', '{ file = "people.csv", address = "{{ a }}, {{ b }}" }') + 'to = "c@x.example"\n'
+    )
+    settings = load(str(make_shop(toml)), environ={})
+    assert settings.campaign.to is not None
+    assert settings.campaign.to.text == "{{ a }}, {{ b }}, c@x.example"
+
+
 FULL = '''\
 name = "Spring  news"
 

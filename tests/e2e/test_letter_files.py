@@ -34,7 +34,7 @@ def send(template: str):  # type: ignore[no-untyped-def]
 
 def test_plain_letter_goes_to_everybody() -> None:
     bob, myself = send(f"{HEAD}\nHi, {{{{name}}}},\n\nYour number is {{{{number}}}}.\n")
-    assert bob["To"] == "Bob <bob@example.com>"
+    assert bob["To"] == "bob@example.com", "the name column is not put into To unasked"
     assert bob.get_content() == "Hi, Bob,\n\nYour number is 42.\n"
     assert myself.get_content() == "Hi, Myself,\n\nYour number is 17.\n"
     assert Path("runs/mailmerge_template.rehearsal-report.csv").is_file()
@@ -43,8 +43,8 @@ def test_plain_letter_goes_to_everybody() -> None:
 def test_blind_copies_go_out_and_are_not_told() -> None:
     messages = send(HEAD + "BCC: myself@example.org\nCC: Boss <boss@example.org>\n\nHi {{name}}\n")
     assert sorted(str(message["To"]) for message in messages) == [
-        *["Bob <bob@example.com>"] * 3,
-        *["Myself <myself@example.org>"] * 2,  # who has the letter already
+        *["bob@example.com"] * 3,
+        *["myself@example.org"] * 2,  # who has the letter already
     ]
     assert all(message["Cc"] == "Boss <boss@example.org>" and message["Bcc"] is None for message in messages)
 
@@ -57,9 +57,39 @@ def test_letter_with_everything_goes_to_everybody(here: Path) -> None:
         f"{HEAD}ATTACHMENT: {{{{number}}}}.txt\nATTACHMENT: image.jpg\nCONTENT-TYPE: text/markdown\n\n"
         "Hi, **{{name}}**,\n\n![image](image.jpg)\n"
     )
-    assert [part.get_filename() for part in bob.iter_attachments()] == ["image.jpg", "42.txt"]
+    assert [part.get_filename() for part in bob.iter_attachments()] == ["42.txt"]
+    assert [part.get_filename() for part in bob.walk() if part.get_content_type() == "image/jpeg"] == ["image.jpg"]
     assert "<strong>Bob</strong>" in bob.get_body(("html",)).get_content()
     assert bob.get_body(("plain",)).get_content() == "Hi, Bob,\n\nimage\n"
+
+
+def test_to_of_two_columns_goes_to_both() -> None:
+    Path("mailmerge_database.csv").write_text("email,email2,login\nann@example.com,bea@example.com,ann7\n")
+    messages = send("TO: {{email}}, {{email2}}\nFROM: me@example.org\n\nHi {{login}}\n")
+    assert [message["Delivered-To"] for message in messages] == ["ann@example.com", "bea@example.com"]
+    assert {str(message["To"]) for message in messages} == {"ann@example.com, bea@example.com"}
+    assert {message["Subject"] for message in messages} == {None}
+
+
+def test_to_of_no_column_gets_every_row(here: Path) -> None:
+    Path("office.txt").write_text("TO: Office <office@example.org>\nFROM: me@example.org\nSUBJECT: x\n\nHi {{name}}\n")
+    arguments = ["office.txt", "--recipients", "mailmerge_database.csv", "--relay", "sandbox:"]
+    result = CliRunner().invoke(main, ["send", *arguments])
+    assert result.exit_code == 0, result.output
+    assert "office.txt: to: names no column; all 2 messages go to office@example.org" in result.output
+    files = sorted(Path("runs/office.inbox/new").iterdir())
+    found = [message_from_bytes(path.read_bytes(), policy=default) for path in files]
+    assert sorted(message.get_content() for message in found) == ["Hi Bob\n", "Hi Myself\n"]
+    assert {str(message["To"]) for message in found} == {"Office <office@example.org>"}
+
+
+def test_message_without_a_subject_is_warned_of() -> None:
+    Path("letter.txt").write_text("TO: {{email}}\nFROM: me@example.org\n\nx\n")
+    arguments = ["letter.txt", "--recipients", "mailmerge_database.csv"]
+    result = CliRunner().invoke(main, ["check", *arguments, "--json"])
+    assert '"subject-missing"' in result.output
+    assert result.exit_code == 0
+    assert CliRunner().invoke(main, ["send", *arguments, "--relay", "null:", "--strict"]).exit_code == 2
 
 
 def test_status_and_preview_find_a_letter() -> None:

@@ -6,13 +6,18 @@ import asyncio
 import csv
 import shutil
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 import bulkmail
 from tests.e2e.commands import run, write_campaign
+from tests.servers.exim import run_exim
+from tests.servers.forwarder import forwarding
 from tests.servers.kept import UNKNOWN, MailServer
+from tests.servers.postfix import run_postfix
 from tests.servers.verifiers import judged_by_spamassassin, verified_by_opendkim
 from tests.signing import ED25519, RSA
 
@@ -48,6 +53,43 @@ async def test_thousand_letters_are_accepted_and_unknown_users_rejected(server, 
         name = names[str(message[real.recipient_header])]
         assert message["Subject"] == f"Hello {name}"
         assert message.get_content().startswith(f"Dear {name},")
+
+
+FEW_CONNECTS = """\
+check_connect:
+  defer message = Rate limit exceeded, slow down
+        ratelimit = 6 / 1m / per_conn / strict
+  accept
+"""
+# Each ends sessions, or refuses to open them, for what others overlook.
+TOUCHY: dict[str, Callable[[], AbstractContextManager[MailServer]]] = {
+    # Postfix' own default for all of its clients while many of them are there.
+    "postfix-bears-no-error": lambda: run_postfix({"smtpd_hard_error_limit": "1"}),
+    "exim-bears-no-protocol-error": lambda: run_exim({"smtp_max_synprot_errors": "0"}),
+    "exim-limits-connects": lambda: run_exim({"acl_smtp_connect": "check_connect"}, acls=FEW_CONNECTS),
+}
+
+
+@pytest.mark.real
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("server", TOUCHY)
+async def test_touchy_server_takes_all_and_is_not_stormed(server: str, tmp_path: Path) -> None:
+    people = [f"{UNKNOWN if n % 20 == 7 else 'p'}{n}@example.com" for n in range(300)]
+    known = [person for person in people if not person.startswith(UNKNOWN)]
+    with TOUCHY[server]() as real:
+        async with forwarding(real.port) as seen:
+            relay = f"smtp://127.0.0.1:{seen.port}?tls=off"
+            campaign = write_campaign(tmp_path / "spring", people, relay=relay)
+            result = await run("send", campaign, "--yes", "--progress", "none", cwd=tmp_path)
+        assert result.code == 1, result.err + real.tail()
+        with (campaign / "runs" / "spring-report.csv").open(newline="", encoding="utf-8") as file:
+            report = {row["email"]: row["delivery_status"] for row in csv.DictReader(file)}
+        assert [person for person in people if report[person] == "accepted"] == known
+        assert Counter(report.values()) == {"accepted": 285, "rejected": 15}
+        assert seen.connects <= seen.most_open + 15 + 10, real.tail()
+        await asyncio.to_thread(real.wait_for, len(known), seconds=60)
+        assert real.recipients() == dict.fromkeys(known, 1)
 
 
 @pytest.mark.slow

@@ -6,10 +6,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.engine.health import Health
 from bulkmail.engine.ports import Settled
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError
+from bulkmail.model.opening import OpeningBudget
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay
@@ -55,7 +55,7 @@ async def test_run_never_has_more_sessions_than_connections(people, make_engine)
 
 @pytest.mark.parametrize(("logs_in", "at_once"), [(True, [1, 1, 2, 4]), (False, [1, 3, 6])])
 def test_sessions_open_gradually_and_faster_where_nobody_logs_in(logs_in, at_once):
-    health = Health(lambda: 10, patience=60, logs_in=logs_in)
+    health = OpeningBudget(lambda: 10, patience=60, logs_in=logs_in)
     rounds = []
     while health.open < 8:
         while health.may_open(0.0):

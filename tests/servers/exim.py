@@ -47,7 +47,7 @@ check_recipient:
   deny local_parts = ^{unknown}
        message = 5.1.1 User unknown
   accept
-
+{acls}
 begin routers
 everybody:
   driver = accept
@@ -72,10 +72,12 @@ begin authenticators
 
 
 @contextmanager
-def run_exim(settings: Mapping[str, str] | None = None, *, authenticators: str = "") -> Iterator[MailServer]:
+def run_exim(
+    settings: Mapping[str, str] | None = None, *, authenticators: str = "", acls: str = ""
+) -> Iterator[MailServer]:
     """An Exim that keeps mail for anybody whose name does not begin with `unknown`.
 
-    `settings` are main options, `authenticators` the text of that section.
+    `settings` are main options, `authenticators` the text of that section, `acls` what is added to that of the ACLs.
     """
     require_root()
     installed = require_program("exim4")
@@ -104,6 +106,7 @@ def run_exim(settings: Mapping[str, str] | None = None, *, authenticators: str =
                 user=USER,
                 settings="".join(f"{name} = {value.replace('PORT', str(port))}\n" for name, value in chosen.items()),
                 authenticators=authenticators,
+                acls=acls,
             )
         )
         # -bdf stays in the foreground, so that it is ours to end; -q runs the queue again for what was left.

@@ -11,9 +11,14 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Recording:
-    """What went through the forwarder that listens at `port`: all connections together."""
+    """What went through the forwarder that listens at `port`: all connections together.
+
+    `connects` counts them, `most_open` is the number that were open at the same moment.
+    """
 
     port: int = 0
+    connects: int = 0
+    most_open: int = 0
     from_client: bytearray = field(default_factory=bytearray)
     from_server: bytearray = field(default_factory=bytearray)
 
@@ -23,6 +28,7 @@ async def forwarding(port: int, *, change: Callable[[bytes], bytes] = lambda dat
     """Forwards to `port`; `change` is given each piece that the server says, and gives what the client is told."""
     recording = Recording()
     open_writers: set[asyncio.StreamWriter] = set()
+    now_open = 0
 
     async def pump(
         reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: bytearray, work: Callable[[bytes], bytes]
@@ -35,12 +41,19 @@ async def forwarding(port: int, *, change: Callable[[bytes], bytes] = lambda dat
         writer.close()
 
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
-        open_writers.update((writer, there_writer))
-        await asyncio.gather(
-            pump(reader, there_writer, recording.from_client, lambda data: data),
-            pump(there_reader, writer, recording.from_server, change),
-        )
+        nonlocal now_open
+        now_open += 1
+        recording.connects += 1
+        recording.most_open = max(recording.most_open, now_open)
+        try:
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
+            open_writers.update((writer, there_writer))
+            await asyncio.gather(
+                pump(reader, there_writer, recording.from_client, lambda data: data),
+                pump(there_reader, writer, recording.from_server, change),
+            )
+        finally:
+            now_open -= 1
 
     server = await asyncio.start_server(forward, "127.0.0.1", 0)
     recording.port = server.sockets[0].getsockname()[1]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import Outcome, judge
+from bulkmail.smtp.ahead import Ahead, Trial
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.exchange import Exchange, Mode
 from bulkmail.smtp.transactions import PROBE, Transactions
@@ -29,8 +30,13 @@ NO = b"550 5.1.1 who?\r\n"
 class Talk:
     """Transactions in some mode, with as many messages as wanted; marks are granted unless held."""
 
-    def __init__(self, mode: Mode, *, messages: int, depth: int = 4, grants_marks: bool = True) -> None:
-        self.transactions = Transactions(Capabilities(), peer="mail.example.com", mode=mode, depth=depth)
+    def __init__(
+        self, mode: Mode, *, messages: int, depth: int = 4, grants_marks: bool = True, ahead: Ahead | None = None
+    ) -> None:
+        self.ahead = ahead or Ahead()
+        self.transactions = Transactions(
+            Capabilities(), peer="mail.example.com", mode=mode, depth=depth, ahead=self.ahead
+        )
         self.exchanges = [
             Exchange(Message(Envelope("s@example.org", f"p{n}@example.com"), f"<{n}@example.org>", (BODY,)))
             for n in range(messages)
@@ -177,10 +183,27 @@ def test_terminator_waits_for_the_mark(mode: Mode) -> None:
 
 
 def deep(messages: int, *, depth: int = 4, grants_marks: bool = True) -> Talk:
-    talk = Talk(Mode.DEEP, messages=messages, depth=depth, grants_marks=grants_marks)
-    assert talk.writes() == [PROBE]
-    talk.hears(b"503 5.5.1 no transaction\r\n", OK)
+    """With a server that another session has found to swallow the chunks that it refuses."""
+    talk = Talk(Mode.DEEP, messages=messages, depth=depth, grants_marks=grants_marks, ahead=passed())
     assert talk.transactions.mode is Mode.DEEP
+    return talk
+
+
+def passed() -> Ahead:
+    ahead = Ahead()
+    ahead.passed(Capabilities())
+    return ahead
+
+
+def probing(*, messages: int = 2, ahead: Ahead | None = None) -> Talk:
+    """A session that has sent its first message and now asks whether it may go deep."""
+    talk = Talk(Mode.DEEP, messages=messages, ahead=ahead)
+    assert talk.writes() == [GROUP.format(0).encode()]
+    talk.hears(OK, OK, GO)
+    assert talk.writes() == [BODY + b".\r\n"]
+    talk.hears(OK)
+    assert talk.codes() == [250] + [None] * (messages - 1)
+    assert talk.writes() == [PROBE]
     return talk
 
 
@@ -250,21 +273,168 @@ def test_deep_421_then_the_end_defers_the_rest() -> None:
     ]
 
 
-def test_server_that_takes_a_refused_chunk_for_commands_never_gets_one_again() -> None:
+def test_first_message_is_sent_before_the_probe_and_the_others_go_deep() -> None:
+    talk = probing(messages=3)
+    talk.hears(b"503 5.5.1 no transaction\r\n", OK)
+    assert talk.transactions.mode is Mode.DEEP
+    assert talk.written() == (ENVELOPE.format(1) + CHUNK + "\r\n").encode()
+    talk.hears(OK, OK, OK)
+    talk.written()
+    talk.hears(OK, OK, OK)
+    assert talk.codes() == [250, 250, 250]
+
+
+def test_probe_is_not_sent_when_no_message_follows() -> None:
     talk = Talk(Mode.DEEP, messages=1)
     talk.written()
+    talk.hears(OK, OK, GO)
+    talk.written()
+    talk.hears(OK)
+    assert talk.writes() == []
+    assert talk.transactions.is_idle and talk.ahead.trial is Trial.UNTRIED
+
+
+def test_other_sessions_do_not_probe_while_one_does_and_go_deep_when_it_is_known() -> None:
+    first = probing()
+    other = Talk(Mode.DEEP, messages=4, ahead=first.ahead)
+    other.written()
+    other.hears(OK, OK, GO)
+    assert other.writes() == [BODY + b".\r\n" + GROUP.format(1).encode()]  # it does not wait for the answer
+    first.hears(b"503 5.5.1 no transaction\r\n", OK)
+    other.hears(OK, OK, OK, GO)
+    assert other.writes() == [BODY + b".\r\n"]  # nothing is under way when it changes
+    other.hears(OK)
+    assert other.written() == (ENVELOPE.format(2) + CHUNK + "\r\n").encode()
+    assert other.codes() == [250, 250, None, None]
+
+
+def test_server_of_another_kind_behind_the_same_name_gets_no_chunk() -> None:
+    ahead = Ahead()
+    ahead.passed(Capabilities(dsn=True))
+    talk = Talk(Mode.DEEP, messages=2, ahead=ahead)
+    talk.written()
+    talk.hears(OK, OK, GO)
+    talk.written()
+    talk.hears(OK)
+    assert talk.writes() == [GROUP.format(1).encode()]
+
+
+def test_server_that_takes_a_refused_chunk_for_commands_never_gets_one_again() -> None:
+    talk = probing()
     talk.hears(b"503 5.5.1 no transaction\r\n", b"500 5.5.2 XNOP?\r\n", OK)
     assert talk.transactions.mode is Mode.PIPELINING
-    assert talk.written() == GROUP.format(0).encode()
+    assert talk.written() == GROUP.format(1).encode()
+    assert talk.ahead.trial is Trial.FAILED
 
 
-@pytest.mark.parametrize("replies", [[OK], [GO], [b"503 x\r\n", b"450 y\r\n"]], ids=["250", "354", "450"])
-def test_odd_answer_to_the_probe_ends_the_session(replies: list[bytes]) -> None:
-    talk = Talk(Mode.DEEP, messages=1)
-    talk.written()
+@pytest.mark.parametrize(
+    "replies",
+    [
+        pytest.param([b"421 4.7.0 too many errors\r\n"], id="421"),
+        pytest.param([b"503 5.5.1 no\r\n", b"554 Too many syntax or protocol errors\r\n"], id="554"),
+        pytest.param([], id="silence"),
+        pytest.param([b"503 5.5.1 no\r\n"], id="half"),
+        pytest.param([OK], id="250"),
+        pytest.param([GO], id="354"),
+        pytest.param([b"503 x\r\n", b"450 y\r\n"], id="450"),
+        pytest.param([b"nonsense\r\n"], id="nonsense"),
+    ],
+)
+@pytest.mark.parametrize("is_silent", [False, True], ids=["hangs up", "goes silent"])
+def test_session_that_ends_in_the_probe_is_the_last_one_that_does(replies: list[bytes], is_silent: bool) -> None:
+    talk = probing()
     talk.hears(*replies)
-    assert talk.transactions.is_over and talk.transactions.broke_rules
-    assert talk.codes() == [None]
+    if is_silent:
+        talk.transactions.timed_out(30.0)
+    else:
+        talk.transactions.lost()
+    assert talk.transactions.is_over and talk.transactions.ended_in_probe
+    assert not talk.transactions.broke_rules and not talk.transactions.was_struck_dumb
+    assert talk.ahead.trial is Trial.FAILED
+    second = talk.exchanges[1].result
+    assert isinstance(second, Fault) and (second.stage, second.kind) == (Stage.MAIL, Breakage.LOST)
+    later = Talk(Mode.DEEP, messages=2, ahead=talk.ahead)
+    later.written()
+    later.hears(OK, OK, GO)
+    assert later.writes() == [BODY + b".\r\n" + GROUP.format(1).encode()]
+
+
+def test_probe_that_we_give_up_ourselves_says_nothing() -> None:
+    talk = probing()
+    talk.transactions.stop()
+    assert talk.ahead.trial is Trial.UNTRIED
+    second = talk.exchanges[1].result
+    assert isinstance(second, Fault) and second.kind is Breakage.STOPPED
+
+
+OUT_OF_TURN = b"503 Bad sequence of commands - pipelined after end of DATA\r\n"
+
+
+def test_server_that_refuses_what_is_behind_the_end_is_never_written_to_there_again() -> None:
+    talk = Talk(Mode.PIPELINING, messages=3)
+    talk.written()
+    talk.hears(OK, OK, GO)
+    assert talk.writes() == [BODY + b".\r\n" + GROUP.format(1).encode()]
+    talk.hears(OK, OUT_OF_TURN, OUT_OF_TURN)
+    assert talk.writes() == []
+    talk.hears(OUT_OF_TURN)
+    assert talk.codes() == [250, None, None]
+    assert talk.writes() == [b"RSET\r\n" + GROUP.format(1).encode()]
+    talk.hears(OK, OK, OK, GO)
+    assert talk.writes() == [BODY + b".\r\n"]
+    talk.hears(OK)
+    assert talk.writes() == [GROUP.format(2).encode()]
+    talk.hears(OK, OK, GO)
+    talk.written()
+    talk.hears(OK)
+    assert talk.codes() == [250, 250, 250] and talk.transactions.begun == 3
+    assert talk.transactions.is_idle
+
+
+def test_other_sessions_learn_what_is_refused_behind_an_end() -> None:
+    ahead = Ahead()
+    first, other = (Talk(Mode.PIPELINING, messages=2, ahead=ahead) for _ in range(2))
+    for talk in (first, other):
+        talk.written()
+    first.hears(OK, OK, GO)
+    first.written()
+    first.hears(OK, OUT_OF_TURN, OUT_OF_TURN, OUT_OF_TURN)
+    other.hears(OK, OK, GO)
+    assert other.writes() == [BODY + b".\r\n"]
+
+
+def test_mark_of_a_message_that_was_not_heard_holds_when_it_goes_again() -> None:
+    talk = Talk(Mode.PIPELINING, messages=2, grants_marks=False)
+    talk.written()
+    talk.transactions.marked(talk.held[0])
+    talk.hears(OK, OK, GO)
+    talk.written()
+    talk.hears(OK, OUT_OF_TURN, OUT_OF_TURN, OUT_OF_TURN)
+    talk.written()
+    assert len(talk.held) == 2  # it was asked for once
+    talk.hears(OK, OK, OK, GO)
+    assert talk.writes() == [BODY]
+    talk.transactions.marked(talk.held[1])
+    assert talk.writes() == [b".\r\n"]
+
+
+def test_503_to_a_message_that_was_written_in_its_turn_is_its_own() -> None:
+    talk = Talk(Mode.PIPELINING, messages=1)
+    talk.written()
+    talk.hears(OUT_OF_TURN, OUT_OF_TURN, OUT_OF_TURN)
+    assert talk.codes() == [503]
+
+
+def test_deep_messages_that_were_not_heard_are_not_attempted() -> None:
+    talk = deep(3)
+    talk.transactions.window = 4
+    talk.written()
+    talk.hears(OK, OK, OK, *[OUT_OF_TURN] * 8)
+    talk.transactions.lost()
+    assert not talk.ahead.crosses_ends
+    for exchange in talk.exchanges[1:]:
+        event = exchange.result
+        assert isinstance(event, Fault) and (event.stage, event.kind) == (Stage.MAIL, Breakage.LOST)
 
 
 def test_hanging_up_on_the_first_group_is_noticed() -> None:
@@ -392,7 +562,7 @@ class Counting:
 @many
 @given(st.lists(st.booleans(), min_size=1, max_size=80), st.integers(2, 10))
 def test_session_is_left_before_a_server_that_counts_resets_ends_it(known: list[bool], depth: int) -> None:
-    talk = Talk(Mode.DEEP, messages=len(known), depth=depth)
+    talk = Talk(Mode.DEEP, messages=len(known), depth=depth, ahead=passed())
     transactions, server, waiting = talk.transactions, Counting(known), iter(talk.exchanges)
     transactions.more = lambda: None if transactions.is_used_up else next(waiting, None)
     while written := talk.written():

@@ -123,6 +123,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "row_attachments-type": {"row_attachments": (replace(RICH.row_attachments[0], content_type="text/plain"),)},
     "row_attachments-optional": {"row_attachments": (replace(RICH.row_attachments[0], is_optional=True),)},
     "row_attachments-gone": {"row_attachments": ()},
+    "has_subject": {"has_subject": False},
 }
 
 

@@ -1,0 +1,187 @@
+"""The session of one sender: opened when it may be, left when it is worn, and what its end says of the relay."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import anyio
+
+from bulkmail.engine.channel import IDLE, Channel
+from bulkmail.engine.failing import gives_up, is_dismissal, tell_wait
+from bulkmail.engine.occupancy import Use
+from bulkmail.engine.ports import Line, Sessions
+from bulkmail.engine.run import Run
+from bulkmail.model.opening import login_wait
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.verdict import Scope
+from bulkmail.outbox.outbox import Job
+from bulkmail.smtp.session import SessionRefused
+
+log = logging.getLogger("bulkmail.engine")
+
+# A relay where nothing answers at the very first try is more likely misspelt than busy.
+_HOPELESS_AT_FIRST = {Breakage.REFUSED, Breakage.NO_SUCH_HOST, Breakage.UNREACHABLE}
+_CONNECTING = {Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS}
+
+
+class OwnSession:
+    """Holds at most one open line at a time; `enlarge` is called when one was opened and others may follow."""
+
+    def __init__(self, run: Run, channel: Channel, *, enlarge: Callable[[], None]) -> None:
+        self._run = run
+        self._channel = channel
+        self._enlarge = enlarge
+        self.line: Line | None = None
+        self.use = Use()
+        self.used_at = 0.0
+        self.carried = 0  # messages whose recipient got an outcome of its own
+        self.is_spent = False  # not to be used again, because of what came of a message
+        self._opened_at = 0.0
+        self._is_leaving = False  # the owner is, for good
+        self._is_closed = False  # by us
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a session, be it alive or not."""
+        return self.line is not None
+
+    def carries(self) -> None:
+        """A recipient got an outcome of its own."""
+        self.carried += 1
+        if self.carried == 1:
+            self._channel.health.carried()
+
+    def leave(self) -> None:
+        """Its owner is not there any more, and it will be closed."""
+        if self.is_open and not self._is_leaving:
+            self._is_leaving = True
+            self._channel.health.leaving += 1
+
+    async def ready(self, job: Job) -> Line | None:
+        """An open session whose turn is near; None when this sender is not to have one, or another relay has."""
+        run, channel = self._run, self._channel
+        if self.line is not None and not self.line.usable:
+            self.rests(self.line)
+        elif self.is_worn:
+            await self.close()
+        while run.ending is None and not channel.is_out:
+            now = run.clock.monotonic()
+            hold = max(channel.health.resume_at - now, channel.turnstile.wait_in_line - IDLE)
+            if hold > IDLE and self.line is not None:
+                await self.close()
+            if hold <= 0 and self.line is not None:
+                return self.line
+            if hold <= 0 and channel.senders > channel.health.limit:
+                return None
+            if hold <= 0 and channel.health.may_open(now):
+                await self._open()
+            elif run.is_to_yield(job, channel):
+                return None
+            elif (unopened := channel.health.wait(now)) <= 0:
+                await run.pause(hold if hold > 0 else IDLE)
+            elif not gives_up(run, channel):
+                tell_wait(run, channel)
+                await run.pause(min(max(hold, unopened), channel.health.patience_left(now) or unopened))
+        return None
+
+    async def _open(self) -> None:
+        """Opens a session, or heeds why that failed."""
+        run, channel = self._run, self._channel
+        channel.health.begin(run.clock.monotonic())
+        try:
+            with channel.awaiting():
+                self.line = await channel.connect()
+        except BaseException as error:
+            channel.health.failed()
+            if not isinstance(error, SessionRefused):
+                raise
+            self._refused(error.event)
+            return
+        finally:
+            run.nudge()
+        channel.health.opened()
+        run.complaints.say_fewer(channel)
+        self._opened_at = self.used_at = run.clock.monotonic()
+        self.carried, self.is_spent, self._is_closed = 0, False, False
+        if run.is_alone:  # else it has to deal with a letter first, or one that hangs would hold many
+            self._enlarge()
+        run.plan.observe(Sessions(channel.health.open, channel.name))
+
+    def _refused(self, event: Reply | Fault) -> None:
+        run, channel = self._run, self._channel
+        log.info("session refused", extra={"stage": event.stage.value, "why": str(event)})
+        heeding, health = run.plan.feedback.heed(event), channel.health
+        asked = max(heeding.suspend if health.open else heeding.asked, login_wait(event))
+        misspelt = isinstance(event, Fault) and event.kind in _HOPELESS_AT_FIRST and not health.is_proven
+        # Of a relay that serves us already, a refusal says only that it wants no more sessions; not so of a login.
+        stops = heeding.verdict.stops and not (health.open and isinstance(event, Reply) and event.stage in _CONNECTING)
+        health.back_off(run.clock.monotonic(), dice=run.plan.dice(), asked=asked)
+        if heeding.pause:
+            run.pause_account(channel, heeding.pause, f"{channel.name} says: {event}")
+        elif stops or (misspelt and not run.has_several):
+            run.leave_out(channel, event)
+        elif isinstance(event, Fault) and event.kind is Breakage.EXHAUSTED and health.open:
+            run.complaints.ran_out(event, channel)
+        elif health.open:
+            run.complaints.refused(event, channel, others=health.open)
+        else:
+            run.trouble(channel, event, asked=asked)
+            if misspelt and run.nobody_answers():
+                run.give_up(channel, event)
+
+    @property
+    def is_worn(self) -> bool:
+        """Whether it should carry no more, because of its age or of what it has carried."""
+        if self.line is None:
+            return False
+        age = self._run.clock.monotonic() - self._opened_at
+        is_old = self.line.transactions >= self._channel.messages_per_session or age >= self._channel.session_age
+        return is_old or self.use.full > 0
+
+    def rests(self, line: Line) -> None:
+        """Nothing is under way on `line`: it is kept for the next message, or dropped if it takes none."""
+        self.used_at = self._run.clock.monotonic()
+        if self.is_spent or not line.usable:
+            if not (self.is_spent or self.carried):
+                self.fails(Fault(Stage.MAIL, Breakage.LOST, line.farewell))
+            self.drop()
+
+    def fails(self, event: Reply | Fault, scope: Scope = Scope.SESSION, *, asked: float = 0.0) -> None:
+        """The session is over, and the relay does not say how it wants to be treated.
+
+        One that did its work is replaced.  One that carried nothing while others do is one more than the relay takes.
+        """
+        run, channel = self._run, self._channel
+        is_dismissed = isinstance(event, Reply) and event.code == 421 and event.stage in (Stage.MAIL, Stage.RCPT)
+        if not self.carried and channel.health.fruitful:
+            run.complaints.refused(event, channel, others=channel.health.open - 1)
+        elif self.carried and is_dismissed and not asked:
+            if not is_dismissal(run, channel, self.carried) and scope is not Scope.SESSION:
+                run.trouble(channel, event)
+        elif not self.carried or scope is not Scope.SESSION:
+            run.trouble(channel, event, asked=asked)
+
+    async def close(self) -> None:
+        """Says goodbye if the session still listens."""
+        line = self.line
+        if line is not None and line.usable:
+            self._is_closed = True
+            with anyio.CancelScope(shield=True):  # a few seconds at most, by the line's own clock
+                await line.quit()
+        self.drop()
+
+    def drop(self) -> None:
+        """The session is over."""
+        if self.line is None:
+            return
+        run, health = self._run, self._channel.health
+        was_lost = self.is_spent or not (self.line.usable or self._is_closed)
+        self.line.abort()
+        self.line = None
+        self.use.renew()
+        if self._is_leaving:
+            self._is_leaving = False
+            health.leaving -= 1
+        health.closed(run.clock.monotonic(), carried=self.carried, was_lost=was_lost, dice=run.plan.dice())
+        run.plan.observe(Sessions(health.open, self._channel.name))
