@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import AddressError
+from bulkmail.model.errors import AddressError, TemplateError
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.units import count
 from bulkmail.recipients.columns import has_address_column
@@ -40,10 +40,18 @@ def screen(
     suppression: Suppression | None,
     where: Callable[[Mapping[str, object]], bool] | None,
 ) -> Screened:
-    """What the row begins as.  Duplicates are not known here: the outbox finds them."""
+    """What the row begins as.  Duplicates are not known here: the outbox finds them.
+
+    A row that `where` raises `TemplateError` for is a bad one: whether it is meant cannot be told.
+    """
     if isinstance(row, BadRow):
         return Screened(row, Status.INVALID, row.reason)
-    if where is not None and not where(row.fields):
+    try:
+        is_meant = where is None or where(row.fields)
+    except TemplateError as error:
+        reason = f"{error}; {error.hint}" if error.hint else str(error)
+        return Screened(BadRow(reason, row.fields, row.place), Status.INVALID, reason)
+    if not is_meant:
         return Screened(row, Status.FILTERED, "left out by --where")
     if suppression is not None and (reason := suppression.matches(row.address)):
         return Screened(row, Status.SUPPRESSED, reason)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bulkmail.message.templates import compile_condition
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ListError
@@ -196,3 +197,11 @@ def test_screen_filters_before_it_suppresses(write: Write) -> None:
     graz, vienna = person("a@example.org", town="Graz"), person("b@example.org", town="Wien")
     assert screen(graz, suppression=stop, where=is_in_vienna) == Screened(graz, Status.FILTERED, "left out by --where")
     assert screen(vienna, suppression=stop, where=is_in_vienna) == Screened(vienna, Status.SUPPRESSED, "in stop.txt:1")
+
+
+def test_row_that_a_condition_makes_no_sense_for_is_bad() -> None:
+    row = Recipient(Address.parse("ann@example.org"), "", {"amount": "1.234,50"}, Place("list.csv", 2))
+    screened = screen(row, suppression=None, where=compile_condition("amount | float > 100"))
+    assert screened.status is Status.INVALID
+    assert isinstance(screened.row, BadRow)
+    assert screened.reason.startswith("--where: amount is '1.234,50', which is not a number; write amount | number,")

@@ -1,0 +1,89 @@
+"""Values that lie: what `check`, `preview` and `send` do with cells that mean something else than they seem to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bulkmail.cli import main
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words), prog_name="bulkmail")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("BULKMAIL_RELAY", "BULKMAIL_DEBUG", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def campaign(people: str | bytes, text: str, *, name: str = "list.csv", subject: str = "Hi", more: str = "") -> None:
+    """A campaign in the current folder."""
+    Path("campaign.toml").write_text(
+        f'relay = "sandbox:"\n[recipients]\nfile = "{name}"\n{more}\n[message]\n'
+        f'from = "Shop <news@gardenshop.net>"\nsubject = "{subject}"\ntext = "message.txt"\n'
+    )
+    Path("message.txt").write_text(text)
+    Path(name).write_bytes(people.encode() if isinstance(people, str) else people)
+
+
+def findings(*words: str, exit_code: int | None = None) -> dict[str, list[dict[str, Any]]]:
+    """What `check` finds, by code."""
+    result = run("check", ".", "--json", *words)
+    assert exit_code is None or result.exit_code == exit_code, result.output
+    found: dict[str, list[dict[str, Any]]] = {}
+    for finding in json.loads(result.stdout)["findings"]:
+        found.setdefault(finding["code"], []).append(finding)
+    return found
+
+
+def messages() -> dict[str, str]:
+    """What `preview --all` writes: the texts by address."""
+    result = run("preview", ".", "--all", "--out", "out")
+    assert result.exit_code in (0, 2), result.output
+    found = sorted(Path("out").glob("*.txt")) if Path("out").exists() else []
+    return {path.stem.partition("-")[2]: path.read_text() for path in found}
+
+
+def test_decimal_comma_fails_its_row_and_no_other() -> None:
+    campaign('email,amount\nann@example.com,1234.50\nbob@example.com,"1.234,50"\n', "{{ amount | float }}")
+    (found,) = findings("--strict", exit_code=2)["row-does-not-render"]
+    assert found["rows"] == [3]
+    assert "amount is '1.234,50'" in found["message"]
+    assert messages() == {"ann@example.com": "1234.5\n"}
+
+
+def test_condition_that_cannot_read_a_cell_makes_its_row_invalid() -> None:
+    campaign('email,amount\nann@example.com,1234.50\nbob@example.com,"1.234,50"\n', "Hi")
+    (found,) = findings("--where", "amount | float > 100")["bad-row"]
+    assert "list.csv:3" in found["where"]
+    result = run("send", ".", "--where", "amount | float > 100", "--yes", "--progress", "none")
+    assert "1 accepted" in result.output
+    assert "1 invalid" in result.output
+
+
+@pytest.mark.parametrize("command", ["check", "send"])
+def test_condition_that_makes_no_sense_for_any_row_is_refused(command: str) -> None:
+    campaign("email,age\nann@example.com,17\nbob@example.com,18\n", "Hi")
+    result = run(command, ".", "--where", "age > 18", *(["--yes"] if command == "send" else []))
+    assert result.exit_code == 2
+    assert "--where: '>' not supported" in result.output
+
+
+def test_false_in_a_cell_is_not_true() -> None:
+    campaign(
+        "email,vip\nann@example.com,TRUE\nbob@example.com,FALSE\ncy@example.com,0\n", "Hi{% if vip %} VIP{% endif %}"
+    )
+    found = findings()["row-does-not-render"]
+    assert [(each["rows"], "vip is" in each["message"]) for each in found] == [([3], True), ([4], True)]
+    assert messages() == {"ann@example.com": "Hi VIP\n"}
+    (bad, other) = findings("--where", "vip")["bad-row"]
+    assert "vip is 'FALSE'" in bad["message"]
+    assert "vip is '0'" in other["message"]
