@@ -199,6 +199,7 @@ class Mailing:
                 routes=routes,
                 asked=Asked(where.condition.names if where else frozenset(), selection.own_columns),
                 told=told_checking,
+                suppression=selection.suppression,
             )
             mailing.findings = gravest_first([*mailing._find_unserved(), *judge(mailing.evidence)])
         except BaseException:

@@ -42,6 +42,12 @@ CHECKS: tuple[Check, ...] = (
         'add their domains to the recipients (or senders) of a relay, or "*" for everybody else', lambda evidence: (),
     ),
     Check(
+        "suppression-entry", _E, "entries of a suppression list that are no address and no @domain",
+        "The people meant there would get mail that they asked not to get.",
+        "correct the line: one or several addresses, or @example.com for a domain; # begins a comment",
+        list_checks.suppression_entry,
+    ),
+    Check(
         "unknown-name", _W, "names in the letter that no column has, where no row has come to yet",
         "As soon as a row comes to that part, its letter fails.",
         "correct the name in the letter, or add the column", list_checks.unknown_name,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError
+from bulkmail.model.recipient import Place
 from bulkmail.model.tally import Tally
 from bulkmail.preflight.finding import Finding, Hits, Severity
 from bulkmail.preflight.letter import LetterCheck
@@ -27,8 +28,9 @@ class Evidence:
     """All that checks look at.  `columns` are the list's, in order; `own_columns` those that address and name are in.
 
     `mentioned` are the fields that templates and conditions speak of, None when they may read any.  `duplicates` and
-    `suppressed` are rows that are left out.  `relay_hosts` are the servers that mail goes through, `relays` and
-    `records` what they and the DNS say, if they were asked.
+    `suppressed` are rows that are left out; `suppression_faults` are the first entries of suppression lists that
+    cannot be understood, of `suppression_fault_count`.  `relay_hosts` are the servers that mail goes through, `relays`
+    and `records` what they and the DNS say, if they were asked.
     """
 
     campaign: Campaign
@@ -41,6 +43,8 @@ class Evidence:
     required: frozenset[str] = frozenset()
     duplicates: Hits = field(default_factory=Hits)
     suppressed: Hits = field(default_factory=Hits)
+    suppression_faults: tuple[tuple[Place, str], ...] = ()
+    suppression_fault_count: int = 0
     relay_hosts: tuple[str, ...] = ()
     relays: tuple[RelayFacts, ...] = ()
     records: Records | None = None

@@ -152,3 +152,11 @@ def suppressed(evidence: Evidence) -> Iterator[Found]:
     if evidence.suppressed.number:
         hits = evidence.suppressed
         yield Found(f"{count(hits.number, 'row')} left out, being suppressed: {hits}", hits=hits)
+
+
+def suppression_entry(evidence: Evidence) -> Iterator[Found]:
+    """Entries of suppression lists that suppress no recipient."""
+    for place, reason in evidence.suppression_faults[:MOST]:
+        yield Found(f"no recipient is suppressed by this entry: {reason}", str(place))
+    if (more := evidence.suppression_fault_count - MOST) > 0:
+        yield Found(f"{count(more, 'more entry', 'more entries')} of suppression lists cannot be understood")

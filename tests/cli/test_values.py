@@ -87,3 +87,26 @@ def test_false_in_a_cell_is_not_true() -> None:
     (bad, other) = findings("--where", "vip")["bad-row"]
     assert "vip is 'FALSE'" in bad["message"]
     assert "vip is '0'" in other["message"]
+
+
+def test_suppression_list_takes_several_addresses_a_line_and_stars() -> None:
+    campaign("email\nann@example.com\ndan@example.com\neve@example.com\nf@example.org\n", "Hi")
+    Path("stop.txt").write_text("dan@example.com;eve@example.com\n*@example.org\n")
+    result = run("send", ".", "--suppress", "stop.txt", "--strict", "--yes", "--progress", "none")
+    assert "1 accepted" in result.output
+    assert "3 suppressed" in result.output
+
+
+def test_suppression_list_that_cannot_be_understood_stops_before_anything_is_sent() -> None:
+    campaign("email\nann@example.com\neve@example.org\n", "Hi")
+    Path("stop.txt").write_text("# do not mail\nexample.org\n")
+    (found,) = findings("--suppress", "stop.txt", exit_code=2)["suppression-entry"]
+    assert (found["severity"], found["where"]) == ("error", "stop.txt:2")
+    assert "write @example.org" in found["message"]
+    refused = run("send", ".", "--suppress", "stop.txt", "--yes", "--progress", "none")
+    assert refused.exit_code == 2
+    assert "stop.txt:2" in refused.output
+    assert "accepted" not in refused.output
+    ignored = run("send", ".", "--suppress", "stop.txt", "--yes", "--progress", "none", "--ignore", "suppression-entry")
+    assert ignored.exit_code == 0
+    assert "2 accepted" in ignored.output
