@@ -1,12 +1,15 @@
-"""How fast a list goes out: bulkmail beside nodemailer's pool, the same letter to the same smtp-sink.
+"""How fast a list goes out: bulkmail beside its peers, the same message to the same smtp-sink.
 
-    python benchmarks/blast.py --rows 100000 --runs 3
+    python benchmarks/blast.py --rows 100000 --runs 5
+    python benchmarks/blast.py --rows 100000 --runs 3 --sides bulkmail go nodemailer recipe smtp-source
     python benchmarks/blast.py --rows 1000 --enclose
+    python benchmarks/blast.py --rows 20000 --names ascii
 
-With --enclose each letter brings one file of 5 MB that all have, and one of 50 KB that is the row's own.
+With --enclose each message brings one file of 5 MB that all have, and one of 50 KB that is the row's own.
 
-Each run is a whole process: start, read the list, send, report, end.  The two alternate, so that a busy machine is as
-unfair to one as to the other; the medians count.  Needs Postfix' smtp-sink, and Node.js with npm.
+Each run is a whole process: start, read the list, send, report, end.  The sides alternate, so that a busy machine is as
+unfair to one as to the other; the medians count, and the processor time more than the wall.  Needs Postfix' smtp-sink;
+nodemailer needs Node.js with npm, go needs a Go compiler.
 """
 
 from __future__ import annotations
@@ -44,6 +47,12 @@ NAMES = (
     "Jan",
     "Kim",
 )
+NAMES_OF = {
+    "mixed": NAMES,
+    "ascii": tuple(name for name in NAMES if name.isascii()),
+    "foreign": tuple(name for name in NAMES if not name.isascii()),
+    "quoted": ("O'Neil, Ann", 'Bob "Bo" Lee', "Dr. Eva (Graz)"),
+}
 TOWNS = ("Bern", "Graz", "Köln", "Lyon", "Oslo", "Porto", "Riga")
 PARAGRAPH = "The workshop in {{ town }} has moved to the other side of the river, where there is room for all of us. "
 TEXT = "Dear {{ name }},\n\n" + "\n\n".join([PARAGRAPH * 3] * 3) + "\n\nYours,\nthe shop\n"
@@ -56,9 +65,10 @@ HTML = (
 
 @dataclass(frozen=True)
 class Run:
-    """One whole process.  `peak_bytes` is its largest resident size."""
+    """One whole process.  `peak_bytes` is its largest resident size, `cpu` its user and system time in seconds."""
 
     seconds: float
+    cpu: float
     peak_bytes: int
     accepted: int
 
@@ -66,7 +76,7 @@ class Run:
 SHARED, OWN = 5_000_000, 50_000  # octets of the files enclosed
 
 
-def write_files(folder: Path, rows: int, *, enclose: bool) -> None:
+def write_files(folder: Path, rows: int, *, enclose: bool, names: Sequence[str] = NAMES) -> None:
     if enclose:
         (folder / "own").mkdir()
         (folder / "shared.pdf").write_bytes(os.urandom(SHARED))
@@ -78,7 +88,7 @@ def write_files(folder: Path, rows: int, *, enclose: bool) -> None:
         writer = csv.writer(target)
         writer.writerow(["email", "name", "town"])
         for row in range(rows):
-            name, town = NAMES[row % len(NAMES)], TOWNS[row % len(TOWNS)]
+            name, town = names[row % len(names)], TOWNS[row % len(TOWNS)]
             writer.writerow([f"person{row}@provider{row % 50}.example", name, town])
 
 
@@ -119,7 +129,7 @@ def measure(command: Sequence[str], folder: Path, accepted: Callable[[str], int]
     if process.returncode != 0:
         sys.exit(f"{' '.join(command)}\nended with {process.returncode}:\n{words[-4000:]}")
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Run(seconds, peak, accepted(words))
+    return Run(seconds, usage.ru_utime + usage.ru_stime, peak, accepted(words))
 
 
 def run_bulkmail(folder: Path, *, port: int, connections: int, enclose: bool, depth: int = 0) -> Run:
@@ -155,7 +165,39 @@ def run_nodemailer(folder: Path, *, port: int, connections: int, enclose: bool) 
     return measure(command, folder, lambda words: int(json.loads(words.splitlines()[-1])["accepted"]))
 
 
-SIDES = {"bulkmail": run_bulkmail, "nodemailer": run_nodemailer}
+def run_recipe(folder: Path, *, port: int, connections: int, enclose: bool) -> Run:
+    command = [sys.executable, str(HERE / "recipe.py"), "list.csv", "letter.txt", "letter.html"]
+    return measure(
+        [*command, str(port), str(connections)],
+        folder,
+        lambda words: int(json.loads(words.splitlines()[-1])["accepted"]),
+    )
+
+
+def run_go(folder: Path, *, port: int, connections: int, enclose: bool) -> Run:
+    program = folder / "go_loop"
+    if not program.exists():
+        go = shutil.which("go") or sys.exit("go is missing; leave it out of --sides")
+        subprocess.run([go, "build", "-o", str(program), str(HERE / "go_loop.go")], check=True)
+    command = [str(program), "list.csv", "letter.txt", "letter.html", str(port), str(connections)]
+    return measure(command, folder, lambda words: int(json.loads(words.splitlines()[-1])["accepted"]))
+
+
+def run_smtp_source(folder: Path, *, port: int, connections: int, enclose: bool) -> Run:
+    """Postfix' own load generator: one constant message of the same size."""
+    source = shutil.which("smtp-source", path=f"{os.environ['PATH']}:/usr/sbin") or sys.exit("smtp-source is missing")
+    rows = sum(1 for _ in (folder / "list.csv").open(encoding="utf-8")) - 1
+    command = [source, "-d", "-s", str(connections), "-m", str(rows), "-l", "2500", f"127.0.0.1:{port}"]
+    return measure(command, folder, lambda _: rows)
+
+
+SIDES = {
+    "bulkmail": run_bulkmail,
+    "nodemailer": run_nodemailer,
+    "go": run_go,
+    "recipe": run_recipe,
+    "smtp-source": run_smtp_source,
+}
 
 
 def main() -> None:
@@ -164,14 +206,21 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1, help="of each side")
     parser.add_argument("--connections", type=int, default=10)
     parser.add_argument("--port", type=int, default=2525, help="where smtp-sink is started")
-    parser.add_argument("--only", choices=SIDES, help="measure one side")
+    parser.add_argument("--sides", nargs="+", choices=SIDES, default=["bulkmail", "nodemailer"], help="in this order")
+    parser.add_argument(
+        "--names", choices=NAMES_OF, default="mixed", help="the recipients' names (quoted: bulkmail alone)"
+    )
     parser.add_argument("--enclose", action="store_true", help="files in every letter")
     arguments = parser.parse_args()
-    names = [arguments.only] if arguments.only else list(SIDES)
+    names = list(arguments.sides)
+    if arguments.enclose and set(names) - {"bulkmail", "nodemailer"}:
+        parser.error("only bulkmail and nodemailer know --enclose")
+    if arguments.names == "quoted" and names != ["bulkmail"]:
+        parser.error("the other sides cannot read names with quotes: --sides bulkmail")
     runs: dict[str, list[Run]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory(prefix="bulkmail-blast-") as name, sink(arguments.port):
         folder = Path(name)
-        write_files(folder, arguments.rows, enclose=arguments.enclose)
+        write_files(folder, arguments.rows, enclose=arguments.enclose, names=NAMES_OF[arguments.names])
         for _ in range(arguments.runs):
             for side in names:
                 run = SIDES[side](
@@ -184,22 +233,31 @@ def main() -> None:
     if arguments.runs > 1:
         for side in names:
             print(line(f"{side}, median", median(runs[side]), rows=arguments.rows))
-    if len(names) == 2:
-        ratio = median(runs["nodemailer"]).seconds / median(runs["bulkmail"]).seconds
-        print(f"bulkmail is {ratio:.2f} times as fast as nodemailer")
+    ours = median(runs["bulkmail"]) if "bulkmail" in runs else None
+    for side in names if ours else ():
+        if side != "bulkmail":
+            other = median(runs[side])
+            print(
+                f"bulkmail beside {side}: {other.seconds / ours.seconds:.2f} times as fast, "
+                f"{other.cpu / ours.cpu:.2f} times less processor time"
+            )
 
 
 def median(runs: Sequence[Run]) -> Run:
     return Run(
         statistics.median(run.seconds for run in runs),
+        statistics.median(run.cpu for run in runs),
         int(statistics.median(run.peak_bytes for run in runs)),
         runs[0].accepted,
     )
 
 
 def line(name: str, run: Run, *, rows: int) -> str:
-    speed, peak = rows / run.seconds, run.peak_bytes / 1e6
-    return f"{name:20} {run.accepted:>9,} accepted {run.seconds:8.1f} s {speed:8,.0f} messages/s {peak:6.0f} MB peak"
+    speed, cpu, peak = rows / run.seconds, run.cpu / rows * 1e6, run.peak_bytes / 1e6
+    return (
+        f"{name:20} {run.accepted:>9,} accepted {run.seconds:8.1f} s {speed:8,.0f} messages/s"
+        f" {cpu:7.0f} µs of processor a message {peak:6.0f} MB peak"
+    )
 
 
 if __name__ == "__main__":

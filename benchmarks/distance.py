@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import multiprocessing
 import statistics
 import subprocess
@@ -119,12 +118,6 @@ def far_postfix(*, delay: float, without: str) -> Iterator[int]:
             process.join()
 
 
-def run_recipe(folder: Path, *, port: int, connections: int) -> blast.Run:
-    script = str(blast.HERE / "recipe.py")
-    command = [sys.executable, script, "list.csv", "letter.txt", "letter.html", str(port), str(connections)]
-    return blast.measure(command, folder, lambda words: int(json.loads(words.splitlines()[-1])["accepted"]))
-
-
 SIDES = ("bulkmail", "nodemailer", "aiosmtplib")
 
 
@@ -134,7 +127,7 @@ def run_side(side: str, folder: Path, *, port: int, connections: int, depth: int
         return blast.run_bulkmail(folder, port=port, connections=connections, enclose=False, depth=depth)
     if side == "nodemailer":
         return blast.run_nodemailer(folder, port=port, connections=connections, enclose=False)
-    return run_recipe(folder, port=port, connections=connections)
+    return blast.run_recipe(folder, port=port, connections=connections, enclose=False)
 
 
 def main() -> None:

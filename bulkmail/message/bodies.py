@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from bulkmail.message.compiled import NotCompiled, Part
 from bulkmail.message.fields import Body, encoded_body
 from bulkmail.message.invitation import folded, method_of
 from bulkmail.message.links import guarded
@@ -18,6 +19,7 @@ from bulkmail.message.local_files import (
     with_images,
     with_stylesheets,
 )
+from bulkmail.message.plan import Slot
 from bulkmail.message.scanner import DEEPEST_READ, EndTag, Patches, Remark, elements, is_deep, scan
 from bulkmail.message.tags import NONCHARACTER, Masked, mask
 from bulkmail.message.templates import Rendering, Workshop
@@ -104,6 +106,33 @@ class Bodies:
             b"" if written.html is None or self._html is None else self._html.octets(written.html),
             b"" if written.calendar is None or self._calendar is None else self._calendar.octets(written.calendar),
         )
+
+    def parts(self) -> dict[Slot, Part]:
+        """What a compiled message makes of each.  Raises `NotCompiled`."""
+        parts: dict[Slot, Part] = {}
+        if self._html is not None:
+            html = self._html.part()
+            parts[Slot.HTML] = self._explaining(html) if callable(html) else html
+        if self._text is not None:
+            parts[Slot.TEXT] = self._text.part()
+        elif self._html is not None:
+            # What is read from a page depends on its values, but for a stable page without marks in it.
+            static = [piece for piece in html if isinstance(piece, str)] if isinstance(html, tuple) else None
+            if self._derived is None or static is None or any(map(_has_marks, static)):
+                raise NotCompiled
+            parts[Slot.TEXT] = self._derived.part()
+        if self._calendar is not None:
+            parts[Slot.CALENDAR] = self._calendar.part()
+        return parts
+
+    def _explaining(self, make: Callable[[dict[str, object], Mapping[str, object]], bytes]) -> Part:
+        return lambda variables, fields: self._explained(make, variables, fields)
+
+    def check_general(self, variables: dict[str, object], fields: Mapping[str, object]) -> None:
+        """As `check`, for those bodies that `parts` gives no pieces of."""
+        for body in (self._html, self._text, self._calendar):
+            if body is not None and callable(body.part()):
+                self._explained(body.check, variables, fields)
 
     def _read(self, html: str, variables: dict[str, object], fields: Mapping[str, object]) -> str:
         # A cell with the signs that the stream is marked with must not set the text.

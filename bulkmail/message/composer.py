@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 from bulkmail.message.bodies import Bodies, Written, html_partials
+from bulkmail.message.compiled import Compiled, NotCompiled, Parts, compile_message
 from bulkmail.message.dkim import Signer, Signers
 from bulkmail.message.enclosures import Enclosure, RowFiles
 from bulkmail.message.heading import Heading, Lines
 from bulkmail.message.hook import Hook, apply
-from bulkmail.message.identity import date_value, identity_of
+from bulkmail.message.identity import date_field, identity_of
 from bulkmail.message.plan import Plan, make_plan
 from bulkmail.message.reverse_path import ReversePath
 from bulkmail.message.templates import Workshop
@@ -23,6 +24,11 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.recipient import Recipient
+
+log = logging.getLogger("bulkmail.message")
+
+PROOFS = 20
+"""Messages of a campaign that are made by both ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +75,19 @@ class Composer:
     """
 
     def __init__(
-        self, campaign: Campaign, *, run_id: str, keys: Keys = NO_KEYS, on_message: Hook | None = None
+        self,
+        campaign: Campaign,
+        *,
+        run_id: str,
+        keys: Keys = NO_KEYS,
+        on_message: Hook | None = None,
+        compiles: bool = True,
     ) -> None:
-        """Raises `TemplateError` with file and line, or `ConfigError` for what cannot be: a header, a file, a key."""
+        """Raises `TemplateError` with file and line, or `ConfigError` for what cannot be: a header, a file, a key.
+
+        Without `compiles` every message is made by the general way.  The two make the same bytes; the first messages
+        are made by both to see that they do.
+        """
         workshop = self._workshop = Workshop(campaign.partials, html_partials=lambda: html_partials(campaign))
         self._run_id = run_id.encode()
         self._heading = Heading(campaign, workshop)
@@ -79,9 +95,38 @@ class Composer:
         self._files = RowFiles(campaign, workshop)
         self._plan = make_plan(campaign, images=self._bodies.images, method=self._bodies.method)
         self._reverse_path = ReversePath(campaign.reverse_path, workshop)
-        self._unsubscriber = campaign.unsubscribe and Unsubscriber(campaign.unsubscribe, keys.unsubscribe)
+        self._unsubscriber = Unsubscriber(campaign.unsubscribe, keys.unsubscribe) if campaign.unsubscribe else None
         self._signers = _make_signers(campaign, keys, self._plan)
         self._on_message = on_message
+        self._compiled = self._compile() if compiles else None
+        self._proofs = PROOFS
+
+    def _compile(self) -> Compiled | None:
+        """The functions that make nearly all messages of most campaigns; None where each needs the general way."""
+        if self._on_message is not None or self._plan.last or self._reverse_path.is_by_row:
+            return None
+        try:
+            senders, self._author, rest = self._heading.constants()
+            to_name, subject = self._heading.pieces()
+            if not (senders.isascii() and rest.isascii()):
+                return None
+            return compile_message(
+                Parts(
+                    self._run_id,
+                    self._plan.segments,
+                    senders=senders,
+                    author=self._author,
+                    to_name=to_name,
+                    subject=subject,
+                    rest=rest,
+                    bodies=self._bodies.parts(),
+                    check=self._bodies.check_general,
+                    variables=self._variables_of,
+                    unsubscriber=self._unsubscriber,
+                )
+            )
+        except NotCompiled:
+            return None
 
     @property
     def has_copies(self) -> bool:
@@ -107,6 +152,8 @@ class Composer:
 
         With a hook the letter is composed whole and shown to it.
         """
+        if self._compiled is not None and (subject := self._compiled.check(recipient)) is not None:
+            return Tried(subject)
         if self._on_message is not None:
             self.compose(recipient, row=1, forward_path=recipient.address.wire, date=0.0)
             return Tried(self._letter(recipient, write=self._bodies.check).lines.subject)
@@ -149,6 +196,23 @@ class Composer:
 
     def draft(self, recipient: Recipient, *, row: int, forward_path: str, date: float) -> Message:
         """As `compose`, but not signed."""
+        if self._compiled is not None and (made := self._compiled.compose(recipient, row, int(date))) is not None:
+            buffers, message_id = made
+            path = self._reverse_path.of({}, {}, sender=self._author, forward_path=forward_path)
+            is_foreign = not (path.isascii() and forward_path.isascii())
+            message = Message(Envelope(path, forward_path), message_id, buffers, needs_smtputf8=is_foreign)
+            if not self._proofs:
+                return message
+            self._proofs -= 1
+            general = self._draft(recipient, row=row, forward_path=forward_path, date=date)
+            if message != general:
+                log.error("the compiled message differs from the general one", extra={"row": row})
+                self._compiled = None
+            return general
+        return self._draft(recipient, row=row, forward_path=forward_path, date=date)
+
+    def _draft(self, recipient: Recipient, *, row: int, forward_path: str, date: float) -> Message:
+        """As `draft`, in the general way that suits every row."""
         letter = self._letter(recipient, write=self._bodies.written)
         senders, author, sender = self._heading.senders(letter.lines)
         identity = identity_of(self._run_id, row)
@@ -157,7 +221,7 @@ class Composer:
             [
                 senders,
                 self._heading.receivers(letter.lines, recipient),
-                _date_field(int(date)),
+                date_field(int(date)),
                 f"Message-ID: {message_id}\r\n".encode("ascii"),
                 *self._heading.rest(letter.lines),
             ]
@@ -201,6 +265,9 @@ class Composer:
         url = self._unsubscriber.url(token)
         return self._workshop.variables(recipient.fields, recipient.address, unsubscribe_url=url), token
 
+    def _variables_of(self, recipient: Recipient, unsubscribe_url: str) -> dict[str, object]:
+        return self._workshop.variables(recipient.fields, recipient.address, unsubscribe_url=unsubscribe_url)
+
     def _path(self, letter: _Letter, recipient: Recipient, *, sender: Address, forward_path: str) -> str:
         return self._reverse_path.of(letter.variables, recipient.fields, sender=sender, forward_path=forward_path)
 
@@ -218,8 +285,3 @@ def _make_signers(campaign: Campaign, keys: Keys, plan: Plan) -> Signers | None:
 
 def _readable(mailboxes: Sequence[tuple[str, Address]]) -> str:
     return ", ".join(f"{name} <{address.readable}>" if name else address.readable for name, address in mailboxes)
-
-
-@lru_cache(maxsize=256)
-def _date_field(seconds: int) -> bytes:
-    return f"Date: {date_value(seconds)}\r\n".encode("ascii")

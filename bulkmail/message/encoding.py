@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import struct
 from binascii import b2a_base64, b2a_qp
+from collections.abc import Iterable
 from io import BytesIO
+from typing import NamedTuple
 
 LONGEST_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
 
@@ -37,17 +39,41 @@ def encode_text(text: str) -> tuple[bytes, bytes]:
     No line is longer than 76, none is a lone dot or begins with `From `, none ends in a space; an `=` in a 7bit or
     quoted-printable body is always followed by a hexadecimal digit or CRLF, so that `=_` in a boundary never occurs.
     """
-    if not text.isascii():
-        data = text.encode()
-        # Quoting makes an octet three, base64 makes three four: a sixth of them outside ASCII is where they meet.
-        if len(data.translate(None, _ASCII)) * 6 > len(data):
-            return b"base64", base64_lines(data.replace(b"\n", b"\r\n")) + b"\r\n"
+    if is_mostly_foreign(0, 0, (text,)):
+        return b"base64", base64_lines(text.encode().replace(b"\n", b"\r\n")) + b"\r\n"
     lines = text.split("\n")
     body = b"\r\n".join(map(_quoted.__getitem__, lines))
     # Quoting only ever adds octets: if none but the CRs came in, no line needed any.
     if len(body) == len(text) + len(lines) - 1:
         return b"7bit", body
     return b"quoted-printable", body
+
+
+class LineCount(NamedTuple):
+    """How many bytes of a text are outside ASCII, and how many it has."""
+
+    foreign: int
+    size: int
+
+
+def line_count(text: str) -> LineCount:
+    """Counts the bytes of `text` in UTF-8."""
+    if text.isascii():
+        return LineCount(0, len(text))
+    data = text.encode()
+    return LineCount(len(data.translate(None, _ASCII)), len(data))
+
+
+def is_mostly_foreign(foreign: int, size: int, texts: Iterable[str]) -> bool:
+    """Whether base64 is shorter than quoted-printable for `texts` and `size` more bytes, `foreign` outside ASCII.
+
+    Quoting makes a byte three, base64 makes three four: a sixth of them outside ASCII is where they meet.
+    """
+    for text in texts:
+        counted = line_count(text)
+        foreign += counted.foreign
+        size += counted.size
+    return foreign * 6 > size
 
 
 def base64_lines(data: bytes) -> bytes:
@@ -75,11 +101,11 @@ class _QuotedLines(dict[str, bytes]):
     """Lines in quoted-printable, remembered: most lines of a letter are the same for everybody."""
 
     _MOST = 4096
-    _LONGEST = 1000
+    LONGEST = 1000
 
     def __missing__(self, line: str) -> bytes:
         quoted = _quote(line)
-        if len(line) <= self._LONGEST:
+        if len(line) <= self.LONGEST:
             if len(self) >= self._MOST:
                 self.clear()
             self[line] = quoted
@@ -96,6 +122,12 @@ def _quote(line: str) -> bytes:
 
 _FROM = re.compile(rb"^From ", re.MULTILINE)
 _quoted = _QuotedLines()
+
+
+def quoted_line(line: str) -> bytes:
+    """One line, without its end, in quoted-printable."""
+    return _quoted[line] if len(line) <= _QuotedLines.LONGEST else _quote(line)
+
 
 _FAULT = re.compile(rb"\0|\r(?!\n)|(?<!\r)\n|[^\r\n]{%d}" % (LONGEST_LINE + 1))
 

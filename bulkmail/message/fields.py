@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
 from bulkmail.message import headers
+from bulkmail.message.compiled import Part
 from bulkmail.message.encoding import encode_text, forbidden_in_text, normalised
 from bulkmail.message.explain import place
 from bulkmail.message.plan import body_slot
@@ -120,6 +121,14 @@ class Body:
                 hint="a link begins with https: or mailto:",
             )
         return text
+
+    def part(self) -> Part:
+        """What a compiled message makes of it."""
+        if self._constant is not None:
+            return self._constant[1]
+        if self._finish is None and self._rendering.pieces is not None:
+            return self._rendering.pieces
+        return lambda variables, fields: self.octets(self.text(variables, fields))
 
     def octets(self, text: str) -> bytes:
         """What goes into the plan's slot."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from bulkmail.message import headers
+from bulkmail.message.compiled import NotCompiled, Piece
 from bulkmail.message.copies import AddressList, Mailbox, distinct
 from bulkmail.message.fields import Field, blame, mailbox, mailbox_field
 from bulkmail.message.templates import Workshop
@@ -104,6 +105,28 @@ class Heading:
         if lines.copies.cc:
             to += headers.address_field("Cc", lines.copies.cc)
         return to + self._subject.octets(lines.subject)
+
+    def constants(self) -> tuple[bytes, Address, bytes]:
+        """From, its address, and the fields that `rest` gives, where they are the same for every row.
+
+        Raises `NotCompiled` where they are not, or where there is a Sender or copies.
+        """
+        fields = [self._sender, *self.others]
+        values = [field.rendering.constant for field in fields]
+        if self._sent_by or self.has_copies or None in values:
+            raise NotCompiled
+        sender, *others = [field.value({}, {}) for field in fields]
+        author = mailbox("From", sender)[1]
+        rest = [field.octets(value) for field, value in zip(self.others, others, strict=True)]
+        return self._sender.octets(sender), author, b"".join(rest)
+
+    def pieces(self) -> tuple[tuple[Piece, ...] | None, tuple[Piece, ...]]:
+        """What the name in To, if it is set, and Subject are made of.  Raises `NotCompiled`."""
+        to_name = self._to_name.rendering.pieces if self._to_name else None
+        subject = self._subject.rendering.pieces
+        if subject is None or (self._to_name and to_name is None):
+            raise NotCompiled
+        return to_name, subject
 
     def rest(self, lines: Lines) -> list[bytes]:
         """The other fields as octets.  Raises `TemplateError`."""

@@ -30,6 +30,11 @@ class ReversePath:
             except AddressError as error:
                 raise ConfigError(f"the reverse path {text!r} {error}", hint="write local@domain") from None
 
+    @property
+    def is_by_row(self) -> bool:
+        """Whether it is made by a template."""
+        return self._field is not None
+
     def of(
         self, variables: dict[str, object], fields: Mapping[str, object], *, sender: Address, forward_path: str
     ) -> str:

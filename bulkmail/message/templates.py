@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from jinja2 import Template as JinjaTemplate
 from jinja2 import UndefinedError, nodes
 
+from bulkmail.message.compiled import Piece, pieces_of
 from bulkmail.message.environment import LetterEnvironment, join_chunks, make_environment, reset_ranges
 from bulkmail.message.explain import NO_ROW, explain, missing_partial, place
 from bulkmail.message.invitation import escape_value
@@ -22,9 +23,13 @@ UNSUBSCRIBE_URL = "unsubscribe_url"
 
 
 class Rendering:
-    """One template, compiled.  `constant` is its text when nothing in it depends on the row."""
+    """One template, compiled.
 
-    __slots__ = ("_environment", "_template", "constant", "name")
+    `constant` is its text when nothing in it depends on the row.  `pieces` are its text and cells when it has nothing
+    else, None for any other template.
+    """
+
+    __slots__ = ("_environment", "_template", "constant", "name", "pieces")
 
     def __init__(self, template: Template, environment: LetterEnvironment) -> None:
         """Raises `TemplateError` with file and line for what Jinja cannot read and for partials that are not there."""
@@ -32,6 +37,7 @@ class Rendering:
         self._environment = environment
         tree = _parse(template, environment)
         self.constant = _constant_text(tree)
+        self.pieces: tuple[Piece, ...] | None = pieces_of(tree, environment)
         self._template = _compile(template, tree, environment)
 
     def render(self, variables: dict[str, object]) -> str:

@@ -31,8 +31,12 @@ def make_token(address: Address, key: bytes) -> str:
 
     The same for one mailbox in all campaigns.  It ends in a letter, so that no reader cuts a link short.
     """
+    return _key_id(key) + _signed(address, key)
+
+
+def _signed(address: Address, key: bytes) -> str:
     who = address.key.encode()
-    return f"{_key_id(key)}{_base64(who)}{_tag(who, key)}"
+    return f"{_base64(who)}{_tag(who, key)}"
 
 
 def verify_unsubscribe(token: str, keys: Iterable[str | bytes]) -> Address | None:
@@ -95,6 +99,7 @@ class Unsubscriber:
                 hint="write key_file, key_env or key_command below [message.unsubscribe]; "
                 "to make a key type: openssl rand -hex 32",
             )
+        self._key_id = _key_id(self._key)
 
     def url(self, token: str) -> str:
         """The link to put into a letter: the web's, or else the mail's."""
@@ -102,7 +107,7 @@ class Unsubscriber:
 
     def token(self, address: Address) -> str:
         """What stands for `{token}` in the links to `address`."""
-        return make_token(address, self._key)
+        return self._key_id + _signed(address, self._key)
 
     def fields(self, token: str) -> bytes:
         """List-Unsubscribe, and List-Unsubscribe-Post where there is a link that takes it."""

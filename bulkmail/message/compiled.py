@@ -1,0 +1,453 @@
+"""A campaign compiled to one function: constant parts encoded once, a message made by one join.
+
+The function makes exactly the bytes that the general composer makes, or returns None for a row that needs the general
+one; which rows those are depends on campaign and row alone.  The generated source holds fixed text and our own names:
+whatever comes from campaign or list is bound to it as a constant.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from jinja2 import filters, nodes
+from jinja2.exceptions import TemplateError as JinjaError
+from markupsafe import escape
+
+from bulkmail.message import headers, links
+from bulkmail.message.encoding import encode_text, is_mostly_foreign, line_count, quoted_line
+from bulkmail.message.identity import date_field, identity_of
+from bulkmail.message.plan import Slot, body_slot
+
+if TYPE_CHECKING:
+    from bulkmail.message.environment import LetterEnvironment
+    from bulkmail.message.unsubscribe import Unsubscriber
+    from bulkmail.model.address import Address
+    from bulkmail.model.recipient import Recipient
+
+LONGEST_CELL = 5_000
+"""Characters; a message with a longer cell is made by the general composer, which bounds the whole."""
+
+_MOST_PIECES = 2_000  # of one template: the generated functions stay small
+_DEEPEST_INCLUDE = 5
+_UNSUBSCRIBE_URL = "unsubscribe_url"
+_EMAIL = "email"
+_NOT_CELLS = frozenset({"row", "self", "super", "loop", "caller", "varargs", "kwargs"})
+_FILTERS: dict[str, Callable[[str], str]] = {
+    "upper": filters.do_upper,
+    "lower": filters.do_lower,
+    "title": filters.do_title,
+    "capitalize": filters.do_capitalize,
+    "trim": filters.do_trim,
+    "urlencode": filters.do_urlencode,
+}
+
+
+class Cell(NamedTuple):
+    """A place where a template prints one cell of the row.
+
+    `is_by_row` is `row["name"]`, always the column even where a variable has the same name.  `filters` are applied in
+    order; `is_link` if `link` is the last of them.
+    """
+
+    name: str
+    is_by_row: bool = False
+    filters: tuple[str, ...] = ()
+    is_link: bool = False
+
+
+Piece = str | Cell
+
+
+class NotCompiled(Exception):
+    """The template, or the whole campaign, needs the general composer."""
+
+
+def pieces_of(tree: nodes.Template, environment: LetterEnvironment) -> tuple[Piece, ...] | None:
+    """Text and cells of a template that has nothing else, includes resolved; None for any other template."""
+    found: list[Piece] = []
+    try:
+        _collect(tree, environment, found, depth=0)
+    except (NotCompiled, JinjaError):  # what Jinja says of it, it says again where it is rendered
+        return None
+    return tuple(found)
+
+
+def _collect(tree: nodes.Template, environment: LetterEnvironment, found: list[Piece], *, depth: int) -> None:
+    for output in tree.body:
+        match output:
+            case nodes.Output():
+                for node in output.nodes:
+                    if not isinstance(node, nodes.TemplateData):
+                        found.append(_cell(node))
+                    elif found and isinstance(found[-1], str):
+                        found[-1] += node.data
+                    else:
+                        found.append(node.data)
+            case nodes.Include(template=nodes.Const(value=str(name)), with_context=True, ignore_missing=False):
+                if depth == _DEEPEST_INCLUDE or environment.loader is None:
+                    raise NotCompiled
+                source = environment.loader.get_source(environment, name)[0]
+                _collect(environment.parse(source, name), environment, found, depth=depth + 1)
+            case _:
+                raise NotCompiled
+        if len(found) > _MOST_PIECES:
+            raise NotCompiled
+
+
+def _cell(node: nodes.Expr) -> Cell:
+    match node:
+        case nodes.Name(name=name) if name not in _NOT_CELLS:
+            return Cell(name)
+        # An attribute that every dictionary has is its method.
+        case nodes.Getattr(node=nodes.Name(name="row"), attr=name) if not hasattr(dict, name):
+            return Cell(name, is_by_row=True)
+        case nodes.Getitem(node=nodes.Name(name="row"), arg=nodes.Const(value=str(name))):
+            return Cell(name, is_by_row=True)
+        case nodes.Filter(node=nodes.Expr() as inner, name=name, args=[], kwargs=[], dyn_args=None, dyn_kwargs=None):
+            cell = _cell(inner)
+            if name == links.FILTER and not cell.is_link:
+                return cell._replace(is_link=True)
+            if name in _FILTERS and not cell.is_link:
+                return cell._replace(filters=(*cell.filters, name))
+    raise NotCompiled
+
+
+Part = tuple[Piece, ...] | bytes | Callable[[dict[str, object], Mapping[str, object]], bytes]
+"""A body: its pieces, what its slot holds for every row, or what makes that by the general way for one row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the messages of a campaign are made of.
+
+    `senders` are From and what belongs to it, `rest` the fields behind Message-ID.  `bodies` is by slot; `check` tries,
+    for one row, those of them that the general way makes, and `variables` gives it what it needs.
+    """
+
+    run_id: bytes
+    segments: Sequence[bytes | tuple[bytes | int, ...]]
+    senders: bytes
+    author: Address
+    to_name: tuple[Piece, ...] | None
+    subject: tuple[Piece, ...]
+    rest: bytes
+    bodies: Mapping[Slot, Part]
+    check: Callable[[dict[str, object], Mapping[str, object]], object]
+    variables: Callable[[Recipient, str], dict[str, object]]
+    unsubscriber: Unsubscriber | None
+
+
+class Compiled(NamedTuple):
+    """The two functions of one campaign.
+
+    `compose(recipient, row, second)` gives the buffers and the Message-ID of a message with this whole second of wall
+    time in Date, `check(recipient)` the subject of a message that cannot fail; both None for a row of the general
+    composer.
+    """
+
+    compose: Callable[[Recipient, int, int], tuple[tuple[bytes, ...], str] | None]
+    check: Callable[[Recipient], str | None]
+    source: str
+
+
+def compile_message(parts: Parts) -> Compiled:
+    """Raises `NotCompiled`."""
+    return _Writer(parts).written()
+
+
+_SCRIPT = re.compile(r"[\x00-\x20]*".join("javascript:"), re.IGNORECASE)
+# What an attribute says begins here; the same with the beginning of a script.
+_OPENING = re.compile(r"(?:=|\A)[\x00-\x20\"']*\Z")
+_OPENING_SCRIPT = re.compile(r"(?:=|\A)[\x00-\x20\"']*j[\x00-\x20avscript]*\Z", re.IGNORECASE)
+_may_open_script = re.compile(r"=[\s\"']*j", re.IGNORECASE).search
+_may_be_script = re.compile(r"\s*[jJ](?:\s*[aA](?:\s*[vV]|\s*\Z)|\s*\Z)").match
+_is_link = re.compile(r"https?://[!-~]+").fullmatch
+_is_plain_line = re.compile(r"(?!From |\.)[ -<>-~]{0,75}(?<! )").fullmatch
+# Without "=", so that nothing looks like an encoded word.
+_are_atoms = re.compile(r"[A-Za-z0-9!#$%&'*+/^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/^_`{|}~-]+)*").fullmatch
+_LONGEST_TO = 76 - len("To:  <>")  # characters of name and address that stand on one line
+_LONGEST_SUBJECT = 78 - len("Subject: ")
+
+
+def _to_field(name: str, address: Address) -> bytes:
+    return headers.address_field("To", [(name.strip(" "), address)])
+
+
+class _Writer:
+    """Writes the source of one campaign's functions, and gathers what is bound to it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._scope: dict[str, object] = {
+            "are_atoms": _are_atoms,
+            "body_slot": body_slot,
+            "check_others": parts.check,
+            "date_field": date_field,
+            "encode_text": encode_text,
+            "escape": escape,
+            "identity_of": identity_of,
+            "is_link": _is_link,
+            "is_mostly_foreign": is_mostly_foreign,
+            "is_plain_line": _is_plain_line,
+            "may_be_script": _may_be_script,
+            "may_open_script": _may_open_script,
+            "quoted_line": quoted_line,
+            "run_id": parts.run_id,
+            "text_field": headers.text_field,
+            "to_field": _to_field,
+            "unsubscriber": parts.unsubscriber,
+            "variables_of": parts.variables,
+        }
+        self._names: dict[tuple[type, object], str] = {}
+        self._cells: dict[Cell, int] = {}
+        self._tests: dict[str, None] = {}  # conditions for the general composer, in order
+        self._escaped: dict[int, None] = {}
+
+    def written(self) -> Compiled:
+        parts = self._parts
+        to_name = self._joined(parts.to_name) if parts.to_name is not None else "recipient.name"
+        subject = self._header(parts.subject)
+        if parts.to_name is not None:
+            self._header(parts.to_name)
+        lines: list[str] = []
+        slots: dict[int, list[str]] = {}
+        for slot, part in parts.bodies.items():
+            if isinstance(part, bytes):
+                slots[slot] = [self._constant(part)]
+            elif callable(part):
+                self._scope[f"make_{int(slot)}"] = part
+                lines.append(f"slot_{int(slot)} = make_{int(slot)}(variables, fields)")
+                slots[slot] = [f"slot_{int(slot)}"]
+            else:
+                slots[slot] = self._body(slot, part, lines)
+        slots[Slot.IDENTITY] = ["identity"]
+        slots[Slot.HEAD] = [
+            self._constant(parts.senders),
+            "to",
+            "subject_line",
+            "date_field(second)",
+            self._constant(b"Message-ID: <"),
+            "identity",
+            self._constant(f"@{parts.author.domain}>\r\n".encode() + parts.rest),
+            *(["unsubscriber.fields(token)"] if parts.unsubscriber else []),
+        ]
+        has_others = any(callable(part) for part in parts.bodies.values())
+        prelude = self._prelude(to_name, subject, has_variables=has_others)
+        escaped = [f"h{number} = escape(c{number})" for number in self._escaped]
+        compose = [
+            "def compose(recipient, row, second):",
+            *prelude,
+            *escaped,
+            *lines,
+            "if not name: to = b'To: %b\\r\\n' % wire.encode()",
+            f"elif len(name) + len(wire) <= {_LONGEST_TO} and are_atoms(name):",
+            "    to = b'To: %b <%b>\\r\\n' % (name.encode(), wire.encode())",
+            "else: to = to_field(name, address)",
+            f"if len(subject) <= {_LONGEST_SUBJECT} and subject.isascii() and '=?' not in subject:",
+            "    subject_line = b'Subject: %b\\r\\n' % subject.encode()",
+            "else: subject_line = text_field('Subject', subject)",
+            "identity_text = identity_of(run_id, row)",
+            "identity = identity_text.encode()",
+            f"return ({self._buffers(slots)},), {self._constant('<')} + identity_text"
+            f" + {self._constant(f'@{parts.author.domain}>')}",
+        ]
+        check = ["def check(recipient):", *prelude]
+        if has_others:
+            check.append("check_others(variables, fields)")
+        check.append("return subject")
+        source = "\n\n".join("\n    ".join(function) for function in (compose, check)) + "\n"
+        exec(compile(source, "<compiled message>", "exec"), self._scope)  # noqa: S102 - only names of our own
+        return Compiled(self._scope["compose"], self._scope["check"], source)  # type: ignore[arg-type]
+
+    def _prelude(self, to_name: str, subject: str, *, has_variables: bool) -> list[str]:
+        """The cells, tested; returns None where the general composer is needed."""
+        lines = [
+            "fields = recipient.fields",
+            "get = fields.get",
+            "address = recipient.address",
+            "wire = address.wire",
+            "if not wire.isascii(): return None",
+        ]
+        if self._parts.unsubscriber:
+            lines += ["token = unsubscriber.token(address)", "url = unsubscriber.url(token)"]
+        for cell, number in self._cells.items():
+            lines += self._cell_lines(cell, number)
+        if self._tests:
+            lines.append(f"if {' or '.join(self._tests)}: return None")
+        lines += [
+            f"name = {to_name}",
+            f"if not name.isprintable() or len(name) > {headers.LONGEST_VALUE}: return None",
+            "name = name.strip(' ')",
+            f"subject = {subject}.strip(' ')",
+            f"if not subject or subject.isspace() or len(subject) > {headers.LONGEST_VALUE}: return None",
+        ]
+        if has_variables:
+            url = "url" if self._parts.unsubscriber else "''"
+            lines.append(f"variables = variables_of(recipient, {url})")
+        return lines
+
+    def _cell_lines(self, cell: Cell, number: int) -> Iterable[str]:
+        key = self._constant(cell.name)
+        if cell.name == _UNSUBSCRIBE_URL and self._parts.unsubscriber and not cell.is_by_row:
+            yield f"c{number} = url"
+        elif cell.name == _EMAIL and not cell.is_by_row:
+            yield f"c{number} = get({key}) if {key} in fields else address.readable"
+        else:
+            yield f"c{number} = get({key})"
+        yield (
+            f"if c{number}.__class__ is not str or len(c{number}) > {LONGEST_CELL} or not c{number}.isprintable():"
+            " return None"
+        )
+        for name in cell.filters:
+            self._scope[f"do_{name}"] = _FILTERS[name]
+            yield f"c{number} = do_{name}(c{number})"
+        if cell.is_link:
+            yield f"if not is_link(c{number}): return None"
+
+    def _header(self, pieces: tuple[Piece, ...]) -> str:
+        """The value of a header field as an expression; raises `NotCompiled` where every row needs the general way."""
+        if not all(piece.isprintable() for piece in pieces if isinstance(piece, str)):
+            raise NotCompiled
+        return self._joined(pieces)
+
+    def _body(self, slot: Slot, pieces: tuple[Piece, ...], before: list[str]) -> list[str]:
+        """What the slot is joined of; statements for that go to `before`."""
+        is_html = slot is Slot.HTML
+        if is_html:
+            self._watch_scripts(pieces)
+        lines = self._lines(pieces)
+        constant = [line for line in lines if not _has_cell(line)]
+        varying = [line for line in lines if _has_cell(line)]
+        static = line_count("".join("".join(_texts(line)) + "\n" for line in constant))
+        if is_mostly_foreign(0, 0, ["".join(_texts(line)) + "\n" for line in lines]):
+            before.append(f"slot_{int(slot)} = body_slot(*encode_text({self._text(lines, is_html=is_html)}))")
+            return [f"slot_{int(slot)}"]
+        quoted = {id(line): quoted_line("".join(_texts(line))) for line in constant}
+        names = {id(line): f"{int(slot)}_{number}" for number, line in enumerate(varying)}
+        for line in varying:
+            name = names[id(line)]
+            before.append(f"l{name} = {self._joined(line, is_html=is_html)}")
+            before.append(f"e{name} = l{name}.encode() if is_plain_line(l{name}) else quoted_line(l{name})")
+        if names:
+            every = "".join(f"l{name}, " for name in names.values())
+            is_foreign = f"is_mostly_foreign({static.foreign}, {static.size}, ({every}))"
+            if not is_mostly_foreign(*static, ()):  # then ASCII in the rest cannot change it
+                is_foreign = " and ".join(
+                    ["not (" + " and ".join(f"l{n}.isascii()" for n in names.values()) + ")", is_foreign]
+                )
+            before.append(f"if {is_foreign}: return None")
+        needs_quoting = any(len(quoted[id(line)]) != len("".join(_texts(line))) for line in constant)
+        quoted_printable, plain = (self._constant(body_slot(name, b"")) for name in (b"quoted-printable", b"7bit"))
+        if needs_quoting or not names:
+            head = quoted_printable if needs_quoting else plain
+        else:
+            same = " and ".join(f"len(e{name}) == len(l{name})" for name in names.values())
+            before.append(f"head_{int(slot)} = {plain} if {same} else {quoted_printable}")
+            head = f"head_{int(slot)}"
+        joined: list[str] = [head]
+        octets = b""
+        for position, line in enumerate(lines):
+            if position:
+                octets += b"\r\n"
+            if id(line) in names:
+                joined += [self._constant(octets)] if octets else []
+                joined.append(f"e{names[id(line)]}")
+                octets = b""
+            else:
+                octets += quoted[id(line)]
+        return [*joined, self._constant(octets)]
+
+    def _lines(self, pieces: tuple[Piece, ...]) -> list[list[Piece]]:
+        """The lines of a body without their ends, as `normalised` leaves them; the last one is empty."""
+        found = [
+            piece.replace("\r\n", "\n").replace("\r", "\n") if isinstance(piece, str) else piece for piece in pieces
+        ]
+        while found and isinstance(found[-1], str):
+            found[-1] = found[-1].rstrip("\n")
+            if found[-1]:
+                break
+            found.pop()
+        if found and isinstance(found[-1], Cell):  # an empty one would leave the line ends before it at the end
+            self._tests[f"not c{self._number(found[-1])}"] = None
+        lines: list[list[Piece]] = [[]]
+        for piece in found:
+            if isinstance(piece, Cell):
+                lines[-1].append(piece)
+                continue
+            first, *others = piece.split("\n")
+            lines[-1].append(first)
+            lines += [[text] for text in others]
+        return [*lines, []]
+
+    def _watch_scripts(self, pieces: tuple[Piece, ...]) -> None:
+        """Leaves to the general composer every row in which a link might run a script.  Raises `NotCompiled`."""
+        before: Piece = ""
+        for piece in pieces:
+            if isinstance(piece, str):
+                if _SCRIPT.search(piece):
+                    raise NotCompiled
+            else:
+                number = self._number(piece)
+                self._tests[f"'=' in c{number} and may_open_script(c{number})"] = None
+                if isinstance(before, Cell) or _OPENING.search(before):
+                    self._tests[f"may_be_script(c{number})"] = None
+                elif _OPENING_SCRIPT.search(before):
+                    raise NotCompiled
+            before = piece
+
+    def _text(self, lines: list[list[Piece]], *, is_html: bool) -> str:
+        """The whole text as an expression."""
+        pieces: list[Piece] = []
+        for position, line in enumerate(lines):
+            pieces += ["\n", *line] if position else line
+        return self._joined(pieces, is_html=is_html)
+
+    def _joined(self, pieces: Iterable[Piece], *, is_html: bool = False) -> str:
+        names: list[str] = []
+        text = ""
+        for piece in pieces:
+            if isinstance(piece, str):
+                text += piece
+                continue
+            if text:
+                names.append(self._constant(text))
+            text = ""
+            number = self._number(piece)
+            if is_html:
+                self._escaped[number] = None
+            names.append(f"{'h' if is_html else 'c'}{number}")
+        if text or not names:
+            names.append(self._constant(text))
+        return "''.join((" + ", ".join(names) + ",))"
+
+    def _buffers(self, slots: Mapping[int, list[str]]) -> str:
+        buffers = []
+        for segment in self._parts.segments:
+            if isinstance(segment, bytes):
+                buffers.append(self._constant(segment))
+                continue
+            joined: list[str] = []
+            for piece in segment:
+                joined += [self._constant(piece)] if isinstance(piece, bytes) else slots[piece]
+            buffers.append("b''.join((" + ", ".join(joined) + ",))")
+        return ", ".join(buffers)
+
+    def _number(self, cell: Cell) -> int:
+        return self._cells.setdefault(cell, len(self._cells))
+
+    def _constant(self, value: bytes | str) -> str:
+        """The name that `value` is bound to."""
+        name = self._names.setdefault((type(value), value), f"k{len(self._names)}")
+        self._scope[name] = value
+        return name
+
+
+def _has_cell(line: Sequence[Piece]) -> bool:
+    return any(isinstance(piece, Cell) for piece in line)
+
+
+def _texts(line: Iterable[Piece]) -> Iterable[str]:
+    return (piece for piece in line if isinstance(piece, str))
