@@ -32,6 +32,8 @@ class ListSettings:
     address_column: str = ""
     name_column: str = ""
     encoding: str = ""
+    sheet: str = ""
+    header_row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,19 @@ def _list_options(sources: Sources) -> ListSettings:
         address_column=overrides.address_column or recipients.address_column or "",
         name_column=recipients.name_column or "",
         encoding=encoding.value if encoding else "",
+        sheet=overrides.sheet or recipients.sheet or "",
+        header_row=_header_row(sources),
     )
+
+
+def _header_row(sources: Sources) -> int:
+    recipients, typed = sources.file.recipients, sources.overrides.header_row
+    row = recipients.header_row if typed is None else typed
+    if row is None or row > 0:
+        return row or 0
+    place = "--header-row" if typed is not None else sources.place(("recipients", "header_row"))
+    sources.problems.add(f"{place}: {row} is not the number of a row", "write 1 for the first row, 2 for the second")
+    return 0
 
 
 def _check_encoding(sources: Sources, said: Said[str]) -> None:

@@ -68,6 +68,7 @@ async def gather(
         tally=tally,
         columns=columns,
         own_columns=asked.own_columns | own_columns(columns) | frozenset(DELIVERY_COLUMNS),
+        repeated=dict(rows.repeated),
         mentioned=None if mentioned is None else frozenset(mentioned | asked.condition_names),
         required=required,
         duplicates=hits(Status.DUPLICATE),

@@ -11,10 +11,14 @@ from bulkmail.recipients.source import ListOptions, from_rows
 
 
 class Rows(Protocol):
-    """Iterated once; `columns` and `notices` may grow on the way."""
+    """Iterated once; `columns` and `notices` may grow on the way.
+
+    `repeated` are the names that several columns have, each with what all but the first are called instead.
+    """
 
     columns: list[str]
     notices: list[str]
+    repeated: dict[str, list[str]]
 
     def __iter__(self) -> Iterator[Recipient | BadRow]: ...
     def close(self) -> None: ...
@@ -33,6 +37,7 @@ class GivenRows:
     ) -> None:
         self.columns: list[str] = []
         self.notices: list[str] = []
+        self.repeated: dict[str, list[str]] = {}
         self._rows = iter(rows)
         self._options = options
         self._name = name

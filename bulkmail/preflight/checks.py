@@ -53,6 +53,11 @@ CHECKS: tuple[Check, ...] = (
         "correct the name in the letter, or add the column", list_checks.unknown_name,
     ),
     Check(
+        "ambiguous-column", _E, "names in the message that several columns of the list have",
+        "It is not clear whose value is meant.",
+        "rename all but one of these columns in the list", list_checks.ambiguous_column,
+    ),
+    Check(
         "empty-field", _W, "columns that stand in the letter and are blank in some rows",
         "These letters have a gap there: “Dear ,”.",
         "fill it in, or write {{ name or '…' }} in the letter", list_checks.empty_field,

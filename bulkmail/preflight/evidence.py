@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ MANY = 5_000  # recipients from which the mailbox providers call a sender a bulk
 class Evidence:
     """All that checks look at.  `columns` are the list's, in order; `own_columns` those that address and name are in.
 
+    `repeated` are the names that several columns have, each with what all but the first are called instead.
     `mentioned` are the fields that templates and conditions speak of, None when they may read any.  `duplicates` and
     `suppressed` are rows that are left out; `suppression_faults` are the first entries of suppression lists that
     cannot be understood, of `suppression_fault_count`.  `relay_hosts` are the servers that mail goes through, `relays`
@@ -39,6 +40,7 @@ class Evidence:
     tally: Tally
     columns: tuple[str, ...] = ()
     own_columns: frozenset[str] = frozenset()
+    repeated: Mapping[str, Sequence[str]] = field(default_factory=dict)
     mentioned: frozenset[str] | None = frozenset()
     required: frozenset[str] = frozenset()
     duplicates: Hits = field(default_factory=Hits)

@@ -83,6 +83,20 @@ def unknown_name(evidence: Evidence) -> Iterator[Found]:
             yield Found(f"the letter uses {name!r}, and no column is called so{suggest(name, evidence.columns)}")
 
 
+def ambiguous_column(evidence: Evidence) -> Iterator[Found]:
+    """Names that the message uses and that several columns have."""
+    used = evidence.required if evidence.mentioned is None else evidence.mentioned | evidence.required
+    for name, others in evidence.repeated.items():
+        if name in used:
+            instead = ", ".join(f"{{{{ {_in_template(other)} }}}}" for other in others)
+            yield Found(
+                f"the message uses {name!r}, and {len(others) + 1} columns are named so",
+                f"column {name}",
+                f"rename all but one of them in the list, or write {instead} if that is meant",
+                column=name,
+            )
+
+
 def empty_field(evidence: Evidence) -> Iterator[Found]:
     """Columns that stand in the letter and are blank in some rows."""
     for name, hits in sorted(evidence.letters.blank.items(), key=lambda item: -item[1].number):
@@ -111,7 +125,8 @@ def unused_column(evidence: Evidence) -> Iterator[Found]:
     """Columns that nothing mentions."""
     if evidence.mentioned is None or not evidence.letters.rows:
         return
-    unused = [each for each in evidence.columns if each not in evidence.mentioned | evidence.own_columns]
+    own = evidence.own_columns | {name.partition(".")[0] for name in evidence.own_columns}
+    unused = [each for each in evidence.columns if each not in evidence.mentioned | own]
     if unused:
         names = ", ".join(repr(printable(name, 40)) for name in unused[:MOST])
         more = f" and {len(unused) - MOST:,} more" if len(unused) > MOST else ""

@@ -14,23 +14,31 @@ from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed
 
 @dataclass(frozen=True, slots=True)
 class ListOptions:
-    """What the user said about a list; empty means find out."""
+    """What the user said about a list; empty means find out.
+
+    `sheet` of a workbook is a name or a number, from 1; `header_row` is the line, of a workbook the row, that names the
+    columns.
+    """
 
     address_column: str = ""
     name_column: str = ""
     encoding: str = ""
+    sheet: str | int = ""
+    header_row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """One reading of one list: its name in messages, what was asked for, and the notices so far.
 
+    `repeated` are the names that several columns have, each with what all but the first are called instead.
     `is_suppression` keeps the columns of a report and does not mind a list without rows.
     """
 
     name: str
     options: ListOptions
     notices: list[str] = field(default_factory=list)
+    repeated: dict[str, list[str]] = field(default_factory=dict)
     is_suppression: bool = False
 
     def place(self, line: int) -> Place:
