@@ -52,7 +52,7 @@ async def gather(
     """Tries the letter of every row of `outbox`, and says what is known then.  Raises `TemplateError`."""
     required = frozenset(referenced_names(campaign))
     printed = frozenset(printed_names(campaign))
-    letters = LetterCheck(required | printed, printed=printed, total=outbox.tally().open)
+    letters = LetterCheck(required | printed, printed=printed, total=outbox.tally().open, hidden=rows.remarks.hidden)
     await try_letters(outbox, letters, composer, told=told)
     tally = outbox.tally()
     mentioned = mentioned_names(campaign)
@@ -69,6 +69,7 @@ async def gather(
         columns=columns,
         own_columns=asked.own_columns | own_columns(columns) | frozenset(DELIVERY_COLUMNS),
         repeated=dict(rows.repeated),
+        remarks=rows.remarks,
         mentioned=None if mentioned is None else frozenset(mentioned | asked.condition_names),
         required=required,
         duplicates=hits(Status.DUPLICATE),

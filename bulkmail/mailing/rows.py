@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.recipients.remarks import Remarks
 from bulkmail.recipients.source import ListOptions, from_rows
 
 
@@ -19,6 +20,7 @@ class Rows(Protocol):
     columns: list[str]
     notices: list[str]
     repeated: dict[str, list[str]]
+    remarks: Remarks
 
     def __iter__(self) -> Iterator[Recipient | BadRow]: ...
     def close(self) -> None: ...
@@ -38,6 +40,7 @@ class GivenRows:
         self.columns: list[str] = []
         self.notices: list[str] = []
         self.repeated: dict[str, list[str]] = {}
+        self.remarks = Remarks()
         self._rows = iter(rows)
         self._options = options
         self._name = name

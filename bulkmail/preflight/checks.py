@@ -63,6 +63,18 @@ CHECKS: tuple[Check, ...] = (
         "fill it in, or write {{ name or '…' }} in the letter", list_checks.empty_field,
     ),
     Check(
+        "hidden-row", _W, "rows that a filter or a person hid in the sheet, and that get the message",
+        "Whoever hid them may have meant to leave them out.",
+        "delete these rows, or copy the visible ones to a sheet of their own; --ignore hidden-row if they are meant",
+        list_checks.hidden_row,
+    ),
+    Check(
+        "cell-format", _W, "cells of a workbook that stand in the message otherwise than the sheet shows them",
+        "Recipients read something else than you see.",
+        "give the column a format of its own, such as yyyy-mm-dd or #,##0.00, or format it as text",
+        list_checks.cell_format,
+    ),
+    Check(
         "dummy-cell", _W, "cells such as NULL or #N/A, where a program had nothing to write",
         "People would read “Dear NULL”.",
         "empty the cell or fill it in", list_checks.dummy_cell,

@@ -15,6 +15,7 @@ from bulkmail.preflight.finding import Finding, Hits, Severity
 from bulkmail.preflight.letter import LetterCheck
 from bulkmail.preflight.page import Flaw, look_over, merge
 from bulkmail.preflight.rows import RowCheck
+from bulkmail.recipients.remarks import Remarks
 
 if TYPE_CHECKING:
     from bulkmail.preflight.records import Records
@@ -27,7 +28,8 @@ MANY = 5_000  # recipients from which the mailbox providers call a sender a bulk
 class Evidence:
     """All that checks look at.  `columns` are the list's, in order; `own_columns` those that address and name are in.
 
-    `repeated` are the names that several columns have, each with what all but the first are called instead.
+    `repeated` are the names that several columns have, each with what all but the first are called instead; `remarks`
+    are what a sheet shows otherwise than its rows say.
     `mentioned` are the fields that templates and conditions speak of, None when they may read any.  `duplicates` and
     `suppressed` are rows that are left out; `suppression_faults` are the first entries of suppression lists that
     cannot be understood, of `suppression_fault_count`.  `relay_hosts` are the servers that mail goes through, `relays`
@@ -41,6 +43,7 @@ class Evidence:
     columns: tuple[str, ...] = ()
     own_columns: frozenset[str] = frozenset()
     repeated: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    remarks: Remarks = field(default_factory=Remarks)
     mentioned: frozenset[str] | None = frozenset()
     required: frozenset[str] = frozenset()
     duplicates: Hits = field(default_factory=Hits)

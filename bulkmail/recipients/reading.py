@@ -10,6 +10,7 @@ from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.units import count
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed
+from bulkmail.recipients.remarks import Remarks
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class ListOptions:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One reading of one list: its name in messages, what was asked for, and the notices so far.
+    """One reading of one list: its name in messages, what was asked for, the notices and remarks so far.
 
     `repeated` are the names that several columns have, each with what all but the first are called instead.
     `is_suppression` keeps the columns of a report and does not mind a list without rows.
@@ -39,6 +40,7 @@ class Reading:
     options: ListOptions
     notices: list[str] = field(default_factory=list)
     repeated: dict[str, list[str]] = field(default_factory=dict)
+    remarks: Remarks = field(default_factory=Remarks)
     is_suppression: bool = False
 
     def place(self, line: int) -> Place:

@@ -52,6 +52,7 @@ class RecipientList:
         self.columns = reader.columns
         self.notices = reading.notices
         self.repeated = reading.repeated
+        self.remarks = reading.remarks
         self._opened = opened
         self._reader = reader
         self._is_read = False

@@ -6,6 +6,7 @@ import datetime
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Recipient
@@ -14,6 +15,8 @@ from bulkmail.recipients.columns import has_address_column
 from bulkmail.recipients.hints import LOOKED_AT, Row, header_below, no_header_at, say_header
 from bulkmail.recipients.opening import Opened
 from bulkmail.recipients.reading import HEADER_ONLY, Reading
+from bulkmail.recipients.seen_cells import SeenRow, seen_cells
+from bulkmail.recipients.sheet_notes import read_notes
 from bulkmail.recipients.sheets import choose_sheet, say_sheet
 from bulkmail.recipients.table import Table
 
@@ -29,7 +32,7 @@ class SheetReader:
         """Raises `ListError` for what is no workbook, and for a sheet without a usable header or without rows."""
         book = _Book(opened, reading)
         name = choose_sheet(book.visible, book.names, reading)
-        rows: Iterator[tuple[int, Sequence[object]]] = enumerate(book.rows(name), 1)
+        rows = book.seen_rows(name)
         try:
             line, header = _header(rows, reading)
             first = list(itertools.islice(rows, LOOKED_AT))
@@ -38,6 +41,7 @@ class SheetReader:
         except ListError as error:
             raise _with_better_place(error, book, name, reading) from None
         rows = itertools.chain(first, rows)
+        self._names = reading.remarks.names = [cell.strip() for cell in header]
         self.columns = self._table.columns
         self._everybody = reading.begun(self._people(rows), empty=HEADER_ONLY)
 
@@ -48,9 +52,16 @@ class SheetReader:
     def _people(self, rows: Iterator[tuple[int, Sequence[object]]]) -> Iterator[Recipient | BadRow]:
         for line, cells in rows:
             row = self._table.checked_row(line, [cell_text(cell) for cell in cells])
+            if isinstance(row, Recipient) and bool in map(type, cells):
+                row = self._with_booleans(row, cells)
             if row is not None:
                 yield row
         self._table.notice_rows()
+
+    def _with_booleans(self, row: Recipient, cells: Sequence[object]) -> Recipient:
+        """The row with true and false where the sheet has them: as text each would count as true."""
+        found = {name: cell for name, cell in zip(self._names, cells, strict=False) if isinstance(cell, bool)}
+        return replace(row, fields={name: found.get(name, value) for name, value in row.fields.items()})
 
 
 def _header(rows: Iterator[tuple[int, Sequence[object]]], reading: Reading) -> Row:
@@ -118,8 +129,9 @@ class _Book:
                 hint="type: pip install 'bulkmail[xlsx]'; or save the sheet as CSV",
             ) from None
         self._reading = reading
+        self._file = opened.path or opened.stream
         with self._errors():
-            self._book = python_calamine.CalamineWorkbook.from_object(opened.path or opened.stream)
+            self._book = python_calamine.CalamineWorkbook.from_object(self._file)
             sheets = [
                 sheet for sheet in self._book.sheets_metadata if sheet.typ == python_calamine.SheetTypeEnum.WorkSheet
             ]
@@ -130,6 +142,18 @@ class _Book:
         """The rows of a sheet."""
         with self._errors():
             return self._book.get_sheet_by_name(name).iter_rows()
+
+    def seen_rows(self, name: str) -> Iterator[SeenRow]:
+        """The rows of a sheet by number, as people see them; what they see otherwise goes into the remarks."""
+        with self._errors():
+            sheet = self._book.get_sheet_by_name(name)
+        start = sheet.start
+        return seen_cells(
+            enumerate(sheet.iter_rows(), 1),
+            read_notes(self._file, name),
+            first_column=start[1] if start else 0,
+            remarks=self._reading.remarks,
+        )
 
     def first_rows(self, name: str) -> list[Row]:
         """The first rows of a sheet that have any content."""

@@ -110,3 +110,49 @@ def test_suppression_list_that_cannot_be_understood_stops_before_anything_is_sen
     ignored = run("send", ".", "--suppress", "stop.txt", "--yes", "--progress", "none", "--ignore", "suppression-entry")
     assert ignored.exit_code == 0
     assert "2 accepted" in ignored.output
+
+
+def sheet(*rows: str) -> bytes:
+    from tests.recipients.test_seen_cells import HEADER, workbook
+
+    return workbook(HEADER + "".join(rows), 14)
+
+
+def sheet_row(number: int, address: str, cell: str, attributes: str = "") -> str:
+    return (
+        f'<row r="{number}" {attributes}><c r="A{number}" t="inlineStr"><is><t>{address}</t></is></c>'
+        f'<c r="B{number}" {cell}</c></row>'
+    )
+
+
+def test_hidden_rows_of_a_sheet_are_found() -> None:
+    rows = [
+        sheet_row(2, "ann@example.com", "><v>1</v>"),
+        sheet_row(3, "bob@example.com", "><v>2</v>", 'hidden="1"'),
+        sheet_row(4, "cy@example.com", "><v>3</v>", 'hidden="1"'),
+    ]
+    campaign(sheet(*rows), "Hi", name="list.xlsx")
+    (found,) = findings("--strict", exit_code=2)["hidden-row"]
+    assert (found["severity"], found["rows"]) == ("warning", [3, 4])
+    assert findings("--where", "x == '2'")["hidden-row"][0]["rows"] == [3]
+    assert "hidden-row" not in findings("--where", "x == '1'")
+
+
+def test_booleans_of_a_sheet_are_conditions() -> None:
+    rows = [
+        sheet_row(2, "ann@example.com", 't="b"><v>1</v>'),
+        sheet_row(3, "bob@example.com", 't="b"><v>0</v>'),
+    ]
+    campaign(sheet(*rows), "{{ x }}{% if x %} yes{% endif %}", name="list.xlsx")
+    assert messages() == {"ann@example.com": "TRUE yes\n", "bob@example.com": "FALSE\n"}
+    for where, number in (("x", 1), ("not x", 1), ("x or not x", 2)):
+        assert json.loads(run("check", ".", "--json", "--where", where).stdout)["recipients"] == number
+
+
+def test_format_of_the_computer_is_found_where_the_message_uses_it() -> None:
+    rows = [sheet_row(2, "ann@example.com", 's="1"><v>46380</v>')]
+    campaign(sheet(*rows), "{{ x }}", name="list.xlsx")
+    (found,) = findings("--strict", exit_code=2)["cell-format"]
+    assert (found["column"], found["rows"]) == ("x", [2])
+    campaign(sheet(*rows), "Hi", name="list.xlsx")
+    assert "cell-format" not in findings()
