@@ -73,6 +73,8 @@ class Section:
 
 def shown_number(value: float, code: str) -> str:
     """A number as people see it.  Raises `NotShown`."""
+    if fixed := _fixed(code):
+        return fixed.text(value)
     number = Decimal(f"{value:.15g}")
     sections = _sections(code)
     numeric = [section for section in sections if ("text", "@") not in section.tokens]
@@ -84,6 +86,53 @@ def shown_number(value: float, code: str) -> str:
         return _figures(number, numeric[2])
     text = _figures(abs(number), numeric[0])
     return f"-{text}" if number < 0 and re.search("[1-9]", text) else text
+
+
+@dataclass(frozen=True, slots=True)
+class _Fixed:
+    """What nearly all codes are: a fixed number of decimals, with text around them."""
+
+    before: str
+    behind: str
+    digits: int
+    decimals: int
+    is_grouped: bool
+    is_percent: bool
+
+    def text(self, value: float) -> str:
+        """The number, negative or not."""
+        known = f"{value:.15g}"
+        point = known.find(".")
+        number: float | Decimal = abs(value)
+        if self.is_percent or "e" in known or (point >= 0 and len(known) - point - 1 > self.decimals):  # to be rounded
+            number = abs(Decimal(known)) * (100 if self.is_percent else 1)
+            try:
+                number = number.quantize(Decimal(1).scaleb(-self.decimals), ROUND_HALF_UP)
+            except InvalidOperation:
+                raise NotShown("too many digits") from None
+        text = f"{number:,.{self.decimals}f}" if self.is_grouped else f"{number:0{self.digits}.{self.decimals}f}"
+        return f"{'-' if value < 0 and number else ''}{self.before}{text}{self.behind}".strip()
+
+
+_FIXED = re.compile(r"(#,##)?(0+)(?:\.(0+))?(%?)")
+
+
+@lru_cache(maxsize=1024)
+def _fixed(code: str) -> _Fixed | None:
+    sections = _sections(code)
+    if len(sections) > 1 or sections[0].is_date:
+        return None
+    tokens = sections[0].tokens
+    core = [at for at, (kind, _) in enumerate(tokens) if kind != "literal"]
+    if not core or core != list(range(core[0], core[-1] + 1)):
+        return None
+    figures = _FIXED.fullmatch("".join(text for _, text in tokens[core[0] : core[-1] + 1]))
+    if not figures or any(tokens[at][0] != "figure" for at in core) or (figures[1] and len(figures[2]) > 1):
+        return None
+    before, behind = ("".join(text for _, text in part) for part in (tokens[: core[0]], tokens[core[-1] + 1 :]))
+    decimals = len(figures[3] or "")
+    digits = len(figures[2]) + (decimals + 1 if decimals else 0)
+    return _Fixed(before, figures[4] + behind, digits, decimals, bool(figures[1]), bool(figures[4]))
 
 
 def shown_moment(value: datetime.date | datetime.time | datetime.timedelta, code: str) -> str:

@@ -143,34 +143,46 @@ def _rows(archive: zipfile.ZipFile, part: str, formats: list[str]) -> Iterator[R
             sheet.parser.Parse(chunk)
             while sheet.done:
                 yield sheet.done.popleft()
+    sheet.finish()
+    yield from sheet.done
 
 
 class _Sheet:
-    """Handlers for the elements of one sheet; `done` are the rows that are complete."""
+    """A handler for the elements of one sheet; `done` are the rows that are complete.
+
+    Each element ends what was open, so that no handler for ends is needed: that would take as long again.
+    """
 
     def __init__(self, formats: list[str]) -> None:
         self.done: deque[RowNotes] = deque()
         self.parser = _parser()
         self.parser.StartElementHandler = self._start
-        self.parser.EndElementHandler = self._end
         self._formats = formats
         self._row = RowNotes(0)
         self._column = -1
         self._columns: dict[str, int] = {}
         self._is_error = False
         self._is_formula = False
-        self._has_value = False
         self._text = ""
+
+    def finish(self) -> None:
+        """Ends the last row."""
+        self._end_cell()
+        row = self._row
+        if row.is_hidden or row.formats or row.errors or row.blank:
+            self.done.append(row)
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         if name == "c" or name.endswith(":c"):
+            self._end_cell()
             self._start_cell(attributes)
         elif name == "v" or name.endswith(":v"):
-            self._has_value = True
+            self._is_formula = False
             if self._is_error:
                 self._text = ""
                 self.parser.CharacterDataHandler = self._characters
         elif name == "row" or name.endswith(":row"):
+            self.finish()
             number = attributes.get("r", "")
             is_hidden = attributes.get("hidden") in _YES or attributes.get("ht") in ("0", "0.0")
             self._row = RowNotes(int(number) if number.isdigit() else self._row.number + 1, is_hidden)
@@ -182,25 +194,20 @@ class _Sheet:
         place = attributes.get("r")
         self._column = self._column + 1 if place is None else self._column_of(place)
         self._is_error = attributes.get("t") == "e"
-        self._is_formula = self._has_value = False
         style = attributes.get("s")
         if style is not None and style.isdigit() and int(style) < len(self._formats):
             code = self._formats[int(style)]
             if code:
                 self._row.formats[self._column] = code
 
-    def _end(self, name: str) -> None:
-        if name == "c" or name.endswith(":c"):
-            if self._is_formula and not self._has_value:
-                self._row.blank.append(self._column)
-        elif name == "v" or name.endswith(":v"):
-            if self._is_error:
-                self.parser.CharacterDataHandler = None
-                self._row.errors[self._column] = self._text[:20]
-        elif name == "row" or name.endswith(":row"):
-            row = self._row
-            if row.is_hidden or row.formats or row.errors or row.blank:
-                self.done.append(row)
+    def _end_cell(self) -> None:
+        if self._is_formula:  # and no value followed it
+            self._row.blank.append(self._column)
+            self._is_formula = False
+        if self._is_error:
+            self.parser.CharacterDataHandler = None
+            self._row.errors[self._column] = self._text.strip()[:20]
+            self._is_error = False
 
     def _characters(self, text: str) -> None:
         self._text += text[:20]
