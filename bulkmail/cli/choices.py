@@ -32,6 +32,13 @@ _OPTIONS = (
     click.option("--suppress", metavar="FILE", multiple=True, help="Leave these out: addresses, @domains; repeatable."),
     click.option("--encoding", metavar="NAME", help="The list's encoding; default: found out."),
     click.option("--address-column", metavar="NAME", help="The column with the address; default: found out."),
+    click.option("--sheet", metavar="NAME", help="The sheet of a workbook, by name or number; default: the first."),
+    click.option(
+        "--header-row",
+        metavar="N",
+        type=click.IntRange(min=1),
+        help="The row that names the columns; default: the first.",
+    ),
     click.option("--allow-duplicates", is_flag=True, help="Write to an address as often as it is on the list."),
     *PACE_OPTIONS,
     click.option("--connections", metavar="N", type=int, help="At most so many connections at a time."),

@@ -29,6 +29,8 @@ class Overrides:
     suppress: tuple[str, ...] = ()
     encoding: str | None = None
     address_column: str | None = None
+    sheet: str | None = None
+    header_row: int | None = None
     allow_duplicates: bool = False
     rate: str | None = None
     connections: int | None = None

@@ -105,6 +105,8 @@ class RecipientsTable(Table):
     address_column: str | None = None
     name_column: str | None = None
     encoding: str | None = None
+    sheet: Amount = None
+    header_row: int | None = None
     where: str | None = None
     suppress: list[str] = []
     allow_duplicates: bool = False

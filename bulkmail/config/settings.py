@@ -32,6 +32,8 @@ class ListSettings:
     address_column: str = ""
     name_column: str | None = ""
     encoding: str = ""
+    sheet: str = ""
+    header_row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,8 @@ def _list_options(sources: Sources) -> ListSettings:
         # The TO of a message file says itself what name stands there.
         name_column=None if sources.is_letter else recipients.name_column or "",
         encoding=encoding.value if encoding else "",
+        sheet=overrides.sheet or recipients.sheet or "",
+        header_row=_header_row(sources),
     )
 
 
@@ -226,6 +230,16 @@ def _allow_duplicates(sources: Sources) -> bool:
     # Rows that all go to one address are meant to: there is nothing else for them to differ in.
     address = row_address(sources)
     return address is not None and is_same_for_all(address.text)
+
+
+def _header_row(sources: Sources) -> int:
+    recipients, typed = sources.file.recipients, sources.overrides.header_row
+    row = recipients.header_row if typed is None else typed
+    if row is None or row > 0:
+        return row or 0
+    place = "--header-row" if typed is not None else sources.place(("recipients", "header_row"))
+    sources.problems.add(f"{place}: {row} is not the number of a row", "write 1 for the first row, 2 for the second")
+    return 0
 
 
 def _check_encoding(sources: Sources, said: Said[str]) -> None:

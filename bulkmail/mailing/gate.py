@@ -26,6 +26,7 @@ from bulkmail.preflight.letter import LetterCheck
 from bulkmail.preflight.records import MOST_DOMAINS, Ask, ask_dns, find_records
 from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, own_columns
+from bulkmail.recipients.screening import Suppression
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,12 @@ async def gather(
     routes: Sequence[Route],
     asked: Asked,
     told: Told,
+    suppression: Suppression | None = None,
 ) -> Evidence:
     """Tries the letter of every row of `outbox`, and says what is known then.  Raises `TemplateError`."""
     required = frozenset(referenced_names(campaign))
     printed = frozenset(printed_names(campaign))
-    letters = LetterCheck(required | printed, printed=printed, total=outbox.tally().open)
+    letters = LetterCheck(required | printed, printed=printed, total=outbox.tally().open, hidden=rows.remarks.hidden)
     await try_letters(outbox, letters, composer, told=told)
     tally = outbox.tally()
     mentioned = mentioned_names(campaign)
@@ -66,10 +68,14 @@ async def gather(
         tally=tally,
         columns=columns,
         own_columns=asked.own_columns | own_columns(columns) | frozenset(DELIVERY_COLUMNS),
+        repeated=dict(rows.repeated),
+        remarks=rows.remarks,
         mentioned=None if mentioned is None else frozenset(mentioned | asked.condition_names),
         required=required,
         duplicates=hits(Status.DUPLICATE),
         suppressed=hits(Status.SUPPRESSED),
+        suppression_faults=tuple(suppression.faults) if suppression is not None else (),
+        suppression_fault_count=suppression.fault_count if suppression is not None else 0,
         relay_hosts=tuple(route.relay.host for route in routes if route.relay.host),
         flaws=await to_thread.run_sync(flaws_of, campaign, letters),
     )

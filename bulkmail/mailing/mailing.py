@@ -29,11 +29,11 @@ from bulkmail.mailing.slowing import SlowdownNote
 from bulkmail.mailing.succession import empty_inbox, take_over
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
-from bulkmail.message.templates import compile_condition
+from bulkmail.message.templates import Condition, compile_condition
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import ConfigError, GateClosed
+from bulkmail.model.errors import ConfigError, GateClosed, TemplateError
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.lane import Lanes
 from bulkmail.model.pace import Pace
@@ -79,6 +79,29 @@ class Selection:
     redirect_to: Address | None = None
     sample: int | None = None
     own_columns: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class _Where:
+    """A condition that remembers whether it made sense for any row."""
+
+    condition: Condition
+    _answered: int = 0
+    _error: TemplateError | None = None
+
+    def __call__(self, fields: Mapping[str, object]) -> bool:
+        try:
+            holds = self.condition(fields)
+        except TemplateError as error:
+            self._error = self._error or error
+            raise
+        self._answered += 1
+        return holds
+
+    def refuse_senseless(self) -> None:
+        """Raises the first `TemplateError` if there was nothing else: then the condition is at fault, and no row."""
+        if self._error is not None and not self._answered:
+            raise self._error
 
 
 @dataclass(slots=True)
@@ -128,7 +151,7 @@ class Mailing:
         check_routes(routes)
         # Before the outbox: a letter that does not compile leaves nothing behind.
         composer = Composer(campaign, run_id="", keys=keys, on_message=on_message)
-        where = compile_condition(selection.where) if selection.where else None
+        where = _Where(compile_condition(selection.where)) if selection.where else None
         outbox = Outbox.create(
             path,
             campaign=campaign,
@@ -149,8 +172,9 @@ class Mailing:
             seen = RowCheck()
 
             def look_at(row: Recipient | BadRow) -> Screened:
-                seen.note(row)
-                return screen(row, suppression=selection.suppression, where=where)
+                screened = screen(row, suppression=selection.suppression, where=where)
+                seen.note(screened.row)
+                return screened
 
             await record(
                 outbox,
@@ -160,6 +184,8 @@ class Mailing:
                 redirect_to=selection.redirect_to,
                 told=told_loading,
             )
+            if where is not None:
+                where.refuse_senseless()
             outbox.set_setting("columns", json.dumps(rows.columns))
             outbox.finish_loading()
             if selection.sample is not None:
@@ -171,8 +197,9 @@ class Mailing:
                 seen=seen,
                 rows=rows,
                 routes=routes,
-                asked=Asked(where.names if where else frozenset(), selection.own_columns),
+                asked=Asked(where.condition.names if where else frozenset(), selection.own_columns),
                 told=told_checking,
+                suppression=selection.suppression,
             )
             mailing.findings = gravest_first([*mailing._find_unserved(), *judge(mailing.evidence)])
         except BaseException:

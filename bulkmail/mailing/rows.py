@@ -7,14 +7,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.recipients.remarks import Remarks
 from bulkmail.recipients.source import ListOptions, from_rows
 
 
 class Rows(Protocol):
-    """Iterated once; `columns` and `notices` may grow on the way."""
+    """Iterated once; `columns` and `notices` may grow on the way.
+
+    `repeated` are the names that several columns have, each with what all but the first are called instead.
+    """
 
     columns: list[str]
     notices: list[str]
+    repeated: dict[str, list[str]]
+    remarks: Remarks
 
     def __iter__(self) -> Iterator[Recipient | BadRow]: ...
     def close(self) -> None: ...
@@ -33,6 +39,8 @@ class GivenRows:
     ) -> None:
         self.columns: list[str] = []
         self.notices: list[str] = []
+        self.repeated: dict[str, list[str]] = {}
+        self.remarks = Remarks()
         self._rows = iter(rows)
         self._options = options
         self._name = name

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any
 
-from jinja2 import DictLoader, StrictUndefined, TemplateRuntimeError, Undefined
+from jinja2 import DictLoader, StrictUndefined, TemplateRuntimeError, nodes
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from markupsafe import Markup
 
-from bulkmail.message import links
+from bulkmail.message import links, strictness
 from bulkmail.message.suggestion import suggest
 
 LONGEST_OUTPUT = 10_000_000  # characters of one rendered template
@@ -59,10 +58,18 @@ class _Missing(StrictUndefined):
 
 
 class LetterEnvironment(ImmutableSandboxedEnvironment):
-    """The immutable sandbox, with bounds on what an operator or a call may make of a number from a cell."""
+    """The immutable sandbox, with bounds on what an operator or a call may make of a number from a cell.
+
+    Whatever it compiles is made strict: see `strictness`.
+    """
 
     intercepted_binops = frozenset({"*", "**", "%"})
     concat = staticmethod(join_chunks)
+
+    def _generate(
+        self, source: nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
+    ) -> str:
+        return super()._generate(strictness.made_strict(source, self), name, filename, defer_init)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """The operator's result; `TooMuch` instead of a text, list or number of absurd size."""
@@ -132,30 +139,21 @@ def make_environment(
         loader=DictLoader(dict(partials)),
         undefined=_Missing,
         autoescape=html,
-        finalize=_check_value if escape is None else lambda value: escape(_check_value(value)),
+        finalize=strictness.printed if escape is None else lambda value: escape(strictness.printed(value)),
         auto_reload=False,
         extensions=[_OneLine] if one_line else [],
     )
     # Chance would make the second try of a letter another letter.
     del environment.globals["lipsum"]
     del environment.filters["random"]
+    strictness.install(environment)
+    environment.filters["nl2br"] = strictness.nl2br if html else strictness.printed
     environment.globals["range"] = bounded_range
     environment.filters[links.FILTER] = links.link
     environment.filters["format"] = _bounded(environment.filters["format"], _check_format)
     for name in ("batch", "center", "indent", "round", "slice", "tojson"):
         environment.filters[name] = _bounded(environment.filters[name], lambda _, numbers: _check_numbers(numbers))
     return environment
-
-
-def _check_value(value: object) -> object:
-    """Every `{{ value }}` passes here.  Refuses what would stand in the letter as `None` or `<function … at 0x7f…>`."""
-    if type(value) is str or type(value) is Markup or isinstance(value, Undefined):
-        return value
-    if value is None:
-        raise TemplateRuntimeError("the value is empty (null); write {{ … | default('…', true) }} to give another")
-    if callable(value) or isinstance(value, Iterator):
-        raise TemplateRuntimeError("this gives a function or a sequence, not a text; write {{ …() }} or {{ … | join }}")
-    return value
 
 
 class _Spent(threading.local):

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 
 from jinja2 import Template, TemplateNotFound, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
 
 from bulkmail.message.environment import LONGEST_OUTPUT, LetterEnvironment
+from bulkmail.message.numbers import Refused
+from bulkmail.message.strictness import is_own
 from bulkmail.message.suggestion import closest, suggest
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.reply import printable
 
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
 _UNKNOWN = re.compile(r"No (filter|test) named '([\w.]+)'")
+_BRACES = re.compile(r"\{[{%]\s*(?:if\s+)?|\s*[}%]\}")
 _MOST_FIELDS = 12
+_LONGEST_VALUE = 60
+NO_ROW: Mapping[str, object] = {}
 
 
 def explain(
-    error: Exception, *, name: str, environment: LetterEnvironment, fields: Iterable[str] = ()
+    error: Exception, *, name: str, environment: LetterEnvironment, row: Mapping[str, object] = NO_ROW
 ) -> TemplateError:
     """The error of template `name` as a `TemplateError` that begins with file and line.
 
-    `fields` are the names that the row has.  Raises a `MemoryError` again for which the template can do nothing.
+    `row` has the fields of the row.  Raises a `MemoryError` again for which the template can do nothing.
     """
     if isinstance(error, TemplateSyntaxError):
         is_nameless = error.name in (None, "<introspection>")  # as Jinja calls what it only looks into
@@ -36,8 +41,10 @@ def explain(
             text = str(error)
             found = _UNDEFINED.fullmatch(text)
             if found:
-                fields = [*fields, "email", "row"]
+                fields = list(dict.fromkeys([*row, "email", "row"]))
                 return TemplateError(f"{where}: {text}{_suggest_field(found[1], fields)}", hint=_say_fields(fields))
+        case Refused():
+            return _refused(error, where, row)
         case SecurityError():
             text = f"a letter must not do this: {error}"
         case TemplateNotFound():
@@ -51,11 +58,30 @@ def explain(
         case ZeroDivisionError():
             text = "divides by zero"
         case TypeError():
-            hint = "cells of a list are text; write {{ price | float }} or {{ age | int }} to calculate with them"
+            hint = "cells of a list are text; write {{ price | number }} or {{ age | int }} to calculate with them"
             return TemplateError(f"{where}: {printable(str(error))}", hint=hint)
         case _:
             text = _in_words(str(error) or type(error).__name__, environment)
     return TemplateError(f"{where}: {printable(text)}")
+
+
+def _refused(error: Refused, where: str, row: Mapping[str, object]) -> TemplateError:
+    """Names the field that the value came from, if one has it."""
+    value = error.value
+    is_text = isinstance(value, str)
+    same = [name for name, other in row.items() if other is value or (is_text and value and other == value)]
+    field = field_expression(same[0]) if same else ""
+    shown = repr(printable(value, _LONGEST_VALUE)) if isinstance(value, str) else "this"
+    subject = (f"{field} is {shown}, which" if is_text else field) if field else shown
+    fix = error.fix.replace("…", field or "…")
+    if where.startswith("-"):  # a condition is an expression without braces
+        fix = _BRACES.sub("", fix)
+    return TemplateError(f"{where}: {printable(f'{subject} {error.what}')}", hint=fix)
+
+
+def field_expression(name: str) -> str:
+    """How a template names the field."""
+    return name if name.isidentifier() else f"row[{name!r}]"
 
 
 def _has_room() -> bool:
@@ -87,7 +113,7 @@ def _suggest_field(name: str, fields: Iterable[str]) -> str:
 
 
 def _say_fields(fields: list[str]) -> str:
-    names = [name if name.isidentifier() else f"row[{name!r}]" for name in fields[:_MOST_FIELDS]]
+    names = [field_expression(name) for name in fields[:_MOST_FIELDS]]
     rest = f" and {len(fields) - _MOST_FIELDS} more" if len(fields) > _MOST_FIELDS else ""
     return printable(f"a template of this row can use {', '.join(names)}{rest}")
 
@@ -98,7 +124,8 @@ def _in_words(text: str, environment: LetterEnvironment) -> str:
     if not found:
         return text
     kind, name = found.groups()
-    return f"there is no {kind} {name!r}{suggest(name, environment.filters if kind == 'filter' else environment.tests)}"
+    known = environment.filters if kind == "filter" else environment.tests
+    return f"there is no {kind} {name!r}{suggest(name, [each for each in known if not is_own(each)])}"
 
 
 def _innermost(traceback: TracebackType | None, name: str) -> tuple[str, int]:

@@ -19,7 +19,7 @@ _OPENING = frozenset({"if", "for", "with"})
 _MIDDLE = frozenset({"elif", "else"})
 _CLOSING = {"endif": "if", "endfor": "for", "endwith": "with"}
 # What lets a value become markup, or a piece of the template appear elsewhere than where it is written.
-_MARKUP_WORDS = frozenset({"safe", "urlize", "xmlattr", "recursive", "caller", "super", "self"})
+_MARKUP_WORDS = frozenset({"nl2br", "safe", "urlize", "xmlattr", "recursive", "caller", "super", "self"})
 # A browser moves text out of these.
 _WITHOUT_TEXT = frozenset({"html", "head", "table", "tbody", "thead", "tfoot", "tr", "colgroup", "select"})
 

@@ -10,9 +10,10 @@ from jinja2 import UndefinedError, nodes
 
 from bulkmail.message.compiled import Piece, pieces_of
 from bulkmail.message.environment import LetterEnvironment, join_chunks, make_environment, reset_ranges
-from bulkmail.message.explain import explain, missing_partial, place
+from bulkmail.message.explain import NO_ROW, explain, missing_partial, place
 from bulkmail.message.invitation import escape_value
 from bulkmail.message.required import required_by
+from bulkmail.message.strictness import truth
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import TemplateError
@@ -47,12 +48,12 @@ class Rendering:
         try:
             return join_chunks(self._template.root_render_func(self._template.new_context(variables, shared=True)))
         except Exception as error:
-            raise explain(error, name=self.name, environment=self._environment, fields=_fields(variables)) from None
+            raise explain(error, name=self.name, environment=self._environment, row=_row(variables)) from None
 
 
-def _fields(variables: Mapping[str, object]) -> list[str]:
+def _row(variables: Mapping[str, object]) -> Mapping[str, object]:
     row = variables.get("row")
-    return list(row) if isinstance(row, Mapping) else []
+    return row if isinstance(row, Mapping) else NO_ROW
 
 
 class Workshop:
@@ -139,11 +140,11 @@ def compile_condition(text: str, *, name: str = "--where") -> Condition:
     def holds(fields: Mapping[str, object]) -> bool:
         reset_ranges()
         try:
-            return bool(expression(_variables(functions, fields)))
+            return bool(truth(expression(_variables(functions, fields))))
         except UndefinedError:
             return False
         except Exception as error:
-            raise explain(error, name=name, environment=environment, fields=fields) from None
+            raise explain(error, name=name, environment=environment, row=fields) from None
 
     return Condition(text, frozenset(names), holds)
 

@@ -48,14 +48,37 @@ CHECKS: tuple[Check, ...] = (
         'add their domains to the recipients (or senders) of a relay, or "*" for everybody else', lambda evidence: (),
     ),
     Check(
+        "suppression-entry", _E, "entries of a suppression list that are no address and no @domain",
+        "The people meant there would get mail that they asked not to get.",
+        "correct the line: one or several addresses, or @example.com for a domain; # begins a comment",
+        list_checks.suppression_entry,
+    ),
+    Check(
         "unknown-name", _W, "names in the letter that no column has, where no row has come to yet",
         "As soon as a row comes to that part, its letter fails.",
         "correct the name in the letter, or add the column", list_checks.unknown_name,
     ),
     Check(
+        "ambiguous-column", _E, "names in the message that several columns of the list have",
+        "It is not clear whose value is meant.",
+        "rename all but one of these columns in the list", list_checks.ambiguous_column,
+    ),
+    Check(
         "empty-field", _W, "columns that stand in the letter and are blank in some rows",
         "These letters have a gap there: “Dear ,”.",
         "fill it in, or write {{ name or '…' }} in the letter", list_checks.empty_field,
+    ),
+    Check(
+        "hidden-row", _W, "rows that a filter or a person hid in the sheet, and that get the message",
+        "Whoever hid them may have meant to leave them out.",
+        "delete these rows, or copy the visible ones to a sheet of their own; --ignore hidden-row if they are meant",
+        list_checks.hidden_row,
+    ),
+    Check(
+        "cell-format", _W, "cells of a workbook that stand in the message otherwise than the sheet shows them",
+        "Recipients read something else than you see.",
+        "give the column a format of its own, such as yyyy-mm-dd or #,##0.00, or format it as text",
+        list_checks.cell_format,
     ),
     Check(
         "dummy-cell", _W, "cells such as NULL or #N/A, where a program had nothing to write",

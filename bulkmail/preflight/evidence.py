@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError
+from bulkmail.model.recipient import Place
 from bulkmail.model.tally import Tally
 from bulkmail.preflight.finding import Finding, Hits, Severity
 from bulkmail.preflight.letter import LetterCheck
 from bulkmail.preflight.page import Flaw, look_over, merge
 from bulkmail.preflight.rows import RowCheck
+from bulkmail.recipients.remarks import Remarks
 
 if TYPE_CHECKING:
     from bulkmail.preflight.records import Records
@@ -26,9 +28,12 @@ MANY = 5_000  # recipients from which the mailbox providers call a sender a bulk
 class Evidence:
     """All that checks look at.  `columns` are the list's, in order; `own_columns` those that address and name are in.
 
+    `repeated` are the names that several columns have, each with what all but the first are called instead; `remarks`
+    are what a sheet shows otherwise than its rows say.
     `mentioned` are the fields that templates and conditions speak of, None when they may read any.  `duplicates` and
-    `suppressed` are rows that are left out.  `relay_hosts` are the servers that mail goes through, `relays` and
-    `records` what they and the DNS say, if they were asked.
+    `suppressed` are rows that are left out; `suppression_faults` are the first entries of suppression lists that
+    cannot be understood, of `suppression_fault_count`.  `relay_hosts` are the servers that mail goes through, `relays`
+    and `records` what they and the DNS say, if they were asked.
     """
 
     campaign: Campaign
@@ -37,10 +42,14 @@ class Evidence:
     tally: Tally
     columns: tuple[str, ...] = ()
     own_columns: frozenset[str] = frozenset()
+    repeated: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    remarks: Remarks = field(default_factory=Remarks)
     mentioned: frozenset[str] | None = frozenset()
     required: frozenset[str] = frozenset()
     duplicates: Hits = field(default_factory=Hits)
     suppressed: Hits = field(default_factory=Hits)
+    suppression_faults: tuple[tuple[Place, str], ...] = ()
+    suppression_fault_count: int = 0
     relay_hosts: tuple[str, ...] = ()
     relays: tuple[RelayFacts, ...] = ()
     records: Records | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
@@ -102,12 +102,13 @@ class LetterCheck:
     """Tries row after row and remembers what is worth telling, in bounded memory.
 
     `names` are the fields that the letter takes from a row, `printed` those whose value stands in it as it is.  Of
-    about `total` rows `SAMPLE` are looked at whole.
+    about `total` rows `SAMPLE` are looked at whole.  `hidden` are the lines of rows that the list hides.
     """
 
     names: frozenset[str] = frozenset()
     printed: frozenset[str] = frozenset()
     total: int = 0
+    hidden: Container[int] = frozenset()
     rows: int = 0
     failed: int = 0
     failures: dict[str, Failure] = field(default_factory=dict)
@@ -119,6 +120,7 @@ class LetterCheck:
     longest_subject: str = ""
     domains: dict[str, Hits] = field(default_factory=dict)
     roles: dict[str, Hits] = field(default_factory=dict)
+    hidden_rows: Hits = field(default_factory=Hits)
     largest_files: tuple[int, int] = (0, 0)  # octets of the files of one row, and its line
     samples: list[Sample] = field(default_factory=list)
 
@@ -140,6 +142,8 @@ class LetterCheck:
             self._look_at_cells(recipient, tried.subject, line)
             self._look_at_address(recipient, line)
             self._look_at_subject(tried.subject, line)
+            if line in self.hidden:
+                self.hidden_rows.add(line)
             if tried.files_size > self.largest_files[0]:
                 self.largest_files = (tried.files_size, line)
         self.failed += len(bad)

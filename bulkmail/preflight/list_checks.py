@@ -15,6 +15,7 @@ from bulkmail.preflight.evidence import Evidence, Found
 from bulkmail.preflight.finding import Hits, Severity
 from bulkmail.preflight.letter import Failure
 from bulkmail.preflight.mistyped import meant
+from bulkmail.recipients.remarks import Lines
 
 MOST = 10  # findings of one check; what is more is counted
 
@@ -83,6 +84,20 @@ def unknown_name(evidence: Evidence) -> Iterator[Found]:
             yield Found(f"the letter uses {name!r}, and no column is called so{suggest(name, evidence.columns)}")
 
 
+def ambiguous_column(evidence: Evidence) -> Iterator[Found]:
+    """Names that the message uses and that several columns have."""
+    used = evidence.required if evidence.mentioned is None else evidence.mentioned | evidence.required
+    for name, others in evidence.repeated.items():
+        if name in used:
+            instead = ", ".join(f"{{{{ {_in_template(other)} }}}}" for other in others)
+            yield Found(
+                f"the message uses {name!r}, and {len(others) + 1} columns are named so",
+                f"column {name}",
+                f"rename all but one of them in the list, or write {instead} if that is meant",
+                column=name,
+            )
+
+
 def empty_field(evidence: Evidence) -> Iterator[Found]:
     """Columns that stand in the letter and are blank in some rows."""
     for name, hits in sorted(evidence.letters.blank.items(), key=lambda item: -item[1].number):
@@ -111,7 +126,8 @@ def unused_column(evidence: Evidence) -> Iterator[Found]:
     """Columns that nothing mentions."""
     if evidence.mentioned is None or not evidence.letters.rows:
         return
-    unused = [each for each in evidence.columns if each not in evidence.mentioned | evidence.own_columns]
+    own = evidence.own_columns | {name.partition(".")[0] for name in evidence.own_columns}
+    unused = [each for each in evidence.columns if each not in evidence.mentioned | own]
     if unused:
         names = ", ".join(repr(printable(name, 40)) for name in unused[:MOST])
         more = f" and {len(unused) - MOST:,} more" if len(unused) > MOST else ""
@@ -152,3 +168,43 @@ def suppressed(evidence: Evidence) -> Iterator[Found]:
     if evidence.suppressed.number:
         hits = evidence.suppressed
         yield Found(f"{count(hits.number, 'row')} left out, being suppressed: {hits}", hits=hits)
+
+
+def suppression_entry(evidence: Evidence) -> Iterator[Found]:
+    """Entries of suppression lists that suppress no recipient."""
+    for place, reason in evidence.suppression_faults[:MOST]:
+        yield Found(f"no recipient is suppressed by this entry: {reason}", str(place))
+    if (more := evidence.suppression_fault_count - MOST) > 0:
+        yield Found(f"{count(more, 'more entry', 'more entries')} of suppression lists cannot be understood")
+
+
+def hidden_row(evidence: Evidence) -> Iterator[Found]:
+    """Rows that a sheet hides, by a filter or by hand, and that get the message all the same."""
+    if evidence.letters.hidden_rows.number:
+        hits = evidence.letters.hidden_rows
+        rows = count(hits.number, "row is hidden in the sheet and gets", "rows are hidden in the sheet and get")
+        yield Found(f"{rows} the message: {hits}", hits=hits)
+
+
+def cell_format(evidence: Evidence) -> Iterator[Found]:
+    """Columns in the message that a sheet shows in another way than they stand there."""
+    remarks = evidence.remarks
+    for column, lines in remarks.formats.items():
+        code = lines.example.removeprefix("?")
+        kind = f"built-in format {code}" if lines.example.startswith("?") else f"format {printable(code, 40)!r}"
+        what = f"is shown in the {kind}, which depends on the computer or is not supported, and arrives without it"
+        yield from _seen(evidence, column, lines, what)
+    for column, lines in remarks.inexact.items():
+        what = f"has numbers such as {lines.example}, of which a sheet keeps 15 digits only"
+        yield from _seen(evidence, column, lines, what, "format the column as text and enter these numbers again")
+    for column, lines in remarks.blank.items():
+        what = "has formulas without a result, which count as empty"
+        yield from _seen(evidence, column, lines, what, "open the workbook in a spreadsheet program and save it")
+
+
+def _seen(evidence: Evidence, column: int, lines: Lines, what: str, fix: str = "") -> Iterator[Found]:
+    name = evidence.remarks.name(column)
+    if evidence.mentioned is None or name in evidence.mentioned:
+        hits = Hits(lines.count, lines.first)
+        rows = count(hits.number, "row")
+        yield Found(f"{name!r} {what}, in {rows}: {hits}", f"column {name}", fix, column=name, hits=hits)

@@ -37,20 +37,19 @@ _SAY_ADDRESS = "say which one it is: --address-column NAME, or address_column in
 _SAY_NAME = "say which one it is with name_column in campaign.toml, or leave it out"
 
 
-def address_column(columns: Sequence[str], wanted: str, *, place: Place) -> str:
+def address_column(columns: Sequence[str], wanted: str, *, place: Place, hint: str = "") -> str:
     """The column that holds the addresses: the `wanted` one or, if that is empty, the one that is named so.
 
-    Raises `ListError` if there is none, or if there are two equally good ones.
+    Raises `ListError` with `hint`, if there is one, if there is none, or if there are two equally good ones.
     """
+    hint = hint or _SAY_ADDRESS
     if wanted:
-        return _named(columns, wanted, place=place, hint=_SAY_ADDRESS)
+        return _named(columns, wanted, place=place, hint=hint)
     found = _best(columns, _ADDRESS_NAMES)
     if not found:
-        raise ListError(
-            f"{place}: no column is named email, mail or address; found {listed(columns)}", hint=_SAY_ADDRESS
-        )
+        raise ListError(f"{place}: no column is named email, mail or address; found {listed(columns)}", hint=hint)
     if len(found) > 1:
-        raise ListError(f"{place}: the address may be in the columns {listed(found)}", hint=_SAY_ADDRESS)
+        raise ListError(f"{place}: the address may be in the columns {listed(found)}", hint=hint)
     return found[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum
@@ -10,13 +11,24 @@ from typing import IO, TextIO
 
 from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.recipients.dialect import SPOKEN, declared_delimiter, guess_delimiter
+from bulkmail.model.units import count
+from bulkmail.recipients.dialect import (
+    DELIMITERS,
+    SPOKEN,
+    declared_delimiter,
+    first_rows,
+    from_line,
+    guess_delimiter,
+)
 from bulkmail.recipients.encoding import choose, open_text
 from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW
+from bulkmail.recipients.hints import header_below, no_header_at, say_header
 from bulkmail.recipients.reading import HEADER_ONLY, Reading
 from bulkmail.recipients.table import Table
 
 _QUOTE = '"'
+_ESCAPED_QUOTE = '\\"'
+_ESCAPE = re.compile(r"\\(.)")
 _SAMPLE = 1 << 16  # characters that the delimiter is guessed from
 _WITNESSES = 20  # lines that tell a stray quote from a long cell
 _MOST_READ_AGAIN = LONGEST_ROW  # characters, so that hostile quotes cannot make reading quadratic
@@ -35,11 +47,14 @@ class CellReader:
     """Rows of cells from lines of text.  No row, however broken, keeps it from the next.
 
     `line` is the last physical line read, from 1.  `width` is the number of cells to expect, once it is known.
+    `escaped_rows` had `\"` for a quote in a cell, the first of them at line `first_escaped`.
     """
 
     def __init__(self, text: TextIO, delimiter: str) -> None:
         self.line = 0
         self.width = 0
+        self.escaped_rows = 0
+        self.first_escaped = 0
         self._text = text
         self._delimiter = delimiter
         self._again: deque[str] = deque()
@@ -79,6 +94,10 @@ class CellReader:
     def _quoted(self, line: str) -> tuple[list[str], Trouble]:
         if len(line) >= LONGEST_ROW:
             return self._cells([line]), Trouble.TOO_LONG
+        if _ESCAPED_QUOTE in line and (escaped := self._with_backslashes(line)):
+            self.escaped_rows += 1
+            self.first_escaped = self.first_escaped or self.line
+            return escaped, _trouble(line)
         self._taken, self._is_first = [line], True
         try:
             cells = next(self._rows)
@@ -96,6 +115,19 @@ class CellReader:
         if len(self._taken) > 1 and not self._is_strict():
             return self._give_back()
         return cells, _trouble(line if len(self._taken) == 1 else "".join(self._taken))
+
+    def _with_backslashes(self, line: str) -> list[str]:
+        """The cells of a row that is sound only if `\\"` is a quote in a cell, as MySQL writes it; else nothing."""
+        if self._is_sound([line]):
+            return []
+        only_quotes = _ESCAPE.sub(lambda found: found[0] if found[1] in '"\\' else f"\\\\{found[1]}", line)
+        try:
+            rows = list(
+                csv.reader([only_quotes], delimiter=self._delimiter, escapechar="\\", doublequote=False, strict=True)
+            )
+        except csv.Error:
+            return []
+        return rows[0] if len(rows) == 1 and len(rows[0]) == (self.width or len(rows[0])) else []
 
     def _new_rows(self) -> Iterator[list[str]]:
         return csv.reader(self._feed(), delimiter=self._delimiter)
@@ -124,8 +156,11 @@ class CellReader:
 
         A stray quote swallows lines up to the next one, which then closes a cell in the middle: those lines are people.
         """
+        return self._is_sound(self._taken)
+
+    def _is_sound(self, lines: list[str]) -> bool:
         try:
-            list(csv.reader(self._taken, delimiter=self._delimiter, strict=True))
+            list(csv.reader(lines, delimiter=self._delimiter, strict=True))
         except csv.Error:
             return False
         return True
@@ -192,13 +227,19 @@ class CsvReader:
         self._reading = reading
         encoding = choose(stream, name=reading.name, wanted=reading.options.encoding, notices=reading.notices)
         text = open_text(stream, encoding, newline="")
-        delimiter, is_declared = _delimiter(text, reading, default="\t" if is_tsv else ",")
+        sample = _sample(text)
+        delimiter, is_declared = _delimiter(sample, reading, default="\t" if is_tsv else ",")
         self._cells = CellReader(text, delimiter)
         rows = self._cells.rows()
         if is_declared:
             next(rows)
         line, header = self._header(rows)
-        self._table = Table(header, reading, line=line, delimiter=delimiter)
+        try:
+            self._table = Table(
+                header, reading, line=line, first=first_rows(sample, delimiter, after=line), delimiter=delimiter
+            )
+        except ListError as error:
+            raise _with_better_header(error, reading, sample=sample, line=line, delimiter=delimiter) from None
         self._cells.width = len(header)
         self.columns = self._table.columns
         self._everybody = reading.begun(self._people(rows), empty=HEADER_ONLY)
@@ -208,8 +249,15 @@ class CsvReader:
         return self._everybody
 
     def _header(self, rows: Iterator[tuple[int, list[str], Trouble]]) -> tuple[int, list[str]]:
+        wanted = self._reading.options.header_row
         for line, cells, trouble in rows:
-            if not any(map(str.strip, cells)):
+            if line < wanted:
+                continue
+            is_blank = not any(map(str.strip, cells))
+            if wanted and (line > wanted or is_blank):
+                found = "it is empty" if is_blank else f"the next row begins at line {line:,}"
+                raise no_header_at(wanted, self._reading, unit="line", found=found)
+            if is_blank:
                 continue
             if trouble is Trouble.UNCLOSED:
                 raise ListError(
@@ -227,6 +275,8 @@ class CsvReader:
                     hint="name the file .json, or .jsonl if each line is an object",
                 )
             return line, cells
+        if wanted:
+            raise no_header_at(wanted, self._reading, unit="line", found=f"the list ends at line {self._cells.line:,}")
         raise ListError(f"{self._reading.name}: the list is empty", hint="its first line must name the columns")
 
     def _people(self, rows: Iterator[tuple[int, list[str], Trouble]]) -> Iterator[Recipient | BadRow]:
@@ -241,7 +291,13 @@ class CsvReader:
                 row = self._troubled(line, cells, trouble)
             if row is not None:
                 yield row
-        table.notice_empty_rows()
+        table.notice_rows()
+        if self._cells.escaped_rows:
+            rows_said, first = count(self._cells.escaped_rows, "row"), self._cells.first_escaped
+            self._reading.notices.append(
+                f'{self._reading.name}: {rows_said} with \\" for a quote in a cell, as MySQL writes it, '
+                f"the first at line {first:,}; read so"
+            )
 
     def _troubled(self, line: int, cells: list[str], trouble: Trouble) -> BadRow:
         if trouble is Trouble.UNCLOSED:
@@ -254,14 +310,32 @@ class CsvReader:
         return self._table.bad(line, cells, f"the row is longer than {LONGEST_ROW:,} characters{lines}")
 
 
-def _delimiter(text: TextIO, reading: Reading, *, default: str) -> tuple[str, bool]:
-    """What stands between the cells, and whether the first line only declares it.  Leaves the text at its beginning."""
+def _sample(text: TextIO) -> str:
+    """The first rows, whole ones.  Leaves the text at its beginning."""
     sample = text.read(_SAMPLE)
     text.seek(0)
     if len(sample) == _SAMPLE:
         sample = sample[: sample.rfind("\n") + 1] or sample  # half a row would count as a ragged one
+    return sample
+
+
+def _with_better_header(error: ListError, reading: Reading, *, sample: str, line: int, delimiter: str) -> ListError:
+    """The error of the header at `line`, its hint naming the line that looks like the real one, if there is one."""
+    wanted = reading.options.address_column
+    if reading.options.header_row:
+        return error
+    for each in (delimiter, *DELIMITERS):
+        first = first_rows(sample, each, after=line - 1)
+        if first and (found := header_below(first[0], first[1:], wanted=wanted)):
+            return ListError(str(error), hint=say_header(*found, unit="line"))
+    return error
+
+
+def _delimiter(sample: str, reading: Reading, *, default: str) -> tuple[str, bool]:
+    """What stands between the cells, and whether the first line only declares it."""
     declared = declared_delimiter(sample[: sample.find("\n") + 1])
-    delimiter = declared or guess_delimiter(sample, wanted=reading.options.address_column, default=default)
+    from_header = from_line(sample, reading.options.header_row) if reading.options.header_row else sample
+    delimiter = declared or guess_delimiter(from_header, wanted=reading.options.address_column, default=default)
     if delimiter != default and not declared:
         reading.notices.append(f"{reading.name} was read with {SPOKEN[delimiter]} between its cells")
     return delimiter, bool(declared)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from bulkmail.recipients.columns import has_address_column
 
-_DELIMITERS = (",", ";", "\t", "|")
+DELIMITERS = (",", ";", "\t", "|")
 _MOST_ROWS = 100
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _EXCEL_HINT = re.compile(r'"?sep=([,;\t|])"?\r?\n?')
@@ -23,6 +23,28 @@ def declared_delimiter(first_line: str) -> str:
     return found[1] if found else ""
 
 
+def from_line(sample: str, line: int) -> str:
+    """The sample from that line on, counted from 1."""
+    return "".join(list(io.StringIO(sample, newline=""))[max(0, line - 1) :])
+
+
+def first_rows(sample: str, delimiter: str, *, after: int = 0) -> list[tuple[int, list[str]]]:
+    """The first rows below line `after` that have any content, each with the line it begins at."""
+    rows: list[tuple[int, list[str]]] = []
+    reader = csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter)
+    line = 1
+    try:
+        for row in reader:
+            if line > after and any(map(str.strip, row)):
+                rows.append((line, row))
+            line = reader.line_num + 1
+            if len(rows) > _MOST_ROWS:
+                break
+    except csv.Error:  # a giant cell; the rows before it are enough
+        pass
+    return rows
+
+
 def guess_delimiter(sample: str, *, wanted: str, default: str) -> str:
     """The delimiter of a table that begins with `sample`; `default` for a table of one column.
 
@@ -31,8 +53,8 @@ def guess_delimiter(sample: str, *, wanted: str, default: str) -> str:
     header, then that their cells look like addresses, then the number of cells.
     """
     best, delimiter = (False, 0.0, 0.0, 0), default
-    for candidate in _DELIMITERS:
-        rows = _rows(sample, candidate)
+    for candidate in DELIMITERS:
+        rows = [row for _, row in first_rows(sample, candidate)]
         if rows and len(rows[0]) > 1 and (score := _score(rows, wanted)) > best:
             best, delimiter = score, candidate
     return delimiter
@@ -43,17 +65,3 @@ def _score(rows: Sequence[Sequence[str]], wanted: str) -> tuple[bool, float, flo
     even = sum(len(row) == len(header) for row in body) / len(body) if body else 1.0
     people = sum(any(_ADDRESS.fullmatch(cell.strip()) for cell in row) for row in body) / len(body) if body else 0.0
     return has_address_column([cell.strip() for cell in header], wanted), even, people, len(header)
-
-
-def _rows(sample: str, delimiter: str) -> list[list[str]]:
-    """The first rows that have any content."""
-    rows: list[list[str]] = []
-    try:
-        for row in csv.reader(io.StringIO(sample, newline=""), delimiter=delimiter):
-            if any(map(str.strip, row)):
-                rows.append(row)
-            if len(rows) > _MOST_ROWS:
-                break
-    except csv.Error:  # a giant cell; the rows before it are enough
-        pass
-    return rows

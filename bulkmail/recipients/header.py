@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Container, Sequence
 
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError, ListError
 from bulkmail.model.recipient import Place
+from bulkmail.model.units import count
 from bulkmail.recipients.columns import MOST_COLUMNS, listed
 from bulkmail.recipients.fields import LONGEST_CELL, shown, text_fault
 from bulkmail.recipients.reading import Reading
@@ -14,18 +16,31 @@ from bulkmail.recipients.reading import Reading
 _MOST_NAMED = 20  # columns in an example
 
 
-def column_names(cells: Sequence[str], reading: Reading, *, place: Place, unit: str, delimiter: str) -> list[str]:
-    """The names without the space around them and without empty ones at the end.
+def column_names(
+    cells: Sequence[str],
+    reading: Reading,
+    *,
+    place: Place,
+    unit: str,
+    delimiter: str,
+    rows: Sequence[Sequence[str]] = (),
+) -> list[str]:
+    """The names without the space around them and without empty ones at the end, each column with one of its own.
 
-    `unit` is what the rows are counted in, `delimiter` is empty for a sheet.  Raises `ListError` for a header that is
-    none, or that leaves a column without a name of its own.
+    A column without a name is `column3`, a second one named `Town` is `Town_2`, each with a notice; at the end only
+    columns that most of the first `rows` have content in.  `unit` is what the rows are counted in, `delimiter` is empty
+    for a sheet.  Raises `ListError` for a header that is none.
     """
     names = _trimmed(cells, reading, place=place)
+    filled = [sum(at < len(row) and bool(row[at].strip()) for row in rows) for at in range(len(names), len(cells))]
+    while filled and filled[-1] * 2 <= len(rows):
+        filled.pop()
+    names += [""] * len(filled)
     if reading.options.address_column not in names:
         between = {"": ", ", "\t": "<tab>"}.get(delimiter, delimiter)
         _refuse_addresses(names, place=place, between=between, unit=unit)
     _refuse_bad_names(names, place=place)
-    return names
+    return _distinct(names, reading, place=place)
 
 
 def _trimmed(header: Sequence[str], reading: Reading, *, place: Place) -> list[str]:
@@ -56,19 +71,43 @@ def _refuse_addresses(names: Sequence[str], *, place: Place, between: str, unit:
 def _refuse_bad_names(names: Sequence[str], *, place: Place) -> None:
     if len(names) > MOST_COLUMNS:
         raise ListError(f"{place}: the header has {len(names):,} columns; the most is {MOST_COLUMNS:,}")
-    seen: dict[str, int] = {}
     for number, name in enumerate(names, 1):
-        if not name:
-            raise ListError(f"{place}: column {number} has no name", hint="name it in the header, or delete the column")
         fault = text_fault(name)
         if fault:
             raise ListError(f"{place}: the name of column {number} {fault}: {shown(name)}", hint=_hint(name))
-        if name in seen:
-            raise ListError(
-                f"{place}: two columns are named {shown(name)}: columns {seen[name]} and {number}",
-                hint="rename one of them in the header",
-            )
-        seen[name] = number
+
+
+def _distinct(names: Sequence[str], reading: Reading, *, place: Place) -> list[str]:
+    """The names with a new one for each column that has none, or that is named as one before it."""
+    taken = set(names)
+    seen: set[str] = set()
+    distinct: list[str] = []
+    for number, name in enumerate(names, 1):
+        if name and name not in seen:
+            seen.add(name)
+            distinct.append(name)
+            continue
+        new = _free(name, taken) if name else f"column{number}"
+        if new in taken and not name:
+            new = _free(new, taken)
+        taken.add(new)
+        distinct.append(new)
+        if name:
+            reading.repeated.setdefault(name, []).append(new)
+    unnamed = [new for new, name in zip(distinct, names, strict=True) if not name]
+    if unnamed:
+        reading.notices.append(f"{place}: {count(len(unnamed), 'column')} without a name: read as {listed(unnamed)}")
+    for name, others in reading.repeated.items():
+        reading.notices.append(
+            f"{place}: {len(others) + 1} columns are named {shown(name)}: the first keeps the name, "
+            f"{'the other is' if len(others) == 1 else 'the others are'} read as {listed(others)}"
+        )
+    return distinct
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """`Town_2`, or the next number that no column has."""
+    return next(new for number in itertools.count(2) if (new := f"{name}_{number}") not in taken)
 
 
 def _hint(name: str) -> str:

@@ -1,18 +1,19 @@
-"""JSON: an array of objects, by itself or as `recipients` of an object, read through a window."""
+"""JSON: an array of objects, by itself or within an object, read through a window."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TextIO
 
 from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.units import count
-from bulkmail.recipients.columns import listed
+from bulkmail.recipients.columns import has_address_column, listed
 from bulkmail.recipients.encoding import choose, open_text
-from bulkmail.recipients.fields import LONGEST_ROW, kind
+from bulkmail.recipients.fields import LONGEST_ROW, kind, shown
+from bulkmail.recipients.hints import LOOKED_AT, any_address, is_mailbox
 from bulkmail.recipients.jsonl import lenient_decoder, sentence
 from bulkmail.recipients.reading import Reading
 from bulkmail.recipients.records import EXAMPLE, Records
@@ -20,6 +21,7 @@ from bulkmail.recipients.records import EXAMPLE, Records
 KEY = "recipients"
 EXPECTED = f'an array of objects such as [{EXAMPLE}], or {{"{KEY}": […]}}'
 _CHUNK = 1 << 16
+_DEEPEST_LIST = 4  # keys that lead to a list
 _SPACE = re.compile(r"[ \t\n\r]*")
 _COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
 
@@ -33,7 +35,7 @@ class JsonReader:
         records = Records(reading)
         self.columns = records.columns
         self._text = open_text(stream, encoding, newline=None)  # it closes the stream when it is forgotten
-        rows = records.rows(_Document(self._text, reading.name).items())
+        rows = records.rows(_Document(self._text, reading).items())
         self._everybody = reading.begun(rows, empty="the list has no recipients", hint=f"expected {EXPECTED}")
 
     def rows(self) -> Iterator[Recipient | BadRow]:
@@ -44,9 +46,11 @@ class JsonReader:
 class _Document:
     """The elements of the list in a JSON text of any size."""
 
-    def __init__(self, text: TextIO, name: str) -> None:
-        self._window = _Window(text, name)
-        self._name = name
+    def __init__(self, text: TextIO, reading: Reading) -> None:
+        self._text = text
+        self._window = _Window(text, reading.name)
+        self._reading = reading
+        self._name = reading.name
         self._read = 0  # elements
 
     def items(self) -> Iterator[tuple[int, object]]:
@@ -61,8 +65,8 @@ class _Document:
             yield from self._elements_of_object()
         else:
             raise self._shape(kind(window.value()))
-        if window.peek():
-            raise window.broken("something follows the end of the list", after=self._read)
+        if self._window.peek():
+            raise self._window.broken("something follows the end of the list", after=self._read)
 
     def _elements(self) -> Iterator[tuple[int, object]]:
         window = self._window
@@ -85,39 +89,117 @@ class _Document:
                 return
             window.peek()
 
-    def _elements_of_object(self) -> Iterator[tuple[int, object]]:
-        window, keys = self._window, []
+    def _members(self) -> Iterator[str]:
+        """The keys of the object here, each when its value is next; the caller reads that before the next key."""
+        window = self._window
         window.take()
-        has_list = False
         while (following := window.peek()) != "}":
             if following != '"':
                 raise window.broken("expected a key in double quotes", after=self._read)
             key = str(window.value())
-            keys.append(key)
             if window.peek() != ":":
                 raise window.broken("expected a colon after the key", after=self._read)
             window.take()
-            if key == KEY and not has_list:
-                has_list = True
-                if window.peek() != "[":
-                    raise self._shape(f"an object whose {KEY} is {kind(window.value())}")
-                yield from self._elements()
-            else:
-                window.peek()
-                try:
-                    window.value(after=self._read)
-                except _TooLong:
-                    raise self._shape(f"an object that begins with {_keys(keys)}") from None
+            window.peek()
+            yield key
             if window.peek() == ",":
                 window.take()
             elif window.peek() != "}":
                 raise window.broken("expected a comma or }", after=self._read)
         window.take()
-        if not has_list:
-            raise self._shape(f"an object with {_keys(keys)}" if keys else "an empty object")
 
-    def _shape(self, found: str) -> ListError:
-        return ListError(f"{self._name}: found {found}, expected {EXPECTED}")
+    def _elements_of_object(self) -> Iterator[tuple[int, object]]:
+        """The elements of its `recipients`, or else of the only list in it, however deep, that has addresses."""
+        window, keys, lists = self._window, list[str](), _Lists()
+        has_list = False
+        for key in self._members():
+            keys.append(key)
+            if key == KEY and not has_list:
+                has_list = True
+                if window.peek() != "[":
+                    raise self._shape(f"an object whose {KEY} is {kind(window.value())}")
+                yield from self._elements()
+                continue
+            try:
+                self._survey((key,), lists)
+            except _TooLong:
+                raise self._shape(f"an object that begins with {_keys(keys)}") from None
+        if has_list:
+            return
+        path = lists.only
+        if path is None:
+            raise self._shape(f"an object with {_keys(keys)}" if keys else "an empty object", hint=lists.hint)
+        self._reading.notices.append(f"{self._name}: the list was read from {shown('.'.join(path))}")
+        self._text.seek(0)
+        self._window, self._read = _Window(self._text, self._name), 0
+        self._window.peek()
+        yield from self._elements_at(path)
+
+    def _survey(self, path: tuple[str, ...], lists: _Lists) -> None:
+        """Reads a value, and notes in `lists` what lists are in it."""
+        window, read = self._window, self._read
+        following = window.peek()
+        if following == "[":
+            lists.add(path, (value for _, value in self._elements()))
+            self._read = read
+        elif following == "{" and len(path) < _DEEPEST_LIST:
+            keys = set()
+            for key in self._members():
+                keys.add(key)
+                self._survey((*path, key), lists)
+            lists.add_object(keys)
+        else:
+            window.value(after=read)
+
+    def _elements_at(self, path: tuple[str, ...]) -> Iterator[tuple[int, object]]:
+        is_found = False
+        for key in self._members():
+            if key != path[0] or is_found:
+                self._survey((key,), _Lists())
+                continue
+            is_found = True
+            yield from self._elements_at(path[1:]) if len(path) > 1 else self._elements()
+
+    def _shape(self, found: str, hint: str = "") -> ListError:
+        return ListError(f"{self._name}: found {found}, expected {EXPECTED}", hint=hint)
+
+
+class _Lists:
+    """The lists in an object, by the keys that lead to each, and how many of their elements have an address."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, ...], int] = {}
+        self._people = 0  # objects with an address that are no element of a list
+
+    @property
+    def only(self) -> tuple[str, ...] | None:
+        """The one that has addresses; None where there is none, or several."""
+        found = [path for path, addresses in self._found.items() if addresses]
+        return found[0] if len(found) == 1 else None
+
+    @property
+    def hint(self) -> str:
+        """What to type to get a list out of it."""
+        if self._people:
+            return "make a list of what the keys hold: jq '[.[]]' FILE > people.json"
+        found = [path for path, addresses in self._found.items() if addresses] or list(self._found)
+        if not found:
+            return ""
+        names = listed([".".join(path) for path in found])
+        queries = "".join(f"[{json.dumps(key)}]" for key in found[0])
+        return f"there are lists in {names}; save one by itself: jq '.{queries}' FILE > people.json"
+
+    def add(self, path: tuple[str, ...], elements: Iterable[object]) -> None:
+        """Takes a look at the first elements, and reads all."""
+        addresses = 0
+        for number, element in enumerate(elements):
+            if number < LOOKED_AT:
+                addresses += is_mailbox(element) or (isinstance(element, dict) and any_address(element))
+        self._found.setdefault(path, addresses)
+
+    def add_object(self, keys: Iterable[str]) -> None:
+        """Notes an object that is no element of a list."""
+        self._people += has_address_column(list(keys), "")
 
 
 def _keys(keys: Sequence[str]) -> str:

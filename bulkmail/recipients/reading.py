@@ -11,6 +11,7 @@ from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.units import count
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed
+from bulkmail.recipients.remarks import Remarks
 
 MakeAddress = Callable[[Mapping[str, object]], tuple[str, Address]]
 """Display name and address of a row, made of its fields.  Raises `AddressError`."""
@@ -22,24 +23,31 @@ class ListOptions:
 
     `name_column` None: no column holds the names.  `row_address` makes a row's display name and address of its fields,
     or raises `AddressError`, for rows without one address in `address_column`, and for all if there is no such column.
+    `sheet` of a workbook is a name or a number, from 1; `header_row` is the line, of a workbook the row, that names the
+    columns.
     """
 
     address_column: str = ""
     name_column: str | None = ""
     encoding: str = ""
     row_address: MakeAddress | None = field(default=None, compare=False)
+    sheet: str | int = ""
+    header_row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One reading of one list: its name in messages, what was asked for, and the notices so far.
+    """One reading of one list: its name in messages, what was asked for, the notices and remarks so far.
 
+    `repeated` are the names that several columns have, each with what all but the first are called instead.
     `is_suppression` keeps the columns of a report and does not mind a list without rows.
     """
 
     name: str
     options: ListOptions
     notices: list[str] = field(default_factory=list)
+    repeated: dict[str, list[str]] = field(default_factory=dict)
+    remarks: Remarks = field(default_factory=Remarks)
     is_suppression: bool = False
 
     def place(self, line: int) -> Place:

@@ -24,6 +24,7 @@ from bulkmail.recipients.fields import (
     text_fault,
     value_fault,
 )
+from bulkmail.recipients.hints import address_columns, check_addresses, flat, is_mailbox, say_column
 from bulkmail.recipients.reading import Reading
 
 EXAMPLE = '{"email": "ann@example.org"}'
@@ -49,24 +50,31 @@ class Records:
         self._name = ""
         self._drops = not reading.is_suppression
         self._has_dropped = False
+        self._has_found_name = False
         self._encode = msgspec.json.Encoder().encode
 
     def rows(self, items: Iterator[tuple[int, object]]) -> Iterator[Recipient | BadRow]:
         """Each record with the line it begins at, as a recipient.  Raises `ListError` if no field holds addresses."""
         first = list(self._until_address(items))
+        if first and all(is_mailbox(record) for _, record in first):
+            self._reading.notices.append(f"{self._reading.name}: a list of addresses alone, read as the field 'email'")
+            first = list(_with_field(iter(first)))
+            items = _with_field(items)
         self._settle_columns(first)
         row = self._row
         for line, record in itertools.chain(first, items):
             yield row(line, record)
         wanted = self._reading.options.name_column
-        if wanted and wanted not in self._known:
+        if wanted and wanted not in self._known and not self._has_found_name:
             self._reading.notices.append(f"{self._reading.name}: no object has the field {shown(wanted)} for the name")
 
     def _until_address(self, items: Iterator[tuple[int, object]]) -> Iterator[tuple[int, object]]:
         wanted = self._reading.options.address_column
         for line, record in itertools.islice(items, _MOST_LOOKED_AT):
             yield line, record
-            if isinstance(record, dict) and has_address_column(list(record), wanted):
+            if isinstance(record, dict) and (
+                has_address_column(list(record), wanted) or (wanted and _dig(record, wanted) is not _MISSING)
+            ):
                 return
 
     def _settle_columns(self, first: list[tuple[int, object]]) -> None:
@@ -75,9 +83,17 @@ class Records:
             options = self._reading.options
             columns = list(dict.fromkeys(str(key) for _, record in records for key in record))
             place = self._reading.place(records[0][0])
-            if options.address_column or options.row_address is None:
-                self._address = address_column(columns, options.address_column, place=place)
             self._name = options.name_column or ""
+            wanted = options.address_column
+            if wanted and any(_dig(record, wanted) is not _MISSING for _, record in records):
+                self._address = wanted
+            elif wanted or options.row_address is None:
+                samples = [flat(record) for _, record in records]
+                paths = list(dict.fromkeys(path for sample in samples for path in sample))
+                holding = say_column(address_columns(paths, samples), self._reading)
+                self._address = address_column(columns, wanted, place=place, hint=holding)
+                if not wanted:
+                    check_addresses(self._address, paths, samples, self._reading)
             return
         strange = [(line, record) for line, record in first if not isinstance(record, Unreadable)]
         if strange:
@@ -152,7 +168,7 @@ class Records:
         make = self._reading.options.row_address
         if make is not None and not self._address:
             return make(record)
-        cell = record.get(self._address, _MISSING)
+        cell = _dig(record, self._address)
         if not isinstance(cell, str) or not cell.strip():
             raise AddressError(self._no_address(cell))
         try:
@@ -172,12 +188,34 @@ class Records:
 
     def _display_name(self, record: dict[str, object]) -> str:
         """A field that is found by its name may be anything; one that was named must be text."""
-        given = record.get(self._name)
+        given = _dig(record, self._name)
+        self._has_found_name = self._has_found_name or given is not _MISSING
         if isinstance(given, str):
             return display_name(given)
-        if given is None or not self._reading.options.name_column:
+        if given in (None, _MISSING) or not self._reading.options.name_column:
             return ""
         raise AddressError(f"in the field {shown(self._name)} is {kind(given)}, expected text")
+
+
+def _with_field(items: Iterator[tuple[int, object]]) -> Iterator[tuple[int, object]]:
+    """The same with each text as an object whose `email` it is."""
+    return ((line, {"email": record} if isinstance(record, str) else record) for line, record in items)
+
+
+def _dig(record: Mapping[str, object], path: str) -> object:
+    """The field of that name, or at that path within objects and lists: `contact.email`, `emails.0.address`."""
+    value = record.get(path, _MISSING)
+    if value is not _MISSING or "." not in path:
+        return value
+    value = record
+    for key in path.split("."):
+        if isinstance(value, Mapping):
+            value = value.get(key, _MISSING)
+        elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+            value = value[int(key)]
+        else:
+            return _MISSING
+    return value
 
 
 def _bad(reason: str, record: Mapping[str, object], place: Place) -> BadRow:

@@ -7,11 +7,10 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from bulkmail.model.address import Address, parse_mailbox
+from bulkmail.model.address import Address, parse_mailbox, split_list
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import AddressError
-from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.model.units import count
+from bulkmail.model.errors import AddressError, TemplateError
+from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.recipients.columns import has_address_column
 from bulkmail.recipients.dialect import guess_delimiter
 from bulkmail.recipients.encoding import choose, open_text
@@ -22,7 +21,7 @@ from bulkmail.recipients.source import read_list
 from bulkmail.recipients.xlsx import SUFFIXES
 
 _SAMPLE = 1 << 16
-_MOST_NOTICES = 20
+_MOST_FAULTS = 20
 _REACHED = (Status.ACCEPTED.value, Status.IN_DOUBT.value)
 
 
@@ -40,10 +39,18 @@ def screen(
     suppression: Suppression | None,
     where: Callable[[Mapping[str, object]], bool] | None,
 ) -> Screened:
-    """What the row begins as.  Duplicates are not known here: the outbox finds them."""
+    """What the row begins as.  Duplicates are not known here: the outbox finds them.
+
+    A row that `where` raises `TemplateError` for is a bad one: whether it is meant cannot be told.
+    """
     if isinstance(row, BadRow):
         return Screened(row, Status.INVALID, row.reason)
-    if where is not None and not where(row.fields):
+    try:
+        is_meant = where is None or where(row.fields)
+    except TemplateError as error:
+        reason = f"{error}; {error.hint}" if error.hint else str(error)
+        return Screened(BadRow(reason, row.fields, row.place), Status.INVALID, reason)
+    if not is_meant:
         return Screened(row, Status.FILTERED, "left out by --where")
     if suppression is not None and (reason := suppression.matches(row.address)):
         return Screened(row, Status.SUPPRESSED, reason)
@@ -54,11 +61,14 @@ class Suppression:
     """Addresses and domains that are not written to.  A million take about 35 MB.
 
     A domain means exactly that domain: `@example.org` does not match `ann@mail.example.org`.  Case and the script of an
-    international domain do not matter.  `notices` name every line that could not be understood.
+    international domain do not matter.  `faults` are the first entries that could not be understood, `fault_count` is
+    how many there are: nothing should be sent before they are corrected.
     """
 
     def __init__(self) -> None:
         self.notices: list[str] = []
+        self.faults: list[tuple[Place, str]] = []
+        self.fault_count = 0
         self._names: list[str] = []
         self._places = _Places()
 
@@ -66,22 +76,20 @@ class Suppression:
         return len(self._places)
 
     def add_file(self, path: str | os.PathLike[str]) -> None:
-        """Adds a file: an address or `@domain` a line with `#` comments, or any list with an address column.
+        """Adds a file: addresses or `@domain` a line with `#` comments, or any list with an address column.
 
         Of a bulkmail report, whose column `delivery_status` tells it, only those who were or may have been reached
         (accepted, in_doubt) are added.  Raises `ListError` for a file that cannot be read.
         """
         opened = open_bytes(path)
-        notices = _Notices(self.notices, opened.name)
         try:
             with list_errors(opened.name):
                 if _is_plain(opened):
-                    self._add_lines(opened, notices)
+                    self._add_lines(opened)
                 else:
-                    self._add_list(opened, notices)
+                    self._add_list(opened)
         finally:
             opened.close()
-        notices.close()
 
     def add_keys(self, keys: Iterable[str], *, name: str) -> None:
         """Adds addresses by their `Address.key`, for example of those whom another run reached."""
@@ -103,7 +111,7 @@ class Suppression:
         self._names.append(name)
         return len(self._names) - 1
 
-    def _add_lines(self, opened: Opened, notices: _Notices) -> None:
+    def _add_lines(self, opened: Opened) -> None:
         encoding = choose(opened.stream, name=opened.name, wanted="", notices=self.notices)
         file = self._file(opened.name)
         number = 0
@@ -111,41 +119,39 @@ class Suppression:
             while line := text.readline(LONGEST_CELL):
                 number += 1
                 if entry := _entry(line):
-                    try:
-                        self._places.add(_key(entry), file, line=number)
-                    except AddressError as error:
-                        notices.add(number, f"{shown(entry)} {error}")
+                    self._add_entry(entry, file, Place(opened.name, number))
 
-    def _add_list(self, opened: Opened, notices: _Notices) -> None:
+    def _add_list(self, opened: Opened) -> None:
         file = self._file(opened.name)
         reading = Reading(opened.name, ListOptions(), self.notices, is_suppression=True)
         with read_list(opened, reading) as people:
             for row in people:
                 if row.fields.get("delivery_status", Status.ACCEPTED.value) not in _REACHED:
                     continue
-                if isinstance(row, BadRow):
-                    notices.add(row.place.line, row.reason)
-                else:
+                if isinstance(row, Recipient):
                     self._places.add(row.address.key, file, line=row.place.line)
+                elif not self._add_cells(row, file):
+                    self._add_fault(row.place, row.reason)
 
+    def _add_cells(self, row: BadRow, file: int) -> bool:
+        """Adds every address in the cells of a row that is wrong in other ways, or holds several; says if one has."""
+        cells = [cell for cell in row.fields.values() if isinstance(cell, str) and "@" in cell]
+        for cell in cells:
+            self._add_entry(cell.strip(), file, row.place)
+        return bool(cells)
 
-class _Notices:
-    """Complaints about one file: the first few in full, the rest as a number."""
+    def _add_entry(self, entry: str, file: int, place: Place) -> None:
+        """Adds all addresses and domains in a line, and remembers each piece that is neither."""
+        for piece in _pieces(entry):
+            try:
+                self._places.add(_key(piece), file, line=place.line)
+            except AddressError as error:
+                self._add_fault(place, f"{shown(piece)} {error}")
 
-    def __init__(self, notices: list[str], name: str) -> None:
-        self._notices = notices
-        self._name = name
-        self._number = 0
-
-    def add(self, line: int, reason: str) -> None:
-        self._number += 1
-        if self._number <= _MOST_NOTICES:
-            self._notices.append(f"{self._name}:{line}: {reason}; nobody is suppressed by this line")
-
-    def close(self) -> None:
-        if self._number > _MOST_NOTICES:
-            more = count(self._number - _MOST_NOTICES, "more line")
-            self._notices.append(f"{self._name}: {more} could not be understood and suppress nobody")
+    def _add_fault(self, place: Place, reason: str) -> None:
+        self.fault_count += 1
+        if len(self.faults) < _MOST_FAULTS:
+            self.faults.append((place, reason))
 
 
 class _Places:
@@ -211,17 +217,28 @@ def _entry(line: str) -> str:
     return text.strip()
 
 
-def _key(entry: str) -> str:
-    domain = entry.removeprefix("*")
+def _pieces(entry: str) -> list[str]:
+    """The addresses and domains of a line: between commas, semicolons or spaces, each perhaps with a name."""
+    pieces: list[str] = []
+    for piece in split_list(entry):
+        piece = piece.strip()
+        if piece.endswith(">") or piece.count("@") < 2:
+            pieces += [piece] if piece else []
+        else:
+            pieces += piece.split()
+    return pieces
+
+
+def _key(piece: str) -> str:
+    text = piece.removeprefix("mailto:").strip('"')
+    domain = text.removeprefix("*")
     if domain.startswith("@"):
-        if domain != entry:
-            raise AddressError(f"is not an address; for everybody at the domain write {domain}")
         return "@" + Address.parse("x" + domain).domain
     try:
-        return parse_mailbox(entry)[1].key
+        return parse_mailbox(text)[1].key
     except AddressError:
-        if "@" not in entry and "." in entry and " " not in entry:
-            raise AddressError(f"has no @; for everybody at the domain write @{entry}") from None
+        if "@" not in text and "." in text and " " not in text:
+            raise AddressError(f"has no @; for everybody at the domain write @{text}") from None
         raise
 
 

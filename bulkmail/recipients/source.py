@@ -14,6 +14,7 @@ from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.recipients.columns import has_address_column
 from bulkmail.recipients.csv import CsvReader
 from bulkmail.recipients.encoding import mark
+from bulkmail.recipients.fields import shown
 from bulkmail.recipients.json import KEY, JsonReader
 from bulkmail.recipients.jsonl import JsonLinesReader
 from bulkmail.recipients.opening import Opened, list_errors, open_bytes
@@ -26,6 +27,7 @@ __all__ = ["ListOptions", "RecipientList", "from_rows", "open_list"]
 _SAMPLE_BYTES = 1 << 20
 _OLD_EXCEL = b"\xd0\xcf\x11\xe0"
 _TABLES = (".csv", ".tsv", ".txt")
+_JSONS = (".json", ".jsonl", ".ndjson")
 
 
 class Reader(Protocol):
@@ -41,13 +43,16 @@ class RecipientList:
     """A list that is open: iterate it once.  Memory stays flat however long it is, except for a workbook.
 
     `columns` of CSV and workbooks is known from the start; that of JSON grows in order of appearance.  `notices` are
-    sentences on what was guessed, trimmed or left out; more may come while it is read.
+    sentences on what was guessed, trimmed or left out; more may come while it is read.  `repeated` are the names that
+    several columns have, each with what all but the first are called instead.
     """
 
     def __init__(self, opened: Opened, reading: Reading, reader: Reader) -> None:
         self.name = reading.name
         self.columns = reader.columns
         self.notices = reading.notices
+        self.repeated = reading.repeated
+        self.remarks = reading.remarks
         self._opened = opened
         self._reader = reader
         self._is_read = False
@@ -113,18 +118,28 @@ def _reader(opened: Opened, reading: Reading) -> Reader:
     opened.stream.seek(0)
     if sample.startswith(MAGIC) or opened.suffix in SUFFIXES:
         return SheetReader(opened, reading)
+    if reading.options.sheet != "":
+        raise ListError(
+            f"{reading.name} is not a workbook, so it has no sheet {shown(str(reading.options.sheet))}",
+            hint="leave out --sheet (sheet below [recipients])",
+        )
     if sample.startswith(_OLD_EXCEL):
         raise ListError(
             f"{reading.name} is in the format of Excel 97–2003", hint="open it in Excel, save it as .xlsx or CSV"
         )
     if opened.suffix not in _TABLES:
         text = _readable(sample, mark(opened.stream))
+        is_json = opened.suffix in _JSONS or text.startswith(("[", "{"))
+        if is_json and reading.options.header_row:
+            raise ListError(
+                f"{reading.name} is JSON, which has no row that names the columns",
+                hint="leave out --header-row (header_row below [recipients])",
+            )
         if text.startswith("[") or (opened.suffix == ".json" and not _is_lines(text, reading)):
             return JsonReader(opened.stream, reading)
-        if opened.suffix in (".json", ".jsonl", ".ndjson"):
-            return JsonLinesReader(opened.stream, reading)
-        if text.startswith("{"):
-            return (JsonLinesReader if _is_lines(text, reading) else JsonReader)(opened.stream, reading)
+        if is_json:
+            is_lines = opened.suffix in _JSONS or _is_lines(text, reading)
+            return (JsonLinesReader if is_lines else JsonReader)(opened.stream, reading)
     return CsvReader(opened.stream, reading, is_tsv=opened.suffix == ".tsv")
 
 

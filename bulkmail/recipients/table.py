@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from bulkmail.model.address import Address, parse_mailbox
-from bulkmail.model.errors import AddressError
+from bulkmail.model.errors import AddressError, ListError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.units import count
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, address_column, is_report, name_column, unguarded
 from bulkmail.recipients.dialect import SPOKEN
 from bulkmail.recipients.fields import display_name, shown, storable, text_fault
 from bulkmail.recipients.header import column_names
+from bulkmail.recipients.hints import Row, address_columns, by_column, check_addresses, say_column
 from bulkmail.recipients.reading import MakeAddress, Reading
 
 
@@ -20,11 +21,18 @@ class Table:
     """What to make of a row.  `columns` are the names of the header, less those that are left out."""
 
     def __init__(
-        self, header: Sequence[str], reading: Reading, *, line: int, unit: str = "line", delimiter: str = ""
+        self,
+        header: Sequence[str],
+        reading: Reading,
+        *,
+        line: int,
+        first: Sequence[Row] = (),
+        unit: str = "line",
+        delimiter: str = "",
     ) -> None:
         """`line` is the header's; `unit` is what rows are counted in; `delimiter` is empty for a sheet.
 
-        Raises `ListError` for a header that cannot be used.
+        `first` are some rows below it, to judge the columns by.  Raises `ListError` for a header that cannot be used.
         """
         self._reading = reading
         self._file = reading.name
@@ -32,17 +40,31 @@ class Table:
         self._delimiter = delimiter
         self._empty_rows = 0
         self._first_empty = 0  # its line
+        self._short_rows = 0
+        self._first_short = 0  # its line
         place = reading.place(line)
         self._is_report = is_report(header)
         cells = [unguarded(cell) for cell in header] if self._is_report else header
-        names = column_names(cells, reading, place=place, unit=unit, delimiter=delimiter)
+        rows = [cells for _, cells in first]
+        names = column_names(cells, reading, place=place, unit=unit, delimiter=delimiter, rows=rows)
         self._names = names
         self._named = len(names)
         self._width = len(header)
         self._row_address = reading.options.row_address
         is_made = self._row_address is not None and not reading.options.address_column
-        address = "" if is_made else address_column(names, reading.options.address_column, place=place)
+        address = ""
+        if not is_made:
+            samples = by_column(names, first)
+            holding = say_column(address_columns(names, samples), reading)
+            address = address_column(names, reading.options.address_column, place=place, hint=holding)
+            if not reading.options.address_column and not self._is_report:
+                check_addresses(address, names, samples, reading)
         name = name_column(names, reading.options.name_column, place=place)
+        _refuse_repeated(address, reading, place=place, flag="--address-column")
+        if name in reading.repeated:
+            if reading.options.name_column:
+                _refuse_repeated(name, reading, place=place, flag="name_column")
+            name = ""
         kept = list(range(self._named))
         if not reading.is_suppression and not set(names).isdisjoint(DELIVERY_COLUMNS):
             reading.notice_delivery_columns([each for each in names if each in DELIVERY_COLUMNS])
@@ -96,8 +118,13 @@ class Table:
         }
         return BadRow(reason, fields, Place(self._file, line))
 
-    def notice_empty_rows(self) -> None:
-        """Says at the end of the list that some rows had cells but nothing in them."""
+    def notice_rows(self) -> None:
+        """Says at the end of the list that some rows had cells but nothing in them, and that some had too few."""
+        if self._short_rows:
+            rows, first = count(self._short_rows, "row"), f"{self._unit} {self._first_short:,}"
+            self._reading.notices.append(
+                f"{self._file}: {rows} without the last cells, the first at {first}; the missing cells count as empty"
+            )
         if self._empty_rows:
             rows, first = count(self._empty_rows, "row"), f"{self._unit} {self._first_empty:,}"
             self._reading.notices.append(f"{self._file}: {rows} without any content skipped, the first at {first}")
@@ -138,10 +165,15 @@ class Table:
         return self.bad(line, cells, f"there is no address: the cell in column {shown(self._address_column)} is empty")
 
     def _misfit(self, line: int, cells: Sequence[str]) -> Recipient | BadRow | None:
-        if self._named <= len(cells) < self._width:  # the header alone ends in empty cells
-            return self.row(line, [*cells, *[""] * (self._width - len(cells))])
         if not any(map(str.strip, cells)):
             return self._without_address(line, cells)
+        if self._address_at < len(cells) < self._width:  # many programs leave empty cells at the end out
+            if len(cells) < self._named and not self._reading.is_suppression:
+                self._short_rows += 1
+                self._first_short = self._first_short or line
+            return self.row(line, [*cells, *[""] * (self._width - len(cells))])
+        if len(cells) > self._width and not any(map(str.strip, cells[self._width :])):
+            return self.row(line, cells[: self._width])
         reason = f"the row has {count(len(cells), 'cell')}, expected {self._named:,} as in the header"
         if len(cells) > self._width:
             reason += f"; a cell that holds {SPOKEN[self._delimiter]} must stand in double quotes"
@@ -151,4 +183,14 @@ class Table:
         at = next(at for at in range(self._named, self._width) if cells[at].strip())
         return self.bad(
             line, cells, f"the row has {shown(cells[at])} in column {at + 1}, which has no name in the header"
+        )
+
+
+def _refuse_repeated(column: str, reading: Reading, *, place: Place, flag: str) -> None:
+    """Raises `ListError` if more than one column has that name."""
+    others = reading.repeated.get(column)
+    if others:
+        raise ListError(
+            f"{place}: {len(others) + 1} columns are named {shown(column)}, so it is not clear which one is meant",
+            hint=f"rename all but one of them in the header, or take one of the others: {flag} {others[0]}",
         )

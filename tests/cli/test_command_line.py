@@ -335,6 +335,7 @@ def test_flags_of_a_campaign_become_overrides() -> None:
             *("--recipients", "a.csv", "--to", "a@b.c", "--to", "d@e.f", "--from", "s", "--subject", "Hi"),
             *("--text", "-", "--html", "l.html", "--attach", "x", "--header", "A: b", "--relay", "null:"),
             *("--where", "x", "--suppress", "s.txt", "--encoding", "utf-8", "--address-column", "mail"),
+            *("--sheet", "People", "--header-row", "3"),
             *("--allow-duplicates", "--rate", "1/s", "--connections", "2", "--retry", "1m", "--wait", "0"),
         ],
     )
@@ -352,6 +353,8 @@ def test_flags_of_a_campaign_become_overrides() -> None:
         suppress=("s.txt",),
         encoding="utf-8",
         address_column="mail",
+        sheet="People",
+        header_row=3,
         allow_duplicates=True,
         rate="1/s",
         connections=2,

@@ -24,7 +24,8 @@ TABLES = {
         "recipients", "quota",
     ],
     "recipients": [
-        "file", "address", "address_column", "name_column", "encoding", "where", "suppress", "allow_duplicates",
+        "file", "address", "address_column", "name_column", "encoding", "sheet", "header_row", "where", "suppress",
+        "allow_duplicates",
     ],
     "message": [
         "from", "reply_to", "to_name", "reverse_path", "subject", "text", "html", "headers", "attachments", "to", "cc",

@@ -51,6 +51,8 @@ file = "lists/people.csv"
 address_column = "mail"
 name_column = "who"
 encoding = "cp1252"
+sheet = 2
+header_row = 3
 where = "city == 'Wien'"
 suppress = ["stop.txt", "lists/left.txt"]
 allow_duplicates = true
@@ -97,7 +99,7 @@ def test_load_reads_every_key_of_a_full_campaign(make_shop: MakeShop) -> None:
     assert settings.home == Path("shop")
     assert settings.is_folder
     assert settings.list_source == "shop/lists/people.csv"
-    assert settings.list_options == ListSettings("mail", "who", "cp1252")
+    assert settings.list_options == ListSettings("mail", "who", "cp1252", "2", 3)
     assert settings.where == "city == 'Wien'"
     assert settings.suppress == ("shop/stop.txt", "shop/lists/left.txt")
     assert settings.allow_duplicates
@@ -176,6 +178,8 @@ def test_flags_come_before_the_file(make_shop: MakeShop) -> None:
             suppress=("gone.txt",),
             encoding="utf-8",
             address_column="address",
+            sheet="People",
+            header_row=1,
             rate="1/s",
             connections=7,
             retry="1s",
@@ -184,7 +188,7 @@ def test_flags_come_before_the_file(make_shop: MakeShop) -> None:
         ),
     )
     assert settings.list_source == "other.csv"
-    assert settings.list_options == ListSettings("address", "who", "utf-8")
+    assert settings.list_options == ListSettings("address", "who", "utf-8", "People", 1)
     assert settings.where == "true"
     assert settings.suppress == ("shop/stop.txt", "shop/lists/left.txt", "gone.txt")
     assert settings.relay is not None

@@ -162,6 +162,7 @@ def test_check_names_every_planted_fault_with_row_and_mend(shop: Path) -> None:
         "no-relay-for-row",
         "made-up-domain",  # through a relay elsewhere only
         "subject-missing",  # in message files only
+        "ambiguous-column",  # an error
     }
     assert (result.exit_code, told["ready"]) == (0, True), "warnings do not keep the gate shut"
 
@@ -183,6 +184,19 @@ def test_strict_refuses_what_only_warnings_speak_against(shop: Path) -> None:
     result = check("shop", "--strict", *ignored)
     assert result.exit_code == 0
     assert "warning" not in result.output
+
+
+@pytest.mark.parametrize("used", ["town", 'row["town"]'])
+def test_name_of_several_columns_is_an_error_where_the_message_uses_it(shop: Path, used: str) -> None:
+    (shop / "people.csv").write_text("email,town,town\nann@example.com,Wien,Linz\n")
+    (shop / "letter.txt").write_text(f"From {{{{ {used} }}}} or {{{{ town_2 }}}}\n")
+    flags = ("--recipients", "shop/people.csv", "--from", "a@example.com", "--subject", "Hi", "--relay", "sandbox:")
+    refused = check(*flags, "--text", "shop/letter.txt")
+    assert refused.exit_code == 2
+    assert "[ambiguous-column]" in refused.output
+    (shop / "letter.txt").write_text("From {{ town_2 }}\n")
+    assert check(*flags, "--text", "shop/letter.txt").exit_code == 0
+    assert check(*flags, "--text", "shop/letter.txt", "--where", "town == 'Wien'").exit_code == 2
 
 
 def test_ignore_knows_its_codes(shop: Path) -> None:

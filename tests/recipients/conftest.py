@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ class ReadList:
             self.rows: list[Recipient | BadRow] = list(people)
             self.columns = people.columns
             self.notices = people.notices
+            self.repeated = people.repeated
 
     @property
     def people(self) -> list[Recipient]:
@@ -58,7 +60,7 @@ def write(folder: Path) -> Callable[[str, str | bytes], str]:
 def read(write: Callable[[str, str | bytes], str]) -> Callable[..., ReadList]:
     """Writes a list and reads it."""
 
-    def read_list(content: str | bytes, name: str = "list.csv", **options: str) -> ReadList:
+    def read_list(content: str | bytes, name: str = "list.csv", **options: Any) -> ReadList:
         return ReadList(write(name, content), ListOptions(**options))
 
     return read_list

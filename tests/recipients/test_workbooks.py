@@ -13,7 +13,7 @@ import pytest
 import python_calamine
 
 from bulkmail.model.errors import ListError
-from bulkmail.recipients.source import open_list
+from bulkmail.recipients.source import ListOptions, open_list
 from bulkmail.recipients.xlsx import cell_text
 
 Read = Callable[..., "ReadList"]  # noqa: F821  (of conftest.py)
@@ -152,7 +152,7 @@ def test_bad_rows_do_not_stop_the_sheet(read: Read) -> None:
 def test_first_visible_sheet_is_read_and_the_others_are_noticed(read: Read) -> None:
     people = read(workbook([["x"], ["y"]], SHEET, SHEET, hidden=1), "list.xlsx")
     assert len(people.people) == 2
-    assert people.notices == ["list.xlsx has 2 sheets; only the first, 'Sheet 2', was read"]
+    assert people.notices == ["list.xlsx has 2 sheets; only the first, 'Sheet 2', was read; --sheet names another"]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,10 @@ def test_cell_is_text_as_people_see_it(cell: object, text: str) -> None:
             id="no-header",
         ),
         pytest.param(
-            workbook(SHEET, hidden=1), "list.xlsx: the workbook has no visible sheet", "", id="nothing-visible"
+            workbook(SHEET, hidden=1),
+            "list.xlsx: the workbook has no visible sheet",
+            "name the one to read: --sheet 'Sheet 1'",
+            id="nothing-visible",
         ),
         pytest.param(
             b"email\na@x.org\n",
@@ -243,3 +246,74 @@ def test_workbook_without_the_extra_says_what_to_type(write: Write, monkeypatch:
         open_list(write("list.xlsx", workbook(SHEET)))
     assert str(caught.value) == "list.xlsx: workbooks need python-calamine, which is not installed"
     assert caught.value.hint == "type: pip install 'bulkmail[xlsx]'; or save the sheet as CSV"
+
+
+PEOPLE = [["Name", "email"], ["Ann", "a@x.org"]]
+INTRO = [["Read me"], ["Do not touch the second sheet."]]
+
+
+@pytest.mark.parametrize("sheet", ["Sheet 2", "sheet 2", "2", 2])
+def test_sheet_is_chosen_by_name_or_number(read: Read, sheet: str | int) -> None:
+    people = read(workbook(INTRO, PEOPLE), "list.xlsx", sheet=sheet)
+    assert [person.address.wire for person in people.people] == ["a@x.org"]
+    assert people.notices == []
+
+
+def test_hidden_sheet_is_read_when_it_is_named(read: Read) -> None:
+    people = read(workbook(PEOPLE, INTRO, hidden=1), "list.xlsx", sheet="Sheet 1")
+    assert [person.address.wire for person in people.people] == ["a@x.org"]
+
+
+def test_header_row_of_a_sheet_is_chosen(read: Read) -> None:
+    people = read(workbook([["Members 2026"], [None], *PEOPLE]), "list.xlsx", header_row=3)
+    assert [(person.address.wire, person.place.line) for person in people.people] == [("a@x.org", 4)]
+
+
+HINTS = {
+    "other-sheet": (
+        [INTRO, PEOPLE],
+        "the sheet 'Sheet 2' has a column 'email'; add --sheet 'Sheet 2', or sheet = \"Sheet 2\" below [recipients]",
+    ),
+    "title": (
+        [[["Members 2026"], [None], *PEOPLE]],
+        "row 3 looks like the header; add --header-row 3, or header_row = 3 below [recipients]",
+    ),
+    "title-of-other-sheet": (
+        [INTRO, [["Members 2026"], *PEOPLE]],
+        "the sheet 'Sheet 2' has addresses; add --sheet 'Sheet 2', or sheet = \"Sheet 2\" below [recipients]; in it "
+        "row 2 looks like the header; add --header-row 2, or header_row = 2 below [recipients]",
+    ),
+    "empty-first-sheet": (
+        [[[None]], PEOPLE],
+        "the sheet 'Sheet 2' has a column 'email'; add --sheet 'Sheet 2', or sheet = \"Sheet 2\" below [recipients]",
+    ),
+    "unusual-column": (
+        [[["Courriel"], ["a@x.org"]]],
+        "'Courriel' holds addresses; add --address-column Courriel, "
+        'or address_column = "Courriel" below [recipients]',
+    ),
+}
+
+
+@pytest.mark.parametrize(("sheets", "hint"), HINTS.values(), ids=HINTS)
+def test_hint_names_the_sheet_or_row_that_works(write: Write, sheets: list[list[list[object]]], hint: str) -> None:
+    with pytest.raises(ListError) as caught:
+        open_list(write("list.xlsx", workbook(*sheets)))
+    assert caught.value.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (ListOptions(sheet="Sheet 3"), "list.xlsx: there is no sheet 'Sheet 3'; found 'Sheet 1' and 'Sheet 2'"),
+        (ListOptions(sheet=3), "list.xlsx: there is no sheet '3'; found 'Sheet 1' and 'Sheet 2'"),
+        (
+            ListOptions(sheet=2, header_row=9),
+            "list.xlsx:9: row 9 should name the columns, but the sheet ends before it",
+        ),
+    ],
+)
+def test_sheet_or_row_that_is_not_there_is_refused(write: Write, options: ListOptions, message: str) -> None:
+    with pytest.raises(ListError) as caught:
+        open_list(write("list.xlsx", workbook(INTRO, PEOPLE)), options)
+    assert str(caught.value) == message

@@ -107,8 +107,8 @@ def test_include_that_may_be_missing_may_be_missing():
 def test_one_row_leaves_nothing_to_the_next():
     workshop = Workshop()
     rendering = workshop.text(Template("t", "{% if first %}{% set x = 1 %}{% endif %}{{ x is defined }}"))
-    assert rendering.render(workshop.variables({"first": True})) == "True"
-    assert rendering.render(workshop.variables({"first": False})) == "False"
+    assert rendering.render(workshop.variables({"first": True})) == "TRUE"
+    assert rendering.render(workshop.variables({"first": False})) == "FALSE"
 
 
 @pytest.mark.parametrize(

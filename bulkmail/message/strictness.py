@@ -1,0 +1,455 @@
+"""What templates must not do with values in silence: count, compare, ask or print what means something else to people.
+
+Cells of a list are text, and Python has an answer for everything: "FALSE" counts as true, "12.00" + "3.50" is
+"12.003.50", and a list prints as "['a', 'b']".  `made_strict` puts a filter to each such place in a template.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, cast
+
+from jinja2 import Environment, TemplateRuntimeError, Undefined, nodes, pass_environment, pass_eval_context
+from jinja2.filters import make_attrgetter
+from jinja2.visitor import NodeTransformer
+from markupsafe import Markup
+
+from bulkmail.message.numbers import (
+    Ambiguous,
+    NotANumber,
+    Refused,
+    looks_like_date,
+    looks_like_number,
+    read_number,
+    to_float,
+    to_int,
+    to_number,
+)
+from bulkmail.message.required import field_of
+
+# The names of our own filters: no template can write them by accident.
+_TRUTH = "_truth"
+_VALUE_OR = "_value_or"
+_FIGURE = "_figure"
+_ADDED = "_added"
+_COMPARED = "_compared"
+_PRINTED = "_printed"
+_OWN = frozenset({_TRUTH, _VALUE_OR, _FIGURE, _ADDED, _COMPARED, _PRINTED})
+
+_MOST_LETTERS = 12  # of a text that may mean no
+_ZERO = re.compile(r"[-+]?0+(?:[.,]0+)?\s?[%€$£]?")
+_FALSE = frozenset({"false"})
+_NO = frozenset({"no", "n", "f", "off", "nein", "falsch", "non", "faux", "falso", "nee", "nej", "nie", "não", "нет"})
+_BOOLEAN = frozenset({"true", "false"})
+_FORMAT = re.compile(r"%[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[sdifeEgGrxXoca(]")
+
+_OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "eq": operator.eq,
+    "ne": operator.ne,
+    "lt": operator.lt,
+    "lteq": operator.le,
+    "gt": operator.gt,
+    "gteq": operator.ge,
+}
+_TESTS = {
+    "eq": ("eq", "equalto", "=="),
+    "ne": ("ne", "!="),
+    "lt": ("lt", "lessthan", "<"),
+    "lteq": ("le", "<="),
+    "gt": ("gt", "greaterthan", ">"),
+    "gteq": ("ge", ">="),
+}
+_TEXT_FILTERS = (
+    "capitalize", "center", "e", "escape", "forceescape", "indent", "lower", "replace", "safe", "string", "striptags",
+    "title", "trim", "truncate", "upper", "urlize", "wordcount", "wordwrap",
+)  # fmt: skip
+
+
+def is_own(name: str) -> bool:
+    """Whether a filter of that name is one of ours that no template writes."""
+    return name in _OWN
+
+
+def install(environment: Environment) -> None:
+    """Adds the filters that `made_strict` needs, and makes those of Jinja refuse what they would make up."""
+    filters = environment.filters
+    filters.update(
+        {
+            _TRUTH: truth,
+            _VALUE_OR: _value_or,
+            _FIGURE: _figure,
+            _ADDED: _added,
+            _COMPARED: _compared,
+            _PRINTED: printed,
+            "float": to_float,
+            "int": to_int,
+            "number": to_number,
+            "default": _default(filters["default"]),
+            "join": _join(filters["join"]),
+            "format": _format(filters["format"]),
+        }
+    )
+    filters["d"] = filters["default"]
+    for name in _TEXT_FILTERS:
+        filters[name] = _of_text(filters[name])
+    for name in ("select", "reject"):
+        filters[name] = _choosing(filters[name], by_attribute=False)
+    for name in ("selectattr", "rejectattr"):
+        filters[name] = _choosing(filters[name], by_attribute=True)
+    for name, position in (("sort", 2), ("min", 1), ("max", 1)):
+        filters[name] = _ordering(filters[name], position)
+    for operation, names in _TESTS.items():
+        environment.tests.update(dict.fromkeys(names, _test(operation)))
+    for name in ("true", "false"):
+        environment.tests[name] = _boolean_test(cast(Callable[[Any], bool], environment.tests[name]))
+
+
+def made_strict(tree: nodes.Template, environment: Environment) -> nodes.Template:
+    """The same template, which refuses with `Refused` what it would otherwise do in silence."""
+    strict = cast(nodes.Template, _Strict(_printed_fields(tree)).visit(tree))
+    strict.set_environment(environment)
+    return strict
+
+
+class _Strict(NodeTransformer):
+    def __init__(self, printed: frozenset[str]) -> None:
+        self._printed = printed
+
+    def visit_If(self, node: nodes.If) -> nodes.Node:
+        node.test = self._condition(node.test)
+        for name in ("body", "elif_", "else_"):
+            setattr(node, name, [self.visit(child) for child in getattr(node, name)])
+        return node
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        test, node.test = node.test, None
+        self.generic_visit(node)
+        node.test = None if test is None else self._condition(test)
+        return node
+
+    def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Node:
+        node.test = self._condition(node.test)
+        node.expr1 = self.visit(node.expr1)
+        node.expr2 = None if node.expr2 is None else self.visit(node.expr2)
+        return node
+
+    def visit_Not(self, node: nodes.Not) -> nodes.Node:
+        node.node = self._condition(node.node)
+        return node
+
+    def visit_And(self, node: nodes.And) -> nodes.Node:
+        node.left, node.right = self._condition(node.left), self.visit(node.right)
+        return node
+
+    def visit_Or(self, node: nodes.Or) -> nodes.Node:
+        # `{{ name or "friend" }}` prints the name, and a person may be called No.
+        node.left, node.right = self._wrapped(self.visit(node.left), _VALUE_OR), self.visit(node.right)
+        return node
+
+    def _condition(self, node: nodes.Node) -> nodes.Expr:
+        match node:
+            case nodes.And() | nodes.Or():
+                node.left, node.right = self._condition(node.left), self._condition(node.right)
+                return node
+            case nodes.Not() | nodes.Compare() | nodes.Test() | nodes.Const():
+                return cast(nodes.Expr, self.visit(node))
+        # A field that is printed as well is asked whether it is there, and a person may be called No.
+        is_printed = field_of(node) in self._printed
+        return self._wrapped(cast(nodes.Expr, self.visit(node)), _TRUTH, nodes.Const(is_printed))
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        self.generic_visit(node)
+        if len(node.ops) == 1 and node.ops[0].op in _OPERATIONS:
+            return self._wrapped(node.expr, _COMPARED, node.ops[0].expr, nodes.Const(node.ops[0].op))
+        return node
+
+    def visit_Add(self, node: nodes.Add) -> nodes.Node:
+        is_text = any(_is_text(part) for part in _parts(node))
+        self.generic_visit(node)
+        return node if is_text else self._wrapped(node.left, _ADDED, node.right)
+
+    def visit_Mul(self, node: nodes.Mul) -> nodes.Node:
+        is_text = _is_text(node.left) or _is_text(node.right)  # a line of `"-" * 40`
+        self.generic_visit(node)
+        return node if is_text else self._figures(node)
+
+    def visit_Mod(self, node: nodes.Mod) -> nodes.Node:
+        is_text = _is_text(node.left)
+        self.generic_visit(node)
+        if is_text:
+            node.right = self._wrapped(node.right, _PRINTED, nodes.Const(True))
+            return node
+        return self._figures(node)
+
+    def visit_Sub(self, node: nodes.Sub) -> nodes.Node:
+        self.generic_visit(node)
+        return self._figures(node)
+
+    visit_Div = visit_FloorDiv = visit_Pow = visit_Sub
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        node.nodes = [each if isinstance(each, nodes.Const) else self._wrapped(each, _PRINTED) for each in node.nodes]
+        return node
+
+    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
+        # A tree may come here in pieces, and again as a whole.
+        return node if node.name in _OWN else self.generic_visit(node)
+
+    def _figures(self, node: nodes.BinExpr) -> nodes.Node:
+        node.left, node.right = self._wrapped(node.left, _FIGURE), self._wrapped(node.right, _FIGURE)
+        return node
+
+    def _wrapped(self, node: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.Expr:
+        if isinstance(node, nodes.Const) and name in (_FIGURE, _TRUTH):
+            return node
+        return nodes.Filter(node, name, list(args), [], None, None, lineno=node.lineno)
+
+
+def _parts(node: nodes.Expr) -> Iterator[nodes.Expr]:
+    """What is added up in a chain of additions."""
+    if isinstance(node, nodes.Add):
+        yield from _parts(node.left)
+        yield from _parts(node.right)
+    else:
+        yield node
+
+
+def _is_text(node: nodes.Expr) -> bool:
+    """Whether a value is text for certain, and meant as such."""
+    return isinstance(node, nodes.Concat) or (isinstance(node, nodes.Const) and isinstance(node.value, str))
+
+
+def _printed_fields(tree: nodes.Template) -> frozenset[str]:
+    return frozenset(name for output in tree.find_all(nodes.Output) for name in _printed_in(output))
+
+
+def _printed_in(node: nodes.Node) -> Iterator[str]:
+    """The fields that are printed by `node`, not those that only decide what is."""
+    if name := field_of(node):
+        yield name
+        return
+    match node:
+        case nodes.CondExpr():
+            children: Iterable[nodes.Node | None] = (node.expr1, node.expr2)
+        case nodes.And():
+            children = (node.right,)
+        case nodes.Not() | nodes.Compare() | nodes.Test():
+            children = ()
+        case _:
+            children = node.iter_child_nodes()
+    for child in children:
+        if child is not None:
+            yield from _printed_in(child)
+
+
+def truth(value: Any, is_printed: bool = False) -> Any:
+    """`value`, which is used as a condition.  Raises `Refused` for text that says no: any text counts as true."""
+    if isinstance(value, str) and 0 < len(value) <= _MOST_LETTERS and says_no(value, is_printed=is_printed):
+        raise Refused(
+            value,
+            "is text, and any text counts as true",
+            fix=f"compare it, as in {{% if … != {str(value)!r} %}}, or use {{{{ … | number }}}} if it is a number",
+        )
+    return value
+
+
+def says_no(text: str, *, is_printed: bool = False) -> bool:
+    """Whether people read `text` as no, false or zero; where it `is_printed` as well, `No` may be a name."""
+    word = text.strip().casefold()
+    return word in _FALSE or (not is_printed and word in _NO) or bool(_ZERO.fullmatch(word))
+
+
+def _value_or(value: Any) -> Any:
+    if isinstance(value, str) and len(value) <= _MOST_LETTERS and value.strip().casefold() in _FALSE:
+        raise Refused(value, "is text, and any text counts as true", fix=f"compare it: … != {str(value)!r}")
+    return value
+
+
+def _figure(value: Any) -> Any:
+    """`value`, which something is calculated with."""
+    if isinstance(value, str) and not _FORMAT.search(value):
+        raise Refused(
+            value, "is text, and cannot be calculated with", fix="write {{ … | number }} to calculate with it"
+        )
+    return value
+
+
+def _added(left: Any, right: Any) -> Any:
+    if isinstance(left, str) and isinstance(right, str):
+        for value in (left, right):
+            if looks_like_number(value):
+                raise Refused(
+                    value,
+                    "is text, and + would join it to another",
+                    fix="write {{ … | number }} on both sides to add them, or ~ in place of + to join them",
+                )
+    return left + right
+
+
+def _compared(left: Any, right: Any, operation: str) -> Any:
+    if isinstance(left, str):
+        if isinstance(right, str):
+            if operation not in ("eq", "ne"):
+                _check_order(left, right)
+        elif isinstance(right, int | float) and operation in ("eq", "ne"):
+            _refuse_comparison(left, right)
+    elif isinstance(right, str) and isinstance(left, int | float) and operation in ("eq", "ne"):
+        _refuse_comparison(right, left)
+    return _OPERATIONS[operation](left, right)
+
+
+def _refuse_comparison(text: str, other: object) -> None:
+    if isinstance(other, bool):
+        what = f"is text, and never equal to {'true' if other else 'false'}"
+        raise Refused(text, what, fix="compare it with a text in quotes, or write {% if … %} for true or false")
+    raise Refused(text, f"is text, and never equal to the number {other}", fix="write … | number to compare it")
+
+
+def _check_order(left: str, right: str) -> None:
+    for one, other in ((left, right), (right, left)):
+        if looks_like_number(one) and (looks_like_number(other) or not other.strip()):
+            raise Refused(one, "is text, which does not sort as numbers do", fix="write … | number on both sides")
+        if looks_like_date(one):
+            raise Refused(one, "is text, which does not sort as dates do", fix="write dates as 2026-12-31 in the list")
+
+
+def printed(value: Any, is_argument: bool = False) -> Any:
+    """`value` as it is to stand in the message.  Raises `Refused` for what would stand there as Python or nothing."""
+    if isinstance(value, str | Undefined):
+        return value
+    if value is True or value is False:
+        return value if is_argument else ("TRUE" if value else "FALSE")  # as sheets show it
+    if value is None:
+        raise TemplateRuntimeError("the value is empty (null); write {{ … | default('…', true) }} to give another")
+    if isinstance(value, Mapping):
+        if is_argument:  # "%(name)s" % row
+            return value
+        key = next(iter(value), "")
+        raise Refused(value, f"is an object, not a text{_example(value)}", fix=f"write {{{{ …[{str(key)!r}] }}}}")
+    if isinstance(value, list | tuple | set | frozenset | range):
+        if is_argument and isinstance(value, tuple):  # "%s %s" % (a, b)
+            return tuple(map(printed, value))
+        loop = any(isinstance(item, Mapping | list | tuple) for item in value)
+        fix = (
+            "write {% for item in … %}, and what of each item is to stand there"
+            if loop
+            else "write {{ … | join(', ') }}"
+        )
+        raise Refused(value, "is a list, not a text", fix=fix)
+    if isinstance(value, bytes):
+        raise Refused(value, "is bytes, not a text", fix="write {{ ….decode() }}")
+    if callable(value) or isinstance(value, Iterator):
+        raise TemplateRuntimeError("this gives a function or a sequence, not a text; write {{ …() }} or {{ … | join }}")
+    return value
+
+
+def _example(value: Mapping[object, object]) -> str:
+    keys = [str(key) for key in list(value)[:3]]
+    return f" (with {', '.join(map(repr, keys))}{' …' if len(value) > 3 else ''})" if keys else ""
+
+
+def _default(original: Callable[..., Any]) -> Callable[..., Any]:
+    def default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
+        return original(_value_or(value) if boolean else value, default_value, boolean)
+
+    return default
+
+
+def _join(original: Callable[..., Any]) -> Callable[..., Any]:
+    @pass_eval_context
+    def join(context: Any, value: Any, d: str = "", attribute: str | int | None = None) -> str:
+        if attribute is not None:
+            value = map(make_attrgetter(context.environment, attribute), value)
+        return cast(str, original(context, list(map(printed, value)), d))
+
+    return join
+
+
+def _format(original: Callable[..., Any]) -> Callable[..., Any]:
+    def format_(value: Any, *args: Any, **kwargs: Any) -> Any:
+        shown = [printed(arg) if not isinstance(arg, bool) else arg for arg in args]
+        return original(value, *shown, **{key: printed(arg, True) for key, arg in kwargs.items()})
+
+    return format_
+
+
+def _of_text(original: Callable[..., Any]) -> Callable[..., Any]:
+    at = 1 if hasattr(original, "jinja_pass_arg") else 0  # Jinja's own argument comes before the value
+
+    def of_text(*args: Any, **kwargs: Any) -> Any:
+        if len(args) > at and type(args[at]) is not str:
+            args = (*args[:at], printed(args[at]), *args[at + 1 :])
+        return original(*args, **kwargs)
+
+    of_text.__dict__.update(vars(original))
+    return of_text
+
+
+def _choosing(original: Callable[..., Any], *, by_attribute: bool) -> Callable[..., Any]:
+    """`select` and its like, which ask each item itself if no test is named."""
+
+    def choose(context: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if len(args) == by_attribute:
+            asked = make_attrgetter(context.environment, args[0]) if by_attribute else None
+            value = list(value)
+            for item in value:
+                truth(asked(item) if asked else item)
+        return original(context, value, *args, **kwargs)
+
+    choose.__dict__.update(vars(original))
+    return choose
+
+
+def _ordering(original: Callable[..., Any], position: int) -> Callable[..., Any]:
+    """`sort`, `min` and `max`, which take "10" for less than "9"; `position` is that of the argument `attribute`."""
+
+    @pass_environment
+    def order(environment: Environment, value: Any, *args: Any, **kwargs: Any) -> Any:
+        items = list(value)
+        attribute = kwargs.get("attribute", args[position] if len(args) > position else None)
+        for name in attribute.split(",") if isinstance(attribute, str) else [attribute]:
+            get = make_attrgetter(environment, name)
+            _check_sorting([key for key in map(get, items) if isinstance(key, str)])
+        return original(environment, items, *args, **kwargs)
+
+    return order
+
+
+def _check_sorting(texts: list[str]) -> None:
+    """Raises `Refused` where texts are numbers or dates, and do not sort as these do."""
+    numbers: list[float] = []
+    for text in sorted(texts) if len(texts) > 1 else ():
+        try:
+            numbers.append(read_number(text))
+        except NotANumber as error:
+            if isinstance(error, Ambiguous) or looks_like_date(text):
+                _check_order(text, text)
+            return
+    if numbers != sorted(numbers):
+        _check_order(texts[0], texts[1])
+
+
+def _test(operation: str) -> Callable[[Any, Any], Any]:
+    def test(left: Any, right: Any) -> Any:
+        return _compared(left, right, operation)
+
+    return test
+
+
+def _boolean_test(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    def test(value: Any) -> Any:
+        if isinstance(value, str) and value.strip().casefold() in _BOOLEAN:
+            raise Refused(value, "is text, neither true nor false", fix=f"compare it: … == {str(value)!r}")
+        return original(value)
+
+    return test
+
+
+def nl2br(value: Any) -> Markup:
+    """The filter `nl2br` of pages: the text with `<br>` at its line ends."""
+    text = printed(value)
+    text = text if isinstance(text, str) else str(text)
+    return Markup("<br>\n").join(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"))

@@ -1,0 +1,158 @@
+"""Values that lie: what `check`, `preview` and `send` do with cells that mean something else than they seem to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bulkmail.cli import main
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words), prog_name="bulkmail")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("BULKMAIL_RELAY", "BULKMAIL_DEBUG", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def campaign(people: str | bytes, text: str, *, name: str = "list.csv", subject: str = "Hi", more: str = "") -> None:
+    """A campaign in the current folder."""
+    Path("campaign.toml").write_text(
+        f'relay = "sandbox:"\n[recipients]\nfile = "{name}"\n{more}\n[message]\n'
+        f'from = "Shop <news@gardenshop.net>"\nsubject = "{subject}"\ntext = "message.txt"\n'
+    )
+    Path("message.txt").write_text(text)
+    Path(name).write_bytes(people.encode() if isinstance(people, str) else people)
+
+
+def findings(*words: str, exit_code: int | None = None) -> dict[str, list[dict[str, Any]]]:
+    """What `check` finds, by code."""
+    result = run("check", ".", "--json", *words)
+    assert exit_code is None or result.exit_code == exit_code, result.output
+    found: dict[str, list[dict[str, Any]]] = {}
+    for finding in json.loads(result.stdout)["findings"]:
+        found.setdefault(finding["code"], []).append(finding)
+    return found
+
+
+def messages() -> dict[str, str]:
+    """What `preview --all` writes: the texts by address."""
+    result = run("preview", ".", "--all", "--out", "out")
+    assert result.exit_code in (0, 2), result.output
+    found = sorted(Path("out").glob("*.txt")) if Path("out").exists() else []
+    return {path.stem.partition("-")[2]: path.read_text() for path in found}
+
+
+def test_decimal_comma_fails_its_row_and_no_other() -> None:
+    campaign('email,amount\nann@example.com,1234.50\nbob@example.com,"1.234,50"\n', "{{ amount | float }}")
+    (found,) = findings("--strict", exit_code=2)["row-does-not-render"]
+    assert found["rows"] == [3]
+    assert "amount is '1.234,50'" in found["message"]
+    assert messages() == {"ann@example.com": "1234.5\n"}
+
+
+def test_condition_that_cannot_read_a_cell_makes_its_row_invalid() -> None:
+    campaign('email,amount\nann@example.com,1234.50\nbob@example.com,"1.234,50"\n', "Hi")
+    (found,) = findings("--where", "amount | float > 100")["bad-row"]
+    assert "list.csv:3" in found["where"]
+    result = run("send", ".", "--where", "amount | float > 100", "--yes", "--progress", "none")
+    assert "1 accepted" in result.output
+    assert "1 invalid" in result.output
+
+
+@pytest.mark.parametrize("command", ["check", "send"])
+def test_condition_that_makes_no_sense_for_any_row_is_refused(command: str) -> None:
+    campaign("email,age\nann@example.com,17\nbob@example.com,18\n", "Hi")
+    result = run(command, ".", "--where", "age > 18", *(["--yes"] if command == "send" else []))
+    assert result.exit_code == 2
+    assert "--where: '>' not supported" in result.output
+
+
+def test_false_in_a_cell_is_not_true() -> None:
+    campaign(
+        "email,vip\nann@example.com,TRUE\nbob@example.com,FALSE\ncy@example.com,0\n", "Hi{% if vip %} VIP{% endif %}"
+    )
+    found = findings()["row-does-not-render"]
+    assert [(each["rows"], "vip is" in each["message"]) for each in found] == [([3], True), ([4], True)]
+    assert messages() == {"ann@example.com": "Hi VIP\n"}
+    (bad, other) = findings("--where", "vip")["bad-row"]
+    assert "vip is 'FALSE'" in bad["message"]
+    assert "vip is '0'" in other["message"]
+
+
+def test_suppression_list_takes_several_addresses_a_line_and_stars() -> None:
+    campaign("email\nann@example.com\ndan@example.com\neve@example.com\nf@example.org\n", "Hi")
+    Path("stop.txt").write_text("dan@example.com;eve@example.com\n*@example.org\n")
+    result = run("send", ".", "--suppress", "stop.txt", "--strict", "--yes", "--progress", "none")
+    assert "1 accepted" in result.output
+    assert "3 suppressed" in result.output
+
+
+def test_suppression_list_that_cannot_be_understood_stops_before_anything_is_sent() -> None:
+    campaign("email\nann@example.com\neve@example.org\n", "Hi")
+    Path("stop.txt").write_text("# do not mail\nexample.org\n")
+    (found,) = findings("--suppress", "stop.txt", exit_code=2)["suppression-entry"]
+    assert (found["severity"], found["where"]) == ("error", "stop.txt:2")
+    assert "write @example.org" in found["message"]
+    refused = run("send", ".", "--suppress", "stop.txt", "--yes", "--progress", "none")
+    assert refused.exit_code == 2
+    assert "stop.txt:2" in refused.output
+    assert "accepted" not in refused.output
+    ignored = run("send", ".", "--suppress", "stop.txt", "--yes", "--progress", "none", "--ignore", "suppression-entry")
+    assert ignored.exit_code == 0
+    assert "2 accepted" in ignored.output
+
+
+def sheet(*rows: str) -> bytes:
+    from tests.recipients.test_seen_cells import HEADER, workbook
+
+    return workbook(HEADER + "".join(rows), 14)
+
+
+def sheet_row(number: int, address: str, cell: str, attributes: str = "") -> str:
+    return (
+        f'<row r="{number}" {attributes}><c r="A{number}" t="inlineStr"><is><t>{address}</t></is></c>'
+        f'<c r="B{number}" {cell}</c></row>'
+    )
+
+
+def test_hidden_rows_of_a_sheet_are_found() -> None:
+    rows = [
+        sheet_row(2, "ann@example.com", "><v>1</v>"),
+        sheet_row(3, "bob@example.com", "><v>2</v>", 'hidden="1"'),
+        sheet_row(4, "cy@example.com", "><v>3</v>", 'hidden="1"'),
+    ]
+    campaign(sheet(*rows), "Hi", name="list.xlsx")
+    (found,) = findings("--strict", exit_code=2)["hidden-row"]
+    assert (found["severity"], found["rows"]) == ("warning", [3, 4])
+    assert findings("--where", "x == '2'")["hidden-row"][0]["rows"] == [3]
+    assert "hidden-row" not in findings("--where", "x == '1'")
+
+
+def test_booleans_of_a_sheet_are_conditions() -> None:
+    rows = [
+        sheet_row(2, "ann@example.com", 't="b"><v>1</v>'),
+        sheet_row(3, "bob@example.com", 't="b"><v>0</v>'),
+    ]
+    campaign(sheet(*rows), "{{ x }}{% if x %} yes{% endif %}", name="list.xlsx")
+    assert messages() == {"ann@example.com": "TRUE yes\n", "bob@example.com": "FALSE\n"}
+    for where, number in (("x", 1), ("not x", 1), ("x or not x", 2)):
+        assert json.loads(run("check", ".", "--json", "--where", where).stdout)["recipients"] == number
+
+
+def test_format_of_the_computer_is_found_where_the_message_uses_it() -> None:
+    rows = [sheet_row(2, "ann@example.com", 's="1"><v>46380</v>')]
+    campaign(sheet(*rows), "{{ x }}", name="list.xlsx")
+    (found,) = findings("--strict", exit_code=2)["cell-format"]
+    assert (found["column"], found["rows"]) == ("x", [2])
+    campaign(sheet(*rows), "Hi", name="list.xlsx")
+    assert "cell-format" not in findings()
