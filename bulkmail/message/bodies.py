@@ -56,7 +56,8 @@ class Bodies:
         self._name = ""
         self._calendar = Body(workshop.calendar(campaign.calendar), finish=folded) if campaign.calendar else None
         self.method = method_of(campaign.calendar.text) if campaign.calendar else ""
-        self.images: list[tuple[str, InlineImage]] = [(content_id(image), image) for image in campaign.images]
+        # One part for a picture that the page names in several ways: no two parts may share an ID (RFC 2392).
+        self.images: list[tuple[str, InlineImage]] = list({content_id(each): each for each in campaign.images}.items())
         source = campaign.html or campaign.markdown or campaign.mjml
         if source is not None:
             self._original = workshop.text(source)
