@@ -117,6 +117,11 @@ CHECKS: tuple[Check, ...] = (
         "link to a page that has them", letter_checks.active_content,
     ),
     Check(
+        "attachment-empty", _W, "attached files of 0 bytes",
+        "Recipients get a file that they cannot open.",
+        "write the file again; it was probably copied before it was complete", letter_checks.attachment_empty,
+    ),
+    Check(
         "attachment-too-big", _W, "messages over 25 MB (note: over 10 MB; error: over what the relay takes, --online)",
         "Servers refuse them, each after the whole message was sent.",
         "put the file on a web page and link to it", letter_checks.attachment_too_big,

@@ -119,6 +119,7 @@ class LetterCheck:
     longest_subject: str = ""
     domains: dict[str, Hits] = field(default_factory=dict)
     roles: dict[str, Hits] = field(default_factory=dict)
+    empty_files: dict[str, Hits] = field(default_factory=dict)
     largest_files: tuple[int, int] = (0, 0)  # octets of the files of one row, and its line
     samples: list[Sample] = field(default_factory=list)
 
@@ -140,6 +141,8 @@ class LetterCheck:
             self._look_at_cells(recipient, tried.subject, line)
             self._look_at_address(recipient, line)
             self._look_at_subject(tried.subject, line)
+            for path in tried.empty_files:
+                _count(self.empty_files, path, line)
             if tried.files_size > self.largest_files[0]:
                 self.largest_files = (tried.files_size, line)
         self.failed += len(bad)

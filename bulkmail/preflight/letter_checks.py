@@ -107,6 +107,20 @@ def html_clipped(evidence: Evidence) -> Iterator[Found]:
         yield Found(f"the HTML has up to {largest // 1024} KB, for example in {hits}", hits=hits)
 
 
+def attachment_empty(evidence: Evidence) -> Iterator[Found]:
+    """Files without content."""
+    campaign, empty = evidence.campaign, evidence.letters.empty_files
+    fixed = [(item.filename, item.content) for item in campaign.attachments]
+    for filename, content in fixed + [(image.filename, image.content) for image in campaign.images]:
+        if not content:
+            yield Found(f"{printable(filename, 60)!r} has 0 bytes")
+    for path, hits in list(empty.items())[:MOST]:
+        yield Found(f"{printable(path, 60)!r} has 0 bytes, in {count(hits.number, 'row')}: {hits}", hits=hits)
+    if len(empty) > MOST:
+        rows = sum(hits.number for hits in list(empty.values())[MOST:])
+        yield Found(f"{len(empty) - MOST:,} more files have 0 bytes, in {count(rows, 'row')}")
+
+
 def attachment_too_big(evidence: Evidence) -> Iterator[Found]:
     """Messages that servers refuse for their size."""
     campaign, (row_files, line) = evidence.campaign, evidence.letters.largest_files

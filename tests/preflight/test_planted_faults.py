@@ -25,7 +25,7 @@ text = "letter.txt"
 html = "letter.html"
 list_id = "Shop news <news.shop.example>"
 reverse_path = "bounces@mailer.example"
-attachments = [{ file = "{{ bill }}", optional = true }, "plan.bin"]
+attachments = [{ file = "{{ bill }}", optional = true }, "plan.bin", "empty.txt"]
 [[message.dkim]]
 domain = "other.example"
 selector = "s1"
@@ -111,6 +111,7 @@ PLANTED = [
     ("link-insecure", 15, "letter.html: http://shop.example/n"),
     ("active-content", 0, "letter.html:11: a script"),
     ("attachment-too-big", 0, "plan.bin"),
+    ("attachment-empty", 0, "'empty.txt' has 0 bytes"),
     ("free-sender", 0, "campaign.toml: from: From is at gmail.com"),
     ("one-click-missing", 0, "people cannot unsubscribe by one click"),
     ("dkim-not-aligned", 0, "DKIM signs for other.example"),
@@ -134,6 +135,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "letter.html").write_text(HTML.replace("FILLER", "x" * 110_000), encoding="utf-8")
     (folder / "stop.txt").write_text("stopped@example.com\n")
     (folder / "plan.bin").write_bytes(b"x" * 8_000_000)
+    (folder / "empty.txt").touch()
     (folder / "dkim.pem").chmod(0o600)
     return folder
 
