@@ -102,6 +102,11 @@ CHECKS: tuple[Check, ...] = (
         "write the address, or take the link out", letter_checks.link_empty,
     ),
     Check(
+        "link-relative", _W, "links without https:// or mailto: (/offers, www.example.com, ann@example.com)",
+        "A mail is on no web site: mail programs do not know where such a link leads.",
+        "write the whole address: https://… or mailto:…", letter_checks.link_relative,
+    ),
+    Check(
         "link-local", _W, "links to localhost, a private network, a file",
         "They work on your computer and nowhere else.",
         "write the public address", letter_checks.link_local,

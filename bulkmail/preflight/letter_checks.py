@@ -70,6 +70,20 @@ def link_empty(evidence: Evidence) -> Iterator[Found]:
     yield from _flaws(evidence, "link-empty")
 
 
+def link_relative(evidence: Evidence) -> Iterator[Found]:
+    """Links that lead nowhere from a mail."""
+    yield from _flaws(evidence, "link-relative")
+    for (name, fault), link in list(evidence.letters.dead_links.items())[:MOST]:
+        yield Found(
+            f"a link begins with {name!r}, which {fault} in {count(link.hits.number, 'row')}, for example "
+            f"{printable(link.example, 60)!r}: {link.hits}",
+            f"column {name}",
+            "write the whole address in the cells, https://… or mailto:…",
+            column=name,
+            hits=link.hits,
+        )
+
+
 def link_local(evidence: Evidence) -> Iterator[Found]:
     """Links to the writer's own computer."""
     yield from _flaws(evidence, "link-local")

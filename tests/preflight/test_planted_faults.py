@@ -69,6 +69,7 @@ HTML = """<!DOCTYPE html>
 <a href="http://localhost:8000/x">mine</a>
 <a href="http://shop.example/">plain</a>
 <a href="{{ page }}">page</a>
+<a href="/offers">relative</a>
 <script>alert(1)</script>
 TODO: prices
 %%PRICE%%
@@ -93,23 +94,24 @@ PLANTED = [
     ("placeholder", 14, "column name: '{{ vorname }}'"),
     ("placeholder", 20, "column name: '*|FNAME|*'"),
     ("placeholder", 0, "letter.txt:3: 'Lorem ipsum'"),
-    ("placeholder", 0, "letter.html:12: 'TODO'"),
-    ("placeholder", 0, "letter.html:13: '%%PRICE%%'"),
+    ("placeholder", 0, "letter.html:13: 'TODO'"),
+    ("placeholder", 0, "letter.html:14: '%%PRICE%%'"),
     ("mistyped-address", 4, "@gmial.com in 1 row: line 4; did you mean @gmail.com?"),
     ("mistyped-address", 5, "@hotmail.con in 1 row: line 5; did you mean @hotmail.com?"),
     ("subject-test", 12, 'the subject says "test" in 1 row: line 12'),
     ("subject-long", 11, "more than 100 characters (at most 159) in 1 row: line 11"),
     ("html-clipped", 2, "the HTML has up to 1"),
     ("unclosed-tag", 2, "letter.html:4: <b> is not closed"),
-    ("unclosed-tag", 2, "letter.html:14: </i> closes nothing"),
+    ("unclosed-tag", 2, "letter.html:15: </i> closes nothing"),
     ("image-without-alt", 0, "letter.html:5: the picture https://shop.example/a.png"),
     ("link-empty", 0, 'letter.html:6: href=""'),
     ("link-empty", 0, 'letter.html:7: href="#"'),
+    ("link-relative", 0, "letter.html:11: the link /offers is relative"),
     ("link-local", 0, "letter.html:8: http://localhost:8000/x"),
     ("link-insecure", 0, "letter.html:9: http://shop.example/"),
     ("link-insecure", 0, "letter.txt:5: http://old.shop.example/"),
     ("link-insecure", 15, "letter.html: http://shop.example/n"),
-    ("active-content", 0, "letter.html:11: a script"),
+    ("active-content", 0, "letter.html:12: a script"),
     ("attachment-too-big", 0, "plan.bin"),
     ("attachment-empty", 0, "'empty.txt' has 0 bytes"),
     ("free-sender", 0, "campaign.toml: from: From is at gmail.com"),
