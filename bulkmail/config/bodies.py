@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
-from bulkmail.config.files import FileReader
+from bulkmail.config.files import FileReader, on_disk
 from bulkmail.config.lines import one_line
 from bulkmail.config.problems import Said, show
 from bulkmail.config.schema import LetterTable
@@ -144,7 +144,7 @@ class _Finder:
         if not file or has_control(file) or "\\" in file or Path(file).is_absolute():
             return None
         for folder in self._folders:
-            path = folder / file
+            path = on_disk(folder / file)
             try:
                 is_inside = path.resolve().is_relative_to(self._sources.home.resolve()) or (
                     self._sources.path is None and path.resolve().is_relative_to(folder.resolve())

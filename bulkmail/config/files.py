@@ -15,6 +15,7 @@ from bulkmail.config.problems import Problems, Said, did_you_mean, show
 from bulkmail.message.filetypes import guess_type
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Attachment, Template
+from bulkmail.model.filenames import composed, other_case, same_name
 from bulkmail.model.reply import printable
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class FileReader:
     ) -> Attachment | None:
         """The file as everybody gets it."""
         content = self.content(said)
-        filename = Path(said.value).name if name is None else name
+        filename = composed(Path(said.value).name) if name is None else name
         if not filename or has_control(filename) or re.search(r"[/\\]", filename):
             self.problems.add(f"{said}: its name {show(filename)} is not a file name", 'write name = "menu.pdf"')
             return None
@@ -212,7 +213,21 @@ class FileReader:
 def resolve(said: Said[str]) -> Path:
     """The path that was meant: `~` is the home folder, a relative path starts from the folder it was said in."""
     path = Path(os.path.expanduser(said.value))
-    return path if path.is_absolute() or said.folder == Path(".") else said.folder / path
+    return on_disk(path if path.is_absolute() or said.folder == Path(".") else said.folder / path)
+
+
+def on_disk(path: Path) -> Path:
+    """The path of the file that has this name, however it writes its accents."""
+    if path.name.isascii() and str(path).isascii():
+        return path
+    try:
+        if path.exists():
+            return path
+        folder = on_disk(path.parent)
+        same = same_name(path.name, [other.name for other in folder.iterdir()])
+    except (OSError, ValueError):
+        return path
+    return folder / (same or path.name)
 
 
 def _in_folder(path: Path) -> str:
@@ -221,7 +236,9 @@ def _in_folder(path: Path) -> str:
 
 def _similar(path: Path) -> str:
     try:
-        return did_you_mean(path.name, [other.name for other in path.parent.iterdir() if not other.is_dir()])
+        names = [other.name for other in path.parent.iterdir() if not other.is_dir()]
+        same = other_case(path.name, names)
+        return f"did you mean {show(same)}?" if same else did_you_mean(path.name, names)
     except (OSError, ValueError):
         return ""
 

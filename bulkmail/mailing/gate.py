@@ -10,6 +10,7 @@ from anyio import to_thread
 from bulkmail.mailing.loading import Told, try_letters
 from bulkmail.mailing.relays import look_at_relay
 from bulkmail.mailing.rows import Rows
+from bulkmail.message.bodies import linked_fields
 from bulkmail.message.composer import Composer
 from bulkmail.message.dkim import public_key, record_name
 from bulkmail.message.names import mentioned_names, printed_names
@@ -52,7 +53,13 @@ async def gather(
     """Tries the letter of every row of `outbox`, and says what is known then.  Raises `TemplateError`."""
     required = frozenset(referenced_names(campaign))
     printed = frozenset(printed_names(campaign))
-    letters = LetterCheck(required | printed, printed=printed, total=outbox.tally().open, hidden=rows.remarks.hidden)
+    letters = LetterCheck(
+        required | printed,
+        printed=printed,
+        linked=linked_fields(campaign),
+        total=outbox.tally().open,
+        hidden=rows.remarks.hidden,
+    )
     await try_letters(outbox, letters, composer, told=told)
     tally = outbox.tally()
     mentioned = mentioned_names(campaign)

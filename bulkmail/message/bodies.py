@@ -21,7 +21,7 @@ from bulkmail.message.local_files import (
 )
 from bulkmail.message.plan import Slot
 from bulkmail.message.scanner import DEEPEST_READ, EndTag, Patches, Remark, elements, is_deep, scan
-from bulkmail.message.tags import NONCHARACTER, Masked, mask
+from bulkmail.message.tags import NONCHARACTER, PLACE, Kind, Masked, mask
 from bulkmail.message.templates import Rendering, Workshop
 from bulkmail.message.typesetting import typeset
 from bulkmail.model.campaign import Campaign, InlineImage, Template
@@ -215,6 +215,25 @@ def local_names(campaign: Campaign) -> tuple[dict[str, str], dict[str, str]]:
             for _, attribute in local_stylesheets(masked)
         }
     return images, stylesheets
+
+
+def linked_fields(campaign: Campaign) -> frozenset[str]:
+    """The fields whose value begins the address of a link in a page of `campaign`.  Raises `TemplateError`."""
+    from bulkmail.message.names import fields_in  # here: names reads templates, as this does
+
+    found: set[str] = set()
+    pages = [_page_of(campaign)] if campaign.html or campaign.markdown or campaign.mjml else []
+    for page in [*pages, *(_as_piece(partial, campaign) for partial in campaign.partials if pages)]:
+        masked = mask(page)
+        for element in elements(masked.text):
+            href = element.get("href") if element.name in ("a", "area") else None
+            place = PLACE.match(href.value.strip()) if href else None
+            if place and masked.tag(place).kind is Kind.VALUE:
+                text = masked.tag(place).text
+                names = fields_in(Template(page.name, text))
+                if len(names) == 1 and not set("|~(") & set(text):
+                    found |= names
+    return frozenset(found)
 
 
 def _page_of(campaign: Campaign) -> Template:

@@ -48,10 +48,11 @@ class Rendered:
 
 
 class Tried(NamedTuple):
-    """What trying a letter showed: its subject, and the octets of the files that only this row has."""
+    """What trying a letter showed: its subject, the octets of the files that only this row has, those without any."""
 
     subject: str
     files_size: int = 0
+    empty_files: tuple[str, ...] = ()
 
 
 class _Letter(NamedTuple):
@@ -161,7 +162,7 @@ class Composer:
         _, _, sender = self._heading.senders(letter.lines)
         self._heading.rest(letter.lines)
         self._path(letter, recipient, sender=sender, forward_path=recipient.address.wire)
-        return Tried(letter.lines.subject, self._files.check(letter.enclosures))
+        return Tried(letter.lines.subject, *self._files.check(letter.enclosures))
 
     def render(self, recipient: Recipient) -> Rendered:
         """The letter for a preview.  Raises `TemplateError`."""

@@ -9,22 +9,28 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from pathlib import PurePosixPath
 
 from bulkmail.message.encoding import base64_lines
 from bulkmail.message.fields import Field
 from bulkmail.message.filetypes import guess_type
 from bulkmail.message.headers import text_field
+from bulkmail.message.names import fields_in
 from bulkmail.message.plan import boundary_of, check_attachment, file_head
+from bulkmail.message.suggestion import closest
 from bulkmail.message.templates import Workshop
 from bulkmail.model.campaign import Campaign, RowAttachment
 from bulkmail.model.errors import ConfigError, TemplateError
+from bulkmail.model.filenames import composed, other_case, same_name
 from bulkmail.model.reply import printable
 
 LARGEST_FILE = 25_000_000  # octets; mail servers take less
 KEPT = 16_000_000  # octets of encoded files that are remembered
 
 _LONGEST_SHOWN = 80
+_MOST_NEIGHBOURS = 10_000  # names in a folder that are looked at
+SEPARATOR = ";"  # between several files in one cell
 _DRIVE = re.compile(r"[A-Za-z]:")
 # Not to wait for a pipe nobody writes to, not to follow a link that was put there since it was looked at.
 _FLAGS = os.O_RDONLY
@@ -56,10 +62,14 @@ class Folder:
         """A descriptor of the ordinary file at `path`, relative to the folder.  Raises `Unusable`."""
         parts = _checked_parts(path)
         real = os.path.realpath(os.path.join(self.root, *parts))
+        if not path.isascii() and not os.path.lexists(real):
+            real = os.path.realpath(self._with_same_names(parts))
         if os.path.commonpath([real, self.root]) != self.root or real == self.root:
             raise Unusable("leads out of the folder of the attachments")
         try:
             descriptor = self._open(os.path.relpath(real, self.root).split(os.sep))
+        except FileNotFoundError as error:
+            raise Unusable(_reason(error) + self._did_you_mean(parts)) from None
         except OSError as error:
             raise Unusable(_reason(error)) from None
         status = os.fstat(descriptor)
@@ -67,6 +77,36 @@ class Folder:
             os.close(descriptor)
             raise Unusable(fault)
         return descriptor
+
+    def has(self, path: str) -> bool:
+        """Whether there is an ordinary file at `path` that `open` would open."""
+        try:
+            os.close(self.open(path))
+        except Unusable:
+            return False
+        return True
+
+    def _with_same_names(self, parts: list[str]) -> str:
+        """The path with the names as the disk writes their accents."""
+        path = self.root
+        for part in parts:
+            exact = os.path.join(path, part)
+            path = exact if os.path.lexists(exact) else os.path.join(path, same_name(part, _names(path)) or part)
+        return path
+
+    def _did_you_mean(self, parts: list[str]) -> str:
+        """A path like the one that is not there: in other case, or nearly spelt so."""
+        path, found = self.root, list[str]()
+        for part in parts:
+            names = _names(path)
+            near = part if part in names else other_case(part, names) or closest(part, names)
+            if not near:
+                return ""
+            found.append(near)
+            path = os.path.join(path, near)
+            if os.path.islink(path):  # a hint says nothing of what is elsewhere
+                return ""
+        return f"; did you mean {printable('/'.join(found), _LONGEST_SHOWN)!r}?" if os.path.isfile(path) else ""
 
     def _open(self, parts: list[str]) -> int:
         """Folder by folder, none of them a link any more: nobody can put one in between meanwhile."""
@@ -81,6 +121,14 @@ class Folder:
             return os.open(parts[-1], _FLAGS, dir_fd=above)
         finally:
             os.close(above)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in islice(entries, _MOST_NEIGHBOURS)]
+    except OSError:
+        return []
 
 
 def _checked_parts(path: str) -> list[str]:
@@ -163,15 +211,37 @@ class RowFile:
         self._attachment = attachment
         self.folder = Folder(attachment.root)
         self._path = Field("attachment", workshop.header(attachment.path), encode=text_field)
+        self._names = fields_in(attachment.path)
         self._filename = attachment.filename and Field(
             "attachment name", workshop.header(attachment.filename), encode=text_field
         )
 
-    def enclosure(self, variables: dict[str, object], fields: Mapping[str, object]) -> Enclosure | None:
-        """What the row names, looked at as far as that goes without a disk; None for nothing.
+    def enclosures(self, variables: dict[str, object], fields: Mapping[str, object]) -> Iterator[Enclosure]:
+        """What the row names: a cell may hold several files, `a.pdf; b.pdf`, if no file has that name.
 
-        Raises `TemplateError`.
+        Looked at as far as that goes without a disk.  Raises `TemplateError`.
         """
+        several = {
+            name: cell for name in self._names if isinstance(cell := fields.get(name), str) and SEPARATOR in cell
+        }
+        parts = [part for cell in several.values() for each in cell.split(SEPARATOR) if (part := each.strip())]
+        if len(several) != 1 or not parts or self._is_one(variables, fields):
+            found = self._enclosure(variables, fields)
+            if found is not None:
+                yield found
+            return
+        name = next(iter(several))
+        for part in parts:
+            own = {**fields, name: part}
+            found = self._enclosure({**variables, "row": own, **({name: part} if name in variables else {})}, own)
+            if found is not None:
+                yield found
+
+    def _is_one(self, variables: dict[str, object], fields: Mapping[str, object]) -> bool:
+        path = self._path.value(variables, fields)[self._attachment.prefix :]
+        return SEPARATOR not in path or self.folder.has(path)
+
+    def _enclosure(self, variables: dict[str, object], fields: Mapping[str, object]) -> Enclosure | None:
         path = self._path.value(variables, fields)[self._attachment.prefix :]
         if not path:
             if self._attachment.is_optional:
@@ -182,7 +252,7 @@ class RowFile:
             _checked_parts(path)
         except Unusable as error:
             raise self._refuse(path, error) from None
-        filename = self._filename.value(variables, fields) if self._filename else PurePosixPath(path).name
+        filename = self._filename.value(variables, fields) if self._filename else composed(PurePosixPath(path).name)
         content_type = self._attachment.content_type or guess_type(filename)
         try:
             check_attachment(filename, content_type)
@@ -221,19 +291,24 @@ class RowFiles:
 
     def named(self, variables: dict[str, object], fields: Mapping[str, object]) -> list[Enclosure]:
         """The files that a row names.  Raises `TemplateError`."""
-        found = [file.enclosure(variables, fields) for file in self._files]
-        return [enclosure for enclosure in found if enclosure is not None]
+        return [enclosure for file in self._files for enclosure in file.enclosures(variables, fields)]
 
-    def check(self, enclosures: list[Enclosure]) -> int:
-        """The octets of the files.  Raises the `TemplateError` that `buffers` would, without reading."""
-        size = 0
+    def check(self, enclosures: list[Enclosure]) -> tuple[int, tuple[str, ...]]:
+        """The octets of the files, and the paths of those without any.
+
+        Raises the `TemplateError` that `buffers` would, without reading.
+        """
+        size, empty = 0, list[str]()
         for enclosure in enclosures:
             descriptor = enclosure.source.open(enclosure)
             try:
-                size += os.fstat(descriptor).st_size
+                octets = os.fstat(descriptor).st_size
             finally:
                 os.close(descriptor)
-        return size
+            size += octets
+            if not octets:
+                empty.append(enclosure.path)
+        return size, tuple(empty)
 
     def buffers(self, enclosures: list[Enclosure], *, identity: str) -> Iterator[bytes]:
         """The parts of a message, each after its delimiter line.  What several rows name is one shared buffer.

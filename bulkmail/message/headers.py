@@ -57,7 +57,7 @@ def text_field(name: str, value: str) -> bytes:
         tokens = _TOKENS.findall(f" {value}")
         if max(map(len, tokens)) <= _LONGEST_TOKEN:
             return _fold(name, tokens)
-    return _fold(name, _encoded_words(value, room=_ENCODED_LINE - len(name) - 2))
+    return _fold(name, encoded_words(value, room=_ENCODED_LINE - len(name) - 2))
 
 
 def plain_field(name: str, value: str) -> bytes:
@@ -134,7 +134,7 @@ def _phrase(display_name: str, *, room: int) -> list[str]:
         tokens = _TOKENS.findall(f" {quoted}")
         if max(map(len, tokens)) <= _LONGEST_TOKEN:
             return tokens
-    return _encoded_words(words, room=room)
+    return encoded_words(words, room=room)
 
 
 def _fold(name: str, tokens: Sequence[str]) -> bytes:
@@ -154,7 +154,7 @@ def _fold(name: str, tokens: Sequence[str]) -> bytes:
     return "\r\n".join(lines).encode()
 
 
-def _encoded_words(text: str, *, room: int) -> list[str]:
+def encoded_words(text: str, *, room: int) -> list[str]:
     """`text` as tokens ` =?utf-8?q?…?=`, the first at most `room` octets long, in whichever encoding is shorter."""
     data = text.encode()
     quoted = len(data) + 2 * len(data.translate(None, _Q_PLAIN))

@@ -34,6 +34,16 @@ def mentioned_names(campaign: Campaign) -> set[str] | None:
     return names
 
 
+def fields_in(template: Template) -> frozenset[str]:
+    """The fields that one template mentions by name."""
+    return frozenset(
+        name
+        for tree in _trees([template])
+        for node in tree.find_all((nodes.Name, nodes.Getattr, nodes.Getitem))
+        if (name := field_of(node))
+    )
+
+
 def printed_names(campaign: Campaign) -> set[str]:
     """The fields whose value stands in subject, sender or body of every letter, so that an empty one leaves a gap.
 

@@ -11,11 +11,13 @@ from enum import IntEnum
 from hashlib import blake2b
 
 from bulkmail.message.encoding import base64_lines
+from bulkmail.message.file_fields import file_fields
 from bulkmail.message.headers import forbidden_in, name_character
 from bulkmail.model.campaign import Attachment, Campaign, InlineImage
 from bulkmail.model.errors import ConfigError
 
 IDENTITY_LENGTH = 32  # characters of the identity that boundaries are made of
+_AS_WRITTEN = SMTP.clone(refold_source="none")  # the fields of files are folded already
 _SHARED = 4096  # octets from which a constant is a buffer of its own instead of being copied into each message
 _CONTENT_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 # These must not be sent in base64 (RFC 2046 §5.2.1, RFC 2045 §6.4); as plain files they arrive as they were.
@@ -94,7 +96,7 @@ def make_plan(campaign: Campaign, *, images: Sequence[tuple[str, InlineImage]] =
         enclosures.append(_calendar_part(marks, method=method, disposition="attachment"))
     if enclosures or campaign.row_attachments:
         part = _multipart("mixed", [part, *enclosures], marks)
-    skeleton = marks.head + b"MIME-Version: 1.0\r\n" + part.as_bytes(policy=SMTP)
+    skeleton = marks.head + b"MIME-Version: 1.0\r\n" + part.as_bytes(policy=_AS_WRITTEN)
     last = b""
     if campaign.row_attachments:
         end = skeleton.rindex(f"--{boundary_of('mixed', marks.identity)}--".encode())
@@ -226,18 +228,15 @@ def _set_file(part: MIMEPart, filename: str, content_type: str, *, content_id: s
     content_type = content_type.lower()
     if content_type.startswith(_COMPOSITE):
         content_type = "application/octet-stream"
-    maintype, subtype = content_type.split("/")
-    disposition = "inline" if content_id else "attachment"
-    part.set_content(
-        b"", maintype, subtype, disposition=disposition, filename=filename, cid=content_id and f"<{content_id}>"
-    )
+    for name, value in file_fields(filename, content_type, content_id=content_id):
+        part.set_raw(name, value)
 
 
 def file_head(filename: str, content_type: str) -> bytes:
     """The header of a part that holds a file in base64, with the empty line after it."""
     part = MIMEPart(policy=SMTP)
     _set_file(part, filename, content_type)
-    return part.as_bytes(policy=SMTP).rstrip(b"\r\n") + b"\r\n\r\n"
+    return part.as_bytes(policy=_AS_WRITTEN).rstrip(b"\r\n") + b"\r\n\r\n"
 
 
 def check_attachment(name: str, content_type: str) -> None:

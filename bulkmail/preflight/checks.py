@@ -126,6 +126,11 @@ CHECKS: tuple[Check, ...] = (
         "write the address, or take the link out", letter_checks.link_empty,
     ),
     Check(
+        "link-relative", _W, "links without https:// or mailto: (/offers, www.example.com, ann@example.com)",
+        "A mail is on no web site: mail programs do not know where such a link leads.",
+        "write the whole address: https://… or mailto:…", letter_checks.link_relative,
+    ),
+    Check(
         "link-local", _W, "links to localhost, a private network, a file",
         "They work on your computer and nowhere else.",
         "write the public address", letter_checks.link_local,
@@ -139,6 +144,11 @@ CHECKS: tuple[Check, ...] = (
         "active-content", _W, "scripts, forms, frames and objects in a page",
         "Mail programs take them out, and some take the letter for an attack.",
         "link to a page that has them", letter_checks.active_content,
+    ),
+    Check(
+        "attachment-empty", _W, "attached files of 0 bytes",
+        "Recipients get a file that they cannot open.",
+        "write the file again; it was probably copied before it was complete", letter_checks.attachment_empty,
     ),
     Check(
         "attachment-too-big", _W, "messages over 25 MB (note: over 10 MB; error: over what the relay takes, --online)",

@@ -104,7 +104,8 @@ def flaws_of(campaign: Campaign, letters: LetterCheck) -> tuple[Flaw, ...]:
         if template is not None:
             found += look_over(template, is_page=False)
     name = next((each.name for each in (campaign.html, campaign.markdown, campaign.mjml) if each is not None), "")
-    return merge(found, [(sample.letter.html, sample.place) for sample in letters.samples], name=name)
+    pages = [(sample.letter.html, sample.place) for sample in letters.samples]
+    return merge(found, pages, name=name, cells=[fault for _, fault in letters.dead_links])
 
 
 @dataclass(frozen=True, slots=True)

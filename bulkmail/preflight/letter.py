@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from bulkmail.message.composer import Rendered, Tried
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.recipient import Place, Recipient
+from bulkmail.preflight.addresses import dead
 from bulkmail.preflight.finding import Hits
 from bulkmail.preflight.leftovers import ODD_CELLS, leftover
 
@@ -79,6 +80,14 @@ class Failure:
     hits: Hits = field(default_factory=Hits)
 
 
+@dataclass(slots=True)
+class DeadLink:
+    """A cell that a link of its row begins with and that leads nowhere, and the rows with others of its kind."""
+
+    example: str
+    hits: Hits = field(default_factory=Hits)
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One row's letter as its reader would see it."""
@@ -101,12 +110,14 @@ class Letters(Protocol):
 class LetterCheck:
     """Tries row after row and remembers what is worth telling, in bounded memory.
 
-    `names` are the fields that the letter takes from a row, `printed` those whose value stands in it as it is.  Of
-    about `total` rows `SAMPLE` are looked at whole.  `hidden` are the lines of rows that the list hides.
+    `names` are the fields that the message takes from a row, `printed` those whose value stands in it as it is, `linked`
+    those that links begin with.  Of about `total` rows `SAMPLE` are looked at whole.  `hidden` are the lines of rows
+    that the list hides.
     """
 
     names: frozenset[str] = frozenset()
     printed: frozenset[str] = frozenset()
+    linked: frozenset[str] = frozenset()
     total: int = 0
     hidden: Container[int] = frozenset()
     rows: int = 0
@@ -115,12 +126,14 @@ class LetterCheck:
     blank: dict[str, Hits] = field(default_factory=dict)
     leftovers: dict[tuple[str, str], Hits] = field(default_factory=dict)  # by column and what is in it
     dummies: dict[tuple[str, str], Hits] = field(default_factory=dict)
+    dead_links: dict[tuple[str, str], DeadLink] = field(default_factory=dict)  # by column and what is the matter
     subjects: dict[str, Hits] = field(default_factory=dict)  # by what is the matter with them
     long_subjects: Hits = field(default_factory=Hits)
     longest_subject: str = ""
     domains: dict[str, Hits] = field(default_factory=dict)
     roles: dict[str, Hits] = field(default_factory=dict)
     hidden_rows: Hits = field(default_factory=Hits)
+    empty_files: dict[str, Hits] = field(default_factory=dict)
     largest_files: tuple[int, int] = (0, 0)  # octets of the files of one row, and its line
     samples: list[Sample] = field(default_factory=list)
 
@@ -140,10 +153,14 @@ class LetterCheck:
                 continue
             line = recipient.place.line
             self._look_at_cells(recipient, tried.subject, line)
+            if self.linked:
+                self._look_at_links(recipient, line)
             self._look_at_address(recipient, line)
             self._look_at_subject(tried.subject, line)
             if line in self.hidden:
                 self.hidden_rows.add(line)
+            for path in tried.empty_files:
+                _count(self.empty_files, path, line)
             if tried.files_size > self.largest_files[0]:
                 self.largest_files = (tried.files_size, line)
         self.failed += len(bad)
@@ -176,6 +193,14 @@ class LetterCheck:
                 value = fields.get(name)
                 if isinstance(value, str) and (found := leftover(value)):
                     _count(self.leftovers, (name, found), line)
+
+    def _look_at_links(self, recipient: Recipient, line: int) -> None:
+        for name in self.linked:
+            value = recipient.fields.get(name)
+            if isinstance(value, str) and (fault := dead(value)):
+                key = name, fault
+                if key in self.dead_links or len(self.dead_links) < _MOST_KINDS:
+                    self.dead_links.setdefault(key, DeadLink(value)).hits.add(line)
 
     def _is_told(self, name: str, value: object, line: int) -> bool:
         """Whether a cell is blank or a dummy; then it is remembered."""

@@ -76,6 +76,20 @@ def link_empty(evidence: Evidence) -> Iterator[Found]:
     yield from _flaws(evidence, "link-empty")
 
 
+def link_relative(evidence: Evidence) -> Iterator[Found]:
+    """Links that lead nowhere from a mail."""
+    yield from _flaws(evidence, "link-relative")
+    for (name, fault), link in list(evidence.letters.dead_links.items())[:MOST]:
+        yield Found(
+            f"a link begins with {name!r}, which {fault} in {count(link.hits.number, 'row')}, for example "
+            f"{printable(link.example, 60)!r}: {link.hits}",
+            f"column {name}",
+            "write the whole address in the cells, https://… or mailto:…",
+            column=name,
+            hits=link.hits,
+        )
+
+
 def link_local(evidence: Evidence) -> Iterator[Found]:
     """Links to the writer's own computer."""
     yield from _flaws(evidence, "link-local")
@@ -111,6 +125,20 @@ def html_clipped(evidence: Evidence) -> Iterator[Found]:
             largest = max(largest, size)
     if hits.number:
         yield Found(f"the HTML has up to {largest // 1024} KB, for example in {hits}", hits=hits)
+
+
+def attachment_empty(evidence: Evidence) -> Iterator[Found]:
+    """Files without content."""
+    campaign, empty = evidence.campaign, evidence.letters.empty_files
+    fixed = [(item.filename, item.content) for item in campaign.attachments]
+    for filename, content in fixed + [(image.filename, image.content) for image in campaign.images]:
+        if not content:
+            yield Found(f"{printable(filename, 60)!r} has 0 bytes")
+    for path, hits in list(empty.items())[:MOST]:
+        yield Found(f"{printable(path, 60)!r} has 0 bytes, in {count(hits.number, 'row')}: {hits}", hits=hits)
+    if len(empty) > MOST:
+        rows = sum(hits.number for hits in list(empty.values())[MOST:])
+        yield Found(f"{len(empty) - MOST:,} more files have 0 bytes, in {count(rows, 'row')}")
 
 
 def attachment_too_big(evidence: Evidence) -> Iterator[Found]:

@@ -14,6 +14,7 @@ from bulkmail.model.campaign import Template
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.recipient import Place
 from bulkmail.model.reply import printable
+from bulkmail.preflight.addresses import dead, placeholder_in
 from bulkmail.preflight.finding import Hits
 from bulkmail.preflight.leftovers import positions
 
@@ -34,6 +35,9 @@ _LOCAL = re.compile(
 )
 # Names of XML vocabularies look like links, and nobody follows them.
 _PLAIN_LINK = re.compile(r"http://(?!www\.w3\.org/|schemas\.)[^\s<>\"'()]+", re.IGNORECASE)
+# Attributes that hold an address, and those that people read.
+_ADDRESSES = frozenset({"href", "src", "background", "poster", "action"})
+_READ = frozenset({"alt", "title"})
 _NOT_LOADED = {"script": "a script", "form": "a form", "iframe": "a frame", "object": "an object", "embed": "an object"}
 
 
@@ -62,8 +66,14 @@ def look_over(template: Template, *, is_page: bool) -> list[Flaw]:
     return found
 
 
-def merge(found: list[Flaw], pages: Sequence[tuple[str | None, Place]], *, name: str) -> tuple[Flaw, ...]:
-    """`found` in templates, and what only shows in `pages` as they came out; of open tags only what shows there."""
+def merge(
+    found: list[Flaw], pages: Sequence[tuple[str | None, Place]], *, name: str, cells: Iterable[str] = ()
+) -> tuple[Flaw, ...]:
+    """`found` in templates, and what only shows in `pages` as they came out; of open tags only what shows there.
+
+    `cells` are faults of links that are told of the cells which they come from.
+    """
+    told = tuple(cells)
     lines = {flaw.what: flaw.where for flaw in found if flaw.code == "unclosed-tag"}
     kept = dict.fromkeys(flaw for flaw in found if flaw.code != "unclosed-tag")
     known = {(flaw.code, flaw.what) for flaw in kept}
@@ -74,6 +84,7 @@ def merge(found: list[Flaw], pages: Sequence[tuple[str | None, Place]], *, name:
         for code, what in dict.fromkeys((code, what) for code, what, _ in _flaws_in(html, is_page=True)):
             # Pictures of the campaign's folder have other names by now; the template has told of them.
             is_told = (code, what) in known or code in ("placeholder", "active-content")
+            is_told = is_told or (code == "link-relative" and what.endswith(told))
             if not is_told and not (code == "image-without-alt" and "cid:" in what):
                 seen.setdefault((code, what), Hits()).add(place.line)
     late = [Flaw(code, what, lines.get(what, name), hits) for (code, what), hits in seen.items()]
@@ -117,6 +128,13 @@ def _without_markup(text: str, tokens: Iterable[Element | EndTag | Remark]) -> s
 
 def _flaws_of(element: Element, text: str) -> Iterator[tuple[str, str, int]]:
     at = element.start
+    for attribute in element.attributes:
+        if attribute.name in _ADDRESSES:
+            word = placeholder_in(attribute.value.strip())
+        else:
+            word = next((word for _, word in positions(attribute.value)), "") if attribute.name in _READ else ""
+        if word:
+            yield "placeholder", f"{printable(word, LONGEST_SHOWN)!r} stands in {attribute.name}=", at
     if element.name in _NOT_LOADED:
         yield "active-content", f"{_NOT_LOADED[element.name]} (<{element.name}>) does not work in a letter", at
     if element.name in ("a", "area"):
@@ -137,7 +155,9 @@ def _href_flaws(href: Attribute, position: int) -> Iterator[tuple[str, str, int]
     value = href.value.strip()
     if value in ("", "#"):
         yield "link-empty", f'href="{value}": the link leads nowhere', position
-    else:
+    elif not placeholder_in(value):
+        if fault := dead(value):
+            yield "link-relative", f"the link {_shown(value)} {fault}", position
         yield from _link_flaws(value, position)
 
 

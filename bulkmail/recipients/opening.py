@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import IO, cast
 
 from bulkmail.model.errors import ListError
+from bulkmail.model.filenames import other_case, same_name
 from bulkmail.model.reply import printable
 
 STANDARD_INPUT = "-"
@@ -74,6 +75,10 @@ def _open_file(path: str, name: str) -> IO[bytes]:
     try:
         stream = open(path, "rb")  # noqa: SIM115  (whoever asked closes it)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the path
+        folder, wanted = os.path.split(path)
+        same = same_name(wanted, _neighbours(folder) or ())
+        if same and same != wanted:
+            return _open_file(os.path.join(folder, same), name)
         raise ListError(f"there is no file {name}", hint=_did_you_mean(path)) from None
     except IsADirectoryError:
         raise ListError(f"{name} is a folder, expected a file", hint=f"name the list in it: {name}/list.csv") from None
@@ -118,12 +123,20 @@ def _opened(name: str, *, suffix: str, beneath: IO[bytes], path: str) -> Opened:
 
 def _did_you_mean(path: str) -> str:
     folder, wanted = os.path.split(path)
-    try:
-        with os.scandir(folder or ".") as entries:
-            names = [entry.name for entry in itertools.islice(entries, _MOST_NEIGHBOURS)]
-    except (OSError, ValueError):
+    names = _neighbours(folder)
+    if names is None:
         return f"there is no folder {printable(folder)} either"
-    near = difflib.get_close_matches(wanted, names, n=3)
+    same = other_case(wanted, names)
+    near = [same] if same else difflib.get_close_matches(wanted, names, n=3)
     if not near:
         return "check the name, or the folder you are in"
     return "did you mean " + " or ".join(printable(os.path.join(folder, each)) for each in near) + "?"
+
+
+def _neighbours(folder: str) -> list[str] | None:
+    """The names in a folder; None if it cannot be read."""
+    try:
+        with os.scandir(folder or ".") as entries:
+            return [entry.name for entry in itertools.islice(entries, _MOST_NEIGHBOURS)]
+    except (OSError, ValueError):
+        return None

@@ -25,7 +25,7 @@ text = "letter.txt"
 html = "letter.html"
 list_id = "Shop news <news.shop.example>"
 reverse_path = "bounces@mailer.example"
-attachments = [{ file = "{{ bill }}", optional = true }, "plan.bin"]
+attachments = [{ file = "{{ bill }}", optional = true }, "plan.bin", "empty.txt"]
 [[message.dkim]]
 domain = "other.example"
 selector = "s1"
@@ -69,6 +69,7 @@ HTML = """<!DOCTYPE html>
 <a href="http://localhost:8000/x">mine</a>
 <a href="http://shop.example/">plain</a>
 <a href="{{ page }}">page</a>
+<a href="/offers">relative</a>
 <script>alert(1)</script>
 TODO: prices
 %%PRICE%%
@@ -93,24 +94,26 @@ PLANTED = [
     ("placeholder", 14, "column name: '{{ vorname }}'"),
     ("placeholder", 20, "column name: '*|FNAME|*'"),
     ("placeholder", 0, "letter.txt:3: 'Lorem ipsum'"),
-    ("placeholder", 0, "letter.html:12: 'TODO'"),
-    ("placeholder", 0, "letter.html:13: '%%PRICE%%'"),
+    ("placeholder", 0, "letter.html:13: 'TODO'"),
+    ("placeholder", 0, "letter.html:14: '%%PRICE%%'"),
     ("mistyped-address", 4, "@gmial.com in 1 row: line 4; did you mean @gmail.com?"),
     ("mistyped-address", 5, "@hotmail.con in 1 row: line 5; did you mean @hotmail.com?"),
     ("subject-test", 12, 'the subject says "test" in 1 row: line 12'),
     ("subject-long", 11, "more than 100 characters (at most 159) in 1 row: line 11"),
     ("html-clipped", 2, "the HTML has up to 1"),
     ("unclosed-tag", 2, "letter.html:4: <b> is not closed"),
-    ("unclosed-tag", 2, "letter.html:14: </i> closes nothing"),
+    ("unclosed-tag", 2, "letter.html:15: </i> closes nothing"),
     ("image-without-alt", 0, "letter.html:5: the picture https://shop.example/a.png"),
     ("link-empty", 0, 'letter.html:6: href=""'),
     ("link-empty", 0, 'letter.html:7: href="#"'),
+    ("link-relative", 0, "letter.html:11: the link /offers is relative"),
     ("link-local", 0, "letter.html:8: http://localhost:8000/x"),
     ("link-insecure", 0, "letter.html:9: http://shop.example/"),
     ("link-insecure", 0, "letter.txt:5: http://old.shop.example/"),
     ("link-insecure", 15, "letter.html: http://shop.example/n"),
-    ("active-content", 0, "letter.html:11: a script"),
+    ("active-content", 0, "letter.html:12: a script"),
     ("attachment-too-big", 0, "plan.bin"),
+    ("attachment-empty", 0, "'empty.txt' has 0 bytes"),
     ("free-sender", 0, "campaign.toml: from: From is at gmail.com"),
     ("one-click-missing", 0, "people cannot unsubscribe by one click"),
     ("dkim-not-aligned", 0, "DKIM signs for other.example"),
@@ -134,6 +137,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "letter.html").write_text(HTML.replace("FILLER", "x" * 110_000), encoding="utf-8")
     (folder / "stop.txt").write_text("stopped@example.com\n")
     (folder / "plan.bin").write_bytes(b"x" * 8_000_000)
+    (folder / "empty.txt").touch()
     (folder / "dkim.pem").chmod(0o600)
     return folder
 

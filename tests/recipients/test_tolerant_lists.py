@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -245,3 +246,17 @@ def test_backslash_before_a_quote_that_is_sound_stays(read: Read, line: str) -> 
     assert people.addresses == ["a@x.org", "b@x.org"]
     assert str(people.people[0].fields["note"]).startswith("C:\\")
     assert people.notices == []
+
+
+@pytest.mark.parametrize(("form", "other"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_list_is_found_however_its_name_writes_accents(write: Write, form: str, other: str) -> None:
+    write(unicodedata.normalize(form, "Gäste.csv"), "email\na@x.org\n")
+    with open_list(unicodedata.normalize(other, "Gäste.csv")) as people:
+        assert len(list(people)) == 1
+
+
+def test_list_in_other_case_is_named_in_the_hint(write: Write) -> None:
+    write("People.CSV", "email\na@x.org\n")
+    with pytest.raises(ListError) as caught:
+        open_list("people.csv")
+    assert caught.value.hint == "did you mean People.CSV?"

@@ -1,6 +1,7 @@
 """Files that only one row's letter has: which are found, which are not, and what is shared."""
 
 import os
+import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -265,3 +266,82 @@ def test_campaign_without_files_of_rows_has_a_constant_end():
     campaign = campaign_of(text="x")
     assert Composer(campaign, run_id="run")._plan.last == ()
     assert Composer(replace(campaign, row_attachments=()), run_id="run")._plan.last == ()
+
+
+def names_and_content(message):
+    return [(file.get_filename(), file.get_content()) for file in message.iter_attachments()]
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_of_a_file_name_may_be_written_either_way(folder, form):
+    other = "NFD" if form == "NFC" else "NFC"
+    (folder / unicodedata.normalize(other, "Büro")).mkdir()
+    (folder / unicodedata.normalize(other, "Büro") / unicodedata.normalize(other, "Müller.pdf")).write_bytes(b"%PDF")
+    message = message_for(folder, "{{ file }}", {"file": unicodedata.normalize(form, "Büro/Müller.pdf")})
+    assert names_and_content(message) == [(unicodedata.normalize("NFC", "Müller.pdf"), b"%PDF")]
+
+
+def test_link_that_leads_out_is_not_found_by_its_accents_either(folder, tmp_path):
+    (folder / unicodedata.normalize("NFD", "Müller.txt")).symlink_to(tmp_path / "secret.txt")
+    composer = Composer(campaign_of(text="x", row_attachments=(of(folder, "{{ file }}"),)), run_id="run")
+    with pytest.raises(TemplateError, match="leads out of the folder"):
+        composer.check(row(file=unicodedata.normalize("NFC", "Müller.txt")))
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("Invoices/7.PDF", "invoices/7.pdf"),
+        ("invoices/77.pdf", "invoices/7.pdf"),
+        ("rechnung FÜR zoë.pdf", "Rechnung für Zoë.pdf"),
+    ],
+)
+def test_missing_file_comes_with_the_name_that_may_be_meant(folder, path, meant):
+    composer = Composer(campaign_of(text="x", row_attachments=(of(folder, "{{ file }}"),)), run_id="run")
+    with pytest.raises(TemplateError, match=f"is not there; did you mean '{meant}'\\?"):
+        composer.check(row(file=path))
+
+
+def test_hint_names_nothing_beyond_a_link(folder):
+    composer = Composer(campaign_of(text="x", row_attachments=(of(folder, "{{ file }}"),)), run_id="run")
+    with pytest.raises(TemplateError) as caught:
+        composer.check(row(file="away/secret.tx"))
+    assert "secret.txt" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("invoices/{{ file }}", {"file": "7.pdf; 8.pdf;"}),
+        ("invoices/{{ file }}.pdf", {"file": "7;8"}),
+        ("{{ row['the files'] }}", {"the files": "invoices/7.pdf;invoices/8.pdf"}),
+        ("{{ folder }}/{{ file | lower }}", {"folder": "invoices", "file": "7.PDF;8.PDF"}),
+    ],
+)
+def test_cell_may_name_several_files(folder, path, fields):
+    message = message_for(folder, path, fields)
+    assert names_and_content(message) == [("7.pdf", b"%PDF seven"), ("8.pdf", b"%PDF eight")]
+
+
+def test_each_of_several_files_must_be_there(folder):
+    composer = Composer(campaign_of(text="x", row_attachments=(of(folder, "invoices/{{ file }}"),)), run_id="run")
+    with pytest.raises(TemplateError, match=r"'invoices/9\.pdf' is not there"):
+        composer.check(row(file="7.pdf;9.pdf"))
+
+
+def test_file_whose_name_has_a_semicolon_is_one(folder):
+    (folder / "7.pdf;8.pdf").write_bytes(b"both")
+    assert names_and_content(message_for(folder, "{{ file }}", {"file": "7.pdf;8.pdf"})) == [("7.pdf;8.pdf", b"both")]
+
+
+def test_cell_of_separators_alone_names_no_file(folder):
+    composer = Composer(campaign_of(text="x", row_attachments=(of(folder, "{{ file }}"),)), run_id="run")
+    with pytest.raises(TemplateError):
+        composer.check(row(file=" ; "))
+
+
+def test_files_without_content_are_told(folder):
+    (folder / "empty.pdf").touch()
+    composer = Composer(campaign_of(text="x", row_attachments=(of(folder, "{{ file }}"),)), run_id="run")
+    tried = composer.check(row(file="empty.pdf;inside.pdf"))
+    assert (tried.files_size, tried.empty_files) == (10, ("empty.pdf",))
