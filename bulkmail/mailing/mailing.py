@@ -301,14 +301,15 @@ class Mailing:
         The error of the `Ending`, if any, has left every row it did not deal with as it was.
         `ready` is awaited before each message is begun; `wants` leaves the other deliveries as they are.
         """
+        await know_tables()
+        if self._lanes.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
+            # Before the plan is made: the lanes of the outbox are numbered once more, by what DNS said.
+            self._asked = await with_exchangers(self._lanes, self.outbox.domains(MOST_ASKED), Exchangers())
+            await to_thread.run_sync(self._find_unserved)
         found = self._sorted or Sorted({0: tuple(range(len(self.routes)))}, {})
         refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
         if self.takes_over is not None:
             self._take_over(self.takes_over)
-        await know_tables()
-        if self._lanes.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
-            self._asked = await with_exchangers(self._lanes, self.outbox.domains(MOST_ASKED), Exchangers())
-            self._find_unserved()
         compose, sign = composing(self.outbox, keys=self.keys, on_message=self.on_message)
         slowing = SlowdownNote(self.outbox, observe)
         note = RestNote(self.outbox, slowing.observe)
