@@ -23,7 +23,6 @@ from bulkmail.model.relay import Secret
 from bulkmail.model.reply import printable
 from bulkmail.model.tally import EXIT_STOPPED
 from bulkmail.model.units import count
-from bulkmail.outbox.outbox import Job
 from bulkmail.preflight.finding import Severity
 from bulkmail.report.files import ReportUnwritten
 from bulkmail.report.report import Report
@@ -48,7 +47,6 @@ async def deliver(
     *,
     passwords: Sequence[Secret | None],
     progress: Progress,
-    wants: Callable[[Job], bool] | None = None,
     trace: Trace | None = None,
 ) -> Ending:
     """Sends; the first Ctrl-C (or SIGTERM, SIGHUP) finishes what is under way, the second aborts it."""
@@ -60,7 +58,7 @@ async def deliver(
         ) as connects:
             left = mailing.tally.open
             progress.begin(min(left, mailing.pace.limit or left))
-            ending = await mailing.send(connects, observe=progress.observe, wants=wants)
+            ending = await mailing.send(connects, observe=progress.observe)
         group.cancel_scope.cancel()
     return ending
 

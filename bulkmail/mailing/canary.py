@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 
 from bulkmail.engine.ports import Ending, Event, Settled
 from bulkmail.model.breaker import Limits, judge_canary
 from bulkmail.model.errors import SendingRests
 from bulkmail.model.verdict import Outcome, Scope
-from bulkmail.outbox.outbox import Job, Outbox
+from bulkmail.outbox.outbox import Outbox
 
 SETTING = "canary"
 PASSED = "passed"
 
-Wants = Callable[[Job], bool]
+Wants = Set[int]
+"""The ids of the only deliveries to send."""
+
 Send = Callable[[int | None, Wants | None], Awaitable[Ending]]
 """Sends at most so many letters, None for all, of those that are wanted."""
 
@@ -81,9 +83,8 @@ class Canary:
 
     async def _try_again(self, send: Send) -> Ending | None:
         """Greylisting looks like a refusal of everybody: until the first is accepted, or nothing more is due soon."""
-        deferred = {number for number, (outcome, _) in self._letters.items() if outcome is Outcome.DEFERRED}
         self._is_second_try = True
-        ending = await send(self.left, lambda job: job.delivery.id in deferred)
+        ending = await send(self.left, {n for n, (outcome, _) in self._letters.items() if outcome is Outcome.DEFERRED})
         self._is_second_try = False
         self._remember()
         if ending.error or (ending.was_stopped and not self._outcomes[Outcome.ACCEPTED]):
@@ -112,5 +113,5 @@ class Canary:
 def both(one: Wants | None, other: Wants | None) -> Wants | None:
     """What both of them want; None wants all."""
     if one is None or other is None:
-        return one or other
-    return lambda job: one(job) and other(job)
+        return other if one is None else one
+    return one & other

@@ -15,7 +15,7 @@ from bulkmail.config.tables import known_feedback, known_lanes
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Connect, Ending, Event, Outlet
 from bulkmail.engine.run import Plan, make_shaper
-from bulkmail.mailing.canary import Canary, both
+from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.composing import composing
 from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
 from bulkmail.mailing.gate import Asked, gather
@@ -40,7 +40,7 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
-from bulkmail.outbox.outbox import Job, Outbox
+from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.preflight.checks import gravest_first, judge, without
 from bulkmail.preflight.evidence import Evidence
@@ -86,7 +86,7 @@ class Mailing:
     """An outbox that has been filled and checked, and what is needed to send from it.  Close it when done.
 
     `takes_over` is the outbox of an earlier run whose place it takes as soon as it is sent.  `keys` and `on_message`
-    are for the composer; neither is in the outbox.
+    are for the composer; neither is in the outbox.  `wants` are the only deliveries to send, see `choose()`.
     """
 
     outbox: Outbox
@@ -98,6 +98,7 @@ class Mailing:
     keys: Keys = NO_KEYS
     on_message: Hook | None = None
     evidence: Evidence | None = None
+    wants: Wants | None = None
     _sorted: Sorted | None = None
     _asked: Lanes | None = None
     _engine: Engine | None = None
@@ -278,6 +279,20 @@ class Mailing:
         relay = self.routes[0].relay
         return lanes.for_relay(host=relay.host, port=relay.port)
 
+    def choose(self, addresses: Iterable[Address]) -> None:
+        """Only the rows with these addresses are sent, with their copies; the others stay as they are.
+
+        Raises `ConfigError` for an address that is not in the list.
+        """
+        named = {address.key: address for address in addresses}
+        found = self.outbox.deliveries_to(named)
+        if missing := [address.readable for key, address in named.items() if key not in found]:
+            raise ConfigError(
+                f"--only: {', '.join(missing[:5])} {'is' if len(missing) == 1 else 'are'} not in the list",
+                hint="give the address as it is in the list",
+            )
+        self.wants = {number for numbers in found.values() for number in numbers}
+
     def decide_doubts(self, decision: Doubt) -> int:
         """What becomes of rows in doubt; says how many there were.
 
@@ -294,12 +309,11 @@ class Mailing:
         *,
         observe: Callable[[Event], None] = lambda event: None,
         ready: Callable[[], Awaitable[None]] | None = None,
-        wants: Callable[[Job], bool] | None = None,
     ) -> Ending:
         """Delivers what is open; `connects` are for the routes, in their order.
 
         The error of the `Ending`, if any, has left every row it did not deal with as it was.
-        `ready` is awaited before each message is begun; `wants` leaves the other deliveries as they are.
+        `ready` is awaited before each message is begun.
         """
         await know_tables()
         if self._lanes.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
@@ -331,15 +345,15 @@ class Mailing:
                 sign=sign,
                 observe=note.observe,
                 ready=ready,
-                wants=wants,
+                wants=self.wants,
             )
 
-            async def send_ahead(limit: int | None, only: Callable[[Job], bool] | None) -> Ending:
+            async def send_ahead(limit: int | None, only: Wants | None) -> Ending:
                 def tell(event: Event) -> None:
                     canary.note(event)
                     note.observe(event)
 
-                chosen = both(wants, only)
+                chosen = both(self.wants, only)
                 return await self._pass(replace(_limited(plan, limit), observe=tell, wants=chosen))
 
             ending = await canary.go(send_ahead) or await self._pass(_limited(plan, canary.left))

@@ -350,6 +350,15 @@ def test_preview_says_that_nobody_can_be_written_to(shop: Path) -> None:
     assert run("preview", "shop").stderr.startswith("error: nobody in shop/people.csv can be written to\n")
 
 
+# --- send -------------------------------------------------------------------------------------------------------------
+
+
+def test_only_an_address_that_is_not_in_the_list_is_an_error(shop: Path) -> None:
+    result = run("send", "shop", "--progress", "none", "--only", "ann@example.com", "--only", "Anne@example.com")
+    assert result.exit_code == 2
+    assert "error: --only: Anne@example.com is not in the list" in result.stderr
+
+
 # --- status and report ------------------------------------------------------------------------------------------------
 
 

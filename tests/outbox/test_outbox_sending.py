@@ -55,6 +55,27 @@ def test_due_hands_out_again_what_is_no_longer_excluded(three: Outbox) -> None:
     assert [delivery.row for delivery in due(three)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("allow_duplicates", [False, True])
+def test_deliveries_to_an_address_are_those_of_its_rows_with_their_copies(allow_duplicates: bool) -> None:
+    with Outbox.create(None, campaign=None, settings={}, allow_duplicates=allow_duplicates) as outbox:
+        paths = ("user2@example.org", "boss@example.org")
+        fill(
+            outbox, [Entry(make_recipient(1)), Entry(make_recipient(2), forward_paths=paths), Entry(make_recipient(3))]
+        )
+        keys = ["user2@example.org", "user3@example.org", "boss@example.org"]
+        assert outbox.deliveries_to(keys) == {"user2@example.org": [2, 3], "user3@example.org": [4]}
+
+
+def test_due_hands_out_the_wanted_only_and_waits_for_no_others(three: Outbox) -> None:
+    [first, *_] = due(three)
+    send(three, first, BUSY)
+    later = three.next_due(after=1.0)
+    assert [job.delivery.id for job in three.due(1.0, limit=9, excluding=(), wanted="[3, 7]")] == [3]
+    assert [job.delivery.id for job in three.due(later, limit=9, excluding=[3], wanted="[1, 3]")] == [1]
+    assert (three.next_due(after=1.0, wanted="[3]"), three.next_due(after=1.0, wanted="[1]")) == (None, later)
+    assert (three.count_open(0), three.count_open(0, wanted="[1, 3, 7]")) == (3, 2)
+
+
 def test_due_never_hands_out_what_is_marked(three: Outbox) -> None:
     three.write([make_mark(1)])
     assert [delivery.row for delivery in due(three)] == [2, 3]
