@@ -151,6 +151,7 @@ class JsonLines(Plain):
                     "event": "settled",
                     "row": delivery.row,
                     "address": delivery.forward_path,
+                    "is_copy": delivery.is_copy,
                     "status": delivery.status.value,
                     "attempt": delivery.tries,
                     "relay": attempt.relay,

@@ -56,8 +56,7 @@ async def deliver(
         async with open_routes(
             mailing.routes, passwords, inbox=mailing.inbox, notify=progress.note, trace=trace
         ) as connects:
-            left = mailing.tally.open
-            progress.begin(min(left, mailing.pace.limit or left))
+            progress.begin(mailing.count_next()[1])
             ending = await mailing.send(connects, observe=progress.observe)
         group.cancel_scope.cancel()
     return ending

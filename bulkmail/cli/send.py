@@ -140,7 +140,7 @@ def command(campaign: str | None, **options: Any) -> int:
             outlook = await to_thread.run_sync(look_ahead_of, mailing)
             if is_asking:
                 ask(mailing, settings, outlook)
-            elif not outlook.is_at_once:
+            elif outlook.total and not outlook.is_at_once:
                 click.echo(f"plan: {plan(mailing, outlook)}", err=True)
             with progress:
                 ending = await deliver(mailing, passwords=passwords, progress=progress, trace=trace)

@@ -293,6 +293,13 @@ class Mailing:
             )
         self.wants = {number for numbers in found.values() for number in numbers}
 
+    def count_next(self) -> tuple[int, int]:
+        """How many rows, and how many deliveries, this run may write to: those chosen, and no more than its limit."""
+        tally = self.tally
+        found = (tally.open_rows, tally.open) if self.wants is None else self.outbox.count_wanted(self.wants)
+        rows, deliveries = (min(number, self.pace.limit or number) for number in found)
+        return rows, deliveries
+
     def decide_doubts(self, decision: Doubt) -> int:
         """What becomes of rows in doubt; says how many there were.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Delivery
 from bulkmail.model.recipient import Recipient
+from bulkmail.outbox.counting import IS_COPY
 from bulkmail.outbox.encoding import STATUS_OF, decode_recipient
 from bulkmail.outbox.entries import Job
 
@@ -17,6 +18,7 @@ _AGAIN = "SELECT delivery.id FROM delivery WHERE lane = ? AND due_at > 0 AND due
 _NEW = "SELECT delivery.id FROM delivery WHERE lane = ? AND due_at = 0 AND delivery.id > ? ORDER BY delivery.id"
 _NEXT = "SELECT due_at FROM delivery WHERE lane = ? AND due_at > ? ORDER BY due_at LIMIT 1"
 _OPEN = "SELECT count(*) FROM delivery WHERE lane = ? AND due_at IS NOT NULL"
+_OPEN_COPIES = f"SELECT coalesce(sum({IS_COPY.format('delivery')}), 0), count(*) FROM delivery WHERE due_at IS NOT NULL"  # noqa: S608
 # The same of a few ids, given as a JSON array: costs as many look-ups as there are ids, however long the list is.
 _AMONG = "FROM json_each(?) AS wanted CROSS JOIN delivery ON delivery.id = wanted.value WHERE"
 _TO = """
@@ -33,12 +35,13 @@ _BY_ROW = """(
     SELECT lane_of(delivery.forward_path, r.address, r.name, r.fields, r.source, r.line, r.content, r.reverse_path)
     FROM row AS r WHERE r.number = delivery.row
 )"""
-_JOB = """
-    SELECT d.id, d.row, d.forward_path, d.status, d.attempts, d.tries, d.due_at, d.first_at, d.message_id, d.digest,
-           d.in_doubt_before, r.address, r.name, r.fields, r.source, r.line, r.content, r.reverse_path, r.message_id
+_JOB = f"""
+    SELECT d.id, d.row, d.forward_path, d.status, d.attempts, d.tries, d.due_at, d.first_at, {IS_COPY.format("d")},
+           d.message_id, d.digest, d.in_doubt_before, r.address, r.name, r.fields, r.source, r.line,
+           r.content, r.reverse_path, r.message_id
     FROM delivery AS d JOIN row AS r ON r.number = d.row
-    WHERE d.ending_at IS NULL AND d.id IN ({})
-"""
+    WHERE d.ending_at IS NULL AND d.id IN ({{}})
+"""  # noqa: S608 (our own words only)
 _PENDING_ROWS = """
     SELECT DISTINCT r.number, r.address, r.name, r.fields, r.source, r.line
     FROM delivery AS d JOIN row AS r ON r.number = d.row
@@ -119,6 +122,12 @@ def count_open(connection: sqlite3.Connection, lane: int, *, wanted: str | None)
     return int(_execute(connection, _OPEN, (lane,), wanted=wanted).fetchone()[0])
 
 
+def count_wanted(connection: sqlite3.Connection, wanted: str) -> tuple[int, int]:
+    """How many rows, and how many deliveries, of the wanted ones sending goes on with."""
+    copies, deliveries = connection.execute(_OPEN_COPIES.replace("FROM delivery WHERE", _AMONG), (wanted,)).fetchone()
+    return deliveries - copies, deliveries
+
+
 def deliveries_to(connection: sqlite3.Connection, keys: str) -> dict[str, list[int]]:
     """The deliveries of the rows whose `Address.key` is in the JSON array `keys`, by key.  Reads all rows."""
 
@@ -174,9 +183,10 @@ def _fetch(connection: sqlite3.Connection, ids: Sequence[int], found: dict[int, 
 
 
 def _job(columns: tuple) -> Job:  # type: ignore[type-arg]
-    (number, row, path, status, attempts, tries, due_at, first_at, marked_id, digest, in_doubt_before) = columns[:11]
-    (address, name, fields, source, line, content, reverse_path, message_id) = columns[11:]
-    delivery = Delivery(number, row, path, STATUS_OF[status], attempts, tries, due_at, first_at)
+    (number, row, path, status, attempts, tries, due_at, first_at, is_copy) = columns[:9]
+    (marked_id, digest, in_doubt_before, address, name, fields, source, line) = columns[9:17]
+    (content, reverse_path, message_id) = columns[17:]
+    delivery = Delivery(number, row, path, STATUS_OF[status], attempts, tries, due_at, first_at, bool(is_copy))
     recipient = None
     if content is None:
         recipient = decode_recipient(address, name=name, fields=fields, source=source, line=line)

@@ -230,6 +230,11 @@ class Outbox:
         with self.store.reading() as connection:
             return jobs.deliveries_to(connection, json.dumps(list(keys)))
 
+    def count_wanted(self, wanted: Collection[int]) -> tuple[int, int]:
+        """How many rows, and how many deliveries, of those with these ids sending goes on with."""
+        with self.store.reading() as connection:
+            return jobs.count_wanted(connection, json.dumps(list(wanted)))
+
     def count_open(self, lane: int, *, wanted: str | None = None) -> int:
         """How many deliveries of `lane` sending goes on with; `wanted` as in `due()`."""
         with self.store.reading() as connection:
