@@ -121,13 +121,17 @@ class RowRecord(PathRecord, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Doubtful:
-    """A delivery in doubt.  `is_alone`: no other delivery of the run has its Message-ID."""
+    """A delivery in doubt.  `is_alone`: no other delivery of the run has its Message-ID.
+
+    `is_retried`: it is to be sent again, and has not been yet.
+    """
 
     delivery: int
     row: int
     forward_path: str
     message_id: str
     is_alone: bool
+    is_retried: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -333,12 +333,12 @@ class Outbox:
         return self._move_all(Status.IN_DOUBT, to, reason=dated(f"{to.value} by the operator's word"), wait=wait)
 
     def doubts(self) -> list[Doubtful]:
-        """What is in doubt, in the order of the input."""
+        """What is in doubt, or was and is to be sent again, in the order of the input."""
         with self.store.reading() as connection:
             return doubts(connection)
 
     def settle_found(self, found: Mapping[int, str]) -> int:
-        """Deliveries in doubt (id → where the letter was found) become ACCEPTED; returns how many there were."""
+        """Those that `doubts()` names (id → where the message was found) become ACCEPTED; returns how many."""
         self._must_be(loaded=True)
         with self.store.lock:
             self._forget()

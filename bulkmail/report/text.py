@@ -47,7 +47,10 @@ MEANINGS = {
 }
 _WORDS = {status: status.value.replace("_", " ") for status in Status}
 _EXPLAINED = frozenset(
-    {Status.REJECTED, Status.EXPIRED, Status.DEFERRED, Status.INVALID, Status.SUPPRESSED, Status.FILTERED}
+    {
+        *(Status.REJECTED, Status.EXPIRED, Status.DEFERRED, Status.PENDING),
+        *(Status.INVALID, Status.SUPPRESSED, Status.FILTERED),
+    }
 )
 _STYLES = {
     Status.ACCEPTED: "green",
@@ -151,6 +154,8 @@ def meaning(report: Report, status: Status) -> str:
         )
     if status not in _EXPLAINED or not reasons:
         return said
+    if status is Status.PENDING:
+        said = "to be sent"  # some of them were tried already
     return said + ": " + ", ".join(f"{reason} {times:,}" for reason, times in reasons.most_common(5))
 
 

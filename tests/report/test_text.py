@@ -307,3 +307,10 @@ def test_report_is_refused_when_its_copies_are_not_those_counted() -> None:
     records = [make_record(1, copies=(make_rejected(9),))]
     with pytest.raises(BulkmailError, match="rejected copies 1 of 2"):
         Report.of(make_source(records, tally=Tally(1, {Status.ACCEPTED: 1}, {Status.REJECTED: 2})))
+
+
+def test_summary_says_which_pending_rows_were_in_doubt() -> None:
+    retried = some(Status.PENDING, 2, reason="in doubt before, to be sent again", attempts=1)
+    said = summary(make_report(*retried, *some(Status.PENDING, 1, first=3)))
+    assert "  3 pending  to be sent: in doubt before, to be sent again 2\n" in said
+    assert "  1 pending  not tried yet\n" in summary(make_report(*some(Status.PENDING, 1)))
