@@ -13,7 +13,7 @@ import anyio
 import click
 
 from bulkmail.cli.mishaps import tell as tell_mishap
-from bulkmail.cli.program import note_outbox
+from bulkmail.cli.program import note_outbox, note_result
 from bulkmail.cli.progress import Progress
 from bulkmail.cli.words import screen_width, wrapped
 from bulkmail.engine.ports import Ending
@@ -25,6 +25,7 @@ from bulkmail.model.tally import EXIT_STOPPED
 from bulkmail.model.units import count
 from bulkmail.preflight.finding import Severity
 from bulkmail.report.files import ReportUnwritten
+from bulkmail.report.json import head
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
 from bulkmail.report.text import summary
@@ -137,12 +138,20 @@ def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> in
             written.append(save_report(report, target))
         except ReportUnwritten as error:
             unwritten.append(error)
-    click.echo(summary(report, width=screen_width(), reports=written), nl=False)
+    show(report, written)
     for failure in unwritten:
         tell_mishap(failure)
     if ending.error is not None:
         raise ending.error
     return EXIT_STOPPED if ending.was_stopped and report.tally.open else report.tally.exit_code
+
+
+def show(report: Report, written: Sequence[Path]) -> None:
+    """The result of a run on standard output: as a summary, unless JSON is asked for, which is printed at the end."""
+    with report.source() as source:
+        result = {**head(source), "outbox": str(report.outbox or ""), "reports": [str(target) for target in written]}
+    if not note_result(result):
+        click.echo(summary(report, width=screen_width(), reports=written), nl=False)
 
 
 def default_targets(report: Report) -> list[Path]:

@@ -13,10 +13,11 @@ from anyio import to_thread
 from bulkmail.cli.choices import campaign_options, gate_options, metrics_option, overrides_from
 from bulkmail.cli.metrics import counted
 from bulkmail.cli.pace_flags import lift_option
-from bulkmail.cli.progress import MODES, Progress, make_progress
+from bulkmail.cli.program import json_option
+from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.question import ask, look_ahead_of, plan, refuse_other
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
-from bulkmail.cli.tracing import progress_mode, trace_option, tracing
+from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
 from bulkmail.config.keys import find_keys
 from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
@@ -72,7 +73,8 @@ Examples:
     show_default=True,
     help="What becomes of rows that an earlier crash left in doubt.",
 )
-@click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
+@progress_option
+@json_option
 @lift_option
 @metrics_option
 @trace_option
