@@ -20,8 +20,8 @@ commands, not the page.
 Every command ends with an exit code: 0 done, 1 some rows failed, 2 nothing was done because something is wrong, 3
 stopped before the end, 4 rows in doubt, 70 a bug of ours. Output in a pipe has no colours and no cursor movement;
 `NO_COLOR=1` keeps colours out of a terminal too. `--progress plain` writes whole lines instead of a bar, for screen
-readers and logs; it is the default in a pipe and where `TERM=dumb`. `--progress json` is for programs, and `--progress
-none` for cron.
+readers and logs; it is the default in a pipe and where `TERM=dumb`. `--progress json` makes every line on standard
+error a JSON object, for programs, and `--progress none` is for cron.
 """
 
 

@@ -67,7 +67,7 @@ def command(
     progress = make_progress("auto" if sys.stderr.isatty() else "none")
     checked = anyio.run(_check, settings, find_keys(settings.campaign), progress, outside)
     findings = without(checked.findings, ignored)
-    is_ready = checked.tally.open > 0 and not is_refused(findings, strict=strict)
+    is_ready = checked.tally.open_rows > 0 and not is_refused(findings, strict=strict)
     if as_json:
         click.echo(to_json(settings.name, findings, checked.notices, checked.tally, is_ready=is_ready))
     else:
@@ -112,7 +112,9 @@ def _conclude(settings: Settings, checked: Checked, *, is_ready: bool) -> None:
     left_out = ", ".join(
         f"{tally[status]:,} {status.value}" for status in Status if tally[status] and not status.is_eligible
     )
-    people = f"{count(tally.open, 'recipient')} of {count(tally.rows, 'row')}" + (f" ({left_out})" if left_out else "")
+    people = f"{count(tally.open_rows, 'recipient')} of {count(tally.rows, 'row')}" + (
+        f" ({left_out})" if left_out else ""
+    )
     if not is_ready:
         _say(f"Not ready: {printable(settings.name)} would go to {people}.")
         return

@@ -61,7 +61,7 @@ def to_json(name: str, findings: Sequence[Finding], notices: Sequence[str], tall
         "campaign": name,
         "ready": is_ready,
         "rows": tally.rows,
-        "recipients": tally.open,
+        "recipients": tally.open_rows,
         "by_status": {status.value: number for status, number in tally.by_status.items()},
         "notices": list(notices),
         "findings": [_as_json(finding) for finding in findings],

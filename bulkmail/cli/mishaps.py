@@ -25,21 +25,24 @@ class Mishap:
     hint: str = ""
 
 
-def tell(error: BaseException, *, outbox: str = "", wants_traceback: bool = False) -> int:
-    """Says what happened on standard error and returns the exit code.  `outbox` is the one that was at work."""
+def tell(error: BaseException, *, outbox: str = "", wants_traceback: bool = False, is_quiet: bool = False) -> Mishap:
+    """Says what happened on standard error and returns it.  `outbox` is the one that was at work.
+
+    With `is_quiet` only a traceback is said.
+    """
     error = _innermost(error)
     mishap = judge(error, outbox=outbox)
     if isinstance(error, BrokenPipeError | ReaderGone):
         _stop_writing()
-        return mishap.exit_code
+        return mishap
     if wants_traceback:
         _say("".join(traceback.format_exception(error)).rstrip())
-    if mishap.message:
+    if mishap.message and not is_quiet:
         is_help = isinstance(error, click.exceptions.NoArgsIsHelpError)
         _say(mishap.message, label="" if is_help else click.style("error:", fg="red", bold=True))
-    if mishap.hint:
+    if mishap.hint and not is_quiet:
         _say(mishap.hint, label=click.style("hint:", bold=True))
-    return mishap.exit_code
+    return mishap
 
 
 def judge(error: BaseException, *, outbox: str = "") -> Mishap:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
+from bulkmail.cli.machine import ended, json_errors, put
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 # Name, module, help; in the order in which a campaign meets them.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -49,10 +54,12 @@ COLLECTED_AFTER = 20_000
 
 @dataclass(slots=True)
 class Errand:
-    """What is known of the command under way, for the case that it fails."""
+    """What is known of the command under way, for its end and for the case that it fails."""
 
     wants_traceback: bool = False
     outbox: str = ""
+    prints_json: bool = False
+    result: dict[str, object] = field(default_factory=dict)  # what there is to say of its end, for programs
 
 
 def note_outbox(path: Path | str) -> None:
@@ -61,6 +68,34 @@ def note_outbox(path: Path | str) -> None:
     errand = context.find_object(Errand) if context is not None else None
     if errand is not None:
         errand.outbox = str(path)
+
+
+def note_result(result: Mapping[str, object]) -> bool:
+    """Remembers what a command came to; says whether that is printed as JSON, in place of words."""
+    context = click.get_current_context(silent=True)
+    errand = context.find_object(Errand) if context is not None else None
+    if errand is None:
+        return False
+    errand.result |= result
+    return errand.prints_json
+
+
+def json_option(function: F) -> F:
+    """Adds `--json` to a command that notes its result."""
+
+    def note(context: click.Context, option: click.Parameter, value: bool) -> None:
+        errand = context.find_object(Errand)
+        if value and errand is not None:
+            errand.prints_json = True
+
+    return click.option(
+        "--json",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=note,
+        help="Print the result as one JSON object, for programs.",
+    )(function)
 
 
 class Program(click.Group):
@@ -140,18 +175,39 @@ class Program(click.Group):
         _let_any_text_be_printed()
         if args is None:  # the process is ours
             gc.set_threshold(COLLECTED_AFTER)
-        try:
-            code = super().main(args, prog_name, standalone_mode=False, obj=errand, **extra)
-            sys.stdout.flush()  # here, where a reader that has gone away can still be dealt with
-        except SystemExit:
-            raise
-        except BaseException as error:
-            from bulkmail.cli.mishaps import tell
+        with json_errors(sys.argv[1:] if args is None else args) as events:
+            try:
+                code = super().main(args, prog_name, standalone_mode=False, obj=errand, **extra)
+                sys.stdout.flush()  # here, where a reader that has gone away can still be dealt with
+            except SystemExit:
+                raise
+            except BaseException as error:
+                from bulkmail.cli.mishaps import tell
 
-            code = tell(error, outbox=errand.outbox, wants_traceback=errand.wants_traceback)
+                mishap = tell(
+                    error,
+                    outbox=errand.outbox,
+                    wants_traceback=errand.wants_traceback,
+                    is_quiet=events is not None,
+                )
+                code = mishap.exit_code
+                errand.result |= {"error": mishap.message or None, "hint": mishap.hint or None}
+            code = code if isinstance(code, int) else 0
+            _say_the_end(errand, code, events)
         if args is None:
             gc.freeze()  # nor is there anything to be gained by a search at the very end
-        sys.exit(code if isinstance(code, int) else 0)
+        sys.exit(code)
+
+
+def _say_the_end(errand: Errand, code: int, events: TextIO | None) -> None:
+    """How the command ended, for programs that asked; a reader that has gone away misses it."""
+    result = ended(errand.result, code)
+    with suppress(OSError, ValueError):
+        if errand.prints_json:
+            click.echo(json.dumps(result, indent=2))
+    with suppress(OSError, ValueError):
+        if events is not None:
+            put(events, {"event": "ended", **result})
 
 
 class ReaderGone(Exception):

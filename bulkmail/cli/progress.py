@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from typing import Protocol, TextIO
 
+from bulkmail.cli.machine import JsonErrors, put
 from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.cli.words import about, by_relay, pace, say_waiting, slowed
 from bulkmail.engine.ports import Event, Notice, Sessions, Settled, Slowed, Waiting
@@ -42,6 +43,8 @@ def make_progress(mode: str, stream: TextIO | None = None) -> Progress:
     stream = stream or sys.stderr
     if mode == "auto":
         mode = "bar" if stream.isatty() and os.environ.get("TERM") != "dumb" else "plain"
+    if isinstance(stream, JsonErrors) and mode == "json":
+        stream = stream.events
     if mode == "bar":
         from bulkmail.cli.bar import Bar
 
@@ -130,27 +133,35 @@ def sentence(pulse: Pulse, now: float) -> str:
 
 
 class JsonLines(Plain):
-    """An object a line: `{"event": "settled", "row": 7, "status": "accepted", "code": 250, …}`."""
+    """An object a line: `{"event": "settled", "at": "2026-…Z", "row": 7, "status": "accepted", "code": 250, …}`."""
 
     def note(self, text: str) -> None:
-        self.say(json.dumps({"event": "note", "text": text}))
+        self._put({"event": "note", "text": text})
 
     def step(self, what: str, *, done: int, total: int | None = None) -> None:
-        self.say(json.dumps({"event": what, "done": done, "total": total}))
+        self._put({"event": what, "done": done, "total": total})
 
     def begin(self, total: int) -> None:
         super().begin(total)
-        self.say(json.dumps({"event": "sending", "total": total}))
+        self._put({"event": "sending", "total": total})
+
+    def _put(self, event: Mapping[str, object]) -> None:
+        try:
+            if self.stream is not None:
+                put(self.stream, event)
+        except (OSError, ValueError):
+            self.stream = None
 
     def observe(self, event: Event) -> None:
         now = time.monotonic()
         self.pulse.note(event, now)
         match event:
             case Settled(delivery=delivery, attempt=attempt):
-                line = {
+                line: dict[str, object] = {
                     "event": "settled",
                     "row": delivery.row,
                     "address": delivery.forward_path,
+                    "is_copy": delivery.is_copy,
                     "status": delivery.status.value,
                     "attempt": delivery.tries,
                     "relay": attempt.relay,
@@ -166,10 +177,10 @@ class JsonLines(Plain):
                 line = {"event": "note", "text": event.text, "relay": event.relay}
             case Slowed():
                 line = {"event": "slowed", **as_object(event.slowdown, time.time())}
-        self.say(json.dumps(line))
+        self._put(line)
         if isinstance(event, Settled) and now - self._said >= EVERY:
             self._said = now
-            self.say(json.dumps(figures(self.pulse, now)))
+            self._put(figures(self.pulse, now))
 
 
 def figures(pulse: Pulse, now: float) -> dict[str, object]:

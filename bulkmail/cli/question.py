@@ -18,12 +18,13 @@ from bulkmail.model.reply import printable
 from bulkmail.model.route import Route
 from bulkmail.model.units import count, say_duration
 
+_DONE = (Status.ACCEPTED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT, Status.CANCELLED)
 MOST_PROVIDERS = 4  # that the question names
 
 
 def _number(mailing: Mailing) -> int:
     """How many recipients are about to be written to."""
-    return min(mailing.tally.open, mailing.pace.limit or mailing.tally.open)
+    return mailing.count_next()[0]
 
 
 def refuse_other(expected: int, mailing: Mailing) -> None:
@@ -38,8 +39,7 @@ def refuse_other(expected: int, mailing: Mailing) -> None:
 
 def ask(mailing: Mailing, settings: Settings, outlook: Outlook) -> None:
     """Says what is about to happen and asks; raises `ConfigError` when declined."""
-    number = _number(mailing)
-    if not number:
+    if not any(mailing.count_next()):
         return
     for label, said in _described_mailing(mailing, settings, outlook):
         click.echo(wrapped(f"{label:<9} {said}", indent=10), err=True)
@@ -55,13 +55,17 @@ def _described_mailing(mailing: Mailing, settings: Settings, outlook: Outlook) -
     yield "To", f"{count(number, 'recipient')} of {settings.list_source or 'the command line'}"
     if len(audience.providers) > 1:
         yield "", _top(audience.providers)
-    if number < tally.open:
-        yield "Later", f"{tally.open - number:,} stay pending (--limit)"
+    copies = mailing.count_next()[1] - number
+    if copies > 0:
+        yield "", f"and {count(copies, 'copy', 'copies')} (To, Cc, Bcc)"
+    if number < tally.open_rows:
+        yield "Later", f"{tally.open_rows - number:,} stay pending ({'--only' if mailing.wants else '--limit'})"
     skipped = [f"{tally[status]:,} {status.value}" for status in Status if tally[status] and not status.is_eligible]
     if skipped:
         yield "Left out", ", ".join(skipped)
-    if tally[Status.ACCEPTED]:
-        yield "Done", f"{tally[Status.ACCEPTED]:,} accepted before"
+    done = [f"{tally[status]:,} {status.value.replace('_', ' ')}" for status in _DONE if tally[status]]
+    if done:
+        yield "Done", f"{', '.join(done)} before"
     for route in mailing.routes:
         yield "Relay", _described(route, is_alone=len(mailing.routes) == 1)
     if outlook.per_second:
@@ -100,7 +104,7 @@ def _described(route: Route, *, is_alone: bool) -> str:
 
 def look_ahead_of(mailing: Mailing) -> Outlook:
     """When how many of those go that this run may write to."""
-    total = _number(mailing)
+    total = mailing.count_next()[1]  # quotas count addresses
     is_practice = mailing.outbox.settings.get("rehearsal") == "yes"
     return look_ahead(mailing.routes, mailing.pace, total, run_id=mailing.outbox.run_id, is_rehearsal=is_practice)
 

@@ -11,9 +11,10 @@ from anyio import to_thread
 from bulkmail.cli.choices import metrics_option
 from bulkmail.cli.metrics import counted
 from bulkmail.cli.pace_flags import lift_option, pace_options, with_pace_flags
-from bulkmail.cli.progress import MODES, Progress, make_progress
+from bulkmail.cli.program import json_option
+from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async
-from bulkmail.cli.tracing import progress_mode, trace_option, tracing
+from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
 from bulkmail.config.keys import find_keys
 from bulkmail.config.runs import find_run
 from bulkmail.config.secrets import find_passwords
@@ -56,7 +57,8 @@ Examples:
     metavar="FILE",
     help="Write the delivery report here (.csv or .json; repeatable).",
 )
-@click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
+@progress_option
+@json_option
 @lift_option
 @metrics_option
 @trace_option

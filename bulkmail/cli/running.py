@@ -13,7 +13,7 @@ import anyio
 import click
 
 from bulkmail.cli.mishaps import tell as tell_mishap
-from bulkmail.cli.program import note_outbox
+from bulkmail.cli.program import note_outbox, note_result
 from bulkmail.cli.progress import Progress
 from bulkmail.cli.words import screen_width, wrapped
 from bulkmail.engine.ports import Ending
@@ -23,9 +23,9 @@ from bulkmail.model.relay import Secret
 from bulkmail.model.reply import printable
 from bulkmail.model.tally import EXIT_STOPPED
 from bulkmail.model.units import count
-from bulkmail.outbox.outbox import Job
 from bulkmail.preflight.finding import Severity
 from bulkmail.report.files import ReportUnwritten
+from bulkmail.report.json import head
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
 from bulkmail.report.text import summary
@@ -48,7 +48,6 @@ async def deliver(
     *,
     passwords: Sequence[Secret | None],
     progress: Progress,
-    wants: Callable[[Job], bool] | None = None,
     trace: Trace | None = None,
 ) -> Ending:
     """Sends; the first Ctrl-C (or SIGTERM, SIGHUP) finishes what is under way, the second aborts it."""
@@ -58,9 +57,8 @@ async def deliver(
         async with open_routes(
             mailing.routes, passwords, inbox=mailing.inbox, notify=progress.note, trace=trace
         ) as connects:
-            left = mailing.tally.open
-            progress.begin(min(left, mailing.pace.limit or left))
-            ending = await mailing.send(connects, observe=progress.observe, wants=wants)
+            progress.begin(mailing.count_next()[1])
+            ending = await mailing.send(connects, observe=progress.observe)
         group.cancel_scope.cancel()
     return ending
 
@@ -140,12 +138,20 @@ def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> in
             written.append(save_report(report, target))
         except ReportUnwritten as error:
             unwritten.append(error)
-    click.echo(summary(report, width=screen_width(), reports=written), nl=False)
+    show(report, written)
     for failure in unwritten:
         tell_mishap(failure)
     if ending.error is not None:
         raise ending.error
     return EXIT_STOPPED if ending.was_stopped and report.tally.open else report.tally.exit_code
+
+
+def show(report: Report, written: Sequence[Path]) -> None:
+    """The result of a run on standard output: as a summary, unless JSON is asked for, which is printed at the end."""
+    with report.source() as source:
+        result = {**head(source), "outbox": str(report.outbox or ""), "reports": [str(target) for target in written]}
+    if not note_result(result):
+        click.echo(summary(report, width=screen_width(), reports=written), nl=False)
 
 
 def default_targets(report: Report) -> list[Path]:

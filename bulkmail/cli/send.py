@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,11 @@ from anyio import to_thread
 from bulkmail.cli.choices import campaign_options, gate_options, metrics_option, overrides_from
 from bulkmail.cli.metrics import counted
 from bulkmail.cli.pace_flags import lift_option
-from bulkmail.cli.progress import MODES, Progress, make_progress
+from bulkmail.cli.program import json_option
+from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.question import ask, look_ahead_of, plan, refuse_other
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
-from bulkmail.cli.tracing import progress_mode, trace_option, tracing
+from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
 from bulkmail.config.keys import find_keys
 from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
@@ -29,7 +29,6 @@ from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
-from bulkmail.outbox.outbox import Job
 from bulkmail.preflight.checks import check_code
 from bulkmail.report.saving import check_target
 from bulkmail.smtp.trace import Trace
@@ -74,7 +73,8 @@ Examples:
     show_default=True,
     help="What becomes of rows that an earlier crash left in doubt.",
 )
-@click.option("--progress", "mode", type=click.Choice(MODES), default="auto", show_default=True)
+@progress_option
+@json_option
 @lift_option
 @metrics_option
 @trace_option
@@ -89,7 +89,7 @@ def command(campaign: str | None, **options: Any) -> int:
     Exit code: 0 all accepted, 1 some failed, 2 nothing sent, 3 stopped before
     the end (run it again), 4 rows in doubt.
     """
-    only = frozenset(_address(text).key for text in options.pop("only"))
+    only = [_address(text) for text in options.pop("only")]
     redirect_to = options.pop("redirect_to")
     order = Order(
         outbox=options.pop("outbox"),
@@ -132,6 +132,8 @@ def command(campaign: str | None, **options: Any) -> int:
         with abandoned_on_error(mailing):
             tell(mailing)
             mailing.decide_doubts(Doubt(in_doubt))
+            if only:
+                await to_thread.run_sync(mailing.choose, only)
             if expected is not None:
                 refuse_other(expected, mailing)
             if is_lifting:
@@ -140,12 +142,10 @@ def command(campaign: str | None, **options: Any) -> int:
             outlook = await to_thread.run_sync(look_ahead_of, mailing)
             if is_asking:
                 ask(mailing, settings, outlook)
-            elif not outlook.is_at_once:
+            elif outlook.total and not outlook.is_at_once:
                 click.echo(f"plan: {plan(mailing, outlook)}", err=True)
             with progress:
-                ending = await deliver(
-                    mailing, passwords=passwords, progress=progress, wants=_wanting(only), trace=trace
-                )
+                ending = await deliver(mailing, passwords=passwords, progress=progress, trace=trace)
             return conclude(mailing, ending, targets=reports)
 
     with (
@@ -160,17 +160,6 @@ def _address(text: str) -> Address:
         return Address.parse(text)
     except AddressError as error:
         raise ConfigError(f"the address {text!r} {error}", hint="write it as name@example.com") from None
-
-
-def _wanting(only: frozenset[str]) -> Callable[[Job], bool] | None:
-    """Chooses the jobs of `--only`; None for all."""
-    if not only:
-        return None
-
-    def wants(job: Job) -> bool:
-        return job.recipient is not None and job.recipient.address.key in only
-
-    return wants
 
 
 def _offer_sandbox(settings: Settings) -> Settings:

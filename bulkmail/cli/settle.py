@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -95,7 +96,7 @@ def command(
             settle(outbox, findings)
             outbox.finish()
         _tell(findings, is_dry=dry_run)
-        left = len(doubts) if dry_run else len(outbox.doubts())
+        left = doubts if dry_run else outbox.doubts()
         _advise(findings, path, relay=outbox.settings.get("routes_record", ""), left=left)
         return EXIT_IN_DOUBT if left else 0
     finally:
@@ -158,7 +159,7 @@ def _list(rows: Sequence[tuple[Doubtful, str]]) -> None:
         click.echo(f"  and {len(rows) - MOST_SHOWN:,} more")
 
 
-def _advise(findings: Findings, path: Path, *, relay: str, left: int) -> None:
+def _advise(findings: Findings, path: Path, *, relay: str, left: Sequence[Doubtful]) -> None:
     if findings.missing:
         who = rewriter_of(relay)
         click.echo(
@@ -167,7 +168,8 @@ def _advise(findings: Findings, path: Path, *, relay: str, left: int) -> None:
             else "Not found proves nothing: mail may be delayed, filed elsewhere or filtered, and some relays (Amazon"
             " SES is one) put a Message-ID of their own into each letter."
         )
-    if left:
-        import shlex
-
-        click.echo(f"To decide yourself: bulkmail resume {shlex.quote(str(path))} --in-doubt retry|accepted|rejected")
+    command = f"bulkmail resume {shlex.quote(str(path))}"
+    if retried := sum(doubtful.is_retried for doubtful in left):
+        click.echo(f"{count(retried, 'message')} in doubt before will be sent again by {command}")
+    if len(left) > retried:
+        click.echo(f"To decide yourself: {command} --in-doubt retry|accepted|rejected")

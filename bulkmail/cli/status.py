@@ -22,6 +22,7 @@ from bulkmail.report.json import head
 from bulkmail.report.rest import next_try, rest_of
 from bulkmail.report.slowdowns import sentence, slowdowns_of
 from bulkmail.report.source import Run, Source
+from bulkmail.report.text import copies_of, say_left
 
 MOST_DOUBTFUL = 20
 MOST_SLOWED = 5
@@ -59,7 +60,7 @@ def command(run: str, keeps_looking: bool, in_json: bool) -> None:
     with OutboxReader.open(path) as reader:
         tally = reader.tally()
         lines = _said(reader, tally, path)
-        lines += _doubtful(reader, tally[Status.IN_DOUBT])
+        lines += _doubtful(reader, tally.with_copies(Status.IN_DOUBT))
         is_running = reader.is_running is not None
         if not is_running and reader.has_marks:
             lines.append("It was cut off while the ends of letters were on their way: going on puts these in doubt.")
@@ -73,13 +74,13 @@ def _steps(tally: Tally, path: str, *, is_running: bool) -> list[str]:
     """What to type next."""
     lines: list[str] = []
     if tally.open and not is_running:
-        lines += step(f"To go on with the {count(tally.open, 'row')} left", f"bulkmail resume {path}")
-    if tally[Status.IN_DOUBT] and not is_running:
+        lines += step(f"To go on with the {say_left(tally)} left", f"bulkmail resume {path}")
+    if tally.with_copies(Status.IN_DOUBT) and not is_running:
         lines += step(
             "To look the letters in doubt up", f"bulkmail settle {path} --imap URL, --maildir DIR or --log FILE"
         )
         lines += step("To decide them yourself", f"bulkmail resume {path} --in-doubt retry|accepted|rejected")
-    if tally.rows > tally.open:
+    if tally.rows > tally.open_rows:
         lines += step("What became of each row", f"bulkmail report {path}")
     return lines
 
@@ -132,7 +133,7 @@ def _table(tally: Tally) -> list[str]:
     return [
         f"{number:>{figures},} {status.value.replace('_', ' '):<10} {number / tally.rows:>6.1%}"
         for status, number in found
-    ]
+    ] + [f"{number:,} copies {status.value.replace('_', ' ')}" for status, number in copies_of(tally).items()]
 
 
 def _relays(reader: OutboxReader) -> list[str]:
@@ -155,11 +156,12 @@ def _doubtful(reader: OutboxReader, number: int) -> list[str]:
     if not number:
         return []
     lines = ["In doubt, because their end was sent and no answer came:"]
-    for row in islice(reader.in_doubt(), MOST_DOUBTFUL):
-        when = f" at {_clock(row.last_at)}" if row.last_at is not None else ""
-        why = printable(row.error or row.reply or row.reason)
-        through = f" through {printable(row.relay)}" if row.relay else ""
-        lines.append(f"  row {row.row:,}  {printable(row.address)}{through}{when}: {why}")
+    paths = ((row, path) for row in reader.in_doubt() for path in (row, *row.copies) if path.status is Status.IN_DOUBT)
+    for row, path in islice(paths, MOST_DOUBTFUL):
+        when = f" at {_clock(path.last_at)}" if path.last_at is not None else ""
+        why = printable(path.error or path.reply or path.reason)
+        through = f" through {printable(path.relay)}" if path.relay else ""
+        lines.append(f"  row {row.row:,}  {printable(path.address)}{through}{when}: {why}")
     if number > MOST_DOUBTFUL:
         lines.append(f"  and {number - MOST_DOUBTFUL:,} more; the report has them all")
     return lines

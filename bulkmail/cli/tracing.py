@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from bulkmail.cli.progress import MODES
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.reply import printable
@@ -25,6 +26,18 @@ def trace_option(function: F) -> F:
         "trace_to",
         metavar="FILE",
         help='Write every word with the relay here, without passwords; "-": on the screen.',
+    )(function)
+
+
+def progress_option(function: F) -> F:
+    """Adds `--progress` to a command."""
+    return click.option(
+        "--progress",
+        "mode",
+        type=click.Choice(MODES),
+        default="auto",
+        show_default=True,
+        help="How to show progress on standard error: a bar, plain lines, JSON lines for programs, or none.",
     )(function)
 
 

@@ -42,7 +42,7 @@ class Watch:
             tally = reader.tally()
             said = self._lines(reader, tally)
             is_running = reader.is_running is not None
-        self._seen.append((now, tally.rows - tally.open))
+        self._seen.append((now, -tally.open))
         if is_running and (speed := self._speed()):
             left = about(tally.open / speed)
             said.append(f"{say_rate(speed)} now" + (f", {left}" if left else ""))

@@ -22,7 +22,8 @@ def record(run: Run, job: Job, channel: Channel, event: Reply | Fault, *, at: fl
         _told(run, job, channel, delivery, attempt, error)
 
     run.journal.put(Settlement(delivery, attempt), told)
-    if (trip := run.breaker.note(job.delivery.id, event, heeding.verdict)) is not None:
+    copy_to = delivery.forward_path if delivery.is_copy else ""
+    if (trip := run.breaker.note(delivery.id, event, heeding.verdict, copy_to=copy_to)) is not None:
         run.trips(trip)
     return heeding
 

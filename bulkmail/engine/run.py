@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -50,7 +50,8 @@ class Plan:
     `serving` says which of `outlets`, by number, the jobs of each lane of the outbox may go through; None is one lane,
     0, through all.  `providers` names the provider of a lane that has but one; in the others every domain is what
     `lanes` says.  `shaper` is that of an earlier part of the same campaign.  `sign`, if not None, finishes what
-    `compose` made, in a thread.  `ready` is awaited before a job is taken; `wants` chooses the jobs.
+    `compose` made, in a thread.  `ready` is awaited before a job is taken; `wants` are the ids of
+    the only deliveries to send.
     """
 
     outbox: Outbox
@@ -65,7 +66,7 @@ class Plan:
     sign: Sign | None = None
     observe: Observe = _nobody
     ready: Callable[[], Awaitable[None]] | None = None
-    wants: Callable[[Job], bool] | None = None
+    wants: Collection[int] | None = None
     clock: Clock = field(default_factory=SystemClock)
     dice: Callable[[], float] = random.random
 

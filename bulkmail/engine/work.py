@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import heapq
+import json
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from bulkmail.outbox.outbox import Job, Outbox
@@ -39,7 +40,7 @@ class _Queue:
 class Work:
     """The jobs of one run.  Holds a batch of each lane, and the ids of those that are out.
 
-    `limit` is how many may be begun, None for all; `wants` leaves the others untouched.
+    `limit` is how many may be begun, None for all; `wants` are the ids of the only deliveries to hand out.
     """
 
     def __init__(
@@ -48,17 +49,17 @@ class Work:
         *,
         lanes: Iterable[Lane] = (0,),
         limit: int | None = None,
-        wants: Callable[[Job], bool] | None = None,
+        wants: Collection[int] | None = None,
     ) -> None:
         self._outbox = outbox
         self._turn = deque(_Queue(lane) for lane in lanes)  # the first of these that has a job gives it, and goes last
         self._queues = {queue.lane: queue for queue in self._turn}
         self._out: dict[int, _Queue] = {}
-        self._passed_over: set[int] = set()  # out, or unwanted
+        self._passed_over: set[int] = set()  # out, or set aside
         self._aside: list[tuple[float, int, Job, _Queue]] = []  # a heap: until when (monotonic), and what
         self._copies: dict[int, deque[Job]] = {}  # set aside for the job of this id
         self._left = limit
-        self._wants = wants
+        self._wanted = None if wants is None else json.dumps(sorted(wants))  # as the outbox takes it
 
     @property
     def in_hand(self) -> int:
@@ -175,7 +176,7 @@ class Work:
 
         What is due by now is ready, out, or set aside.
         """
-        found = (self._outbox.next_due(q.lane, after=now) for q in self._turn if among is None or among(q.lane))
+        found = (self._next_due(q.lane, now) for q in self._turn if among is None or among(q.lane))
         return min((due for due in found if due is not None), default=None)
 
     def has_open(self, among: Callable[[Lane], bool]) -> bool:
@@ -184,7 +185,7 @@ class Work:
 
     def left_in(self, lane: Lane) -> int:
         """How many deliveries of `lane` are still open."""
-        return self._outbox.count_open(lane)
+        return self._outbox.count_open(lane, wanted=self._wanted)
 
     def _return(self, job: Job) -> None:
         queue = self._out.pop(job.delivery.id)
@@ -197,19 +198,17 @@ class Work:
         return bool(queue.ready)
 
     def _refill(self, queue: _Queue, now: float) -> None:
-        while jobs := self._outbox.due(
-            now, limit=BATCH, excluding=self._passed_over, lane=queue.lane, after=queue.after
-        ):
-            for job in jobs:
-                delivery = job.delivery
-                if delivery.due_at == 0:
-                    queue.after = max(queue.after, delivery.id)
-                if self._wants is None or self._wants(job):
-                    queue.ready.append(job)
-                else:
-                    self._passed_over.add(delivery.id)
-            if queue.ready:
-                return
-        # What is due but out comes again when it is settled, what is set aside by itself.
-        due = self._outbox.next_due(queue.lane, after=now)
-        queue.dry_until = math.inf if due is None else due
+        jobs = self._outbox.due(
+            now, limit=BATCH, excluding=self._passed_over, lane=queue.lane, after=queue.after, wanted=self._wanted
+        )
+        for job in jobs:
+            if job.delivery.due_at == 0:
+                queue.after = max(queue.after, job.delivery.id)
+            queue.ready.append(job)
+        if not jobs:
+            # What is due but out comes again when it is settled, what is set aside by itself.
+            due = self._next_due(queue.lane, now)
+            queue.dry_until = math.inf if due is None else due
+
+    def _next_due(self, lane: Lane, now: float) -> float | None:
+        return self._outbox.next_due(lane, after=now, wanted=self._wanted)

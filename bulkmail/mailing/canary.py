@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 
 from bulkmail.engine.ports import Ending, Event, Settled
 from bulkmail.model.breaker import Limits, judge_canary
 from bulkmail.model.errors import SendingRests
 from bulkmail.model.verdict import Outcome, Scope
-from bulkmail.outbox.outbox import Job, Outbox
+from bulkmail.outbox.outbox import Outbox
 
 SETTING = "canary"
 PASSED = "passed"
 
-Wants = Callable[[Job], bool]
+Wants = Set[int]
+"""The ids of the only deliveries to send."""
+
 Send = Callable[[int | None, Wants | None], Awaitable[Ending]]
 """Sends at most so many letters, None for all, of those that are wanted."""
 
@@ -23,6 +25,7 @@ Send = Callable[[int | None, Wants | None], Awaitable[Ending]]
 class Canary:
     """Which letters went ahead, and what the last try of each came to.  Kept in the outbox from one run to the next.
 
+    A copy (To, Cc, Bcc) counts by its address: once, however many rows it belongs to.
     `limit` is the most letters begun in this run, None for all.  `stop` ends what is being sent.
     """
 
@@ -35,16 +38,18 @@ class Canary:
         self._is_second_try = False
         kept = outbox.settings.get(SETTING, "")
         self._has_passed = kept == PASSED
-        self._letters: dict[int, tuple[Outcome, Scope]] = {}
+        self._letters: dict[str, tuple[Outcome, Scope, int]] = {}  # by id or a copy's address; with the delivery's id
         if kept and not self._has_passed:
-            self._letters = {int(key): (Outcome(a), Scope(b)) for key, (a, b) in json.loads(kept).items()}
+            for key, (outcome, scope, *delivery) in json.loads(kept).items():
+                self._letters[key] = Outcome(outcome), Scope(scope), delivery[0] if delivery else int(key)
 
     def note(self, event: Event) -> None:
         """The engine tells."""
         if isinstance(event, Settled):
             self._tries += 1
-            verdict = event.attempt.verdict
-            self._letters[event.delivery.id] = (verdict.outcome, verdict.scope)
+            verdict, delivery = event.attempt.verdict, event.delivery
+            key = delivery.forward_path.casefold() if delivery.is_copy else str(delivery.id)
+            self._letters[key] = verdict.outcome, verdict.scope, delivery.id
             if self._is_second_try and verdict.outcome is Outcome.ACCEPTED:
                 self._stop()
 
@@ -81,9 +86,8 @@ class Canary:
 
     async def _try_again(self, send: Send) -> Ending | None:
         """Greylisting looks like a refusal of everybody: until the first is accepted, or nothing more is due soon."""
-        deferred = {number for number, (outcome, _) in self._letters.items() if outcome is Outcome.DEFERRED}
         self._is_second_try = True
-        ending = await send(self.left, lambda job: job.delivery.id in deferred)
+        ending = await send(self.left, {n for outcome, _, n in self._letters.values() if outcome is Outcome.DEFERRED})
         self._is_second_try = False
         self._remember()
         if ending.error or (ending.was_stopped and not self._outcomes[Outcome.ACCEPTED]):
@@ -91,7 +95,7 @@ class Canary:
         return None
 
     def _judged(self) -> Ending | None:
-        scopes = Counter(scope for outcome, scope in self._letters.values() if outcome is Outcome.REJECTED)
+        scopes = Counter(scope for outcome, scope, _ in self._letters.values() if outcome is Outcome.REJECTED)
         trip = judge_canary(self._outcomes, scopes, self._limits)
         if trip is None:
             self._outbox.set_setting(SETTING, PASSED)
@@ -102,15 +106,15 @@ class Canary:
 
     @property
     def _outcomes(self) -> Counter[Outcome]:
-        return Counter(outcome for outcome, _ in self._letters.values())
+        return Counter(outcome for outcome, _, _ in self._letters.values())
 
     def _remember(self) -> None:
-        kept = {str(number): (outcome.value, scope.value) for number, (outcome, scope) in self._letters.items()}
+        kept = {key: (outcome.value, scope.value, n) for key, (outcome, scope, n) in self._letters.items()}
         self._outbox.set_setting(SETTING, json.dumps(kept))
 
 
 def both(one: Wants | None, other: Wants | None) -> Wants | None:
     """What both of them want; None wants all."""
     if one is None or other is None:
-        return one or other
-    return lambda job: one(job) and other(job)
+        return other if one is None else one
+    return one & other

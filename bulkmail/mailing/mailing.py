@@ -15,7 +15,7 @@ from bulkmail.config.tables import known_feedback, known_lanes
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Connect, Ending, Event, Outlet
 from bulkmail.engine.run import Plan, make_shaper
-from bulkmail.mailing.canary import Canary, both
+from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.composing import composing
 from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
 from bulkmail.mailing.gate import Asked, gather
@@ -40,7 +40,7 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
-from bulkmail.outbox.outbox import Job, Outbox
+from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.preflight.checks import gravest_first, judge, without
 from bulkmail.preflight.evidence import Evidence
@@ -109,7 +109,7 @@ class Mailing:
     """An outbox that has been filled and checked, and what is needed to send from it.  Close it when done.
 
     `takes_over` is the outbox of an earlier run whose place it takes as soon as it is sent.  `keys` and `on_message`
-    are for the composer; neither is in the outbox.
+    are for the composer; neither is in the outbox.  `wants` are the only deliveries to send, see `choose()`.
     """
 
     outbox: Outbox
@@ -121,6 +121,7 @@ class Mailing:
     keys: Keys = NO_KEYS
     on_message: Hook | None = None
     evidence: Evidence | None = None
+    wants: Wants | None = None
     _sorted: Sorted | None = None
     _asked: Lanes | None = None
     _engine: Engine | None = None
@@ -305,6 +306,27 @@ class Mailing:
         relay = self.routes[0].relay
         return lanes.for_relay(host=relay.host, port=relay.port)
 
+    def choose(self, addresses: Iterable[Address]) -> None:
+        """Only the rows with these addresses are sent, with their copies; the others stay as they are.
+
+        Raises `ConfigError` for an address that is not in the list.
+        """
+        named = {address.key: address for address in addresses}
+        found = self.outbox.deliveries_to(named)
+        if missing := [address.readable for key, address in named.items() if key not in found]:
+            raise ConfigError(
+                f"--only: {', '.join(missing[:5])} {'is' if len(missing) == 1 else 'are'} not in the list",
+                hint="give the address as it is in the list",
+            )
+        self.wants = {number for numbers in found.values() for number in numbers}
+
+    def count_next(self) -> tuple[int, int]:
+        """How many rows, and how many deliveries, this run may write to: those chosen, and no more than its limit."""
+        tally = self.tally
+        found = (tally.open_rows, tally.open) if self.wants is None else self.outbox.count_wanted(self.wants)
+        rows, deliveries = (min(number, self.pace.limit or number) for number in found)
+        return rows, deliveries
+
     def decide_doubts(self, decision: Doubt) -> int:
         """What becomes of rows in doubt; says how many there were.
 
@@ -321,21 +343,21 @@ class Mailing:
         *,
         observe: Callable[[Event], None] = lambda event: None,
         ready: Callable[[], Awaitable[None]] | None = None,
-        wants: Callable[[Job], bool] | None = None,
     ) -> Ending:
         """Delivers what is open; `connects` are for the routes, in their order.
 
         The error of the `Ending`, if any, has left every row it did not deal with as it was.
-        `ready` is awaited before each message is begun; `wants` leaves the other deliveries as they are.
+        `ready` is awaited before each message is begun.
         """
+        await know_tables()
+        if self._lanes.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
+            # Before the plan is made: the lanes of the outbox are numbered once more, by what DNS said.
+            self._asked = await with_exchangers(self._lanes, self.outbox.domains(MOST_ASKED), Exchangers())
+            await to_thread.run_sync(self._find_unserved)
         found = self._sorted or Sorted({0: tuple(range(len(self.routes)))}, {})
         refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
         if self.takes_over is not None:
             self._take_over(self.takes_over)
-        await know_tables()
-        if self._lanes.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
-            self._asked = await with_exchangers(self._lanes, self.outbox.domains(MOST_ASKED), Exchangers())
-            self._find_unserved()
         compose, sign = composing(self.outbox, keys=self.keys, on_message=self.on_message)
         slowing = SlowdownNote(self.outbox, observe)
         note = RestNote(self.outbox, slowing.observe)
@@ -357,15 +379,15 @@ class Mailing:
                 sign=sign,
                 observe=note.observe,
                 ready=ready,
-                wants=wants,
+                wants=self.wants,
             )
 
-            async def send_ahead(limit: int | None, only: Callable[[Job], bool] | None) -> Ending:
+            async def send_ahead(limit: int | None, only: Wants | None) -> Ending:
                 def tell(event: Event) -> None:
                     canary.note(event)
                     note.observe(event)
 
-                chosen = both(wants, only)
+                chosen = both(self.wants, only)
                 return await self._pass(replace(_limited(plan, limit), observe=tell, wants=chosen))
 
             ending = await canary.go(send_ahead) or await self._pass(_limited(plan, canary.left))

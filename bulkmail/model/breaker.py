@@ -50,6 +50,7 @@ class Limits:
     canary_share: float = 0.1
 
 
+_MOST_COPIES = 10_000  # addresses of copies that are remembered
 POLICY_REASONS = frozenset({"policy", "refused", "content refused"})
 UNKNOWN_REASON = "unknown user"
 
@@ -72,18 +73,37 @@ class Breaker:
         self._keys: Counter[str] = Counter()
         self._judged = 0
         self._unknown = 0
+        self._copies: dict[str, None] = {}  # addresses that were counted as a copy, the one seen last at the end
+        self._repeated: deque[_Seen] = deque(maxlen=self._lately.maxlen)  # refusals of those that do not count again
 
-    def note(self, delivery_id: int, event: Reply | Fault, verdict: Verdict) -> Trip | None:
-        """One attempt ended; what that trips, if anything.  What was deferred says nothing of either."""
+    def note(self, delivery_id: int, event: Reply | Fault, verdict: Verdict, *, copy_to: str = "") -> Trip | None:
+        """One attempt ended; what that trips, if anything.  What was deferred says nothing of either.
+
+        `copy_to` is the address of a copy (To, Cc, Bcc): it counts once, however many rows it belongs to.
+        """
         if verdict.outcome not in (Outcome.ACCEPTED, Outcome.REJECTED):
             return None
+        seen = _Seen(delivery_id, *_policy(event, verdict))
+        if copy_to and not self._is_new(copy_to.casefold()):
+            if seen.key:
+                self._repeated.append(seen)
+            return None
         self._judged += 1
-        self._remember(_Seen(delivery_id, *_policy(event, verdict)))
+        self._remember(seen)
         if verdict.outcome is Outcome.ACCEPTED:
             return None
         if verdict.reason == UNKNOWN_REASON:
             self._unknown += 1
         return self._policy_trip() or self._unknown_trip()
+
+    def _is_new(self, copy: str) -> bool:
+        """Whether this copy's address is seen for the first time."""
+        is_new = copy not in self._copies
+        self._copies.pop(copy, None)
+        self._copies[copy] = None
+        if len(self._copies) > _MOST_COPIES:
+            del self._copies[next(iter(self._copies))]
+        return is_new
 
     def _remember(self, seen: _Seen) -> None:
         if len(self._lately) == self._lately.maxlen and (gone := self._lately[0]).key:
@@ -98,12 +118,13 @@ class Breaker:
         if not run or not latest.key or self._keys[latest.key] < run:
             return None
         same = tuple(seen.id for seen in self._lately if seen.key == latest.key)
+        repeated = tuple(seen.id for seen in self._repeated if seen.key == latest.key)
         return Trip(
             Danger.POLICY,
             f"{len(same)} of the last {count(len(self._lately), 'letter')} were refused with the same words, "
             f'"{latest.words}": that is about you or the letter, not about the people',
             "mend what the server complains of (sender domain, SPF, DKIM, DMARC, links, rights), then resume",
-            put_back=same,
+            put_back=same + repeated,
         )
 
     def _unknown_trip(self) -> Trip | None:

@@ -54,21 +54,6 @@ OPERATOR_MOVES: dict[Status, frozenset[Status]] = {
 }
 """What only a person's word may do."""
 
-# For a row with several forward paths: the first of these that one of them has is the row's.
-WORST_FIRST: tuple[Status, ...] = (
-    Status.IN_DOUBT,
-    Status.REJECTED,
-    Status.EXPIRED,
-    Status.INVALID,
-    Status.CANCELLED,
-    Status.DEFERRED,
-    Status.PENDING,
-    Status.SUPPRESSED,
-    Status.DUPLICATE,
-    Status.FILTERED,
-    Status.ACCEPTED,
-)
-
 MOST_FREE_TRIES = 20
 """Tries that failed through no fault of the row and do not count.  Later ones do, or it might be tried for ever."""
 
@@ -78,11 +63,6 @@ def check_move(before: Status, after: Status, *, by_operator: bool = False) -> N
     allowed = MOVES[before] | (OPERATOR_MOVES.get(before, frozenset()) if by_operator else frozenset())
     if after not in allowed:
         raise IllegalMove(f"a delivery cannot go from {before.value} to {after.value}")
-
-
-def worst(statuses: set[Status]) -> Status:
-    """The status of a row whose paths have these."""
-    return next(status for status in WORST_FIRST if status in statuses)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +82,7 @@ class Delivery:
 
     `row` is the input row's number, from 1.  `attempts` are those that count against the limit; `tries` are all.
     `first_at` and `due_at` are wall-clock seconds; `first_at` is also the message's Date and never changes once set.
+    `is_copy`: it goes to another address (To, Cc, Bcc) than the row's own recipient.
     """
 
     id: int
@@ -112,6 +93,7 @@ class Delivery:
     tries: int = 0
     due_at: float = 0.0
     first_at: float | None = None
+    is_copy: bool = False
 
 
 def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, dice: float) -> Delivery:
@@ -140,5 +122,13 @@ def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, dice: f
         else:
             due_at = ended_at + delay
     return Delivery(
-        delivery.id, delivery.row, delivery.forward_path, status, attempts, delivery.tries + 1, due_at, first_at
+        delivery.id,
+        delivery.row,
+        delivery.forward_path,
+        status,
+        attempts,
+        delivery.tries + 1,
+        due_at,
+        first_at,
+        delivery.is_copy,
     )

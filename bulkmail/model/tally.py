@@ -17,10 +17,15 @@ EXIT_BUG = 70
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Rows by status.  `rows` are the input's: always the sum over all statuses, or something was lost."""
+    """Rows by status.  `rows` are the input's: always the sum over all statuses, or something was lost.
+
+    The status of a row is that of its own recipient.  `copies` are the deliveries to the other addresses of the rows
+    (To, Cc, Bcc) by status; they are no rows and are not part of that sum.
+    """
 
     rows: int
     by_status: Mapping[Status, int] = field(default_factory=dict)
+    copies: Mapping[Status, int] = field(default_factory=dict)
 
     def __getitem__(self, status: Status) -> int:
         return self.by_status.get(status, 0)
@@ -32,8 +37,17 @@ class Tally:
 
     @property
     def open(self) -> int:
-        """Rows that sending goes on with."""
+        """Deliveries that sending goes on with: rows and copies."""
+        return self.open_rows + sum(n for status, n in self.copies.items() if status.is_open)
+
+    @property
+    def open_rows(self) -> int:
+        """Rows whose own recipient sending goes on with."""
         return sum(n for status, n in self.by_status.items() if status.is_open)
+
+    def with_copies(self, status: Status) -> int:
+        """Rows and copies in `status`."""
+        return self[status] + self.copies.get(status, 0)
 
     @property
     def eligible(self) -> int:
@@ -42,16 +56,20 @@ class Tally:
 
     @property
     def is_untouched(self) -> bool:
-        """Whether sending has come to nothing yet: all rows that were meant to get the letter are pending."""
-        return self[Status.PENDING] == self.eligible
+        """Whether sending has come to nothing yet: all rows and copies that are to be sent are pending."""
+        copies = sum(n for status, n in self.copies.items() if status.is_eligible)
+        return self[Status.PENDING] == self.eligible and self.copies.get(Status.PENDING, 0) == copies
 
     @property
     def exit_code(self) -> int:
-        """3 rows left · 4 rows in doubt · 1 rows refused, expired or invalid · 0 every eligible row accepted."""
-        if self.open or self[Status.CANCELLED]:
+        """3 some left · 4 some in doubt · 1 some refused, expired or invalid · 0 all that are eligible accepted.
+
+        Copies count like rows: one that was refused is 1, one that is still open is 3.
+        """
+        if self.open or self.with_copies(Status.CANCELLED):
             return EXIT_STOPPED
-        if self[Status.IN_DOUBT]:
+        if self.with_copies(Status.IN_DOUBT):
             return EXIT_IN_DOUBT
-        if self[Status.REJECTED] or self[Status.EXPIRED] or self[Status.INVALID]:
+        if any(self.with_copies(status) for status in (Status.REJECTED, Status.EXPIRED, Status.INVALID)):
             return EXIT_SOME_FAILED
         return EXIT_OK

@@ -1,4 +1,4 @@
-"""How many rows have come to what, kept up to date without counting again."""
+"""How many rows and copies have come to what, kept up to date without counting again."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from bulkmail.model.delivery import WORST_FIRST, Status, worst
+from bulkmail.model.delivery import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.encoding import STATUS_OF
 from bulkmail.outbox.settling import Change
 
-_RANK = " ".join(f"WHEN '{status.value}' THEN {rank}" for rank, status in enumerate(WORST_FIRST))
-_BY_ROW = f"""
-    SELECT worst, count(*) FROM (SELECT min(CASE status {_RANK} END) AS worst FROM delivery GROUP BY row)
-    GROUP BY worst
-"""  # noqa: S608 (our own words only)
+# A row's deliveries follow one another, its own recipient first, and ids are dense.
+IS_COPY = "EXISTS (SELECT 1 FROM delivery AS before WHERE before.id = {0}.id - 1 AND before.row = {0}.row)"
+"""Whether a delivery goes to another address of its row than the recipient's own; to be formatted with its alias."""
+
+_BY_STATUS = f"SELECT {IS_COPY.format('d')}, d.status, count(*) FROM delivery AS d GROUP BY 1, 2"  # noqa: S608
+_ROWS_BY_STATUS = "SELECT 0, status, count(*) FROM delivery GROUP BY status"
+_IS_COPY = f"SELECT {IS_COPY.format('d')} FROM delivery AS d WHERE d.id = ?"  # noqa: S608
 
 
 def count_rows(connection: sqlite3.Connection) -> int:
@@ -23,26 +25,26 @@ def count_rows(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(number), 0) FROM row").fetchone()[0])
 
 
-def has_several_paths(connection: sqlite3.Connection) -> bool:
+def has_copies(connection: sqlite3.Connection) -> bool:
     """Whether some row has more than one delivery: both kinds of number are dense, and no row is without a delivery."""
     deliveries = connection.execute("SELECT coalesce(max(id), 0) FROM delivery").fetchone()[0]
     return bool(deliveries != count_rows(connection))
 
 
-def count_statuses(connection: sqlite3.Connection) -> Counter[Status]:
-    """Rows by status, by reading all of them."""
-    if has_several_paths(connection):
-        return Counter({WORST_FIRST[rank]: n for rank, n in connection.execute(_BY_ROW)})
-    found = connection.execute("SELECT status, count(*) FROM delivery GROUP BY status")
-    return Counter({STATUS_OF[status]: n for status, n in found})
+def read_tally(connection: sqlite3.Connection) -> Tally:
+    """Rows and copies by status, by reading all of them."""
+    found: tuple[Counter[Status], Counter[Status]] = Counter(), Counter()
+    for is_copy, status, n in connection.execute(_BY_STATUS if has_copies(connection) else _ROWS_BY_STATUS):
+        found[is_copy][STATUS_OF[status]] = n
+    return Tally(count_rows(connection), *found)
 
 
 class RunningTally:
     """The tally of an outbox that only its owner changes: counted once, then moved along with every commit."""
 
     def __init__(self) -> None:
-        self._counts: Counter[Status] | None = None
-        self._several_paths = False
+        self._counts: tuple[Counter[Status], Counter[Status]] | None = None  # of rows, of copies
+        self._has_copies = False
         self._rows = 0
 
     def forget(self) -> None:
@@ -50,34 +52,28 @@ class RunningTally:
         self._counts = None
 
     def tally(self, connection: sqlite3.Connection) -> Tally:
-        """Rows by status, as they are committed.  Reads all of them once, later none."""
+        """Rows and copies by status, as they are committed.  Reads all of them once, later none."""
         if self._counts is None:
-            self._several_paths = has_several_paths(connection)
-            self._rows = count_rows(connection)
-            self._counts = count_statuses(connection)
-        return Tally(self._rows, {status: n for status, n in self._counts.items() if n})
+            self._has_copies = has_copies(connection)
+            read = read_tally(connection)
+            self._rows, self._counts = read.rows, (Counter(read.by_status), Counter(read.copies))
+        return Tally(self._rows, *({status: n for status, n in counts.items() if n} for counts in self._counts))
 
-    def moves(self, connection: sqlite3.Connection, changes: Sequence[Change]) -> list[tuple[Status, Status]]:
-        """What `changes`, made in this order in this transaction, mean for their rows."""
+    def moves(self, connection: sqlite3.Connection, changes: Sequence[Change]) -> list[tuple[int, Status, Status]]:
+        """What `changes`, made in this order in this transaction, are to be booked as."""
         if self._counts is None:
             return []
-        if not self._several_paths:
-            return [(change.before, change.after) for change in changes]
-        earlier: dict[int, dict[int, Status]] = {}
-        for change in changes:
-            earlier.setdefault(change.row, {}).setdefault(change.delivery, change.before)
-        found = []
-        for row, befores in earlier.items():
-            deliveries = connection.execute("SELECT id, status FROM delivery WHERE row = ?", (row,)).fetchall()
-            then = {befores.get(delivery, STATUS_OF[status]) for delivery, status in deliveries}
-            now = {STATUS_OF[status] for _, status in deliveries}
-            found.append((worst(then), worst(now)))
-        return found
+        if not self._has_copies:
+            return [(0, change.before, change.after) for change in changes]
+        return [
+            (connection.execute(_IS_COPY, (change.delivery,)).fetchone()[0], change.before, change.after)
+            for change in changes
+        ]
 
-    def apply(self, moves: Iterable[tuple[Status, Status]]) -> None:
+    def apply(self, moves: Iterable[tuple[int, Status, Status]]) -> None:
         """Books what `moves()` said.  Only after the commit."""
         if self._counts is None:
             return
-        for before, after in moves:
-            self._counts[before] -= 1
-            self._counts[after] += 1
+        for is_copy, before, after in moves:
+            self._counts[is_copy][before] -= 1
+            self._counts[is_copy][after] += 1

@@ -86,19 +86,15 @@ class Release(Struct, frozen=True):
     delivery_id: int
 
 
-class RowRecord(Struct, frozen=True):
-    """One input row and what has become of it; a row with several forward paths shows the one that fared worst.
+class PathRecord(Struct, frozen=True, kw_only=True):
+    """One address that a row is sent to, and what has become of that.
 
     `code`, `enhanced` and `reply` are the server's last words, `error` what broke where it had none; `reason` says
     either in a word or three, or why nobody was written to.  `attempts` counts every try.  Times are wall clock.
     `overruled` says who took it out of doubt, where no server did, and when.
     """
 
-    row: int
-    place: Place
     address: str
-    name: str
-    fields: Mapping[str, object]
     status: Status
     code: int | None
     enhanced: str
@@ -113,15 +109,29 @@ class RowRecord(Struct, frozen=True):
     overruled: str = ""
 
 
+class RowRecord(PathRecord, frozen=True, kw_only=True):
+    """One input row and what has become of its own recipient; `copies` are the other addresses it is sent to."""
+
+    row: int
+    place: Place
+    name: str
+    fields: Mapping[str, object]
+    copies: tuple[PathRecord, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Doubtful:
-    """A delivery in doubt.  `is_alone`: no other delivery of the run has its Message-ID."""
+    """A delivery in doubt.  `is_alone`: no other delivery of the run has its Message-ID.
+
+    `is_retried`: it is to be sent again, and has not been yet.
+    """
 
     delivery: int
     row: int
     forward_path: str
     message_id: str
     is_alone: bool
+    is_retried: bool = False
 
 
 @dataclass(frozen=True, slots=True)

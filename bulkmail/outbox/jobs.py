@@ -5,17 +5,26 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 
+from bulkmail.model.address import Address
 from bulkmail.model.delivery import Delivery
 from bulkmail.model.recipient import Recipient
+from bulkmail.outbox.counting import IS_COPY
 from bulkmail.outbox.encoding import STATUS_OF, decode_recipient
 from bulkmail.outbox.entries import Job
 
 # One index answers both.  What is due again goes first: it has waited, and would expire behind a long list.  What was
 # never tried is due since 0, and goes in the order of the input.
-_AGAIN = "SELECT id FROM delivery WHERE lane = ? AND due_at > 0 AND due_at <= ? ORDER BY due_at, id"
-_NEW = "SELECT id FROM delivery WHERE lane = ? AND due_at = 0 AND id > ? ORDER BY id"
+_AGAIN = "SELECT delivery.id FROM delivery WHERE lane = ? AND due_at > 0 AND due_at <= ? ORDER BY due_at, delivery.id"
+_NEW = "SELECT delivery.id FROM delivery WHERE lane = ? AND due_at = 0 AND delivery.id > ? ORDER BY delivery.id"
 _NEXT = "SELECT due_at FROM delivery WHERE lane = ? AND due_at > ? ORDER BY due_at LIMIT 1"
 _OPEN = "SELECT count(*) FROM delivery WHERE lane = ? AND due_at IS NOT NULL"
+_OPEN_COPIES = f"SELECT coalesce(sum({IS_COPY.format('delivery')}), 0), count(*) FROM delivery WHERE due_at IS NOT NULL"  # noqa: S608
+# The same of a few ids, given as a JSON array: costs as many look-ups as there are ids, however long the list is.
+_AMONG = "FROM json_each(?) AS wanted CROSS JOIN delivery ON delivery.id = wanted.value WHERE"
+_TO = """
+    SELECT coalesce(r.key, key_of(r.address)) AS named, d.id FROM row AS r JOIN delivery AS d ON d.row = r.number
+    WHERE r.address <> '' AND named IN (SELECT value FROM json_each(?)) ORDER BY d.id
+"""
 # What has its end behind it is passed over; everything that may come back to life is not.
 _SORT = """
     UPDATE delivery SET lane = {0} WHERE lane <> {0}
@@ -26,12 +35,13 @@ _BY_ROW = """(
     SELECT lane_of(delivery.forward_path, r.address, r.name, r.fields, r.source, r.line, r.content, r.reverse_path)
     FROM row AS r WHERE r.number = delivery.row
 )"""
-_JOB = """
-    SELECT d.id, d.row, d.forward_path, d.status, d.attempts, d.tries, d.due_at, d.first_at, d.message_id, d.digest,
-           d.in_doubt_before, r.address, r.name, r.fields, r.source, r.line, r.content, r.reverse_path, r.message_id
+_JOB = f"""
+    SELECT d.id, d.row, d.forward_path, d.status, d.attempts, d.tries, d.due_at, d.first_at, {IS_COPY.format("d")},
+           d.message_id, d.digest, d.in_doubt_before, r.address, r.name, r.fields, r.source, r.line,
+           r.content, r.reverse_path, r.message_id
     FROM delivery AS d JOIN row AS r ON r.number = d.row
-    WHERE d.ending_at IS NULL AND d.id IN ({})
-"""
+    WHERE d.ending_at IS NULL AND d.id IN ({{}})
+"""  # noqa: S608 (our own words only)
 _PENDING_ROWS = """
     SELECT DISTINCT r.number, r.address, r.name, r.fields, r.source, r.line
     FROM delivery AS d JOIN row AS r ON r.number = d.row
@@ -46,16 +56,24 @@ path of a ready-made message."""
 
 
 def due(
-    connection: sqlite3.Connection, now: float, *, limit: int, excluding: Collection[int], lane: int, after: int
+    connection: sqlite3.Connection,
+    now: float,
+    *,
+    limit: int,
+    excluding: Collection[int],
+    lane: int,
+    after: int,
+    wanted: str | None,
 ) -> list[Job]:
     """At most `limit` deliveries of `lane` due at `now` (wall clock) that are neither marked nor in `excluding`.
 
-    Those never tried are behind the id `after`.  Costs what it returns and what it excludes, however long the list is.
+    Those never tried are behind the id `after`.  `wanted`, a JSON array of ids, leaves out all others.  Costs what it
+    returns, what it excludes and what is wanted, however long the list is.
     """
     excluded = excluding if isinstance(excluding, (Set, Mapping)) else set(excluding)
     ids: list[int] = []
     for query, values in ((_AGAIN, (lane, now)), (_NEW, (lane, after))):
-        for (number,) in connection.execute(query, values):
+        for (number,) in _execute(connection, query, values, wanted=wanted):
             if len(ids) >= limit:
                 break
             if number not in excluded:
@@ -93,15 +111,45 @@ def domains(connection: sqlite3.Connection, limit: int) -> list[str]:
     return [str(domain) for (domain,) in connection.execute(query, (limit,))]
 
 
-def next_due(connection: sqlite3.Connection, lane: int, after: float) -> float | None:
-    """The earliest time after `after` (wall clock, 0 or later) at which something in `lane` is due."""
-    found = connection.execute(_NEXT, (lane, after)).fetchone()
+def next_due(connection: sqlite3.Connection, lane: int, after: float, *, wanted: str | None) -> float | None:
+    """The earliest time after `after` (wall clock, 0 or later) at which something wanted in `lane` is due."""
+    found = _execute(connection, _NEXT, (lane, after), wanted=wanted).fetchone()
     return float(found[0]) if found else None
 
 
-def count_open(connection: sqlite3.Connection, lane: int) -> int:
-    """How many deliveries of `lane` sending goes on with."""
-    return int(connection.execute(_OPEN, (lane,)).fetchone()[0])
+def count_open(connection: sqlite3.Connection, lane: int, *, wanted: str | None) -> int:
+    """How many of the wanted deliveries of `lane` sending goes on with."""
+    return int(_execute(connection, _OPEN, (lane,), wanted=wanted).fetchone()[0])
+
+
+def count_wanted(connection: sqlite3.Connection, wanted: str) -> tuple[int, int]:
+    """How many rows, and how many deliveries, of the wanted ones sending goes on with."""
+    copies, deliveries = connection.execute(_OPEN_COPIES.replace("FROM delivery WHERE", _AMONG), (wanted,)).fetchone()
+    return deliveries - copies, deliveries
+
+
+def deliveries_to(connection: sqlite3.Connection, keys: str) -> dict[str, list[int]]:
+    """The deliveries of the rows whose `Address.key` is in the JSON array `keys`, by key.  Reads all rows."""
+
+    def key_of(path: str) -> str:
+        local, _, domain = path.rpartition("@")
+        return Address(local, domain).key
+
+    found: dict[str, list[int]] = {}
+    connection.create_function("key_of", 1, key_of, deterministic=True)
+    for key, number in connection.execute(_TO, (keys,)):
+        found.setdefault(key, []).append(number)
+    connection.create_function("key_of", 1, None)
+    return found
+
+
+def _execute(
+    connection: sqlite3.Connection, query: str, values: tuple[float, ...], *, wanted: str | None
+) -> sqlite3.Cursor:
+    """Runs one of the queries above, over all deliveries or over those that are wanted."""
+    if wanted is None:
+        return connection.execute(query, values)
+    return connection.execute(query.replace("FROM delivery WHERE", _AMONG), (wanted, *values))
 
 
 def sort_into_lanes(connection: sqlite3.Connection, lane_of: LaneOf, *, reads_rows: bool) -> None:
@@ -135,9 +183,10 @@ def _fetch(connection: sqlite3.Connection, ids: Sequence[int], found: dict[int, 
 
 
 def _job(columns: tuple) -> Job:  # type: ignore[type-arg]
-    (number, row, path, status, attempts, tries, due_at, first_at, marked_id, digest, in_doubt_before) = columns[:11]
-    (address, name, fields, source, line, content, reverse_path, message_id) = columns[11:]
-    delivery = Delivery(number, row, path, STATUS_OF[status], attempts, tries, due_at, first_at)
+    (number, row, path, status, attempts, tries, due_at, first_at, is_copy) = columns[:9]
+    (marked_id, digest, in_doubt_before, address, name, fields, source, line) = columns[9:17]
+    (content, reverse_path, message_id) = columns[17:]
+    delivery = Delivery(number, row, path, STATUS_OF[status], attempts, tries, due_at, first_at, bool(is_copy))
     recipient = None
     if content is None:
         recipient = decode_recipient(address, name=name, fields=fields, source=source, line=line)

@@ -21,22 +21,21 @@ _TO_SETTLED = "due_at = NULL, reason = :reason"
 
 # Copies of a letter, whose ids follow one another, share its Message-ID, and so may ready-made messages that a program
 # hands over twice.
-_DOUBTS = """
+# A row that is to be tried again is as doubtful as before until the end of its new message is about to go out.
+_IS_DOUBTFUL = "(status = 'in_doubt' OR in_doubt_before AND due_at IS NOT NULL) AND ending_at IS NULL"
+_DOUBTS = f"""
     WITH named AS (
-        SELECT d.id, d.row, d.forward_path, d.status, coalesce(nullif(r.message_id, ''), d.message_id) AS message_id
+        SELECT d.*, coalesce(nullif(r.message_id, ''), d.message_id) AS known_id
         FROM delivery AS d JOIN row AS r ON r.number = d.row
     )
-    SELECT id, row, forward_path, message_id,
+    SELECT id, row, forward_path, known_id, due_at IS NOT NULL,
            NOT EXISTS (SELECT 1 FROM delivery AS other WHERE other.id IN (named.id - 1, named.id + 1)
                        AND other.row = named.row)
-           AND (message_id NOT IN (SELECT message_id FROM row WHERE message_id <> '' GROUP BY message_id
+           AND (known_id NOT IN (SELECT message_id FROM row WHERE message_id <> '' GROUP BY message_id
                                    HAVING count(*) > 1))
-    FROM named WHERE status = 'in_doubt' ORDER BY id
-"""
-_FOUND = """
-    UPDATE delivery SET status = 'accepted', due_at = NULL, reason = ?
-    WHERE id = ? AND status = 'in_doubt' AND ending_at IS NULL
-"""
+    FROM named WHERE {_IS_DOUBTFUL} ORDER BY id
+"""  # noqa: S608 (our own words only)
+_FOUND = f"UPDATE delivery SET status = 'accepted', due_at = NULL, reason = ? WHERE id = ? AND {_IS_DOUBTFUL}"  # noqa: S608
 
 
 def dated(said: str) -> str:
@@ -45,15 +44,15 @@ def dated(said: str) -> str:
 
 
 def doubts(connection: sqlite3.Connection) -> list[Doubtful]:
-    """What is in doubt, in the order of the input."""
+    """What is in doubt, or was and is to be sent again, in the order of the input."""
     return [
-        Doubtful(number, row, path, message_id, bool(is_alone))
-        for number, row, path, message_id, is_alone in connection.execute(_DOUBTS)
+        Doubtful(number, row, path, message_id, is_alone=bool(is_alone), is_retried=bool(is_retried))
+        for number, row, path, message_id, is_retried, is_alone in connection.execute(_DOUBTS)
     ]
 
 
 def settle_found(connection: sqlite3.Connection, found: Mapping[int, str]) -> int:
-    """Deliveries in doubt (id → where it was found) become ACCEPTED; says how many there were."""
+    """Those that `doubts()` names (id → where it was found) become ACCEPTED; says how many there were."""
     check_move(Status.IN_DOUBT, Status.ACCEPTED, by_operator=True)
     return sum(connection.execute(_FOUND, (dated(storable(place)), each)).rowcount for each, place in found.items())
 

@@ -11,21 +11,22 @@ from typing import Any, Self
 
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import WORST_FIRST, Status
+from bulkmail.model.delivery import Status
 from bulkmail.model.recipient import Place
 from bulkmail.model.tally import Tally
 from bulkmail.outbox import store
-from bulkmail.outbox.counting import count_rows, count_statuses
+from bulkmail.outbox.counting import read_tally
 from bulkmail.outbox.encoding import STATUS_OF, decode_fields
-from bulkmail.outbox.entries import AttemptRecord, RowRecord
+from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
 from bulkmail.outbox.header import read_header
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
 
 _PAGE = 1_000
 _RECORDS = """
-    SELECT d.id, d.row, r.source, r.line, r.address, r.name, r.fields, d.status, d.reason, d.tries, d.first_at,
-           d.message_id, r.message_id, a.at + a.took, a.relay, a.code, a.enhanced, a.text, a.breakage, a.reason
+    SELECT d.id, d.row, r.source, r.line, r.address, r.name, r.fields, d.forward_path, d.status, d.reason, d.tries,
+           d.first_at, d.in_doubt_before, d.message_id, r.message_id, a.at + a.took, a.relay, a.code, a.enhanced,
+           a.text, a.breakage, a.reason
     FROM delivery AS d JOIN row AS r ON r.number = d.row LEFT JOIN attempt AS a ON a.id = d.last_attempt
     WHERE d.id > ? ORDER BY d.id LIMIT ?
 """
@@ -44,7 +45,8 @@ _BY_RELAY = """
     WHERE d.status = 'accepted' GROUP BY a.relay
 """
 _SETTLED = frozenset({Status.ACCEPTED.value, Status.REJECTED.value})
-_RANK = {status: rank for rank, status in enumerate(WORST_FIRST)}
+RETRIED = "in doubt before, to be sent again"
+"""The reason of an open row that was in doubt: its message may have arrived already."""
 
 
 class OutboxReader:
@@ -110,10 +112,9 @@ class OutboxReader:
         return (found.pid, found.host) if found else None
 
     def tally(self) -> Tally:
-        """Rows by status.  Reads all of them."""
+        """Rows and copies by status.  Reads all of them."""
         with self._store.reading() as connection:
-            counts = count_statuses(connection)
-            return Tally(count_rows(connection), dict(counts))
+            return read_tally(connection)
 
     @property
     def has_marks(self) -> bool:
@@ -139,7 +140,7 @@ class OutboxReader:
             return dict(connection.execute(_BY_RELAY))
 
     def in_doubt(self) -> Iterator[RowRecord]:
-        """The rows in doubt, in the order of the input."""
+        """The rows that are in doubt or have a copy that is, in the order of the input."""
         for _, deliveries in groupby(self._pages(_DOUBTFUL), key=itemgetter(1)):
             yield _record(list(deliveries))
 
@@ -191,28 +192,39 @@ def is_outbox(path: Path) -> bool:
 
 
 def _record(deliveries: list[tuple[Any, ...]]) -> RowRecord:
-    """One row from its deliveries: the one that fared worst speaks for it."""
-    columns = deliveries[0]
-    if len(deliveries) > 1:
-        columns = min(deliveries, key=lambda found: _RANK[STATUS_OF[found[7]]])
-    _, row, source, line, address, name, fields, status, decided, tries, first_at, marked_id, ready_id = columns[:13]
-    last_at, relay, code, enhanced, text, breakage, reason = columns[13:]
+    """One row from its deliveries, of which the first is that to its own recipient."""
+    _, row, source, line, address, name, fields, _, status = deliveries[0][:9]
     return RowRecord(
         row=row,
         place=Place(source, line),
-        address=address,
         name=name,
         fields=decode_fields(fields),
-        status=STATUS_OF[status],
-        code=code,
-        enhanced=enhanced or "",
-        reply=text if code is not None else "",
-        reason=decided or reason or "",
-        attempts=tries,
-        relay=relay or "",
-        message_id=ready_id or marked_id,
-        first_at=first_at,
-        last_at=last_at,
-        error=text if breakage is not None else "",
-        overruled=decided if tries and status in _SETTLED else "",
+        copies=tuple(
+            PathRecord(address=copy[7], **_outcome(copy))
+            for copy in deliveries[1:]
+            if copy[8] != status or STATUS_OF[status].is_eligible  # else the row was left out with its copies
+        ),
+        address=address,
+        **_outcome(deliveries[0]),
     )
+
+
+def _outcome(columns: tuple[Any, ...]) -> dict[str, Any]:
+    """What has become of one delivery."""
+    status, decided, tries, first_at, was_in_doubt, marked_id, ready_id, last_at = columns[8:16]
+    relay, code, enhanced, text, breakage, reason = columns[16:]
+    known = STATUS_OF[status]
+    return {
+        "status": known,
+        "code": code,
+        "enhanced": enhanced or "",
+        "reply": text if code is not None else "",
+        "reason": RETRIED if was_in_doubt and known.is_open else decided or reason or "",
+        "attempts": tries,
+        "relay": relay or "",
+        "message_id": ready_id or marked_id,
+        "first_at": first_at,
+        "last_at": last_at,
+        "error": text if breakage is not None else "",
+        "overruled": decided if tries and status in _SETTLED else "",
+    }

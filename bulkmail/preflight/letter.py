@@ -110,7 +110,7 @@ class Letters(Protocol):
 class LetterCheck:
     """Tries row after row and remembers what is worth telling, in bounded memory.
 
-    `names` are the fields that the message takes from a row, `printed` those whose value stands in it as it is, `linked`
+    `names` are the fields that the message uses, `printed` those whose value stands in it as it is, `linked`
     those that links begin with.  Of about `total` rows `SAMPLE` are looked at whole.  `hidden` are the lines of rows
     that the list hides.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from array import array
 from collections.abc import Callable, Iterable, Mapping
@@ -78,8 +79,8 @@ class Suppression:
     def add_file(self, path: str | os.PathLike[str]) -> None:
         """Adds a file: addresses or `@domain` a line with `#` comments, or any list with an address column.
 
-        Of a bulkmail report, whose column `delivery_status` tells it, only those who were or may have been reached
-        (accepted, in_doubt) are added.  Raises `ListError` for a file that cannot be read.
+        Of a bulkmail report, whose columns `delivery_status` and `delivery_copies` tell it, only those who were or may
+        have been reached (accepted, in_doubt) are added.  Raises `ListError` for a file that cannot be read.
         """
         opened = open_bytes(path)
         try:
@@ -126,6 +127,7 @@ class Suppression:
         reading = Reading(opened.name, ListOptions(), self.notices, is_suppression=True)
         with read_list(opened, reading) as people:
             for row in people:
+                self._add_copies(row, file)
                 if row.fields.get("delivery_status", Status.ACCEPTED.value) not in _REACHED:
                     continue
                 if isinstance(row, Recipient):
@@ -139,6 +141,19 @@ class Suppression:
         for cell in cells:
             self._add_entry(cell.strip(), file, row.place)
         return bool(cells)
+
+    def _add_copies(self, row: Recipient | BadRow, file: int) -> None:
+        """Those of a report's `delivery_copies` who were or may have been reached, whatever became of their row."""
+        if not (cell := row.fields.get("delivery_copies")):
+            return
+        try:
+            copies = cell if isinstance(cell, list) else json.loads(str(cell))
+            reached = [Address.parse(copy["address"]) for copy in copies if copy["status"] in _REACHED]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            self._add_fault(row.place, f"delivery_copies is not as a report of bulkmail has it: {shown(str(cell))}")
+            return
+        for address in reached:
+            self._places.add(address.key, file, line=row.place.line)
 
     def _add_entry(self, entry: str, file: int, place: Place) -> None:
         """Adds all addresses and domains in a line, and remembers each piece that is neither."""

@@ -21,7 +21,7 @@ from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, FORMULA_STARTS
 from bulkmail.report.files import replacing
-from bulkmail.report.rows import as_json, iso, trouble
+from bulkmail.report.rows import as_json, copy_object, iso, trouble
 from bulkmail.report.source import Source
 
 _HARMLESS = re.compile(r"[+-]?[0-9 ().-]+|[=+-]?[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
@@ -34,9 +34,10 @@ def write_csv(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
     """Writes the table: UTF-8, commas, CRLF, RFC 4180.  Memory stays flat.
 
     The columns are those of the list; of several lists or none, `address`, `name` and every field there is.  Columns
-    that an earlier report added are replaced.  Times are ISO 8601 in UTC.  What is not text is written as JSON.  NUL,
-    which no table may hold, becomes U+FFFD.  Raises `BulkmailError` when the file cannot be written, or when the rows
-    are not those that the outbox counts: then there is no new file.
+    that an earlier report added are replaced.  Times are ISO 8601 in UTC.  What is not text is written as JSON, and so
+    are the copies of a row, as in the JSON report.  NUL, which no table may hold, becomes U+FFFD.  Raises
+    `BulkmailError` when the file cannot be written, or when the rows are not those that the outbox counts: then there
+    is no new file.
     """
     if not isinstance(source, Source):
         source = Source.of(source)
@@ -87,6 +88,7 @@ class _Table:
             iso(record.first_at),
             iso(record.last_at),
             error,
+            as_json([copy_object(copy) for copy in record.copies]).decode() if record.copies else "",
         ]
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.reply import printable
-from bulkmail.outbox.entries import AttemptRecord, RowRecord
+from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
 from bulkmail.report.rows import words
 
 MOST_BUCKETS = 120
@@ -51,7 +51,7 @@ class Timeline:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One row of the list as the page shows it, with everything that it says cut and safe to show."""
+    """One row of the list, or a copy of it, as the page shows it: everything that it says is cut and safe to show."""
 
     row: int
     place: str
@@ -96,6 +96,9 @@ def figures_of(people: People, attempts: Iterable[AttemptRecord]) -> Figures:
     for attempt in attempts:
         tries.add(attempt)
     lines = [*people.first, *people.others][:MOST_ROWS]
+    copies = list(people.copies.values())[: max(0, MOST_ROWS - len(people.first))]
+    shown = [_line(record, record) for record in lines]
+    shown[len(people.first) : len(people.first)] = [_line(record, copy) for record, copy in copies]
     return Figures(
         timeline=tries.timeline,
         providers=_most(people.domains),
@@ -103,7 +106,7 @@ def figures_of(people: People, attempts: Iterable[AttemptRecord]) -> Figures:
         latencies=tries.latencies,
         attempts=sorted(people.tries.items()),
         slowest=[(printable(address, 120), seconds) for seconds, _, address in sorted(tries.slowest, reverse=True)],
-        lines=list(map(_line, lines)),
+        lines=shown,
         left_out=people.total - len(lines),
     )
 
@@ -116,6 +119,7 @@ class People:
         self.tries: Counter[int] = Counter()
         self.domains: dict[str, Counter[Status]] = {}
         self.first: list[RowRecord] = []
+        self.copies: dict[tuple[str, Status], tuple[RowRecord, PathRecord]] = {}  # those to look at, each once
         self.others: list[RowRecord] = []
 
     def add(self, record: RowRecord) -> None:
@@ -130,6 +134,9 @@ class People:
         kept = self.others if record.status in _LAST else self.first
         if len(kept) < MOST_ROWS:
             kept.append(record)
+        for copy in record.copies:
+            if copy.status not in _LAST and len(self.copies) < MOST_ROWS:
+                self.copies.setdefault((copy.address.casefold(), copy.status), (record, copy))
 
 
 class _Tries:
@@ -165,12 +172,14 @@ def _most(domains: dict[str, Counter[Status]]) -> list[tuple[str, Counter[Status
     return [*ranked[:MOST_PROVIDERS], (OTHERS, rest)]
 
 
-def _line(record: RowRecord) -> Line:
+def _line(record: RowRecord, path: PathRecord) -> Line:
+    """The line of a row, or of a copy of it."""
+    of = "" if path is record else f"copy of the message to {record.address}: "
     return Line(
         row=record.row,
         place=printable(str(record.place), 60),
-        address=printable(record.address, 120),
-        status=record.status,
-        words=printable(words(record), 300),
-        attempts=record.attempts,
+        address=printable(path.address, 120),
+        status=path.status,
+        words=printable(of + words(path), 300),
+        attempts=path.attempts,
     )

@@ -29,7 +29,7 @@ from bulkmail.report.report import Report
 from bulkmail.report.slowdowns import sentence
 from bulkmail.report.source import Source
 from bulkmail.report.specimen import specimen_of
-from bulkmail.report.text import MEANINGS, meaning, rehearsal, rest, times
+from bulkmail.report.text import MEANINGS, copies_of, meaning, rehearsal, rest, times
 
 MOST_SLOWED = 20  # relays and providers that are named as having slowed the run down
 _OUTCOMES = {"accepted": "accepted", "deferred": "put off", "rejected": "refused", "in_doubt": "in doubt"}
@@ -106,6 +106,9 @@ def _totals(report: Report) -> Iterator[dict[str, str]]:
                 "word": status.value.replace("_", " "),
                 "meaning": meaning(report, status),
             }
+    for status, number in copies_of(report.tally).items():
+        word = status.value.replace("_", " ")
+        yield {"kind": status.value, "number": f"{number:,}", "word": f"copies {word}", "meaning": "To, Cc and Bcc"}
 
 
 def _slowed(report: Report) -> list[str]:

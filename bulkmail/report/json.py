@@ -10,7 +10,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.files import replacing
-from bulkmail.report.rows import Reasons, as_json, iso
+from bulkmail.report.rows import Reasons, as_json, copy_object, iso
 from bulkmail.report.slowdowns import as_object
 from bulkmail.report.source import Source
 
@@ -20,10 +20,10 @@ VERSION = 1
 def write_json(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
     """Writes `{"bulkmail": 1, …, "totals": {…}, "times": {…}, "rows": […], "reasons": {…}}`, a row a line.
 
-    `totals` has every status and their sum, `rows`; `slowdowns` has who asked for less.  `reasons` has, by status,
-    words with counts.  Times are ISO 8601 in UTC, or null.  Within a version keys may come, none goes or changes.
-    Memory stays flat.  Raises `BulkmailError` when the file cannot be written, or when the rows are not those that the
-    outbox counts: then there is no new file.
+    `totals` has every status and their sum, `rows`; `copies` counts the other addresses that rows are sent to.
+    `slowdowns` has who asked for less.  `reasons` has, by status, words with counts.  Times are ISO 8601 in UTC, or
+    null.  Within a version keys may come, none goes or changes.  Memory stays flat.  Raises `BulkmailError` when the
+    file cannot be written, or when the rows are not those that the outbox counts: then there is no new file.
     """
     if not isinstance(source, Source):
         source = Source.of(source)
@@ -53,6 +53,7 @@ def head(source: Source) -> dict[str, object]:
         "rest": run.rest and {"until": iso(run.rest.until) or None, "why": run.rest.why},
         "slowdowns": [as_object(slowdown, time.time()) for slowdown in run.slowdowns],
         "totals": {"rows": tally.rows, **{status.value: tally[status] for status in Status}},
+        "copies": {status.value: tally.copies.get(status, 0) for status in Status if status.is_eligible},
         "times": {
             "created": iso(run.created_at) or None,
             "started": iso(run.started_at) or None,
@@ -79,5 +80,6 @@ def _row(record: RowRecord) -> dict[str, object]:
         "first_at": iso(record.first_at) or None,
         "last_at": iso(record.last_at) or None,
         "error": record.error,
+        "copies": [copy_object(copy) for copy in record.copies],
         "fields": record.fields,
     }

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.recipient import Place
 from bulkmail.model.tally import Tally
-from bulkmail.outbox.entries import RowRecord
+from bulkmail.outbox.entries import PathRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.rows import Reasons, words
 from bulkmail.report.source import Run, Source
@@ -27,22 +27,55 @@ _REFUSED = frozenset({Status.REJECTED, Status.EXPIRED})
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A row that needs a person's attention.  `words` are the server's, or ours if no server was asked."""
+    """A recipient that needs a person's attention.  `words` are the server's, or ours if no server was asked.
+
+    `copies` is 0 for the recipient of a row; for a copy (To, Cc, Bcc) it is how many rows it has that status for.
+    """
 
     place: Place
     address: str
     status: Status
     words: str
+    copies: int = 0
+
+
+class Troubles:
+    """The recipients that a person should look at, by status and in input order, as many as are shown."""
+
+    def __init__(self) -> None:
+        self._found: dict[Status, list[Trouble]] = {status: [] for status in _ATTENTION}
+        self._copies: dict[tuple[Status, str], int] = {}  # where in its list a copy's address is
+
+    def add(self, record: RowRecord, path: PathRecord) -> None:
+        """One that is not accepted: the recipient of `record`, or a copy of it, whose address is kept once."""
+        status = path.status
+        found = self._found.get(status)
+        if found is None:
+            return
+        is_copy = path is not record
+        key = (status, path.address.casefold())
+        if is_copy and (number := self._copies.get(key)) is not None:
+            found[number] = replace(found[number], copies=found[number].copies + 1)
+        elif len(found) < (MOST_NAMED if status is Status.IN_DOUBT else MOST_SHOWN):
+            if is_copy:
+                self._copies[key] = len(found)
+            found.append(Trouble(record.place, path.address, status, words(path), int(is_copy)))
+
+    def of(self, status: Status, most: int) -> list[Trouble]:
+        """The first of these."""
+        return self._found[status][:most]
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """A reading at one moment; later changes of the outbox are in the next reading.
 
-    `refused` has `(address, code, reply)` of each row that was rejected or has expired, in input order; the code is 0
-    and the reply in our words where no server was asked.  `in_doubt` names the first thousand such rows, `attention`
-    the first few of each kind that a person should look at, the gravest kind first.  `reasons_of` counts why,
-    `accepted_by_relay` what each relay took.
+    `tally` counts rows, each by its own recipient, and their copies (To, Cc, Bcc) apart.  `refused` has
+    `(address, code, reply)` of each recipient that was rejected or has expired, in input order; a copy's address is
+    there once, however many rows it belongs to.  The code is 0 and the reply in our words where no server was asked.
+    `in_doubt` names the first thousand such recipients, `attention` the first few of each kind that a person should
+    look at, the gravest kind first.  `reasons_of` counts why rows are not accepted, `accepted_by_relay` what each relay
+    took, copies included.
     """
 
     run: Run
@@ -71,29 +104,29 @@ class Report:
     def of(cls, source: Source) -> Report:
         """Goes through all rows once.  Raises `BulkmailError` when they are not those that the tally counts."""
         reasons = Reasons()
-        refused: list[tuple[str, int, str]] = []
-        troubles: dict[Status, list[Trouble]] = {status: [] for status in _ATTENTION}
-        most = dict.fromkeys(_ATTENTION, MOST_SHOWN) | {Status.IN_DOUBT: MOST_NAMED}
+        refused: dict[object, tuple[str, int, str]] = {}
+        troubles = Troubles()
         kept: list[RowRecord] = []
         through: Counter[str] = Counter()
         for record in source.rows():
             if source.run.path is None:
                 kept.append(record)
-            status = record.status
-            if status is Status.ACCEPTED:
-                through[record.relay] += 1
-                continue
+            for path in (record, *record.copies):
+                if path.status is Status.ACCEPTED:
+                    through[path.relay] += 1
+                    continue
+                troubles.add(record, path)
+                if path.status in _REFUSED:
+                    key = record.row if path is record else path.address.casefold()
+                    said = path.reply or path.error or path.reason
+                    refused.setdefault(key, (path.address, path.code or 0, said))
             reasons.add(record)
-            if status in troubles and len(troubles[status]) < most[status]:
-                troubles[status].append(Trouble(record.place, record.address, status, words(record)))
-            if status in _REFUSED:
-                refused.append((record.address, record.code or 0, record.reply or record.error or record.reason))
         return cls(
             run=source.run,
             tally=source.tally,
-            refused=refused,
-            in_doubt=tuple(troubles[Status.IN_DOUBT]),
-            attention=tuple(chain.from_iterable(found[:MOST_SHOWN] for found in troubles.values())),
+            refused=list(refused.values()),
+            in_doubt=tuple(troubles.of(Status.IN_DOUBT, MOST_NAMED)),
+            attention=tuple(chain.from_iterable(troubles.of(status, MOST_SHOWN) for status in _ATTENTION)),
             reasons_of=reasons.by_status,
             accepted_by_relay=through,
             _kept=tuple(kept),
@@ -121,8 +154,13 @@ class Report:
 
     @property
     def accepted(self) -> int:
-        """How many rows the relay took."""
+        """How many rows the relay took, each by its own recipient; of a ready-made message that is the first."""
         return self.tally[Status.ACCEPTED]
+
+    @property
+    def accepted_copies(self) -> int:
+        """How many copies (further addresses in To, Cc, Bcc) the relay took; no row is among them."""
+        return self.tally.copies.get(Status.ACCEPTED, 0)
 
     @property
     def exit_code(self) -> int:

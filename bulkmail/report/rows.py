@@ -12,7 +12,7 @@ import msgspec
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.reply import printable
-from bulkmail.outbox.entries import RowRecord
+from bulkmail.outbox.entries import PathRecord, RowRecord
 
 _MOST_REASONS = 100  # kinds a status; a reason that quotes its row is a kind of its own
 
@@ -51,17 +51,33 @@ def grouped(record: RowRecord) -> str:
     return reason
 
 
-def words(record: RowRecord) -> str:
+def words(record: PathRecord) -> str:
     """The row's story in the server's own words, or in ours if no server was asked."""
     said = " ".join(str(part) for part in (record.code, record.enhanced, record.reply) if part)
     return record.overruled or said or record.error or record.reason
 
 
-def trouble(record: RowRecord) -> str:
+def trouble(record: PathRecord) -> str:
     """What stands in `delivery_error`: our own words, where the reply does not say it all."""
     if record.overruled:  # why it was in doubt, and who has decided
         return "; ".join(said for said in (record.error, record.overruled) if said)
     return record.error or ("" if record.reply or record.status is Status.ACCEPTED else record.reason)
+
+
+def copy_object(copy: PathRecord) -> dict[str, object]:
+    """What has become of a copy, for programs: the same in the JSON and the CSV report."""
+    return {
+        "address": copy.address,
+        "status": copy.status.value,
+        "code": copy.code,
+        "enhanced_code": copy.enhanced,
+        "reply": copy.reply,
+        "reason": copy.reason,
+        "attempts": copy.attempts,
+        "relay": copy.relay,
+        "last_at": iso(copy.last_at) or None,
+        "error": trouble(copy),
+    }
 
 
 def as_json(value: object) -> bytes:

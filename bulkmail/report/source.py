@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,19 +101,25 @@ class Source:
 
     def rows(self) -> Iterator[RowRecord]:
         """In input order.  At their end raises `BulkmailError` unless they are those that the tally counts."""
-        seen = dict.fromkeys(Status, 0)
+        seen, copies = dict.fromkeys(Status, 0), Counter[Status]()
         last, times = Status.PENDING, 0
         for record in self.unproven_rows():
             if record.status is not last:  # rare: saves looking the status up for every row
                 seen[last] += times
                 last, times = record.status, 0
             times += 1
+            copies.update(copy.status for copy in record.copies)
             yield record
         seen[last] += times
         odd = [
             f"{status.value} {number} of {self.tally[status]}"
             for status, number in seen.items()
             if number != self.tally[status]
+        ]
+        odd += [
+            f"{status.value} copies {copies[status]} of {self.tally.copies.get(status, 0)}"
+            for status in Status
+            if status.is_eligible and copies[status] != self.tally.copies.get(status, 0)
         ]
         if odd or not self.tally.adds_up:
             raise BulkmailError(

@@ -17,6 +17,7 @@ from rich.cells import cell_len, set_cell_size
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.reply import printable
+from bulkmail.model.tally import Tally
 from bulkmail.model.units import count, say_duration
 from bulkmail.report.report import Report, Trouble
 from bulkmail.report.rest import next_try
@@ -46,7 +47,10 @@ MEANINGS = {
 }
 _WORDS = {status: status.value.replace("_", " ") for status in Status}
 _EXPLAINED = frozenset(
-    {Status.REJECTED, Status.EXPIRED, Status.DEFERRED, Status.INVALID, Status.SUPPRESSED, Status.FILTERED}
+    {
+        *(Status.REJECTED, Status.EXPIRED, Status.DEFERRED, Status.PENDING),
+        *(Status.INVALID, Status.SUPPRESSED, Status.FILTERED),
+    }
 )
 _STYLES = {
     Status.ACCEPTED: "green",
@@ -68,7 +72,16 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
     """
     head = [_cut(rehearsal(report), width), ""] if report.is_rehearsal else []
     head += _fitted(
-        [_title(report), *_table(report), *_relays(report), times(report), *rest(report), *_slowed(report)], width
+        [
+            _title(report),
+            *_table(report),
+            *_copies(report),
+            *_relays(report),
+            times(report),
+            *rest(report),
+            *_slowed(report),
+        ],
+        width,
     )
     after = _next_steps(report, reports, width=width, most=MOST_LINES - len(head))
     look = [_cut(line, width) for line in _attention(report, most=MOST_LINES - len(head) - len(after))]
@@ -110,6 +123,25 @@ def _table(report: Report) -> list[str]:
     return [f"  {numbers[status]:>{figures}} {_WORDS[status]:<{words}}  {meaning(report, status)}" for status in found]
 
 
+def _copies(report: Report) -> list[str]:
+    """What became of the other addresses of the rows (To, Cc, Bcc), as a line; none for a mailing without."""
+    copies = copies_of(report.tally)
+    said = ", ".join(f"{number:,} {_WORDS[status]}" for status, number in copies.items())
+    return [f"Copies (To, Cc, Bcc): {said}."] if said else []
+
+
+def copies_of(tally: Tally) -> dict[Status, int]:
+    """The copies of the rows that were to be sent, by status, in the order of the table."""
+    return {status: tally.copies[status] for status in MEANINGS if status.is_eligible and tally.copies.get(status)}
+
+
+def say_left(tally: Tally) -> str:
+    """What sending goes on with: "3 rows", "3 rows and 1 copy"."""
+    copies = tally.open - tally.open_rows
+    said = [count(tally.open_rows, "row")] if tally.open_rows or not copies else []
+    return " and ".join(said + ([count(copies, "copy", "copies")] if copies else []))
+
+
 def meaning(report: Report, status: Status) -> str:
     """What it means that rows have this status, and the commonest reasons for it."""
     said = MEANINGS[status]
@@ -122,6 +154,8 @@ def meaning(report: Report, status: Status) -> str:
         )
     if status not in _EXPLAINED or not reasons:
         return said
+    if status is Status.PENDING:
+        said = "to be sent"  # some of them were tried already
     return said + ": " + ", ".join(f"{reason} {times:,}" for reason, times in reasons.most_common(5))
 
 
@@ -184,7 +218,8 @@ def _say_trouble(trouble: Trouble) -> tuple[str, str]:
     """Who, and below it why: the words of a server are long, and they are what one has to read."""
     address = printable(trouble.address) or "no address"
     place = printable(str(trouble.place), 40)
-    return f"  {place} {_WORDS[trouble.status]}: {address}", f"      {printable(trouble.words)}"
+    of = f" (copy of {count(trouble.copies, 'row')})" if trouble.copies else ""
+    return f"  {place} {_WORDS[trouble.status]}: {address}{of}", f"      {printable(trouble.words)}"
 
 
 def _next_steps(report: Report, reports: Sequence[Path], *, width: int, most: int) -> list[str]:
@@ -207,8 +242,8 @@ def _steps(report: Report, reports: Sequence[Path]) -> list[tuple[str, ...]]:
     if report.outbox is not None and report.run.process is None:
         command = f"bulkmail resume {_say_path(report.outbox)}"
         if tally.open:
-            steps.append((f"go on with the {count(tally.open, 'row')} left", command))
-        if doubts := tally[Status.IN_DOUBT]:
+            steps.append((f"go on with the {say_left(tally)} left", command))
+        if doubts := tally.with_copies(Status.IN_DOUBT):
             steps.append((f"send the {doubts:,} in doubt again, perhaps twice", f"{command} --in-doubt retry"))
     if report.is_rehearsal and report.run.maildir:
         steps.append(("see what was kept", f"bulkmail inbox {_say_path(Path(report.run.maildir))}"))

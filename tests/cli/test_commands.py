@@ -21,6 +21,7 @@ from click.testing import CliRunner, Result
 
 from bulkmail.cli import init as init_module
 from bulkmail.cli import main
+from bulkmail.cli.machine import JsonErrors
 from bulkmail.config.settings import load
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.slowdown import Slowdown
@@ -348,6 +349,68 @@ def test_preview_says_what_it_cannot_show(shop: Path, words: list[str], error: s
 def test_preview_says_that_nobody_can_be_written_to(shop: Path) -> None:
     (shop / "people.csv").write_text("email\nbob@\n")
     assert run("preview", "shop").stderr.startswith("error: nobody in shop/people.csv can be written to\n")
+
+
+# --- send -------------------------------------------------------------------------------------------------------------
+
+
+def test_only_an_address_that_is_not_in_the_list_is_an_error(shop: Path) -> None:
+    result = run("send", "shop", "--progress", "none", "--only", "ann@example.com", "--only", "Anne@example.com")
+    assert result.exit_code == 2
+    assert "error: --only: Anne@example.com is not in the list" in result.stderr
+
+
+def test_progress_in_json_has_an_object_in_every_line_and_ends_with_totals_and_exit_code(shop: Path) -> None:
+    (shop / "people.csv").write_text("email,name\nann@example.com,Ann\nbob@example.com,Bob\nbad,Cy\n")
+    result = run("send", "shop", "--progress", "json", "--limit", "1", "--quota", "1/day")
+    events = [json.loads(line) for line in result.stderr.splitlines()]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["at"]) for event in events)
+    assert {"note", "reading", "sending", "settled"} <= {event["event"] for event in events}
+    last = events[-1]
+    assert (last["event"], last["exit_code"], result.exit_code) == ("ended", 3, 3)
+    assert (last["totals"]["rows"], last["totals"]["accepted"], last["totals"]["invalid"]) == (3, 1, 1)
+    assert last["copies"]["accepted"] == 0 and last["error"] is None
+    assert last["outbox"].endswith("shop.rehearsal.outbox")
+    assert [Path(each).suffix for each in last["reports"]] == [".csv", ".json", ".html"]
+    assert [event["event"] for event in events].count("ended") == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["--progress=json"], ["--progress", "json", "--frob"], ["--progress", "json", "--bar"]]
+)
+def test_progress_in_json_tells_an_error_in_its_last_event(shop: Path, words: list[str]) -> None:
+    (shop / "people.csv").unlink()
+    result = run("send", "shop", *words)
+    *_, last = map(json.loads, result.stderr.splitlines())
+    assert (last["event"], last["exit_code"], result.exit_code) == ("ended", 2, 2)
+    assert last["error"] and "hint" in last
+
+
+def test_send_prints_its_result_as_one_json_object(shop: Path) -> None:
+    result = run("send", "shop", "--json", "--progress", "none")
+    said = json.loads(result.stdout)
+    assert (said["bulkmail"], said["exit_code"], result.exit_code) == (1, 1, 1)
+    assert (said["totals"]["accepted"], said["totals"]["invalid"], said["is_rehearsal"]) == (2, 1, True)
+    assert "accepted" not in result.stderr
+    resumed = run("resume", said["outbox"], "--json", "--progress", "none")
+    assert json.loads(resumed.stdout)["totals"] == said["totals"]
+
+
+def test_send_prints_an_error_as_json_too(shop: Path) -> None:
+    (shop / "people.csv").unlink()
+    result = run("send", "shop", "--json")
+    said = json.loads(result.stdout)
+    assert (said["exit_code"], result.exit_code, "totals" in said) == (2, 2, False)
+    assert said["error"] and f"error: {said['error']}" in result.stderr
+
+
+def test_json_errors_show_half_a_line_when_it_is_flushed() -> None:
+    events = io.StringIO()
+    stream = JsonErrors(events)
+    stream.write("one\ntw")
+    stream.write("o\n\nPassword: ")
+    stream.flush()
+    assert [json.loads(line)["text"] for line in events.getvalue().splitlines()] == ["one", "two", "Password:"]
 
 
 # --- status and report ------------------------------------------------------------------------------------------------

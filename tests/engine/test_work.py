@@ -37,13 +37,33 @@ def test_closed_lane_is_passed_over_and_not_looked_through(people, outbox, monke
     assert looks.count(0) <= 1
 
 
-def test_unwanted_are_looked_at_once(people, outbox, monkeypatch):
+def test_unwanted_are_never_looked_at(people, outbox, monkeypatch):
     people(10 * BATCH)
-    seen = []
-    work = Work(outbox, wants=lambda job: seen.append(job.delivery.id) or number_of(job) == 9 * BATCH)
-    assert number_of(work.next(1.0)) == 9 * BATCH
+    made = []
+    due = outbox.due
+    monkeypatch.setattr(outbox, "due", lambda now, **more: made.extend(found := due(now, **more)) or found)
+    work = Work(outbox, wants={9 * BATCH, 3, 10 * BATCH + 1})
+    assert [number_of(work.next(1.0)), number_of(work.next(1.0))] == [3, 9 * BATCH]
     assert work.next(1.0) is None
-    assert len(seen) == len(set(seen)) == 10 * BATCH
+    assert len(made) == 2
+
+
+def test_unwanted_that_are_due_later_are_not_waited_for(people, outbox):
+    people(3)
+    with outbox.store.writing() as connection:
+        connection.execute("UPDATE delivery SET status = 'deferred', due_at = 10 * id")
+    work = Work(outbox, wants={2})
+    assert (work.next_due(1.0), work.left_in(0)) == (20.0, 1)
+    assert number_of(work.next(40.0)) == 2
+    assert work.next(40.0) is None
+
+
+def test_wanted_that_comes_again_at_once_is_handed_out_again(people, outbox):
+    people(5)
+    work = Work(outbox, wants={4, 5})
+    first, second = work.next(1.0), work.next(1.0)
+    work.settled(first.delivery.id, due_at=0.0)
+    assert number_of(work.next(1.0)) == number_of(first) and number_of(second) == 5
 
 
 def test_everybody_comes_until_closed_whatever_happens(people, outbox):

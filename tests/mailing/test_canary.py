@@ -90,3 +90,33 @@ async def test_some_that_are_put_off_for_long_hold_nobody_up(send):
     async with ScriptedRelay(rcpt=lambda path: "450 4.2.1 busy" if path.startswith("p3@") else None) as relay:
         report = await send(relay, retry=late)
     assert report.accepted == 99 and report.tally[Status.DEFERRED] == 1
+
+
+async def test_dead_copy_counts_once_and_holds_nobody_up(tmp_path):
+    letter = bulkmail.letter(
+        sender="shop@example.com", subject="Hello", text="Dear {{ email }},\n", bcc="dead@example.com"
+    )
+    pace = Pace(breakers=Limits(canary=25), retry=SOON)
+    async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path == "dead@example.com" else None) as relay:
+        url = f"smtp://127.0.0.1:{relay.port}?tls=off&connections=3"
+        report = await Mailer(url, pace=pace).send(letter, PEOPLE, outbox=tmp_path / "spring.outbox")
+    assert report.tally.by_status == {Status.ACCEPTED: 100}
+    assert report.tally.copies == {Status.REJECTED: 100}
+    assert report.refused == [("dead@example.com", 550, "who?")]
+    assert report.exit_code == 1
+
+
+async def test_copy_that_is_put_off_goes_with_the_second_try(tmp_path):
+    letter = bulkmail.letter(
+        sender="shop@example.com", subject="Hello", text="Dear {{ email }},\n", cc="boss@example.com"
+    )
+    seen = set()
+
+    def rcpt(path):
+        first, _ = path not in seen, seen.add(path)
+        return "450 4.7.1 greylisted, come back later" if first else None
+
+    async with ScriptedRelay(rcpt=rcpt) as relay:
+        pace = Pace(breakers=Limits(canary=10), retry=SOON)
+        report = await Mailer(f"smtp://127.0.0.1:{relay.port}?tls=off", pace=pace).send(letter, PEOPLE[:20])
+    assert (report.accepted, report.accepted_copies) == (20, 20)

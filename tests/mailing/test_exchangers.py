@@ -42,3 +42,26 @@ async def test_domain_that_a_provider_serves_rests_with_it(monkeypatch):
     asked = [command for command in relay.commands if command.startswith("RCPT") and "own.example" not in command]
     assert report.accepted >= 40
     assert len(asked) <= 40  # once the provider complained, those that it serves elsewhere rested too
+
+
+async def test_by_mx_sends_to_every_domain_and_slows_only_the_provider_that_complains(monkeypatch, tmp_path):
+    monkeypatch.setattr(mailing, "Exchangers", lambda: Exchangers(ask))
+    letter = bulkmail.letter(sender="shop@example.com", subject="Hi", text="Hello")
+    pace = Pace(wait=0, lanes=replace(LANES, by_exchanger=True))
+    people = [{"email": f"p{n}@{domain}"} for n in range(3) for domain in ("firm.example", "own.example")]
+    async with ScriptedRelay() as relay:
+        url = f"smtp://{relay.host}:{relay.port}?tls=off&connections=2"
+        report = await bulkmail.Mailer(url, pace=pace).send(letter, people, outbox=tmp_path / "run.outbox")
+    assert (report.accepted, report.exit_code) == (6, 0)
+
+    def rcpt(path):
+        return "451 4.7.28 unusual rate of mail" if path.endswith("@gmail.com") else None
+
+    domains = ("firm.example", "yahoo.com", "gmail.com", "own.example")
+    people = [{"email": f"p{n}@{domain}"} for n in range(20) for domain in domains]
+    async with ScriptedRelay(rcpt=rcpt) as relay:
+        url = f"smtp://{relay.host}:{relay.port}?tls=off&connections=2"
+        report = await bulkmail.Mailer(url, pace=pace).send(letter, people)
+    accepted = [message.forward_paths[0].partition("@")[2] for message in relay.messages]
+    assert accepted.count("yahoo.com") == accepted.count("own.example") == 20
+    assert {slowdown.lane for slowdown in report.run.slowdowns} == {"google"}

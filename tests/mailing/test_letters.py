@@ -11,6 +11,7 @@ from email.policy import default
 import pytest
 import trustme
 from aiosmtpd.smtp import SMTP
+from anyio import to_thread
 
 import bulkmail
 from bulkmail.mailing.mailing import Mailing, Selection
@@ -22,6 +23,8 @@ from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.source import ListOptions
+from bulkmail.report.saving import save_report
+from bulkmail.report.text import summary
 from bulkmail.testing import ScriptedRelay
 from tests.signing import ED25519, RSA, UNSUBSCRIBE_KEY, pem
 
@@ -56,7 +59,7 @@ async def test_copies_of_a_letter_go_together():
     async with ScriptedRelay() as relay:
         report = await bulkmail.send(letter(cc="{{ boss }}", bcc="audit@example.com"), ROWS[:2], relay=url_of(relay))
         sent = sorted((message.forward_paths, message.content) for message in relay.messages)
-    assert report.accepted == 2
+    assert (report.accepted, report.accepted_copies) == (2, 3)
     assert [paths for paths, _ in sent] == [
         ("ann@example.com", "bob@example.com", "audit@example.com"),
         ("cy@example.com", "audit@example.com"),
@@ -74,11 +77,69 @@ async def test_copies_with_reverse_paths_of_their_own_go_alone():
     assert sent == [("ann@example.com",), ("bob@example.com",), ("cy@example.com",)]
 
 
-async def test_row_shows_the_worst_of_its_copies():
+@pytest.mark.parametrize("outbox", [None, "run.outbox"])
+async def test_refused_copy_is_reported_by_its_own_address_and_its_row_as_accepted(tmp_path, outbox):
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("bob@") else None) as relay:
+        report = await bulkmail.send(
+            letter(cc="{{ boss }}"), ROWS[:2], relay=url_of(relay), outbox=outbox and tmp_path / outbox
+        )
+    assert (report.accepted, report.accepted_copies, report.exit_code) == (2, 0, 1)
+    assert report.refused == [("bob@example.com", 550, "who?")]
+    assert report.tally.by_status == {Status.ACCEPTED: 2} and report.tally.adds_up
+    assert report.tally.copies == {Status.REJECTED: 1}
+    assert [(trouble.address, trouble.copies) for trouble in report.attention] == [("bob@example.com", 1)]
+    first, second = report.rows()
+    assert [(copy.address, copy.status, copy.code) for copy in first.copies] == [
+        ("bob@example.com", Status.REJECTED, 550)
+    ]
+    assert second.copies == ()
+
+
+async def test_refused_recipient_leaves_its_copies_accepted():
+    async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("ann@") else None) as relay:
         report = await bulkmail.send(letter(cc="{{ boss }}"), ROWS[:2], relay=url_of(relay))
-    assert report.accepted == 1
+    assert (report.accepted, report.accepted_copies, report.exit_code) == (1, 1, 1)
     assert report.refused == [("ann@example.com", 550, "who?")]
+
+
+async def test_deferred_copy_keeps_the_run_open_and_the_row_accepted(tmp_path):
+    async with ScriptedRelay(rcpt=lambda path: "451 4.2.0 later" if path.startswith("bob@") else None) as relay:
+        mailer = bulkmail.Mailer(url_of(relay), pace=Pace(wait=0))
+        report = await mailer.send(letter(cc="{{ boss }}"), ROWS[:2], outbox=tmp_path / "run.outbox")
+    assert (report.accepted, report.tally.open, report.exit_code) == (2, 1, 3)
+    assert report.ended_at is None
+    assert "go on with the 1 copy left" in await to_thread.run_sync(summary, report)
+    async with ScriptedRelay() as relay:
+        mailer = bulkmail.Mailer(url_of(relay), pace=Pace(wait=0))
+        again = await mailer.send(letter(cc="{{ boss }}"), ROWS[:2], outbox=tmp_path / "run.outbox")
+    assert again.tally.open == 1 and relay.messages == []  # it is not due yet
+
+
+async def test_dead_blind_copy_of_a_long_list_stops_nothing_and_is_named_once(tmp_path):
+    people = [{"email": f"p{number}@example.com"} for number in range(300)]
+    async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("dead@") else None) as relay:
+        report = await bulkmail.send(
+            letter(bcc="dead@example.com"), people, relay=url_of(relay), outbox=tmp_path / "run.outbox"
+        )
+    assert (report.accepted, report.exit_code) == (300, 1)
+    assert report.refused == [("dead@example.com", 550, "who?")]
+    assert [(trouble.address, trouble.copies) for trouble in report.attention] == [("dead@example.com", 300)]
+    reports = [tmp_path / "report.csv", tmp_path / "report.json", tmp_path / "report.html"]
+    for target in reports:
+        await to_thread.run_sync(save_report, report, target)
+    text = await to_thread.run_sync(summary, report)
+    assert "  300 accepted  taken by the mail server\nCopies (To, Cc, Bcc): 300 rejected.\n" in text
+    assert "rejected: dead@example.com (copy of 300 rows)" in text
+    page = await to_thread.run_sync(reports[2].read_text)
+    assert page.count("<bdi>dead@example.com</bdi>") == 1 and "copy of the message to p0@example.com: 550" in page
+
+    async with ScriptedRelay() as relay:  # everybody was reached, so nobody is written to again
+        mailer = bulkmail.Mailer(url_of(relay))
+        again = await mailer.send(letter(bcc="dead@example.com"), people, suppress=reports[:1])
+        assert again.tally.by_status == {Status.SUPPRESSED: 300}
+    assert relay.messages == []
+    with OutboxReader.open(tmp_path / "run.outbox") as reader:
+        assert set(reader.reached()) == {person["email"] for person in people}
 
 
 async def test_row_with_a_bad_copy_is_invalid_and_says_why():

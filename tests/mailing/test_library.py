@@ -113,9 +113,26 @@ async def test_ready_made_messages_go_to_to_cc_and_bcc(letter):
     assert not any(b"secret@" in taken.content for taken in relay.messages)
     assert report.tally.by_status == {
         bulkmail.Status.ACCEPTED: 1,
-        bulkmail.Status.REJECTED: 1,  # the row shows what became of its worst path
+        bulkmail.Status.REJECTED: 1,
         bulkmail.Status.INVALID: 1,
     }
+    assert report.tally.copies == {bulkmail.Status.ACCEPTED: 4}
+
+
+@pytest.mark.parametrize(
+    ("to", "accepted", "accepted_copies"), [("r0, nouser, r2", 1, 1), ("nouser, r0, r2", 0, 2)], ids=["later", "first"]
+)
+async def test_ready_made_message_names_the_refused_recipient(to, accepted, accepted_copies):
+    made = EmailMessage()
+    made["From"] = "me@example.com"
+    made["To"] = ", ".join(f"{name}@example.com" for name in to.split(", "))
+    made["Subject"] = "Hello"
+    made.set_content("Hello\n")
+    async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("nouser@") else None) as relay:
+        report = await bulkmail.Mailer(url_of(relay)).send_messages([made])
+    assert report.refused == [("nouser@example.com", 550, "who?")]
+    assert (report.accepted, report.accepted_copies, report.exit_code) == (accepted, accepted_copies, 1)
+    assert report.tally.rows == 1 and report.tally.adds_up
 
 
 async def test_recipients_may_be_a_file(letter, tmp_path):

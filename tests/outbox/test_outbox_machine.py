@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Delivery, Status, worst
+from bulkmail.model.delivery import Delivery, Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.retry import RetryPolicy
@@ -62,7 +62,9 @@ class OutboxMachine(RuleBasedStateMachine):
             entries.append(entry)
             for path in ("",) if is_bad else paths:
                 number = len(self.expected) + 1
-                self.expected[number] = Expected(Delivery(number, row, path, status))
+                self.expected[number] = Expected(
+                    Delivery(number, row, path, status, is_copy=path not in ("", paths[0]))
+                )
         for start in range(0, len(entries), size):
             self.outbox.record(entries[start : start + size])
         self.outbox.finish_loading()
@@ -173,17 +175,21 @@ class OutboxMachine(RuleBasedStateMachine):
     def rows_are_the_sum_over_statuses(self) -> None:
         if not hasattr(self, "outbox"):
             return
-        by_row: dict[int, set[Status]] = {}
-        for expected in self.expected.values():
-            by_row.setdefault(expected.delivery.row, set()).add(expected.delivery.status)
+        deliveries = [expected.delivery for expected in self.expected.values()]
+        shown = [delivery.status for delivery in deliveries if not delivery.is_copy]
+        copies = [delivery.status for delivery in deliveries if delivery.is_copy]
         tally = self.outbox.tally()
         assert tally.adds_up
-        assert tally.rows == self.rows == len(by_row)
-        shown = [worst(by_row[row]) for row in range(1, self.rows + 1)]
+        assert tally.rows == self.rows == len(shown)
         assert all(tally[status] == shown.count(status) for status in Status)
+        assert all(tally.copies.get(status, 0) == copies.count(status) for status in Status)
         with OutboxReader.open(self.path) as reader:
-            assert [row.status for row in reader.rows()] == shown
-            assert reader.tally().by_status == tally.by_status
+            rows = list(reader.rows())
+            assert [row.status for row in rows] == shown
+            assert [copy.status for row in rows for copy in row.copies] == [
+                status for status in copies if status is not Status.DUPLICATE
+            ]
+            assert reader.tally() == tally
 
 
 OutboxMachine.TestCase.settings = settings(

@@ -55,6 +55,27 @@ def test_due_hands_out_again_what_is_no_longer_excluded(three: Outbox) -> None:
     assert [delivery.row for delivery in due(three)] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("allow_duplicates", [False, True])
+def test_deliveries_to_an_address_are_those_of_its_rows_with_their_copies(allow_duplicates: bool) -> None:
+    with Outbox.create(None, campaign=None, settings={}, allow_duplicates=allow_duplicates) as outbox:
+        paths = ("user2@example.org", "boss@example.org")
+        fill(
+            outbox, [Entry(make_recipient(1)), Entry(make_recipient(2), forward_paths=paths), Entry(make_recipient(3))]
+        )
+        keys = ["user2@example.org", "user3@example.org", "boss@example.org"]
+        assert outbox.deliveries_to(keys) == {"user2@example.org": [2, 3], "user3@example.org": [4]}
+
+
+def test_due_hands_out_the_wanted_only_and_waits_for_no_others(three: Outbox) -> None:
+    [first, *_] = due(three)
+    send(three, first, BUSY)
+    later = three.next_due(after=1.0)
+    assert [job.delivery.id for job in three.due(1.0, limit=9, excluding=(), wanted="[3, 7]")] == [3]
+    assert [job.delivery.id for job in three.due(later, limit=9, excluding=[3], wanted="[1, 3]")] == [1]
+    assert (three.next_due(after=1.0, wanted="[3]"), three.next_due(after=1.0, wanted="[1]")) == (None, later)
+    assert (three.count_open(0), three.count_open(0, wanted="[1, 3, 7]")) == (3, 2)
+
+
 def test_due_never_hands_out_what_is_marked(three: Outbox) -> None:
     three.write([make_mark(1)])
     assert [delivery.row for delivery in due(three)] == [2, 3]
@@ -318,20 +339,34 @@ def copies(memory: Outbox) -> Outbox:
     return fill(memory, [Entry(make_recipient(1)), Entry(make_recipient(2), forward_paths=paths)])
 
 
-def test_row_is_as_its_worst_path(copies: Outbox) -> None:
+def test_row_is_as_its_own_recipient_and_copies_are_counted_apart(copies: Outbox) -> None:
     assert statuses(copies) == {Status.PENDING: 2}
     _, first, second, third = due(copies)
-    for delivery, event, shown in (
-        (first, OK, Status.PENDING),
-        (second, BUSY, Status.DEFERRED),
-        (third, UNKNOWN, Status.REJECTED),
+    assert [delivery.is_copy for delivery in due(copies)] == [False, False, True, True]
+    for delivery, event, rows, others in (
+        (third, UNKNOWN, [Status.PENDING, Status.PENDING], [Status.PENDING, Status.REJECTED]),
+        (first, OK, [Status.PENDING, Status.ACCEPTED], [Status.PENDING, Status.REJECTED]),
+        (second, BUSY, [Status.PENDING, Status.ACCEPTED], [Status.DEFERRED, Status.REJECTED]),
     ):
         send(copies, delivery, event)
-        assert statuses(copies) == Counter([Status.PENDING, shown])
-        assert copies.tally().adds_up
+        tally = copies.tally()
+        assert (tally.by_status, tally.copies) == (Counter(rows), Counter(others))
+        assert tally.adds_up
+        assert OutboxReader.over(copies).tally() == tally
     row = list(OutboxReader.over(copies).rows())[1]
-    assert (row.status, row.reply, row.code) == (Status.REJECTED, "no such user", 550)
-    assert statuses(copies) == dict(OutboxReader.over(copies).tally().by_status)
+    assert (row.status, row.reply, row.code) == (Status.ACCEPTED, "queued", 250)
+    assert [(copy.address, copy.status, copy.reply) for copy in row.copies] == [
+        ("b@example.org", Status.DEFERRED, "try again later"),
+        ("c@example.org", Status.REJECTED, "no such user"),
+    ]
+
+
+@pytest.mark.parametrize("status", [Status.DUPLICATE, Status.INVALID, Status.FILTERED])
+def test_row_that_is_left_out_shows_no_copies(copies: Outbox, status: Status) -> None:
+    with copies.store.writing() as connection:
+        connection.execute("UPDATE delivery SET status = ?, due_at = NULL WHERE row = 2", (status.value,))
+    assert [row.copies for row in OutboxReader.over(copies).rows()] == [(), ()]
+    assert copies.tally().open == 1
 
 
 def test_row_whose_paths_settle_in_one_write_is_counted_once(copies: Outbox) -> None:
@@ -339,6 +374,7 @@ def test_row_whose_paths_settle_in_one_write_is_counted_once(copies: Outbox) -> 
     [_, *paths] = due(copies)
     copies.write([make_settlement(path) for path in paths])
     assert statuses(copies) == {Status.PENDING: 1, Status.ACCEPTED: 1}
+    assert copies.tally().copies == {Status.ACCEPTED: 2}
 
 
 def test_path_that_moves_twice_in_one_write_is_counted_once(copies: Outbox) -> None:
@@ -348,6 +384,7 @@ def test_path_that_moves_twice_in_one_write_is_counted_once(copies: Outbox) -> N
     deferred = make_settlement(first, BUSY)
     copies.write([deferred, make_settlement(deferred.delivery)])
     assert statuses(copies) == {Status.PENDING: 1, Status.ACCEPTED: 1}
+    assert copies.tally().copies == {Status.ACCEPTED: 2}
 
 
 def test_only_unsettled_paths_are_tried_again(copies: Outbox) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bulkmail.model.delivery import Status
 from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
-from tests.outbox.making import LOST, due, make_entries, make_recipient, send, statuses
+from bulkmail.outbox.reader import OutboxReader
+from tests.outbox.making import BUSY, LOST, due, make_entries, make_mark, make_recipient, send, statuses
 
 
 def lose_all(outbox: Outbox) -> None:
@@ -50,3 +51,29 @@ def test_found_letters_are_accepted_and_no_others(create: Callable[..., Outbox])
         outbox.settle_found({1: "accepted before", rest[0].id: "found in x", rest[2].id: "pending", 99: "nobody"}) == 1
     )
     assert statuses(outbox) == {Status.ACCEPTED: 2, Status.IN_DOUBT: 1, Status.PENDING: 1}
+
+
+def test_row_in_doubt_that_is_to_be_sent_again_can_be_found_until_the_new_message_goes_out(
+    create: Callable[..., Outbox],
+) -> None:
+    outbox = create(make_entries(4))
+    lose_all(outbox)
+    outbox.settle_in_doubt(Status.PENDING)
+    _, second, third, fourth = due(outbox)
+    assert [(doubt.delivery, doubt.is_retried) for doubt in outbox.doubts()] == [(n, True) for n in (1, 2, 3, 4)]
+    assert {row.reason for row in OutboxReader.over(outbox).rows()} == {"in doubt before, to be sent again"}
+    send(outbox, second, BUSY)
+    send(outbox, third)
+    outbox.write([make_mark(fourth)])
+    assert [doubt.delivery for doubt in outbox.doubts()] == [1, 2]
+    assert outbox.settle_found(dict.fromkeys((1, 2, 3, 4), "found in x")) == 2
+    assert statuses(outbox) == {Status.ACCEPTED: 3, Status.PENDING: 1}
+    assert due(outbox, 1e12) == []
+    rows = list(OutboxReader.over(outbox).rows())
+    assert rows[0].overruled.startswith("found in x on ") and rows[2].overruled == ""
+
+
+def test_row_that_was_never_in_doubt_cannot_be_found(create: Callable[..., Outbox]) -> None:
+    outbox = create(make_entries(2))
+    send(outbox, due(outbox)[0], BUSY)
+    assert (outbox.doubts(), outbox.settle_found({1: "x", 2: "x"})) == ([], 0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -127,6 +130,29 @@ def test_suppression_takes_those_whom_a_report_reached(write: Write) -> None:
     reached = {status for status in statuses if reason(stop, f"{status}@example.org")}
     assert reached == {"accepted", "in_doubt"}
     assert stop.notices == []
+
+
+def test_suppression_takes_the_copies_that_a_report_reached_whatever_became_of_their_row(write: Write) -> None:
+    copies = json.dumps([{"address": f"{status.value}@example.org", "status": status.value} for status in Status])
+    text = io.StringIO(newline="")
+    rows = [["email", "delivery_status", "delivery_copies"], ["ann@example.org", "rejected", copies]]
+    csv.writer(text).writerows([*rows, ["bob@example.org", "accepted", ""]])
+    stop = suppression(write, text.getvalue(), "run-report.csv")
+    reached = {status.value for status in Status if reason(stop, f"{status.value}@example.org")}
+    assert reached == {"accepted", "in_doubt"}
+    assert (reason(stop, "ann@example.org"), reason(stop, "bob@example.org")) == ("", "in run-report.csv:3")
+    assert stop.notices == []
+
+
+@pytest.mark.parametrize(
+    "cell", ["boss@example.org", "[1]", "7", '[{"address": "x", "status": "accepted"}]', "[" * 9999]
+)
+def test_suppression_says_which_copies_it_cannot_read(write: Write, cell: str) -> None:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows([["email", "delivery_status", "delivery_copies"], ["ann@example.org", "accepted", cell]])
+    stop = suppression(write, text.getvalue(), "run-report.csv")
+    assert reason(stop, "ann@example.org")
+    assert "run-report.csv:2: delivery_copies is not as a report" in stop.notices[0]
 
 
 def test_suppression_takes_an_empty_list(write: Write) -> None:

@@ -70,7 +70,11 @@ def make_run(**changes: Any) -> Run:
 
 
 def make_source(records: Sequence[RowRecord], *, tally: Tally | None = None, **run: Any) -> Source:
-    counted = Tally(len(records), dict(Counter(record.status for record in records)))
+    counted = Tally(
+        len(records),
+        dict(Counter(record.status for record in records)),
+        dict(Counter(copy.status for record in records for copy in record.copies)),
+    )
     return Source(make_run(**run), tally or counted, lambda: iter(records))
 
 

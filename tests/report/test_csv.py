@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import string
 import tracemalloc
 from collections.abc import Iterator
@@ -49,11 +50,32 @@ def test_csv_is_the_input_plus_what_became_of_it() -> None:
     )
     assert written(make_source([accepted, make_rejected(2)])).decode() == (
         "email,town,delivery_status,delivery_code,delivery_enhanced_code,delivery_reply,delivery_attempts,"
-        "delivery_relay,delivery_message_id,delivery_first_at,delivery_last_at,delivery_error\r\n"
+        "delivery_relay,delivery_message_id,delivery_first_at,delivery_last_at,delivery_error,delivery_copies\r\n"
         "user1@example.org,Graz,accepted,250,2.0.0,Ok: queued as 4WxYz1,1,smtp://mail.example.com:587,"
-        "<1@example.com>,2023-11-14T22:13:20.500Z,2023-11-14T22:14:21.750Z,\r\n"
-        "user2@example.org,Graz,rejected,550,5.1.1,no such user,1,,,,,\r\n"
+        "<1@example.com>,2023-11-14T22:13:20.500Z,2023-11-14T22:14:21.750Z,,\r\n"
+        "user2@example.org,Graz,rejected,550,5.1.1,no such user,1,,,,,,\r\n"
     )
+
+
+def test_csv_holds_the_copies_of_a_row_as_json_and_comes_back_without() -> None:
+    copy = make_rejected(7, address="boss@example.org", last_at=STARTED)
+    header, first, second = table(make_source([make_record(copies=(copy,)), make_record(2)]))
+    assert (header[-1], second[-1]) == ("delivery_copies", "")
+    assert dict(zip(header, first, strict=True))["delivery_status"] == "accepted"
+    assert json.loads(first[-1]) == [
+        {
+            "address": "boss@example.org",
+            "status": "rejected",
+            "code": 550,
+            "enhanced_code": "5.1.1",
+            "reply": "no such user",
+            "reason": "unknown user",
+            "attempts": 1,
+            "relay": "",
+            "last_at": "2023-11-14T22:13:20.500Z",
+            "error": "",
+        }
+    ]
 
 
 def test_csv_of_an_empty_list_is_its_header() -> None:

@@ -57,6 +57,15 @@ def test_json_holds_the_run_and_every_row() -> None:
             "filtered": 0,
             "cancelled": 0,
         },
+        "copies": {
+            "pending": 0,
+            "deferred": 0,
+            "accepted": 0,
+            "rejected": 0,
+            "expired": 0,
+            "in_doubt": 0,
+            "cancelled": 0,
+        },
         "times": {
             "created": "2023-11-14T22:13:19.500Z",
             "started": "2023-11-14T22:13:20.500Z",
@@ -80,6 +89,7 @@ def test_json_holds_the_run_and_every_row() -> None:
                 "first_at": "2023-11-14T22:13:20.500Z",
                 "last_at": "2023-11-14T22:13:20.750Z",
                 "error": "",
+                "copies": [],
                 "fields": {"email": "user1@example.org", "town": "Graz"},
             },
             {
@@ -99,6 +109,7 @@ def test_json_holds_the_run_and_every_row() -> None:
                 "first_at": None,
                 "last_at": None,
                 "error": "",
+                "copies": [],
                 "fields": {"email": "user2@example.org", "town": "Graz"},
             },
             {
@@ -118,6 +129,7 @@ def test_json_holds_the_run_and_every_row() -> None:
                 "first_at": None,
                 "last_at": None,
                 "error": "",
+                "copies": [],
                 "fields": {"email": "user3@example.org", "town": "Graz"},
             },
         ],

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from bulkmail.model.delivery import Status
+from bulkmail.model.errors import BulkmailError
+from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.report.report import Report
 from bulkmail.report.text import MOST_LINES, styled, summary
@@ -285,3 +287,30 @@ def test_summary_of_a_redirected_rehearsal_says_who_got_the_letters() -> None:
     assert lines[0] == "Rehearsal: me@shop.example got every letter, nobody else was written to."
     assert "  2 accepted  taken by the mail server" in lines
     assert "  4 filtered  not drawn for the sample 3, left out by --where 1" in lines
+
+
+def test_summary_says_what_became_of_copies_and_names_each_address_once() -> None:
+    dead = make_rejected(9, address="dead@example.org")
+    doubtful = make_record(9, Status.IN_DOUBT, address="boss@example.org", error="no answer")
+    records = [make_record(row, copies=(dead,)) for row in range(1, 31)]
+    report = make_report(*records, make_record(31, copies=(doubtful,)))
+    said = summary(report)
+    assert "  31 accepted  taken by the mail server\nCopies (To, Cc, Bcc): 30 rejected, 1 in doubt.\n" in said
+    assert said.count("dead@example.org") == 1 and "rejected: dead@example.org (copy of 30 rows)" in said
+    assert "in doubt: boss@example.org (copy of 1 row)" in said
+    assert "send the 1 in doubt again, perhaps twice" in said
+    assert report.refused == [("dead@example.org", 550, "no such user")]
+    assert report.exit_code == 4
+
+
+def test_report_is_refused_when_its_copies_are_not_those_counted() -> None:
+    records = [make_record(1, copies=(make_rejected(9),))]
+    with pytest.raises(BulkmailError, match="rejected copies 1 of 2"):
+        Report.of(make_source(records, tally=Tally(1, {Status.ACCEPTED: 1}, {Status.REJECTED: 2})))
+
+
+def test_summary_says_which_pending_rows_were_in_doubt() -> None:
+    retried = some(Status.PENDING, 2, reason="in doubt before, to be sent again", attempts=1)
+    said = summary(make_report(*retried, *some(Status.PENDING, 1, first=3)))
+    assert "  3 pending  to be sent: in doubt before, to be sent again 2\n" in said
+    assert "  1 pending  not tried yet\n" in summary(make_report(*some(Status.PENDING, 1)))

@@ -72,6 +72,29 @@ def test_breaker_stops_when_more_than_a_tenth_of_200_is_unknown() -> None:
     assert not trip.put_back
 
 
+def test_breaker_counts_a_dead_copy_address_once() -> None:
+    breaker = Breaker()
+    for number in range(1, 600, 2):
+        assert breaker.note(number, ACCEPTED, judge(ACCEPTED)) is None
+        assert breaker.note(number + 1, UNKNOWN, judge(UNKNOWN), copy_to="Archive@example.com") is None
+    breaker = Breaker()
+    for number in range(1, 200):
+        trip = breaker.note(number, UNKNOWN, judge(UNKNOWN), copy_to=f"boss{number}@example.com")
+        assert trip is None
+    assert breaker.note(200, UNKNOWN, judge(UNKNOWN), copy_to="boss200@example.com") is not None
+
+
+def test_breaker_puts_back_what_a_repeated_copy_was_refused_for_too() -> None:
+    breaker = Breaker()
+    for number in range(1, 40, 2):
+        assert breaker.note(number + 1, POLICY, judge(POLICY), copy_to="archive@example.com") is None
+        trip = breaker.note(number, POLICY, judge(POLICY))
+        if trip is not None:
+            break
+    assert trip is not None and trip.sentence.startswith("20 of the last 20 letters")
+    assert set(trip.put_back) == set(range(1, number + 2))
+
+
 @pytest.mark.parametrize("limits", [Limits(unknown_share=1.0), Limits(unknown_after=0)])
 def test_breaker_for_unknown_users_can_be_switched_off(limits: Limits) -> None:
     assert run(Breaker(limits), *[UNKNOWN] * 500) is None

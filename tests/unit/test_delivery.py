@@ -13,13 +13,11 @@ from bulkmail.model.delivery import (
     MOST_FREE_TRIES,
     MOVES,
     OPERATOR_MOVES,
-    WORST_FIRST,
     Attempt,
     Delivery,
     Status,
     check_move,
     settle,
-    worst,
 )
 from bulkmail.model.errors import IllegalMove
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
@@ -88,34 +86,6 @@ def test_status_is_eligible_unless_screened_out(status: Status) -> None:
 def test_status_words_are_those_of_the_reports() -> None:
     words = "pending deferred accepted rejected expired in_doubt invalid duplicate suppressed filtered cancelled"
     assert " ".join(status.value for status in S) == words
-
-
-def test_worst_knows_every_status_once() -> None:
-    assert sorted(WORST_FIRST, key=lambda status: status.value) == sorted(S, key=lambda status: status.value)
-
-
-def test_worst_is_one_of_them_and_no_other_is_worse() -> None:
-    for size in range(1, len(S) + 1):
-        for statuses in itertools.combinations(S, size):
-            found = worst(set(statuses))
-            assert found in statuses
-            assert all(WORST_FIRST.index(found) <= WORST_FIRST.index(other) for other in statuses)
-
-
-@pytest.mark.parametrize(
-    ("statuses", "expected"),
-    [
-        ({S.ACCEPTED}, S.ACCEPTED),
-        ({S.ACCEPTED, S.PENDING}, S.PENDING),
-        ({S.DEFERRED, S.PENDING}, S.DEFERRED),
-        ({S.REJECTED, S.DEFERRED}, S.REJECTED),
-        ({S.IN_DOUBT, S.REJECTED}, S.IN_DOUBT),
-        ({S.ACCEPTED, S.SUPPRESSED}, S.SUPPRESSED),
-    ],
-    ids=lambda value: value.value if isinstance(value, Status) else "+".join(sorted(s.value for s in value)),
-)
-def test_worst_of_a_row(statuses: set[Status], expected: Status) -> None:
-    assert worst(statuses) is expected
 
 
 # --- settle ----------------------------------------------------------------------------------------------------------

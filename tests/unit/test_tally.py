@@ -63,6 +63,34 @@ def test_tally_counts_what_is_open_and_what_was_eligible() -> None:
     assert counted[S.REJECTED] == 0
 
 
+@pytest.mark.parametrize(
+    ("copies", "code"),
+    [
+        ({S.ACCEPTED: 3}, 0),
+        ({S.DUPLICATE: 3, S.SUPPRESSED: 1}, 0),
+        ({S.ACCEPTED: 3, S.REJECTED: 1}, 1),
+        ({S.EXPIRED: 1}, 1),
+        ({S.REJECTED: 1, S.IN_DOUBT: 1}, 4),
+        ({S.DEFERRED: 1, S.IN_DOUBT: 1}, 3),
+        ({S.CANCELLED: 1}, 3),
+    ],
+)
+def test_exit_code_counts_a_copy_like_a_row_and_the_rows_add_up_without(copies: dict[Status, int], code: int) -> None:
+    counted = Tally(2, {S.ACCEPTED: 2}, copies)
+    assert (counted.exit_code, counted.adds_up, counted.eligible) == (code, True, 2)
+
+
+def test_tally_is_untouched_only_while_every_copy_is() -> None:
+    assert Tally(2, {S.PENDING: 2}, {S.PENDING: 2}).is_untouched
+    assert Tally(2, {S.PENDING: 1, S.DUPLICATE: 1}, {S.PENDING: 1, S.DUPLICATE: 1}).is_untouched
+    assert not Tally(2, {S.PENDING: 2}, {S.PENDING: 1, S.ACCEPTED: 1}).is_untouched
+
+
+def test_tally_is_open_as_long_as_a_copy_is() -> None:
+    counted = Tally(2, {S.ACCEPTED: 2}, {S.DEFERRED: 1, S.ACCEPTED: 1})
+    assert (counted.open, counted.open_rows, counted.with_copies(S.ACCEPTED)) == (1, 0, 3)
+
+
 COUNTS = st.dictionaries(st.sampled_from(S), st.integers(0, 1000))
 
 
