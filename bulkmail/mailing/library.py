@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from email.message import EmailMessage
 from pathlib import Path
@@ -15,6 +16,7 @@ from anyio import to_thread
 
 from bulkmail.config.keys import find_keys
 from bulkmail.engine.ports import Event, Settled
+from bulkmail.mailing.feed import Handover
 from bulkmail.mailing.history import look
 from bulkmail.mailing.mailing import Mailing, Selection
 from bulkmail.mailing.pages import Attached, read_attachments, with_page_files
@@ -27,6 +29,7 @@ from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.route import Route
+from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.screening import Suppression
 from bulkmail.recipients.source import ListOptions, open_list
 from bulkmail.report.report import Report
@@ -229,7 +232,10 @@ class Mailer:
             deliveries._receive.close()
 
     async def send_messages(
-        self, messages: Iterable[EmailMessage], *, outbox: str | os.PathLike[str] | None = None
+        self,
+        messages: Iterable[EmailMessage] | AsyncIterable[EmailMessage],
+        *,
+        outbox: str | os.PathLike[str] | None = None,
     ) -> Report:
         """Sends messages that are ready made, each to its own To, Cc and Bcc.  Otherwise as `send()`."""
         path = None if outbox is None else Path(outbox)
@@ -256,7 +262,7 @@ class Mailer:
                 if past.fingerprint != campaign.fingerprint:
                     raise ConfigError(f"{path} was begun with another letter", hint="use another outbox")
                 return await self._reopened(path, keys)
-        with closing(await to_thread.run_sync(_open, recipients, options)) as rows:
+        async with _opened(recipients, options) as rows:
             mailing = await Mailing.prepare(
                 path,
                 campaign=campaign,
@@ -317,12 +323,25 @@ def send_sync(
     pace: Pace | None = None,
     outbox: str | os.PathLike[str] | None = None,
 ) -> Report:
-    """`send()` for programs without an event loop."""
+    """`send()` for programs without an event loop.
 
-    async def main() -> Report:
-        return await send(campaign, recipients, relay=relay, password=password, pace=pace, outbox=outbox)
+    Rows are read while no loop runs, as a Django query demands.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        if isinstance(recipients, str | os.PathLike) or not isinstance(recipients, Iterable) or not_rows(recipients):
+            main = send(campaign, recipients, relay=relay, password=password, pace=pace, outbox=outbox)
+            return runner.run(main)
+        rows: Handover[object] = Handover(recipients, reader_of(recipients))
+        main = send(campaign, rows, relay=relay, password=password, pace=pace, outbox=outbox)
+        return rows.run(main, runner)
 
-    return anyio.run(main, backend_options={"use_uvloop": sys.platform != "win32"})
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
 
 
 def _route(relay: str | Relay | Route) -> Route:
@@ -345,10 +364,17 @@ def _passwords(routes: Sequence[Route], password: str | Mapping[str, str] | None
     return [Secret(password[label]) if label in password else None for label in labels]
 
 
-def _open(recipients: Given, options: ListOptions) -> Rows:
+@asynccontextmanager
+async def _opened(recipients: Given, options: ListOptions) -> AsyncIterator[Rows]:
     if isinstance(recipients, str | os.PathLike):
-        return open_list(recipients, options)
-    return GivenRows(recipients, options)
+        with closing(await to_thread.run_sync(open_list, recipients, options)) as rows:
+            yield rows
+        return
+    given = GivenRows(recipients, options)
+    try:
+        yield given
+    finally:
+        await given.aclose()
 
 
 def _selection(where: str, suppress: Iterable[str | os.PathLike[str]], allow_duplicates: bool) -> Selection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from enum import Enum
@@ -24,7 +24,7 @@ from bulkmail.mailing.permits import open_permits
 from bulkmail.mailing.resting import RestNote
 from bulkmail.mailing.resuming import to_settings
 from bulkmail.mailing.routing import Sorted, check_routes, find_unserved, sort_into_lanes
-from bulkmail.mailing.rows import Rows
+from bulkmail.mailing.rows import GivenRows, Rows
 from bulkmail.mailing.slowing import SlowdownNote
 from bulkmail.mailing.succession import empty_inbox, take_over
 from bulkmail.message.composer import Composer
@@ -158,6 +158,7 @@ class Mailing:
                 screen=look_at,
                 forward_paths=composer.forward_paths if composer.has_copies else None,
                 redirect_to=selection.redirect_to,
+                fetch=rows.fetch if isinstance(rows, GivenRows) else None,
                 told=told_loading,
             )
             outbox.set_setting("columns", json.dumps(rows.columns))
@@ -183,7 +184,12 @@ class Mailing:
 
     @classmethod
     async def prepare_messages(
-        cls, path: Path | None, messages: Iterable[EmailMessage], *, routes: Sequence[Route], pace: Pace
+        cls,
+        path: Path | None,
+        messages: Iterable[EmailMessage] | AsyncIterable[EmailMessage],
+        *,
+        routes: Sequence[Route],
+        pace: Pace,
     ) -> Mailing:
         """Records ready-made messages, a delivery for each recipient of each, in place of what is at `path`."""
         await know_tables()

@@ -290,7 +290,9 @@ def _list_digest(settings: Settings, source: str) -> str:
 def _rows(settings: Settings, source: str) -> Iterator[Rows]:
     options = ListOptions(**asdict(settings.list_options))
     if settings.to:
-        yield GivenRows([{"email": address} for address in settings.to], options, name="--to")
+        given = GivenRows([{"email": address} for address in settings.to], options, name="--to")
+        given.fetch_all()
+        yield given
         return
     with open_list(source, options) as rows:
         yield rows
