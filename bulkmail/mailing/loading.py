@@ -22,6 +22,9 @@ from bulkmail.recipients.screening import Screened
 
 BATCH = 1000  # rows a transaction and a turn of the worker thread
 
+Messages = Iterable[EmailMessage] | AsyncIterable[EmailMessage]
+"""Ready-made messages as a program gives them."""
+
 Told = Callable[[int], None]
 """Told how many rows are done so far."""
 
@@ -68,7 +71,7 @@ async def record(
     await _record_all(outbox, entries, fetch=fetch, told=told)
 
 
-async def record_messages(outbox: Outbox, messages: Iterable[EmailMessage] | AsyncIterable[EmailMessage]) -> None:
+async def record_messages(outbox: Outbox, messages: Messages) -> None:
     """Puts every message into `outbox`, with a delivery for each of its recipients; one that cannot go is invalid.
 
     `messages` are iterated in the caller's task.

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from email.message import EmailMessage
 from enum import Enum
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from bulkmail.mailing.canary import Canary, both
 from bulkmail.mailing.composing import composing
 from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
 from bulkmail.mailing.gate import Asked, gather
-from bulkmail.mailing.loading import Told, nobody, record, record_messages
+from bulkmail.mailing.loading import Messages, Told, nobody, record, record_messages
 from bulkmail.mailing.permits import open_permits
 from bulkmail.mailing.resting import RestNote
 from bulkmail.mailing.resuming import to_settings
@@ -184,12 +183,7 @@ class Mailing:
 
     @classmethod
     async def prepare_messages(
-        cls,
-        path: Path | None,
-        messages: Iterable[EmailMessage] | AsyncIterable[EmailMessage],
-        *,
-        routes: Sequence[Route],
-        pace: Pace,
+        cls, path: Path | None, messages: Messages, *, routes: Sequence[Route], pace: Pace
     ) -> Mailing:
         """Records ready-made messages, a delivery for each recipient of each, in place of what is at `path`."""
         await know_tables()

@@ -40,8 +40,9 @@ class Report:
     """A reading at one moment; later changes of the outbox are in the next reading.
 
     `refused` has `(address, code, reply)` of each row that was rejected or has expired, in input order; the code is 0
-    and the reply in our words where no server was asked.  `in_doubt` names the first thousand such rows, `attention`
-    the first few of each kind that a person should look at, the gravest kind first.  `reasons_of` counts why,
+    and the reply in our words where no server was asked.  `invalid` has `(place, reason)` of each row that nothing
+    could be sent for; `str(place)` is `"people.csv:3"`.  `in_doubt` names the first thousand such rows, `attention` the
+    first few of each kind that a person should look at, the gravest kind first.  `reasons_of` counts why,
     `accepted_by_relay` what each relay took.
     """
 
@@ -52,6 +53,7 @@ class Report:
     attention: tuple[Trouble, ...]
     reasons_of: Mapping[Status, Counter[str]]
     accepted_by_relay: Mapping[str, int] = field(default_factory=dict)
+    invalid: list[tuple[Place, str]] = field(default_factory=list)
     _kept: tuple[RowRecord, ...] = field(default=(), repr=False)  # of an outbox in memory, which will be gone
 
     @classmethod
@@ -72,6 +74,7 @@ class Report:
         """Goes through all rows once.  Raises `BulkmailError` when they are not those that the tally counts."""
         reasons = Reasons()
         refused: list[tuple[str, int, str]] = []
+        invalid: list[tuple[Place, str]] = []
         troubles: dict[Status, list[Trouble]] = {status: [] for status in _ATTENTION}
         most = dict.fromkeys(_ATTENTION, MOST_SHOWN) | {Status.IN_DOUBT: MOST_NAMED}
         kept: list[RowRecord] = []
@@ -86,12 +89,15 @@ class Report:
             reasons.add(record)
             if status in troubles and len(troubles[status]) < most[status]:
                 troubles[status].append(Trouble(record.place, record.address, status, words(record)))
+            if status is Status.INVALID:
+                invalid.append((record.place, words(record)))
             if status in _REFUSED:
                 refused.append((record.address, record.code or 0, record.reply or record.error or record.reason))
         return cls(
             run=source.run,
             tally=source.tally,
             refused=refused,
+            invalid=invalid,
             in_doubt=tuple(troubles[Status.IN_DOUBT]),
             attention=tuple(chain.from_iterable(found[:MOST_SHOWN] for found in troubles.values())),
             reasons_of=reasons.by_status,
