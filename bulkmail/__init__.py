@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bulkmail.engine.ports import Settled as Settled
-    from bulkmail.mailing.library import Deliveries as Deliveries
+    from bulkmail.mailing.deliveries import Deliveries as Deliveries
+    from bulkmail.mailing.deliveries import SendingStopped as SendingStopped
     from bulkmail.mailing.library import Mailer as Mailer
-    from bulkmail.mailing.library import SendingStopped as SendingStopped
+    from bulkmail.mailing.library import NothingToSend as NothingToSend
     from bulkmail.mailing.library import letter as letter
     from bulkmail.mailing.library import send as send
     from bulkmail.mailing.library import send_sync as send_sync
@@ -61,7 +62,7 @@ _HOMES = {
     "Backoff": "model.retry",
     "Campaign": "model.campaign",
     "ConfigError": "model.errors",
-    "Deliveries": "mailing.library",
+    "Deliveries": "mailing.deliveries",
     "Dkim": "model.campaign",
     "GateClosed": "model.errors",
     "Keys": "model.keys",
@@ -69,6 +70,7 @@ _HOMES = {
     "ListError": "model.errors",
     "ListOptions": "recipients.source",
     "Mailer": "mailing.library",
+    "NothingToSend": "mailing.library",
     "OutboxError": "model.errors",
     "Pace": "model.pace",
     "Quota": "model.quota",
@@ -82,7 +84,7 @@ _HOMES = {
     "Secret": "model.relay",
     "RowAttachment": "model.campaign",
     "SendingRests": "model.errors",
-    "SendingStopped": "mailing.library",
+    "SendingStopped": "mailing.deliveries",
     "Settled": "engine.ports",
     "Status": "model.delivery",
     "Template": "model.campaign",

@@ -14,6 +14,7 @@ from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, to_json, told
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.running import password_prompt
 from bulkmail.config.keys import find_keys
+from bulkmail.config.permission import commands_in, home_of, refuse_unallowed
 from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.gate import Online
@@ -63,9 +64,11 @@ def command(
     for code in ignored:
         check_code(code)
     settings = load(campaign, overrides_from(options))
+    if online:  # only then are commands run
+        refuse_unallowed(home_of(campaign), commands_in(settings.campaign, settings.routes))
     outside = Online(_passwords(settings), all_domains) if online else None
     progress = make_progress("auto" if sys.stderr.isatty() else "none")
-    checked = anyio.run(_check, settings, find_keys(settings.campaign), progress, outside)
+    checked = anyio.run(_check, settings, find_keys(settings.campaign, runs_commands=online), progress, outside)
     findings = without(checked.findings, ignored)
     is_ready = checked.tally.open_rows > 0 and not is_refused(findings, strict=strict)
     if as_json:

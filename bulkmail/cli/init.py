@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from bulkmail.config.permission import allow, commands_in
+from bulkmail.config.settings import load
 from bulkmail.model.errors import ConfigError
 
 KINDS = {
@@ -38,6 +40,8 @@ def command(folder: Path, kind: str) -> None:
     """
     _refuse_occupied(folder)
     files = copy_template(kind, folder)
+    settings = load(str(folder))
+    allow(folder, commands_in(settings.campaign, settings.routes))  # they are ours
     name = shlex.quote(str(folder))
     click.echo(f"{folder} is now a campaign to start from: {kind}")
     for file in files:

@@ -12,10 +12,12 @@ import click
 
 from bulkmail.cli.choices import campaign_options, overrides_from
 from bulkmail.config.keys import find_keys
+from bulkmail.config.permission import commands_in
 from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.ordering import letters
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
+from bulkmail.model.keys import Keys
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.reply import printable
@@ -69,7 +71,7 @@ def command(
         raise ConfigError("--row, --address, --sample and --all each say which letters are meant", hint="keep one")
     settings = load(campaign, overrides_from(options))
     found: Iterable[tuple[int, Recipient, Message | TemplateError]] = letters(
-        settings, keys=find_keys(settings.campaign), row=row, address=_checked(address), covers=sample
+        settings, keys=_keys(settings), row=row, address=_checked(address), covers=sample
     )
     has_several = sample or whole or address is not None or (in_browser and row is None)
     chosen = _good(found if has_several else islice(found, 1), bears_faults=has_several and address is None)
@@ -78,6 +80,12 @@ def command(
         raise _nobody(settings, row=row, address=address)
     if folder is not None and not in_browser:
         click.echo(f"{count(shown, 'letter')} written to {folder}")
+
+
+def _keys(settings: Settings) -> Keys:
+    if commands_in(settings.campaign, ()):
+        click.echo("note: the messages are signed with a new key, not with what key_command prints", err=True)
+    return find_keys(settings.campaign, runs_commands=False)
 
 
 def _good(found: Iterable[tuple[int, Recipient, Message | TemplateError]], *, bears_faults: bool) -> Iterator[Found]:

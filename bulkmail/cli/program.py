@@ -24,6 +24,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Name, module, help; in the order in which a campaign meets them.
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("bulkmail.cli.init", "Make a campaign to start from."),
+    "allow": ("bulkmail.cli.allow", "Allow a campaign or an outbox to run the commands it names."),
     "check": ("bulkmail.cli.check", "Say what is wrong with list, letter or settings; send nothing."),
     "preview": ("bulkmail.cli.preview", "Show the letters as they would go out."),
     "send": ("bulkmail.cli.send", "Send a campaign, or go on with one that was interrupted."),

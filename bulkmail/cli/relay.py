@@ -83,9 +83,12 @@ def _relay(where: str, name: str) -> Relay:
             raise ConfigError("the relay URL cannot be read; is there a password in it?", hint="leave the password out")
         relay: Relay | None = Route.parse(where).relay
     else:
+        from bulkmail.config.permission import commands_in, home_of, refuse_unallowed
         from bulkmail.config.settings import load_relay
 
         relay = load_relay(where, name=name)
+        if relay is not None:
+            refuse_unallowed(home_of(where), commands_in(None, [Route(relay)]))
     if relay is None:
         raise ConfigError(f"{where} names no relay", hint='write relay = "smtp://user@host:587" into it, or give a URL')
     if relay.kind is not Kind.SMTP:

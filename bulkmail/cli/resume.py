@@ -16,6 +16,7 @@ from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
 from bulkmail.config.keys import find_keys
+from bulkmail.config.permission import commands_in, refuse_unallowed
 from bulkmail.config.runs import find_run
 from bulkmail.config.secrets import find_passwords
 from bulkmail.mailing.mailing import Doubt, Mailing
@@ -81,9 +82,11 @@ def command(
     """
     path = find_run(run, rehearsals=False)
     routes, pace = recorded(path)
-    keys = find_keys(recorded_campaign(path))
     if urls:
         routes = tuple(Route.parse(url) for url in urls)
+    campaign = recorded_campaign(path)
+    refuse_unallowed(path, commands_in(campaign, routes))
+    keys = find_keys(campaign)
     pace = with_pace_flags(pace, pace_flags)
     passwords = find_passwords(routes, ask=password_prompt())
 

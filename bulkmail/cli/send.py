@@ -19,6 +19,7 @@ from bulkmail.cli.question import ask, look_ahead_of, plan, refuse_other
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
 from bulkmail.config.keys import find_keys
+from bulkmail.config.permission import allow, commands_in, home_of, refuse_unallowed
 from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.mailing import Doubt
@@ -117,6 +118,10 @@ def command(campaign: str | None, **options: Any) -> int:
     is_asking = not (is_rehearsal(settings, order) or yes)
     if is_asking and not sys.stdin.isatty():
         raise ConfigError("this would write to people, and there is nobody to ask", hint="add --yes to send it")
+    commands = commands_in(settings.campaign, routes_of(settings, order))
+    refuse_unallowed(home_of(campaign), commands)
+    if order.outbox is not None:
+        allow(order.outbox, commands)  # so that `resume` may, as it may for an outbox in runs/
     passwords = find_passwords(routes_of(settings, order), ask=password_prompt())
     keys = find_keys(settings.campaign)
 

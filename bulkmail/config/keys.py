@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Mapping
 
 from bulkmail.config.places import LONGEST_SECRET, Wanted, secret_at
@@ -12,9 +13,12 @@ from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.relay import Secret
 
 
-def find_keys(campaign: Campaign | None, *, environ: Mapping[str, str] = os.environ) -> Keys:
+def find_keys(
+    campaign: Campaign | None, *, environ: Mapping[str, str] = os.environ, runs_commands: bool = True
+) -> Keys:
     """The keys that `campaign` names the places of.  May wait for a command.
 
+    Without `runs_commands`, for messages that are only looked at, a new key stands in for one that a command prints.
     Raises `ConfigError` that says what to do, and never what a key is.
     """
     if campaign is None or not (campaign.unsubscribe or campaign.dkim):
@@ -22,9 +26,17 @@ def find_keys(campaign: Campaign | None, *, environ: Mapping[str, str] = os.envi
     unsubscribe = None
     if campaign.unsubscribe:
         wanted = Wanted("key", whose="the key that signs unsubscribe links")
-        unsubscribe = _key(campaign.unsubscribe.key_from, wanted, "[message.unsubscribe]", environ=environ)
+        place = campaign.unsubscribe.key_from
+        is_stood_for = place.startswith("command:") and not runs_commands
+        unsubscribe = (
+            Secret(secrets.token_hex(32))
+            if is_stood_for
+            else _key(place, wanted, "[message.unsubscribe]", environ=environ)
+        )
     dkim = tuple(
-        _key(
+        _signing_key()
+        if each.key_from.startswith("command:") and not runs_commands
+        else _key(
             each.key_from,
             Wanted("key", whose=f"the DKIM key of {each.selector}._domainkey.{each.domain}", has_lines=True),
             "[message.dkim]",
@@ -33,6 +45,14 @@ def find_keys(campaign: Campaign | None, *, environ: Mapping[str, str] = os.envi
         for each in campaign.dkim
     )
     return Keys(unsubscribe, dkim)
+
+
+def _signing_key() -> Secret:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = Ed25519PrivateKey.generate()
+    return Secret(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
 
 
 def _key(place: str, wanted: Wanted, table: str, *, environ: Mapping[str, str]) -> Secret:

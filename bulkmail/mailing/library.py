@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from email.message import EmailMessage
 from pathlib import Path
@@ -14,7 +14,8 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.config.keys import find_keys
-from bulkmail.engine.ports import Event, Settled
+from bulkmail.mailing.deliveries import Deliveries, SendingStopped
+from bulkmail.mailing.feed import Handover
 from bulkmail.mailing.history import look
 from bulkmail.mailing.mailing import Mailing, Selection
 from bulkmail.mailing.pages import Attached, read_attachments, with_page_files
@@ -22,11 +23,15 @@ from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.routing import check_routes
 from bulkmail.mailing.rows import Given, GivenRows, Rows
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay, Secret
+from bulkmail.model.reply import printable
 from bulkmail.model.route import Route
+from bulkmail.model.units import count
+from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.screening import Suppression
 from bulkmail.recipients.source import ListOptions, open_list
 from bulkmail.report.report import Report
@@ -34,17 +39,12 @@ from bulkmail.report.report import Report
 Through = str | Relay | Route | Iterable[str | Relay | Route]
 """A relay as a program gives it: its URL, or what was made of one; or several of these."""
 
-LAG = 1000  # outcomes that may wait for a slow reader before sending waits too
 
+class NothingToSend(BulkmailError):
+    """No recipient is left to send to: the rows are invalid, left out or none at all.  `report` has every row."""
 
-class SendingStopped(BulkmailError):
-    """The run stopped before its end; `__cause__` says why, `report` how far it came.
-
-    With an outbox on disk, the same call goes on where this one stopped.
-    """
-
-    def __init__(self, cause: BulkmailError, report: Report) -> None:
-        super().__init__(str(cause), hint=cause.hint)
+    def __init__(self, message: str, report: Report, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
         self.report = report
 
 
@@ -116,37 +116,6 @@ def _template(name: str, text: str | None) -> Template | None:
     return None if text is None else Template(name, text)
 
 
-class Deliveries:
-    """The outcomes of a run, one by one as they become durable; `report` is there when it is over."""
-
-    def __init__(self) -> None:
-        self.report: Report | None = None
-        self._send, self._receive = anyio.create_memory_object_stream[Settled](math.inf)
-        self._room = anyio.Event()
-
-    def __aiter__(self) -> Deliveries:
-        return self
-
-    async def __anext__(self) -> Settled:
-        try:
-            settled = await self._receive.receive()
-        except anyio.EndOfStream:
-            raise StopAsyncIteration from None
-        if self._receive.statistics().current_buffer_used < LAG:
-            self._room.set()
-        return settled
-
-    def _observe(self, event: Event) -> None:
-        if isinstance(event, Settled):
-            self._send.send_nowait(event)
-
-    async def _has_room(self) -> None:
-        """Returns when the reader keeps up: what nobody reads must not pile up."""
-        while self._receive.statistics().current_buffer_used >= LAG:
-            self._room = anyio.Event()
-            await self._room.wait()
-
-
 class Mailer:
     """A relay, its password and a pace, to send one campaign or many with.  Holds no connection between runs.
 
@@ -192,7 +161,8 @@ class Mailer:
         when it has ended.  Without, it lives in memory.
 
         Raises `ConfigError`, `TemplateError`, `ListError`, `GateClosed`, `OutboxError` before anything is sent;
-        `SendingStopped`, which has the report, when the relay or the outbox fails on the way.
+        `NothingToSend`, which has the report, when no row is left to send to; `SendingStopped`, which has it, too, when
+        the relay or the outbox fails on the way.
         """
         selection = await to_thread.run_sync(_selection, where, suppress, allow_duplicates)
         mailing = await self._prepared(campaign, recipients, outbox=outbox, options=options, selection=selection)
@@ -210,26 +180,41 @@ class Mailer:
         suppress: Iterable[str | os.PathLike[str]] = (),
         allow_duplicates: bool = False,
     ) -> AsyncIterator[Deliveries]:
-        """As `send()`, but `async with` it and `async for` over the outcomes.
+        """As `send()`, but a context manager: `async with` it and `async for` over the outcomes.
 
-        Leaving early stops the run after what is under way.
+        Leaving early, by `break` or an exception, stops the run after what is under way.
         """
         selection = await to_thread.run_sync(_selection, where, suppress, allow_duplicates)
         mailing = await self._prepared(campaign, recipients, outbox=outbox, options=options, selection=selection)
         deliveries = Deliveries()
 
         async def run() -> None:
-            with deliveries._send:
+            error: Exception | None = None
+            try:
                 deliveries.report = await self._run(mailing, deliveries)
+            except Exception as raised:
+                error = raised
+            finally:
+                deliveries.end(error)
 
+        left_by: Exception | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(run)
-            yield deliveries
+            try:
+                yield deliveries
+            except Exception as error:  # not a cancellation, which ends the run at once
+                left_by = error
             mailing.stop()
-            deliveries._receive.close()
+            deliveries.leave()
+        if left_by is not None:
+            raise left_by  # as it was, not in the group's exception
+        deliveries.raise_error()
 
     async def send_messages(
-        self, messages: Iterable[EmailMessage], *, outbox: str | os.PathLike[str] | None = None
+        self,
+        messages: Iterable[EmailMessage] | AsyncIterable[EmailMessage],
+        *,
+        outbox: str | os.PathLike[str] | None = None,
     ) -> Report:
         """Sends messages that are ready made, each to its own To, Cc and Bcc.  Otherwise as `send()`."""
         path = None if outbox is None else Path(outbox)
@@ -237,6 +222,7 @@ class Mailer:
             return await self._run(await self._reopened(path, NO_KEYS))
         mailing = await Mailing.prepare_messages(path, messages, routes=self.routes, pace=self.pace)
         mailing.pass_gate()
+        await _refuse_empty(mailing)
         return await self._run(mailing)
 
     async def _prepared(
@@ -255,8 +241,10 @@ class Mailer:
             if past.has_begun:
                 if past.fingerprint != campaign.fingerprint:
                     raise ConfigError(f"{path} was begun with another letter", hint="use another outbox")
-                return await self._reopened(path, keys)
-        with closing(await to_thread.run_sync(_open, recipients, options)) as rows:
+                mailing = await self._reopened(path, keys)
+                await _refuse_empty(mailing)
+                return mailing
+        async with _opened(recipients, options) as rows:
             mailing = await Mailing.prepare(
                 path,
                 campaign=campaign,
@@ -269,6 +257,7 @@ class Mailer:
                 on_message=self.on_message,
             )
         mailing.pass_gate()
+        await _refuse_empty(mailing)
         return mailing
 
     async def _reopened(self, path: Path, keys: Keys) -> Mailing:
@@ -282,7 +271,7 @@ class Mailer:
                 if deliveries is None:
                     ending = await mailing.send(connects)
                 else:
-                    ending = await mailing.send(connects, observe=deliveries._observe, ready=deliveries._has_room)
+                    ending = await mailing.send(connects, observe=deliveries.observe, ready=deliveries.has_room)
         except BaseException:
             mailing.abandon()
             raise
@@ -317,12 +306,25 @@ def send_sync(
     pace: Pace | None = None,
     outbox: str | os.PathLike[str] | None = None,
 ) -> Report:
-    """`send()` for programs without an event loop."""
+    """`send()` for programs without an event loop.
 
-    async def main() -> Report:
-        return await send(campaign, recipients, relay=relay, password=password, pace=pace, outbox=outbox)
+    Rows are read while no loop runs, as a Django query demands.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        if isinstance(recipients, str | os.PathLike) or not isinstance(recipients, Iterable) or not_rows(recipients):
+            main = send(campaign, recipients, relay=relay, password=password, pace=pace, outbox=outbox)
+            return runner.run(main)
+        rows: Handover[object] = Handover(recipients, reader_of(recipients))
+        main = send(campaign, rows, relay=relay, password=password, pace=pace, outbox=outbox)
+        return rows.run(main, runner)
 
-    return anyio.run(main, backend_options={"use_uvloop": sys.platform != "win32"})
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if sys.platform == "win32":
+        return None
+    import uvloop
+
+    return uvloop.new_event_loop
 
 
 def _route(relay: str | Relay | Route) -> Route:
@@ -345,10 +347,32 @@ def _passwords(routes: Sequence[Route], password: str | Mapping[str, str] | None
     return [Secret(password[label]) if label in password else None for label in labels]
 
 
-def _open(recipients: Given, options: ListOptions) -> Rows:
+async def _refuse_empty(mailing: Mailing) -> None:
+    """Raises `NothingToSend`, and lets go of the outbox, when no row was ever to be sent to."""
+    if mailing.tally.open or mailing.outbox.started_at is not None:
+        return
+    report = await to_thread.run_sync(mailing.close)
+    tally = report.tally
+    left_out = ", ".join(f"{tally[status]:,} {status.value}" for status in Status if tally[status])
+    first = next((f"{trouble.place}: {trouble.words}" for trouble in report.attention), "")
+    raise NothingToSend(
+        f"no recipient is left of {count(tally.rows, 'row')}" + (f" ({left_out})" if left_out else ""),
+        report,
+        hint=f"the first invalid row is {printable(first)}" if first else "",
+    )
+
+
+@asynccontextmanager
+async def _opened(recipients: Given, options: ListOptions) -> AsyncIterator[Rows]:
     if isinstance(recipients, str | os.PathLike):
-        return open_list(recipients, options)
-    return GivenRows(recipients, options)
+        with closing(await to_thread.run_sync(open_list, recipients, options)) as rows:
+            yield rows
+        return
+    given = GivenRows(recipients, options)
+    try:
+        yield given
+    finally:
+        await given.aclose()
 
 
 def _selection(where: str, suppress: Iterable[str | os.PathLike[str]], allow_duplicates: bool) -> Selection:

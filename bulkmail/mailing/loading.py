@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from email.message import EmailMessage
 from itertools import islice
 
 from anyio import to_thread
 
+from bulkmail.mailing.feed import Feed
 from bulkmail.message.ready_made import take_apart
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
@@ -20,6 +21,9 @@ from bulkmail.preflight.letter import LetterCheck, Letters
 from bulkmail.recipients.screening import Screened
 
 BATCH = 1000  # rows a transaction and a turn of the worker thread
+
+Messages = Iterable[EmailMessage] | AsyncIterable[EmailMessage]
+"""Ready-made messages as a program gives them."""
 
 Told = Callable[[int], None]
 """Told how many rows are done so far."""
@@ -36,12 +40,16 @@ async def record(
     screen: Callable[[Recipient | BadRow], Screened],
     forward_paths: Callable[[Recipient], tuple[str, ...]] | None = None,
     redirect_to: Address | None = None,
+    fetch: Callable[[], Awaitable[int]] | None = None,
     told: Told = nobody,
 ) -> None:
     """Puts every row into `outbox`, screened; with `redirect_to` that address gets them all instead.
 
     `forward_paths` says where the letter of a row goes, if not only to its own address; a row that it raises
     `TemplateError` for is invalid.
+
+    `rows` are iterated in a worker thread.  `fetch`, where there is one, is awaited first, in the caller's task: it
+    says how many rows can be iterated then, 0 at the end.
 
     What iterating the list raises (`ListError`) passes through.  The caller says when loading is finished.
     """
@@ -60,17 +68,34 @@ async def record(
         return Entry(row, screened.status, screened.reason, paths)
 
     entries = (entry(screened) for screened in map(screen, rows))
+    await _record_all(outbox, entries, fetch=fetch, told=told)
+
+
+async def record_messages(outbox: Outbox, messages: Messages) -> None:
+    """Puts every message into `outbox`, with a delivery for each of its recipients; one that cannot go is invalid.
+
+    `messages` are iterated in the caller's task.
+    """
+    feed: Feed[EmailMessage] = Feed(messages, lambda message: message)
+    entries = (_entry_of(outbox.run_id, message, number) for number, message in enumerate(feed, 1))
+    try:
+        await _record_all(outbox, entries, fetch=feed.fetch, told=nobody)
+    finally:
+        await feed.aclose()
+
+
+async def _record_all(
+    outbox: Outbox, entries: Iterator[Entry], *, fetch: Callable[[], Awaitable[int]] | None, told: Told
+) -> None:
     total = 0
-    while written := await to_thread.run_sync(_record_batch, outbox, entries):
+    while True:
+        ready = BATCH if fetch is None else await fetch()
+        # At the end the iterator is asked once more, so that it can come to its own end.
+        written = await to_thread.run_sync(_record_batch, outbox, entries, ready or 1)
+        if not written:
+            return
         total += written
         told(total)
-
-
-async def record_messages(outbox: Outbox, messages: Iterable[EmailMessage]) -> None:
-    """Puts every message into `outbox`, with a delivery for each of its recipients; one that cannot go is invalid."""
-    entries = (_entry_of(outbox.run_id, message, number) for number, message in enumerate(messages, 1))
-    while await to_thread.run_sync(_record_batch, outbox, entries):
-        pass
 
 
 def _entry_of(run_id: str, message: EmailMessage, number: int) -> Entry:
@@ -83,8 +108,8 @@ def _entry_of(run_id: str, message: EmailMessage, number: int) -> Entry:
     return Entry(ready, forward_paths=tuple(path.wire for path in taken.forward_paths))
 
 
-def _record_batch(outbox: Outbox, entries: Iterator[Entry]) -> int:
-    batch = list(islice(entries, BATCH))
+def _record_batch(outbox: Outbox, entries: Iterator[Entry], size: int) -> int:
+    batch = list(islice(entries, size))
     if batch:
         outbox.record(batch)
     return len(batch)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from email.message import EmailMessage
 from enum import Enum
 from pathlib import Path
 
@@ -19,12 +18,12 @@ from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.composing import composing
 from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
 from bulkmail.mailing.gate import Asked, gather
-from bulkmail.mailing.loading import Told, nobody, record, record_messages
+from bulkmail.mailing.loading import Messages, Told, nobody, record, record_messages
 from bulkmail.mailing.permits import open_permits
 from bulkmail.mailing.resting import RestNote
 from bulkmail.mailing.resuming import to_settings
 from bulkmail.mailing.routing import Sorted, check_routes, find_unserved, sort_into_lanes
-from bulkmail.mailing.rows import Rows
+from bulkmail.mailing.rows import GivenRows, Rows
 from bulkmail.mailing.slowing import SlowdownNote
 from bulkmail.mailing.succession import empty_inbox, take_over
 from bulkmail.message.composer import Composer
@@ -183,6 +182,7 @@ class Mailing:
                 screen=look_at,
                 forward_paths=composer.forward_paths if composer.has_copies else None,
                 redirect_to=selection.redirect_to,
+                fetch=rows.fetch if isinstance(rows, GivenRows) else None,
                 told=told_loading,
             )
             if where is not None:
@@ -211,7 +211,7 @@ class Mailing:
 
     @classmethod
     async def prepare_messages(
-        cls, path: Path | None, messages: Iterable[EmailMessage], *, routes: Sequence[Route], pace: Pace
+        cls, path: Path | None, messages: Messages, *, routes: Sequence[Route], pace: Pace
     ) -> Mailing:
         """Records ready-made messages, a delivery for each recipient of each, in place of what is at `path`."""
         await know_tables()

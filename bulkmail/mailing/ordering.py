@@ -302,7 +302,9 @@ def _rows(settings: Settings, source: str) -> Iterator[Rows]:
     row_address = RowAddress(settings.address) if settings.address else None
     options = ListOptions(**asdict(settings.list_options), row_address=row_address)
     if settings.to:
-        yield GivenRows([{"email": address} for address in settings.to], options, name="--to")
+        given = GivenRows([{"email": address} for address in settings.to], options, name="--to")
+        given.fetch_all()
+        yield given
         return
     with open_list(source, options) as rows:
         yield rows

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import Protocol
 
+from bulkmail.mailing.feed import Feed
+from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.remarks import Remarks
-from bulkmail.recipients.source import ListOptions, from_rows
+from bulkmail.recipients.source import ListOptions, from_plain
 
 
 class Rows(Protocol):
@@ -26,22 +29,32 @@ class Rows(Protocol):
     def close(self) -> None: ...
 
 
-Given = str | os.PathLike[str] | Iterable[Mapping[str, object] | Recipient]
-"""A list as a program gives it: a file, or rows as mappings (with a column `email`, or as `ListOptions` says) or as
-recipients; all rows are of one kind."""
+Given = str | os.PathLike[str] | Iterable[object] | AsyncIterable[object]
+"""A list as a program gives it: a file, or rows that are iterated, `async` or not.  Each row is a mapping, or what has
+fields by name (a NamedTuple, a dataclass, a row of a database, a pydantic model), with a field `email` or as
+`ListOptions` says; or all are `Recipient`s."""
 
 
 class GivenRows:
-    """Rows that a program or the command line brings, rather than a file."""
+    """Rows that a program or the command line brings, rather than a file.
+
+    `fetch()` comes before iterating, as in `Feed`.
+    """
 
     def __init__(
-        self, rows: Iterable[Mapping[str, object] | Recipient], options: ListOptions, *, name: str = "<rows>"
+        self, rows: Iterable[object] | AsyncIterable[object], options: ListOptions, *, name: str = "<rows>"
     ) -> None:
+        """Raises `ListError` for what cannot be iterated as rows."""
+        if fault := not_rows(rows):
+            raise ListError(f"the list of recipients {fault}")
         self.columns: list[str] = []
         self.notices: list[str] = []
         self.repeated: dict[str, list[str]] = {}
         self.remarks = Remarks()
-        self._rows = iter(rows)
+        self._feed: Feed[object] = Feed(rows, reader_of(rows))
+        self.fetch = self._feed.fetch
+        self.fetch_all = self._feed.fetch_all
+        self.aclose = self._feed.aclose
         self._options = options
         self._name = name
 
@@ -59,20 +72,19 @@ class GivenRows:
         """Nothing is open."""
 
     def _recipients(self) -> Iterator[Recipient | BadRow]:
-        mappings: list[Mapping[str, object]] = []
-        for row in self._rows:
+        others: list[object] = []
+        rows = iter(self._feed)
+        for row in rows:
             if isinstance(row, Recipient):
                 yield row
             else:
-                mappings.append(row)
+                others.append(row)
                 break
-        if mappings:
-            yield from from_rows(_chained(mappings, self._rows), self._options, name=self._name)
+        if others:
+            yield from from_plain(_chained(others, rows), self._options, name=self._name)
 
 
-def _chained(
-    first: Iterable[Mapping[str, object]], rest: Iterator[Mapping[str, object] | Recipient]
-) -> Iterator[Mapping[str, object]]:
+def _chained(first: Iterable[object], rest: Iterator[object]) -> Iterator[object]:
     yield from first
     for row in rest:
         if isinstance(row, Recipient):

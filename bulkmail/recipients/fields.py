@@ -28,6 +28,14 @@ class NotJson:
         self.text = text
 
 
+class Unstorable:
+    """Stands for a value of a program that JSON does not have; `fault` says why, as a predicate."""
+
+    def __init__(self, what: str, fault: str) -> None:
+        self.what = what
+        self.fault = fault
+
+
 def text_fault(text: str) -> str:
     """Why `text` can be neither stored nor sent, as a predicate; "" if it can."""
     if len(text) > LONGEST_CELL:
@@ -54,6 +62,8 @@ def value_fault(value: object, depth: int = 0) -> str:
             return "" if math.isfinite(value) else f"is {value}, which is not a number that can be written"
         case NotJson():
             return f"is {printable(value.text, 20)}, which is not a number that can be written"
+        case Unstorable():
+            return value.fault
         case list() | tuple() | dict():
             if depth >= DEEPEST:
                 return f"is nested deeper than {DEEPEST} levels"
@@ -79,6 +89,8 @@ def kind(value: object) -> str:
             return "an array"
         case Mapping():
             return "an object"
+        case Unstorable():
+            return value.what
     return f"a {type(value).__name__}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -12,7 +12,6 @@ import msgspec
 from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.errors import AddressError, ListError
 from bulkmail.model.recipient import BadRow, Place, Recipient
-from bulkmail.model.reply import printable
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, MOST_COLUMNS, address_column, has_address_column, name_column
 from bulkmail.recipients.fields import (
     DEEPEST,
@@ -221,21 +220,3 @@ def _dig(record: Mapping[str, object], path: str) -> object:
 def _bad(reason: str, record: Mapping[str, object], place: Place) -> BadRow:
     kept = {str(storable(key)): storable(value) for key, value in itertools.islice(record.items(), MOST_COLUMNS)}
     return BadRow(reason, kept, place)
-
-
-def plain_records(rows: Iterable[object]) -> Iterator[tuple[int, object]]:
-    """Numbered rows of a program as JSON values: a date becomes ISO text, a tuple a list, a decimal text."""
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, Mapping):
-            yield number, row
-            continue
-        try:
-            plain = msgspec.to_builtins(dict(row), builtin_types=(bytes,), str_keys=True)
-        except (TypeError, ValueError, RecursionError) as error:
-            yield number, Unreadable(f"the row cannot be stored: {printable(str(error))}")
-            continue
-        fault = next(((key, fault) for key, value in plain.items() if (fault := value_fault(value))), None)
-        if fault:
-            yield number, Unreadable(f"the field {shown(str(fault[0]))} {fault[1]}")
-        else:
-            yield number, msgspec.json.decode(msgspec.json.encode(plain))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Protocol
 
@@ -15,11 +15,12 @@ from bulkmail.recipients.columns import has_address_column
 from bulkmail.recipients.csv import CsvReader
 from bulkmail.recipients.encoding import mark
 from bulkmail.recipients.fields import shown
+from bulkmail.recipients.given import plain_row
 from bulkmail.recipients.json import KEY, JsonReader
 from bulkmail.recipients.jsonl import JsonLinesReader
 from bulkmail.recipients.opening import Opened, list_errors, open_bytes
 from bulkmail.recipients.reading import ListOptions, Reading
-from bulkmail.recipients.records import Records, plain_records
+from bulkmail.recipients.records import Records
 from bulkmail.recipients.xlsx import MAGIC, SUFFIXES, SheetReader
 
 __all__ = ["ListOptions", "RecipientList", "from_rows", "open_list"]
@@ -101,16 +102,23 @@ def read_list(opened: Opened, reading: Reading) -> RecipientList:
 
 
 def from_rows(
-    rows: Iterable[Mapping[str, object]],
+    rows: Iterable[object],
     options: ListOptions = ListOptions(),  # noqa: B008
     *,
     name: str = "<rows>",
 ) -> Iterator[Recipient | BadRow]:
     """A program's own rows as a list; `name` and the row's number stand for file and line.
 
-    Values become what JSON has: a date ISO text, a tuple a list.  Raises `ListError` if no field holds addresses.
+    A row is a mapping, or what has fields by name: a NamedTuple, a dataclass, a row of sqlite3 or SQLAlchemy, a
+    pydantic model.  Values become what JSON has: a date ISO text, a tuple a list, NaN null.  Raises `ListError` if no
+    field holds addresses.
     """
-    return Records(Reading(name, options)).rows(plain_records(rows))
+    return from_plain(map(plain_row, rows), options, name=name)
+
+
+def from_plain(rows: Iterable[object], options: ListOptions, *, name: str) -> Iterator[Recipient | BadRow]:
+    """The same from what `plain_row` made of each row."""
+    return Records(Reading(name, options)).rows(enumerate(rows, 1))
 
 
 def _reader(opened: Opened, reading: Reading) -> Reader:

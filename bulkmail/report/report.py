@@ -73,6 +73,7 @@ class Report:
     `tally` counts rows, each by its own recipient, and their copies (To, Cc, Bcc) apart.  `refused` has
     `(address, code, reply)` of each recipient that was rejected or has expired, in input order; a copy's address is
     there once, however many rows it belongs to.  The code is 0 and the reply in our words where no server was asked.
+    `invalid` has `(place, reason)` of each row that nothing could be sent for; `str(place)` is `"people.csv:3"`.
     `in_doubt` names the first thousand such recipients, `attention` the first few of each kind that a person should
     look at, the gravest kind first.  `reasons_of` counts why rows are not accepted, `accepted_by_relay` what each relay
     took, copies included.
@@ -85,6 +86,7 @@ class Report:
     attention: tuple[Trouble, ...]
     reasons_of: Mapping[Status, Counter[str]]
     accepted_by_relay: Mapping[str, int] = field(default_factory=dict)
+    invalid: list[tuple[Place, str]] = field(default_factory=list)
     _kept: tuple[RowRecord, ...] = field(default=(), repr=False)  # of an outbox in memory, which will be gone
 
     @classmethod
@@ -105,6 +107,7 @@ class Report:
         """Goes through all rows once.  Raises `BulkmailError` when they are not those that the tally counts."""
         reasons = Reasons()
         refused: dict[object, tuple[str, int, str]] = {}
+        invalid: list[tuple[Place, str]] = []
         troubles = Troubles()
         kept: list[RowRecord] = []
         through: Counter[str] = Counter()
@@ -121,10 +124,13 @@ class Report:
                     said = path.reply or path.error or path.reason
                     refused.setdefault(key, (path.address, path.code or 0, said))
             reasons.add(record)
+            if record.status is Status.INVALID:
+                invalid.append((record.place, words(record)))
         return cls(
             run=source.run,
             tally=source.tally,
             refused=list(refused.values()),
+            invalid=invalid,
             in_doubt=tuple(troubles.of(Status.IN_DOUBT, MOST_NAMED)),
             attention=tuple(chain.from_iterable(troubles.of(status, MOST_SHOWN) for status in _ATTENTION)),
             reasons_of=reasons.by_status,

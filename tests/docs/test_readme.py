@@ -23,7 +23,7 @@ def blocks(text, language):
 def test_python_example_prints_what_it_says(capsys):
     (example,) = blocks(README, "python")
     exec(compile(example, "README.md", "exec"), {})  # noqa: S102 - ours
-    assert capsys.readouterr().out == "2 []\n"
+    assert capsys.readouterr().out == "2 [] []\n"
 
 
 @pytest.mark.parametrize("text", [README, GUIDE], ids=["readme", "guide"])

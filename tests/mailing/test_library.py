@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from email.message import EmailMessage
 
+import anyio
 import pytest
 
 import bulkmail
+from bulkmail.mailing import deliveries as outcomes
 from bulkmail.testing import Drop, Late, ScriptedRelay
 
 ROWS = [{"email": f"p{n}@example.com", "first_name": f"P{n}"} for n in range(20)]
@@ -58,6 +60,82 @@ async def test_leaving_the_iterator_early_stops_and_keeps_the_rest(letter, tmp_p
         report = await mailer.send(letter, ROWS, outbox=tmp_path / "run.outbox")
     assert report.accepted == 20
     assert len(relay.messages) == 20
+
+
+async def test_leaving_early_logs_nothing(letter, caplog):
+    async with ScriptedRelay(end=lambda path: Late(0.01, "250 ok")) as relay:
+        mailer = bulkmail.Mailer(f"{url_of(relay)}&connections=5")
+        async with mailer.deliver(letter, ROWS) as deliveries:
+            async for _ in deliveries:
+                break
+        assert len(relay.messages) == deliveries.report.accepted
+    assert caplog.records == []
+
+
+async def test_exception_of_the_reader_comes_out_as_it_is_and_what_was_under_way_is_finished(letter, caplog):
+    async with ScriptedRelay(end=lambda path: Late(0.01, "250 ok")) as relay:
+        mailer = bulkmail.Mailer(f"{url_of(relay)}&connections=5")
+        with pytest.raises(LookupError, match="my own"):
+            async with mailer.deliver(letter, ROWS) as deliveries:
+                async for _ in deliveries:
+                    raise LookupError("my own")
+        assert len(relay.messages) == deliveries.report.accepted < 20
+    assert deliveries.report.tally[bulkmail.Status.IN_DOUBT] == 0
+    assert caplog.records == []
+
+
+async def test_reader_that_is_far_behind_can_leave(letter, monkeypatch):
+    monkeypatch.setattr(outcomes, "LAG", 2)
+    async with ScriptedRelay() as relay:
+        mailer = bulkmail.Mailer(f"{url_of(relay)}&connections=1")
+        async with mailer.deliver(letter, ROWS) as deliveries:
+            while len(relay.messages) < 2:
+                await anyio.sleep(0.001)
+    assert deliveries.report.tally.open > 0
+
+
+async def test_deliver_raises_what_stopped_the_run_to_whoever_reads(letter):
+    async with ScriptedRelay(mail=["250 ok"] * 5 + ["550 5.7.1 enough"] * 50) as relay:
+        mailer = bulkmail.Mailer(f"{url_of(relay)}&connections=1")
+        seen = []
+        with pytest.raises(bulkmail.SendingStopped, match="refused the sender"):
+            async with mailer.deliver(letter, ROWS) as deliveries:
+                async for settled in deliveries:
+                    seen += [settled.delivery.status]
+    assert seen.count(bulkmail.Status.ACCEPTED) == deliveries.report.accepted == 5
+
+
+async def test_deliver_raises_what_stopped_the_run_when_it_is_left_unread(letter):
+    async with ScriptedRelay(mail=["550 5.7.1 enough"] * 50) as relay:
+        with pytest.raises(bulkmail.SendingStopped, match="refused the sender"):
+            async with bulkmail.Mailer(f"{url_of(relay)}&connections=1").deliver(letter, ROWS) as deliveries:
+                while deliveries.report is None:
+                    await anyio.sleep(0.001)
+
+
+@pytest.mark.parametrize("has_outbox", [False, True])
+async def test_list_without_anybody_to_send_to_is_refused_each_time(letter, has_outbox, tmp_path):
+    rows = [{"email": "not an address", "first_name": "A"}, {"email": "", "first_name": "B"}]
+    for _ in range(2):
+        with pytest.raises(bulkmail.NothingToSend) as caught:
+            await bulkmail.send(letter, rows, relay="null:", outbox=tmp_path / "run.outbox" if has_outbox else None)
+        assert str(caught.value) == "no recipient is left of 2 rows (2 invalid)"
+        assert "<rows>:1: the address 'not an address'" in caught.value.hint
+        assert [(str(place), reason) for place, reason in caught.value.report.invalid] == [
+            ("<rows>:1", "the address 'not an address' has no @"),
+            ("<rows>:2", "there is no address: the field 'email' is empty"),
+        ]
+
+
+async def test_messages_that_cannot_be_sent_to_anybody_are_refused():
+    with pytest.raises(bulkmail.NothingToSend, match="1 invalid"):
+        await bulkmail.Mailer("null:").send_messages([EmailMessage()])
+
+
+async def test_report_names_invalid_rows_beside_those_refused(letter):
+    report = await bulkmail.send(letter, [*ROWS[:2], {"email": "x", "first_name": "X"}], relay="null:")
+    assert (report.accepted, report.refused) == (2, [])
+    assert [(place.line, reason) for place, reason in report.invalid] == [(3, "the address 'x' has no @")]
 
 
 async def test_same_call_on_a_finished_outbox_sends_nothing(letter, tmp_path):

@@ -1,11 +1,21 @@
-"""How a program uses bulkmail; type-checked by mypy, never run."""
+"""How a program uses bulkmail; type-checked, never run."""
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import assert_type
 
 import bulkmail
+from bulkmail.testing import ScriptedRelay
+
+
+@dataclass
+class Person:
+    email: str
+    name: str
 
 
 async def send_to_a_list() -> None:
@@ -15,6 +25,23 @@ async def send_to_a_list() -> None:
     assert_type(report.accepted, int)
     for address, code, reply in report.refused:
         assert_type((address, code, reply), tuple[str, int, str])
+    for place, reason in report.invalid:
+        assert_type(place.line, int)
+        assert_type(reason, str)
+
+
+async def send_to_what_programs_have(letter: bulkmail.Campaign, later: AsyncIterator[Person]) -> None:
+    for recipients in ([Person("b@example.com", "B")], sqlite3.connect("shop.db").execute("SELECT 1"), later):
+        try:
+            report = await bulkmail.send(letter, recipients, relay="null:")
+            assert_type(report, bulkmail.Report)
+        except bulkmail.NothingToSend as error:
+            assert_type(error.report, bulkmail.Report)
+
+
+async def test_against_a_server_of_ones_own(letter: bulkmail.Campaign) -> None:
+    async with ScriptedRelay(rcpt=["550 5.1.1 who?"]) as relay:
+        await bulkmail.send(letter, [], relay=f"smtp://{relay.host}:{relay.port}")
 
 
 async def watch_the_outcomes(letter: bulkmail.Campaign) -> None:
@@ -32,7 +59,8 @@ async def watch_the_outcomes(letter: bulkmail.Campaign) -> None:
 
 
 async def send_through_several() -> None:
-    routes = [bulkmail.Route(bulkmail.Relay.parse("smtps://a@mail.example.com"), "main", weight=9), "smtp://b.example"]
+    main = bulkmail.Route(bulkmail.Relay.parse("smtps://a@mail.example.com"), "main", weight=9)
+    routes: list[bulkmail.Route | str] = [main, "smtp://b.example"]
     report = await bulkmail.Mailer(routes, password={"main": "secret"}).send_messages([])
     assert_type(report, bulkmail.Report)
 
