@@ -11,6 +11,7 @@ import click
 
 from bulkmail.cli.choices import campaign_options, gate_options, overrides_from
 from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, to_json, told
+from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.running import password_prompt
 from bulkmail.config.keys import find_keys
@@ -37,7 +38,7 @@ Examples:
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("campaign", required=False)
 @campaign_options
 @gate_options

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import stat
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bulkmail.cli.choices import campaign_options, overrides_from
+from bulkmail.cli.groups import GroupedCommand
 from bulkmail.config.keys import find_keys
 from bulkmail.config.permission import commands_in
 from bulkmail.config.settings import Settings, load
@@ -39,9 +45,11 @@ Examples:
 """
 
 Found = tuple[int, Recipient, Message]
+_PREVIEWS = "bulkmail-preview-"  # how the folders of pages begin that are shown from the temporary folder
+_PREVIEW_KEPT = 86_400.0  # seconds
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("campaign", required=False)
 @click.option("--row", type=click.IntRange(min=1), metavar="N", help="The letter of row N of the list.")
 @click.option("--address", metavar="ADDRESS", help="The letter of this address.")
@@ -124,12 +132,25 @@ def _open(found: Iterable[Found], settings: Settings, folder: Path | None) -> in
             break
         album.add(message, f"row {number}, {recipient.place}")
     if album.sheets:
-        # A folder that stays: the browser reads it when we are gone.
-        target = folder if folder is not None else Path(tempfile.mkdtemp(prefix="bulkmail-"))
+        target = folder if folder is not None else _temporary_folder()
         page = album.write(target, f"{settings.name}-preview", title=f"Preview of {settings.name}")
         show(page)
         _say_where(page, album, is_whole=is_whole)
     return len(album.sheets)
+
+
+def _temporary_folder() -> Path:
+    """A folder that stays, since the browser reads it when this process is gone; those of past days are deleted."""
+    for old in Path(tempfile.gettempdir()).glob(f"{_PREVIEWS}*"):
+        with suppress(OSError):
+            found = old.lstat()
+            if stat.S_ISDIR(found.st_mode) and _is_mine(found) and found.st_mtime < time.time() - _PREVIEW_KEPT:
+                shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=_PREVIEWS))
+
+
+def _is_mine(found: os.stat_result) -> bool:
+    return not hasattr(os, "getuid") or found.st_uid == os.getuid()
 
 
 def _say_where(page: Path, album: Album, *, is_whole: bool) -> None:

@@ -9,6 +9,7 @@ import click
 from anyio import to_thread
 
 from bulkmail.cli.choices import metrics_option
+from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.metrics import counted
 from bulkmail.cli.pace_flags import lift_option, pace_options, with_pace_flags
 from bulkmail.cli.program import json_option
@@ -37,7 +38,7 @@ Examples:
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("run")
 @click.option(
     "--in-doubt",

@@ -119,7 +119,7 @@ def password_prompt() -> Callable[[str], str] | None:
         return None
 
     def ask(prompt: str) -> str:
-        return str(click.prompt(prompt, hide_input=True, err=True))
+        return str(click.prompt(prompt, prompt_suffix="", hide_input=True, err=True))
 
     return ask
 

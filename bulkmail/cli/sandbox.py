@@ -30,7 +30,9 @@ Examples:
 
 
 @click.command(epilog=EPILOG)
-@click.option("--port", type=click.IntRange(0, 65535), default=2525, show_default=True, help="0: any free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=2525, metavar="PORT", show_default=True, help="0: any free one."
+)
 @click.option(
     "--maildir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -45,7 +47,12 @@ Examples:
     "--drop-after-dot", metavar="SHARE", default="0%", help="Hang up without an answer after so many messages."
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Whom it hits; the same number hits the same addresses."
+    "--seed",
+    type=int,
+    default=0,
+    metavar="N",
+    show_default=True,
+    help="Whom it hits; the same number hits the same addresses.",
 )
 def command(
     port: int, maildir: Path, reject: str, defer: str, throttle: str | None, drop_after_dot: str, seed: int

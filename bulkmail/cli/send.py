@@ -11,6 +11,7 @@ import click
 from anyio import to_thread
 
 from bulkmail.cli.choices import campaign_options, gate_options, metrics_option, overrides_from
+from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.metrics import counted
 from bulkmail.cli.pace_flags import lift_option
 from bulkmail.cli.program import json_option
@@ -47,11 +48,13 @@ Examples:
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("campaign", required=False)
 @campaign_options
 @gate_options
-@click.option("--limit", type=click.IntRange(min=1), help="Begin at most this many now; the rest stays pending.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Begin at most this many now; the rest stays pending."
+)
 @click.option("--only", metavar="ADDRESS", multiple=True, help="Only these of the list; the rest stays pending.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Rehearse with N rows drawn by lot.")
 @click.option("--redirect-to", metavar="ADDRESS", help="Rehearse: this address gets every letter.")

@@ -13,6 +13,7 @@ _SECONDS = {
     **dict.fromkeys(("h", "hour", "hours"), 3600),
     **dict.fromkeys(("d", "day", "days"), 86400),
 }
+_UNITS = (("s", 1), ("min", 60), ("h", 3600), ("d", 86400))  # as a rate is shown
 _PER = re.compile(
     r"(?P<number>\d{1,9}(?:\.\d{1,6})?)\s*(?:/|per)\s*(?P<span>\d{1,6}(?:\.\d{1,3})?)?\s*(?P<unit>[a-z]+)"
 )
@@ -52,8 +53,18 @@ class Rate:
         return cls(per_second, max(1, int(per_second / 20)) if burst is None else burst)
 
     def __str__(self) -> str:
-        if self.per_second >= 1:
-            return f"{self.per_second:g}/s"
-        if self.per_second * 60 >= 1:
-            return f"{self.per_second * 60:g}/min"
-        return f"{self.per_second * 3600:g}/h"
+        """In the first unit that says it in full: `"2.5/s"`, `"50/min"`, `"100/h"`, else `"1 per 7s"`."""
+        for name, seconds in _UNITS:
+            number = self.per_second * seconds
+            if number >= 1 and _is_whole(number * 10):
+                return f"{round(number, 1):.12g}/{name}"
+        gap = 1 / self.per_second
+        for name, seconds in reversed(_UNITS):
+            if _is_whole(gap / seconds):
+                return f"1 per {gap / seconds:.0f}{name}"
+        name, seconds = next(((n, s) for n, s in _UNITS if self.per_second * s >= 1), _UNITS[-1])
+        return f"{self.per_second * seconds:.3g}/{name}"
+
+
+def _is_whole(number: float) -> bool:
+    return round(number) >= 1 and abs(number - round(number)) <= 1e-9 * number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 
 from bulkmail.model.errors import ListError
@@ -28,6 +29,12 @@ DELIVERY_COLUMNS = (
 
 FORMULA_STARTS = frozenset("=+-@\t\r\n\0\uff0b\uff0d\uff1d\uff20")
 """A report puts a `'` before a cell that begins so, because a spreadsheet would take it for a formula (CWE-1236)."""
+
+# A spreadsheet that takes `;` for the separator, as many in Europe do, splits a cell of a file with commas there.  A
+# number that then stands alone does no harm; a call or a DDE link does.
+_FORMULA = r"[=@\uff1d\uff20]|[+\-\uff0b\uff0d](?![0-9 ().-]*(?:[;,]|\Z))(?=[^;]*[(|!])"
+_SPLIT = re.compile(rf"""; *"* *(?='*(?:{_FORMULA}))""")
+_GUARDED = re.compile(rf"""(; *"* *)'(?='*(?:{_FORMULA}))""")
 
 # Compared without case, spaces, hyphens and underscores; the first that is there is taken.
 _ADDRESS_NAMES = ("email", "emailaddress", "mail", "mailaddress", "address")
@@ -79,9 +86,17 @@ def is_report(header: Sequence[str]) -> bool:
     return "delivery_status" in header and "delivery_message_id" in header
 
 
+def guarded_inside(cell: str) -> str:
+    """The cell with a `'` before what would be a formula if the cell were split: see `_SPLIT`."""
+    return _SPLIT.sub(r"\g<0>'", cell)
+
+
 def unguarded(cell: str) -> str:
     """The cell of a report as it was in the list."""
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA_STARTS else cell
+    if "'" not in cell:
+        return cell
+    bare = cell[1:] if cell[:1] == "'" and cell[1:2] in FORMULA_STARTS else cell
+    return _GUARDED.sub(r"\1", bare)
 
 
 def listed(columns: Sequence[str], most: int = 20) -> str:

@@ -3,7 +3,9 @@
 A spreadsheet takes a cell that begins with `=`, `+`, `-` or `@` for a formula, and a hostile one may run programs
 (CWE-1236).  Such a cell gets a `'` in front, in the header too.  Left alone are plain numbers and telephone numbers
 (`-3.5`, `+43 (1) 234-56`) and plain mail addresses (`+ann@example.com`): there is no harm in them, and who takes an
-address out of the report should not write to somebody else.  A report that is fed back as a list loses its guards.
+address out of the report should not write to somebody else.  An address that begins with `=` is a formula.  Where a
+spreadsheet that separates by `;` would split a cell, and a part of it would be a formula, that part gets a `'` too.  A
+report that is fed back as a list loses its guards.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from bulkmail.model.errors import BulkmailError
 from bulkmail.model.units import count
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.recipients.columns import DELIVERY_COLUMNS, FORMULA_STARTS
+from bulkmail.recipients.columns import DELIVERY_COLUMNS, FORMULA_STARTS, guarded_inside
 from bulkmail.report.files import replacing
 from bulkmail.report.rows import as_json, copy_object, iso, trouble
 from bulkmail.report.source import Source
 
-_HARMLESS = re.compile(r"[+-]?[0-9 ().-]+|[=+-]?[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
+_HARMLESS = re.compile(r"[+-]?[0-9 ().-]+|[+-]?[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
 _OWN = ("address", "name")
 _BUFFER = 65_536  # characters
 _MOST_COLUMNS = 2_000  # a list of objects may have another field in every row
@@ -76,7 +78,7 @@ class _Table:
         *cells, reply, error = [
             value if isinstance(value, str) and value[:1] not in FORMULA_STARTS else _cell(value) for value in values
         ]
-        return [
+        line: list[object] = [
             *cells,
             record.status.value,
             record.code,
@@ -90,6 +92,7 @@ class _Table:
             error,
             as_json([copy_object(copy) for copy in record.copies]).decode() if record.copies else "",
         ]
+        return [guarded_inside(cell) if isinstance(cell, str) and ";" in cell else cell for cell in line]
 
 
 def _with_all_fields(table: _Table, source: Source) -> _Table:
@@ -108,7 +111,7 @@ def _with_all_fields(table: _Table, source: Source) -> _Table:
 def _write(file: BinaryIO, source: Source, table: _Table) -> None:
     lines = StringIO(newline="")
     writer = csv.writer(lines)  # with its CRLF, or it would not quote a cell that has a lone CR
-    writer.writerow(map(_cell, (*table.columns, *DELIVERY_COLUMNS)))
+    writer.writerow([guarded_inside(_cell(column)) for column in (*table.columns, *DELIVERY_COLUMNS)])
     for record in source.rows():
         writer.writerow(table.cells(record))
         if lines.tell() > _BUFFER:

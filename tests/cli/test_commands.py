@@ -22,6 +22,7 @@ from click.testing import CliRunner, Result
 from bulkmail.cli import init as init_module
 from bulkmail.cli import main
 from bulkmail.cli.machine import JsonErrors
+from bulkmail.cli.running import password_prompt
 from bulkmail.config.settings import load
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.slowdown import Slowdown
@@ -402,6 +403,51 @@ def test_send_prints_an_error_as_json_too(shop: Path) -> None:
     said = json.loads(result.stdout)
     assert (said["exit_code"], result.exit_code, "totals" in said) == (2, 2, False)
     assert said["error"] and f"error: {said['error']}" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["send", "check", "preview", "resume"])
+def test_help_has_every_flag_under_a_heading(command: str) -> None:
+    text = run(command, "--help").output
+    known = main.get_command(main.make_context("bulkmail", [command, "--help"], resilient_parsing=True), command)
+    assert known is not None
+    flags = [option.opts[0] for option in known.params if option.param_type_name == "option"]
+    shown = re.findall(r"^  (--[\w-]+)", text.partition("\nExamples:")[0], re.MULTILINE)
+    assert sorted(shown) == sorted(flag for flag in flags if flag not in ("--debug", "--help"))
+    headings = re.findall(r"^(\w+):$", text, re.MULTILINE)
+    order = ["Recipients", "Message", "Relay", "Pace", "Safety", "Output", "Other", "Examples"]
+    assert headings == [heading for heading in order if heading in headings]
+    other = re.findall(r"^  (\S.*?)  ", text.partition("\nOther:\n")[2].partition("\n\n")[0], re.MULTILINE)
+    assert other == ["-h, --help"]
+
+
+def test_password_is_asked_for_with_one_colon(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("sys.stdin", Terminal())
+    monkeypatch.setattr("click.termui.hidden_prompt_func", lambda prompt: asked.append(prompt) or "secret")
+    ask = password_prompt()
+    assert ask is not None and ask("Password for smtp://mail.example.com: ") == "secret"
+    assert "".join(asked).count(":") <= 2 and ": :" not in "".join(asked)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_preview_deletes_the_pages_of_past_days_from_the_temporary_folder(
+    shop: Path, opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    old, new, other = (tmp_path / name for name in ("bulkmail-preview-old", "bulkmail-preview-new", "bulkmail-other"))
+    for folder in (old, new, other):
+        folder.mkdir()
+        (folder / "page.html").write_text("x")
+    (tmp_path / "bulkmail-preview-link").symlink_to(other)
+    for folder in (old, other):
+        os.utime(folder, (0, 0))
+    assert run("preview", "shop", "--open").exit_code == 0
+    assert not old.exists() and new.exists() and (other / "page.html").exists()
+    assert len(list(tmp_path.glob("bulkmail-preview-*/*.html"))) == 3  # that of the link, too
 
 
 def test_json_errors_show_half_a_line_when_it_is_flushed() -> None:

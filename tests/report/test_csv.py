@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import string
 import tracemalloc
 from collections.abc import Iterator
@@ -98,7 +99,54 @@ def expected(cell: str) -> str:
     digits = cell[1:] if cell[:1] in ("+", "-") else cell
     # A lone dash, which people write for "nothing", calculates nothing either.
     is_number = (bool(digits) and set(digits) <= set(string.digits + " ().-")) or cell == "-"
-    return ("'" if guarded and not is_number else "") + cell.replace("\0", "�")
+    return ("'" if guarded and not is_number else "") + inside(cell).replace("\0", "�")
+
+
+def inside(cell: str) -> str:
+    """With guards behind separators, found by walking through the cell."""
+    found, at = "", 0
+    while at < len(cell):
+        found += cell[at]
+        at += 1
+        if found[-1] == ";":
+            rest = cell[at:]
+            blanks = len(rest) - len(rest.lstrip(" ").lstrip('"').lstrip(" "))
+            found, at = found + rest[:blanks], at + blanks
+            bare = rest[blanks:].lstrip("'")
+            part = bare.partition(";")[0]
+            is_number = bool(re.fullmatch("[+-]?[0-9 ().-]*", part.partition(",")[0]))
+            calls = part[:1] in ("+", "-", "＋", "－") and any(sign in part[1:] for sign in "|(!") and not is_number
+            if bare and (bare[0] in "=@＝＠" or calls):
+                found += "'"
+    return found
+
+
+@pytest.mark.parametrize(
+    ("cell", "shown"),
+    [
+        ("x;=cmd|' /C calc'!A0", "x;'=cmd|' /C calc'!A0"),
+        ('x; "=1+1"', 'x; "\'=1+1"'),
+        ("x; -cmd|'/C calc'!A0;y", "x; '-cmd|'/C calc'!A0;y"),
+        ("x;'=1", "x;''=1"),
+        ("list;-3;+43 (1) 234-56; - one", "list;-3;+43 (1) 234-56; - one"),
+        ("ann@example.org;bob@example.org", "ann@example.org;bob@example.org"),
+        ("a = b; c == d", "a = b; c == d"),
+    ],
+)
+def test_cell_is_no_formula_where_a_spreadsheet_splits_it_and_comes_back(cell: str, shown: str, tmp_path: Path) -> None:
+    source = make_source([make_record(fields={"email": "a@b.org", "x": cell})], columns=("email", "x"))
+    assert table(source)[1][1] == shown
+    write_csv(source, tmp_path / "report.csv")
+    with open_list(tmp_path / "report.csv") as rows:
+        assert [row.fields["x"] for row in rows] == [cell]
+
+
+def test_address_that_begins_like_a_formula_is_guarded_and_comes_back(tmp_path: Path) -> None:
+    source = make_source([make_record(fields={"email": "=ann@example.org"})], columns=("email",))
+    assert table(source)[1][0] == "'=ann@example.org"
+    write_csv(source, tmp_path / "report.csv")
+    with open_list(tmp_path / "report.csv") as rows:
+        assert [row.fields["email"] for row in rows] == ["=ann@example.org"]
 
 
 def test_csv_is_a_list_again(tmp_path: Path) -> None:
@@ -138,7 +186,7 @@ def test_csv_disarms_a_formula(cell: str) -> None:
 
 @pytest.mark.parametrize(
     "cell",
-    ["", "-3.50", "+3", "+43 (1) 234-56", "+43 664 1234567", "-", "'=1", "a=b", "+ann@example.com", "=ann@example.com"],
+    ["", "-3.50", "+3", "+43 (1) 234-56", "+43 664 1234567", "-", "'=1", "a=b", "+ann@example.com"],
 )
 def test_csv_leaves_alone_what_does_no_harm(cell: str) -> None:
     assert cell_of(cell) == cell

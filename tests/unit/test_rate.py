@@ -42,6 +42,15 @@ BLANK = -math.inf
         ("1 per 2s", 0.5, "30/min"),
         ("1 per 2.5 s", 0.4, "24/min"),
         ("10/10m", 1 / 60, "1/min"),
+        ("100/h", 100 / 3600, "100/h"),
+        ("1000/d", 1000 / 86400, "1000/d"),
+        ("3000/d", 3000 / 86400, "125/h"),
+        ("1 per 8s", 0.125, "7.5/min"),
+        ("1 per 7s", 1 / 7, "1 per 7s"),
+        ("1 per 7m", 1 / 420, "1 per 7min"),
+        ("1 per 2d", 1 / 172_800, "1 per 2d"),
+        ("3 per 7s", 3 / 7, "25.7/min"),
+        ("1234567/s", 1_234_567.0, "1234567/s"),
     ],
 )
 def test_rate_is_read_and_shown(text: str, per_second: float, shown: str) -> None:
