@@ -11,6 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from bulkmail.model.delivery import Status
+from bulkmail.model.literal import written
 from bulkmail.model.reply import printable
 from bulkmail.outbox.entries import RowRecord
 
@@ -64,10 +65,13 @@ def trouble(record: RowRecord) -> str:
     return record.error or ("" if record.reply or record.status is Status.ACCEPTED else record.reason)
 
 
+_encode = msgspec.json.Encoder(enc_hook=written).encode
+
+
 def as_json(value: object) -> bytes:
     """`value` as compact JSON.  Half a surrogate pair, which UTF-8 cannot say, is escaped."""
     try:
-        return msgspec.json.encode(value)
+        return _encode(value)
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()
 
