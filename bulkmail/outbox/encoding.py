@@ -12,13 +12,14 @@ from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Attempt, Status
 from bulkmail.model.errors import OutboxError
+from bulkmail.model.literal import read_number, written
 from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.reply import Reply
 
 STATUS_OF: dict[str, Status] = {status.value: status for status in Status}  # four times as fast as Status(text)
 
-_to_json = msgspec.json.Encoder().encode
-_from_json = msgspec.json.Decoder(dict[str, object]).decode
+_to_json = msgspec.json.Encoder(enc_hook=written).encode
+_from_json = msgspec.json.Decoder(dict[str, object], float_hook=read_number).decode
 
 
 def storable(text: str) -> str:
@@ -34,7 +35,7 @@ def encode_fields(fields: Mapping[str, object], *, place: Place | None) -> bytes
     try:
         return _to_json(cells)
     except UnicodeEncodeError:
-        return json.dumps(msgspec.to_builtins(cells), ensure_ascii=False).encode("utf-8", "replace")
+        return json.dumps(msgspec.to_builtins(cells, enc_hook=float), ensure_ascii=False).encode("utf-8", "replace")
     except (TypeError, ValueError, RecursionError) as error:
         raise OutboxError(
             f"{place or 'a row'}: a field cannot be recorded: {error}",

@@ -9,6 +9,7 @@ from typing import IO, AnyStr
 
 import msgspec
 
+from bulkmail.model.literal import read_number
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.recipients.encoding import choose, mark, open_text
 from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW, NotJson
@@ -55,7 +56,7 @@ def _kept(read: Callable[[], AnyStr], read_on: Callable[[], AnyStr], end: AnyStr
 
 
 def _items(lines: Iterator[bytes | str]) -> Iterator[tuple[int, object]]:
-    decode = msgspec.json.Decoder().decode
+    decode = msgspec.json.Decoder(float_hook=read_number).decode
     for number, line in enumerate(lines, 1):
         if len(line) > LONGEST_ROW:
             yield number, Unreadable(f"the line is longer than {LONGEST_ROW:,} characters")
@@ -98,8 +99,10 @@ def lenient_decoder() -> json.JSONDecoder:
 
 
 def _number(text: str) -> float | NotJson:
-    number = float(text)
-    return NotJson(text) if number in (float("inf"), float("-inf")) else number
+    try:
+        return read_number(text)
+    except ValueError:
+        return NotJson(text)
 
 
 def _integer(text: str) -> int | NotJson:

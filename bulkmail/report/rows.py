@@ -11,6 +11,7 @@ from functools import lru_cache
 import msgspec
 
 from bulkmail.model.delivery import Status
+from bulkmail.model.literal import written
 from bulkmail.model.reply import printable
 from bulkmail.outbox.entries import PathRecord, RowRecord
 
@@ -80,10 +81,13 @@ def copy_object(copy: PathRecord) -> dict[str, object]:
     }
 
 
+_encode = msgspec.json.Encoder(enc_hook=written).encode
+
+
 def as_json(value: object) -> bytes:
     """`value` as compact JSON.  Half a surrogate pair, which UTF-8 cannot say, is escaped."""
     try:
-        return msgspec.json.encode(value)
+        return _encode(value)
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()
 

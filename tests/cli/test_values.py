@@ -156,3 +156,30 @@ def test_format_of_the_computer_is_found_where_the_message_uses_it() -> None:
     assert (found["column"], found["rows"]) == ("x", [2])
     campaign(sheet(*rows), "Hi", name="list.xlsx")
     assert "cell-format" not in findings()
+
+
+def test_numbers_of_json_keep_their_digits() -> None:
+    people = '[{"email": "ann@example.com", "price": 19.90, "rate": 1e-07, "items": [{"p": 2.50}]}]'
+    text = "{{ price }} {{ rate }} {% for item in items %}{{ item.p }}{% endfor %} {{ price * 2 }}"
+    campaign(people, text, name="list.json")
+    assert messages() == {"ann@example.com": "19.90 1e-07 2.50 39.8\n"}
+    campaign(people.replace("\n", "")[1:-1], text, name="list.jsonl")
+    assert messages() == {"ann@example.com": "19.90 1e-07 2.50 39.8\n"}
+    result = run("send", ".", "--yes", "--progress", "none", "--report", "report.csv", "--report", "report.json")
+    assert "1 accepted" in result.output
+    assert ",19.90," in Path("report.csv").read_text()
+    assert '"price":19.90' in Path("report.json").read_text()
+
+
+def test_objects_lists_and_null_are_not_printed_as_python() -> None:
+    people = [
+        {"email": "ann@example.com", "x": {"$date": "2024"}},
+        {"email": "bob@example.com", "x": ["a", "b"]},
+        {"email": "cy@example.com", "x": None},
+        {"email": "dan@example.com", "x": True},
+    ]
+    campaign(json.dumps(people), "{{ x }}", name="list.json")
+    assert messages() == {"dan@example.com": "TRUE\n"}
+    mends = [found["mend"] for found in findings()["row-does-not-render"]]
+    assert "write {{ x['$date'] }}" in mends
+    assert "write {{ x | join(', ') }}" in mends
