@@ -12,7 +12,7 @@ from bulkmail.config.lines import one_line
 from bulkmail.config.problems import Said, show
 from bulkmail.config.schema import LetterTable
 from bulkmail.config.sources import Sources
-from bulkmail.message.bodies import local_names
+from bulkmail.message.bodies import local_names, optional_images
 from bulkmail.message.filetypes import guess_type
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Campaign, InlineImage, Template
@@ -84,11 +84,13 @@ def with_local_files(campaign: Campaign, sources: Sources, reader: FileReader) -
         images = {}
     page = campaign.html or campaign.markdown or campaign.mjml
     finder = _Finder(sources, reader, page.name if page else "")
-    return replace(
-        campaign,
-        images=tuple(finder.images(images)),
-        stylesheets=tuple(finder.stylesheets(stylesheets)),
-    )
+    found = tuple(finder.images(images))
+    campaign = replace(campaign, stylesheets=tuple(finder.stylesheets(stylesheets)))
+    if sources.file.message.embed:
+        known = {image.source for image in found}
+        more = {source: file for source, file in optional_images(campaign).items() if source not in known}
+        found += tuple(finder.images({source: file for source, file in more.items() if finder.has(file)}))
+    return replace(campaign, images=found)
 
 
 class _Finder:
@@ -108,6 +110,10 @@ class _Finder:
             if content is not None:
                 filename = Path(file).name
                 yield InlineImage(source, filename, guess_type(filename), content)
+
+    def has(self, file: str) -> bool:
+        """Whether there is such a file."""
+        return self._path(file) is not None
 
     def stylesheets(self, names: dict[str, str]) -> Iterator[Template]:
         """The style sheets."""

@@ -13,8 +13,10 @@ from bulkmail.message.links import guarded
 from bulkmail.message.local_files import (
     content_id,
     file_name,
+    file_of,
     local_images,
     local_stylesheets,
+    more_images,
     with_images,
     with_stylesheets,
 )
@@ -185,6 +187,19 @@ def local_names(campaign: Campaign) -> tuple[dict[str, str], dict[str, str]]:
             for _, attribute in local_stylesheets(masked)
         }
     return images, stylesheets
+
+
+def optional_images(campaign: Campaign) -> dict[str, str]:
+    """Pictures that pages name in `srcset` and in styles, those of the campaign's style sheets too.  See `local_names`.
+
+    Raises `TemplateError`.
+    """
+    images: dict[str, str] = {}
+    pages = [_page_of(campaign)] if campaign.html or campaign.markdown or campaign.mjml else []
+    for page in [*pages, *(_as_piece(partial, campaign) for partial in campaign.partials if pages)]:
+        masked = with_stylesheets(mask(page), campaign.stylesheets)
+        images |= {each.address: file_of(each) for each in more_images(masked)}
+    return images
 
 
 def linked_fields(campaign: Campaign) -> frozenset[str]:
