@@ -12,7 +12,7 @@ from bulkmail.config.lines import one_line
 from bulkmail.config.problems import Said, show
 from bulkmail.config.schema import LetterTable
 from bulkmail.config.sources import Sources
-from bulkmail.message.bodies import local_names
+from bulkmail.message.bodies import local_names, optional_images
 from bulkmail.message.filetypes import guess_type
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Campaign, InlineImage, Template
@@ -85,16 +85,16 @@ def with_local_files(campaign: Campaign, sources: Sources, reader: FileReader) -
     page = campaign.html or campaign.markdown or campaign.mjml
     finder = _Finder(sources, reader, page.name if page else "")
     found = tuple(finder.images(images))
+    campaign = replace(campaign, stylesheets=tuple(finder.stylesheets(stylesheets)))
+    if sources.file.message.embed:
+        known = {image.source for image in found}
+        more = {source: file for source, file in optional_images(campaign).items() if source not in known}
+        found += tuple(finder.images({source: file for source, file in more.items() if finder.has(file)}))
     attachments = campaign.attachments
     if sources.is_letter:  # where a page can show a picture only if ATTACHMENT brings it: one part is meant, not two
         shown = {(image.filename, image.content) for image in found}
         attachments = tuple(each for each in attachments if (each.filename, each.content) not in shown)
-    return replace(
-        campaign,
-        attachments=attachments,
-        images=found,
-        stylesheets=tuple(finder.stylesheets(stylesheets)),
-    )
+    return replace(campaign, attachments=attachments, images=found)
 
 
 class _Finder:
@@ -114,6 +114,10 @@ class _Finder:
             if content is not None:
                 filename = Path(file).name
                 yield InlineImage(source, filename, guess_type(filename), content)
+
+    def has(self, file: str) -> bool:
+        """Whether there is such a file."""
+        return self._path(file) is not None
 
     def stylesheets(self, names: dict[str, str]) -> Iterator[Template]:
         """The style sheets."""

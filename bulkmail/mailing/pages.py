@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from bulkmail.message.bodies import local_names
+from bulkmail.message.bodies import local_names, optional_images
 from bulkmail.message.filetypes import guess_type
 from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, Template
 from bulkmail.model.errors import ConfigError
@@ -41,15 +41,21 @@ def read_attachments(
 def with_page_files(campaign: Campaign, folder: str | os.PathLike[str]) -> Campaign:
     """The campaign with the pictures and style sheets of `folder` that its page names.  Raises `ConfigError`."""
     images, stylesheets = local_names(campaign)
+    sheets = tuple(
+        Template(source, _read(Path(folder) / file, "the style sheet").decode("utf-8-sig", "replace"))
+        for source, file in stylesheets.items()
+    )
+    campaign = replace(campaign, stylesheets=sheets)
+    more = {
+        source: file
+        for source, file in optional_images(campaign).items()
+        if source not in images and (Path(folder) / file).is_file()
+    }
     return replace(
         campaign,
         images=tuple(
             InlineImage(source, Path(file).name, guess_type(file), _read(Path(folder) / file, "the picture"))
-            for source, file in images.items()
-        ),
-        stylesheets=tuple(
-            Template(source, _read(Path(folder) / file, "the style sheet").decode("utf-8-sig", "replace"))
-            for source, file in stylesheets.items()
+            for source, file in (images | more).items()
         ),
     )
 

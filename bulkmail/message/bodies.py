@@ -14,8 +14,10 @@ from bulkmail.message.links import guarded
 from bulkmail.message.local_files import (
     content_id,
     file_name,
+    file_of,
     local_images,
     local_stylesheets,
+    more_images,
     with_images,
     with_stylesheets,
 )
@@ -55,6 +57,8 @@ class Bodies:
         self._derived: Body | None = None
         # Where the page is made of something else, errors are looked for in that: it is what people can mend.
         self._original: Rendering | None = None
+        # What a page is before it is read: where it goes out without, its style sheets say what is hidden.
+        self._shown: Callable[[str], str] | None = None
         self._name = ""
         self._calendar = Body(workshop.calendar(campaign.calendar), finish=folded) if campaign.calendar else None
         self.method = method_of(campaign.calendar.text) if campaign.calendar else ""
@@ -69,16 +73,20 @@ class Bodies:
     def _make_page(self, template: Template, campaign: Campaign, workshop: Workshop) -> None:
         self._name = template.name
         masked = in_html(template, campaign)
-        if campaign.text is None:
-            self._derived = _derived(template.name, masked, workshop)
         finish = None
-        if campaign.inline_css and _has_styles(masked, campaign):
+        styled: Masked | None = masked  # with its style sheets inlined, as what they hide is not read
+        if _has_styles(masked, campaign):
             from bulkmail.message.inlining import inlined, inlined_once, tidied  # late: few pages need it
 
-            masked = tidied(masked)
-            once = inlined_once(masked)
-            masked = masked if once is None else once
-            finish = inlined if once is None else None
+            tidy = tidied(masked)
+            styled = inlined_once(tidy)
+            if campaign.inline_css:
+                masked = styled or tidy
+                finish = None if styled else inlined
+            elif styled is None:
+                self._shown = inlined
+        if campaign.text is None and styled is not None:
+            self._derived = _derived(template.name, styled, workshop)
         masked = with_preheader(masked, campaign)
         self._html = Body(workshop.html(Template(template.name, masked.unmasked())), is_html=True, finish=finish)
 
@@ -150,7 +158,7 @@ class Bodies:
                 f"{self._name}:1: more than {DEEPEST_READ:,} elements one within the other", hint=_CLOSE
             )
         try:
-            return typeset(read_page(html))
+            return typeset(read_page(self._shown(html) if self._shown else html))
         except RecursionError:
             raise TemplateError(f"{self._name}:1: is nested too deeply", hint=_CLOSE) from None
 
@@ -215,6 +223,19 @@ def local_names(campaign: Campaign) -> tuple[dict[str, str], dict[str, str]]:
             for _, attribute in local_stylesheets(masked)
         }
     return images, stylesheets
+
+
+def optional_images(campaign: Campaign) -> dict[str, str]:
+    """Pictures that pages name in `srcset` and in styles, those of the campaign's style sheets too.  See `local_names`.
+
+    Raises `TemplateError`.
+    """
+    images: dict[str, str] = {}
+    pages = [_page_of(campaign)] if campaign.html or campaign.markdown or campaign.mjml else []
+    for page in [*pages, *(_as_piece(partial, campaign) for partial in campaign.partials if pages)]:
+        masked = with_stylesheets(mask(page), campaign.stylesheets)
+        images |= {each.address: file_of(each) for each in more_images(masked)}
+    return images
 
 
 def linked_fields(campaign: Campaign) -> frozenset[str]:

@@ -40,6 +40,19 @@ class Picture:
         return f"data:{self.content_type};base64,{b64encode(self.content).decode('ascii')}"
 
 
+def with_pictures(html: str, pictures: Mapping[str, Picture]) -> str:
+    """The page with the pictures of its message where it names them by Content-ID; the rest as it is."""
+
+    def put_in(found: re.Match[str]) -> str:
+        picture = pictures.get(unquote(found[1]))
+        return picture.as_url() if picture else found[0]
+
+    return _CID.sub(put_in, html) if pictures else html
+
+
+_CID = re.compile(r"\bcid:([^\s\"'()<>,]+)", re.IGNORECASE)
+
+
 def framed(html: str, pictures: Mapping[str, Picture]) -> tuple[str, int] | None:
     """The page for a sandboxed frame, and how many things of the network were left out; None if it nests too deeply.
 

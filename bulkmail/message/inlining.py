@@ -10,6 +10,7 @@ from html import escape
 
 import css_inline
 
+from bulkmail.message.fallbacks import carried, carried_style, declarations, restored, restored_style
 from bulkmail.message.scanner import Element, Patches, elements, is_deep, scan
 from bulkmail.message.stability import MARKER, instability, marked
 from bulkmail.message.tags import NONCHARACTER, PLACE, Kind, Masked
@@ -68,7 +69,7 @@ def inlined_once(masked: Masked) -> Masked | None:
         return None
     tokens = list(scan(masked.text))
     try:
-        page = _inliner.inline(marked(masked, tokens))
+        page = _inliner.inline(_with_fallbacks_carried(marked(masked, tokens)))
     except css_inline.InlineError:
         return None
     results = {element.value(MARKER): element for element in elements(page) if element.get(MARKER)}
@@ -76,12 +77,13 @@ def inlined_once(masked: Masked) -> Masked | None:
     if len(results) != len(sources):
         return None
     patches = Patches(masked.text)
+    everywhere = _declared_everywhere(masked.text)
     for number, element in enumerate(sources):
         result = results[str(number)]
         if element.name == "style":
-            _keep_rest(patches, element, page[slice(*result.content)] if result.content else "")
-        else:
-            _set_style(patches, element, result.value("style"))
+            _keep_rest(patches, element, _useful(page[slice(*result.content)]) if result.content else "")
+        elif element.name not in _UNSEEN:
+            _set_style(patches, element, _own_style(element.name, result.value("style"), everywhere))
     inlined = masked.with_text(patches.applied().replace(_ASIDE, "<style>"))
     return inlined if sorted(PLACE.findall(inlined.text)) == sorted(PLACE.findall(masked.text)) else None
 
@@ -91,9 +93,94 @@ def inlined(page: str) -> str:
     if NONCHARACTER.search(page) or is_deep(page):
         return page
     try:
-        return _inliner.inline(page).replace(_ASIDE, "<style>").replace("<style></style>", "")
+        made = _inliner.inline(_with_fallbacks_carried(page))
     except css_inline.InlineError:
         return page
+    everywhere = _declared_everywhere(page)
+    patches = Patches(made)
+    for element in elements(made):
+        style = element.get("style")
+        if style is not None:
+            new = "" if element.name in _UNSEEN else _own_style(element.name, style.value, everywhere)
+            if not new:
+                patches.replace(style.start - made[: style.start].endswith(" "), style.end, "")
+            elif new != style.value:
+                patches.replace(style.start, style.end, f'style="{escape(new)}"')
+        if element.name == "style" and element.content:
+            patches.replace(*element.content, _useful(made[slice(*element.content)]))
+    return patches.applied().replace(_ASIDE, "<style>").replace("<style></style>", "")
+
+
+# Nobody sees these: `*` is not about them.
+_UNSEEN = frozenset({"head", "meta", "title", "style", "link", "script", "base"})
+_UNIVERSAL = re.compile(r"(?:^|\})\s*\*\s*\{([^{}]*)\}")
+_PUNCTUATION = re.compile(r"[{};]")
+_NAMES_ALONE = re.compile(r"[\w\s.#*>+~,-]+")
+# Rules for what mail programs put around a page, or for elements that they make.
+_OF_PROGRAMS = re.compile(
+    r"ExternalClass|ReadMsgBody|outlook|MessageView|MessageWebView|yshortcut|yahoo|gmail|moz-|apple|samsung|owa|aBn|a6S"
+    r"|\bim\b|\bu\s*\+|g-img|webkit|ogs[cb]|thunderbird|spark",
+    re.IGNORECASE,
+)
+
+
+def _with_fallbacks_carried(page: str) -> str:
+    patches = Patches(page)
+    for element in elements(page):
+        style = element.get("style")
+        if style is not None and not PLACE.search(style.raw) and "&" not in style.raw:
+            new = carried_style(style.raw)
+            if new != style.raw:
+                patches.replace(style.value_start, style.value_start + len(style.raw), new)
+        if element.name == "style" and element.content and element.get("data-css-inline") is None:
+            css = page[slice(*element.content)]
+            patches.replace(*element.content, carried(css))
+    return patches.applied()
+
+
+def _declared_everywhere(page: str) -> frozenset[tuple[str, str]]:
+    """What `* { … }` declares: it is of no use to a line break."""
+    sheets = (
+        page[slice(*element.content)] for element in elements(page) if element.name == "style" and element.content
+    )
+    return frozenset(
+        declared
+        for css in sheets
+        for block in _UNIVERSAL.finditer(_CSS_COMMENT.sub("", css))
+        for declared in declarations(block[1])
+    )
+
+
+def _own_style(name: str, style: str, everywhere: frozenset[tuple[str, str]]) -> str:
+    """The style that the inliner gave an element, with what it dropped and without what it gave for nothing."""
+    style = restored_style(style)
+    if name != "br" or not everywhere:
+        return style
+    return "; ".join(f"{prop}: {value}" for prop, value in declarations(style) if (prop, value) not in everywhere)
+
+
+def _useful(css: str) -> str:
+    """What could not be inlined, without rules that no element of the page has anything to do with."""
+    kept: list[str] = []
+    start = depth = 0
+    prelude = ""
+    for found in _PUNCTUATION.finditer(css):
+        if found[0] == "{":
+            prelude = css[start : found.start()] if depth == 0 else prelude
+            depth += 1
+            continue
+        depth -= found[0] == "}"
+        if depth <= 0:
+            depth = 0
+            if found[0] == ";" or not _is_idle(prelude):
+                kept.append(css[start : found.end()])
+            start = found.end()
+    return restored("".join([*kept, css[start:]]))
+
+
+def _is_idle(selectors: str) -> bool:
+    """Whether a rule that matched nothing never will: it selects by names alone, and by none of a mail program's."""
+    return bool(_NAMES_ALONE.fullmatch(selectors)) and not _OF_PROGRAMS.search(selectors)
 
 
 _inliner = css_inline.CSSInliner(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from hashlib import blake2b
+from html import unescape
+from posixpath import normpath
 from urllib.parse import unquote
 
+from bulkmail.message.filetypes import guess_type
 from bulkmail.message.scanner import Attribute, Element, Patches, elements
 from bulkmail.message.tags import NONCHARACTER, PLACE, Masked
 from bulkmail.model.campaign import InlineImage, Template
@@ -14,6 +18,53 @@ from bulkmail.model.campaign import InlineImage, Template
 _PICTURES = {"img": "src", **dict.fromkeys(("body", "table", "td", "th", "tr"), "background")}
 # Other places than this folder: `https:`, `//host`, `#part`, a path of a web server.
 _ELSEWHERE = ("//", "#")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The address of a picture in a page: as it is meant, and where it stands in the text."""
+
+    address: str
+    start: int
+    end: int
+
+
+def pictures(element: Element, text: str) -> Iterator[Reference]:
+    """Every address of a picture that an element has: attributes, `srcset`, `url()` in its style or in `<style>`."""
+    for attribute in element.attributes:
+        start, end = attribute.value_start, attribute.value_start + len(attribute.raw)
+        if attribute.name == _PICTURES.get(element.name) or attribute.name == _MORE_PICTURES.get(element.name):
+            yield Reference(attribute.value.strip(), start, end)
+        elif attribute.name == "srcset" and element.name in ("img", "source") and "data:" not in attribute.raw:
+            for found in _CANDIDATE.finditer(attribute.raw):
+                yield Reference(unescape(found[1]), start + found.start(1), start + found.end(1))
+        elif attribute.name == "style":
+            yield from _css_pictures(attribute.raw, start)
+    if element.name == "style" and element.content:
+        yield from _css_pictures(text[slice(*element.content)], element.content[0])
+
+
+def _css_pictures(css: str, offset: int) -> Iterator[Reference]:
+    """The pictures that CSS names: what is in `url()`, but for fonts and style sheets."""
+    for found in _URL.finditer(css):
+        address = unescape(found["address"].strip())
+        if not PLACE.search(address) and guess_type(_file_of(address)).startswith("image/"):
+            yield Reference(address, offset + found.start("address"), offset + found.end("address"))
+
+
+_MORE_PICTURES = {"video": "poster", "input": "src", "image": "href"}
+_CANDIDATE = re.compile(r"(?:^|,)\s*([^\s,]\S*[^\s,])(?=\s|,|$)")
+_URL = re.compile(r"url\(\s*(?P<quote>[\"']|&quot;|&#39;|)(?P<address>.*?)(?P=quote)\s*\)", re.IGNORECASE | re.DOTALL)
+
+
+def more_images(masked: Masked) -> Iterator[Reference]:
+    """Pictures of this folder that `local_images` does not give: it is no fault if one of them is not there."""
+    for element in elements(masked.text):
+        own = element.get(_PICTURES[element.name]) if element.name in _PICTURES else None
+        for found in pictures(element, masked.text):
+            is_own = own is not None and found.start == own.value_start
+            if not is_own and not PLACE.search(found.address) and is_local(found.address):
+                yield found
 
 
 def local_images(masked: Masked) -> Iterator[Attribute]:
@@ -34,11 +85,24 @@ def local_stylesheets(masked: Masked) -> Iterator[tuple[Element, Attribute]]:
 
 def file_name(attribute: Attribute) -> str:
     """The file that an address of this folder means: without `?…` and `#…`, `%20` being a space."""
-    return unquote(attribute.value.strip().partition("?")[0].partition("#")[0])
+    return _file_of(attribute.value.strip())
+
+
+def _file_of(address: str) -> str:
+    return unquote(address.partition("?")[0].partition("#")[0])
+
+
+def file_of(reference: Reference) -> str:
+    """The same of a reference."""
+    return _file_of(reference.address)
 
 
 def _is_local(attribute: Attribute) -> bool:
-    value = attribute.value.strip()
+    return is_local(attribute.value.strip())
+
+
+def is_local(value: str) -> bool:
+    """Whether an address is one of this folder."""
     if not value or value.startswith(_ELSEWHERE):
         return False
     # A tag at the beginning may stand for any address; further on, the beginning tells.
@@ -59,6 +123,10 @@ def with_images(masked: Masked, images: Iterable[InlineImage]) -> Masked:
         found = known.get(attribute.value.strip())
         if found:
             patches.replace(attribute.start, attribute.end, f'{attribute.name}="cid:{found}"')
+    for reference in more_images(masked):
+        found = known.get(reference.address)
+        if found:
+            patches.replace(reference.start, reference.end, f"cid:{found}")
     return masked.with_text(patches.applied())
 
 
@@ -72,6 +140,19 @@ _LINE_END = re.compile(r"[\r\n]+")
 _TAG = re.compile(r"\{(?=[{%#])")
 
 
+def _from_page(css: str, attribute: Attribute) -> str:
+    """A style sheet whose addresses begin at the page instead of at the sheet's own folder."""
+    folder = attribute.value.strip().partition("?")[0].rpartition("/")[0]
+    if not folder:
+        return css
+    return _URL.sub(lambda found: _moved(found, folder) if is_local(found["address"].strip()) else found[0], css)
+
+
+def _moved(found: re.Match[str], folder: str) -> str:
+    start, end = found.start("address") - found.start(), found.end("address") - found.start()
+    return f"{found[0][:start]}{normpath(f'{folder}/' + found['address'].strip())}{found[0][end:]}"
+
+
 def with_stylesheets(masked: Masked, stylesheets: Iterable[Template]) -> Masked:
     """The page with `<style>` for the style sheets that come with it."""
     known = {sheet.name: sheet.text for sheet in stylesheets}
@@ -81,5 +162,6 @@ def with_stylesheets(masked: Masked, stylesheets: Iterable[Template]) -> Masked:
         if css is not None:
             media = element.get("media")
             tag = f"<style {masked.text[media.start : media.end]}>" if media else "<style>"
+            css = _from_page(css, attribute)
             patches.replace(element.start, element.end, f"{tag}{as_data(css)}</style>")
     return masked.with_text(patches.applied())

@@ -9,6 +9,7 @@ import re
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from bulkmail.message.fallbacks import declarations, is_important
 from bulkmail.message.tags import NONCHARACTER, PLACE
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ _LINES = frozenset(
     | {"header", "html", "main", "nav", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr"}
 )
 _HEADINGS = {f"h{level}": str(level) for level in range(1, 7)}
-_HIDDEN = re.compile(r"(?:^|[;\s])(?:display\s*:\s*none|visibility\s*:\s*hidden|mso-hide\s*:\s*all)", re.IGNORECASE)
+_MAY_HIDE = re.compile("none|hid", re.IGNORECASE)
+_HIDING = {"display": "none", "visibility": "hidden", "mso-hide": "all"}
+_NO_SIZE = re.compile(r"0+(?:\.0+)?(?:px|pt|em|rem|%)?", re.IGNORECASE)
 
 
 def read_page(page: str) -> str:
@@ -95,7 +98,22 @@ def _children(node: LexborNode) -> list[LexborNode]:
 
 def _is_hidden(node: LexborNode) -> bool:
     attributes = node.attributes
-    return node.tag in _SILENT or "hidden" in attributes or bool(_HIDDEN.search(attributes.get("style") or ""))
+    return node.tag in _SILENT or "hidden" in attributes or _hides(attributes.get("style") or "")
+
+
+def _hides(style: str) -> bool:
+    """Whether nothing of an element with this style is seen: not displayed, or cut off at a height of nothing."""
+    if not _MAY_HIDE.search(style):
+        return False
+    found: dict[str, str] = {}
+    for name, value in declarations(style):
+        if is_important(value) or not is_important(found.get(name, "")):
+            found[name] = value.lower()
+    plain = {name: value.partition("!")[0].strip() for name, value in found.items()}
+    if any(plain.get(name) == value for name, value in _HIDING.items()):
+        return True
+    is_cut = "hidden" in (plain.get("overflow"), plain.get("overflow-y"))
+    return is_cut and any(_NO_SIZE.fullmatch(plain.get(name, "")) for name in ("max-height", "height"))
 
 
 def _around(node: LexborNode, tables: dict[int, bool]) -> tuple[str, str]:

@@ -121,6 +121,12 @@ CHECKS: tuple[Check, ...] = (
         'write alt="what it shows", or alt="" for mere decoration', letter_checks.image_without_alt,
     ),
     Check(
+        "image-local", _W, "pictures that are neither brought along nor on the web",
+        "Recipients see an empty frame.",
+        "put the file into the campaign's folder under that name, or give its address on the web, https://…",
+        letter_checks.image_local,
+    ),
+    Check(
         "link-empty", _W, "links without an address, or with #",
         "Whoever clicks gets nowhere.",
         "write the address, or take the link out", letter_checks.link_empty,

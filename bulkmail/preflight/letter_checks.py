@@ -71,6 +71,11 @@ def image_without_alt(evidence: Evidence) -> Iterator[Found]:
     yield from _flaws(evidence, "image-without-alt")
 
 
+def image_local(evidence: Evidence) -> Iterator[Found]:
+    """Pictures that stay behind."""
+    yield from _flaws(evidence, "image-local")
+
+
 def link_empty(evidence: Evidence) -> Iterator[Found]:
     """Links that lead nowhere."""
     yield from _flaws(evidence, "link-empty")

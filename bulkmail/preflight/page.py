@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from bulkmail.message.local_files import pictures
 from bulkmail.message.scanner import VOID, Attribute, Element, EndTag, Remark, scan
 from bulkmail.message.tags import PLACE, Kind, Masked, mask
 from bulkmail.model.campaign import Template
@@ -98,6 +99,8 @@ def _flaws_in(text: str, *, masked: Masked | None = None, is_page: bool) -> Iter
         for token in tokens:
             if isinstance(token, Element):
                 yield from _flaws_of(token, text)
+                if masked is None:  # what the composer brings along is cid: by now
+                    yield from _left_pictures(token, text)
         yield from _open_tags(tokens, text)
         shown = _without_markup(text, tokens)
     else:
@@ -149,6 +152,13 @@ def _flaws_of(element: Element, text: str) -> Iterator[tuple[str, str, int]]:
         if element.get("alt") is None and "\ufdd0" not in re.sub(r'"[^"]*"', "", text[element.start : element.end]):
             yield "image-without-alt", f"the picture {_shown(source) or 'without src'} has no alt text", at
         yield from _link_flaws(source, at)
+
+
+def _left_pictures(element: Element, text: str) -> Iterator[tuple[str, str, int]]:
+    for picture in pictures(element, text):
+        if dead(picture.address) and not placeholder_in(picture.address):
+            what = f"the picture {_shown(picture.address)} is neither in the message nor on the web"
+            yield "image-local", what, picture.start
 
 
 def _href_flaws(href: Attribute, position: int) -> Iterator[tuple[str, str, int]]:

@@ -6,10 +6,11 @@ import os
 import re
 from pathlib import Path
 
+from bulkmail.message.framed import with_pictures
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Message
 from bulkmail.model.reply import printable
-from bulkmail.preview.parts import parse, take_parts
+from bulkmail.preview.parts import parse, pictures, take_parts
 
 _LONGEST_STEM = 120  # octets; file systems take 255
 
@@ -26,14 +27,17 @@ def write_message(message: Message, folder: Path, stem: str) -> list[Path]:
 
     Makes the folder; replaces files of these names; only their owner can read them.  `stem` may come from a cell: it is
     made a plain file name.  The HTML is as in the message but for a line at its top that keeps a browser from running
-    scripts.  Returns what was written.  Raises `ConfigError`.
+    scripts, and for its own pictures, which are in it instead of `cid:`.  Returns what was written.
+
+    Raises `ConfigError`.
     """
-    parts = take_parts(parse(message))
+    parsed = parse(message)
+    parts = take_parts(parsed)
     contents = {".eml": b"".join(message.buffers)}
     if parts.text is not None:
         contents[".txt"] = parts.text.encode("utf-8", "replace")
     if parts.html is not None:
-        contents[".html"] = _page(parts.html)
+        contents[".html"] = _page(with_pictures(parts.html, pictures(parsed)))
     return [write_file(folder, file_stem(stem) + suffix, content) for suffix, content in contents.items()]
 
 

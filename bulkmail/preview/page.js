@@ -1,5 +1,8 @@
 "use strict";
 // Arrow keys, search, and which letter is open: without this script the page shows the same.
+// On a screen as narrow as a phone, the view of a desktop is too small to read.
+const phone = document.querySelector("#view-phone");
+if (phone && matchMedia("(max-width: 480px)").matches) phone.checked = true;
 const links = [...document.querySelectorAll("nav a")];
 const letters = [...document.querySelectorAll("article")];
 if (links.length) {

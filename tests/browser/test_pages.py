@@ -108,6 +108,11 @@ def test_preview_fits_is_legible_and_does_nothing_unasked(opened, preview, width
     assert shown.page.title() != "harm"
 
 
+@pytest.mark.parametrize(("width", "view"), [(360, "Phone"), (1280, "Desktop")])
+def test_preview_opens_as_what_it_is_looked_at_on(opened, preview, width, view):
+    assert opened(preview, width=width).page.get_by_role("radio", name=view).is_checked()
+
+
 def test_report_is_searched_and_sorted(opened, report):
     page = opened(report).page
     rows = page.locator("table.rows tbody tr")

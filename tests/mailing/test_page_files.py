@@ -1,8 +1,11 @@
 """Letters that a program makes: what they bring along."""
 
+import re
+
 import pytest
 
 import bulkmail
+from tests.unit.message.pages import rendered
 
 
 def letter(**parts):
@@ -60,3 +63,41 @@ async def test_letter_with_files_of_rows_is_sent(invoices):
     rows = [{"email": "a@example.org", "id": "1"}, {"email": "b@example.org", "id": "2"}]
     report = await bulkmail.send(invoices, rows, relay="null:")
     assert (report.accepted, report.tally.rows) == (1, 2)
+
+
+PLACES = {
+    "srcset": '<img src="https://example.com/a.png" alt="" srcset="a.png 2x, https://example.com/b.png 3x">',
+    "source": '<picture><source srcset="a.png"><img src="https://example.com/a.png" alt=""></picture>',
+    "poster": '<video poster="a.png"></video>',
+    "style": "<p style=\"background: url('a.png')\">x</p>",
+    "style-escaped": '<p style="background: url(&quot;a.png&quot;)">x</p>',
+    "sheet": "<style>p{background-image:url(a.png)}</style><p>x</p>",
+    "media": "<style>@media print{p{background-image:url( a.png )}}</style><p>x</p>",
+}
+
+
+@pytest.mark.parametrize("page", PLACES.values(), ids=PLACES)
+def test_pictures_in_every_place_are_brought_along(tmp_path, page):
+    (tmp_path / "a.png").write_bytes(b"PNG")
+    made = letter(html=page, folder=tmp_path)
+    assert [(image.source, image.content) for image in made.images] == [("a.png", b"PNG")]
+    html = rendered(html=page, images=made.images).html
+    assert "cid:" in html
+    assert not re.search(r"[^/]a\.png", html)
+    assert letter(html=page, folder=tmp_path / "elsewhere").images == ()
+
+
+def test_pictures_of_a_style_sheet_are_looked_for_beside_it(tmp_path):
+    (tmp_path / "css").mkdir()
+    (tmp_path / "img").mkdir()
+    (tmp_path / "img" / "bg.png").write_bytes(b"PNG")
+    (tmp_path / "css" / "mail.css").write_text("p { background: url(../img/bg.png); src: url(font.woff) }")
+    page = '<link rel=stylesheet href="css/mail.css"><p>x</p>'
+    made = letter(html=page, folder=tmp_path)
+    assert [image.source for image in made.images] == ["img/bg.png"]
+    assert "url(cid:" in rendered(html=page, images=made.images, stylesheets=made.stylesheets).html
+
+
+def test_fonts_and_pictures_that_rows_name_are_not_looked_for(tmp_path):
+    page = "<style>@font-face{src:url(a.woff)}</style><p style='background:url({{ x }}.png)'>x</p>"
+    assert letter(html=page, folder=tmp_path).images == ()

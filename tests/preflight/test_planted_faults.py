@@ -69,7 +69,7 @@ HTML = """<!DOCTYPE html>
 <a href="http://localhost:8000/x">mine</a>
 <a href="http://shop.example/">plain</a>
 <a href="{{ page }}">page</a>
-<a href="/offers">relative</a>
+<a href="/offers">relative</a> <i style="background: url('gone.png')"></i>
 <script>alert(1)</script>
 TODO: prices
 %%PRICE%%
@@ -104,6 +104,7 @@ PLANTED = [
     ("unclosed-tag", 2, "letter.html:4: <b> is not closed"),
     ("unclosed-tag", 2, "letter.html:15: </i> closes nothing"),
     ("image-without-alt", 0, "letter.html:5: the picture https://shop.example/a.png"),
+    ("image-local", 2, "the picture gone.png is neither"),
     ("link-empty", 0, 'letter.html:6: href=""'),
     ("link-empty", 0, 'letter.html:7: href="#"'),
     ("link-relative", 0, "letter.html:11: the link /offers is relative"),

@@ -225,3 +225,16 @@ def test_files_say_where_they_cannot_be_written(tmp_path: Path, folder: str) -> 
         write_message(ready(letter()), tmp_path / folder, "a")
     assert caught.value.hint == "name a folder that you may write to, with --out FOLDER"
     assert "\0" not in str(caught.value)
+
+
+def test_html_file_has_the_pictures_of_its_message_inside(tmp_path: Path) -> None:
+    message = letter(
+        html="<img src='cid:1@inline'><p style=\"background: url('cid:1@inline')\">x <img src='cid:2@inline'>"
+    )
+    page = message.get_body(("html",))
+    assert page is not None
+    page.add_related(b"PNG", "image", "png", cid="<1@inline>")
+    html = next(path for path in write_message(ready(message), tmp_path, "a") if path.suffix == ".html").read_text()
+    assert html.count("data:image/png;base64,UE5H") == 2
+    assert "cid:1@inline" not in html
+    assert "cid:2@inline" in html

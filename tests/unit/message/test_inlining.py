@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.message.composer import Composer
+from bulkmail.message.fallbacks import carried_style, declarations, restored_style
 from bulkmail.message.inlining import inlined, inlined_once, tidied
 from bulkmail.message.tags import mask
 from bulkmail.model.campaign import Template
@@ -165,3 +166,72 @@ def test_sheet_that_looks_like_a_template_is_none():
     html = rendered(html=page, stylesheets=(sheet,)).html
     assert "49" not in html
     assert html.count("</style>") == 1
+
+
+TWICE = "<style>p { background: #222; background: linear-gradient(red, blue) } .x p { background: red }</style>"
+
+
+@pytest.mark.parametrize("make", [once, inlined], ids=["once", "each"])
+def test_earlier_declaration_is_kept_for_programs_that_know_no_other(make):
+    page = make(f"<html><head>{TWICE}</head><body><p>a</p><div class='x'><p>b</p></div></body></html>")
+    first, second = re.findall(r'<p style="([^"]*)"', page)
+    assert first == "background: #222; background: linear-gradient(red, blue)"
+    assert second.replace(";", "") == "background: red", "what is overridden brings nothing along"
+
+
+@pytest.mark.parametrize("make", [once, inlined], ids=["once", "each"])
+def test_earlier_declaration_of_an_attribute_or_a_kept_rule_stays(make):
+    page = make(
+        "<html><head><style>i { top: 0 } a:hover { color: red; color: rgba(1, 1, 1, .5) }</style></head>"
+        '<body><i style="color: red; color: rgb(1 1 1)">a</i><a>b</a></body></html>'
+    )
+    assert re.search(r"color: red;\s+color: rgb\(1 1 1\)", page)
+    assert re.search(r"a:hover \{ color: red;\s+color: rgba\(1, 1, 1, \.5\); \}", page)
+    assert "bulkmail" not in page
+
+
+@pytest.mark.parametrize("make", [once, inlined], ids=["once", "each"])
+def test_rule_for_everything_is_not_written_where_nobody_sees_it(make):
+    page = make(
+        "<html><head><meta charset='utf-8'><title>t</title><style>* { margin: 0 } br { clear: both } a:hover { top: 0 }"
+        "</style></head><body><p>a<br>b</p></body></html>"
+    )
+    assert '<p style="margin: 0;">' in page
+    assert "margin" not in page.partition("<body")[0].partition("<head")[2]
+    assert re.search(r'<br style="clear: both;?">', page)
+
+
+@pytest.mark.parametrize(
+    ("make", "hook"), [(once, ".ReadMsgBody"), (inlined, ".ReadMsgBody"), (inlined, "[data-ogsc] .d")]
+)
+def test_rules_that_match_nothing_go_unless_a_mail_program_may_match_them(make, hook):
+    css = f".unused {{ top: 0 }} #outlook a {{ top: 1px }} {hook} {{ top: 2px }} p {{ top: 3px }}"
+    page = make(
+        f"<html><head><style>{css} @media print {{ .m {{ top: 4px }} }}</style></head><body><p>a</p></body></html>"
+    )
+    sheet = page.partition("<style>")[2].partition("</style>")[0]
+    assert re.findall(r"top: (\d\w*)", sheet) == ["1px", "2px", "4px"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["color", "background", "width"]),
+            st.sampled_from(["red", "url('a;b')", "1px", "rgba(1, 2, 3, .5)", "blue !important"]),
+        ),
+        max_size=6,
+    )
+)
+def test_what_is_carried_comes_back(pairs):
+    style = "; ".join(f"{name}: {value}" for name, value in pairs)
+    back = list(declarations(restored_style(carried_style(style))))
+    final = {}
+    for name, value in pairs:
+        if "important" in value or "important" not in final.get(name, ""):
+            final[name] = value
+    seen = {}
+    for name, value in back:
+        if "important" in value or "important" not in seen.get(name, ""):
+            seen[name] = value
+    assert seen == final
+    assert {(name, value) for name, value in pairs} == set(back)

@@ -158,3 +158,34 @@ def test_text_that_is_given_is_taken():
 def test_text_names_the_place_of_an_error_in_the_page():
     with pytest.raises(Exception, match=r"letter\.html:3: 'nmae' is undefined; did you mean 'name'\?"):
         rendered({"name": "Ann"}, html="<p>\n\n{{ nmae }}</p>")
+
+
+HIDING = {
+    "class": ("<style>.pre { display: none !important }</style>", "class=pre"),
+    "class-in-media-only": ("<style>@media print { .x { display: none } } .pre { display: none }</style>", "class=pre"),
+    "id": ("<style>#pre { visibility: hidden }</style>", "id=pre"),
+    "no-height": ("", 'style="max-height:0;overflow:hidden"'),
+    "no-height-in-pixels": ("<style>.pre { max-height: 0px; overflow: hidden }</style>", "class=pre"),
+    "outdone": ("", 'style="display: none !important; display: block"'),
+}
+
+
+@pytest.mark.parametrize("inline_css", [True, False])
+@pytest.mark.parametrize("value", ["{{ name }}", "{{ name | safe }}"], ids=["once", "each"])
+@pytest.mark.parametrize(("head", "attribute"), HIDING.values(), ids=HIDING)
+def test_what_a_style_hides_is_not_in_the_text(head, attribute, value, inline_css):
+    page = f"<html><head>{head}</head><body><p {attribute}>unseen</p><p>Dear {value}</p></body></html>"
+    assert rendered({"name": "Ann"}, html=page, inline_css=inline_css).text == "Dear Ann\n"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "<style>@media (max-width: 600px) { .desk { display: none !important } }</style>",
+        "<style>.desk { display: none } .desk { display: block }</style>",
+        "<style>.desk { max-height: 0 }</style>",
+    ],
+)
+def test_what_only_some_screens_hide_is_in_the_text(head):
+    page = f"<html><head>{head}</head><body><p class=desk>seen</p></body></html>"
+    assert rendered(html=page).text == "seen\n"
