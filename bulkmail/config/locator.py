@@ -12,7 +12,7 @@ KeyPath = tuple[str | int, ...]
 
 _SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-_STRING = re.compile(
+TOML_STRING = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}' r"|'''.*?'{3,5}" r'|"(?:[^"\\\n]|\\.)*"' r"|'[^'\n]*'",
     re.DOTALL,
 )
@@ -65,7 +65,7 @@ class _Reader:
             self._read_list(path)
         elif self._take("{"):
             self._read_inline_table(path)
-        elif found := _STRING.match(self.text, self.position) or _SCALAR.match(self.text, self.position):
+        elif found := TOML_STRING.match(self.text, self.position) or _SCALAR.match(self.text, self.position):
             self.position = found.end()
 
     def _read_list(self, path: KeyPath) -> None:
@@ -104,7 +104,7 @@ class _Reader:
         if found:
             self.position = found.end()
             return found[0]
-        found = _STRING.match(self.text, self.position)
+        found = TOML_STRING.match(self.text, self.position)
         if not found:
             raise _Lost
         self.position = found.end()

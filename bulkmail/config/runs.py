@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 from bulkmail.config.settings import Settings
-from bulkmail.config.sources import FILE_NAME
+from bulkmail.config.sources import FILE_NAME, parse_toml
 from bulkmail.config.sources import SUFFIX as TOML
 from bulkmail.model.errors import ConfigError
 
@@ -107,8 +106,8 @@ def _campaign_name(file: Path) -> str:
     if file.suffix.lower() != TOML:
         return file.stem
     try:
-        name = tomllib.loads(file.read_text("utf-8-sig")).get("name")
-    except (OSError, ValueError, RecursionError):
+        name = parse_toml(file.read_text("utf-8-sig"), file).get("name")
+    except (OSError, ValueError, ConfigError):
         name = None
     if isinstance(name, str) and name.strip():
         return " ".join(name.split())

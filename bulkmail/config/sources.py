@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from bulkmail.config.locator import KeyPath, locate_keys
+from bulkmail.config.locator import TOML_STRING, KeyPath, locate_keys
 from bulkmail.config.overrides import Overrides
 from bulkmail.config.problems import Problems, Said, did_you_mean, show
 from bulkmail.model.errors import ConfigError
@@ -184,6 +184,7 @@ _TOML_PLACE = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|e
 
 def parse_toml(text: str, path: Path) -> dict[str, object]:
     """The tables of `text`.  Raises `ConfigError` with line and column."""
+    refuse_deep_keys(text, path)
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -197,6 +198,20 @@ def parse_toml(text: str, path: Path) -> dict[str, object]:
     column = f" at column {found['column']}" if found and found["column"] else ""
     raise ConfigError(f"{path}:{line}: not valid TOML{column}: {what[:1].lower()}{what[1:]}", hint=_toml_mend(what))
 
+
+def refuse_deep_keys(text: str, path: Path) -> None:
+    """Raises `ConfigError` for a key of so many parts that those who read it would run out of stack and memory."""
+    found = _DEEP_KEY.search(TOML_STRING.sub(lambda string: '""' + "\n" * string[0].count("\n"), text))
+    if found:
+        line = found.string.count("\n", 0, found.start()) + 1
+        raise ConfigError(
+            f"{path}:{line}: a key has more than {DEEPEST_KEY} parts, expected such as sending.rate",
+            hint="is it the right file?",
+        )
+
+
+DEEPEST_KEY = 20  # parts; those of ours have three
+_DEEP_KEY = re.compile(rf"""(?:[\w"-]+[ \t]*\.[ \t]*){{{DEEPEST_KEY}}}""")
 
 _TOML_MENDS = (
     ("Invalid value", 'a text stands in quotes: name = "Spring"'),

@@ -21,6 +21,7 @@ from bulkmail.recipients.jsonl import JsonLinesReader
 from bulkmail.recipients.opening import Opened, list_errors, open_bytes
 from bulkmail.recipients.reading import ListOptions, Reading
 from bulkmail.recipients.records import Records
+from bulkmail.recipients.sheet_bounds import bounded
 from bulkmail.recipients.xlsx import MAGIC, SUFFIXES, SheetReader
 
 __all__ = ["ListOptions", "RecipientList", "from_rows", "open_list"]
@@ -95,6 +96,7 @@ def read_list(opened: Opened, reading: Reading) -> RecipientList:
     """The same from bytes that are open already; they are closed if that fails."""
     try:
         with list_errors(reading.name):
+            opened = bounded(opened, reading)
             return RecipientList(opened, reading, _reader(opened, reading))
     except BaseException:
         opened.close()

@@ -311,6 +311,22 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
         pytest.param(
             "a = " + "[" * 5000, "shop/campaign.toml: is nested too deeply", "is it the right file?", id="deep"
         ),
+        *(
+            pytest.param(
+                text,
+                f"shop/campaign.toml:{line}: a key has more than 20 parts, expected such as sending.rate",
+                "is it the right file?",
+                id=f"deep-key-{number}",
+            )
+            for number, (text, line) in enumerate(
+                [
+                    ("name = 'x'\n" + "a." * 1000 + "a = 1", 2),
+                    ("a." * 20_000 + "a = 1", 1),
+                    ("[" + "a . " * 1000 + "a]", 1),
+                    ('x = """\n\n"""\ny = { ' + '"a".' * 1000 + "a = 1 }", 4),
+                ]
+            )
+        ),
         pytest.param(
             f"name = {'9' * 5000}\n",
             "shop/campaign.toml:1: not valid TOML: exceeds the limit (4300 digits) for integer string conversion: "
