@@ -132,7 +132,7 @@ def measure(command: Sequence[str], folder: Path, accepted: Callable[[str], int]
     return Run(seconds, usage.ru_utime + usage.ru_stime, peak, accepted(words))
 
 
-def run_bulkmail(folder: Path, *, port: int, connections: int, enclose: bool, depth: int = 0) -> Run:
+def run_bulkmail(folder: Path, *, port: int, connections: int, enclose: bool, depth: int = 0, relay: str = "") -> Run:
     for leftover in folder.glob("run.*"):
         leftover.unlink()
     command = [sys.executable, "-m", "bulkmail", "send", "--recipients", "list.csv", "--yes", "--progress", "none"]
@@ -142,7 +142,7 @@ def run_bulkmail(folder: Path, *, port: int, connections: int, enclose: bool, de
         command += ["--attach", "shared.pdf", "--attach", "own/{{ email.partition('@')[0] }}.pdf"]
     command += [
         "--relay",
-        f"smtp://127.0.0.1:{port}?tls=off{f'&depth={depth}' if depth else ''}",
+        relay or f"smtp://127.0.0.1:{port}?tls=off{f'&depth={depth}' if depth else ''}",
         "--connections",
         str(connections),
     ]
@@ -156,13 +156,18 @@ def run_bulkmail(folder: Path, *, port: int, connections: int, enclose: bool, de
 
 def run_nodemailer(folder: Path, *, port: int, connections: int, enclose: bool) -> Run:
     node = shutil.which("node") or sys.exit("node is missing; without it: --only bulkmail")
-    if not (HERE / "node_modules/nodemailer").exists():
-        subprocess.run(
-            ["npm", "install", "--silent", "--no-package-lock"], cwd=HERE, check=True
-        )  # as package.json pins
+    install("nodemailer")
     command = [node, str(HERE / "nodemailer.js"), "list.csv", "letter.txt", "letter.html", str(port), str(connections)]
     command += ["enclose"] if enclose else []
     return measure(command, folder, lambda words: int(json.loads(words.splitlines()[-1])["accepted"]))
+
+
+def install(package: str) -> Path:
+    """The folder of a package, which npm gets as package.json pins it."""
+    folder = HERE / "node_modules" / package
+    if not folder.exists():
+        subprocess.run(["npm", "install", "--silent", "--no-package-lock"], cwd=HERE, check=True)
+    return folder
 
 
 def run_recipe(folder: Path, *, port: int, connections: int, enclose: bool) -> Run:

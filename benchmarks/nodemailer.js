@@ -2,6 +2,7 @@
 // messages are handed over only while the pool is idle, so that neither side queues the whole list in memory.
 //
 // node nodemailer.js LIST.csv LETTER.txt LETTER.html PORT CONNECTIONS [enclose]
+// With SMTP_USER, SMTP_PASSWORD and SMTP_CA (a file) in the environment: STARTTLS to localhost, and a login.
 // The list is email,name,town without quotes.  Prints {"accepted": …, "failed": …}; only what a callback confirmed counts.
 "use strict";
 
@@ -13,12 +14,16 @@ const [list, textFile, htmlFile, port, connections, enclose] = process.argv.slic
 const text = fs.readFileSync(textFile, "utf8");
 const html = fs.readFileSync(htmlFile, "utf8");
 
+const { SMTP_USER: user, SMTP_PASSWORD: pass, SMTP_CA: ca } = process.env;
+const security = user
+  ? { host: "localhost", requireTLS: true, tls: { ca: fs.readFileSync(ca) }, auth: { user, pass } }
+  : { host: "127.0.0.1", ignoreTLS: true };
+
 const transport = nodemailer.createTransport({
   pool: true,
-  host: "127.0.0.1",
+  ...security,
   port: Number(port),
   secure: false,
-  ignoreTLS: true,
   maxConnections: Number(connections),
   maxMessages: Infinity,
 });

@@ -14,7 +14,7 @@ from bulkmail.message.row_address import RowAddress
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.recipient import Place, Recipient
-from bulkmail.recipients.source import ListOptions, from_rows
+from bulkmail.recipients.source import ListOptions, from_rows, open_list
 from tests.unit.message.pages import kinds
 
 HEAD = "TO: {{email}}\nSUBJECT: Numbers for {{name}}\nFROM: My Self <me@example.org>\n"
@@ -179,6 +179,38 @@ def test_cell_of_to_may_hold_several_addresses_and_a_name() -> None:
         ("Cy", "cy@example.com", "cy@example.com"),
     ]
     assert bad[2].startswith("the address 'd, e@x' is not valid")
+
+
+def test_to_makes_the_addresses_of_a_file_as_well(here: Path) -> None:
+    settings = settings_of("TO: {{ a }}, {{ b }}\nSUBJECT: x\nFROM: me@example.org\n\nx")
+    (here / "list.csv").write_text(
+        "a,b,name\nann@x.example,bea@x.example,N\n,,\n,,Cy\n,dan@x.example,\nno,e@x.example,\n"
+    )
+    with open_list(here / "list.csv", options_of(settings)) as rows:
+        found = [(row.place.line, row.address.wire if isinstance(row, Recipient) else row.reason) for row in rows]
+        notices = rows.notices
+    assert found == [
+        (2, "ann@x.example"),
+        (4, "there is no address: To is empty"),
+        (5, "dan@x.example"),
+        (6, "letter.txt: to: To has 'no', which has no @"),
+    ]
+    assert any("1 row without any content skipped, the first at line 3" in notice for notice in notices)
+
+
+def test_cell_of_a_file_may_hold_several_addresses(here: Path) -> None:
+    settings = settings_of("TO: {{ mails }}\nSUBJECT: x\nFROM: me@example.org\n\nx")
+    (here / "list.csv").write_text('mails\n"Ann <ann@x.example>, bea@x.example"\ncy@x.example\n"d, e@x"\n')
+    with open_list(here / "list.csv", options_of(settings)) as rows:
+        ann, cy, bad = rows
+    assert isinstance(ann, Recipient) and isinstance(cy, Recipient)
+    assert [(ann.name, ann.address.wire), (cy.name, cy.address.wire)] == [
+        ("Ann", "ann@x.example"),
+        ("", "cy@x.example"),
+    ]
+    composer = Composer(settings.campaign, run_id="run")
+    assert composer.forward_paths(ann) == ("ann@x.example", "bea@x.example")
+    assert not isinstance(bad, Recipient) and bad.reason.startswith("the address 'd, e@x' is not valid")
 
 
 def test_column_of_to_is_found_in_any_case() -> None:

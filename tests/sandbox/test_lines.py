@@ -39,13 +39,15 @@ def commit(done: Done) -> None:
 
 
 async def test_line_accepts_a_message(make_line: Callable[[], NullLine]) -> None:
+    before = asyncio.get_running_loop().time()
     line = make_line()
+    after = asyncio.get_running_loop().time()
     reply = await line.transact(MESSAGE, commit)
     assert isinstance(reply, Reply)
     assert (reply.stage, reply.code, reply.enhanced) == (Stage.END, 250, "2.0.0")
     assert judge(reply).outcome is Outcome.ACCEPTED
     assert (line.usable, line.transactions, line.reached_end) == (True, 1, True)
-    assert 0 <= asyncio.get_running_loop().time() - line.opened_at < 20
+    assert before <= line.opened_at <= after
 
 
 async def test_line_lets_nothing_out_before_the_mark_is_durable(

