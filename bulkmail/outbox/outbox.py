@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status, check_move
 from bulkmail.model.errors import OutboxError
@@ -24,7 +25,7 @@ from bulkmail.outbox.entries import Doubtful, Entry, Job, Mark, ReadyMade, Relea
 from bulkmail.outbox.header import Header, read_header
 from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network
-from bulkmail.outbox.overruling import dated, doubts, move_all, put_back, settle_found
+from bulkmail.outbox.overruling import dated, doubts, move_all, put_back, settle_found, suppress
 from bulkmail.outbox.settling import Settler
 
 __all__ = ["Doubtful", "Entry", "Job", "Mark", "Outbox", "ReadyMade", "Release", "RowRecord", "Settlement"]
@@ -66,6 +67,7 @@ class Outbox:
         self.campaign: Campaign | None = self._header.campaign
         self.settings: dict[str, str] = dict(self._header.settings)
         self.is_loaded: bool = self._header.loaded_at is not None
+        self.is_rehearsal: bool = self._header.is_rehearsal
         self.started_at: float | None = self._header.started_at  # by an earlier process
 
     @classmethod
@@ -287,6 +289,14 @@ class Outbox:
         return sum(
             self._move_all(status, Status.CANCELLED, reason="cancelled") for status in (Status.PENDING, Status.DEFERRED)
         )
+
+    def suppress(self, reason_of: Callable[[Address], str]) -> int:
+        """Open rows whose address has a reason not to be written to become SUPPRESSED; returns how many rows."""
+        self._must_be(loaded=True)
+        with self.store.lock:
+            self._forget()
+            with self.store.writing() as connection:
+                return suppress(connection, reason_of)
 
     def reopen(self, status: Status) -> int:
         """What is REJECTED or EXPIRED becomes pending with fresh patience; returns how many deliveries."""

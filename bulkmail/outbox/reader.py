@@ -67,6 +67,7 @@ class OutboxReader:
         self.campaign: Campaign | None = header.campaign
         self.settings: dict[str, str] = dict(header.settings)
         self.is_loaded: bool = header.loaded_at is not None
+        self.is_rehearsal: bool = header.is_rehearsal
         self.created_at: float = header.created_at
         self.started_at: float | None = header.started_at
         self.ended_at: float | None = header.ended_at
@@ -149,7 +150,9 @@ class OutboxReader:
             yield AttemptRecord(*columns)
 
     def reached(self) -> Iterator[str]:
-        """`Address.key` of everybody who has the letter, or may have it (in doubt)."""
+        """`Address.key` of each recipient who has the message, or may have it (in doubt); of a rehearsal, none."""
+        if self.is_rehearsal:
+            return
         for _, path in self._pages(_REACHED):
             local, _, domain = path.rpartition("@")
             yield Address(local, domain).key
@@ -183,11 +186,9 @@ def is_outbox(path: Path) -> bool:
     """Whether the file looks like an outbox from outside; False for one that cannot be read."""
     try:
         with path.open("rb") as file:
-            header = file.read(72)
+            return store.looks_like_outbox(file.read(72))
     except OSError:
         return False
-    # The file format of SQLite: its magic, and the application id at offset 68.
-    return header[:16] == b"SQLite format 3\0" and header[68:] == store.APPLICATION_ID.to_bytes(4, "big")
 
 
 def _record(deliveries: list[tuple[Any, ...]]) -> RowRecord:

@@ -22,6 +22,7 @@ DELIVERY_COLUMNS = (
     "delivery_first_at",
     "delivery_last_at",
     "delivery_error",
+    "delivery_rehearsal",
 )
 """What a report adds to its list.  One that is fed back as a list loses them, or the next would have them twice."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import IO, TextIO
 
-from bulkmail.model.errors import ListError
+from bulkmail.model.errors import EmptyList, ListError
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.recipients.dialect import SPOKEN, declared_delimiter, guess_delimiter
 from bulkmail.recipients.encoding import choose, open_text
@@ -227,7 +227,7 @@ class CsvReader:
                     hint="name the file .json, or .jsonl if each line is an object",
                 )
             return line, cells
-        raise ListError(f"{self._reading.name}: the list is empty", hint="its first line must name the columns")
+        raise EmptyList(f"{self._reading.name}: the list is empty", hint="its first line must name the columns")
 
     def _people(self, rows: Iterator[tuple[int, list[str], Trouble]]) -> Iterator[Recipient | BadRow]:
         table, clean, look = self._table, Trouble.NONE, Trouble.CHARACTERS

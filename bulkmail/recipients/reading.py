@@ -6,19 +6,23 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from bulkmail.model.errors import ListError
+from bulkmail.model.errors import EmptyList
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.units import count
-from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed
+from bulkmail.recipients.columns import is_report, listed
 
 
 @dataclass(frozen=True, slots=True)
 class ListOptions:
-    """What the user said about a list; empty means find out."""
+    """What the user said about a list; empty means find out.
+
+    `keeps_delivery`: the columns that an earlier report added are fields like all others, for a condition over them.
+    """
 
     address_column: str = ""
     name_column: str = ""
     encoding: str = ""
+    keeps_delivery: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +37,30 @@ class Reading:
     notices: list[str] = field(default_factory=list)
     is_suppression: bool = False
 
+    @property
+    def keeps_delivery(self) -> bool:
+        """Whether the columns of an earlier report stay."""
+        return self.is_suppression or self.options.keeps_delivery
+
     def place(self, line: int) -> Place:
         """Where in the list that is."""
         return Place(self.name, line)
 
     def notice_delivery_columns(self, columns: Sequence[str]) -> None:
         """Says that these columns of a report are not part of the list."""
-        if len(columns) == len(DELIVERY_COLUMNS):
+        if is_report(columns):
             said = f"left out the {len(columns)} delivery_… columns of an earlier report"
         else:
             said = f"left out {count(len(columns), 'column')} named as in bulkmail's reports: {listed(columns)}"
         self.notices.append(f"{self.name}: {said}")
 
     def begun(self, rows: Iterator[Recipient | BadRow], *, empty: str, hint: str = "") -> Iterator[Recipient | BadRow]:
-        """The same rows, the first of which was read.  Raises `ListError` with `empty` if there is none."""
+        """The same rows, the first of which was read.  Raises `EmptyList` with `empty` if there is none."""
         first = next(rows, None)
         if first is not None:
             return itertools.chain([first], rows)
         if not self.is_suppression:
-            raise ListError(f"{self.name}: {empty}", hint=hint)
+            raise EmptyList(f"{self.name}: {empty}", hint=hint)
         return rows
 
 

@@ -23,6 +23,7 @@ from bulkmail.recipients.xlsx import SUFFIXES
 
 _SAMPLE = 1 << 16
 _MOST_NOTICES = 20
+REACHED_NOBODY = "is of a rehearsal, which reached no recipient: no address is suppressed by it"
 _REACHED = (Status.ACCEPTED.value, Status.IN_DOUBT.value)
 
 
@@ -69,7 +70,7 @@ class Suppression:
         """Adds a file: an address or `@domain` a line with `#` comments, or any list with an address column.
 
         Of a bulkmail report, whose column `delivery_status` tells it, only those who were or may have been reached
-        (accepted, in_doubt) are added.  Raises `ListError` for a file that cannot be read.
+        (accepted, in_doubt) are added, and none of a rehearsal's.  Raises `ListError` for a file that cannot be read.
         """
         opened = open_bytes(path)
         notices = _Notices(self.notices, opened.name)
@@ -118,15 +119,21 @@ class Suppression:
 
     def _add_list(self, opened: Opened, notices: _Notices) -> None:
         file = self._file(opened.name)
+        rehearsed = 0
         reading = Reading(opened.name, ListOptions(), self.notices, is_suppression=True)
         with read_list(opened, reading) as people:
             for row in people:
+                if row.fields.get("delivery_rehearsal") == "yes":
+                    rehearsed += 1
+                    continue
                 if row.fields.get("delivery_status", Status.ACCEPTED.value) not in _REACHED:
                     continue
                 if isinstance(row, BadRow):
                     notices.add(row.place.line, row.reason)
                 else:
                     self._places.add(row.address.key, file, line=row.place.line)
+        if rehearsed:
+            self.notices.append(f"{opened.name}: {REACHED_NOBODY}")
 
 
 class _Notices:

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from bulkmail.model.errors import ListError
+from bulkmail.model.errors import EmptyList, ListError
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.reply import printable
 from bulkmail.recipients.columns import listed
@@ -31,7 +31,7 @@ class SheetReader:
         texts = ((line, [cell_text(cell) for cell in cells]) for line, cells in rows)
         line, header = next((row for row in texts if any(map(str.strip, row[1]))), (0, []))
         if not header:
-            raise ListError(f"{reading.name}: the sheet is empty", hint="its first row must name the columns")
+            raise EmptyList(f"{reading.name}: the sheet is empty", hint="its first row must name the columns")
         self._table = Table(header, reading, line=line, unit="row")
         self.columns = self._table.columns
         self._everybody = reading.begun(self._people(rows), empty=HEADER_ONLY)

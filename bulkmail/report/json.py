@@ -9,6 +9,7 @@ from typing import BinaryIO
 from bulkmail.model.delivery import Status
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.report.files import replacing
 from bulkmail.report.rows import Reasons, as_json, iso
 from bulkmail.report.slowdowns import as_object
@@ -79,5 +80,5 @@ def _row(record: RowRecord) -> dict[str, object]:
         "first_at": iso(record.first_at) or None,
         "last_at": iso(record.last_at) or None,
         "error": record.error,
-        "fields": record.fields,
+        "fields": {name: value for name, value in record.fields.items() if name not in DELIVERY_COLUMNS},
     }

@@ -60,7 +60,7 @@ class Run:
             relay=settings.get("relay", ""),
             relays=msgspec.json.decode(settings.get("relays") or "[]", type=tuple[str, ...]),
             list_name=settings.get("list", ""),
-            is_rehearsal=settings.get("rehearsal") == "yes" or settings.get("relay_kind") in _REHEARSALS,
+            is_rehearsal=reader.is_rehearsal,
             # Through a rehearsal's relay, or none, nobody got anything.
             redirected_to="" if settings.get("relay_kind") in _REHEARSALS else settings.get("redirect_to", ""),
             maildir=settings.get("maildir") or _maildir(settings.get("relay", "")),
