@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bulkmail.engine.ports import Settled as Settled
+    from bulkmail.mailing.empty import NothingToSend as NothingToSend
     from bulkmail.mailing.library import Deliveries as Deliveries
     from bulkmail.mailing.library import Mailer as Mailer
     from bulkmail.mailing.library import SendingStopped as SendingStopped
@@ -69,6 +70,7 @@ _HOMES = {
     "ListError": "model.errors",
     "ListOptions": "recipients.source",
     "Mailer": "mailing.library",
+    "NothingToSend": "mailing.empty",
     "OutboxError": "model.errors",
     "Pace": "model.pace",
     "Quota": "model.quota",

@@ -30,6 +30,8 @@ class Overrides:
     encoding: str | None = None
     address_column: str | None = None
     allow_duplicates: bool = False
+    allow_empty: bool = False
+    max_invalid: str | None = None
     rate: str | None = None
     connections: int | None = None
     retry: str | None = None

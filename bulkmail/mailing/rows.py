@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Protocol
 
+from bulkmail.model.errors import EmptyList
 from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.recipients.source import ListOptions, from_rows
+from bulkmail.recipients.columns import DELIVERY_COLUMNS
+from bulkmail.recipients.source import ListOptions, from_rows, open_list
 
 
 class Rows(Protocol):
     """Iterated once; `columns` and `notices` may grow on the way."""
 
-    columns: list[str]
-    notices: list[str]
-
+    @property
+    def columns(self) -> list[str]: ...
+    @property
+    def notices(self) -> list[str]: ...
     def __iter__(self) -> Iterator[Recipient | BadRow]: ...
     def close(self) -> None: ...
 
@@ -60,6 +64,36 @@ class GivenRows:
                 break
         if mappings:
             yield from from_rows(_chained(mappings, self._rows), self._options, name=self._name)
+
+
+class NoRows:
+    """A list that can be read and is empty; the notice says so."""
+
+    def __init__(self, why: EmptyList) -> None:
+        self.columns: list[str] = []
+        self.notices = [str(why)]
+
+    def __iter__(self) -> Iterator[Recipient | BadRow]:
+        return iter(())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@contextmanager
+def opened(source: str | os.PathLike[str], options: ListOptions) -> Iterator[Rows]:
+    """The rows of a list, be it empty; else as `open_list()`."""
+    try:
+        rows: Rows = open_list(source, options)
+    except EmptyList as error:
+        rows = NoRows(error)
+    with closing(rows):
+        yield rows
+
+
+def asks_for_delivery(where: str) -> bool:
+    """Whether a condition speaks of the columns that an earlier report has added to its list."""
+    return any(column in where for column in DELIVERY_COLUMNS)
 
 
 def _chained(

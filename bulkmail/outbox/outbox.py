@@ -345,14 +345,14 @@ class Outbox:
             connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (storable(key), storable(value)))
             self.settings[key] = value
 
-    def finish(self) -> None:
-        """Notes the end and leaves one plain file; nothing happens while anything is pending or deferred."""
+    def finish(self, *, ended_at: float | None = None) -> None:
+        """Notes the end, by default now, and leaves one plain file; nothing happens while anything is open."""
         self._must_be(loaded=True)
         with self.store.lock:
             with self.store.writing() as connection:
                 if connection.execute("SELECT 1 FROM delivery WHERE due_at IS NOT NULL LIMIT 1").fetchone():
                     return
-                connection.execute("UPDATE run SET ended_at = coalesce(ended_at, ?)", (time.time(),))
+                connection.execute("UPDATE run SET ended_at = coalesce(ended_at, ?)", (ended_at or time.time(),))
             self.store.settle_down()
 
     def close(self) -> None:

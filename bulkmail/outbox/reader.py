@@ -129,6 +129,12 @@ class OutboxReader:
             (due,) = connection.execute("SELECT min(due_at) FROM delivery WHERE status = 'deferred'").fetchone()
             return None if due is None else float(due)
 
+    def last_tried_at(self) -> float | None:
+        """When the last try ended (wall-clock seconds); None if there was none.  Reads all of them."""
+        with self._store.reading() as connection:
+            (last,) = connection.execute("SELECT max(at + took) FROM attempt").fetchone()
+            return None if last is None else float(last)
+
     def rows(self) -> Iterator[RowRecord]:
         """Every input row, in the order of the input, in flat memory."""
         for _, deliveries in groupby(self._pages(_RECORDS), key=itemgetter(1)):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import MOST_INVALID, Tally
 from bulkmail.preflight.finding import Finding, Hits, Severity
 from bulkmail.preflight.letter import LetterCheck
 from bulkmail.preflight.page import Flaw, look_over, merge
@@ -27,8 +27,9 @@ class Evidence:
     """All that checks look at.  `columns` are the list's, in order; `own_columns` those that address and name are in.
 
     `mentioned` are the fields that templates and conditions speak of, None when they may read any.  `duplicates` and
-    `suppressed` are rows that are left out.  `relay_hosts` are the servers that mail goes through, `relays` and
-    `records` what they and the DNS say, if they were asked.
+    `suppressed` are rows that are left out.  `most_invalid` is the share of the rows that may be invalid.
+    `relay_hosts` are the servers that mail goes through, `relays` and `records` what they and the DNS say, if they were
+    asked.
     """
 
     campaign: Campaign
@@ -45,6 +46,7 @@ class Evidence:
     relays: tuple[RelayFacts, ...] = ()
     records: Records | None = None
     flaws: tuple[Flaw, ...] = ()
+    most_invalid: float = MOST_INVALID
 
     @property
     def is_big(self) -> bool:

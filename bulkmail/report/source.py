@@ -47,6 +47,7 @@ class Run:
     redirected_to: str = ""  # whoever got all the letters of a rehearsal over a real relay
     rest: Resting | None = None  # why nothing is sent just now
     slowdowns: tuple[Slowdown, ...] = ()  # relays and providers that asked for less
+    number: int = 1  # which run under its name it is
     next_try_at: float | None = None  # when the first of the deferred deliveries may be tried again
 
     @classmethod
@@ -72,6 +73,7 @@ class Run:
             path=path,
             rest=rest_of(settings, time.time()),
             slowdowns=slowdowns_of(settings),
+            number=int(settings.get("pass", "1")),
             next_try_at=reader.next_try_at(),
         )
 

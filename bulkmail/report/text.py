@@ -206,7 +206,7 @@ def _steps(report: Report, reports: Sequence[Path]) -> list[tuple[str, ...]]:
     steps: list[tuple[str, ...]] = []
     if report.outbox is not None and report.run.process is None:
         command = f"bulkmail resume {_say_path(report.outbox)}"
-        if tally.open:
+        if tally.open and not report.run.redirected_to:
             steps.append((f"go on with the {count(tally.open, 'row')} left", command))
         if doubts := tally[Status.IN_DOUBT]:
             steps.append((f"send the {doubts:,} in doubt again, perhaps twice", f"{command} --in-doubt retry"))
