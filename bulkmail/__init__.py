@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from bulkmail.engine.ports import Settled as Settled
     from bulkmail.mailing.deliveries import Deliveries as Deliveries
     from bulkmail.mailing.deliveries import SendingStopped as SendingStopped
+    from bulkmail.mailing.empty import NothingToSend as NothingToSend
     from bulkmail.mailing.library import Mailer as Mailer
-    from bulkmail.mailing.library import NothingToSend as NothingToSend
     from bulkmail.mailing.library import letter as letter
     from bulkmail.mailing.library import send as send
     from bulkmail.mailing.library import send_sync as send_sync
@@ -70,7 +70,7 @@ _HOMES = {
     "ListError": "model.errors",
     "ListOptions": "recipients.source",
     "Mailer": "mailing.library",
-    "NothingToSend": "mailing.library",
+    "NothingToSend": "mailing.empty",
     "OutboxError": "model.errors",
     "Pace": "model.pace",
     "Quota": "model.quota",

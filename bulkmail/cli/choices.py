@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from bulkmail.cli.pace_flags import PACE_OPTIONS
+from bulkmail.config.dating import dated
 from bulkmail.config.overrides import Overrides
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,6 +42,10 @@ _OPTIONS = (
         help="The row that names the columns; default: the first.",
     ),
     click.option("--allow-duplicates", is_flag=True, help="Write to an address as often as it is on the list."),
+    click.option("--allow-empty", is_flag=True, help="End with 0 when no recipient is left to send to."),
+    click.option(
+        "--max-invalid", metavar="PERCENT", help="Refuse to send when more rows than that are invalid.  [10%]"
+    ),
     *PACE_OPTIONS,
     click.option("--connections", metavar="N", type=int, help="At most so many connections at a time."),
     click.option("--retry", metavar="STEPS", help='When to try again: "1m, 5m*2, 1h*3".'),
@@ -51,6 +57,31 @@ def campaign_options(function: F) -> F:
     for option in reversed(_OPTIONS):
         function = option(function)
     return function
+
+
+class DatedFile(click.Path):
+    """A file whose name may have `{date}` in it."""
+
+    name = "file"
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path with the date of today."""
+        return super().convert(dated(value) if isinstance(value, str) else value, param, ctx)
+
+
+def report_option(function: F) -> F:
+    """Adds `--report` to a command, as `reports`."""
+    return click.option(
+        "--report",
+        "reports",
+        type=DatedFile(),
+        multiple=True,
+        metavar="FILE",
+        help="Write the delivery report here (.csv, .json or .html; {date} is today; repeatable).",
+    )(function)
 
 
 _GATE = (

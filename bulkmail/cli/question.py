@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import click
 
 from bulkmail.cli.words import wrapped
-from bulkmail.config.settings import Settings
 from bulkmail.config.tables import known_lanes
 from bulkmail.mailing.audience import audience_of
 from bulkmail.mailing.mailing import Mailing
@@ -37,22 +36,24 @@ def refuse_other(expected: int, mailing: Mailing) -> None:
         )
 
 
-def ask(mailing: Mailing, settings: Settings, outlook: Outlook) -> None:
+def ask(mailing: Mailing, outlook: Outlook) -> None:
     """Says what is about to happen and asks; raises `ConfigError` when declined."""
     if not any(mailing.count_next()):
         return
-    for label, said in _described_mailing(mailing, settings, outlook):
+    for label, said in _described_mailing(mailing, outlook):
         click.echo(wrapped(f"{label:<9} {said}", indent=10), err=True)
     if not click.confirm("Send it?", err=True):
         raise ConfigError("not sent, as you said", hint="run the same command again when you are ready")
 
 
-def _described_mailing(mailing: Mailing, settings: Settings, outlook: Outlook) -> Iterator[tuple[str, str]]:
-    tally, pace, number = mailing.tally, settings.pace, _number(mailing)
+def _described_mailing(mailing: Mailing, outlook: Outlook) -> Iterator[tuple[str, str]]:
+    tally, pace, number, campaign = mailing.tally, mailing.pace, _number(mailing), mailing.outbox.campaign
     audience = audience_of(mailing, known_lanes())
-    yield "From", audience.sender or settings.campaign.sender.text.strip()
-    yield "Subject", audience.subject or settings.campaign.subject.text.strip()
-    yield "To", f"{count(number, 'recipient')} of {settings.list_source or 'the command line'}"
+    if campaign is not None:
+        yield "From", audience.sender or campaign.sender.text.strip()
+        yield "Subject", audience.subject or campaign.subject.text.strip()
+    source = printable(mailing.outbox.settings.get("list", "")) or "the command line"
+    yield "To", f"{count(number, 'recipient')} of {source}"
     if len(audience.providers) > 1:
         yield "", _top(audience.providers)
     copies = mailing.count_next()[1] - number
@@ -105,7 +106,7 @@ def _described(route: Route, *, is_alone: bool) -> str:
 def look_ahead_of(mailing: Mailing) -> Outlook:
     """When how many of those go that this run may write to."""
     total = mailing.count_next()[1]  # quotas count addresses
-    is_practice = mailing.outbox.settings.get("rehearsal") == "yes"
+    is_practice = mailing.outbox.is_rehearsal
     return look_ahead(mailing.routes, mailing.pace, total, run_id=mailing.outbox.run_id, is_rehearsal=is_practice)
 
 

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import click
 
+from bulkmail.cli.choices import DatedFile
 from bulkmail.cli.words import screen_width
 from bulkmail.config.runs import find_run
+from bulkmail.mailing.targets import Targets, recorded_inputs
+from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.csv import write_csv
+from bulkmail.report.files import replacing
 from bulkmail.report.html import write_html
 from bulkmail.report.json import write_json
+from bulkmail.report.recognising import text_mark
 from bulkmail.report.report import Report
 from bulkmail.report.text import styled, summary
 
@@ -33,20 +38,25 @@ Examples:
     type=click.Choice(["text", *WRITERS]),
     help="Default: what FILE's name ends in, else text.  CSV and JSON have every row, HTML is a page to look at.",
 )
-@click.option("-o", "--output", "target", type=click.Path(path_type=Path), metavar="FILE", help="Write it here.")
+@click.option("-o", "--output", "target", type=DatedFile(), metavar="FILE", help="Write it here; {date} is today.")
 def command(run: str, kind: str | None, target: Path | None) -> None:
     """Say what became of every row.
 
     RUN is an outbox file, or a campaign (its latest run); without one, the latest here.  The CSV report is the list
     with columns added, and can be sent from again.
     """
-    report = Report.read(find_run(run))
+    path = find_run(run)
+    report = Report.read(path)
+    if target is not None:
+        with OutboxReader.open(path) as reader:
+            Targets(reports=(target,), inputs=recorded_inputs(reader.settings), takes_any_format=True).check()
     kind = kind or _kind_of(target)
     if kind != "text":
         with report.source() as source:
             WRITERS[kind](source, target if target is not None else sys.stdout.buffer)
     elif target is not None:
-        target.write_text(summary(report), encoding="utf-8")
+        with replacing(target) as file:
+            file.write(f"{summary(report)}\n{text_mark(report.run.run_id)}\n".encode())
     elif sys.stdout.isatty():
         _print_styled(report)
     else:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 from anyio import to_thread
 
-from bulkmail.cli.choices import metrics_option
+from bulkmail.cli.choices import metrics_option, report_option
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.metrics import counted
 from bulkmail.cli.pace_flags import lift_option, pace_options, with_pace_flags
 from bulkmail.cli.program import json_option
 from bulkmail.cli.progress import Progress, make_progress
-from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async
+from bulkmail.cli.question import ask, look_ahead_of
+from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
 from bulkmail.config.keys import find_keys
 from bulkmail.config.permission import commands_in, refuse_unallowed
 from bulkmail.config.runs import find_run
 from bulkmail.config.secrets import find_passwords
-from bulkmail.mailing.mailing import Doubt, Mailing
+from bulkmail.mailing.history import look
+from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.permits import lift_pauses
 from bulkmail.mailing.resuming import recorded, recorded_campaign
+from bulkmail.mailing.selection import Doubt
 from bulkmail.mailing.slowing import lift_rests
+from bulkmail.mailing.succession import reports_beside
+from bulkmail.mailing.suppressing import check_there
+from bulkmail.mailing.targets import Targets
 from bulkmail.model.delivery import Status
+from bulkmail.model.errors import ConfigError
 from bulkmail.model.route import Route
 from bulkmail.model.units import count
 from bulkmail.smtp.trace import Trace
@@ -52,13 +60,14 @@ Examples:
 @click.option("--relay", "urls", metavar="URL", multiple=True, help="Go on through another relay; repeatable.")
 @pace_options
 @click.option(
-    "--report",
-    "reports",
-    type=click.Path(path_type=Path),
-    multiple=True,
+    "--suppress",
+    type=click.Path(exists=True, dir_okay=False),
     metavar="FILE",
-    help="Write the delivery report here (.csv or .json; repeatable).",
+    multiple=True,
+    help="Leave these out as well: addresses, @domains; repeatable.",
 )
+@click.option("--yes", is_flag=True, help="Do not ask before sending.")
+@report_option
 @progress_option
 @json_option
 @lift_option
@@ -70,6 +79,8 @@ def command(
     retry_rejected: bool,
     retry_expired: bool,
     urls: tuple[str, ...],
+    suppress: tuple[str, ...],
+    yes: bool,
     reports: tuple[Path, ...],
     mode: str,
     lift_pause: bool,
@@ -79,9 +90,14 @@ def command(
 ) -> int:
     """Go on with a run as it was recorded: its rows, its letter.
 
-    RUN is an outbox file, or a campaign (its latest run).
+    RUN is an outbox file, or a campaign (its latest run).  The suppression
+    files of the run are read again: open rows that they name are left out.
     """
     path = find_run(run, rehearsals=False)
+    past = look(path)
+    traced = Path(trace_to) if trace_to not in (None, "-") else None
+    targets = Targets(path, reports or reports_beside(path, past.number), traced, past.inputs)
+    targets.check()
     routes, pace = recorded(path)
     if urls:
         routes = tuple(Route.parse(url) for url in urls)
@@ -89,10 +105,15 @@ def command(
     refuse_unallowed(path, commands_in(campaign, routes))
     keys = find_keys(campaign)
     pace = with_pace_flags(pace, pace_flags)
+    check_there(past.suppress)
+    is_asking = not (past.is_rehearsal or yes)
+    may_send = past.tally.open or retry_rejected or retry_expired or in_doubt == "retry"
+    if is_asking and may_send and not sys.stdin.isatty():
+        raise ConfigError("this would send to recipients, and there is no terminal to ask on", hint="add --yes to send")
     passwords = find_passwords(routes, ask=password_prompt())
 
     async def main(trace: Trace | None, progress: Progress) -> int:
-        mailing = Mailing.reopen(path, routes=routes, pace=pace, keys=keys)
+        mailing = Mailing.reopen(path, routes=routes, pace=pace, keys=keys, suppress=[*past.suppress, *suppress])
         with abandoned_on_error(mailing):
             mailing.decide_doubts(Doubt(in_doubt))
             if lift_pause:
@@ -100,7 +121,10 @@ def command(
                 lift_rests(mailing.outbox)
             for status, again in ((Status.REJECTED, retry_rejected), (Status.EXPIRED, retry_expired)):
                 if again:
-                    click.echo(f"{count(mailing.outbox.reopen(status), status.value + ' row')} go again", err=True)
+                    click.echo(f"{count(mailing.try_again(status), status.value + ' row')} go again", err=True)
+            tell(mailing)
+            if is_asking and mailing.tally.open:
+                ask(mailing, await to_thread.run_sync(look_ahead_of, mailing))
             with progress:
                 ending = await deliver(mailing, passwords=passwords, progress=progress, trace=trace)
             return conclude(mailing, ending, targets=reports)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -17,8 +17,10 @@ from bulkmail.cli.program import note_outbox, note_result
 from bulkmail.cli.progress import Progress
 from bulkmail.cli.words import screen_width, wrapped
 from bulkmail.engine.ports import Ending
+from bulkmail.mailing.history import Past, close_finished, reached, retries, when
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.relays import open_routes
+from bulkmail.mailing.succession import reports_beside
 from bulkmail.model.relay import Secret
 from bulkmail.model.reply import printable
 from bulkmail.model.tally import EXIT_STOPPED
@@ -104,6 +106,9 @@ def tell(mailing: Mailing) -> None:
         click.echo(wrapped(f"{finding.severity.value}: {printable(where + finding.message)}", indent=2), err=True)
     if grave:
         click.echo("note: bulkmail check says more of each, and how it is mended", err=True)
+    if mailing.newly_suppressed:
+        number = count(mailing.newly_suppressed, "row")
+        click.echo(f"note: {number} of this run are in the suppression files by now, and left out", err=True)
     if mailing.outbox.newly_in_doubt:
         number = count(mailing.outbox.newly_in_doubt, "letter")
         click.echo(
@@ -131,14 +136,10 @@ def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> in
     One that does not add up is raised.
     """
     report = mailing.close()
-    written: list[Path] = []
-    unwritten: list[ReportUnwritten] = []
-    for target in targets or default_targets(report):
-        try:
-            written.append(save_report(report, target))
-        except ReportUnwritten as error:
-            unwritten.append(error)
-    show(report, written)
+    wanted = targets or default_targets(report)
+    unwritten = _save(report, wanted)
+    missing = {failure.target for failure in unwritten}
+    show(report, [target for target in wanted if target not in missing])
     for failure in unwritten:
         tell_mishap(failure)
     if ending.error is not None:
@@ -154,8 +155,35 @@ def show(report: Report, written: Sequence[Path]) -> None:
         click.echo(summary(report, width=screen_width(), reports=written), nl=False)
 
 
+def conclude_finished(past: Past, *, targets: Sequence[Path]) -> int:
+    """Says what became of a run that has ended before, writes the reports that are missing, returns its exit code."""
+    close_finished(past)
+    report = Report.read(past.path)
+    wanted = targets or default_targets(report)
+    unwritten = _save(report, [target for target in wanted if not target.exists()])
+    said = f"note: this mailing ended {when(past)}: {reached(past)}; nothing was sent now"
+    for line in (said, *(f"hint: {way}" for way in retries(past))):
+        click.echo(wrapped(line, indent=2), err=True)
+    show(report, [each for each in wanted if each.exists()])
+    for failure in unwritten:
+        tell_mishap(failure)
+    return report.tally.exit_code
+
+
+def _save(report: Report, targets: Iterable[Path]) -> list[ReportUnwritten]:
+    """Writes the reports; returns what became of those that cannot be written."""
+    unwritten: list[ReportUnwritten] = []
+    for target in targets:
+        try:
+            save_report(report, target)
+        except ReportUnwritten as error:
+            unwritten.append(error)
+    return unwritten
+
+
 def default_targets(report: Report) -> list[Path]:
     """Beside the outbox: `NAME-report.csv`, `.json`, and for lists that people look at, `.html`."""
-    path = report.outbox
-    suffixes = (".csv", ".json", ".html") if report.tally.rows <= MOST_LOOKED_AT else (".csv", ".json")
-    return [path.with_name(f"{path.stem}-report{suffix}") for suffix in suffixes] if path else []
+    if report.outbox is None:
+        return []
+    beside = reports_beside(report.outbox, report.run.number)
+    return [path for path in beside if path.suffix != ".html" or report.tally.rows <= MOST_LOOKED_AT]

@@ -10,29 +10,44 @@ from typing import Any
 import click
 from anyio import to_thread
 
-from bulkmail.cli.choices import campaign_options, gate_options, metrics_option, overrides_from
+from bulkmail.cli.choices import (
+    DatedFile,
+    campaign_options,
+    gate_options,
+    metrics_option,
+    overrides_from,
+    report_option,
+)
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.metrics import counted
 from bulkmail.cli.pace_flags import lift_option
 from bulkmail.cli.program import json_option
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.question import ask, look_ahead_of, plan, refuse_other
-from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
+from bulkmail.cli.running import (
+    abandoned_on_error,
+    conclude,
+    conclude_finished,
+    deliver,
+    password_prompt,
+    run_async,
+    tell,
+)
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
 from bulkmail.config.keys import find_keys
 from bulkmail.config.permission import allow, commands_in, home_of, refuse_unallowed
 from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
-from bulkmail.mailing.mailing import Doubt
+from bulkmail.mailing.history import Past
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
 from bulkmail.mailing.permits import lift_pauses
+from bulkmail.mailing.selection import Doubt
 from bulkmail.mailing.slowing import lift_rests
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
 from bulkmail.preflight.checks import check_code
-from bulkmail.report.saving import check_target
 from bulkmail.smtp.trace import Trace
 
 EPILOG = """\b
@@ -59,17 +74,11 @@ Examples:
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Rehearse with N rows drawn by lot.")
 @click.option("--redirect-to", metavar="ADDRESS", help="Rehearse: this address gets every letter.")
 @click.option("--dry-run", is_flag=True, help="Rehearse: do everything but send.")
+@click.option("--paced", is_flag=True, help="Keep to the rate in a rehearsal, too.")
 @click.option("--yes", is_flag=True, help="Do not ask before sending.")
 @click.option("--expect", type=click.IntRange(min=0), metavar="N", help="Refuse to send to any other number than N.")
-@click.option("--outbox", type=click.Path(path_type=Path), metavar="FILE", help="Keep the run's journal here.")
-@click.option(
-    "--report",
-    "reports",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="FILE",
-    help="Write the delivery report here (.csv, .json or .html; repeatable).",
-)
+@click.option("--outbox", type=DatedFile(), metavar="FILE", help="Keep the run's journal here; {date} is today.")
+@report_option
 @click.option(
     "--in-doubt",
     type=click.Choice(["hold", "retry", "accepted", "rejected"]),
@@ -94,9 +103,13 @@ def command(campaign: str | None, **options: Any) -> int:
     the end (run it again), 4 rows in doubt.
     """
     only = [_address(text) for text in options.pop("only")]
-    redirect_to = options.pop("redirect_to")
+    redirect_to, trace_to = options.pop("redirect_to"), options.pop("trace_to")
     order = Order(
         outbox=options.pop("outbox"),
+        reports=options.pop("reports"),
+        trace=Path(trace_to) if trace_to not in (None, "-") else None,
+        paced=options.pop("paced"),
+        only=frozenset(address.key for address in only),
         sample=options.pop("sample"),
         redirect_to=_address(redirect_to) if redirect_to else None,
         dry_run=options.pop("dry_run"),
@@ -108,13 +121,11 @@ def command(campaign: str | None, **options: Any) -> int:
     )
     if order.begin_anew and order.only_unreached:
         raise ConfigError("--new and --changed contradict each other", hint="give one of them")
-    yes, expected, reports = (options.pop(name) for name in ("yes", "expect", "reports"))
+    yes, expected = options.pop("yes"), options.pop("expect")
     in_doubt, mode = options.pop("in_doubt"), options.pop("mode")
     is_lifting = options.pop("lift_pause")
-    trace_to, port = options.pop("trace_to"), options.pop("metrics_port")
+    port = options.pop("metrics_port")
     mode = progress_mode(mode, trace_to)
-    for target in reports:
-        check_target(target)  # better now than after five thousand letters
     settings = load(campaign, overrides_from(options))
     if not settings.routes and sys.stdin.isatty():
         settings = _offer_sandbox(settings)
@@ -137,10 +148,12 @@ def command(campaign: str | None, **options: Any) -> int:
                 reading=lambda rows: progress.step("reading", done=rows),
                 checking=lambda rows: progress.step("checking", done=rows),
             )
+        if isinstance(mailing, Past):
+            return conclude_finished(mailing, targets=order.reports)
         with abandoned_on_error(mailing):
             tell(mailing)
             mailing.decide_doubts(Doubt(in_doubt))
-            if only:
+            if only and not mailing.outbox.is_rehearsal:  # of which only these rows are a part
                 await to_thread.run_sync(mailing.choose, only)
             if expected is not None:
                 refuse_other(expected, mailing)
@@ -149,12 +162,12 @@ def command(campaign: str | None, **options: Any) -> int:
                 lift_rests(mailing.outbox)
             outlook = await to_thread.run_sync(look_ahead_of, mailing)
             if is_asking:
-                ask(mailing, settings, outlook)
+                ask(mailing, outlook)
             elif outlook.total and not outlook.is_at_once:
                 click.echo(f"plan: {plan(mailing, outlook)}", err=True)
             with progress:
                 ending = await deliver(mailing, passwords=passwords, progress=progress, trace=trace)
-            return conclude(mailing, ending, targets=reports)
+            return conclude(mailing, ending, targets=order.reports)
 
     with (
         tracing(trace_to, routes_of(settings, order)[0].relay) as trace,

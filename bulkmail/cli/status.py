@@ -87,7 +87,7 @@ def _steps(tally: Tally, path: str, *, is_running: bool) -> list[str]:
 
 def _said(reader: OutboxReader, tally: Tally, path: Path) -> list[str]:
     name = reader.campaign.name if reader.campaign is not None else reader.settings.get("name", path.stem)
-    rehearsal = "a rehearsal, " if reader.settings.get("rehearsal") == "yes" else ""
+    rehearsal = "a rehearsal, " if reader.is_rehearsal else ""
     now = time.time()
     rest = rest_of(reader.settings, now) if tally.open else None
     waiting = rest.sentence(now) if rest else next_try(reader.next_try_at(), now)

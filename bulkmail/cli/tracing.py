@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bulkmail.cli.progress import MODES
+from bulkmail.config.dating import dated
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.reply import printable
@@ -25,6 +26,7 @@ def trace_option(function: F) -> F:
         "--trace",
         "trace_to",
         metavar="FILE",
+        callback=lambda ctx, param, value: None if value is None else dated(value),
         help='Write every word with the relay here, without passwords; "-": on the screen.',
     )(function)
 

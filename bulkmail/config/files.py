@@ -29,12 +29,16 @@ LONGEST_TEMPLATE = 10_000_000  # octets; a letter has thousands, a wrong file ma
 
 @dataclass(slots=True)
 class FileReader:
-    """Reads what was named; what cannot be read becomes a fault.  `root` is where included parts are looked for."""
+    """Reads what was named; what cannot be read becomes a fault.  `root` is where included parts are looked for.
+
+    `found` are the files that there are.
+    """
 
     problems: Problems
     root: Path
     stdin_taken_by: str = ""
     parts: dict[str, Template] = field(default_factory=dict)
+    found: list[Path] = field(default_factory=list)
 
     def letter(self, said: Said[str]) -> Template | None:
         """The letter in a file, on standard input (`-`), or, being several lines, in `said` itself."""
@@ -87,6 +91,7 @@ class FileReader:
         if not os.access(path, os.R_OK):
             self.problems.add(f"{said}: the file may not be read", f"type: chmod u+r {path}")
             return None
+        self.found.append(path)
         return path
 
     def content(self, said: Said[str], *, longest: int | None = None, mend: str = "") -> bytes | None:

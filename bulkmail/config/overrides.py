@@ -32,6 +32,8 @@ class Overrides:
     sheet: str | None = None
     header_row: int | None = None
     allow_duplicates: bool = False
+    allow_empty: bool = False
+    max_invalid: str | None = None
     rate: str | None = None
     connections: int | None = None
     retry: str | None = None

@@ -7,10 +7,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from bulkmail.config.dating import pattern_of
 from bulkmail.config.settings import Settings
 from bulkmail.config.sources import FILE_NAME, parse_toml
 from bulkmail.config.sources import SUFFIX as TOML
-from bulkmail.model.errors import ConfigError
+from bulkmail.model.errors import ConfigError, OutboxError
 
 FOLDER = "runs"
 SUFFIX = ".outbox"
@@ -62,11 +63,14 @@ def find_run(argument: str, *, rehearsals: bool = True) -> Path:
         raise ConfigError(
             f"{argument}: there is no such run: no outbox and no campaign by that name", hint=_runs_nearby()
         )
-    home, stem = _whose(path)
+    home, name = _whose(path)
     folder = home / FOLDER
-    pattern = _pattern(stem, rehearsals=rehearsals)
+    pattern = _pattern(name)
     runs = [run for run in folder.glob(f"*{SUFFIX}") if pattern.fullmatch(run.name)]
+    if not rehearsals:
+        runs = [run for run in runs if not _is_rehearsal(run)]
     if not runs:
+        stem = file_stem(name) if name else ""
         wanted = f"{stem}{SUFFIX}" if stem else f"*{SUFFIX}"
         if stem and rehearsals:
             wanted += f" or {stem}{REHEARSAL_SUFFIX}"
@@ -94,11 +98,11 @@ _DATABASE = b"SQLite format 3\0"
 
 
 def _whose(path: Path) -> tuple[Path, str]:
-    """The folder that `runs/` is in, and the campaign's file stem; empty when any run will do."""
+    """The folder that `runs/` is in, and the campaign's name; empty when any run will do."""
     if path.is_dir() and not (path / FILE_NAME).is_file():
         return (path.parent, "") if path.name == FOLDER else (path, "")
     file = path / FILE_NAME if path.is_dir() else path
-    return file.parent, file_stem(_campaign_name(file))
+    return file.parent, _campaign_name(file)
 
 
 def _campaign_name(file: Path) -> str:
@@ -114,11 +118,21 @@ def _campaign_name(file: Path) -> str:
     return file.absolute().parent.name if file.name == FILE_NAME else file.stem
 
 
-def _pattern(stem: str, *, rehearsals: bool) -> re.Pattern[str]:
+def _pattern(name: str) -> re.Pattern[str]:
     """The names of a campaign's runs; not those of another whose name begins alike, nor runs that were replaced."""
-    dated = r"(-to-\d{8}-\d{6}(-\d+)?)?"
-    rehearsal = r"(\.rehearsal)?" if rehearsals else ""
-    return re.compile((re.escape(stem) + dated if stem else "[^.]+") + rehearsal + r"\.outbox")
+    started = r"(-to-\d{8}-\d{6}(-\d+)?)?"
+    return re.compile((pattern_of(name, file_stem) + started if name else "[^.]+") + r"(\.rehearsal)?\.outbox")
+
+
+def _is_rehearsal(outbox: Path) -> bool:
+    """What the outbox says of itself; of one that cannot be read, what its name says."""
+    from bulkmail.outbox.reader import OutboxReader  # late: a new run needs none of it
+
+    try:
+        with OutboxReader.open(outbox) as reader:
+            return reader.is_rehearsal
+    except OutboxError:
+        return outbox.name.endswith(REHEARSAL_SUFFIX)
 
 
 def _last_written(outbox: Path) -> float:
@@ -149,11 +163,12 @@ def find_inbox(argument: str) -> Path:
     if not path.exists():
         raise ConfigError(f"{argument}: there is no such mail folder or campaign", hint="bulkmail inbox FOLDER")
     if path.suffix == SUFFIX:
-        folder, stem = path.parent, path.name.partition(".")[0]
+        folder, name = path.parent, path.name.partition(".")[0]
     else:
-        home, stem = _whose(path)
+        home, name = _whose(path)
         folder = home / FOLDER
-    found = [kept for kept in folder.glob("*") if _is_maildir(kept) and (not stem or _belongs(kept.name, stem))]
+    pattern = re.compile((pattern_of(name, file_stem) + r"(\..*|-to-.*)?") if name else ".*")
+    found = [kept for kept in folder.glob("*") if _is_maildir(kept) and pattern.fullmatch(kept.name)]
     if not found:
         raise ConfigError(
             f"{argument}: has no mail: there is no mail folder in {folder}",
@@ -164,7 +179,3 @@ def find_inbox(argument: str) -> Path:
 
 def _is_maildir(path: Path) -> bool:
     return all((path / name).is_dir() for name in ("new", "cur"))
-
-
-def _belongs(name: str, stem: str) -> bool:
-    return name == stem or name.startswith((f"{stem}.", f"{stem}-to-"))

@@ -110,6 +110,8 @@ class RecipientsTable(Table):
     where: str | None = None
     suppress: list[str] = []
     allow_duplicates: bool = False
+    allow_empty: bool = False
+    max_invalid: str | None = None
 
 
 class LetterTable(Table):

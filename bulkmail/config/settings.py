@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bulkmail.config.dating import dated
 from bulkmail.config.overrides import Overrides
 from bulkmail.config.problems import Problems, Said, show
 from bulkmail.model.address import parse_mailbox, parse_mailboxes
@@ -16,6 +17,7 @@ from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
+from bulkmail.model.tally import MOST_INVALID
 
 if TYPE_CHECKING:
     from bulkmail.config.files import FileReader
@@ -44,6 +46,7 @@ class Settings:
     `suppress` are paths.  Relative ones start from the current folder.
     `address` makes each row's address, where that is not just a cell.
     `name` is the campaign's, or, by flags alone, the list's; `home` is the folder whose `runs/` keeps the outbox.
+    `files` are those that it was read from, the list among them.
     `is_folder` tells whether a `campaign.toml` or a letter stands behind it, which then names the outbox.
     """
 
@@ -57,9 +60,17 @@ class Settings:
     where: str = ""
     suppress: tuple[str, ...] = ()
     allow_duplicates: bool = False
+    allow_empty: bool = False
+    most_invalid: float = MOST_INVALID
     to: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
     pace: Pace = field(default_factory=Pace)
+    files: tuple[Path, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The absolute paths of `files`."""
+        return tuple(os.path.abspath(file) for file in self.files)
 
     @property
     def relay(self) -> Relay | None:
@@ -101,10 +112,13 @@ def load(
         where=_where(sources),
         suppress=_suppress(sources, reader),
         allow_duplicates=_allow_duplicates(sources),
+        allow_empty=overrides.allow_empty or sources.file.recipients.allow_empty,
+        most_invalid=_most_invalid(sources),
         to=_to(sources),
         routes=build_routes(sources, reader),
         pace=with_bounds(sources, build_pace(sources)),
     )
+    settings = replace(settings, files=(*reader.found, *([sources.path] if sources.path else [])))
     problems.raise_if_any(next_command=f"bulkmail check {campaign}" if campaign else "")
     return settings
 
@@ -134,7 +148,7 @@ def load_relay(campaign: str, *, name: str = "", environ: Mapping[str, str] = os
 
 def _name(sources: Sources, list_source: str) -> str:
     if sources.file.name is not None and sources.file.name.strip():
-        return " ".join(sources.file.name.split())
+        return dated(" ".join(sources.file.name.split()))
     if sources.path is not None:
         from bulkmail.config.sources import FILE_NAME
 
@@ -262,6 +276,17 @@ def _where(sources: Sources) -> str:
     if fault := _expression_fault(said.value):
         sources.problems.add(f"{said}: cannot be read: {fault}", "write for example country == 'AT' and age|int > 17")
     return said.value
+
+
+def _most_invalid(sources: Sources) -> float:
+    from bulkmail.config.bounds import parse_share
+    from bulkmail.config.pacing import read
+
+    recipients, overrides = sources.file.recipients, sources.overrides
+    said = sources.pick(
+        ("recipients", "max_invalid"), recipients.max_invalid, flag="--max-invalid", typed=overrides.max_invalid
+    )
+    return read(sources, said, parse_share, MOST_INVALID)
 
 
 def _expression_fault(text: str) -> str:

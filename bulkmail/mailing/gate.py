@@ -14,28 +14,35 @@ from bulkmail.message.bodies import linked_fields
 from bulkmail.message.composer import Composer
 from bulkmail.message.dkim import public_key, record_name
 from bulkmail.message.names import mentioned_names, printed_names
-from bulkmail.message.templates import referenced_names
+from bulkmail.message.suggestion import closest
+from bulkmail.message.templates import Condition, referenced_names
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
+from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import Keys
 from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
+from bulkmail.model.tally import MOST_INVALID
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.preflight.evidence import Evidence, flaws_of
 from bulkmail.preflight.finding import SHOWN, Hits
 from bulkmail.preflight.letter import LetterCheck
 from bulkmail.preflight.records import MOST_DOMAINS, Ask, ask_dns, find_records
 from bulkmail.preflight.rows import RowCheck
-from bulkmail.recipients.columns import DELIVERY_COLUMNS, own_columns
+from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed, own_columns
 from bulkmail.recipients.screening import Suppression
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What settings say of the list: the fields that a condition needs, and the columns of addresses and names."""
+    """What settings say of the list: the fields that a condition needs, and the columns of addresses and names.
+
+    Of the rows so large a share may be invalid.
+    """
 
     condition_names: frozenset[str] = frozenset()
     own_columns: frozenset[str] = frozenset()
+    most_invalid: float = MOST_INVALID
 
 
 async def gather(
@@ -84,6 +91,7 @@ async def gather(
         suppression_faults=tuple(suppression.faults) if suppression is not None else (),
         suppression_fault_count=suppression.fault_count if suppression is not None else 0,
         relay_hosts=tuple(route.relay.host for route in routes if route.relay.host),
+        most_invalid=asked.most_invalid,
         flaws=await to_thread.run_sync(flaws_of, campaign, letters),
     )
 
@@ -114,3 +122,14 @@ async def ask_outside(evidence: Evidence, routes: Sequence[Route], *, keys: Keys
         most_domains=None if online.all_domains else MOST_DOMAINS,
     )
     return replace(evidence, relays=tuple(relays), records=records)
+
+
+def refuse_unknown_names(where: Condition, columns: Sequence[str]) -> None:
+    """Raises `ConfigError` for a condition over a column that no row has: it would leave out the whole list."""
+    unknown = sorted(where.names - frozenset(columns))
+    if unknown and columns:
+        near = closest(unknown[0], columns)
+        raise ConfigError(
+            f"--where {where.text!r}: the list has no column {unknown[0]!r}",
+            hint=f"did you mean {near!r}?" if near else f"its columns are {listed(columns)}",
+        )

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import datetime
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+import msgspec
+
+from bulkmail.mailing.suppressing import recorded_files
+from bulkmail.mailing.targets import recorded_inputs
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import count
+from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
+
+LIST_DIGEST = "list_digest"  # a setting of the outbox: which list it was loaded from
+NUMBER = "pass"  # a setting of the outbox: which run under its name it is, from 1
+PASSES = "passes"  # a setting of the outbox: the run ids of the earlier passes, as JSON
 
 
 class Standing(Enum):
@@ -26,15 +38,27 @@ class Standing(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """An earlier run.  `list_digest` is that of the list it was loaded from."""
+    """An earlier run.  `list_digest` is that of the list it was loaded from.
+
+    `is_closed` is False where a finished run was killed before it could note its end; `ended_at` is that of its last
+    try then.  `number` counts the runs under this name.  `passes` are the run ids of the earlier passes that it goes on
+    from, by `--changed`; `suppress` are the suppression files that it was begun with, `inputs` all files that its
+    campaign was made of.
+    """
 
     path: Path
     standing: Standing
+    is_rehearsal: bool = False
+    run_id: str = ""
+    number: int = 1
+    passes: tuple[str, ...] = ()
+    suppress: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
     fingerprint: str = ""
     list_digest: str = ""
     tally: Tally = field(default_factory=lambda: Tally(0))
     ended_at: float | None = None
-    exit_code: int = 0
+    is_closed: bool = True
 
     @property
     def has_begun(self) -> bool:
@@ -42,10 +66,14 @@ class Past:
         return self.standing in (Standing.UNFINISHED, Standing.FINISHED)
 
     def changes(self, campaign: Campaign, list_digest: str) -> list[str]:
-        """What is not as it was: "the letter", "the list"."""
+        """What is not as it was: "the message", "the list"."""
+        return self.changes_from(campaign.fingerprint, list_digest)
+
+    def changes_from(self, fingerprint: str, list_digest: str) -> list[str]:
+        """The same by the fingerprint of the message, empty for ready-made ones."""
         changed = []
-        if self.fingerprint != campaign.fingerprint:
-            changed.append("the letter")
+        if self.fingerprint != fingerprint:
+            changed.append("the message")
         if self.list_digest != list_digest:
             changed.append("the list")
         return changed
@@ -57,39 +85,135 @@ def look(path: Path) -> Past:
         return Past(path, Standing.NONE)
     with OutboxReader.open(path) as reader:
         tally = reader.tally()
+        number = int(reader.settings.get(NUMBER, "1"))
         if not reader.is_loaded or (tally.is_untouched and not reader.has_marks):
-            return Past(path, Standing.UNTOUCHED)
+            standing = Standing.UNTOUCHED
+        else:
+            standing = Standing.UNFINISHED if tally.open else Standing.FINISHED
         return Past(
             path,
-            Standing.UNFINISHED if tally.open else Standing.FINISHED,
+            standing,
+            reader.is_rehearsal,
+            run_id=reader.run_id,
+            number=number,
+            passes=msgspec.json.decode(reader.settings.get(PASSES) or "[]", type=tuple[str, ...]),
+            suppress=recorded_files(reader.settings),
+            inputs=recorded_inputs(reader.settings),
             fingerprint=reader.campaign.fingerprint if reader.campaign else "",
-            list_digest=reader.settings.get("list_digest", ""),
+            list_digest=reader.settings.get(LIST_DIGEST, ""),
             tally=tally,
-            ended_at=reader.ended_at,
-            exit_code=tally.exit_code,
+            is_closed=reader.ended_at is not None,
+            ended_at=reader.ended_at if reader.ended_at is not None else reader.last_tried_at(),
+        )
+
+
+def close_finished(past: Past) -> None:
+    """Notes the end of a finished run that was killed before it could.  Raises `OutboxBusy` while it is still there."""
+    if not past.is_closed:
+        with Outbox.open(past.path) as outbox:
+            outbox.finish(ended_at=past.ended_at)
+
+
+def refuse_other_kind(past: Past, *, is_rehearsal: bool, hint: str) -> None:
+    """Raises `ConfigError` when a rehearsal meets a real run or the reverse: neither goes on from the other, nor
+    replaces it.  `hint` says where a run of this kind may keep its outbox instead.
+    """
+    if past.standing is Standing.NONE or past.is_rehearsal == is_rehearsal:
+        return
+    if is_rehearsal:
+        raise ConfigError(f"{past.path} is the outbox of a real run; a rehearsal does not replace it", hint=hint)
+    raise ConfigError(
+        f"{past.path} is the outbox of a rehearsal, which reached no recipient; a real run does not go on from it",
+        hint=hint,
+    )
+
+
+def refuse_relays_of_other_kind(outbox: Outbox, routes: Sequence[Route]) -> None:
+    """Raises `ConfigError` when a real run would go on through a relay that delivers nothing, or a rehearsal through
+    one that does: the one would record recipients as accepted who got nothing, the other would send to them.
+    """
+    relay = routes[0].relay
+    if relay.kind.is_rehearsal and not outbox.is_rehearsal:
+        raise ConfigError(
+            f"{outbox.path} is the outbox of a real run, and {relay.kind.value}: delivers nothing: its recipients would"
+            " be recorded as accepted",
+            hint="leave --relay out to go on through the relay of the run; to rehearse, send --dry-run with an outbox"
+            " of its own",
+        )
+    if outbox.is_rehearsal and not (relay.kind.is_rehearsal or outbox.settings.get("redirect_to")):
+        raise ConfigError(
+            f"{outbox.path} is the outbox of a rehearsal, and {relay} delivers: its recipients would be sent to",
+            hint="to send for real, run bulkmail send with the campaign; the rehearsal goes on with its own relay",
         )
 
 
 def refuse_changed(past: Past, changed: list[str], *, command: str) -> None:
-    """Raises `ConfigError` that names what changed since and the three ways to go on."""
+    """Raises `ConfigError` that names what changed since, and the ways to go on, the harmless ones first."""
+    since = f"this mailing ended {when(past)}" if past.standing is Standing.FINISHED else "this run began"
     raise ConfigError(
-        f"{' and '.join(changed)} changed since this run began ({_reached(past)}; {past.path})",
-        hint=f"`bulkmail resume {past.path}` goes on with the old letter and list; "
-        f"`{command} --changed` sends the new ones to those not yet reached; "
-        f"`{command} --new` sends to everybody again",
+        f"{' and '.join(changed)} changed since {since} ({reached(past)}; {past.path})",
+        hint="; ".join([*_ways_with_the_old(past), *_ways_with_the_new(command)]),
     )
 
 
-def refuse_finished(past: Past, *, command: str) -> None:
-    """Raises `ConfigError` that says when and how the run ended."""
-    when = (
-        datetime.datetime.fromtimestamp(past.ended_at).strftime("on %-d %B %Y at %H:%M") if past.ended_at else "already"
-    )
+def refuse_others(past: Past, changed: list[str]) -> None:
+    """Raises `ConfigError` if something `changed` since a program began the run with this outbox."""
+    if changed:
+        raise ConfigError(
+            f"{' and '.join(changed)} changed since the run in {past.path} began ({reached(past)}); nothing was sent",
+            hint="use another outbox; to send only to those not yet reached, with suppress=[the outbox of that run]",
+        )
+
+
+def refuse_cancelled(past: Past, *, command: str) -> None:
+    """Raises `ConfigError` for a run that was cancelled: nothing is sent by calling it again."""
     raise ConfigError(
-        f"this mailing ended {when}: {_reached(past)}; nothing was sent now",
-        hint=f"`bulkmail report {past.path}` shows it; `{command} --new` sends it to everybody again",
+        f"this mailing was cancelled: {reached(past)}, {past.tally[Status.CANCELLED]:,} given up; nothing was sent now",
+        hint="; ".join(_ways_with_the_new(command)),
     )
 
 
-def _reached(past: Past) -> str:
-    return f"{past.tally[Status.ACCEPTED]:,} of {count(past.tally.eligible, 'recipient')} accepted"
+def _ways_with_the_old(past: Past) -> list[str]:
+    """Commands that send the message of the run as it was recorded."""
+    if past.standing is not Standing.FINISHED:
+        return [f"`{resume_command(past.path)}` goes on with the old message and list"]
+    return retries(past)
+
+
+def retries(past: Past) -> list[str]:
+    """How to try just those again that a finished run was refused for, if there are any."""
+    ways = [(Status.REJECTED, "--retry-rejected"), (Status.EXPIRED, "--retry-expired")]
+    return [
+        f"`{resume_command(past.path)} {flag}` tries just the {past.tally[status]:,} {status.value} again"
+        for status, flag in ways
+        if past.tally[status]
+    ]
+
+
+def _ways_with_the_new(command: str) -> list[str]:
+    return [
+        f"`{command} --changed` sends the message and list of now to those not yet reached",
+        f"`{command} --new` sends them to everybody again",
+    ]
+
+
+def resume_command(path: Path) -> str:
+    """What to type to go on with the run in `path`."""
+    return f"bulkmail resume {shlex.quote(str(path))}"
+
+
+def when(past: Past) -> str:
+    """When a finished run ended."""
+    if past.ended_at is None:
+        return "before"
+    ended = datetime.datetime.fromtimestamp(past.ended_at)
+    return f"on {ended.day} {ended:%B %Y} at {ended:%H:%M}"
+
+
+def reached(past: Past) -> str:
+    """How many recipients have the message, and how many of them were refused."""
+    said = f"{past.tally[Status.ACCEPTED]:,} of {count(past.tally.eligible, 'recipient')} accepted"
+    for status in (Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT):
+        if past.tally[status]:
+            said += f", {past.tally[status]:,} {status.value.replace('_', ' ')}"
+    return said

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -15,37 +16,32 @@ from anyio import to_thread
 
 from bulkmail.config.keys import find_keys
 from bulkmail.mailing.deliveries import Deliveries, SendingStopped
+from bulkmail.mailing.digests import Digest, DigestedRows, add_message, digest_of_messages
 from bulkmail.mailing.feed import Handover
-from bulkmail.mailing.history import look
-from bulkmail.mailing.mailing import Mailing, Selection
+from bulkmail.mailing.history import LIST_DIGEST, Past, look, refuse_other_kind, refuse_others
+from bulkmail.mailing.listing import ListOrder
+from bulkmail.mailing.loading import Messages
+from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.pages import Attached, read_attachments, with_page_files
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.routing import check_routes
-from bulkmail.mailing.rows import Given, GivenRows, Rows
+from bulkmail.mailing.rows import Given
+from bulkmail.mailing.selection import Selection
+from bulkmail.mailing.suppressing import SETTING as SUPPRESS
+from bulkmail.mailing.suppressing import read_suppression, to_setting
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
-from bulkmail.model.delivery import Status
-from bulkmail.model.errors import BulkmailError, ConfigError
+from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import printable
 from bulkmail.model.route import Route
-from bulkmail.model.units import count
+from bulkmail.model.tally import MOST_INVALID
 from bulkmail.recipients.given import not_rows, reader_of
-from bulkmail.recipients.screening import Suppression
-from bulkmail.recipients.source import ListOptions, open_list
+from bulkmail.recipients.source import ListOptions
 from bulkmail.report.report import Report
 
 Through = str | Relay | Route | Iterable[str | Relay | Route]
 """A relay as a program gives it: its URL, or what was made of one; or several of these."""
-
-
-class NothingToSend(BulkmailError):
-    """No recipient is left to send to: the rows are invalid, left out or none at all.  `report` has every row."""
-
-    def __init__(self, message: str, report: Report, *, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.report = report
 
 
 def letter(
@@ -154,18 +150,23 @@ class Mailer:
         where: str = "",
         suppress: Iterable[str | os.PathLike[str]] = (),
         allow_duplicates: bool = False,
+        allow_empty: bool = False,
+        max_invalid: float = MOST_INVALID,
     ) -> Report:
         """Sends `campaign` to every recipient and returns what became of each.
 
         With `outbox`, a path, the run survives this process: the same call goes on where it stopped, and does nothing
-        when it has ended.  Without, it lives in memory.
+        when it has ended.  Without, it lives in memory.  An outbox is for one campaign, one list and either a rehearsal
+        or real sending: with another, `ConfigError`.  `suppress` names files of addresses, delivery reports and
+        outboxes; they are read again by each call.  No more than the share `max_invalid` of the rows may be invalid.
+
+        Raises `NothingToSend`, which has the report, when no recipient is left to send to, unless `allow_empty`.
 
         Raises `ConfigError`, `TemplateError`, `ListError`, `GateClosed`, `OutboxError` before anything is sent;
-        `NothingToSend`, which has the report, when no row is left to send to; `SendingStopped`, which has it, too, when
-        the relay or the outbox fails on the way.
+        `SendingStopped`, which has the report, when the relay or the outbox fails on the way.
         """
-        selection = await to_thread.run_sync(_selection, where, suppress, allow_duplicates)
-        mailing = await self._prepared(campaign, recipients, outbox=outbox, options=options, selection=selection)
+        order = ListOrder(options, where, tuple(suppress), allow_duplicates, allow_empty, max_invalid)
+        mailing = await self._prepared(campaign, recipients, outbox=outbox, order=order)
         return await self._run(mailing)
 
     @asynccontextmanager
@@ -179,13 +180,15 @@ class Mailer:
         where: str = "",
         suppress: Iterable[str | os.PathLike[str]] = (),
         allow_duplicates: bool = False,
+        allow_empty: bool = False,
+        max_invalid: float = MOST_INVALID,
     ) -> AsyncIterator[Deliveries]:
         """As `send()`, but a context manager: `async with` it and `async for` over the outcomes.
 
         Leaving early, by `break` or an exception, stops the run after what is under way.
         """
-        selection = await to_thread.run_sync(_selection, where, suppress, allow_duplicates)
-        mailing = await self._prepared(campaign, recipients, outbox=outbox, options=options, selection=selection)
+        order = ListOrder(options, where, tuple(suppress), allow_duplicates, allow_empty, max_invalid)
+        mailing = await self._prepared(campaign, recipients, outbox=outbox, order=order)
         deliveries = Deliveries()
 
         async def run() -> None:
@@ -212,18 +215,25 @@ class Mailer:
 
     async def send_messages(
         self,
-        messages: Iterable[EmailMessage] | AsyncIterable[EmailMessage],
+        messages: Messages,
         *,
         outbox: str | os.PathLike[str] | None = None,
+        allow_empty: bool = False,
     ) -> Report:
-        """Sends messages that are ready made, each to its own To, Cc and Bcc.  Otherwise as `send()`."""
+        """Sends messages that are ready made, each to its own To, Cc and Bcc.  Otherwise as `send()`.
+
+        They are the same messages to an `outbox` if all but Date, Message-ID and Content-ID is the same.
+        """
         path = None if outbox is None else Path(outbox)
-        if path is not None and (await to_thread.run_sync(look, path)).has_begun:
-            return await self._run(await self._reopened(path, NO_KEYS))
-        mailing = await Mailing.prepare_messages(path, messages, routes=self.routes, pace=self.pace)
-        mailing.pass_gate()
-        await _refuse_empty(mailing)
-        return await self._run(mailing)
+        past = await self._past(path)
+        if past is not None and past.has_begun:
+            refuse_others(past, past.changes_from("", await digest_of_messages(messages)))
+            return await self._run(await self._reopened(past.path, NO_KEYS))
+        digest = Digest()
+        mailing = await Mailing.prepare_messages(
+            path, messages, routes=self.routes, pace=self.pace, seen=partial(add_message, digest)
+        )
+        return await self._run(self._ready(mailing, digest, allow_empty=allow_empty))
 
     async def _prepared(
         self,
@@ -231,38 +241,59 @@ class Mailer:
         recipients: Given,
         *,
         outbox: str | os.PathLike[str] | None,
-        options: ListOptions,
-        selection: Selection,
+        order: ListOrder,
     ) -> Mailing:
         path = None if outbox is None else Path(outbox)
         keys = self.keys if self.keys is not None else await to_thread.run_sync(find_keys, campaign)
-        if path is not None:
-            past = await to_thread.run_sync(look, path)
-            if past.has_begun:
-                if past.fingerprint != campaign.fingerprint:
-                    raise ConfigError(f"{path} was begun with another letter", hint="use another outbox")
-                mailing = await self._reopened(path, keys)
-                await _refuse_empty(mailing)
-                return mailing
-        async with _opened(recipients, options) as rows:
+        past = await self._past(path)
+        digest = await to_thread.run_sync(order.digest, recipients)
+        async with order.opened(recipients, digest) as rows:
+            if past is not None and past.has_begun:
+                if isinstance(rows, DigestedRows):
+                    await rows.read_through()
+                refuse_others(past, past.changes(campaign, str(digest)))
+                return await self._reopened(past.path, keys, order.suppress)
+            suppression = await to_thread.run_sync(read_suppression, order.suppress)
+            noted = {SUPPRESS: await to_thread.run_sync(to_setting, order.suppress)}
             mailing = await Mailing.prepare(
                 path,
                 campaign=campaign,
                 rows=rows,
                 routes=self.routes,
                 pace=self.pace,
-                selection=selection,
-                is_rehearsal=self.routes[0].relay.kind.is_rehearsal,
+                selection=Selection(order.where, suppression, order.allow_duplicates, most_invalid=order.max_invalid),
+                is_rehearsal=self._is_rehearsal,
+                settings=noted,
                 keys=keys,
                 on_message=self.on_message,
             )
+        return self._ready(mailing, digest, where=order.where, allow_empty=order.allow_empty)
+
+    @property
+    def _is_rehearsal(self) -> bool:
+        return self.routes[0].relay.kind.is_rehearsal
+
+    async def _past(self, path: Path | None) -> Past | None:
+        """The run at `path`.  Raises `ConfigError` when it is a rehearsal and this call is not, or the reverse."""
+        if path is None:
+            return None
+        past = await to_thread.run_sync(look, path)
+        refuse_other_kind(past, is_rehearsal=self._is_rehearsal, hint="give each an outbox of its own")
+        return past
+
+    def _ready(self, mailing: Mailing, digest: Digest, *, where: str = "", allow_empty: bool) -> Mailing:
+        """The same mailing when it may be sent.  Raises `GateClosed` and `NothingToSend`."""
+        mailing.outbox.set_setting(LIST_DIGEST, str(digest))
         mailing.pass_gate()
-        await _refuse_empty(mailing)
+        if not allow_empty:
+            mailing.refuse_empty(where=where)
         return mailing
 
-    async def _reopened(self, path: Path, keys: Keys) -> Mailing:
+    async def _reopened(self, path: Path, keys: Keys, suppress: Sequence[str | os.PathLike[str]] = ()) -> Mailing:
         return await to_thread.run_sync(
-            lambda: Mailing.reopen(path, routes=self.routes, pace=self.pace, keys=keys, on_message=self.on_message)
+            lambda: Mailing.reopen(
+                path, routes=self.routes, pace=self.pace, keys=keys, on_message=self.on_message, suppress=suppress
+            )
         )
 
     async def _run(self, mailing: Mailing, deliveries: Deliveries | None = None) -> Report:
@@ -289,12 +320,14 @@ async def send(
     password: str | Mapping[str, str] | None = None,
     pace: Pace | None = None,
     outbox: str | os.PathLike[str] | None = None,
+    allow_empty: bool = False,
 ) -> Report:
     """Sends `campaign` to every recipient through `relay`; see `Mailer.send()`.
 
     In one line: `report.accepted` counts those accepted, `report.refused` lists `(address, code, reply)`.
     """
-    return await Mailer(relay, password=password, pace=pace).send(campaign, recipients, outbox=outbox)
+    mailer = Mailer(relay, password=password, pace=pace)
+    return await mailer.send(campaign, recipients, outbox=outbox, allow_empty=allow_empty)
 
 
 def send_sync(
@@ -305,18 +338,18 @@ def send_sync(
     password: str | Mapping[str, str] | None = None,
     pace: Pace | None = None,
     outbox: str | os.PathLike[str] | None = None,
+    allow_empty: bool = False,
 ) -> Report:
     """`send()` for programs without an event loop.
 
     Rows are read while no loop runs, as a Django query demands.
     """
+    mailer = Mailer(relay, password=password, pace=pace)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         if isinstance(recipients, str | os.PathLike) or not isinstance(recipients, Iterable) or not_rows(recipients):
-            main = send(campaign, recipients, relay=relay, password=password, pace=pace, outbox=outbox)
-            return runner.run(main)
+            return runner.run(mailer.send(campaign, recipients, outbox=outbox, allow_empty=allow_empty))
         rows: Handover[object] = Handover(recipients, reader_of(recipients))
-        main = send(campaign, rows, relay=relay, password=password, pace=pace, outbox=outbox)
-        return rows.run(main, runner)
+        return rows.run(mailer.send(campaign, rows, outbox=outbox, allow_empty=allow_empty), runner)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -345,38 +378,3 @@ def _passwords(routes: Sequence[Route], password: str | Mapping[str, str] | None
     if unknown := sorted(set(password) - set(labels)):
         raise ConfigError(f"a password for {unknown[0]!r}, which is no relay", hint=f"known are {', '.join(labels)}")
     return [Secret(password[label]) if label in password else None for label in labels]
-
-
-async def _refuse_empty(mailing: Mailing) -> None:
-    """Raises `NothingToSend`, and lets go of the outbox, when no row was ever to be sent to."""
-    if mailing.tally.open or mailing.outbox.started_at is not None:
-        return
-    report = await to_thread.run_sync(mailing.close)
-    tally = report.tally
-    left_out = ", ".join(f"{tally[status]:,} {status.value}" for status in Status if tally[status])
-    first = next((f"{trouble.place}: {trouble.words}" for trouble in report.attention), "")
-    raise NothingToSend(
-        f"no recipient is left of {count(tally.rows, 'row')}" + (f" ({left_out})" if left_out else ""),
-        report,
-        hint=f"the first invalid row is {printable(first)}" if first else "",
-    )
-
-
-@asynccontextmanager
-async def _opened(recipients: Given, options: ListOptions) -> AsyncIterator[Rows]:
-    if isinstance(recipients, str | os.PathLike):
-        with closing(await to_thread.run_sync(open_list, recipients, options)) as rows:
-            yield rows
-        return
-    given = GivenRows(recipients, options)
-    try:
-        yield given
-    finally:
-        await given.aclose()
-
-
-def _selection(where: str, suppress: Iterable[str | os.PathLike[str]], allow_duplicates: bool) -> Selection:
-    suppression = Suppression()
-    for file in suppress:
-        suppression.add_file(Path(file))
-    return Selection(where, suppression, allow_duplicates)

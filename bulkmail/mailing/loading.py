@@ -71,13 +71,21 @@ async def record(
     await _record_all(outbox, entries, fetch=fetch, told=told)
 
 
-async def record_messages(outbox: Outbox, messages: Messages) -> None:
+async def record_messages(
+    outbox: Outbox, messages: Messages, *, seen: Callable[[EmailMessage], None] | None = None
+) -> None:
     """Puts every message into `outbox`, with a delivery for each of its recipients; one that cannot go is invalid.
 
-    `messages` are iterated in the caller's task.
+    `messages` are iterated in the caller's task; `seen` is called with each, in the thread that records it.
     """
     feed: Feed[EmailMessage] = Feed(messages, lambda message: message)
-    entries = (_entry_of(outbox.run_id, message, number) for number, message in enumerate(feed, 1))
+
+    def entry(number: int, message: EmailMessage) -> Entry:
+        if seen is not None:
+            seen(message)
+        return _entry_of(outbox.run_id, message, number)
+
+    entries = (entry(number, message) for number, message in enumerate(feed, 1))
     try:
         await _record_all(outbox, entries, fetch=feed.fetch, told=nobody)
     finally:

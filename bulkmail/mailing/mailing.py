@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
 
 from anyio import to_thread
 
-from bulkmail.config.tables import known_feedback, known_lanes
+from bulkmail.config.tables import known_feedback
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Connect, Ending, Event, Outlet
 from bulkmail.engine.run import Plan, make_shaper
 from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.composing import composing
+from bulkmail.mailing.digests import DigestedRows
+from bulkmail.mailing.empty import NothingToSend, why_empty
 from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
-from bulkmail.mailing.gate import Asked, gather
+from bulkmail.mailing.gate import Asked, gather, refuse_unknown_names
+from bulkmail.mailing.history import refuse_relays_of_other_kind
 from bulkmail.mailing.loading import Messages, Told, nobody, record, record_messages
 from bulkmail.mailing.permits import open_permits
 from bulkmail.mailing.resting import RestNote
 from bulkmail.mailing.resuming import to_settings
-from bulkmail.mailing.routing import Sorted, check_routes, find_unserved, sort_into_lanes
+from bulkmail.mailing.routing import Sorted, check_routes, find_unserved, know_tables, lanes_for, sort_into_lanes
 from bulkmail.mailing.rows import GivenRows, Rows
+from bulkmail.mailing.selection import Doubt, Selection
 from bulkmail.mailing.slowing import SlowdownNote
 from bulkmail.mailing.succession import empty_inbox, take_over
+from bulkmail.mailing.suppressing import SETTING as SUPPRESS
+from bulkmail.mailing.suppressing import read_suppression, to_setting
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
 from bulkmail.message.templates import Condition, compile_condition
@@ -36,48 +44,23 @@ from bulkmail.model.errors import ConfigError, GateClosed, TemplateError
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.lane import Lanes
 from bulkmail.model.pace import Pace
-from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
+from bulkmail.outbox.header import REHEARSAL
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.preflight.checks import gravest_first, judge, without
 from bulkmail.preflight.evidence import Evidence
 from bulkmail.preflight.finding import Finding, refuse
 from bulkmail.preflight.rows import RowCheck
-from bulkmail.recipients.screening import Screened, Suppression, screen
+from bulkmail.recipients.screening import Suppression
 from bulkmail.report.report import Report
 from bulkmail.smtp.exchangers import Exchangers
 
 SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
 
 
-class Doubt(Enum):
-    """What a person decides about rows in doubt."""
-
-    HOLD = "hold"
-    RETRY = "retry"
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-
-
 _GATE, _PASSED = "gate", "passed"  # a setting of the outbox
-_DECISIONS = {Doubt.RETRY: Status.PENDING, Doubt.ACCEPTED: Status.ACCEPTED, Doubt.REJECTED: Status.REJECTED}
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """Which rows of the list are meant: `where` is a Jinja expression over the row, empty for all.
-
-    `own_columns` are those that settings name for addresses and names.
-    """
-
-    where: str = ""
-    suppression: Suppression | None = None
-    allow_duplicates: bool = False
-    redirect_to: Address | None = None
-    sample: int | None = None
-    own_columns: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -109,6 +92,8 @@ class Mailing:
 
     `takes_over` is the outbox of an earlier run whose place it takes as soon as it is sent.  `keys` and `on_message`
     are for the composer; neither is in the outbox.  `wants` are the only deliveries to send, see `choose()`.
+    `suppression` holds for a run that goes on: open rows that it names are suppressed whenever rows become open,
+    `newly_suppressed` counts them.
     """
 
     outbox: Outbox
@@ -121,6 +106,8 @@ class Mailing:
     on_message: Hook | None = None
     evidence: Evidence | None = None
     wants: Wants | None = None
+    suppression: Suppression | None = None
+    newly_suppressed: int = 0
     _sorted: Sorted | None = None
     _asked: Lanes | None = None
     _engine: Engine | None = None
@@ -135,7 +122,7 @@ class Mailing:
         rows: Rows,
         routes: Sequence[Route],
         pace: Pace,
-        selection: Selection = Selection(),
+        selection: Selection = Selection(),  # noqa: B008 - frozen
         is_rehearsal: bool = False,
         settings: Mapping[str, str] | None = None,
         keys: Keys = NO_KEYS,
@@ -145,7 +132,8 @@ class Mailing:
     ) -> Mailing:
         """Records every row in a new outbox at `path` (None: in memory) and tries every letter; see `findings`.
 
-        What is at `path` is replaced.  Raises `TemplateError`, `ListError`, `OutboxError`.
+        An outbox at `path` is replaced.  Raises `ConfigError` for a condition over columns that the list does not have,
+        `TemplateError`, `ListError`, `OutboxError`.
         """
         await know_tables()
         check_routes(routes)
@@ -157,7 +145,7 @@ class Mailing:
             campaign=campaign,
             settings={
                 **to_settings(routes, pace),
-                "rehearsal": "yes" if is_rehearsal else "no",
+                REHEARSAL: "yes" if is_rehearsal else "no",
                 "redirect_to": selection.redirect_to.readable if selection.redirect_to else "",
                 "on_message": "yes" if on_message else "no",
                 **(settings or {}),
@@ -170,22 +158,17 @@ class Mailing:
         try:
             empty_inbox(outbox, routes)
             seen = RowCheck()
-
-            def look_at(row: Recipient | BadRow) -> Screened:
-                screened = screen(row, suppression=selection.suppression, where=where)
-                seen.note(screened.row)
-                return screened
-
             await record(
                 outbox,
                 rows,
-                screen=look_at,
+                screen=partial(selection.screen, seen=seen, where=where),
                 forward_paths=composer.forward_paths if composer.has_copies else None,
                 redirect_to=selection.redirect_to,
-                fetch=rows.fetch if isinstance(rows, GivenRows) else None,
+                fetch=rows.fetch if isinstance(rows, GivenRows | DigestedRows) else None,
                 told=told_loading,
             )
             if where is not None:
+                refuse_unknown_names(where.condition, rows.columns)
                 where.refuse_senseless()
             outbox.set_setting("columns", json.dumps(rows.columns))
             outbox.finish_loading()
@@ -198,7 +181,9 @@ class Mailing:
                 seen=seen,
                 rows=rows,
                 routes=routes,
-                asked=Asked(where.condition.names if where else frozenset(), selection.own_columns),
+                asked=Asked(
+                    where.condition.names if where else frozenset(), selection.own_columns, selection.most_invalid
+                ),
                 told=told_checking,
                 suppression=selection.suppression,
             )
@@ -211,19 +196,29 @@ class Mailing:
 
     @classmethod
     async def prepare_messages(
-        cls, path: Path | None, messages: Messages, *, routes: Sequence[Route], pace: Pace
+        cls,
+        path: Path | None,
+        messages: Messages,
+        *,
+        routes: Sequence[Route],
+        pace: Pace,
+        settings: Mapping[str, str] | None = None,
+        seen: Callable[[EmailMessage], None] | None = None,
     ) -> Mailing:
-        """Records ready-made messages, a delivery for each recipient of each, in place of what is at `path`."""
+        """Records ready-made messages, a delivery for each recipient of each, in place of what is at `path`.
+
+        `seen` is called with each of them, in the thread that records it.
+        """
         await know_tables()
         check_routes(routes)
         rehearsal = "yes" if routes[0].relay.kind.is_rehearsal else "no"
-        settings = {**to_settings(routes, pace), "rehearsal": rehearsal, "columns": "[]"}
+        settings = {**to_settings(routes, pace), REHEARSAL: rehearsal, "columns": "[]", **(settings or {})}
         outbox = Outbox.create(
             path, campaign=None, settings=settings, durability=pace.durability, allow_duplicates=True, replace=True
         )
         mailing = cls(outbox, tuple(routes), pace)
         try:
-            await record_messages(outbox, messages)
+            await record_messages(outbox, messages, seen=seen)
             outbox.finish_loading()
             mailing.findings = mailing._find_unserved()
         except BaseException:
@@ -240,14 +235,19 @@ class Mailing:
         pace: Pace,
         keys: Keys = NO_KEYS,
         on_message: Hook | None = None,
+        suppress: Iterable[str | os.PathLike[str]] = (),
     ) -> Mailing:
-        """Goes on with a run as it was recorded: its rows, its letter.
+        """Goes on with a run as it was recorded: its rows, its message.
 
-        Raises `OutboxError`, `ConfigError`, and `GateClosed` when no relay takes some of the mail.
+        The files of `suppress` are read now: open rows that they name are suppressed.  Raises `OutboxError`,
+        `ListError`, `ConfigError`, and `GateClosed` when no relay takes some of the mail.
         """
         check_routes(routes)
+        files = tuple(suppress)
+        suppression = read_suppression(files)
         outbox = Outbox.open(path, durability=pace.durability)
         try:
+            refuse_relays_of_other_kind(outbox, routes)
             if not outbox.is_loaded:
                 raise ConfigError(f"{path} was never completely filled", hint="send the campaign again")
             if outbox.started_at is None and outbox.settings.get(_GATE) != _PASSED:
@@ -263,6 +263,10 @@ class Mailing:
             if outbox.campaign is not None:
                 Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a key that is missing is told now
             mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
+            mailing.suppression = suppression
+            mailing.notices += suppression.notices
+            outbox.set_setting(SUPPRESS, to_setting(files))
+            mailing._suppress()
             refuse(mailing._find_unserved())
         except BaseException:
             outbox.close()
@@ -282,6 +286,13 @@ class Mailing:
             raise
         self.outbox.set_setting(_GATE, _PASSED)  # without that nobody goes on with it
 
+    def refuse_empty(self, *, where: str = "") -> None:
+        """Raises `NothingToSend`, and lets go of the outbox, when no recipient is left to send to."""
+        tally = self.tally
+        if not tally.open:
+            why = why_empty(tally, self.notices, where=where)
+            raise NothingToSend(f"{why}: nothing was sent", self.close())
+
     @property
     def tally(self) -> Tally:
         """Rows by status as of now."""
@@ -300,11 +311,7 @@ class Mailing:
     @property
     def _lanes(self) -> Lanes:
         """The providers as this run knows them; a provider's own mail exchanger comes with its presets."""
-        lanes = self._asked or self.pace.lanes or known_lanes()
-        if len(self.routes) != 1:
-            return lanes
-        relay = self.routes[0].relay
-        return lanes.for_relay(host=relay.host, port=relay.port)
+        return lanes_for(self.routes, self._asked or self.pace.lanes)
 
     def choose(self, addresses: Iterable[Address]) -> None:
         """Only the rows with these addresses are sent, with their copies; the others stay as they are.
@@ -335,7 +342,19 @@ class Mailing:
         if decision is Doubt.HOLD:
             return 0
         wait = SERVER_TIMEOUT if decision is Doubt.RETRY else 0.0
-        return self.outbox.settle_in_doubt(_DECISIONS[decision], wait=wait)
+        number = self.outbox.settle_in_doubt(decision.status, wait=wait)
+        self._suppress()
+        return number
+
+    def try_again(self, status: Status) -> int:
+        """What is rejected or expired becomes pending; says how many deliveries there were."""
+        number = self.outbox.reopen(status)
+        self._suppress()
+        return number
+
+    def _suppress(self) -> None:
+        if self.suppression:
+            self.newly_suppressed += self.outbox.suppress(self.suppression.matches)
 
     async def send(
         self,
@@ -362,7 +381,7 @@ class Mailing:
         slowing = SlowdownNote(self.outbox, observe)
         note = RestNote(self.outbox, slowing.observe)
         canary = Canary(self.outbox, self.pace.breakers, limit=self.pace.limit, stop=self._end_pass)
-        is_rehearsal = self.outbox.settings.get("rehearsal") == "yes"
+        is_rehearsal = self.outbox.is_rehearsal
         async with open_permits(
             self.routes, self.pace, run_id=self.outbox.run_id, is_rehearsal=is_rehearsal
         ) as permits:
@@ -432,12 +451,6 @@ class Mailing:
     def _take_over(self, old: Path) -> None:
         self.outbox = take_over(self.outbox, old, durability=self.pace.durability)
         self.takes_over = None
-
-
-async def know_tables() -> None:
-    """Reads the tables of providers and replies, once: they are files, and the loop does not wait for a disk."""
-    await to_thread.run_sync(known_lanes)
-    await to_thread.run_sync(known_feedback)
 
 
 def _limited(plan: Plan, limit: int | None) -> Plan:

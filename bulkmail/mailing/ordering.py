@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from hashlib import blake2b
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import msgspec
+from anyio import to_thread
 
 from bulkmail.config.runs import run_path
 from bulkmail.config.settings import Settings
+from bulkmail.mailing.digests import Digest
 from bulkmail.mailing.gate import Online, ask_outside
-from bulkmail.mailing.history import Past, Standing, look, refuse_changed, refuse_finished
+from bulkmail.mailing.history import (
+    LIST_DIGEST,
+    NUMBER,
+    PASSES,
+    Past,
+    Standing,
+    look,
+    refuse_cancelled,
+    refuse_changed,
+    refuse_other_kind,
+)
 from bulkmail.mailing.loading import Told
-from bulkmail.mailing.mailing import Mailing, Selection
-from bulkmail.mailing.rows import GivenRows, Rows
+from bulkmail.mailing.mailing import Mailing
+from bulkmail.mailing.rows import GivenRows, Rows, asks_for_delivery, opened
+from bulkmail.mailing.selection import Selection
+from bulkmail.mailing.succession import earlier_passes, number_of, reports_beside
+from bulkmail.mailing.suppressing import SETTING as SUPPRESS
+from bulkmail.mailing.suppressing import add_reached, read_suppression, to_setting
+from bulkmail.mailing.targets import SETTING as FILES
+from bulkmail.mailing.targets import Targets
+from bulkmail.mailing.targets import to_setting as files_to_setting
 from bulkmail.message.branches import Branches, Cover
 from bulkmail.message.composer import Composer
 from bulkmail.message.row_address import RowAddress, is_same_for_all
@@ -28,31 +49,37 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.keys import Keys
 from bulkmail.model.message import Message
+from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.reply import printable
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
-from bulkmail.outbox.reader import OutboxReader, is_outbox
 from bulkmail.preflight.checks import NO_RELAY, gravest_first, judge
 from bulkmail.preflight.finding import Finding
 from bulkmail.recipients.screening import Suppression, screen
-from bulkmail.recipients.source import ListOptions, open_list
+from bulkmail.recipients.source import ListOptions
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What the words of one `send` add to the settings.  `outbox` None is the usual place.
+    """What the words of one `send` add to the settings.  `outbox` None is the usual place, and so are no `reports`.
 
     `sample` sends to so many rows drawn by lot, `redirect_to` gets everybody's letter, `dry_run` sends nothing: each
-    makes it a rehearsal.  `begin_anew` sends to everybody whatever an earlier run did, `only_unreached` to those whom
-    it did not reach.  With `strict` a warning keeps the gate shut; findings with a code in `ignored` do not count.
+    makes it a rehearsal.  A rehearsal goes as fast as it can, unless it is `paced`, and leaves out all rows but those
+    of `only` (`Address.key`), if there are any.  `begin_anew` sends to everybody whatever an earlier run did,
+    `only_unreached` to those whom it did not reach.  With `strict` a warning keeps the gate shut; findings with a code
+    in `ignored` do not count.
     """
 
     outbox: Path | None = None
+    reports: tuple[Path, ...] = ()
+    trace: Path | None = None
     sample: int | None = None
     redirect_to: Address | None = None
     dry_run: bool = False
+    paced: bool = False
+    only: frozenset[str] = frozenset()
     begin_anew: bool = False
     only_unreached: bool = False
     strict: bool = False
@@ -73,7 +100,17 @@ def is_rehearsal(settings: Settings, order: Order) -> bool:
 
 def routes_of(settings: Settings, order: Order) -> tuple[Route, ...]:
     """The relays that this order goes through."""
-    return (Route(Relay(Kind.NULL)),) if order.dry_run else _needed(settings.routes)
+    routes = (Route(Relay(Kind.NULL)),) if order.dry_run else _needed(settings.routes)
+    if order.paced or not routes[0].relay.kind.is_rehearsal:
+        return routes
+    return tuple(replace(route, rate=None) for route in routes)
+
+
+def _pace_of(settings: Settings, order: Order) -> Pace:
+    """Where the mail stays on this machine there is nobody to be gentle with."""
+    if order.paced or not routes_of(settings, order)[0].relay.kind.is_rehearsal:
+        return settings.pace
+    return replace(settings.pace, rate=None)
 
 
 def _needed(routes: tuple[Route, ...]) -> tuple[Route, ...]:
@@ -85,34 +122,39 @@ def _needed(routes: tuple[Route, ...]) -> tuple[Route, ...]:
     return routes
 
 
-async def order_mailing(settings: Settings, order: Order, *, keys: Keys, reading: Told, checking: Told) -> Mailing:
-    """A mailing ready to be sent: a new one, or an unfinished one to go on with.
+async def order_mailing(
+    settings: Settings, order: Order, *, keys: Keys, reading: Told, checking: Told
+) -> Mailing | Past:
+    """A mailing ready to be sent: a new one, or an unfinished one to go on with; or the finished run of this order.
 
-    Raises `ConfigError` when an earlier run forbids it, saying how and naming the commands.  An earlier run that is to
-    be replaced stays as it is until the new one is sent.
+    Raises `ConfigError` when an earlier run forbids it, saying how and naming the commands, `NothingToSend` when no
+    recipient is left to send to.  An earlier run that is to be replaced stays as it is until the new one is sent.
     """
     rehearsal = is_rehearsal(settings, order)
-    path = order.outbox or run_path(settings, rehearsal=rehearsal)
-    past = Past(path, Standing.NONE) if rehearsal else look(path)
+    past = await to_thread.run_sync(_look_first, settings, order)
+    path = past.path
+    refuse_other_kind(past, is_rehearsal=rehearsal, hint=_other_place(path, order, rehearsal=rehearsal))
     with _list_at_hand(settings) as source:
         digest = _list_digest(settings, source)
-        if past.has_begun and not (order.begin_anew or order.only_unreached):
-            if past.standing is Standing.FINISHED:
-                refuse_finished(past, command=order.command)
+        if past.has_begun and not (rehearsal or order.begin_anew or order.only_unreached):
             if changed := past.changes(settings.campaign, digest):
                 refuse_changed(past, changed, command=order.command)
-            return Mailing.reopen(path, routes=routes_of(settings, order), pace=settings.pace, keys=keys)
-        new = path.with_name(f"{path.stem}.next{path.suffix}") if past.has_begun else path
-        suppression = suppression_of(settings)
-        if past.has_begun and order.only_unreached:
-            _suppress_reached(suppression, path)
+            if past.tally[Status.CANCELLED]:
+                refuse_cancelled(past, command=order.command)
+            if past.standing is Standing.FINISHED:
+                return past
+            return await to_thread.run_sync(_reopened, past, settings, order, keys)
+        takes_over = past.has_begun and not rehearsal
+        new = path.with_name(f"{path.stem}.next{path.suffix}") if takes_over else path
+        suppression = await to_thread.run_sync(read_suppression, settings.suppress)
+        passes = await to_thread.run_sync(_leave_out_reached, settings, order, past, suppression)
         with _rows(settings, source) as rows:
             mailing = await Mailing.prepare(
                 new,
                 campaign=settings.campaign,
                 rows=rows,
                 routes=routes_of(settings, order),
-                pace=settings.pace,
+                pace=_pace_of(settings, order),
                 selection=Selection(
                     settings.where,
                     suppression,
@@ -120,18 +162,78 @@ async def order_mailing(settings: Settings, order: Order, *, keys: Keys, reading
                     order.redirect_to,
                     order.sample,
                     _own_columns(settings),
+                    only=order.only if rehearsal else frozenset(),
+                    most_invalid=settings.most_invalid,
                 ),
                 is_rehearsal=rehearsal,
-                settings={"list_digest": digest, "list": settings.list_source, "name": settings.name},
+                settings=await to_thread.run_sync(_noted, settings, digest, past, passes),
                 keys=keys,
                 told_loading=reading,
                 told_checking=checking,
             )
     mailing.notices += [*suppression.notices, *_one_address(settings, mailing.tally)]
     mailing.pass_gate(strict=order.strict, ignored=order.ignored)
-    if new != path:
+    if not settings.allow_empty:
+        mailing.refuse_empty(where=settings.where)
+    if takes_over:
         mailing.takes_over = path
     return mailing
+
+
+def _look_first(settings: Settings, order: Order) -> Past:
+    """The run at the place of this one.  Raises `ConfigError` for a file that it would overwrite and must not."""
+    path = order.outbox or run_path(settings, rehearsal=is_rehearsal(settings, order))
+    Targets(path, inputs=settings.inputs).check()
+    past = look(path)
+    # Of a pass that follows another, the reports get names that are free.
+    is_next = past.has_begun and not past.is_rehearsal and (order.begin_anew or order.only_unreached)
+    usual = () if is_next else reports_beside(path, past.number)
+    Targets(path, order.reports or usual, order.trace, settings.inputs).check()
+    return past
+
+
+def _noted(settings: Settings, digest: str, past: Past, passes: Sequence[str]) -> dict[str, str]:
+    """What the outbox of a new run in the place of `past` remembers of it."""
+    return {
+        LIST_DIGEST: digest,
+        "list": settings.list_source,
+        "name": settings.name,
+        SUPPRESS: to_setting(settings.suppress),
+        FILES: files_to_setting(settings.files),
+        NUMBER: str(number_of(past)),
+        PASSES: msgspec.json.encode(passes).decode(),
+    }
+
+
+def _other_place(path: Path, order: Order, *, rehearsal: bool) -> str:
+    if order.outbox is None:
+        return f"look at it with bulkmail status {shlex.quote(str(path))}, then move it away"
+    if rehearsal:
+        return f"leave --outbox out, or give the rehearsal one of its own: --outbox {path.stem}.rehearsal{path.suffix}"
+    return f"leave --outbox out, or name another file; if the rehearsal is no longer needed, remove {path}"
+
+
+def _reopened(past: Past, settings: Settings, order: Order, keys: Keys) -> Mailing:
+    """Its suppression files are those of now and, as far as they are still there, those that it was begun with."""
+    files = [*settings.suppress, *(file for file in past.suppress if Path(file).is_file())]
+    return Mailing.reopen(past.path, routes=routes_of(settings, order), pace=settings.pace, keys=keys, suppress=files)
+
+
+def _leave_out_reached(settings: Settings, order: Order, past: Past, suppression: Suppression) -> tuple[str, ...]:
+    """With `only_unreached`, adds those whom the passes before have reached; returns the run ids of these passes.
+
+    A rehearsal of such a pass leaves out those whom the real run has reached.
+    """
+    if not order.only_unreached:
+        return ()
+    if is_rehearsal(settings, order):
+        past = look(run_path(settings, rehearsal=False))
+    if not past.has_begun or past.is_rehearsal:
+        return ()
+    add_reached(suppression, past.path)
+    for outbox in earlier_passes(past):
+        add_reached(suppression, outbox)
+    return (*past.passes, past.run_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +252,7 @@ async def check(
 
     With `online` relays and the DNS are asked, too.
     """
-    suppression = suppression_of(settings)
+    suppression = read_suppression(settings.suppress)
     with (
         tempfile.TemporaryDirectory(prefix="bulkmail-") as folder,
         _list_at_hand(settings) as source,
@@ -163,7 +265,11 @@ async def check(
             routes=settings.routes or (Route(Relay(Kind.NULL)),),
             pace=settings.pace,
             selection=Selection(
-                settings.where, suppression, settings.allow_duplicates, own_columns=_own_columns(settings)
+                settings.where,
+                suppression,
+                settings.allow_duplicates,
+                own_columns=_own_columns(settings),
+                most_invalid=settings.most_invalid,
             ),
             keys=keys,
             told_loading=reading,
@@ -230,7 +336,7 @@ def _named(rows: Iterable[tuple[int, Recipient | BadRow]], row: int | None, key:
 
 def _meant(settings: Settings, rows: Iterable[tuple[int, Recipient | BadRow]]) -> Iterator[Numbered]:
     """The rows that would be written to, but for duplicates."""
-    suppression = suppression_of(settings)
+    suppression = read_suppression(settings.suppress)
     where = compile_condition(settings.where) if settings.where else None
     for number, recipient in rows:
         screened = screen(recipient, suppression=suppression, where=where)
@@ -248,23 +354,6 @@ def _covering(settings: Settings, rows: Iterable[Numbered]) -> list[Numbered]:
     return [(number, kept[number]) for number in cover.chosen()]
 
 
-def suppression_of(settings: Settings) -> Suppression:
-    """Everybody who is not to be written to.  Each file is a list of addresses, a delivery report or an outbox."""
-    suppression = Suppression()
-    for name in settings.suppress:
-        path = Path(name)
-        if is_outbox(path):
-            _suppress_reached(suppression, path)
-        else:
-            suppression.add_file(path)
-    return suppression
-
-
-def _suppress_reached(suppression: Suppression, outbox: Path) -> None:
-    with OutboxReader.open(outbox) as reader:
-        suppression.add_keys(reader.reached(), name=f"{outbox.name}: reached already")
-
-
 @contextmanager
 def _list_at_hand(settings: Settings) -> Iterator[str]:
     """The list as a file that can be read twice, once to know it and once to use it."""
@@ -279,7 +368,7 @@ def _list_at_hand(settings: Settings) -> Iterator[str]:
 
 
 def _list_digest(settings: Settings, source: str) -> str:
-    """32 hex digits that change when the list, or what is taken from it, does."""
+    """32 hex digits that change when the list, or what is taken from it, does; suppression files are no part of it."""
     choices = (
         settings.list_options,
         settings.where,
@@ -287,24 +376,24 @@ def _list_digest(settings: Settings, source: str) -> str:
         settings.to,
         *([settings.address.text] if settings.address else []),  # older outboxes have digests without
     )
-    state = blake2b(repr(choices).encode("utf-8", "surrogateescape"), digest_size=16)
-    for name in [source, *settings.suppress]:
-        path = Path(name)
-        if name and path.is_file() and not is_outbox(path):
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    state.update(block)
-    return state.hexdigest()
+    digest = Digest()
+    digest.add(repr(choices).encode("utf-8", "surrogateescape"))
+    if source:
+        digest.add_file(Path(source))
+    return str(digest)
 
 
 @contextmanager
 def _rows(settings: Settings, source: str) -> Iterator[Rows]:
-    row_address = RowAddress(settings.address) if settings.address else None
-    options = ListOptions(**asdict(settings.list_options), row_address=row_address)
+    options = ListOptions(
+        **asdict(settings.list_options),
+        row_address=RowAddress(settings.address) if settings.address else None,
+        keeps_delivery=asks_for_delivery(settings.where),
+    )
     if settings.to:
         given = GivenRows([{"email": address} for address in settings.to], options, name="--to")
         given.fetch_all()
         yield given
         return
-    with open_list(source, options) as rows:
+    with opened(source, options) as rows:
         yield rows

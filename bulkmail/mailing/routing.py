@@ -6,6 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from anyio import to_thread
+
+from bulkmail.config.tables import known_feedback, known_lanes
 from bulkmail.message.composer import Composer
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.campaign import Campaign
@@ -38,6 +41,21 @@ def check_routes(routes: Sequence[Route]) -> None:
     for clash in clashes(routes):
         first, second = routes[clash.first].label, routes[clash.second].label
         raise ConfigError(f"the relays {first} and {second} {clash.what}", hint=clash.mend)
+
+
+async def know_tables() -> None:
+    """Reads the tables of providers and replies, once: they are files, and the loop does not wait for a disk."""
+    await to_thread.run_sync(known_lanes)
+    await to_thread.run_sync(known_feedback)
+
+
+def lanes_for(routes: Sequence[Route], lanes: Lanes | None) -> Lanes:
+    """The providers as a run through `routes` knows them; a provider's own mail exchanger comes with its presets."""
+    lanes = lanes or known_lanes()
+    if len(routes) != 1:
+        return lanes
+    relay = routes[0].relay
+    return lanes.for_relay(host=relay.host, port=relay.port)
 
 
 def sort_into_lanes(outbox: Outbox, routes: Sequence[Route], lanes: Lanes, *, keys: Keys) -> Sorted:

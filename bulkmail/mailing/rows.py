@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from typing import Protocol
 
 from bulkmail.mailing.feed import Feed
-from bulkmail.model.errors import ListError
+from bulkmail.model.errors import EmptyList, ListError
 from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.remarks import Remarks
-from bulkmail.recipients.source import ListOptions, from_plain
+from bulkmail.recipients.source import ListOptions, from_plain, open_list
 
 
 class Rows(Protocol):
@@ -20,11 +22,14 @@ class Rows(Protocol):
     `repeated` are the names that several columns have, each with what all but the first are called instead.
     """
 
-    columns: list[str]
-    notices: list[str]
-    repeated: dict[str, list[str]]
-    remarks: Remarks
-
+    @property
+    def columns(self) -> list[str]: ...
+    @property
+    def notices(self) -> list[str]: ...
+    @property
+    def repeated(self) -> dict[str, list[str]]: ...
+    @property
+    def remarks(self) -> Remarks: ...
     def __iter__(self) -> Iterator[Recipient | BadRow]: ...
     def close(self) -> None: ...
 
@@ -82,6 +87,38 @@ class GivenRows:
                 break
         if others:
             yield from from_plain(_chained(others, rows), self._options, name=self._name)
+
+
+class NoRows:
+    """A list that can be read and is empty; the notice says so."""
+
+    def __init__(self, why: EmptyList) -> None:
+        self.columns: list[str] = []
+        self.notices = [str(why)]
+        self.repeated: dict[str, list[str]] = {}
+        self.remarks = Remarks()
+
+    def __iter__(self) -> Iterator[Recipient | BadRow]:
+        return iter(())
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@contextmanager
+def opened(source: str | os.PathLike[str], options: ListOptions) -> Iterator[Rows]:
+    """The rows of a list, be it empty; else as `open_list()`."""
+    try:
+        rows: Rows = open_list(source, options)
+    except EmptyList as error:
+        rows = NoRows(error)
+    with closing(rows):
+        yield rows
+
+
+def asks_for_delivery(where: str) -> bool:
+    """Whether a condition speaks of the columns that an earlier report has added to its list."""
+    return any(column in where for column in DELIVERY_COLUMNS)
 
 
 def _chained(first: Iterable[object], rest: Iterator[object]) -> Iterator[object]:

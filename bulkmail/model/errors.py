@@ -26,6 +26,10 @@ class ListError(BulkmailError):
     """The list as a whole cannot be read; single bad rows are `BadRow` values, never this.  Nothing was sent."""
 
 
+class EmptyList(ListError):
+    """The list can be read and has not one row."""
+
+
 class AddressError(ValueError):
     """A text is not one usable mail address; `str(error)` says why, without repeating the address."""
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from bulkmail.model.delivery import Status
 
+MOST_INVALID = 0.1  # of the rows, unless the user says otherwise
+
 EXIT_OK = 0
 EXIT_SOME_FAILED = 1
 EXIT_NOTHING_SENT = 2

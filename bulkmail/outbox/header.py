@@ -32,6 +32,19 @@ class Header:
     campaign: Campaign | None
     settings: Mapping[str, str]
 
+    @property
+    def is_rehearsal(self) -> bool:
+        """Whether the run reaches no recipient of its list, whatever its rows say.  Decided once, when it is made."""
+        return is_rehearsal(self.settings)
+
+
+REHEARSAL = "rehearsal"
+
+
+def is_rehearsal(settings: Mapping[str, str]) -> bool:
+    """The same from the settings alone."""
+    return settings.get(REHEARSAL) == "yes"
+
 
 def read_header(connection: sqlite3.Connection, name: str) -> Header:
     """The header of the outbox called `name`.  Raises `OutboxError` when it does not fit the rows."""

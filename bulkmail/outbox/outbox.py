@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status, check_move
 from bulkmail.model.errors import OutboxError
@@ -25,7 +26,7 @@ from bulkmail.outbox.entries import Doubtful, Entry, Job, Mark, ReadyMade, Relea
 from bulkmail.outbox.header import Header, read_header
 from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network
-from bulkmail.outbox.overruling import dated, doubts, move_all, put_back, settle_found
+from bulkmail.outbox.overruling import dated, doubts, move_all, put_back, settle_found, suppress
 from bulkmail.outbox.settling import Settler
 
 __all__ = ["Doubtful", "Entry", "Job", "Mark", "Outbox", "ReadyMade", "Release", "RowRecord", "Settlement"]
@@ -67,6 +68,7 @@ class Outbox:
         self.campaign: Campaign | None = self._header.campaign
         self.settings: dict[str, str] = dict(self._header.settings)
         self.is_loaded: bool = self._header.loaded_at is not None
+        self.is_rehearsal: bool = self._header.is_rehearsal
         self.started_at: float | None = self._header.started_at  # by an earlier process
 
     @classmethod
@@ -313,6 +315,14 @@ class Outbox:
             self._move_all(status, Status.CANCELLED, reason="cancelled") for status in (Status.PENDING, Status.DEFERRED)
         )
 
+    def suppress(self, reason_of: Callable[[Address], str]) -> int:
+        """Open rows whose address has a reason not to be written to become SUPPRESSED; returns how many rows."""
+        self._must_be(loaded=True)
+        with self.store.lock:
+            self._forget()
+            with self.store.writing() as connection:
+                return suppress(connection, reason_of)
+
     def reopen(self, status: Status) -> int:
         """What is REJECTED or EXPIRED becomes pending with fresh patience; returns how many deliveries."""
         return self._move_all(status, Status.PENDING)
@@ -360,14 +370,14 @@ class Outbox:
             connection.execute("INSERT OR REPLACE INTO setting VALUES (?, ?)", (storable(key), storable(value)))
             self.settings[key] = value
 
-    def finish(self) -> None:
-        """Notes the end and leaves one plain file; nothing happens while anything is pending or deferred."""
+    def finish(self, *, ended_at: float | None = None) -> None:
+        """Notes the end, by default now, and leaves one plain file; nothing happens while anything is open."""
         self._must_be(loaded=True)
         with self.store.lock:
             with self.store.writing() as connection:
                 if connection.execute("SELECT 1 FROM delivery WHERE due_at IS NOT NULL LIMIT 1").fetchone():
                     return
-                connection.execute("UPDATE run SET ended_at = coalesce(ended_at, ?)", (time.time(),))
+                connection.execute("UPDATE run SET ended_at = coalesce(ended_at, ?)", (ended_at or time.time(),))
             self.store.settle_down()
 
     def close(self) -> None:

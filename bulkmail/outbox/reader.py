@@ -69,6 +69,7 @@ class OutboxReader:
         self.campaign: Campaign | None = header.campaign
         self.settings: dict[str, str] = dict(header.settings)
         self.is_loaded: bool = header.loaded_at is not None
+        self.is_rehearsal: bool = header.is_rehearsal
         self.created_at: float = header.created_at
         self.started_at: float | None = header.started_at
         self.ended_at: float | None = header.ended_at
@@ -129,6 +130,12 @@ class OutboxReader:
             (due,) = connection.execute("SELECT min(due_at) FROM delivery WHERE status = 'deferred'").fetchone()
             return None if due is None else float(due)
 
+    def last_tried_at(self) -> float | None:
+        """When the last try ended (wall-clock seconds); None if there was none.  Reads all of them."""
+        with self._store.reading() as connection:
+            (last,) = connection.execute("SELECT max(at + took) FROM attempt").fetchone()
+            return None if last is None else float(last)
+
     def rows(self) -> Iterator[RowRecord]:
         """Every input row, in the order of the input, in flat memory."""
         for _, deliveries in groupby(self._pages(_RECORDS), key=itemgetter(1)):
@@ -150,7 +157,9 @@ class OutboxReader:
             yield AttemptRecord(*columns)
 
     def reached(self) -> Iterator[str]:
-        """`Address.key` of everybody who has the letter, or may have it (in doubt)."""
+        """`Address.key` of each recipient who has the message, or may have it (in doubt); of a rehearsal, none."""
+        if self.is_rehearsal:
+            return
         for _, path in self._pages(_REACHED):
             local, _, domain = path.rpartition("@")
             yield Address(local, domain).key
@@ -184,11 +193,9 @@ def is_outbox(path: Path) -> bool:
     """Whether the file looks like an outbox from outside; False for one that cannot be read."""
     try:
         with path.open("rb") as file:
-            header = file.read(72)
+            return store.looks_like_outbox(file.read(72))
     except OSError:
         return False
-    # The file format of SQLite: its magic, and the application id at offset 68.
-    return header[:16] == b"SQLite format 3\0" and header[68:] == store.APPLICATION_ID.to_bytes(4, "big")
 
 
 def _record(deliveries: list[tuple[Any, ...]]) -> RowRecord:

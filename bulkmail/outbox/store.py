@@ -261,6 +261,8 @@ def make_file(path: Path, fill: Callable[[sqlite3.Connection], None], *, replace
     """An outbox at `path` for its owner's eyes only, with the lock held.  It appears there complete or not at all."""
     if path.exists() and not replace:
         raise OutboxError(f"{path} exists already", hint=f"bulkmail resume {path} goes on with it")
+    if path.exists():
+        _check_is_outbox(path)
     draft = path.with_name(f".{path.name}.new")
     try:
         remove(draft)
@@ -277,6 +279,25 @@ def make_file(path: Path, fill: Callable[[sqlite3.Connection], None], *, replace
         if isinstance(error, OSError):
             raise _cannot_write(path, error) from error
         raise
+
+
+def _check_is_outbox(path: Path) -> None:
+    """Raises `OutboxError` unless the file is an outbox of ours, of this version or another, and may be replaced."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(72)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    if not looks_like_outbox(head):
+        raise OutboxError(
+            f"{path} is not an outbox, and would be overwritten",
+            hint="name another file with --outbox, or move it away",
+        )
+
+
+def looks_like_outbox(head: bytes) -> bool:
+    """Whether a file that begins with these 72 bytes is an outbox: SQLite's magic, and our application id behind it."""
+    return head[:16] == b"SQLite format 3\0" and head[68:72] == APPLICATION_ID.to_bytes(4, "big")
 
 
 def _cannot_write(path: Path, error: OSError) -> OutboxError:

@@ -21,6 +21,11 @@ CHECKS: tuple[Check, ...] = (
         "correct the address, or take the row out", list_checks.bad_row,
     ),
     Check(
+        "many-invalid", _E, "more than 10 % of the rows (max_invalid; at least 3) without usable address or message",
+        "A list is seldom so bad by itself; a column has moved, or an export went wrong.",
+        "correct the list; if it is as it should be, allow more with --max-invalid 40%", list_checks.many_invalid,
+    ),
+    Check(
         "row-does-not-render", _W, "letters that the template cannot make; an error if that is so for every row",
         "Rather than half a letter, these rows get none.",
         "correct the name in the letter or the column in the list; "

@@ -10,7 +10,7 @@ from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError
 from bulkmail.model.recipient import Place
-from bulkmail.model.tally import Tally
+from bulkmail.model.tally import MOST_INVALID, Tally
 from bulkmail.preflight.finding import Finding, Hits, Severity
 from bulkmail.preflight.letter import LetterCheck
 from bulkmail.preflight.page import Flaw, look_over, merge
@@ -32,8 +32,9 @@ class Evidence:
     are what a sheet shows otherwise than its rows say.
     `mentioned` are the fields that templates and conditions speak of, None when they may read any.  `duplicates` and
     `suppressed` are rows that are left out; `suppression_faults` are the first entries of suppression lists that
-    cannot be understood, of `suppression_fault_count`.  `relay_hosts` are the servers that mail goes through, `relays`
-    and `records` what they and the DNS say, if they were asked.
+    cannot be understood, of `suppression_fault_count`.  `most_invalid` is the share of the rows that may be invalid.
+    `relay_hosts` are the servers that mail goes through, `relays` and `records` what they and the DNS say, if they were
+    asked.
     """
 
     campaign: Campaign
@@ -54,6 +55,7 @@ class Evidence:
     relays: tuple[RelayFacts, ...] = ()
     records: Records | None = None
     flaws: tuple[Flaw, ...] = ()
+    most_invalid: float = MOST_INVALID
 
     @property
     def is_big(self) -> bool:

@@ -17,6 +17,7 @@ from bulkmail.preflight.letter import Failure
 from bulkmail.preflight.mistyped import meant
 from bulkmail.recipients.remarks import Lines
 
+FEW_INVALID = 3  # rows; one or two never stop a run, however short the list is
 MOST = 10  # findings of one check; what is more is counted
 
 _SPECIAL = (EnclosureError, EmptySubject)
@@ -31,6 +32,19 @@ def bad_row(evidence: Evidence) -> Iterator[Found]:
         yield Found(f"nobody is written to: {row.reason}", str(row.place), hits=hits)
     if rows.bad > len(rows.first):
         yield Found(f"{count(rows.bad - len(rows.first), 'more row')} cannot be used; the report names them all")
+
+
+def many_invalid(evidence: Evidence) -> Iterator[Found]:
+    """So many rows without a usable address, or a message, that the list itself must be damaged."""
+    letters = evidence.letters
+    for number, of, what in (
+        (evidence.rows.bad, evidence.tally.rows, "have no usable address"),
+        (letters.failed, letters.rows, "have no message"),
+    ):
+        if FEW_INVALID <= number < of and number > evidence.most_invalid * of:
+            yield Found(
+                f"{number:,} of {count(of, 'row')} {what}: {number / of:.1%}, the limit is {evidence.most_invalid:.0%}"
+            )
 
 
 def row_does_not_render(evidence: Evidence) -> Iterator[Found]:

@@ -24,6 +24,7 @@ DELIVERY_COLUMNS = (
     "delivery_last_at",
     "delivery_error",
     "delivery_copies",
+    "delivery_rehearsal",
 )
 """What a report adds to its list.  One that is fed back as a list loses them, or the next would have them twice."""
 

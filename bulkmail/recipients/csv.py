@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from enum import Enum
 from typing import IO, TextIO
 
-from bulkmail.model.errors import ListError
+from bulkmail.model.errors import EmptyList, ListError
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.units import count
 from bulkmail.recipients.dialect import (
@@ -277,7 +277,7 @@ class CsvReader:
             return line, cells
         if wanted:
             raise no_header_at(wanted, self._reading, unit="line", found=f"the list ends at line {self._cells.line:,}")
-        raise ListError(f"{self._reading.name}: the list is empty", hint="its first line must name the columns")
+        raise EmptyList(f"{self._reading.name}: the list is empty", hint="its first line must name the columns")
 
     def _people(self, rows: Iterator[tuple[int, list[str], Trouble]]) -> Iterator[Recipient | BadRow]:
         table, clean, look = self._table, Trouble.NONE, Trouble.CHARACTERS

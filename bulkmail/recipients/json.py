@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TextIO
 
-from bulkmail.model.errors import ListError
+from bulkmail.model.errors import EmptyList, ListError
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.units import count
 from bulkmail.recipients.columns import has_address_column, listed
@@ -58,7 +58,7 @@ class _Document:
         window = self._window
         first = window.peek()
         if not first:
-            raise ListError(f"{self._name}: the list is empty", hint=f"expected {EXPECTED}")
+            raise EmptyList(f"{self._name}: the list is empty", hint=f"expected {EXPECTED}")
         if first == "[":
             yield from self._elements()
         elif first == "{":

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bulkmail.model.address import Address
-from bulkmail.model.errors import ListError
+from bulkmail.model.errors import EmptyList
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.units import count
-from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed
+from bulkmail.recipients.columns import is_report, listed
 from bulkmail.recipients.remarks import Remarks
 
 MakeAddress = Callable[[Mapping[str, object]], tuple[str, Address]]
@@ -25,6 +25,7 @@ class ListOptions:
     or raises `AddressError`, for rows without one address in `address_column`, and for all if there is no such column.
     `sheet` of a workbook is a name or a number, from 1; `header_row` is the line, of a workbook the row, that names the
     columns.
+    `keeps_delivery`: the columns that an earlier report added are fields like all others, for a condition over them.
     """
 
     address_column: str = ""
@@ -33,6 +34,7 @@ class ListOptions:
     row_address: MakeAddress | None = field(default=None, compare=False)
     sheet: str | int = ""
     header_row: int = 0
+    keeps_delivery: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +52,30 @@ class Reading:
     remarks: Remarks = field(default_factory=Remarks)
     is_suppression: bool = False
 
+    @property
+    def keeps_delivery(self) -> bool:
+        """Whether the columns of an earlier report stay."""
+        return self.is_suppression or self.options.keeps_delivery
+
     def place(self, line: int) -> Place:
         """Where in the list that is."""
         return Place(self.name, line)
 
     def notice_delivery_columns(self, columns: Sequence[str]) -> None:
         """Says that these columns of a report are not part of the list."""
-        if len(columns) == len(DELIVERY_COLUMNS):
+        if is_report(columns):
             said = f"left out the {len(columns)} delivery_… columns of an earlier report"
         else:
             said = f"left out {count(len(columns), 'column')} named as in bulkmail's reports: {listed(columns)}"
         self.notices.append(f"{self.name}: {said}")
 
     def begun(self, rows: Iterator[Recipient | BadRow], *, empty: str, hint: str = "") -> Iterator[Recipient | BadRow]:
-        """The same rows, the first of which was read.  Raises `ListError` with `empty` if there is none."""
+        """The same rows, the first of which was read.  Raises `EmptyList` with `empty` if there is none."""
         first = next(rows, None)
         if first is not None:
             return itertools.chain([first], rows)
         if not self.is_suppression:
-            raise ListError(f"{self.name}: {empty}", hint=hint)
+            raise EmptyList(f"{self.name}: {empty}", hint=hint)
         return rows
 
 

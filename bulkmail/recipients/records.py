@@ -48,7 +48,7 @@ class Records:
         self._reading = reading
         self._address = ""
         self._name = ""
-        self._drops = not reading.is_suppression
+        self._drops = not reading.keeps_delivery
         self._has_dropped = False
         self._has_found_name = False
         self._encode = msgspec.json.Encoder(enc_hook=written).encode

@@ -23,6 +23,7 @@ from bulkmail.recipients.xlsx import SUFFIXES
 
 _SAMPLE = 1 << 16
 _MOST_FAULTS = 20
+REACHED_NOBODY = "is of a rehearsal, which reached no recipient: no address is suppressed by it"
 _REACHED = (Status.ACCEPTED.value, Status.IN_DOUBT.value)
 
 
@@ -80,7 +81,8 @@ class Suppression:
         """Adds a file: addresses or `@domain` a line with `#` comments, or any list with an address column.
 
         Of a bulkmail report, whose columns `delivery_status` and `delivery_copies` tell it, only those who were or may
-        have been reached (accepted, in_doubt) are added.  Raises `ListError` for a file that cannot be read.
+        have been reached (accepted, in_doubt) are added, and none of a rehearsal's.  Raises `ListError` for a file that
+        cannot be read.
         """
         opened = open_bytes(path)
         try:
@@ -124,9 +126,13 @@ class Suppression:
 
     def _add_list(self, opened: Opened) -> None:
         file = self._file(opened.name)
+        rehearsed = 0
         reading = Reading(opened.name, ListOptions(), self.notices, is_suppression=True)
         with read_list(opened, reading) as people:
             for row in people:
+                if row.fields.get("delivery_rehearsal") == "yes":
+                    rehearsed += 1
+                    continue
                 self._add_copies(row, file)
                 if row.fields.get("delivery_status", Status.ACCEPTED.value) not in _REACHED:
                     continue
@@ -134,6 +140,8 @@ class Suppression:
                     self._places.add(row.address.key, file, line=row.place.line)
                 elif not self._add_cells(row, file):
                     self._add_fault(row.place, row.reason)
+        if rehearsed:
+            self.notices.append(f"{opened.name}: {REACHED_NOBODY}")
 
     def _add_cells(self, row: BadRow, file: int) -> bool:
         """Adds every address in the cells of a row that is wrong in other ways, or holds several; says if one has."""

@@ -66,7 +66,7 @@ class Table:
                 _refuse_repeated(name, reading, place=place, flag="name_column")
             name = ""
         kept = list(range(self._named))
-        if not reading.is_suppression and not set(names).isdisjoint(DELIVERY_COLUMNS):
+        if not reading.keeps_delivery and not set(names).isdisjoint(DELIVERY_COLUMNS):
             reading.notice_delivery_columns([each for each in names if each in DELIVERY_COLUMNS])
             kept = [at for at in kept if names[at] not in DELIVERY_COLUMNS]
         # None where all are kept, which spares every row the picking.

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from bulkmail.model.errors import ListError
+from bulkmail.model.errors import EmptyList, ListError
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.reply import printable
 from bulkmail.recipients.columns import has_address_column
@@ -75,7 +75,7 @@ def _header(rows: Iterator[tuple[int, Sequence[object]]], reading: Reading) -> R
             return line, texts
     if wanted:
         raise no_header_at(wanted, reading, unit="row", found="the sheet ends before it")
-    raise ListError(f"{reading.name}: the sheet is empty", hint="its first row must name the columns")
+    raise EmptyList(f"{reading.name}: the sheet is empty", hint="its first row must name the columns")
 
 
 def _with_better_place(error: ListError, book: _Book, name: str, reading: Reading) -> ListError:

@@ -43,14 +43,14 @@ def write_csv(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
     """
     if not isinstance(source, Source):
         source = Source.of(source)
-    columns = source.run.columns
+    table = _Table(source.run.columns or _OWN, is_rehearsal=source.run.is_rehearsal, has_own=not source.run.columns)
     with replacing(target) as file:
         try:
-            _write(file, source, _Table(columns) if columns else _with_all_fields(_Table(_OWN, has_own=True), source))
+            _write(file, source, _with_all_fields(table, source) if table.has_own else table)
         except _UnknownField:
             file.seek(0)
             file.truncate()
-            _write(file, source, _with_all_fields(_Table(columns), source))
+            _write(file, source, _with_all_fields(table, source))
 
 
 class _UnknownField(Exception):
@@ -60,9 +60,10 @@ class _UnknownField(Exception):
 class _Table:
     """The columns of the input.  With `has_own` the first two are ours, for rows that have no such field."""
 
-    def __init__(self, columns: Iterable[str], *, has_own: bool = False) -> None:
+    def __init__(self, columns: Iterable[str], *, is_rehearsal: bool, has_own: bool = False) -> None:
         self.columns = [column for column in columns if column not in DELIVERY_COLUMNS]
         self.has_own = has_own
+        self.is_rehearsal = is_rehearsal
         self._known = frozenset((*self.columns, *DELIVERY_COLUMNS))
 
     def cells(self, record: RowRecord) -> list[object]:
@@ -91,6 +92,7 @@ class _Table:
             iso(record.last_at),
             error,
             as_json([copy_object(copy) for copy in record.copies]).decode() if record.copies else "",
+            "yes" if self.is_rehearsal else "no",
         ]
         return [guarded_inside(cell) if isinstance(cell, str) and ";" in cell else cell for cell in line]
 
@@ -105,7 +107,7 @@ def _with_all_fields(table: _Table, source: Source) -> _Table:
                 f"the list has over {count(_MOST_COLUMNS, 'different field')}: too many for a table",
                 hint="write the report as JSON: bulkmail report … --format json",
             )
-    return _Table(columns, has_own=table.has_own)
+    return _Table(columns, is_rehearsal=table.is_rehearsal, has_own=table.has_own)
 
 
 def _write(file: BinaryIO, source: Source, table: _Table) -> None:

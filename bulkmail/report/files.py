@@ -64,6 +64,7 @@ class ReportUnwritten(BulkmailError):
             f"cannot write the report {_say(target)}: {why}",
             hint="nothing is lost: write it elsewhere with bulkmail report … -o FILE",
         )
+        self.target = target
 
 
 def check_folder(target: Path) -> None:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from bulkmail.model.delivery import Status
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.report.files import replacing
 from bulkmail.report.rows import Reasons, as_json, copy_object, iso
 from bulkmail.report.slowdowns import as_object
@@ -81,5 +82,5 @@ def _row(record: RowRecord) -> dict[str, object]:
         "last_at": iso(record.last_at) or None,
         "error": record.error,
         "copies": [copy_object(copy) for copy in record.copies],
-        "fields": record.fields,
+        "fields": {name: value for name, value in record.fields.items() if name not in DELIVERY_COLUMNS},
     }

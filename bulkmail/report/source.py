@@ -48,6 +48,7 @@ class Run:
     redirected_to: str = ""  # whoever got all the letters of a rehearsal over a real relay
     rest: Resting | None = None  # why nothing is sent just now
     slowdowns: tuple[Slowdown, ...] = ()  # relays and providers that asked for less
+    number: int = 1  # which run under its name it is
     next_try_at: float | None = None  # when the first of the deferred deliveries may be tried again
 
     @classmethod
@@ -61,7 +62,7 @@ class Run:
             relay=settings.get("relay", ""),
             relays=msgspec.json.decode(settings.get("relays") or "[]", type=tuple[str, ...]),
             list_name=settings.get("list", ""),
-            is_rehearsal=settings.get("rehearsal") == "yes" or settings.get("relay_kind") in _REHEARSALS,
+            is_rehearsal=reader.is_rehearsal,
             # Through a rehearsal's relay, or none, nobody got anything.
             redirected_to="" if settings.get("relay_kind") in _REHEARSALS else settings.get("redirect_to", ""),
             maildir=settings.get("maildir") or _maildir(settings.get("relay", "")),
@@ -73,6 +74,7 @@ class Run:
             path=path,
             rest=rest_of(settings, time.time()),
             slowdowns=slowdowns_of(settings),
+            number=int(settings.get("pass", "1")),
             next_try_at=reader.next_try_at(),
         )
 

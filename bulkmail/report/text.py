@@ -241,7 +241,7 @@ def _steps(report: Report, reports: Sequence[Path]) -> list[tuple[str, ...]]:
     steps: list[tuple[str, ...]] = []
     if report.outbox is not None and report.run.process is None:
         command = f"bulkmail resume {_say_path(report.outbox)}"
-        if tally.open:
+        if tally.open and not report.run.redirected_to:
             steps.append((f"go on with the {say_left(tally)} left", command))
         if doubts := tally.with_copies(Status.IN_DOUBT):
             steps.append((f"send the {doubts:,} in doubt again, perhaps twice", f"{command} --in-doubt retry"))

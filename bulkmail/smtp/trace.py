@@ -136,6 +136,15 @@ def _wants_colour(is_terminal: bool) -> bool:
     return is_terminal and not os.environ.get("NO_COLOR")
 
 
+def is_trace(path: Path) -> bool:
+    """Whether the file is a trace, which more may be added to; False if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(HEADING)) == HEADING.encode()
+    except OSError:
+        return False
+
+
 def _look(path: Path) -> None:
     """Raises `ConfigError` if `path` is something that a trace must not be added to."""
     try:

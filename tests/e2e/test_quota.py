@@ -108,10 +108,19 @@ async def test_send_outside_its_hours_says_when_and_resume_may_have_others(make_
         closed = await run("send", campaign, "--yes", cwd=tmp_path)
         assert closed.code == 3 and relay.sessions == 0
         assert "the hours of the campaign (window) are over for now" in closed.err
-        wrong = await run("resume", campaign, "--window", "Moonday", cwd=tmp_path)
+        wrong = await run("resume", campaign, "--yes", "--window", "Moonday", cwd=tmp_path)
         assert wrong.code == 2 and "--window 'Moonday'" in wrong.err
         resumed = await run(
-            "resume", campaign, "--window", "00:00-24:00 UTC", "--quota", "100/day", "--canary", "3", cwd=tmp_path
+            "resume",
+            campaign,
+            "--yes",
+            "--window",
+            "00:00-24:00 UTC",
+            "--quota",
+            "100/day",
+            "--canary",
+            "3",
+            cwd=tmp_path,
         )
     assert resumed.code == 0, resumed.err
     assert reached(relay) == dict.fromkeys(PEOPLE, 1)

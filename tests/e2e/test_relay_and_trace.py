@@ -81,7 +81,7 @@ async def test_trace_of_a_run_shows_all_but_the_password(tmp_path, tls):
             "send", campaign, "--yes", "--limit", "3", "--trace", target, cwd=tmp_path, BULKMAIL_PASSWORD=PASSWORD
         )
         assert result.code == 3, result.err
-        result = await run("resume", campaign, "--trace", "-", cwd=tmp_path, BULKMAIL_PASSWORD=PASSWORD)
+        result = await run("resume", campaign, "--yes", "--trace", "-", cwd=tmp_path, BULKMAIL_PASSWORD=PASSWORD)
         assert result.code == 0, result.err
     text = await asyncio.to_thread(target.read_text)
     assert stat.S_IMODE(target.stat().st_mode) == 0o600

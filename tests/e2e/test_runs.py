@@ -75,10 +75,9 @@ async def test_finished_run_is_not_sent_again(make_campaign, tmp_path):
         campaign = make_campaign(relay)
         await run("send", campaign, "--yes", cwd=tmp_path)
         again = await run("send", campaign, "--yes", cwd=tmp_path)
-    assert again.code == 2
+    assert again.code == 0, again.err
     assert "this mailing ended on" in again.err
-    assert "10 of 10 recipients accepted; nothing was sent now" in again.err
-    assert "--new" in again.err
+    assert "10 of 10 recipients accepted; nothing was sent now" in " ".join(again.err.split())
     assert len(relay.messages) == 10
 
 
@@ -98,7 +97,7 @@ async def test_changed_letter_is_refused_and_names_the_three_commands(make_campa
         (campaign / "letter.txt").write_text("Quite another letter, {{ first_name }}.\n")
         result = await run("send", campaign, "--yes", cwd=tmp_path)
     assert result.code == 2
-    assert "the letter changed since this run began (4 of 10 recipients accepted" in result.err
+    assert "the message changed since this run began (4 of 10 recipients accepted" in result.err
     for command in ("bulkmail resume", "--changed", "--new"):
         assert command in result.err
     assert len(relay.messages) == 4
@@ -148,7 +147,7 @@ async def test_bad_new_list_leaves_the_old_run_in_place(make_campaign, tmp_path)
         write_list(campaign / "people.csv", PEOPLE)
         after = await run("send", campaign, "--yes", cwd=tmp_path)
     assert broken.code == 2
-    assert after.code == 2
+    assert after.code == 0
     assert "this mailing ended" in after.err
     assert len(relay.messages) == 10
 
@@ -173,7 +172,7 @@ async def test_resume_needs_no_files_but_the_outbox(make_campaign, tmp_path):
         await run("send", campaign, "--yes", "--limit", "4", cwd=tmp_path)
         for name in ("campaign.toml", "letter.txt", "people.csv"):
             (campaign / name).unlink()
-        result = await run("resume", campaign / "runs" / "spring.outbox", cwd=tmp_path)
+        result = await run("resume", campaign / "runs" / "spring.outbox", "--yes", cwd=tmp_path)
     assert result.code == 0, result.err
     assert reached(relay) == dict.fromkeys(PEOPLE, 1)
 
@@ -188,8 +187,8 @@ async def test_resume_tries_rejected_again_when_told(make_campaign, tmp_path):
         campaign = make_campaign(relay)
         assert (await run("send", campaign, "--yes", cwd=tmp_path)).code == 1
         refusing = False
-        assert (await run("resume", campaign, cwd=tmp_path)).code == 1
-        result = await run("resume", campaign, "--retry-rejected", cwd=tmp_path)
+        assert (await run("resume", campaign, "--yes", cwd=tmp_path)).code == 1
+        result = await run("resume", campaign, "--yes", "--retry-rejected", cwd=tmp_path)
     assert result.code == 0, result.err
     assert reached(relay) == dict.fromkeys(PEOPLE, 1)
 

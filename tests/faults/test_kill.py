@@ -157,9 +157,9 @@ async def kill_through_a_campaign(
             if not has_ended:
                 hold_report(campaign / "runs" / "spring-report.csv", people, verdict.statuses)
             if verdict.statuses[Status.IN_DOUBT]:
-                await run("resume", campaign, "--in-doubt", "retry", "--wait", "0", cwd=folder)
+                await run("resume", campaign, "--yes", "--in-doubt", "retry", "--wait", "0", cwd=folder)
                 make_due(outbox)
-                again = await run("resume", campaign, cwd=folder)
+                again = await run("resume", campaign, "--yes", cwd=folder)
                 assert again.code == 0, again.err
                 verdict = hold(outbox, people, *seen, said=said)
                 assert verdict.statuses == {Status.ACCEPTED: len(people)}
@@ -203,11 +203,11 @@ async def test_row_in_doubt_is_sent_again_with_the_same_octets_when_a_person_say
         assert len(relay.messages) == 3
         assert statuses(campaign / "runs" / "spring.outbox")["p0@example.com"] is Status.IN_DOUBT
         # Ten minutes must pass before a second copy may go; the outbox says when.
-        third = await run("resume", campaign, "--in-doubt", "retry", "--wait", "0", cwd=tmp_path)
+        third = await run("resume", campaign, "--yes", "--in-doubt", "retry", "--wait", "0", cwd=tmp_path)
         assert third.code == 3
         assert len(relay.messages) == 3
         make_due(campaign / "runs" / "spring.outbox")
-        fourth = await run("resume", campaign, cwd=tmp_path)
+        fourth = await run("resume", campaign, "--yes", cwd=tmp_path)
     assert fourth.code == 0, fourth.err
     first, again = (m for m in relay.messages if m.forward_paths == ("p0@example.com",))
     assert first.content == again.content
@@ -262,7 +262,7 @@ async def test_f50_killed_while_loading_or_checking_sends_nobody_until_all_of_it
             assert await kill_at(await start(*command, cwd=tmp_path), has_come), name
             rows, is_loaded = stands(outbox)
             assert (rows < len(people)) is (name != "checking") and is_loaded is (name == "checking"), name
-            refused = await run("resume", outbox, cwd=tmp_path)
+            refused = await run("resume", outbox, "--yes", cwd=tmp_path)
             assert refused.code == 2, refused.err
             assert "hint: send the campaign again" in refused.err
             assert seen.size == 0, name

@@ -54,7 +54,7 @@ async def test_canary_password_is_in_nothing_that_a_run_leaves(tmp_path: Path) -
             ("report", campaign, "--format", "json"),
             ("relay", campaign),
             ("check", campaign),
-            ("resume", campaign, "--in-doubt", "accepted"),
+            ("resume", campaign, "--yes", "--in-doubt", "accepted"),
         ):
             result = await run(*words, cwd=tmp_path)
             said += [result.out, result.err]

@@ -82,7 +82,7 @@ async def test_resume_decides_the_rows_in_doubt_as_told(tmp_path: Path, decision
     outbox, _ = await leave_in_doubt(tmp_path)
     async with ScriptedRelay() as relay:
         url = f"smtp://{relay.host}:{relay.port}?tls=off"
-        result = await run("resume", outbox, "--relay", url, "--in-doubt", decision, cwd=tmp_path)
+        result = await run("resume", outbox, "--yes", "--relay", url, "--in-doubt", decision, cwd=tmp_path)
     assert relay.messages == []
     assert statuses(outbox)[after] == (6 if after is Status.ACCEPTED else 2)
     assert result.code == {"hold": 4, "accepted": 0, "rejected": 1}[decision], result.err

@@ -14,8 +14,9 @@ from aiosmtpd.smtp import SMTP
 from anyio import to_thread
 
 import bulkmail
-from bulkmail.mailing.mailing import Mailing, Selection
+from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.rows import GivenRows
+from bulkmail.mailing.selection import Selection
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
@@ -28,6 +29,7 @@ from bulkmail.report.text import summary
 from bulkmail.testing import ScriptedRelay
 from tests.signing import ED25519, RSA, UNSUBSCRIBE_KEY, pem
 
+REAL = [Route(Relay.parse("smtp://mail.example.com"))]
 ROWS = [
     {"email": "ann@example.com", "boss": "bob@example.com"},
     {"email": "cy@example.com", "boss": ""},
@@ -260,8 +262,8 @@ async def test_run_with_a_hook_does_not_go_on_without_it(tmp_path):
     mailing.pass_gate()
     mailing.abandon()
     with pytest.raises(bulkmail.ConfigError, match="on_message"):
-        Mailing.reopen(path, routes=[Route(Relay.parse("null:"))], pace=Pace())
-    Mailing.reopen(path, routes=[Route(Relay.parse("null:"))], pace=Pace(), on_message=stamp).abandon()
+        Mailing.reopen(path, routes=REAL, pace=Pace())
+    Mailing.reopen(path, routes=REAL, pace=Pace(), on_message=stamp).abandon()
 
 
 async def test_run_with_a_key_does_not_go_on_without_it(tmp_path):
@@ -272,8 +274,8 @@ async def test_run_with_a_key_does_not_go_on_without_it(tmp_path):
     mailing.pass_gate()
     mailing.abandon()
     with pytest.raises(bulkmail.ConfigError, match="is missing"):
-        Mailing.reopen(path, routes=[Route(Relay.parse("null:"))], pace=Pace())
-    Mailing.reopen(path, routes=[Route(Relay.parse("null:"))], pace=Pace(), keys=keys).abandon()
+        Mailing.reopen(path, routes=REAL, pace=Pace())
+    Mailing.reopen(path, routes=REAL, pace=Pace(), keys=keys).abandon()
 
 
 # --- ready-made messages ---------------------------------------------------------------------------------------------
@@ -329,4 +331,4 @@ async def test_run_that_did_not_pass_the_gate_is_not_gone_on_with(tmp_path):
     with pytest.raises(bulkmail.GateClosed):
         mailing.pass_gate()
     with pytest.raises(bulkmail.ConfigError, match="did not pass the checks"):
-        Mailing.reopen(path, routes=[Route(Relay.parse("null:"))], pace=Pace())
+        Mailing.reopen(path, routes=REAL, pace=Pace())

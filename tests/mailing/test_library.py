@@ -150,7 +150,7 @@ async def test_another_letter_for_an_outbox_that_has_begun_is_refused(letter, tm
     other = bulkmail.letter(sender="shop@example.com", subject="Other", text="Other\n")
     async with ScriptedRelay() as relay:
         await bulkmail.send(letter, ROWS, relay=url_of(relay), outbox=tmp_path / "run.outbox")
-        with pytest.raises(bulkmail.ConfigError, match="another letter"):
+        with pytest.raises(bulkmail.ConfigError, match="the message changed"):
             await bulkmail.send(other, ROWS, relay=url_of(relay), outbox=tmp_path / "run.outbox")
 
 

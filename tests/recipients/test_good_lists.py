@@ -423,13 +423,22 @@ def test_hostile_quotes_do_not_make_reading_quadratic(read: Read, monkeypatch: p
 def test_report_fed_back_loses_its_delivery_columns(read: Read) -> None:
     header = ",".join(["email", "name", *DELIVERY_COLUMNS])
     row = ",".join(
-        ["a@x.org", "Ann", "rejected", "550", "5.1.1", "no such user", "1", "relay", "<1@x>", "", "", "", ""]
+        ["a@x.org", "Ann", "rejected", "550", "5.1.1", "no such user", "1", "relay", "<1@x>", "", "", "", "", "no"]
     )
-    people = read(f"{header}\n{row}\nbad,Bob{',' * 11}\n")
+    people = read(f"{header}\n{row}\nbad,Bob{',' * 12}\n")
     assert people.columns == ["email", "name"]
     assert people.people[0].fields == {"email": "a@x.org", "name": "Ann"}
     assert people.rows[1].fields == {"email": "bad", "name": "Bob"}
-    assert people.notices == ["list.csv: left out the 11 delivery_… columns of an earlier report"]
+    assert people.notices == ["list.csv: left out the 12 delivery_… columns of an earlier report"]
+
+
+def test_report_fed_back_keeps_its_delivery_columns_when_a_condition_needs_them(write: Write) -> None:
+    content = "email,delivery_status,delivery_message_id\na@x.org,rejected,<1@x>\n"
+    with open_list(write("list.csv", content), ListOptions(keeps_delivery=True)) as people:
+        (row,) = people
+        assert people.columns == ["email", "delivery_status", "delivery_message_id"]
+    assert row.fields["delivery_status"] == "rejected"
+    assert people.notices == []
 
 
 def test_report_fed_back_loses_the_guards_against_formulas(read: Read) -> None:

@@ -51,19 +51,26 @@ def test_csv_is_the_input_plus_what_became_of_it() -> None:
     )
     assert written(make_source([accepted, make_rejected(2)])).decode() == (
         "email,town,delivery_status,delivery_code,delivery_enhanced_code,delivery_reply,delivery_attempts,"
-        "delivery_relay,delivery_message_id,delivery_first_at,delivery_last_at,delivery_error,delivery_copies\r\n"
+        "delivery_relay,delivery_message_id,delivery_first_at,delivery_last_at,delivery_error,delivery_copies,"
+        "delivery_rehearsal\r\n"
         "user1@example.org,Graz,accepted,250,2.0.0,Ok: queued as 4WxYz1,1,smtp://mail.example.com:587,"
-        "<1@example.com>,2023-11-14T22:13:20.500Z,2023-11-14T22:14:21.750Z,,\r\n"
-        "user2@example.org,Graz,rejected,550,5.1.1,no such user,1,,,,,,\r\n"
+        "<1@example.com>,2023-11-14T22:13:20.500Z,2023-11-14T22:14:21.750Z,,,no\r\n"
+        "user2@example.org,Graz,rejected,550,5.1.1,no such user,1,,,,,,,no\r\n"
     )
+
+
+def test_csv_of_a_rehearsal_says_so_in_every_row() -> None:
+    (header, *rows) = table(make_source([make_record(1), make_rejected(2)], is_rehearsal=True))
+    assert [row[header.index("delivery_rehearsal")] for row in rows] == ["yes", "yes"]
 
 
 def test_csv_holds_the_copies_of_a_row_as_json_and_comes_back_without() -> None:
     copy = make_rejected(7, address="boss@example.org", last_at=STARTED)
     header, first, second = table(make_source([make_record(copies=(copy,)), make_record(2)]))
-    assert (header[-1], second[-1]) == ("delivery_copies", "")
+    at = header.index("delivery_copies")
+    assert second[at] == ""
     assert dict(zip(header, first, strict=True))["delivery_status"] == "accepted"
-    assert json.loads(first[-1]) == [
+    assert json.loads(first[at]) == [
         {
             "address": "boss@example.org",
             "status": "rejected",

@@ -1,0 +1,65 @@
+"""Which rows are meant, and what a person decides about those in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from bulkmail.model.address import Address
+from bulkmail.model.delivery import Status
+from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.model.tally import MOST_INVALID
+from bulkmail.preflight.rows import RowCheck
+from bulkmail.recipients.screening import Screened, Suppression, screen
+
+
+class Doubt(Enum):
+    """What a person decides about rows in doubt."""
+
+    HOLD = "hold"
+    RETRY = "retry"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+    @property
+    def status(self) -> Status:
+        """What those rows become."""
+        return _DECISIONS[self]
+
+
+_DECISIONS = {
+    Doubt.HOLD: Status.IN_DOUBT,
+    Doubt.RETRY: Status.PENDING,
+    Doubt.ACCEPTED: Status.ACCEPTED,
+    Doubt.REJECTED: Status.REJECTED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rows of the list are meant: `where` is a Jinja expression over the row, empty for all.
+
+    `own_columns` are those that settings name for addresses and names.  `only`, if not empty, are the keys of the
+    addresses that a rehearsal is for.  More than the share `most_invalid` of the rows must not be invalid.
+    """
+
+    where: str = ""
+    suppression: Suppression | None = None
+    allow_duplicates: bool = False
+    redirect_to: Address | None = None
+    sample: int | None = None
+    own_columns: frozenset[str] = frozenset()
+    only: frozenset[str] = frozenset()
+    most_invalid: float = MOST_INVALID
+
+    def screen(
+        self, row: Recipient | BadRow, *, seen: RowCheck, where: Callable[[Mapping[str, object]], bool] | None
+    ) -> Screened:
+        """What the row begins as; `where` is the condition, compiled, and `seen` takes a look at the row."""
+        screened = screen(row, suppression=self.suppression, where=where)
+        seen.note(screened.row)
+        is_other = self.only and isinstance(row, Recipient) and row.address.key not in self.only
+        if is_other and screened.status is Status.PENDING:
+            return Screened(row, Status.FILTERED, "left out by --only")
+        return screened

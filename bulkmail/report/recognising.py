@@ -1,0 +1,36 @@
+"""Whether a file is a report that bulkmail has written, in whichever format."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from bulkmail.recipients.columns import is_report as has_report_columns
+
+HTML_MARK = b'<meta name="generator" content="bulkmail">'  # as in page.html
+_LONGEST_LINE = 1 << 22  # bytes; a list may have thousands of columns
+_HEAD = 1_000
+_TAIL = 200
+_JSON = re.compile(rb'\s*\{\s*"bulkmail"\s*:\s*\d')
+_CELLS = re.compile(r"[,;\t|]")
+_TEXT_MARK = re.compile(rb"\nThis is the report of bulkmail run [0-9a-f]+\.\s*\Z")
+
+
+def text_mark(run_id: str) -> str:
+    """The last line of a report as text, by which it is known again."""
+    return f"This is the report of bulkmail run {run_id}."
+
+
+def is_report(path: Path) -> bool:
+    """Whether it is a report in any format, whatever its name ends in; False if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline(_LONGEST_LINE)
+            head = first + file.read(_HEAD)
+            file.seek(max(0, path.stat().st_size - _TAIL))
+            tail = file.read(_TAIL)
+    except OSError:
+        return False
+    if _JSON.match(head) or HTML_MARK in head or _TEXT_MARK.search(tail):
+        return True
+    return has_report_columns([cell.strip().strip('"') for cell in _CELLS.split(first.decode("utf-8-sig", "replace"))])

@@ -1,0 +1,221 @@
+"""Rehearsals and real runs are kept apart, and no run overwrites a file that is not its own."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+
+import pytest
+
+from bulkmail.model.delivery import Status
+from bulkmail.outbox.reader import OutboxReader
+from bulkmail.testing import ScriptedRelay
+from tests.e2e.commands import run, write_campaign
+
+PEOPLE = [f"p{n}@example.com" for n in range(5)]
+
+
+def url_of(relay):
+    return f"smtp://{relay.host}:{relay.port}?tls=off"
+
+
+def reached(relay):
+    return Counter(path for message in relay.messages for path in message.forward_paths)
+
+
+def tally_of(outbox):
+    with OutboxReader.open(outbox) as reader:
+        return dict(reader.tally().by_status)
+
+
+@pytest.fixture
+def make_campaign(tmp_path):
+    def make(relay, people=PEOPLE, settings=""):
+        return write_campaign(tmp_path / "spring", people, relay=url_of(relay), settings=settings)
+
+    return make
+
+
+async def test_rehearsal_does_not_replace_the_outbox_of_a_real_run(make_campaign, tmp_path):
+    outbox = tmp_path / "o.outbox"
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        first = await run("send", campaign, "--yes", "--outbox", outbox, "--limit", "1", cwd=tmp_path)
+        assert first.code == 3, first.err
+        before = outbox.read_bytes()
+        for flags in (("--dry-run",), ("--relay", "null:"), ("--relay", "sandbox:"), ("--redirect-to", "me@x.example")):
+            rehearsal = await run("send", campaign, "--outbox", outbox, *flags, cwd=tmp_path)
+            assert rehearsal.code == 2
+            assert "is the outbox of a real run" in rehearsal.err
+            assert "--outbox o.rehearsal.outbox" in " ".join(rehearsal.err.split())
+        assert outbox.read_bytes() == before
+        second = await run("send", campaign, "--yes", "--outbox", outbox, cwd=tmp_path)
+    assert second.code == 0, second.err
+    assert reached(relay) == dict.fromkeys(PEOPLE, 1)
+
+
+async def test_real_run_does_not_take_a_rehearsal_for_its_own(make_campaign, tmp_path):
+    outbox = tmp_path / "o.outbox"
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        assert (await run("send", campaign, "--dry-run", "--outbox", outbox, cwd=tmp_path)).code == 0
+        real = await run("send", campaign, "--yes", "--outbox", outbox, cwd=tmp_path)
+        assert real.code == 2
+        assert "is the outbox of a rehearsal" in real.err
+        resumed = await run("resume", outbox, "--yes", "--relay", url_of(relay), cwd=tmp_path)
+        assert resumed.code == 2
+        assert "is the outbox of a rehearsal" in resumed.err
+    assert relay.sessions == 0
+
+
+async def test_real_run_is_not_resumed_through_a_relay_that_delivers_nothing(make_campaign, tmp_path):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        await run("send", campaign, "--yes", "--limit", "1", cwd=tmp_path)
+        for url in ("sandbox:", "null:", f"maildir:{tmp_path}/mail"):
+            for name in (campaign, campaign / "runs" / "spring.outbox"):
+                result = await run("resume", name, "--yes", "--relay", url, cwd=tmp_path)
+                assert result.code == 2
+                assert "delivers nothing" in result.err
+    assert tally_of(campaign / "runs" / "spring.outbox") == {Status.ACCEPTED: 1, Status.PENDING: 4}
+
+
+async def test_resume_finds_the_real_run_whatever_the_files_are_called(make_campaign, tmp_path):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        runs = campaign / "runs"
+        await run("send", campaign, "--yes", "--limit", "1", "--outbox", runs / "spring.rehearsal.outbox", cwd=tmp_path)
+        await run("send", campaign, "--dry-run", "--outbox", runs / "spring.outbox", cwd=tmp_path)
+        result = await run("resume", campaign, "--yes", cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert reached(relay) == dict.fromkeys(PEOPLE, 1)
+
+
+async def test_rehearsal_counts_as_reaching_nobody(make_campaign, tmp_path):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        await run("send", campaign, "--dry-run", "--outbox", "r.outbox", "--report", "r.csv", cwd=tmp_path)
+        with (tmp_path / "r.csv").open(newline="") as file:
+            assert {row["delivery_rehearsal"] for row in csv.DictReader(file)} == {"yes"}
+        result = await run(
+            "send", campaign, "--yes", "--suppress", "r.outbox", "--suppress", "r.csv", cwd=tmp_path
+        )  # fmt: skip
+    assert result.code == 0, result.err
+    assert result.err.count("reached no recipient") == 2
+    assert reached(relay) == dict.fromkeys(PEOPLE, 1)
+
+
+async def test_report_of_a_real_run_still_suppresses_whom_it_reached(make_campaign, tmp_path):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        await run("send", campaign, "--yes", "--limit", "2", "--outbox", "a.outbox", "--report", "a.csv", cwd=tmp_path)
+        first = set(reached(relay))
+        result = await run("send", campaign, "--yes", "--suppress", "a.csv", "--outbox", "b.outbox", cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert len(first) == 2
+    assert reached(relay) == dict.fromkeys(PEOPLE, 1)
+
+
+@pytest.mark.parametrize("mode", [("--dry-run",), ("--yes",)], ids=["rehearsal", "real"])
+async def test_no_file_of_the_campaign_is_a_target(make_campaign, tmp_path, mode):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        (tmp_path / "notes.csv").write_text("mine\n")
+        kept = {path: path.read_bytes() for path in [*campaign.iterdir(), tmp_path / "notes.csv"] if path.is_file()}
+        for flags in (
+            ("--outbox", campaign / "people.csv"),
+            ("--outbox", campaign / "letter.txt"),
+            ("--report", campaign / "people.csv"),
+            ("--report", tmp_path / "notes.csv"),
+            ("--trace", campaign / "letter.txt"),
+            ("--outbox", "new.csv", "--report", "new.csv"),
+        ):
+            if flags[0] == "--trace" and "--dry-run" in mode:
+                continue
+            result = await run("send", campaign, *mode, *flags, cwd=tmp_path)
+            assert result.code == 2, flags
+            assert "hint:" in result.err
+    assert relay.sessions == 0
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+async def test_report_that_is_sent_from_is_not_overwritten_by_the_next(make_campaign, tmp_path):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        await run("send", campaign, "--yes", "--limit", "1", "--report", "list.csv", cwd=tmp_path)
+        before = (tmp_path / "list.csv").read_bytes()
+        result = await run(
+            "send", campaign, "--dry-run", "--recipients", "list.csv", "--report", "list.csv", cwd=tmp_path
+        )
+    assert result.code == 2
+    assert "the campaign itself is made of this file" in result.err
+    assert (tmp_path / "list.csv").read_bytes() == before
+
+
+async def test_targets_of_resume_and_report_are_looked_at_first(make_campaign, tmp_path):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        await run("send", campaign, "--yes", "--limit", "1", cwd=tmp_path)
+        before = (campaign / "people.csv").read_bytes()
+        for name in ("out.txt", "out", campaign / "people.csv", "nowhere/out.csv"):
+            result = await run("resume", campaign, "--yes", "--report", name, cwd=tmp_path)
+            assert result.code == 2
+        assert len(relay.messages) == 1
+        for name in (campaign / "people.csv", campaign / "letter.txt"):
+            assert (await run("report", campaign, "-o", name, cwd=tmp_path)).code == 2
+        for _ in range(2):  # its own text is known again
+            assert (await run("report", campaign, "-o", "out.txt", cwd=tmp_path)).code == 0
+    assert (campaign / "people.csv").read_bytes() == before
+
+
+async def test_links_and_mail_that_are_not_a_run_s_own_are_left_alone(make_campaign, tmp_path):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        runs = campaign / "runs"
+        runs.mkdir()
+        (tmp_path / "precious").write_text("keys\n")
+        (runs / "spring.rehearsal.outbox").symlink_to(tmp_path / "precious")
+        linked = await run("send", campaign, "--dry-run", cwd=tmp_path)
+        (runs / "spring.rehearsal.outbox").unlink()
+        (runs / "spring.rehearsal.outbox").symlink_to(tmp_path / "not-there")
+        dangling = await run("send", campaign, "--dry-run", cwd=tmp_path)
+        (runs / "spring.rehearsal.outbox").unlink()
+        for name in ("new", "cur", "tmp"):
+            (runs / "spring.inbox" / name).mkdir(parents=True)
+        (runs / "spring.inbox" / "new" / "1.M1P1Q1.host").write_text("From: mum@example.com\n\nHello\n")
+        mail = await run("send", campaign, "--relay", "sandbox:", cwd=tmp_path)
+    assert (linked.code, dangling.code, mail.code) == (2, 2, 2), (linked.err, dangling.err, mail.err)
+    assert (tmp_path / "precious").read_text() == "keys\n"
+    assert not (tmp_path / "not-there").exists()
+    assert (runs / "spring.inbox" / "new" / "1.M1P1Q1.host").exists()
+
+
+async def test_rehearsal_empties_the_inbox_that_it_made(make_campaign, tmp_path):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        for _ in range(2):
+            result = await run("send", campaign, "--relay", "sandbox:", cwd=tmp_path)
+            assert result.code == 0, result.err
+    assert len(list((campaign / "runs" / "spring.inbox" / "new").iterdir())) == len(PEOPLE)
+
+
+async def test_rehearsal_goes_at_full_speed_unless_it_is_paced(make_campaign, tmp_path):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay, settings='rate = "2/day"')
+        quick = await run("send", campaign, "--dry-run", cwd=tmp_path)
+        paced = await run("send", campaign, "--dry-run", "--paced", "--sample", "1", cwd=tmp_path)
+    assert quick.code == 0, quick.err
+    assert paced.code == 0, paced.err
+    with OutboxReader.open(campaign / "runs" / "spring.rehearsal.outbox") as reader:
+        assert '"rate":{' in reader.settings["pace_record"]
+
+
+async def test_test_send_leaves_the_others_out_and_ends_well(make_campaign, tmp_path):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        result = await run("send", campaign, "--redirect-to", "me@x.example", "--only", PEOPLE[1], cwd=tmp_path)
+        unknown = await run("send", campaign, "--redirect-to", "me@x.example", "--only", "who@x.example", cwd=tmp_path)
+    assert result.code == 0, result.err
+    assert "resume" not in result.out
+    assert unknown.code == 2
+    assert reached(relay) == {"me@x.example": 1}
