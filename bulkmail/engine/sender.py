@@ -19,7 +19,6 @@ from bulkmail.engine.together import MOST_COPIES, Together
 from bulkmail.engine.trip import Trip
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.message import Message
-from bulkmail.model.quota import DAY
 from bulkmail.model.reply import Breakage, Fault, Reply
 from bulkmail.model.verdict import Outcome, Scope
 from bulkmail.outbox.outbox import Job
@@ -28,8 +27,6 @@ from bulkmail.smtp.line import Transfer
 from bulkmail.smtp.session import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")
-
-QUOTA_REASON = "sending quota used up"
 
 # A relay where nothing answers at the very first try is more likely misspelt than busy.
 _HOPELESS_AT_FIRST = {Breakage.REFUSED, Breakage.NO_SUCH_HOST, Breakage.UNREACHABLE}
@@ -65,6 +62,7 @@ class Sender:
             self._desk.clear()
             self._drop()
             self._leave()
+            self._channel.has_tried(self)
             self._run.nudge()
 
     def _leave(self) -> None:
@@ -118,6 +116,8 @@ class Sender:
         hold = max(channel.health.resume_at - now, channel.turnstile.wait - HELD)
         if hold <= 0 and self._line is None and not channel.health.may_open(now):
             return HELD
+        if channel.is_on_trial and channel.trying not in (None, self):
+            return HELD
         return max(0.0, hold)
 
     def _wait_for_work(self) -> float | None:
@@ -170,6 +170,7 @@ class Sender:
             if self._first is not None:  # the session was over before it could begin
                 self._first = None
                 self._give_back(job)
+            self._channel.has_tried(self)
         self._used_at = run.clock.monotonic()
         if self._is_spent or not line.usable:
             self._drop()
@@ -182,6 +183,7 @@ class Sender:
         return await turnstile.passes(self._run.lane_of(job))
 
     def _give_back(self, job: Job) -> None:
+        self._channel.has_tried(self)
         self._run.take_back(job, self._channel)
         if self._run.has_several:
             self._run.nudge()  # another relay may be waiting for work
@@ -270,6 +272,7 @@ class Sender:
             and self._is_wanted()
             and self._channel.health.resume_at <= run.clock.monotonic()
             and not self._is_spent
+            and not self._channel.is_on_trial
             and not self._is_worn(line)
         )
 
@@ -280,15 +283,18 @@ class Sender:
         if verdict.outcome is Outcome.ACCEPTED:
             run.complaints.accepted(channel, lane)
             run.fine(channel)
-        elif pause := heeding.pause or (DAY if verdict.reason == QUOTA_REASON else 0.0):
+        elif pause := heeding.pause_at(run.clock.now()):
             run.pause_account(channel, pause, f"{channel.name} says: {event}")
         elif verdict.stops:
             run.leave_out(channel, event)
+        elif verdict.strikes:
+            pass  # counted where its outcome was put down
         elif run.heed(heeding, event, channel, lane):
             run.fine(channel)  # it works, and says how it wants to be treated
         elif verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
             run.fine(channel)
         elif verdict.scope is not Scope.SESSION or not was_of_use:  # else it did its work; a new one takes its place
+            channel.is_on_trial = channel.is_on_trial or verdict.probes
             run.trouble(channel, event, asked=heeding.asked)
         self._is_spent = self._is_spent or verdict.drops
 
@@ -304,11 +310,12 @@ class Sender:
             hold = max(channel.health.resume_at - now, channel.turnstile.wait - IDLE)
             if hold > IDLE and self._line is not None:
                 await self._close()
-            if hold <= 0 and self._line is not None:
+            is_open = hold <= 0 and self._line is not None
+            if is_open and channel.may_try(self):
                 return self._line
             if hold <= 0 and channel.senders > channel.health.limit:
                 return None
-            if hold <= 0 and channel.health.may_open(now):
+            if not is_open and hold <= 0 and channel.health.may_open(now):
                 await self._open()
             elif run.is_to_yield(job, channel):
                 return None
@@ -341,8 +348,8 @@ class Sender:
         log.info("session refused", extra={"stage": event.stage.value, "why": str(event)})
         heeding = run.plan.feedback.heed(event)
         misspelt = isinstance(event, Fault) and event.kind in _HOPELESS_AT_FIRST and not channel.health.is_proven
-        if heeding.pause:
-            run.pause_account(channel, heeding.pause, f"{channel.name} says: {event}")
+        if pause := heeding.pause_at(run.clock.now()):
+            run.pause_account(channel, pause, f"{channel.name} says: {event}")
         elif heeding.verdict.stops or (misspelt and not run.has_several):
             run.leave_out(channel, event)
         elif channel.health.open and run.heed(heeding, event, channel, ""):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from bulkmail.outbox.outbox import Job, Outbox
@@ -177,6 +177,20 @@ class Work:
         """
         found = (self._outbox.next_due(q.lane, after=now) for q in self._turn if among is None or among(q.lane))
         return min((due for due in found if due is not None), default=None)
+
+    def has_others(self, done: Collection[int]) -> bool:
+        """Whether a delivery that is not out and not among `done` may be begun in this run, now or later."""
+        if self.is_used_up:
+            return False
+        if self._aside or any(job.delivery.id not in done for queue in self._queues.values() for job in queue.ready):
+            return True
+        return any(self._has_others_stored(queue, done) for queue in self._queues.values())
+
+    def _has_others_stored(self, queue: _Queue, done: Collection[int]) -> bool:
+        excluded = {*done, *self._out}
+        found = self._outbox.due(math.inf, limit=BATCH, excluding=excluded, lane=queue.lane, after=queue.after)
+        # A whole batch that this run leaves alone says nothing about those behind it.
+        return any(self._wants is None or self._wants(job) for job in found) or len(found) == BATCH
 
     def has_open(self, among: Callable[[Lane], bool]) -> bool:
         """Whether a delivery of one of these lanes is still open."""

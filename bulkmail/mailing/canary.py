@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from bulkmail.engine.ports import Ending, Event, Settled
-from bulkmail.model.breaker import Limits, judge_canary
+from bulkmail.model.breaker import Ahead, CanaryBreaker, Limits, judge_canary, policy_key
 from bulkmail.model.errors import SendingRests
 from bulkmail.model.verdict import Outcome, Scope
 from bulkmail.outbox.outbox import Job, Outbox
@@ -35,18 +35,26 @@ class Canary:
         self._is_second_try = False
         kept = outbox.settings.get(SETTING, "")
         self._has_passed = kept == PASSED
-        self._letters: dict[int, tuple[Outcome, Scope]] = {}
+        self._letters: dict[int, Ahead] = {}
         if kept and not self._has_passed:
-            self._letters = {int(key): (Outcome(a), Scope(b)) for key, (a, b) in json.loads(kept).items()}
+            self._letters = {
+                int(number): Ahead(Outcome(outcome), Scope(scope), *key)
+                for number, (outcome, scope, *key) in json.loads(kept).items()
+            }
 
     def note(self, event: Event) -> None:
         """The engine tells."""
         if isinstance(event, Settled):
             self._tries += 1
             verdict = event.attempt.verdict
-            self._letters[event.delivery.id] = (verdict.outcome, verdict.scope)
+            key = policy_key(event.attempt.event, verdict)
+            self._letters[event.delivery.id] = Ahead(verdict.outcome, verdict.scope, key)
             if self._is_second_try and verdict.outcome is Outcome.ACCEPTED:
                 self._stop()
+
+    def breaker(self, *, total: int) -> CanaryBreaker:
+        """For the engine: the outcome that fails the canary gives back who was refused for no fault of theirs."""
+        return CanaryBreaker(self._limits, total=total, letters=self._letters)
 
     @property
     def left(self) -> int | None:
@@ -81,7 +89,7 @@ class Canary:
 
     async def _try_again(self, send: Send) -> Ending | None:
         """Greylisting looks like a refusal of everybody: until the first is accepted, or nothing more is due soon."""
-        deferred = {number for number, (outcome, _) in self._letters.items() if outcome is Outcome.DEFERRED}
+        deferred = {number for number, ahead in self._letters.items() if ahead.outcome is Outcome.DEFERRED}
         self._is_second_try = True
         ending = await send(self.left, lambda job: job.delivery.id in deferred)
         self._is_second_try = False
@@ -91,21 +99,21 @@ class Canary:
         return None
 
     def _judged(self) -> Ending | None:
-        scopes = Counter(scope for outcome, scope in self._letters.values() if outcome is Outcome.REJECTED)
+        scopes = Counter(ahead.scope for ahead in self._letters.values() if ahead.outcome is Outcome.REJECTED)
         trip = judge_canary(self._outcomes, scopes, self._limits)
         if trip is None:
             self._outbox.set_setting(SETTING, PASSED)
             return None
-        self._outbox.set_setting(SETTING, "")  # whoever goes on has mended something: others go ahead then
+        self._outbox.set_setting(SETTING, "")  # whoever goes on has fixed something: others go ahead then
         hint = f"{trip.hint} (with --canary 0, if the rest is to go all the same)"
         return Ending(SendingRests(f"stopped, and nobody is lost: {trip.sentence}", hint=hint, why=trip.sentence))
 
     @property
     def _outcomes(self) -> Counter[Outcome]:
-        return Counter(outcome for outcome, _ in self._letters.values())
+        return Counter(ahead.outcome for ahead in self._letters.values())
 
     def _remember(self) -> None:
-        kept = {str(number): (outcome.value, scope.value) for number, (outcome, scope) in self._letters.items()}
+        kept = {str(number): (a.outcome.value, a.scope.value, a.key) for number, a in self._letters.items()}
         self._outbox.set_setting(SETTING, json.dumps(kept))
 
 

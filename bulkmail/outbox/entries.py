@@ -86,6 +86,12 @@ class Release(Struct, frozen=True):
     delivery_id: int
 
 
+class PutBack(Struct, frozen=True):
+    """Deliveries, by id, that were rejected for what is not their fault: those that are become pending again."""
+
+    deliveries: tuple[int, ...]
+
+
 class RowRecord(Struct, frozen=True):
     """One input row and what has become of it; a row with several forward paths shows the one that fared worst.
 
