@@ -16,7 +16,7 @@ def any_of(*patterns: str) -> re.Pattern[str]:
 
 # --- the recipient ----------------------------------------------------------------------------------------------------
 
-_THEM = r"(?:recipients?|addressees?|rcpt|user|mailbox|inbox|group|list|room|customer s mailbox)"
+_THEM = r"(?:recipients?|addressees?|rcpt|user|mailbox|inbox|group|customer s mailbox)"
 
 # Can only mean the one that RCPT named, whatever else is said.
 RECIPIENT_ALONE = any_of(
@@ -98,7 +98,8 @@ SENDER_ITSELF = any_of(
     r"\bsender (?:address |email |domain )?(?:was |is |has been )?(?:rejected|refused|denied|verif\w+ failed"
     r"|not owned)",
     r"\bsender verif|\brelay(?:ing)? (?:access )?(?:denied|prohibited|not permitted|not allowed)|\bclient host\b",
-    r"\bauthentication (?:is )?required\b|\bhelo command\b|\bout ?(?:bound|going)\b|\bfrom sending\b|\bsend as\b",
+    r"\bauthentication (?:is )?required\b|\bhelo command\b|\bout ?(?:bound|going)\b|\bfrom sending\b|\bsend as\b"
+    r"|\b(?:not|unable|not configured|refuse) (?:to )?relay",
 )
 
 # Names of block lists as they stand in host names.

@@ -188,7 +188,6 @@ NAMED_WITH_REFUSAL: tuple[tuple[Subject, re.Pattern[str]], ...] = (
             r"|\bfrom address\b",
             r"\b(?:e?mails?|messages?|traffic) from (?:you|your|@|~|this (?:domain|sender|address|account"
             r"|user)|that (?:domain|sender))",
-            r"\bdomain ~",
         ),
     ),
 )
@@ -219,7 +218,7 @@ CODES: dict[str, Subject] = {
         ),
         Subject.SENDER,
     ),
-    **dict.fromkeys((".7.3", ".7.8", ".7.9", ".7.11", ".7.12", ".7.13", ".7.57", ".7.139"), Subject.LOGIN),
+    **dict.fromkeys((".7.3", ".7.8", ".7.11", ".7.12", ".7.13", ".7.57", ".7.139"), Subject.LOGIN),
     **dict.fromkeys((".7.54", ".7.64", ".7.367"), Subject.RELAYING),
     **dict.fromkeys((".7.20", ".7.21", ".7.22", ".7.23", ".7.24", ".7.26", ".7.509", ".7.515"), Subject.CONTENT),
     **dict.fromkeys((".7.25", ".7.606", ".7.511", ".7.512", ".7.513", ".7.514"), Subject.CLIENT),

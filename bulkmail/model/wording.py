@@ -41,12 +41,10 @@ def read(reply: Reply) -> Meaning:
     may_name_recipient = reply.stage in _AFTER_RECIPIENT
     if reply.stage is not Stage.RCPT and not reply.enhanced:
         text = subjects.OWN_MAILBOX.sub(" own mailbox ", text)  # the recipient was taken before, or is not named yet
-    if may_name_recipient and lexicon.RECIPIENT_ALONE.search(text):
+    if may_name_recipient and (lexicon.RECIPIENT_ALONE.search(text) or lexicon.RECIPIENT_RAW.search(reply.text)):
         return Meaning(Subject.RECIPIENT)
     is_recipients = may_name_recipient and bool(
-        lexicon.RECIPIENT.search(text)
-        or lexicon.RECIPIENT_CODE.fullmatch(reply.enhanced)
-        or lexicon.RECIPIENT_RAW.search(reply.text)
+        lexicon.RECIPIENT.search(text) or lexicon.RECIPIENT_CODE.fullmatch(reply.enhanced)
     )
     if (span := _limit(text, is_recipients=is_recipients, stage=reply.stage)) is not None:
         return Meaning(Subject.SENDING, span)
@@ -119,9 +117,11 @@ _SIGNS = re.compile(r"[-_“”\"’'`*#()\[\]{}]+")
 def plain(text: str) -> str:
     """`text` in small letters and plain words: `@` for an address, `ipaddr`, `~` for a host name, and no links.
 
+    Of a link or a host name the name of a block list is left.
+
     `SendAsDeniedException` becomes four words, `isn't` two, and a hyphen or an underscore a space.
     """
-    text = _ADDRESS.sub(" @ ", _URL.sub(" ", text))
+    text = _ADDRESS.sub(" @ ", _URL.sub(lambda found: f" {_list_name(found[0])} ", text))
     text = _IP.sub(" ipaddr ", text)
     text = _EXCEPTIONS.sub(lambda found: found[0].replace(".", " ").replace(":", " "), text)
     text = _HOST.sub(lambda found: f" ~ {_list_name(found[0])} ", text)
