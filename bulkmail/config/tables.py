@@ -9,12 +9,13 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from bulkmail.model.feedback import Complaint, Effect, Feedback, enhanced_pattern
+from bulkmail.model.feedback import Feedback
 from bulkmail.model.lane import Lane, LaneLimits, Lanes
+from bulkmail.model.outcome import Effect, Scope, Verdict, quota, throttle
 from bulkmail.model.rate import Rate
 from bulkmail.model.reply import Stage
 from bulkmail.model.units import parse_duration
-from bulkmail.model.verdict import Scope
+from bulkmail.model.verdict import Rule, enhanced_pattern
 
 
 @cache
@@ -25,8 +26,8 @@ def known_lanes() -> Lanes:
 
 @cache
 def known_feedback() -> Feedback:
-    """The complaints of `data/replies.toml`, in their order."""
-    return Feedback(tuple(_complaint(table) for table in _read("replies.toml")["reply"]))
+    """The judge with the rules of `data/replies.toml`, in their order."""
+    return Feedback(tuple(_rule(table) for table in _read("replies.toml")["reply"]))
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -38,24 +39,27 @@ def _lane(name: str, table: Mapping[str, Any]) -> Lane:
     return Lane(name, frozenset(table.get("domains", ())), frozenset(table.get("exchangers", ())), preset=preset)
 
 
-_SCOPES = {
-    "lane": Scope.LANE,
-    "relay": Scope.RELAY,
-    "account": Scope.SENDER,
-    "session": Scope.SESSION,
-    "recipient": Scope.RECIPIENT,
-}
+_SCOPES = {"lane": Scope.LANE, "relay": Scope.RELAY}
 
 
-def _complaint(table: Mapping[str, Any]) -> Complaint:
-    return Complaint(
-        name=table["name"],
+def _rule(table: Mapping[str, Any]) -> Rule:
+    return Rule(
         codes=tuple(table["codes"].split()),
-        scope=_SCOPES[table["scope"]],
+        verdict=_verdict(table),
+        stages=frozenset(Stage(name) for name in table.get("stages", ())),
         enhanced=tuple(enhanced_pattern(text) for text in table.get("enhanced", "").split()),
         text=re.compile(table["text"], re.IGNORECASE) if "text" in table else None,
-        stages=frozenset(Stage(name) for name in table.get("stages", ())),
-        effects=frozenset(Effect(name) for name in table.get("effects", ())),
-        suspend=parse_duration(table.get("suspend", "0")),
-        pause=parse_duration(table.get("pause", "0")),
     )
+
+
+def _verdict(table: Mapping[str, Any]) -> Verdict | None:
+    match table["scope"]:
+        case "recipient":
+            return None
+        case "account":
+            return quota(parse_duration(table["pause"]), label=table["name"])
+        case scope:
+            effects = [Effect(name) for name in table["effects"]]
+            return throttle(
+                _SCOPES[scope], *effects, label=table["name"], suspend=parse_duration(table.get("suspend", "0"))
+            )

@@ -11,6 +11,7 @@ from bulkmail.engine.occupancy import Occupancy
 from bulkmail.engine.permission import Permission
 from bulkmail.engine.ports import Outlet
 from bulkmail.engine.turnstile import Turnstile
+from bulkmail.model.breaker import Strikes
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.opening import OpeningBudget
 from bulkmail.model.pace import Pace
@@ -69,6 +70,9 @@ class Channel:
         self.in_hand = 0
         self.error: BulkmailError | None = None
         self.is_told = False  # that it fails
+        self.strikes = Strikes()
+        self.is_on_trial = False  # refused for now because of us: one message at a time tries again
+        self.trying: object | None = None  # which session does
         self.moved_at = clock.monotonic()
         self.failure: Reply | Fault | None = None
         self._clock = clock
@@ -100,6 +104,17 @@ class Channel:
     def is_out(self) -> bool:
         """Whether it gets nothing any more."""
         return self.error is not None
+
+    def may_try(self, session: object) -> bool:
+        """Whether `session` may begin a message as far as a refusal of us is concerned; it `has_tried()` afterwards."""
+        if self.is_on_trial and self.trying is None:
+            self.trying = session
+        return not self.is_on_trial or self.trying is session
+
+    def has_tried(self, session: object) -> None:
+        """Another may try."""
+        if self.trying is session:
+            self.trying = None
 
     def is_able(self, now: float) -> bool:
         """Whether it takes what it is given, so that others need not."""

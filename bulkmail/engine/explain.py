@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bulkmail.engine.ports import Rest
+from bulkmail.model.advice import advice
 from bulkmail.model.errors import RelayError, SendingRests
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.slowdown import Slowdown
@@ -70,19 +71,8 @@ def say_slowed(slowdown: Slowdown, event: Reply | Fault, now: float) -> str:
     return f"{slowdown.lane or slowdown.relay} is {' and '.join(done) or 'treated more gently'}: {event}"
 
 
-_QUOTA = "wait until the provider's quota is free again"
-_REFUSALS = {
-    "login refused": ("refused the login", "check user name and password; some providers want an app password here"),
-    "login or TLS required": ("wants a login or TLS first", "put the user name into the relay URL: smtp://user@host"),
-    "sender refused": ("refused the sender", "send from an address that this account may use"),
-    "sender blocked": ("blocked the sender", "ask the provider why"),
-    "sending quota used up": ("says that the sending quota is used up", _QUOTA),
-    "sender's mailbox full": ("says that the sender's own mailbox is full", "make room in it"),
-}
-
-
 def _refusal(reply: Reply, relay: str) -> tuple[str, str]:
-    words, mend = _REFUSALS.get(judge(reply).reason, ("", ""))
+    words, mend = advice(judge(reply).reason) or ("", "")
     if not words and reply.is_permanent:
         words, mend = "refused", "ask whoever runs that server"
     elif not words:

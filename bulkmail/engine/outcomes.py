@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
+
 from bulkmail.engine.channel import Channel
 from bulkmail.engine.ports import Ending, Settled
 from bulkmail.engine.run import Run
+from bulkmail.model.breaker import Danger, Trip
 from bulkmail.model.delivery import Attempt, Delivery, Status, settle
-from bulkmail.model.errors import OutboxError, TemplateError
+from bulkmail.model.errors import OutboxError, RelayError, TemplateError
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, printable
-from bulkmail.outbox.outbox import Job, Settlement
+from bulkmail.model.verdict import Outcome
+from bulkmail.outbox.outbox import Job, PutBack, Settlement
 
 
 def record(run: Run, job: Job, channel: Channel, event: Reply | Fault, *, at: float, took: float) -> Heeding:
     """Puts down how a try that began `at` (wall clock) ended after so many seconds; what is to be made of that."""
     heeding = run.plan.feedback.heed(event)
+    heeding = replace(heeding, verdict=run.breaker.spared(event, heeding.verdict))
     attempt = Attempt(at, took, channel.name, event, heeding.verdict)
     delivery = settle(job.delivery, attempt, run.plan.pace.retry, dice=run.plan.dice())
 
@@ -22,10 +28,42 @@ def record(run: Run, job: Job, channel: Channel, event: Reply | Fault, *, at: fl
         _told(run, job, channel, delivery, attempt, error)
 
     run.journal.put(Settlement(delivery, attempt), told)
-    copy_to = delivery.forward_path if delivery.is_copy else ""
-    if (trip := run.breaker.note(delivery.id, event, heeding.verdict, copy_to=copy_to)) is not None:
-        run.trips(trip)
+    run.unsettled += 1
+    number = delivery.id
+    trip = run.breaker.note(
+        number,
+        event,
+        heeding.verdict,
+        copy_to=delivery.forward_path if delivery.is_copy else "",
+        is_last=lambda: not _has_others(run, {number}),
+    )
+    if trip is not None:
+        _trips(run, trip)
+    if heeding.verdict.outcome is Outcome.ACCEPTED:
+        channel.strikes.accepted()
+    elif heeding.verdict.strikes and channel.strikes.strike(number, has_others=lambda done: _has_others(run, done)):
+        run.leave_out(channel, event)
     return heeding
+
+
+def _has_others(run: Run, done: Collection[int]) -> bool:
+    """Whether the run has a delivery to try that is not among `done` and whose outcome is not put down yet."""
+    return run.work.in_hand > run.unsettled or run.work.has_others(done)
+
+
+def _trips(run: Run, trip: Trip) -> None:
+    """A breaker opened: who was rejected for it is pending again, and nothing more begins.
+
+    In the instant that the outcome was put in the journal, so that one transaction takes both.
+    """
+    if trip.put_back:
+        run.journal.put(PutBack(trip.put_back), _nothing)
+    if trip.danger is not Danger.CANARY:  # which is judged when all of those letters are done
+        run.end(Ending(RelayError(f"stopped, and nobody is lost: {trip.sentence}", hint=trip.hint)))
+
+
+def _nothing(error: BaseException | None) -> None:
+    """Whoever put the outcome beside it is told, too."""
 
 
 def record_unmade(run: Run, job: Job, channel: Channel, error: TemplateError) -> None:
@@ -45,6 +83,7 @@ def _told(
     run: Run, job: Job, channel: Channel, delivery: Delivery, attempt: Attempt, error: BaseException | None
 ) -> None:
     """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
+    run.unsettled -= 1
     run.settled(delivery.id, channel, due_at=delivery.due_at if delivery.status.is_open else None)
     if error is not None:
         run.end(Ending(as_outbox_error(error)))

@@ -70,14 +70,17 @@ class OwnSession:
             hold = max(channel.health.resume_at - now, channel.turnstile.wait_in_line - IDLE)
             if hold > IDLE and self.line is not None:
                 await self.close()
-            if hold <= 0 and self.line is not None:
+            is_open = hold <= 0 and self.line is not None
+            if is_open and channel.may_try(self):
                 return self.line
             if hold <= 0 and channel.senders > channel.health.limit:
                 return None
-            if hold <= 0 and channel.health.may_open(now):
+            if not is_open and hold <= 0 and channel.health.may_open(now):
                 await self._open()
             elif run.is_to_yield(job, channel):
                 return None
+            elif is_open:
+                await run.pause(IDLE)
             elif (unopened := channel.health.wait(now)) <= 0:
                 await run.pause(hold if hold > 0 else IDLE)
             elif not gives_up(run, channel):
@@ -117,8 +120,8 @@ class OwnSession:
         # Of a relay that serves us already, a refusal says only that it wants no more sessions; not so of a login.
         stops = heeding.verdict.stops and not (health.open and isinstance(event, Reply) and event.stage in _CONNECTING)
         health.back_off(run.clock.monotonic(), dice=run.plan.dice(), asked=asked)
-        if heeding.pause:
-            run.pause_account(channel, heeding.pause, f"{channel.name} says: {event}")
+        if pause := heeding.pause_at(run.clock.now()):
+            run.pause_account(channel, pause, f"{channel.name} says: {event}")
         elif stops or (misspelt and not run.has_several):
             run.leave_out(channel, event)
         elif isinstance(event, Fault) and event.kind is Breakage.EXHAUSTED and health.open:

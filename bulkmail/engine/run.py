@@ -21,8 +21,7 @@ from bulkmail.engine.ports import Compose, Ending, Event, Notice, Observe, Outle
 from bulkmail.engine.sharing import Sharing
 from bulkmail.engine.signing import Signer
 from bulkmail.engine.work import Lane, Work
-from bulkmail.model.breaker import Breaker, Trip
-from bulkmail.model.errors import RelayError
+from bulkmail.model.breaker import Breaker
 from bulkmail.model.feedback import Feedback, Heeding
 from bulkmail.model.lane import Lanes
 from bulkmail.model.pace import Pace
@@ -51,7 +50,7 @@ class Plan:
     0, through all.  `providers` names the provider of a lane that has but one; in the others every domain is what
     `lanes` says.  `shaper` is that of an earlier part of the same campaign.  `sign`, if not None, finishes what
     `compose` made, in a thread.  `ready` is awaited before a job is taken; `wants` are the ids of
-    the only deliveries to send.
+    the only deliveries to send.  `breaker` watches in place of the usual one.
     """
 
     outbox: Outbox
@@ -67,6 +66,7 @@ class Plan:
     observe: Observe = _nobody
     ready: Callable[[], Awaitable[None]] | None = None
     wants: Collection[int] | None = None
+    breaker: Breaker | None = None
     clock: Clock = field(default_factory=SystemClock)
     dice: Callable[[], float] = random.random
 
@@ -86,8 +86,7 @@ class Run:
         self.shaper = plan.shaper or make_shaper(plan.lanes, plan.pace)
         self.complaints = Complaints(self.shaper, clock=plan.clock, dice=plan.dice, show=plan.observe, tell=self.tell)
         self.signer = Signer(plan.sign) if plan.sign is not None else None
-        self.breaker = Breaker(plan.pace.breakers)
-        self.not_at_fault: set[int] = set()  # deliveries that were rejected for what a breaker saw
+        self.breaker = plan.breaker or Breaker(plan.pace.breakers, total=plan.outbox.tally().eligible)
         self._lane_of = lru_cache(maxsize=65_536)(plan.lanes.of)
         self.channels = [
             Channel(
@@ -110,6 +109,7 @@ class Run:
         self.sharing = Sharing(self.channels, serving)
         self.has_several = len(self.channels) > 1
         self.is_alone = not self.has_several and len(serving) == 1  # one relay, one lane: nobody to reckon with
+        self.unsettled = 0  # jobs in hand whose outcome is in the journal and not durable yet
         self.invalid_rows: set[int] = set()  # found to be so in this run
         self.ending: Ending | None = None
         self._wake = anyio.Event()
@@ -131,8 +131,6 @@ class Run:
             self.signer.close()
         try:
             await self.journal.aclose()
-            if self.not_at_fault:
-                self.plan.outbox.put_back(self.not_at_fault)
         finally:
             for channel in self.channels:
                 await channel.permission.settle()
@@ -258,6 +256,9 @@ class Run:
             channel.is_told = False
             self.tell(channel, f"{channel.name} takes mail again")
         channel.health.fine()
+        if channel.is_on_trial:
+            channel.is_on_trial = False
+            self.nudge()
 
     def heed(self, heeding: Heeding, event: Reply | Fault, channel: Channel, lane: str) -> bool:
         """Does what a complaint asks for: slower, fewer sessions, a rest; False when it is no such complaint."""
@@ -271,11 +272,6 @@ class Run:
     def _leave_out_if_long(self, channel: Channel, rest: float, event: Reply | Fault) -> None:
         if rest > self.plan.pace.wait:
             self.leave_out_until(channel, Rest(self.clock.now() + rest, f"{channel.name} says: {event}"))
-
-    def trips(self, trip: Trip) -> None:
-        """A breaker opened: nothing more begins, and whoever was rejected for it is to be pending again."""
-        self.not_at_fault.update(trip.put_back)
-        self.end(Ending(RelayError(f"stopped, and nobody is lost: {trip.sentence}", hint=trip.hint)))
 
     def trouble(self, channel: Channel, event: Reply | Fault, *, asked: float = 0.0) -> None:
         """The relay failed: it is left alone for a while, or for good when patience has ended.

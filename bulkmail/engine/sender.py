@@ -17,7 +17,6 @@ from bulkmail.engine.together import MOST_COPIES, Together
 from bulkmail.engine.trip import Trip
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.message import Message
-from bulkmail.model.quota import DAY
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.verdict import Outcome, Scope
 from bulkmail.outbox.outbox import Job
@@ -25,8 +24,6 @@ from bulkmail.smtp.envelopes import joined
 from bulkmail.smtp.line import Transfer
 
 log = logging.getLogger("bulkmail.engine")
-
-QUOTA_REASON = "sending quota used up"
 
 
 class Sender:
@@ -54,6 +51,7 @@ class Sender:
             self._desk.clear()
             self._session.drop()
             self._leave()
+            self._channel.has_tried(self._session)
             self._run.nudge()
 
     def _leave(self) -> None:
@@ -111,6 +109,8 @@ class Sender:
         hold = max(channel.health.resume_at - now, channel.turnstile.wait - HELD)
         if hold <= 0 and not self._session.is_open and not channel.health.may_open(now):
             return HELD
+        if channel.is_on_trial and channel.trying not in (None, self._session):
+            return HELD
         return max(0.0, hold)
 
     def _wait_for_work(self) -> float | None:
@@ -166,6 +166,7 @@ class Sender:
                 self._first_goes_back()
                 raise
         self._first_goes_back()
+        self._channel.has_tried(self._session)
         self._session.rests(line)
 
     def _first_goes_back(self) -> None:
@@ -183,6 +184,7 @@ class Sender:
         return await turnstile.passes(self._run.lane_of(job))
 
     def _give_back(self, job: Job) -> None:
+        self._channel.has_tried(self._session)
         self._run.take_back(job, self._channel)
         if self._run.has_several:
             self._run.nudge()  # another relay may be waiting for work
@@ -273,6 +275,7 @@ class Sender:
             and self._is_wanted()
             and self._channel.health.resume_at <= run.clock.monotonic()
             and not session.is_spent
+            and not self._channel.is_on_trial
             and not session.is_worn
         )
 
@@ -284,16 +287,20 @@ class Sender:
         if verdict.outcome is Outcome.ACCEPTED:
             run.complaints.accepted(channel, lane)
             run.fine(channel)
-        elif pause := heeding.pause or (DAY if verdict.reason == QUOTA_REASON else 0.0):
+        elif pause := heeding.pause_at(run.clock.now()):
             run.pause_account(channel, pause, f"{channel.name} says: {event}")
         elif verdict.stops:
             run.leave_out(channel, event)
+        elif verdict.strikes:
+            pass  # counted where its outcome was put down
         elif run.heed(heeding, event, channel, lane):
             run.fine(channel)  # it works, and says how it wants to be treated
         elif verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
             run.fine(channel)
         elif not verdict.drops:
+            channel.is_on_trial = channel.is_on_trial or verdict.probes
             run.trouble(channel, event, asked=heeding.asked)
         elif not self._session.is_spent:  # else it follows from what ended the session
+            channel.is_on_trial = channel.is_on_trial or verdict.probes
             self._session.fails(event, verdict.scope, asked=heeding.asked)
         self._session.is_spent = self._session.is_spent or verdict.drops

@@ -179,6 +179,22 @@ class Work:
         found = (self._next_due(q.lane, now) for q in self._turn if among is None or among(q.lane))
         return min((due for due in found if due is not None), default=None)
 
+    def has_others(self, done: Collection[int]) -> bool:
+        """Whether a delivery that is not out and not among `done` may be begun in this run, now or later."""
+        if self.is_used_up:
+            return False
+        if self._aside or any(job.delivery.id not in done for queue in self._queues.values() for job in queue.ready):
+            return True
+        return any(self._has_others_stored(queue, done) for queue in self._queues.values())
+
+    def _has_others_stored(self, queue: _Queue, done: Collection[int]) -> bool:
+        excluded = {*done, *self._out}
+        return bool(
+            self._outbox.due(
+                math.inf, limit=1, excluding=excluded, lane=queue.lane, after=queue.after, wanted=self._wanted
+            )
+        )
+
     def has_open(self, among: Callable[[Lane], bool]) -> bool:
         """Whether a delivery of one of these lanes is still open."""
         return any(self.left_in(lane) for lane in self._queues if among(lane))

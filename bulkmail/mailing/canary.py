@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Set
 
 from bulkmail.engine.ports import Ending, Event, Settled
-from bulkmail.model.breaker import Limits, judge_canary
+from bulkmail.model.breaker import Ahead, CanaryBreaker, Limits, ahead_key, judge_canary, policy_key
 from bulkmail.model.errors import SendingRests
 from bulkmail.model.verdict import Outcome, Scope
 from bulkmail.outbox.outbox import Outbox
@@ -38,20 +38,27 @@ class Canary:
         self._is_second_try = False
         kept = outbox.settings.get(SETTING, "")
         self._has_passed = kept == PASSED
-        self._letters: dict[str, tuple[Outcome, Scope, int]] = {}  # by id or a copy's address; with the delivery's id
+        self._letters: dict[str, Ahead] = {}  # by id, or a copy's address
         if kept and not self._has_passed:
-            for key, (outcome, scope, *delivery) in json.loads(kept).items():
-                self._letters[key] = Outcome(outcome), Scope(scope), delivery[0] if delivery else int(key)
+            self._letters = {
+                key: Ahead(Outcome(outcome), Scope(scope), *rest)
+                for key, (outcome, scope, *rest) in json.loads(kept).items()
+            }
 
     def note(self, event: Event) -> None:
         """The engine tells."""
         if isinstance(event, Settled):
             self._tries += 1
             verdict, delivery = event.attempt.verdict, event.delivery
-            key = delivery.forward_path.casefold() if delivery.is_copy else str(delivery.id)
-            self._letters[key] = verdict.outcome, verdict.scope, delivery.id
+            copy_to = delivery.forward_path if delivery.is_copy else ""
+            key = policy_key(event.attempt.event, verdict)
+            self._letters[ahead_key(delivery.id, copy_to)] = Ahead(verdict.outcome, verdict.scope, delivery.id, key)
             if self._is_second_try and verdict.outcome is Outcome.ACCEPTED:
                 self._stop()
+
+    def breaker(self, *, total: int) -> CanaryBreaker:
+        """For the engine: the outcome that fails the canary gives back who was refused for no fault of theirs."""
+        return CanaryBreaker(self._limits, total=total, letters=self._letters)
 
     @property
     def left(self) -> int | None:
@@ -87,7 +94,7 @@ class Canary:
     async def _try_again(self, send: Send) -> Ending | None:
         """Greylisting looks like a refusal of everybody: until the first is accepted, or nothing more is due soon."""
         self._is_second_try = True
-        ending = await send(self.left, {n for outcome, _, n in self._letters.values() if outcome is Outcome.DEFERRED})
+        ending = await send(self.left, {a.delivery for a in self._letters.values() if a.outcome is Outcome.DEFERRED})
         self._is_second_try = False
         self._remember()
         if ending.error or (ending.was_stopped and not self._outcomes[Outcome.ACCEPTED]):
@@ -95,21 +102,21 @@ class Canary:
         return None
 
     def _judged(self) -> Ending | None:
-        scopes = Counter(scope for outcome, scope, _ in self._letters.values() if outcome is Outcome.REJECTED)
+        scopes = Counter(ahead.scope for ahead in self._letters.values() if ahead.outcome is Outcome.REJECTED)
         trip = judge_canary(self._outcomes, scopes, self._limits)
         if trip is None:
             self._outbox.set_setting(SETTING, PASSED)
             return None
-        self._outbox.set_setting(SETTING, "")  # whoever goes on has mended something: others go ahead then
+        self._outbox.set_setting(SETTING, "")  # whoever goes on has fixed something: others go ahead then
         hint = f"{trip.hint} (with --canary 0, if the rest is to go all the same)"
         return Ending(SendingRests(f"stopped, and nobody is lost: {trip.sentence}", hint=hint, why=trip.sentence))
 
     @property
     def _outcomes(self) -> Counter[Outcome]:
-        return Counter(outcome for outcome, _, _ in self._letters.values())
+        return Counter(ahead.outcome for ahead in self._letters.values())
 
     def _remember(self) -> None:
-        kept = {key: (outcome.value, scope.value, n) for key, (outcome, scope, n) in self._letters.items()}
+        kept = {key: (a.outcome.value, a.scope.value, a.delivery, a.key) for key, a in self._letters.items()}
         self._outbox.set_setting(SETTING, json.dumps(kept))
 
 

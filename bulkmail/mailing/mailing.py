@@ -406,8 +406,8 @@ class Mailing:
                     canary.note(event)
                     note.observe(event)
 
-                chosen = both(self.wants, only)
-                return await self._pass(replace(_limited(plan, limit), observe=tell, wants=chosen))
+                chosen, breaker = both(self.wants, only), canary.breaker(total=self.outbox.tally().eligible)
+                return await self._pass(replace(_limited(plan, limit), observe=tell, wants=chosen, breaker=breaker))
 
             ending = await canary.go(send_ahead) or await self._pass(_limited(plan, canary.left))
         note.ended(ending)

@@ -105,6 +105,42 @@ class Speed:
         return Rate(per_second, 1 if self.is_lowered(now) else burst)
 
 
+MOSTLY = 0.5, 0.9  # shares taken between two complaints that may have nothing to do with the rate
+IN_VAIN = 2  # times in a row that the rate was lowered and the same share was taken
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """How much is taken between two complaints.
+
+    A server that refuses every fourth message at any rate refuses no less of them at a lower one: then the rate stays,
+    or a run would come to a standstill.
+    """
+
+    taken: int = 0
+    refused: int = 0
+    last: float = 0.0
+    in_vain: int = 0
+    since: float = -math.inf
+
+    def take(self) -> Share:
+        """One more was taken."""
+        return replace(self, taken=self.taken + 1)
+
+    def complain(self, now: float) -> Share:
+        """One more was refused.  Those within 2 s are one complaint."""
+        if 0 <= now - self.since < GRACE:
+            return replace(self, refused=self.refused + 1)
+        share = self.taken / (self.taken + self.refused + 1)
+        is_same = MOSTLY[0] <= share < MOSTLY[1] and abs(share - self.last) <= 0.1
+        return Share(last=share, in_vain=self.in_vain + 1 if is_same else 0, since=now)
+
+    @property
+    def is_in_vain(self) -> bool:
+        """Whether to lower the rate has changed nothing."""
+        return self.in_vain >= IN_VAIN
+
+
 SUCCESSES = 100  # messages taken, for one more session
 PROBE = 60.0  # seconds until a number of sessions is tried again that was refused, at first
 LONGEST_PROBE = 3600.0

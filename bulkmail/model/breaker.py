@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
+from typing import NamedTuple
 
+from bulkmail.model.advice import ADVICE
+from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.units import count, say_duration
-from bulkmail.model.verdict import Outcome, Scope, Verdict
 
 
 class Danger(Enum):
@@ -51,8 +54,28 @@ class Limits:
 
 
 _MOST_COPIES = 10_000  # addresses of copies that are remembered
-POLICY_REASONS = frozenset({"policy", "refused", "content refused"})
-UNKNOWN_REASON = "unknown user"
+POLICY_REASONS = frozenset({Reason.POLICY, Reason.REFUSED, Reason.CONTENT_REFUSED, Reason.RECIPIENT_RULE})
+MOST_STRIKES = 3
+"""Recipients in a row that are refused because of us, before nobody else is tried."""
+
+
+class Strikes:
+    """Refusals of us with nothing accepted in between: a few of them, or all that there are, end the sending."""
+
+    def __init__(self) -> None:
+        self._struck: set[int] = set()
+
+    def accepted(self) -> None:
+        """Something was."""
+        self._struck.clear()
+
+    def strike(self, delivery_id: int, *, has_others: Callable[[Collection[int]], bool]) -> bool:
+        """One more was refused because of us; says whether that ends it.
+
+        `has_others` says whether any delivery that is not among these is left to try.
+        """
+        self._struck.add(delivery_id)
+        return len(self._struck) >= MOST_STRIKES or not has_others(self._struck)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,23 +90,44 @@ class _Seen:
 class Breaker:
     """Watches the outcomes of one run.  A campaign without faults costs it a counter a letter."""
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    def __init__(self, limits: Limits | None = None, *, total: int = 0) -> None:
+        """`total` is how many deliveries the whole list has, 0 for more than would make a difference."""
         self._limits = limits or Limits()
+        self._total = total
         self._lately: deque[_Seen] = deque(maxlen=max(1, self._limits.policy_among))
         self._keys: Counter[str] = Counter()
         self._judged = 0
+        self._accepted = 0
         self._unknown = 0
         self._copies: dict[str, None] = {}  # addresses that were counted as a copy, the one seen last at the end
         self._repeated: deque[_Seen] = deque(maxlen=self._lately.maxlen)  # refusals of those that do not count again
+        self._in_row: list[int] = []  # equal policy rejections since something else was said
+        self._tripped = ""  # the key of those that tripped it
 
-    def note(self, delivery_id: int, event: Reply | Fault, verdict: Verdict, *, copy_to: str = "") -> Trip | None:
+    def spared(self, event: Reply | Fault, verdict: Verdict) -> Verdict:
+        """The verdict on what still comes after a trip: in the words of that, it is nobody's fault."""
+        if not self._tripped or policy_key(event, verdict) != self._tripped:
+            return verdict
+        return replace(verdict, outcome=Outcome.DEFERRED, counts=False)
+
+    def note(
+        self,
+        delivery_id: int,
+        event: Reply | Fault,
+        verdict: Verdict,
+        *,
+        copy_to: str = "",
+        is_last: Callable[[], bool] = lambda: False,
+    ) -> Trip | None:
         """One attempt ended; what that trips, if anything.  What was deferred says nothing of either.
 
-        `copy_to` is the address of a copy (To, Cc, Bcc): it counts once, however many rows it belongs to.
+        `copy_to` is the address of a copy (To, Cc, Bcc): it counts once, however many rows it belongs to.  `is_last`
+        says whether nothing else is left to try.
         """
         if verdict.outcome not in (Outcome.ACCEPTED, Outcome.REJECTED):
             return None
-        seen = _Seen(delivery_id, *_policy(event, verdict))
+        key = policy_key(event, verdict)
+        seen = _Seen(delivery_id, key, str(event)[:200] if key else "")
         if copy_to and not self._is_new(copy_to.casefold()):
             if seen.key:
                 self._repeated.append(seen)
@@ -91,10 +135,11 @@ class Breaker:
         self._judged += 1
         self._remember(seen)
         if verdict.outcome is Outcome.ACCEPTED:
+            self._accepted += 1
             return None
-        if verdict.reason == UNKNOWN_REASON:
+        if verdict.reason is Reason.UNKNOWN_USER:
             self._unknown += 1
-        return self._policy_trip() or self._unknown_trip()
+        return self._policy_trip(verdict, is_last) or self._unknown_trip()
 
     def _is_new(self, copy: str) -> bool:
         """Whether this copy's address is seen for the first time."""
@@ -106,26 +151,46 @@ class Breaker:
         return is_new
 
     def _remember(self, seen: _Seen) -> None:
+        before = self._lately[-1].key if self._lately else ""
         if len(self._lately) == self._lately.maxlen and (gone := self._lately[0]).key:
             self._keys[gone.key] -= 1
         self._lately.append(seen)
         if seen.key:
             self._keys[seen.key] += 1
+        if not seen.key or seen.key != before:
+            self._in_row.clear()
+        if seen.key and len(self._in_row) < self._limits.policy_run:
+            self._in_row.append(seen.id)
 
-    def _policy_trip(self) -> Trip | None:
+    def _policy_trip(self, verdict: Verdict, is_last: Callable[[], bool]) -> Trip | None:
         latest = self._lately[-1]
-        run = self._limits.policy_run
-        if not run or not latest.key or self._keys[latest.key] < run:
+        if not self._limits.policy_run or not latest.key or self._tripped:
             return None
-        same = tuple(seen.id for seen in self._lately if seen.key == latest.key)
-        repeated = tuple(seen.id for seen in self._repeated if seen.key == latest.key)
+        if self._keys[latest.key] >= self._limits.policy_run:
+            same = tuple(seen.id for seen in self._lately if seen.key == latest.key)
+            among = f"{len(same)} of the last {count(len(self._lately), 'letter')} were"
+        elif verdict.reason is not Reason.RECIPIENT_RULE and self._are_too_many(is_last):
+            same = tuple(self._in_row)
+            among = f"{len(same)} letters in a row were"
+        else:
+            return None
+        self._tripped = latest.key
+        hint = ADVICE[Reason.POLICY].fix
         return Trip(
             Danger.POLICY,
-            f"{len(same)} of the last {count(len(self._lately), 'letter')} were refused with the same words, "
-            f'"{latest.words}": that is about you or the letter, not about the people',
-            "mend what the server complains of (sender domain, SPF, DKIM, DMARC, links, rights), then resume",
-            put_back=same + repeated,
+            f'{among} refused with the same words, "{latest.words}": '
+            "that is about you or the letter, not about the people",
+            f"{hint}, then resume",
+            put_back=same + tuple(seen.id for seen in self._repeated if seen.key == latest.key),
         )
+
+    def _are_too_many(self, is_last: Callable[[], bool]) -> bool:
+        """As large a share of a short list, or of the end of a long one, as trips in the midst of it."""
+        limits, in_row = self._limits, len(self._in_row)
+        share = min(1.0, limits.policy_run / max(1, limits.policy_among))
+        if 0 < self._total < limits.policy_run and not self._accepted:
+            return in_row >= max(3, math.ceil(share * self._total))
+        return in_row >= max(3, math.ceil(share * limits.policy_run)) and is_last()
 
     def _unknown_trip(self) -> Trip | None:
         limits = self._limits
@@ -142,14 +207,72 @@ class Breaker:
         )
 
 
-def _policy(event: Reply | Fault, verdict: Verdict) -> tuple[str, str]:
-    """The key that equal policy rejections share, and the words to show."""
+def policy_key(event: Reply | Fault, verdict: Verdict) -> str:
+    """What equal policy rejections share, empty for anything else."""
     is_policy = verdict.outcome is Outcome.REJECTED and verdict.reason in POLICY_REASONS
     if not is_policy or not isinstance(event, Reply):
-        return "", ""
+        return ""
     if event.enhanced and not event.enhanced.startswith("5.7."):
-        return "", ""
-    return (event.enhanced or str(event.code)), str(event)[:200]
+        return ""
+    return f"{verdict.reason} {event.enhanced or event.code}"
+
+
+class CanaryBreaker(Breaker):
+    """Watches those that go ahead, too: when the last of them has an outcome, it gives back what was nobody's fault.
+
+    `letters` are the outcomes of earlier runs and passes by `ahead_key()`.
+    """
+
+    def __init__(self, limits: Limits, *, total: int, letters: Mapping[str, Ahead]) -> None:
+        super().__init__(limits, total=total)
+        self._letters = dict(letters)
+        self._refused = {ahead.delivery: ahead.key for ahead in letters.values() if ahead.key}
+        self._canary = limits
+
+    def note(
+        self,
+        delivery_id: int,
+        event: Reply | Fault,
+        verdict: Verdict,
+        *,
+        copy_to: str = "",
+        is_last: Callable[[], bool] = lambda: False,
+    ) -> Trip | None:
+        """As any breaker; and whether they fared too ill, which ends nothing by itself."""
+        trip = super().note(delivery_id, event, verdict, copy_to=copy_to, is_last=is_last)
+        key = policy_key(event, verdict)
+        self._letters[ahead_key(delivery_id, copy_to)] = Ahead(verdict.outcome, verdict.scope, delivery_id, key)
+        if key:
+            self._refused[delivery_id] = key
+        return trip or self._canary_trip()
+
+    def _canary_trip(self) -> Trip | None:
+        if len(self._letters) < self._canary.canary or self._tripped:
+            return None
+        outcomes = Counter(ahead.outcome for ahead in self._letters.values())
+        if not outcomes[Outcome.ACCEPTED] and outcomes[Outcome.DEFERRED]:
+            return None  # these are tried again first
+        scopes = Counter(ahead.scope for ahead in self._letters.values() if ahead.outcome is Outcome.REJECTED)
+        trip = judge_canary(outcomes, scopes, self._canary)
+        keys = Counter(ahead.key for ahead in self._letters.values() if ahead.key)
+        if trip is None or not keys:
+            return trip
+        self._tripped = keys.most_common(1)[0][0]
+        return replace(trip, put_back=tuple(n for n, key in self._refused.items() if key == self._tripped))
+
+
+class Ahead(NamedTuple):
+    """What the last try of a message that went ahead came to; `key` as of `policy_key()`."""
+
+    outcome: Outcome
+    scope: Scope
+    delivery: int
+    key: str = ""
+
+
+def ahead_key(delivery_id: int, copy_to: str) -> str:
+    """What a message that went ahead counts by: a copy by its address, once, however many rows it belongs to."""
+    return copy_to.casefold() or str(delivery_id)
 
 
 def unreachable(relay: str, *, since: float | None, now: float, patience: float, what: str = "") -> Trip | None:
@@ -192,5 +315,5 @@ def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], l
     return Trip(
         Danger.CANARY,
         f"of the first {count(total, 'letter')} {why}; the rest was not sent",
-        "look at the server's words in the report, mend what they say, then resume",
+        "look at the server's words in the report, fix what they say, then resume",
     )

@@ -7,7 +7,7 @@ from enum import Enum
 
 from bulkmail.model.errors import IllegalMove
 from bulkmail.model.reply import Fault, Reply
-from bulkmail.model.retry import RetryPolicy, asked_wait
+from bulkmail.model.retry import REFUSED_BACKOFF, RetryPolicy, asked_wait
 from bulkmail.model.verdict import Outcome, Verdict
 
 
@@ -100,6 +100,7 @@ def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, dice: f
     """The delivery after `attempt`.  `dice` is a random number in [0, 1).
 
     A verdict that stops the campaign leaves the status as it is: the row was not at fault and nobody forgets it.
+    So does one that strikes or probes, and the row waits longer each time, so that others are tried before it.
     Tries that do not count are free up to `MOST_FREE_TRIES`; nothing is asked for for ever.  A server that says when to
     come back is not asked sooner.
     """
@@ -116,6 +117,8 @@ def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, dice: f
     elif verdict.outcome is Outcome.DEFERRED:
         asked = asked_wait(attempt.event.text) if isinstance(attempt.event, Reply) else 0.0
         if not counts:  # the session or relay slows down instead
+            if verdict.strikes or verdict.probes:
+                asked = max(asked, REFUSED_BACKOFF.wait(delivery.tries + 1, dice=dice))
             status, due_at = delivery.status, ended_at + asked
         elif (delay := policy.delay(attempts, age=ended_at - first_at, dice=dice, asked=asked)) is None:
             status = Status.EXPIRED

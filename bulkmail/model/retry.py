@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from dataclasses import dataclass
 
@@ -63,21 +64,59 @@ LONGEST_ASKED = 6 * 3600.0  # seconds; a server that asks for more is asked agai
 # "try again in 5 minutes", "retry after 300 seconds", "please wait 2 hours", "Retry in: 90s", "again in 00:05:00"
 _ASKED = re.compile(
     r"(?:\b(?:again|retry|retried|back|come back|wait|resend)\b[^.;\d]{0,20}|\bdeferred for |\bgr[ea]y.?listed for )"
-    r"(?:(?P<clock>\d{1,2}:\d{2}:\d{2})|(?P<number>\d{1,7})\s*(?P<unit>s|sec|secs|seconds?|m|min|mins|minutes?|h|hrs?|hours?))\b",
+    r"(?:(?P<clock>\d{1,2}:\d{2}:\d{2})|(?P<number>\d{1,7})\s*(?P<unit>s|sec|secs|seconds?|m|min|mins|minutes?|h|hrs?|hours?|days?))\b",
     re.IGNORECASE,
 )
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def asked_wait(text: str) -> float:
-    """Seconds that a server's words ask to be left alone, at most 6 hours; 0 when they name no time."""
+def asked_wait(text: str, *, longest: float = LONGEST_ASKED) -> float:
+    """Seconds that a server's words ask to be left alone, at most `longest`; 0 when they name no time."""
     found = _ASKED.search(text)
     if not found:
         return 0.0
     if found["clock"]:
         hours, minutes, seconds = (int(part) for part in found["clock"].split(":"))
-        return min(LONGEST_ASKED, hours * 3600.0 + minutes * 60.0 + seconds)
-    return min(LONGEST_ASKED, int(found["number"]) * _UNITS[found["unit"][0].lower()])
+        return min(longest, hours * 3600.0 + minutes * 60.0 + seconds)
+    return min(longest, int(found["number"]) * _UNITS[found["unit"][0].lower()])
+
+
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH = rf"(?P<month>{'|'.join(_MONTHS)})[a-z]*\.?"
+# "1 Dec 2026", "Dec 1, 2026", "2026-12-01", each with a time of day behind it or without
+_CLOCK = r"(?:[ T,]{1,3}(?:at )?(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?(?:\.\d+)?)?"
+_ZONE = r"(?: ?(?P<sign>[+-])(?P<zone_hours>\d{2}):?(?P<zone_minutes>\d{2}))?"
+_DATES = tuple(
+    re.compile(rf"\b{day}(?!\d){_CLOCK}{_ZONE}", re.IGNORECASE)
+    for day in (
+        rf"(?P<day>\d{{1,2}})[ -]{_MONTH}[ -](?P<year>20\d\d)",
+        rf"{_MONTH} (?P<day>\d{{1,2}})(?:st|nd|rd|th)?,? (?P<year>20\d\d)",
+        r"(?P<year>20\d\d)-(?P<number>\d{2})-(?P<day>\d{2})",
+    )
+)
+
+
+def asked_until(text: str) -> float | None:
+    """The wall-clock second that a server's words name, in UTC where they name no zone; None when they name no day."""
+    for pattern in _DATES:
+        if (found := pattern.search(text)) is not None:
+            named = found.groupdict()
+            month = named.get("month")
+            offset = int(named["zone_hours"] or 0) * 3600 + int(named["zone_minutes"] or 0) * 60
+            try:
+                moment = datetime.datetime(
+                    int(named["year"]),
+                    _MONTHS.index(month.lower()) + 1 if month else int(named["number"]),
+                    int(named["day"]),
+                    int(named["hour"] or 0),
+                    int(named["minute"] or 0),
+                    int(named["second"] or 0),
+                    tzinfo=datetime.UTC,
+                )
+            except ValueError:  # 31 February
+                return None
+            return moment.timestamp() - (offset if named["sign"] == "+" else -offset)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,5 +154,7 @@ def _doubled(times: int) -> float:
 
 
 RELAY_BACKOFF = Backoff(first=1.0, longest=300.0)
+REFUSED_BACKOFF = Backoff(first=4.0, longest=300.0)
+"""For a row that was refused because of us: long enough that another is tried before it."""
 LANE_BACKOFF = Backoff()
 """By an hour a lane has been lowered to a rate that hardly any provider minds."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from bulkmail.model.adapt import Crowd, Meter, Speed, Suspension
+from bulkmail.model.adapt import Crowd, Meter, Share, Speed, Suspension
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.gate import Gate
 from bulkmail.model.lane import Lanes
@@ -36,6 +36,7 @@ class _State:
         "lowest",
         "meter",
         "name",
+        "share",
         "speed",
         "suspension",
         "times",
@@ -52,6 +53,7 @@ class _State:
         self.crowd = Crowd(connections)
         self.suspension = Suspension()
         self.meter = Meter()
+        self.share = Share()
         self.long_meter = Meter(60.0)
         self.turned_at = -math.inf
         self.times = self.in_row = 0
@@ -65,6 +67,9 @@ class _State:
         self.at, self.why, self.words = now, why, printable(words, LONGEST_WORDS)
 
     def slow_down(self, now: float) -> None:
+        self.share = self.share.complain(now)
+        if self.share.is_in_vain:
+            return
         self.speed = self.speed.lowered(now, seen=self.meter.per_second(now))
         if self.speed.low is not None:
             self.lowest = self.speed.low if self.lowest is None else min(self.lowest, self.speed.low)
@@ -207,6 +212,8 @@ class Shaper:
                 self._turn(state, now)
                 gets_more = True
             state.meter.take(now)
+            if state.times:
+                state.share = state.share.take()
             state.long_meter.take(now)
             if state.in_row and not state.suspension.holds(now):
                 state.in_row = 0
@@ -226,7 +233,7 @@ class Shaper:
         if not heeding.is_complaint:
             return
         state = self._lane(relay, lane) if heeding.verdict.scope is Scope.LANE else self._relays[relay]
-        state.complained(now, why=heeding.verdict.reason, words=words)
+        state.complained(now, why=heeding.verdict.says, words=words)
         if heeding.is_slower:
             state.slow_down(now)
             self._turn(state, now)
@@ -235,8 +242,7 @@ class Shaper:
         elif heeding.is_fewer:
             state.crowd = state.crowd.refuse(now, open=open)
         if heeding.is_suspending:
-            least = heeding.complaint.suspend if heeding.complaint else 0.0
-            state.suspend(now, asked=heeding.asked, least=least, dice=dice)
+            state.suspend(now, asked=heeding.asked, least=heeding.verdict.suspend, dice=dice)
 
     def connections(self, relay: str) -> int:
         """The most sessions that `relay` bears just now, 1 or more."""

@@ -1,241 +1,300 @@
 """Judging a reply or a fault: what becomes of the mail, and whose doing it was.
 
-The table follows RFC 5321 §4.2 and what large providers are known to answer; the first rule that fits decides.  Text is
-read only to soften a refusal (a quota is not a dead address), never to find success in one.
+One table of rules, the first that fits decides.  It follows RFC 5321 §4.2, what large providers are known to answer,
+and who or what a refusal names (`wording`).  `data/replies.toml` adds rules of the same kind in front.  Text is read
+only to soften a refusal (a quota is not a dead address), never to find success in one.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
+from bulkmail.model.outcome import (
+    Effect,
+    Outcome,
+    Reason,
+    Scope,
+    Verdict,
+    deferred,
+    quota,
+    rejected,
+    session_full,
+    stop,
+    throttle,
+)
+from bulkmail.model.quota import DAY, HOUR
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.subjects import Subject
+from bulkmail.model.wording import Meaning, Span, read
 
-
-class Outcome(Enum):
-    """What becomes of the mail."""
-
-    ACCEPTED = "accepted"
-    DEFERRED = "deferred"
-    REJECTED = "rejected"
-    IN_DOUBT = "in_doubt"
-
-
-class Scope(Enum):
-    """Whose doing it was: decides what happens to the session and to the campaign."""
-
-    RECIPIENT = "recipient"  # keep the session
-    MESSAGE = "message"  # keep the session
-    SESSION = "session"  # drop it
-    LANE = "lane"  # slow or suspend the recipient's provider
-    RELAY = "relay"  # slow or suspend the relay; repeated, stop the campaign
-    SENDER = "sender"  # stop the campaign
+__all__ = ["Effect", "Outcome", "Reason", "Rule", "Scope", "Verdict", "enhanced_pattern", "judge"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """`reason` is a word or three for grouping, `"unknown user"`.  `counts`: whether the try counts against the row.
+class Rule:
+    """Which replies a verdict is for.  Empty means any.
 
-    `stops`: no other row would fare better, so that the campaign stops and every row stays as it is.
-    `drops`: the session cannot be used again.
+    `codes` are beginnings of reply codes, `enhanced` patterns of enhanced status codes, of which an empty one is a
+    reply without.  `about` and `spans` are what the words mean.  Without a `verdict` the rule says that the reply is
+    about the recipient, and leaves the rest to those behind it.
     """
 
-    outcome: Outcome
-    scope: Scope
-    reason: str
-    counts: bool = True
-    stops: bool = False
-    drops: bool = False
+    codes: tuple[str, ...]
+    verdict: Verdict | None
+    stages: frozenset[Stage] = frozenset()
+    enhanced: tuple[re.Pattern[str], ...] = ()
+    text: re.Pattern[str] | None = None
+    about: frozenset[Subject] = frozenset()
+    spans: frozenset[Span | None] = frozenset()
+
+    def fits(self, reply: Reply, meaning: Meaning) -> bool:
+        """Whether it is for `reply`, which means that."""
+        return (
+            str(reply.code).startswith(self.codes)
+            and (not self.stages or reply.stage in self.stages)
+            and (not self.enhanced or any(pattern.fullmatch(reply.enhanced) for pattern in self.enhanced))
+            and (not self.about or meaning.subject in self.about)
+            and (not self.spans or meaning.span in self.spans)
+            and (self.text is None or self.text.search(reply.text) is not None)
+        )
 
 
-def judge(event: Reply | Fault) -> Verdict:
-    """The verdict on how an attempt ended."""
-    return _judge_fault(event) if isinstance(event, Fault) else _judge_reply(event)
+def judge(event: Reply | Fault, rules: Sequence[Rule] = ()) -> Verdict:
+    """The verdict on how an attempt ended; `rules` come before the built-in ones."""
+    return _judge_fault(event) if isinstance(event, Fault) else _judge_reply(event, rules)
 
 
-_ACCEPTED = Verdict(Outcome.ACCEPTED, Scope.RECIPIENT, "accepted")
-_IN_DOUBT = Verdict(Outcome.IN_DOUBT, Scope.SESSION, "no answer to the end of the message", drops=True)
-
-
-def _deferred(scope: Scope, reason: str, *, counts: bool = True, drops: bool = False) -> Verdict:
-    return Verdict(Outcome.DEFERRED, scope, reason, counts=counts, drops=drops)
-
-
-def _rejected(scope: Scope, reason: str) -> Verdict:
-    return Verdict(Outcome.REJECTED, scope, reason)
-
-
-def _stop(scope: Scope, reason: str, *, drops: bool = True) -> Verdict:
-    return Verdict(Outcome.DEFERRED, scope, reason, counts=False, stops=True, drops=drops)
+def enhanced_pattern(text: str) -> re.Pattern[str]:
+    """`"4.7.5??"` as a pattern: `?` is any digit, `*` any number."""
+    return re.compile(re.escape(text).replace(r"\?", "[0-9]").replace(r"\*", "[0-9]+"))
 
 
 def _judge_fault(fault: Fault) -> Verdict:
     if fault.stage is Stage.END:
         return _IN_DOUBT  # whatever broke: the server may have the message
+    what = fault.kind.value
     match fault.kind:
         case Breakage.UNTRUSTED | Breakage.NO_TLS | Breakage.NO_LOGIN | Breakage.NO_REQUIRETLS:
-            return _stop(Scope.RELAY, fault.kind.value)
+            return stop(Scope.RELAY, Reason.FAULT, label=what)
         case Breakage.NO_TOKEN | Breakage.IMPOSTOR:
-            return _stop(Scope.RELAY, fault.kind.value)
+            return stop(Scope.RELAY, Reason.FAULT, label=what)
         case Breakage.UNSENDABLE:
-            return _rejected(Scope.MESSAGE, "cannot be sent through this relay")
+            return rejected(Scope.MESSAGE, Reason.UNSENDABLE)
         case Breakage.STOPPED:
-            return _deferred(Scope.SESSION, "stopped", counts=False, drops=True)
+            return deferred(Scope.SESSION, Reason.STOPPED, counts=False, drops=True)
     if fault.stage in _OPENING:
-        return _deferred(Scope.RELAY, fault.kind.value, counts=False, drops=True)
+        return deferred(Scope.RELAY, Reason.FAULT, counts=False, drops=True, label=what)
     # A message whose content makes the server hang up must not be tried for ever: what breaks in the body counts.
-    return _deferred(Scope.SESSION, fault.kind.value, counts=fault.stage is Stage.BODY, drops=True)
+    return deferred(Scope.SESSION, Reason.FAULT, counts=fault.stage is Stage.BODY, drops=True, label=what)
 
 
-_OPENING = {Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.AUTH}
-
-
-def _judge_reply(reply: Reply) -> Verdict:
+def _judge_reply(reply: Reply, rules: Sequence[Rule]) -> Verdict:
     if reply.is_positive:
         return _ACCEPTED if reply.stage is Stage.END else _desync(reply)
-    if reply.is_intermediate:
+    if reply.code < 400:
         return _desync(reply)
-    for rule in _RULES:
-        if rule.fits(reply):
-            return rule.verdict
+    meaning = read(reply)
+    for rule in (*rules, *_RULES) if reply.stage is not Stage.AUTH else _LOGIN_RULES:
+        if rule.fits(reply, meaning):
+            if rule.verdict is not None:
+                return _at_stage(rule.verdict, reply)
+            meaning = Meaning(Subject.RECIPIENT)
     raise AssertionError(f"no rule fits {reply}")  # the last ones are by digit
+
+
+def _at_stage(verdict: Verdict, reply: Reply) -> Verdict:
+    """A reply before a recipient was named cannot mean that recipient's provider, and 421 ends the session."""
+    if verdict.scope is Scope.LANE and reply.stage not in _AFTER_RECIPIENT:
+        verdict = replace(verdict, scope=Scope.RELAY)
+    ends_session = reply.code in (421, 432) or reply.stage in _OPENING
+    if ends_session and not verdict.drops and verdict.scope in (Scope.LANE, Scope.RELAY, Scope.SENDER):
+        return replace(verdict, drops=True)
+    return verdict
 
 
 def _desync(reply: Reply) -> Verdict:
     """A 2xx or 3xx where it makes no sense; after the terminator even that leaves the message in doubt."""
     if reply.stage is Stage.END:
         return _IN_DOUBT
-    return _deferred(Scope.SESSION, "the server broke the protocol", counts=False, drops=True)
+    return deferred(Scope.SESSION, Reason.DESYNC, counts=False, drops=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """Fits a reply by code (`"550"`, `"4"` for any 4xx), stage, enhanced code and text; empty means any."""
-
-    codes: str
-    verdict: Verdict
-    stages: frozenset[Stage] = frozenset()
-    enhanced: str = ""
-    text: re.Pattern[str] | None = None
-
-    def fits(self, reply: Reply) -> bool:
-        return (
-            any(str(reply.code).startswith(code) for code in self.codes.split())
-            and (not self.stages or reply.stage in self.stages)
-            and (not self.enhanced or reply.enhanced in self.enhanced.split())
-            and (self.text is None or self.text.search(f"{reply.enhanced} {reply.text}") is not None)
-        )
+def _codes(codes: str, verdict: Verdict | None, **more: Any) -> Rule:
+    """A rule for these beginnings of codes, `"550 45"`; `enhanced` is written in one string, `"4.7.5?? 4.7.6??"`."""
+    if (enhanced := more.pop("enhanced", None)) is not None:
+        more["enhanced"] = tuple(enhanced_pattern(each) for each in enhanced.split(" "))
+    if (words := more.pop("text", None)) is not None:
+        more["text"] = re.compile(words, re.IGNORECASE)
+    return Rule(tuple(codes.split()), verdict, **more)
 
 
-def _words(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, re.IGNORECASE)
-
-
-_AUTH = frozenset({Stage.AUTH})
 _MAIL = frozenset({Stage.MAIL})
 _RCPT = frozenset({Stage.RCPT})
 _ENVELOPE = frozenset({Stage.MAIL, Stage.RCPT, Stage.DATA})
 _CONTENT = frozenset({Stage.DATA, Stage.BODY, Stage.END})
-_OPENING_STAGES = frozenset(_OPENING)
+_OPENING = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.AUTH})
+_AFTER_RECIPIENT = _RCPT | _CONTENT
+_BEFORE_RECIPIENT = _MAIL | _OPENING
 
-_TOO_MANY_ERRORS = _words(
+_ACCEPTED = Verdict(Outcome.ACCEPTED, Scope.RECIPIENT, Reason.ACCEPTED)
+_IN_DOUBT = Verdict(Outcome.IN_DOUBT, Scope.SESSION, Reason.IN_DOUBT, drops=True)
+_FEWER = throttle(Scope.RELAY, Effect.FEWER)
+_SLOWER = throttle(Scope.RELAY, Effect.SLOWER, label="too fast")
+_FULL = deferred(Scope.RECIPIENT, Reason.MAILBOX_FULL)
+
+_CONNECTIONS = (
+    r"(too many|maximum number of|exceed(s|ed|ing)?)( [\w-]+){0,4} (connections|sessions)\b"
+    r"|\b(connections?|sessions?)\b.{0,30}\b(limit|quota)\b.{0,20}(exceeded|reached)"
+    r"|\b(concurrency|connections?|sessions?)\b.{0,20}\blimit|(maximum|max)\b.{0,20}\bconnections?\b"
+)
+_MESSAGES_OF_SESSION = (
+    r"too many (messages|mails|emails|e-mails|transactions)\b.{0,20}\b(session|connection)\b"
+    r"|(messages|transactions|mails|emails) per (session|connection)"
+)
+_TOO_MANY_ERRORS = (
     r"\berror limit\b|\btoo many (errors|syntax|non-?mail|unrecogni[sz]ed|"
     r"(bad|failed|invalid|refused|unknown) (address|command|rcpt|recipient|user))"
 )
-# The sending account's own; "message size limit exceeded" and a mailbox's "quota exceeded" are not.
-_QUOTA = _words(
-    r"\b(sending|submission|relay)\b.{0,20}\b(quota|limit)\b.{0,30}\b(exceeded|reached)"
-    r"|\bexceeded\b.{0,30}\bsending (quota|limit)|\bdaily message quota\b"
-    r"|\b(messages|e?mails|recipients)( per |/|s? an? )(hour|day)\b.{0,40}\b(exceeded|reached|allowed)"
-)
-# By enhanced code only where it stands in front: further on, the same digits are somebody's IP address.
-_PROVIDER_THROTTLE = _words(r"^4\.7\.(28|5\d\d|6\d\d)\b|\[TSS0")
-_FULL = _words(
-    r"mailbox.{0,20}full|over.?quota|quota exceeded|insufficient (system )?storage|exceed.{0,20}(quota|storage)"
+_NO_SPACE = "mailbox.{0,20}full|over.?quota|quota exceeded|insufficient (system )?storage|exceed.{0,20}(quota|storage)"
+_NO_USER = "(unknown|no such|invalid|not exist|does not exist).{0,30}|user.{0,20}(unknown|not found)"
+
+# Login: one refusal is enough; another try could lock the account.
+_LOGIN_RULES = (
+    _codes("432", stop(Scope.RELAY, Reason.NEW_PASSWORD)),  # RFC 4954 §6; elsewhere 432 is a throttle
+    _codes(
+        "4 5",
+        stop(Scope.RELAY, Reason.CREDITS_USED_UP),
+        text=r"\bcredits?\b.{0,20}\b(exceeded|exhausted|used)|out of credits",
+    ),
+    _codes(
+        "5",
+        stop(Scope.RELAY, Reason.LOGIN_DISABLED),
+        text=r"authentication is disabled|auth\w* (is |has been )?disabled",
+    ),
+    _codes("4", deferred(Scope.RELAY, Reason.LOGIN_LATER, counts=False, drops=True)),
+    _codes("5", stop(Scope.RELAY, Reason.LOGIN_REFUSED)),
 )
 
+
+def _about_us() -> Iterator[Rule]:
+    """What names us: 5xx strike, and stop at once before a recipient is named; 4xx pause the relay."""
+    for subject, scope, reason in (
+        (Subject.SENDER, Scope.SENDER, Reason.SENDER_REFUSED),
+        (Subject.VERIFICATION, Scope.SENDER, Reason.NOT_VERIFIED),
+        (Subject.ACCOUNT, Scope.SENDER, Reason.ACCOUNT_REFUSED),
+        (Subject.CLIENT, Scope.RELAY, Reason.CLIENT_REFUSED),
+        (Subject.LOGIN, Scope.RELAY, Reason.LOGIN_REQUIRED),
+        (Subject.RELAYING, Scope.RELAY, Reason.RELAYING_DENIED),
+        (Subject.BLOCK_LIST, Scope.RELAY, Reason.BLOCK_LISTED),
+    ):
+        about = frozenset({subject})
+        later = deferred(scope=Scope.RELAY, reason=reason, counts=False)
+        yield _codes("4", replace(later, probes=True), about=about)
+        yield _codes("5", stop(scope, reason), about=about, stages=_BEFORE_RECIPIENT)
+        yield _codes("5", replace(later, scope=scope, strikes=True), about=about)
+
+
+def _limits() -> Iterator[Rule]:
+    """Limits on sending: nobody's address is at fault."""
+    for span, verdict in (
+        (Span.HOUR, quota(HOUR, label="hourly sending quota used up")),
+        (Span.DAY, quota(DAY, label="daily sending quota used up")),
+        (Span.SHORT, _SLOWER),
+    ):
+        yield _codes("4 5", verdict, about=_LIMITS, spans=frozenset({span}))
+    yield _codes("4", _SLOWER, about=_LIMITS)
+    yield _codes("5", quota(DAY), about=_LIMITS)
+
+
+_LIMITS = frozenset({Subject.SENDING})
+_NAMES_LOGIN = frozenset({Subject.LOGIN, Subject.RELAYING})
+_UNKNOWN = frozenset({Subject.UNKNOWN})
+_RECIPIENTS = frozenset({Subject.RECIPIENT})
+
 _RULES = (
-    # Login: one refusal is enough; another try could lock the account.
-    _Rule("432", _stop(Scope.RELAY, "new password needed"), _AUTH),  # RFC 4954 §6; elsewhere 432 is a throttle
-    _Rule("4", _deferred(Scope.RELAY, "login not possible now", counts=False, drops=True), _AUTH),
-    _Rule("5", _stop(Scope.RELAY, "login refused"), _AUTH),
-    # The relay itself will not talk now, or at all.
-    _Rule("421", _deferred(Scope.RELAY, "service not available", counts=False, drops=True)),
-    _Rule("432", _deferred(Scope.RELAY, "too many connections", counts=False, drops=True)),
-    _Rule(
-        "5",
-        _deferred(Scope.RELAY, "too many connections", counts=False, drops=True),
-        _OPENING_STAGES,
-        text=_words("too many .{0,30}(connection|session)"),
-    ),
-    _Rule(
-        "5",
-        _deferred(Scope.RELAY, "too many connections", counts=False, drops=True),
-        text=_words(r"too many (\w+ ){0,3}(connections|sessions)\b"),
-    ),
-    _Rule("4", _deferred(Scope.RELAY, "relay not ready", counts=False, drops=True), _OPENING_STAGES),
-    _Rule("5", _stop(Scope.RELAY, "relay refuses the connection"), _OPENING_STAGES),
-    # Throttles and quotas of the sending account: nobody's address is at fault.
-    _Rule("454", _stop(Scope.SENDER, "sending quota used up"), text=_words(r"\bdaily\b.{0,20}\bquota\b")),
-    _Rule("454", _deferred(Scope.RELAY, "throttled", counts=False), text=_words(r"throttl|\brate\b")),
-    _Rule("45", _deferred(Scope.RELAY, "throttled", counts=False), text=_QUOTA),
-    _Rule("550 552 554", _stop(Scope.SENDER, "sending quota used up"), enhanced="5.4.5"),
-    _Rule("550 554", _stop(Scope.SENDER, "sender blocked"), enhanced="5.2.251 5.2.252 5.2.253 5.2.254 5.2.255"),
-    _Rule("554", _stop(Scope.SENDER, "sender's mailbox full"), text=_words("STOREDRV.*Quota|SubmissionQuota")),
-    _Rule("550 552 554", _stop(Scope.SENDER, "sending quota used up"), text=_QUOTA),
-    # Before anybody is named it is the relay that is busy; afterwards it may be the recipient's provider.
-    _Rule("45", _deferred(Scope.RELAY, "throttled", counts=False), _MAIL, text=_PROVIDER_THROTTLE),
-    _Rule("45", _deferred(Scope.LANE, "throttled", counts=False), text=_PROVIDER_THROTTLE),
+    # What concerns connections and sessions.
+    _codes("432", _FEWER),
+    _codes("4 5", _FEWER, text=_CONNECTIONS),
+    _codes("4", session_full(), text=_MESSAGES_OF_SESSION),
     # Servers end sessions after several refusals; the reply that says so hits whichever command comes next.
-    _Rule(
+    _codes(
         "45 55",
-        _deferred(Scope.SESSION, "too many refusals in one session", counts=False, drops=True),
-        _ENVELOPE,
+        deferred(Scope.SESSION, Reason.SESSION_SPENT, counts=False, drops=True),
+        stages=_ENVELOPE,
         text=_TOO_MANY_ERRORS,
     ),
-    # The envelope sender.
-    _Rule("530", _stop(Scope.RELAY, "login or TLS required")),
-    _Rule("503", _deferred(Scope.SESSION, "out of step", counts=False, drops=True)),
-    _Rule("523", _rejected(Scope.MESSAGE, "too big")),
-    _Rule("552 554", _rejected(Scope.MESSAGE, "too big"), enhanced="5.2.3 5.3.4"),
-    _Rule("552", _rejected(Scope.MESSAGE, "too big"), _MAIL),
-    _Rule("452", _deferred(Scope.RELAY, "relay out of room", counts=False), _MAIL | _CONTENT, enhanced="4.3.1"),
-    _Rule("4", _deferred(Scope.RELAY, "not now", counts=False), _MAIL),
-    # What MAIL carries besides the sender: SIZE, BODY, SMTPUTF8.  The session has already tried without.
-    _Rule("500 502 504 555", _stop(Scope.RELAY, "command or parameter not supported"), _MAIL),
-    _Rule("5", _stop(Scope.SENDER, "sender refused"), _MAIL),
-    # The recipient.
-    _Rule(
-        "452",
-        _deferred(Scope.SESSION, "too many recipients", counts=False, drops=True),
-        _RCPT,
+    _codes("530", stop(Scope.RELAY, Reason.LOGIN_REQUIRED)),
+    _codes(
+        "503", replace(deferred(Scope.RELAY, Reason.LOGIN_REQUIRED, counts=False), strikes=True), about=_NAMES_LOGIN
+    ),
+    _codes("503", deferred(Scope.SESSION, Reason.OUT_OF_STEP, counts=False, drops=True)),
+    _codes("523", rejected(Scope.MESSAGE, Reason.TOO_BIG)),
+    _codes("552 554", rejected(Scope.MESSAGE, Reason.TOO_BIG), enhanced="5.2.3 5.3.4"),
+    _codes(
+        "452 552",
+        deferred(Scope.SESSION, Reason.TOO_MANY_RECIPIENTS, counts=False, drops=True),
+        stages=_RCPT,
         enhanced="4.5.3",
     ),
-    _Rule("452 552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT | _CONTENT, enhanced="4.2.2 5.2.2"),
-    _Rule("452 552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT, text=_FULL),
-    _Rule("552", _deferred(Scope.RECIPIENT, "mailbox full"), _RCPT, text=_words("^ ")),  # bare, RFC 5321 §4.5.3.1.10
-    _Rule("450 451", _deferred(Scope.RECIPIENT, "greylisted"), text=_words("gr[ea]y.?list")),
-    _Rule("4", _deferred(Scope.RECIPIENT, "not now"), _RCPT),
-    _Rule("551", _rejected(Scope.RECIPIENT, "moved"), _RCPT),
-    _Rule(
+    _codes(
+        "452 552",
+        deferred(Scope.SESSION, Reason.TOO_MANY_RECIPIENTS, counts=False, drops=True),
+        stages=_RCPT,
+        text=r"too many recipients\b(?!.*\b(hour|day|minute|second|today|time))",
+    ),
+    # Before anybody is named it is the relay that is busy; afterwards it may be the recipient's provider.
+    _codes("421 45", deferred(Scope.LANE, Reason.THROTTLED, counts=False), enhanced="4.7.28 4.7.5?? 4.7.6??"),
+    _codes("421 45", deferred(Scope.LANE, Reason.THROTTLED, counts=False), text=r"\[TSS0"),
+    # The sending account.
+    _codes("550 552 554", quota(DAY, label="daily sending quota used up"), enhanced="5.4.5"),
+    _codes("550 554", stop(Scope.SENDER, Reason.SENDER_BLOCKED), enhanced="5.2.251 5.2.252 5.2.253 5.2.254 5.2.255"),
+    _codes("554", stop(Scope.SENDER, Reason.SENDER_FULL), text=r"STOREDRV.*(?<!Submission)Quota"),
+    *_limits(),
+    _codes("450 451", deferred(Scope.RECIPIENT, Reason.GREYLISTED), stages=_AFTER_RECIPIENT, text="gr[ea]y.?list"),
+    *_about_us(),
+    # A wait of some seconds is no greylisting.
+    _codes("4", _SLOWER, about=_UNKNOWN, text=r"\b(again|retry|wait|back)\b[^.;\d]{0,20}\b\d{1,2} ?s(ec(onds?|s)?)?\b"),
+    # The relay itself will not talk now, or at all.
+    _codes("421", deferred(Scope.RELAY, Reason.UNAVAILABLE, counts=False, drops=True)),
+    _codes("4", deferred(Scope.RELAY, Reason.NOT_READY, counts=False, drops=True), stages=_OPENING),
+    _codes("5", stop(Scope.RELAY, Reason.TURNED_AWAY), stages=_OPENING),
+    # The envelope sender, and what MAIL carries besides: SIZE, BODY, SMTPUTF8.  The session has already tried without.
+    _codes("552", rejected(Scope.MESSAGE, Reason.TOO_BIG), stages=_MAIL),
+    _codes("452", deferred(Scope.RELAY, Reason.NO_ROOM, counts=False), stages=_MAIL | _CONTENT, enhanced="4.3.1"),
+    _codes("4", deferred(Scope.RELAY, Reason.NOT_NOW, counts=False), stages=_MAIL),
+    _codes("500 502 504 555", stop(Scope.RELAY, Reason.NOT_SUPPORTED), stages=_MAIL),
+    _codes("5", stop(Scope.SENDER, Reason.SENDER_REFUSED), stages=_MAIL),
+    # The recipient.
+    _codes("452 552", _FULL, enhanced="4.2.2 5.2.2"),
+    _codes(
+        "452 552",
+        _FULL,
+        stages=_RCPT,
+        text=_NO_SPACE,
+    ),
+    _codes("552", _FULL, stages=_RCPT, enhanced=""),  # bare, RFC 5321 §4.5.3.1.10
+    _codes("4", deferred(Scope.RECIPIENT, Reason.NOT_NOW)),
+    _codes("551", rejected(Scope.RECIPIENT, Reason.MOVED), stages=_RCPT),
+    _codes(
         "55",
-        _rejected(Scope.RECIPIENT, "unknown user"),
-        _RCPT,
+        rejected(Scope.RECIPIENT, Reason.UNKNOWN_USER),
+        stages=_RCPT,
         enhanced="5.1.1 5.1.2 5.1.3 5.1.6 5.1.10 5.2.1 5.7.17 5.7.18",
     ),
-    _Rule("5", _rejected(Scope.RECIPIENT, "policy"), _RCPT, text=_words(r"^5\.7\.")),
-    _Rule(
-        "55",
-        _rejected(Scope.RECIPIENT, "unknown user"),
-        _RCPT,
-        text=_words("(unknown|no such|invalid|not exist|does not exist).{0,30}|user.{0,20}(unknown|not found)"),
+    _codes(
+        "55", rejected(Scope.RECIPIENT, Reason.UNKNOWN_USER), stages=_CONTENT, enhanced="5.1.1 5.1.2 5.1.6 5.1.10 5.2.1"
     ),
-    _Rule("501 553", _rejected(Scope.RECIPIENT, "address refused"), _RCPT),
-    _Rule("5", _rejected(Scope.RECIPIENT, "refused"), _RCPT),
+    _codes("5", rejected(Scope.RECIPIENT, Reason.RECIPIENT_RULE), enhanced="5.7.*", about=_RECIPIENTS),
+    _codes("5", rejected(Scope.RECIPIENT, Reason.POLICY), stages=_RCPT, enhanced="5.7.*"),
+    _codes("55", rejected(Scope.RECIPIENT, Reason.UNKNOWN_USER), stages=_RCPT, text=_NO_USER),
+    _codes("501 553", rejected(Scope.RECIPIENT, Reason.ADDRESS_REFUSED), stages=_RCPT),
+    _codes("5", rejected(Scope.RECIPIENT, Reason.RECIPIENT_RULE), stages=_CONTENT, about=_RECIPIENTS),
+    _codes("5", rejected(Scope.RECIPIENT, Reason.REFUSED), stages=_RCPT),
     # The content.
-    _Rule("552", _rejected(Scope.MESSAGE, "too big"), _CONTENT),
-    _Rule("4", _deferred(Scope.RECIPIENT, "not now"), _CONTENT),
-    _Rule("5", _rejected(Scope.MESSAGE, "policy"), _CONTENT, text=_words(r"^5\.7\.")),
-    _Rule("5", _rejected(Scope.MESSAGE, "content refused"), _CONTENT),
+    _codes("552", rejected(Scope.MESSAGE, Reason.TOO_BIG), stages=_CONTENT),
+    _codes("5", rejected(Scope.MESSAGE, Reason.POLICY), enhanced="5.7.*"),
+    _codes("5", rejected(Scope.MESSAGE, Reason.CONTENT_REFUSED)),
 )

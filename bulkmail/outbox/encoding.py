@@ -93,5 +93,5 @@ def attempt_columns(attempt: Attempt) -> tuple[object, ...]:
         ended = (event.stage._value_, event.code, storable(event.enhanced), storable(event.text), None)
     else:
         ended = (event.stage._value_, None, "", storable(event.what), event.kind._value_)
-    judged = (verdict.outcome._value_, verdict.scope._value_, storable(verdict.reason), verdict.counts)
+    judged = (verdict.outcome._value_, verdict.scope._value_, storable(verdict.says), verdict.counts)
     return (attempt.at, attempt.took, storable(attempt.relay), *ended, *judged)

@@ -86,6 +86,12 @@ class Release(Struct, frozen=True):
     delivery_id: int
 
 
+class PutBack(Struct, frozen=True):
+    """Deliveries, by id, that were rejected for what is not their fault: those that are become pending again."""
+
+    deliveries: tuple[int, ...]
+
+
 class PathRecord(Struct, frozen=True, kw_only=True):
     """One address that a row is sent to, and what has become of that.
 

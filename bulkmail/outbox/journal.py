@@ -13,11 +13,11 @@ import anyio
 
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Durability
-from bulkmail.outbox.entries import Mark, Release, Settlement
+from bulkmail.outbox.entries import Mark, PutBack, Release, Settlement
 from bulkmail.outbox.outbox import Outbox
 
 Then = Callable[[BaseException | None], None]
-_Batch = list[tuple[Mark | Settlement | Release, Then]]
+_Batch = list[tuple[Mark | Settlement | Release | PutBack, Then]]
 
 
 class Journal:
@@ -41,7 +41,7 @@ class Journal:
             _Writer(self._loop, write=self._write, tell=self._tell) if outbox.durability is Durability.POWER else None
         )
 
-    def put(self, entry: Mark | Settlement | Release, then: Then) -> None:
+    def put(self, entry: Mark | Settlement | Release | PutBack, then: Then) -> None:
         """`then(None)` is called on the loop after the commit, `then(error)` instead of it; never from within `put`.
 
         The callbacks run in the order of the puts.  One that raises is reported to the loop's exception handler.

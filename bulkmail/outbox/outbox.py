@@ -22,14 +22,14 @@ from bulkmail.outbox import jobs, loading
 from bulkmail.outbox import store as stores
 from bulkmail.outbox.counting import RunningTally, count_rows
 from bulkmail.outbox.encoding import encode_campaign, storable
-from bulkmail.outbox.entries import Doubtful, Entry, Job, Mark, ReadyMade, Release, RowRecord, Settlement
+from bulkmail.outbox.entries import Doubtful, Entry, Job, Mark, PutBack, ReadyMade, Release, RowRecord, Settlement
 from bulkmail.outbox.header import Header, read_header
 from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network
-from bulkmail.outbox.overruling import dated, doubts, move_all, put_back, settle_found, suppress
+from bulkmail.outbox.overruling import dated, doubts, move_all, settle_found, suppress
 from bulkmail.outbox.settling import Settler
 
-__all__ = ["Doubtful", "Entry", "Job", "Mark", "Outbox", "ReadyMade", "Release", "RowRecord", "Settlement"]
+__all__ = ["Doubtful", "Entry", "Job", "Mark", "Outbox", "PutBack", "ReadyMade", "Release", "RowRecord", "Settlement"]
 
 _KEEP_SAMPLE = """
     UPDATE delivery SET status = 'filtered', due_at = NULL, reason = ?
@@ -269,8 +269,8 @@ class Outbox:
         with self.store.reading() as connection:
             return jobs.next_due(connection, lane, after, wanted=wanted)
 
-    def write(self, entries: Sequence[Mark | Settlement | Release]) -> None:
-        """Marks, outcomes and releases in order, in one transaction: all of them or, after an exception, none.
+    def write(self, entries: Sequence[Mark | Settlement | Release | PutBack]) -> None:
+        """Entries in their order, in one transaction: all of them or, after an exception, none.
 
         Raises `OutboxError` for a mark or an outcome that may not follow what is stored: a settled delivery stays so.
         """
@@ -326,13 +326,6 @@ class Outbox:
     def reopen(self, status: Status) -> int:
         """What is REJECTED or EXPIRED becomes pending with fresh patience; returns how many deliveries."""
         return self._move_all(status, Status.PENDING)
-
-    def put_back(self, deliveries: Collection[int]) -> int:
-        """Rejected deliveries, by id, become pending again: they were refused for what is not their fault."""
-        with self.store.lock:
-            self._forget()
-            with self.store.writing() as connection:
-                return put_back(connection, deliveries)
 
     def settle_in_doubt(self, to: Status, *, wait: float = 0.0) -> int:
         """What is in doubt becomes PENDING, ACCEPTED or REJECTED; returns how many deliveries.

@@ -99,8 +99,10 @@ def suppress(connection: sqlite3.Connection, reason_of: Callable[[Address], str]
     return len(found)
 
 
-def put_back(connection: sqlite3.Connection, deliveries: Collection[int]) -> int:
-    """Makes those of these deliveries pending that are rejected, and says how many they were."""
+def put_back(connection: sqlite3.Connection, deliveries: Collection[int]) -> list[tuple[int, int]]:
+    """Makes those of these deliveries pending that are rejected, and says which: the id and the row of each."""
     check_move(Status.REJECTED, Status.PENDING, by_operator=True)
-    statement = f"UPDATE delivery SET status = 'pending', {_TO_PENDING} WHERE id = :id AND status = 'rejected'"  # noqa: S608
-    return sum(connection.execute(statement, {"id": each, "wait": 0.0}).rowcount for each in deliveries)
+    moved = f"UPDATE delivery SET status = 'pending', {_TO_PENDING}"  # noqa: S608
+    statement = f"{moved} WHERE id = :id AND status = 'rejected' RETURNING id, row"
+    found = (connection.execute(statement, {"id": each, "wait": 0.0}).fetchall() for each in deliveries)
+    return [(number, row) for rows in found for number, row in rows]

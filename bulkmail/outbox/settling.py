@@ -13,7 +13,8 @@ from bulkmail.model.reply import Breakage, Fault, Stage
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.encoding import STATUS_OF, attempt_columns, storable
-from bulkmail.outbox.entries import Mark, Release, Settlement
+from bulkmail.outbox.entries import Mark, PutBack, Release, Settlement
+from bulkmail.outbox.overruling import put_back
 
 _MARK = """
     UPDATE delivery SET ending_at = ?, message_id = ?, first_at = ?, digest = ?, ending_relay = ?
@@ -60,7 +61,7 @@ class Settler:
         self._statuses.update((delivery.id, delivery.status) for delivery in deliveries)
 
     def write(
-        self, connection: sqlite3.Connection, entries: Iterable[Mark | Settlement | Release], *, now: float
+        self, connection: sqlite3.Connection, entries: Iterable[Mark | Settlement | Release | PutBack], *, now: float
     ) -> list[Change]:
         """All entries, in order.  Raises `OutboxError` for one that may not follow what is stored."""
         changes: list[Change] = []
@@ -70,6 +71,10 @@ class Settler:
                 changes.append(self._settle(connection, entry, tries))
             elif isinstance(entry, Mark):
                 self._mark(connection, entry, at=now)
+            elif isinstance(entry, PutBack):
+                for number, row in put_back(connection, entry.deliveries):
+                    self._statuses.pop(number, None)
+                    changes.append(Change(number, row, Status.REJECTED, Status.PENDING))
             else:
                 connection.execute(_RELEASE, (entry.delivery_id,))
         if tries:

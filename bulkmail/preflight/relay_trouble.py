@@ -7,8 +7,10 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
+from bulkmail.model.advice import ADVICE, advice
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.verdict import Reason, judge
 from bulkmail.preflight.certificate import Certificate
 
 
@@ -207,25 +209,31 @@ _LOGINS = (
 
 
 def _reply_words(reply: Reply, relay: Relay) -> tuple[str, str]:
+    reason = judge(reply).reason
     match reply.stage:
         case Stage.AUTH:
             return _login_words(reply)
         case Stage.MAIL if reply.code in (530, 538):
             return "The server takes mail only after a login or TLS.", _WITH_USER
+        case Stage.MAIL if reason is Reason.SENDER_REFUSED:
+            return "The server refuses the sender.", _sentence(ADVICE[reason].fix)
+        case Stage.MAIL if (found := advice(reason)) is not None:
+            return f"The server {found.says}.", _sentence(found.fix)
         case Stage.MAIL:
-            return (
-                "The server refuses the sender.",
-                "Send from an address that this account may use; providers have a list of verified senders.",
-            )
+            return "The server refuses the sender.", _sentence(ADVICE[Reason.SENDER_REFUSED].fix)
         case Stage.RCPT:
             what = "The server does not deliver to the recipient" + (" just now." if reply.is_transient else ".")
             return (
                 what,
-                "Without a login most servers take mail for their own people only; check user name and address.",
+                _sentence((advice(reason) or ADVICE[Reason.RELAYING_DENIED]).fix),
             )
         case _ if reply.is_transient:
             return f"{relay.host} is there, but takes no mail at the moment.", "Try again in some minutes."
     return f"{relay.host} is there, but does not want to talk to us.", "Ask whoever runs the server."
+
+
+def _sentence(fix: str) -> str:
+    return f"{fix[0].upper()}{fix[1:]}."
 
 
 _WITH_USER = "Put the user name into the URL: smtp://USER@HOST"
@@ -235,6 +243,8 @@ def _login_words(reply: Reply) -> tuple[str, str]:
     for pattern, what, mend in _LOGINS:
         if pattern.search(f"{reply.enhanced} {reply.text}"):
             return what, mend
+    if judge(reply).reason is Reason.CREDITS_USED_UP:
+        return f"The server {ADVICE[Reason.CREDITS_USED_UP].says}.", _sentence(ADVICE[Reason.CREDITS_USED_UP].fix)
     if reply.code == 534:
         return _LOGINS[0][1:]
     if reply.is_transient:

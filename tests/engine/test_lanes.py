@@ -16,12 +16,13 @@ from bulkmail.engine.ports import Notice, Slowed
 from bulkmail.model.address import Address
 from bulkmail.model.breaker import Limits
 from bulkmail.model.delivery import Status
-from bulkmail.model.feedback import Complaint, Feedback
+from bulkmail.model.feedback import Feedback
 from bulkmail.model.lane import Lane, LaneLimits, Lanes
+from bulkmail.model.outcome import throttle
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.recipient import Place, Recipient
-from bulkmail.model.verdict import Scope
+from bulkmail.model.verdict import Rule, Scope
 from bulkmail.outbox.outbox import Entry
 from bulkmail.testing import Late, ScriptedRelay
 
@@ -101,7 +102,7 @@ async def test_lane_that_complains_again_after_its_rest_rests_longer(mixed, run,
         return "451 4.3.2 rest a while" if not lanes or lanes[-1].times < 3 else None
 
     lanes = []
-    short = Feedback((Complaint("resting", ("451",), Scope.LANE, suspend=0.1),))
+    short = Feedback((Rule(("451",), throttle(Scope.LANE, label="resting", suspend=0.1)),))
 
     def observe(event):
         if isinstance(event, Slowed):
@@ -150,7 +151,7 @@ async def test_lane_goes_on_when_its_rest_is_over(mixed, run, outbox):
         asked[path] += 1
         return "451 4.3.2 rest a while" if asked[path] < 2 else None
 
-    short = Feedback((Complaint("resting", ("451",), Scope.LANE, suspend=0.3),))
+    short = Feedback((Rule(("451",), throttle(Scope.LANE, label="resting", suspend=0.3)),))
     async with ScriptedRelay(rcpt=rcpt) as relay:
         with anyio.fail_after(15):
             await run(relay, providers, feedback=short, pace=Pace(wait=60)).run()

@@ -8,11 +8,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.adapt import BOUNDLESS, FLOOR, LONGEST_SUSPENSION, Crowd, Meter, Speed, Suspension
+from bulkmail.model.adapt import BOUNDLESS, FLOOR, LONGEST_SUSPENSION, Crowd, Meter, Share, Speed, Suspension
 from bulkmail.model.rate import Rate
 
 COMPLAINTS = st.lists(st.tuples(st.floats(0, 600), st.floats(0, 1e4)), max_size=30)
 KINDS = st.sampled_from(["refuse", "halve", "take"])
+
+
+def shares(*taken: int) -> Share:
+    """After a complaint behind each of so many messages taken, 10 s apart."""
+    share = Share()
+    for number, many in enumerate(taken, 1):
+        for _ in range(many):
+            share = share.take()
+        share = share.complain(number * 10.0)
+    return share
+
+
+def test_share_is_in_vain_when_a_lower_rate_changes_nothing() -> None:
+    assert shares(3, 3, 3).is_in_vain  # every fourth is refused, whatever the rate
+    assert not shares(3, 3).is_in_vain
+    assert not shares(1, 4, 20).is_in_vain  # it gets better
+    assert not shares(0, 0, 0, 0).is_in_vain  # it takes nothing
+    assert not shares(50, 60, 55, 60).is_in_vain  # a limit that is tried now and then
+    assert not shares(3, 3, 3, 0).is_in_vain
+
+
+def test_share_takes_complaints_of_one_moment_for_one() -> None:
+    share = shares(3, 3, 3)
+    assert share.complain(30.5).in_vain == share.in_vain
 
 
 # --- rates -----------------------------------------------------------------------------------------------------------

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.breaker import Breaker, Danger, Limits, Trip, judge_canary, unreachable
+from bulkmail.model.breaker import (
+    Ahead,
+    Breaker,
+    CanaryBreaker,
+    Danger,
+    Limits,
+    Strikes,
+    Trip,
+    judge_canary,
+    policy_key,
+    unreachable,
+)
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.verdict import Outcome, Scope, judge
 
@@ -102,6 +113,78 @@ def test_breaker_for_unknown_users_can_be_switched_off(limits: Limits) -> None:
 
 def test_breaker_for_policies_can_be_switched_off() -> None:
     assert run(Breaker(Limits(policy_run=0)), *[POLICY] * 500) is None
+
+
+RECIPIENTS_OWN = Reply(Stage.RCPT, 550, "5.7.1", "you are not allowed to post to this mailing list")
+
+
+def last() -> bool:
+    return True
+
+
+def test_breaker_trips_in_a_short_list_of_which_nothing_was_accepted() -> None:
+    trip = run(Breaker(total=12), *[SPAM] * 5)
+    assert trip is not None and trip.put_back == (1, 2, 3, 4, 5)
+    assert run(Breaker(total=2), *[SPAM] * 2) is None
+    assert run(Breaker(total=12), ACCEPTED, *[SPAM] * 11) is None
+    assert run(Breaker(total=12), *[RECIPIENTS_OWN] * 12) is None
+    assert run(Breaker(total=12), *[UNKNOWN] * 12) is None
+
+
+def test_breaker_trips_at_the_end_of_a_long_list() -> None:
+    breaker = Breaker(total=100)
+    assert run(breaker, *[ACCEPTED] * 50, *[SPAM] * 9) is None
+    trip = breaker.note(60, SPAM, judge(SPAM), is_last=last)
+    assert trip is not None and trip.put_back == tuple(range(51, 61))
+    breaker = Breaker(total=100)
+    assert run(breaker, *[ACCEPTED] * 50, *[SPAM] * 5) is None
+    assert breaker.note(56, SPAM, judge(SPAM), is_last=last) is None
+
+
+def test_breaker_that_has_tripped_spares_what_still_comes_in_those_words() -> None:
+    breaker = Breaker()
+    assert breaker.spared(SPAM, judge(SPAM)) == judge(SPAM)
+    assert run(breaker, *[SPAM] * 20) is not None
+    spared = breaker.spared(SPAM, judge(SPAM))
+    assert (spared.outcome, spared.counts) == (Outcome.DEFERRED, False)
+    for other in (UNKNOWN, POLICY, ACCEPTED, RECIPIENTS_OWN):
+        assert breaker.spared(other, judge(other)) == judge(other)
+
+
+def test_strikes_end_it_at_the_third_delivery_or_when_there_are_no_others() -> None:
+    strikes, among = Strikes(), {"more": True}
+
+    def has_others(done: object) -> bool:
+        return among["more"]
+
+    assert not strikes.strike(1, has_others=has_others)
+    assert not strikes.strike(1, has_others=has_others)
+    assert not strikes.strike(2, has_others=has_others)
+    strikes.accepted()
+    assert not strikes.strike(3, has_others=has_others)
+    assert not strikes.strike(4, has_others=has_others)
+    assert strikes.strike(5, has_others=has_others)
+    among["more"] = False
+    assert Strikes().strike(1, has_others=has_others)
+
+
+def test_canary_gives_back_the_refusals_in_the_commonest_words_and_no_unknown_users() -> None:
+    breaker = CanaryBreaker(Limits(canary=6), total=100, letters={})
+    trip = run(breaker, ACCEPTED, UNKNOWN, SPAM, POLICY, SPAM, UNKNOWN)
+    assert trip is not None and trip.danger is Danger.CANARY
+    assert trip.put_back == (3, 5)
+
+
+def test_canary_of_unknown_users_gives_nobody_back() -> None:
+    trip = run(CanaryBreaker(Limits(canary=3), total=100, letters={}), *[UNKNOWN] * 3)
+    assert trip is not None and not trip.put_back
+
+
+def test_canary_goes_on_with_the_letters_of_an_earlier_run() -> None:
+    verdict = judge(SPAM)
+    letters = {7: Ahead(verdict.outcome, verdict.scope, policy_key(SPAM, verdict))}
+    trip = run(CanaryBreaker(Limits(canary=2), total=100, letters=letters), SPAM)
+    assert trip is not None and trip.put_back == (7, 1)
 
 
 @given(st.lists(st.sampled_from([ACCEPTED, POLICY, SPAM, UNKNOWN, GREYLISTED]), max_size=300))

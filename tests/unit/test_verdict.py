@@ -2,40 +2,72 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Outcome, Scope, Verdict, judge
+from bulkmail.model.verdict import Outcome, Reason, Scope, Verdict, judge
 
 OPENING = (Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.AUTH)
 
-ACCEPTED = Verdict(Outcome.ACCEPTED, Scope.RECIPIENT, "accepted")
-IN_DOUBT = Verdict(Outcome.IN_DOUBT, Scope.SESSION, "no answer to the end of the message", drops=True)
+
+class Gist(NamedTuple):
+    """What the table says of a verdict; how much is lowered, and for how long, is told elsewhere."""
+
+    outcome: Outcome
+    scope: Scope
+    reason: str
+    counts: bool = True
+    stops: bool = False
+    drops: bool = False
+    strikes: bool = False
+    probes: bool = False
 
 
-def later(scope: Scope, reason: str, *, counts: bool = False, drops: bool = False) -> Verdict:
+def gist(verdict: Verdict) -> Gist:
+    reason = verdict.label if verdict.reason is Reason.FAULT else verdict.reason.value
+    flags = (verdict.counts, verdict.stops, verdict.drops, verdict.strikes, verdict.probes)
+    return Gist(verdict.outcome, verdict.scope, reason, *flags)
+
+
+ACCEPTED = Gist(Outcome.ACCEPTED, Scope.RECIPIENT, "accepted")
+IN_DOUBT = Gist(Outcome.IN_DOUBT, Scope.SESSION, "no answer to the end of the message", drops=True)
+
+
+def later(scope: Scope, reason: str, *, counts: bool = False, drops: bool = False) -> Gist:
     """To be tried again; not the row's fault unless `counts`."""
-    return Verdict(Outcome.DEFERRED, scope, reason, counts=counts, drops=drops)
+    return Gist(Outcome.DEFERRED, scope, reason, counts=counts, drops=drops)
 
 
-def retry(reason: str) -> Verdict:
+def strike(scope: Scope, reason: str) -> Gist:
+    """A refusal of us for good: the row stays as it is, and a few in a row stop the campaign."""
+    return Gist(Outcome.DEFERRED, scope, reason, counts=False, strikes=True)
+
+
+def probe(reason: str, *, drops: bool = False) -> Gist:
+    """A refusal of us for now: the relay is left alone, and one message tries again."""
+    return Gist(Outcome.DEFERRED, Scope.RELAY, reason, counts=False, drops=drops, probes=True)
+
+
+def retry(reason: str) -> Gist:
     """To be tried again, and one try of this recipient is used up."""
     return later(Scope.RECIPIENT, reason, counts=True)
 
 
-def stop(scope: Scope, reason: str) -> Verdict:
+def stop(scope: Scope, reason: str) -> Gist:
     """The campaign stops; the row stays as it is."""
-    return Verdict(Outcome.DEFERRED, scope, reason, counts=False, stops=True, drops=True)
+    return Gist(Outcome.DEFERRED, scope, reason, counts=False, stops=True, drops=True)
 
 
-def no(reason: str) -> Verdict:
-    return Verdict(Outcome.REJECTED, Scope.RECIPIENT, reason)
+def no(reason: str) -> Gist:
+    return Gist(Outcome.REJECTED, Scope.RECIPIENT, reason)
 
 
-def no_message(reason: str) -> Verdict:
-    return Verdict(Outcome.REJECTED, Scope.MESSAGE, reason)
+def no_message(reason: str) -> Gist:
+    return Gist(Outcome.REJECTED, Scope.MESSAGE, reason)
 
 
 DESYNC = later(Scope.SESSION, "the server broke the protocol", drops=True)
@@ -58,7 +90,7 @@ BLOCKED = stop(Scope.SENDER, "sender blocked")
 OWN_MAILBOX = stop(Scope.SENDER, "sender's mailbox full")
 
 # stage, reply, verdict: every row of the table of replies, then every provider's own words.
-TABLE: list[tuple[Stage, str, Verdict]] = [
+TABLE: list[tuple[Stage, str, Gist]] = [
     # 2xx: success by the first digit, once the message has ended
     (Stage.END, "250 2.0.0 queued as 1234", ACCEPTED),
     (Stage.END, "250", ACCEPTED),
@@ -76,7 +108,7 @@ TABLE: list[tuple[Stage, str, Verdict]] = [
     (Stage.BODY, "354", DESYNC),
     (Stage.END, "354", IN_DOUBT),
     # 421 at any stage but login
-    (Stage.GREETING, "421 4.7.0 too many connections", SHUTDOWN),
+    (Stage.GREETING, "421 4.7.0 too many connections", TOO_MANY_CONNECTIONS),
     (Stage.EHLO, "421", SHUTDOWN),
     (Stage.STARTTLS, "421", SHUTDOWN),
     (Stage.AUTH, "421 4.7.0 try again later", LOGIN_LATER),
@@ -86,7 +118,7 @@ TABLE: list[tuple[Stage, str, Verdict]] = [
     (Stage.END, "421 4.4.2", SHUTDOWN),
     (Stage.RCPT, "554 5.7.0 too many connections from 192.0.2.1", TOO_MANY_CONNECTIONS),
     (Stage.END, "550 Domain example.com has exceeded the max emails per hour (150/150) allowed", QUOTA),
-    (Stage.RCPT, "451 too many recipients per day, limit reached", RELAY_THROTTLE),
+    (Stage.RCPT, "451 too many recipients per day, limit reached", QUOTA),
     # 432
     (Stage.GREETING, "432 4.3.2 Concurrent connections limit exceeded", TOO_MANY_CONNECTIONS),
     (Stage.MAIL, "432 4.3.2", TOO_MANY_CONNECTIONS),
@@ -124,7 +156,7 @@ TABLE: list[tuple[Stage, str, Verdict]] = [
     (Stage.END, "454 Throttling failure: Maximum sending rate exceeded.", RELAY_THROTTLE),
     (Stage.MAIL, "454 Throttling failure: Daily message quota exceeded.", QUOTA),
     (Stage.END, "454 Throttling failure: Daily message quota exceeded.", QUOTA),
-    (Stage.RCPT, "454 4.7.1 Relay access denied, temporarily", retry("not now")),
+    (Stage.RCPT, "454 4.7.1 Relay access denied, temporarily", probe("relaying denied")),
     (Stage.RCPT, "454 4.3.0 cannot operate now", retry("not now")),
     # 455
     (Stage.MAIL, "455", later(Scope.RELAY, "not now")),
@@ -181,12 +213,12 @@ TABLE: list[tuple[Stage, str, Verdict]] = [
     (Stage.RCPT, "550 5.2.255", BLOCKED),
     (Stage.END, "554 5.2.252", BLOCKED),
     (Stage.RCPT, "550 5.2.250", no("refused")),
-    (Stage.RCPT, "550 5.7.1 195.2.251.9 is listed, so is 10.5.2.251", no("policy")),
+    (Stage.RCPT, "550 5.7.1 195.2.251.9 is listed, so is 10.5.2.251", strike(Scope.RELAY, "on a block list")),
     (Stage.END, "554 5.2.2 mailbox full; STOREDRV.Submission; QuotaExceededException", OWN_MAILBOX),
-    (Stage.END, "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException", OWN_MAILBOX),
+    (Stage.END, "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException", QUOTA),
     # policy
     (Stage.RCPT, "550 5.7.1 blocked", no("policy")),
-    (Stage.RCPT, "554 5.7.1 Client host rejected", no("policy")),
+    (Stage.RCPT, "554 5.7.1 Client host rejected", strike(Scope.RELAY, "our host or IP address refused")),
     (Stage.END, "550 5.7.26 This message does not pass authentication", no_message("policy")),
     (Stage.END, "554 5.7.1 Spam", no_message("policy")),
     # 551
@@ -231,17 +263,25 @@ TABLE: list[tuple[Stage, str, Verdict]] = [
     (Stage.DATA, "554 5.7.0 too many unknown recipients", SESSION_SPENT),
     (Stage.RCPT, "503 too many errors", OUT_OF_STEP),
     # Gmail
-    (Stage.MAIL, "421 4.7.0 unusual rate of unsolicited mail originating from your IP address", SHUTDOWN),
+    (
+        Stage.MAIL,
+        "421 4.7.0 unusual rate of unsolicited mail originating from your IP address",
+        later(Scope.RELAY, "throttled", drops=True),
+    ),
     (Stage.GREETING, "421 4.4.5 Server busy, try again later", SHUTDOWN),
-    (Stage.MAIL, "421 4.7.0 TLS required for RCPT domain", SHUTDOWN),
+    (Stage.MAIL, "421 4.7.0 TLS required for RCPT domain", probe("login or TLS required", drops=True)),
     (Stage.RCPT, "450 4.2.1 The user you are trying to contact is receiving mail too quickly", retry("not now")),
-    (Stage.END, "421 4.7.28 rate limited", SHUTDOWN),
+    (Stage.END, "421 4.7.28 rate limited", later(Scope.LANE, "throttled", drops=True)),
     (Stage.END, "450 4.7.28 rate limited", LANE_THROTTLE),
     (Stage.RCPT, "450 4.2.1 Peak SMTP relay limit exceeded for customer", RELAY_THROTTLE),
     (Stage.MAIL, "450 4.2.1 Peak SMTP relay limit exceeded for customer", RELAY_THROTTLE),
     (Stage.AUTH, "454 4.7.0 Too many login attempts, please try again later", LOGIN_LATER),
     # Yahoo
-    (Stage.MAIL, "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred", SHUTDOWN),
+    (
+        Stage.MAIL,
+        "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred",
+        later(Scope.RELAY, "throttled", drops=True),
+    ),
     (Stage.MAIL, "451 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred", RELAY_THROTTLE),
     (Stage.END, "451 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred", LANE_THROTTLE),
     # Outlook
@@ -266,11 +306,11 @@ def case_id(stage: Stage, line: str) -> str:
 @pytest.mark.parametrize(
     ("stage", "line", "verdict"), [pytest.param(*row, id=case_id(row[0], row[1])) for row in TABLE]
 )
-def test_verdict_follows_the_table(stage: Stage, line: str, verdict: Verdict) -> None:
-    assert judge(reply_of(stage, line)) == verdict
+def test_verdict_follows_the_table(stage: Stage, line: str, verdict: Gist) -> None:
+    assert gist(judge(reply_of(stage, line))) == verdict
 
 
-FAULTS: list[tuple[Stage, Breakage, Verdict]] = [
+FAULTS: list[tuple[Stage, Breakage, Gist]] = [
     (Stage.CONNECT, Breakage.REFUSED, later(Scope.RELAY, "refused", drops=True)),
     (Stage.CONNECT, Breakage.UNREACHABLE, later(Scope.RELAY, "unreachable", drops=True)),
     (Stage.CONNECT, Breakage.NO_SUCH_HOST, later(Scope.RELAY, "no such host", drops=True)),
@@ -305,8 +345,8 @@ FAULTS: list[tuple[Stage, Breakage, Verdict]] = [
     ("stage", "kind", "verdict"),
     [pytest.param(*row, id=f"{row[0].value}-{row[1].value.replace(' ', '-')}") for row in FAULTS],
 )
-def test_verdict_on_a_fault_follows_the_table(stage: Stage, kind: Breakage, verdict: Verdict) -> None:
-    assert judge(Fault(stage, kind, "what broke")) == verdict
+def test_verdict_on_a_fault_follows_the_table(stage: Stage, kind: Breakage, verdict: Gist) -> None:
+    assert gist(judge(Fault(stage, kind, "what broke"))) == verdict
 
 
 # --- what holds of all of them ---------------------------------------------------------------------------------------

@@ -1,0 +1,61 @@
+"""What to do about a refusal that is about us: one sentence for each reason, wherever it is shown."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from bulkmail.model.outcome import Reason
+
+
+class Advice(NamedTuple):
+    """`says` follows the name of the server: "refused the login".  `fix` is what to do, without a capital."""
+
+    says: str
+    fix: str
+
+
+_WITH_USER = "put the user name into the relay URL: smtp://user@host"
+_OWN_ADDRESS = "send from an address that this account may use; providers have a list of verified senders"
+_QUOTA = "wait until the provider's quota is free again"
+
+ADVICE: dict[Reason, Advice] = {
+    Reason.LOGIN_REFUSED: Advice(
+        "refused the login", "check user name and password; some providers want an app password here"
+    ),
+    Reason.LOGIN_DISABLED: Advice(
+        "has switched off logins with a password for this account",
+        "log in with a token (see OAuth in the guide), or ask the account's administrator to allow SMTP logins",
+    ),
+    Reason.CREDITS_USED_UP: Advice("says that the account's credits are used up", "buy more at the provider"),
+    Reason.LOGIN_REQUIRED: Advice("wants a login or TLS first", _WITH_USER),
+    Reason.RELAYING_DENIED: Advice(
+        "does not relay this mail for us",
+        "without a login most servers take mail for their own people only; check user name and address",
+    ),
+    Reason.SENDER_REFUSED: Advice("refused the sender", _OWN_ADDRESS),
+    Reason.SENDER_BLOCKED: Advice("blocked the sender", "ask the provider why"),
+    Reason.SENDER_FULL: Advice("says that the sender's own mailbox is full", "make room in it"),
+    Reason.NOT_VERIFIED: Advice(
+        "says that the sender or the account is not verified",
+        "verify the sender address, the domain or the account there",
+    ),
+    Reason.ACCOUNT_REFUSED: Advice("refuses this account", "ask the provider what is wrong with the account"),
+    Reason.CLIENT_REFUSED: Advice(
+        "refuses this computer's address or name",
+        "send through a relay that you have a login for, or have the address and its reverse DNS name permitted there",
+    ),
+    Reason.BLOCK_LISTED: Advice(
+        "says that this address is on a block list",
+        "have it taken off the list that the reply names, or send through another relay",
+    ),
+    Reason.QUOTA: Advice("says that the sending quota is used up", _QUOTA),
+    Reason.THROTTLED: Advice("asks for fewer messages", "lower rate or connections"),
+    Reason.POLICY: Advice(
+        "refused the message", "fix what the server complains of (SPF, DKIM, DMARC, links, wording of the message)"
+    ),
+}
+
+
+def advice(reason: Reason) -> Advice | None:
+    """What to do about `reason`, None where it is not for us to do anything."""
+    return ADVICE.get(reason)

@@ -1,0 +1,210 @@
+"""The words of recipients and of limits, by which `wording` finds what a refusal is about.
+
+Patterns over its text in small letters and plain words: `@` stands for an address, `ipaddr` for an IP address, `~` for
+a host name.  Every line has a wording of its own in `tests/unit/replies/`: a new word comes with a reply that needs it.
+"""
+
+from __future__ import annotations
+
+import re
+
+
+def any_of(*patterns: str) -> re.Pattern[str]:
+    """One pattern that finds any of these."""
+    return re.compile("|".join(patterns))
+
+
+# --- the recipient ----------------------------------------------------------------------------------------------------
+
+_THEM = r"(?:recipients?|addressees?|rcpt|user|mailbox|inbox|group|customer s mailbox)"
+
+# Can only mean the one that RCPT named, whatever else is said.
+RECIPIENT_ALONE = any_of(
+    r"\btr(?:y|ying|ied) to (?:contact|reach|send to|email|deliver to|write to)",
+    r"\b(?:is|are|has been|been) receiving\b|\breceiving (?:e?mails?|messages) (?:too|at|from)\b",
+    r"\b(?:can|able to|may|not|to) receive\b|\breceiv(?:e|ing) (?:limit|rate|quota)|\bmessage receive\b",
+    r"\brecipient s\b",
+    r"\b(?:to|for) (?:this|that|the same|one|a single|each|any) (?:recipient|mailbox|inbox|user|addressee"
+    r"|address|group|list)\b",
+    r"\brecipient (?:has|is|was|does|did|only|can|could|will|would|mailbox|inbox|prefers|over)\b",
+    r"\b(?:full|over ?quota) (?:mailbox|inbox)\b|\b(?:mailbox|inbox)\b.{0,40}\b(?:is |has become "
+    r"|was )?(?:full|overfull)\b",
+    r"\bgr[ea]y ?list",
+    r"\bincoming (?:mail|message|email)s? (?:limit|quota|rate)",
+)
+
+# Means the recipient as long as nothing says that it is the sender's own limit.
+RECIPIENT = any_of(
+    r"\brecipient (?:address )?(?:was )?(?:rejected|refused|denied|unknown|invalid|unavailable|not|blocked"
+    r"|unverified)",
+    r"\brecipient (?:address|account|domain|server|system|organi[sz]ation|policy|verification|callout|has|filter)",
+    r"\b(?:un(?:known|verified|deliverable|routable|routeable)|invalid|no such|bad|non ?existent|inactive|disabled"
+    r"|illegal|wrong|no valid|no) (?:destination )?(?:recipients?|user|mailbox|addressee|rcpt|local user"
+    r"|local part|person)\b",
+    rf"\b(?:this|that|your|the|intended|specified|requested|destination) {_THEM}\b",
+    rf"\b(?:to|for|by|with|of) (?:the |this |that |our |its |a |an? \w+ )?{_THEM}\b(?! (?:limit|quota"
+    rf"|per)\b)(?<!recipients)",
+    rf"\b{_THEM} (?:@ )?(?:is |was |has |does |did |has been |account )?(?:unknown|not (?:found|exist|known"
+    rf"|local|accept\w*|available"
+    r"|allow\w*|permit\w*|listed|recogni[sz]ed|want|valid)|full|over ?quota|unavailable|disabled|inactive"
+    r"|suspended|blocked you"
+    r"|moved|left|no longer|invalid|closed|locked|busy|deactivated|restricted|rejects?|refuses?|blocks?"
+    r"|blocked|declines?)",
+    r"\bno (?:such )?(?:mailbox|account|address|person|one) (?:here|by that|with that|by the|named|called"
+    r"|found|exists?)",
+    r"\b(?:address|account|mailbox|user) (?:@ )?(?:does|did|do) not exist|\bno longer (?:valid|active|here"
+    r"|with|works|accept)",
+    r"\bover ?quota\b|\bquota (?:is )?(?:exceeded|full) for @|\b(?:storage|disk) (?:quota|limit|space|is|full"
+    r"|allocation)",
+    r"\b(?:mailbox|inbox) (?:has |is |was )?(?:exceed\w*|over|reach\w*|at) |\bmail quota\b",
+    r"\bmailbox quota\b|\bquota exceeded mailbox\b|\bmailbox (?:size|storage)\b|\bexceed\w* (?:its |their "
+    r"|his |the |storage )*storage",
+    # closed groups and lists
+    r"\bmembers? only\b|\bonly (?:for )?members\b|\bnon ?members?\b|\bnot (?:a )?(?:member|subscriber"
+    r"|subscribed)\b",
+    r"\b(?:closed|private|moderated|restricted|members) (?:mailing |distribution |discussion )?(?:group|list"
+    r"|recipient)s?\b",
+    r"\b(?:distribution|mailing|discussion) (?:group|list)\b|\bnewsgroup\b",
+    r"\bpost(?:ing)?s? (?:messages? )?(?:to|on) (?:this|the)\b|\bto post\b|\bmoderat(?:ed|or)",
+    # what the recipient lets in
+    r"\bonly (?:accept|receive|allow|take)s?\b.{0,40}\bfrom\b|\baccepts? (?:only )?(?:e?mail"
+    r"|messages?)? ?(?:only )?from (?:its|their|his|own"
+    r"|members|internal|inside|contacts|trusted|approved|known|people|a limited|certain|specific"
+    r"|authenticated|colleagues)",
+    r"\b(?:allowed|accepted|approved|permitted|safe|trusted|authori[sz]ed) senders?\b|\b(?:allow|safe|permit"
+    r"|approved|white) ?lists? of"
+    r" (?:the |this |that )?(?:recipient|user)",
+    r"\b(?:blocked|rejected|refused|declined|banned|denied|blacklisted|block listed) (?:your \w+ |you "
+    r"|it )?(?:by|at the request of)"
+    r" (?:the |this |that |its )?(?:recipient|user|addressee|owner|mailbox|account owner|him|her|person"
+    r"|customer|end user)",
+    rf"\b{_THEM}\b.{{0,25}}\b(?:has|have) (?:blocked|banned|muted|refused|declined|chosen|opted|unsubscribed"
+    rf"|asked)",
+    r"\b(?:personal|individual|private|user|users|recipients?|own) (?:s )?(?:block|black|deny|ignore|reject"
+    r"|filter)",
+    r"\bunsubscribed\b|\bopted out\b|\bon (?:the|a|our) suppression list\b",
+)
+RECIPIENT_RAW = any_of(
+    r"RESOLVER\.(?:RST|ADR)",
+    r"RecipNotFound|RecipientNotFound|NotAuthForRecipient"
+    r"|recipient table",
+)
+
+# RFC 3463 and what Exchange Online adds: 1.x the address, 2.x the mailbox, 7.x who may write to it.
+RECIPIENT_CODE = re.compile(r"[45]\.(?:1\.(?:1|2|3|4|5|6|10)|2\.(?:1|2|4|12\d)|4\.1|7\.(?:2|17|18|1[23]\d))")
+
+# "sender address rejected" means the sender even beside a code of the recipient's.
+SENDER_ITSELF = any_of(
+    r"\bsender (?:address |email |domain )?(?:was |is |has been )?(?:rejected|refused|denied|verif\w+ failed"
+    r"|not owned)",
+    r"\bsender verif|\brelay(?:ing)? (?:access )?(?:denied|prohibited|not permitted|not allowed)|\bclient host\b",
+    r"\bauthentication (?:is )?required\b|\bhelo command\b|\bout ?(?:bound|going)\b|\bfrom sending\b|\bsend as\b"
+    r"|\b(?:not|unable|not configured|refuse) (?:to )?relay",
+)
+
+# Names of block lists as they stand in host names.
+LIST_NAME = re.compile(
+    r"spamhaus|spamcop|barracuda|sorbs|uceprotect|senderscore|senderbase|invaluement|abusix|spfbl|mailspike"
+    r"|spamrats"
+    r"|dns[bw]?l|\brbl|\bbl\b|\bcbl\b|psbl|backscatterer|hostkarma"
+)
+
+# --- limits on sending ------------------------------------------------------------------------------------------------
+
+OTHER_LIMITS = any_of(
+    r"\b(?:message|mail|email|file|attachment|maximum|fixed|total|header|line|data|body)s?(?: \w+)? (?:size"
+    r"|length)s?\b",
+    r"\bsizes? (?:limit|exceed|too|of|quota|is)|\btoo (?:large|big|long)\b|\b(?:bytes|octets|kb|mb|megabytes)\b",
+    r"\bhops?\b|\bhop count\b|\breceived (?:header|line|field)s?\b|\bloop(?:s|ed|ing)?\b",
+    r"\b(?:error|syntax|invalid|bad|unrecogni[sz]ed|protocol|junk|non ?mail|unknown) (?:\w+ )?(?:limit"
+    r"|commands?|rate)",
+    r"\btoo many (?:\w+ )?(?:errors?|commands|parts|headers|addresses in|links|urls|attachments|hops)",
+    r"\b(?:time|memory|cpu|processes|load|resource)s? ?(?:limit|out)|\btimed? ?out|\blimited to\b"
+    r"|\bspam (?:score|threshold)",
+)
+
+_MAIL = (
+    r"(?:messages?|e?mails?|mailings?|recipients?|rcpts?|requests?|submissions?|deliveries|sends?|sent"
+    r"|sending|sender|letters"
+    r"|transactions|commands|attempts|posts?|transmissions?|calls|addresses)"
+)
+_TIME = (
+    r"(?:seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|weeks?|months?|s|h|d|24 ?h(?:ours?|rs?)?"
+    r"|rolling \w+|period|interval)"
+)
+
+# Only one who sends can be told so.
+RATE = any_of(
+    r"\bthrottl",
+    r"\brate ?limit|\bratelimit",
+    r"\b(?:rate|speed|frequency|pace)\b.{0,60}\b(?:exceed\w*|too (?:high|fast)|over|above|reached|limit\w*"
+    r"|reduce\w*|lower)",
+    r"\b(?:exceed\w*|over|above|reduce|lower|high)\b.{0,40}\b(?:rate|speed|frequency)\b",
+    r"\bslow(?:er|ing)?\b(?: it)? ?down|\bsend\w* (?:more )?slow(?:er|ly)",
+    r"\b(?:used|spent|consumed) (?:up )?all (?:of )?(?:the |your )?(?:relays|messages|emails|mails)\b",
+    r"\btoo (?:fast|quickly|rapidly|frequent(?:ly)?|often|soon)\b",
+    r"\b(?:send|sending|message|mail|email|submission|delivery|transmission|recipient)s? rates?\b",
+    r"\bflood(?:ing|ed|s)?\b|\bback(?:ing)? off\b|\bbursts?\b|\brate that\b",
+)
+TOO_MUCH = any_of(
+    rf"\btoo (?:many|much)\b(?: \w+){{0,3}} {_MAIL}\b",
+    r"\b(?:unusual|excessive|abnormal|suspicious|high|unexpected|large|huge)(?: \w+)? (?:volume|number"
+    r"|amount|rate|quantity|sending|outbound)",
+    rf"\b(?:excessive|unusual|suspicious) (?:\w+ )?(?:{_MAIL}|activity)",
+    rf"\b(?:more|many) {_MAIL}\b.{{0,30}}\bthan\b|\bsen[dt] (?:too|so) (?:many|much)\b",
+    rf"\bno more {_MAIL}\b.{{0,40}}\b(?:today|hour|day|now|moment|allowed)",
+)
+LIMIT = any_of(
+    r"\b(?:limits?|limitations?|quotas?|allowances?|caps?|allotments?|maximum|max|ceilings?"
+    r"|allocations?)\b"
+)
+SPENT = any_of(
+    r"\bexce(?:ed\w*|ss\w*)\b|\breach(?:ed|es|ing)?\b|\bhit\b|\bover\b|\bused\b|\bexhausted\b|\bsurpass\w*"
+    r"|\bbeyond\b|\bdepleted\b",
+    r"\bconsumed\b|\bspent\b|\bfull\b|\babove\b|\bno (?:more|remaining)\b|\bcrossed\b|\bviolat\w*|\bran out\b"
+    r"|\brun out\b|\bleft\b|\bpassed\b",
+    r"\bmet\b|\bwent over\b|\bgone over\b|\battained\b|\bup\b|\ballow\w*\b|\bonly\b|\bmore than\b|\bbusted\b"
+    r"|\blimit \d|\bgreater than\b",
+)
+OURS = any_of(
+    r"\b(?:out ?going|out ?bound|sending|send|sent|senders?|submission|submit\w*|relays?|relayed|relaying"
+    r"|smtp|you|your|client|clients"
+    r"|tenant|plan|subscription|customer|outmail|mailing|external recipients?|recipients|rcpts)\b",
+    rf"\b{_MAIL} (?:per|/|an?|each|every|in|within|during) ?(?:\d+ )?{_TIME}\b",
+    r"\b(?:mail|messages?|email|account|domain|user|traffic|recipients?) (?:send|sending|sent|rate|volume|count)\b",
+    r"\b(?:message|email|recipient|rcpt|traffic|api) (?:limit|quota|allowance|cap)s?\b",
+)
+# A number of messages in a time is a limit even where no other word of the kind is said.
+PER_TIME = any_of(
+    rf"\b{_MAIL}\b.{{0,25}}(?:\bper\b|/|\ban?\b|\beach\b|\bevery\b|\bwithin\b|\bin\b|\bper\b) ?(?:the |a "
+    rf"|one |last |past )?(?:\d+ )?{_TIME}\b",
+    r"\b(?:hourly|daily|weekly|monthly|24 ?h\w*|per (?:hour|day|minute|second)|hour|day)\b.{0,30}\b(?:limit"
+    r"|quota|allowance|cap|max\w*)",
+    r"\b(?:limit|quota|allowance|max\w*)\b.{0,40}\b(?:hourly|daily|hours?|day|24 ?h\w*)\b",
+)
+ALLOWED = any_of(
+    r"\ballow\w*|\blimit\w*|\bexceed\w*|\bmax\w*|\bonly\b|\bmore than\b|\bat most\b|\breach\w*|\bquota\b"
+    r"|\bpermit\w*"
+)
+
+BARE_LIMIT = any_of(
+    r"\blimits? (?:has been |was |is )?(?:exceeded|reached|hit)|\b(?:exceeded|reached|over) (?:the |your "
+    r"|its )?(?:\w+ )?limit"
+)
+DAY_FIRST = any_of(r"\b24 ?(?:h\b|hours?|hrs?)|\b48 ?h|\bdaily\b")
+
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+DATE = any_of(rf"\b\d{{1,2}} {_MONTH} \d{{4}}\b|\b{_MONTH} \d{{1,2}},? \d{{4}}\b|\b20\d\d \d\d \d\d\b")
+
+HOUR = any_of(r"\bhour(?:s|ly)?\b|/ ?h(?:ou)?r?\b|\b60 ?min|\bhr\b|\b1 ?h\b")
+DAY = any_of(
+    r"\bday\b|\bdays\b|\bdaily\b|\b24 ?(?:h\b|hours?|hrs?)|/ ?d(?:ay)?\b|\btomorrow\b|\btoday\b|\bmidnight\b"
+    r"|\b1440\b|\b48 ?h"
+    r"|\bweek(?:s|ly)?\b|\bmonth(?:s|ly)?\b|\bper diem\b|\bannual\b|\byear(?:ly)?\b"
+)
+SHORT = any_of(r"\bseconds?\b|\bsecs?\b|/ ?s(?:ec)?\b|\bminute(?:s|ly)?\b|\bmins?\b|/ ?m(?:in)?\b")
+USED_UP = any_of(
+    r"\bquotas?\b|\ballowances?\b|\ballotments?\b|\b(?:sending|send|outgoing|outbound|mailing"
+    r"|sender) (?:\w+ )?(?:limits?|caps?)\b"
+    r"|\blimits? (?:on|of|for) (?:out|send)|\bplan\b|\b(?:message|email|mail) (?:limit|cap)s?\b"
+)

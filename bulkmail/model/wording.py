@@ -1,0 +1,140 @@
+"""What a refusal is about, by its words: who or what it names, and whether it speaks of a limit.
+
+The subject decides, not a single word: "the user you are trying to contact is receiving mail at a rate ..." is about
+that mailbox, "message submission rate for this client ..." is about us.  Of three layers the first that fits
+decides: what names the recipient and what speaks of a limit on sending (`lexicon`), and what names us (`subjects`).
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import NamedTuple
+
+from bulkmail.model import lexicon, subjects
+from bulkmail.model.reply import Reply, Stage
+from bulkmail.model.subjects import Subject
+
+
+class Span(Enum):
+    """For how long a limit holds."""
+
+    SHORT = "seconds or minutes"
+    UNSAID = "unsaid"
+    HOUR = "an hour"
+    DAY = "a day or longer"
+
+
+class Meaning(NamedTuple):
+    """What a refusal says.  `span` is that of a limit on sending, None where no such limit is spoken of."""
+
+    subject: Subject
+    span: Span | None = None
+
+
+_AFTER_RECIPIENT = frozenset({Stage.RCPT, Stage.DATA, Stage.BODY, Stage.END})
+
+
+def read(reply: Reply) -> Meaning:
+    """What `reply`, a refusal, is about."""
+    text = plain(reply.text)
+    may_name_recipient = reply.stage in _AFTER_RECIPIENT
+    if reply.stage is not Stage.RCPT and not reply.enhanced:
+        text = subjects.OWN_MAILBOX.sub(" own mailbox ", text)  # the recipient was taken before, or is not named yet
+    if may_name_recipient and (lexicon.RECIPIENT_ALONE.search(text) or lexicon.RECIPIENT_RAW.search(reply.text)):
+        return Meaning(Subject.RECIPIENT)
+    is_recipients = may_name_recipient and bool(
+        lexicon.RECIPIENT.search(text) or lexicon.RECIPIENT_CODE.fullmatch(reply.enhanced)
+    )
+    if (span := _limit(text, is_recipients=is_recipients, stage=reply.stage)) is not None:
+        return Meaning(Subject.SENDING, span)
+    if is_recipients and not lexicon.SENDER_ITSELF.search(text):
+        return Meaning(Subject.RECIPIENT)
+    return Meaning(_named(text, reply))
+
+
+def _named(text: str, reply: Reply) -> Subject:
+    if (subject := subjects.CODES.get(reply.enhanced[1:])) is not None:
+        return subject
+    layers = [subjects.NAMED]
+    if subjects.REFUSED.search(text):
+        layers.append(subjects.NAMED_WITH_REFUSAL)
+    for subject, pattern in (entry for layer in layers for entry in layer):
+        if pattern.search(text):
+            return subject
+    if reply.stage is not Stage.RCPT and ("own mailbox" in text or subjects.OWN_MAILBOX.search(text)):
+        return Subject.ACCOUNT
+    return Subject.UNKNOWN
+
+
+def _limit(text: str, *, is_recipients: bool, stage: Stage) -> Span | None:
+    """For how long a limit on sending holds that `text` speaks of; None when it speaks of none."""
+    text = lexicon.OTHER_LIMITS.sub(" ; ", text)
+    span = _span(text)
+    is_ours = bool(lexicon.OURS.search(text))
+    if is_recipients and not is_ours:
+        return None
+    if span is not Span.HOUR and lexicon.DATE.search(text):
+        span = Span.DAY
+    if lexicon.RATE.search(text) or lexicon.TOO_MUCH.search(text):
+        return span or Span.SHORT
+    names_limit = bool(lexicon.LIMIT.search(text))
+    is_spent = bool(lexicon.SPENT.search(text))
+    # A bare "quota exceeded" may be a mailbox's, unless nobody is named yet.
+    is_sending = is_ours or span is not None or stage not in _AFTER_RECIPIENT or bool(lexicon.BARE_LIMIT.search(text))
+    if (names_limit and is_spent and is_sending) or _is_per_time(text):
+        if span is None:
+            return Span.UNSAID if lexicon.USED_UP.search(text) else Span.SHORT
+        return span
+    return None
+
+
+def _is_per_time(text: str) -> bool:
+    """Whether `text` says how many messages a time allows."""
+    return bool(lexicon.PER_TIME.search(text) and lexicon.ALLOWED.search(text))
+
+
+def _span(text: str) -> Span | None:
+    if lexicon.HOUR.search(text) and not lexicon.DAY_FIRST.search(text):
+        return Span.HOUR
+    if lexicon.DAY.search(text):
+        return Span.DAY
+    return Span.SHORT if lexicon.SHORT.search(text) else None
+
+
+# --- the text, made plain ---------------------------------------------------------------------------------------------
+
+_URL = re.compile(r"<?\b(?:https?://|www\.)\S+")
+_ADDRESS = re.compile(r"<[^<>\s]*@[^<>\s]*>|[\w.+=-]+@[\w.-]+")
+_IP = re.compile(r"\[?\b\d{1,3}(?:\.\d{1,3}){3}\b\]?|\[?\b[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,7}\b\]?", re.IGNORECASE)
+_HOST = re.compile(r"<?\b(?:[a-z0-9_](?:[a-z0-9_-]{0,62})\.)+[a-z][a-z0-9-]*[a-z0-9]\b>?", re.IGNORECASE)
+_EXCEPTIONS = re.compile(r"\b(?:STOREDRV|RESOLVER|SMTPSEND)[.\w:]*")
+_HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
+_NOT = re.compile(r"\b(can|is|are|was|were|do|does|did|has|have|would|could|should|may|must)n[’']t\b")
+_SIGNS = re.compile(r"[-_“”\"’'`*#()\[\]{}]+")
+
+
+def plain(text: str) -> str:
+    """`text` in small letters and plain words: `@` for an address, `ipaddr`, `~` for a host name, and no links.
+
+    Of a link or a host name the name of a block list is left.
+
+    `SendAsDeniedException` becomes four words, `isn't` two, and a hyphen or an underscore a space.
+    """
+    text = _ADDRESS.sub(" @ ", _URL.sub(lambda found: f" {_list_name(found[0])} ", text))
+    text = _IP.sub(" ipaddr ", text)
+    text = _EXCEPTIONS.sub(lambda found: found[0].replace(".", " ").replace(":", " "), text)
+    text = _HOST.sub(lambda found: f" ~ {_list_name(found[0])} ", text)
+    text = _HUMPS.sub(" ", text).lower()
+    text = (
+        _NOT.sub(r"\1 not", text).replace("can't", "can not").replace("won't", "will not").replace("cannot", "can not")
+    )
+    text = re.sub(r"\be-mail", "email", text)
+    text = re.sub(r"[’']s\b", " s", text)
+    return " ".join(_SIGNS.sub(" ", text).split())
+
+
+def _list_name(host: str) -> str:
+    """The part of a host name by which a block list is known."""
+    found = lexicon.LIST_NAME.search(host.lower())
+    return found[0] if found else ""
