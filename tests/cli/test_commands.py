@@ -450,6 +450,30 @@ def test_preview_deletes_the_pages_of_past_days_from_the_temporary_folder(
     assert len(list(tmp_path.glob("bulkmail-preview-*/*.html"))) == 3  # that of the link, too
 
 
+def test_question_says_what_became_of_all_that_were_tried_before_and_counts_copies_apart(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shop / "people.csv").write_text("email,name\n" + "".join(f"p{n}@example.com,P\n" for n in range(5)))
+    settings = (shop / "campaign.toml").read_text()
+    (shop / "campaign.toml").write_text(settings.replace("[message]", '[message]\nbcc = "archive@example.com"'))
+    monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: self.name == "<stdin>")
+    relay = ("--relay", "smtp://127.0.0.1:1?tls=off", "--ignore", "placeholder")
+    first = CliRunner().invoke(main, ["send", "shop", *relay], input="n\n", prog_name="bulkmail")
+    assert "To        5 recipients of" in first.stderr and "and 5 copies (To, Cc, Bcc)" in first.stderr, first.stderr
+    assert "Done" not in first.stderr
+    with Outbox.open(Path("shop/runs/shop.outbox")) as outbox, outbox.store.writing() as connection:
+        for number, status in ((1, "accepted"), (2, "accepted"), (3, "rejected"), (4, "accepted"), (5, "in_doubt")):
+            connection.execute("UPDATE delivery SET status = ?, due_at = NULL WHERE id = ?", (status, number))
+    again = CliRunner().invoke(main, ["send", "shop", *relay, "--limit", "1"], input="n\n", prog_name="bulkmail")
+    assert "Done      1 accepted, 1 rejected, 1 in doubt before\n" in again.stderr
+    assert "Later     1 stay pending (--limit)\n" in again.stderr
+
+
+def test_send_says_no_plan_when_nothing_is_left_to_send(shop: Path) -> None:
+    (shop / "people.csv").write_text("email,name\nbad,Bob\n")
+    assert "plan:" not in run("send", "shop", "--progress", "none", "--quota", "1/day").stderr
+
+
 def test_json_errors_show_half_a_line_when_it_is_flushed() -> None:
     events = io.StringIO()
     stream = JsonErrors(events)
