@@ -21,6 +21,16 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
+_UNSEEN = " \t\r\n\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff\u200b\u2060\xad" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+
+
+def trimmed(cell: str) -> str:
+    """A cell without space, line ends and signs without width around it; inside, all of these stay."""
+    return cell.strip(_UNSEEN)
+
+
 class NotJson:
     """Stands for a number that some writers put into JSON although it has none such: NaN, Infinity."""
 

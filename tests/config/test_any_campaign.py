@@ -24,8 +24,8 @@ TABLES = {
         "recipients", "quota",
     ],
     "recipients": [
-        "file", "address_column", "name_column", "encoding", "sheet", "header_row", "where", "suppress",
-        "allow_duplicates",
+        "file", "address_column", "name_column", "encoding", "sheet", "header_row", "keep_space", "where",
+        "suppress", "allow_duplicates",
     ],
     "message": [
         "from", "reply_to", "to_name", "reverse_path", "subject", "text", "html", "headers", "attachments", "to", "cc",
