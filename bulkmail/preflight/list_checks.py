@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bulkmail.message.enclosures import EnclosureError
+from bulkmail.message.explain import UnknownName
 from bulkmail.message.heading import EmptySubject
 from bulkmail.message.names import FUNCTIONS
 from bulkmail.message.suggestion import suggest
@@ -70,7 +71,7 @@ def _failed(evidence: Evidence, failures: list[Failure]) -> Iterator[Found]:
 def _mend_of(error: TemplateError) -> str:
     if isinstance(error, EnclosureError):
         return f"put the file where the row says, or correct the cell; {error.hint}"
-    if "is undefined" in str(error):
+    if isinstance(error, UnknownName):
         return f"{error.hint}; correct the name, or {{{{ name | default('…') }}}} says what to write instead"
     return error.hint
 

@@ -271,3 +271,44 @@ def test_line_feed_in_a_header_is_told_with_the_fix() -> None:
     (found,) = findings()["row-does-not-render"]
     assert "name | replace('\\n', ' ')" in found["mend"]
     assert list(messages()) == ["cy@example.com"]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("{{ due | date('%d.%m.%Y') }}", "{{ due[8:10] }}.{{ due[5:7] }}.{{ due[:4] }}"),
+        ("{{ due.strftime('%d.%m.%Y') }}", "{{ due[8:10] }}.{{ due[5:7] }}.{{ due[:4] }}"),
+        ("{{ now().year }}", "put it into a column"),
+        ("{{ today }}", "put it into a column"),
+    ],
+)
+def test_template_that_wants_dates_is_told_what_works(text: str, hint: str) -> None:
+    campaign("email,due\nann@example.com,2026-12-24\n", text)
+    result = run("check", ".")
+    assert result.exit_code == 2
+    assert hint in " ".join(result.output.split())
+    assert "did you mean" not in result.output
+    assert messages_of("{{ due[8:10] }}.{{ due[5:7] }}.{{ due[:4] }}") == "24.12.2026\n"
+
+
+def messages_of(text: str) -> str:
+    Path("message.txt").write_text(text)
+    return messages()["ann@example.com"]
+
+
+def test_sign_without_width_is_shown() -> None:
+    campaign("email,name\nbob@exam\u200bple.com,Bob\n\ufeffann@example.com,Ann\n", "Hi")
+    (found,) = findings()["bad-row"]
+    assert "'bob@exam<U+200B>ple.com'" in found["message"]
+    assert list(messages()) == ["ann@example.com"]
+
+
+def test_sign_without_width_in_a_heading_is_taken_off() -> None:
+    campaign("\u200bEmail,name\nann@example.com,Ann\n", "{{ Email }}")
+    assert messages() == {"ann@example.com": "ann@example.com\n"}
+
+
+def test_fields_are_named_once() -> None:
+    campaign("email,name\nann@example.com,Ann\n", "{{ nobody }}")
+    (found,) = findings()["row-does-not-render"]
+    assert "can use email, name, row;" in found["mend"]
