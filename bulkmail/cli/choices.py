@@ -41,6 +41,7 @@ _OPTIONS = (
         type=click.IntRange(min=1),
         help="The row that names the columns; default: the first.",
     ),
+    click.option("--keep-space", is_flag=True, help="Leave the spaces around cells where they are."),
     click.option("--allow-duplicates", is_flag=True, help="Write to an address as often as it is on the list."),
     click.option("--allow-empty", is_flag=True, help="End with 0 when no recipient is left to send to."),
     click.option(

@@ -8,10 +8,13 @@ OTHER = "Other"
 
 # In this order, each flag by the name that its command gets it under.
 _GROUPS = {
-    "Recipients": "recipients to where suppress encoding address_column allow_duplicates row address sample whole only",
+    "Recipients": (
+        "recipients to where suppress encoding address_column sheet header_row keep_space allow_duplicates allow_empty"
+        " max_invalid row address sample whole only"
+    ),
     "Message": "sender subject text html attach headers",
     "Relay": "relays urls connections",
-    "Pace": "rate quota window start ramp canary wait retry limit lift_pause",
+    "Pace": "rate quota window start ramp canary wait retry limit paced lift_pause",
     "Safety": (
         "yes expect dry_run redirect_to strict ignored online all_domains"
         " in_doubt retry_rejected retry_expired begin_anew only_unreached"
@@ -28,7 +31,7 @@ class GroupedCommand(click.Command):
         """In place of one section for all."""
         found: dict[str, list[tuple[str, str]]] = {group: [] for group in (*_GROUPS, OTHER)}
         for option in self.get_params(ctx):
-            if (record := option.get_help_record(ctx)) is not None:
+            if isinstance(option, click.Option) and (record := option.get_help_record(ctx)) is not None:
                 found[_GROUP_OF.get(option.name or "", OTHER)].append(record)
         for group, records in found.items():
             if records:

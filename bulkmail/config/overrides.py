@@ -31,6 +31,7 @@ class Overrides:
     address_column: str | None = None
     sheet: str | None = None
     header_row: int | None = None
+    keep_space: bool = False
     allow_duplicates: bool = False
     allow_empty: bool = False
     max_invalid: str | None = None

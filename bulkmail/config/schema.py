@@ -107,6 +107,7 @@ class RecipientsTable(Table):
     encoding: str | None = None
     sheet: Amount = None
     header_row: int | None = None
+    keep_space: bool = False
     where: str | None = None
     suppress: list[str] = []
     allow_duplicates: bool = False

@@ -36,6 +36,7 @@ class ListSettings:
     encoding: str = ""
     sheet: str = ""
     header_row: int = 0
+    keep_space: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +206,7 @@ def _list_options(sources: Sources) -> ListSettings:
         encoding=encoding.value if encoding else "",
         sheet=overrides.sheet or recipients.sheet or "",
         header_row=_header_row(sources),
+        keep_space=overrides.keep_space or recipients.keep_space,
     )
 
 

@@ -28,6 +28,7 @@ from bulkmail.preflight.evidence import Evidence, flaws_of
 from bulkmail.preflight.finding import SHOWN, Hits
 from bulkmail.preflight.letter import LetterCheck
 from bulkmail.preflight.records import MOST_DOMAINS, Ask, ask_dns, find_records
+from bulkmail.preflight.repeats import Repeats
 from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed, own_columns
 from bulkmail.recipients.screening import Suppression
@@ -70,6 +71,9 @@ async def gather(
     await try_letters(outbox, letters, composer, told=told)
     tally = outbox.tally()
     mentioned = mentioned_names(campaign)
+    repeats = Repeats()
+    if tally[Status.DUPLICATE]:
+        await to_thread.run_sync(lambda: repeats.look(outbox.repeats(), mentioned))
     columns = tuple(rows.columns)
 
     def hits(status: Status) -> Hits:
@@ -84,6 +88,7 @@ async def gather(
         own_columns=asked.own_columns | own_columns(columns) | frozenset(DELIVERY_COLUMNS),
         repeated=dict(rows.repeated),
         remarks=rows.remarks,
+        repeats=repeats,
         mentioned=None if mentioned is None else frozenset(mentioned | asked.condition_names),
         required=required,
         duplicates=hits(Status.DUPLICATE),

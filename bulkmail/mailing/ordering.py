@@ -309,7 +309,7 @@ def letters(
     composer = Composer(settings.campaign, run_id="preview", keys=keys)
     with _list_at_hand(settings) as source, _rows(settings, source) as rows:
         found = enumerate(rows, 1)
-        chosen = _named(found, row, wanted) if row or wanted else _meant(settings, found)
+        chosen = _named(found, row, wanted) if row or wanted else _meant(settings, found, composer)
         if covers:
             chosen = iter(_covering(settings, chosen))
         for number, recipient in chosen:
@@ -334,14 +334,30 @@ def _named(rows: Iterable[tuple[int, Recipient | BadRow]], row: int | None, key:
             yield number, recipient
 
 
-def _meant(settings: Settings, rows: Iterable[tuple[int, Recipient | BadRow]]) -> Iterator[Numbered]:
-    """The rows that would be written to, but for duplicates."""
+def _meant(
+    settings: Settings, rows: Iterable[tuple[int, Recipient | BadRow]], composer: Composer
+) -> Iterator[Numbered]:
+    """The rows that would be sent to."""
     suppression = read_suppression(settings.suppress)
     where = compile_condition(settings.where) if settings.where else None
+    known: set[int] = set()
     for number, recipient in rows:
         screened = screen(recipient, suppression=suppression, where=where)
-        if screened.status is Status.PENDING and isinstance(recipient, Recipient):
+        if screened.status is not Status.PENDING or not isinstance(recipient, Recipient):
+            continue
+        key = hash(recipient.address.key)  # of this process; a million take 60 MB
+        if key not in known:
             yield number, recipient
+        if not settings.allow_duplicates and _has_forward_path(composer, recipient):
+            known.add(key)
+
+
+def _has_forward_path(composer: Composer, recipient: Recipient) -> bool:
+    """Whether a row takes part in the search for duplicates: one with a wrong copy is invalid before."""
+    try:
+        return bool(composer.forward_paths(recipient))
+    except TemplateError:
+        return False
 
 
 def _covering(settings: Settings, rows: Iterable[Numbered]) -> list[Numbered]:

@@ -17,11 +17,20 @@ from bulkmail.model.errors import TemplateError
 from bulkmail.model.reply import printable
 
 _UNDEFINED = re.compile(r"'(\w+)' is undefined")
+_ATTRIBUTE = re.compile(r"'str object' has no attribute '(\w+)'")
 _UNKNOWN = re.compile(r"No (filter|test) named '([\w.]+)'")
+_CLOCK = frozenset({"now", "today", "date", "datetime", "time", "current_date", "utcnow"})
+_DATES = frozenset({"strftime", "date", "dateformat", "date_format", "datetime", "datetimeformat", "format_date"})
+_SAY_CLOCK = "a message knows no date of its own: write it in the template, or put it into a column of the list"
+_SAY_DATE = "dates in a list are text: of 2026-12-24, {{ due[8:10] }}.{{ due[5:7] }}.{{ due[:4] }} makes 24.12.2026"
 _BRACES = re.compile(r"\{[{%]\s*(?:if\s+)?|\s*[}%]\}")
 _MOST_FIELDS = 12
 _LONGEST_VALUE = 60
 NO_ROW: Mapping[str, object] = {}
+
+
+class UnknownName(TemplateError):
+    """A template uses a name that is neither a field of the row nor anything else."""
 
 
 def explain(
@@ -34,15 +43,21 @@ def explain(
     if isinstance(error, TemplateSyntaxError):
         is_nameless = error.name in (None, "<introspection>")  # as Jinja calls what it only looks into
         where = place(name if is_nameless else str(error.name), error.lineno)
-        return TemplateError(f"{where}: {_in_words(str(error.message), environment)}")
+        unknown = _UNKNOWN.match(str(error.message))
+        hint = _SAY_DATE if unknown and unknown[2] in _DATES else ""
+        return TemplateError(f"{where}: {_in_words(str(error.message), environment)}", hint=hint)
     where = place(*_innermost(error.__traceback__, name))
     match error:
         case UndefinedError():
             text = str(error)
             found = _UNDEFINED.fullmatch(text)
+            if (attribute := _ATTRIBUTE.fullmatch(text)) and attribute[1] in _DATES:
+                return TemplateError(f"{where}: {printable(text)}", hint=_SAY_DATE)
+            if found and found[1] in _CLOCK:
+                return TemplateError(f"{where}: {text}", hint=_SAY_CLOCK)
             if found:
                 fields = list(dict.fromkeys([*row, "email", "row"]))
-                return TemplateError(f"{where}: {text}{_suggest_field(found[1], fields)}", hint=_say_fields(fields))
+                return UnknownName(f"{where}: {text}{_suggest_field(found[1], fields)}", hint=_say_fields(fields))
         case Refused():
             return _refused(error, where, row)
         case SecurityError():

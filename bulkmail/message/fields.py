@@ -9,7 +9,7 @@ from functools import lru_cache
 from bulkmail.message import headers
 from bulkmail.message.compiled import Part
 from bulkmail.message.encoding import encode_text, forbidden_in_text, normalised
-from bulkmail.message.explain import place
+from bulkmail.message.explain import field_expression, place
 from bulkmail.message.plan import body_slot
 from bulkmail.message.scanner import elements
 from bulkmail.message.templates import Rendering
@@ -51,7 +51,8 @@ class Field:
         if not value.isprintable():  # nearly always it is
             value = value.replace("\t", " ")
             if bad := headers.forbidden_in(value):
-                raise self.refuse(f"would hold {headers.name_character(bad)}{blame(fields, bad)}; a header is one line")
+                what = f"would hold {headers.name_character(bad)}{blame(fields, bad)}; a header is one line"
+                raise self.refuse(what, hint=_one_line_fix(fields, bad))
         if len(value) > headers.LONGEST_VALUE:
             raise self.refuse(f"would be {len(value):,} characters long; {headers.LONGEST_VALUE:,} are allowed")
         return value.strip(" ")
@@ -173,6 +174,14 @@ def blame(fields: Mapping[str, object], character: str) -> str:
         if isinstance(value, str) and character in value:
             return f", from the field {printable(name, _LONGEST_SHOWN)!r}"
     return ""
+
+
+def _one_line_fix(fields: Mapping[str, object], character: str) -> str:
+    """What to write where a cell of several lines stands in a header."""
+    name = next((name for name, value in fields.items() if isinstance(value, str) and character in value), "")
+    if not name or character not in "\r\n":
+        return "take it out of the cell" if name else ""
+    return f"write {{{{ {field_expression(name)} | replace('\\n', ' ') }}}} there, or write the cell in one line"
 
 
 @lru_cache(maxsize=1024)

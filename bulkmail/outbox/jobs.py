@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Delivery
@@ -91,6 +91,15 @@ def pending_rows(connection: sqlite3.Connection, after: int, limit: int) -> list
         (number, decode_recipient(address, name=name, fields=fields, source=source, line=line))
         for number, address, name, fields, source, line in connection.execute(_PENDING_ROWS, (after, limit))
     ]
+
+
+def repeated_rows(connection: sqlite3.Connection) -> Iterator[tuple[str, str, int, bytes]]:
+    """Key, address, line and fields of all rows that share their key with a duplicate, those of one key together."""
+    yield from connection.execute(
+        "SELECT key, address, line, fields FROM row WHERE key IN"
+        " (SELECT row.key FROM delivery JOIN row ON row.number = delivery.row WHERE delivery.status = 'duplicate')"
+        " ORDER BY key, number"
+    )
 
 
 def lines_with(connection: sqlite3.Connection, status: str, limit: int) -> list[int]:

@@ -6,7 +6,9 @@ import json
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -21,7 +23,7 @@ from bulkmail.model.tally import Tally
 from bulkmail.outbox import jobs, loading
 from bulkmail.outbox import store as stores
 from bulkmail.outbox.counting import RunningTally, count_rows
-from bulkmail.outbox.encoding import encode_campaign, storable
+from bulkmail.outbox.encoding import decode_fields, encode_campaign, storable
 from bulkmail.outbox.entries import Doubtful, Entry, Job, Mark, PutBack, ReadyMade, Release, RowRecord, Settlement
 from bulkmail.outbox.header import Header, read_header
 from bulkmail.outbox.lock import Lock
@@ -187,6 +189,16 @@ class Outbox:
         """The lines that the first `limit` rows in `status` had in their list."""
         with self.store.reading() as connection:
             return jobs.lines_with(connection, status.value, limit)
+
+    def repeats(self) -> Iterator[tuple[str, list[tuple[int, Mapping[str, object]]]]]:
+        """Each address that stands in the list more than once: lines and fields of its rows, the first of which counts.
+
+        Holds the lock: for the checks before sending.
+        """
+        with self.store.reading() as connection:
+            for _, rows in groupby(jobs.repeated_rows(connection), key=itemgetter(0)):
+                found = list(rows)
+                yield found[0][1], [(line, decode_fields(fields)) for _, _, line, fields in found]
 
     def invalidate(self, row: int, reason: str) -> None:
         """A pending row that cannot be written to becomes INVALID."""

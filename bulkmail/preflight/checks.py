@@ -74,6 +74,12 @@ CHECKS: tuple[Check, ...] = (
         "fill it in, or write {{ name or '…' }} in the letter", list_checks.empty_field,
     ),
     Check(
+        "duplicate-differs", _W, "rows of one address that differ in something that the message uses",
+        "Only the first of them is sent; what the others say is lost.",
+        "put all that one recipient is to get into one row; --allow-duplicates sends a message for each row",
+        list_checks.duplicate_differs,
+    ),
+    Check(
         "hidden-row", _W, "rows that a filter or a person hid in the sheet, and that get the message",
         "Whoever hid them may have meant to leave them out.",
         "delete these rows, or copy the visible ones to a sheet of their own; --ignore hidden-row if they are meant",
@@ -89,6 +95,12 @@ CHECKS: tuple[Check, ...] = (
         "dummy-cell", _W, "cells such as NULL or #N/A, where a program had nothing to write",
         "People would read “Dear NULL”.",
         "empty the cell or fill it in", list_checks.dummy_cell,
+    ),
+    Check(
+        "damaged-cell", _W, "cells that a program has damaged: MÃ¼ller, O&#39;Brien, 4.36642E+11, ########, \ufffd",
+        "Recipients would read them so.",
+        "correct the cells, or export the list again, as UTF-8 and with these columns as text",
+        list_checks.damaged_cell,
     ),
     Check(
         "placeholder", _W, "{{, lorem ipsum, unfinished notes and other programs' placeholders in letter or cells",

@@ -14,6 +14,7 @@ from bulkmail.model.tally import MOST_INVALID, Tally
 from bulkmail.preflight.finding import Finding, Hits, Severity
 from bulkmail.preflight.letter import LetterCheck
 from bulkmail.preflight.page import Flaw, look_over, merge
+from bulkmail.preflight.repeats import Repeats
 from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.remarks import Remarks
 
@@ -31,10 +32,10 @@ class Evidence:
     `repeated` are the names that several columns have, each with what all but the first are called instead; `remarks`
     are what a sheet shows otherwise than its rows say.
     `mentioned` are the fields that templates and conditions speak of, None when they may read any.  `duplicates` and
-    `suppressed` are rows that are left out; `suppression_faults` are the first entries of suppression lists that
-    cannot be understood, of `suppression_fault_count`.  `most_invalid` is the share of the rows that may be invalid.
-    `relay_hosts` are the servers that mail goes through, `relays` and `records` what they and the DNS say, if they were
-    asked.
+    `suppressed` are rows that are left out, `repeats` those of the former that say something else;
+    `suppression_faults` are the first entries of suppression lists that cannot be understood, of
+    `suppression_fault_count`.  `most_invalid` is the share of the rows that may be invalid.  `relay_hosts` are the
+    servers that mail goes through, `relays` and `records` what they and the DNS say, if they were asked.
     """
 
     campaign: Campaign
@@ -49,6 +50,7 @@ class Evidence:
     required: frozenset[str] = frozenset()
     duplicates: Hits = field(default_factory=Hits)
     suppressed: Hits = field(default_factory=Hits)
+    repeats: Repeats = field(default_factory=Repeats)
     suppression_faults: tuple[tuple[Place, str], ...] = ()
     suppression_fault_count: int = 0
     relay_hosts: tuple[str, ...] = ()

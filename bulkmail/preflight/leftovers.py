@@ -1,12 +1,27 @@
-"""Texts that were to be replaced before the letter went out, and were not."""
+"""Texts that were to be replaced before the message went out, and cells that a program has damaged."""
 
 from __future__ import annotations
 
+import html.entities
 import re
 
 from bulkmail.model.reply import printable
 
 _LONGEST = 40  # characters of what is quoted
+
+# What columns are called where programs leave a place for them: `[First Name]` is one, `[optional]` is not.
+_KIND = (
+    r"(?:your|the|first|last|full|middle|given|family|nick|user|customer|client|company|contact|recipient|member|guest"
+    r"|event|product|course|order|invoice|street|billing|shipping)[ _-]?"
+)
+_THING = (
+    r"(?:names?|firstname|lastname|surname|fname|lname|e-?mail(?:[ _-]?address)?|salutation|company|vorname|nachname"
+    r"|phone(?:[ _-]?number)?|order[ _-]?(?:id|no|number)|due[ _-]?date|anrede|firma|prénom|nom|nombre|apellidos?)"
+)
+_FIELD = rf"(?i:(?:{_KIND})?{_THING})"
+_ANY = r"[A-Za-z\u00c0-\u024f](?:[\w .-]{0,38}\w)?"
+
+ANGLES = re.compile(rf"<<{_ANY}>>")
 
 # The brackets in the words keep this file from being found by searches for what is left to do.
 _LEFTOVER = re.compile(
@@ -15,16 +30,47 @@ _LEFTOVER = re.compile(
     r"|(?i:lorem\s+ipsum)"
     r"|\b(?:TO[D]O|FIX[M]E|XX[X])\b"
     r"|\*\|\w+\|\*"  # other programs' ways to name a column
-    r"|%%\w+%%"
+    rf"|%%{_ANY}%%"
     r"|\$\{\w+\}"
-    r"|\[\[\w+\]\]",
+    r"|\[\[\w+\]\]"
+    rf"|\[{_FIELD}\](?![(\[:])"  # not a link in Markdown
+    rf"|(?<![{{$#]){{(?i:{_KIND}{_THING})}}(?!}})"
+    rf"|{ANGLES.pattern}|&lt;&lt;{_ANY}&gt;&gt;"
+    rf"|[«‹](?:{_FIELD}|\w+_\w+)[»›]"
+    r"|\[object \w+\]",
     re.MULTILINE,
 )
 _LOREM = re.compile(r"\blorem\b", re.IGNORECASE)
-ODD_CELLS = frozenset(
-    {"", "null", "NULL", "(null)", "undefined", "nan", "NaN", "None", "#N/A", "#NAME?", "#REF!", "#VALUE!", "#DIV/0!"}
+
+# What UTF-8 becomes when a program takes it for Windows-1252: a sign between À and ß or a â, and what its second octet
+# is there.  Quotes and dashes do stand behind a capital letter; within a word they do not.
+_SECOND = r"[\x80-\xbf€‚ƒ„†‡ˆ‰Š‹ŒŽ•˜™š›œžŸ]"
+_TYPOGRAPHIC = r"[‘’“”–—…](?=\w)"
+_DAMAGE = re.compile(
+    r"\ufffd"
+    rf"|Ã(?:{_SECOND}|{_TYPOGRAPHIC})"
+    r"|Â[\xa0-\xbf]"
+    r"|[ÄÅ](?:[\x80-\x9f¤¥¦§±¼½¾‚ƒ„†‡ˆ‰Š‹ŒŽ˜™š›œžŸ](?=[a-zß-ÿ])|[\x80-\x9f])"
+    r"|â(?:€.|‚¬)|ðŸ"
+    r"|&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8}\d?);"
+    r"|\A[-+]?\d(?:[.,]\d+)?E\+\d{1,3}\Z"
+    r"|\A#{3,}\Z"
+    r"|\A'[\d=+@-]"  # how a spreadsheet is told that a number is text
 )
+ODD_CELLS = frozenset(
+    {
+        "", "null", "NULL", "(null)", "<null>", "<NULL>", "undefined", "nan", "NaN", "NaT", "<NA>", "None", "N/A",
+        "n/a",
+        "#N/A", "#NAME?", "#REF!", "#VALUE!", "#DIV/0!", "#NULL!", "#NUM!", "#SPILL!", "#CALC!", "#NV", "#WERT!",
+        "#BEZUG!", "#ZAHL!",
+    }
+)  # fmt: skip
 """Nothing, and what programs write where they have nothing to write.  `Null` is a family name."""
+
+# Thirty times as fast as the whole patterns; nearly every cell ends here.  Each alternative begins with one plain
+# letter because then, and only then, the search runs ahead to such a letter.
+_HINT = re.compile(r"\{|%%|\$|\*|\[|X|TO|FIX|L[Oo][Rr][Ee][Mm]|l[Oo][Rr][Ee][Mm]|<<|&|«|‹")
+_DAMAGE_HINT = re.compile(r"\ufffd|Ã|Â|Ä|Å|â€|â‚|ðŸ|&|E\+|##|'")
 
 
 def leftover(text: str) -> str:
@@ -35,13 +81,26 @@ def leftover(text: str) -> str:
     return printable(found[0], _LONGEST) if found else ""
 
 
-# Thirty times as fast as the whole pattern; nearly every cell ends here.  Each alternative begins with one plain letter
-# because then, and only then, the search runs ahead to such a letter.
-_HINT = re.compile(r"\{|%|\$|\*|\[|X|TO|FIX|L[Oo][Rr][Ee][Mm]|l[Oo][Rr][Ee][Mm]")
+def damage(cell: str) -> str:
+    """The first sign in a cell that a program has damaged it, shortened; empty if there is none."""
+    if not _DAMAGE_HINT.search(cell):
+        return ""
+    for found in _DAMAGE.finditer(cell):
+        if found[0][0] != "&" or found[0][1] == "#" or found[0][1:] in html.entities.html5:
+            return printable(found[0], _LONGEST) if found[0] != "\ufffd" else found[0]
+    return ""
+
+
+def is_worth_a_look(text: str) -> bool:
+    """Whether there may be a leftover or damage in `text`, all the cells of a row."""
+    return bool(_HINT.search(text) or _DAMAGE_HINT.search(text))
 
 
 def positions(text: str) -> list[tuple[int, str]]:
-    """Every leftover in `text` with where it begins."""
+    """Every leftover in `text`, and every damaged letter, with where it begins."""
     found = {match.start(): printable(match[0], _LONGEST) for match in _LEFTOVER.finditer(text)}
     found |= {match.start(): match[0] for match in _LOREM.finditer(text) if match.start() not in found}
+    for match in _DAMAGE.finditer(text):
+        if match[0][0] not in "&-+0123456789#'":  # an entity is what pages are made of
+            found.setdefault(match.start(), match[0])
     return sorted(found.items())

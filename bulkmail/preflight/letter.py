@@ -10,15 +10,17 @@ from typing import Protocol, TypeVar
 from bulkmail.message.composer import Rendered, Tried
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.reply import printable
 from bulkmail.preflight.addresses import dead
 from bulkmail.preflight.finding import Hits
-from bulkmail.preflight.leftovers import ODD_CELLS, leftover
+from bulkmail.preflight.leftovers import ODD_CELLS, damage, is_worth_a_look, leftover
 
 K = TypeVar("K")
 
 SAMPLE = 20  # letters that are looked at whole
 _MOST_KINDS = 1_000  # reasons, cells: they may quote the list, and memory stays flat
 _MOST_DOMAINS = 50_000
+_LONGEST_CELL = 40  # characters of one that is quoted
 _ROLES = frozenset(
     [
         "abuse",
@@ -125,6 +127,7 @@ class LetterCheck:
     failures: dict[str, Failure] = field(default_factory=dict)
     blank: dict[str, Hits] = field(default_factory=dict)
     leftovers: dict[tuple[str, str], Hits] = field(default_factory=dict)  # by column and what is in it
+    damaged: dict[tuple[str, str, str], Hits] = field(default_factory=dict)  # column, cell, and the sign of it
     dummies: dict[tuple[str, str], Hits] = field(default_factory=dict)
     dead_links: dict[tuple[str, str], DeadLink] = field(default_factory=dict)  # by column and what is the matter
     subjects: dict[str, Hits] = field(default_factory=dict)  # by what is the matter with them
@@ -186,13 +189,16 @@ class LetterCheck:
                 continue
             if not self._is_told(name, value, line):
                 keep(str(value))
-        if leftover("\n".join(texts)):
+        if is_worth_a_look("\n".join(texts)):
             if found := leftover(subject):
                 _count(self.subjects, found, line)
             for name in self.names:
                 value = fields.get(name)
-                if isinstance(value, str) and (found := leftover(value)):
-                    _count(self.leftovers, (name, found), line)
+                if isinstance(value, str):
+                    if found := leftover(value):
+                        _count(self.leftovers, (name, found), line)
+                    if found := damage(value):
+                        _count(self.damaged, (name, printable(value, _LONGEST_CELL), found), line)
 
     def _look_at_links(self, recipient: Recipient, line: int) -> None:
         for name in self.linked:

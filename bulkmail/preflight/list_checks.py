@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bulkmail.message.enclosures import EnclosureError
+from bulkmail.message.explain import UnknownName
 from bulkmail.message.heading import EmptySubject
 from bulkmail.message.names import FUNCTIONS
 from bulkmail.message.suggestion import suggest
@@ -15,6 +16,7 @@ from bulkmail.preflight.evidence import Evidence, Found
 from bulkmail.preflight.finding import Hits, Severity
 from bulkmail.preflight.letter import Failure
 from bulkmail.preflight.mistyped import meant
+from bulkmail.recipients.columns import listed
 from bulkmail.recipients.remarks import Lines
 
 FEW_INVALID = 3  # rows; one or two never stop a run, however short the list is
@@ -83,7 +85,7 @@ def _failed(evidence: Evidence, failures: list[Failure]) -> Iterator[Found]:
 def _mend_of(error: TemplateError) -> str:
     if isinstance(error, EnclosureError):
         return f"put the file where the row says, or correct the cell; {error.hint}"
-    if "is undefined" in str(error):
+    if isinstance(error, UnknownName):
         return f"{error.hint}; correct the name, or {{{{ name | default('…') }}}} says what to write instead"
     return error.hint
 
@@ -136,6 +138,18 @@ def dummy_cell(evidence: Evidence) -> Iterator[Found]:
         )
 
 
+def damaged_cell(evidence: Evidence) -> Iterator[Found]:
+    """Cells that a program has damaged, in columns that stand in the message."""
+    damaged = evidence.letters.damaged
+    for (name, cell, sign), hits in list(damaged.items())[:MOST]:
+        what = f" (see {sign!r})" if sign != cell else ""
+        rows = f"{count(hits.number, 'row')}: {hits}"
+        yield Found(f"{name!r} is {cell!r}{what} in {rows}", f"column {name}", column=name, hits=hits)
+    if len(damaged) > MOST:
+        more = sum(hits.number for hits in list(damaged.values())[MOST:])
+        yield Found(f"{count(more, 'more row')} have damaged cells")
+
+
 def unused_column(evidence: Evidence) -> Iterator[Found]:
     """Columns that nothing mentions."""
     if evidence.mentioned is None or not evidence.letters.rows:
@@ -174,7 +188,26 @@ def duplicate(evidence: Evidence) -> Iterator[Found]:
     if evidence.duplicates.number:
         hits = evidence.duplicates
         rows = count(hits.number, "row repeats", "rows repeat")
-        yield Found(f"{rows} an address that stands above: {hits}", hits=hits)
+        fix = "see duplicate-differs: some of them say something else" if evidence.repeats.rows else ""
+        yield Found(f"{rows} an address that stands above: {hits}", mend=fix, hits=hits)
+
+
+def duplicate_differs(evidence: Evidence) -> Iterator[Found]:
+    """Rows that are left out as duplicates, and whose message would be another one."""
+    repeats = evidence.repeats
+    for repeat in repeats.first:
+        lines, hits = [repeat.kept, *repeat.left_out], Hits(repeat.count, repeat.left_out)
+        more = f" and {repeat.count - len(repeat.left_out):,} more" if repeat.count > len(repeat.left_out) else ""
+        yield Found(
+            f"lines {', '.join(map(str, lines))}{more} of {printable(repeat.address, 60)} differ in "
+            f"{listed(repeat.columns, MOST)}; only line {repeat.kept} is sent",
+            f"column {repeat.columns[0]}",
+            column=repeat.columns[0],
+            hits=hits,
+        )
+    if repeats.addresses > len(repeats.first):
+        more_addresses = count(repeats.addresses - len(repeats.first), "more address", "more addresses")
+        yield Found(f"the rows of {more_addresses} differ, too")
 
 
 def suppressed(evidence: Evidence) -> Iterator[Found]:

@@ -17,7 +17,7 @@ from bulkmail.model.recipient import Place
 from bulkmail.model.reply import printable
 from bulkmail.preflight.addresses import dead, placeholder_in
 from bulkmail.preflight.finding import Hits
-from bulkmail.preflight.leftovers import positions
+from bulkmail.preflight.leftovers import ANGLES, positions
 
 LONGEST_SHOWN = 50  # characters of an address
 LONGEST_PAGE = 1_000_000  # characters that are looked at; what is longer has another fault
@@ -107,6 +107,9 @@ def _flaws_in(text: str, *, masked: Masked | None = None, is_page: bool) -> Iter
         shown = text
         for link in _PLAIN_LINK.finditer(text):
             yield from _link_flaws(link[0], link.start())
+    if is_page:  # a browser takes `<<Name>>` for a tag, and shows the brackets
+        for found in ANGLES.finditer(text):
+            yield "placeholder", f"{found[0]!r} stands in the letter", found.start()
     for position, word in positions(shown):
         yield "placeholder", f"{word!r} stands in the letter", position
     if masked is not None:

@@ -21,6 +21,19 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
+_UNSEEN = " \t\r\n\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff\u200b\u2060\xad" + "".join(
+    map(chr, range(0x2000, 0x200B))
+)
+
+
+_WITHOUT_WIDTH = re.compile("[\u00a0\u00ad\u200b-\u200f\u202f\u2060-\u2064\ufeff]")
+
+
+def trimmed(cell: str) -> str:
+    """A cell without space, line ends and signs without width around it; inside, all of these stay."""
+    return cell.strip(_UNSEEN)
+
+
 class NotJson:
     """Stands for a number that some writers put into JSON although it has none such: NaN, Infinity."""
 
@@ -115,5 +128,7 @@ def storable(value: object) -> object:
 
 
 def shown(text: str) -> str:
-    """A value in quotes, safe and short enough for a message."""
+    """A value in quotes, safe and short enough for a message; signs without width are named."""
+    if not text.isascii():
+        text = _WITHOUT_WIDTH.sub(lambda found: f"<U+{ord(found[0]):04X}>", text[: 4 * _SHOWN])
     return f"'{printable(text, 80)}'"

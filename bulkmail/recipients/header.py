@@ -10,7 +10,7 @@ from bulkmail.model.errors import AddressError, ListError
 from bulkmail.model.recipient import Place
 from bulkmail.model.units import count
 from bulkmail.recipients.columns import MOST_COLUMNS, listed
-from bulkmail.recipients.fields import LONGEST_CELL, shown, text_fault
+from bulkmail.recipients.fields import LONGEST_CELL, shown, text_fault, trimmed
 from bulkmail.recipients.reading import Reading
 
 _MOST_NAMED = 20  # columns in an example
@@ -44,7 +44,7 @@ def column_names(
 
 
 def _trimmed(header: Sequence[str], reading: Reading, *, place: Place) -> list[str]:
-    names = [cell.strip().strip("\ufeff").strip() for cell in header]
+    names = [trimmed(cell) for cell in header]
     while names and not names[-1]:
         names.pop()
     padded = [name for cell, name in zip(header, names, strict=False) if cell != name and name]

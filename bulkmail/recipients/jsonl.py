@@ -22,7 +22,7 @@ class JsonLinesReader:
 
     def __init__(self, stream: IO[bytes], reading: Reading) -> None:
         """Raises `ListError` for a list without rows, or in which no field holds addresses."""
-        records = Records(reading)
+        records = Records(reading, trims=True)
         self.columns = records.columns
         self._text: IO[str] | None = None
         rows = records.rows(_items(self._lines(stream, reading)))

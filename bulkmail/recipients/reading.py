@@ -11,7 +11,10 @@ from bulkmail.model.errors import EmptyList
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.units import count
 from bulkmail.recipients.columns import is_report, listed
+from bulkmail.recipients.fields import trimmed
 from bulkmail.recipients.remarks import Remarks
+
+_MOST_COLUMNS = 1_000
 
 MakeAddress = Callable[[Mapping[str, object]], tuple[str, Address]]
 """Display name and address of a row, made of its fields.  Raises `AddressError`."""
@@ -24,7 +27,7 @@ class ListOptions:
     `name_column` None: no column holds the names.  `row_address` makes a row's display name and address of its fields,
     or raises `AddressError`, for rows without one address in `address_column`, and for all if there is no such column.
     `sheet` of a workbook is a name or a number, from 1; `header_row` is the line, of a workbook the row, that names the
-    columns.
+    columns.  `keep_space` leaves the space around cells where it is.
     `keeps_delivery`: the columns that an earlier report added are fields like all others, for a condition over them.
     """
 
@@ -35,6 +38,23 @@ class ListOptions:
     sheet: str | int = ""
     header_row: int = 0
     keeps_delivery: bool = False
+    keep_space: bool = False
+
+
+@dataclass(slots=True)
+class Padded:
+    """How many cells had space around them, in which columns, and the first line with one."""
+
+    cells: int = 0
+    first_line: int = 0
+    columns: dict[str, None] = field(default_factory=dict)
+
+    def note(self, column: str, line: int) -> None:
+        """One more."""
+        self.cells += 1
+        self.first_line = self.first_line or line
+        if len(self.columns) < _MOST_COLUMNS:
+            self.columns[column] = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +70,7 @@ class Reading:
     notices: list[str] = field(default_factory=list)
     repeated: dict[str, list[str]] = field(default_factory=dict)
     remarks: Remarks = field(default_factory=Remarks)
+    padded: Padded = field(default_factory=Padded)
     is_suppression: bool = False
 
     @property
@@ -68,6 +89,21 @@ class Reading:
         else:
             said = f"left out {count(len(columns), 'column')} named as in bulkmail's reports: {listed(columns)}"
         self.notices.append(f"{self.name}: {said}")
+
+    def trim(self, cells: Sequence[str], names: Sequence[str], *, line: int) -> Sequence[str]:
+        """The cells of a row without the space around them, which is noted by column."""
+        bare = list(map(trimmed, cells))
+        if bare != cells:
+            for at, cell in enumerate(cells):
+                if bare[at] and bare[at] != cell:  # a cell of nothing but space is an empty one
+                    self.padded.note(names[at] if at < len(names) else f"column{at + 1}", line)
+        return bare
+
+    def notice_padded(self) -> None:
+        """Says at the end of the list that there was space around some cells."""
+        if self.padded.cells and not self.is_suppression:
+            cells, first = count(self.padded.cells, "cell"), self.place(self.padded.first_line)
+            self.notices.append(f"{first}: spaces around {cells} taken off ({listed(list(self.padded.columns), 5)})")
 
     def begun(self, rows: Iterator[Recipient | BadRow], *, empty: str, hint: str = "") -> Iterator[Recipient | BadRow]:
         """The same rows, the first of which was read.  Raises `EmptyList` with `empty` if there is none."""

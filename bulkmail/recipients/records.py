@@ -42,7 +42,8 @@ class Unreadable:
 class Records:
     """What to make of an object.  `columns` are the fields seen so far, in order of appearance."""
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: Reading, *, trims: bool = False) -> None:
+        """`trims` takes the space off texts, as files have it by accident."""
         self.columns: list[str] = []
         self._known: set[str] = set()
         self._reading = reading
@@ -51,6 +52,7 @@ class Records:
         self._drops = not reading.keeps_delivery
         self._has_dropped = False
         self._has_found_name = False
+        self._trims = trims and not reading.options.keep_space
         self._encode = msgspec.json.Encoder(enc_hook=written).encode
 
     def rows(self, items: Iterator[tuple[int, object]]) -> Iterator[Recipient | BadRow]:
@@ -64,6 +66,7 @@ class Records:
         row = self._row
         for line, record in itertools.chain(first, items):
             yield row(line, record)
+        self._reading.notice_padded()
         wanted = self._reading.options.name_column
         if wanted and wanted not in self._known and not self._has_found_name:
             self._reading.notices.append(f"{self._reading.name}: no object has the field {shown(wanted)} for the name")
@@ -121,6 +124,8 @@ class Records:
         fault = self._fault(record) or (self._learn(record) if is_new else "")
         if fault:
             return _bad(fault, record, place)
+        if self._trims:
+            record = self._trimmed(record, line)
         try:
             name, address = self._mailbox(record)
         except AddressError as error:
@@ -130,6 +135,12 @@ class Records:
         except AddressError as error:
             return _bad(f"the name {error}", record, place)
         return Recipient(address, name, record, place)
+
+    def _trimmed(self, record: dict[str, object], line: int) -> dict[str, object]:
+        keys = [key for key, value in record.items() if isinstance(value, str)]
+        texts = [str(record[key]) for key in keys]
+        bare = self._reading.trim(texts, keys, line=line)
+        return record if bare == texts else {**record, **dict(zip(keys, bare, strict=True))}
 
     def _fault(self, record: dict[str, object]) -> str:
         """Why the record can be neither stored nor sent, naming the field."""

@@ -42,8 +42,11 @@ class Table:
         self._first_empty = 0  # its line
         self._short_rows = 0
         self._first_short = 0  # its line
+        self._numbers = 0  # in the column of names
+        self._first_number = 0  # its line
         place = reading.place(line)
         self._is_report = is_report(header)
+        self._trims = not reading.options.keep_space
         cells = [unguarded(cell) for cell in header] if self._is_report else header
         rows = [cells for _, cells in first]
         names = column_names(cells, reading, place=place, unit=unit, delimiter=delimiter, rows=rows)
@@ -83,6 +86,8 @@ class Table:
             cells = [unguarded(cell) for cell in cells]
         if len(cells) != self._width:
             return self._misfit(line, cells)
+        if self._trims:
+            cells = self._reading.trim(cells, self._names, line=line)
         try:
             make = self._row_address
             name, address = self._made(make, cells) if make else parse_mailbox(cells[self._address_at])
@@ -90,7 +95,7 @@ class Table:
             return self._unaddressed(line, cells, error)
         if self._name_at >= 0 and (given := cells[self._name_at]):
             try:
-                name = display_name(given) or name
+                name = self._display_name(given, line) or name
             except AddressError as error:
                 return self.bad(line, cells, f"the name in column {shown(self._name_column)} {error}")
         if self._kept is None:
@@ -100,6 +105,14 @@ class Table:
         else:
             fields = {column: cells[at] for column, at in zip(self.columns, self._kept, strict=True)}
         return Recipient(address, name, fields, Place(self._file, line))
+
+    def _display_name(self, given: str, line: int) -> str:
+        """The name in a cell; none in one that is an order number such as `#1001`, unless the user named the column."""
+        if not (given[:1].isalpha() or self._reading.options.name_column or any(map(str.isalpha, given))):
+            self._numbers += 1
+            self._first_number = self._first_number or line
+            return ""
+        return display_name(given)
 
     def checked_row(self, line: int, cells: Sequence[str]) -> Recipient | BadRow | None:
         """The same for a row in which some cell may be one that can be neither stored nor sent."""
@@ -119,7 +132,13 @@ class Table:
         return BadRow(reason, fields, Place(self._file, line))
 
     def notice_rows(self) -> None:
-        """Says at the end of the list that some rows had cells but nothing in them, and that some had too few."""
+        """Says at the end of the list what was taken off cells, and that some rows were empty or too short."""
+        self._reading.notice_padded()
+        if self._numbers:
+            self._reading.notices.append(
+                f"{self._file}: column {shown(self._name_column)} holds no name in {count(self._numbers, 'row')}, the "
+                f"first at {self._unit} {self._first_number:,}; To shows these addresses alone"
+            )
         if self._short_rows:
             rows, first = count(self._short_rows, "row"), f"{self._unit} {self._first_short:,}"
             self._reading.notices.append(

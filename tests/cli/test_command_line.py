@@ -335,7 +335,7 @@ def test_flags_of_a_campaign_become_overrides() -> None:
             *("--recipients", "a.csv", "--to", "a@b.c", "--to", "d@e.f", "--from", "s", "--subject", "Hi"),
             *("--text", "-", "--html", "l.html", "--attach", "x", "--header", "A: b", "--relay", "null:"),
             *("--where", "x", "--suppress", "s.txt", "--encoding", "utf-8", "--address-column", "mail"),
-            *("--sheet", "People", "--header-row", "3"),
+            *("--sheet", "People", "--header-row", "3", "--keep-space"),
             *("--allow-duplicates", "--rate", "1/s", "--connections", "2", "--retry", "1m", "--wait", "0"),
         ],
     )
@@ -355,6 +355,7 @@ def test_flags_of_a_campaign_become_overrides() -> None:
         address_column="mail",
         sheet="People",
         header_row=3,
+        keep_space=True,
         allow_duplicates=True,
         rate="1/s",
         connections=2,

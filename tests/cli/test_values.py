@@ -183,3 +183,132 @@ def test_objects_lists_and_null_are_not_printed_as_python() -> None:
     mends = [found["mend"] for found in findings()["row-does-not-render"]]
     assert "write {{ x['$date'] }}" in mends
     assert "write {{ x | join(', ') }}" in mends
+
+
+def test_space_around_cells_is_taken_off_with_a_notice() -> None:
+    people = "email,name,country\nann@example.com,  Ann           ,AT \nbob@example.com,\u200bBob\u00a0,\ufeffAT\n"
+    campaign(people, "Dear {{ name }},{% if country == 'AT' %} servus{% endif %}")
+    assert messages() == {"ann@example.com": "Dear Ann, servus\n", "bob@example.com": "Dear Bob, servus\n"}
+    (notice,) = json.loads(run("check", ".", "--json").stdout)["notices"]
+    assert notice == "list.csv:2: spaces around 4 cells taken off ('name' and 'country')"
+
+
+@pytest.mark.parametrize("flags", [("--keep-space",), ()])
+def test_space_around_cells_stays_where_that_is_asked_for(flags: tuple[str, ...]) -> None:
+    campaign("email,name\nann@example.com, Ann \n", "[{{ name }}]", more="" if flags else "keep_space = true")
+    assert "[ Ann ]" in run("preview", ".", *flags).output
+
+
+def test_space_around_texts_of_json_is_taken_off() -> None:
+    campaign('[{"email": "ann@example.com", "name": " Ann\\n", "n": 1}]', "[{{ name }}{{ n }}]", name="list.json")
+    assert messages() == {"ann@example.com": "[Ann1]\n"}
+    assert "1 cell" in json.loads(run("check", ".", "--json").stdout)["notices"][0]
+
+
+def test_order_number_is_no_display_name() -> None:
+    campaign("Name,email\n#1001,ann@example.com\nAnn Li,bob@example.com\n", "{{ Name }}")
+    assert "To:        ann@example.com\n" in run("preview", ".", "--row", "1").output
+    assert "To:        Ann Li <bob@example.com>" in run("preview", ".", "--row", "2").output
+    assert "holds no name in 1 row" in json.loads(run("check", ".", "--json").stdout)["notices"][0]
+
+
+ORDERS = """email,order,item
+ann@example.com,1,Tulip
+ann@example.com,1,Rose
+bob@example.com,2,Lily
+Ann@example.com,3,Vase
+"""
+
+
+def test_duplicates_that_differ_in_what_the_message_uses_are_found() -> None:
+    campaign(ORDERS, "{{ item }}")
+    (found,) = findings("--strict", exit_code=2)["duplicate-differs"]
+    assert "lines 2, 3, 5 of ann@example.com differ in 'item'; only line 2 is sent" in found["message"]
+    assert (found["column"], found["rows"]) == ("item", [3, 5])
+    campaign(ORDERS, "Hi {{ email }}")
+    assert "duplicate-differs" not in findings()
+    assert "duplicate" in findings()
+
+
+def test_preview_of_all_writes_what_is_sent() -> None:
+    campaign(ORDERS, "{{ item }}")
+    assert messages() == {"ann@example.com": "Tulip\n", "bob@example.com": "Lily\n"}
+    result = run("preview", ".", "--all", "--out", "each", "--allow-duplicates")
+    assert "4 letters written" in result.output
+
+
+DAMAGED = ["MÃ¼ller", "M\ufffdller", "O&#39;Brien", "4.36642E+11", "########", "'01067", "Ã–sterreich", "GroÃŸ", "Â°C"]
+LEFT = ["[object Object]", "[First Name]", "<<Name>>", "«First Name»", "%%First Name%%", "{First Name}", "[[name]]"]
+DUMMIES = ["N/A", "#N/A", "NULL", "<NA>", "#NUM!"]
+FINE = ["Müller", "O'Brien", "d'Arc", "Null", "AT&T", "A & B", "Ångström", "SÃO PAULO", "TÄGLICH", "[1]", "« Bonjour »"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "code"), [(DAMAGED, "damaged-cell"), (LEFT, "placeholder"), (DUMMIES, "dummy-cell")], ids=lambda x: str(x)
+)
+def test_damaged_cells_are_found(cells: list[str], code: str) -> None:
+    rows = "".join(f'p{number}@example.com,"{cell}"\n' for number, cell in enumerate(cells, 2))
+    campaign(f"email,name\n{rows}", "Dear {{ name }},")
+    found = findings("--strict", exit_code=2)[code]
+    assert sorted(line for each in found for line in each["rows"]) >= list(range(2, 2 + min(len(cells), 5)))
+    assert {each["column"] for each in found if each["rows"]} == {"name"}
+
+
+def test_undamaged_cells_are_not_found() -> None:
+    campaign("email,name\n" + "".join(f'p{n}@example.com,"{c}"\n' for n, c in enumerate(FINE)), "Dear {{ name }},")
+    assert findings("--strict", exit_code=0) == {}
+
+
+@pytest.mark.parametrize("word", [*LEFT, "MÃ¼ller", "M\ufffdller"])
+def test_placeholders_of_other_programs_are_found_in_the_message(word: str) -> None:
+    campaign("email\nann@example.com\n", f"Dear {word}, hello.")
+    left = {"MÃ¼ller": "Ã¼", "M\ufffdller": "\ufffd"}.get(word, word)
+    assert left in findings("--strict", exit_code=2)["placeholder"][0]["message"]
+
+
+def test_line_feed_in_a_header_is_told_with_the_fix() -> None:
+    campaign('email,name\nann@example.com,"Ann\nLi"\ncy@example.com,"Cy\n"\n', "Hi", subject="For {{ name }}")
+    (found,) = findings()["row-does-not-render"]
+    assert "name | replace('\\n', ' ')" in found["mend"]
+    assert list(messages()) == ["cy@example.com"]
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("{{ due | date('%d.%m.%Y') }}", "{{ due[8:10] }}.{{ due[5:7] }}.{{ due[:4] }}"),
+        ("{{ due.strftime('%d.%m.%Y') }}", "{{ due[8:10] }}.{{ due[5:7] }}.{{ due[:4] }}"),
+        ("{{ now().year }}", "put it into a column"),
+        ("{{ today }}", "put it into a column"),
+    ],
+)
+def test_template_that_wants_dates_is_told_what_works(text: str, hint: str) -> None:
+    campaign("email,due\nann@example.com,2026-12-24\n", text)
+    result = run("check", ".")
+    assert result.exit_code == 2
+    assert hint in " ".join(result.output.split())
+    assert "did you mean" not in result.output
+    assert messages_of("{{ due[8:10] }}.{{ due[5:7] }}.{{ due[:4] }}") == "24.12.2026\n"
+
+
+def messages_of(text: str) -> str:
+    Path("message.txt").write_text(text)
+    return messages()["ann@example.com"]
+
+
+def test_sign_without_width_is_shown() -> None:
+    campaign("email,name\nbob@exam\u200bple.com,Bob\n\ufeffann@example.com,Ann\n", "Hi")
+    (found,) = findings()["bad-row"]
+    assert "'bob@exam<U+200B>ple.com'" in found["message"]
+    assert list(messages()) == ["ann@example.com"]
+
+
+def test_sign_without_width_in_a_heading_is_taken_off() -> None:
+    campaign("\u200bEmail,name\nann@example.com,Ann\n", "{{ Email }}")
+    assert messages() == {"ann@example.com": "ann@example.com\n"}
+
+
+def test_fields_are_named_once() -> None:
+    campaign("email,name\nann@example.com,Ann\n", "{{ nobody }}")
+    (found,) = findings()["row-does-not-render"]
+    assert "can use email, name, row;" in found["mend"]

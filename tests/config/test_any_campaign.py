@@ -24,8 +24,8 @@ TABLES = {
         "recipients", "quota",
     ],
     "recipients": [
-        "file", "address", "address_column", "name_column", "encoding", "sheet", "header_row", "where", "suppress",
-        "allow_duplicates",
+        "file", "address", "address_column", "name_column", "encoding", "sheet", "header_row", "keep_space", "where",
+        "suppress", "allow_duplicates", "allow_empty", "max_invalid",
     ],
     "message": [
         "from", "reply_to", "to_name", "reverse_path", "subject", "text", "html", "headers", "attachments", "to", "cc",

@@ -53,6 +53,7 @@ name_column = "who"
 encoding = "cp1252"
 sheet = 2
 header_row = 3
+keep_space = true
 where = "city == 'Wien'"
 suppress = ["stop.txt", "lists/left.txt"]
 allow_duplicates = true
@@ -99,7 +100,7 @@ def test_load_reads_every_key_of_a_full_campaign(make_shop: MakeShop) -> None:
     assert settings.home == Path("shop")
     assert settings.is_folder
     assert settings.list_source == "shop/lists/people.csv"
-    assert settings.list_options == ListSettings("mail", "who", "cp1252", "2", 3)
+    assert settings.list_options == ListSettings("mail", "who", "cp1252", "2", 3, keep_space=True)
     assert settings.where == "city == 'Wien'"
     assert settings.suppress == ("shop/stop.txt", "shop/lists/left.txt")
     assert settings.allow_duplicates
@@ -188,7 +189,7 @@ def test_flags_come_before_the_file(make_shop: MakeShop) -> None:
         ),
     )
     assert settings.list_source == "other.csv"
-    assert settings.list_options == ListSettings("address", "who", "utf-8", "People", 1)
+    assert settings.list_options == ListSettings("address", "who", "utf-8", "People", 1, keep_space=True)
     assert settings.where == "true"
     assert settings.suppress == ("shop/stop.txt", "shop/lists/left.txt", "gone.txt")
     assert settings.relay is not None

@@ -42,7 +42,7 @@ erin@outlook.com,Erin,News,gone.pdf,Wien,https://shop.example/e,5
 frank@,Frank,News,,Wien,https://shop.example/f,6
 gal@example.com,Gal,,,Wien,https://shop.example/g,7
 ANN@example.com,Ann,News,,Wien,https://shop.example/h,8
-info@example.com,Shop,News,,Wien,https://shop.example/i,9
+info@example.com,Sh&#246;p,News,,Wien,https://shop.example/i,9
 hal@example.com,Hal,{long},,Wien,https://shop.example/j,10
 ivy@example.com,Ivy,Test mail,,Wien,https://shop.example/k,11
 jon@example.com,NULL,News,,Wien,https://shop.example/l,12
@@ -53,7 +53,7 @@ ned@example.com,Ned,News,,   ,https://shop.example/o,16
 noreply@example.com,Machine,News,,Wien,https://shop.example/p,17
 stopped@example.com,Stop,News,,Wien,https://shop.example/q,18
 ola@example.com,*|FNAME|*,News,,Wien,https://shop.example/r,19
-""".format(long="A very long subject " * 8)
+""".format(long=("A very long subject " * 8).strip())
 TEXT = """Dear {{ name }} from {{ city }},
 
 Lorem ipsum dolor.
@@ -92,6 +92,7 @@ PLANTED = [
     ("empty-field", 3, "column name: 'name' is empty in 1 row: line 3"),
     ("empty-field", 17, "column city: 'city' is empty in 1 row: line 17"),
     ("dummy-cell", 13, "column name: 'name' is 'NULL' in 1 row: line 13"),
+    ("damaged-cell", 10, "column name: 'name' is 'Sh&#246;p' (see '&#246;') in 1 row: line 10"),
     ("placeholder", 14, "column name: '{{ vorname }}'"),
     ("placeholder", 20, "column name: '*|FNAME|*'"),
     ("placeholder", 0, "letter.txt:3: 'Lorem ipsum'"),
@@ -122,6 +123,7 @@ PLANTED = [
     ("bounces-not-aligned", 0, "bounces go to mailer.example"),
     ("role-address", 10, "an office, not a person"),
     ("role-address", 18, "a machine"),
+    ("duplicate-differs", 9, "lines 2, 9 of ann@example.com differ in 'page'; only line 2 is sent"),
     ("duplicate", 9, "1 row repeats an address"),
     ("suppressed", 19, "left out, being suppressed"),
     ("unused-column", 0, "1 column: 'internal'"),
@@ -170,6 +172,9 @@ def test_check_names_every_planted_fault_with_row_and_mend(shop: Path) -> None:
         "made-up-domain",  # through a relay elsewhere only
         "subject-missing",  # in message files only
         "ambiguous-column",  # an error
+        "suppression-entry",  # an error
+        "hidden-row",  # of a workbook
+        "cell-format",  # of a workbook
     }
     assert (result.exit_code, told["ready"]) == (0, True), "warnings do not keep the gate shut"
 
