@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from bulkmail.message import links
 from bulkmail.message.suggestion import suggest
+from bulkmail.message.tags import with_css_apart
 
 LONGEST_OUTPUT = 10_000_000  # characters of one rendered template
 LONGEST_RANGE = 100_000  # numbers that the ranges of one rendering give, all together
@@ -63,6 +64,10 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"*", "**", "%"})
     concat = staticmethod(join_chunks)
+
+    def preprocess(self, source: str, name: str | None = None, filename: str | None = None) -> str:
+        """The source as it is meant: see `with_css_apart`."""
+        return super().preprocess(with_css_apart(str(source)), name, filename)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """The operator's result; `TooMuch` instead of a text, list or number of absurd size."""

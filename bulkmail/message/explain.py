@@ -9,6 +9,7 @@ from types import TracebackType
 from jinja2 import Template, TemplateNotFound, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
 
+from bulkmail.message import syntax
 from bulkmail.message.environment import LONGEST_OUTPUT, LetterEnvironment
 from bulkmail.message.suggestion import closest, suggest
 from bulkmail.model.errors import TemplateError
@@ -29,7 +30,8 @@ def explain(
     if isinstance(error, TemplateSyntaxError):
         is_nameless = error.name in (None, "<introspection>")  # as Jinja calls what it only looks into
         where = place(name if is_nameless else str(error.name), error.lineno)
-        return TemplateError(f"{where}: {_in_words(str(error.message), environment)}")
+        text, hint = syntax.say(str(error.message), _line_of(error))
+        return TemplateError(f"{where}: {_in_words(text, environment)}", hint=hint)
     where = place(*_innermost(error.__traceback__, name))
     match error:
         case UndefinedError():
@@ -56,6 +58,11 @@ def explain(
         case _:
             text = _in_words(str(error) or type(error).__name__, environment)
     return TemplateError(f"{where}: {printable(text)}")
+
+
+def _line_of(error: TemplateSyntaxError) -> str:
+    lines = (error.source or "").splitlines()
+    return lines[error.lineno - 1] if 0 < error.lineno <= len(lines) else ""
 
 
 def _has_room() -> bool:
