@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import stat
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from bulkmail.config.problems import Problems, Said, did_you_mean, show
 from bulkmail.message.filetypes import guess_type
+from bulkmail.message.syntax import say
+from bulkmail.message.tags import with_css_apart
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Attachment, Template
 from bulkmail.model.filenames import composed, other_case, same_name
@@ -117,8 +120,13 @@ class FileReader:
         if len(data) > LONGEST_TEMPLATE:
             self.problems.add(f"{place}: is longer than {LONGEST_TEMPLATE // 1_000_000} MB", "is it the right file?")
             return None
+        if what := next((what for magic, what in _NO_TEXT if data.startswith(magic)), ""):
+            self.problems.add(
+                f"{place}: is {what}, not a text", "save it as plain text (.txt) or as a web page (.html)"
+            )
+            return None
         try:
-            text = data.decode("utf-8-sig")
+            text = data.decode(_declared_encoding(data) or "utf-8-sig")
         except UnicodeDecodeError as error:
             line = data.count(b"\n", 0, error.start) + 1
             self.problems.add(f"{place}: line {line} is not UTF-8", "save the file as UTF-8")
@@ -153,10 +161,12 @@ class FileReader:
         while waiting:
             current = waiting.pop()
             try:
-                tree = environment.parse(current.text)
+                tree = environment.parse(with_css_apart(current.text))
             except TemplateSyntaxError as error:
+                lines = current.text.split("\n")
+                text, fix = say(str(error.message), lines[error.lineno - 1] if error.lineno <= len(lines) else "")
                 self.problems.add(
-                    f"{current.name}:{error.lineno}: {error.message}", "see https://jinja.palletsprojects.com"
+                    f"{current.name}:{error.lineno}: {text}", fix or "see https://jinja.palletsprojects.com"
                 )
                 continue
             except RecursionError:
@@ -213,6 +223,38 @@ class FileReader:
             else:
                 near = _similar(self.root / name) if name else ""
                 self.problems.add(f"{place}: includes {show(name)}, which is not in {self.root}", near)
+
+
+_NO_TEXT = (
+    (b"PK\x03\x04", "a document of Word or another office program, or an archive"),
+    (b"\xd0\xcf\x11\xe0", "a document of an old office program"),
+    (b"{\\rtf", "rich text (RTF)"),
+    (b"%PDF-", "a PDF"),
+)
+_META_CHARSET = re.compile(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9._:-]+)", re.IGNORECASE)
+_BEGINNING = 4_096  # octets in which a page says its encoding
+# As browsers read them (WHATWG Encoding): the names of Latin-1 stand for what Windows writes.
+_MEANT = {"iso-8859-1": "cp1252", "latin1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "ascii": "cp1252"}
+
+
+def _declared_encoding(data: bytes) -> str:
+    """The encoding that a page says it is in, if it is not UTF-8 throughout; empty if it says none that is known."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    found = _META_CHARSET.search(data[:_BEGINNING])
+    if not found or data.isascii():
+        return ""
+    try:
+        data.decode()
+        return ""  # what it says is out of date
+    except UnicodeDecodeError:
+        pass
+    name = found[1].decode("ascii").lower()
+    try:
+        b"".decode(_MEANT.get(name, name))
+    except LookupError:
+        return ""
+    return _MEANT.get(name, name)
 
 
 def resolve(said: Said[str]) -> Path:

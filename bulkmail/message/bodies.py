@@ -18,12 +18,13 @@ from bulkmail.message.local_files import (
     local_images,
     local_stylesheets,
     more_images,
+    with_charset,
     with_images,
     with_stylesheets,
 )
 from bulkmail.message.plan import Slot
 from bulkmail.message.scanner import DEEPEST_READ, EndTag, Patches, Remark, elements, is_deep, scan
-from bulkmail.message.tags import NONCHARACTER, PLACE, Kind, Masked, mask
+from bulkmail.message.tags import NONCHARACTER, PLACE, Kind, Masked, mask, without_tag_lines
 from bulkmail.message.templates import Rendering, Workshop
 from bulkmail.message.typesetting import typeset
 from bulkmail.model.campaign import Campaign, InlineImage, Template
@@ -52,7 +53,7 @@ class Bodies:
 
     def __init__(self, campaign: Campaign, workshop: Workshop) -> None:
         """Raises `TemplateError`."""
-        self._text = Body(workshop.text(campaign.text)) if campaign.text else None
+        self._text = Body(workshop.text(without_tag_lines(campaign.text))) if campaign.text else None
         self._html: Body | None = None
         self._derived: Body | None = None
         # Where the page is made of something else, errors are looked for in that: it is what people can mend.
@@ -186,7 +187,7 @@ _MARK_OCTETS = "\ufdd0".encode()[:2]
 
 def in_html(template: Template, campaign: Campaign) -> Masked:
     """A page, or a part of one, with what it names from its folder, and with no way for a cell to make a script."""
-    masked = with_stylesheets(mask(template), campaign.stylesheets)
+    masked = with_charset(with_stylesheets(mask(template), campaign.stylesheets))
     return guarded(with_images(masked, campaign.images))
 
 

@@ -16,6 +16,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bulkmail.message import links, strictness
 from bulkmail.message.suggestion import suggest
+from bulkmail.message.tags import with_css_apart
 
 LONGEST_OUTPUT = 10_000_000  # characters of one rendered template
 LONGEST_RANGE = 100_000  # numbers that the ranges of one rendering give, all together
@@ -70,6 +71,10 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
         self, source: nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
     ) -> str:
         return super()._generate(strictness.made_strict(source, self), name, filename, defer_init)
+
+    def preprocess(self, source: str, name: str | None = None, filename: str | None = None) -> str:
+        """The source as it is meant: see `with_css_apart`."""
+        return super().preprocess(with_css_apart(str(source)), name, filename)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """The operator's result; `TooMuch` instead of a text, list or number of absurd size."""

@@ -9,6 +9,7 @@ from types import TracebackType
 from jinja2 import Template, TemplateNotFound, TemplateSyntaxError, UndefinedError
 from jinja2.exceptions import SecurityError
 
+from bulkmail.message import syntax
 from bulkmail.message.environment import LONGEST_OUTPUT, LetterEnvironment
 from bulkmail.message.numbers import Refused
 from bulkmail.message.strictness import is_own
@@ -44,8 +45,9 @@ def explain(
         is_nameless = error.name in (None, "<introspection>")  # as Jinja calls what it only looks into
         where = place(name if is_nameless else str(error.name), error.lineno)
         unknown = _UNKNOWN.match(str(error.message))
-        hint = _SAY_DATE if unknown and unknown[2] in _DATES else ""
-        return TemplateError(f"{where}: {_in_words(str(error.message), environment)}", hint=hint)
+        text, hint = syntax.say(str(error.message), _line_of(error))
+        hint = _SAY_DATE if unknown and unknown[2] in _DATES else hint
+        return TemplateError(f"{where}: {_in_words(text, environment)}", hint=hint)
     where = place(*_innermost(error.__traceback__, name))
     match error:
         case UndefinedError():
@@ -97,6 +99,11 @@ def _refused(error: Refused, where: str, row: Mapping[str, object]) -> TemplateE
 def field_expression(name: str) -> str:
     """How a template names the field."""
     return name if name.isidentifier() else f"row[{name!r}]"
+
+
+def _line_of(error: TemplateSyntaxError) -> str:
+    lines = (error.source or "").splitlines()
+    return lines[error.lineno - 1] if 0 < error.lineno <= len(lines) else ""
 
 
 def _has_room() -> bool:

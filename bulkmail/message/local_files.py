@@ -115,6 +115,24 @@ def content_id(image: InlineImage) -> str:
     return f"{blake2b(image.content, digest_size=12).hexdigest()}@inline"
 
 
+def with_charset(masked: Masked) -> Masked:
+    """The page with the encoding that it goes out in, UTF-8, where it says another."""
+    patches = Patches(masked.text)
+    for element in elements(masked.text):
+        if element.name != "meta":
+            continue
+        charset, content = element.get("charset"), element.get("content")
+        if charset is not None and charset.value.strip().lower() not in ("utf-8", "utf8"):
+            patches.replace(charset.start, charset.end, 'charset="utf-8"')
+        if content is not None and element.value("http-equiv").lower() == "content-type":
+            new = _CHARSET.sub(r"\1utf-8", content.raw)
+            patches.replace(content.value_start, content.value_start + len(content.raw), new)
+    return masked.with_text(patches.applied())
+
+
+_CHARSET = re.compile(r"(charset\s*=\s*)[^\s;]+", re.IGNORECASE)
+
+
 def with_images(masked: Masked, images: Iterable[InlineImage]) -> Masked:
     """The page with `cid:` for the pictures that come with it (RFC 2392)."""
     known = {image.source: content_id(image) for image in images}

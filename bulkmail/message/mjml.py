@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bulkmail.message.scanner import Element, EndTag, Patches, scan
+from bulkmail.message.scanner import Element, EndTag, Patches, elements, scan
 from bulkmail.message.suggestion import suggest
 from bulkmail.message.tags import CLOSE, OPEN, PLACE, Kind, Masked, mask
 from bulkmail.model.campaign import Template
@@ -45,9 +45,18 @@ def page_of(template: Template) -> Template:
     for place in PLACE.finditer(masked.text):
         if place[1] in lost and masked.tag(place).kind is not Kind.COMMENT:
             line = _line(masked, place.start())
+            if any(
+                attribute.value_start <= place.start() < attribute.end
+                for element in elements(masked.text)
+                for attribute in element.attributes
+            ):
+                raise TemplateError(
+                    f"{template.name}:{line}: MJML takes no tag in this attribute: {masked.tag(place).text}",
+                    hint="it works out widths and colours beforehand; write two elements, each in its own {% if %}",
+                )
             raise TemplateError(
                 f"{template.name}:{line}: MJML passes over {masked.tag(place).text} here",
-                hint="put it into an attribute, <mj-text> or <mj-raw>",
+                hint="put it into <mj-text>, <mj-raw> or an attribute",
             )
     return Template(template.name, masked.unmasked(page))
 

@@ -106,9 +106,23 @@ class Masked:
         return Masked("".join(pieces), tuple(tags))
 
 
+def with_css_apart(text: str) -> str:
+    """A template in whose style sheets `{#main{` is a rule and not the beginning of a comment.
+
+    A comment that is meant as one has no brace before its end.
+    """
+    if "{#" not in text or "<style" not in text.lower():
+        return text
+    return _SHEET.sub(lambda sheet: _CSS_BRACE.sub("{ ", sheet[0]), text)
+
+
+_SHEET = re.compile(r"<style\b[^>]*>.*?(?:</style|\Z)", re.IGNORECASE | re.DOTALL)
+_CSS_BRACE = re.compile(r"\{(?=#[A-Za-z_-][^{}]*\{)")
+
+
 def mask(template: Template) -> Masked:
     """`template` with its tags taken out.  Raises `TemplateError` for what Jinja cannot read either."""
-    text = template.text
+    text = with_css_apart(template.text)
     if found := NONCHARACTER.search(text):
         line = text.count("\n", 0, found.start()) + 1
         raise TemplateError(f"{template.name}:{line}: holds U+{ord(found[0]):04X}, which is not a character")
@@ -124,6 +138,39 @@ def mask(template: Template) -> Masked:
         tags.append(tag)
         end = begin.start() + len(tag.text)
     return Masked("".join([*pieces, text[end:]]), tuple(tags))
+
+
+def without_tag_lines(template: Template) -> Template:
+    """A plain text in which a line of block tags and comments alone leaves no empty line behind.
+
+    `+%}` at its end keeps the line, and so do tags that write something themselves.  Line numbers stay: the line end
+    goes into the tag.
+    """
+    try:
+        masked = mask(template)
+    except TemplateError:  # told by those who compile it
+        return template
+    tags = list(masked.tags)
+
+    def joined(line: re.Match[str]) -> str:
+        numbers = [int(number) for number in PLACE.findall(line[0])]
+        last = tags[numbers[-1]]
+        silent = all(
+            tags[number].kind is Kind.COMMENT
+            or (tags[number].kind is Kind.BLOCK and tags[number].keyword not in _WRITING)
+            for number in numbers
+        )
+        if not silent or last.text[-3] in "-+":
+            return line[0]
+        tags[numbers[-1]] = Tag(last.kind, f"{last.text[:-2]}\n{last.text[-2:]}")
+        return "".join(f"{OPEN}{number}{CLOSE}" for number in numbers)
+
+    text = _TAG_LINE.sub(joined, masked.text)
+    return Template(template.name, Masked(text, tuple(tags)).unmasked())
+
+
+_TAG_LINE = re.compile(rf"^[ \t]*(?:{OPEN}\d+{CLOSE}[ \t]*)+\n", re.MULTILINE)
+_WRITING = frozenset({"include", "call", "endcall", "print", "trans", "endtrans"})
 
 
 def _tag_at(text: str, start: int) -> Tag | None:

@@ -14,6 +14,7 @@ from bulkmail.message.explain import NO_ROW, explain, missing_partial, place
 from bulkmail.message.invitation import escape_value
 from bulkmail.message.required import required_by
 from bulkmail.message.strictness import truth
+from bulkmail.message.tags import without_tag_lines
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import TemplateError
@@ -68,7 +69,12 @@ class Workshop:
         """`html_partials` gives the partials as pages include them; without, they are the same there."""
         sources = {partial.name: partial.text for partial in partials}
         self._header = make_environment(sources, one_line=True)
-        self._text = make_environment(sources)
+        self._text = make_environment(
+            {
+                partial.name: (partial if _is_page(partial.name) else without_tag_lines(partial)).text
+                for partial in partials
+            }
+        )
         self._calendar = make_environment(sources, escape=escape_value)
         self._globals = dict(self._text.globals)
         for partial in partials:
@@ -105,6 +111,10 @@ class Workshop:
         if address is not None and "email" not in fields:
             variables["email"] = address.readable
         return variables
+
+
+def _is_page(name: str) -> bool:
+    return name.lower().endswith((".html", ".htm", ".md", ".markdown"))
 
 
 def _variables(functions: Mapping[str, object], fields: Mapping[str, object]) -> dict[str, object]:

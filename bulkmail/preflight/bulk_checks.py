@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
+from bulkmail.message.composer import Rendered
 from bulkmail.model.campaign import Unsubscribe
 from bulkmail.model.relay import is_this_machine
 from bulkmail.preflight.alignment import is_aligned
@@ -86,9 +87,35 @@ def made_up_domain(evidence: Evidence) -> Iterator[Found]:
         "unsubscribing by web": (urlsplit(unsubscribe.https).hostname or "").lower(),
         "unsubscribing by mail": unsubscribe.mailto.partition("?")[0].rpartition("@")[2].lower(),
     }
+    for name, template in campaign.headers:
+        domains[name] = _made_up_in(_domains_in(template.text))
+    linked = (domain for sample in evidence.letters.samples for domain in _linked_domains(sample.letter))
+    domains["a link"] = _made_up_in(linked)
     made_up = {what: domain for what, domain in domains.items() if _MADE_UP.search(domain)}
     if made_up:
         yield Found(", ".join(f"{what} at {domain}" for what, domain in made_up.items()) + ": nobody has such a domain")
+
+
+_AT_DOMAIN = re.compile(r"(?:@|https?://(?:[^\s/@<>\"']*@)?)([\w-]+(?:\.[\w-]+)+)", re.IGNORECASE)
+_LINK = re.compile(
+    r"(?:\bhref|\bsrc)\s*=\s*[\"']?\s*(?:mailto:|https?://)[^\s\"'<>]+|https?://[^\s<>\"']+", re.IGNORECASE
+)
+
+
+def _made_up_in(domains: Iterable[str]) -> str:
+    """The first of them that nobody has; empty if there is none."""
+    return next((domain for domain in domains if _MADE_UP.search(domain)), "")
+
+
+def _domains_in(text: str) -> list[str]:
+    return [domain.lower() for domain in _AT_DOMAIN.findall(text)]
+
+
+def _linked_domains(letter: Rendered) -> Iterator[str]:
+    """The domains that links and pictures of a letter lead to."""
+    for body in (letter.html, letter.text):
+        for link in _LINK.findall(body or ""):
+            yield from _domains_in(link)
 
 
 def one_click(evidence: Evidence) -> Iterator[Found]:

@@ -174,6 +174,11 @@ CHECKS: tuple[Check, ...] = (
         "write the file again; it was probably copied before it was complete", letter_checks.attachment_empty,
     ),
     Check(
+        "invitation-attached", _W, "invitations to an appointment among the attachments",
+        "Mail programs offer no answer to a plain file, and it is the same for every recipient.",
+        'write calendar = "invite.ics" below [message] instead', letter_checks.invitation_attached,
+    ),
+    Check(
         "attachment-too-big", _W, "messages over 25 MB (note: over 10 MB; error: over what the relay takes, --online)",
         "Servers refuse them, each after the whole message was sent.",
         "put the file on a web page and link to it", letter_checks.attachment_too_big,
@@ -184,7 +189,8 @@ CHECKS: tuple[Check, ...] = (
         "write from an address at a domain of your own", bulk_checks.free_sender,
     ),
     Check(
-        "made-up-domain", _W, "From, bounces or unsubscribing at a domain for examples (shop.example)",
+        "made-up-domain", _W,
+        "From, bounces, unsubscribing, a header or a link at a domain for examples (shop.example)",
         "Servers refuse such a sender, and people's answers go nowhere.",
         "write your own domain; if this is a rehearsal, send without --relay", bulk_checks.made_up_domain,
     ),

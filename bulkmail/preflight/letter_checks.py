@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from bulkmail.model.reply import printable
@@ -144,6 +145,24 @@ def attachment_empty(evidence: Evidence) -> Iterator[Found]:
     if len(empty) > MOST:
         rows = sum(hits.number for hits in list(empty.values())[MOST:])
         yield Found(f"{len(empty) - MOST:,} more files have 0 bytes, in {count(rows, 'row')}")
+
+
+def invitation_attached(evidence: Evidence) -> Iterator[Found]:
+    """Invitations that are plain files."""
+    for item in evidence.campaign.attachments:
+        is_calendar = item.content_type.lower() == "text/calendar" or item.filename.lower().endswith(".ics")
+        method = _METHOD.search(item.content[:_BEGINNING]) if is_calendar else None
+        if method:
+            tags = ", and the {{ … }} in it is not filled in" if b"{{" in item.content else ""
+            yield Found(
+                f"{printable(item.filename, 60)!r} is an invitation (METHOD:{method[1].decode('ascii')}) attached as "
+                f"a plain file{tags}",
+                mend=f'write calendar = "{printable(item.filename, 60)}" below [message] instead of attaching it',
+            )
+
+
+_METHOD = re.compile(rb"^METHOD:(REQUEST|CANCEL|REPLY|COUNTER)\s*$", re.IGNORECASE | re.MULTILINE)
+_BEGINNING = 100_000  # octets
 
 
 def attachment_too_big(evidence: Evidence) -> Iterator[Found]:

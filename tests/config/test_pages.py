@@ -184,3 +184,38 @@ def test_attachments_root_is_the_folder_of_rows(make_shop: MakeShop) -> None:
 def test_type_of_a_row_file_is_checked(make_shop: MakeShop) -> None:
     make_shop(f'{HEAD}text = "letter.txt"\nattachments = [{{ file = "{{{{ id }}}}", type = "pdf" }}]\n')
     assert 'its type "pdf" is not a content type' in fault_of()
+
+
+WORD = """<html><head><meta http-equiv=Content-Type content="text/html; charset={}"></head>
+<body><p>Grüße – {{{{ name }}}}</p></body></html>"""
+
+
+@pytest.mark.parametrize(
+    ("said", "encoding"),
+    [
+        ("windows-1252", "cp1252"),
+        ("iso-8859-1", "cp1252"),
+        ("utf-8", "utf-8"),
+        ("windows-1252", "utf-8"),
+        ("x", "utf-16"),
+    ],
+)
+def test_page_is_read_in_the_encoding_that_it_says(make_shop: MakeShop, said: str, encoding: str) -> None:
+    make_shop(f'{HEAD}html = "letter.html"\n', **{"letter.html": WORD.format(said).encode(encoding)})
+    html = campaign_of().html
+    assert html is not None
+    assert "<p>Grüße – {{ name }}</p>" in html.text
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"PK\x03\x04\x14\0", "a document of Word or another office program"),
+        (b"{\\rtf1\\ansi x}", "rich text (RTF)"),
+        (b"%PDF-1.7 x", "a PDF"),
+    ],
+)
+def test_what_is_no_text_is_told_as_what_it_is(make_shop: MakeShop, content: bytes, what: str) -> None:
+    make_shop(f'{HEAD}html = "letter.html"\n', **{"letter.html": content})
+    assert f"is {what}" in fault_of()
+    assert "save it as plain text (.txt) or as a web page (.html)" in fault_of()

@@ -273,6 +273,22 @@ def test_domain_for_examples_goes_nowhere_but_to_this_machine(hosts: tuple[str, 
     assert [each.message for each in bulk_checks.made_up_domain(evidence(campaign, hosts=hosts))] == found
 
 
+def test_domain_for_examples_in_a_header_or_a_link_is_told() -> None:
+    campaign = letter(
+        text="x",
+        sender="news@gardenshop.net",
+        reverse_path="b@gardenshop.net",
+        headers=(("List-Unsubscribe", Template("h", "<mailto:stop@shop.example?subject=stop>")),),
+    )
+    given = evidence(campaign, hosts=("mail.relay.net",))
+    page = '<p>See shop.invalid, <a href="https://www.example.com/a">this</a></p>'
+    given.letters.samples.append(Sample(Place("people.csv", 3), Rendered("News", "", "", None, page)))
+    assert [each.message for each in bulk_checks.made_up_domain(given)] == [
+        "List-Unsubscribe at shop.example, a link at www.example.com: nobody has such a domain"
+    ]
+    assert not list(bulk_checks.made_up_domain(evidence(campaign, hosts=())))
+
+
 def test_signature_makes_good_for_a_reverse_path_elsewhere() -> None:
     campaign = letter(
         text="x", list_id="n.shop.example", reverse_path="b@relay.example", dkim=(Dkim("news.shop.example", "s"),)

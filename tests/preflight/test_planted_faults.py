@@ -26,7 +26,7 @@ text = "letter.txt"
 html = "letter.html"
 list_id = "Shop news <news.shop.example>"
 reverse_path = "bounces@mailer.example"
-attachments = [{ file = "{{ bill }}", optional = true }, "plan.bin", "empty.txt"]
+attachments = [{ file = "{{ bill }}", optional = true }, "plan.bin", "empty.txt", "invite.ics"]
 [[message.dkim]]
 domain = "other.example"
 selector = "s1"
@@ -116,6 +116,7 @@ PLANTED = [
     ("link-insecure", 15, "letter.html: http://shop.example/n"),
     ("active-content", 0, "letter.html:12: a script"),
     ("attachment-too-big", 0, "plan.bin"),
+    ("invitation-attached", 0, "'invite.ics' is an invitation (METHOD:REQUEST)"),
     ("attachment-empty", 0, "'empty.txt' has 0 bytes"),
     ("free-sender", 0, "campaign.toml: from: From is at gmail.com"),
     ("one-click-missing", 0, "people cannot unsubscribe by one click"),
@@ -142,6 +143,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "stop.txt").write_text("stopped@example.com\n")
     (folder / "plan.bin").write_bytes(b"x" * 8_000_000)
     (folder / "empty.txt").touch()
+    (folder / "invite.ics").write_text("BEGIN:VCALENDAR\nMETHOD:REQUEST\nEND:VCALENDAR\n")
     (folder / "dkim.pem").chmod(0o600)
     return folder
 

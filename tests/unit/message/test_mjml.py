@@ -66,7 +66,7 @@ def test_mjml_tells_what_it_does_not_know(inner, reason):
 
 def test_mjml_tells_where_a_tag_would_be_lost():
     attribute = '<mj-column full-width="{{ name }}"></mj-column>'
-    with pytest.raises(TemplateError, match=r"letter\.mjml:2: MJML passes over \{\{ name \}\} here"):
+    with pytest.raises(TemplateError, match=r"letter\.mjml:2: MJML takes no tag in this attribute: \{\{ name \}\}"):
         page_of(f"\n<mj-section>{attribute}</mj-section>", name="x")
 
 

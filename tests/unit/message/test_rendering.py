@@ -1,11 +1,14 @@
 """Compiling and rendering: what a template can use, and what is said when it cannot."""
 
+import re
+
 import pytest
 
 from bulkmail.message.templates import Workshop, compile_condition, referenced_names
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import TemplateError
+from tests.unit.message.pages import rendered
 
 ANN = Address.parse("ann@example.org")
 
@@ -308,3 +311,67 @@ def test_referenced_names_are_those_of_all_templates(make_campaign):
 def test_referenced_names_of_a_broken_template_are_told_with_its_line(make_campaign, text):
     with pytest.raises(TemplateError, match=r"^campaign\.toml: text:2: "):
         referenced_names(make_campaign(text=text))
+
+
+TAG_LINES = {
+    "loop": ("a\n{% for i in [1, 2] %}\n* {{ i }}\n{% endfor %}\nb\n", "a\n* 1\n* 2\nb\n"),
+    "indented": ("a\n  {% if true %}\nb\n  {% endif %}\n", "a\nb\n"),
+    "set-and-comment": ("{% set x = 1 %} {# why #}\na{{ x }}\n", "a1\n"),
+    "within-a-line": ("a {% if true %}b{% endif %}\nc\n", "a b\nc\n"),
+    "kept-on-purpose": ("a\n{% if true +%}\nb\n{% endif %}\n", "a\n\nb\n"),
+    "value": ("{{ '' }}\na\n", "\na\n"),
+    "raw": ("{% raw %}{% if %}{% endraw %}\na\n", "{% if %}\na\n"),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), TAG_LINES.values(), ids=TAG_LINES)
+def test_line_of_tags_alone_leaves_no_line_in_a_text(text, expected):
+    assert rendered(text=text).text == expected
+
+
+def test_included_part_stands_on_a_line_of_its_own():
+    part = Template("foot.txt", "{% if true %}\nfoot\n{% endif %}")
+    assert rendered(text='a\n{% include "foot.txt" %}\nb\n', partials=(part,)).text == "a\nfoot\n\nb\n"
+
+
+def test_line_of_an_error_is_that_of_the_template():
+    with pytest.raises(TemplateError, match=r":5: 'nmae' is undefined"):
+        rendered({"name": "x"}, text="{% set a = 1 %}\n{% if a %}\nx\n{% endif %}\n{{ nmae }}\n")
+
+
+WORDS = {
+    "curly-quote": ("{{ row[‘First Name’] }}", "a tag has the typographic quote ‘", "write straight quotes"),
+    "two-words": ("{{ First Name }}", "{{ First Name }} is not one name", '{{ row["First Name"] }}'),
+    "comment": ("p{#main{}", '"{#" begins a comment of the template', '"{ #main"'),
+}
+
+
+@pytest.mark.parametrize(("text", "message", "hint"), WORDS.values(), ids=WORDS)
+def test_what_jinja_cannot_read_is_said_in_words(text, message, hint):
+    with pytest.raises(TemplateError) as caught:
+        rendered({"First Name": "x"}, text=text)
+    assert message in str(caught.value)
+    assert hint in caught.value.hint
+
+
+def test_rule_of_a_style_sheet_is_no_comment():
+    css = "@media (max-width:600px){#a{top:1px}}{# a comment #}"
+    page = f"<html><head><style>{css}</style></head><body>{{# no #}}<p>x</p></body></html>"
+    html = rendered(text="x", html=page).html
+    assert "#a{top:1px}" in html
+    assert "comment" not in html
+    assert "no" not in html.partition("<body>")[2]
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        '<meta charset="windows-1252">',
+        '<meta http-equiv="Content-Type" content="text/html; charset=iso-8859-1">',
+        "<META charset=latin1>",
+    ],
+)
+def test_page_says_the_encoding_that_it_goes_out_in(meta):
+    html = rendered(text="x", html=f"<html><head>{meta}</head><body><p>ü</p></body></html>").html
+    assert re.search('charset="?utf-8', html)
+    assert not re.search("1252|8859|latin", html)
