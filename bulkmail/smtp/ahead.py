@@ -26,6 +26,7 @@ class Ahead:
 
     def __init__(self, *, crosses_ends: bool = True) -> None:
         self.crosses_ends = crosses_ends
+        self.lost_behind_end = 0  # sessions that were cut off with an envelope unanswered behind the end of a message
         self.trial = Trial.UNTRIED
         self._passed_with: Capabilities | None = None  # behind one name may be servers of different kinds
 

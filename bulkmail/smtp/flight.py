@@ -7,7 +7,7 @@ from collections import deque
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.model.units import say_duration
 from bulkmail.smtp.ahead import Ahead, Trial
-from bulkmail.smtp.exchange import Exchange, Step
+from bulkmail.smtp.exchange import Exchange, Mode, Step
 from bulkmail.smtp.replies import RawReply
 
 _NOT_IMPLEMENTED = (500, 502, 504)
@@ -37,6 +37,7 @@ class Flight:
         self._depth = depth
         self._is_lmtp = is_lmtp
         self._ahead = ahead
+        self.mode = Mode.PLAIN
         self._is_probing = False
         self._is_open = False  # a refused transaction waits at the server for its RSET
         self._has_refused_reset = False
@@ -75,6 +76,11 @@ class Flight:
                     exchange.stage = Stage.MAIL
             self._end(Breakage.LOST, f"{self.peer} ended the session: {self._last_words}")
         self.was_struck_dumb = len(self._expected) > 1 and not self._has_answered
+        if self.mode is not Mode.DEEP and any(each is not None and each.is_ahead for _, each in self._expected):
+            self._ahead.lost_behind_end += 1
+            if self._ahead.lost_behind_end > 1 and self._ahead.crosses_ends:  # once may be chance
+                self._ahead.crosses_ends = False
+                self.refused_ahead = "closed the connection"
         self._end(Breakage.LOST, f"{self.peer} closed the connection {self._where()}")
 
     def timed_out(self, seconds: float) -> None:
