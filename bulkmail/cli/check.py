@@ -71,7 +71,7 @@ def command(
     progress = make_progress("auto" if sys.stderr.isatty() else "none")
     checked = anyio.run(_check, settings, find_keys(settings.campaign, runs_commands=online), progress, outside)
     findings = without(checked.findings, ignored)
-    is_ready = checked.tally.open_rows > 0 and not is_refused(findings, strict=strict)
+    is_ready = (checked.tally.open_rows > 0 or settings.allow_empty) and not is_refused(findings, strict=strict)
     if as_json:
         click.echo(to_json(settings.name, findings, checked.notices, checked.tally, is_ready=is_ready))
     else:

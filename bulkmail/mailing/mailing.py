@@ -33,7 +33,7 @@ from bulkmail.mailing.selection import Doubt, Selection
 from bulkmail.mailing.slowing import SlowdownNote
 from bulkmail.mailing.succession import empty_inbox, take_over
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
-from bulkmail.mailing.suppressing import read_suppression, to_setting
+from bulkmail.mailing.suppressing import files_of_start, read_suppression, to_setting
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
 from bulkmail.message.templates import Condition, compile_condition
@@ -239,12 +239,11 @@ class Mailing:
     ) -> Mailing:
         """Goes on with a run as it was recorded: its rows, its message.
 
-        The files of `suppress` are read now: open rows that they name are suppressed.  Raises `OutboxError`,
+        The files of `suppress`, and those that it was begun with as far as they are there, are read now: open rows that
+        they name are suppressed.  Raises `OutboxError`,
         `ListError`, `ConfigError`, and `GateClosed` when no relay takes some of the mail.
         """
         check_routes(routes)
-        files = tuple(suppress)
-        suppression = read_suppression(files)
         outbox = Outbox.open(path, durability=pace.durability)
         try:
             refuse_relays_of_other_kind(outbox, routes)
@@ -263,8 +262,9 @@ class Mailing:
             if outbox.campaign is not None:
                 Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a key that is missing is told now
             mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
-            mailing.suppression = suppression
-            mailing.notices += suppression.notices
+            files = files_of_start(suppress, outbox.settings)
+            mailing.suppression = read_suppression(files)
+            mailing.notices += mailing.suppression.notices
             outbox.set_setting(SUPPRESS, to_setting(files))
             mailing._suppress()
             refuse(mailing._find_unserved())

@@ -18,7 +18,7 @@ from anyio import to_thread
 from bulkmail.config.runs import run_path
 from bulkmail.config.settings import Settings
 from bulkmail.mailing.digests import Digest
-from bulkmail.mailing.gate import Online, ask_outside
+from bulkmail.mailing.gate import Online, ask_outside, refuse_unknown_names
 from bulkmail.mailing.history import (
     LIST_DIGEST,
     NUMBER,
@@ -143,7 +143,11 @@ async def order_mailing(
                 refuse_cancelled(past, command=order.command)
             if past.standing is Standing.FINISHED:
                 return past
-            return await to_thread.run_sync(_reopened, past, settings, order, keys)
+            return await to_thread.run_sync(
+                lambda: Mailing.reopen(
+                    path, routes=routes_of(settings, order), pace=settings.pace, keys=keys, suppress=settings.suppress
+                )
+            )
         takes_over = past.has_begun and not rehearsal
         new = path.with_name(f"{path.stem}.next{path.suffix}") if takes_over else path
         suppression = await to_thread.run_sync(read_suppression, settings.suppress)
@@ -211,12 +215,6 @@ def _other_place(path: Path, order: Order, *, rehearsal: bool) -> str:
     if rehearsal:
         return f"leave --outbox out, or give the rehearsal one of its own: --outbox {path.stem}.rehearsal{path.suffix}"
     return f"leave --outbox out, or name another file; if the rehearsal is no longer needed, remove {path}"
-
-
-def _reopened(past: Past, settings: Settings, order: Order, keys: Keys) -> Mailing:
-    """Its suppression files are those of now and, as far as they are still there, those that it was begun with."""
-    files = [*settings.suppress, *(file for file in past.suppress if Path(file).is_file())]
-    return Mailing.reopen(past.path, routes=routes_of(settings, order), pace=settings.pace, keys=keys, suppress=files)
 
 
 def _leave_out_reached(settings: Settings, order: Order, past: Past, suppression: Suppression) -> tuple[str, ...]:
@@ -309,7 +307,7 @@ def letters(
     composer = Composer(settings.campaign, run_id="preview", keys=keys)
     with _list_at_hand(settings) as source, _rows(settings, source) as rows:
         found = enumerate(rows, 1)
-        chosen = _named(found, row, wanted) if row or wanted else _meant(settings, found, composer)
+        chosen = _named(found, row, wanted) if row or wanted else _meant(settings, found, rows, composer)
         if covers:
             chosen = iter(_covering(settings, chosen))
         for number, recipient in chosen:
@@ -335,13 +333,13 @@ def _named(rows: Iterable[tuple[int, Recipient | BadRow]], row: int | None, key:
 
 
 def _meant(
-    settings: Settings, rows: Iterable[tuple[int, Recipient | BadRow]], composer: Composer
+    settings: Settings, found: Iterable[tuple[int, Recipient | BadRow]], rows: Rows, composer: Composer
 ) -> Iterator[Numbered]:
     """The rows that would be sent to."""
     suppression = read_suppression(settings.suppress)
     where = compile_condition(settings.where) if settings.where else None
     known: set[int] = set()
-    for number, recipient in rows:
+    for number, recipient in found:
         screened = screen(recipient, suppression=suppression, where=where)
         if screened.status is not Status.PENDING or not isinstance(recipient, Recipient):
             continue
@@ -350,6 +348,8 @@ def _meant(
             yield number, recipient
         if not settings.allow_duplicates and _has_forward_path(composer, recipient):
             known.add(key)
+    if where is not None:
+        refuse_unknown_names(where, rows.columns)
 
 
 def _has_forward_path(composer: Composer, recipient: Recipient) -> bool:

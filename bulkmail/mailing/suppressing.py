@@ -58,6 +58,12 @@ def recorded_files(settings: Mapping[str, str]) -> tuple[str, ...]:
         raise OutboxError(f"the outbox does not say which suppression files it was begun with: {error}") from None
 
 
+def files_of_start(given: Iterable[Name], settings: Mapping[str, str]) -> list[str]:
+    """The files to read when a run goes on: those that are named now, and those it remembers that are still there."""
+    files = [os.path.abspath(name) for name in given]
+    return list(dict.fromkeys([*files, *(file for file in recorded_files(settings) if os.path.isfile(file))]))
+
+
 def check_there(files: Iterable[str]) -> None:
     """Raises `ConfigError` when one of the files that a run was begun with is gone: it may have new addresses."""
     for file in files:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections import Counter
+from contextlib import closing
 
 import pytest
 
@@ -209,3 +211,20 @@ async def test_date_in_names_gives_each_day_a_run_of_its_own(make_campaign, tmp_
     assert resumed.code == 0, resumed.err
     assert len(list((campaign / "runs").glob("news-2???-??-??.outbox"))) == 1
     assert len(list(tmp_path.glob("r-2???-??-??.csv"))) == 1
+
+
+async def test_run_killed_before_its_report_gets_it_from_the_same_command(make_campaign, tmp_path):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        await run("send", campaign, "--yes", cwd=tmp_path)
+        outbox = campaign / "runs" / "spring.outbox"
+        for report in (campaign / "runs").glob("spring-report.*"):
+            report.unlink()
+        with closing(sqlite3.connect(outbox)) as connection:  # as a kill between the last answer and the end leaves it
+            connection.execute("UPDATE run SET ended_at = NULL")
+            connection.commit()
+        again = await run("send", campaign, "--yes", cwd=tmp_path)
+    assert again.code == 0, again.err
+    assert len(list((campaign / "runs").glob("spring-report.*"))) == 3
+    assert "not ended" not in again.out
+    assert len(relay.messages) == len(PEOPLE)
