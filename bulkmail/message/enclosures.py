@@ -167,12 +167,17 @@ class RowFile:
             "attachment name", workshop.header(attachment.filename), encode=text_field
         )
 
+    def _relative(self, path: str) -> str:
+        """An absolute path that begins with the folder, as one that starts from it; any other as it is."""
+        roots = () if self._attachment.prefix else (self.folder.root, self._attachment.root)
+        return next((path[len(root) + 1 :] for root in roots if path.startswith(f"{root}/")), path)
+
     def enclosure(self, variables: dict[str, object], fields: Mapping[str, object]) -> Enclosure | None:
         """What the row names, looked at as far as that goes without a disk; None for nothing.
 
         Raises `TemplateError`.
         """
-        path = self._path.value(variables, fields)[self._attachment.prefix :]
+        path = self._relative(self._path.value(variables, fields)[self._attachment.prefix :])
         if not path:
             if self._attachment.is_optional:
                 return None
