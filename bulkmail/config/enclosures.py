@@ -23,7 +23,7 @@ def attachments(sources: Sources, reader: FileReader) -> tuple[Attachment, ...]:
         for said, table in _settings(sources)
         if not _is_of_row(said, table)
     ]
-    return tuple(attachment for attachment in found if attachment is not None)
+    return sources.enclosed + tuple(attachment for attachment in found if attachment is not None)
 
 
 def row_attachments(sources: Sources) -> tuple[RowAttachment, ...]:

@@ -6,6 +6,7 @@ Headers and body are told apart before anything is filled in: no cell can add a 
 from __future__ import annotations
 
 import binascii
+import mimetypes
 import quopri
 import re
 from collections.abc import Callable
@@ -20,6 +21,9 @@ from bulkmail.config.locator import KeyPath
 from bulkmail.config.problems import Problems, show
 from bulkmail.config.schema import CampaignFile, read_shape
 from bulkmail.message.copies import pieces
+from bulkmail.message.plan import check_attachment
+from bulkmail.model.campaign import Attachment
+from bulkmail.model.errors import ConfigError
 
 # What a header of the letter is called in `[message]`; all others are headers of the message.
 _KEYS = {"from": "from", "subject": "subject", "reply-to": "reply_to", "cc": "cc", "bcc": "bcc"} | {
@@ -49,6 +53,7 @@ class _Letter:
     message: dict[str, Any] = field(default_factory=dict)
     recipients: dict[str, Any] = field(default_factory=dict)
     lines: dict[KeyPath, int] = field(default_factory=dict)
+    enclosed: list[Attachment] = field(default_factory=list)
 
     def fault(self, line: int, text: str, mend: str = "") -> None:
         self.problems.add(f"{self.path}:{line}: {text}", mend)
@@ -62,8 +67,13 @@ class _Letter:
         self.lines["message", key] = line
 
 
-def read_letter(text: str, path: Path, problems: Problems) -> tuple[CampaignFile, dict[KeyPath, int]]:
-    """The campaign that the letter is, and the line of each of its settings.  What is wrong goes into `problems`."""
+def read_letter(
+    text: str, path: Path, problems: Problems
+) -> tuple[CampaignFile, dict[KeyPath, int], tuple[Attachment, ...]]:
+    """The campaign that the letter is, the line of each of its settings, and the files among its parts.
+
+    What is wrong goes into `problems`.
+    """
     letter = _Letter(path, problems)
     lines = text.split("\n")
     headers, end = _headers(letter, lines)
@@ -77,7 +87,7 @@ def read_letter(text: str, path: Path, problems: Problems) -> tuple[CampaignFile
     file, mistakes = read_shape({"message": letter.message, "recipients": letter.recipients})
     for mistake in mistakes:
         letter.fault(letter.lines.get(mistake.path[:2], 1), mistake.text, mistake.mend)
-    return file, letter.lines
+    return file, letter.lines, tuple(letter.enclosed)
 
 
 def _headers(letter: _Letter, lines: list[str]) -> tuple[list[_Header], int]:
@@ -150,19 +160,24 @@ def _decoded(value: str) -> str:
         return value
 
 
-def _take_body(letter: _Letter, text: str, line: int, *, content_type: Message, encoding: str) -> None:
+def _take_body(
+    letter: _Letter, text: str, line: int, *, content_type: Message, encoding: str, is_part: bool = False
+) -> None:
     kind = content_type.get_content_type()
     if kind.startswith("multipart/"):
         _take_parts(letter, text, line, boundary=content_type.get_boundary() or "")
         return
     part = _BODIES.get(kind)
+    if is_part and (part is None or content_type.get_content_disposition() == "attachment"):
+        _enclose(letter, text, line, content_type=content_type, encoding=encoding)
+        return
     if part is None:
         mend = "write text/plain, text/html or text/markdown; other files go into ATTACHMENT"
         letter.fault(line, f"a part of the type {show(kind)} cannot be written here", mend)
         return
-    decode = _DECODERS.get(encoding.strip().lower())
+    decode = _BYTES.get(encoding.strip().lower())
     try:
-        text = decode(text) if decode else text
+        text = decode(text).decode() if decode else text
     except (ValueError, binascii.Error):
         letter.fault(line, f"the part is not {show(encoding)}, as its header says", "write it as plain text")
         return
@@ -204,15 +219,37 @@ def _take_part(letter: _Letter, piece: str, line: int) -> None:
     for found in re.finditer(r"^([!-9;-~]+):[ \t]*((?:.|\n[ \t])*)", head, re.MULTILINE):
         header[found[1]] = found[2]
     start = line + (head.count("\n") + 2 if head else len(empty_line))
-    _take_body(letter, text, start, content_type=header, encoding=str(header.get("Content-Transfer-Encoding", "")))
+    encoding = str(header.get("Content-Transfer-Encoding", ""))
+    _take_body(letter, text, start, content_type=header, encoding=encoding, is_part=True)
 
 
-def _quoted_printable(text: str) -> str:
-    return quopri.decodestring(text.encode()).decode()
+def _enclose(letter: _Letter, text: str, line: int, *, content_type: Message, encoding: str) -> None:
+    """A part that is a file, the same for all."""
+    kind = content_type.get_content_type()
+    if "{{" in text or "{%" in text:
+        mend = "write what depends on the row into the text; files of rows go into ATTACHMENT"
+        letter.fault(line, f"a part of the type {show(kind)} is a file, and nothing is filled in there", mend)
+        return
+    number = len(letter.enclosed) + 1
+    filename = content_type.get_filename() or f"file{number}{mimetypes.guess_extension(kind) or ''}"
+    decode = _BYTES.get(encoding.strip().lower(), str.encode)
+    try:
+        attachment = Attachment(filename, kind, decode(text))
+        check_attachment(filename, kind)
+    except (ValueError, binascii.Error):
+        letter.fault(line, f"the part is not {show(encoding)}, as its header says", "encode it again")
+    except ConfigError as error:
+        letter.fault(line, str(error), error.hint)
+    else:
+        letter.enclosed.append(attachment)
 
 
-def _base64(text: str) -> str:
-    return binascii.a2b_base64("".join(text.split()), strict_mode=True).decode()
+def _quoted_printable(text: str) -> bytes:
+    return quopri.decodestring(text.encode())
 
 
-_DECODERS: dict[str, Callable[[str], str]] = {"quoted-printable": _quoted_printable, "base64": _base64}
+def _base64(text: str) -> bytes:
+    return binascii.a2b_base64("".join(text.split()), strict_mode=True)
+
+
+_BYTES: dict[str, Callable[[str], bytes]] = {"quoted-printable": _quoted_printable, "base64": _base64}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from bulkmail.config.locator import TOML_STRING, KeyPath, locate_keys
 from bulkmail.config.overrides import Overrides
 from bulkmail.config.problems import Problems, Said, did_you_mean, show
+from bulkmail.model.campaign import Attachment
 from bulkmail.model.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ LONGEST_FILE = 1_000_000  # octets
 class Sources:
     """What flags, file and environment say.  `path` is None for a campaign given by flags alone.
 
-    `is_letter`: the file is one of headers and a body.
+    `is_letter`: the file is one of headers and a body, perhaps with files `enclosed` in it.
     """
 
     overrides: Overrides
@@ -42,6 +43,7 @@ class Sources:
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
     broken: frozenset[KeyPath] = frozenset()
     is_letter: bool = False
+    enclosed: tuple[Attachment, ...] = ()
 
     @property
     def home(self) -> Path:
@@ -111,8 +113,8 @@ def open_sources(
     if path.suffix.lower() != SUFFIX:
         from bulkmail.config.letter_file import read_letter
 
-        letter, letter_lines = read_letter(text, path, problems)
-        return Sources(overrides, environ, problems, path, letter, letter_lines, is_letter=True)
+        letter, letter_lines, enclosed = read_letter(text, path, problems)
+        return Sources(overrides, environ, problems, path, letter, letter_lines, is_letter=True, enclosed=enclosed)
     data = parse_toml(text, path)
     lines = locate_keys(text)
     file, mistakes = read_shape(data)

@@ -216,6 +216,11 @@ class RowFile:
             "attachment name", workshop.header(attachment.filename), encode=text_field
         )
 
+    def _relative(self, path: str) -> str:
+        """An absolute path that begins with the folder, as one that starts from it; any other as it is."""
+        roots = () if self._attachment.prefix else (self.folder.root, self._attachment.root)
+        return next((path[len(root) + 1 :] for root in roots if path.startswith(f"{root}/")), path)
+
     def enclosures(self, variables: dict[str, object], fields: Mapping[str, object]) -> Iterator[Enclosure]:
         """What the row names: a cell may hold several files, `a.pdf; b.pdf`, if no file has that name.
 
@@ -238,11 +243,11 @@ class RowFile:
                 yield found
 
     def _is_one(self, variables: dict[str, object], fields: Mapping[str, object]) -> bool:
-        path = self._path.value(variables, fields)[self._attachment.prefix :]
+        path = self._relative(self._path.value(variables, fields)[self._attachment.prefix :])
         return SEPARATOR not in path or self.folder.has(path)
 
     def _enclosure(self, variables: dict[str, object], fields: Mapping[str, object]) -> Enclosure | None:
-        path = self._path.value(variables, fields)[self._attachment.prefix :]
+        path = self._relative(self._path.value(variables, fields)[self._attachment.prefix :])
         if not path:
             if self._attachment.is_optional:
                 return None

@@ -323,6 +323,20 @@ def test_multipart_may_have_parts_of_parts_and_encodings() -> None:
     assert message.get_body(("html",)).get_content() == "<p>ü Bob</p>\r\n"
 
 
+def test_part_of_another_type_is_a_file() -> None:
+    body = (
+        "Content-Type: multipart/mixed; boundary=b\n\n--b\n\nHi, {{name}}\n"
+        '--b\nContent-Type: application/pdf; name="menu.pdf"\nContent-Transfer-Encoding: base64\n\nJVBE\nRi0x\n'
+        "--b\nContent-Type: text/plain\nContent-Disposition: attachment; filename=notes.txt\n\nnotes\n"
+        "--b\nContent-Type: application/pdf\n\nDUMMY\n--b--\n"
+    )
+    message = message_of(settings_of(HEAD + body))
+    assert message.get_body(("plain",)).get_content() == "Hi, Bob\r\n"
+    found = [(part.get_filename(), part.get_content_type()) for part in message.iter_attachments()]
+    assert found == [("menu.pdf", "application/pdf"), ("notes.txt", "text/plain"), ("file3.pdf", "application/pdf")]
+    assert [part.get_payload(decode=True) for part in message.iter_attachments()] == [b"%PDF-1", b"notes", b"DUMMY"]
+
+
 def test_attachments_are_of_everybody_and_of_rows(here: Path) -> None:
     (here / "post").mkdir()
     (here / "post" / "file1.docx").write_bytes(b"one")
@@ -395,6 +409,8 @@ def test_picture_of_a_folder_that_is_attached_as_well_is_there_twice(here: Path)
         (f"{HEAD}Content-Type: image/png\n\nx", 'letter.txt:6: a part of the type "image/png" cannot be written here'),
         (f"{HEAD}Content-Type: multipart/mixed\n\nx", "letter.txt:6: the multipart does not say its boundary"),
         (f"{HEAD}Content-Type: multipart/mixed; boundary=b\n\nx", "letter.txt:6: no line begins with --b"),
+        (f"{PARTS}Content-Type: image/png\n\n{{{{ a }}}}\n--b--\n", 'letter.txt:9: a part of the type "image/png" is'),
+        (f"{PARTS}Content-Type: image/png\nContent-Transfer-Encoding: base64\n\n%\n--b--\n", 'not "base64"'),
         (f"{PARTS}Hello\n\nhow are you?\n--b--\n", 'letter.txt:7: "Hello" is not a header of a part'),
         (f"{PARTS}Content-Type: text/html\n--b--\n", "letter.txt:7: a part has headers and no text"),
         (f"{HEAD}ATTACHMENT:\n\nx", "letter.txt:4: attachments: an attachment names no file"),
@@ -418,7 +434,17 @@ def test_picture_of_a_folder_that_is_attached_as_well_is_there_twice(here: Path)
             "to-syntax",
             "no-from",
         ),
-        *("image", "no-boundary", "no-part", "part-without-empty-line", "part-of-headers", "no-file", "file-missing"),
+        *(
+            "image",
+            "no-boundary",
+            "no-part",
+            "file-of-a-row",
+            "file-encoding",
+            "part-without-empty-line",
+            "part-of-headers",
+            "no-file",
+            "file-missing",
+        ),
         *("syntax", "encoding", "picture-missing"),
     ],
 )

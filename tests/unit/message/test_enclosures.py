@@ -54,6 +54,14 @@ def test_file_of_the_row_is_attached(folder):
     assert file.get_content_disposition() == "attachment"
 
 
+def test_absolute_path_may_lead_below_the_folder_and_nowhere_else(folder):
+    (file,) = message_for(folder, "{{ file }}", {"file": f"{folder}/invoices/7.pdf"}).iter_attachments()
+    assert file.get_content() == b"%PDF seven"
+    for path in (f"{folder}-too/x.txt", f"{folder}/../secret.txt", f"{folder}/out.txt", f"{folder}/", f"{folder}"):
+        with pytest.raises(TemplateError):
+            message_for(folder, "{{ file }}", {"file": path})
+
+
 @pytest.mark.parametrize("path", ["Rechnung für Zoë.pdf", "请.txt", "inside.pdf", "inner/8.pdf", "./invoices//7.pdf"])
 def test_file_is_found_by_any_name_below_the_folder(folder, path):
     (file,) = message_for(folder, "{{ file }}", {"file": path}).iter_attachments()
