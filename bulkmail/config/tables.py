@@ -13,9 +13,9 @@ from bulkmail.model.feedback import Feedback
 from bulkmail.model.lane import Lane, LaneLimits, Lanes
 from bulkmail.model.outcome import Effect, Scope, Verdict, quota, throttle
 from bulkmail.model.rate import Rate
-from bulkmail.model.reply import Stage
+from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.units import parse_duration
-from bulkmail.model.verdict import Rule, enhanced_pattern
+from bulkmail.model.verdict import Rule, enhanced_pattern, judge
 
 
 @cache
@@ -27,6 +27,7 @@ def known_lanes() -> Lanes:
 @cache
 def known_feedback() -> Feedback:
     """The judge with the rules of `data/replies.toml`, in their order."""
+    judge(Reply(Stage.RCPT, 500, text="denied for an hour"))  # its patterns are compiled now, and not on a loop
     return Feedback(tuple(_rule(table) for table in _read("replies.toml")["reply"]))
 
 

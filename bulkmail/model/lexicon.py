@@ -9,9 +9,30 @@ from __future__ import annotations
 import re
 
 
-def any_of(*patterns: str) -> re.Pattern[str]:
+class Words:
+    """Patterns as one.  Compiled when it is first asked, as most programs that import this meet no refusal."""
+
+    __slots__ = ("_compiled", "_pattern")
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        self._compiled: re.Pattern[str] | None = None
+
+    @property
+    def compiled(self) -> re.Pattern[str]:
+        """The pattern itself."""
+        if self._compiled is None:
+            self._compiled = re.compile(self._pattern)
+        return self._compiled
+
+    def search(self, text: str) -> re.Match[str] | None:
+        """Where `text` says so first."""
+        return self.compiled.search(text)
+
+
+def any_of(*patterns: str) -> Words:
     """One pattern that finds any of these."""
-    return re.compile("|".join(patterns))
+    return Words("|".join(patterns))
 
 
 # --- the recipient ----------------------------------------------------------------------------------------------------
@@ -24,8 +45,9 @@ RECIPIENT_ALONE = any_of(
     r"\b(?:is|are|has been|been) receiving\b|\breceiving (?:e?mails?|messages) (?:too|at|from)\b",
     r"\b(?:can|able to|may|not|to) receive\b|\breceiv(?:e|ing) (?:limit|rate|quota)|\bmessage receive\b",
     r"\brecipient s\b",
-    r"\b(?:to|for) (?:this|that|the same|one|a single|each|any) (?:recipient|mailbox|inbox|user|addressee"
-    r"|address|group|list)\b",
+    r"\bto (?:this|that|the same|one|a single|each|any) (?:recipient|mailbox|inbox|user|addressee|address"
+    r"|group|list)\b",
+    r"\bfor (?:this|that|the same|one|a single|each|any) (?:recipient|mailbox|inbox|addressee|group|list)\b",
     r"\brecipient (?:has|is|was|does|did|only|can|could|will|would|mailbox|inbox|prefers|over)\b",
     r"\b(?:full|over ?quota) (?:mailbox|inbox)\b|\b(?:mailbox|inbox)\b.{0,40}\b(?:is |has become "
     r"|was )?(?:full|overfull)\b",
@@ -59,6 +81,8 @@ RECIPIENT = any_of(
     r"\b(?:mailbox|inbox) (?:has |is |was )?(?:exceed\w*|over|reach\w*|at) |\bmail quota\b",
     r"\bmailbox quota\b|\bquota exceeded mailbox\b|\bmailbox (?:size|storage)\b|\bexceed\w* (?:its |their "
     r"|his |the |storage )*storage",
+    r"(?<!your )(?<!smtp )(?<!sender )\b(?:user|account) (?:is |was )?(?:not active|inactive)\b"
+    r"|\binactive (?:account|user)\b",
     # closed groups and lists
     r"\bmembers? only\b|\bonly (?:for )?members\b|\bnon ?members?\b|\bnot (?:a )?(?:member|subscriber"
     r"|subscribed)\b",
@@ -99,7 +123,8 @@ SENDER_ITSELF = any_of(
     r"|not owned)",
     r"\bsender verif|\brelay(?:ing)? (?:access )?(?:denied|prohibited|not permitted|not allowed)|\bclient host\b",
     r"\bauthentication (?:is )?required\b|\bhelo command\b|\bout ?(?:bound|going)\b|\bfrom sending\b|\bsend as\b"
-    r"|\b(?:not|unable|not configured|refuse) (?:to )?relay",
+    r"|\b(?:not|unable|not configured|refuse) (?:to )?relay|\b(?:owned|belong\w*) (?:by|to)\b"
+    r"|\b(?:sender|from)\b.{0,60}\bfor (?:the |this |that |authenticated |smtp )*(?:user|login|account)\b",
 )
 
 # Names of block lists as they stand in host names.

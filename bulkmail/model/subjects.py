@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from enum import Enum
 
-from bulkmail.model.lexicon import any_of
+from bulkmail.model.lexicon import Words, any_of
 
 
 class Subject(Enum):
@@ -35,7 +34,7 @@ _IS_REFUSED = (
     r"|on hold|under review|pending|inactive|blacklist\w*|spam\w*|abus\w*|compromis\w*|paused|stopped"
     r"|violat\w*|untrusted|illegal|malformed|only|unable)"
 )
-REFUSED = re.compile(rf"\b{_IS_REFUSED}\b")
+REFUSED = Words(rf"\b{_IS_REFUSED}\b")
 
 _WHO = (
     r"(?:account|accounts|domain|domains|identit(?:y|ies)|sender|senders|profile|signature|organi[sz]ation"
@@ -47,7 +46,7 @@ _DONE = (
 )
 
 # Needs no other word: a refusal that says it means us.
-NAMED: tuple[tuple[Subject, re.Pattern[str]], ...] = (
+NAMED: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.CONTENT,
         any_of(
@@ -64,7 +63,8 @@ NAMED: tuple[tuple[Subject, re.Pattern[str]], ...] = (
         Subject.RELAYING,
         any_of(
             r"\b(?:open )?relay(?:s|ed|ing)?\b",
-            r"\brcpthosts\b|\bnon ?accepted domain|\bnot (?:an? )?(?:accepted|local"
+            r"\brcpthosts?\b|\bnot a gateway\b|\bnot (?:a )?local host\b|\bdo not handle mail for\b"
+            r"|\bnon ?accepted domain|\bnot (?:an? )?(?:accepted|local"
             r"|hosted) (?:recipient )?domain\b",
         ),
     ),
@@ -144,6 +144,7 @@ NAMED: tuple[tuple[Subject, re.Pattern[str]], ...] = (
     (
         Subject.CLIENT,
         any_of(
+            r"\bopen proxy\b|\bnot (?:be )?(?:allowed|permitted|authori[sz]ed) to connect\b|\byour isp\b",
             r"\bclient (?:host|ip|address|ipaddr|hostname|was|is|does|not)\b|\bhelo\b|\behlo\b|\brdns\b"
             r"|\bptr\b|\breverse (?:dns|lookup|mapping|hostname|name|address|map)",
             r"\bdynamic\w* (?:ip|address|host|range|~|pool)|\bdial ?up\b|\bresidential\b|\bgeneric (?:ip"
@@ -158,7 +159,7 @@ NAMED: tuple[tuple[Subject, re.Pattern[str]], ...] = (
 )
 
 # Needs a refusal beside it, or it could be said of anybody.
-NAMED_WITH_REFUSAL: tuple[tuple[Subject, re.Pattern[str]], ...] = (
+NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
     (Subject.CONTENT, any_of(r"\b(?:like|as|considered|probabl\w+|possible|is|being|your) spam\b|\bspam like\b")),
     (
         Subject.ACCOUNT,
@@ -183,7 +184,8 @@ NAMED_WITH_REFUSAL: tuple[tuple[Subject, re.Pattern[str]], ...] = (
     (
         Subject.SENDER,
         any_of(
-            r"\bsenders?\b|\bsending (?:domain|address|identity|user|email)\b|\byour (?:email |mail |from "
+            r"\byour access\b|\bsenders?\b|\bsending (?:domain|address|identity|user|email)\b"
+            r"|\byour (?:email |mail |from "
             r"|sending )?(?:address|domain|email|organi[sz]ation|company|identity|name|user)\b|\bmail from\b"
             r"|\bfrom address\b",
             r"\b(?:e?mails?|messages?|traffic) from (?:you|your|@|~|this (?:domain|sender|address|account"

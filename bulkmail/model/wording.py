@@ -40,7 +40,9 @@ def read(reply: Reply) -> Meaning:
     text = plain(reply.text)
     may_name_recipient = reply.stage in _AFTER_RECIPIENT
     if reply.stage is not Stage.RCPT and not reply.enhanced:
-        text = subjects.OWN_MAILBOX.sub(" own mailbox ", text)  # the recipient was taken before, or is not named yet
+        text = subjects.OWN_MAILBOX.compiled.sub(
+            " own mailbox ", text
+        )  # the recipient was taken before, or is not named yet
     if may_name_recipient and (lexicon.RECIPIENT_ALONE.search(text) or lexicon.RECIPIENT_RAW.search(reply.text)):
         return Meaning(Subject.RECIPIENT)
     is_recipients = may_name_recipient and bool(
@@ -69,7 +71,7 @@ def _named(text: str, reply: Reply) -> Subject:
 
 def _limit(text: str, *, is_recipients: bool, stage: Stage) -> Span | None:
     """For how long a limit on sending holds that `text` speaks of; None when it speaks of none."""
-    text = lexicon.OTHER_LIMITS.sub(" ; ", text)
+    text = lexicon.OTHER_LIMITS.compiled.sub(" ; ", text)
     span = _span(text)
     is_ours = bool(lexicon.OURS.search(text))
     if is_recipients and not is_ours:
