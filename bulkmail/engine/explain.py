@@ -21,6 +21,7 @@ _MENDS = {
     "with ?ca_file=FILE in the relay URL",
     Breakage.NO_TLS: "use smtps:// if the server has TLS from the start (port 465); only for a server on this machine "
     "or a trusted network add ?tls=off",
+    Breakage.WRONG_TLS: "change the relay URL",
     Breakage.NO_REQUIRETLS: "leave requiretls out to do without that promise, or use a relay that gives it",
     Breakage.NO_LOGIN: "ask the provider which port (587 and 465 are usual) and which way of logging in it wants",
     Breakage.NO_TOKEN: "see what [relay] says about the token, and whether the provider still allows this program",
@@ -73,6 +74,11 @@ def say_slowed(slowdown: Slowdown, event: Reply | Fault, now: float) -> str:
 _QUOTA = "wait until the provider's quota is free again"
 _REFUSALS = {
     "login refused": ("refused the login", "check user name and password; some providers want an app password here"),
+    "credits used up": ("says that the credits are used up", "buy credits, or wait until the provider grants new ones"),
+    "password login switched off": (
+        "takes no password from this account",
+        "ask its administrator to allow authenticated SMTP, or log in by OAuth (see Access tokens in the guide)",
+    ),
     "login or TLS required": ("wants a login or TLS first", "put the user name into the relay URL: smtp://user@host"),
     "sender refused": ("refused the sender", "send from an address that this account may use"),
     "sender blocked": ("blocked the sender", "ask the provider why"),

@@ -76,7 +76,7 @@ def _judge_fault(fault: Fault) -> Verdict:
     match fault.kind:
         case Breakage.UNTRUSTED | Breakage.NO_TLS | Breakage.NO_LOGIN | Breakage.NO_REQUIRETLS:
             return _stop(Scope.RELAY, fault.kind.value)
-        case Breakage.NO_TOKEN | Breakage.IMPOSTOR:
+        case Breakage.NO_TOKEN | Breakage.IMPOSTOR | Breakage.WRONG_TLS:
             return _stop(Scope.RELAY, fault.kind.value)
         case Breakage.UNSENDABLE:
             return _rejected(Scope.MESSAGE, "cannot be sent through this relay")
@@ -158,7 +158,14 @@ _FULL = _words(
 _RULES = (
     # Login: one refusal is enough; another try could lock the account.
     _Rule("432", _stop(Scope.RELAY, "new password needed"), _AUTH),  # RFC 4954 §6; elsewhere 432 is a throttle
+    _Rule("45", _stop(Scope.RELAY, "credits used up"), _AUTH, text=_words(r"\bcredits? (exceeded|exhausted|used up)")),
     _Rule("4", _deferred(Scope.RELAY, "login not possible now", counts=False, drops=True), _AUTH),
+    _Rule(
+        "5",
+        _stop(Scope.RELAY, "password login switched off"),
+        _AUTH,
+        text=_words(r"^5\.7\.139\b|basic auth\w* is disabled|SmtpClientAuthentication is disabled"),
+    ),
     _Rule("5", _stop(Scope.RELAY, "login refused"), _AUTH),
     # The relay itself will not talk now, or at all.
     _Rule("421", _deferred(Scope.RELAY, "service not available", counts=False, drops=True)),
