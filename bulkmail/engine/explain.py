@@ -22,6 +22,7 @@ _MENDS = {
     "with ?ca_file=FILE in the relay URL",
     Breakage.NO_TLS: "use smtps:// if the server has TLS from the start (port 465); only for a server on this machine "
     "or a trusted network add ?tls=off",
+    Breakage.WRONG_TLS: "change the relay URL",
     Breakage.NO_REQUIRETLS: "leave requiretls out to do without that promise, or use a relay that gives it",
     Breakage.NO_LOGIN: "ask the provider which port (587 and 465 are usual) and which way of logging in it wants",
     Breakage.NO_TOKEN: "see what [relay] says about the token, and whether the provider still allows this program",

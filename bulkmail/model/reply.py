@@ -74,6 +74,7 @@ class Breakage(Enum):
     NO_REQUIRETLS = "no requiretls"  # REQUIRETLS was asked for and is not offered
     NO_TOKEN = "no token"  # noqa: S105 - nobody gives us an access token to log in with
     IMPOSTOR = "impostor"  # the server could not prove that it knows the password
+    WRONG_TLS = "wrong tls mode"  # TLS from the first octet where it comes later, or the reverse
     TLS = "tls"  # the handshake failed otherwise
     TIMEOUT = "timeout"
     LOST = "lost"  # the connection ended

@@ -27,6 +27,7 @@ from bulkmail.smtp.replies import RawReply
 from bulkmail.smtp.session import Manners, check_requiretls
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import make_tls_context
+from bulkmail.smtp.tls_mode import speaks_tls, trusting
 from bulkmail.smtp.transactions import PROBE
 
 PATIENCE = Timeouts(connect=10.0, greeting=60.0, ehlo=30.0, mail=30.0, quit=3.0)
@@ -302,7 +303,7 @@ class _Look:
         """The certificate of a server that we do not trust, to say what is wrong with it; it is told nothing else."""
         try:
             transport, _ = await open_transport(
-                self._relay, None, tls_context=_trusting(), timeouts=self._timeouts, proxy_password=self._proxy_password
+                self._relay, None, tls_context=trusting(), timeouts=self._timeouts, proxy_password=self._proxy_password
             )
         except SessionRefused:
             return None
@@ -327,33 +328,12 @@ class _Look:
             clue = Clue.NOTHING
         finally:
             connection.close()
-        if clue in (Clue.NOTHING, Clue.OTHER) and self._relay.tls is not Tls.IMPLICIT and await self._speaks_tls():
-            return Clue.TLS
-        return clue
-
-    async def _speaks_tls(self) -> bool:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(_GLANCE):
-                connection = await reach(self._relay, self._proxy_password, timeout=_GLANCE)
-                transport, _ = await loop.create_connection(
-                    asyncio.Protocol, sock=connection, ssl=_trusting(), server_hostname=self._relay.host
-                )
-        except (DialError, OSError, TimeoutError):  # SSLError is an OSError
-            return False
-        transport.abort()
-        return True
+        if clue not in (Clue.NOTHING, Clue.OTHER) or self._relay.tls is Tls.IMPLICIT:
+            return clue
+        return Clue.TLS if await speaks_tls(self._relay, self._proxy_password, timeout=_GLANCE) else clue
 
 
-_WORTH_A_LOOK = {Breakage.TIMEOUT, Breakage.LOST, Breakage.DESYNC, Breakage.TLS}
-
-
-def _trusting() -> ssl.SSLContext:
-    """A context that believes any certificate: for looking at one, never for saying anything."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+_WORTH_A_LOOK = {Breakage.TIMEOUT, Breakage.LOST, Breakage.DESYNC, Breakage.TLS, Breakage.WRONG_TLS}
 
 
 def _limits(extensions: tuple[str, ...]) -> tuple[tuple[str, str], ...]:

@@ -12,6 +12,7 @@ from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import Reason, judge
 from bulkmail.preflight.certificate import Certificate
+from bulkmail.smtp.tls_mode import relay_url, wrong_mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +74,13 @@ def explain(
         if event.kind is Breakage.TIMEOUT and relay.port == 25:
             return Trouble(
                 f"{where} does not answer.  Most internet providers block port 25 for their customers.",
-                f"Use port 587: {_url(relay, 587)}",
+                f"Use port 587: {relay_url(relay, 587)}",
             )
         return Trouble(what.format(where=where, host=relay.host), mend)
     if event.kind is Breakage.NO_TLS:
         return Trouble(
             f"{where} offers no encryption (STARTTLS), so everything would go in clear text.",
-            f"Try {_url(relay, 465, is_implicit=True)}, which begins with TLS; "
+            f"Try {relay_url(relay, 465, is_implicit=True)}, which begins with TLS; "
             "only for a server on this machine or in a trusted network add ?tls=off.",
         )
     if event.stage is Stage.AUTH and relay.wants_token and event.kind in _NO_TOKEN:
@@ -120,24 +121,11 @@ _NOBODY = {
 }
 
 
-def _url(relay: Relay, port: int, *, is_implicit: bool = False) -> str:
-    host = f"[{relay.host}]" if ":" in relay.host else relay.host
-    user = f"{relay.username}@" if relay.username else ""
-    return f"{'smtps' if is_implicit else 'smtp'}://{user}{host}:{port}"
-
-
 def _wrong_port(relay: Relay, clue: Clue) -> Trouble | None:
     where = relay.place
-    if clue is Clue.TLS and relay.tls is not Tls.IMPLICIT:
-        return Trouble(
-            f"{where} speaks TLS from the first octet, and was spoken to without.",
-            f"Write {_url(relay, relay.port, is_implicit=True)}",
-        )
-    if clue is Clue.CLEAR and relay.tls is Tls.IMPLICIT:
-        return Trouble(
-            f"{where} begins without TLS, and was spoken to with TLS from the first octet.",
-            f"Write {_url(relay, relay.port)}, which goes over to TLS before anything is said.",
-        )
+    if (clue is Clue.TLS and relay.tls is not Tls.IMPLICIT) or (clue is Clue.CLEAR and relay.tls is Tls.IMPLICIT):
+        what, mend = wrong_mode(relay)
+        return Trouble(f"{what}.", f"{mend[0].upper()}{mend[1:]}{'.' if relay.tls is Tls.IMPLICIT else ''}")
     if clue in (Clue.IMAP, Clue.POP3, Clue.SSH):
         return Trouble(
             f"{where} is no mail relay: it speaks {clue.value}.",

@@ -91,4 +91,5 @@ def _challenge(reply: RawReply) -> bytes:
     try:
         return base64.b64decode("".join(reply.lines).strip(), validate=True)
     except ValueError:
-        raise LoginError(Breakage.DESYNC, "sent a challenge that is not base64") from None
+        # Another attempt would be answered the same.
+        raise LoginError(Breakage.NO_LOGIN, "sent a challenge that is not base64") from None

@@ -28,7 +28,10 @@ from bulkmail.smtp.replies import RawReply
 from bulkmail.smtp.tap import Tap
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import alert_behind, make_tls_context, tls_breakage
+from bulkmail.smtp.tls_mode import speaks_tls, wrong_mode
 from bulkmail.smtp.trace import Trace, connected, hidden, not_connected, tapped, watch
+
+QUIET = 5.0  # seconds without a greeting after which a port is looked at more closely
 
 
 class SessionRefused(Exception):
@@ -110,7 +113,9 @@ async def _open(
         raise SessionRefused(Fault(Stage.CONNECT, error.kind, str(error))) from None
     tap = connected(trace, relay.peer, connection)
     try:
-        opening = _Opening(relay, connection, tls_context=tls_context, timeouts=timeouts, tap=tap)
+        opening = _Opening(
+            relay, connection, tls_context=tls_context, timeouts=timeouts, tap=tap, proxy_password=proxy_password
+        )
         return await opening.run(credentials, token)
     except BaseException:
         connection.close()
@@ -128,8 +133,10 @@ class _Opening:
         tls_context: ssl.SSLContext | None,
         timeouts: Timeouts,
         tap: Tap | None,
+        proxy_password: Secret | None,
     ) -> None:
         self._relay = relay
+        self._proxy_password = proxy_password
         self._tap = tap
         self._connection = connection
         self._timeouts = timeouts
@@ -155,7 +162,7 @@ class _Opening:
         """The whole opening, in order.  The connection is dropped if it does not come to its end."""
         try:
             async with self._told():
-                greeting = await self._client.connect()
+                greeting = await self._greeting()
                 self._listen()
                 if self._tap is not None:
                     self._tap.greeted(greeting.code, greeting.message)
@@ -172,6 +179,25 @@ class _Opening:
                 # What is said of a login may repeat what a server repeated of it.
                 self._tap.closed("given up" if self._stage is Stage.AUTH else f"given up: {error}")
             raise
+
+    async def _greeting(self) -> aiosmtplib.SMTPResponse:
+        """The greeting.  A port that is silent is looked at more closely: it may wait for TLS to begin.
+
+        Not port 25: servers there let clients wait, and take it ill when one speaks first.
+        """
+        connecting = asyncio.ensure_future(self._client.connect())
+        try:
+            if not self._is_secure and self._relay.port != 25 and not self._relay.socket_path:
+                await asyncio.wait({connecting}, timeout=min(QUIET, self._timeouts.greeting / 2))
+                if not connecting.done() and await speaks_tls(self._relay, self._proxy_password, timeout=QUIET):
+                    raise self._in_wrong_mode()
+            return await connecting
+        finally:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+
+    def _in_wrong_mode(self) -> SessionRefused:
+        return SessionRefused(Fault(self._stage, Breakage.WRONG_TLS, "; ".join(wrong_mode(self._relay))))
 
     def _listen(self) -> None:
         protocol, transport = self._client.protocol, self._client.raw_transport
@@ -292,6 +318,8 @@ class _Opening:
             return self._judged(self._replied())
         if isinstance(cause, ssl.SSLError):
             kind, what = tls_breakage(cause, host=self._relay.host, port=self._relay.port)
+            if kind is Breakage.WRONG_TLS:
+                return self._in_wrong_mode()
             return SessionRefused(Fault(self._stage, kind, what))
         if self._stage is Stage.CONNECT and isinstance(cause, aiosmtplib.SMTPException):
             self._stage = Stage.GREETING  # not the network's or the handshake's error: TLS stood, and then

@@ -82,7 +82,7 @@ def tls_breakage(error: ssl.SSLError, *, host: str, port: int) -> tuple[Breakage
     if isinstance(error, ssl.SSLCertVerificationError):
         return Breakage.UNTRUSTED, _certificate_words(error, host=host)
     if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"):
-        return Breakage.TLS, (
+        return Breakage.WRONG_TLS, (
             f"{host} port {port} does not speak TLS from the first octet; smtp:// instead of smtps:// begins without"
         )
     if error.reason in _NO_CERTIFICATE:

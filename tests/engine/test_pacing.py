@@ -11,6 +11,7 @@ import pytest
 from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
+from bulkmail.sandbox.lines import NullLine
 from bulkmail.testing import ManualClock, ScriptedRelay
 
 
@@ -53,3 +54,44 @@ async def test_rate_opens_no_more_sessions_than_it_keeps_busy(people, make_engin
     async with ScriptedRelay() as relay:
         await make_engine(relay, connections=10, pace=Pace(rate=Rate(0.5, burst=8))).run()
     assert relay.peak_sessions <= 8
+
+
+class IdleLine(NullLine):
+    """Hung up on after 10 s without a message."""
+
+    def __init__(self, clock):
+        self._clock = clock
+        self._used_at = clock.monotonic()
+        self._is_over = False
+        super().__init__()
+
+    @property
+    def usable(self):
+        return not self._is_over and self._clock.monotonic() - self._used_at < 10
+
+    @usable.setter
+    def usable(self, value):
+        self._is_over = not value
+
+    async def carry(self, more):
+        await super().carry(more)
+        self._used_at = self._clock.monotonic()
+
+
+@pytest.mark.parametrize("seconds", [8.0, 60.0])
+async def test_slot_is_not_spent_on_a_session_that_was_closed_while_it_waited(people, make_engine, outbox, seconds):
+    people(6)
+    clock = ManualClock(1_000.0)
+
+    async def connect():
+        return IdleLine(clock)
+
+    engine = make_engine(connect, connections=10, pace=Pace(rate=Rate(1 / seconds)), clock=clock)
+    running = asyncio.create_task(engine.run())
+    while not running.done():
+        for _ in range(20):
+            await asyncio.sleep(0)
+        if (wake := clock.next_wake) is not None and not running.done():
+            clock.advance(max(wake, 0.001))
+    assert outbox.tally().by_status == {Status.ACCEPTED: 6}
+    assert clock.monotonic() - 1_000.0 < 5 * seconds + 10.0

@@ -23,9 +23,10 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.verdict import judge
 from bulkmail.smtp.session import Credentials, Session, SessionRefused, Timeouts
 from bulkmail.smtp.tls import make_tls_context, tls_breakage
-from bulkmail.testing import Drop, Hang, Reset, ScriptedRelay
+from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay
 from bulkmail.testing.answers import Script
 
 PATIENT = Timeouts()
@@ -487,8 +488,30 @@ async def test_implicit_tls_at_a_port_that_does_not_speak_it() -> None:
     async with ScriptedRelay() as relay:
         event = await refused(url(relay, scheme="smtps"))
     assert isinstance(event, Fault)
-    assert (event.stage, event.kind) == (Stage.CONNECT, Breakage.TLS)
-    assert "smtp:// instead of smtps://" in event.what
+    assert (event.stage, event.kind) == (Stage.CONNECT, Breakage.WRONG_TLS)
+    assert event.what == (
+        f"localhost port {relay.port} begins without TLS, and was spoken to with TLS from the first octet;"
+        f" write smtp://localhost:{relay.port}, which goes over to TLS before anything is said"
+    )
+    assert judge(event).stops
+
+
+async def test_port_that_waits_for_tls_to_begin(good_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bulkmail.smtp.opening.QUIET", 0.2)
+    async with ScriptedRelay(tls=good_tls, implicit=True) as relay:
+        event = await refused(url(relay))
+    assert isinstance(event, Fault)
+    assert (event.stage, event.kind) == (Stage.GREETING, Breakage.WRONG_TLS)
+    assert event.what.endswith(f"and was spoken to without; write smtps://localhost:{relay.port}")
+    assert judge(event).stops
+
+
+async def test_server_that_greets_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bulkmail.smtp.opening.QUIET", 0.1)
+    async with ScriptedRelay(greeting=Late(0.5, "220 at last")) as relay:
+        async with opened(url(relay, "tls=off")) as session:
+            assert session.usable
+        assert relay.sessions == 2  # one of them was a look
 
 
 async def test_old_tls_is_refused(authority: trustme.CA, ca_file: Path) -> None:
@@ -519,7 +542,7 @@ def test_words_for_a_failed_handshake(reason: str, words: str) -> None:
     error = ssl.SSLError("broken")
     error.reason = reason
     kind, what = tls_breakage(error, host="mail.example.com", port=465)
-    assert kind is Breakage.TLS
+    assert kind is (Breakage.WRONG_TLS if reason == "WRONG_VERSION_NUMBER" else Breakage.TLS)
     assert "mail.example.com port 465" in what
     assert words in what
 
@@ -597,7 +620,6 @@ async def test_server_that_repeats_the_login_is_quoted_without_it() -> None:
     [
         pytest.param(b"235 ok\r\n250 ok\r\n", id="surplus"),
         pytest.param("354 go on", id="3xx"),
-        pytest.param("334 bm90IGJhc2U2NA", id="another challenge"),
     ],
 )
 async def test_login_answer_out_of_order(answer: Script) -> None:
@@ -605,6 +627,13 @@ async def test_login_answer_out_of_order(answer: Script) -> None:
         event = await refused(url(relay, "tls=off&auth=plaintext"), ANN)
     assert isinstance(event, Fault)
     assert (event.stage, event.kind) == (Stage.AUTH, Breakage.DESYNC)
+
+
+async def test_challenge_that_is_not_base64_is_not_asked_for_again() -> None:
+    async with ScriptedRelay(auth={"ann": PASSWORD}, login="334 Username:") as relay:
+        event = await refused(url(relay, "tls=off&auth=plaintext"), ANN)
+    assert isinstance(event, Fault) and event.stage is Stage.AUTH
+    assert "not base64" in event.what and judge(event).stops
 
 
 async def test_no_login_without_credentials() -> None:

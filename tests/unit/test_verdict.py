@@ -189,6 +189,17 @@ TABLE: list[tuple[Stage, str, Gist]] = [
     (Stage.MAIL, "530 5.7.0 Authentication required", LOGIN_REQUIRED),
     (Stage.RCPT, "530 5.7.1", LOGIN_REQUIRED),
     (Stage.END, "530 5.7.57 Client was not authenticated", LOGIN_REQUIRED),
+    (Stage.AUTH, "451 Authentication failed: Maximum credits exceeded", stop(Scope.RELAY, "credits used up")),
+    (
+        Stage.AUTH,
+        "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant",
+        stop(Scope.RELAY, "password login switched off"),
+    ),
+    (
+        Stage.AUTH,
+        "535 5.7.3 Authentication unsuccessful, basic authentication is disabled",
+        stop(Scope.RELAY, "password login switched off"),
+    ),
     (Stage.AUTH, "534 5.7.9", NO_LOGIN),
     (Stage.AUTH, "538 5.7.11", NO_LOGIN),
     (Stage.AUTH, "535 5.7.8", NO_LOGIN),
