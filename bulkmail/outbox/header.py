@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import msgspec
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.errors import OutboxError
 from bulkmail.outbox.counting import count_rows
 from bulkmail.outbox.encoding import decode_campaign
+from bulkmail.outbox.shape import damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,9 @@ def is_rehearsal(settings: Mapping[str, str]) -> bool:
     return settings.get(REHEARSAL) == "yes"
 
 
+_RUN = tuple[str, float, float | None, float | None, float | None, int, int, float | None, int]
+
+
 def read_header(connection: sqlite3.Connection, name: str) -> Header:
     """The header of the outbox called `name`.  Raises `OutboxError` when it does not fit the rows."""
     run = connection.execute(
@@ -53,15 +56,20 @@ def read_header(connection: sqlite3.Connection, name: str) -> Header:
         " row_count FROM run"
     ).fetchone()
     if run is None:
-        raise _damaged(name, "it does not say which run it is")
+        raise damaged(name, "it does not say which run it is")
     if run[2] is not None and run[-1] != (rows := count_rows(connection)):
-        raise _damaged(name, f"it should have {run[-1]:,} rows and has {rows:,}")
+        raise damaged(name, f"it should have {run[-1]:,} rows and has {rows:,}")
     found = connection.execute("SELECT content FROM campaign").fetchone()
     try:
         campaign = decode_campaign(found[0]) if found else None
     except msgspec.MsgspecError as error:
-        raise _damaged(name, f"its campaign cannot be read: {error}") from error
+        raise damaged(name, f"its campaign cannot be read: {error}") from error
     settings = dict(connection.execute("SELECT key, value FROM setting"))
+    try:
+        msgspec.convert(run, _RUN)
+        msgspec.convert(settings, dict[str, str])
+    except msgspec.ValidationError as error:
+        raise damaged(name, f"what it says of the run cannot be read: {error}") from error
     run_id, created_at, loaded_at, started_at, ended_at, allow_duplicates, recovered, recovered_at, _ = run
     return Header(
         run_id=run_id,
@@ -74,10 +82,4 @@ def read_header(connection: sqlite3.Connection, name: str) -> Header:
         recovered_at=recovered_at,
         campaign=campaign,
         settings=settings,
-    )
-
-
-def _damaged(name: str, what: str) -> OutboxError:
-    return OutboxError(
-        f"{name} is damaged: {what}", hint="keep a copy of it; sqlite3 FILE .recover may save what is left"
     )

@@ -30,6 +30,7 @@ from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network
 from bulkmail.outbox.overruling import dated, doubts, move_all, settle_found, suppress
 from bulkmail.outbox.settling import Settler
+from bulkmail.outbox.shape import check_values, noticing_damage
 
 __all__ = ["Doubtful", "Entry", "Job", "Mark", "Outbox", "PutBack", "ReadyMade", "Release", "RowRecord", "Settlement"]
 
@@ -123,6 +124,7 @@ class Outbox:
         try:
             if outbox.is_loaded:
                 with outbox.store.writing() as connection:
+                    check_values(connection, outbox.store.name)
                     relay = outbox.settings.get("relay", "")
                     outbox.newly_in_doubt = outbox._settler.recover(connection, relay=relay, now=time.time())
         except BaseException:
@@ -182,7 +184,7 @@ class Outbox:
     def pending_rows(self, after: int, limit: int) -> list[tuple[int, Recipient]]:
         """The next `limit` rows behind number `after` that are pending and made from templates, by number."""
         self._must_be(loaded=True)
-        with self.store.reading() as connection:
+        with self.store.reading() as connection, noticing_damage(self.store.name):
             return jobs.pending_rows(connection, after, limit)
 
     def lines_with(self, status: Status, limit: int) -> list[int]:
@@ -271,7 +273,7 @@ class Outbox:
         settled: being handed out leaves no trace here.
         """
         self._must_be(loaded=True)
-        with self.store.reading() as connection:
+        with self.store.reading() as connection, noticing_damage(self.store.name):
             found = jobs.due(connection, now, limit=limit, excluding=excluding, lane=lane, after=after, wanted=wanted)
             self._settler.know(job.delivery for job in found)
             return found
@@ -316,7 +318,7 @@ class Outbox:
 
         Call it once before sending: a million rows take a third of a second, and a commit would wait for that.
         """
-        with self.store.reading() as connection:
+        with self.store.reading() as connection, noticing_damage(self.store.name):
             return self._running.tally(connection)
 
     # The operator's word ----------------------------------------------------------------------------------------------

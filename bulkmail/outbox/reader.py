@@ -21,6 +21,7 @@ from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
 from bulkmail.outbox.header import read_header
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.outbox.shape import noticing_damage
 
 _PAGE = 1_000
 _RECORDS = """
@@ -114,7 +115,7 @@ class OutboxReader:
 
     def tally(self) -> Tally:
         """Rows and copies by status.  Reads all of them."""
-        with self._store.reading() as connection:
+        with self._store.reading() as connection, noticing_damage(self.name):
             return read_tally(connection)
 
     @property
@@ -139,7 +140,7 @@ class OutboxReader:
     def rows(self) -> Iterator[RowRecord]:
         """Every input row, in the order of the input, in flat memory."""
         for _, deliveries in groupby(self._pages(_RECORDS), key=itemgetter(1)):
-            yield _record(list(deliveries))
+            yield self._record(list(deliveries))
 
     def accepted_by_relay(self) -> dict[str, int]:
         """How many deliveries each relay took.  Reads all of them."""
@@ -149,7 +150,7 @@ class OutboxReader:
     def in_doubt(self) -> Iterator[RowRecord]:
         """The rows that are in doubt or have a copy that is, in the order of the input."""
         for _, deliveries in groupby(self._pages(_DOUBTFUL), key=itemgetter(1)):
-            yield _record(list(deliveries))
+            yield self._record(list(deliveries))
 
     def attempts(self) -> Iterator[AttemptRecord]:
         """Every try, in the order in which they ended, in flat memory."""
@@ -163,6 +164,10 @@ class OutboxReader:
         for _, path in self._pages(_REACHED):
             local, _, domain = path.rpartition("@")
             yield Address(local, domain).key
+
+    def _record(self, deliveries: list[tuple[Any, ...]]) -> RowRecord:
+        with noticing_damage(self.name):
+            return _record(deliveries)
 
     def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
         """All rows of a query by id, some at a time: nobody else waits for the lock while the caller thinks."""

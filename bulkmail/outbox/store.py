@@ -14,6 +14,7 @@ from types import TracebackType
 
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Durability
+from bulkmail.outbox.shape import check_shape
 
 APPLICATION_ID = 0x626D6F62  # "bmob", at octet 68 of the file; file(1) and we tell our files from others' by it
 SCHEMA_VERSION = 1
@@ -211,6 +212,9 @@ def check_identity(store: Store) -> None:
             f" {SCHEMA_VERSION}",
             hint="use the version that wrote it, or a newer one",
         )
+    with store.reading() as connection:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        check_shape(connection, store.name)
 
 
 def tune(store: Store, durability: Durability) -> None:

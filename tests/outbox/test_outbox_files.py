@@ -119,7 +119,7 @@ def test_outbox_of_a_newer_version_is_refused(opener: Opener, path: Path, create
         pytest.param("DELETE FROM row WHERE number = 3", "is damaged: it should have 3 rows and has 2", id="rows"),
         pytest.param("DELETE FROM run", "is damaged: it does not say which run it is", id="no-run"),
         pytest.param("UPDATE campaign SET content = x'c1'", "is damaged: its campaign cannot be read", id="campaign"),
-        pytest.param("DROP TABLE setting", "cannot be used .no such table: setting", id="no-table"),
+        pytest.param("DROP TABLE setting", "is damaged: its table 'setting' is missing", id="no-table"),
     ],
 )
 def test_damaged_outbox_is_refused(
