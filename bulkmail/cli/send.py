@@ -22,6 +22,7 @@ from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, t
 from bulkmail.config.keys import find_keys
 from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
+from bulkmail.mailing.choosing import choose
 from bulkmail.mailing.mailing import Doubt
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
 from bulkmail.mailing.permits import lift_pauses
@@ -136,7 +137,7 @@ def command(campaign: str | None, **options: Any) -> int:
             tell(mailing)
             mailing.decide_doubts(Doubt(in_doubt))
             if only:
-                await to_thread.run_sync(mailing.choose, only)
+                await to_thread.run_sync(choose, mailing, only)
             if expected is not None:
                 refuse_other(expected, mailing)
             if is_lifting:
