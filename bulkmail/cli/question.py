@@ -9,6 +9,7 @@ import click
 from bulkmail.cli.words import wrapped
 from bulkmail.config.tables import known_lanes
 from bulkmail.mailing.audience import audience_of
+from bulkmail.mailing.choosing import count_next
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.outlook import Outlook, look_ahead
 from bulkmail.model.delivery import Status
@@ -23,7 +24,7 @@ MOST_PROVIDERS = 4  # that the question names
 
 def _number(mailing: Mailing) -> int:
     """How many recipients are about to be written to."""
-    return mailing.count_next()[0]
+    return count_next(mailing)[0]
 
 
 def refuse_other(expected: int, mailing: Mailing) -> None:
@@ -38,7 +39,7 @@ def refuse_other(expected: int, mailing: Mailing) -> None:
 
 def ask(mailing: Mailing, outlook: Outlook) -> None:
     """Says what is about to happen and asks; raises `ConfigError` when declined."""
-    if not any(mailing.count_next()):
+    if not any(count_next(mailing)):
         return
     for label, said in _described_mailing(mailing, outlook):
         click.echo(wrapped(f"{label:<9} {said}", indent=10), err=True)
@@ -56,7 +57,7 @@ def _described_mailing(mailing: Mailing, outlook: Outlook) -> Iterator[tuple[str
     yield "To", f"{count(number, 'recipient')} of {source}"
     if len(audience.providers) > 1:
         yield "", _top(audience.providers)
-    copies = mailing.count_next()[1] - number
+    copies = count_next(mailing)[1] - number
     if copies > 0:
         yield "", f"and {count(copies, 'copy', 'copies')} (To, Cc, Bcc)"
     if number < tally.open_rows:
@@ -105,7 +106,7 @@ def _described(route: Route, *, is_alone: bool) -> str:
 
 def look_ahead_of(mailing: Mailing) -> Outlook:
     """When how many of those go that this run may write to."""
-    total = mailing.count_next()[1]  # quotas count addresses
+    total = count_next(mailing)[1]  # quotas count addresses
     is_practice = mailing.outbox.is_rehearsal
     return look_ahead(mailing.routes, mailing.pace, total, run_id=mailing.outbox.run_id, is_rehearsal=is_practice)
 

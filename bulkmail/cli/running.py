@@ -17,6 +17,7 @@ from bulkmail.cli.program import note_outbox, note_result
 from bulkmail.cli.progress import Progress
 from bulkmail.cli.words import screen_width, wrapped
 from bulkmail.engine.ports import Ending
+from bulkmail.mailing.choosing import count_next
 from bulkmail.mailing.history import Past, close_finished, reached, retries, when
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.relays import open_routes
@@ -59,7 +60,7 @@ async def deliver(
         async with open_routes(
             mailing.routes, passwords, inbox=mailing.inbox, notify=progress.note, trace=trace
         ) as connects:
-            progress.begin(mailing.count_next()[1])
+            progress.begin(count_next(mailing)[1])
             ending = await mailing.send(connects, observe=progress.observe)
         group.cancel_scope.cancel()
     return ending

@@ -38,6 +38,7 @@ from bulkmail.config.keys import find_keys
 from bulkmail.config.permission import allow, commands_in, home_of, refuse_unallowed
 from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
+from bulkmail.mailing.choosing import choose
 from bulkmail.mailing.history import Past
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
 from bulkmail.mailing.permits import lift_pauses
@@ -154,7 +155,7 @@ def command(campaign: str | None, **options: Any) -> int:
             tell(mailing)
             mailing.decide_doubts(Doubt(in_doubt))
             if only and not mailing.outbox.is_rehearsal:  # of which only these rows are a part
-                await to_thread.run_sync(mailing.choose, only)
+                await to_thread.run_sync(choose, mailing, only)
             if expected is not None:
                 refuse_other(expected, mailing)
             if is_lifting:

@@ -37,7 +37,6 @@ from bulkmail.mailing.suppressing import files_of_start, read_suppression, to_se
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
 from bulkmail.message.templates import Condition, compile_condition
-from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, GateClosed, TemplateError
@@ -91,7 +90,7 @@ class Mailing:
     """An outbox that has been filled and checked, and what is needed to send from it.  Close it when done.
 
     `takes_over` is the outbox of an earlier run whose place it takes as soon as it is sent.  `keys` and `on_message`
-    are for the composer; neither is in the outbox.  `wants` are the only deliveries to send, see `choose()`.
+    are for the composer; neither is in the outbox.  `wants` are the ids of the only deliveries to send.
     `suppression` holds for a run that goes on: open rows that it names are suppressed whenever rows become open,
     `newly_suppressed` counts them.
     """
@@ -312,27 +311,6 @@ class Mailing:
     def _lanes(self) -> Lanes:
         """The providers as this run knows them; a provider's own mail exchanger comes with its presets."""
         return lanes_for(self.routes, self._asked or self.pace.lanes)
-
-    def choose(self, addresses: Iterable[Address]) -> None:
-        """Only the rows with these addresses are sent, with their copies; the others stay as they are.
-
-        Raises `ConfigError` for an address that is not in the list.
-        """
-        named = {address.key: address for address in addresses}
-        found = self.outbox.deliveries_to(named)
-        if missing := [address.readable for key, address in named.items() if key not in found]:
-            raise ConfigError(
-                f"--only: {', '.join(missing[:5])} {'is' if len(missing) == 1 else 'are'} not in the list",
-                hint="give the address as it is in the list",
-            )
-        self.wants = {number for numbers in found.values() for number in numbers}
-
-    def count_next(self) -> tuple[int, int]:
-        """How many rows, and how many deliveries, this run may write to: those chosen, and no more than its limit."""
-        tally = self.tally
-        found = (tally.open_rows, tally.open) if self.wants is None else self.outbox.count_wanted(self.wants)
-        rows, deliveries = (min(number, self.pace.limit or number) for number in found)
-        return rows, deliveries
 
     def decide_doubts(self, decision: Doubt) -> int:
         """What becomes of rows in doubt; says how many there were.

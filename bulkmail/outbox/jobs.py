@@ -50,6 +50,9 @@ _PENDING_ROWS = """
 _SIZES = (1, 8, 64, 512)  # of a query for jobs: few different statements, so that each stays prepared
 
 
+Ids = str | None
+"""The ids of the only deliveries that are meant, as a JSON array; None means all."""
+
 LaneOf = Callable[[str, Recipient | None, str], int]
 """The lane of a delivery, 0 or more, by its forward path, its recipient (None for a ready-made message) and the reverse
 path of a ready-made message."""
@@ -63,7 +66,7 @@ def due(
     excluding: Collection[int],
     lane: int,
     after: int,
-    wanted: str | None,
+    wanted: Ids,
 ) -> list[Job]:
     """At most `limit` deliveries of `lane` due at `now` (wall clock) that are neither marked nor in `excluding`.
 
@@ -120,13 +123,13 @@ def domains(connection: sqlite3.Connection, limit: int) -> list[str]:
     return [str(domain) for (domain,) in connection.execute(query, (limit,))]
 
 
-def next_due(connection: sqlite3.Connection, lane: int, after: float, *, wanted: str | None) -> float | None:
+def next_due(connection: sqlite3.Connection, lane: int, after: float, *, wanted: Ids) -> float | None:
     """The earliest time after `after` (wall clock, 0 or later) at which something wanted in `lane` is due."""
     found = _execute(connection, _NEXT, (lane, after), wanted=wanted).fetchone()
     return float(found[0]) if found else None
 
 
-def count_open(connection: sqlite3.Connection, lane: int, *, wanted: str | None) -> int:
+def count_open(connection: sqlite3.Connection, lane: int, *, wanted: Ids) -> int:
     """How many of the wanted deliveries of `lane` sending goes on with."""
     return int(_execute(connection, _OPEN, (lane,), wanted=wanted).fetchone()[0])
 
@@ -152,9 +155,7 @@ def deliveries_to(connection: sqlite3.Connection, keys: str) -> dict[str, list[i
     return found
 
 
-def _execute(
-    connection: sqlite3.Connection, query: str, values: tuple[float, ...], *, wanted: str | None
-) -> sqlite3.Cursor:
+def _execute(connection: sqlite3.Connection, query: str, values: tuple[float, ...], *, wanted: Ids) -> sqlite3.Cursor:
     """Runs one of the queries above, over all deliveries or over those that are wanted."""
     if wanted is None:
         return connection.execute(query, values)

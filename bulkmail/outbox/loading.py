@@ -30,6 +30,13 @@ _OWN_PATHS = """
 _SCREENED = "UPDATE delivery SET status = ?, due_at = NULL, reason = ? WHERE id = ?"
 _DELIVERY = "INSERT INTO delivery (id, row, forward_path, status, due_at, reason) VALUES (?, ?, ?, ?, ?, ?)"
 
+KEEP_SAMPLE = """
+    UPDATE delivery SET status = 'filtered', due_at = NULL, reason = ?
+    WHERE status = 'pending'
+    AND row NOT IN (SELECT DISTINCT row FROM delivery WHERE status = 'pending' ORDER BY random() LIMIT ?)
+"""
+"""Leaves a number of pending rows, drawn by lot; its values are the reason of the others and the number."""
+
 _RowColumns = tuple[int, str, int, str, str, str | None, bytes, bytes | None, str, str]
 
 

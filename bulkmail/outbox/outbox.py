@@ -26,6 +26,7 @@ from bulkmail.outbox.counting import RunningTally, count_rows
 from bulkmail.outbox.encoding import decode_fields, encode_campaign, storable
 from bulkmail.outbox.entries import Doubtful, Entry, Job, Mark, PutBack, ReadyMade, Release, RowRecord, Settlement
 from bulkmail.outbox.header import Header, read_header
+from bulkmail.outbox.jobs import Ids
 from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network
 from bulkmail.outbox.overruling import dated, doubts, move_all, settle_found, suppress
@@ -33,12 +34,6 @@ from bulkmail.outbox.settling import Settler
 from bulkmail.outbox.shape import check_values, noticing_damage
 
 __all__ = ["Doubtful", "Entry", "Job", "Mark", "Outbox", "PutBack", "ReadyMade", "Release", "RowRecord", "Settlement"]
-
-_KEEP_SAMPLE = """
-    UPDATE delivery SET status = 'filtered', due_at = NULL, reason = ?
-    WHERE status = 'pending'
-    AND row NOT IN (SELECT DISTINCT row FROM delivery WHERE status = 'pending' ORDER BY random() LIMIT ?)
-"""
 
 
 class Outbox:
@@ -238,11 +233,7 @@ class Outbox:
             return jobs.domains(connection, limit)
 
     def deliveries_to(self, keys: Collection[str]) -> dict[str, list[int]]:
-        """The ids of all deliveries of the rows with these `Address.key`s, copies included, by key.
-
-        A key that no row has is missing.  Reads all rows: a tenth of a second for 100,000.
-        """
-        self._must_be(loaded=True)
+        """The ids of all deliveries of the rows with these `Address.key`s, by key; reads all rows."""
         with self.store.reading() as connection:
             return jobs.deliveries_to(connection, json.dumps(list(keys)))
 
@@ -251,26 +242,19 @@ class Outbox:
         with self.store.reading() as connection:
             return jobs.count_wanted(connection, json.dumps(list(wanted)))
 
-    def count_open(self, lane: int, *, wanted: str | None = None) -> int:
+    def count_open(self, lane: int, *, wanted: Ids = None) -> int:
         """How many deliveries of `lane` sending goes on with; `wanted` as in `due()`."""
         with self.store.reading() as connection:
             return jobs.count_open(connection, lane, wanted=wanted)
 
     def due(
-        self,
-        now: float,
-        *,
-        limit: int,
-        excluding: Collection[int],
-        lane: int = 0,
-        after: int = 0,
-        wanted: str | None = None,
+        self, now: float, *, limit: int, excluding: Collection[int], lane: int = 0, after: int = 0, wanted: Ids = None
     ) -> list[Job]:
         """At most `limit` deliveries of `lane` that may be tried at `now` (wall clock), none marked, none excluded.
 
         Deferred ones come first, by due time, then pending ones by number, those behind the id `after`.  `wanted` is a
-        JSON array of the only ids to return; None returns all.  A caller that works on a job excludes it until it is
-        settled: being handed out leaves no trace here.
+        JSON array of the only ids to return.  A caller excludes a job that it works on until it is settled: being
+        handed out leaves no trace here.
         """
         self._must_be(loaded=True)
         with self.store.reading() as connection, noticing_damage(self.store.name):
@@ -278,7 +262,7 @@ class Outbox:
             self._settler.know(job.delivery for job in found)
             return found
 
-    def next_due(self, lane: int = 0, *, after: float = 0.0, wanted: str | None = None) -> float | None:
+    def next_due(self, lane: int = 0, *, after: float = 0.0, wanted: Ids = None) -> float | None:
         """The earliest time after `after` at which something in `lane` is due; None when nothing waits."""
         with self.store.reading() as connection:
             return jobs.next_due(connection, lane, after, wanted=wanted)
@@ -311,7 +295,7 @@ class Outbox:
         with self.store.lock:
             self._running.forget()
             with self.store.writing() as connection:
-                connection.execute(_KEEP_SAMPLE, (storable(reason), number))
+                connection.execute(loading.KEEP_SAMPLE, (storable(reason), number))
 
     def tally(self) -> Tally:
         """Rows by status.  The first call reads all rows; later ones do not, unless the operator has moved some.

@@ -189,7 +189,11 @@ TABLE: list[tuple[Stage, str, Gist]] = [
     (Stage.MAIL, "530 5.7.0 Authentication required", LOGIN_REQUIRED),
     (Stage.RCPT, "530 5.7.1", LOGIN_REQUIRED),
     (Stage.END, "530 5.7.57 Client was not authenticated", LOGIN_REQUIRED),
-    (Stage.AUTH, "451 Authentication failed: Maximum credits exceeded", stop(Scope.RELAY, Reason.CREDITS_USED_UP.value)),
+    (
+        Stage.AUTH,
+        "451 Authentication failed: Maximum credits exceeded",
+        stop(Scope.RELAY, Reason.CREDITS_USED_UP.value),
+    ),
     (
         Stage.AUTH,
         "535 5.7.139 Authentication unsuccessful, SmtpClientAuthentication is disabled for the Tenant",
