@@ -16,7 +16,7 @@ PACKAGE = ROOT / "bulkmail"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 MODEL = sorted((PACKAGE / "model").glob("*.py"))
 
-LONGEST_MODULE = 400  # lines
+LONGEST_MODULE = 600  # lines
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "manager", "managers", "core", "common", "misc"}
 
 # What model/ may import: everything else could tell the time, roll dice, wait, log or reach the world outside.
