@@ -17,6 +17,7 @@ from bulkmail.engine.ports import Connect, Ending, Event, Outlet
 from bulkmail.engine.run import Plan, make_shaper
 from bulkmail.mailing.canary import Canary, both
 from bulkmail.mailing.composing import composing
+from bulkmail.mailing.condition import Where
 from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
 from bulkmail.mailing.gate import Asked, gather
 from bulkmail.mailing.loading import Told, nobody, record, record_messages
@@ -29,11 +30,11 @@ from bulkmail.mailing.slowing import SlowdownNote
 from bulkmail.mailing.succession import empty_inbox, take_over
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
-from bulkmail.message.templates import Condition, compile_condition
+from bulkmail.message.templates import compile_condition
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import ConfigError, GateClosed, TemplateError
+from bulkmail.model.errors import ConfigError, GateClosed
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.lane import Lanes
 from bulkmail.model.pace import Pace
@@ -79,29 +80,6 @@ class Selection:
     redirect_to: Address | None = None
     sample: int | None = None
     own_columns: frozenset[str] = frozenset()
-
-
-@dataclass(slots=True)
-class _Where:
-    """A condition that remembers whether it made sense for any row."""
-
-    condition: Condition
-    _answered: int = 0
-    _error: TemplateError | None = None
-
-    def __call__(self, fields: Mapping[str, object]) -> bool:
-        try:
-            holds = self.condition(fields)
-        except TemplateError as error:
-            self._error = self._error or error
-            raise
-        self._answered += 1
-        return holds
-
-    def refuse_senseless(self) -> None:
-        """Raises the first `TemplateError` if there was nothing else: then the condition is at fault, and no row."""
-        if self._error is not None and not self._answered:
-            raise self._error
 
 
 @dataclass(slots=True)
@@ -151,7 +129,7 @@ class Mailing:
         check_routes(routes)
         # Before the outbox: a letter that does not compile leaves nothing behind.
         composer = Composer(campaign, run_id="", keys=keys, on_message=on_message)
-        where = _Where(compile_condition(selection.where)) if selection.where else None
+        where = Where(compile_condition(selection.where)) if selection.where else None
         outbox = Outbox.create(
             path,
             campaign=campaign,

@@ -14,7 +14,7 @@ from jinja2.lexer import Token, TokenStream
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from bulkmail.message import links, strictness
+from bulkmail.message import links, strict_tree, strictness
 from bulkmail.message.suggestion import suggest
 
 LONGEST_OUTPUT = 10_000_000  # characters of one rendered template
@@ -69,7 +69,7 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
     def _generate(
         self, source: nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
     ) -> str:
-        return super()._generate(strictness.made_strict(source, self), name, filename, defer_init)
+        return super()._generate(strict_tree.made_strict(source, self), name, filename, defer_init)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """The operator's result; `TooMuch` instead of a text, list or number of absurd size."""
