@@ -18,6 +18,7 @@ from bulkmail.engine.ports import Connect, Ending, Event, Outlet
 from bulkmail.engine.run import Plan, make_shaper
 from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.composing import composing
+from bulkmail.mailing.condition import Where
 from bulkmail.mailing.digests import DigestedRows
 from bulkmail.mailing.empty import NothingToSend, why_empty
 from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
@@ -36,10 +37,10 @@ from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import files_of_start, read_suppression, to_setting
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
-from bulkmail.message.templates import Condition, compile_condition
+from bulkmail.message.templates import compile_condition
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import ConfigError, GateClosed, TemplateError
+from bulkmail.model.errors import ConfigError, GateClosed
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.lane import Lanes
 from bulkmail.model.pace import Pace
@@ -60,29 +61,6 @@ SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, R
 
 
 _GATE, _PASSED = "gate", "passed"  # a setting of the outbox
-
-
-@dataclass(slots=True)
-class _Where:
-    """A condition that remembers whether it made sense for any row."""
-
-    condition: Condition
-    _answered: int = 0
-    _error: TemplateError | None = None
-
-    def __call__(self, fields: Mapping[str, object]) -> bool:
-        try:
-            holds = self.condition(fields)
-        except TemplateError as error:
-            self._error = self._error or error
-            raise
-        self._answered += 1
-        return holds
-
-    def refuse_senseless(self) -> None:
-        """Raises the first `TemplateError` if there was nothing else: then the condition is at fault, and no row."""
-        if self._error is not None and not self._answered:
-            raise self._error
 
 
 @dataclass(slots=True)
@@ -138,7 +116,7 @@ class Mailing:
         check_routes(routes)
         # Before the outbox: a letter that does not compile leaves nothing behind.
         composer = Composer(campaign, run_id="", keys=keys, on_message=on_message)
-        where = _Where(compile_condition(selection.where)) if selection.where else None
+        where = Where(compile_condition(selection.where)) if selection.where else None
         outbox = Outbox.create(
             path,
             campaign=campaign,

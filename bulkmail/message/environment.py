@@ -14,7 +14,7 @@ from jinja2.lexer import Token, TokenStream
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from bulkmail.message import links, strictness
+from bulkmail.message import links, strict_tree, strictness
 from bulkmail.message.suggestion import suggest
 from bulkmail.message.tags import with_css_apart
 
@@ -70,7 +70,7 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
     def _generate(
         self, source: nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
     ) -> str:
-        return super()._generate(strictness.made_strict(source, self), name, filename, defer_init)
+        return super()._generate(strict_tree.made_strict(source, self), name, filename, defer_init)
 
     def preprocess(self, source: str, name: str | None = None, filename: str | None = None) -> str:
         """The source as it is meant: see `with_css_apart`."""

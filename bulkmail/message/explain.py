@@ -12,7 +12,7 @@ from jinja2.exceptions import SecurityError
 from bulkmail.message import syntax
 from bulkmail.message.environment import LONGEST_OUTPUT, LetterEnvironment
 from bulkmail.message.numbers import Refused
-from bulkmail.message.strictness import is_own
+from bulkmail.message.strict_tree import is_own
 from bulkmail.message.suggestion import closest, suggest
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.reply import printable

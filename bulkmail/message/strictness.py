@@ -1,21 +1,21 @@
 """What templates must not do with values in silence: count, compare, ask or print what means something else to people.
 
 Cells of a list are text, and Python has an answer for everything: "FALSE" counts as true, "12.00" + "3.50" is
-"12.003.50", and a list prints as "['a', 'b']".  `made_strict` puts a filter to each such place in a template.
+"12.003.50", and a list prints as "['a', 'b']".  `strict_tree` puts the filters to such places in a template.
 """
 
 from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
-from jinja2 import Environment, TemplateRuntimeError, Undefined, nodes, pass_environment, pass_eval_context
+from jinja2 import Environment, TemplateRuntimeError, Undefined, pass_environment, pass_eval_context
 from jinja2.filters import make_attrgetter
-from jinja2.visitor import NodeTransformer
 from markupsafe import Markup
 
+from bulkmail.message import strict_tree
 from bulkmail.message.numbers import (
     Ambiguous,
     NotANumber,
@@ -27,16 +27,6 @@ from bulkmail.message.numbers import (
     to_int,
     to_number,
 )
-from bulkmail.message.required import field_of
-
-# The names of our own filters: no template can write them by accident.
-_TRUTH = "_truth"
-_VALUE_OR = "_value_or"
-_FIGURE = "_figure"
-_ADDED = "_added"
-_COMPARED = "_compared"
-_PRINTED = "_printed"
-_OWN = frozenset({_TRUTH, _VALUE_OR, _FIGURE, _ADDED, _COMPARED, _PRINTED})
 
 _MOST_LETTERS = 12  # of a text that may mean no
 _ZERO = re.compile(r"[-+]?0+(?:[.,]0+)?\s?[%€$£]?")
@@ -67,22 +57,17 @@ _TEXT_FILTERS = (
 )  # fmt: skip
 
 
-def is_own(name: str) -> bool:
-    """Whether a filter of that name is one of ours that no template writes."""
-    return name in _OWN
-
-
 def install(environment: Environment) -> None:
     """Adds the filters that `made_strict` needs, and makes those of Jinja refuse what they would make up."""
     filters = environment.filters
     filters.update(
         {
-            _TRUTH: truth,
-            _VALUE_OR: _value_or,
-            _FIGURE: _figure,
-            _ADDED: _added,
-            _COMPARED: _compared,
-            _PRINTED: printed,
+            strict_tree.TRUTH: truth,
+            strict_tree.VALUE_OR: _value_or,
+            strict_tree.FIGURE: _figure,
+            strict_tree.ADDED: _added,
+            strict_tree.COMPARED: _compared,
+            strict_tree.PRINTED: printed,
             "float": to_float,
             "int": to_int,
             "number": to_number,
@@ -104,145 +89,6 @@ def install(environment: Environment) -> None:
         environment.tests.update(dict.fromkeys(names, _test(operation)))
     for name in ("true", "false"):
         environment.tests[name] = _boolean_test(cast(Callable[[Any], bool], environment.tests[name]))
-
-
-def made_strict(tree: nodes.Template, environment: Environment) -> nodes.Template:
-    """The same template, which refuses with `Refused` what it would otherwise do in silence."""
-    strict = cast(nodes.Template, _Strict(_printed_fields(tree)).visit(tree))
-    strict.set_environment(environment)
-    return strict
-
-
-class _Strict(NodeTransformer):
-    def __init__(self, printed: frozenset[str]) -> None:
-        self._printed = printed
-
-    def visit_If(self, node: nodes.If) -> nodes.Node:
-        node.test = self._condition(node.test)
-        for name in ("body", "elif_", "else_"):
-            setattr(node, name, [self.visit(child) for child in getattr(node, name)])
-        return node
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        test, node.test = node.test, None
-        self.generic_visit(node)
-        node.test = None if test is None else self._condition(test)
-        return node
-
-    def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Node:
-        node.test = self._condition(node.test)
-        node.expr1 = self.visit(node.expr1)
-        node.expr2 = None if node.expr2 is None else self.visit(node.expr2)
-        return node
-
-    def visit_Not(self, node: nodes.Not) -> nodes.Node:
-        node.node = self._condition(node.node)
-        return node
-
-    def visit_And(self, node: nodes.And) -> nodes.Node:
-        node.left, node.right = self._condition(node.left), self.visit(node.right)
-        return node
-
-    def visit_Or(self, node: nodes.Or) -> nodes.Node:
-        # `{{ name or "friend" }}` prints the name, and a person may be called No.
-        node.left, node.right = self._wrapped(self.visit(node.left), _VALUE_OR), self.visit(node.right)
-        return node
-
-    def _condition(self, node: nodes.Node) -> nodes.Expr:
-        match node:
-            case nodes.And() | nodes.Or():
-                node.left, node.right = self._condition(node.left), self._condition(node.right)
-                return node
-            case nodes.Not() | nodes.Compare() | nodes.Test() | nodes.Const():
-                return cast(nodes.Expr, self.visit(node))
-        # A field that is printed as well is asked whether it is there, and a person may be called No.
-        is_printed = field_of(node) in self._printed
-        return self._wrapped(cast(nodes.Expr, self.visit(node)), _TRUTH, nodes.Const(is_printed))
-
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
-        self.generic_visit(node)
-        if len(node.ops) == 1 and node.ops[0].op in _OPERATIONS:
-            return self._wrapped(node.expr, _COMPARED, node.ops[0].expr, nodes.Const(node.ops[0].op))
-        return node
-
-    def visit_Add(self, node: nodes.Add) -> nodes.Node:
-        is_text = any(_is_text(part) for part in _parts(node))
-        self.generic_visit(node)
-        return node if is_text else self._wrapped(node.left, _ADDED, node.right)
-
-    def visit_Mul(self, node: nodes.Mul) -> nodes.Node:
-        is_text = _is_text(node.left) or _is_text(node.right)  # a line of `"-" * 40`
-        self.generic_visit(node)
-        return node if is_text else self._figures(node)
-
-    def visit_Mod(self, node: nodes.Mod) -> nodes.Node:
-        is_text = _is_text(node.left)
-        self.generic_visit(node)
-        if is_text:
-            node.right = self._wrapped(node.right, _PRINTED, nodes.Const(True))
-            return node
-        return self._figures(node)
-
-    def visit_Sub(self, node: nodes.Sub) -> nodes.Node:
-        self.generic_visit(node)
-        return self._figures(node)
-
-    visit_Div = visit_FloorDiv = visit_Pow = visit_Sub
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        self.generic_visit(node)
-        node.nodes = [each if isinstance(each, nodes.Const) else self._wrapped(each, _PRINTED) for each in node.nodes]
-        return node
-
-    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
-        # A tree may come here in pieces, and again as a whole.
-        return node if node.name in _OWN else self.generic_visit(node)
-
-    def _figures(self, node: nodes.BinExpr) -> nodes.Node:
-        node.left, node.right = self._wrapped(node.left, _FIGURE), self._wrapped(node.right, _FIGURE)
-        return node
-
-    def _wrapped(self, node: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.Expr:
-        if isinstance(node, nodes.Const) and name in (_FIGURE, _TRUTH):
-            return node
-        return nodes.Filter(node, name, list(args), [], None, None, lineno=node.lineno)
-
-
-def _parts(node: nodes.Expr) -> Iterator[nodes.Expr]:
-    """What is added up in a chain of additions."""
-    if isinstance(node, nodes.Add):
-        yield from _parts(node.left)
-        yield from _parts(node.right)
-    else:
-        yield node
-
-
-def _is_text(node: nodes.Expr) -> bool:
-    """Whether a value is text for certain, and meant as such."""
-    return isinstance(node, nodes.Concat) or (isinstance(node, nodes.Const) and isinstance(node.value, str))
-
-
-def _printed_fields(tree: nodes.Template) -> frozenset[str]:
-    return frozenset(name for output in tree.find_all(nodes.Output) for name in _printed_in(output))
-
-
-def _printed_in(node: nodes.Node) -> Iterator[str]:
-    """The fields that are printed by `node`, not those that only decide what is."""
-    if name := field_of(node):
-        yield name
-        return
-    match node:
-        case nodes.CondExpr():
-            children: Iterable[nodes.Node | None] = (node.expr1, node.expr2)
-        case nodes.And():
-            children = (node.right,)
-        case nodes.Not() | nodes.Compare() | nodes.Test():
-            children = ()
-        case _:
-            children = node.iter_child_nodes()
-    for child in children:
-        if child is not None:
-            yield from _printed_in(child)
 
 
 def truth(value: Any, is_printed: bool = False) -> Any:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import msgspec
-
 
 class Literal(float):
     """A number that prints as `text`, and calculates as any other."""
@@ -31,10 +29,3 @@ def read_number(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is too large a number")
     return number if repr(number) == text else Literal(text)
-
-
-def written(value: object) -> msgspec.Raw:
-    """For encoders of JSON: what stands for a `Literal`.  Raises `TypeError` for anything else."""
-    if isinstance(value, Literal):
-        return msgspec.Raw(value.text.encode())
-    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")

@@ -11,7 +11,6 @@ import msgspec
 
 from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.errors import AddressError, ListError
-from bulkmail.model.literal import written
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, MOST_COLUMNS, address_column, has_address_column, name_column
 from bulkmail.recipients.fields import (
@@ -53,7 +52,7 @@ class Records:
         self._has_dropped = False
         self._has_found_name = False
         self._trims = trims and not reading.options.keep_space
-        self._encode = msgspec.json.Encoder(enc_hook=written).encode
+        self._encode = msgspec.json.Encoder(enc_hook=float).encode
 
     def rows(self, items: Iterator[tuple[int, object]]) -> Iterator[Recipient | BadRow]:
         """Each record with the line it begins at, as a recipient.  Raises `ListError` if no field holds addresses."""

@@ -53,7 +53,7 @@ def read_notes(file: str | IO[bytes], sheet: str) -> Iterator[RowNotes]:
             if not any(formats) and not _is_worth_a_look(archive, part):
                 return
             yield from _rows(archive, part, formats)
-    except (zipfile.BadZipFile, zlib.error, expat.ExpatError, KeyError, EOFError, _Unreadable, NotImplementedError):
+    except (zipfile.BadZipFile, zlib.error, expat.ExpatError, KeyError, EOFError, _Unreadable, RuntimeError):
         return  # an OpenDocument sheet, for one
 
 

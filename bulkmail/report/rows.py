@@ -11,8 +11,8 @@ from functools import lru_cache
 import msgspec
 
 from bulkmail.model.delivery import Status
-from bulkmail.model.literal import written
 from bulkmail.model.reply import printable
+from bulkmail.outbox.encoding import written
 from bulkmail.outbox.entries import PathRecord, RowRecord
 
 _MOST_REASONS = 100  # kinds a status; a reason that quotes its row is a kind of its own
