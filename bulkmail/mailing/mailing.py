@@ -34,7 +34,7 @@ from bulkmail.mailing.selection import Doubt, Selection
 from bulkmail.mailing.slowing import SlowdownNote
 from bulkmail.mailing.succession import empty_inbox, take_over
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
-from bulkmail.mailing.suppressing import files_of_start, read_suppression, to_setting
+from bulkmail.mailing.suppressing import files_of_start, read_suppression, refuse_faults, to_setting
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
 from bulkmail.message.templates import compile_condition
@@ -49,7 +49,7 @@ from bulkmail.model.tally import Tally
 from bulkmail.outbox.header import REHEARSAL
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.preflight.checks import gravest_first, judge, without
+from bulkmail.preflight.checks import SUPPRESSION_ENTRY, gravest_first, judge, without
 from bulkmail.preflight.evidence import Evidence
 from bulkmail.preflight.finding import Finding, refuse
 from bulkmail.preflight.rows import RowCheck
@@ -61,6 +61,7 @@ SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, R
 
 
 _GATE, _PASSED = "gate", "passed"  # a setting of the outbox
+_IGNORED = "ignored"  # a setting of the outbox: the codes of findings that do not matter
 
 
 @dataclass(slots=True)
@@ -213,12 +214,14 @@ class Mailing:
         keys: Keys = NO_KEYS,
         on_message: Hook | None = None,
         suppress: Iterable[str | os.PathLike[str]] = (),
+        ignored: Iterable[str] = (),
     ) -> Mailing:
         """Goes on with a run as it was recorded: its rows, its message.
 
         The files of `suppress`, and those that it was begun with as far as they are there, are read now: open rows that
-        they name are suppressed.  Raises `OutboxError`,
-        `ListError`, `ConfigError`, and `GateClosed` when no relay takes some of the mail.
+        they name are suppressed.  An entry that cannot be understood is a `ConfigError`, unless this finding is
+        `ignored` or was when the run began.  Raises `OutboxError`, `ListError`, `ConfigError`, and `GateClosed` when no
+        relay takes some of the mail.
         """
         check_routes(routes)
         outbox = Outbox.open(path, durability=pace.durability)
@@ -242,6 +245,8 @@ class Mailing:
             files = files_of_start(suppress, outbox.settings)
             mailing.suppression = read_suppression(files)
             mailing.notices += mailing.suppression.notices
+            if SUPPRESSION_ENTRY not in {*ignored, *outbox.settings.get(_IGNORED, "").split()}:
+                refuse_faults(mailing.suppression)
             outbox.set_setting(SUPPRESS, to_setting(files))
             mailing._suppress()
             refuse(mailing._find_unserved())
@@ -255,13 +260,16 @@ class Mailing:
 
         With `strict` warnings do so, too; findings with a code in `ignored` are forgotten.
         """
+        ignored = tuple(ignored)
         self.findings = without(self.findings, ignored)
         try:
             refuse(self.findings, strict=strict)
         except GateClosed:
             self.abandon()
             raise
-        self.outbox.set_setting(_GATE, _PASSED)  # without that nobody goes on with it
+        if ignored:
+            self.outbox.set_setting(_IGNORED, " ".join(ignored))
+        self.outbox.set_setting(_GATE, _PASSED)  # without that no later start goes on with it
 
     def refuse_empty(self, *, where: str = "") -> None:
         """Raises `NothingToSend`, and lets go of the outbox, when no recipient is left to send to."""

@@ -145,7 +145,12 @@ async def order_mailing(
                 return past
             return await to_thread.run_sync(
                 lambda: Mailing.reopen(
-                    path, routes=routes_of(settings, order), pace=settings.pace, keys=keys, suppress=settings.suppress
+                    path,
+                    routes=routes_of(settings, order),
+                    pace=settings.pace,
+                    keys=keys,
+                    suppress=settings.suppress,
+                    ignored=order.ignored,
                 )
             )
         takes_over = past.has_begun and not rehearsal

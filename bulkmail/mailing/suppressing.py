@@ -40,6 +40,17 @@ def add_reached(suppression: Suppression, outbox: Path) -> None:
         suppression.add_keys(reader.reached(), name=f"{outbox.name}: reached already")
 
 
+def refuse_faults(suppression: Suppression) -> None:
+    """Raises `ConfigError` for entries that cannot be understood: the recipients they mean would be sent to."""
+    if suppression.faults:
+        place, reason = suppression.faults[0]
+        more = f", and {suppression.fault_count - 1:,} more" if suppression.fault_count > 1 else ""
+        raise ConfigError(
+            f"{place}: {reason}, so that it is not clear which recipients to leave out{more}",
+            hint="write one address or @domain in each line, or delete the line",
+        )
+
+
 def to_setting(names: Iterable[Name]) -> str:
     """What an outbox remembers, so that a later start finds the files from any folder.  A pipe cannot be read again."""
     paths = [os.path.abspath(name) for name in names]

@@ -13,6 +13,7 @@ from bulkmail.preflight.finding import Finding, Severity
 _E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
 NO_RELAY = "no-relay-for-row"
+SUPPRESSION_ENTRY = "suppression-entry"
 
 CHECKS: tuple[Check, ...] = (
     Check(
@@ -53,7 +54,7 @@ CHECKS: tuple[Check, ...] = (
         'add their domains to the recipients (or senders) of a relay, or "*" for everybody else', lambda evidence: (),
     ),
     Check(
-        "suppression-entry", _E, "entries of a suppression list that are no address and no @domain",
+        SUPPRESSION_ENTRY, _E, "entries of a suppression list that are no address and no @domain",
         "The people meant there would get mail that they asked not to get.",
         "correct the line: one or several addresses, or @example.com for a domain; # begins a comment",
         list_checks.suppression_entry,

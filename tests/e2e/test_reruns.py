@@ -141,6 +141,23 @@ async def test_resume_wants_the_suppression_files_of_the_run(make_campaign, tmp_
     assert set(reached(relay)) == {f"p{n}@example.com" for n in range(1, 5)}
 
 
+async def test_entry_that_cannot_be_understood_stops_a_run_that_goes_on(make_campaign, tmp_path):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        stop = tmp_path / "stop.txt"
+        stop.write_text("p0@example.com\n")
+        await run("send", campaign, "--yes", "--suppress", stop, "--limit", "2", cwd=tmp_path)
+        stop.write_text("p0@example.com\np5 at example.com\n")
+        refused = await run("resume", campaign, "--yes", cwd=tmp_path)
+        assert refused.code == 2
+        assert "stop.txt:2" in refused.err
+        assert len(reached(relay)) == 2
+        ignored = ("--ignore", "suppression-entry")
+        last = await run("send", campaign, "--yes", "--suppress", stop, *ignored, cwd=tmp_path)
+    assert last.code == 0, last.err
+    assert reached(relay) == {f"p{n}@example.com": 1 for n in range(1, 6)}
+
+
 async def test_retried_row_is_not_sent_when_it_has_opted_out(make_campaign, tmp_path):
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("p3@") else None) as relay:
         campaign = make_campaign(relay)
