@@ -152,7 +152,8 @@ def test_suppression_says_which_copies_it_cannot_read(write: Write, cell: str) -
     csv.writer(text).writerows([["email", "delivery_status", "delivery_copies"], ["ann@example.org", "accepted", cell]])
     stop = suppression(write, text.getvalue(), "run-report.csv")
     assert reason(stop, "ann@example.org")
-    assert "run-report.csv:2: delivery_copies is not as a report" in stop.notices[0]
+    ((place, fault),) = stop.faults
+    assert f"{place}: {fault}".startswith("run-report.csv:2: delivery_copies is not as a report")
 
 
 def test_suppression_takes_an_empty_list(write: Write) -> None:

@@ -182,7 +182,7 @@ def test_canary_of_unknown_users_gives_nobody_back() -> None:
 
 def test_canary_goes_on_with_the_letters_of_an_earlier_run() -> None:
     verdict = judge(SPAM)
-    letters = {7: Ahead(verdict.outcome, verdict.scope, policy_key(SPAM, verdict))}
+    letters = {"7": Ahead(verdict.outcome, verdict.scope, 7, policy_key(SPAM, verdict))}
     trip = run(CanaryBreaker(Limits(canary=2), total=100, letters=letters), SPAM)
     assert trip is not None and trip.put_back == (7, 1)
 
