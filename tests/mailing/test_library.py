@@ -119,7 +119,7 @@ async def test_list_without_anybody_to_send_to_is_refused_each_time(letter, has_
     for _ in range(2):
         with pytest.raises(bulkmail.NothingToSend) as caught:
             await bulkmail.send(letter, rows, relay="null:", outbox=tmp_path / "run.outbox" if has_outbox else None)
-        assert str(caught.value) == "no recipient is left of 2 rows (2 invalid)"
+        assert str(caught.value) == "no recipient is left of 2 rows (2 invalid): nothing was sent"
         assert "<rows>:1: the address 'not an address'" in caught.value.hint
         assert [(str(place), reason) for place, reason in caught.value.report.invalid] == [
             ("<rows>:1", "the address 'not an address' has no @"),
