@@ -165,7 +165,9 @@ class Mailing:
                 told=told_checking,
                 suppression=selection.suppression,
             )
-            mailing.findings = gravest_first([*mailing._find_unserved(), *judge(mailing.evidence)])
+            mailing.findings = gravest_first(
+                [*mailing._find_unserved(), *await to_thread.run_sync(judge, mailing.evidence)]
+            )
         except BaseException:
             mailing.abandon()
             raise
