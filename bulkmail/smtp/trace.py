@@ -156,15 +156,15 @@ def _look(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(len(HEADING))
     except FileNotFoundError:
+        if path.is_symlink():
+            raise ConfigError(f"--trace {path}: is a link that leads nowhere", hint="name the file itself") from None
         return
     except OSError as error:
         raise ConfigError(
             f"--trace {path}: cannot be read: {error.strerror}", hint="name a new file, or - for standard error"
         ) from None
-    if start and start != HEADING.encode():
-        raise ConfigError(
-            f"--trace {path}: there is something else in this file already", hint="name a new file for the trace"
-        )
+    if start != HEADING.encode() and (start or path.is_symlink()):
+        raise ConfigError(f"--trace {path}: this file is not a trace", hint="name a new file for the trace")
 
 
 # For the code that opens a session, with or without a trace.

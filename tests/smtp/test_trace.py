@@ -361,7 +361,7 @@ def test_file_is_for_its_owner_and_each_run_is_added(tmp_path: Path) -> None:
     assert [line[-5:] for line in text.splitlines()[1::2]] == ["run 0", "run 1"]
 
 
-@pytest.mark.parametrize("kind", ["list", "folder", "fifo", "nowhere"])
+@pytest.mark.parametrize("kind", ["list", "folder", "fifo", "nowhere", "link", "link-to-nothing", "link-to-empty"])
 def test_trace_is_not_added_to_something_else(kind: str, tmp_path: Path) -> None:
     target = tmp_path / "people.csv"
     if kind == "list":
@@ -370,6 +370,10 @@ def test_trace_is_not_added_to_something_else(kind: str, tmp_path: Path) -> None
         target.mkdir()
     elif kind == "fifo":
         os.mkfifo(target)
+    elif kind.startswith("link"):
+        if kind != "link-to-nothing":
+            (tmp_path / "other").write_text("keys\n" if kind == "link" else "")
+        target.symlink_to(tmp_path / "other")
     else:
         target = target / "x"
     with pytest.raises(ConfigError, match=re.escape(f"--trace {target}: ")) as caught:
@@ -377,6 +381,17 @@ def test_trace_is_not_added_to_something_else(kind: str, tmp_path: Path) -> None
     assert caught.value.hint
     if kind == "list":
         assert target.read_text() == "email\nann@example.com\n"
+    if kind.startswith("link"):
+        assert target.exists() == (kind != "link-to-nothing")
+        assert kind == "link-to-nothing" or target.read_text() == ("keys\n" if kind == "link" else "")
+
+
+def test_trace_may_be_a_link_to_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "other")
+    for name in ("other", "link"):
+        with Trace.open(str(tmp_path / name)) as trace:
+            trace.tap().note(name)
+    assert (tmp_path / "other").read_text().count(HEADING) == 2
 
 
 def test_disk_that_is_full_ends_the_trace_and_says_so() -> None:
