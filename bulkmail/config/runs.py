@@ -169,6 +169,13 @@ def find_inbox(argument: str) -> Path:
         folder = home / FOLDER
     pattern = re.compile((pattern_of(name, file_stem) + r"(\..*|-to-.*)?") if name else ".*")
     found = [kept for kept in folder.glob("*") if _is_maildir(kept) and pattern.fullmatch(kept.name)]
+    linked = [kept for kept in found if any(each.is_symlink() for each in (kept, kept / "new", kept / "cur"))]
+    found = [kept for kept in found if kept not in linked]
+    if linked and not found:
+        raise ConfigError(
+            f"{linked[0]}: is a link, or holds one, and so may be somebody's own mail instead of a rehearsal's",
+            hint=f"if you want to read it: bulkmail inbox {linked[0]}",
+        )
     if not found:
         raise ConfigError(
             f"{argument}: has no mail: there is no mail folder in {folder}",

@@ -20,6 +20,7 @@ TIMEOUT = 60.0  # seconds for each answer
 _FIELDS = " ".join(("MESSAGE-ID", *(name.upper() for name in ENVELOPE_FIELDS)))
 _ASKABLE = re.compile(r"[!#-\[\]-~]{3,900}")  # what may stand between quotes without being escaped
 _MOST_HITS = 20  # messages looked at for one Message-ID
+_MOST_BYTES = 4 << 20  # of all answers about one Message-ID
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -63,6 +64,37 @@ class Mailbox:
         return cls(printable(host), port or (993 if is_implicit else 143), user, is_implicit, not parts.query)
 
 
+class _Bounded(imaplib.IMAP4):
+    """Reads no more than it has room for, whatever size the server announces: raises `RelayError`, and hangs up."""
+
+    room = _MOST_BYTES
+
+    def read(self, size: int) -> bytes:
+        self._take(size, "announces an answer of")
+        return super().read(size)
+
+    def readline(self) -> bytes:
+        line = super().readline()
+        self._take(len(line), "sends more than")
+        return line
+
+    def _take(self, size: int, does: str) -> None:
+        if size > self.room:
+            with suppress(OSError):
+                self.shutdown()
+            size = size if size > _MOST_BYTES else _MOST_BYTES
+            raise RelayError(
+                f"{self.host} port {self.port} {does} {size:,} bytes where headers of messages were asked for,"
+                f" and was left: at most {_MOST_BYTES:,} bytes are read",
+                hint="check that host and port are those of an IMAP server that you trust",
+            )
+        self.room -= size
+
+
+class _BoundedTls(_Bounded, imaplib.IMAP4_SSL):
+    pass
+
+
 def look_in_imap(
     mailbox: Mailbox,
     password: Secret,
@@ -78,27 +110,30 @@ def look_in_imap(
     """
     try:
         client = _connect(mailbox, context or ssl.create_default_context())
-    except (OSError, imaplib.IMAP4.error) as error:
+    except (OSError, ValueError, imaplib.IMAP4.error) as error:
         raise RelayError(f"{mailbox} cannot be reached: {_words(error)}", hint="check host, port and TLS") from None
     try:
         _log_in(client, mailbox, password)
         _enter(client, folder)
         for message_id in message_ids:
+            client.room = _MOST_BYTES
             if _ASKABLE.fullmatch(message_id):
                 yield from _find(client, message_id, place=f"{folder} of {mailbox}")
             else:
                 told(message_id)
-    except (OSError, imaplib.IMAP4.error) as error:
+    except (OSError, ValueError, imaplib.IMAP4.error) as error:  # ValueError: a number of 5,000 digits
         raise RelayError(f"{mailbox} did not answer as IMAP servers do: {_words(error)}") from None
     finally:
-        with suppress(OSError, imaplib.IMAP4.error):
+        with suppress(OSError, ValueError, imaplib.IMAP4.error, RelayError):
             client.logout()
+        with suppress(OSError):
+            client.shutdown()  # which a logout that failed left out
 
 
-def _connect(mailbox: Mailbox, context: ssl.SSLContext) -> imaplib.IMAP4:
+def _connect(mailbox: Mailbox, context: ssl.SSLContext) -> _Bounded:
     if mailbox.is_implicit:
-        return imaplib.IMAP4_SSL(mailbox.host, mailbox.port, ssl_context=context, timeout=TIMEOUT)
-    client = imaplib.IMAP4(mailbox.host, mailbox.port, timeout=TIMEOUT)
+        return _BoundedTls(mailbox.host, mailbox.port, ssl_context=context, timeout=TIMEOUT)
+    client = _Bounded(mailbox.host, mailbox.port, timeout=TIMEOUT)
     if mailbox.has_tls:
         try:
             client.starttls(context)

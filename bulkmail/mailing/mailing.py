@@ -32,7 +32,7 @@ from bulkmail.mailing.routing import Sorted, check_routes, find_unserved, know_t
 from bulkmail.mailing.rows import GivenRows, Rows
 from bulkmail.mailing.selection import Doubt, Selection
 from bulkmail.mailing.slowing import SlowdownNote
-from bulkmail.mailing.succession import empty_inbox, take_over
+from bulkmail.mailing.succession import check_inbox, empty_inbox, take_over
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import files_of_start, read_suppression, refuse_faults, to_setting
 from bulkmail.message.composer import Composer
@@ -165,7 +165,9 @@ class Mailing:
                 told=told_checking,
                 suppression=selection.suppression,
             )
-            mailing.findings = gravest_first([*mailing._find_unserved(), *judge(mailing.evidence)])
+            mailing.findings = gravest_first(
+                [*mailing._find_unserved(), *await to_thread.run_sync(judge, mailing.evidence)]
+            )
         except BaseException:
             mailing.abandon()
             raise
@@ -285,9 +287,15 @@ class Mailing:
 
     @property
     def inbox(self) -> Path | None:
-        """Where a sandbox keeps the mail of this run; None when that is of no account, as for a run in memory."""
+        """Where a sandbox keeps the mail of this run; None when that is of no account, as for a run in memory.
+
+        Raises `ConfigError` for a mail folder of somebody else: an outbox may come from anywhere.
+        """
         kept = self.outbox.settings.get("maildir")
-        return Path(kept) if kept else None
+        if not kept:
+            return None
+        check_inbox(Path(kept))
+        return Path(kept)
 
     def _find_unserved(self) -> list[Finding]:
         self._sorted = sort_into_lanes(self.outbox, self.routes, self._lanes, keys=self.keys)

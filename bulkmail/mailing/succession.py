@@ -96,10 +96,12 @@ def inbox_of(outbox: Path) -> Path:
 
 def check_inbox(inbox: Path) -> None:
     """Raises `ConfigError` unless a rehearsal may empty this mail folder: it made it, or there is no mail in it."""
-    if inbox.is_symlink() or (inbox.exists() and not inbox.is_dir()):
-        raise ConfigError(
-            f"{inbox}: a rehearsal would keep its mail there, and that is a link or a file", hint="move it away"
-        )
+    for path in (inbox, *(inbox / name for name in ("tmp", "new", "cur")), inbox / INBOX_MARK):
+        is_as_made = path.is_file() if path.name == INBOX_MARK else path.is_dir()
+        if path.is_symlink() or (path.exists() and not is_as_made):
+            raise ConfigError(
+                f"{path}: a rehearsal would keep its mail there, and that is a link or a file", hint="move it away"
+            )
     is_empty = not any(next(folder.iterdir(), None) for name in ("new", "cur") if (folder := inbox / name).is_dir())
     if not is_empty and not (inbox / INBOX_MARK).is_file():
         raise ConfigError(

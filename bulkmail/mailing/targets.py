@@ -70,8 +70,8 @@ class Targets:
 
 
 def _is_filled(path: Path) -> bool:
-    """Whether there is something to lose; a device takes what it is given."""
-    return path.is_dir() or (path.is_file() and path.stat().st_size > 0)
+    """Whether there is something to lose; a device takes what it is given.  The other end of a link may be empty."""
+    return path.is_dir() or (path.is_file() and (path.is_symlink() or path.stat().st_size > 0))
 
 
 def to_setting(files: Iterable[str | os.PathLike[str]]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from copy import deepcopy
+from email import message_from_bytes
 from email.headerregistry import Address as StandardAddress
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8, EmailPolicy
@@ -75,12 +76,13 @@ def message_of(content: bytes, *, envelope: Envelope, message_id: str) -> Messag
 
 
 def octets_of(message: EmailMessage) -> bytes:
-    """The octets of a message whose headers this may change.  Raises `ConfigError` for what no server must be sent."""
+    """The octets of a message that this may change.  Raises `ConfigError` for what no server must be sent."""
     for name in ("Bcc", "Resent-Bcc"):
         del message[name]
     for name in _ADDRESSED:
         _use_ascii_domains(message, name)
     _check_headers(message)
+    _divide(message)
     needs_utf8 = any(address.needs_smtputf8 for name in _ADDRESSED for address in _addresses(message, name))
     policy = (SMTPUTF8 if needs_utf8 else SMTP).clone(cte_type="7bit")
     try:
@@ -104,6 +106,34 @@ def _check_headers(message: EmailMessage) -> None:
                 raise ConfigError(f"{printable(name, 80)} of the message holds {name_character(bad[0])}")
 
 
+def _divide(message: EmailMessage) -> None:
+    """Makes parts of text that stands where parts belong: the package would write it as it is, line ends included.
+
+    Raises `ConfigError` for text that has no such parts.
+    """
+    for part in message.walk():
+        payload = part.get_payload()
+        kind = part.get_content_type()
+        if not isinstance(payload, str) or not kind.startswith(("multipart/", "message/")):
+            continue
+        head = f"Content-Type: {part['Content-Type']}\n\n".encode("utf-8", "surrogateescape")
+        text = _LINE_END.sub("\n", payload)
+        try:
+            divided = message_from_bytes(head + text.encode("utf-8", "surrogateescape"), policy=part.policy)
+        except ValueError as error:  # a surrogate that stands for no byte
+            raise ConfigError(f"the message cannot be written: {printable(str(error))}") from None
+        if not divided.is_multipart():
+            boundary = part.get_boundary()
+            lacks = f"with no line --{printable(boundary, 80)}" if boundary else "and names no boundary"
+            raise ConfigError(
+                f"Content-Type of the message says {printable(kind, 80)}, but its content is text {lacks}",
+                hint="remove Content-Type and set the content by set_content() and add_attachment()",
+            )
+        part.set_payload(divided.get_payload())
+        part.preamble, part.epilogue = divided.preamble, divided.epilogue
+
+
+_LINE_END = re.compile("\r\n?")
 _BREAKING = re.compile("[\0\r\n]")
 _FOLD = re.compile(r"\r?\n(?=[ \t]+[^ \t\r\n])")
 

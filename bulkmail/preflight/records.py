@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 import anyio
+import anyio.to_thread
 
 from bulkmail.preflight.alignment import organization
 from bulkmail.preflight.finding import Hits
@@ -212,7 +213,8 @@ async def _key_state(questions: Questions, name: str, key: str) -> KeyState:
 
 async def _policy(questions: Questions, domain: str) -> tuple[str, str | None]:
     """The domain whose DMARC record holds, and its policy; None when nobody answers."""
-    for each in dict.fromkeys((domain, organization(domain))):
+    above = await anyio.to_thread.run_sync(organization, domain)
+    for each in dict.fromkeys((domain, above)):
         texts = await questions.of(f"_dmarc.{each}", "TXT")
         if texts is None:
             return each, None

@@ -111,7 +111,14 @@ async def _open(
     except DialError as error:
         not_connected(trace, str(error))
         raise SessionRefused(Fault(Stage.CONNECT, error.kind, str(error))) from None
-    tap = connected(trace, relay.peer, connection)
+    known = (credentials.password if credentials else None, token.secret if token else None, proxy_password)
+    tap = connected(
+        trace,
+        relay.peer,
+        connection,
+        secrets=[secret.reveal() for secret in known if secret is not None],
+        username=credentials.username if credentials else "",
+    )
     try:
         opening = _Opening(
             relay, connection, tls_context=tls_context, timeouts=timeouts, tap=tap, proxy_password=proxy_password

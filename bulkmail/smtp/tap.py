@@ -1,21 +1,25 @@
 """One connection's conversation as lines that are safe to show: secrets hidden, bodies cut, controls escaped.
 
-Where a login begins and ends is told by the code that runs it, so no mechanism need be known here.
+Where a login begins and ends is told by the code that runs it, so no mechanism need be known here.  The secrets
+themselves are known from the start: a server may repeat them at any time.
 """
 
 from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Callable, Iterator
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
+from urllib.parse import quote_from_bytes
 
 US, THEM, EVENT, CONTENT = ">", "<", "*", "|"
 
 LONGEST_LINE = 400  # characters shown of a line
 BODY_LINES = 4  # shown of a message
 _SHORTEST_ECHO = 4  # octets: a shorter word is found in every sentence
+_PIECE = 8  # octets of a secret that are enough to hide a line: a server may cut what it repeats
 
 Show = Callable[[str, str], None]  # sign, text
 
@@ -66,8 +70,58 @@ class _Lines:
         return text
 
     def _keep(self, piece: bytes) -> None:
-        self._kept += piece[: max(0, LONGEST_LINE + 2 - len(self._kept))]
+        # A few octets more than are shown: a secret may begin within what is shown and end behind it.
+        self._kept += piece[: max(0, LONGEST_LINE + 2 + _PIECE - len(self._kept))]
         self._size += len(piece)
+
+
+class _Secrets:
+    """What no line of the server may show: passwords and tokens, and what a login said of them."""
+
+    def __init__(self, secrets: Iterable[str], username: str) -> None:
+        self._username = username.encode("utf-8", "replace").lower()
+        self._words: set[bytes] = set()
+        self._short: list[re.Pattern[bytes]] = []
+        self._pieces: set[bytes] = set()
+        for secret in filter(None, secrets):
+            plain = secret.encode("utf-8", "replace")
+            if len(plain) < _SHORTEST_ECHO:
+                self._short.append(re.compile(rb"(?<![0-9a-z])" + re.escape(plain.lower()) + rb"(?![0-9a-z])"))
+                continue
+            for form in _forms(plain):
+                self._add(form)
+
+    def add_response(self, word: bytes, pieces: Iterable[bytes]) -> None:
+        """A login has said `word`, which decoded has `pieces`.  The user name and parts of it are no secrets."""
+        unknown = {piece.lower() for piece in pieces if piece.lower() not in self._username}
+        if unknown:
+            self._add(word)
+        self._words |= {piece for piece in unknown if len(piece) >= _SHORTEST_ECHO}
+
+    def are_in(self, line: bytes) -> bool:
+        line = line.lower()
+        return (
+            any(word in line for word in self._words)
+            or any(pattern.search(line, 3) for pattern in self._short)
+            or (bool(self._pieces) and any(line[at : at + _PIECE] in self._pieces for at in range(len(line))))
+        )
+
+    def _add(self, secret: bytes) -> None:
+        secret = secret.lower()
+        if len(secret) >= _SHORTEST_ECHO:
+            self._words.add(secret)
+        self._pieces |= {secret[at : at + _PIECE] for at in range(len(secret) - _PIECE + 1)}
+
+
+def _forms(secret: bytes) -> Iterator[bytes]:
+    """As it is, in hexadecimal, for addresses of the web, and in base64 wherever it stands in what was encoded."""
+    yield secret
+    yield secret.hex().encode()
+    yield quote_from_bytes(secret, safe="").encode()
+    for before in range(3):
+        # The first and last octets share their digits with what stands around.
+        encoded = b64encode(bytes(before) + secret)
+        yield encoded[4 if before else 0 : len(encoded) // 4 * 4 - 4]
 
 
 class _Kind(Enum):
@@ -85,8 +139,9 @@ _END = b"\r\n.\r\n"
 class Tap:
     """Sees both directions of one connection in the clear, in order, and shows them line by line."""
 
-    def __init__(self, show: Show) -> None:
+    def __init__(self, show: Show, *, secrets: Iterable[str] = (), username: str = "") -> None:
         self._show = show
+        self._secrets = _Secrets(secrets, username)
         self._ours = _Lines()
         self._theirs = _Lines()
         self._kind = _Kind.COMMANDS
@@ -96,12 +151,13 @@ class Tap:
         self._size = 0  # of the content so far
         self._lines = 0  # of the content, shown
         self._login = ""  # what is being logged in with, while that lasts
-        self._secrets: set[bytes] = set()  # what the login has said so far
+        self._responses: set[bytes] = set()  # what the login has said so far
 
     def note(self, what: str) -> None:
         """Something happened that is no part of the conversation."""
         self._flush()
-        self._show(EVENT, escaped(what.encode("utf-8", "replace")))
+        line = what.encode("utf-8", "replace")
+        self._show(EVENT, "(hidden: it holds a login secret)" if self._secrets.are_in(line) else escaped(line))
 
     @contextmanager
     def hidden(self, what: str) -> Iterator[None]:
@@ -113,7 +169,7 @@ class Tap:
         finally:
             self._flush()
             self._login = ""
-            self._secrets.clear()
+            self._responses.clear()
 
     def said(self, data: bytes | memoryview) -> None:
         """We write `data`."""
@@ -210,23 +266,24 @@ class Tap:
     # What is hidden.
 
     def _reply(self, line: bytes, text: str) -> str:
-        if not self._login:
-            return text
-        if line.startswith(b"3"):
+        if self._login and line.startswith(b"3"):
             return f"{escaped(line[:3])} ({max(0, len(line) - 4):,} octets hidden)"
-        if any(secret in line for secret in self._secrets):
+        if self._secrets.are_in(line):
+            return f"{escaped(line[:3])} (hidden: it repeats a login secret)"
+        if self._login and any(response in line for response in self._responses):
             return f"{escaped(line[:3])} (hidden: it repeats what the login said)"
         return text
 
     def _remember(self, data: bytes) -> None:
         """What was said in the login, as it was and decoded: a server may repeat it in its answer."""
         words = data.split()
-        for word in words[2:] if words[:1] == [b"AUTH"] and not self._secrets else words:
-            said = {word}
+        for word in words[2:] if words[:1] == [b"AUTH"] and not self._responses else words:
+            said: set[bytes] = set()
             with suppress(binascii.Error):
                 said.update(re.split(rb"[\0\1]", binascii.a2b_base64(word)))
             said |= {piece.rpartition(b" ")[2] for piece in said}  # "auth=Bearer …"
-            self._secrets |= {piece for piece in said if len(piece) >= _SHORTEST_ECHO}
+            self._secrets.add_response(word, said)
+            self._responses |= {piece for piece in (word, *said) if len(piece) >= _SHORTEST_ECHO}
 
     def _flush(self) -> None:
         """Lines that have not ended are shown as they are: what comes next is no part of them."""

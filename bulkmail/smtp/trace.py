@@ -11,7 +11,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -76,8 +76,8 @@ class Trace:
         self._waiting.put(None)
         self._writer.join()
 
-    def tap(self) -> Tap:
-        """For another connection."""
+    def tap(self, *, secrets: Iterable[str] = (), username: str = "") -> Tap:
+        """For another connection, over which `username` logs in with `secrets`."""
         self._connections += 1
         label = f"{self._connections:>3}"
         begin, end = "", "\n"
@@ -87,7 +87,7 @@ class Trace:
         def show(sign: str, text: str) -> None:
             self._put(f"{begin}{self._now()} {label} {sign} {text}{end}")
 
-        return Tap(show)
+        return Tap(show, secrets=secrets, username=username)
 
     @property
     def is_behind(self) -> bool:
@@ -156,25 +156,27 @@ def _look(path: Path) -> None:
         with path.open("rb") as file:
             start = file.read(len(HEADING))
     except FileNotFoundError:
+        if path.is_symlink():
+            raise ConfigError(f"--trace {path}: is a link that leads nowhere", hint="name the file itself") from None
         return
     except OSError as error:
         raise ConfigError(
             f"--trace {path}: cannot be read: {error.strerror}", hint="name a new file, or - for standard error"
         ) from None
-    if start and start != HEADING.encode():
-        raise ConfigError(
-            f"--trace {path}: there is something else in this file already", hint="name a new file for the trace"
-        )
+    if start != HEADING.encode() and (start or path.is_symlink()):
+        raise ConfigError(f"--trace {path}: this file is not a trace", hint="name a new file for the trace")
 
 
 # For the code that opens a session, with or without a trace.
 
 
-def connected(trace: Trace | None, host: str, connection: socket.socket) -> Tap | None:
-    """A tap for a connection that stands."""
+def connected(
+    trace: Trace | None, host: str, connection: socket.socket, *, secrets: Iterable[str] = (), username: str = ""
+) -> Tap | None:
+    """A tap for a connection that stands, over which `username` logs in with `secrets`."""
     if trace is None:
         return None
-    tap = trace.tap()
+    tap = trace.tap(secrets=secrets, username=username)
     at = "an address that has gone again"
     with suppress(OSError):
         where = connection.getpeername()

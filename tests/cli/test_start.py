@@ -28,6 +28,7 @@ UNUSED = (
     "email_validator",
     "keyring",
     "prometheus_client",
+    "publicsuffixlist",
     "python_calamine",
     "python_socks",
     "rich.console",

@@ -99,4 +99,4 @@ async def test_trace_is_refused_where_it_would_spoil_something(tmp_path):
     assert (result.code, "nobody is spoken to" in result.err) == (2, True)
     people = campaign / "people.csv"
     result = await run("send", campaign, "--relay", "sandbox:", "--trace", people, cwd=tmp_path)
-    assert (result.code, "there is something else in this file already" in result.err) == (2, True)
+    assert (result.code, "this file is not a trace" in result.err) == (2, True)

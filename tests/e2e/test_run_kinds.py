@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sqlite3
 from collections import Counter
 
 import pytest
@@ -188,6 +189,95 @@ async def test_links_and_mail_that_are_not_a_run_s_own_are_left_alone(make_campa
     assert (tmp_path / "precious").read_text() == "keys\n"
     assert not (tmp_path / "not-there").exists()
     assert (runs / "spring.inbox" / "new" / "1.M1P1Q1.host").exists()
+
+
+@pytest.mark.parametrize("linked", ["", "tmp", "new", ".bulkmail-rehearsal"])
+async def test_inbox_that_leads_elsewhere_is_neither_emptied_nor_read(linked, make_campaign, tmp_path):
+    """Who made the folder can put the mark of a rehearsal into it, too."""
+    mail = tmp_path / "mail"
+    for name in ("new", "cur", "tmp"):
+        (mail / name).mkdir(parents=True)
+        (mail / name / "1.M1P1Q1.host").write_text("Subject: private\n\nHello\n")
+    before = {path: path.stat().st_mtime_ns for path in mail.rglob("*")}
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        inbox = campaign / "runs" / "spring.inbox"
+        inbox.parent.mkdir()
+        if linked:
+            for name in ("new", "cur", "tmp"):
+                (inbox / name).mkdir(parents=True)
+            (inbox / ".bulkmail-rehearsal").touch()
+            mark = mail / "new" / "1.M1P1Q1.host"
+            (inbox / linked).rmdir() if linked in ("new", "cur", "tmp") else (inbox / linked).unlink()
+            (inbox / linked).symlink_to(mail / linked if linked in ("new", "cur", "tmp") else mark)
+        else:
+            inbox.symlink_to(mail)
+        sent = await run("send", campaign, "--relay", "sandbox:", cwd=tmp_path)
+        listed = await run("inbox", campaign, cwd=tmp_path)
+    assert sent.code == 2, sent.err
+    assert f"{inbox / linked}: a rehearsal would keep its mail there, and that is a link" in sent.err
+    assert "private" not in listed.out
+    assert {path: path.stat().st_mtime_ns for path in mail.rglob("*")} == before
+
+
+async def test_report_is_not_written_through_a_link_to_something_else(make_campaign, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "keys").write_text("ssh-ed25519 AAAA\n")
+    (home / "empty").touch()
+    before = {path: (path.read_bytes(), path.stat().st_mode) for path in home.iterdir()}
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        await run("send", campaign, "--yes", "--limit", "1", cwd=tmp_path)
+        report = campaign / "runs" / "spring-report.csv"
+        for target in ("keys", "empty", "not-there"):
+            report.unlink()
+            report.symlink_to(home / target)
+            for words in (("resume", campaign, "--yes"), ("report", campaign, "-o", report)):
+                result = await run(*words, cwd=tmp_path)
+                assert result.code == 2, result.out
+                assert "spring-report.csv: " in result.err
+    assert len(relay.messages) == 1
+    assert {path: (path.read_bytes(), path.stat().st_mode) for path in home.iterdir()} == before
+
+
+async def test_runs_folder_may_be_a_link_to_another_folder(make_campaign, tmp_path):
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        (tmp_path / "disk").mkdir()
+        (campaign / "runs").symlink_to(tmp_path / "disk")
+        for words in (
+            ("send", campaign, "--relay", "sandbox:"),
+            ("send", campaign, "--relay", "sandbox:"),
+            ("inbox", campaign),
+            ("send", campaign, "--yes", "--limit", "1"),
+            ("resume", campaign, "--yes", "--trace", campaign / "runs" / "trace.txt"),
+            ("status", campaign),
+            ("report", campaign),
+        ):
+            result = await run(*words, cwd=tmp_path)
+            assert result.code == (3 if "--limit" in words else 0), result.err
+    assert reached(relay) == dict.fromkeys(PEOPLE, 1)
+    assert {"spring.outbox", "spring.inbox", "spring-report.csv", "trace.txt"} <= {
+        path.name for path in (tmp_path / "disk").iterdir()
+    }
+
+
+async def test_rehearsal_goes_on_in_no_mail_folder_of_somebody_else(make_campaign, tmp_path):
+    """An outbox from elsewhere may name any folder."""
+    (tmp_path / "mail" / "new").mkdir(parents=True)
+    (tmp_path / "mail" / "new" / "1.M1P1Q1.host").write_text("Subject: private\n\nHello\n")
+    async with ScriptedRelay() as relay:
+        campaign = make_campaign(relay)
+        await run("send", campaign, "--relay", "sandbox:", "--limit", "1", cwd=tmp_path)
+        outbox = campaign / "runs" / "spring.rehearsal.outbox"
+        with sqlite3.connect(outbox) as connection:
+            connection.execute("UPDATE setting SET value = ? WHERE key = 'maildir'", (str(tmp_path / "mail"),))
+        connection.close()
+        result = await run("resume", outbox, "--yes", cwd=tmp_path)
+    assert result.code == 2, result.out
+    assert "no rehearsal made it" in result.err
+    assert [path.name for path in (tmp_path / "mail").rglob("*")] == ["new", "1.M1P1Q1.host"]
 
 
 async def test_rehearsal_empties_the_inbox_that_it_made(make_campaign, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socketserver
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from bulkmail.evidence.imap import Mailbox, look_in_imap
 from bulkmail.evidence.maildir import look_in_maildir
-from bulkmail.model.errors import BulkmailError, ConfigError
+from bulkmail.model.errors import BulkmailError, ConfigError, RelayError
 from bulkmail.model.relay import Secret
 
 PASSWORD = "the canary's own sôngbook"
@@ -82,7 +83,8 @@ class Imap(socketserver.StreamRequestHandler):
             self.say(b"* SEARCH " + b" ".join(hits))
         elif verb == b"UID":
             header = kept[int(rest.split()[2]) - 1]
-            self.say(b"* 1 FETCH (UID 1 BODY[HEADER.FIELDS (MESSAGE-ID)] {%d}" % len(header))
+            size = self.server.size or b"%d" % len(header)  # type: ignore[attr-defined]
+            self.say(b"* 1 FETCH (UID 1 BODY[HEADER.FIELDS (MESSAGE-ID)] {%b}" % size)
             self.wfile.write(header)
             self.say(b")")
         elif verb == b"LOGOUT":
@@ -91,12 +93,12 @@ class Imap(socketserver.StreamRequestHandler):
 
 
 @contextmanager
-def serving(*kept: bytes) -> Iterator[tuple[Mailbox, list[bytes]]]:
+def serving(*kept: bytes, size: bytes = b"") -> Iterator[tuple[Mailbox, list[bytes]]]:
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
 
     with Server(("127.0.0.1", 0), Imap) as server:
-        server.kept, server.said = list(kept), []  # type: ignore[attr-defined]
+        server.kept, server.said, server.size = list(kept), [], size  # type: ignore[attr-defined]
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         port = server.server_address[1]
         try:
@@ -117,6 +119,29 @@ def test_imap_folder_is_asked_for_each_message_id_and_changed_in_nothing() -> No
     verbs = {line.split()[0].upper() for line in said}
     assert verbs <= {b"CAPABILITY", b"AUTHENTICATE", b"EXAMINE", b"UID", b"LOGOUT"}
     assert not [line for line in said if b"STORE" in line or b"BODY[" in line]
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        (b"1000000000000", r"announces an answer of 1,000,000,000,000 bytes .* at most 4,194,304 bytes are read"),
+        (b"4194304", "at most 4,194,304 bytes are read"),
+        (b"9" * 5000, "did not answer as IMAP servers do"),
+    ],
+)
+def test_imap_answer_of_any_announced_size_takes_no_memory(size: bytes, reason: str) -> None:
+    tracemalloc.start()
+    try:
+        with serving(HEADER, size=size) as (mailbox, _), pytest.raises(RelayError, match=reason):
+            list(look_in_imap(mailbox, Secret(PASSWORD), folder="Sent", message_ids=["<1.run@shop.example>"]))
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_imap_line_without_end_is_not_read_to_its_end() -> None:
+    with serving(*[b"<1.run@shop.example>"] * 700_000) as (mailbox, _), pytest.raises(RelayError, match="bytes"):
+        list(look_in_imap(mailbox, Secret(PASSWORD), folder="Sent", message_ids=["<1.run@shop.example>"]))
 
 
 def test_imap_refusals_are_told_without_the_password() -> None:

@@ -297,6 +297,25 @@ def test_signature_makes_good_for_a_reverse_path_elsewhere() -> None:
     assert found.severity is Severity.NOTE
 
 
+@pytest.mark.parametrize(
+    ("bounces", "sender", "is_one"),
+    [
+        ("a.gv.at", "b.gv.at", False),
+        ("mail.a.gv.at", "a.gv.at", True),
+        ("a.example.co.uk", "b.example.co.uk", True),
+        ("a.co.uk", "b.co.uk", False),
+        ("ann.github.io", "bob.github.io", False),
+        ("mail.shop.com", "shop.net", False),
+        ("mail.shop.com", "Shop.com", True),
+        ("mail.xn--bcher-kva.de", "bücher.de", True),
+        ("mail.shop.unlisted", "shop.unlisted", True),
+    ],
+)
+def test_reverse_path_is_aligned_within_one_organization(bounces: str, sender: str, is_one: bool) -> None:
+    campaign = letter(text="x", list_id="n.shop.net", sender=f"a@{sender}", reverse_path=f"b@{bounces}")
+    assert (not list(bulk_checks.reverse_path_alignment(evidence(campaign)))) is is_one
+
+
 def test_findings_come_the_gravest_first() -> None:
     campaign = letter(text="{{ nmae }} lorem ipsum", sender="shop@gmail.com")
     composer = Composer(campaign, run_id="x")

@@ -117,6 +117,24 @@ async def test_dmarc_policy_is_that_of_the_domain_or_of_the_one_above(zone: Zone
     assert (await ask(zone)).policy == policy
 
 
+@pytest.mark.parametrize(
+    ("sender", "above"),
+    [
+        ("news.shop.co.uk", "shop.co.uk"),
+        ("mail.amt.gv.at", "amt.gv.at"),
+        ("shop.co.uk", None),
+        ("a.b.c.shop.example", "shop.example"),
+    ],
+)
+async def test_dmarc_policy_is_asked_of_the_organization_and_of_no_public_suffix(
+    sender: str, above: str | None
+) -> None:
+    names = Names({})
+    await find_records(names, sender_domain=sender, bounce_domain="", keys={}, recipients={})
+    expected = [sender] if above is None else [sender, above]
+    assert names.asked == [(f"_dmarc.{domain}", "TXT") for domain in expected]
+
+
 async def test_domains_that_take_no_mail_are_found_and_silence_is_no_proof() -> None:
     zone = {
         ("null.example", "MX"): ("0 .",),

@@ -190,6 +190,102 @@ async def test_secret_is_never_in_a_trace(
         assert "< 535 5.7.8 no" in said(trace)
 
 
+def echoes(secret: str) -> list[str]:
+    """What a server may say that repeats `secret`, in any of its forms, or a part of it."""
+    return [
+        f"welcome {secret}",
+        f"welcome {secret.upper()}",
+        f"{'x' * (LONGEST_LINE - 9)}{secret}",
+        f"and {secret[:-3]}\n250 the rest {secret[3:]}",
+        base64.b64encode(f"you are {secret}!".encode()).decode(),
+        secret.encode().hex(),
+    ]
+
+
+@pytest.mark.parametrize("echo", echoes(PASSWORD), ids=["plain", "case", "cut", "parts", "base64", "hex"])
+async def test_secret_that_the_server_repeats_at_any_time_is_never_in_a_trace(
+    echo: str, make_message: Callable[..., Message]
+) -> None:
+    async with ScriptedRelay(
+        auth={"ann": PASSWORD},
+        mechanisms=["SCRAM-SHA-256"],
+        greeting=f"220 {echo}".replace("\n250 ", " "),
+        mail=f"250-{echo}\n250 ok" if "\n" not in echo else f"250-{echo}",
+        end=f"250 queued, {echo}".replace("\n250 ", "\\n"),
+    ) as relay:
+        trace = await traced(relay, make_message(), credentials=ANN)
+    assert len(relay.messages) == 1
+    for form in (*forms_of(PASSWORD), *(PASSWORD[at : at + 8] for at in range(len(PASSWORD) - 7))):
+        assert form.lower() not in trace.lower()
+    assert "< 220 (hidden: it repeats a login secret)" in said(trace)
+    assert "< 250 (hidden: it repeats a login secret)" in said(trace)
+    assert "< 250 2.1.5 recipient ok" in said(trace)
+
+
+async def test_response_of_cram_md5_and_a_secret_in_its_challenge_are_never_in_a_trace(
+    make_message: Callable[..., Message],
+) -> None:
+    responses: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 hello\r\n")
+        while line := (await reader.readline()).decode().rstrip():
+            echo = f"{PASSWORD} {responses[-1]} {base64.b64decode(responses[-1]).decode()}" if responses else PASSWORD
+            if line.startswith("EHLO"):
+                answer = "250-here\r\n250 AUTH CRAM-MD5"
+            elif line.startswith("AUTH"):
+                answer = f"334 {base64.b64encode(f'<{PASSWORD}@here>'.encode()).decode()}"
+            elif line == "QUIT":
+                answer = f"221 bye {responses[-1]}"
+            elif not responses:
+                responses.append(line)
+                answer = "235 you said " + base64.b64decode(line).decode().split()[1]
+            else:
+                answer = f"550 no, {echo}"
+            writer.write(answer.encode() + b"\r\n")
+            if line == "QUIT":
+                break
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    stream = io.StringIO()
+    trace = Trace(stream)
+    trace.__enter__()
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        url = f"smtp://127.0.0.1:{port}?tls=off&auth=plaintext"
+        session = await Session.open(Relay.parse(url), ANN, tls_context=None, trace=trace)
+        await session.transact(make_message(), lambda done: done(None))
+        await session.quit()
+    await asyncio.to_thread(trace.__exit__, None, None, None)
+    (response,) = responses
+    digest = base64.b64decode(response).decode().split()[1]
+    text = stream.getvalue()
+    for form in (*forms_of(PASSWORD), response, digest):
+        assert form not in text
+    assert {"< 235 (hidden: it repeats a login secret)", "< 550 (hidden: it repeats a login secret)"} <= set(said(text))
+
+
+async def test_user_name_is_shown_after_the_login(make_message: Callable[..., Message]) -> None:
+    who = "news@shop.example"
+    for mechanism in PASSWORD_MECHANISMS:
+        async with ScriptedRelay(
+            auth={who: PASSWORD}, mechanisms=[mechanism], mail=f"250 2.1.0 {who} sender ok"
+        ) as relay:
+            trace = await traced(relay, make_message(), credentials=Credentials(who, Secret(PASSWORD)))
+        assert f"< 250 2.1.0 {who} sender ok" in said(trace)
+
+
+@pytest.mark.parametrize(
+    ("line", "is_hidden"), [("250 pw is x7", True), ("250 x7y", False), ("250-X7", True), ("250 ok", False)]
+)
+def test_very_short_secret_is_hidden_where_it_stands_alone(line: str, is_hidden: bool) -> None:
+    lines: list[str] = []
+    Tap(lambda sign, text: lines.append(text), secrets=["x7"]).heard(f"{line}\r\n".encode())
+    assert lines == (["250 (hidden: it repeats a login secret)"] if is_hidden else [line])
+
+
 def test_whatever_a_login_says_is_hidden() -> None:
     """Nothing is known here of mechanisms: the state alone hides."""
     shown = Shown()
@@ -205,7 +301,7 @@ def test_whatever_a_login_says_is_hidden() -> None:
         "< 334 (16 octets hidden)",
         "> (login by NEW: 9 octets hidden)",
         "> (login by NEW: 6 octets hidden)",
-        "< 535 (hidden: it repeats what the login said)",
+        "< 535 (hidden: it repeats a login secret)",
         "> QUIT",
     ]
 
@@ -265,7 +361,7 @@ def test_file_is_for_its_owner_and_each_run_is_added(tmp_path: Path) -> None:
     assert [line[-5:] for line in text.splitlines()[1::2]] == ["run 0", "run 1"]
 
 
-@pytest.mark.parametrize("kind", ["list", "folder", "fifo", "nowhere"])
+@pytest.mark.parametrize("kind", ["list", "folder", "fifo", "nowhere", "link", "link-to-nothing", "link-to-empty"])
 def test_trace_is_not_added_to_something_else(kind: str, tmp_path: Path) -> None:
     target = tmp_path / "people.csv"
     if kind == "list":
@@ -274,6 +370,10 @@ def test_trace_is_not_added_to_something_else(kind: str, tmp_path: Path) -> None
         target.mkdir()
     elif kind == "fifo":
         os.mkfifo(target)
+    elif kind.startswith("link"):
+        if kind != "link-to-nothing":
+            (tmp_path / "other").write_text("keys\n" if kind == "link" else "")
+        target.symlink_to(tmp_path / "other")
     else:
         target = target / "x"
     with pytest.raises(ConfigError, match=re.escape(f"--trace {target}: ")) as caught:
@@ -281,6 +381,17 @@ def test_trace_is_not_added_to_something_else(kind: str, tmp_path: Path) -> None
     assert caught.value.hint
     if kind == "list":
         assert target.read_text() == "email\nann@example.com\n"
+    if kind.startswith("link"):
+        assert target.exists() == (kind != "link-to-nothing")
+        assert kind == "link-to-nothing" or target.read_text() == ("keys\n" if kind == "link" else "")
+
+
+def test_trace_may_be_a_link_to_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "other")
+    for name in ("other", "link"):
+        with Trace.open(str(tmp_path / name)) as trace:
+            trace.tap().note(name)
+    assert (tmp_path / "other").read_text().count(HEADING) == 2
 
 
 def test_disk_that_is_full_ends_the_trace_and_says_so() -> None:

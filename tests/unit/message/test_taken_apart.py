@@ -277,3 +277,47 @@ def test_message_keeps_the_id_and_the_date_it_has():
 
 def test_message_id_of_blanks_is_none():
     assert completed(make(message_id=" ")).message_id == completed(make()).message_id
+
+
+def with_text(content_type, payload):
+    """A message whose content is text, whatever its Content-Type says."""
+    message = make()
+    del message["Content-Type"], message["Content-Transfer-Encoding"]
+    message["Content-Type"] = content_type
+    message.set_payload(payload)
+    return message
+
+
+PARTS = (
+    "for old programs\n--B\nContent-Type: text/plain; charset=utf-8\n\nDear Jörg\n.\n"
+    "--B\nContent-Type: text/html; charset=utf-8\n\n<p>Dear Jörg\n--B--\n"
+)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_parts_that_stand_there_as_text_are_parts(end):
+    content = octets(with_text('multipart/alternative; boundary="B"', PARTS.replace("\n", end)))
+    assert content.replace(b"\r\n", b"").isascii() and b"\n" not in content.replace(b"\r\n", b"")
+    sent = message_from_bytes(content, policy=default)
+    assert [part.get_content_type() for part in sent.walk()] == ["multipart/alternative", "text/plain", "text/html"]
+    assert sent.get_body(("plain",)).get_content() == "Dear Jörg\n."
+    assert not sent.defects
+
+
+def test_message_inside_that_stands_there_as_text_is_a_message():
+    sent = message_from_bytes(octets(with_text("message/rfc822", "Subject: inner\n\nHello\n")), policy=default)
+    assert sent.get_payload(0)["Subject"] == "inner"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "payload", "reason"),
+    [
+        ("multipart/mixed", "Dear Ann\nbye\n", "says multipart/mixed, but its content is text and names no boundary"),
+        ("multipart/mixed; boundary=B", "Dear Ann\nbye\n", "content is text with no line --B"),
+        ("multipart/mixed; boundary=B", "--B\nContent-Type: multipart/related\n\nx\ny\n--B--\n", "multipart/related"),
+    ],
+)
+def test_text_in_place_of_parts_is_refused_by_its_type(content_type, payload, reason):
+    with pytest.raises(ConfigError, match=reason) as caught:
+        octets(with_text(content_type, payload))
+    assert "set_content()" in caught.value.hint
