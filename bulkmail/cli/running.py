@@ -31,7 +31,7 @@ from bulkmail.report.files import ReportUnwritten
 from bulkmail.report.json import head
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
-from bulkmail.report.text import summary
+from bulkmail.report.text import rows_and_copies, summary
 from bulkmail.smtp.trace import Trace
 
 T = TypeVar("T")
@@ -107,8 +107,8 @@ def tell(mailing: Mailing) -> None:
         click.echo(wrapped(f"{finding.severity.value}: {printable(where + finding.message)}", indent=2), err=True)
     if grave:
         click.echo("note: bulkmail check says more of each, and how it is mended", err=True)
-    if mailing.newly_suppressed:
-        number = count(mailing.newly_suppressed, "row")
+    if mailing.newly_suppressed or mailing.newly_suppressed_copies:
+        number = rows_and_copies(mailing.newly_suppressed, mailing.newly_suppressed_copies)
         click.echo(f"note: {number} of this run are in the suppression files by now, and left out", err=True)
     if mailing.outbox.newly_in_doubt:
         number = count(mailing.outbox.newly_in_doubt, "letter")

@@ -36,7 +36,7 @@ from bulkmail.mailing.rows import GivenRows, Rows, asks_for_delivery, opened
 from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.succession import earlier_passes, number_of, reports_beside
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
-from bulkmail.mailing.suppressing import add_reached, read_suppression, to_setting
+from bulkmail.mailing.suppressing import add_pass, read_suppression, to_setting
 from bulkmail.mailing.targets import SETTING as FILES
 from bulkmail.mailing.targets import Targets
 from bulkmail.mailing.targets import to_setting as files_to_setting
@@ -233,9 +233,9 @@ def _leave_out_reached(settings: Settings, order: Order, past: Past, suppression
         past = look(run_path(settings, rehearsal=False))
     if not past.has_begun or past.is_rehearsal:
         return ()
-    add_reached(suppression, past.path)
+    add_pass(suppression, past.path)
     for outbox in earlier_passes(past):
-        add_reached(suppression, outbox)
+        add_pass(suppression, outbox)
     return (*past.passes, past.run_id)
 
 

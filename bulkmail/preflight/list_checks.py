@@ -215,6 +215,10 @@ def suppressed(evidence: Evidence) -> Iterator[Found]:
     if evidence.suppressed.number:
         hits = evidence.suppressed
         yield Found(f"{count(hits.number, 'row')} left out, being suppressed: {hits}", hits=hits)
+    if evidence.suppressed_copies.number:
+        hits = evidence.suppressed_copies
+        copies = count(hits.number, "copy", "copies")
+        yield Found(f"{copies} (to, cc, bcc) left out, being suppressed; their rows are sent: {hits}", hits=hits)
 
 
 def suppression_entry(evidence: Evidence) -> Iterator[Found]:
