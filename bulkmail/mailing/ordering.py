@@ -180,7 +180,7 @@ async def order_mailing(
                 told_loading=reading,
                 told_checking=checking,
             )
-    mailing.notices += [*suppression.notices, *_one_address(settings, mailing.tally)]
+    mailing.notices += [*settings.notices, *suppression.notices, *_one_address(settings, mailing.tally)]
     mailing.pass_gate(strict=order.strict, ignored=order.ignored)
     if not settings.allow_empty:
         mailing.refuse_empty(where=settings.where)
@@ -284,7 +284,9 @@ async def check(
     if online is not None and mailing.evidence is not None:
         evidence = await ask_outside(mailing.evidence, settings.routes, keys=keys, online=online)
         findings = gravest_first([*(found for found in findings if found.code == NO_RELAY), *judge(evidence)])
-    return Checked(findings, [*mailing.notices, *suppression.notices, *_one_address(settings, tally)], tally)
+    return Checked(
+        findings, [*mailing.notices, *settings.notices, *suppression.notices, *_one_address(settings, tally)], tally
+    )
 
 
 def _one_address(settings: Settings, tally: Tally) -> Iterator[str]:
