@@ -266,6 +266,16 @@ def test_preview_shows_all_letters(shop: Path) -> None:
     ]
 
 
+def test_preview_names_a_column_that_is_there_twice(shop: Path) -> None:
+    (shop / "people.csv").write_text("email,name,town,name,town\nann@example.com,Ann,Ulm,Li,Graz\n")
+    result = run("preview", "shop")
+    assert "error: column name: the message uses 'name', and 2 columns are named so" in " ".join(result.stderr.split())
+    assert "{{ name_2 }}" in result.stderr and "town" not in result.stderr
+    assert "Dear Ann" in result.output
+    where = run("preview", "shop", "--where", "town == 'Ulm'")
+    assert "column town" in where.stderr
+
+
 def test_preview_writes_files(shop: Path) -> None:
     result = run("preview", "shop", "--all", "--out", "letters")
     assert result.output == "2 letters written to letters\n"
