@@ -371,6 +371,18 @@ def test_only_an_address_that_is_not_in_the_list_is_an_error(shop: Path) -> None
     assert "error: --only: Anne@example.com is not in the list" in result.stderr
 
 
+def test_very_long_list_gets_the_csv_report_alone_and_a_note(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bulkmail.cli.running.MOST_IN_ALL_FORMATS", 2)
+    result = run("send", "shop", "--progress", "none")
+    runs = Path("shop/runs")
+    assert [path.name for path in runs.glob("*-report.*")] == ["shop.rehearsal-report.csv"]
+    assert "of more than 2 rows only the CSV report is written" in " ".join(result.stderr.split())
+    asked = run("report", str(runs / "shop.rehearsal.outbox"), "--format", "json")
+    assert len(json.loads(asked.stdout)["rows"]) == 3
+    named = run("send", "shop", "--progress", "none", "--report", "mine.json")
+    assert Path("mine.json").is_file() and "only the CSV report" not in named.stderr
+
+
 def test_progress_in_json_has_an_object_in_every_line_and_ends_with_totals_and_exit_code(shop: Path) -> None:
     (shop / "people.csv").write_text("email,name\nann@example.com,Ann\nbob@example.com,Bob\nbad,Cy\n")
     result = run("send", "shop", "--progress", "json", "--limit", "1", "--quota", "1/day")
