@@ -17,6 +17,7 @@ import click
 
 from bulkmail.cli.choices import campaign_options, overrides_from
 from bulkmail.cli.groups import GroupedCommand
+from bulkmail.cli.words import wrapped
 from bulkmail.config.keys import find_keys
 from bulkmail.config.permission import commands_in
 from bulkmail.config.settings import Settings, load
@@ -28,6 +29,7 @@ from bulkmail.model.message import Message
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.reply import printable
 from bulkmail.model.units import count
+from bulkmail.preflight.evidence import Found
 from bulkmail.preview.files import write_message
 from bulkmail.preview.parts import parse
 from bulkmail.preview.text import plain_view
@@ -44,7 +46,7 @@ Examples:
   bulkmail preview spring --all --out letters as .eml, .txt and .html files
 """
 
-Found = tuple[int, Recipient, Message]
+Shown = tuple[int, Recipient, Message]
 _PREVIEWS = "bulkmail-preview-"  # how the folders of pages begin that are shown from the temporary folder
 _PREVIEW_KEPT = 86_400.0  # seconds
 
@@ -79,7 +81,7 @@ def command(
         raise ConfigError("--row, --address, --sample and --all each say which letters are meant", hint="keep one")
     settings = load(campaign, overrides_from(options))
     found: Iterable[tuple[int, Recipient, Message | TemplateError]] = letters(
-        settings, keys=_keys(settings), row=row, address=_checked(address), covers=sample
+        settings, keys=_keys(settings), row=row, address=_checked(address), covers=sample, doubted=_tell
     )
     has_several = sample or whole or address is not None or (in_browser and row is None)
     chosen = _good(found if has_several else islice(found, 1), bears_faults=has_several and address is None)
@@ -90,13 +92,18 @@ def command(
         click.echo(f"{count(shown, 'letter')} written to {folder}")
 
 
+def _tell(found: Found) -> None:
+    click.echo(wrapped(f"error: {printable(f'{found.where}: {found.message}', 1000)}", indent=2), err=True)
+    click.echo(wrapped(f"hint: {printable(found.mend, 1000)}; the first of them is shown here", indent=2), err=True)
+
+
 def _keys(settings: Settings) -> Keys:
     if commands_in(settings.campaign, ()):
         click.echo("note: the messages are signed with a new key, not with what key_command prints", err=True)
     return find_keys(settings.campaign, runs_commands=False)
 
 
-def _good(found: Iterable[tuple[int, Recipient, Message | TemplateError]], *, bears_faults: bool) -> Iterator[Found]:
+def _good(found: Iterable[tuple[int, Recipient, Message | TemplateError]], *, bears_faults: bool) -> Iterator[Shown]:
     """The letters; says which rows have none, or raises the reason."""
     for number, recipient, message in found:
         if not isinstance(message, TemplateError):
@@ -107,7 +114,7 @@ def _good(found: Iterable[tuple[int, Recipient, Message | TemplateError]], *, be
             raise message
 
 
-def _show(found: Iterable[Found], folder: Path | None) -> int:
+def _show(found: Iterable[Shown], folder: Path | None) -> int:
     """The letters as text, or as files in `folder`; says how many they were."""
     shown = 0
     for number, recipient, message in found:
@@ -120,7 +127,7 @@ def _show(found: Iterable[Found], folder: Path | None) -> int:
     return shown
 
 
-def _open(found: Iterable[Found], settings: Settings, folder: Path | None) -> int:
+def _open(found: Iterable[Shown], settings: Settings, folder: Path | None) -> int:
     """The letters as a page in the browser; says how many they were."""
     from bulkmail.cli.browser import show
     from bulkmail.preview.page import Album

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -31,14 +32,14 @@ from bulkmail.report.files import ReportUnwritten
 from bulkmail.report.json import head
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
-from bulkmail.report.text import summary
+from bulkmail.report.text import rows_and_copies, summary
 from bulkmail.smtp.trace import Trace
 
 T = TypeVar("T")
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
-MOST_LOOKED_AT = 50_000  # rows; the page of a longer list is made when it is asked for
+MOST_IN_ALL_FORMATS = 50_000  # rows; of a longer list the JSON and the page are made when they are asked for
 
 
 def run_async(main: Callable[[], Awaitable[T]]) -> T:
@@ -107,8 +108,8 @@ def tell(mailing: Mailing) -> None:
         click.echo(wrapped(f"{finding.severity.value}: {printable(where + finding.message)}", indent=2), err=True)
     if grave:
         click.echo("note: bulkmail check says more of each, and how it is mended", err=True)
-    if mailing.newly_suppressed:
-        number = count(mailing.newly_suppressed, "row")
+    if mailing.newly_suppressed or mailing.newly_suppressed_copies:
+        number = rows_and_copies(mailing.newly_suppressed, mailing.newly_suppressed_copies)
         click.echo(f"note: {number} of this run are in the suppression files by now, and left out", err=True)
     if mailing.outbox.newly_in_doubt:
         number = count(mailing.outbox.newly_in_doubt, "letter")
@@ -141,6 +142,8 @@ def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> in
     unwritten = _save(report, wanted)
     missing = {failure.target for failure in unwritten}
     show(report, [target for target in wanted if target not in missing])
+    if not targets:
+        _tell_unwritten(report)
     for failure in unwritten:
         tell_mishap(failure)
     if ending.error is not None:
@@ -183,8 +186,19 @@ def _save(report: Report, targets: Iterable[Path]) -> list[ReportUnwritten]:
 
 
 def default_targets(report: Report) -> list[Path]:
-    """Beside the outbox: `NAME-report.csv`, `.json`, and for lists that people look at, `.html`."""
+    """Beside the outbox: `NAME-report.csv`, and unless the list is very long, `.json` and `.html`."""
     if report.outbox is None:
         return []
     beside = reports_beside(report.outbox, report.run.number)
-    return [path for path in beside if path.suffix != ".html" or report.tally.rows <= MOST_LOOKED_AT]
+    return [path for path in beside if path.suffix == ".csv" or report.tally.rows <= MOST_IN_ALL_FORMATS]
+
+
+def _tell_unwritten(report: Report) -> None:
+    """Says which of the reports beside the outbox are not written unless asked for, and how to get them."""
+    if report.outbox is not None and report.tally.rows > MOST_IN_ALL_FORMATS:
+        path = shlex.quote(printable(str(report.outbox), 4_000))
+        said = (
+            f"note: of more than {MOST_IN_ALL_FORMATS:,} rows only the CSV report is written by itself; for the others:"
+            f" bulkmail report {path} -o report.json (or report.html)"
+        )
+        click.echo(wrapped(said, indent=2), err=True)

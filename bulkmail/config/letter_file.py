@@ -22,8 +22,9 @@ from bulkmail.config.problems import Problems, show
 from bulkmail.config.schema import CampaignFile, read_shape
 from bulkmail.message.copies import pieces
 from bulkmail.message.plan import check_attachment
+from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment
-from bulkmail.model.errors import ConfigError
+from bulkmail.model.errors import AddressError, ConfigError
 
 # What a header of the letter is called in `[message]`; all others are headers of the message.
 _KEYS = {"from": "from", "subject": "subject", "reply-to": "reply_to", "cc": "cc", "bcc": "bcc"} | {
@@ -32,6 +33,7 @@ _KEYS = {"from": "from", "subject": "subject", "reply-to": "reply_to", "cc": "cc
 _BODIES = {"text/plain": "text", "text/html": "html", "text/markdown": "markdown", "text/calendar": "calendar"} | {
     "text/mjml": "mjml"
 }
+_ADDRESSES = frozenset({"from", "sender", "reply-to", "to", "cc", "bcc", "return-path"})
 _IGNORED = frozenset({"mime-version", "content-transfer-encoding", "content-type"})
 
 _HEADER = re.compile(r"([!-9;-z|~]+):(.*)")
@@ -54,6 +56,7 @@ class _Letter:
     recipients: dict[str, Any] = field(default_factory=dict)
     lines: dict[KeyPath, int] = field(default_factory=dict)
     enclosed: list[Attachment] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
     def fault(self, line: int, text: str, mend: str = "") -> None:
         self.problems.add(f"{self.path}:{line}: {text}", mend)
@@ -69,8 +72,8 @@ class _Letter:
 
 def read_letter(
     text: str, path: Path, problems: Problems
-) -> tuple[CampaignFile, dict[KeyPath, int], tuple[Attachment, ...]]:
-    """The campaign that the letter is, the line of each of its settings, and the files among its parts.
+) -> tuple[CampaignFile, dict[KeyPath, int], tuple[Attachment, ...], tuple[str, ...]]:
+    """The campaign that the letter is, the line of each of its settings, the files among its parts, and notices.
 
     What is wrong goes into `problems`.
     """
@@ -87,7 +90,7 @@ def read_letter(
     file, mistakes = read_shape({"message": letter.message, "recipients": letter.recipients})
     for mistake in mistakes:
         letter.fault(letter.lines.get(mistake.path[:2], 1), mistake.text, mistake.mend)
-    return file, letter.lines, tuple(letter.enclosed)
+    return file, letter.lines, tuple(letter.enclosed), tuple(letter.notices)
 
 
 def _headers(letter: _Letter, lines: list[str]) -> tuple[list[_Header], int]:
@@ -117,6 +120,10 @@ def _take(letter: _Letter, header: _Header) -> None:
     """Puts a header where it belongs."""
     name = header.name.lower()
     value = _decoded(header.value)
+    if name in _ADDRESSES and (meant := _without_stray_bracket(value)):
+        notice = f"{letter.path}:{header.line}: {header.name}: {show(value)} has a single < or >; read as {meant}"
+        letter.notices.append(notice)
+        value = meant
     if name in _KEYS:
         letter.put(_KEYS[name], value, header.line, what=header.name)
     elif name == "to":
@@ -132,6 +139,17 @@ def _take(letter: _Letter, header: _Header) -> None:
             return
         known[header.name] = value
         letter.lines["message", "headers", header.name] = header.line
+
+
+def _without_stray_bracket(value: str) -> str:
+    """The address in `value` if that is one bare address with one angle bracket before or behind it, else nothing."""
+    if value.count("<") + value.count(">") != 1:
+        return ""
+    bare = value.removeprefix("<").removesuffix(">").strip()
+    try:
+        return bare if bare != value and Address.parse(bare) else ""
+    except AddressError:
+        return ""
 
 
 def _take_to(letter: _Letter, header: _Header, value: str) -> None:

@@ -47,7 +47,7 @@ class Settings:
     `suppress` are paths.  Relative ones start from the current folder.
     `address` makes each row's address, where that is not just a cell.
     `name` is the campaign's, or, by flags alone, the list's; `home` is the folder whose `runs/` keeps the outbox.
-    `files` are those that it was read from, the list among them.
+    `files` are those that it was read from, the list among them; `notices` say what was read otherwise than written.
     `is_folder` tells whether a `campaign.toml` or a letter stands behind it, which then names the outbox.
     """
 
@@ -67,6 +67,7 @@ class Settings:
     routes: tuple[Route, ...] = ()
     pace: Pace = field(default_factory=Pace)
     files: tuple[Path, ...] = ()
+    notices: tuple[str, ...] = ()
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -118,6 +119,7 @@ def load(
         to=_to(sources),
         routes=build_routes(sources, reader),
         pace=with_bounds(sources, build_pace(sources)),
+        notices=sources.notices,
     )
     settings = replace(settings, files=(*reader.found, *([sources.path] if sources.path else [])))
     problems.raise_if_any(next_command=f"bulkmail check {campaign}" if campaign else "")

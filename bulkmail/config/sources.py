@@ -32,7 +32,7 @@ LONGEST_FILE = 1_000_000  # octets
 class Sources:
     """What flags, file and environment say.  `path` is None for a campaign given by flags alone.
 
-    `is_letter`: the file is one of headers and a body, perhaps with files `enclosed` in it.
+    `is_letter`: the file is one of headers and a body, perhaps with files `enclosed` in it.  `notices` are about it.
     """
 
     overrides: Overrides
@@ -44,6 +44,7 @@ class Sources:
     broken: frozenset[KeyPath] = frozenset()
     is_letter: bool = False
     enclosed: tuple[Attachment, ...] = ()
+    notices: tuple[str, ...] = ()
 
     @property
     def home(self) -> Path:
@@ -113,8 +114,10 @@ def open_sources(
     if path.suffix.lower() != SUFFIX:
         from bulkmail.config.letter_file import read_letter
 
-        letter, letter_lines, enclosed = read_letter(text, path, problems)
-        return Sources(overrides, environ, problems, path, letter, letter_lines, is_letter=True, enclosed=enclosed)
+        letter, letter_lines, enclosed, notices = read_letter(text, path, problems)
+        return Sources(
+            overrides, environ, problems, path, letter, letter_lines, is_letter=True, enclosed=enclosed, notices=notices
+        )
     data = parse_toml(text, path)
     lines = locate_keys(text)
     file, mistakes = read_shape(data)

@@ -79,6 +79,7 @@ async def gather(
     def hits(status: Status) -> Hits:
         return Hits(tally[status], outbox.lines_with(status, SHOWN) if tally[status] else [])
 
+    left_out = Hits(*outbox.suppressed_copies(SHOWN)) if tally.copies.get(Status.SUPPRESSED) else Hits()
     return Evidence(
         campaign,
         rows=seen,
@@ -93,6 +94,7 @@ async def gather(
         required=required,
         duplicates=hits(Status.DUPLICATE),
         suppressed=hits(Status.SUPPRESSED),
+        suppressed_copies=left_out,
         suppression_faults=tuple(suppression.faults) if suppression is not None else (),
         suppression_fault_count=suppression.fault_count if suppression is not None else 0,
         relay_hosts=tuple(route.relay.host for route in routes if route.relay.host),

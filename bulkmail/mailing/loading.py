@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
 from email.message import EmailMessage
 from itertools import islice
 
@@ -39,6 +39,7 @@ async def record(
     *,
     screen: Callable[[Recipient | BadRow], Screened],
     forward_paths: Callable[[Recipient], tuple[str, ...]] | None = None,
+    suppressed_copies: Callable[[Recipient, tuple[str, ...]], Mapping[str, str]] | None = None,
     redirect_to: Address | None = None,
     fetch: Callable[[], Awaitable[int]] | None = None,
     told: Told = nobody,
@@ -46,7 +47,8 @@ async def record(
     """Puts every row into `outbox`, screened; with `redirect_to` that address gets them all instead.
 
     `forward_paths` says where the letter of a row goes, if not only to its own address; a row that it raises
-    `TemplateError` for is invalid.
+    `TemplateError` for is invalid.  `suppressed_copies` says which of them, the first being the row's own, are left
+    out, and why.
 
     `rows` are iterated in a worker thread.  `fetch`, where there is one, is awaited first, in the caller's task: it
     says how many rows can be iterated then, 0 at the end.
@@ -59,13 +61,14 @@ async def record(
         row = screened.row
         if screened.status is not Status.PENDING:
             return Entry(row, screened.status, screened.reason)
-        paths = redirected
-        if forward_paths is not None and isinstance(row, Recipient):
-            try:
-                paths = redirected or forward_paths(row)
-            except TemplateError as error:
-                return Entry(row, Status.INVALID, str(error))
-        return Entry(row, screened.status, screened.reason, paths)
+        if redirected or forward_paths is None or not isinstance(row, Recipient):
+            return Entry(row, screened.status, screened.reason, redirected)
+        try:
+            paths = forward_paths(row)
+        except TemplateError as error:
+            return Entry(row, Status.INVALID, str(error))
+        left_out = suppressed_copies(row, paths) if suppressed_copies is not None and len(paths) > 1 else {}
+        return Entry(row, screened.status, screened.reason, paths, left_out)
 
     entries = (entry(screened) for screened in map(screen, rows))
     await _record_all(outbox, entries, fetch=fetch, told=told)

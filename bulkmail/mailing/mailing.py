@@ -70,8 +70,8 @@ class Mailing:
 
     `takes_over` is the outbox of an earlier run whose place it takes as soon as it is sent.  `keys` and `on_message`
     are for the composer; neither is in the outbox.  `wants` are the ids of the only deliveries to send.
-    `suppression` holds for a run that goes on: open rows that it names are suppressed whenever rows become open,
-    `newly_suppressed` counts them.
+    `suppression` holds for a run that goes on: open rows and copies that it names are suppressed whenever rows become
+    open, `newly_suppressed` and `newly_suppressed_copies` count them.
     """
 
     outbox: Outbox
@@ -86,6 +86,7 @@ class Mailing:
     wants: Wants | None = None
     suppression: Suppression | None = None
     newly_suppressed: int = 0
+    newly_suppressed_copies: int = 0
     _sorted: Sorted | None = None
     _asked: Lanes | None = None
     _engine: Engine | None = None
@@ -141,6 +142,7 @@ class Mailing:
                 rows,
                 screen=partial(selection.screen, seen=seen, where=where),
                 forward_paths=composer.forward_paths if composer.has_copies else None,
+                suppressed_copies=selection.suppressed_copies,
                 redirect_to=selection.redirect_to,
                 fetch=rows.fetch if isinstance(rows, GivenRows | DigestedRows) else None,
                 told=told_loading,
@@ -220,10 +222,10 @@ class Mailing:
     ) -> Mailing:
         """Goes on with a run as it was recorded: its rows, its message.
 
-        The files of `suppress`, and those that it was begun with as far as they are there, are read now: open rows that
-        they name are suppressed.  An entry that cannot be understood is a `ConfigError`, unless this finding is
-        `ignored` or was when the run began.  Raises `OutboxError`, `ListError`, `ConfigError`, and `GateClosed` when no
-        relay takes some of the mail.
+        The files of `suppress`, and those that it was begun with as far as they are there, are read now: open rows and
+        copies that they name are suppressed.  An entry that cannot be understood is a `ConfigError`, unless this
+        finding is `ignored` or was when the run began.  Raises `OutboxError`, `ListError`, `ConfigError`, and
+        `GateClosed` when no relay takes some of the mail.
         """
         check_routes(routes)
         outbox = Outbox.open(path, durability=pace.durability)
@@ -326,7 +328,9 @@ class Mailing:
 
     def _suppress(self) -> None:
         if self.suppression:
-            self.newly_suppressed += self.outbox.suppress(self.suppression.matches)
+            found = self.outbox.suppress(self.suppression.matches)
+            self.newly_suppressed += found.rows
+            self.newly_suppressed_copies += found.copies
 
     async def send(
         self,

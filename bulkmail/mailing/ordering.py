@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -36,14 +36,15 @@ from bulkmail.mailing.rows import GivenRows, Rows, asks_for_delivery, opened
 from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.succession import earlier_passes, number_of, reports_beside
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
-from bulkmail.mailing.suppressing import add_reached, read_suppression, to_setting
+from bulkmail.mailing.suppressing import add_pass, read_suppression, to_setting
 from bulkmail.mailing.targets import SETTING as FILES
 from bulkmail.mailing.targets import Targets
 from bulkmail.mailing.targets import to_setting as files_to_setting
 from bulkmail.message.branches import Branches, Cover
 from bulkmail.message.composer import Composer
+from bulkmail.message.names import mentioned_names
 from bulkmail.message.row_address import RowAddress, is_same_for_all
-from bulkmail.message.templates import compile_condition
+from bulkmail.message.templates import compile_condition, referenced_names
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
@@ -56,7 +57,9 @@ from bulkmail.model.reply import printable
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
 from bulkmail.preflight.checks import NO_RELAY, gravest_first, judge
+from bulkmail.preflight.evidence import Found
 from bulkmail.preflight.finding import Finding
+from bulkmail.preflight.list_checks import ambiguous
 from bulkmail.recipients.screening import Suppression, screen
 from bulkmail.recipients.source import ListOptions
 
@@ -180,7 +183,7 @@ async def order_mailing(
                 told_loading=reading,
                 told_checking=checking,
             )
-    mailing.notices += [*suppression.notices, *_one_address(settings, mailing.tally)]
+    mailing.notices += [*settings.notices, *suppression.notices, *_one_address(settings, mailing.tally)]
     mailing.pass_gate(strict=order.strict, ignored=order.ignored)
     if not settings.allow_empty:
         mailing.refuse_empty(where=settings.where)
@@ -233,9 +236,9 @@ def _leave_out_reached(settings: Settings, order: Order, past: Past, suppression
         past = look(run_path(settings, rehearsal=False))
     if not past.has_begun or past.is_rehearsal:
         return ()
-    add_reached(suppression, past.path)
+    add_pass(suppression, past.path)
     for outbox in earlier_passes(past):
-        add_reached(suppression, outbox)
+        add_pass(suppression, outbox)
     return (*past.passes, past.run_id)
 
 
@@ -284,7 +287,9 @@ async def check(
     if online is not None and mailing.evidence is not None:
         evidence = await ask_outside(mailing.evidence, settings.routes, keys=keys, online=online)
         findings = gravest_first([*(found for found in findings if found.code == NO_RELAY), *judge(evidence)])
-    return Checked(findings, [*mailing.notices, *suppression.notices, *_one_address(settings, tally)], tally)
+    return Checked(
+        findings, [*mailing.notices, *settings.notices, *suppression.notices, *_one_address(settings, tally)], tally
+    )
 
 
 def _one_address(settings: Settings, tally: Tally) -> Iterator[str]:
@@ -300,17 +305,26 @@ def _own_columns(settings: Settings) -> frozenset[str]:
 
 
 def letters(
-    settings: Settings, *, keys: Keys, row: int | None = None, address: str = "", covers: bool = False
+    settings: Settings,
+    *,
+    keys: Keys,
+    row: int | None = None,
+    address: str = "",
+    covers: bool = False,
+    doubted: Callable[[Found], None] = lambda found: None,
 ) -> Iterator[tuple[int, Recipient, Message | TemplateError]]:
     """The message of each row that is meant, or of row number `row` (from 1), or of those with `address`.
 
     `covers` gives a few rows that between them take every branch of the letter that any row takes.  A row that is asked
     for by number or address is shown even if `--where` or a suppression list leaves it out.  Bad rows are passed over;
-    in place of a letter that does not render comes the reason.  Raises `ListError`.
+    in place of a letter that does not render comes the reason.  `doubted` is told first of each name in the messages
+    that several columns have.  Raises `ListError`.
     """
     wanted = Address.parse(address).key if address else ""
     composer = Composer(settings.campaign, run_id="preview", keys=keys)
     with _list_at_hand(settings) as source, _rows(settings, source) as rows:
+        for ambiguity in ambiguous(rows.repeated, _used_names(settings)):
+            doubted(ambiguity)
         found = enumerate(rows, 1)
         chosen = _named(found, row, wanted) if row or wanted else _meant(settings, found, rows, composer)
         if covers:
@@ -324,6 +338,12 @@ def letters(
             except TemplateError as error:
                 letter = error
             yield number, recipient, letter
+
+
+def _used_names(settings: Settings) -> set[str]:
+    """The names of fields that the messages and the condition use."""
+    used = {*referenced_names(settings.campaign), *(mentioned_names(settings.campaign) or ())}
+    return used | compile_condition(settings.where).names if settings.where else used
 
 
 Numbered = tuple[int, Recipient]

@@ -53,6 +53,17 @@ class Selection:
     only: frozenset[str] = frozenset()
     most_invalid: float = MOST_INVALID
 
+    def suppressed_copies(self, row: Recipient, paths: tuple[str, ...]) -> dict[str, str]:
+        """The copies of `row` that are suppressed, with the reasons; `paths` are its own address and those copies."""
+        if self.suppression is None:
+            return {}
+        found = {}
+        for path in paths[1:]:
+            local, _, domain = path.rpartition("@")
+            if reason := self.suppression.matches_copy(Address(local, domain), of=row.address):
+                found[path] = reason
+        return found
+
     def screen(
         self, row: Recipient | BadRow, *, seen: RowCheck, where: Callable[[Mapping[str, object]], bool] | None
     ) -> Screened:

@@ -40,6 +40,12 @@ def add_reached(suppression: Suppression, outbox: Path) -> None:
         suppression.add_keys(reader.reached(), name=f"{outbox.name}: reached already")
 
 
+def add_pass(suppression: Suppression, outbox: Path) -> None:
+    """Adds what an earlier pass of the same campaign, a real one, reached.  Raises `OutboxError`."""
+    with OutboxReader.open(outbox) as reader:
+        suppression.add_pass(reader.reached_of_rows(), name=f"{outbox.name}: reached already")
+
+
 def refuse_faults(suppression: Suppression) -> None:
     """Raises `ConfigError` for entries that cannot be understood: the recipients they mean would be sent to."""
     if suppression.faults:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -66,6 +67,7 @@ class Bodies:
         # Two files with the same content are one part: a Content-ID is unique in its message (RFC 2392).
         first = {content_id(image): image for image in reversed(campaign.images)}
         self.images: list[tuple[str, InlineImage]] = list(reversed(first.items()))
+        self._typeset = functools.partial(typeset, pictures={content: image.filename for content, image in self.images})
         source = campaign.html or campaign.markdown or campaign.mjml
         if source is not None:
             self._original = workshop.text(source)
@@ -87,7 +89,7 @@ class Bodies:
             elif styled is None:
                 self._shown = inlined
         if campaign.text is None and styled is not None:
-            self._derived = _derived(template.name, styled, workshop)
+            self._derived = _derived(template.name, styled, workshop, finish=self._typeset)
         masked = with_preheader(masked, campaign)
         self._html = Body(workshop.html(Template(template.name, masked.unmasked())), is_html=True, finish=finish)
 
@@ -159,7 +161,7 @@ class Bodies:
                 f"{self._name}:1: more than {DEEPEST_READ:,} elements one within the other", hint=_CLOSE
             )
         try:
-            return typeset(read_page(self._shown(html) if self._shown else html))
+            return self._typeset(read_page(self._shown(html) if self._shown else html))
         except RecursionError:
             raise TemplateError(f"{self._name}:1: is nested too deeply", hint=_CLOSE) from None
 
@@ -288,7 +290,7 @@ def _has_styles(masked: Masked, campaign: Campaign) -> bool:
     ) or any(sheet.text for sheet in campaign.stylesheets)
 
 
-def _derived(name: str, masked: Masked, workshop: Workshop) -> Body | None:
+def _derived(name: str, masked: Masked, workshop: Workshop, *, finish: Callable[[str], str]) -> Body | None:
     """A template of the text that the page says; None where each letter has to be read for itself."""
     from bulkmail.message.reading import read_template  # late: most campaigns bring a text of their own
     from bulkmail.message.stability import instability, marked
@@ -298,7 +300,7 @@ def _derived(name: str, masked: Masked, workshop: Workshop) -> Body | None:
     plain = masked.without_control()
     stream = read_template(marked(plain, list(scan(plain.text))))
     try:
-        return Body(workshop.text(Template(name, plain.unmasked(stream))), finish=typeset)
+        return Body(workshop.text(Template(name, plain.unmasked(stream))), finish=finish)
     except TemplateError:
         return None
 

@@ -33,6 +33,7 @@ class Mark(StrEnum):
     TABLE = "\ufddd"  # rows of cells
     ROW = "\ufdde"
     CELL = "\ufddf"
+    PICTURE = "\ufde1"  # the address of a picture that has no text of its own
     END = "\ufde0"
 
 
@@ -123,7 +124,7 @@ def _around(node: LexborNode, tables: dict[int, bool]) -> tuple[str, str]:
         case "br":
             return Mark.BREAK, ""
         case "img":
-            return node.attributes.get("alt") or "", ""
+            return _picture(node), ""
         case "a":
             target = (node.attributes.get("href") or "").strip()
             return (Mark.LINK, f"{Mark.TARGET}{target}{Mark.END}") if target else ("", "")
@@ -150,6 +151,15 @@ def _around(node: LexborNode, tables: dict[int, bool]) -> tuple[str, str]:
     if tag in _LINES:
         return Mark.LINE, Mark.LINE
     return "", ""
+
+
+def _picture(node: LexborNode) -> str:
+    """The text that stands for a picture; without one, its address, but for one that only counts who looks."""
+    attributes = node.attributes
+    if (text := attributes.get("alt") or "").strip() or not (address := attributes.get("src") or ""):
+        return text
+    is_dot = any((attributes.get(side) or "").strip() in ("0", "1") for side in ("width", "height"))
+    return text if is_dot else f"{Mark.PICTURE}{address}{Mark.END}"
 
 
 def _list(node: LexborNode, first: str) -> tuple[str, str]:

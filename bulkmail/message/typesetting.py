@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from urllib.parse import unquote
 
 from bulkmail.message.reading import Mark
 
@@ -12,13 +14,36 @@ WIDEST_TABLE = 78  # characters; a wider one is set cell under cell
 _LONGEST_RULE = 40
 
 _MARKS = re.compile("([\ufdd2-\ufde0])")
+_PICTURE = re.compile(f"{Mark.PICTURE}([^\ufdd2-\ufde1]*){Mark.END}")
 _NUMBER = re.compile(r"[-+]?[\d.,’' ]*\d[\d.,]*\s?(?:%|[^\w\s.,]|[A-Z]{3})?|[^\w\s.,]\s?[\d.,]+")
 _NO_ADDRESS = re.compile(r"\s*(?:#|javascript:|data:|vbscript:|cid:)", re.IGNORECASE)
 
 
-def typeset(stream: str) -> str:
-    """The text, without spaces at line ends, with at most one empty line in a row but for breaks that say more."""
+def typeset(stream: str, *, pictures: Mapping[str, str] = MappingProxyType({})) -> str:
+    """The text, without spaces at line ends, with at most one empty line in a row but for breaks that say more.
+
+    A page that says nothing is read as the names of its pictures: `pictures` has those of the files that come with the
+    message, by Content-ID.
+    """
+    if Mark.PICTURE not in stream:
+        return _typeset(stream)
+    said = _typeset(_PICTURE.sub("", stream))
+    return said if said.strip() else _typeset(_PICTURE.sub(lambda found: _name(found[1], pictures), stream))
+
+
+def _typeset(stream: str) -> str:
     return _block(iter(_MARKS.split(stream))).strip("\n") + "\n"
+
+
+def _name(address: str, pictures: Mapping[str, str]) -> str:
+    """What a picture is called in the text, on a line of its own; nothing where its address has no name."""
+    scheme, _, rest = address.strip().partition(":")
+    if scheme.lower() == "cid":
+        name = pictures.get(rest, "")
+    else:
+        name = "" if scheme.lower() == "data" else unquote(re.split("[?#]", address)[0]).rpartition("/")[2]
+    name = "".join(character for character in name if character.isprintable()).strip()
+    return f"{Mark.LINE}{name}{Mark.LINE}" if name else ""
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -26,18 +27,23 @@ class ReadyMade:
     label: str
 
 
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+
 class Entry(NamedTuple):
     """One input row on its way into the outbox.
 
     `status` is PENDING, or why nobody is written to: INVALID, FILTERED, SUPPRESSED, DUPLICATE, with the `reason` in
     words (a `BadRow` may leave it to its own).  `forward_paths` are addresses without angle brackets; empty means the
-    recipient's own.  A `ReadyMade` has at least one.
+    recipient's own.  A `ReadyMade` has at least one.  `suppressed` are those of a pending row that are left out all the
+    same, with the reason of each.
     """
 
     row: Recipient | BadRow | ReadyMade
     status: Status = Status.PENDING
     reason: str = ""
     forward_paths: tuple[str, ...] = ()
+    suppressed: Mapping[str, str] = _NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +144,13 @@ class Doubtful:
     message_id: str
     is_alone: bool
     is_retried: bool = False
+
+
+class Suppressed(NamedTuple):
+    """How many rows became SUPPRESSED, and how many copies of rows that go on."""
+
+    rows: int
+    copies: int
 
 
 @dataclass(frozen=True, slots=True)

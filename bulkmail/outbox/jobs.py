@@ -114,6 +114,17 @@ def lines_with(connection: sqlite3.Connection, status: str, limit: int) -> list[
     return [int(line) for _, line in connection.execute(query, (status, limit))]
 
 
+def suppressed_copies(connection: sqlite3.Connection, limit: int) -> tuple[int, list[int]]:
+    """How many copies of pending rows are suppressed, and the lines of the first of these rows."""
+    chosen = (
+        "FROM delivery JOIN row ON row.number = delivery.row WHERE delivery.status = 'suppressed'"
+        " AND EXISTS (SELECT 1 FROM delivery AS own WHERE own.row = delivery.row AND own.status = 'pending')"
+    )
+    (number,) = connection.execute(f"SELECT count(*) {chosen}").fetchone()
+    lines = connection.execute(f"SELECT DISTINCT row.number, row.line {chosen} ORDER BY 1 LIMIT ?", (limit,))
+    return int(number), [int(line) for _, line in lines]
+
+
 def domains(connection: sqlite3.Connection, limit: int) -> list[str]:
     """The domains that are still to be written to, those with most recipients first."""
     query = (

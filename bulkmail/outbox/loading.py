@@ -83,8 +83,11 @@ def _insert_paths(connection: sqlite3.Connection, entries: list[Entry], *, rows:
     for number, entry in enumerate(entries, rows + 1):
         for path in _paths(entry):
             deliveries += 1
-            due_at = 0.0 if entry.status is Status.PENDING else None
-            found.append((deliveries, number, path, entry.status.value, due_at, _reason(entry)))
+            status, reason = entry.status, _reason(entry)
+            if status is _PENDING and path in entry.suppressed:
+                status, reason = Status.SUPPRESSED, storable(entry.suppressed[path])
+            due_at = 0.0 if status is _PENDING else None
+            found.append((deliveries, number, path, status.value, due_at, reason))
     connection.executemany(_DELIVERY, found)
     return deliveries
 

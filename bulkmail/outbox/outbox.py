@@ -24,14 +24,26 @@ from bulkmail.outbox import jobs, loading
 from bulkmail.outbox import store as stores
 from bulkmail.outbox.counting import RunningTally, count_rows
 from bulkmail.outbox.encoding import decode_fields, encode_campaign, storable
-from bulkmail.outbox.entries import Doubtful, Entry, Job, Mark, PutBack, ReadyMade, Release, RowRecord, Settlement
+from bulkmail.outbox.entries import (
+    Doubtful,
+    Entry,
+    Job,
+    Mark,
+    PutBack,
+    ReadyMade,
+    Release,
+    RowRecord,
+    Settlement,
+    Suppressed,
+)
 from bulkmail.outbox.header import Header, read_header
 from bulkmail.outbox.jobs import Ids
 from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network
-from bulkmail.outbox.overruling import dated, doubts, move_all, settle_found, suppress
+from bulkmail.outbox.overruling import dated, doubts, move_all, settle_found
 from bulkmail.outbox.settling import Settler
 from bulkmail.outbox.shape import check_values, noticing_damage
+from bulkmail.outbox.suppressing import suppress
 
 __all__ = ["Doubtful", "Entry", "Job", "Mark", "Outbox", "PutBack", "ReadyMade", "Release", "RowRecord", "Settlement"]
 
@@ -187,6 +199,11 @@ class Outbox:
         with self.store.reading() as connection:
             return jobs.lines_with(connection, status.value, limit)
 
+    def suppressed_copies(self, limit: int) -> tuple[int, list[int]]:
+        """How many copies of pending rows are suppressed, and the lines of the first `limit` such rows."""
+        with self.store.reading() as connection:
+            return jobs.suppressed_copies(connection, limit)
+
     def repeats(self) -> Iterator[tuple[str, list[tuple[int, Mapping[str, object]]]]]:
         """Each address that stands in the list more than once: lines and fields of its rows, the first of which counts.
 
@@ -313,8 +330,8 @@ class Outbox:
             self._move_all(status, Status.CANCELLED, reason="cancelled") for status in (Status.PENDING, Status.DEFERRED)
         )
 
-    def suppress(self, reason_of: Callable[[Address], str]) -> int:
-        """Open rows whose address has a reason not to be written to become SUPPRESSED; returns how many rows."""
+    def suppress(self, reason_of: Callable[[Address], str]) -> Suppressed:
+        """Open rows and copies whose address has a reason not to be written to become SUPPRESSED; returns how many."""
         self._must_be(loaded=True)
         with self.store.lock:
             self._forget()

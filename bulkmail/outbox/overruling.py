@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 
-from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status, check_move
 from bulkmail.outbox.encoding import storable
 from bulkmail.outbox.entries import Doubtful
@@ -37,15 +36,6 @@ _DOUBTS = f"""
     FROM named WHERE {_IS_DOUBTFUL} ORDER BY id
 """  # noqa: S608 (our own words only)
 _FOUND = f"UPDATE delivery SET status = 'accepted', due_at = NULL, reason = ? WHERE id = ? AND {_IS_DOUBTFUL}"  # noqa: S608
-
-_OPEN_ROWS = """
-    SELECT DISTINCT r.number, r.address FROM delivery AS d JOIN row AS r ON r.number = d.row
-    WHERE d.due_at IS NOT NULL AND d.status IN ('pending', 'deferred') AND r.content IS NULL
-"""
-_SUPPRESS = """
-    UPDATE delivery SET status = 'suppressed', due_at = NULL, reason = ?
-    WHERE row = ? AND status IN ('pending', 'deferred') AND ending_at IS NULL
-"""
 
 
 def dated(said: str) -> str:
@@ -84,19 +74,6 @@ def move_all(
     if after is Status.PENDING and changed.rowcount:
         connection.execute("UPDATE run SET ended_at = NULL")
     return changed.rowcount
-
-
-def suppress(connection: sqlite3.Connection, reason_of: Callable[[Address], str]) -> int:
-    """Open rows whose address has a reason not to be written to become SUPPRESSED; says how many rows there were."""
-    for before in (Status.PENDING, Status.DEFERRED):
-        check_move(before, Status.SUPPRESSED)
-    found: dict[int, str] = {}
-    for row, address in connection.execute(_OPEN_ROWS):
-        local, _, domain = address.rpartition("@")
-        if reason := reason_of(Address(local, domain)):
-            found[row] = reason
-    connection.executemany(_SUPPRESS, [(storable(reason), row) for row, reason in found.items()])
-    return len(found)
 
 
 def put_back(connection: sqlite3.Connection, deliveries: Collection[int]) -> list[tuple[int, int]]:

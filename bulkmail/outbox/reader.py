@@ -38,8 +38,8 @@ _ATTEMPTS = """
     WHERE a.id > ? ORDER BY a.id LIMIT ?
 """
 _REACHED = """
-    SELECT id, forward_path FROM delivery
-    WHERE id > ? AND status IN ('accepted', 'in_doubt') ORDER BY id LIMIT ?
+    SELECT d.id, r.address, d.forward_path FROM delivery AS d JOIN row AS r ON r.number = d.row
+    WHERE d.id > ? AND d.status IN ('accepted', 'in_doubt') ORDER BY d.id LIMIT ?
 """
 _BY_RELAY = """
     SELECT a.relay, count(*) FROM delivery AS d JOIN attempt AS a ON a.id = d.last_attempt
@@ -159,11 +159,14 @@ class OutboxReader:
 
     def reached(self) -> Iterator[str]:
         """`Address.key` of each recipient who has the message, or may have it (in doubt); of a rehearsal, none."""
+        return (path for _, path in self.reached_of_rows())
+
+    def reached_of_rows(self) -> Iterator[tuple[str, str]]:
+        """The same, each behind the `Address.key` of the row whose message it is."""
         if self.is_rehearsal:
             return
-        for _, path in self._pages(_REACHED):
-            local, _, domain = path.rpartition("@")
-            yield Address(local, domain).key
+        for _, own, path in self._pages(_REACHED):
+            yield _key(own), _key(path)
 
     def _record(self, deliveries: list[tuple[Any, ...]]) -> RowRecord:
         with noticing_damage(self.name):
@@ -219,6 +222,11 @@ def _record(deliveries: list[tuple[Any, ...]]) -> RowRecord:
         address=address,
         **_outcome(deliveries[0]),
     )
+
+
+def _key(path: str) -> str:
+    local, _, domain = path.rpartition("@")
+    return Address(local, domain).key
 
 
 def _outcome(columns: tuple[Any, ...]) -> dict[str, Any]:

@@ -32,7 +32,8 @@ class Evidence:
     `repeated` are the names that several columns have, each with what all but the first are called instead; `remarks`
     are what a sheet shows otherwise than its rows say.
     `mentioned` are the fields that templates and conditions speak of, None when they may read any.  `duplicates` and
-    `suppressed` are rows that are left out, `repeats` those of the former that say something else;
+    `suppressed` are rows that are left out, `repeats` those of the former that say something else; `suppressed_copies`
+    are rows that are sent without a copy (To, Cc, Bcc), each as often as it has such copies;
     `suppression_faults` are the first entries of suppression lists that cannot be understood, of
     `suppression_fault_count`.  `most_invalid` is the share of the rows that may be invalid.  `relay_hosts` are the
     servers that mail goes through, `relays` and `records` what they and the DNS say, if they were asked.
@@ -50,6 +51,7 @@ class Evidence:
     required: frozenset[str] = frozenset()
     duplicates: Hits = field(default_factory=Hits)
     suppressed: Hits = field(default_factory=Hits)
+    suppressed_copies: Hits = field(default_factory=Hits)
     repeats: Repeats = field(default_factory=Repeats)
     suppression_faults: tuple[tuple[Place, str], ...] = ()
     suppression_fault_count: int = 0

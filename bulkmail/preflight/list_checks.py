@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 from bulkmail.message.enclosures import EnclosureError
 from bulkmail.message.explain import UnknownName
@@ -102,8 +102,12 @@ def unknown_name(evidence: Evidence) -> Iterator[Found]:
 
 def ambiguous_column(evidence: Evidence) -> Iterator[Found]:
     """Names that the message uses and that several columns have."""
-    used = evidence.required if evidence.mentioned is None else evidence.mentioned | evidence.required
-    for name, others in evidence.repeated.items():
+    return ambiguous(evidence.repeated, evidence.required | (evidence.mentioned or frozenset()))
+
+
+def ambiguous(repeated: Mapping[str, Sequence[str]], used: Set[str]) -> Iterator[Found]:
+    """What `ambiguous_column` finds; `repeated` as in `Evidence`, `used` are the names in the message."""
+    for name, others in repeated.items():
         if name in used:
             instead = ", ".join(f"{{{{ {_in_template(other)} }}}}" for other in others)
             yield Found(
@@ -215,6 +219,10 @@ def suppressed(evidence: Evidence) -> Iterator[Found]:
     if evidence.suppressed.number:
         hits = evidence.suppressed
         yield Found(f"{count(hits.number, 'row')} left out, being suppressed: {hits}", hits=hits)
+    if evidence.suppressed_copies.number:
+        hits = evidence.suppressed_copies
+        copies = count(hits.number, "copy", "copies")
+        yield Found(f"{copies} (to, cc, bcc) left out, being suppressed; their rows are sent: {hits}", hits=hits)
 
 
 def suppression_entry(evidence: Evidence) -> Iterator[Found]:

@@ -73,9 +73,10 @@ class Suppression:
         self.fault_count = 0
         self._names: list[str] = []
         self._places = _Places()
+        self._passed = _Places()  # what earlier passes reached, some of it by `_pair()`
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._places) + len(self._passed)
 
     def add_file(self, path: str | os.PathLike[str]) -> None:
         """Adds a file: addresses or `@domain` a line with `#` comments, or any list with an address column.
@@ -100,11 +101,31 @@ class Suppression:
         for key in keys:
             self._places.add(key, file, line=0)
 
+    def add_pass(self, reached: Iterable[tuple[str, str]], *, name: str) -> None:
+        """Adds what an earlier pass of the same campaign reached: the keys of a row's own address and of where it went.
+
+        Such an address gets no row again, and no copy of the same row; copies of other rows it still gets.
+        """
+        file = self._file(name)
+        for own, path in reached:
+            self._passed.add(path, file, line=0)
+            if own != path:
+                self._passed.add(_pair(own, path), file, line=0)
+
     def matches(self, address: Address) -> str:
         """The reason not to write there, `"in stop.txt:3"`; "" if there is none."""
+        return self._reason(self._listed(address) or self._passed.find(address.key))
+
+    def matches_copy(self, address: Address, *, of: Address) -> str:
+        """The reason not to send a copy of the row of another address there; "" if there is none."""
+        return self._reason(self._listed(address) or self._passed.find(_pair(of.key, address.key)))
+
+    def _listed(self, address: Address) -> tuple[int, int] | None:
         if not self._places:
-            return ""
-        found = self._places.find(address.key) or self._places.find(f"@{address.domain}")
+            return None
+        return self._places.find(address.key) or self._places.find(f"@{address.domain}")
+
+    def _reason(self, found: tuple[int, int] | None) -> str:
         if not found:
             return ""
         file, line = found
@@ -223,6 +244,10 @@ class _Places:
             if hashed:
                 slot = self._slot(hashed)
                 self._hashes[slot], self._where[slot] = hashed, where
+
+
+def _pair(own: str, path: str) -> str:
+    return f"{own}\n{path}"  # no address has a line break
 
 
 def _hash(key: str) -> int:

@@ -57,6 +57,18 @@ def read_notes(file: str | IO[bytes], sheet: str) -> Iterator[RowNotes]:
         return  # an OpenDocument sheet, for one
 
 
+def is_open_document(file: str | IO[bytes]) -> bool:
+    """Whether a workbook is an OpenDocument one, whose notes `read_notes` cannot read."""
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open("mimetype") as part:
+            return part.read(len(_OPEN_DOCUMENT)) == _OPEN_DOCUMENT
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError):
+        return False
+
+
+_OPEN_DOCUMENT = b"application/vnd.oasis.opendocument"
+
+
 class _Unreadable(Exception):
     """A part that no workbook has."""
 

@@ -16,7 +16,7 @@ from bulkmail.recipients.hints import LOOKED_AT, Row, header_below, no_header_at
 from bulkmail.recipients.opening import Opened
 from bulkmail.recipients.reading import HEADER_ONLY, Reading
 from bulkmail.recipients.seen_cells import SeenRow, seen_cells
-from bulkmail.recipients.sheet_notes import read_notes
+from bulkmail.recipients.sheet_notes import is_open_document, read_notes
 from bulkmail.recipients.sheets import choose_sheet, say_sheet
 from bulkmail.recipients.table import Table
 
@@ -147,6 +147,11 @@ class _Book:
         """The rows of a sheet by number, as people see them; what they see otherwise goes into the remarks."""
         with self._errors():
             sheet = self._book.get_sheet_by_name(name)
+        if is_open_document(self._file):
+            self._reading.notices.append(
+                f"{self._reading.name}: number formats and hidden rows of an OpenDocument sheet are not read: 19% is"
+                " 0.19, a date is 2026-12-24, and hidden rows get the message; save it as .xlsx if that matters"
+            )
         start = sheet.start
         return seen_cells(
             enumerate(sheet.iter_rows(), 1),

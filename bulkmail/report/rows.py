@@ -54,6 +54,8 @@ def grouped(record: RowRecord) -> str:
 
 def words(record: PathRecord) -> str:
     """The row's story in the server's own words, or in ours if no server was asked."""
+    if not record.status.is_eligible:  # it may have been tried before
+        return record.reason
     said = " ".join(str(part) for part in (record.code, record.enhanced, record.reply) if part)
     return record.overruled or said or record.error or record.reason
 
@@ -62,6 +64,8 @@ def trouble(record: PathRecord) -> str:
     """What stands in `delivery_error`: our own words, where the reply does not say it all."""
     if record.overruled:  # why it was in doubt, and who has decided
         return "; ".join(said for said in (record.error, record.overruled) if said)
+    if not record.status.is_eligible:
+        return record.reason
     return record.error or ("" if record.reply or record.status is Status.ACCEPTED else record.reason)
 
 

@@ -137,8 +137,12 @@ def copies_of(tally: Tally) -> dict[Status, int]:
 
 def say_left(tally: Tally) -> str:
     """What sending goes on with: "3 rows", "3 rows and 1 copy"."""
-    copies = tally.open - tally.open_rows
-    said = [count(tally.open_rows, "row")] if tally.open_rows or not copies else []
+    return rows_and_copies(tally.open_rows, tally.open - tally.open_rows)
+
+
+def rows_and_copies(rows: int, copies: int) -> str:
+    """`"3 rows"`, `"3 rows and 1 copy"`, `"1 copy"`."""
+    said = [count(rows, "row")] if rows or not copies else []
     return " and ".join(said + ([count(copies, "copy", "copies")] if copies else []))
 
 

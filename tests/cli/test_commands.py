@@ -266,6 +266,16 @@ def test_preview_shows_all_letters(shop: Path) -> None:
     ]
 
 
+def test_preview_names_a_column_that_is_there_twice(shop: Path) -> None:
+    (shop / "people.csv").write_text("email,name,town,name,town\nann@example.com,Ann,Ulm,Li,Graz\n")
+    result = run("preview", "shop")
+    assert "error: column name: the message uses 'name', and 2 columns are named so" in " ".join(result.stderr.split())
+    assert "{{ name_2 }}" in result.stderr and "town" not in result.stderr
+    assert "Dear Ann" in result.output
+    where = run("preview", "shop", "--where", "town == 'Ulm'")
+    assert "column town" in where.stderr
+
+
 def test_preview_writes_files(shop: Path) -> None:
     result = run("preview", "shop", "--all", "--out", "letters")
     assert result.output == "2 letters written to letters\n"
@@ -359,6 +369,18 @@ def test_only_an_address_that_is_not_in_the_list_is_an_error(shop: Path) -> None
     result = run("send", "shop", "--progress", "none", "--only", "ann@example.com", "--only", "Anne@example.com")
     assert result.exit_code == 2
     assert "error: --only: Anne@example.com is not in the list" in result.stderr
+
+
+def test_very_long_list_gets_the_csv_report_alone_and_a_note(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bulkmail.cli.running.MOST_IN_ALL_FORMATS", 2)
+    result = run("send", "shop", "--progress", "none")
+    runs = Path("shop/runs")
+    assert [path.name for path in runs.glob("*-report.*")] == ["shop.rehearsal-report.csv"]
+    assert "of more than 2 rows only the CSV report is written" in " ".join(result.stderr.split())
+    asked = run("report", str(runs / "shop.rehearsal.outbox"), "--format", "json")
+    assert len(json.loads(asked.stdout)["rows"]) == 3
+    named = run("send", "shop", "--progress", "none", "--report", "mine.json")
+    assert Path("mine.json").is_file() and "only the CSV report" not in named.stderr
 
 
 def test_progress_in_json_has_an_object_in_every_line_and_ends_with_totals_and_exit_code(shop: Path) -> None:

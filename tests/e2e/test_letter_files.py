@@ -63,6 +63,37 @@ def test_letter_with_everything_goes_to_everybody(here: Path) -> None:
     assert bob.get_body(("plain",)).get_content() == "Hi, Bob,\n\nimage\n"
 
 
+def test_text_of_a_picture_alone_is_its_name(here: Path) -> None:
+    (here / "image.jpg").write_bytes(b"\xff\xd8\xff")
+    bob, myself = send(
+        f"{HEAD}CONTENT-TYPE: text/markdown\n\n{{% if number == '17' %}}Look!{{% endif %}} ![](image.jpg)\n"
+    )
+    assert bob.get_body(("plain",)).get_content() == "image.jpg\n"
+    assert myself.get_body(("plain",)).get_content() == "Look!\n"
+
+
+@pytest.mark.parametrize("written", ["me@example.org>", "<me@example.org"])
+def test_bare_address_with_a_single_angle_bracket_is_read_with_a_notice(written: str) -> None:
+    Path("stray.txt").write_text(f"TO: {{{{email}}}}\nFROM: {written}\nSUBJECT: x\n\nHi {{{{name}}}}\n")
+    arguments = ["stray.txt", "--recipients", "mailmerge_database.csv"]
+    result = CliRunner().invoke(main, ["send", *arguments, "--relay", "sandbox:"])
+    assert result.exit_code == 0, result.output
+    said = f'stray.txt:2: FROM: "{written}" has a single < or >; read as me@example.org'
+    assert said in " ".join(result.output.split())
+    assert said in " ".join(CliRunner().invoke(main, ["check", *arguments]).output.split())
+    files = sorted(Path("runs/stray.inbox/new").iterdir())
+    assert {str(message_from_bytes(path.read_bytes())["From"]) for path in files} == {"me@example.org"}
+
+
+@pytest.mark.parametrize(
+    "written", ["Me me@example.org>", "a@x.org, b@x.org>", "<<me@example.org", "{{ email }}>", "me>"]
+)
+def test_angle_bracket_that_leaves_the_address_open_is_an_error(written: str) -> None:
+    Path("stray.txt").write_text(f"TO: {{{{email}}}}\nFROM: {written}\nSUBJECT: x\n\nHi {{{{name}}}}\n")
+    arguments = ["stray.txt", "--recipients", "mailmerge_database.csv", "--relay", "null:"]
+    assert CliRunner().invoke(main, ["send", *arguments]).exit_code == 2
+
+
 def test_to_of_two_columns_goes_to_both() -> None:
     Path("mailmerge_database.csv").write_text("email,email2,login\nann@example.com,bea@example.com,ann7\n")
     messages = send("TO: {{email}}, {{email2}}\nFROM: me@example.org\n\nHi {{login}}\n")

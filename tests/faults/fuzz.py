@@ -115,7 +115,7 @@ def read_letters(data: bytes) -> None:
     """Settings, or faults with their line."""
     problems = Problems()
     text = data.decode("utf-8", "replace")
-    _, lines = read_letter(text, Path("letter.txt"), problems)
+    _, lines, *_ = read_letter(text, Path("letter.txt"), problems)
     last = text.count("\n") + 2
     assert all(1 <= line <= last for line in lines.values())
 

@@ -129,7 +129,14 @@ def test_open_document_sheet_is_read(read: Read) -> None:
             f"<table:table-row>{rows}</table:table-row>"
             "</table:table></office:spreadsheet></office:body></office:document-content>",
         )
-    assert read(packed.getvalue(), "list.ods").addresses == ["a@x.org"]
+    people = read(packed.getvalue(), "list.ods")
+    assert people.addresses == ["a@x.org"]
+    assert [notice for notice in people.notices if "hidden rows of an OpenDocument sheet are not read" in notice]
+    assert len(people.notices) == 1
+
+
+def test_notice_about_open_document_sheets_is_for_those_alone(read: Read) -> None:
+    assert read(workbook(SHEET), "list.xlsx").notices == []
 
 
 def test_rows_are_counted_as_the_sheet_counts_them(read: Read) -> None:

@@ -17,6 +17,21 @@ def text_of(page):
 @pytest.mark.parametrize(
     ("page", "text"),
     [
+        ("<img src='https://x.example/a/spring%20sale.png?v=2'>", "spring sale.png\n"),
+        ("<p><img src=a.png alt=''></p><p><img src=b.png></p>", "a.png\n\nb.png\n"),
+        ("<img src=a.png><img src=b.png alt='A cat'>", "A cat\n"),
+        ("<img src=a.png> says", "says\n"),
+        ("<img src=dot.gif width=1 height=1><img src='data:image/gif;base64,R0lG'><img>", "\n"),
+    ],
+    ids=["name", "names", "text-of-another", "words", "nameless"],
+)
+def test_page_of_pictures_alone_is_read_as_their_names(page, text):
+    assert text_of(page) == text
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
         ("<p>One</p><p>Two</p>", "One\n\nTwo\n"),
         ("<div>One</div><div>Two</div>", "One\nTwo\n"),
         ("<p>One<br>two<br><br>three</p>", "One\ntwo\n\nthree\n"),
