@@ -44,10 +44,11 @@ RECIPIENT_ALONE = any_of(
     r"\btr(?:y|ying|ied) to (?:contact|reach|send to|email|deliver to|write to)",
     r"\b(?:is|are|has been|been) receiving\b|\breceiving (?:e?mails?|messages) (?:too|at|from)\b",
     r"\b(?:can|able to|may|not|to) receive\b|\breceiv(?:e|ing) (?:limit|rate|quota)|\bmessage receive\b",
-    r"\brecipient s\b",
-    r"\b(?:this|that|the|user s|customer s|owner s) (?:mailbox|inbox) (?:\S{1,60} )?(?:has|gets|got|is|was"
-    r"|receives?|exceed\w*|reach\w*)\b"
-    r"(?!.{0,60}\b(?:out ?going|out ?bound|send|sending|sent|submi\w+)\b)",
+    r"\brecipient s\b|\b(?:mailbox|inbox) (?:only )?(?:accepts?|takes?)\b",
+    r"\b(?:unknown|no such) user\b.{0,40}\brelay|\buser (?:\S{1,60} )?(?:not found|unknown|does not exist)\b"
+    r".{0,40}\brelay",
+    r"^(?!.*\b(?:out ?going|out ?bound|send|sending|sent|submi\w+)\b).*\b(?:this|that|the|user s|customer s|owner s)"
+    r" (?:mailbox|inbox) (?:\S{1,60} )?(?:has|gets|got|is|was|receives?|exceed\w*|reach\w*)\b",
     r"\b(?:messages?|mails?|emails?) receive[ds]\b(?!.{0,30}\bfrom\b)",
     r"\bto (?:this|that|the same|one|a single|each|any) (?:recipient|mailbox|inbox|user|addressee|address"
     r"|group|list)\b",
@@ -131,7 +132,8 @@ SENDER_ITSELF = any_of(
     r"\bsender verif|\brelay(?:ing)? (?:access )?(?:denied|prohibited|not permitted|not allowed)|\bclient host\b",
     r"\bauthentication (?:is )?required\b|\bhelo command\b|\bout ?(?:bound|going)\b|\bfrom sending\b|\bsend as\b"
     r"|\b(?:allowed|permitted|authori[sz]ed|entitled) to (?:send|submit|use)\b(?!.{0,30}\bto\b)"
-    r"|\b(?:logged in|authenticated) (?:account|user|customer|login)\b|\balready sent\b"
+    r"|\b(?:your|smtp|sasl|sending) user\b|\b(?:logged in|authenticated) (?:account|user|customer|login)\b"
+    r"|\balready sent\b"
     r"|\b(?:not|unable|not configured|refuse) (?:to )?relay|\b(?:owned|belong\w*) (?:by|to)\b"
     r"|\b(?:sender|from)\b.{0,60}\bfor (?:the |this |that |authenticated |smtp )*(?:user|login|account)\b",
 )
@@ -179,6 +181,7 @@ RATE = any_of(
     r"\b(?:used|spent|consumed) (?:up )?all (?:of )?(?:the |your )?(?:relays|messages|emails|mails)\b",
     r"\btoo (?:fast|quickly|rapidly|frequent(?:ly)?|often|soon)\b",
     r"\b(?:send|sending|message|mail|email|submission|delivery|transmission|recipient)s? rates?\b",
+    r"\brate of (?:your )?(?:sending|submission|mails?|messages?)\b",
     r"\bflood(?:ing|ed|s)?\b|\bback(?:ing)? off\b|\bbursts?\b|\brate that\b",
 )
 TOO_MUCH = any_of(
@@ -189,13 +192,14 @@ TOO_MUCH = any_of(
     rf"\b(?:more|many) {_MAIL}\b.{{0,30}}\bthan\b|\bsen[dt] (?:too|so) (?:many|much)\b",
     r"\b(?:volume|number|amount|count|quantity)\b.{0,40}\btoo high\b",
     rf"\b(?:more|further|additional) {_MAIL}\b.{{0,30}}\b(?:not|today|tomorrow)\b",
+    r"\bsend (?:any )?(?:more|further)\b",
     rf"\bno more {_MAIL}\b.{{0,40}}\b(?:today|hour|day|now|moment|allowed)",
 )
 LIMIT = any_of(
     r"\b(?:limits?|limitations?|quotas?|allowances?|caps?|allotments?|maximum|max|ceilings?"
     r"|allocations?|contingents?|budgets?|over ?limit)\b",
     r"\b(?:number|count|amount|volume|quantity) of\b|\b(?:message|mail|email|recipient) counts?\b",
-    r"\b(?:hourly|daily|weekly|monthly) (?:\w+ )?credits?\b",
+    r"\b(?:hourly|daily|weekly|monthly) (?:\w+ )?(?:credits?|volumes?|numbers?)\b",
 )
 SPENT = any_of(
     r"\bexce(?:ed\w*|ss\w*)\b|\breach(?:ed|es|ing)?\b|\bhit\b|\bover\b|\bused\b|\bexhausted\b|\bsurpass\w*"
@@ -216,6 +220,7 @@ OURS = any_of(
 )
 # A number of messages in a time is a limit even where no other word of the kind is said.
 PER_TIME = any_of(
+    rf"\b\d+ {_MAIL} (?:hourly|daily|weekly|monthly)\b",
     rf"\b{_MAIL}\b.{{0,25}}(?:\bper\b|/|\ban?\b|\beach\b|\bevery\b|\bwithin\b|\bin\b|\bper\b) ?(?:the |a "
     rf"|one |last |past ){{0,2}}(?:\d+ )?{_TIME}\b",
     r"\b(?:hourly|daily|weekly|monthly|24 ?h\w*|per (?:hour|day|minute|second)|hour|day)\b.{0,30}\b(?:limit"
@@ -223,8 +228,9 @@ PER_TIME = any_of(
     r"\b(?:limit|quota|allowance|max\w*)\b.{0,40}\b(?:hourly|daily|hours?|day|24 ?h\w*)\b",
 )
 ALLOWED = any_of(
+    rf"\b\d+ {_MAIL}\b ?(?:/|per\b)",
     r"\ballow\w*|limit\w*|\blets\b|\bexceed\w*|\bmax\w*|\bonly\b|\bmore than\b|\bat most\b|\breach\w*|\bquota\b"
-    r"|\bpermit\w*"
+    r"|\bpermit\w*",
 )
 
 BARE_LIMIT = any_of(

@@ -68,6 +68,8 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
             r"(?<!from )\b(?:foreign|external|outside|remote|non ?local) (?:domains?|destinations?|recipients?"
             r"|addresses)\b",
             r"\b(?:not|never) (?:\w+ )?forward(?:ed|ing)?\b.{0,40}\b(?:mail|messages?|domains?)\b",
+            r"\b(?:accept|deliver|take)\w* (?:\w+ ){0,2}(?:for|to) (?:\w+ )?(?:local|own|hosted)"
+            r" (?:users|domains|recipients|mailboxes)\b",
             r"\brcpthosts?\b|\bnot an? (?:\w+ ){0,2}gateway\b|\bnot (?:a )?local host\b|\bdo not handle mail for\b"
             r"|\bnon ?accepted domain|\bnot (?:an? )?(?:accepted|local"
             r"|hosted) (?:recipient )?domain\b",
@@ -177,8 +179,8 @@ NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
         Subject.ACCOUNT,
         any_of(
             r"\b(?:your|smtp|sender|senders?|sending|customer|trial|this tenant s?|relay|mail|api|user s?"
-            r"|hosting|client)(?: \w+)? (?:account|subscription|plan|tenant|license|licence|mailbox)\b",
-            r"\b(?:smtp|sending|submission|relay|outgoing) (?:service|access|feature)\b|\b(?:account )?balance\b",
+            r"|hosting|client)(?: \w+)? (?:account|subscription|plan|tenant|license|licence|mailbox|user)\b",
+            r"\b(?:smtp|sending|submission|relay|outgoing) (?:service|access|feature)\b|\b(?:balance|contract)\b",
             r"\btenant\b|\bsubscription\b|\bbilling\b|\bpayment\b|\bcredits?\b|\binsufficient (?:funds"
             r"|balance|credit)|\binvoice\b|\boverdue\b|\bunpaid\b|\bdelinquent\b|\btrial\b",
         ),
