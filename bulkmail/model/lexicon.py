@@ -181,7 +181,7 @@ RATE = any_of(
     r"\b(?:used|spent|consumed) (?:up )?all (?:of )?(?:the |your )?(?:relays|messages|emails|mails)\b",
     r"\btoo (?:fast|quickly|rapidly|frequent(?:ly)?|often|soon)\b",
     r"\b(?:send|sending|message|mail|email|submission|delivery|transmission|recipient)s? rates?\b",
-    r"\brate of (?:your )?(?:sending|submission|mails?|messages?)\b",
+    r"\btraffic (?:shap|polic)\w*|\brate of (?:your )?(?:sending|submission|mails?|messages?)\b",
     r"\bflood(?:ing|ed|s)?\b|\bback(?:ing)? off\b|\bbursts?\b|\brate that\b",
 )
 TOO_MUCH = any_of(
@@ -200,11 +200,12 @@ LIMIT = any_of(
     r"|allocations?|contingents?|budgets?|over ?limit)\b",
     r"\b(?:number|count|amount|volume|quantity) of\b|\b(?:message|mail|email|recipient) counts?\b",
     r"\b(?:hourly|daily|weekly|monthly) (?:\w+ )?(?:credits?|volumes?|numbers?)\b",
+    rf"\b(?:hourly|daily|weekly|monthly) {_MAIL}\b",
 )
 SPENT = any_of(
     r"\bexce(?:ed\w*|ss\w*)\b|\breach(?:ed|es|ing)?\b|\bhit\b|\bover\b|\bused\b|\bexhausted\b|\bsurpass\w*"
     r"|\bbeyond\b|\bdepleted\b",
-    r"\bconsumed\b|\bspent\b|\brun dry\b|\bover ?limit\b"
+    r"\bconsumed\b|\bspent\b|\brun dry\b|\bdrained\b|\bover(?:stepped|run|drawn|shot)\b|\bmaxed\b|\bover ?limit\b"
     r"|\bfull\b|\babove\b|\bno (?:more|remaining)\b|\bcrossed\b|\bviolat\w*|\bran out\b"
     r"|\brun out\b|\bleft\b|\bpassed\b",
     r"\bmet\b|\bwent over\b|\bgone over\b|\battained\b|\bup\b|\ballow\w*\b|\bonly\b|\bmore than\b|\bbusted\b"
@@ -228,7 +229,7 @@ PER_TIME = any_of(
     r"\b(?:limit|quota|allowance|max\w*)\b.{0,40}\b(?:hourly|daily|hours?|day|24 ?h\w*)\b",
 )
 ALLOWED = any_of(
-    rf"\b\d+ {_MAIL}\b ?(?:/|per\b)",
+    rf"\b\d+ {_MAIL}\b ?(?:/|per\b)|\b\d+ ?(?:of|/) ?\d+\b",
     r"\ballow\w*|limit\w*|\blets\b|\bexceed\w*|\bmax\w*|\bonly\b|\bmore than\b|\bat most\b|\breach\w*|\bquota\b"
     r"|\bpermit\w*",
 )

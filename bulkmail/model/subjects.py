@@ -34,7 +34,7 @@ _IS_REFUSED = (
     r"|on hold|under review|pending|inactive|blacklist\w*|spam\w*|abus\w*|compromis\w*|paused|stopped"
     r"|violat\w*|untrusted|illegal|malformed|only|unable|revoked|withdrawn|cancel+ed|negative|insufficient|lapsed"
     r"|exhausted|used up|depleted|(?:run|ran) out"
-    r"|(?:switched|turned) off|on ?hold|discontinued|halted|ended)"
+    r"|off|on ?hold|discontinued|halted|ended)"
 )
 REFUSED = Words(rf"\b{_IS_REFUSED}\b")
 
@@ -157,7 +157,8 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.CLIENT,
         any_of(
-            r"\b(?:spamming|abusive|abusing|rogue|compromised|infected) (?:host|server|client|ip|network)\b",
+            r"\b(?:spamming|abusive|abusing|rogue|compromised|infected|suspicious|untrusted)"
+            r" (?:host|server|client|ip|network)\b",
             r"\bopen proxy\b|\bnot (?:be )?(?:allowed|permitted|authori[sz]ed) to connect\b|\byour isp\b",
             r"\bclient (?:host|ip|address|ipaddr|hostname|was|is|does|not)\b|\bhelo\b|\behlo\b|\brdns\b"
             r"|\bptr\b|\breverse (?:dns|lookup|mapping|hostname|name|address|map)",
@@ -180,7 +181,8 @@ NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
         any_of(
             r"\b(?:your|smtp|sender|senders?|sending|customer|trial|this tenant s?|relay|mail|api|user s?"
             r"|hosting|client)(?: \w+)? (?:account|subscription|plan|tenant|license|licence|mailbox|user)\b",
-            r"\b(?:smtp|sending|submission|relay|outgoing) (?:service|access|feature)\b|\b(?:balance|contract)\b",
+            r"\b(?:smtp|sending|submission|relay|outgoing) (?:service|access|feature)\b",
+            r"\b(?:balance|contract|bills?)\b",
             r"\btenant\b|\bsubscription\b|\bbilling\b|\bpayment\b|\bcredits?\b|\binsufficient (?:funds"
             r"|balance|credit)|\binvoice\b|\boverdue\b|\bunpaid\b|\bdelinquent\b|\btrial\b",
         ),
@@ -214,7 +216,8 @@ NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
 # At the end of a message it is nobody's but the sender's: the recipient was taken before.
 OWN_MAILBOX = any_of(
     r"\bmailbox (?:is |was )?(?:unavailable|disabled|not available|suspended|locked)\b",
-    r"\baccount (?:is |has been |was |put )*(?:suspended|disabled|locked|blocked|inactive|closed|frozen|restricted"
+    r"\baccount (?:is |has been |was |put )*(?:not(?! (?:found|known|here))"
+    r"|suspended|disabled|locked|blocked|inactive|closed|frozen|restricted"
     r"|terminated|deactivated|under review|on hold|paused|limited|revoked|expired|cancel+ed)\b",
 )
 
