@@ -44,7 +44,12 @@ RECIPIENT_ALONE = any_of(
     r"\btr(?:y|ying|ied) to (?:contact|reach|send to|email|deliver to|write to)",
     r"\b(?:is|are|has been|been) receiving\b|\breceiving (?:e?mails?|messages) (?:too|at|from)\b",
     r"\b(?:can|able to|may|not|to) receive\b|\breceiv(?:e|ing) (?:limit|rate|quota)|\bmessage receive\b",
-    r"\brecipient s\b",
+    r"\brecipient s\b|\b(?:mailbox|inbox) (?:only )?(?:accepts?|takes?)\b",
+    r"\b(?:unknown|no such) user\b.{0,40}\brelay|\buser (?:\S{1,60} )?(?:not found|unknown|does not exist)\b"
+    r".{0,40}\brelay",
+    r"^(?!.*\b(?:out ?going|out ?bound|send|sending|sent|submi\w+)\b).*\b(?:this|that|the|user s|customer s|owner s)"
+    r" (?:mailbox|inbox) (?:\S{1,60} )?(?:has|gets|got|is|was|receives?|exceed\w*|reach\w*)\b",
+    r"\b(?:messages?|mails?|emails?) receive[ds]\b(?!.{0,30}\bfrom\b)",
     r"\bto (?:this|that|the same|one|a single|each|any) (?:recipient|mailbox|inbox|user|addressee|address"
     r"|group|list)\b",
     r"\bfor (?:this|that|the same|one|a single|each|any) (?:recipient|mailbox|inbox|addressee|group|list)\b",
@@ -66,7 +71,7 @@ RECIPIENT = any_of(
     rf"\b(?:this|that|your|the|intended|specified|requested|destination) {_THEM}\b",
     rf"\b(?:to|for|by|with|of) (?:the |this |that |our |its |a |an? \w+ )?{_THEM}\b(?! (?:limit|quota"
     rf"|per)\b)(?<!recipients)",
-    rf"\b{_THEM} (?:@ )?(?:is |was |has |does |did |has been |account )?(?:unknown|not (?:found|exist|known"
+    rf"\b{_THEM} (?:@ )?(?:(?:is|was|has|does|did|been|account) ){{0,3}}(?:unknown|not (?:found|exist|known|activ\w*"
     rf"|local|accept\w*|available"
     r"|allow\w*|permit\w*|listed|recogni[sz]ed|want|valid)|full|over ?quota|unavailable|disabled|inactive"
     r"|suspended|blocked you"
@@ -84,6 +89,8 @@ RECIPIENT = any_of(
     r"(?<!your )(?<!smtp )(?<!sender )\b(?:user|account) (?:is |was )?(?:not active|inactive)\b"
     r"|\binactive (?:account|user)\b",
     # closed groups and lists
+    r"\blist (?:is )?(?:closed|private|moderated)\b|\bmust (?:be subscribed|subscribe)\b"
+    r"|\bmust be (?:an? )?(?:list )?member",
     r"\bmembers? only\b|\bonly (?:for )?members\b|\bnon ?members?\b|\bnot (?:a )?(?:member|subscriber"
     r"|subscribed)\b",
     r"\b(?:closed|private|moderated|restricted|members) (?:mailing |distribution |discussion )?(?:group|list"
@@ -91,6 +98,7 @@ RECIPIENT = any_of(
     r"\b(?:distribution|mailing|discussion) (?:group|list)\b|\bnewsgroup\b",
     r"\bpost(?:ing)?s? (?:messages? )?(?:to|on) (?:this|the)\b|\bto post\b|\bmoderat(?:ed|or)",
     # what the recipient lets in
+    r"\b(?:group|list|mailbox|inbox|user|addressee|person) (?:only )?(?:accepts?|takes?|wants?)\b",
     r"\bonly (?:accept|receive|allow|take)s?\b.{0,40}\bfrom\b|\baccepts? (?:only )?(?:e?mail"
     r"|messages?)? ?(?:only )?from (?:its|their|his|own"
     r"|members|internal|inside|contacts|trusted|approved|known|people|a limited|certain|specific"
@@ -123,6 +131,9 @@ SENDER_ITSELF = any_of(
     r"|not owned)",
     r"\bsender verif|\brelay(?:ing)? (?:access )?(?:denied|prohibited|not permitted|not allowed)|\bclient host\b",
     r"\bauthentication (?:is )?required\b|\bhelo command\b|\bout ?(?:bound|going)\b|\bfrom sending\b|\bsend as\b"
+    r"|\b(?:allowed|permitted|authori[sz]ed|entitled) to (?:send|submit|use)\b(?!.{0,30}\bto\b)"
+    r"|\b(?:your|smtp|sasl|sending) user\b|\b(?:logged in|authenticated) (?:account|user|customer|login)\b"
+    r"|\balready sent\b"
     r"|\b(?:not|unable|not configured|refuse) (?:to )?relay|\b(?:owned|belong\w*) (?:by|to)\b"
     r"|\b(?:sender|from)\b.{0,60}\bfor (?:the |this |that |authenticated |smtp )*(?:user|login|account)\b",
 )
@@ -145,13 +156,14 @@ OTHER_LIMITS = any_of(
     r"|commands?|rate)",
     r"\btoo many (?:\w+ )?(?:errors?|commands|parts|headers|addresses in|links|urls|attachments|hops)",
     r"\b(?:time|memory|cpu|processes|load|resource)s? ?(?:limit|out)|\btimed? ?out|\blimited to\b"
-    r"|\bspam (?:score|threshold)",
+    r"|\bspam (?:score|threshold)"
+    r"|\b(?:bounce|complaint|failure|spam) rates?\b|\b(?:unread|stored) (?:messages?|e?mails?)\b",
 )
 
 _MAIL = (
     r"(?:messages?|e?mails?|mailings?|recipients?|rcpts?|requests?|submissions?|deliveries|sends?|sent"
     r"|sending|sender|letters"
-    r"|transactions|commands|attempts|posts?|transmissions?|calls|addresses)"
+    r"|people|transactions|commands|attempts|posts?|transmissions?|calls|addresses)"
 )
 _TIME = (
     r"(?:seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|weeks?|months?|s|h|d|24 ?h(?:ours?|rs?)?"
@@ -169,6 +181,7 @@ RATE = any_of(
     r"\b(?:used|spent|consumed) (?:up )?all (?:of )?(?:the |your )?(?:relays|messages|emails|mails)\b",
     r"\btoo (?:fast|quickly|rapidly|frequent(?:ly)?|often|soon)\b",
     r"\b(?:send|sending|message|mail|email|submission|delivery|transmission|recipient)s? rates?\b",
+    r"\btraffic (?:shap|polic)\w*|\brate of (?:your )?(?:sending|submission|mails?|messages?)\b",
     r"\bflood(?:ing|ed|s)?\b|\bback(?:ing)? off\b|\bbursts?\b|\brate that\b",
 )
 TOO_MUCH = any_of(
@@ -177,39 +190,48 @@ TOO_MUCH = any_of(
     r"|amount|rate|quantity|sending|outbound)",
     rf"\b(?:excessive|unusual|suspicious) (?:\w+ )?(?:{_MAIL}|activity)",
     rf"\b(?:more|many) {_MAIL}\b.{{0,30}}\bthan\b|\bsen[dt] (?:too|so) (?:many|much)\b",
+    r"\b(?:volume|number|amount|count|quantity)\b.{0,40}\btoo high\b",
+    rf"\b(?:more|further|additional) {_MAIL}\b.{{0,30}}\b(?:not|today|tomorrow)\b",
+    r"\bsend (?:any )?(?:more|further)\b",
     rf"\bno more {_MAIL}\b.{{0,40}}\b(?:today|hour|day|now|moment|allowed)",
 )
 LIMIT = any_of(
     r"\b(?:limits?|limitations?|quotas?|allowances?|caps?|allotments?|maximum|max|ceilings?"
-    r"|allocations?)\b"
+    r"|allocations?|contingents?|budgets?|over ?limit)\b",
+    r"\b(?:number|count|amount|volume|quantity) of\b|\b(?:message|mail|email|recipient) counts?\b",
+    r"\b(?:hourly|daily|weekly|monthly) (?:\w+ )?(?:credits?|volumes?|numbers?)\b",
+    rf"\b(?:hourly|daily|weekly|monthly) {_MAIL}\b",
 )
 SPENT = any_of(
     r"\bexce(?:ed\w*|ss\w*)\b|\breach(?:ed|es|ing)?\b|\bhit\b|\bover\b|\bused\b|\bexhausted\b|\bsurpass\w*"
     r"|\bbeyond\b|\bdepleted\b",
-    r"\bconsumed\b|\bspent\b|\bfull\b|\babove\b|\bno (?:more|remaining)\b|\bcrossed\b|\bviolat\w*|\bran out\b"
+    r"\bconsumed\b|\bspent\b|\brun dry\b|\bdrained\b|\bover(?:stepped|run|drawn|shot)\b|\bmaxed\b|\bover ?limit\b"
+    r"|\bfull\b|\babove\b|\bno (?:more|remaining)\b|\bcrossed\b|\bviolat\w*|\bran out\b"
     r"|\brun out\b|\bleft\b|\bpassed\b",
     r"\bmet\b|\bwent over\b|\bgone over\b|\battained\b|\bup\b|\ballow\w*\b|\bonly\b|\bmore than\b|\bbusted\b"
-    r"|\blimit \d|\bgreater than\b",
+    r"|\blimit \d|\bgreater than\b|\b(?:already|has|have) sent\b|\bsent (?:the|all)\b",
 )
 OURS = any_of(
     r"\b(?:out ?going|out ?bound|sending|send|sent|senders?|submission|submit\w*|relays?|relayed|relaying"
     r"|smtp|you|your|client|clients"
     r"|tenant|plan|subscription|customer|outmail|mailing|external recipients?|recipients|rcpts)\b",
-    rf"\b{_MAIL} (?:per|/|an?|each|every|in|within|during) ?(?:\d+ )?{_TIME}\b",
+    rf"\b{_MAIL}(?: ?/ ?| (?:per|an?|each|every|in|within|during) )(?:\d+ )?{_TIME}\b",
     r"\b(?:mail|messages?|email|account|domain|user|traffic|recipients?) (?:send|sending|sent|rate|volume|count)\b",
     r"\b(?:message|email|recipient|rcpt|traffic|api) (?:limit|quota|allowance|cap)s?\b",
 )
 # A number of messages in a time is a limit even where no other word of the kind is said.
 PER_TIME = any_of(
+    rf"\b\d+ {_MAIL} (?:hourly|daily|weekly|monthly)\b",
     rf"\b{_MAIL}\b.{{0,25}}(?:\bper\b|/|\ban?\b|\beach\b|\bevery\b|\bwithin\b|\bin\b|\bper\b) ?(?:the |a "
-    rf"|one |last |past )?(?:\d+ )?{_TIME}\b",
+    rf"|one |last |past ){{0,2}}(?:\d+ )?{_TIME}\b",
     r"\b(?:hourly|daily|weekly|monthly|24 ?h\w*|per (?:hour|day|minute|second)|hour|day)\b.{0,30}\b(?:limit"
     r"|quota|allowance|cap|max\w*)",
     r"\b(?:limit|quota|allowance|max\w*)\b.{0,40}\b(?:hourly|daily|hours?|day|24 ?h\w*)\b",
 )
 ALLOWED = any_of(
-    r"\ballow\w*|\blimit\w*|\bexceed\w*|\bmax\w*|\bonly\b|\bmore than\b|\bat most\b|\breach\w*|\bquota\b"
-    r"|\bpermit\w*"
+    rf"\b\d+ {_MAIL}\b ?(?:/|per\b)|\b\d+ ?(?:of|/) ?\d+\b",
+    r"\ballow\w*|limit\w*|\blets\b|\bexceed\w*|\bmax\w*|\bonly\b|\bmore than\b|\bat most\b|\breach\w*|\bquota\b"
+    r"|\bpermit\w*",
 )
 
 BARE_LIMIT = any_of(

@@ -32,17 +32,19 @@ _IS_REFUSED = (
     r"|unregistered|unresolvable|unroutable|unrecogni[sz]ed|not|no|without|must|required?|needs?|missing|does"
     r"|expired|terminated|closed|frozen|limited"
     r"|on hold|under review|pending|inactive|blacklist\w*|spam\w*|abus\w*|compromis\w*|paused|stopped"
-    r"|violat\w*|untrusted|illegal|malformed|only|unable)"
+    r"|violat\w*|untrusted|illegal|malformed|only|unable|revoked|withdrawn|cancel+ed|negative|insufficient|lapsed"
+    r"|exhausted|used up|depleted|(?:run|ran) out"
+    r"|off|on ?hold|discontinued|halted|ended)"
 )
 REFUSED = Words(rf"\b{_IS_REFUSED}\b")
 
 _WHO = (
     r"(?:account|accounts|domain|domains|identit(?:y|ies)|sender|senders|profile|signature|organi[sz]ation"
-    r"|company|website|site|service|email address|user|customer|sender id)"
+    r"|company|website|site|service|email address|user|customer|sender id|ownership)"
 )
 _DONE = (
     r"(?:verified|confirmed|activated|active|validated|approved|registered|provisioned|enabled|onboarded"
-    r"|completed|set up|configured|authenticated domain)"
+    r"|completed|set up|configured|authenticated domain|proven|proved)"
 )
 
 # Needs no other word: a refusal that says it means us.
@@ -63,7 +65,12 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
         Subject.RELAYING,
         any_of(
             r"\b(?:open )?relay(?:s|ed|ing)?\b",
-            r"\brcpthosts?\b|\bnot a gateway\b|\bnot (?:a )?local host\b|\bdo not handle mail for\b"
+            r"(?<!from )\b(?:foreign|external|outside|remote|non ?local) (?:domains?|destinations?|recipients?"
+            r"|addresses)\b",
+            r"\b(?:not|never) (?:\w+ )?forward(?:ed|ing)?\b.{0,40}\b(?:mail|messages?|domains?)\b",
+            r"\b(?:accept|deliver|take)\w* (?:\w+ ){0,2}(?:for|to) (?:\w+ )?(?:local|own|hosted)"
+            r" (?:users|domains|recipients|mailboxes)\b",
+            r"\brcpthosts?\b|\bnot an? (?:\w+ ){0,2}gateway\b|\bnot (?:a )?local host\b|\bdo not handle mail for\b"
             r"|\bnon ?accepted domain|\bnot (?:an? )?(?:accepted|local"
             r"|hosted) (?:recipient )?domain\b",
         ),
@@ -71,14 +78,17 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.LOGIN,
         any_of(
-            r"\bunauthenticated\b|\bnot (?:been |yet )?(?:authenticated|logged (?:in|on)|signed in)\b"
+            r"\banonymous\b|\bunauthenticated\b|\bnot (?:been |yet )?(?:authenticated|logged (?:in|on)|signed in)\b"
             r"|\bnot authenticate\b",
             r"\bauth\w*(?: \w+)? (?:is |was |has |are )?(?:\w+ly )?(?:required|needed|necessary|mandatory"
             r"|expected|missing|failed|failure|disabled|expired|first|before)",
             r"\b(?:requires?|needs?|must|please|should|have to|has to|need to|without|only|no"
-            r"|missing)\b.{0,40}\b(?:auth|authenticat\w+|log ?ins?|log ?on|log in|sign ?in|sign in)\b",
+            r"|missing)\b.{0,40}\b(?:auth|authenticat\w+|log(?:ged)? ?ins?|log ?on|sign(?:ed)? ?in)\b",
             r"\blog ?(?:in|on) (?:first|required|needed|before)|\b(?:first|before)\b.{0,30}\b(?:log ?in"
             r"|authenticat\w*)",
+            r"\b(?:and|please|to) (?:log|sign) ?in\b|\bport (?:587|465)\b"
+            r"|\b(?:keys?|tokens?)\b.{0,20}\b(?:revoked|expired|invalid|withdrawn)\b",
+            r"\b(?:api|access|smtp) (?:keys?|tokens?)\b",
             r"\b(?:credentials?|passwords?|user ?names?)\b|\bpop3? (?:before|first|auth)"
             r"|\bcheck (?:your )?(?:new )?mail first\b",
             r"\b(?:tls|ssl|starttls|encrypt\w+)\b.{0,30}\b(?:required|needed|first|mandatory|must)|\b(?:must"
@@ -93,7 +103,7 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
             r"|a|an|their|~) (?:\w+ ){0,3}(?:block|black|rbl|spam) ?(?:list)?\b",
             r"\bblocked using\b(?!.{0,20}(?:filter|polic))|\bblocked (?:via|through|because of|due to|for"
             r"|by) (?:\w+ ){0,3}(?:~|spam|abuse|reputation|ipaddr)",
-            r"\b(?:spamhaus|spamcop|sorbs|uceprotect|sender ?score|invaluement|abusix|spfbl|mailspike|dnsbl"
+            r"\b(?:spamhaus|spamcop|sorbs|uceprotect|sender ?score|invaluement|abusix|spfbl|mailspike|dnsbls?"
             r"|dnswl|rbls?|psbl|cbl|sbl|xbl|pbl|css|bl)\b",
             r"\breputation\b",
         ),
@@ -102,8 +112,8 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
         Subject.VERIFICATION,
         any_of(
             rf"\b{_WHO}\b.{{0,60}}\b{_UN}{_DONE}\b",
-            r"\b(?:account|identity|domain|sender|profile|service)\b.{0,30}\b(?:must|needs?|has|have"
-            r"|required?|requires|awaiting|pending|waiting)\b.{0,30}\b(?:verif\w*|confirm\w*|activat\w*"
+            r"\b(?:account|identity|domain|sender|(?:sending|from) address|profile|service)\b.{0,30}\b(?:must|needs?"
+            r"|has|have|required?|requires|awaits?|awaiting|pending|waiting)\b.{0,30}\b(?:verif\w*|confirm\w*|activat\w*"
             r"|validat\w*|approv\w*|review)",
             rf"\b(?:unverified|unconfirmed|unregistered|unapproved|inactive|non ?verified) (?:\w+ )?{_WHO}\b",
             r"\b(?:activate|verify|confirm|validate|register|complete) (?:your|the|this|account)\b"
@@ -114,8 +124,11 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.SENDER,
         any_of(
+            r"\b(?:logged in|authenticated) (?:account|user|customer|login)\b",
             rf"\bsenders? (?:address|domain|email|identity|name|user|account|id|verif\w+|~"
             rf"|@)? ?.{{0,40}}\b{_IS_REFUSED}\b(?<!spam)(?<!only)(?<!required)",
+            r"\byou are not (?:an?|our|one of our) (?:\w+ )?(?:customer|client|user)s?\b"
+            r"|\bsend(?:ing)?(?: \w+)? from\b.{0,40}\b(?:address(?:es)?|domains?|identit(?:y|ies)|own)\b",
             r"\bnot (?:a |an )?(?:registered|authori[sz]ed) (?:\w+ )?(?:user|customer|sender|client)\b|\bfrom: ",
             r"\b(?:bad|bogus|invalid|blocked|banned|unauthori[sz]ed|unknown|forbidden|refus\w+|reject\w+"
             r"|denied|spoofed|fake|forged|suspicious|untrusted|malformed) (?:\w+ )?(?:senders?|from"
@@ -144,6 +157,8 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.CLIENT,
         any_of(
+            r"\b(?:spamming|abusive|abusing|rogue|compromised|infected|suspicious|untrusted)"
+            r" (?:host|server|client|ip|network)\b",
             r"\bopen proxy\b|\bnot (?:be )?(?:allowed|permitted|authori[sz]ed) to connect\b|\byour isp\b",
             r"\bclient (?:host|ip|address|ipaddr|hostname|was|is|does|not)\b|\bhelo\b|\behlo\b|\brdns\b"
             r"|\bptr\b|\breverse (?:dns|lookup|mapping|hostname|name|address|map)",
@@ -165,7 +180,9 @@ NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
         Subject.ACCOUNT,
         any_of(
             r"\b(?:your|smtp|sender|senders?|sending|customer|trial|this tenant s?|relay|mail|api|user s?"
-            r"|hosting|client)(?: \w+)? (?:account|subscription|plan|tenant|license|licence|mailbox)\b",
+            r"|hosting|client)(?: \w+)? (?:account|subscription|plan|tenant|license|licence|mailbox|user)\b",
+            r"\b(?:smtp|sending|submission|relay|outgoing) (?:service|access|feature)\b",
+            r"\b(?:balance|contract|bills?)\b",
             r"\btenant\b|\bsubscription\b|\bbilling\b|\bpayment\b|\bcredits?\b|\binsufficient (?:funds"
             r"|balance|credit)|\binvoice\b|\boverdue\b|\bunpaid\b|\bdelinquent\b|\btrial\b",
         ),
@@ -177,6 +194,8 @@ NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
             r"|mail server|country|region|provider)\b",
             r"\b(?:sending|connecting|remote|client|originating|sender) (?:mail |smtp )?(?:host|server|system"
             r"|mta|network|machine|client)\b|\bclient\b",
+            r"\b(?:connections?|e?mails?|messages?|traffic) from (?:\w+ ){0,3}(?:hosts?|networks?|servers?|clients?"
+            r"|ranges?|countries|locations?)\b",
             r"\bfrom (?:this|your|that|such|the|ipaddr|~)(?: \w+)? ?(?:ip|host|server|network|system|location"
             r"|country|address range|ipaddr)?\b.{0,20}\b(?:not|denied|refused|rejected|blocked|banned)\b",
         ),
@@ -197,8 +216,9 @@ NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
 # At the end of a message it is nobody's but the sender's: the recipient was taken before.
 OWN_MAILBOX = any_of(
     r"\bmailbox (?:is |was )?(?:unavailable|disabled|not available|suspended|locked)\b",
-    r"\baccount (?:is |has been |was )?(?:suspended|disabled|locked|blocked|inactive|closed|frozen|restricted"
-    r"|terminated|deactivated)\b",
+    r"\baccount (?:is |has been |was |put )*(?:not(?! (?:found|known|here))"
+    r"|suspended|disabled|locked|blocked|inactive|closed|frozen|restricted"
+    r"|terminated|deactivated|under review|on hold|paused|limited|revoked|expired|cancel+ed)\b",
 )
 
 # Enhanced codes without their first digit, RFC 3463, RFC 4954, RFC 7372 and Exchange Online's own.

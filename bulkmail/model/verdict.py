@@ -158,6 +158,7 @@ _TOO_MANY_ERRORS = (
     r"\berror limit\b|\btoo many (errors|syntax|non-?mail|unrecogni[sz]ed|"
     r"(bad|failed|invalid|refused|unknown) (address|command|rcpt|recipient|user))"
 )
+_OF_NO_TIME = r"^(?!.*\b(rate|hour|day|daily|minute|second|today|time))"  # else it is a limit on sending
 _NO_SPACE = "mailbox.{0,20}full|over.?quota|quota exceeded|insufficient (system )?storage|exceed.{0,20}(quota|storage)"
 _NO_USER = "(unknown|no such|invalid|not exist|does not exist).{0,30}|user.{0,20}(unknown|not found)"
 
@@ -238,12 +239,13 @@ _RULES = (
         deferred(Scope.SESSION, Reason.TOO_MANY_RECIPIENTS, counts=False, drops=True),
         stages=_RCPT,
         enhanced="4.5.3",
+        text=_OF_NO_TIME,
     ),
     _codes(
         "452 552",
         deferred(Scope.SESSION, Reason.TOO_MANY_RECIPIENTS, counts=False, drops=True),
         stages=_RCPT,
-        text=r"too many recipients\b(?!.*\b(hour|day|minute|second|today|time))",
+        text=_OF_NO_TIME + r".*too many recipients\b",
     ),
     # Before anybody is named it is the relay that is busy; afterwards it may be the recipient's provider.
     _codes("421 45", deferred(Scope.LANE, Reason.THROTTLED, counts=False), enhanced="4.7.28 4.7.5?? 4.7.6??"),
