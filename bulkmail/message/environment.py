@@ -12,7 +12,8 @@ from jinja2 import DictLoader, StrictUndefined, TemplateRuntimeError, nodes
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
+from markupsafe import Markup
 
 from bulkmail.message import links, strict_tree, strictness
 from bulkmail.message.suggestion import suggest
@@ -99,17 +100,33 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """`str.format` as the sandbox wraps it, with the text kept so that widths in it can be bounded."""
-        wrapped = super().wrap_str_format(value)
-        return None if wrapped is None else _SafeFormat(str(value.__self__), wrapped)
+        if super().wrap_str_format(value) is None:
+            return None
+        text = value.__self__
+        strict = _EscapeFormatter(self, escape=text.escape) if isinstance(text, Markup) else _Formatter(self)
+        return _SafeFormat(text, strict, takes_mapping=value.__name__ == "format_map")
 
 
 class _SafeFormat:
-    def __init__(self, text: str, wrapped: Callable[..., str]) -> None:
+    def __init__(self, text: str, formatter: SandboxedFormatter, *, takes_mapping: bool) -> None:
         self.text = text
-        self._wrapped = wrapped
+        self._formatter = formatter
+        self._takes_mapping = takes_mapping
 
     def __call__(self, *args: Any, **kwargs: Any) -> str:
-        return self._wrapped(*args, **kwargs)
+        if self._takes_mapping:
+            (kwargs,), args = args, ()
+        return type(self.text)(self._formatter.vformat(self.text, args, kwargs))
+
+
+class _Formatter(SandboxedFormatter):
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        return super().format_field(strictness.formatted(value, format_spec), format_spec)
+
+
+class _EscapeFormatter(SandboxedEscapeFormatter):
+    def format_field(self, value: Any, format_spec: str) -> Any:
+        return super().format_field(strictness.formatted(value, format_spec), format_spec)
 
 
 class _OneLine(Extension):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 
 from jinja2 import Template, TemplateNotFound, TemplateSyntaxError, UndefinedError
@@ -27,6 +27,9 @@ _SAY_DATE = "dates in a list are text: of 2026-12-24, {{ due[8:10] }}.{{ due[5:7
 _BRACES = re.compile(r"\{[{%]\s*(?:if\s+)?|\s*[}%]\}")
 _MOST_FIELDS = 12
 _LONGEST_VALUE = 60
+_DEEPEST = 5  # levels of a row in which the place of a value is looked for
+_MOST_VALUES = 1_000
+_MOST_NAMED = 3  # fields with the same value
 NO_ROW: Mapping[str, object] = {}
 
 
@@ -85,15 +88,39 @@ def explain(
 def _refused(error: Refused, where: str, row: Mapping[str, object]) -> TemplateError:
     """Names the field that the value came from, if one has it."""
     value = error.value
-    is_text = isinstance(value, str)
-    same = [name for name, other in row.items() if other is value or (is_text and value and other == value)]
-    field = field_expression(same[0]) if same else ""
-    shown = repr(printable(value, _LONGEST_VALUE)) if isinstance(value, str) else "this"
-    subject = (f"{field} is {shown}, which" if is_text else field) if field else shown
+    paths = _paths(value, row)
+    field = paths[0] if len(paths) == 1 else ""
+    subject = " or ".join(paths) if len(paths) <= _MOST_NAMED else ""
+    if isinstance(value, str):
+        shown = repr(printable(value, _LONGEST_VALUE))
+        subject = f"{subject} is {shown}, which" if subject else shown
     fix = error.fix.replace("…", field or "…")
     if where.startswith("-"):  # a condition is an expression without braces
         fix = _BRACES.sub("", fix)
-    return TemplateError(f"{where}: {printable(f'{subject} {error.what}')}", hint=fix)
+    words = printable(f"{subject or 'the value'} {error.what}")
+    return TemplateError(f"{where}: {words}", hint=fix)
+
+
+def _paths(value: object, row: Mapping[str, object]) -> list[str]:
+    """How a template names what has that value in the row; several if that cannot be told from one another."""
+    for level in _levels(row):
+        if found := [path for path, other in level if other is value or (type(other) is str and other == value)]:
+            return found
+    return []
+
+
+def _levels(row: Mapping[str, object]) -> Iterator[list[tuple[str, object]]]:
+    """What a row has, with its expression: first the fields themselves, then what is in them."""
+    level = [(field_expression(name), value) for name, value in row.items()]
+    for _ in range(_DEEPEST):
+        yield level
+        level = [
+            (f"{path}.{key}" if isinstance(key, str) and key.isidentifier() else f"{path}[{key!r}]", inner)
+            for path, value in level
+            for key, inner in (
+                value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+            )
+        ][:_MOST_VALUES]
 
 
 def field_expression(name: str) -> str:

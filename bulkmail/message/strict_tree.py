@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import reduce
 from typing import cast
 
 from jinja2 import Environment, nodes
@@ -17,7 +18,8 @@ FIGURE = "_figure"
 ADDED = "_added"
 COMPARED = "_compared"
 PRINTED = "_printed"
-_OWN = frozenset({TRUTH, VALUE_OR, FIGURE, ADDED, COMPARED, PRINTED})
+ARGUMENTS = "_arguments"
+_OWN = frozenset({TRUTH, VALUE_OR, FIGURE, ADDED, COMPARED, PRINTED, ARGUMENTS})
 
 OPERATORS = frozenset({"eq", "ne", "lt", "lteq", "gt", "gteq"})
 """The comparisons that are looked at, as Jinja calls them."""
@@ -83,9 +85,14 @@ class _Strict(NodeTransformer):
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
-        if len(node.ops) == 1 and node.ops[0].op in OPERATORS:
-            return self._wrapped(node.expr, COMPARED, node.ops[0].expr, nodes.Const(node.ops[0].op))
-        return node
+        left, links = node.expr, []
+        for operand in node.ops:  # `1 < x <= 9` is two comparisons
+            if operand.op in OPERATORS:
+                links.append(self._wrapped(left, COMPARED, operand.expr, nodes.Const(operand.op)))
+            else:
+                links.append(nodes.Compare(left, [operand], lineno=node.lineno))
+            left = operand.expr
+        return reduce(nodes.And, links)
 
     def visit_Add(self, node: nodes.Add) -> nodes.Node:
         is_text = any(_is_text(part) for part in _parts(node))
@@ -101,9 +108,16 @@ class _Strict(NodeTransformer):
         is_text = _is_text(node.left)
         self.generic_visit(node)
         if is_text:
-            node.right = self._wrapped(node.right, PRINTED, nodes.Const(True))
+            node.right = self._wrapped(node.left, ARGUMENTS, node.right)
             return node
         return self._figures(node)
+
+    def visit_Neg(self, node: nodes.Neg) -> nodes.Node:
+        self.generic_visit(node)
+        node.node = self._wrapped(node.node, FIGURE)
+        return node
+
+    visit_Pos = visit_Neg
 
     def visit_Sub(self, node: nodes.Sub) -> nodes.Node:
         self.generic_visit(node)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
 from typing import Any, cast
 
 from jinja2 import Environment, TemplateRuntimeError, Undefined, pass_environment, pass_eval_context
@@ -29,10 +29,22 @@ from bulkmail.message.numbers import (
 )
 
 _MOST_LETTERS = 12  # of a text that may mean no
-_ZERO = re.compile(r"[-+]?0+(?:[.,]0+)?\s?[%€$£]?")
+_ZERO = re.compile(r"[-+]?0+(?:[.,]0+)?(?:\s?[%€$£]|\s[A-Z]{3})?", re.IGNORECASE)
 _FALSE = frozenset({"false"})
-_NO = frozenset({"no", "n", "f", "off", "nein", "falsch", "non", "faux", "falso", "nee", "nej", "nie", "não", "нет"})
+# Also what spreadsheet programs in other languages write for FALSE and TRUE.
+_NO = frozenset({
+    "no", "n", "f", "off", "nein", "non", "nee", "nej", "nei", "nie", "não", "nao", "нет", "ei", "ne", "nu",
+    "nem", "όχι", "hayır", "hayir", "falsch", "faux", "falso", "onwaar", "falskt", "falsk", "usann", "epätosi",
+    "fałsz", "nepravda", "hamis", "yanlış", "yanliş", "ложь", "-", "–", "—", "✗", "✘", "❌", "☐",
+})  # fmt: skip
+_YES = frozenset({
+    "yes", "y", "t", "on", "ja", "j", "oui", "sí", "si", "sim", "tak", "да", "x", "✓", "✔", "☑", "wahr", "vrai",
+    "verdadero", "vero", "verdadeiro", "waar", "sant", "sann", "tosi", "prawda", "pravda", "igaz", "истина", "1",
+})  # fmt: skip
 _BOOLEAN = frozenset({"true", "false"})
+_FIGURES = frozenset("diouxXeEfFgGbn%")  # what a field for a number ends in
+_PLACE = re.compile(r"%%|%[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]")
+_NAMED = re.compile(r"%\(([^)]*)\)")
 _FORMAT = re.compile(r"%[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[sdifeEgGrxXoca(]")
 
 _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
@@ -68,6 +80,7 @@ def install(environment: Environment) -> None:
             strict_tree.ADDED: _added,
             strict_tree.COMPARED: _compared,
             strict_tree.PRINTED: printed,
+            strict_tree.ARGUMENTS: arguments,
             "float": to_float,
             "int": to_int,
             "number": to_number,
@@ -79,6 +92,9 @@ def install(environment: Environment) -> None:
     filters["d"] = filters["default"]
     for name in _TEXT_FILTERS:
         filters[name] = _of_text(filters[name])
+    for name in ("round", "abs", "filesizeformat"):
+        filters[name] = _of_figure(filters[name])
+    filters["sum"] = _sum(filters["sum"])
     for name in ("select", "reject"):
         filters[name] = _choosing(filters[name], by_attribute=False)
     for name in ("selectattr", "rejectattr"):
@@ -104,7 +120,7 @@ def truth(value: Any, is_printed: bool = False) -> Any:
 
 def says_no(text: str, *, is_printed: bool = False) -> bool:
     """Whether people read `text` as no, false or zero; where it `is_printed` as well, `No` may be a name."""
-    word = text.strip().casefold()
+    word = text.strip().casefold().rstrip(".!")
     return word in _FALSE or (not is_printed and word in _NO) or bool(_ZERO.fullmatch(word))
 
 
@@ -142,8 +158,12 @@ def _compared(left: Any, right: Any, operation: str) -> Any:
                 _check_order(left, right)
         elif isinstance(right, int | float) and operation in ("eq", "ne"):
             _refuse_comparison(left, right)
-    elif isinstance(right, str) and isinstance(left, int | float) and operation in ("eq", "ne"):
-        _refuse_comparison(right, left)
+        elif isinstance(right, int | float):
+            _refuse_order(left)
+    elif isinstance(right, str) and isinstance(left, int | float):
+        if operation in ("eq", "ne"):
+            _refuse_comparison(right, left)
+        _refuse_order(right)
     return _OPERATIONS[operation](left, right)
 
 
@@ -154,12 +174,16 @@ def _refuse_comparison(text: str, other: object) -> None:
     raise Refused(text, f"is text, and never equal to the number {other}", fix="write … | number to compare it")
 
 
+def _refuse_order(text: str) -> None:
+    raise Refused(text, "is text, and cannot be compared with a number", fix="write … | number to compare it")
+
+
 def _check_order(left: str, right: str) -> None:
     for one, other in ((left, right), (right, left)):
         if looks_like_number(one) and (looks_like_number(other) or not other.strip()):
-            raise Refused(one, "is text, which does not sort as numbers do", fix="write … | number on both sides")
+            raise Refused(one, "is text, and does not sort as numbers do", fix="write … | number on both sides")
         if looks_like_date(one):
-            raise Refused(one, "is text, which does not sort as dates do", fix="write dates as 2026-12-31 in the list")
+            raise Refused(one, "is text, and does not sort as dates do", fix="write dates as 2026-12-31 in the list")
 
 
 def printed(value: Any, is_argument: bool = False) -> Any:
@@ -167,17 +191,15 @@ def printed(value: Any, is_argument: bool = False) -> Any:
     if isinstance(value, str | Undefined):
         return value
     if value is True or value is False:
-        return value if is_argument else ("TRUE" if value else "FALSE")  # as sheets show it
+        return _Boolean(value) if is_argument else ("TRUE" if value else "FALSE")  # as sheets show it
     if value is None:
-        raise TemplateRuntimeError("the value is empty (null); write {{ … | default('…', true) }} to give another")
+        raise Refused(value, "is empty (null)", fix="write {{ … | default('…', true) }} to give another text")
     if isinstance(value, Mapping):
-        if is_argument:  # "%(name)s" % row
-            return value
-        key = next(iter(value), "")
+        if not value:
+            raise Refused(value, "is an empty object, not a text", fix="take it out, or fill it in")
+        key = next(iter(value))
         raise Refused(value, f"is an object, not a text{_example(value)}", fix=f"write {{{{ …[{str(key)!r}] }}}}")
-    if isinstance(value, list | tuple | set | frozenset | range):
-        if is_argument and isinstance(value, tuple):  # "%s %s" % (a, b)
-            return tuple(map(printed, value))
+    if isinstance(value, list | tuple | set | frozenset | range | KeysView | ValuesView | ItemsView):
         loop = any(isinstance(item, Mapping | list | tuple) for item in value)
         fix = (
             "write {% for item in … %}, and what of each item is to stand there"
@@ -190,6 +212,41 @@ def printed(value: Any, is_argument: bool = False) -> Any:
     if callable(value) or isinstance(value, Iterator):
         raise TemplateRuntimeError("this gives a function or a sequence, not a text; write {{ …() }} or {{ … | join }}")
     return value
+
+
+class _Boolean(int):
+    """True or false as an argument of a format: `%d` shows a number, `%s` what sheets show."""
+
+    def __str__(self) -> str:
+        return "TRUE" if self else "FALSE"
+
+    def __format__(self, spec: str) -> str:
+        return int.__format__(self, spec) if spec and spec[-1] in _FIGURES else str.__format__(str(self), spec)
+
+
+def formatted(value: Any, spec: str) -> Any:
+    """`value` as an argument of `str.format`, whose field has the format `spec`."""
+    if isinstance(value, str) and spec and spec[-1] in _FIGURES:
+        raise Refused(value, "is text, and is to be written as a number", fix="write {{ … | number }} in its place")
+    return printed(value, is_argument=True)
+
+
+def arguments(text: str, values: Any) -> Any:
+    """`values` as the right side of `text % values`."""
+    if isinstance(values, Mapping) and (names := _NAMED.findall(text)):
+        return {name: printed(values[name], True) for name in names if name in values}
+    shown = tuple(printed(value, True) for value in values) if isinstance(values, tuple) else printed(values, True)
+    _check_figures(text, shown if isinstance(shown, tuple) else (shown,))
+    return shown
+
+
+def _check_figures(text: str, values: Sequence[object]) -> None:
+    """Raises `Refused` where `text` has the place of a number for a text."""
+    places = [found[0][-1] for found in _PLACE.finditer(text) if found[0] != "%%"]
+    if len(places) == len(values):
+        for place, value in zip(places, values, strict=True):
+            if isinstance(value, str) and place in _FIGURES:
+                formatted(value, place)
 
 
 def _example(value: Mapping[object, object]) -> str:
@@ -216,7 +273,9 @@ def _join(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _format(original: Callable[..., Any]) -> Callable[..., Any]:
     def format_(value: Any, *args: Any, **kwargs: Any) -> Any:
-        shown = [printed(arg) if not isinstance(arg, bool) else arg for arg in args]
+        shown = [printed(arg, True) for arg in args]
+        if isinstance(value, str):
+            _check_figures(value, shown)
         return original(value, *shown, **{key: printed(arg, True) for key, arg in kwargs.items()})
 
     return format_
@@ -232,6 +291,30 @@ def _of_text(original: Callable[..., Any]) -> Callable[..., Any]:
 
     of_text.__dict__.update(vars(original))
     return of_text
+
+
+def _of_figure(original: Callable[..., Any]) -> Callable[..., Any]:
+    def of_figure(value: Any, *args: Any, **kwargs: Any) -> Any:
+        return original(_figure(value), *args, **kwargs)
+
+    return of_figure
+
+
+def _sum(original: Callable[..., Any]) -> Callable[..., Any]:
+    @pass_environment
+    def total(environment: Environment, iterable: Any, attribute: str | int | None = None, start: Any = 0) -> Any:
+        items = list(iterable)
+        each = "" if attribute is None else f"map(attribute={attribute!r}) | "
+        for item in map(make_attrgetter(environment, attribute), items) if attribute is not None else items:
+            if isinstance(item, str):
+                raise Refused(
+                    item,
+                    "is text, and cannot be added up",
+                    fix=f"write … | number for each, as in {{{{ items | {each}map('number') | sum }}}}",
+                )
+        return original(environment, items, attribute, start)
+
+    return total
 
 
 def _choosing(original: Callable[..., Any], *, by_attribute: bool) -> Callable[..., Any]:
@@ -287,7 +370,7 @@ def _test(operation: str) -> Callable[[Any, Any], Any]:
 
 def _boolean_test(original: Callable[[Any], bool]) -> Callable[[Any], bool]:
     def test(value: Any) -> Any:
-        if isinstance(value, str) and value.strip().casefold() in _BOOLEAN:
+        if isinstance(value, str) and (says_no(value) or value.strip().casefold() in _BOOLEAN | _YES):
             raise Refused(value, "is text, neither true nor false", fix=f"compare it: … == {str(value)!r}")
         return original(value)
 

@@ -74,14 +74,22 @@ def _scheme_fault(scheme: str, rest: str, *, is_whole: bool) -> str:
         host = re.split(r"[/?#]", rest[2:], maxsplit=1)[0]
         if is_whole and (not host or not host.strip(".:")):
             return "names no host"
+        if is_whole and re.search(r"\s", host):
+            return "has a space in the name of its host"
         if _WEB.fullmatch(host.rstrip(":")) and (host.endswith(":") or rest[2 + len(host) :].startswith("//")):
             return "has its scheme twice"
         return ""
     if name == "mailto":
         first = re.split(r"[,?]", rest, maxsplit=1)[0]
+        if is_whole and not rest.strip():
+            return "has no address after mailto:"
         if is_whole and first and not ("@" in first and _is_mailbox(first.replace("%40", "@"))):
             return "is no address after mailto:"
         return ""
+    if name in ("tel", "sms") and is_whole and not re.search("[0-9?;]", rest):
+        return f"has no number after {name}:"
+    if len(name) == 1:
+        return "is a file on your own computer"
     if name not in ("tel", "sms", "ftp") and get_close_matches(name, ("https", "http", "mailto"), n=1, cutoff=0.8):
         return f"begins with {scheme}:, which is no scheme"
     return ""

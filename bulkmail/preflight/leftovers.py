@@ -30,7 +30,7 @@ _LEFTOVER = re.compile(
     r"|(?i:lorem\s+ipsum)"
     r"|\b(?:TO[D]O|FIX[M]E|XX[X])\b"
     r"|\*\|\w+\|\*"  # other programs' ways to name a column
-    rf"|%%{_ANY}%%"
+    rf"|%%{_ANY}%%|(?<![\w%])%{_FIELD}%(?!\w)"
     r"|\$\{\w+\}"
     r"|\[\[\w+\]\]"
     rf"|\[{_FIELD}\](?![(\[:])"  # not a link in Markdown
@@ -45,6 +45,7 @@ _LOREM = re.compile(r"\blorem\b", re.IGNORECASE)
 # What UTF-8 becomes when a program takes it for Windows-1252: a sign between À and ß or a â, and what its second octet
 # is there.  Quotes and dashes do stand behind a capital letter; within a word they do not.
 _SECOND = r"[\x80-\xbf€‚ƒ„†‡ˆ‰Š‹ŒŽ•˜™š›œžŸ]"
+_SECOND_1251 = "[Ѐ-Џѐ-џҐґ\xa0-\xbf‚„…†‡€‰‹‘’“”•–—™›№]"
 _TYPOGRAPHIC = r"[‘’“”–—…](?=\w)"
 _DAMAGE = re.compile(
     r"\ufffd"
@@ -52,6 +53,14 @@ _DAMAGE = re.compile(
     r"|Â[\xa0-\xbf]"
     r"|[ÄÅ](?:[\x80-\x9f¤¥¦§±¼½¾‚ƒ„†‡ˆ‰Š‹ŒŽ˜™š›œžŸ](?=[a-zß-ÿ])|[\x80-\x9f])"
     r"|â(?:€.|‚¬)|ðŸ"
+    rf"|(?:[ÐÑ]{_SECOND}){{2}}|(?:[ÎÏ]{_SECOND}){{2}}"  # Cyrillic and Greek letters
+    rf"|(?:[РС]{_SECOND_1251}){{2}}|(?<=[A-Za-z])Г{_SECOND_1251}"  # taken for Windows-1251
+    r"|[├┬][^\s\w─━│]|[├┬][ñöäåæçéèêëíìîïóòôõúùûüßÑÖÄÅÆÇÉ]|(?:[╨╤]\S){2}"  # for that of DOS
+    r"|√[\xa0-\xffºøŒœ∂∆π∏](?=\w)"  # for that of a Mac
+    r"|[\x80-\x9f]|(?<=[A-Za-z])[¸‚„](?=[A-Za-z])"
+    r"|\\u[0-9A-Fa-f]{4}|=C3=[89AB][0-9A-F]|=\?[\w-]+\?[qQbB]\?[^?\s]*\?="
+    r"|\A[^/=&:\n]*%C3%[89ABab][0-9A-Fa-f][^/=&:\n]*\Z"
+    r"|\A[^/=&:\n]*(?<=[A-Za-z])\?(?=[a-z])[^/=&:\n]*\Z"
     r"|&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8}\d?);"
     r"|\A[-+]?\d(?:[.,]\d+)?E\+\d{1,3}\Z"
     r"|\A#{3,}\Z"
@@ -69,8 +78,10 @@ ODD_CELLS = frozenset(
 
 # Thirty times as fast as the whole patterns; nearly every cell ends here.  Each alternative begins with one plain
 # letter because then, and only then, the search runs ahead to such a letter.
-_HINT = re.compile(r"\{|%%|\$|\*|\[|X|TO|FIX|L[Oo][Rr][Ee][Mm]|l[Oo][Rr][Ee][Mm]|<<|&|«|‹")
-_DAMAGE_HINT = re.compile(r"\ufffd|Ã|Â|Ä|Å|â€|â‚|ðŸ|&|E\+|##|'")
+_HINT = re.compile(r"\{|%|\$|\*|\[|X|TO|FIX|L[Oo][Rr][Ee][Mm]|l[Oo][Rr][Ee][Mm]|<<|&|«|‹")
+_DAMAGE_HINT = re.compile(
+    r"\ufffd|Ã|Â|Ä|Å|â€|â‚|ðŸ|Ð|Ñ|Î|Ï|Р|С|Г|├|┬|╨|╤|√|[\x80-\x9f]|¸|‚|„|\\u|=C3|=\?|%C3|\?|&|E\+|##|'"
+)
 
 
 def leftover(text: str) -> str:
@@ -87,7 +98,7 @@ def damage(cell: str) -> str:
         return ""
     for found in _DAMAGE.finditer(cell):
         if found[0][0] != "&" or found[0][1] == "#" or found[0][1:] in html.entities.html5:
-            return printable(found[0], _LONGEST) if found[0] != "\ufffd" else found[0]
+            return printable(found[0], _LONGEST) or ascii(found[0])[1:-1] if found[0] != "\ufffd" else found[0]
     return ""
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from bulkmail.model.address import Address, parse_mailbox, split_list
 from bulkmail.model.delivery import Status
@@ -23,6 +25,10 @@ from bulkmail.recipients.xlsx import SUFFIXES
 
 _SAMPLE = 1 << 16
 _MOST_FAULTS = 20
+_QUOTED = re.compile("""["'\u201c\u201d\u201e\u201f](.*)["'\u201c\u201d]""")
+_MAILTO = re.compile(r"<?mailto:([^?<>]*)(?:\?[^<>]*)?>?", re.IGNORECASE)
+_SUBDOMAINS = re.compile(r"(?:\*?@)?(?:\*?\.)+([^*@\s]+)")  # *.example.org, @*.example.org, .example.org
+_WILDCARD = re.compile(r"[*?]|^%$")
 REACHED_NOBODY = "is of a rehearsal, which reached no recipient: no address is suppressed by it"
 _REACHED = (Status.ACCEPTED.value, Status.IN_DOUBT.value)
 
@@ -71,6 +77,7 @@ class Suppression:
         self.notices: list[str] = []
         self.faults: list[tuple[Place, str]] = []
         self.fault_count = 0
+        self._has_other_cells = False
         self._names: list[str] = []
         self._places = _Places()
         self._passed = _Places()  # what earlier passes reached, some of it by `_pair()`
@@ -186,7 +193,11 @@ class Suppression:
 
     def _add_entry(self, entry: str, file: int, place: Place) -> None:
         """Adds all addresses and domains in a line, and remembers each piece that is neither."""
-        for piece in _pieces(entry):
+        pieces, others = _pieces(entry)
+        if others and not self._has_other_cells:
+            self._has_other_cells = True
+            self.notices.append(f"{place}: {shown(others[0])} beside an address is not read as an entry")
+        for piece in pieces:
             try:
                 self._places.add(_key(piece), file, line=place.line)
             except AddressError as error:
@@ -265,29 +276,63 @@ def _entry(line: str) -> str:
     return text.strip()
 
 
-def _pieces(entry: str) -> list[str]:
-    """The addresses and domains of a line: between commas, semicolons or spaces, each perhaps with a name."""
+def _pieces(entry: str) -> tuple[list[str], list[str]]:
+    """The addresses and domains of a line: between commas, semicolons, tabs or spaces, each perhaps with a name.
+
+    And its other cells: what stands in quotes or between tabs beside an address is a table's, a name or a date.
+    """
+    cells = [cell for part in entry.split("\t") for cell in split_list(part)] if "\t" in entry else split_list(entry)
+    cells = [cell for cell in map(str.strip, cells) if cell]
+    others = []
+    if any("@" in cell for cell in cells):
+        others = [cell for cell in cells if ("\t" in entry or _QUOTED.fullmatch(cell)) and _is_other(cell)]
     pieces: list[str] = []
-    for piece in split_list(entry):
-        piece = piece.strip()
-        if piece.endswith(">") or piece.count("@") < 2:
-            pieces += [piece] if piece else []
+    for cell in cells:
+        if cell in others:
+            continue
+        if cell.endswith((">", '"')) or cell.count("@") < 2:
+            pieces.append(cell)
         else:
-            pieces += piece.split()
-    return pieces
+            pieces += cell.split()
+    return pieces, others
+
+
+def _is_other(cell: str) -> bool:
+    """Whether a cell beside an address is surely no entry: neither an address nor a domain without its @."""
+    return "@" not in cell and not _is_domain(_bare(cell))
+
+
+def _is_domain(text: str) -> bool:
+    try:
+        return "." in text and Address.parse(f"x@{text}").domain.rpartition(".")[2].isalpha()
+    except AddressError:
+        return False
+
+
+def _bare(piece: str) -> str:
+    """The entry without quotes around it."""
+    found = _QUOTED.fullmatch(piece)
+    return found[1].strip() if found else piece
 
 
 def _key(piece: str) -> str:
-    text = piece.removeprefix("mailto:").strip('"')
+    text = _bare(piece)
+    if link := _MAILTO.fullmatch(text):
+        text = unquote(link[1])
     domain = text.removeprefix("*")
+    if found := _SUBDOMAINS.fullmatch(text):
+        raise AddressError(f"means subdomains, and only whole domains can be named; write each, as in @mail.{found[1]}")
     if domain.startswith("@"):
         return "@" + Address.parse("x" + domain).domain
     try:
-        return parse_mailbox(text)[1].key
+        address = parse_mailbox(text)[1]
     except AddressError:
-        if "@" not in text and "." in text and " " not in text:
+        if _is_domain(text):
             raise AddressError(f"has no @; for everybody at the domain write @{text}") from None
         raise
+    if _WILDCARD.search(address.local):
+        raise AddressError(f"has a wildcard; write each address, or @{address.domain} for everybody at the domain")
+    return address.key
 
 
 def _is_plain(opened: Opened) -> bool:

@@ -30,6 +30,12 @@ DEAD = [
     "http://https//example.com",
     "htps://example.com",
     "mailto:ann",
+    "mailto:",
+    "tel:",
+    "tel:Ann",
+    "sms: ",
+    "C:\\offers.pdf",
+    "https://exa mple.com/a",
 ]
 ALIVE = [
     "",

@@ -54,6 +54,10 @@ MATCHES = {
     "behind-space": ("ann@example.org  bob@example.org\tcy@example.org\n", "cy@example.org", "in stop.txt:1"),
     "domain-in-line": ("ann@example.org, @example.com\n", "bob@example.com", "in stop.txt:1"),
     "domain-with-star": ("*@example.org\n", "bob@example.org", "in stop.txt:1"),
+    "mailto-in-brackets": ("<mailto:ann@example.org>\n", "ann@example.org", "in stop.txt:1"),
+    "mailto-with-subject": ("MAILTO:ann%2Bx@example.org?subject=stop\n", "ann+x@example.org", "in stop.txt:1"),
+    "address-in-quotes": ("'ann@example.org'\n", "ann@example.org", "in stop.txt:1"),
+    "address-in-printed-quotes": ("\u201cann@example.org\u201d\n", "ann@example.org", "in stop.txt:1"),
     "address-with-mailto": ("mailto:ann@example.org\n", "ann@example.org", "in stop.txt:1"),
     "somebody-else": ("ann@example.org\n", "bob@example.org", ""),
     "subdomain-of-domain": ("@example.org\n", "bob@mail.example.org", ""),
@@ -80,7 +84,20 @@ def test_suppression_matches(write: Write, content: str, address: str, expected:
         ("ann@", "'ann@' has nothing after the @"),
         ("@", "'@' has nothing after the @"),
         ("a@x.org, b", "'b' has no @"),
-        ("*@*.x.org", "'*@*.x.org' is not valid"),
+        (
+            "*@*.x.org",
+            "'*@*.x.org' means subdomains, and only whole domains can be named; write each, as in @mail.x.org",
+        ),
+        ("*.x.org", "'*.x.org' means subdomains"),
+        ("@*.x.org", "'@*.x.org' means subdomains"),
+        ("@.x.org", "'@.x.org' means subdomains"),
+        (".x.org", "'.x.org' means subdomains"),
+        ("b*@x.org", "'b*@x.org' has a wildcard; write each address, or @x.org for everybody at the domain"),
+        ("?nn@x.org", "'?nn@x.org' has a wildcard"),
+        ("%@x.org", "'%@x.org' has a wildcard"),
+        ("b(at)x.org", "'b(at)x.org' has no @"),
+        ("b\uff20x.org", "'b\uff20x.org' has no @"),
+        ('"a@x.org","x.org"', "'\"x.org\"' has no @"),
         ("a@x.org; \x1b[2Jb@x.org", "'[2Jb@x.org' "),
     ],
 )
@@ -91,6 +108,18 @@ def test_suppression_keeps_each_entry_that_it_cannot_understand(write: Write, li
     assert reason.startswith(why)
     assert len(stop) == 1 + ("a@x.org" in line)
     assert stop.notices == []
+
+
+@pytest.mark.parametrize(
+    "line", ["ann@x.org\tAnn", "2026-01-02\tann@x.org\thard bounce", '"ann@x.org","Ann","asked, twice"']
+)
+def test_suppression_takes_the_addresses_of_a_table_without_a_header(write: Write, line: str) -> None:
+    stop = suppression(write, f"ok@example.org\n{line}\n")
+    assert reason(stop, "ann@x.org") == "in stop.txt:2"
+    assert stop.faults == []
+    (notice,) = stop.notices
+    assert notice.startswith("stop.txt:2: ")
+    assert notice.endswith("beside an address is not read as an entry")
 
 
 def test_suppression_counts_faults_that_are_too_many_to_keep(write: Write) -> None:
@@ -153,7 +182,8 @@ def test_suppression_says_which_copies_it_cannot_read(write: Write, cell: str) -
     stop = suppression(write, text.getvalue(), "run-report.csv")
     assert reason(stop, "ann@example.org")
     ((place, fault),) = stop.faults
-    assert f"{place}: {fault}".startswith("run-report.csv:2: delivery_copies is not as a report")
+    assert str(place) == "run-report.csv:2"
+    assert fault.startswith("delivery_copies is not as a report")
 
 
 def test_suppression_takes_an_empty_list(write: Write) -> None:

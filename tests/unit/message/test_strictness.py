@@ -278,3 +278,85 @@ def test_partial_is_as_strict_as_what_includes_it() -> None:
     rendering = workshop.text(Template("message.txt", '{% include "sign" %}'))
     with pytest.raises(TemplateError, match=r"sign:1: vip is 'FALSE'"):
         rendering.render(workshop.variables({"vip": "FALSE"}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ a | round(2) }}",
+        "{{ a | abs }}",
+        "{{ a | filesizeformat }}",
+        "{{ -a }}",
+        "{{ +a }}",
+        "{{ '%.2f' | format(a) }}",
+        "{{ '%s: %d' | format('x', a) }}",
+        "{{ '%.2f' % a }}",
+        "{{ '{:.2f}'.format(a) }}",
+        "{{ '{x:,.2f}'.format(x=a) }}",
+        "{{ [a, a] | sum }}",
+        "{{ [{'n': a}] | sum(attribute='n') }}",
+        "{% if a > 5 %}x{% endif %}",
+        "{% if 5 < a %}x{% endif %}",
+        "{% if a <= '5' < '9' %}x{% endif %}",
+    ],
+)
+def test_text_where_a_number_is_wanted_is_refused_with_field_and_value(text: str) -> None:
+    error = refusal(text, a="12,50", b="x")
+    assert str(error).startswith("message.txt:1: a is '12,50', which is text")
+    assert "| number" in error.hint or "map('number')" in error.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{{ '%s %.1f %d' | format(name, price, flag) }}", "Ann 2.5 1"),
+        ("{{ '%s %% %s' % (name, flag) }}", "Ann % TRUE"),
+        ("{{ '%(name)s: %(flag)s' % row }}", "Ann: TRUE"),
+        ("{{ '{} {:.2f} {}'.format(name, price, flag) }}", "Ann 2.50 TRUE"),
+        ("{{ '{r[name]:>5}'.format(r=row) }}", "  Ann"),
+        ("{{ [price, 1] | sum }}", "3.5"),
+        ("{{ [{'n': 1}, {'n': 2}] | sum(attribute='n', start=1) }}", "4"),
+        ("{{ price | round | int }} {{ -price }} {{ (-1) | abs }}", "2 -2.5 1"),
+        ("{% if 1 < price < 3 and 1 < 2 in [2] %}yes{% endif %}", "yes"),
+    ],
+)
+def test_values_that_fit_their_places_go_through(text: str, expected: str) -> None:
+    fields = {"name": "Ann", "price": 2.5, "flag": True}
+    assert render(text, **fields, row=fields) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{{ '%s' % x }}", "{{ '{}'.format(x) }}", "{{ '{a}'.format_map({'a': x}) }}", "{{ x.items() }}", "{{ x.keys() }}"],
+)
+def test_object_is_printed_by_no_way_round(text: str) -> None:
+    assert "not a text" in str(refusal(text, x={"a": 1}))
+
+
+def test_value_within_an_object_is_named_by_its_path() -> None:
+    person = {"orders": [{"items": ["a", "b"]}]}
+    error = refusal("{{ person.orders[0]['items'] }}", person=person)
+    assert str(error) == "message.txt:1: person.orders[0].items is a list, not a text"
+    assert error.hint == "write {{ person.orders[0].items | join(', ') }}"
+
+
+def test_empty_object_is_told_without_a_key_to_write() -> None:
+    error = refusal("{{ x }}", x={})
+    assert str(error) == "message.txt:1: x is an empty object, not a text"
+    assert "['" not in error.hint
+
+
+@pytest.mark.parametrize(("value", "what"), [("0", "a or b is '0', which is text"), (None, "a or b is empty (null)")])
+def test_value_that_several_fields_have_is_not_taken_for_the_first(value: object, what: str) -> None:
+    text = "{{ 'x' if b }}" if value else "{{ b }}"
+    assert what in str(refusal(text, a=value, b=value))
+
+
+@pytest.mark.parametrize("cell", ["FAUX", "Nein.", "no!", "0 EUR", "onwaar", "nei", "ЛОЖЬ", "ei", "-", "✗", "☐"])
+def test_text_that_says_no_in_other_ways_is_no_condition(cell: str) -> None:
+    assert "counts as true" in str(refusal("{% if not x %}a{% endif %}", x=cell))
+
+
+@pytest.mark.parametrize("cell", ["ja", "Yes", "x", "1", "no", "WAHR"])
+def test_text_that_says_yes_or_no_is_not_asked_whether_it_is_true(cell: str) -> None:
+    assert "neither true nor false" in str(refusal("{{ 'a' if x is true else 'b' }}", x=cell))
