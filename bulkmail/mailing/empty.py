@@ -16,7 +16,11 @@ class NothingToSend(BulkmailError):
     """No recipient is left to send to: the list is empty, or all of it is left out.  `report` has every row."""
 
     def __init__(self, message: str, report: Report) -> None:
-        super().__init__(message, hint="if that is as it should be, allow it: --allow-empty, or allow_empty = true")
+        hint = "if that is as it should be, allow it: --allow-empty, or allow_empty = true"
+        if report.invalid:
+            place, reason = report.invalid[0]
+            hint = f"correct the rows, the first at {place}: {printable(reason)}; {hint}"
+        super().__init__(message, hint=hint)
         self.report = report
 
 
