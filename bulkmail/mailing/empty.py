@@ -19,7 +19,7 @@ class NothingToSend(BulkmailError):
         hint = "if that is as it should be, allow it: --allow-empty, or allow_empty = true"
         if report.invalid:
             place, reason = report.invalid[0]
-            hint = f"the first invalid row is {printable(f'{place}: {reason}')}"
+            hint = f"correct the rows, the first at {place}: {printable(reason)}; {hint}"
         super().__init__(message, hint=hint)
         self.report = report
 

@@ -204,11 +204,13 @@ class Mailer:
         async with anyio.create_task_group() as group:
             group.start_soon(run)
             try:
-                yield deliveries
-            except Exception as error:  # not a cancellation, which ends the run at once
-                left_by = error
-            mailing.stop()
-            deliveries.leave()
+                try:
+                    yield deliveries
+                except Exception as error:  # not a cancellation, which ends the run at once
+                    left_by = error
+                mailing.stop()
+            finally:
+                deliveries.leave()
         if left_by is not None:
             raise left_by  # as it was, not in the group's exception
         deliveries.raise_error()

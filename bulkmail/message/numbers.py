@@ -16,6 +16,8 @@ _GROUPING = " '\u2019\u00a0\u2009\u202f"  # between thousands, beside comma and 
 _PLAIN = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _WRITTEN = re.compile(rf"([-+\u2212]?)\s*([0-9.,][0-9.,{_GROUPING}]*)")
 _THOUSANDS = re.compile(r"[0-9]{1,3}([ .,])(?:[0-9]{2,3}\1)*[0-9]{3}")
+_SIGNS = ("+", "-", "\u2212", "(")
+_ACCOUNTING = re.compile(r"\(([^()]+)\)|(.*[0-9])-")  # (12.50) and 12.50-
 _CODE = re.compile(r"[A-Z]{3}|Fr\.?|SFr\.?|kr\.?|z\u0142|K\u010d|Ft|lei")
 _DATE = re.compile(r"[0-9]{1,2}([./-])\s?[0-9]{1,2}\1\s?(?:[0-9]{4}|[0-9]{2})(?![0-9])")
 
@@ -126,12 +128,21 @@ def _parts(text: str) -> tuple[str, str]:
     if bare.endswith("%"):
         raise NotANumber("is a percentage, and may mean its hundredth")
     sign = ""
-    if bare[0] in "+-\u2212":
+    if found := _ACCOUNTING.fullmatch(bare):  # -12.50, as accounts have it
+        sign, bare = "-", (found[1] or found[2]).strip()
+        if bare[:1] in _SIGNS:
+            raise NotANumber("is not a number")
+    elif bare[0] in "+-\u2212":
         sign, bare = bare[0], bare[1:].lstrip()
-    found = _WRITTEN.fullmatch(_without_currency(bare))
+    found = _WRITTEN.fullmatch(_without_dash(_without_currency(_without_dash(bare))))
     if not found or (sign and found[1]) or not re.search("[0-9]", found[2]):
         raise NotANumber("is not a number")
     return sign or found[1], found[2]
+
+
+def _without_dash(text: str) -> str:
+    """`12` of `12.\u2013`: whole amounts in Switzerland and Austria."""
+    return re.sub(r"(?<=[0-9])[.,]\s?(?:--?|\u2013|\u2014)$", "", text)
 
 
 def _without_currency(text: str) -> str:
@@ -139,6 +150,8 @@ def _without_currency(text: str) -> str:
         return text[1:].strip()
     if text and unicodedata.category(text[-1]) == "Sc":
         return text[:-1].strip()
+    if dollar := re.match(r"(?:US|CA?|AU?|NZ|HK|S|R|MX)\$", text):
+        return text[dollar.end() :].strip()
     head = re.match(r"[^\W\d_]+\.?", text)
     if head and _CODE.fullmatch(head[0]):
         return text[head.end() :].strip()

@@ -19,7 +19,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "bad-row", _W, "rows without a usable address",
         "Nobody can be written to from such a row; it is left out and named in the report.",
-        "correct the address, or take the row out", list_checks.bad_row,
+        "correct what is named, or take the row out", list_checks.bad_row,
     ),
     Check(
         "many-invalid", _E, "more than 10 % of the rows (max_invalid; at least 3) without usable address or message",

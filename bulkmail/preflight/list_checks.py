@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 
 from bulkmail.message.enclosures import EnclosureError
@@ -45,7 +46,9 @@ def many_invalid(evidence: Evidence) -> Iterator[Found]:
     ):
         if FEW_INVALID <= number < of and number > evidence.most_invalid * of:
             yield Found(
-                f"{number:,} of {count(of, 'row')} {what}: {number / of:.1%}, the limit is {evidence.most_invalid:.0%}"
+                f"{number:,} of {count(of, 'row')} {what}: {number / of:.1%}, the limit is {evidence.most_invalid:.0%}",
+                mend="correct the list; if it is as it should be, allow more with"
+                f" --max-invalid {math.ceil(100 * number / of)}%",
             )
 
 

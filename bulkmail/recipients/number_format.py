@@ -37,6 +37,7 @@ BUILT_IN: dict[int, str] = {
 }
 """Those that mean the same on every computer (ECMA-376 18.8.30); the others, dates and money, are its own."""
 
+_TEXT_SECTION = 3  # the number, from 0, of the section for text
 _LONGEST = 255  # characters of a code, as in Excel
 _TOKEN = re.compile(
     r'"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|_.|\*.|\[(?P<bracket>[^\]]*)\]'
@@ -157,6 +158,20 @@ def shown_moment(value: datetime.date | datetime.time | datetime.timedelta, code
         for at, token in enumerate(section.tokens)
     ]
     return "".join(pieces).strip()
+
+
+def shown_text(value: str, code: str) -> str:
+    """A text as people see it: a fourth section, or an only one with `@`, is for text.  Raises `NotShown`."""
+    if "@" not in code and code.count(";") < _TEXT_SECTION:
+        return value
+    section = _sections(code)[-1]
+    if ("text", "@") not in section.tokens:
+        if len(_sections(code)) > _TEXT_SECTION:  # hidden, and perhaps the address
+            raise NotShown(code)
+        return value
+    if any(kind not in ("literal", "text") for kind, _ in section.tokens):
+        raise NotShown(code)
+    return "".join(value if kind == "text" else text for kind, text in section.tokens)
 
 
 def is_plain(code: str) -> bool:

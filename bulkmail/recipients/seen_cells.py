@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Iterator, Sequence
 
-from bulkmail.recipients.number_format import NotShown, shown_moment, shown_number
+from bulkmail.recipients.number_format import NotShown, shown_moment, shown_number, shown_text
 from bulkmail.recipients.remarks import Remarks
 from bulkmail.recipients.sheet_notes import RowNotes
 
@@ -62,4 +62,6 @@ def _shown(cell: object, code: str) -> object:
             return shown_number(cell, code)
         case datetime.date() | datetime.time() | datetime.timedelta():
             return shown_moment(cell, code)
+        case str() if cell:
+            return shown_text(cell, code)
     return cell

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from email.message import EmailMessage
 
 import anyio
@@ -82,6 +84,25 @@ async def test_exception_of_the_reader_comes_out_as_it_is_and_what_was_under_way
         assert len(relay.messages) == deliveries.report.accepted < 20
     assert deliveries.report.tally[bulkmail.Status.IN_DOUBT] == 0
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("number", [1, 3])
+async def test_reader_that_is_cancelled_leaves_nothing_open(letter, number):
+    async with ScriptedRelay(end=lambda path: Late(0.01, "250 ok")) as relay:
+        mailer = bulkmail.Mailer(f"{url_of(relay)}&connections=2")
+        with anyio.CancelScope() as scope:
+            async with mailer.deliver(letter, ROWS) as deliveries:
+                async for _ in deliveries:
+                    number -= 1
+                    if not number:
+                        scope.cancel()
+                        await anyio.sleep_forever()
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            del deliveries
+            gc.collect()
+    assert scope.cancelled_caught
+    assert [str(each.message) for each in warned if each.category is ResourceWarning] == []
 
 
 async def test_reader_that_is_far_behind_can_leave(letter, monkeypatch):

@@ -12,7 +12,7 @@ from xml.sax.saxutils import quoteattr
 import pytest
 
 from bulkmail.model.recipient import Recipient
-from bulkmail.recipients.number_format import NotShown, shown_moment, shown_number
+from bulkmail.recipients.number_format import NotShown, shown_moment, shown_number, shown_text
 from bulkmail.recipients.remarks import Remarks
 from bulkmail.recipients.source import open_list
 
@@ -204,6 +204,34 @@ MOMENT = datetime.datetime(2026, 12, 4, 18, 5, 9)
 )
 def test_moment_is_shown(code: str, expected: str) -> None:
     assert shown_moment(MOMENT, code) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ('"Dr. "@', "Dr. Who"),
+        ('0;-0;;@" *"', "Who *"),
+        ("#,##0;;", "Who"),
+        ("0.00", "Who"),
+        ("[<9]0;0", "Who"),
+        ("[Red]@", "Who"),
+    ],
+)
+def test_text_is_shown(code: str, expected: str) -> None:
+    assert shown_text("Who", code) == expected
+
+
+@pytest.mark.parametrize("code", [";;;", "0;-0;0;", '[<9]"a"@', "@0"])
+def test_text_that_a_format_hides_or_changes_otherwise_says_so(code: str) -> None:
+    with pytest.raises(NotShown):
+        shown_text("Who", code)
+
+
+def test_text_cell_is_read_as_it_is_seen(write: Write) -> None:
+    cell = text("C2", "Who").replace("<c ", '<c s="1" ')
+    rows, remarks = read(write, workbook(one_row(cell), '"Dr. "@'))
+    assert rows[0].fields["y"] == "Dr. Who"
+    assert remarks.formats == {}
 
 
 @pytest.mark.parametrize("code", ["0.00", "General", "[h]:mm", "dddd", "x" * 300, '"open', "0" * 100 + "." + "0" * 100])

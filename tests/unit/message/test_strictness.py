@@ -67,6 +67,14 @@ def test_number_filter_of_jinja_reads_numbers_and_takes_defaults(text: str, cell
         ("1 234,50 €", "1234.50"),
         ("€ 1.234,50", "1234.50"),
         ("1'234.50 CHF", "1234.50"),
+        ("CHF 12.-", "12.00"),
+        ("12,-- €", "12.00"),
+        ("12.\u2013", "12.00"),
+        ("US$ 12.50", "12.50"),
+        ("R$ 1.234,50", "1234.50"),
+        ("(12.50)", "-12.50"),
+        ("12,50-", "-12.50"),
+        ("($1,234.50)", "-1234.50"),
         ("1.234.567", "1234567.00"),
         ("-43,0", "-43.00"),
         ("\u221243,5", "-43.50"),
@@ -88,7 +96,9 @@ def test_number_refuses_two_readings_until_the_template_decides(cell: str) -> No
     assert {comma, dot} == {"1234", "1.234"}
 
 
-@pytest.mark.parametrize("cell", ["abc", "", "12.34.5", "2026-12-24", "19%", "12 34", "1.2,3.4", "x" * 1000])
+@pytest.mark.parametrize(
+    "cell", ["abc", "", "12.34.5", "(-5)", "-5-", "()", "5.-5", "2026-12-24", "19%", "12 34", "1.2,3.4", "x" * 1000]
+)
 def test_number_refuses_what_is_no_number(cell: str) -> None:
     assert str(refusal("{{ x | number }}", x=cell))
     assert render("{{ x | number(default='?') }}", x=cell) == "?"
