@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 import click
+import msgspec
 
 from bulkmail.cli.words import step, wrapped
 from bulkmail.config.runs import find_run
@@ -18,6 +19,7 @@ from bulkmail.model.reply import printable
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import count
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.shape import noticing_damage
 from bulkmail.report.json import head
 from bulkmail.report.rest import next_try, rest_of
 from bulkmail.report.slowdowns import sentence, slowdowns_of
@@ -89,7 +91,8 @@ def _said(reader: OutboxReader, tally: Tally, path: Path) -> list[str]:
     name = reader.campaign.name if reader.campaign is not None else reader.settings.get("name", path.stem)
     rehearsal = "a rehearsal, " if reader.is_rehearsal else ""
     now = time.time()
-    rest = rest_of(reader.settings, now) if tally.open else None
+    with noticing_damage(reader.name):
+        rest = rest_of(reader.settings, now) if tally.open else None
     waiting = rest.sentence(now) if rest else next_try(reader.next_try_at(), now)
     return [
         f"{printable(name)}: {rehearsal}{count(tally.rows, 'row')} in {path}",
@@ -148,7 +151,8 @@ def _relays(reader: OutboxReader) -> list[str]:
 
 
 def _relay_names(reader: OutboxReader) -> list[str]:
-    return list(json.loads(reader.settings.get("relays", "[]")))
+    with noticing_damage(reader.name):
+        return list(msgspec.json.decode(reader.settings.get("relays") or "[]", type=tuple[str, ...]))
 
 
 def _doubtful(reader: OutboxReader, number: int) -> list[str]:

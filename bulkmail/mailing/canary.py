@@ -11,6 +11,7 @@ from bulkmail.model.breaker import Ahead, CanaryBreaker, Limits, ahead_key, judg
 from bulkmail.model.errors import SendingRests
 from bulkmail.model.verdict import Outcome, Scope
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.outbox.shape import noticing_damage
 
 SETTING = "canary"
 PASSED = "passed"
@@ -40,10 +41,11 @@ class Canary:
         self._has_passed = kept == PASSED
         self._letters: dict[str, Ahead] = {}  # by id, or a copy's address
         if kept and not self._has_passed:
-            self._letters = {
-                key: Ahead(Outcome(outcome), Scope(scope), *rest)
-                for key, (outcome, scope, *rest) in json.loads(kept).items()
-            }
+            with noticing_damage(outbox.store.name):
+                self._letters = {
+                    key: Ahead(Outcome(outcome), Scope(scope), *rest)
+                    for key, (outcome, scope, *rest) in json.loads(kept).items()
+                }
 
     def note(self, event: Event) -> None:
         """The engine tells."""

@@ -21,6 +21,7 @@ from bulkmail.model.tally import Tally
 from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.shape import noticing_damage
 
 LIST_DIGEST = "list_digest"  # a setting of the outbox: which list it was loaded from
 NUMBER = "pass"  # a setting of the outbox: which run under its name it is, from 1
@@ -83,7 +84,7 @@ def look(path: Path) -> Past:
     """What `path` holds.  Raises `OutboxError` when it is there but not to be read."""
     if not path.exists():
         return Past(path, Standing.NONE)
-    with OutboxReader.open(path) as reader:
+    with OutboxReader.open(path) as reader, noticing_damage(reader.name):
         tally = reader.tally()
         number = int(reader.settings.get(NUMBER, "1"))
         if not reader.is_loaded or (tally.is_untouched and not reader.has_marks):

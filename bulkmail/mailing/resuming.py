@@ -49,7 +49,7 @@ def from_settings(settings: Mapping[str, str], path: Path) -> tuple[tuple[Route,
             msgspec.json.decode(settings["routes_record"], type=tuple[Route, ...]),
             msgspec.json.decode(settings["pace_record"], type=Pace, dec_hook=_read_other),
         )
-    except (KeyError, ConfigError, msgspec.MsgspecError) as error:
+    except (KeyError, ValueError, RecursionError, ConfigError, msgspec.MsgspecError) as error:
         raise OutboxError(f"{path} does not say how it was to be sent: {error}", hint="add --relay URL") from None
 
 

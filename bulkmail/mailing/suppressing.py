@@ -71,7 +71,7 @@ def recorded_files(settings: Mapping[str, str]) -> tuple[str, ...]:
     """The files that an outbox remembers."""
     try:
         return msgspec.json.decode(settings.get(SETTING) or "[]", type=tuple[str, ...])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, RecursionError) as error:
         raise OutboxError(f"the outbox does not say which suppression files it was begun with: {error}") from None
 
 

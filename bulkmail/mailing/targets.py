@@ -83,7 +83,7 @@ def recorded_inputs(settings: Mapping[str, str]) -> tuple[str, ...]:
     """The campaign's files, as an outbox remembers them."""
     try:
         return msgspec.json.decode(settings.get(SETTING) or "[]", type=tuple[str, ...])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, RecursionError):
         return ()
 
 

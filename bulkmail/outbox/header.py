@@ -11,7 +11,7 @@ import msgspec
 from bulkmail.model.campaign import Campaign
 from bulkmail.outbox.counting import count_rows
 from bulkmail.outbox.encoding import decode_campaign
-from bulkmail.outbox.shape import damaged
+from bulkmail.outbox.shape import Moment, damaged, noticing_damage
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def is_rehearsal(settings: Mapping[str, str]) -> bool:
     return settings.get(REHEARSAL) == "yes"
 
 
-_RUN = tuple[str, float, float | None, float | None, float | None, int, int, float | None, int]
+_RUN = tuple[str, Moment, Moment | None, Moment | None, Moment | None, int, int, Moment | None, int]
 
 
 def read_header(connection: sqlite3.Connection, name: str) -> Header:
@@ -57,19 +57,17 @@ def read_header(connection: sqlite3.Connection, name: str) -> Header:
     ).fetchone()
     if run is None:
         raise damaged(name, "it does not say which run it is")
-    if run[2] is not None and run[-1] != (rows := count_rows(connection)):
-        raise damaged(name, f"it should have {run[-1]:,} rows and has {rows:,}")
-    found = connection.execute("SELECT content FROM campaign").fetchone()
-    try:
-        campaign = decode_campaign(found[0]) if found else None
-    except msgspec.MsgspecError as error:
-        raise damaged(name, f"its campaign cannot be read: {error}") from error
-    settings = dict(connection.execute("SELECT key, value FROM setting"))
     try:
         msgspec.convert(run, _RUN)
+        settings = dict(connection.execute("SELECT key, value FROM setting"))
         msgspec.convert(settings, dict[str, str])
     except msgspec.ValidationError as error:
         raise damaged(name, f"what it says of the run cannot be read: {error}") from error
+    if run[2] is not None and run[-1] != (rows := count_rows(connection)):
+        raise damaged(name, f"it should have {run[-1]:,} rows and has {rows:,}")
+    found = connection.execute("SELECT content FROM campaign").fetchone()
+    with noticing_damage(name):
+        campaign = decode_campaign(found[0]) if found else None
     run_id, created_at, loaded_at, started_at, ended_at, allow_duplicates, recovered, recovered_at, _ = run
     return Header(
         run_id=run_id,

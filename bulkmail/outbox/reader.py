@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
@@ -21,7 +23,7 @@ from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
 from bulkmail.outbox.header import read_header
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.outbox.shape import noticing_damage
+from bulkmail.outbox.shape import Moment, noticing_damage
 
 _PAGE = 1_000
 _RECORDS = """
@@ -45,6 +47,12 @@ _BY_RELAY = """
     SELECT a.relay, count(*) FROM delivery AS d JOIN attempt AS a ON a.id = d.last_attempt
     WHERE d.status = 'accepted' GROUP BY a.relay
 """
+# What the columns of these queries hold; SQLite itself takes anything.
+_RECORD = tuple[
+    int, int, str, int, str, str, Any, str, str, str, int, Moment | None, int, str, str,
+    Moment | None, str | None, int | None, str | None, str | None, str | None, str | None,
+]  # fmt: skip
+_ATTEMPT = tuple[int, int, str, Moment, float, str, int | None, str, str, str]
 _SETTLED = frozenset({Status.ACCEPTED.value, Status.REJECTED.value})
 RETRIED = "in doubt before, to be sent again"
 """The reason of an open row that was in doubt: its message may have arrived already."""
@@ -129,13 +137,13 @@ class OutboxReader:
         """When the first of the deferred deliveries may be tried again (wall-clock seconds); None if there is none."""
         with self._store.reading() as connection:
             (due,) = connection.execute("SELECT min(due_at) FROM delivery WHERE status = 'deferred'").fetchone()
-            return None if due is None else float(due)
+            return self._moment(due)
 
     def last_tried_at(self) -> float | None:
         """When the last try ended (wall-clock seconds); None if there was none.  Reads all of them."""
         with self._store.reading() as connection:
             (last,) = connection.execute("SELECT max(at + took) FROM attempt").fetchone()
-            return None if last is None else float(last)
+            return self._moment(last)
 
     def rows(self) -> Iterator[RowRecord]:
         """Every input row, in the order of the input, in flat memory."""
@@ -154,8 +162,10 @@ class OutboxReader:
 
     def attempts(self) -> Iterator[AttemptRecord]:
         """Every try, in the order in which they ended, in flat memory."""
-        for _, *columns in self._pages(_ATTEMPTS):
-            yield AttemptRecord(*columns)
+        for columns in self._pages(_ATTEMPTS):
+            with noticing_damage(self.name):
+                record = AttemptRecord(*msgspec.convert(columns, _ATTEMPT)[1:])
+            yield record
 
     def reached(self) -> Iterator[str]:
         """`Address.key` of each recipient who has the message, or may have it (in doubt); of a rehearsal, none."""
@@ -166,11 +176,17 @@ class OutboxReader:
         if self.is_rehearsal:
             return
         for _, own, path in self._pages(_REACHED):
-            yield _key(own), _key(path)
+            with noticing_damage(self.name):
+                keys = _key(own), _key(path)
+            yield keys
 
     def _record(self, deliveries: list[tuple[Any, ...]]) -> RowRecord:
         with noticing_damage(self.name):
-            return _record(deliveries)
+            return _record([msgspec.convert(columns, _RECORD) for columns in deliveries])
+
+    def _moment(self, value: object) -> float | None:
+        with noticing_damage(self.name):
+            return msgspec.convert(value, Moment | None)
 
     def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
         """All rows of a query by id, some at a time: nobody else waits for the lock while the caller thinks."""

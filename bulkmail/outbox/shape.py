@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.resources import files
+from typing import Annotated
 
 import msgspec
 
@@ -53,12 +54,26 @@ _WRONG_VALUES = {
 }
 
 
+Moment = Annotated[float, msgspec.Meta(gt=-1e10, lt=2.5e11)]
+"""Wall-clock seconds that a calendar of four-digit years has."""
+
+_DAMAGE = (
+    msgspec.MsgspecError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+
+
 @contextmanager
 def noticing_damage(name: str) -> Iterator[None]:
     """Turns what decoding a value of a damaged file raises into an `OutboxError`."""
     try:
         yield
-    except (msgspec.MsgspecError, LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
+    except _DAMAGE as error:
         raise damaged(name, f"a value in it cannot be read: {printable(str(error), 200)}") from error
 
 

@@ -14,7 +14,7 @@ from types import TracebackType
 
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Durability
-from bulkmail.outbox.shape import check_shape
+from bulkmail.outbox.shape import check_shape, damaged
 
 APPLICATION_ID = 0x626D6F62  # "bmob", at octet 68 of the file; file(1) and we tell our files from others' by it
 SCHEMA_VERSION = 1
@@ -115,6 +115,8 @@ class _Access:
                         store.connection.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
                     raise explained(error, store.name) from error
+                if isinstance(error, UnicodeDecodeError):  # of a name in the schema
+                    raise damaged(store.name, "a text in it is not UTF-8") from error
                 if is_ours:
                     raise error
         finally:

@@ -7,8 +7,11 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from bulkmail.model.reply import printable
 from bulkmail.model.window import say_until
+from bulkmail.outbox.shape import Moment
 
 SETTING = "rest"
 LONGEST = 400  # characters of a reason
@@ -18,7 +21,7 @@ LONGEST = 400  # characters of a reason
 class Resting:
     """Nobody is written to before `until` (wall-clock seconds), because of `why`; None: until somebody goes on."""
 
-    until: float | None
+    until: Moment | None
     why: str
 
     def recorded(self) -> str:
@@ -36,8 +39,7 @@ def rest_of(settings: Mapping[str, str], now: float) -> Resting | None:
     kept = settings.get(SETTING)
     if not kept:
         return None
-    said = json.loads(kept)
-    resting = Resting(said["until"], said["why"])
+    resting = msgspec.json.decode(kept, type=Resting)
     return None if resting.until is not None and resting.until <= now else resting
 
 

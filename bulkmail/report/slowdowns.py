@@ -28,7 +28,10 @@ def slowdowns_of(settings: Mapping[str, str]) -> tuple[Slowdown, ...]:
     """What the settings of an outbox say, whoever complained most often first; nothing where they make no sense."""
     try:
         found = msgspec.json.decode(settings.get(SETTING) or "[]", type=tuple[Slowdown, ...])
-    except msgspec.MsgspecError:  # a later version's, or somebody's own: not worth refusing the run for
+    except (
+        msgspec.MsgspecError,
+        RecursionError,
+    ):  # a later version's, or somebody's own: not worth refusing the run for
         return ()
     return tuple(filter(_makes_sense, found[:MOST_KEPT]))
 

@@ -18,6 +18,7 @@ from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import AttemptRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.shape import noticing_damage
 from bulkmail.report.rest import Resting, rest_of
 from bulkmail.report.slowdowns import slowdowns_of
 
@@ -54,29 +55,30 @@ class Run:
     @classmethod
     def of(cls, reader: OutboxReader, path: Path | None) -> Run:
         """As the outbox has it, in its settings `name relay relay_kind rehearsal list columns maildir` among others."""
-        settings = reader.settings
-        campaign = reader.campaign.name if reader.campaign else ""
-        return cls(
-            name=settings.get("name") or campaign or (path.stem if path else "mailing"),
-            run_id=reader.run_id,
-            relay=settings.get("relay", ""),
-            relays=msgspec.json.decode(settings.get("relays") or "[]", type=tuple[str, ...]),
-            list_name=settings.get("list", ""),
-            is_rehearsal=reader.is_rehearsal,
-            # Through a rehearsal's relay, or none, nobody got anything.
-            redirected_to="" if settings.get("relay_kind") in _REHEARSALS else settings.get("redirect_to", ""),
-            maildir=settings.get("maildir") or _maildir(settings.get("relay", "")),
-            columns=msgspec.json.decode(settings.get("columns") or "[]", type=tuple[str, ...]),
-            created_at=reader.created_at,
-            started_at=reader.started_at,
-            ended_at=reader.ended_at,
-            process=reader.is_running,
-            path=path,
-            rest=rest_of(settings, time.time()),
-            slowdowns=slowdowns_of(settings),
-            number=int(settings.get("pass", "1")),
-            next_try_at=reader.next_try_at(),
-        )
+        with noticing_damage(reader.name):
+            settings = reader.settings
+            campaign = reader.campaign.name if reader.campaign else ""
+            return cls(
+                name=settings.get("name") or campaign or (path.stem if path else "mailing"),
+                run_id=reader.run_id,
+                relay=settings.get("relay", ""),
+                relays=msgspec.json.decode(settings.get("relays") or "[]", type=tuple[str, ...]),
+                list_name=settings.get("list", ""),
+                is_rehearsal=reader.is_rehearsal,
+                # Through a rehearsal's relay, or none, nobody got anything.
+                redirected_to="" if settings.get("relay_kind") in _REHEARSALS else settings.get("redirect_to", ""),
+                maildir=settings.get("maildir") or _maildir(settings.get("relay", "")),
+                columns=msgspec.json.decode(settings.get("columns") or "[]", type=tuple[str, ...]),
+                created_at=reader.created_at,
+                started_at=reader.started_at,
+                ended_at=reader.ended_at,
+                process=reader.is_running,
+                path=path,
+                rest=rest_of(settings, time.time()),
+                slowdowns=slowdowns_of(settings),
+                number=int(settings.get("pass", "1")),
+                next_try_at=reader.next_try_at(),
+            )
 
 
 def _no_attempts() -> Iterator[AttemptRecord]:

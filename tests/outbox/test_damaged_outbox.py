@@ -83,5 +83,69 @@ def test_damaged_outbox_gets_a_sentence(damage: Callable[[Path], None], command:
         assert "error:" in result.output
 
 
+def setting(name: str, value: str) -> Callable[[Path], None]:
+    return sql(f"DELETE FROM setting WHERE key = '{name}'", f"INSERT INTO setting SELECT '{name}', {value}")  # noqa: S608
+
+
+def a_name_that_is_not_utf8(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"CREATE TABLE row (", b"CREATE TABLE \xcbow (", 1))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(sql("UPDATE run SET row_count = 'x'"), id="number of rows"),
+        pytest.param(sql("UPDATE run SET created_at = 1e308"), id="time far off"),
+        pytest.param(sql("UPDATE campaign SET content = 5"), id="campaign that is a number"),
+        pytest.param(sql("UPDATE campaign SET content = zeroblob(50000000)"), id="huge campaign"),
+        pytest.param(a_name_that_is_not_utf8, id="schema"),
+        pytest.param(setting("relays", "'{['"), id="relays"),
+        pytest.param(setting("relays", f"'{'[' * 20_000}'"), id="deep relays"),
+        pytest.param(setting("columns", "'1e999'"), id="columns"),
+        pytest.param(setting("pass", "''"), id="number of the pass"),
+        pytest.param(setting("passes", "'null'"), id="passes"),
+        pytest.param(setting("rest", "'{}'"), id="rest"),
+        pytest.param(sql("UPDATE delivery SET first_at = 'x'"), id="first try"),
+        pytest.param(sql("UPDATE delivery SET forward_path = 5"), id="path that is a number"),
+        pytest.param(sql("UPDATE delivery SET tries = x'ff', message_id = x'ff'"), id="tries"),
+        pytest.param(sql("UPDATE attempt SET at = 1e308"), id="try far off"),
+        pytest.param(sql("UPDATE attempt SET took = x'00', text = 7, relay = x'ff'"), id="attempt"),
+    ],
+)
+def test_damaged_outbox_gets_a_sentence_from_every_command(
+    damage: Callable[[Path], None], outbox: Path, tmp_path: Path
+) -> None:
+    damage(outbox)
+    content = outbox.read_bytes()
+    mail = tmp_path / "mail"
+    (tmp_path / "letter.txt").write_text("FROM: a@shop.test\nTO: {{ email }}\nSUBJECT: Hi\n\nDear reader\n")
+    (tmp_path / "other.csv").write_text("email\nann@example.com\n")
+    send = [
+        "send",
+        str(tmp_path / "letter.txt"),
+        "--recipients",
+        str(tmp_path / "other.csv"),
+        "--relay",
+        "null:",
+        "--yes",
+    ]
+    for command in (
+        ["status", str(outbox)],
+        ["report", str(outbox)],
+        *(["report", str(outbox), "-o", str(tmp_path / f"report{suffix}")] for suffix in (".csv", ".json", ".html")),
+        ["inbox", str(outbox)],
+        [*send, "--outbox", str(tmp_path / "o.outbox"), "--suppress", str(outbox)],
+        [*send, "--outbox", str(outbox), "--changed"],
+        ["settle", str(outbox), "--maildir", str(mail), "--yes"],
+        ["cancel", str(outbox), "--yes"],
+    ):
+        outbox.write_bytes(content)
+        result = CliRunner().invoke(main, command)
+        assert result.exit_code != 70, (command, result.output)
+
+
 def test_outbox_as_it_was_made_is_no_damaged_one(outbox: Path) -> None:
     assert CliRunner().invoke(main, ["status", str(outbox)]).exit_code == 0
+    result = CliRunner().invoke(main, ["report", str(outbox), "--format", "csv"])
+    assert (result.exit_code, result.output.count("@b.test")) == (0, 60)
