@@ -193,7 +193,7 @@ def printed(value: Any, is_argument: bool = False) -> Any:
     if value is True or value is False:
         return _Boolean(value) if is_argument else ("TRUE" if value else "FALSE")  # as sheets show it
     if value is None:
-        raise Refused(value, "is empty (null)", fix="write {{ … | default('…', true) }} to give another text")
+        raise Refused(value, "is empty (null)", fix="write {{ … | default('another text', true) }}")
     if isinstance(value, Mapping):
         if not value:
             raise Refused(value, "is an empty object, not a text", fix="take it out, or fill it in")

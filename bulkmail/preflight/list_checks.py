@@ -21,6 +21,10 @@ from bulkmail.recipients.columns import listed
 from bulkmail.recipients.remarks import Lines
 
 FEW_INVALID = 3  # rows; one or two never stop a run, however short the list is
+# By number, as Excel calls them in its list of formats.
+_OWN_FORMATS = dict.fromkeys(("12", "13"), "format for fractions")
+_OWN_FORMATS |= dict.fromkeys(("14", "15", "16", "17", "22"), "format for dates of each computer")
+_OWN_FORMATS |= dict.fromkeys(("5", "6", "7", "8", "41", "42", "43", "44"), "format for money of each computer")
 MOST = 10  # findings of one check; what is more is counted
 
 _SPECIAL = (EnclosureError, EmptySubject)
@@ -249,7 +253,9 @@ def cell_format(evidence: Evidence) -> Iterator[Found]:
     remarks = evidence.remarks
     for column, lines in remarks.formats.items():
         code = lines.example.removeprefix("?")
-        kind = f"built-in format {code}" if lines.example.startswith("?") else f"format {printable(code, 40)!r}"
+        kind = f"format {printable(code, 40)!r}"
+        if lines.example.startswith("?"):
+            kind = _OWN_FORMATS.get(code, f"built-in format {code}")
         what = f"is shown in the {kind}, which depends on the computer or is not supported, and arrives without it"
         yield from _seen(evidence, column, lines, what)
     for column, lines in remarks.inexact.items():

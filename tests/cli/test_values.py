@@ -154,6 +154,7 @@ def test_format_of_the_computer_is_found_where_the_message_uses_it() -> None:
     campaign(sheet(*rows), "{{ x }}", name="list.xlsx")
     (found,) = findings("--strict", exit_code=2)["cell-format"]
     assert (found["column"], found["rows"]) == ("x", [2])
+    assert "is shown in the format for dates of each computer" in found["message"]
     campaign(sheet(*rows), "Hi", name="list.xlsx")
     assert "cell-format" not in findings()
 

@@ -370,3 +370,9 @@ def test_text_that_says_no_in_other_ways_is_no_condition(cell: str) -> None:
 @pytest.mark.parametrize("cell", ["ja", "Yes", "x", "1", "no", "WAHR"])
 def test_text_that_says_yes_or_no_is_not_asked_whether_it_is_true(cell: str) -> None:
     assert "neither true nor false" in str(refusal("{{ 'a' if x is true else 'b' }}", x=cell))
+
+
+def test_null_is_told_with_a_default_that_can_be_pasted() -> None:
+    error = refusal("{{ n }}", n=None)
+    assert error.hint == "write {{ n | default('another text', true) }}"
+    assert render(error.hint.removeprefix("write "), n=None) == "another text"
