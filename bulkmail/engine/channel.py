@@ -6,8 +6,6 @@ import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import anyio
-
 from bulkmail.engine.clock import Clock
 from bulkmail.engine.occupancy import Occupancy
 from bulkmail.engine.permission import Permission
@@ -81,23 +79,6 @@ class Channel:
         self._awaiting = 0  # sessions that are opening, or under way
         self._turned_at = self.moved_at  # when one of them last began to be
         self._told_silence = 0.0
-        self._openings: dict[anyio.CancelScope, float] = {}  # and when they began
-
-    @contextmanager
-    def opening(self) -> Iterator[anyio.CancelScope]:
-        """While a session is opened, until that succeeds or the opening is abandoned, which cancels the scope."""
-        with self.awaiting(), anyio.CancelScope() as scope:
-            self._openings[scope] = self._clock.monotonic()
-            try:
-                yield scope
-            finally:
-                del self._openings[scope]
-
-    def abandon_openings(self, now: float) -> None:
-        """Ends those that get no answer for long, and so hold up a message that an idle session could take."""
-        for scope, begun_at in self._openings.items():
-            if now - begun_at >= SILENT:
-                scope.cancel()
 
     @contextmanager
     def awaiting(self) -> Iterator[None]:

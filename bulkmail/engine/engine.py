@@ -50,9 +50,6 @@ class Engine:
         while True:
             await self._run.clock.sleep(SILENT / 2)
             tell_silence(self._run)
-            for channel in self._run.channels:
-                if channel.idle and channel.health.open:
-                    channel.abandon_openings(self._run.clock.monotonic())
 
     def _enlarge(self, channel: Channel, starter: Starter) -> None:
         """One more sender, if there may be one more: called for the first, and whenever a job was found."""

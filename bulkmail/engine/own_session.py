@@ -7,14 +7,13 @@ from collections.abc import Callable
 
 import anyio
 
-from bulkmail.engine.channel import IDLE, SILENT, Channel
+from bulkmail.engine.channel import IDLE, Channel
 from bulkmail.engine.failing import gives_up, is_dismissal, tell_wait
 from bulkmail.engine.occupancy import Use
 from bulkmail.engine.ports import Line, Sessions
 from bulkmail.engine.run import Run
 from bulkmail.model.opening import login_wait
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.units import say_duration
 from bulkmail.model.verdict import Scope
 from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.session import SessionRefused
@@ -94,7 +93,7 @@ class OwnSession:
         run, channel = self._run, self._channel
         channel.health.begin(run.clock.monotonic())
         try:
-            with channel.opening() as scope:
+            with channel.awaiting():
                 self.line = await channel.connect()
         except BaseException as error:
             channel.health.failed()
@@ -104,12 +103,6 @@ class OwnSession:
             return
         finally:
             run.nudge()
-        if scope.cancelled_caught:
-            channel.health.failed()
-            if run.ending is None:
-                what = f"{channel.name} did not open another session within {say_duration(SILENT)}"
-                self._refused(Fault(Stage.CONNECT, Breakage.TIMEOUT, what))
-            return
         channel.health.opened()
         run.complaints.say_fewer(channel)
         self._opened_at = self.used_at = run.clock.monotonic()

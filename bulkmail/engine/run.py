@@ -369,8 +369,6 @@ class Run:
         """Begin nothing more.  The first reason stands, except that an error outranks the user's word."""
         if self.ending is None or (ending.error and not self.ending.error):
             self.ending = ending
-        for channel in self.channels:
-            channel.abandon_openings(math.inf)
         self.nudge()
 
     def nudge(self) -> None:

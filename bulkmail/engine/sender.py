@@ -81,11 +81,9 @@ class Sender:
             channel.idle += hold == 0
             try:
                 if self._session.is_open and wait >= IDLE:
-                    unused = run.clock.monotonic() - self._session.used_at
-                    if unused >= IDLE and run.work.in_hand == 0:
+                    await run.pause(IDLE)
+                    if run.ending is None and run.work.in_hand == 0:
                         await self._session.close()
-                    else:
-                        await run.pause(IDLE if unused >= IDLE else IDLE - unused)
                 else:
                     await run.pause(max(wait, hold))
                     if self._session.is_open and run.clock.monotonic() - self._session.used_at >= IDLE:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import anyio
 import pytest
 
 from bulkmail.config.tables import known_feedback
@@ -10,7 +9,7 @@ from bulkmail.engine.ports import Notice
 from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.testing import Drop, Hang, Late, ManualClock, ScriptedRelay
+from bulkmail.testing import Drop, Late, ScriptedRelay
 from bulkmail.testing.answers import Lines
 
 FEEDBACK = known_feedback()
@@ -58,22 +57,3 @@ async def test_refused_session_is_announced_in_the_words_of_the_relay(people, ma
         await make_engine(relay, connections=10, pace=SOON).run()
     notices = [event.text for event in events if isinstance(event, Notice)]
     assert notices == ["the relay is given 2 connections: 421 Sorry, not now"]
-
-
-@pytest.mark.parametrize("stage", ["greeting", "ehlo"])
-async def test_opening_without_an_answer_holds_up_no_message_while_a_session_is_idle(
-    people, make_engine, outbox, events, stage
-):
-    addresses = people(20)
-    clock = ManualClock(1_000.0)
-    async with ScriptedRelay(**{stage: [None, Hang(), Hang()]}) as relay:
-        engine = make_engine(relay, connections=3, clock=clock)
-        async with anyio.create_task_group() as group:
-            group.start_soon(engine.run)
-            while outbox.tally()[Status.ACCEPTED] < 20 and clock.now() < 1_100.0:
-                clock.advance(0.05)
-                await anyio.sleep(0.002)
-            group.cancel_scope.cancel()
-    assert sorted(message.forward_paths[0] for message in relay.messages) == sorted(addresses)
-    notices = [event.text for event in events if isinstance(event, Notice)]
-    assert "the relay is given 1 connection: the relay did not open another session within 10 s" in notices

@@ -64,14 +64,3 @@ async def test_abort_after_the_end_puts_exactly_those_in_doubt(people, make_engi
     assert tally[Status.ACCEPTED] == 4
     assert tally[Status.IN_DOUBT] == 2
     assert tally[Status.PENDING] == 4
-
-
-async def test_stop_does_not_wait_for_a_session_that_is_opening(people, make_engine, outbox):
-    people(3)
-    async with ScriptedRelay(ehlo=Hang()) as relay:
-        engine = make_engine(relay)
-        async with anyio.create_task_group() as group:
-            group.start_soon(stop_when, engine, lambda: relay.commands)
-            ending = await engine.run()
-    assert ending.was_stopped
-    assert outbox.tally().by_status == {Status.PENDING: 3}
