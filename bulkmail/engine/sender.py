@@ -282,7 +282,7 @@ class Sender:
     def _heed(self, lane: str, heeding: Heeding, event: Reply | Fault) -> None:
         """What the verdict on a message means for its lane, the relay and the campaign."""
         run, channel, verdict = self._run, self._channel, heeding.verdict
-        if isinstance(event, Reply) and verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
+        if isinstance(event, Reply) and verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE, Scope.LANE):
             self._session.carries()
         if verdict.outcome is Outcome.ACCEPTED:
             run.complaints.accepted(channel, lane)

@@ -372,11 +372,18 @@ async def test_other_relays_go_on_when_a_provider_says_that_its_quota_is_used_up
 async def test_run_that_waits_goes_on_when_the_provider_lets_it(make_trial):
     full = Reply(Stage.RCPT, 550, "5.4.5", "Daily user sending quota exceeded.")
     trial = make_trial(100)
-    trial.refuse = lambda relay, path: full if len(trial.sent) == 60 and trial.clock.now() < again else None
-    again = trial.clock.now() + DAY
+    refused_at: list[float] = []
+
+    def refuse(relay: str, path: str) -> Reply | None:
+        if len(trial.sent) != 60 or (refused_at and trial.clock.now() >= refused_at[0] + DAY):
+            return None
+        refused_at.append(trial.clock.now())
+        return full
+
+    trial.refuse = refuse
     ending = await trial.run(Pace(wait=math.inf))
     assert ending.error is None and trial.outbox.tally().by_status == {Status.ACCEPTED: 100}
-    assert [wait.until for wait in trial.waits] == [again]
+    assert [wait.until for wait in trial.waits] == [refused_at[0] + DAY]
 
 
 async def test_run_without_quota_needs_no_folder_and_one_with_it_says_where_to(make_trial, monkeypatch, tmp_path):
