@@ -37,12 +37,12 @@ def crowded(relay, most, answer):
     ],
 )
 async def test_refused_session_costs_no_other_and_no_speed(people, make_engine, outbox, events, most, answer):
-    addresses = people(40)
+    addresses = people(200)  # enough that the last session has some to carry, too
     async with ScriptedRelay(end=lambda path: Late(0.01, "250 ok")) as relay:
         crowded(relay, most, answer)
         engine = make_engine(relay, connections=10, pace=SOON, feedback=FEEDBACK)
         await engine.run()
-    assert outbox.tally().by_status == {Status.ACCEPTED: 40}
+    assert outbox.tally().by_status == {Status.ACCEPTED: 200}
     assert sorted(message.forward_paths[0] for message in relay.messages) == sorted(addresses)
     assert len({message.session for message in relay.messages}) == most
     assert relay.sessions <= 10

@@ -97,6 +97,7 @@ def files(message: EmailMessage) -> list[tuple[str | None, object, str | None, s
 
 
 @many
+@pytest.mark.timeout(240)
 @given(
     parts=st.frozensets(st.sampled_from(["text", "picture", "calendar", "terms", "own"])),
     body=texts,
