@@ -17,8 +17,15 @@ SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))
 
 
 def crowded(relay, most, answer):
-    """Refuses every session beyond so many at the greeting."""
-    relay._part.scripts["greeting"] = Lines(lambda _: answer if relay.open_sessions > most else None)
+    """Refuses every session beyond so many at the greeting; those that it refuses do not count."""
+    greeted = 0
+
+    def greet(_):
+        nonlocal greeted
+        greeted += 1
+        return None if greeted <= most else answer
+
+    relay._part.scripts["greeting"] = Lines(greet)
 
 
 @pytest.mark.parametrize("most", [1, 2, 4])
