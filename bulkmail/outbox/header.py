@@ -66,7 +66,7 @@ def read_header(connection: sqlite3.Connection, name: str) -> Header:
     if run[2] is not None and run[-1] != (rows := count_rows(connection)):
         raise damaged(name, f"it should have {run[-1]:,} rows and has {rows:,}")
     found = connection.execute("SELECT content FROM campaign").fetchone()
-    with noticing_damage(name):
+    with noticing_damage(name, "its campaign"):
         campaign = decode_campaign(found[0]) if found else None
     run_id, created_at, loaded_at, started_at, ended_at, allow_duplicates, recovered, recovered_at, _ = run
     return Header(

@@ -69,12 +69,12 @@ _DAMAGE = (
 
 
 @contextmanager
-def noticing_damage(name: str) -> Iterator[None]:
-    """Turns what decoding a value of a damaged file raises into an `OutboxError`."""
+def noticing_damage(name: str, what: str = "a value in it") -> Iterator[None]:
+    """Turns what decoding a value of a damaged file raises into an `OutboxError`; `what` names the value."""
     try:
         yield
     except _DAMAGE as error:
-        raise damaged(name, f"a value in it cannot be read: {printable(str(error), 200)}") from error
+        raise damaged(name, f"{what} cannot be read: {printable(str(error), 200)}") from error
 
 
 def damaged(name: str, what: str) -> OutboxError:
