@@ -27,6 +27,7 @@ from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.units import say_rate
 from bulkmail.model.verdict import Outcome, Scope, Verdict
+from bulkmail.report.slowdowns import clock_time
 
 OUTCOME = {Status.ACCEPTED: Outcome.ACCEPTED, Status.DEFERRED: Outcome.DEFERRED, Status.REJECTED: Outcome.REJECTED}
 
@@ -98,7 +99,7 @@ def slowed(lane: str = "google", **changes: Any) -> Slowed:
 
 def test_progress_names_whoever_is_given_less() -> None:
     until = time.time() + 600
-    clock = time.strftime("%H:%M:%S", time.localtime(until))
+    clock = clock_time(until, time.time())
     pulse, now = pulse_of(Status.ACCEPTED)
     for event in (
         slowed(until=until),
