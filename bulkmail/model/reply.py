@@ -112,6 +112,20 @@ def make_reply(stage: Stage, code: int, lines: Sequence[str]) -> Reply:
     return Reply(stage, code, enhanced, printable(text))
 
 
+def make_acceptance(text: bytes) -> Reply:
+    """The `Reply` to the end of a message that was accepted by `250` and one line of `text`."""
+    found = _PLAIN_ACCEPTANCE(text) if len(text) <= LONGEST_TEXT else None
+    if found is None:
+        return make_reply(Stage.END, 250, (text.decode("utf-8", "replace"),))
+    enhanced, words = found.groups()
+    return Reply(_END, 250, enhanced.decode() if enhanced else "", words.decode())
+
+
+# Printable ASCII with single spaces: what `printable()` would leave as it is.
+_PLAIN_ACCEPTANCE = re.compile(rb"(?:(2\.[0-9]{1,3}\.[0-9]{1,3}) )?(?!2\.[0-9])([!-~]+(?: [!-~]+)*)").fullmatch
+_END = Stage.END
+
+
 def _divided(line: str, code: int) -> tuple[str, str]:
     found = _ENHANCED.match(line)
     if found is None or int(line[0]) != code // 100:

@@ -22,16 +22,24 @@ def wire_pieces(buffers: Sequence[bytes]) -> Iterator[bytes | memoryview]:
     buffer that needs none is not copied unless it is so short that it pays to write it together with its neighbours.
     Content that does not end with a line gets its CRLF, or the terminator would be taken for text.
     """
-    if sum(map(len, buffers)) > LONGEST_PIECE // 2:
+    content = short_content(buffers)
+    if content is None:
         return _gathered(_stuffed(buffers))
-    content = b"".join(buffers)  # nearly every letter: worth a path of its own
+    return iter((content,) if content else ())
+
+
+def short_content(buffers: Sequence[bytes]) -> bytes | None:
+    """What `wire_pieces()` would write, in one piece, as nearly every message can be; None when it is too long."""
+    if sum(map(len, buffers)) > LONGEST_PIECE // 2:
+        return None
+    content = b"".join(buffers)
     if _DOT_AT_START.search(content):
         content = content.replace(b"\n.", b"\n..")
     if content.startswith(b"."):
         content = b"." + content
     if not content.endswith(b"\r\n") and content:
         content += b"\r\n"
-    return iter((content,) if content else ())
+    return content
 
 
 def chunk_pieces(message: Message) -> Iterator[bytes | memoryview]:

@@ -49,6 +49,28 @@ def unsendable(message: Message, capabilities: Capabilities) -> Fault | None:
     return None
 
 
+def plain_envelope(message: Message, capabilities: Capabilities, wishes: Wishes) -> bytes:
+    """MAIL, RCPT and DATA of a message to one ASCII path that asks nothing special of any server; else empty.
+
+    What comes out is `mail_command()`, `rcpt_command()` and DATA, and such a message is never `unsendable()`.
+    """
+    envelope = message.envelope
+    if message.needs_smtputf8 or message.is_8bit or envelope.copies or wishes is not NO_WISHES:
+        return b""
+    reverse, forward = envelope.reverse_path, envelope.forward_path
+    if _is_plain(forward) is None or (reverse and _is_plain(reverse) is None):
+        return b""
+    if (limit := capabilities.size_limit) is None:
+        return f"MAIL FROM:<{reverse}>\r\nRCPT TO:<{forward}>\r\nDATA\r\n".encode()
+    size = message.size_bytes
+    if limit and size > limit:
+        return b""
+    return f"MAIL FROM:<{reverse}> SIZE={size}\r\nRCPT TO:<{forward}>\r\nDATA\r\n".encode()
+
+
+_is_plain = re.compile(f"[!-;=?-~]{{1,{LONGEST_ADDRESS}}}").fullmatch
+
+
 def joined(message: Message, other: Message) -> Message | None:
     """Both as one message to the forward paths of both, or None if one transaction cannot carry them.
 

@@ -55,12 +55,14 @@ class Exchange:
     `stage` is how far it has come: END from the moment that the first octet of the terminator was handed out.
     `result` is what decided it, None until then.  `refusal` is the first refusal that concerns all its forward paths,
     which decides it when the replies that this makes moot have come.  `own` are the answers for one path alone, by its
-    number: its RCPT refused, or by LMTP its own reply to the end.
+    number: its RCPT refused, or by LMTP its own reply to the end.  `envelope` are MAIL, RCPT and DATA in one, where a
+    message needs nothing more of a server that is spoken to ahead of its replies; else empty.
     """
 
     __slots__ = (
         "accepted",
         "answered",
+        "envelope",
         "is_ahead",
         "is_barred",
         "is_mark_asked",
@@ -81,6 +83,7 @@ class Exchange:
     def __init__(self, message: Message) -> None:
         self.message = message
         self.paths = message.envelope.forward_paths
+        self.envelope = b""
         self.is_marked = False
         self.is_mark_asked = False
         self.is_ahead = False  # its envelope was written before the message in front of it was decided

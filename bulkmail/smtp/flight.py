@@ -104,7 +104,10 @@ class Flight:
 
     def _decide(self, exchange: Exchange, result: Reply | Fault | None) -> None:
         assert result is not None  # noqa: S101
-        self._flight.remove(exchange)  # nearly always the first
+        if self._flight[0] is exchange:
+            self._flight.popleft()
+        else:
+            self._flight.remove(exchange)
         if self._writing is exchange and exchange.pieces is None:
             self._writing = None
         exchange.decide(result)

@@ -60,6 +60,7 @@ class Line(asyncio.BufferedProtocol):
         self._idle: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._moved_at = self.loop.time()
+        self.check = transactions.check
         self._patience = {
             Step.PROBE: min(timeouts.mail, PROBE_PATIENCE),
             Step.FENCE: min(timeouts.mail, PROBE_PATIENCE),
@@ -235,7 +236,8 @@ class Line(asyncio.BufferedProtocol):
                 self.abort()
             else:
                 self._transactions.marked(transfer)
-                self._advance()
+                if transfer.may_go_on:  # else the server has to say so first
+                    self._advance()
 
         try:
             transfer.mark(done)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from bulkmail.model.relay import Relay
 from bulkmail.smtp.ahead import Ahead, Trial
 from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.envelopes import Wishes
+from bulkmail.smtp.envelopes import NO_WISHES, Wishes
 from bulkmail.smtp.exchange import Mode
 from bulkmail.smtp.transactions import Transactions
 
@@ -51,7 +51,8 @@ class Manners:
         """What to ask of `relay` in a session that offers these extensions."""
         if relay.dsn is not None and not capabilities.dsn:
             self._give_up_dsn(f"{relay.peer} does not offer DSN")
-        return Wishes(relay.dsn if self._takes_dsn else None, relay.requires_tls)
+        dsn = relay.dsn if self._takes_dsn else None
+        return Wishes(dsn, relay.requires_tls) if dsn is not None or relay.requires_tls else NO_WISHES
 
     def _give_up_dsn(self, why: str) -> None:
         if self._takes_dsn:

@@ -12,7 +12,6 @@ from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, printable
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.envelopes import unsendable
 from bulkmail.smtp.line import Done, Line, Mark, More, Transfer
 from bulkmail.smtp.manners import Manners
 from bulkmail.smtp.opening import SessionRefused, open_transport
@@ -126,7 +125,7 @@ class Session:
 
         def sendable() -> Transfer | None:
             while not self._is_tired() and (transfer := more()) is not None:
-                if (fault := unsendable(transfer.message, self.capabilities)) is None:
+                if (fault := self._line.check(transfer)) is None:
                     return transfer
                 transfer.decided(fault)
             return None

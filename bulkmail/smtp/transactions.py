@@ -6,14 +6,15 @@ for is never booked to a message.  How far ahead of the replies commands are wri
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from itertools import chain
 
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_acceptance, make_reply
 from bulkmail.smtp.ahead import Ahead, Trial
 from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.content import CHUNK_END, TERMINATOR, chunk_pieces, wire_pieces
-from bulkmail.smtp.envelopes import NO_WISHES, Wishes, mail_command, rcpt_command
+from bulkmail.smtp.content import CHUNK_END, TERMINATOR, chunk_pieces, short_content, wire_pieces
+from bulkmail.smtp.envelopes import NO_WISHES, Wishes, mail_command, plain_envelope, rcpt_command, unsendable
 from bulkmail.smtp.exchange import Exchange, Mode, Step
 from bulkmail.smtp.flight import Flight
 from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
@@ -27,6 +28,13 @@ _SMALL = 65_536  # octets; so much is written at once
 # Exim ends a session, with 554, at the eleventh command that brings no mail forward (smtp_accept_max_nonmail); only the
 # first RSET after an accepted message is free.  Whatever is then under way would have no answer.
 _MOST_IDLE_RESETS = 10
+
+# The usual turn, whole or in its two parts: the end of a message is accepted, and the envelope of the next.
+_ACCEPTED = rb"250 ([^\r\n]*)\r\n"
+_GO_AHEAD = rb"250 [^\r\n]*\r\n250 [^\r\n]*\r\n354[ ][^\r\n]*\r\n"
+_is_turn = re.compile(_ACCEPTED + _GO_AHEAD).fullmatch
+_is_accepted = re.compile(_ACCEPTED).fullmatch
+_is_go_ahead = re.compile(_GO_AHEAD).fullmatch
 
 _RESET = ((Step.RSET, b"RSET\r\n"),)
 _LAST = ((Step.DATA, b"DATA\r\n"),)
@@ -83,8 +91,14 @@ class Transactions(Flight):
         self._idle_resets = 0  # answered, with no message accepted since the one before
         self._was_reset = True  # since the last message was accepted
         self._is_leaving = False
+        self._is_in_step = False  # what is expected is a usual turn, or a part of one
 
     # What goes in.
+
+    def check(self, exchange: Exchange) -> Fault | None:
+        """Why this message cannot go over this session at all; None for one that may be begun."""
+        exchange.envelope = plain_envelope(exchange.message, self._capabilities, self._wishes)
+        return None if exchange.envelope else unsendable(exchange.message, self._capabilities)
 
     def leave(self) -> None:
         """Says QUIT after the last message."""
@@ -96,6 +110,9 @@ class Transactions(Flight):
 
     def receive(self, data: bytes) -> None:
         """Takes octets from the server and acts on every reply that they complete.  Never raises."""
+        if self._is_in_step and self._take_turn(data):
+            return
+        self._is_in_step = False
         try:
             for reply in self._parser.replies(data):
                 if self.is_over:
@@ -112,6 +129,43 @@ class Transactions(Flight):
         # Nothing is written between replies of one piece, so what is left over was sent before it was asked for.
         if not self._expected and self._parser.has_partial:
             self._break("said something before it was asked")
+
+    def _take_turn(self, data: bytes) -> bool:
+        """As `_on_reply()` for each of the plain yeses of a usual turn, if `data` is one; else nothing is done.
+
+        Nearly every message of nearly every run goes this way.  What is in step is the end of a message to recipients
+        who were all accepted, or the envelope of a message to one, or first the one and then the other.
+        """
+        expected = self._expected
+        number = len(expected)
+        if self.is_over:
+            return False
+        words = None
+        if number == 4 and (found := _is_turn(data)) is not None:
+            words, number = found[1], 3
+            ending = expected[0][1]
+            following = expected[1][1]
+            expected.clear()
+        elif number == 3:
+            if _is_go_ahead(data) is None:
+                return False
+            following = expected[0][1]
+            expected.clear()
+        elif (found := _is_accepted(data)) is not None:
+            words = found[1]
+            ending = expected.popleft()[1]
+            following = None
+        else:
+            return False
+        self._has_answered = True
+        if following is not None:
+            following.answered = following.accepted = 1
+            following.may_go_on = True
+            following.stage = _AT_BODY
+        if words is not None and ending is not None:
+            self._was_reset, self._has_carried = False, True
+            self._decide(ending, make_acceptance(words))
+        return True
 
     # What goes out.
 
@@ -134,6 +188,11 @@ class Transactions(Flight):
             if not exchange.may_go_on:
                 return None
             exchange.stage = _AT_BODY
+            if exchange.is_marked and self.mode is _PIPELINING and exchange.refusal is None:
+                content = short_content(exchange.message.buffers)
+                if content is not None:
+                    exchange.is_written = True
+                    return content + (self._terminator(exchange) or b"")
             exchange.pieces = self._content(exchange)
         piece = next(exchange.pieces, None)
         if piece is None:
@@ -170,13 +229,22 @@ class Transactions(Flight):
                 self._go_deep()
         # RFC 3030 leaves open what becomes of a transaction whose chunk was refused; RFC 5321 does not for DATA.
         is_certain = not (self._is_open or (self.mode.is_chunked and self._flight))
+        self.begun += 1
+        if exchange.envelope and is_certain and self.mode is _PIPELINING:
+            exchange.is_ahead = bool(self._flight)
+            self._flight.append(exchange)
+            self._writing = exchange
+            exchange.is_mark_asked = True
+            self.mark_wanted = exchange
+            self._is_in_step = not self._expected
+            self._expected += ((_MAIL, exchange), (_RCPT, exchange), (_DATA, exchange))
+            return exchange.envelope
         exchange.to_write = (
             *(() if is_certain else _RESET),
             (_MAIL, mail_command(exchange.message, self._capabilities, self._wishes)),
             *[(_RCPT, rcpt_command(path, self._wishes.dsn)) for path in exchange.paths],
             *(() if self.mode.is_chunked else _LAST),
         )
-        self.begun += 1
         exchange.is_ahead = bool(self._flight)
         exchange.may_go_on = self.mode is _DEEP
         self._is_open = False
@@ -240,7 +308,7 @@ class Transactions(Flight):
         else:
             ending = TERMINATOR
             step = _EMPTY if is_void else _END
-            if self._is_lmtp:
+            if self._is_lmtp:  # a reply for each recipient
                 self._expected += [(step, exchange)] * exchange.accepted
             else:
                 self._expected.append((step, exchange))
@@ -248,8 +316,13 @@ class Transactions(Flight):
             exchange.stage = _AT_END
         if self.mode is _PLAIN or exchange.refusal is not None:
             return ending
+        is_plain = self.mode is _PIPELINING and len(self._expected) == 1 and not is_void
         following = self._begin()
-        return ending if following is None else ending + following
+        if following is None:
+            self._is_in_step = is_plain
+            return ending
+        self._is_in_step = is_plain and len(self._expected) == 4
+        return ending + following
 
     def _quit(self) -> bytes:
         self._is_leaving = False

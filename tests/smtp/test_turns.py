@@ -1,0 +1,146 @@
+"""The usual turn is taken at one look; it comes to the same as each reply for itself."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bulkmail.model.message import Envelope, Message
+from bulkmail.model.reply import Fault, Stage, make_acceptance, make_reply
+from bulkmail.smtp.capabilities import Capabilities
+from bulkmail.smtp.envelopes import NO_WISHES, mail_command, plain_envelope, rcpt_command, unsendable
+from bulkmail.smtp.exchange import Exchange, Mode
+from bulkmail.smtp.transactions import Transactions
+
+BODY = b"Subject: hello\r\n\r\n.Dear all\r\n"
+
+REPLIES = st.sampled_from(
+    [
+        *[b"250 2.0.0 Ok: queued as 4F2\r\n"] * 12,
+        b"250 ok\r\n",
+        b"250-first\r\n250 second\r\n",
+        b"251 forwarded\r\n",
+        b"450 4.7.1 later\r\n",
+        b"550 5.1.1 who?\r\n",
+        b"421 4.3.2 bye\r\n",
+        b"503 5.5.1 improper pipelining\r\n",
+        b"299 odd\r\n",
+    ]
+)
+GO_AHEADS = st.sampled_from(
+    [*[b"354 go on\r\n"] * 12, b"354\r\n", b"354-a\r\n354 b\r\n", b"554 5.5.1 no recipients\r\n"]
+)
+
+
+class OneByOne(Transactions):
+    """Every reply for itself."""
+
+    def _take_turn(self, data: bytes) -> bool:
+        return False
+
+
+class Server:
+    """Answers what is written with the next replies of a script, and cuts the octets as told."""
+
+    def __init__(self, replies: list[bytes], go_aheads: list[bytes], cuts: list[int]) -> None:
+        self.replies, self.go_aheads, self.cuts = deque(replies), deque(go_aheads), deque(cuts)
+        self.is_in_content = False
+
+    def answers(self, written: bytes) -> list[bytes]:
+        said = b""
+        for line in written.splitlines(keepends=True):
+            if self.is_in_content:
+                if line == b".\r\n":
+                    self.is_in_content = False
+                    said += self.replies.popleft() if self.replies else b"250 ok\r\n"
+            elif line.startswith(b"DATA"):
+                answer = self.go_aheads.popleft() if self.go_aheads else b"354 go on\r\n"
+                self.is_in_content = answer.startswith(b"354")
+                said += answer
+            else:
+                said += self.replies.popleft() if self.replies else b"250 ok\r\n"
+        pieces = []
+        while said:
+            size = self.cuts.popleft() if self.cuts else len(said)
+            pieces.append(said[:size])
+            said = said[size:]
+        return pieces
+
+
+def conversation(kind: type[Transactions], server: Server, *, messages: int, is_checked: bool) -> list[object]:
+    """What is written and what each message comes to."""
+    transactions = kind(Capabilities(size_limit=0), peer="mail.example.com", mode=Mode.PIPELINING)
+    exchanges = [
+        Exchange(Message(Envelope("s@example.org", f"p{n}@example.com"), f"<{n}@example.org>", (BODY,)))
+        for n in range(messages)
+    ]
+    waiting = deque(exchanges)
+
+    def more() -> Exchange | None:
+        exchange = waiting.popleft() if waiting else None
+        if exchange is not None and is_checked:
+            assert transactions.check(exchange) is None
+        return exchange
+
+    transactions.more = more
+    log = b""
+    while True:
+        written = b""
+        while (output := transactions.next_output()) is not None:
+            written += bytes(output)
+            if (wanting := transactions.mark_wanted) is not None:
+                transactions.mark_wanted = None
+                transactions.marked(wanting)
+        log += written
+        if not (pieces := server.answers(written)):
+            break
+        for piece in pieces:
+            transactions.receive(piece)
+    return [log, transactions.is_over, transactions.begun, transactions.refusals, *[e.result for e in exchanges]]
+
+
+@given(
+    st.lists(REPLIES, max_size=30),
+    st.lists(GO_AHEADS, max_size=8),
+    st.lists(st.integers(1, 120), max_size=20),
+    st.integers(1, 8),
+)
+def test_turn_comes_to_the_same_as_each_reply_for_itself(
+    replies: list[bytes], go_aheads: list[bytes], cuts: list[int], messages: int
+) -> None:
+    taken = conversation(Transactions, Server(replies, go_aheads, cuts), messages=messages, is_checked=True)
+    one_by_one = conversation(OneByOne, Server(replies, go_aheads, []), messages=messages, is_checked=False)
+    assert taken == one_by_one
+
+
+@given(
+    st.one_of(
+        st.binary(max_size=80),
+        st.text(st.sampled_from("25 0.:;ab\t\x7fé"), max_size=20).map(str.encode),
+        st.integers(490, 510).map(lambda size: b"a" * size),
+    )
+)
+@example(b"2.0.0 Ok: queued as 4F2")
+@example(b"2.0.0: Ok")
+@example(b"2.0.0 2.1.0 twice")
+def test_acceptance_reads_as_any_reply(text: bytes) -> None:
+    assert make_acceptance(text) == make_reply(Stage.END, 250, (text.decode("utf-8", "replace"),))
+
+
+_PATHS = st.one_of(st.just("ann@example.com"), st.text(st.sampled_from('a.@<>" é\r\n\x7f\\'), max_size=8))
+
+
+@given(_PATHS, _PATHS, st.booleans(), st.booleans(), st.sampled_from([None, 0, 10, 1_000]))
+def test_plain_envelope_is_what_the_commands_are(
+    reverse: str, forward: str, needs_smtputf8: bool, is_8bit: bool, limit: int | None
+) -> None:
+    message = Message(Envelope(reverse, forward), "<1@example.org>", (BODY,), needs_smtputf8, is_8bit)
+    capabilities = Capabilities(size_limit=limit)
+    plain = plain_envelope(message, capabilities, NO_WISHES)
+    if plain:
+        assert unsendable(message, capabilities) is None
+        assert plain == mail_command(message, capabilities) + rcpt_command(forward) + b"DATA\r\n"
+    elif forward == reverse == "ann@example.com" and not (needs_smtputf8 or is_8bit):
+        assert isinstance(unsendable(message, capabilities), Fault)
