@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from bulkmail.engine.clock import Clock
 from bulkmail.engine.occupancy import Occupancy
@@ -58,7 +59,7 @@ class Channel:
         self._shaper = shaper
         self.turnstile = Turnstile(shaper, self.name, clock, pause=pause)
         self.health = OpeningBudget(
-            lambda: shaper.connections(self.name),
+            partial(shaper.connections, self.name),
             patience=pace.patience,
             backoff=pace.relay_backoff,
             logs_in=bool(route.relay.username),

@@ -27,10 +27,12 @@ class Occupancy:
     def __init__(self) -> None:
         self._sessions: Counter[str] = Counter()  # that have a letter of the lane under way
         self._held: dict[int, tuple[str, Use, int | None]] = {}
+        self.uncounted: dict[int, tuple[str, Use]] = {}  # under way while no lane had a limit, by delivery
 
     def sessions(self, lane: str) -> int:
         """How many sessions have a letter of `lane` under way."""
-        return self._sessions[lane]
+        uncounted = {id(use) for name, use in self.uncounted.values() if name == lane and not use.in_flight[lane]}
+        return self._sessions[lane] + len(uncounted)
 
     def has_room(self, lane: str, use: Use, *, sessions: int, messages: int | None) -> bool:
         """Whether one more letter of `lane` may go over the session of `use`.
@@ -39,7 +41,7 @@ class Occupancy:
         """
         if messages is not None and use.carried[lane] >= messages:
             return False
-        return use.in_flight[lane] > 0 or self._sessions[lane] < sessions
+        return use.in_flight[lane] > 0 or self.sessions(lane) < sessions
 
     def begin(self, delivery_id: int, lane: str, use: Use, *, messages: int | None) -> None:
         """A letter of `lane`, of which a session may carry so many `messages`, is on its way over that of `use`."""
@@ -52,6 +54,8 @@ class Occupancy:
 
     def end(self, delivery_id: int, *, came_back: bool = False) -> None:
         """It is no longer; with `came_back` nothing of it went."""
+        if self.uncounted.pop(delivery_id, None) is not None:
+            return
         if (held := self._held.pop(delivery_id, None)) is None:
             return
         lane, use, messages = held

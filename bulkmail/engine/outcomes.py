@@ -9,11 +9,11 @@ from bulkmail.engine.channel import Channel
 from bulkmail.engine.ports import Ending, Settled
 from bulkmail.engine.run import Run
 from bulkmail.model.breaker import Danger, Trip
-from bulkmail.model.delivery import Attempt, Delivery, Status, settle
+from bulkmail.model.delivery import Attempt, Delivery, Status, accepted, settle
 from bulkmail.model.errors import OutboxError, RelayError, TemplateError
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, printable
-from bulkmail.model.verdict import Outcome
+from bulkmail.model.verdict import ACCEPTED
 from bulkmail.outbox.outbox import Job, PutBack, Settlement
 
 
@@ -39,11 +39,27 @@ def record(run: Run, job: Job, channel: Channel, event: Reply | Fault, *, at: fl
     )
     if trip is not None:
         _trips(run, trip)
-    if heeding.verdict.outcome is Outcome.ACCEPTED:
-        channel.strikes.accepted()
-    elif heeding.verdict.strikes and channel.strikes.strike(number, has_others=lambda done: _has_others(run, done)):
+    if heeding.verdict.strikes and channel.strikes.strike(number, has_others=lambda done: _has_others(run, done)):
         run.leave_out(channel, event)
     return heeding
+
+
+def record_acceptance(run: Run, job: Job, channel: Channel, reply: Reply, *, at: float, took: float) -> None:
+    """As `record()`, of a positive reply to the end of a message, and what follows from it for the relay."""
+    delivery = accepted(job.delivery, at=at)
+    attempt = Attempt(at, took, channel.name, reply, ACCEPTED)
+
+    def told(error: BaseException | None) -> None:
+        _told(run, job, channel, delivery, attempt, error)
+
+    run.journal.put(Settlement(delivery, attempt), told)
+    run.unsettled += 1
+    trip = run.breaker.accepted(delivery.id, reply, copy_to=delivery.forward_path if delivery.is_copy else "")
+    if trip is not None:
+        _trips(run, trip)
+    channel.strikes.accepted()
+    if channel.is_on_trial or channel.is_told or channel.health.is_failing:
+        run.fine(channel)
 
 
 def _has_others(run: Run, done: Collection[int]) -> bool:
@@ -84,12 +100,13 @@ def _told(
 ) -> None:
     """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
     run.unsettled -= 1
-    run.settled(delivery.id, channel, due_at=delivery.due_at if delivery.status.is_open else None)
+    is_open = delivery.status is not Status.ACCEPTED and delivery.status.is_open
+    run.settled(delivery.id, channel, due_at=delivery.due_at if is_open else None)
     if error is not None:
         run.end(Ending(as_outbox_error(error)))
         return
     run.plan.observe(Settled(delivery, attempt, job.recipient))
-    if run.work.in_hand == 0 or delivery.status.is_open:
+    if is_open or run.work.in_hand == 0:
         run.nudge()
 
 

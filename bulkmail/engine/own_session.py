@@ -136,11 +136,14 @@ class OwnSession:
     @property
     def is_worn(self) -> bool:
         """Whether it should carry no more, because of its age or of what it has carried."""
-        if self.line is None:
-            return False
-        age = self._run.clock.monotonic() - self._opened_at
-        is_old = self.line.transactions >= self._channel.messages_per_session or age >= self._channel.session_age
-        return is_old or self.use.full > 0
+        return self.line is not None and self.is_worn_at(self._run.clock.monotonic())
+
+    def is_worn_at(self, now: float) -> bool:
+        """As `is_worn`, of a session that is open at `now` (monotonic seconds)."""
+        channel = self._channel
+        if self.use.full or now - self._opened_at >= channel.session_age:
+            return True
+        return self.line is not None and self.line.transactions >= channel.messages_per_session
 
     def rests(self, line: Line) -> None:
         """Nothing is under way on `line`: it is kept for the next message, or dropped if it takes none."""

@@ -40,6 +40,7 @@ class Permission:
         self._is_asking = False
         self._answered = anyio.Event()
         self._begun: set[int] = set()  # deliveries that have begun and may yet turn out not to have been attempted
+        self.is_free = permit is None or permit.is_free  # nothing needs to be taken, until the account is paused
 
     # -- for the senders
 
@@ -111,6 +112,7 @@ class Permission:
         permit = self._permit
         if permit is None or self._start is None:
             return False
+        self.is_free = False
         permit.pause(seconds, why, self._clock.now())
         self._start(self._remember)
         return True

@@ -50,6 +50,10 @@ class Permit(Protocol):
     Plain calls never wait.  Nobody calls `refill()` or `settle()` while one of them is under way.
     """
 
+    @property
+    def is_free(self) -> bool:
+        """Whether neither hours nor quotas hold for now, so that nothing needs to be taken; a pause ends that."""
+
     def rest(self, now: float) -> Rest | None:
         """Why nothing may be begun at `now`, as far as is known."""
 

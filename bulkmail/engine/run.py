@@ -109,6 +109,10 @@ class Run:
         self.sharing = Sharing(self.channels, serving)
         self.has_several = len(self.channels) > 1
         self.is_alone = not self.has_several and len(serving) == 1  # one relay, one lane: nobody to reckon with
+        self.is_plain = (  # whoever may go needs to ask nobody but relay and account
+            self.is_alone and plan.sign is None and plan.ready is None and not plan.outbox.has_copies
+        )
+        self._only = plan.providers.get(next(iter(serving), 0), "")
         self.unsettled = 0  # jobs in hand whose outcome is in the journal and not durable yet
         self.invalid_rows: set[int] = set()  # found to be so in this run
         self.ending: Ending | None = None
@@ -165,6 +169,10 @@ class Run:
             return None
         channel.permission.began(copy.delivery.id)
         return self._taken(copy, self.lane_of(copy), channel, use)
+
+    def lane_of_path(self, path: str) -> str:
+        """As `lane_of()`, where there is one lane of the outbox."""
+        return self._only or self._lane_of(path.rpartition("@")[2])
 
     def lane_of(self, job: Job) -> str:
         """The name of the provider of a job that is out, or its domain."""
@@ -236,8 +244,10 @@ class Run:
         """What became of it is durable; with `due_at` it comes again."""
         channel.in_hand -= 1
         channel.moved_at = self.clock.monotonic()
-        channel.occupancy.end(delivery_id)
-        channel.permission.attempted(delivery_id)
+        if channel.occupancy.uncounted.pop(delivery_id, None) is None:
+            channel.occupancy.end(delivery_id)
+        if not channel.permission.is_free:
+            channel.permission.attempted(delivery_id)
         self.work.settled(delivery_id, due_at=due_at)
 
     def serves(self, channel: Channel) -> Callable[[Lane], bool]:

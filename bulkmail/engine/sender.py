@@ -5,20 +5,21 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from functools import partial
 
 from bulkmail.engine.channel import IDLE, Channel
 from bulkmail.engine.desk import Desk
+from bulkmail.engine.outcomes import record_unmade
 from bulkmail.engine.own_session import OwnSession
 from bulkmail.engine.ports import Waiting
 from bulkmail.engine.resting import is_held, wait_for_permit
 from bulkmail.engine.run import HELD, Run
 from bulkmail.engine.together import MOST_COPIES, Together
 from bulkmail.engine.trip import Trip
+from bulkmail.model.errors import TemplateError
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Fault, Reply
-from bulkmail.model.verdict import Outcome, Scope
+from bulkmail.model.verdict import Scope
 from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.envelopes import joined
 from bulkmail.smtp.line import Transfer
@@ -190,19 +191,14 @@ class Sender:
             self._run.nudge()  # another relay may be waiting for work
 
     def _trip(self, job: Job, message: Message, *, first_at: float) -> Trip:
-        return Trip(
-            self._run,
-            self._channel,
-            job,
-            message,
-            first_at=first_at,
-            has_worked=lambda: self._session.carried > 0,
-            heed=partial(self._heed, self._run.lane_of(job)),
-        )
+        lane = self._run.lane_of(job)
+        return Trip(self._run, self._channel, self._session, job, message, lane, first_at, heed=self._heed)
 
     def _permitted(self) -> Transfer | None:
         """As `_more()`, as long as hours and quotas let another message begin."""
         permission = self._channel.permission
+        if self._run.is_plain and permission.is_free and self._run.shaper.is_free and self._first is None:
+            return self._plain()
         if not permission.take():
             return None
         transfer = self._more()
@@ -232,6 +228,30 @@ class Sender:
                 return self._with_copies(trip)
             self._give_back(job)
             return None
+        return None
+
+    def _plain(self) -> Transfer | None:
+        """As `_more()`, where a message has to wait for nothing but its session, and goes alone."""
+        run, channel = self._run, self._channel
+        while self._may_go_on():
+            now = run.clock.now()
+            job = run.work.next_plain(now)
+            if job is None:
+                return None
+            channel.in_hand += 1
+            channel.moved_at = run.clock.monotonic()
+            if channel.senders < channel.most_connections:
+                self._enlarge()
+            delivery = job.delivery
+            first_at = delivery.first_at or now
+            try:
+                message = run.plan.compose(job, first_at)
+            except TemplateError as error:
+                record_unmade(run, job, channel, error)
+                continue
+            lane = run.lane_of_path(delivery.forward_path)
+            channel.occupancy.uncounted[delivery.id] = lane, self._session.use
+            return Trip(run, channel, self._session, job, message, lane, first_at, heed=self._heed)
         return None
 
     def _with_copies(self, first: Trip) -> Transfer:
@@ -268,26 +288,20 @@ class Sender:
 
     def _may_go_on(self) -> bool:
         """Whether this sender may begin another message on the session it has."""
-        run, session = self._run, self._session
-        return (
-            session.is_open
-            and run.plan.ready is None
-            and self._is_wanted()
-            and self._channel.health.resume_at <= run.clock.monotonic()
-            and not session.is_spent
-            and not self._channel.is_on_trial
-            and not session.is_worn
-        )
+        run, channel, session = self._run, self._channel, self._session
+        if run.ending is not None or channel.error is not None or channel.is_on_trial or run.plan.ready is not None:
+            return False
+        if session.line is None or session.is_spent:
+            return False
+        now, health = run.clock.monotonic(), channel.health
+        return health.resume_at <= now and not health.is_crowded and not session.is_worn_at(now)
 
     def _heed(self, lane: str, heeding: Heeding, event: Reply | Fault) -> None:
         """What the verdict on a message means for its lane, the relay and the campaign."""
         run, channel, verdict = self._run, self._channel, heeding.verdict
         if isinstance(event, Reply) and verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE, Scope.LANE):
             self._session.carries()
-        if verdict.outcome is Outcome.ACCEPTED:
-            run.complaints.accepted(channel, lane)
-            run.fine(channel)
-        elif pause := heeding.pause_at(run.clock.now()):
+        if pause := heeding.pause_at(run.clock.now()):
             run.pause_account(channel, pause, f"{channel.name} says: {event}")
         elif verdict.stops:
             run.leave_out(channel, event)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from bulkmail.engine.channel import Channel
-from bulkmail.engine.outcomes import as_outbox_error, record
+from bulkmail.engine.outcomes import as_outbox_error, record, record_acceptance
+from bulkmail.engine.own_session import OwnSession
 from bulkmail.engine.ports import Ending
 from bulkmail.engine.run import Run
 from bulkmail.model.feedback import Heeding
@@ -14,39 +15,54 @@ from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.outbox.outbox import Job, Mark, Release
 from bulkmail.smtp.line import Done, Transfer
 
-Heed = Callable[[Heeding, Reply | Fault], None]
+Heed = Callable[[str, Heeding, Reply | Fault], None]
+_END = Stage.END
 
 
 class Trip(Transfer):
     """A transfer that records itself: every outcome is durable before anybody is told.
 
-    `has_worked()` says whether the session has carried a message before; `heed` is told what the outcome means for the
-    session and the relay.  `slot` is what its rate's slot was booked by, and is given back if nothing of it went.
+    `heed` is told what an outcome other than acceptance means for the lane, the session and the relay.  `slot` is what
+    its rate's slot was booked by, and is given back if nothing of it went.
     """
 
-    __slots__ = ("_at", "_began", "_channel", "_first_at", "_has_worked", "_heed", "_is_noted", "_job", "_run", "slot")
+    __slots__ = (
+        "_at",
+        "_began",
+        "_channel",
+        "_first_at",
+        "_heed",
+        "_is_noted",
+        "_job",
+        "_run",
+        "_session",
+        "lane",
+        "slot",
+    )
 
     def __init__(
         self,
         run: Run,
         channel: Channel,
+        session: OwnSession,
         job: Job,
         message: Message,
-        *,
+        lane: str,
         first_at: float,
-        has_worked: Callable[[], bool],
+        *,
         heed: Heed,
     ) -> None:
         super().__init__(message, self._mark, self._decided)
         self._run = run
         self._channel = channel
+        self._session = session
         self._job = job
+        self.lane = lane
         self._first_at = first_at
-        self._has_worked = has_worked
         self._heed = heed
         self._is_noted = False  # the mark, in the journal
         self.slot: Mapping[str, float] = {}
-        self.begins()
+        self._at, self._began = run.clock.now(), run.clock.monotonic()
 
     @property
     def job(self) -> Job:
@@ -73,6 +89,12 @@ class Trip(Transfer):
 
     def _decided(self, event: Reply | Fault) -> None:
         run, job = self._run, self._job
+        if event.__class__ is Reply and event.stage is _END and event.is_positive:
+            took = run.clock.monotonic() - self._began
+            record_acceptance(run, job, self._channel, event, at=self._at, took=took)
+            self._session.carries()
+            run.complaints.accepted(self._channel, self.lane)
+            return
         if self._is_as_before(event):
             if self._is_noted:
                 run.journal.put(Release(job.delivery.id), _ignore)
@@ -81,7 +103,7 @@ class Trip(Transfer):
             run.nudge()
             return
         took = run.clock.monotonic() - self._began
-        self._heed(record(run, job, self._channel, event, at=self._at, took=took), event)
+        self._heed(self.lane, record(run, job, self._channel, event, at=self._at, took=took), event)
 
     def _is_as_before(self, event: Reply | Fault) -> bool:
         """Whether nothing of the message left that could count as a try: it goes again as if nothing had been."""
@@ -90,7 +112,7 @@ class Trip(Transfer):
         if event.kind is Breakage.STOPPED:
             return True
         # The server had closed an old session, or one that has done its work: on a fresh one it may be quite willing.
-        return event.stage is Stage.MAIL and event.kind is Breakage.LOST and self._has_worked()
+        return event.stage is Stage.MAIL and event.kind is Breakage.LOST and self._session.carried > 0
 
 
 def _ignore(error: BaseException | None) -> None:

@@ -94,6 +94,19 @@ class Work:
         self._keep_copies(queue, job, now)
         return job
 
+    def next_plain(self, now: float) -> Job | None:
+        """As `next()`, where there is one lane and no row has copies."""
+        queue = self._turn[0]
+        if (self._left is not None and self._left <= 0) or not (queue.ready or self._has_ready(queue, now)):
+            return None
+        job = queue.ready.popleft()
+        number = job.delivery.id
+        self._out[number] = queue
+        self._passed_over.add(number)
+        if self._left is not None:
+            self._left -= 1
+        return job
+
     def set_aside(self, job: Job, until: float) -> None:
         """Nothing of it may go before `until` (monotonic seconds); what stands behind it may."""
         self.release_copies(job)

@@ -61,6 +61,11 @@ class AccountPermit:
         self._pause: tuple[float, Rest] | None = None  # the provider's, with when it began
         self._asking = anyio.Lock()
 
+    @property
+    def is_free(self) -> bool:
+        """Whether nothing limits the account at any time, unless its provider complains."""
+        return self._allowance is None and self._start is None and self._pause is None and self._windows == ALWAYS
+
     def rest(self, now: float) -> Rest | None:
         """Why nothing may be begun at `now`.  Until when, is when all that holds it back has ended."""
         until, why = now, WINDOW

@@ -123,9 +123,9 @@ class Share:
     in_vain: int = 0
     since: float = -math.inf
 
-    def take(self) -> Share:
-        """One more was taken."""
-        return replace(self, taken=self.taken + 1)
+    def take(self, count: int = 1) -> Share:
+        """So many more were taken."""
+        return replace(self, taken=self.taken + count)
 
     def complain(self, now: float) -> Share:
         """One more was refused.  Those within 2 s are one complaint."""
@@ -231,11 +231,11 @@ class Meter:
         self._before = 0
         self._begun_before = 0.0
 
-    def take(self, now: float) -> None:
-        """One more was taken."""
+    def take(self, now: float, count: int = 1) -> None:
+        """So many more were taken."""
         if not 0 <= now - self._begun < self._span:
             self._turn(now)
-        self._count += 1
+        self._count += count
 
     def per_second(self, now: float) -> float:
         """0 when nothing was taken lately."""

@@ -13,6 +13,7 @@ from bulkmail.model.advice import ADVICE
 from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.units import count, say_duration
+from bulkmail.model.verdict import ACCEPTED
 
 
 class Danger(Enum):
@@ -87,6 +88,9 @@ class _Seen:
     words: str = ""
 
 
+_NOTHING_ODD = _Seen(0)
+
+
 class Breaker:
     """Watches the outcomes of one run.  A campaign without faults costs it a counter a letter."""
 
@@ -140,6 +144,15 @@ class Breaker:
         if verdict.reason is Reason.UNKNOWN_USER:
             self._unknown += 1
         return self._policy_trip(verdict, is_last) or self._unknown_trip()
+
+    def accepted(self, delivery_id: int, reply: Reply, *, copy_to: str = "") -> Trip | None:
+        """As `note()` of an acceptance, at a tenth of its cost where nothing else was seen lately."""
+        if copy_to or self._in_row or self._keys:
+            return self.note(delivery_id, reply, ACCEPTED, copy_to=copy_to)
+        self._judged += 1
+        self._accepted += 1
+        self._lately.append(_NOTHING_ODD)
+        return None
 
     def _is_new(self, copy: str) -> bool:
         """Whether this copy's address is seen for the first time."""
@@ -228,6 +241,9 @@ class CanaryBreaker(Breaker):
         self._letters = dict(letters)
         self._refused = {ahead.delivery: ahead.key for ahead in letters.values() if ahead.key}
         self._canary = limits
+
+    def accepted(self, delivery_id: int, reply: Reply, *, copy_to: str = "") -> Trip | None:
+        return self.note(delivery_id, reply, ACCEPTED, copy_to=copy_to)
 
     def note(
         self,

@@ -66,6 +66,11 @@ class Lanes:
         object.__setattr__(self, "_by_domain", {domain: lane.name for lane in lanes for domain in lane.domains})
         object.__setattr__(self, "_by_end", {end: lane.name for lane in lanes for end in lane.exchangers})
 
+    @property
+    def has_limits(self) -> bool:
+        """Whether any lane may not be used as freely as the relay."""
+        return self.other != NO_LIMITS or any(self.limits(name) != NO_LIMITS for name in self.by_name)
+
     def of(self, domain: str) -> str:
         """The lane of a recipient's domain, which is in A-labels or not; its own name when it is nobody's."""
         domain = domain.rstrip(".").lower()

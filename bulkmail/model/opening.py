@@ -82,7 +82,7 @@ class OpeningBudget:
     @property
     def is_crowded(self) -> bool:
         """Whether a session that is open should be closed, because there are more than the relay takes."""
-        return self.open - self.leaving > self.limit
+        return self.open - self.leaving > self._limit()
 
     # -- what became of the openings
 

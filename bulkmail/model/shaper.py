@@ -112,6 +112,9 @@ class Shaper:
 
     Pure bookkeeping: every time is seconds of one monotonic clock.  A lane that is slow or suspended is asked about by
     `wait()`, which books nothing, so that whoever may not go costs the others nothing.
+
+    `is_free`: no message has to wait for anything of this, and none needs to be booked; only the number of sessions may
+    be limited.  Once it is not, it stays so.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class Shaper:
         self._known = {slowdown.key: slowdown for slowdown in known}
         self._relays: dict[str, _State] = {}
         self._through: dict[tuple[str, str], _State] = {}
+        self.is_free = rate is None and not self._known and not lanes.has_limits
 
     def add_relay(self, relay: str, *, connections: int, rate: Rate | None = None) -> None:
         """A relay by its name, with the limits that were configured for it; one that is there already stays so."""
@@ -139,6 +143,7 @@ class Shaper:
         name = f"relay {relay}"
         state = self._relays[relay] = _State(name, rate=rate, connections=connections, backoff=self._relay_backoff)
         self._gate.turn(name, rate, 0.0)
+        self.is_free = self.is_free and rate is None
         if (known := self._known.pop((relay, ""), None)) is not None:
             state.recall(known)
 
@@ -203,23 +208,23 @@ class Shaper:
         """The message that this was booked for did not go: another may go in its place."""
         self._gate.give_back(booked)
 
-    def accepted(self, relay: str, lane: str, now: float) -> bool:
-        """The relay took a message of `lane`; says whether relay or lane gets more for it than they would have."""
+    def accepted(self, relay: str, lane: str, now: float, count: int = 1) -> bool:
+        """The relay took `count` messages of `lane`; whether relay or lane gets more for it than they would have."""
         gets_more = False
         for state in self._states(relay, lane):
             if state.speed.is_blocked:
                 state.speed = state.speed.opened(now, sustained=state.long_meter.per_second(now))
                 self._turn(state, now)
                 gets_more = True
-            state.meter.take(now)
+            state.meter.take(now, count)
             if state.times:
-                state.share = state.share.take()
-            state.long_meter.take(now)
+                state.share = state.share.take(count)
+            state.long_meter.take(now, count)
             if state.in_row and not state.suspension.holds(now):
                 state.in_row = 0
             if state.crowd.size < state.crowd.limit:
                 before = state.crowd.size
-                state.crowd = state.crowd.take(now)
+                state.crowd = state.crowd.take(now, count)
                 gets_more = gets_more or state.crowd.size > before
         return gets_more
 
@@ -232,6 +237,7 @@ class Shaper:
         """
         if not heeding.is_complaint:
             return
+        self.is_free = False
         state = self._lane(relay, lane) if heeding.verdict.scope is Scope.LANE else self._relays[relay]
         state.complained(now, why=heeding.verdict.says, words=words)
         if heeding.is_slower:
@@ -246,7 +252,8 @@ class Shaper:
 
     def connections(self, relay: str) -> int:
         """The most sessions that `relay` bears just now, 1 or more."""
-        return self._relays[relay].crowd.size
+        crowd = self._relays[relay].crowd
+        return crowd.allowed or crowd.limit
 
     def lane_connections(self, relay: str, lane: str) -> int:
         """The most sessions that may carry letters of `lane` through `relay` at once, 1 or more."""

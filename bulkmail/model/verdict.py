@@ -30,7 +30,7 @@ from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.subjects import Subject
 from bulkmail.model.wording import Meaning, Span, read
 
-__all__ = ["Effect", "Outcome", "Reason", "Rule", "Scope", "Verdict", "enhanced_pattern", "judge"]
+__all__ = ["ACCEPTED", "Effect", "Outcome", "Reason", "Rule", "Scope", "Verdict", "enhanced_pattern", "judge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,10 @@ class Rule:
             and (not self.spans or meaning.span in self.spans)
             and (self.text is None or self.text.search(reply.text) is not None)
         )
+
+
+ACCEPTED = Verdict(Outcome.ACCEPTED, Scope.RECIPIENT, Reason.ACCEPTED)
+"""The verdict on every positive reply to the end of a message."""
 
 
 def judge(event: Reply | Fault, rules: Sequence[Rule] = ()) -> Verdict:
@@ -93,7 +97,7 @@ def _judge_fault(fault: Fault) -> Verdict:
 
 def _judge_reply(reply: Reply, rules: Sequence[Rule]) -> Verdict:
     if reply.is_positive:
-        return _ACCEPTED if reply.stage is Stage.END else _desync(reply)
+        return ACCEPTED if reply.stage is Stage.END else _desync(reply)
     if reply.code < 400:
         return _desync(reply)
     meaning = read(reply)
@@ -139,7 +143,6 @@ _OPENING = frozenset({Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS,
 _AFTER_RECIPIENT = _RCPT | _CONTENT
 _BEFORE_RECIPIENT = _MAIL | _OPENING
 
-_ACCEPTED = Verdict(Outcome.ACCEPTED, Scope.RECIPIENT, Reason.ACCEPTED)
 _IN_DOUBT = Verdict(Outcome.IN_DOUBT, Scope.SESSION, Reason.IN_DOUBT, drops=True)
 _FEWER = throttle(Scope.RELAY, Effect.FEWER)
 _SLOWER = throttle(Scope.RELAY, Effect.SLOWER, label="too fast")

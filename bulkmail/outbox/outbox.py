@@ -233,6 +233,11 @@ class Outbox:
                     if not connection.execute(statement, (storable(reason), row)).rowcount:
                         raise OutboxError(f"row {row} is not pending and cannot become invalid")
 
+    @property
+    def has_copies(self) -> bool:
+        """Whether some row goes to more than one address; both kinds of number are dense."""
+        return self._deliveries != self._rows
+
     # Sending ----------------------------------------------------------------------------------------------------------
 
     def sort_into_lanes(self, lane_of: jobs.LaneOf, *, reads_rows: bool) -> None:
