@@ -216,7 +216,8 @@ def refuse_deep_keys(text: str, path: Path) -> None:
 
 
 DEEPEST_KEY = 20  # parts; those of ours have three
-_DEEP_KEY = re.compile(rf"""(?:[\w"-]+[ \t]*\.[ \t]*){{{DEEPEST_KEY}}}""")
+# Begins where a part begins, and never goes back into one: a long word without dots is looked at once.
+_DEEP_KEY = re.compile(rf"""(?<![\w"-])(?:[\w"-]++[ \t]*+\.[ \t]*+){{{DEEPEST_KEY}}}""")
 
 _TOML_MENDS = (
     ("Invalid value", 'a text stands in quotes: name = "Spring"'),

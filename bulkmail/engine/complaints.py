@@ -85,11 +85,11 @@ class Complaints:
             self._tell(channel, f"{event}; the run goes on with {open_now}")
 
     def accepted(self, channel: Channel, lane: str) -> None:
-        """The relay took a message.  Those of a moment are counted together."""
+        """The relay took a message.  While nothing is slowed down, those of a moment are counted together."""
         key = channel.name, lane
         self._taken[key] = self._taken.get(key, 0) + 1
         now = self._clock.monotonic()
-        if not 0 <= now - self._counted_at < MOMENT:
+        if not (self._shaper.is_free and 0 <= now - self._counted_at < MOMENT):
             self._count(now)
 
     def _count(self, now: float) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.tally import Tally
@@ -51,11 +51,14 @@ class RunningTally:
         """Something changed many rows, or a transaction failed: count again when asked."""
         self._counts = None
 
-    def tally(self, connection: sqlite3.Connection) -> Tally:
-        """Rows and copies by status, as they are committed.  Reads all of them once, later none."""
+    def tally(self, connection: sqlite3.Connection, *, complete: Callable[[Tally], Tally]) -> Tally:
+        """Rows and copies by status, as they are committed.  Reads all of them once, later none.
+
+        `complete` adds what the tables do not say yet.
+        """
         if self._counts is None:
             self._has_copies = has_copies(connection)
-            read = read_tally(connection)
+            read = complete(read_tally(connection))
             self._rows, self._counts = read.rows, (Counter(read.by_status), Counter(read.copies))
         return Tally(self._rows, *({status: n for status, n in counts.items() if n} for counts in self._counts))
 

@@ -92,6 +92,10 @@ class Release(Struct, frozen=True):
     delivery_id: int
 
 
+class Fold(Struct, frozen=True):
+    """It is time to move what the journal of turns holds into the tables."""
+
+
 class PutBack(Struct, frozen=True):
     """Deliveries, by id, that were rejected for what is not their fault: those that are become pending again."""
 

@@ -13,11 +13,14 @@ import anyio
 
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Durability
-from bulkmail.outbox.entries import Mark, PutBack, Release, Settlement
+from bulkmail.outbox.entries import Fold, Mark, PutBack, Release, Settlement
 from bulkmail.outbox.outbox import Outbox
 
 Then = Callable[[BaseException | None], None]
-_Batch = list[tuple[Mark | Settlement | Release | PutBack, Then]]
+_Batch = list[tuple[Mark | Settlement | Release | PutBack | Fold, Then]]
+
+FOLDED_AFTER = 0.2
+"""Seconds after which what is in the journal of turns is folded into the tables."""
 
 
 class Journal:
@@ -37,11 +40,12 @@ class Journal:
         self._turn: _Batch = []
         self._failure: BaseException | None = None
         self._is_closed = False
+        self._folding: asyncio.TimerHandle | None = None
         self._writer = (
             _Writer(self._loop, write=self._write, tell=self._tell) if outbox.durability is Durability.POWER else None
         )
 
-    def put(self, entry: Mark | Settlement | Release | PutBack, then: Then) -> None:
+    def put(self, entry: Mark | Settlement | Release | PutBack | Fold, then: Then) -> None:
         """`then(None)` is called on the loop after the commit, `then(error)` instead of it; never from within `put`.
 
         The callbacks run in the order of the puts.  One that raises is reported to the loop's exception handler.
@@ -55,6 +59,8 @@ class Journal:
     async def aclose(self) -> None:
         """Everything put is committed and called back for, also when this is cancelled.  May be called again."""
         self._is_closed = True
+        if self._folding is not None:
+            self._folding.cancel()
         self._commit()
         if self._writer is not None:
             writer, self._writer = self._writer, None
@@ -80,12 +86,19 @@ class Journal:
         return self._failure
 
     def _tell(self, batch: _Batch, error: BaseException | None) -> None:
+        if self._folding is None and self._outbox.has_unfolded and not self._is_closed:
+            self._folding = self._loop.call_later(FOLDED_AFTER, self._fold)
         for _, then in batch:
             try:
                 then(error)
             except Exception as failure:
                 message = "a callback of the outbox's journal failed"
                 self._loop.call_exception_handler({"message": message, "exception": failure})
+
+    def _fold(self) -> None:
+        self._folding = None
+        if not self._is_closed and self._failure is None:
+            self.put(Fold(), _no_matter)
 
     async def __aenter__(self) -> Self:
         return self
@@ -94,6 +107,10 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+def _no_matter(error: BaseException | None) -> None:
+    """What is not folded stays in the journal; the next entry meets the same error."""
 
 
 class _Writer:

@@ -7,6 +7,8 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextlib import suppress as suppress_errors
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -27,6 +29,7 @@ from bulkmail.outbox.encoding import decode_fields, encode_campaign, storable
 from bulkmail.outbox.entries import (
     Doubtful,
     Entry,
+    Fold,
     Job,
     Mark,
     PutBack,
@@ -40,12 +43,25 @@ from bulkmail.outbox.header import Header, read_header
 from bulkmail.outbox.jobs import Ids
 from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network
+from bulkmail.outbox.overlay import Overlay
 from bulkmail.outbox.overruling import dated, doubts, move_all, settle_found
-from bulkmail.outbox.settling import Settler
+from bulkmail.outbox.settling import Settler, Written
 from bulkmail.outbox.shape import check_values, noticing_damage
 from bulkmail.outbox.suppressing import suppress
 
-__all__ = ["Doubtful", "Entry", "Job", "Mark", "Outbox", "PutBack", "ReadyMade", "Release", "RowRecord", "Settlement"]
+__all__ = [
+    "Doubtful",
+    "Entry",
+    "Fold",
+    "Job",
+    "Mark",
+    "Outbox",
+    "PutBack",
+    "ReadyMade",
+    "Release",
+    "RowRecord",
+    "Settlement",
+]
 
 
 class Outbox:
@@ -130,7 +146,7 @@ class Outbox:
         outbox = cls._locked(path, durability, make=None)
         try:
             if outbox.is_loaded:
-                with outbox.store.writing() as connection:
+                with outbox.store.writing() as connection, noticing_damage(outbox.store.name, "its journal"):
                     check_values(connection, outbox.store.name)
                     relay = outbox.settings.get("relay", "")
                     outbox.newly_in_doubt = outbox._settler.recover(connection, relay=relay, now=time.time())
@@ -191,17 +207,17 @@ class Outbox:
     def pending_rows(self, after: int, limit: int) -> list[tuple[int, Recipient]]:
         """The next `limit` rows behind number `after` that are pending and made from templates, by number."""
         self._must_be(loaded=True)
-        with self.store.reading() as connection, noticing_damage(self.store.name):
+        with self._looking() as connection, noticing_damage(self.store.name):
             return jobs.pending_rows(connection, after, limit)
 
     def lines_with(self, status: Status, limit: int) -> list[int]:
         """The lines that the first `limit` rows in `status` had in their list."""
-        with self.store.reading() as connection:
+        with self._looking() as connection:
             return jobs.lines_with(connection, status.value, limit)
 
     def suppressed_copies(self, limit: int) -> tuple[int, list[int]]:
         """How many copies of pending rows are suppressed, and the lines of the first `limit` such rows."""
-        with self.store.reading() as connection:
+        with self._looking() as connection:
             return jobs.suppressed_copies(connection, limit)
 
     def repeats(self) -> Iterator[tuple[str, list[tuple[int, Mapping[str, object]]]]]:
@@ -209,7 +225,7 @@ class Outbox:
 
         Holds the lock: for the checks before sending.
         """
-        with self.store.reading() as connection:
+        with self._looking() as connection:
             for _, rows in groupby(jobs.repeated_rows(connection), key=itemgetter(0)):
                 found = list(rows)
                 yield found[0][1], [(line, decode_fields(fields)) for _, _, line, fields in found]
@@ -226,12 +242,10 @@ class Outbox:
             "UPDATE delivery SET status = 'invalid', due_at = NULL, reason = ?"
             " WHERE row = ? AND status = 'pending' AND ending_at IS NULL"
         )
-        with self.store.lock:
-            self._forget()
-            with self.store.writing() as connection:
-                for row, reason in rows:
-                    if not connection.execute(statement, (storable(reason), row)).rowcount:
-                        raise OutboxError(f"row {row} is not pending and cannot become invalid")
+        with self._changing() as connection:
+            for row, reason in rows:
+                if not connection.execute(statement, (storable(reason), row)).rowcount:
+                    raise OutboxError(f"row {row} is not pending and cannot become invalid")
 
     @property
     def has_copies(self) -> bool:
@@ -246,27 +260,27 @@ class Outbox:
         Without `reads_rows`, which is quicker, `lane_of` is told the forward path alone.
         """
         self._must_be(loaded=True)
-        with self.store.lock, self.store.writing() as connection:
+        with self._changing() as connection:
             jobs.sort_into_lanes(connection, lane_of, reads_rows=reads_rows)
 
     def domains(self, limit: int) -> list[str]:
         """At most `limit` domains that are still to be written to, those with most recipients first."""
-        with self.store.reading() as connection:
+        with self._looking() as connection:
             return jobs.domains(connection, limit)
 
     def deliveries_to(self, keys: Collection[str]) -> dict[str, list[int]]:
         """The ids of all deliveries of the rows with these `Address.key`s, by key; reads all rows."""
-        with self.store.reading() as connection:
+        with self._looking() as connection:
             return jobs.deliveries_to(connection, json.dumps(list(keys)))
 
     def count_wanted(self, wanted: Collection[int]) -> tuple[int, int]:
         """How many rows, and how many deliveries, of those with these ids sending goes on with."""
-        with self.store.reading() as connection:
+        with self._looking() as connection:
             return jobs.count_wanted(connection, json.dumps(list(wanted)))
 
     def count_open(self, lane: int, *, wanted: Ids = None) -> int:
         """How many deliveries of `lane` sending goes on with; `wanted` as in `due()`."""
-        with self.store.reading() as connection:
+        with self._looking() as connection:
             return jobs.count_open(connection, lane, wanted=wanted)
 
     def due(
@@ -280,16 +294,18 @@ class Outbox:
         """
         self._must_be(loaded=True)
         with self.store.reading() as connection, noticing_damage(self.store.name):
+            if claimed := self._settler.claimed(connection):
+                excluding = {*claimed, *excluding}
             found = jobs.due(connection, now, limit=limit, excluding=excluding, lane=lane, after=after, wanted=wanted)
-            self._settler.know(job.delivery for job in found)
+            self._settler.know(found)
             return found
 
     def next_due(self, lane: int = 0, *, after: float = 0.0, wanted: Ids = None) -> float | None:
         """The earliest time after `after` at which something in `lane` is due; None when nothing waits."""
-        with self.store.reading() as connection:
+        with self._looking() as connection:
             return jobs.next_due(connection, lane, after, wanted=wanted)
 
-    def write(self, entries: Sequence[Mark | Settlement | Release | PutBack]) -> None:
+    def write(self, entries: Sequence[Written]) -> None:
         """Entries in their order, in one transaction: all of them or, after an exception, none.
 
         Raises `OutboxError` for a mark or an outcome that may not follow what is stored: a settled delivery stays so.
@@ -314,10 +330,8 @@ class Outbox:
         """Of the pending rows so many, drawn by lot, stay pending; the others become FILTERED with `reason`."""
         self._must_be(loaded=True)
         check_move(Status.PENDING, Status.FILTERED)
-        with self.store.lock:
-            self._running.forget()
-            with self.store.writing() as connection:
-                connection.execute(loading.KEEP_SAMPLE, (storable(reason), number))
+        with self._changing() as connection:
+            connection.execute(loading.KEEP_SAMPLE, (storable(reason), number))
 
     def tally(self) -> Tally:
         """Rows by status.  The first call reads all rows; later ones do not, unless the operator has moved some.
@@ -325,7 +339,8 @@ class Outbox:
         Call it once before sending: a million rows take a third of a second, and a commit would wait for that.
         """
         with self.store.reading() as connection, noticing_damage(self.store.name):
-            return self._running.tally(connection)
+            overlay = Overlay(self._settler.journal(connection))
+            return self._running.tally(connection, complete=lambda tally: overlay.tallied(connection, tally))
 
     # The operator's word ----------------------------------------------------------------------------------------------
 
@@ -338,10 +353,8 @@ class Outbox:
     def suppress(self, reason_of: Callable[[Address], str]) -> Suppressed:
         """Open rows and copies whose address has a reason not to be written to become SUPPRESSED; returns how many."""
         self._must_be(loaded=True)
-        with self.store.lock:
-            self._forget()
-            with self.store.writing() as connection:
-                return suppress(connection, reason_of)
+        with self._changing() as connection:
+            return suppress(connection, reason_of)
 
     def reopen(self, status: Status) -> int:
         """What is REJECTED or EXPIRED becomes pending with fresh patience; returns how many deliveries."""
@@ -357,23 +370,19 @@ class Outbox:
 
     def doubts(self) -> list[Doubtful]:
         """What is in doubt, or was and is to be sent again, in the order of the input."""
-        with self.store.reading() as connection:
+        with self._looking() as connection:
             return doubts(connection)
 
     def settle_found(self, found: Mapping[int, str]) -> int:
         """Those that `doubts()` names (id → where the message was found) become ACCEPTED; returns how many."""
         self._must_be(loaded=True)
-        with self.store.lock:
-            self._forget()
-            with self.store.writing() as connection:
-                return settle_found(connection, found)
+        with self._changing() as connection:
+            return settle_found(connection, found)
 
     def _move_all(self, before: Status, after: Status, *, reason: str = "", wait: float = 0.0) -> int:
         self._must_be(loaded=True)
-        with self.store.lock:
-            self._forget()
-            with self.store.writing() as connection:
-                return move_all(connection, before, after, reason=reason, wait=wait)
+        with self._changing() as connection:
+            return move_all(connection, before, after, reason=reason, wait=wait)
 
     # The rest ---------------------------------------------------------------------------------------------------------
 
@@ -387,6 +396,7 @@ class Outbox:
         """Notes the end, by default now, and leaves one plain file; nothing happens while anything is open."""
         self._must_be(loaded=True)
         with self.store.lock:
+            self._settle_turns()
             with self.store.writing() as connection:
                 if connection.execute("SELECT 1 FROM delivery WHERE due_at IS NOT NULL LIMIT 1").fetchone():
                     return
@@ -401,6 +411,8 @@ class Outbox:
         if not self.store.is_open:
             return
         try:
+            with suppress_errors(OutboxError):  # what cannot be folded stays in the journal, for the next process
+                self._settle_turns()
             self.store.settle_down()
         finally:
             self._let_go()
@@ -411,6 +423,40 @@ class Outbox:
         finally:
             if self._lock is not None:
                 self._lock.release()
+
+    @contextmanager
+    def _looking(self) -> Iterator[sqlite3.Connection]:
+        """Alone with the connection, and with tables that say all that is known."""
+        with self.store.lock:
+            self._settle_turns()
+            with self.store.reading() as connection:
+                yield connection
+
+    @contextmanager
+    def _changing(self) -> Iterator[sqlite3.Connection]:
+        """The same in a transaction, for what changes deliveries otherwise than `write()`."""
+        with self.store.lock:
+            self._settle_turns()
+            self._forget()
+            with self.store.writing() as connection:
+                yield connection
+
+    def _settle_turns(self) -> None:
+        """Moves what the journal of turns holds into the tables, marks too."""
+        with self.store.reading() as connection, noticing_damage(self.store.name):
+            if not self._settler.has_turns(connection):
+                return
+        try:
+            with self.store.writing() as connection:
+                self._settler.settle_turns(connection)
+        except BaseException:
+            self._forget()
+            raise
+
+    @property
+    def has_unfolded(self) -> bool:
+        """Whether the journal of turns holds acceptances that the tables do not."""
+        return self._settler.has_outcomes
 
     def _forget(self) -> None:
         """What is kept in memory to save looking up is looked up again."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections import Counter
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +25,9 @@ from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
 from bulkmail.outbox.header import read_header
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.outbox.overlay import Overlay
 from bulkmail.outbox.shape import Moment, noticing_damage
+from bulkmail.outbox.turns import Turns
 
 _PAGE = 1_000
 _RECORDS = """
@@ -72,6 +76,7 @@ class OutboxReader:
         """For `open()` and `over()` only."""
         self._store = opened
         self._owns = owns
+        self._laid_over: Overlay | None = None
         with opened.reading() as connection:
             header = read_header(connection, opened.name)
         self.run_id: str = header.run_id
@@ -124,14 +129,15 @@ class OutboxReader:
     def tally(self) -> Tally:
         """Rows and copies by status.  Reads all of them."""
         with self._store.reading() as connection, noticing_damage(self.name):
-            return read_tally(connection)
+            tally, overlay = read_tally(connection), self._overlay(connection)
+            return overlay.tallied(connection, tally) if overlay else tally
 
     @property
     def has_marks(self) -> bool:
         """Whether the end of some message is, or was at a crash, about to be written: its fate is not known yet."""
         with self._store.reading() as connection:
             query = "SELECT 1 FROM delivery WHERE ending_at IS NOT NULL LIMIT 1"
-            return connection.execute(query).fetchone() is not None
+            return connection.execute(query).fetchone() is not None or self._overlay(connection).has_marks
 
     def next_try_at(self) -> float | None:
         """When the first of the deferred deliveries may be tried again (wall-clock seconds); None if there is none."""
@@ -143,7 +149,8 @@ class OutboxReader:
         """When the last try ended (wall-clock seconds); None if there was none.  Reads all of them."""
         with self._store.reading() as connection:
             (last,) = connection.execute("SELECT max(at + took) FROM attempt").fetchone()
-            return self._moment(last)
+            unfolded = [each.accepted.at + each.accepted.took for each in self._overlay(connection).accepted.values()]
+            return self._moment(max([*unfolded, *([] if last is None else [last])], default=None))
 
     def rows(self) -> Iterator[RowRecord]:
         """Every input row, in the order of the input, in flat memory."""
@@ -153,7 +160,9 @@ class OutboxReader:
     def accepted_by_relay(self) -> dict[str, int]:
         """How many deliveries each relay took.  Reads all of them."""
         with self._store.reading() as connection:
-            return dict(connection.execute(_BY_RELAY))
+            found = Counter(dict(connection.execute(_BY_RELAY)))
+            found.update(each.accepted.relay for each in self._overlay(connection).accepted.values())
+            return dict(found)
 
     def in_doubt(self) -> Iterator[RowRecord]:
         """The rows that are in doubt or have a copy that is, in the order of the input."""
@@ -166,6 +175,9 @@ class OutboxReader:
             with noticing_damage(self.name):
                 record = AttemptRecord(*msgspec.convert(columns, _ATTEMPT)[1:])
             yield record
+        with self._store.reading() as connection:
+            unfolded = self._overlay(connection).attempts(connection)
+        yield from unfolded
 
     def reached(self) -> Iterator[str]:
         """`Address.key` of each recipient who has the message, or may have it (in doubt); of a rehearsal, none."""
@@ -175,7 +187,9 @@ class OutboxReader:
         """The same, each behind the `Address.key` of the row whose message it is."""
         if self.is_rehearsal:
             return
-        for _, own, path in self._pages(_REACHED):
+        with self._store.reading() as connection:
+            unfolded = self._overlay(connection).reached(connection)
+        for _, own, path in chain(self._pages(_REACHED), unfolded):
             with noticing_damage(self.name):
                 keys = _key(own), _key(path)
             yield keys
@@ -194,10 +208,21 @@ class OutboxReader:
         while True:
             with self._store.reading() as connection:
                 page = connection.execute(query, (after, _PAGE)).fetchall()
-            yield from page
+                overlay = self._overlay(connection) if query is _RECORDS else None
+            yield from page if not overlay else map(overlay.laid_over, page)
             if len(page) < _PAGE:
                 return
             after = page[-1][0]
+
+    def _overlay(self, connection: sqlite3.Connection) -> Overlay:
+        """What the journal of turns adds to the tables, at the moment of this reader."""
+        if self._laid_over is not None:
+            return self._laid_over
+        with noticing_damage(self.name):
+            overlay = Overlay(Turns.read(connection))
+        if self._owns:  # a file, at one moment
+            self._laid_over = overlay
+        return overlay
 
     def close(self) -> None:
         """Ends the look.  May be called again."""

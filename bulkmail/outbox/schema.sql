@@ -56,6 +56,10 @@ CREATE TABLE delivery (
     CHECK (ending_at IS NULL OR due_at IS NOT NULL)
 );
 
+-- The journal of turns: marks, releases and acceptances that are not folded into the tables yet, as MessagePack, in the
+-- order of the commits that wrote them.
+CREATE TABLE turn (id INTEGER PRIMARY KEY, entries BLOB NOT NULL);
+
 -- Every try, for ever.  Ids are dense from 1.
 CREATE TABLE attempt (
     id INTEGER PRIMARY KEY,

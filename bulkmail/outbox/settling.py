@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from itertools import product
 from typing import NamedTuple, NoReturn
 
 from bulkmail.model.delivery import Attempt, Delivery, Status, check_move, settle
 from bulkmail.model.errors import IllegalMove, OutboxError
-from bulkmail.model.reply import Breakage, Fault, Stage
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.encoding import STATUS_OF, attempt_columns, storable
-from bulkmail.outbox.entries import Mark, PutBack, Release, Settlement
+from bulkmail.outbox.entries import Fold, Job, Mark, PutBack, Release, Settlement
 from bulkmail.outbox.overruling import put_back
+from bulkmail.outbox.turns import FOLD, Accepted, Marked, Outcome, Released, Turns
 
 _MARK = """
     UPDATE delivery SET ending_at = ?, message_id = ?, first_at = ?, digest = ?, ending_relay = ?
@@ -29,6 +30,9 @@ _SETTLE = """
 """
 _ATTEMPT = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _REPORT_IT = "this is a bug of bulkmail: nothing was recorded; please report it with this sentence"
+
+
+Written = Mark | Settlement | Release | PutBack | Fold
 
 
 class Change(NamedTuple):
@@ -49,36 +53,115 @@ class Settler:
 
     def __init__(self) -> None:
         self._statuses: dict[int, Status] = {}
+        self._fresh: set[int] = set()  # of the known deliveries, those that were never tried
         self._attempts: int | None = None
+        self._turns: Turns | None = None
 
     def forget(self) -> None:
-        """The stored statuses and attempts are not what they were."""
+        """The stored statuses and attempts, and the journal, are not what they were."""
         self._statuses.clear()
+        self._fresh.clear()
         self._attempts = None
+        self._turns = None
 
-    def know(self, deliveries: Iterable[Delivery]) -> None:
+    def know(self, jobs: Iterable[Job]) -> None:
         """These were read just now and are likely to be settled next."""
-        self._statuses.update((delivery.id, delivery.status) for delivery in deliveries)
+        for job in jobs:
+            delivery = job.delivery
+            self._statuses[delivery.id] = delivery.status
+            if delivery.status is Status.PENDING and not delivery.tries and not job.in_doubt_before:
+                self._fresh.add(delivery.id)
+            else:
+                self._fresh.discard(delivery.id)
 
-    def write(
-        self, connection: sqlite3.Connection, entries: Iterable[Mark | Settlement | Release | PutBack], *, now: float
-    ) -> list[Change]:
+    @property
+    def has_outcomes(self) -> bool:
+        """Whether some acceptance waits in the journal to be folded."""
+        return self._turns is not None and bool(self._turns.outcomes)
+
+    def claimed(self, connection: sqlite3.Connection) -> Set[int]:
+        """The deliveries that only the journal knows the outcome of."""
+        return self.journal(connection).outcomes.keys()
+
+    def has_turns(self, connection: sqlite3.Connection) -> bool:
+        """Whether the journal says something that the tables do not."""
+        return bool(self.journal(connection))
+
+    def settle_turns(self, connection: sqlite3.Connection) -> None:
+        """Moves all that the journal says into the tables, marks too."""
+        turns = self.journal(connection)
+        if turns:
+            self._fold(connection, turns)
+            turns.put_down_all(connection)
+
+    def fold(self, connection: sqlite3.Connection) -> None:
+        """Moves the acceptances of the journal into the tables."""
+        turns = self.journal(connection)
+        if turns.outcomes:
+            self._fold(connection, turns)
+
+    def _fold(self, connection: sqlite3.Connection, turns: Turns) -> None:
+        if self._attempts is None:
+            self._attempts = _last_attempt(connection)
+        self._attempts = turns.fold(connection, attempts=self._attempts)
+
+    def journal(self, connection: sqlite3.Connection) -> Turns:
+        """What the tables do not say yet."""
+        if self._turns is None:
+            self._turns = Turns.read(connection)
+        return self._turns
+
+    def write(self, connection: sqlite3.Connection, entries: Iterable[Written], *, now: float) -> list[Change]:
         """All entries, in order.  Raises `OutboxError` for one that may not follow what is stored."""
         changes: list[Change] = []
-        tries: list[tuple[object, ...]] = []
+        turns = self.journal(connection)
+        new: list[Marked | Released | Accepted] = []  # for the journal, unless it is folded
+        is_folding = False
         for entry in entries:
             if isinstance(entry, Settlement):
-                changes.append(self._settle(connection, entry, tries))
+                number = entry.delivery.id
+                mark = turns.marks.pop(number, None)
+                if mark is not None and entry.delivery.status is Status.ACCEPTED:
+                    accepted = _accepted(entry.attempt, number)
+                    turns.outcomes[number] = Outcome(mark, accepted)
+                    new.append(accepted)
+                    self._statuses.pop(number, None)
+                    changes.append(Change(number, entry.delivery.row, Status.PENDING, Status.ACCEPTED))
+                    continue
+                is_folding = True
+                self._fold(connection, turns)  # first, so that tries stand in the order in which they ended
+                if mark is not None:
+                    turns.put_down(connection, mark)
+                changes.append(self._settle(connection, entry))
             elif isinstance(entry, Mark):
-                self._mark(connection, entry, at=now)
+                if entry.delivery_id not in self._fresh:
+                    if entry.delivery_id in turns.marks or entry.delivery_id in turns.outcomes:
+                        self.settle_turns(connection)  # the table says why it may not be marked
+                    self._mark(connection, entry, at=now)
+                    continue
+                self._fresh.discard(entry.delivery_id)
+                mark = Marked(
+                    entry.delivery_id, now, entry.first_at, storable(entry.message_id), entry.digest, entry.relay
+                )
+                turns.marks[mark.id] = mark
+                new.append(mark)
+            elif isinstance(entry, Fold):
+                is_folding = True
             elif isinstance(entry, PutBack):
+                is_folding = True
+                self._fold(connection, turns)
                 for number, row in put_back(connection, entry.deliveries):
                     self._statuses.pop(number, None)
+                    self._fresh.discard(number)
                     changes.append(Change(number, row, Status.REJECTED, Status.PENDING))
+            elif turns.marks.pop(entry.delivery_id, None) is not None:
+                new.append(Released(entry.delivery_id))
             else:
                 connection.execute(_RELEASE, (entry.delivery_id,))
-        if tries:
-            connection.executemany(_ATTEMPT, tries)
+        if is_folding or len(turns.outcomes) >= FOLD:
+            self._fold(connection, turns)
+        elif new:
+            turns.append(connection, new)
         return changes
 
     def _mark(self, connection: sqlite3.Connection, mark: Mark, *, at: float) -> None:
@@ -93,11 +176,10 @@ class Settler:
         if changed.rowcount != 1:
             _explain_refused_mark(connection, mark)
 
-    def _settle(
-        self, connection: sqlite3.Connection, settlement: Settlement, tries: list[tuple[object, ...]]
-    ) -> Change:
-        """Stores the outcome, and puts the try with `tries`.  Raises `OutboxError` for an illegal move."""
+    def _settle(self, connection: sqlite3.Connection, settlement: Settlement) -> Change:
+        """Stores the outcome and the try.  Raises `OutboxError` for an illegal move."""
         delivery, after = settlement.delivery, settlement.delivery.status
+        self._fresh.discard(delivery.id)
         before = self._statuses.pop(delivery.id, None) or _stored_status(connection, delivery.id)
         if (before._value_, after._value_) not in _LEGAL:
             _explain_refused_move(before, after, delivery)
@@ -110,12 +192,12 @@ class Settler:
             raise OutboxError(
                 f"row {delivery.row} ({delivery.forward_path}) is no longer {before.value}", hint=_REPORT_IT
             )
-        tries.append((number, delivery.id, *attempt_columns(settlement.attempt)))
+        connection.execute(_ATTEMPT, (number, delivery.id, *attempt_columns(settlement.attempt)))
         return Change(delivery.id, delivery.row, before, after)
 
     def _next_attempt(self, connection: sqlite3.Connection) -> int:
         if self._attempts is None:
-            self._attempts = int(connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0])
+            self._attempts = _last_attempt(connection)
         self._attempts += 1
         return self._attempts
 
@@ -124,6 +206,7 @@ class Settler:
 
         The try is recorded like any other that ended without an answer: it counts, and has its line among the attempts.
         """
+        self.settle_turns(connection)
         marked = connection.execute(
             "SELECT id, row, forward_path, status, attempts, tries, due_at, first_at, ending_at, ending_relay"
             " FROM delivery"
@@ -139,6 +222,17 @@ class Settler:
         if marked:
             connection.execute("UPDATE run SET recovered_at = ?, recovered = recovered + ?", (now, len(marked)))
         return len(marked)
+
+
+def _last_attempt(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT coalesce(max(id), 0) FROM attempt").fetchone()[0])
+
+
+def _accepted(attempt: Attempt, number: int) -> Accepted:
+    reply = attempt.event
+    assert isinstance(reply, Reply)  # noqa: S101 - nothing else accepts a message
+    words = storable(reply.enhanced), storable(reply.text)
+    return Accepted(number, attempt.at, attempt.took, storable(attempt.relay), reply.code, *words)
 
 
 def _is_legal(before: Status, after: Status) -> bool:

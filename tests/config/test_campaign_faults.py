@@ -337,6 +337,12 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
         pytest.param(
             b"name = 1\n# caf\xe9\n", "shop/campaign.toml:2: is not UTF-8", "save the file as UTF-8", id="latin-1"
         ),
+        pytest.param(
+            "a" * 400_000,
+            "shop/campaign.toml:1: not valid TOML: expected '=' after a key in a key/value pair",
+            'a line is: key = "value", or [table], or begins with #',
+            id="long-word",
+        ),
         pytest.param(b" " * 1_000_001, "shop/campaign.toml: is longer than 1 MB", "is it the right file?", id="long"),
     ],
 )

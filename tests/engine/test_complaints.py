@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bulkmail.config.tables import known_feedback
-from bulkmail.engine.complaints import MOMENT, TIDIED, TOLD, Complaints
+from bulkmail.engine.complaints import TIDIED, TOLD, Complaints
 from bulkmail.engine.occupancy import Occupancy
 from bulkmail.engine.ports import Slowed
 from bulkmail.model import shaper as shapers
@@ -67,8 +67,6 @@ def test_lanes_with_nothing_to_remember_are_forgotten(monkeypatch: pytest.Monkey
     trial.complain("google")
     for number in range(50):
         trial.complaints.accepted(CHANNEL, f"d{number}.example")
-    trial.clock.advance(2 * MOMENT)
-    trial.complaints.accepted(CHANNEL, "d0.example")
     assert len(trial.shaper._through) == 51
     trial.clock.advance(TIDIED)
     trial.complaints.accepted(CHANNEL, "last.example")

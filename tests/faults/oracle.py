@@ -18,6 +18,7 @@ from typing import Any
 from bulkmail.model.delivery import Status
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.store import put_in_order
+from bulkmail.outbox.turns import Turns
 from tests.e2e.commands import write_campaign
 
 WITNESS = Path(__file__).with_name("witness.py")
@@ -113,7 +114,14 @@ def count_marks(outbox: Path) -> int:
         return 0
     put_in_order(outbox)
     with closing(sqlite3.connect(f"file:{outbox}?mode=ro", uri=True)) as connection:
-        return int(connection.execute("SELECT count(*) FROM delivery WHERE ending_at IS NOT NULL").fetchone()[0])
+        return len(marked_in(connection))
+
+
+def marked_in(connection: sqlite3.Connection) -> list[str]:
+    """The forward paths that are marked, in the table or in the journal of turns."""
+    ids = [number for (number,) in connection.execute("SELECT id FROM delivery WHERE ending_at IS NOT NULL")]
+    query = "SELECT forward_path FROM delivery WHERE id = ?"
+    return [connection.execute(query, (number,)).fetchone()[0] for number in (*ids, *Turns.read(connection).marks)]
 
 
 def once_in_doubt(outbox: Path) -> set[str]:
