@@ -74,12 +74,8 @@ def parse_mailbox(cell: str) -> tuple[str, Address]:
 
     Exactly one address is taken; a cell that holds several raises `AddressError`, as does anything unusable.
     """
-    # What nearly every cell holds: worth a microsecond of a million rows.
-    local, _, domain = cell.rpartition("@")
-    if len(cell) <= LONGEST_ADDRESS and len(local) <= LONGEST_LOCAL_PART and _PLAIN_LOCAL_PART.fullmatch(local):
-        plain = _plain_domain(domain)
-        if plain:
-            return "", Address(local, plain)
+    if plain := plain_address(cell):  # what nearly every cell holds: worth a microsecond of a million rows
+        return "", Address(*plain)
     text = cell.strip()
     if len(text) > LONGEST_CELL:
         raise AddressError(f"is longer than {LONGEST_CELL} characters")
@@ -93,6 +89,19 @@ def parse_mailbox(cell: str) -> tuple[str, Address]:
     if "<" in name or ">" in name:
         raise AddressError("holds several addresses; one row is for one person")
     return _unquoted(name.strip()), Address.parse(address.strip())
+
+
+def plain_address(cell: str) -> tuple[str, str] | None:
+    """Local part and domain of a cell that needs no second look to be an address; None for any other cell.
+
+    Both are ASCII, so `Address.key` is the address in lower case.
+    """
+    local, _, domain = cell.rpartition("@")
+    if len(cell) <= LONGEST_ADDRESS and len(local) <= LONGEST_LOCAL_PART and _PLAIN_LOCAL_PART.fullmatch(local):
+        plain = _plain_domain(domain)
+        if plain:
+            return local, plain
+    return None
 
 
 def parse_mailboxes(cell: str) -> list[tuple[str, Address]]:

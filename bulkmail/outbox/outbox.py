@@ -18,7 +18,7 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status, check_move
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Durability
-from bulkmail.model.recipient import Recipient
+from bulkmail.model.recipient import PlainRows, Recipient
 from bulkmail.model.tally import Tally
 from bulkmail.outbox import jobs, loading
 from bulkmail.outbox import store as stores
@@ -160,8 +160,10 @@ class Outbox:
 
     # Loading ----------------------------------------------------------------------------------------------------------
 
-    def record(self, rows: Iterable[Entry]) -> None:
+    def record(self, rows: Iterable[Entry | PlainRows]) -> None:
         """Adds input rows, numbered in order from 1, in one transaction: all of them or, after an exception, none.
+
+        `PlainRows` are pending, each with its own address for its only forward path.
 
         Duplicates among the pending ones (equal `Address.key`) are found by `finish_loading()`; the first one stays.
         """

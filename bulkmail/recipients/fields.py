@@ -14,7 +14,7 @@ from bulkmail.model.reply import printable
 LONGEST_CELL = 1_000_000  # characters
 LONGEST_ROW = 16_000_000  # characters; what is longer is skipped, not kept
 DEEPEST = 64
-_USUAL_NAME = 200  # characters
+USUAL_NAME = 200  # characters
 _SHOWN = 100  # characters that are kept of a cell that is too long
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -109,7 +109,7 @@ def kind(value: object) -> str:
 
 def display_name(text: str) -> str:
     """The name on one line.  Raises `AddressError` if it is none."""
-    if len(text) <= _USUAL_NAME and text.isprintable():
+    if len(text) <= USUAL_NAME and text.isprintable():
         return text.strip()
     if len(text) > LONGEST_NAME:
         raise AddressError(f"is longer than {LONGEST_NAME:,} characters")

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Protocol
 
 from bulkmail.model.errors import ListError
-from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.model.recipient import BadRow, PlainRows, Recipient
 from bulkmail.recipients.columns import has_address_column
 from bulkmail.recipients.csv import CsvReader
 from bulkmail.recipients.encoding import mark
@@ -61,14 +61,27 @@ class RecipientList:
 
     def __iter__(self) -> Iterator[Recipient | BadRow]:
         """Each row in order.  Raises `ListError` where the list cannot be read on, after the rows before that."""
+        self._begin()
+        return self._rows()
+
+    def blocks(self) -> Iterator[PlainRows | Recipient | BadRow]:
+        """The same rows in the same order, but rows that need no second look may come many together."""
+        self._begin()
+        return self._blocks()
+
+    def _begin(self) -> None:
         if self._is_read:
             raise RuntimeError(f"{self.name} was read already; open it again")
         self._is_read = True
-        return self._rows()
 
     def _rows(self) -> Iterator[Recipient | BadRow]:
         with list_errors(self.name):
             yield from self._reader.rows()
+
+    def _blocks(self) -> Iterator[PlainRows | Recipient | BadRow]:
+        reader = self._reader
+        with list_errors(self.name):
+            yield from reader.blocks() if isinstance(reader, CsvReader) else reader.rows()
 
     def close(self) -> None:
         """Closes what it reads from."""
