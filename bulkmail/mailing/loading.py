@@ -140,8 +140,8 @@ async def try_letters(outbox: Outbox, check: LetterCheck, letters: Letters, *, t
 
 
 def _try_batch(outbox: Outbox, check: LetterCheck, letters: Letters, last: int) -> int:
-    rows = outbox.pending_rows(last, BATCH)
+    rows = outbox.pending_in_brief(last, BATCH)
     if not rows:
         return -1
-    outbox.invalidate_many(check.bad_rows(rows, letters))
+    outbox.invalidate_many(check.bad_stored_rows(rows, letters))
     return rows[-1][0]

@@ -18,7 +18,7 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status, check_move
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Durability
-from bulkmail.model.recipient import PlainRows, Recipient
+from bulkmail.model.recipient import PlainRows, Recipient, StoredRow
 from bulkmail.model.tally import Tally
 from bulkmail.outbox import jobs, loading
 from bulkmail.outbox import store as stores
@@ -195,6 +195,12 @@ class Outbox:
         self._must_be(loaded=True)
         with self.store.reading() as connection, noticing_damage(self.store.name):
             return jobs.pending_rows(connection, after, limit)
+
+    def pending_in_brief(self, after: int, limit: int) -> list[StoredRow]:
+        """As `pending_rows()`, but as they are stored, and perhaps fewer; none only at the end."""
+        self._must_be(loaded=True)
+        with self.store.reading() as connection, noticing_damage(self.store.name):
+            return jobs.pending_in_brief(connection, after, limit)
 
     def lines_with(self, status: Status, limit: int) -> list[int]:
         """The lines that the first `limit` rows in `status` had in their list."""
