@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from bulkmail.config.sources import Sources
 from bulkmail.config.wishes import with_wishes
 from bulkmail.model.address import has_control
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Kind, Relay, Tls, parse_connections, parse_proxy, parse_source
 
 VARIABLE = "BULKMAIL_RELAY"
 
-_EHLO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}|\[(?:IPv6:)?[0-9A-Fa-f:.]+\]")
+_EHLO_NAME = lazy_pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}|\[(?:IPv6:)?[0-9A-Fa-f:.]+\]")
 
 
 def build_relay(sources: Sources, reader: FileReader) -> Relay | None:

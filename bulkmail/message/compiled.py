@@ -20,6 +20,7 @@ from bulkmail.message import headers, links
 from bulkmail.message.encoding import encode_text, is_mostly_foreign, line_count, quoted_line
 from bulkmail.message.identity import date_field, identity_of
 from bulkmail.message.plan import Slot, body_slot
+from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:
     from bulkmail.message.environment import LetterEnvironment
@@ -160,10 +161,10 @@ def compile_message(parts: Parts) -> Compiled:
     return _Writer(parts).written()
 
 
-_SCRIPT = re.compile(r"[\x00-\x20]*".join("javascript:"), re.IGNORECASE)
+_SCRIPT = lazy_pattern(r"[\x00-\x20]*".join("javascript:"), re.IGNORECASE)
 # What an attribute says begins here; the same with the beginning of a script.
-_OPENING = re.compile(r"(?:=|\A)[\x00-\x20\"']*\Z")
-_OPENING_SCRIPT = re.compile(r"(?:=|\A)[\x00-\x20\"']*j[\x00-\x20avscript]*\Z", re.IGNORECASE)
+_OPENING = lazy_pattern(r"(?:=|\A)[\x00-\x20\"']*\Z")
+_OPENING_SCRIPT = lazy_pattern(r"(?:=|\A)[\x00-\x20\"']*j[\x00-\x20avscript]*\Z", re.IGNORECASE)
 _may_open_script = re.compile(r"=[\s\"']*j", re.IGNORECASE).search
 _may_be_script = re.compile(r"\s*[jJ](?:\s*[aA](?:\s*[vV]|\s*\Z)|\s*\Z)").match
 _is_link = re.compile(r"https?://[!-~]+").fullmatch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.entities
 import re
 
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 
 _LONGEST = 40  # characters of what is quoted
@@ -21,10 +22,10 @@ _THING = (
 _FIELD = rf"(?i:(?:{_KIND})?{_THING})"
 _ANY = r"[A-Za-z\u00c0-\u024f](?:[\w .-]{0,38}\w)?"
 
-ANGLES = re.compile(rf"<<{_ANY}>>")
+ANGLES = lazy_pattern(rf"<<{_ANY}>>")
 
 # The brackets in the words keep this file from being found by searches for what is left to do.
-_LEFTOVER = re.compile(
+_LEFTOVER = lazy_pattern(
     r"\{\{.{0,60}?(?:\}\}|$)"
     r"|\{%.{0,60}?(?:%\}|$)"
     r"|(?i:lorem\s+ipsum)"
@@ -40,14 +41,14 @@ _LEFTOVER = re.compile(
     r"|\[object \w+\]",
     re.MULTILINE,
 )
-_LOREM = re.compile(r"\blorem\b", re.IGNORECASE)
+_LOREM = lazy_pattern(r"\blorem\b", re.IGNORECASE)
 
 # What UTF-8 becomes when a program takes it for Windows-1252: a sign between À and ß or a â, and what its second octet
 # is there.  Quotes and dashes do stand behind a capital letter; within a word they do not.
 _SECOND = r"[\x80-\xbf€‚ƒ„†‡ˆ‰Š‹ŒŽ•˜™š›œžŸ]"
 _SECOND_1251 = "[Ѐ-Џѐ-џҐґ\xa0-\xbf‚„…†‡€‰‹‘’“”•–—™›№]"
 _TYPOGRAPHIC = r"[‘’“”–—…](?=\w)"
-_DAMAGE = re.compile(
+_DAMAGE = lazy_pattern(
     r"\ufffd"
     rf"|Ã(?:{_SECOND}|{_TYPOGRAPHIC})"
     r"|Â[\xa0-\xbf]"

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 from bulkmail.message.composer import Rendered, Tried
 from bulkmail.model.address import Address
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import Place, Recipient, StoredRow
 from bulkmail.model.reply import printable
 from bulkmail.preflight.addresses import dead
@@ -298,7 +299,7 @@ class LetterCheck:
 
 LONGEST_SUBJECT = 100  # characters; what a wide window shows
 # "test" where it marks a trial; in the middle of a sentence a letter may speak of one.
-_TEST = re.compile(r"^\W*test(?:ing|mail|e-?mail)?\b|[\[(]\s*test\s*[\])]|\btest\W*$", re.IGNORECASE)
+_TEST = lazy_pattern(r"^\W*test(?:ing|mail|e-?mail)?\b|[\[(]\s*test\s*[\])]|\btest\W*$", re.IGNORECASE)
 
 
 def _count(found: dict[K, Hits], key: K, line: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum
@@ -11,6 +10,7 @@ from itertools import islice
 from typing import IO, TextIO
 
 from bulkmail.model.errors import EmptyList, ListError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import BadRow, PlainRow, PlainRows, Recipient
 from bulkmail.model.units import count
 from bulkmail.recipients.dialect import (
@@ -29,7 +29,7 @@ from bulkmail.recipients.table import Table
 
 _QUOTE = '"'
 _ESCAPED_QUOTE = '\\"'
-_ESCAPE = re.compile(r"\\(.)")
+_ESCAPE = lazy_pattern(r"\\(.)")
 _SAMPLE = 1 << 16  # characters that the delimiter is guessed from
 _WITNESSES = 20  # lines that tell a stray quote from a long cell
 _BLOCK = 1_000  # plain rows taken together

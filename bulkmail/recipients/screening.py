@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from bulkmail.model.address import Address, parse_mailbox, split_list
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import AddressError, TemplateError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.recipients.columns import has_address_column
 from bulkmail.recipients.dialect import guess_delimiter
@@ -25,10 +26,10 @@ from bulkmail.recipients.xlsx import SUFFIXES
 
 _SAMPLE = 1 << 16
 _MOST_FAULTS = 20
-_QUOTED = re.compile("""["'\u201c\u201d\u201e\u201f](.*)["'\u201c\u201d]""")
-_MAILTO = re.compile(r"<?mailto:([^?<>]*)(?:\?[^<>]*)?>?", re.IGNORECASE)
-_SUBDOMAINS = re.compile(r"(?:\*?@)?(?:\*?\.)+([^*@\s]+)")  # *.example.org, @*.example.org, .example.org
-_WILDCARD = re.compile(r"[*?]|^%$")
+_QUOTED = lazy_pattern("""["'\u201c\u201d\u201e\u201f](.*)["'\u201c\u201d]""")
+_MAILTO = lazy_pattern(r"<?mailto:([^?<>]*)(?:\?[^<>]*)?>?", re.IGNORECASE)
+_SUBDOMAINS = lazy_pattern(r"(?:\*?@)?(?:\*?\.)+([^*@\s]+)")  # *.example.org, @*.example.org, .example.org
+_WILDCARD = lazy_pattern(r"[*?]|^%$")
 REACHED_NOBODY = "is of a rehearsal, which reached no recipient: no address is suppressed by it"
 _REACHED = (Status.ACCEPTED.value, Status.IN_DOUBT.value)
 

@@ -11,7 +11,6 @@ report that is fed back as a list loses its guards.
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Iterable, Mapping
 from io import StringIO
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, BinaryIO
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import Place
 from bulkmail.model.units import count
 from bulkmail.outbox.entries import AcceptedRow, RowRecord
@@ -28,7 +28,7 @@ from bulkmail.report.files import replacing
 from bulkmail.report.rows import as_json, copy_object, iso, trouble
 from bulkmail.report.source import Source
 
-_HARMLESS = re.compile(r"[+-]?[0-9 ().-]+|[+-]?[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
+_HARMLESS = lazy_pattern(r"[+-]?[0-9 ().-]+|[+-]?[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
 _OWN = ("address", "name")
 _ACCEPTED = Status.ACCEPTED.value
 _BUFFER = 65_536  # characters
