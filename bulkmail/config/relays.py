@@ -56,7 +56,7 @@ def build_relay(sources: Sources, reader: FileReader) -> Relay | None:
 
 
 def _tell_lonely_table(sources: Sources, table: RelayTable) -> None:
-    if table != RelayTable() and not any(path[0] == "relay" for path in sources.broken):
+    if table != RelayTable.model_construct() and not any(path[0] == "relay" for path in sources.broken):
         place = sources.place(("relay",))
         sources.problems.add(f"{place}: has no url", 'write url = "smtp://user@mail.example.com:587" below [relay]')
 

@@ -109,7 +109,7 @@ def open_sources(
 
     path = find_campaign(campaign, overrides)
     if path is None:
-        return Sources(overrides, environ, problems, None, CampaignFile())
+        return Sources(overrides, environ, problems, None, CampaignFile.model_construct())
     text = _read(path)
     if path.suffix.lower() != SUFFIX:
         from bulkmail.config.letter_file import read_letter

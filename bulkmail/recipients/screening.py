@@ -21,8 +21,8 @@ from bulkmail.recipients.encoding import choose, open_text
 from bulkmail.recipients.fields import LONGEST_CELL, shown
 from bulkmail.recipients.opening import Opened, list_errors, open_bytes
 from bulkmail.recipients.reading import ListOptions, Reading
+from bulkmail.recipients.sheets import SUFFIXES
 from bulkmail.recipients.source import read_list
-from bulkmail.recipients.xlsx import SUFFIXES
 
 _SAMPLE = 1 << 16
 _MOST_FAULTS = 20
