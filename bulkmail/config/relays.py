@@ -27,7 +27,7 @@ def build_relay(sources: Sources, reader: FileReader) -> Relay | None:
     `--relay` replaces the whole `[relay]` table, so that the password of one server is never shown to another.
     """
     typed = sources.overrides.relay
-    table = (sources.file.relay if typed is None else None) or RelayTable()
+    table = (sources.file.relay if typed is None else None) or RelayTable.model_construct()
     url = sources.pick(("relay", "url"), table.url, flag="--relay", typed=typed, is_secret=True)
     if url is None and sources.environ.get(VARIABLE):
         url = Said(sources.environ[VARIABLE], VARIABLE, Path("."), is_secret=True)
