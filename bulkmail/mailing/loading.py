@@ -37,6 +37,7 @@ async def record(
     rows: Iterable[Recipient | BadRow | PlainRows],
     *,
     screen: Callable[[Recipient | BadRow], Screened],
+    suppressed: Callable[[str], str] | None = None,
     forward_paths: Callable[[Recipient], tuple[str, ...]] | None = None,
     suppressed_copies: Callable[[Recipient, tuple[str, ...]], Mapping[str, str]] | None = None,
     redirect_to: Address | None = None,
@@ -49,8 +50,8 @@ async def record(
     `TemplateError` for is invalid.  `suppressed_copies` says which of them, the first being the row's own, are left
     out, and why.
 
-    `PlainRows` among the rows are taken as they are: only for a list in which each such row would become pending with
-    its own address for its only forward path.
+    `PlainRows` among the rows are taken as they are, but for those for whose `Address.key` `suppressed` has a reason:
+    only for a list in which each other such row would become pending, its own address for its only forward path.
 
     `rows` are iterated in a worker thread.  `fetch`, where there is one, is awaited first, in the caller's task: it
     says how many rows can be iterated then, 0 at the end.
@@ -72,8 +73,31 @@ async def record(
         left_out = suppressed_copies(row, paths) if suppressed_copies is not None and len(paths) > 1 else {}
         return Entry(row, screened.status, screened.reason, paths, left_out)
 
-    entries = (row if isinstance(row, PlainRows) else entry(screen(row)) for row in rows)
-    await _record_all(outbox, entries, fetch=fetch, told=told)
+    def entries() -> Iterator[Entry | PlainRows]:
+        for row in rows:
+            if not isinstance(row, PlainRows):
+                yield entry(screen(row))
+            elif suppressed is None:
+                yield row
+            else:
+                yield from _without_suppressed(row, suppressed)
+
+    await _record_all(outbox, entries(), fetch=fetch, told=told)
+
+
+def _without_suppressed(block: PlainRows, suppressed: Callable[[str], str]) -> Iterator[Entry | PlainRows]:
+    """The same rows in their order, with an entry for each that there is a reason not to write to."""
+    start = 0
+    for at, (line, wire, name, key, fields) in enumerate(block.rows):
+        if reason := suppressed(key):
+            if at > start:
+                yield PlainRows(block.file, block.rows[start:at])
+            local, _, domain = wire.rpartition("@")
+            person = Recipient(Address(local, domain), name, fields, Place(block.file, line))
+            yield Entry(person, Status.SUPPRESSED, reason)
+            start = at + 1
+    if start < len(block.rows):
+        yield PlainRows(block.file, block.rows[start:])
 
 
 async def record_messages(

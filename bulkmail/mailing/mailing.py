@@ -142,6 +142,7 @@ class Mailing:
             await record(
                 outbox,
                 rows.blocks() if isinstance(rows, RecipientList) and are_all_meant else rows,
+                suppressed=selection.suppression.matches_key if selection.suppression else None,
                 screen=partial(selection.screen, seen=seen, where=where),
                 forward_paths=composer.forward_paths if composer.has_copies else None,
                 suppressed_copies=selection.suppressed_copies,

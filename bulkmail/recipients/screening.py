@@ -122,16 +122,20 @@ class Suppression:
 
     def matches(self, address: Address) -> str:
         """The reason not to write there, `"in stop.txt:3"`; "" if there is none."""
-        return self._reason(self._listed(address) or self._passed.find(address.key))
+        return self.matches_key(address.key)
+
+    def matches_key(self, key: str) -> str:
+        """The same for the address with this `Address.key`."""
+        return self._reason(self._listed(key) or self._passed.find(key))
 
     def matches_copy(self, address: Address, *, of: Address) -> str:
         """The reason not to send a copy of the row of another address there; "" if there is none."""
-        return self._reason(self._listed(address) or self._passed.find(_pair(of.key, address.key)))
+        return self._reason(self._listed(address.key) or self._passed.find(_pair(of.key, address.key)))
 
-    def _listed(self, address: Address) -> tuple[int, int] | None:
+    def _listed(self, key: str) -> tuple[int, int] | None:
         if not self._places:
             return None
-        return self._places.find(address.key) or self._places.find(f"@{address.domain}")
+        return self._places.find(key) or self._places.find(key[key.rindex("@") :])
 
     def _reason(self, found: tuple[int, int] | None) -> str:
         if not found:

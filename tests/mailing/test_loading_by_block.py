@@ -51,7 +51,16 @@ class ByRow:
 
 def stopping() -> Suppression:
     found = Suppression()
-    found.add_keys(["stopped@example.org"], name="stop.txt")
+    found.add_keys(["stopped@example.org", "user0@example.org", "user9@example.org"], name="stop.txt")
+    found.add_pass(
+        [("user5@example.org", "user5@example.org"), ("di@example.org", "user6@example.org")], name="earlier"
+    )
+    return found
+
+
+def stopping_domain() -> Suppression:
+    found = Suppression()
+    found.add_keys(["@example.org"], name="stop.txt")
     return found
 
 
@@ -82,6 +91,7 @@ async def loaded(path: Path, *, by_row: bool, cc: str | None, selection: Selecti
         pytest.param(Selection(where="town == 'Graz'"), None, id="where"),
         pytest.param(Selection(suppression=Suppression()), None, id="empty-suppression"),
         pytest.param(Selection(suppression=stopping()), None, id="suppression"),
+        pytest.param(Selection(suppression=stopping_domain()), None, id="suppressed-domain"),
         pytest.param(Selection(only=frozenset({"user1@example.org"})), None, id="only"),
         pytest.param(Selection(redirect_to=Address("me", "example.com")), None, id="redirected"),
         pytest.param(Selection(), "boss@example.org", id="copies"),
@@ -97,8 +107,11 @@ async def test_list_loaded_by_blocks_is_the_list_loaded_by_rows(
     assert by_block[-1] == len(LINES) - 1
 
 
-async def test_list_without_conditions_is_loaded_by_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("selection", [Selection(), Selection(suppression=stopping())], ids=["all", "suppression"])
+async def test_list_without_conditions_is_loaded_by_blocks(
+    selection: Selection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "people.csv"
     path.write_text("\n".join(LINES), encoding="utf-8")
     monkeypatch.setattr(RecipientList, "__iter__", lambda self: pytest.fail("read row by row"))
-    await loaded(path, by_row=False, cc=None, selection=Selection())
+    await loaded(path, by_row=False, cc=None, selection=selection)
