@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import textwrap
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import click
 
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 from bulkmail.model.tally import Tally
 from bulkmail.preflight.finding import Finding, Severity
@@ -18,7 +18,7 @@ from bulkmail.preflight.finding import Finding, Severity
 WIDTH = 80  # columns
 LONGEST_FINDING = 2_000  # characters
 _COLORS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
-_PLACE = re.compile(r"(?P<file>.+):(?P<line>\d+)")
+_PLACE = lazy_pattern(r"(?P<file>.+):(?P<line>\d+)")
 
 
 def told(findings: Sequence[Finding]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import traceback
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import click
 
 from bulkmail.cli.program import COMMANDS, DEBUG_VARIABLE, ReaderGone, UnknownCommand
 from bulkmail.model.errors import BulkmailError, OutboxError, RelayError, SendingRests
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.tally import EXIT_BUG, EXIT_NOTHING_SENT, EXIT_STOPPED
 
 
@@ -115,7 +115,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 # What could steer a terminal; line ends stay.  Messages name files, cells and servers that others wrote.
-_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_STEERING = lazy_pattern("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def _say(text: str, *, label: str = "") -> None:

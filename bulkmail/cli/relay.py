@@ -10,6 +10,7 @@ import click
 
 from bulkmail.cli.running import password_prompt, run_async
 from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ Examples:
   bulkmail relay smtps://mail.example.com --from news@example.com --json
 """
 
-_SCHEME = re.compile(r"(?:sandbox|maildir|null|smtps?|lmtp|[sl]mtp\+unix):", re.IGNORECASE)
+_SCHEME = lazy_pattern(r"(?:sandbox|maildir|null|smtps?|lmtp|[sl]mtp\+unix):", re.IGNORECASE)
 
 
 @click.command(epilog=EPILOG)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from datetime import tzinfo
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +16,7 @@ from bulkmail.model.breaker import Limits
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lane import Lane, LaneLimits, Lanes
 from bulkmail.model.pace import Pace
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.quota import NO_QUOTA, parse_quota
 from bulkmail.model.ramp import parse_ramp
 from bulkmail.model.rate import Rate
@@ -31,8 +31,8 @@ V = TypeVar("V", str, int)
 OTHER = "other"
 """`[lanes.other]`: each domain that belongs to no provider."""
 
-_DOMAIN = re.compile(r"[^\s@*.]+(\.[^\s@*.]+)*(\.\*)?")
-_PERCENT = re.compile(r"(\d{1,3}(?:\.\d{1,2})?)\s*%")
+_DOMAIN = lazy_pattern(r"[^\s@*.]+(\.[^\s@*.]+)*(\.\*)?")
+_PERCENT = lazy_pattern(r"(\d{1,3}(?:\.\d{1,2})?)\s*%")
 
 
 def with_bounds(sources: Sources, pace: Pace) -> Pace:

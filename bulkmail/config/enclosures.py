@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +11,9 @@ from bulkmail.config.problems import Said, show
 from bulkmail.config.schema import AttachmentTable
 from bulkmail.config.sources import Sources
 from bulkmail.model.campaign import Attachment, RowAttachment, Template
+from bulkmail.model.pattern import lazy_pattern
 
-_TAG = re.compile(r"\{\{|\{%|\{#")
+_TAG = lazy_pattern(r"\{\{|\{%|\{#")
 
 
 def attachments(sources: Sources, reader: FileReader) -> tuple[Attachment, ...]:

@@ -19,6 +19,7 @@ from bulkmail.message.tags import with_css_apart
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Attachment, Template
 from bulkmail.model.filenames import composed, other_case, same_name
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ _NO_TEXT = (
     (b"{\\rtf", "rich text (RTF)"),
     (b"%PDF-", "a PDF"),
 )
-_META_CHARSET = re.compile(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9._:-]+)", re.IGNORECASE)
+_META_CHARSET = lazy_pattern(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9._:-]+)", re.IGNORECASE)
 _BEGINNING = 4_096  # octets in which a page says its encoding
 # As browsers read them (WHATWG Encoding): the names of Latin-1 stand for what Windows writes.
 _MEANT = {"iso-8859-1": "cp1252", "latin1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "ascii": "cp1252"}
@@ -290,7 +291,7 @@ def _similar(path: Path) -> str:
         return ""
 
 
-CONTENT_TYPE = re.compile(
+CONTENT_TYPE = lazy_pattern(
     r"(?!multipart/|message/)[a-z0-9][a-z0-9!#$&^_.+-]{0,126}/[a-z0-9][a-z0-9!#$&^_.+-]{0,126}", re.I
 )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +16,9 @@ from bulkmail.message.row_address import with_others
 from bulkmail.model.address import Address, has_control
 from bulkmail.model.campaign import Dkim, Template, Unsubscribe
 from bulkmail.model.errors import AddressError
+from bulkmail.model.pattern import lazy_pattern
 
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE_NAME = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def heading(sources: Sources) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from bulkmail.message.plan import check_attachment
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment
 from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.pattern import lazy_pattern
 
 # What a header of the letter is called in `[message]`; all others are headers of the message.
 _KEYS = {"from": "from", "subject": "subject", "reply-to": "reply_to", "cc": "cc", "bcc": "bcc"} | {
@@ -36,9 +37,9 @@ _BODIES = {"text/plain": "text", "text/html": "html", "text/markdown": "markdown
 _ADDRESSES = frozenset({"from", "sender", "reply-to", "to", "cc", "bcc", "return-path"})
 _IGNORED = frozenset({"mime-version", "content-transfer-encoding", "content-type"})
 
-_HEADER = re.compile(r"([!-9;-z|~]+):(.*)")
-_COMMENT = re.compile(r"\{#.*#\}[ \t]*")
-_NAMED = re.compile(r"(?P<name>[^<>]*?)\s*<\s*(?P<address>[^<>]*?)\s*>")
+_HEADER = lazy_pattern(r"([!-9;-z|~]+):(.*)")
+_COMMENT = lazy_pattern(r"\{#.*#\}[ \t]*")
+_NAMED = lazy_pattern(r"(?P<name>[^<>]*?)\s*<\s*(?P<address>[^<>]*?)\s*>")
 
 
 @dataclass(slots=True)

@@ -7,16 +7,18 @@ import tomllib
 from bisect import bisect_left
 from contextlib import suppress
 
+from bulkmail.model.pattern import lazy_pattern
+
 KeyPath = tuple[str | int, ...]
 """`("message", "attachments", 0, "file")`: keys by name, items of a list by number."""
 
-_SPACE = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
-TOML_STRING = re.compile(
+_SPACE = lazy_pattern(r"(?:[ \t\r\n]|#[^\n]*)*")
+_BARE_KEY = lazy_pattern(r"[A-Za-z0-9_-]+")
+TOML_STRING = lazy_pattern(
     r'"""(?:[^\\]|\\.)*?"{3,5}' r"|'''.*?'{3,5}" r'|"(?:[^"\\\n]|\\.)*"' r"|'[^'\n]*'",
     re.DOTALL,
 )
-_SCALAR = re.compile(r"[^,\]}#\n]*")
+_SCALAR = lazy_pattern(r"[^,\]}#\n]*")
 
 
 def locate_keys(text: str) -> dict[KeyPath, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 from bulkmail.config.files import resolve
@@ -12,9 +11,10 @@ from bulkmail.config.sources import Sources
 from bulkmail.config.table import Table
 from bulkmail.model.address import has_control
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Oauth, Relay
 
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE_NAME = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 _OAUTH = ("relay", "oauth")
 
 

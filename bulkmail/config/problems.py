@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 
 T = TypeVar("T")
@@ -94,7 +94,7 @@ class Problems:
         raise ConfigError(f"{len(self._found)} things are wrong; nothing was sent:{lines}", hint=hint)
 
 
-_PLACE = re.compile(r"([^\n]*?):(\d+): ")
+_PLACE = lazy_pattern(r"([^\n]*?):(\d+): ")
 
 
 def _by_line(problems: list[Problem]) -> list[Problem]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +13,12 @@ from bulkmail.config.sources import Sources
 from bulkmail.config.wishes import with_wishes
 from bulkmail.model.address import has_control
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Kind, Relay, Tls, parse_connections, parse_proxy, parse_source
 
 VARIABLE = "BULKMAIL_RELAY"
 
-_EHLO_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}|\[(?:IPv6:)?[0-9A-Fa-f:.]+\]")
+_EHLO_NAME = lazy_pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}|\[(?:IPv6:)?[0-9A-Fa-f:.]+\]")
 
 
 def build_relay(sources: Sources, reader: FileReader) -> Relay | None:
@@ -27,7 +27,7 @@ def build_relay(sources: Sources, reader: FileReader) -> Relay | None:
     `--relay` replaces the whole `[relay]` table, so that the password of one server is never shown to another.
     """
     typed = sources.overrides.relay
-    table = (sources.file.relay if typed is None else None) or RelayTable()
+    table = (sources.file.relay if typed is None else None) or RelayTable.model_construct()
     url = sources.pick(("relay", "url"), table.url, flag="--relay", typed=typed, is_secret=True)
     if url is None and sources.environ.get(VARIABLE):
         url = Said(sources.environ[VARIABLE], VARIABLE, Path("."), is_secret=True)
@@ -56,7 +56,7 @@ def build_relay(sources: Sources, reader: FileReader) -> Relay | None:
 
 
 def _tell_lonely_table(sources: Sources, table: RelayTable) -> None:
-    if table != RelayTable() and not any(path[0] == "relay" for path in sources.broken):
+    if table != RelayTable.model_construct() and not any(path[0] == "relay" for path in sources.broken):
         place = sources.place(("relay",))
         sources.problems.add(f"{place}: has no url", 'write url = "smtp://user@mail.example.com:587" below [relay]')
 

@@ -88,7 +88,7 @@ def _build_route(aside: _Aside, reader: FileReader) -> Route | None:
     if relay is None:
         return None
     table = aside.sources.file.relay if aside.sources.overrides.relay is None else None
-    table = table or RelayTable()
+    table = table or RelayTable.model_construct()
     return Route(
         relay,
         name=_read(aside, "name", table.name, parse_name, ""),

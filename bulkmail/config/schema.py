@@ -202,7 +202,7 @@ class SendingTable(Table):
     rate: Amount = None
     burst: int | None = None
     connections: int | None = None
-    retry: Annotated[RetryTable, _short_for("recipient")] = RetryTable()
+    retry: Annotated[RetryTable, _short_for("recipient")] = RetryTable.model_construct()
     max_attempts: int | None = None
     max_age: Amount = None
     wait: Amount = None
@@ -224,11 +224,11 @@ class CampaignFile(Table):
     relays: Annotated[
         list[Annotated[RelayTable, _short_for("url")]], BeforeValidator(_alone_or_several), Field(alias="relay")
     ] = []
-    recipients: Annotated[RecipientsTable, _short_for("file")] = RecipientsTable()
-    message: MessageTable = MessageTable()
-    sending: SendingTable = SendingTable()
+    recipients: Annotated[RecipientsTable, _short_for("file")] = RecipientsTable.model_construct()
+    message: MessageTable = MessageTable.model_construct()
+    sending: SendingTable = SendingTable.model_construct()
     lanes: LanesTable | None = None
-    breakers: BreakersTable = BreakersTable()
+    breakers: BreakersTable = BreakersTable.model_construct()
 
     @property
     def relay(self) -> RelayTable | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from bulkmail.config.overrides import Overrides
 from bulkmail.config.problems import Problems, Said, did_you_mean, show
 from bulkmail.model.campaign import Attachment
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:
     from bulkmail.config.schema import CampaignFile
@@ -109,7 +109,7 @@ def open_sources(
 
     path = find_campaign(campaign, overrides)
     if path is None:
-        return Sources(overrides, environ, problems, None, CampaignFile())
+        return Sources(overrides, environ, problems, None, CampaignFile.model_construct())
     text = _read(path)
     if path.suffix.lower() != SUFFIX:
         from bulkmail.config.letter_file import read_letter
@@ -184,7 +184,7 @@ def _read(path: Path) -> str:
         raise ConfigError(f"{path}:{line}: is not UTF-8", hint="save the file as UTF-8") from None
 
 
-_TOML_PLACE = re.compile(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
+_TOML_PLACE = lazy_pattern(r" \(at (?:line (?P<line>\d+), column (?P<column>\d+)|end of document)\)$")
 
 
 def parse_toml(text: str, path: Path) -> dict[str, object]:
@@ -217,7 +217,7 @@ def refuse_deep_keys(text: str, path: Path) -> None:
 
 DEEPEST_KEY = 20  # parts; those of ours have three
 # Begins where a part begins, and never goes back into one: a long word without dots is looked at once.
-_DEEP_KEY = re.compile(rf"""(?<![\w"-])(?:[\w"-]++[ \t]*+\.[ \t]*+){{{DEEPEST_KEY}}}""")
+_DEEP_KEY = lazy_pattern(rf"""(?<![\w"-])(?:[\w"-]++[ \t]*+\.[ \t]*+){{{DEEPEST_KEY}}}""")
 
 _TOML_MENDS = (
     ("Invalid value", 'a text stands in quotes: name = "Spring"'),

@@ -15,13 +15,14 @@ from anyio import to_thread
 from bulkmail.mailing.feed import Feed
 from bulkmail.mailing.loading import Messages
 from bulkmail.mailing.rows import GivenRows
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.outbox.encoding import encode_fields
 
 BLOCK = 1 << 20
 # A program that makes the same message again gives these other values each time.
 _MADE_ANEW = frozenset({"date", "message-id", "mime-version", "content-id"})
-_BOUNDARY = re.compile(r";\s*boundary=(\"[^\"]*\"|[^;\s]*)", re.IGNORECASE)
+_BOUNDARY = lazy_pattern(r";\s*boundary=(\"[^\"]*\"|[^;\s]*)", re.IGNORECASE)
 
 
 class Digest:

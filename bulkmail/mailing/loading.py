@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
 from email.message import EmailMessage
-from itertools import islice
 
 from anyio import to_thread
 
@@ -14,7 +13,7 @@ from bulkmail.message.ready_made import take_apart
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.recipient import BadRow, Place, Recipient
+from bulkmail.model.recipient import BadRow, Place, PlainRows, Recipient
 from bulkmail.model.reply import printable
 from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
 from bulkmail.preflight.letter import LetterCheck, Letters
@@ -35,9 +34,10 @@ def nobody(rows: int) -> None:
 
 async def record(
     outbox: Outbox,
-    rows: Iterable[Recipient | BadRow],
+    rows: Iterable[Recipient | BadRow | PlainRows],
     *,
     screen: Callable[[Recipient | BadRow], Screened],
+    suppressed: Callable[[str], str] | None = None,
     forward_paths: Callable[[Recipient], tuple[str, ...]] | None = None,
     suppressed_copies: Callable[[Recipient, tuple[str, ...]], Mapping[str, str]] | None = None,
     redirect_to: Address | None = None,
@@ -49,6 +49,9 @@ async def record(
     `forward_paths` says where the letter of a row goes, if not only to its own address; a row that it raises
     `TemplateError` for is invalid.  `suppressed_copies` says which of them, the first being the row's own, are left
     out, and why.
+
+    `PlainRows` among the rows are taken as they are, but for those for whose `Address.key` `suppressed` has a reason:
+    only for a list in which each other such row would become pending, its own address for its only forward path.
 
     `rows` are iterated in a worker thread.  `fetch`, where there is one, is awaited first, in the caller's task: it
     says how many rows can be iterated then, 0 at the end.
@@ -70,8 +73,31 @@ async def record(
         left_out = suppressed_copies(row, paths) if suppressed_copies is not None and len(paths) > 1 else {}
         return Entry(row, screened.status, screened.reason, paths, left_out)
 
-    entries = (entry(screened) for screened in map(screen, rows))
-    await _record_all(outbox, entries, fetch=fetch, told=told)
+    def entries() -> Iterator[Entry | PlainRows]:
+        for row in rows:
+            if not isinstance(row, PlainRows):
+                yield entry(screen(row))
+            elif suppressed is None:
+                yield row
+            else:
+                yield from _without_suppressed(row, suppressed)
+
+    await _record_all(outbox, entries(), fetch=fetch, told=told)
+
+
+def _without_suppressed(block: PlainRows, suppressed: Callable[[str], str]) -> Iterator[Entry | PlainRows]:
+    """The same rows in their order, with an entry for each that there is a reason not to write to."""
+    start = 0
+    for at, (line, wire, name, key, fields) in enumerate(block.rows):
+        if reason := suppressed(key):
+            if at > start:
+                yield PlainRows(block.file, block.rows[start:at])
+            local, _, domain = wire.rpartition("@")
+            person = Recipient(Address(local, domain), name, fields, Place(block.file, line))
+            yield Entry(person, Status.SUPPRESSED, reason)
+            start = at + 1
+    if start < len(block.rows):
+        yield PlainRows(block.file, block.rows[start:])
 
 
 async def record_messages(
@@ -96,7 +122,7 @@ async def record_messages(
 
 
 async def _record_all(
-    outbox: Outbox, entries: Iterator[Entry], *, fetch: Callable[[], Awaitable[int]] | None, told: Told
+    outbox: Outbox, entries: Iterator[Entry | PlainRows], *, fetch: Callable[[], Awaitable[int]] | None, told: Told
 ) -> None:
     total = 0
     while True:
@@ -119,11 +145,15 @@ def _entry_of(run_id: str, message: EmailMessage, number: int) -> Entry:
     return Entry(ready, forward_paths=tuple(path.wire for path in taken.forward_paths))
 
 
-def _record_batch(outbox: Outbox, entries: Iterator[Entry], size: int) -> int:
-    batch = list(islice(entries, size))
+def _record_batch(outbox: Outbox, entries: Iterator[Entry | PlainRows], size: int) -> int:
+    batch: list[Entry | PlainRows] = []
+    rows = 0
+    while rows < size and (entry := next(entries, None)) is not None:
+        batch.append(entry)
+        rows += len(entry.rows) if isinstance(entry, PlainRows) else 1
     if batch:
         outbox.record(batch)
-    return len(batch)
+    return rows
 
 
 async def try_letters(outbox: Outbox, check: LetterCheck, letters: Letters, *, told: Told = nobody) -> None:
@@ -134,8 +164,8 @@ async def try_letters(outbox: Outbox, check: LetterCheck, letters: Letters, *, t
 
 
 def _try_batch(outbox: Outbox, check: LetterCheck, letters: Letters, last: int) -> int:
-    rows = outbox.pending_rows(last, BATCH)
+    rows = outbox.pending_in_brief(last, BATCH)
     if not rows:
         return -1
-    outbox.invalidate_many(check.bad_rows(rows, letters))
+    outbox.invalidate_many(check.bad_stored_rows(rows, letters))
     return rows[-1][0]

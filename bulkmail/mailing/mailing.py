@@ -54,6 +54,7 @@ from bulkmail.preflight.evidence import Evidence
 from bulkmail.preflight.finding import Finding, refuse
 from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.screening import Suppression
+from bulkmail.recipients.source import RecipientList
 from bulkmail.report.report import Report
 from bulkmail.smtp.exchangers import Exchangers
 
@@ -137,9 +138,11 @@ class Mailing:
         try:
             empty_inbox(outbox, routes)
             seen = RowCheck()
+            are_all_meant = selection.takes_all and not composer.has_copies
             await record(
                 outbox,
-                rows,
+                rows.blocks() if isinstance(rows, RecipientList) and are_all_meant else rows,
+                suppressed=selection.suppression.matches_key if selection.suppression else None,
                 screen=partial(selection.screen, seen=seen, where=where),
                 forward_paths=composer.forward_paths if composer.has_copies else None,
                 suppressed_copies=selection.suppressed_copies,

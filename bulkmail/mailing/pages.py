@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +11,12 @@ from bulkmail.message.bodies import local_names, optional_images
 from bulkmail.message.filetypes import guess_type
 from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, Template
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 
 Attached = str | os.PathLike[str] | Attachment | RowAttachment
 """A file, or what is in one, or a template of a path such as `"invoices/{{ id }}.pdf"`, one file for each row."""
 
-_TAG = re.compile(r"\{[{%]")
+_TAG = lazy_pattern(r"\{[{%]")
 
 
 def read_attachments(

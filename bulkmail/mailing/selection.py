@@ -53,6 +53,11 @@ class Selection:
     only: frozenset[str] = frozenset()
     most_invalid: float = MOST_INVALID
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether every good row of the list, unless it is suppressed, is to be sent to its own address."""
+        return not (self.where or self.redirect_to or self.only)
+
     def suppressed_copies(self, row: Recipient, paths: tuple[str, ...]) -> dict[str, str]:
         """The copies of `row` that are suppressed, with the reasons; `paths` are its own address and those copies."""
         if self.suppression is None:

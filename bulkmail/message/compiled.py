@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import filters, nodes
 from jinja2.exceptions import TemplateError as JinjaError
@@ -20,6 +20,7 @@ from bulkmail.message import headers, links
 from bulkmail.message.encoding import encode_text, is_mostly_foreign, line_count, quoted_line
 from bulkmail.message.identity import date_field, identity_of
 from bulkmail.message.plan import Slot, body_slot
+from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:
     from bulkmail.message.environment import LetterEnvironment
@@ -141,15 +142,17 @@ class Parts:
 
 
 class Compiled(NamedTuple):
-    """The two functions of one campaign.
+    """The functions of one campaign.
 
     `compose(recipient, row, second)` gives the buffers and the Message-ID of a message with this whole second of wall
     time in Date, `check(recipient)` the subject of a message that cannot fail; both None for a row of the general
-    composer.
+    composer.  `check_in_brief(fields, wire, name)` is `check` with less to look at, and None for more rows; it is not
+    there where each row needs more than that.
     """
 
     compose: Callable[[Recipient, int, int], tuple[tuple[bytes, ...], str] | None]
     check: Callable[[Recipient], str | None]
+    check_in_brief: Callable[[dict[str, object], str, str], str | None] | None
     source: str
 
 
@@ -158,10 +161,10 @@ def compile_message(parts: Parts) -> Compiled:
     return _Writer(parts).written()
 
 
-_SCRIPT = re.compile(r"[\x00-\x20]*".join("javascript:"), re.IGNORECASE)
+_SCRIPT = lazy_pattern(r"[\x00-\x20]*".join("javascript:"), re.IGNORECASE)
 # What an attribute says begins here; the same with the beginning of a script.
-_OPENING = re.compile(r"(?:=|\A)[\x00-\x20\"']*\Z")
-_OPENING_SCRIPT = re.compile(r"(?:=|\A)[\x00-\x20\"']*j[\x00-\x20avscript]*\Z", re.IGNORECASE)
+_OPENING = lazy_pattern(r"(?:=|\A)[\x00-\x20\"']*\Z")
+_OPENING_SCRIPT = lazy_pattern(r"(?:=|\A)[\x00-\x20\"']*j[\x00-\x20avscript]*\Z", re.IGNORECASE)
 _may_open_script = re.compile(r"=[\s\"']*j", re.IGNORECASE).search
 _may_be_script = re.compile(r"\s*[jJ](?:\s*[aA](?:\s*[vV]|\s*\Z)|\s*\Z)").match
 _is_link = re.compile(r"https?://[!-~]+").fullmatch
@@ -208,7 +211,7 @@ class _Writer:
 
     def written(self) -> Compiled:
         parts = self._parts
-        to_name = self._joined(parts.to_name) if parts.to_name is not None else "recipient.name"
+        to_name = self._joined(parts.to_name) if parts.to_name is not None else "given_name"
         subject = self._header(parts.subject)
         if parts.to_name is not None:
             self._header(parts.to_name)
@@ -235,7 +238,10 @@ class _Writer:
             *(["unsubscriber.fields(token)"] if parts.unsubscriber else []),
         ]
         has_others = any(callable(part) for part in parts.bodies.values())
-        prelude = self._prelude(to_name, subject, has_variables=has_others)
+        prelude = [*self._row(), *self._prelude(to_name, subject)]
+        if has_others:
+            url = "url" if parts.unsubscriber else "''"
+            prelude.append(f"variables = variables_of(recipient, {url})")
         escaped = [f"h{number} = escape(c{number})" for number in self._escaped]
         compose = [
             "def compose(recipient, row, second):",
@@ -258,23 +264,34 @@ class _Writer:
         if has_others:
             check.append("check_others(variables, fields)")
         check.append("return subject")
-        source = "\n\n".join("\n    ".join(function) for function in (compose, check)) + "\n"
+        functions = [compose, check]
+        if not has_others and not any(map(_is_own_url, (*parts.subject, *(parts.to_name or ())))):
+            functions.append(self._check_in_brief(to_name, subject))
+        source = "\n\n".join("\n    ".join(function) for function in functions) + "\n"
         exec(compile(source, "<compiled message>", "exec"), self._scope)  # noqa: S102 - only names of our own
-        return Compiled(self._scope["compose"], self._scope["check"], source)  # type: ignore[arg-type]
+        made: Any = self._scope.get
+        return Compiled(made("compose"), made("check"), made("check_in_brief"), source)
 
-    def _prelude(self, to_name: str, subject: str, *, has_variables: bool) -> list[str]:
-        """The cells, tested; returns None where the general composer is needed."""
-        lines = [
-            "fields = recipient.fields",
-            "get = fields.get",
-            "address = recipient.address",
-            "wire = address.wire",
-            "if not wire.isascii(): return None",
-        ]
+    def _row(self) -> list[str]:
+        """What the prelude needs of a recipient."""
+        lines = ["fields = recipient.fields", "given_name = recipient.name", "address = recipient.address"]
+        lines.append("wire = address.wire")
         if self._parts.unsubscriber:
             lines += ["token = unsubscriber.token(address)", "url = unsubscriber.url(token)"]
+        return lines
+
+    def _check_in_brief(self, to_name: str, subject: str) -> list[str]:
+        """The function of that name.  For the tests each link to unsubscribe is as good as any other."""
+        lines = ["def check_in_brief(fields, wire, given_name):"]
+        if unsubscriber := self._parts.unsubscriber:
+            lines.append(f"url = {self._constant(unsubscriber.url(unsubscriber.token(self._parts.author)))}")
+        return [*lines, *self._prelude(to_name, subject, readable="None"), "return subject"]
+
+    def _prelude(self, to_name: str, subject: str, *, readable: str = "address.readable") -> list[str]:
+        """The cells, tested; returns None where the general composer is needed."""
+        lines = ["get = fields.get", "if not wire.isascii(): return None"]
         for cell, number in self._cells.items():
-            lines += self._cell_lines(cell, number)
+            lines += self._cell_lines(cell, number, readable)
         if self._tests:
             lines.append(f"if {' or '.join(self._tests)}: return None")
         lines += [
@@ -284,17 +301,14 @@ class _Writer:
             f"subject = {subject}.strip(' ')",
             f"if not subject or subject.isspace() or len(subject) > {headers.LONGEST_VALUE}: return None",
         ]
-        if has_variables:
-            url = "url" if self._parts.unsubscriber else "''"
-            lines.append(f"variables = variables_of(recipient, {url})")
         return lines
 
-    def _cell_lines(self, cell: Cell, number: int) -> Iterable[str]:
+    def _cell_lines(self, cell: Cell, number: int, readable: str) -> Iterable[str]:
         key = self._constant(cell.name)
-        if cell.name == _UNSUBSCRIBE_URL and self._parts.unsubscriber and not cell.is_by_row:
+        if _is_own_url(cell) and self._parts.unsubscriber:
             yield f"c{number} = url"
         elif cell.name == _EMAIL and not cell.is_by_row:
-            yield f"c{number} = get({key}) if {key} in fields else address.readable"
+            yield f"c{number} = get({key}) if {key} in fields else {readable}"
         else:
             yield f"c{number} = get({key})"
         yield (
@@ -443,6 +457,11 @@ class _Writer:
         name = self._names.setdefault((type(value), value), f"k{len(self._names)}")
         self._scope[name] = value
         return name
+
+
+def _is_own_url(piece: Piece) -> bool:
+    """Whether a link to unsubscribe is printed there, if the campaign has any."""
+    return isinstance(piece, Cell) and piece.name == _UNSUBSCRIBE_URL and not piece.is_by_row
 
 
 def _has_cell(line: Sequence[Piece]) -> bool:

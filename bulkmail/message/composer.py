@@ -148,6 +148,14 @@ class Composer:
         """The address of From.  Raises `TemplateError`."""
         return self._heading.senders(self._heading.lines(recipient, self._variables(recipient)[0]))[1]
 
+    @property
+    def check_in_brief(self) -> Callable[[dict[str, object], str, str], str | None] | None:
+        """Says what subject the message to a row has, by its fields, `Address.wire` and display name.
+
+        None for a row that `check` has to look at; no function at all if that is each row.
+        """
+        return self._compiled.check_in_brief if self._compiled is not None else None
+
     def check(self, recipient: Recipient) -> Tried:
         """Raises the `TemplateError` that `compose` would, without the work of encoding bodies and reading files.
 

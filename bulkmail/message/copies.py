@@ -11,12 +11,13 @@ from bulkmail.message.templates import Workshop
 from bulkmail.model.address import Address, parse_mailbox, parse_mailboxes, split_list
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import AddressError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 
 Mailbox = tuple[str, Address]
 
 _EXPRESSION = r"\{\{.*?\}\}|\{#.*?#\}"
-_ALONE = re.compile(r"\s*\{\{(?:(?!\}\}).)*\}\}\s*", re.DOTALL)
+_ALONE = lazy_pattern(r"\s*\{\{(?:(?!\}\}).)*\}\}\s*", re.DOTALL)
 
 
 class AddressList:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from hashlib import sha256
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Dkim
 from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Secret
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ PRESETS: dict[str, frozenset[str]] = {
 SHORTEST_RSA = 1024  # bits, RFC 8301 §3.2: nobody accepts less
 
 _LABEL = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-_LABELS = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_LABELS = lazy_pattern(rf"{_LABEL}(?:\.{_LABEL})*")
 _LINE = 76
 
 Fields = dict[bytes, list[bytes]]

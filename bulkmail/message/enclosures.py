@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -23,6 +22,7 @@ from bulkmail.message.templates import Workshop
 from bulkmail.model.campaign import Campaign, RowAttachment
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.filenames import composed, other_case, same_name
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 
 LARGEST_FILE = 25_000_000  # octets; mail servers take less
@@ -31,7 +31,7 @@ KEPT = 16_000_000  # octets of encoded files that are remembered
 _LONGEST_SHOWN = 80
 _MOST_NEIGHBOURS = 10_000  # names in a folder that are looked at
 SEPARATOR = ";"  # between several files in one cell
-_DRIVE = re.compile(r"[A-Za-z]:")
+_DRIVE = lazy_pattern(r"[A-Za-z]:")
 # Not to wait for a pipe nobody writes to, not to follow a link that was put there since it was looked at.
 _FLAGS = os.O_RDONLY
 for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):

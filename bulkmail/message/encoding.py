@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from io import BytesIO
 from typing import NamedTuple
 
+from bulkmail.model.pattern import lazy_pattern
+
 LONGEST_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
 
 _ASCII = bytes(range(128))
@@ -120,7 +122,7 @@ def _quote(line: str) -> bytes:
     return quoted.replace(b"\n", b"\r\n")
 
 
-_FROM = re.compile(rb"^From ", re.MULTILINE)
+_FROM = lazy_pattern(rb"^From ", re.MULTILINE)
 _quoted = _QuotedLines()
 
 
@@ -129,7 +131,7 @@ def quoted_line(line: str) -> bytes:
     return _quoted[line] if len(line) <= _QuotedLines.LONGEST else _quote(line)
 
 
-_FAULT = re.compile(rb"\0|\r(?!\n)|(?<!\r)\n|[^\r\n]{%d}" % (LONGEST_LINE + 1))
+_FAULT = lazy_pattern(rb"\0|\r(?!\n)|(?<!\r)\n|[^\r\n]{%d}" % (LONGEST_LINE + 1))
 
 
 def fault_in(content: bytes) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
@@ -18,14 +17,15 @@ from markupsafe import Markup
 from bulkmail.message import links, strict_tree, strictness
 from bulkmail.message.suggestion import suggest
 from bulkmail.message.tags import with_css_apart
+from bulkmail.model.pattern import lazy_pattern
 
 LONGEST_OUTPUT = 10_000_000  # characters of one rendered template
 LONGEST_RANGE = 100_000  # numbers that the ranges of one rendering give, all together
 _LONGEST_POWER = 10_000  # bits
 _BATCH = 32  # chunks joined before their size is looked at again: one may be a cell of many megabytes
 
-_FORMAT_FIELD = re.compile(r"%[^%A-Za-z]*|\{[^{}]*\{?")
-_WIDE = re.compile(r"\d{6}")
+_FORMAT_FIELD = lazy_pattern(r"%[^%A-Za-z]*|\{[^{}]*\{?")
+_WIDE = lazy_pattern(r"\d{6}")
 
 
 class TooMuch(TemplateRuntimeError):
@@ -143,7 +143,7 @@ class _OneLine(Extension):
                 yield token
 
 
-_LINE_END = re.compile(r"[ \t]*(?:\r\n?|\n)[ \t\r\n]*")
+_LINE_END = lazy_pattern(r"[ \t]*(?:\r\n?|\n)[ \t\r\n]*")
 
 
 def make_environment(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 
@@ -15,16 +14,17 @@ from bulkmail.message.numbers import Refused
 from bulkmail.message.strict_tree import is_own
 from bulkmail.message.suggestion import closest, suggest
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 
-_UNDEFINED = re.compile(r"'(\w+)' is undefined")
-_ATTRIBUTE = re.compile(r"'str object' has no attribute '(\w+)'")
-_UNKNOWN = re.compile(r"No (filter|test) named '([\w.]+)'")
+_UNDEFINED = lazy_pattern(r"'(\w+)' is undefined")
+_ATTRIBUTE = lazy_pattern(r"'str object' has no attribute '(\w+)'")
+_UNKNOWN = lazy_pattern(r"No (filter|test) named '([\w.]+)'")
 _CLOCK = frozenset({"now", "today", "date", "datetime", "time", "current_date", "utcnow"})
 _DATES = frozenset({"strftime", "date", "dateformat", "date_format", "datetime", "datetimeformat", "format_date"})
 _SAY_CLOCK = "a message knows no date of its own: write it in the template, or put it into a column of the list"
 _SAY_DATE = "dates in a list are text: of 2026-12-24, {{ due[8:10] }}.{{ due[5:7] }}.{{ due[:4] }} makes 24.12.2026"
-_BRACES = re.compile(r"\{[{%]\s*(?:if\s+)?|\s*[}%]\}")
+_BRACES = lazy_pattern(r"\{[{%]\s*(?:if\s+)?|\s*[}%]\}")
 _MOST_FIELDS = 12
 _LONGEST_VALUE = 60
 _DEEPEST = 5  # levels of a row in which the place of a value is looked for

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from bulkmail.model.pattern import lazy_pattern
+
 _MARK = "--bulkmail-earlier-"
-_CARRIED = re.compile(rf"{_MARK}([0-9a-f]+)\s*:\s*1\s*(?:!\s*important)?\s*(?:;|$|(?=\}}))")
-_BLOCK = re.compile(r"\{([^{}]*)\}")
-_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+_CARRIED = lazy_pattern(rf"{_MARK}([0-9a-f]+)\s*:\s*1\s*(?:!\s*important)?\s*(?:;|$|(?=\}}))")
+_BLOCK = lazy_pattern(r"\{([^{}]*)\}")
+_COMMENT = lazy_pattern(r"/\*.*?\*/", re.DOTALL)
 # A piece of a declaration list: what stands in quotes or brackets, or any other character.
-_PIECE = re.compile(r"\"[^\"]*\"|'[^']*'|\((?:[^()\"']|\"[^\"]*\"|'[^']*'|\([^()]*\))*\)|.", re.DOTALL)
+_PIECE = lazy_pattern(r"\"[^\"]*\"|'[^']*'|\((?:[^()\"']|\"[^\"]*\"|'[^']*'|\([^()]*\))*\)|.", re.DOTALL)
 
 
 def declarations(style: str) -> Iterator[tuple[str, str]]:

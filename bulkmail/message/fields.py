@@ -15,14 +15,15 @@ from bulkmail.message.scanner import elements
 from bulkmail.message.templates import Rendering
 from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.errors import AddressError, TemplateError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 
 _LONGEST_SHOWN = 80
 
 # Browsers pass over white space and controls in the name of the scheme.
 _SKIPPED = "".join(map(chr, range(0x21)))
-_SCRIPT = re.compile(r"[\x00-\x20]*".join("javascript:"), re.IGNORECASE)
-_VALUE = re.compile(rf"=[\x00-\x20\"']*(?i:{_SCRIPT.pattern})")
+_SCRIPT = lazy_pattern(r"[\x00-\x20]*".join("javascript:"), re.IGNORECASE)
+_VALUE = lazy_pattern(rf"=[\x00-\x20\"']*(?i:{_SCRIPT.pattern})")
 
 
 class Field:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+from functools import cache
 from pathlib import PurePosixPath
 
 # What shops attach and Python's table lacks.  The system's table is not asked: the same letter should be the same
@@ -23,7 +24,11 @@ _MORE_TYPES = {
     ".7z": "application/x-7z-compressed",
 }
 _ENCODINGS = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
-_types = mimetypes.MimeTypes()
+
+
+@cache
+def _types() -> mimetypes.MimeTypes:
+    return mimetypes.MimeTypes()
 
 
 def guess_type(filename: str) -> str:
@@ -31,5 +36,5 @@ def guess_type(filename: str) -> str:
     suffix = PurePosixPath(filename).suffix.lower()
     if suffix in _MORE_TYPES:
         return _MORE_TYPES[suffix]
-    guessed, encoding = _types.guess_type(f"file{suffix}")
+    guessed, encoding = _types().guess_type(f"file{suffix}")
     return _ENCODINGS.get(encoding or "", "") or guessed or "application/octet-stream"

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from bulkmail.message.scanner import DEEPEST_READ, is_deep
+from bulkmail.model.pattern import lazy_pattern
 
 # What stands where a picture of the network would: grey, and as large as the letter says.
 _INSTEAD = (
@@ -18,9 +19,9 @@ _INSTEAD = (
     "%3Crect width='100%25' height='100%25' fill='%23c9d0d8'/%3E%3C/svg%3E"
 )
 _NOTHING = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'/%3E"  # behind a text, grey would hide it
-_REMOTE = re.compile(r"[\x00-\x20]*(?:[a-z][a-z0-9+.-]*:)?//|[\x00-\x20]*(?:https?|ftp|file|blob):", re.IGNORECASE)
-_STYLE_URL = re.compile(r"url\(\s*(?P<quote>[\"']?)(?P<url>[^)\"']*)(?P=quote)\s*\)", re.IGNORECASE)
-_IMPORT = re.compile(r"@import\b[^;]*;?", re.IGNORECASE)
+_REMOTE = lazy_pattern(r"[\x00-\x20]*(?:[a-z][a-z0-9+.-]*:)?//|[\x00-\x20]*(?:https?|ftp|file|blob):", re.IGNORECASE)
+_STYLE_URL = lazy_pattern(r"url\(\s*(?P<quote>[\"']?)(?P<url>[^)\"']*)(?P=quote)\s*\)", re.IGNORECASE)
+_IMPORT = lazy_pattern(r"@import\b[^;]*;?", re.IGNORECASE)
 # They load, run, ask or lead away; a mail program shows none of them.
 _UNWANTED = (
     "script, iframe, frame, frameset, object, embed, applet, base, noscript, audio, video, source, portal, "
@@ -50,7 +51,7 @@ def with_pictures(html: str, pictures: Mapping[str, Picture]) -> str:
     return _CID.sub(put_in, html) if pictures else html
 
 
-_CID = re.compile(r"\bcid:([^\s\"'()<>,]+)", re.IGNORECASE)
+_CID = lazy_pattern(r"\bcid:([^\s\"'()<>,]+)", re.IGNORECASE)
 
 
 def framed(html: str, pictures: Mapping[str, Picture]) -> tuple[str, int] | None:

@@ -7,6 +7,7 @@ from binascii import b2a_base64
 from collections.abc import Iterable, Sequence
 
 from bulkmail.model.address import Address
+from bulkmail.model.pattern import lazy_pattern
 
 LONGEST_VALUE = 10_000  # characters; no header is longer, an attack may be
 _PREFERRED_LINE = 78  # RFC 5322 §2.1.1
@@ -15,7 +16,7 @@ _LONGEST_TOKEN = 900  # what stands alone on a line, after the field's name, sta
 _LONGEST_NAME = 50  # leaves room for an encoded word on the first line
 
 # C0 but TAB, DEL, C1 (a text read in the wrong encoding has them), the two line separators, lone surrogates.
-_FORBIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_FORBIDDEN = lazy_pattern("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _CALLED = {
     "\x00": "a NUL",
     "\n": "a line feed",
@@ -25,9 +26,9 @@ _CALLED = {
     "\u2028": "a line separator",
     "\u2029": "a paragraph separator",
 }
-_TOKENS = re.compile(" *[^ ]+")
-_ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_FIELD_NAME = re.compile("[!-9;-~]+")
+_TOKENS = lazy_pattern(" *[^ ]+")
+_ATOMS = lazy_pattern(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_FIELD_NAME = lazy_pattern("[!-9;-~]+")
 
 # Letters, digits and these five: what RFC 2047 §5 (3) lets stand in an encoded word anywhere, in a name too.
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
@@ -108,7 +109,7 @@ def list_id_field(name: str, value: str) -> bytes:
     return _fold(name, [*tokens, f" <{label}>"])
 
 
-_LIST_LABEL = re.compile(r"(?=.{3,255}\Z)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+")
+_LIST_LABEL = lazy_pattern(r"(?=.{3,255}\Z)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+")
 
 
 def feedback_id_field(name: str, value: str) -> bytes:
@@ -122,7 +123,7 @@ def feedback_id_field(name: str, value: str) -> bytes:
     return plain_field(name, value)
 
 
-_IDENTIFIER = re.compile("[!-9;-~]+")
+_IDENTIFIER = lazy_pattern("[!-9;-~]+")
 
 
 def _phrase(display_name: str, *, room: int) -> list[str]:

@@ -14,14 +14,15 @@ from bulkmail.message.fallbacks import carried, carried_style, declarations, res
 from bulkmail.message.scanner import Element, Patches, elements, is_deep, scan
 from bulkmail.message.stability import MARKER, instability, marked
 from bulkmail.message.tags import NONCHARACTER, PLACE, Kind, Masked
+from bulkmail.model.pattern import lazy_pattern
 
 # What these select does not depend on how often something is repeated, nor on an attribute that a row fills in.
-_SIMPLE_SELECTORS = re.compile(
+_SIMPLE_SELECTORS = lazy_pattern(
     r"(?:[\w\s.#*>,-]|:hover|:link|:visited|:active|:focus|:root|::?before|::?after|::?first-line|::?first-letter)*"
 )
-_CSS_COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-_TAG = re.compile(r"\{(?=[{%#])")  # never meant as one in a style sheet
-_ROOT_RULE = re.compile(r"(?<![^\s};/]):root\s*\{[^{}]*\}")
+_CSS_COMMENT = lazy_pattern(r"/\*.*?\*/", re.DOTALL)
+_TAG = lazy_pattern(r"\{(?=[{%#])")  # never meant as one in a style sheet
+_ROOT_RULE = lazy_pattern(r"(?<![^\s};/]):root\s*\{[^{}]*\}")
 _ASIDE = '<style data-css-inline="ignore">'
 _SELECTING = frozenset({"class", "id"})
 _EVERYWHERE = frozenset({"", "all", "screen"})
@@ -113,11 +114,11 @@ def inlined(page: str) -> str:
 
 # Nobody sees these: `*` is not about them.
 _UNSEEN = frozenset({"head", "meta", "title", "style", "link", "script", "base"})
-_UNIVERSAL = re.compile(r"(?:^|\})\s*\*\s*\{([^{}]*)\}")
-_PUNCTUATION = re.compile(r"[{};]")
-_NAMES_ALONE = re.compile(r"[\w\s.#*>+~,-]+")
+_UNIVERSAL = lazy_pattern(r"(?:^|\})\s*\*\s*\{([^{}]*)\}")
+_PUNCTUATION = lazy_pattern(r"[{};]")
+_NAMES_ALONE = lazy_pattern(r"[\w\s.#*>+~,-]+")
 # Rules for what mail programs put around a page, or for elements that they make.
-_OF_PROGRAMS = re.compile(
+_OF_PROGRAMS = lazy_pattern(
     r"ExternalClass|ReadMsgBody|outlook|MessageView|MessageWebView|yshortcut|yahoo|gmail|moz-|apple|samsung|owa|aBn|a6S"
     r"|\bim\b|\bu\s*\+|g-img|webkit|ogs[cb]|thunderbird|spark",
     re.IGNORECASE,

@@ -6,12 +6,14 @@ import re
 
 from markupsafe import Markup
 
+from bulkmail.model.pattern import lazy_pattern
+
 LONGEST_LINE = 75  # octets, RFC 5545 §3.1
 
-_METHOD = re.compile(r"^METHOD:([A-Za-z-]+)[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
+_METHOD = lazy_pattern(r"^METHOD:([A-Za-z-]+)[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
 _ESCAPES = {"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n", '"': "'"}
-_SPECIAL = re.compile('\r\n|[\\\\;,\n\r"\x85\u2028\u2029]')
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f]")
+_SPECIAL = lazy_pattern('\r\n|[\\\\;,\n\r"\x85\u2028\u2029]')
+_CONTROL = lazy_pattern("[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def escape_value(value: object) -> object:

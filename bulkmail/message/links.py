@@ -9,16 +9,17 @@ from markupsafe import Markup
 
 from bulkmail.message.scanner import Patches, elements
 from bulkmail.message.tags import PLACE, Kind, Masked, Tag
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 
 FILTER = "link"
 SCHEMES = ("http", "https", "mailto", "tel", "sms")
 
 _ADDRESSES = frozenset({"href", "src", "action", "formaction", "background", "cite", "data", "longdesc", "poster"})
-_SCHEME = re.compile(r"([^:/?#]*):")
-_SPACES = re.compile(r"\s+")
+_SCHEME = lazy_pattern(r"([^:/?#]*):")
+_SPACES = lazy_pattern(r"\s+")
 # Browsers pass over these in a scheme, wherever they stand.
-_UNSEEN = re.compile("[\x00-\x20\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
+_UNSEEN = lazy_pattern("[\x00-\x20\x7f-\xa0\xad\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]")
 
 
 def link(value: object) -> str:

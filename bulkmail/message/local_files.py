@@ -14,6 +14,7 @@ from bulkmail.message.filetypes import guess_type
 from bulkmail.message.scanner import Attribute, Element, Patches, elements
 from bulkmail.message.tags import NONCHARACTER, PLACE, Masked
 from bulkmail.model.campaign import InlineImage, Template
+from bulkmail.model.pattern import lazy_pattern
 
 _PICTURES = {"img": "src", **dict.fromkeys(("body", "table", "td", "th", "tr"), "background")}
 # Other places than this folder: `https:`, `//host`, `#part`, a path of a web server.
@@ -53,8 +54,8 @@ def _css_pictures(css: str, offset: int) -> Iterator[Reference]:
 
 
 _MORE_PICTURES = {"video": "poster", "input": "src", "image": "href"}
-_CANDIDATE = re.compile(r"(?:^|,)\s*([^\s,]\S*[^\s,])(?=\s|,|$)")
-_URL = re.compile(r"url\(\s*(?P<quote>[\"']|&quot;|&#39;|)(?P<address>.*?)(?P=quote)\s*\)", re.IGNORECASE | re.DOTALL)
+_CANDIDATE = lazy_pattern(r"(?:^|,)\s*([^\s,]\S*[^\s,])(?=\s|,|$)")
+_URL = lazy_pattern(r"url\(\s*(?P<quote>[\"']|&quot;|&#39;|)(?P<address>.*?)(?P=quote)\s*\)", re.IGNORECASE | re.DOTALL)
 
 
 def more_images(masked: Masked) -> Iterator[Reference]:
@@ -130,7 +131,7 @@ def with_charset(masked: Masked) -> Masked:
     return masked.with_text(patches.applied())
 
 
-_CHARSET = re.compile(r"(charset\s*=\s*)[^\s;]+", re.IGNORECASE)
+_CHARSET = lazy_pattern(r"(charset\s*=\s*)[^\s;]+", re.IGNORECASE)
 
 
 def with_images(masked: Masked, images: Iterable[InlineImage]) -> Masked:
@@ -154,8 +155,8 @@ def as_data(css: str) -> str:
     return _TAG.sub("{ ", css)
 
 
-_LINE_END = re.compile(r"[\r\n]+")
-_TAG = re.compile(r"\{(?=[{%#])")
+_LINE_END = lazy_pattern(r"[\r\n]+")
+_TAG = lazy_pattern(r"\{(?=[{%#])")
 
 
 def _from_page(css: str, attribute: Attribute) -> str:

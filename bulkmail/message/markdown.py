@@ -11,6 +11,7 @@ from markdown_it.token import Token
 from bulkmail.message.scanner import elements
 from bulkmail.message.tags import CLOSE, OPEN, PLACE, Kind, Masked, mask
 from bulkmail.model.campaign import Template
+from bulkmail.model.pattern import lazy_pattern
 
 SUFFIXES = (".md", ".markdown")
 
@@ -31,15 +32,15 @@ blockquote { margin: 16px 0; padding: 0 0 0 12px; border-left: 3px solid #999999
 """
 _PAGE_END = "</body></html>\n"
 
-_ALONE = re.compile(f"[ \\t]*(?:{OPEN}\\d+{CLOSE}[ \\t]*)+$")
-_IN_ADDRESS = re.compile(r"%EF%B7%90(\d+)%EF%B7%91")
-_REMARK = re.compile(f"<!--((?:{OPEN}\\d+{CLOSE}\\s*)+)-->\n?")
-_ROW = re.compile(r"[^\n]*\|")
-_DELIMITERS = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
+_ALONE = lazy_pattern(f"[ \\t]*(?:{OPEN}\\d+{CLOSE}[ \\t]*)+$")
+_IN_ADDRESS = lazy_pattern(r"%EF%B7%90(\d+)%EF%B7%91")
+_REMARK = lazy_pattern(f"<!--((?:{OPEN}\\d+{CLOSE}\\s*)+)-->\n?")
+_ROW = lazy_pattern(r"[^\n]*\|")
+_DELIMITERS = lazy_pattern(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$")
 # Around tags that stand on a line of their own between the rows of a table: they ride in the nearest cell.
 _BEFORE, _AFTER, _STOP = "\ufde1", "\ufde2", "\ufde3"
-_RIDING_BEFORE = re.compile(f"(<tr>\\s*<t[dh][^>]*>){_BEFORE}(.*?){_STOP}", re.DOTALL)
-_RIDING_AFTER = re.compile(f"{_AFTER}(.*?){_STOP}(</t[dh]>\\s*</tr>)", re.DOTALL)
+_RIDING_BEFORE = lazy_pattern(f"(<tr>\\s*<t[dh][^>]*>){_BEFORE}(.*?){_STOP}", re.DOTALL)
+_RIDING_AFTER = lazy_pattern(f"{_AFTER}(.*?){_STOP}(</t[dh]>\\s*</tr>)", re.DOTALL)
 
 _parser = MarkdownIt("commonmark", {"breaks": True, "html": True}).enable(["table", "strikethrough"])
 

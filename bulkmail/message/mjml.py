@@ -9,6 +9,7 @@ from bulkmail.message.suggestion import suggest
 from bulkmail.message.tags import CLOSE, OPEN, PLACE, Kind, Masked, mask
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import ConfigError, TemplateError
+from bulkmail.model.pattern import lazy_pattern
 
 KNOWN = frozenset(
     {"mjml", "mj-head", "mj-body", "mj-attributes", "mj-all", "mj-class", "mj-breakpoint", "mj-font", "mj-preview"}
@@ -19,7 +20,7 @@ KNOWN = frozenset(
 )
 # A tag of the template among their elements must be wrapped, or it would be lost.
 _STRUCTURE = frozenset({"mj-body", "mj-section", "mj-column", "mj-group", "mj-wrapper", "mj-hero"})
-_PLACE_OF_ERROR = re.compile(r"position (\d+):\d+")
+_PLACE_OF_ERROR = lazy_pattern(r"position (\d+):\d+")
 
 
 def page_of(template: Template) -> Template:

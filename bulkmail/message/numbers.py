@@ -9,17 +9,19 @@ from typing import Any
 
 from jinja2 import TemplateRuntimeError, Undefined
 
+from bulkmail.model.pattern import lazy_pattern
+
 LONGEST = 100  # characters of a text that is read as a number
 _MISSING: Any = object()
 
 _GROUPING = " '\u2019\u00a0\u2009\u202f"  # between thousands, beside comma and dot
-_PLAIN = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-_WRITTEN = re.compile(rf"([-+\u2212]?)\s*([0-9.,][0-9.,{_GROUPING}]*)")
-_THOUSANDS = re.compile(r"[0-9]{1,3}([ .,])(?:[0-9]{2,3}\1)*[0-9]{3}")
+_PLAIN = lazy_pattern(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+_WRITTEN = lazy_pattern(rf"([-+\u2212]?)\s*([0-9.,][0-9.,{_GROUPING}]*)")
+_THOUSANDS = lazy_pattern(r"[0-9]{1,3}([ .,])(?:[0-9]{2,3}\1)*[0-9]{3}")
 _SIGNS = ("+", "-", "\u2212", "(")
-_ACCOUNTING = re.compile(r"\(([^()]+)\)|(.*[0-9])-")  # (12.50) and 12.50-
-_CODE = re.compile(r"[A-Z]{3}|Fr\.?|SFr\.?|kr\.?|z\u0142|K\u010d|Ft|lei")
-_DATE = re.compile(r"[0-9]{1,2}([./-])\s?[0-9]{1,2}\1\s?(?:[0-9]{4}|[0-9]{2})(?![0-9])")
+_ACCOUNTING = lazy_pattern(r"\(([^()]+)\)|(.*[0-9])-")  # (12.50) and 12.50-
+_CODE = lazy_pattern(r"[A-Z]{3}|Fr\.?|SFr\.?|kr\.?|z\u0142|K\u010d|Ft|lei")
+_DATE = lazy_pattern(r"[0-9]{1,2}([./-])\s?[0-9]{1,2}\1\s?(?:[0-9]{4}|[0-9]{2})(?![0-9])")
 
 
 class Refused(TemplateRuntimeError):

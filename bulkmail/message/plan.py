@@ -15,11 +15,12 @@ from bulkmail.message.file_fields import file_fields
 from bulkmail.message.headers import forbidden_in, name_character
 from bulkmail.model.campaign import Attachment, Campaign, InlineImage
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 
 IDENTITY_LENGTH = 32  # characters of the identity that boundaries are made of
 _AS_WRITTEN = SMTP.clone(refold_source="none")  # the fields of files are folded already
 _SHARED = 4096  # octets from which a constant is a buffer of its own instead of being copied into each message
-_CONTENT_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
+_CONTENT_TYPE = lazy_pattern(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 # These must not be sent in base64 (RFC 2046 §5.2.1, RFC 2045 §6.4); as plain files they arrive as they were.
 _COMPOSITE = ("message/", "multipart/")
 _LONGEST_FILENAME = 255

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from bulkmail.message.fallbacks import declarations, is_important
 from bulkmail.message.tags import NONCHARACTER, PLACE
+from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
@@ -44,9 +45,9 @@ _LINES = frozenset(
     | {"header", "html", "main", "nav", "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr"}
 )
 _HEADINGS = {f"h{level}": str(level) for level in range(1, 7)}
-_MAY_HIDE = re.compile("none|hid", re.IGNORECASE)
+_MAY_HIDE = lazy_pattern("none|hid", re.IGNORECASE)
 _HIDING = {"display": "none", "visibility": "hidden", "mso-hide": "all"}
-_NO_SIZE = re.compile(r"0+(?:\.0+)?(?:px|pt|em|rem|%)?", re.IGNORECASE)
+_NO_SIZE = lazy_pattern(r"0+(?:\.0+)?(?:px|pt|em|rem|%)?", re.IGNORECASE)
 
 
 def read_page(page: str) -> str:
@@ -85,7 +86,7 @@ def _read(page: str) -> str:
     return stream if Mark.VERBATIM in stream else _DUE.sub(lambda due: max(due[0].strip()), stream)
 
 
-_DUE = re.compile(f"\\s*[{Mark.LINE}{Mark.BLANK}][{Mark.LINE}{Mark.BLANK}\\s]*")
+_DUE = lazy_pattern(f"\\s*[{Mark.LINE}{Mark.BLANK}][{Mark.LINE}{Mark.BLANK}\\s]*")
 
 
 def _children(node: LexborNode) -> list[LexborNode]:

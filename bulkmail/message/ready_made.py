@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from copy import deepcopy
 from email import message_from_bytes
 from email.headerregistry import Address as StandardAddress
@@ -16,6 +15,7 @@ from bulkmail.message.identity import date_value, identity_of
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.message import Envelope, Message
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 
 _FORWARD = ("To", "Cc", "Bcc")
@@ -133,9 +133,9 @@ def _divide(message: EmailMessage) -> None:
         part.preamble, part.epilogue = divided.preamble, divided.epilogue
 
 
-_LINE_END = re.compile("\r\n?")
-_BREAKING = re.compile("[\0\r\n]")
-_FOLD = re.compile(r"\r?\n(?=[ \t]+[^ \t\r\n])")
+_LINE_END = lazy_pattern("\r\n?")
+_BREAKING = lazy_pattern("[\0\r\n]")
+_FOLD = lazy_pattern(r"\r?\n(?=[ \t]+[^ \t\r\n])")
 
 
 def _use_ascii_domains(message: EmailMessage, name: str) -> None:

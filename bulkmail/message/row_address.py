@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from bulkmail.message.copies import AddressList, Mailbox, is_list, pieces
 from bulkmail.message.templates import Workshop
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import AddressError, TemplateError
+from bulkmail.model.pattern import lazy_pattern
 
-_COLUMN = re.compile(
+_COLUMN = lazy_pattern(
     r"\s*\{\{-?\s*(?:(?P<plain>[^\W\d]\w*)|row\[\s*(?P<quote>[\"'])(?P<quoted>[^\"']+)(?P=quote)\s*\])\s*-?\}\}\s*"
 )
-_TAG = re.compile(r"\{\{|\{%")
+_TAG = lazy_pattern(r"\{\{|\{%")
 
 
 class RowAddress:

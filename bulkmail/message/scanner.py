@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from html import unescape
 
+from bulkmail.model.pattern import lazy_pattern
+
 VOID = frozenset(
     {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"}
 )
@@ -25,14 +27,14 @@ DEEPEST_READ = 2_000
 # and rows are not among them: in an <svg> they nest.
 _ENDED_BY_NEXT = frozenset({"p", "li", "dt", "dd"})
 
-_TOKEN = re.compile(
+_TOKEN = lazy_pattern(
     r"<!--.*?(?:-->|\Z)"
     r"|<[!?][^>]*>"
     r"|</(?P<end>[A-Za-z][^\s/>]*)[^>]*>"
     r"|<(?P<start>[A-Za-z][^\s/>]*)(?P<rest>(?:[^>\"']|\"[^\"]*\"|'[^']*')*)>",
     re.DOTALL,
 )
-_ATTRIBUTE = re.compile(
+_ATTRIBUTE = lazy_pattern(
     r"(?P<name>[^\s\"'>/=]+)(?:\s*=\s*(?:\"(?P<double>[^\"]*)\"|'(?P<single>[^']*)'|(?P<bare>[^\s\"'>]+)))?"
 )
 
@@ -142,7 +144,7 @@ def is_deep(text: str, deepest: int = DEEPEST) -> bool:
     return False
 
 
-_NAME = re.compile(r"<(/?)([A-Za-z][^\s/>]*)")
+_NAME = lazy_pattern(r"<(/?)([A-Za-z][^\s/>]*)")
 
 
 def _element(found: re.Match[str]) -> Element:

@@ -27,9 +27,10 @@ from bulkmail.message.numbers import (
     to_int,
     to_number,
 )
+from bulkmail.model.pattern import lazy_pattern
 
 _MOST_LETTERS = 12  # of a text that may mean no
-_ZERO = re.compile(r"[-+]?0+(?:[.,]0+)?(?:\s?[%€$£]|\s[A-Z]{3})?", re.IGNORECASE)
+_ZERO = lazy_pattern(r"[-+]?0+(?:[.,]0+)?(?:\s?[%€$£]|\s[A-Z]{3})?", re.IGNORECASE)
 _FALSE = frozenset({"false"})
 # Also what spreadsheet programs in other languages write for FALSE and TRUE.
 _NO = frozenset({
@@ -43,9 +44,9 @@ _YES = frozenset({
 })  # fmt: skip
 _BOOLEAN = frozenset({"true", "false"})
 _FIGURES = frozenset("diouxXeEfFgGbn%")  # what a field for a number ends in
-_PLACE = re.compile(r"%%|%[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]")
-_NAMED = re.compile(r"%\(([^)]*)\)")
-_FORMAT = re.compile(r"%[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[sdifeEgGrxXoca(]")
+_PLACE = lazy_pattern(r"%%|%[-#0 +]*\d*(?:\.\d+)?[a-zA-Z]")
+_NAMED = lazy_pattern(r"%\(([^)]*)\)")
+_FORMAT = lazy_pattern(r"%[-#0 +]*(?:\d+|\*)?(?:\.(?:\d+|\*))?[sdifeEgGrxXoca(]")
 
 _OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
     "eq": operator.eq,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
+from bulkmail.model.pattern import lazy_pattern
 
-_CURLY = re.compile("[‘’‚‛“”„‟«»]")
-_WORDS = re.compile(r"\{\{[-+]?\s*([^\W\d]\w*(?:[ \t]+[\w.-]+)+)\s*(?:\||[-+]?\}\})")
+_CURLY = lazy_pattern("[‘’‚‛“”„‟«»]")
+_WORDS = lazy_pattern(r"\{\{[-+]?\s*([^\W\d]\w*(?:[ \t]+[\w.-]+)+)\s*(?:\||[-+]?\}\})")
 _NO_END = "Missing end of comment tag"
 
 

@@ -11,18 +11,19 @@ from jinja2 import Environment, TemplateSyntaxError
 
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.pattern import lazy_pattern
 
 # Noncharacters (Unicode §23.7) never stand in a text, and HTML and CSS parsers pass them on as they are.
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
-NONCHARACTER = re.compile("[\ufdd0-\ufdef]")
-PLACE = re.compile(f"{OPEN}(\\d+){CLOSE}")
+NONCHARACTER = lazy_pattern("[\ufdd0-\ufdef]")
+PLACE = lazy_pattern(f"{OPEN}(\\d+){CLOSE}")
 
 _lexer = Environment(autoescape=True).lexer  # only cuts into tokens
-_BEGIN = re.compile(r"\{\{|\{%|\{#")
+_BEGIN = lazy_pattern(r"\{\{|\{%|\{#")
 _END = {"{{": "}}", "{%": "%}", "{#": "#}"}
-_RAW = re.compile(r"\{%[-+]?\s*raw\s*[-+]?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}", re.DOTALL)
-_STRING = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", re.DOTALL)
-_WORD = re.compile(r"[A-Za-z_]\w*")
+_RAW = lazy_pattern(r"\{%[-+]?\s*raw\s*[-+]?%\}.*?\{%[-+]?\s*endraw\s*[-+]?%\}", re.DOTALL)
+_STRING = lazy_pattern(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", re.DOTALL)
+_WORD = lazy_pattern(r"[A-Za-z_]\w*")
 
 
 class Kind(Enum):
@@ -116,8 +117,8 @@ def with_css_apart(text: str) -> str:
     return _SHEET.sub(lambda sheet: _CSS_BRACE.sub("{ ", sheet[0]), text)
 
 
-_SHEET = re.compile(r"<style\b[^>]*>.*?(?:</style|\Z)", re.IGNORECASE | re.DOTALL)
-_CSS_BRACE = re.compile(r"\{(?=#[A-Za-z_-][^{}]*\{)")
+_SHEET = lazy_pattern(r"<style\b[^>]*>.*?(?:</style|\Z)", re.IGNORECASE | re.DOTALL)
+_CSS_BRACE = lazy_pattern(r"\{(?=#[A-Za-z_-][^{}]*\{)")
 
 
 def mask(template: Template) -> Masked:
@@ -169,7 +170,7 @@ def without_tag_lines(template: Template) -> Template:
     return Template(template.name, Masked(text, tuple(tags)).unmasked())
 
 
-_TAG_LINE = re.compile(rf"^[ \t]*(?:{OPEN}\d+{CLOSE}[ \t]*)+\n", re.MULTILINE)
+_TAG_LINE = lazy_pattern(rf"^[ \t]*(?:{OPEN}\d+{CLOSE}[ \t]*)+\n", re.MULTILINE)
 _WRITING = frozenset({"include", "call", "endcall", "print", "trans", "endtrans"})
 
 

@@ -9,14 +9,15 @@ from types import MappingProxyType
 from urllib.parse import unquote
 
 from bulkmail.message.reading import Mark
+from bulkmail.model.pattern import lazy_pattern
 
 WIDEST_TABLE = 78  # characters; a wider one is set cell under cell
 _LONGEST_RULE = 40
 
-_MARKS = re.compile("([\ufdd2-\ufde0])")
-_PICTURE = re.compile(f"{Mark.PICTURE}([^\ufdd2-\ufde1]*){Mark.END}")
-_NUMBER = re.compile(r"[-+]?[\d.,’' ]*\d[\d.,]*\s?(?:%|[^\w\s.,]|[A-Z]{3})?|[^\w\s.,]\s?[\d.,]+")
-_NO_ADDRESS = re.compile(r"\s*(?:#|javascript:|data:|vbscript:|cid:)", re.IGNORECASE)
+_MARKS = lazy_pattern("([\ufdd2-\ufde0])")
+_PICTURE = lazy_pattern(f"{Mark.PICTURE}([^\ufdd2-\ufde1]*){Mark.END}")
+_NUMBER = lazy_pattern(r"[-+]?[\d.,’' ]*\d[\d.,]*\s?(?:%|[^\w\s.,]|[A-Z]{3})?|[^\w\s.,]\s?[\d.,]+")
+_NO_ADDRESS = lazy_pattern(r"\s*(?:#|javascript:|data:|vbscript:|cid:)", re.IGNORECASE)
 
 
 def typeset(stream: str, *, pictures: Mapping[str, str] = MappingProxyType({})) -> str:
@@ -170,7 +171,7 @@ def _bare(address: str) -> str:
     return _SCHEME.sub("", address, count=1).rstrip("/").casefold()
 
 
-_SCHEME = re.compile(r"\A(?:https?://|mailto:|tel:)", re.IGNORECASE)
+_SCHEME = lazy_pattern(r"\A(?:https?://|mailto:|tel:)", re.IGNORECASE)
 
 
 def _until_end(parts: Iterator[str]) -> str:

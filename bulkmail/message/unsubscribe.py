@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
 from hashlib import sha256
@@ -13,6 +12,7 @@ from bulkmail.message.verp import without
 from bulkmail.model.address import LONGEST_LOCAL_PART, Address
 from bulkmail.model.campaign import Unsubscribe
 from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Secret
 
 PLACEHOLDER = "{token}"
@@ -22,8 +22,8 @@ _ID = 4  # characters of a token that name its key
 _TAG = 22  # characters of 128 bits
 _LONGEST_TOKEN = 1_000
 _LONGEST_SETTING = 400
-_HTTPS = re.compile(r"https://[A-Za-z0-9.:\[\]-]+(?:[/?#][!#-;=?-~]*)?")  # no space, quote or angle bracket
-_QUERY = re.compile(r"[A-Za-z0-9%&=_.~+{}/:-]+")
+_HTTPS = lazy_pattern(r"https://[A-Za-z0-9.:\[\]-]+(?:[/?#][!#-;=?-~]*)?")  # no space, quote or angle bracket
+_QUERY = lazy_pattern(r"[A-Za-z0-9%&=_.~+{}/:-]+")
 
 
 def make_token(address: Address, key: bytes) -> str:

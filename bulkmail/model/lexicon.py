@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from bulkmail.model.pattern import lazy_pattern
+
 
 class Words:
     """Patterns as one.  Compiled when it is first asked, as most programs that import this meet no refusal."""
@@ -123,7 +125,7 @@ RECIPIENT_RAW = any_of(
 )
 
 # RFC 3463 and what Exchange Online adds: 1.x the address, 2.x the mailbox, 7.x who may write to it.
-RECIPIENT_CODE = re.compile(r"[45]\.(?:1\.(?:1|2|3|4|5|6|10)|2\.(?:1|2|4|12\d)|4\.1|7\.(?:2|17|18|1[23]\d))")
+RECIPIENT_CODE = lazy_pattern(r"[45]\.(?:1\.(?:1|2|3|4|5|6|10)|2\.(?:1|2|4|12\d)|4\.1|7\.(?:2|17|18|1[23]\d))")
 
 # "sender address rejected" means the sender even beside a code of the recipient's.
 SENDER_ITSELF = any_of(
@@ -139,7 +141,7 @@ SENDER_ITSELF = any_of(
 )
 
 # Names of block lists as they stand in host names.
-LIST_NAME = re.compile(
+LIST_NAME = lazy_pattern(
     r"spamhaus|spamcop|barracuda|sorbs|uceprotect|senderscore|senderbase|invaluement|abusix|spfbl|mailspike"
     r"|spamrats"
     r"|dns[bw]?l|\brbl|\bbl\b|\bcbl\b|psbl|backscatterer|hostkarma"

@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.model.retry import RELAY_BACKOFF, Backoff
 
@@ -188,7 +189,7 @@ class OpeningBudget:
         return None if now - before < AT_ONCE else 0
 
 
-_LOGINS_COUNTED = re.compile(r"\btoo many\b|\blogin (attempts|rate)\b", re.IGNORECASE)
+_LOGINS_COUNTED = lazy_pattern(r"\btoo many\b|\blogin (attempts|rate)\b", re.IGNORECASE)
 
 
 def login_wait(event: Reply | Fault) -> float:

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 
 HOUR, DAY = 3600.0, 86400.0
 _HINT = 'write "2000/day", "500/hour" or "500/hour, 2000/day"'
-_LIMIT = re.compile(
+_LIMIT = lazy_pattern(
     r"(?P<number>\d{1,3}(?:,\d{3})+|\d{1,9})\s*(?:/|per|an?)\s*(?P<unit>h|hour|hours|d|day|days|24 ?h)", re.IGNORECASE
 )
 

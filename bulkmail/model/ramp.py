@@ -7,11 +7,12 @@ import re
 from dataclasses import dataclass
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 
 DAY = 86400.0
 MOST = 10**9  # recipients a day: by then it is no ramp any more
 _HINT = 'write "200/day +30%", "200/day +100" or "200/day +30% up to 5000"'
-_RAMP = re.compile(
+_RAMP = lazy_pattern(
     r"(?P<first>\d{1,9})\s*(?:/|per|a)\s*(?:d|day)[\s,]*\+\s*(?P<step>\d{1,9}(?:\.\d{1,3})?)\s*(?P<percent>%)?"
     r"(?:\s*/\s*(?:d|day))?(?:[\s,]*(?:up )?to\s*(?P<top>\d{1,9}))?",
     re.IGNORECASE,

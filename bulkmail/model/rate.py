@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 
 _SECONDS = {
     **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1),
@@ -14,7 +14,7 @@ _SECONDS = {
     **dict.fromkeys(("d", "day", "days"), 86400),
 }
 _UNITS = (("s", 1), ("min", 60), ("h", 3600), ("d", 86400))  # as a rate is shown
-_PER = re.compile(
+_PER = lazy_pattern(
     r"(?P<number>\d{1,9}(?:\.\d{1,6})?)\s*(?:/|per)\s*(?P<span>\d{1,6}(?:\.\d{1,3})?)?\s*(?P<unit>[a-z]+)"
 )
 

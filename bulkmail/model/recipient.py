@@ -42,3 +42,21 @@ class BadRow:
     reason: str
     fields: Mapping[str, object]
     place: Place
+
+
+PlainRow = tuple[int, str, str, str, dict[str, str]]
+"""A row that can be written to, in brief: its line, `Address.wire`, the display name, `Address.key`, the fields."""
+
+
+StoredRow = tuple[int, str, str, dict[str, object], str, int]
+"""A recipient as an outbox has it: the number of its row, `Address.wire`, the display name, the fields, file, line."""
+
+
+class PlainRows(NamedTuple):
+    """Rows of one file that follow one another, none of which needs a second look.
+
+    Every value is a text without a NUL and without a lone surrogate.
+    """
+
+    file: str
+    rows: list[PlainRow]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+
+from bulkmail.model.pattern import lazy_pattern
 
 LONGEST_TEXT = 500  # characters of a reply that are kept
 
@@ -96,7 +97,7 @@ class Fault:
 
 
 # Some servers put punctuation right behind it; a fourth number makes it an IP address.
-_ENHANCED = re.compile(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?!\.?\w)[.:;,]?\s*")
+_ENHANCED = lazy_pattern(r"([245]\.[0-9]{1,3}\.[0-9]{1,3})(?!\.?\w)[.:;,]?\s*")
 
 
 def make_reply(stage: Stage, code: int, lines: Sequence[str]) -> Reply:
@@ -114,7 +115,7 @@ def make_reply(stage: Stage, code: int, lines: Sequence[str]) -> Reply:
 
 def make_acceptance(text: bytes) -> Reply:
     """The `Reply` to the end of a message that was accepted by `250` and one line of `text`."""
-    found = _PLAIN_ACCEPTANCE(text) if len(text) <= LONGEST_TEXT else None
+    found = _PLAIN_ACCEPTANCE.fullmatch(text) if len(text) <= LONGEST_TEXT else None
     if found is None:
         return make_reply(Stage.END, 250, (text.decode("utf-8", "replace"),))
     enhanced, words = found.groups()
@@ -122,7 +123,7 @@ def make_acceptance(text: bytes) -> Reply:
 
 
 # Printable ASCII with single spaces: what `printable()` would leave as it is.
-_PLAIN_ACCEPTANCE = re.compile(rb"(?:(2\.[0-9]{1,3}\.[0-9]{1,3}) )?(?!2\.[0-9])([!-~]+(?: [!-~]+)*)").fullmatch
+_PLAIN_ACCEPTANCE = lazy_pattern(rb"(?:(2\.[0-9]{1,3}\.[0-9]{1,3}) )?(?!2\.[0-9])([!-~]+(?: [!-~]+)*)")
 _END = Stage.END
 
 
@@ -144,4 +145,4 @@ def printable(text: str, longest: int = LONGEST_TEXT) -> str:
 
 
 # Controls (C0, DEL, C1), line and paragraph separators, bidirectional overrides and isolates, lone surrogates.
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNPRINTABLE = lazy_pattern("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.units import parse_duration
 
-_STEP = re.compile(r"\s*(?P<duration>[^*,]+?)\s*(?:\*\s*(?P<times>\d{1,4})\s*)?")
+_STEP = lazy_pattern(r"\s*(?P<duration>[^*,]+?)\s*(?:\*\s*(?P<times>\d{1,4})\s*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def parse_schedule(text: str) -> tuple[float, ...]:
 LONGEST_ASKED = 6 * 3600.0  # seconds; a server that asks for more is asked again after this
 
 # "try again in 5 minutes", "retry after 300 seconds", "please wait 2 hours", "Retry in: 90s", "again in 00:05:00"
-_ASKED = re.compile(
+_ASKED = lazy_pattern(
     r"(?:\b(?:again|retry|retried|back|come back|wait|resend)\b[^.;\d]{0,20}|\bdeferred for |\bgr[ea]y.?listed for )"
     r"(?:(?P<clock>\d{1,2}:\d{2}:\d{2})|(?P<number>\d{1,7})\s*(?P<unit>s|sec|secs|seconds?|m|min|mins|minutes?|h|hrs?|hours?|days?))\b",
     re.IGNORECASE,
@@ -87,7 +88,7 @@ _MONTH = rf"(?P<month>{'|'.join(_MONTHS)})[a-z]*\.?"
 _CLOCK = r"(?:[ T,]{1,3}(?:at )?(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?(?:\.\d+)?)?"
 _ZONE = r"(?: ?(?P<sign>[+-])(?P<zone_hours>\d{2}):?(?P<zone_minutes>\d{2}))?"
 _DATES = tuple(
-    re.compile(rf"\b{day}(?!\d){_CLOCK}{_ZONE}", re.IGNORECASE)
+    lazy_pattern(rf"\b{day}(?!\d){_CLOCK}{_ZONE}", re.IGNORECASE)
     for day in (
         rf"(?P<day>\d{{1,2}})[ -]{_MONTH}[ -](?P<year>20\d\d)",
         rf"{_MONTH} (?P<day>\d{{1,2}})(?:st|nd|rd|th)?,? (?P<year>20\d\d)",

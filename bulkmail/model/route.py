@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
@@ -10,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.quota import Quota, parse_quota
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Relay
@@ -18,7 +18,7 @@ ANYBODY = "*"
 MOST = 1000
 LONGEST_NAME = 60  # characters
 
-_NAME = re.compile(r"[^\W_][\w .@:/\[\]-]*")
+_NAME = lazy_pattern(r"[^\W_][\w .@:/\[\]-]*")
 _OPTIONS = ("name", "weight", "priority", "rate", "quota", "senders", "recipients")
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(?P<number>\d{1,9}(?:\.\d{1,3})?)\s*(?P<unit>s|m|h|d)?")
+_DURATION = lazy_pattern(r"(?P<number>\d{1,9}(?:\.\d{1,3})?)\s*(?P<unit>s|m|h|d)?")
 
 
 def parse_duration(text: str) -> float:

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from itertools import pairwise
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 
 FindZone = Callable[[str], tzinfo]
 """The zone of a name such as `"Europe/Vienna"`, of this machine for the empty one.  Raises `ConfigError`."""
@@ -17,8 +18,8 @@ MINUTES = 24 * 60  # of a day
 HINT = 'write "Mon-Fri 09:00-17:00 Europe/Vienna"; several of them with ; between'
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _FULL_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_SPAN = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*[-–]\s*(\d{1,2})(?::(\d{2}))?")
-_ZONE = re.compile(r"(?:UTC|GMT|[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)+)")
+_SPAN = lazy_pattern(r"(\d{1,2})(?::(\d{2}))?\s*[-–]\s*(\d{1,2})(?::(\d{2}))?")
+_ZONE = lazy_pattern(r"(?:UTC|GMT|[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+)+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ def _minute(hour: str, minute: str | None) -> int:
     return minutes
 
 
-_MOMENT = re.compile(
+_MOMENT = lazy_pattern(
     r"(?P<date>\d{4}-\d{2}-\d{2})(?:[T ]\s*(?P<time>\d{1,2}:\d{2}(?::\d{2})?))?\s*"
     r"(?P<zone>Z|[+-]\d{2}:?\d{2}|\S+/\S+|UTC|GMT)?"
 )

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from bulkmail.model import lexicon, subjects
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.subjects import Subject
 
@@ -106,14 +107,14 @@ def _span(text: str) -> Span | None:
 
 # --- the text, made plain ---------------------------------------------------------------------------------------------
 
-_URL = re.compile(r"<?\b(?:https?://|www\.)\S+")
-_ADDRESS = re.compile(r"<[^<>\s]*@[^<>\s]*>|[\w.+=-]+@[\w.-]+")
-_IP = re.compile(r"\[?\b\d{1,3}(?:\.\d{1,3}){3}\b\]?|\[?\b[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,7}\b\]?", re.IGNORECASE)
-_HOST = re.compile(r"<?\b(?:[a-z0-9_](?:[a-z0-9_-]{0,62})\.)+[a-z][a-z0-9-]*[a-z0-9]\b>?", re.IGNORECASE)
-_EXCEPTIONS = re.compile(r"\b(?:STOREDRV|RESOLVER|SMTPSEND)[.\w:]*")
-_HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
-_NOT = re.compile(r"\b(can|is|are|was|were|do|does|did|has|have|would|could|should|may|must)n[’']t\b")
-_SIGNS = re.compile(r"[-_“”\"’'`*#()\[\]{}]+")
+_URL = lazy_pattern(r"<?\b(?:https?://|www\.)\S+")
+_ADDRESS = lazy_pattern(r"<[^<>\s]*@[^<>\s]*>|[\w.+=-]+@[\w.-]+")
+_IP = lazy_pattern(r"\[?\b\d{1,3}(?:\.\d{1,3}){3}\b\]?|\[?\b[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){3,7}\b\]?", re.IGNORECASE)
+_HOST = lazy_pattern(r"<?\b(?:[a-z0-9_](?:[a-z0-9_-]{0,62})\.)+[a-z][a-z0-9-]*[a-z0-9]\b>?", re.IGNORECASE)
+_EXCEPTIONS = lazy_pattern(r"\b(?:STOREDRV|RESOLVER|SMTPSEND)[.\w:]*")
+_HUMPS = lazy_pattern(r"(?<=[a-z])(?=[A-Z][a-z])")
+_NOT = lazy_pattern(r"\b(can|is|are|was|were|do|does|did|has|have|would|could|should|may|must)n[’']t\b")
+_SIGNS = lazy_pattern(r"[-_“”\"’'`*#()\[\]{}]+")
 
 
 def plain(text: str) -> str:

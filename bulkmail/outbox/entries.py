@@ -135,6 +135,11 @@ class RowRecord(PathRecord, frozen=True, kw_only=True):
     copies: tuple[PathRecord, ...] = ()
 
 
+AcceptedRow = tuple[int, int, int, bytes, int, str, str, int, str, str, float | None, float | None]
+"""What a report's table says of an accepted row that has one delivery: its id, the row's number, 1, the fields as JSON,
+code, enhanced code, reply, tries, relay, Message-ID, and when the first and the last try were."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doubtful:
     """A delivery in doubt.  `is_alone`: no other delivery of the run has its Message-ID.

@@ -20,7 +20,7 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status, check_move
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Durability
-from bulkmail.model.recipient import Recipient
+from bulkmail.model.recipient import PlainRows, Recipient, StoredRow
 from bulkmail.model.tally import Tally
 from bulkmail.outbox import jobs, loading
 from bulkmail.outbox import store as stores
@@ -176,8 +176,10 @@ class Outbox:
 
     # Loading ----------------------------------------------------------------------------------------------------------
 
-    def record(self, rows: Iterable[Entry]) -> None:
+    def record(self, rows: Iterable[Entry | PlainRows]) -> None:
         """Adds input rows, numbered in order from 1, in one transaction: all of them or, after an exception, none.
+
+        `PlainRows` are pending, each with its own address for its only forward path.
 
         Duplicates among the pending ones (equal `Address.key`) are found by `finish_loading()`; the first one stays.
         """
@@ -209,6 +211,12 @@ class Outbox:
         self._must_be(loaded=True)
         with self._looking() as connection, noticing_damage(self.store.name):
             return jobs.pending_rows(connection, after, limit)
+
+    def pending_in_brief(self, after: int, limit: int) -> list[StoredRow]:
+        """As `pending_rows()`, but as they are stored, and perhaps fewer; none only at the end."""
+        self._must_be(loaded=True)
+        with self.store.reading() as connection, noticing_damage(self.store.name):
+            return jobs.pending_in_brief(connection, after, limit)
 
     def lines_with(self, status: Status, limit: int) -> list[int]:
         """The lines that the first `limit` rows in `status` had in their list."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from heapq import merge
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -19,9 +21,9 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.recipient import Place
 from bulkmail.model.tally import Tally
 from bulkmail.outbox import store
-from bulkmail.outbox.counting import read_tally
+from bulkmail.outbox.counting import has_copies, read_tally
 from bulkmail.outbox.encoding import STATUS_OF, decode_fields
-from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
+from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, PathRecord, RowRecord
 from bulkmail.outbox.header import read_header
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
@@ -38,6 +40,20 @@ _RECORDS = """
     WHERE d.id > ? ORDER BY d.id LIMIT ?
 """
 _DOUBTFUL = _RECORDS.replace("WHERE", "WHERE d.row IN (SELECT row FROM delivery WHERE status = 'in_doubt') AND")
+_THESE = _RECORDS.replace("WHERE", "WHERE d.id IN (SELECT value FROM json_each(?)) AND")
+_UNACCEPTED = _RECORDS.replace("WHERE", "WHERE d.status <> 'accepted' AND")
+_UNACCEPTED_COPIES = _RECORDS.replace(
+    "WHERE",
+    "WHERE EXISTS (SELECT 1 FROM delivery AS other WHERE other.row = d.row AND other.status <> 'accepted') AND",
+)
+# As `AcceptedRow`; the third column says whether it is one, but for further deliveries of the same row.
+_BRIEF = """
+    SELECT d.id, d.row, d.status = 'accepted' AND d.reason = '' AND a.code IS NOT NULL AND a.breakage IS NULL,
+           r.fields, a.code, a.enhanced, a.text, d.tries, a.relay,
+           CASE r.message_id WHEN '' THEN d.message_id ELSE r.message_id END, d.first_at, a.at + a.took
+    FROM delivery AS d JOIN row AS r ON r.number = d.row LEFT JOIN attempt AS a ON a.id = d.last_attempt
+    WHERE d.id > ? ORDER BY d.id LIMIT ?
+"""
 _ATTEMPTS = """
     SELECT a.id, d.row, d.forward_path, a.at, a.took, a.relay, a.code, a.enhanced, a.outcome, a.reason
     FROM attempt AS a JOIN delivery AS d ON d.id = a.delivery
@@ -48,14 +64,16 @@ _REACHED = """
     WHERE d.id > ? AND d.status IN ('accepted', 'in_doubt') ORDER BY d.id LIMIT ?
 """
 _BY_RELAY = """
-    SELECT a.relay, count(*) FROM delivery AS d JOIN attempt AS a ON a.id = d.last_attempt
-    WHERE d.status = 'accepted' GROUP BY a.relay
+    SELECT coalesce(a.relay, ''), count(*) FROM delivery AS d LEFT JOIN attempt AS a ON a.id = d.last_attempt
+    WHERE d.status = 'accepted' GROUP BY 1 ORDER BY min(d.id)
 """
 # What the columns of these queries hold; SQLite itself takes anything.
 _RECORD = tuple[
     int, int, str, int, str, str, Any, str, str, str, int, Moment | None, int, str, str,
     Moment | None, str | None, int | None, str | None, str | None, str | None, str | None,
 ]  # fmt: skip
+_RECORD_PAGE = list[_RECORD]
+_BRIEF_PAGE = list[tuple[int, int, int, Any, int, str, str, int, str, str, Moment | None, Moment | None]]
 _ATTEMPT = tuple[int, int, str, Moment, float, str, int | None, str, str, str]
 _SETTLED = frozenset({Status.ACCEPTED.value, Status.REJECTED.value})
 RETRIED = "in doubt before, to be sent again"
@@ -154,20 +172,47 @@ class OutboxReader:
 
     def rows(self) -> Iterator[RowRecord]:
         """Every input row, in the order of the input, in flat memory."""
-        for _, deliveries in groupby(self._pages(_RECORDS), key=itemgetter(1)):
-            yield self._record(list(deliveries))
+        return self._records(_RECORDS)
+
+    def batches(self) -> Iterator[list[AcceptedRow] | Iterator[RowRecord | AcceptedRow]]:
+        """As `rows()`, some at a time; a row with one delivery, which a server took, comes as an `AcceptedRow`.
+
+        A list has nothing else.
+        """
+        if self._has_unfolded():  # while somebody sends, or after a kill
+            yield self.rows()
+            return
+        after = 0
+        while page := self._whole_rows(_BRIEF, after):
+            after = page[-1][0]
+            if page[-1][1] - page[0][1] == len(page) - 1 and all(map(itemgetter(2), page)):
+                yield self._checked(page, _BRIEF_PAGE)
+                continue
+            times = Counter(map(itemgetter(1), page))
+            is_brief = [bool(columns[2]) and times[columns[1]] == 1 for columns in page]
+            brief = self._checked([columns for columns, yes in zip(page, is_brief, strict=True) if yes], _BRIEF_PAGE)
+            others = [columns[0] for columns, yes in zip(page, is_brief, strict=True) if not yes]
+            yield merge(brief, self._records_of(others), key=_number)
+
+    def unaccepted(self) -> Iterator[RowRecord]:
+        """The rows that are not accepted or have a copy that is not, in the order of the input."""
+        if self._has_unfolded():
+            accepted = Status.ACCEPTED
+            return (row for row in self.rows() if any(path.status is not accepted for path in (row, *row.copies)))
+        with self._store.reading() as connection:
+            query = _UNACCEPTED_COPIES if has_copies(connection) else _UNACCEPTED
+        return self._records(query)
 
     def accepted_by_relay(self) -> dict[str, int]:
-        """How many deliveries each relay took.  Reads all of them."""
-        with self._store.reading() as connection:
-            found = Counter(dict(connection.execute(_BY_RELAY)))
+        """How many deliveries each relay took, in the order of the first of each.  Reads all of them."""
+        with self._store.reading() as connection, noticing_damage(self.name):
+            found = Counter(msgspec.convert(dict(connection.execute(_BY_RELAY)), dict[str, int]))
             found.update(each.accepted.relay for each in self._overlay(connection).accepted.values())
             return dict(found)
 
     def in_doubt(self) -> Iterator[RowRecord]:
         """The rows that are in doubt or have a copy that is, in the order of the input."""
-        for _, deliveries in groupby(self._pages(_DOUBTFUL), key=itemgetter(1)):
-            yield self._record(list(deliveries))
+        return self._records(_DOUBTFUL)
 
     def attempts(self) -> Iterator[AttemptRecord]:
         """Every try, in the order in which they ended, in flat memory."""
@@ -194,9 +239,39 @@ class OutboxReader:
                 keys = _key(own), _key(path)
             yield keys
 
-    def _record(self, deliveries: list[tuple[Any, ...]]) -> RowRecord:
+    def _records(self, query: str) -> Iterator[RowRecord]:
+        """The rows whose deliveries a query like `_RECORDS` gives."""
+        after = 0
+        while page := self._whole_rows(query, after):
+            after = page[-1][0]
+            with self._store.reading() as connection:
+                overlay = self._overlay(connection)
+            yield from self._made([overlay.laid_over(columns) for columns in page] if overlay else page)
+
+    def _records_of(self, ids: Sequence[int]) -> Iterator[RowRecord]:
+        """The rows whose deliveries have these ids."""
+        with self._store.reading() as connection:
+            page = connection.execute(_THESE, (json.dumps(ids), 0, len(ids))).fetchall()
+        return self._made(page)
+
+    def _made(self, page: list[tuple[Any, ...]]) -> Iterator[RowRecord]:
+        """The records of whole rows."""
+        for _, deliveries in groupby(self._checked(page, _RECORD_PAGE), key=itemgetter(1)):
+            try:
+                record = _record(list(deliveries))
+            except Exception:
+                with noticing_damage(self.name):  # only here: entered for each row it would cost as much as the record
+                    raise
+            yield record
+
+    def _checked(self, page: list[tuple[Any, ...]], kind: Any) -> list[Any]:
+        """The same page if its values are those of `kind`, a list of tuples."""
         with noticing_damage(self.name):
-            return _record([msgspec.convert(columns, _RECORD) for columns in deliveries])
+            try:
+                return msgspec.convert(page, kind)  # type: ignore[no-any-return]
+            except msgspec.ValidationError:  # said of the row that is wrong
+                (columns_kind,) = kind.__args__
+                return [msgspec.convert(columns, columns_kind) for columns in page]
 
     def _moment(self, value: object) -> float | None:
         with noticing_damage(self.name):
@@ -206,10 +281,8 @@ class OutboxReader:
         """All rows of a query by id, some at a time: nobody else waits for the lock while the caller thinks."""
         after = 0
         while True:
-            with self._store.reading() as connection:
-                page = connection.execute(query, (after, _PAGE)).fetchall()
-                overlay = self._overlay(connection) if query is _RECORDS else None
-            yield from page if not overlay else map(overlay.laid_over, page)
+            page = self._page(query, after)
+            yield from page
             if len(page) < _PAGE:
                 return
             after = page[-1][0]
@@ -223,6 +296,28 @@ class OutboxReader:
         if self._owns:  # a file, at one moment
             self._laid_over = overlay
         return overlay
+
+    def _has_unfolded(self) -> bool:
+        with self._store.reading() as connection:
+            return bool(self._overlay(connection))
+
+    def _whole_rows(self, query: str, after: int) -> list[tuple[Any, ...]]:
+        """About a thousand deliveries behind the id `after`, all or none of each row's; none at the end."""
+        found: list[tuple[Any, ...]] = []
+        while True:
+            page = self._page(query, found[-1][0] if found else after)
+            found += page
+            if len(page) < _PAGE:
+                return found
+            cut, last = len(found), found[-1][1]
+            while cut and found[cut - 1][1] == last:
+                cut -= 1
+            if cut:
+                return found[:cut]
+
+    def _page(self, query: str, after: int) -> list[tuple[Any, ...]]:
+        with self._store.reading() as connection:
+            return connection.execute(query, (after, _PAGE)).fetchall()
 
     def close(self) -> None:
         """Ends the look.  May be called again."""
@@ -263,6 +358,10 @@ def _record(deliveries: list[tuple[Any, ...]]) -> RowRecord:
         address=address,
         **_outcome(deliveries[0]),
     )
+
+
+def _number(row: RowRecord | AcceptedRow) -> int:
+    return row.row if isinstance(row, RowRecord) else row[1]
 
 
 def _key(path: str) -> str:

@@ -8,24 +8,25 @@ from difflib import get_close_matches
 from bulkmail.message.tags import PLACE
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.preflight.leftovers import positions
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_WEB = re.compile(r"https?", re.IGNORECASE)
-_NO_COLON = re.compile(r"(?:https?|mailto|ftp)(?:[;,. ]?/{1,2}|[;,]|\s*:)", re.IGNORECASE)
-_HOST = re.compile(r"(?:[\w-]+\.)+([^\W\d_]{2,}|xn--[\w-]+)(?::\d+)?(?=[/?#]|$)")
+_SCHEME = lazy_pattern(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_WEB = lazy_pattern(r"https?", re.IGNORECASE)
+_NO_COLON = lazy_pattern(r"(?:https?|mailto|ftp)(?:[;,. ]?/{1,2}|[;,]|\s*:)", re.IGNORECASE)
+_HOST = lazy_pattern(r"(?:[\w-]+\.)+([^\W\d_]{2,}|xn--[\w-]+)(?::\d+)?(?=[/?#]|$)")
 _FILES = frozenset(
     ["asp", "aspx", "css", "gif", "htm", "html", "jpeg", "jpg", "js", "jsp", "pdf", "php", "png", "svg", "webp", "zip"]
 )
 # Other programs' ways to name what they fill in; in front of an address none of these begins one.
-_FOREIGN = re.compile(
+_FOREIGN = lazy_pattern(
     r"\*\|[^|]{1,60}\|\*|<%.{1,60}?%>|<<?[A-Za-z][\w .-]{0,60}>>?"
     r"|\{\$?[A-Za-z][\w .:|-]{0,60}\}|\$\{?[A-Za-z]\w{0,60}\}?"
     r"|\[\[?[A-Za-z][\w .:|-]{0,60}\]?\]|##?[A-Za-z][\w.-]{0,60}##?(?=$)|@@\w{1,60}@@|~\w{1,60}~|«[^»]{1,60}»"
     r"|%%?[A-Za-z][\w.-]{1,60}%%?|%[A-Za-z_]\w{1,60}\|?[^%]{0,20}%"
 )
-_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
-_INNER = re.compile(r"%([A-Za-z_][\w.-]{2,60})%")
+_ENCODED = lazy_pattern(r"%[0-9A-Fa-f]{2}")
+_INNER = lazy_pattern(r"%([A-Za-z_][\w.-]{2,60})%")
 
 
 def placeholder_in(value: str) -> str:

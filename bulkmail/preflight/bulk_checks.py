@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from bulkmail.message.composer import Rendered
 from bulkmail.model.campaign import Unsubscribe
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import is_this_machine
 from bulkmail.preflight.alignment import is_aligned
 from bulkmail.preflight.evidence import Evidence, Found
@@ -72,7 +73,7 @@ def free_sender(evidence: Evidence) -> Iterator[Found]:
 
 
 # RFC 2606 and RFC 6761: nobody has these, they are for examples and trials.
-_MADE_UP = re.compile(r"(^|\.)(example|test|invalid|localhost|example\.(com|net|org))$")
+_MADE_UP = lazy_pattern(r"(^|\.)(example|test|invalid|localhost|example\.(com|net|org))$")
 
 
 def made_up_domain(evidence: Evidence) -> Iterator[Found]:
@@ -96,8 +97,8 @@ def made_up_domain(evidence: Evidence) -> Iterator[Found]:
         yield Found(", ".join(f"{what} at {domain}" for what, domain in made_up.items()) + ": nobody has such a domain")
 
 
-_AT_DOMAIN = re.compile(r"(?:@|https?://(?:[^\s/@<>\"']*@)?)([\w-]+(?:\.[\w-]+)+)", re.IGNORECASE)
-_LINK = re.compile(
+_AT_DOMAIN = lazy_pattern(r"(?:@|https?://(?:[^\s/@<>\"']*@)?)([\w-]+(?:\.[\w-]+)+)", re.IGNORECASE)
+_LINK = lazy_pattern(
     r"(?:\bhref|\bsrc)\s*=\s*[\"']?\s*(?:mailto:|https?://)[^\s\"'<>]+|https?://[^\s<>\"']+", re.IGNORECASE
 )
 

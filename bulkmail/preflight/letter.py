@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from bulkmail.message.composer import Rendered, Tried
+from bulkmail.model.address import Address
 from bulkmail.model.errors import TemplateError
-from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.recipient import Place, Recipient, StoredRow
 from bulkmail.model.reply import printable
 from bulkmail.preflight.addresses import dead
 from bulkmail.preflight.finding import Hits
@@ -18,6 +20,7 @@ from bulkmail.preflight.leftovers import ODD_CELLS, damage, is_worth_a_look, lef
 K = TypeVar("K")
 
 SAMPLE = 20  # letters that are looked at whole
+_BLOCK = 50  # rows whose cells are searched as one text; one with a find is searched row by row
 _MOST_KINDS = 1_000  # reasons, cells: they may quote the list, and memory stays flat
 _MOST_DOMAINS = 50_000
 _LONGEST_CELL = 40  # characters of one that is quoted
@@ -104,6 +107,10 @@ class Letters(Protocol):
     def check(self, recipient: Recipient) -> Tried:
         """Renders the letter of one recipient strictly.  Raises `TemplateError`."""
 
+    @property
+    def check_in_brief(self) -> Callable[[dict[str, object], str, str], str | None] | None:
+        """Gives the subject for fields, address and name of a row that `check` need not look at, else None."""
+
     def render(self, recipient: Recipient) -> Rendered:
         """The whole letter.  Raises `TemplateError`."""
 
@@ -142,32 +149,83 @@ class LetterCheck:
 
     def bad_rows(self, rows: Iterable[tuple[int, Recipient]], letters: Letters) -> list[tuple[int, str]]:
         """The numbers of those rows that do not render, each with the reason."""
-        bad = []
-        step = max(1, self.total // SAMPLE)
-        for number, recipient in rows:
-            self.rows += 1
-            try:
-                tried = letters.check(recipient)
-                if self.rows % step == 0 and len(self.samples) <= SAMPLE:
-                    self.samples.append(Sample(recipient.place, letters.render(recipient)))
-            except TemplateError as error:
-                bad.append((number, str(error)))
-                self._note_failure(error, recipient.place)
-                continue
-            line = recipient.place.line
-            self._look_at_cells(recipient, tried.subject, line)
-            if self.linked:
-                self._look_at_links(recipient, line)
-            self._look_at_address(recipient, line)
-            self._look_at_subject(tried.subject, line)
-            if line in self.hidden:
-                self.hidden_rows.add(line)
-            for path in tried.empty_files:
-                _count(self.empty_files, path, line)
-            if tried.files_size > self.largest_files[0]:
-                self.largest_files = (tried.files_size, line)
-        self.failed += len(bad)
+        return [(number, fault) for number, recipient in rows if (fault := self._try(recipient, letters)) is not None]
+
+    def bad_stored_rows(self, rows: Sequence[StoredRow], letters: Letters) -> list[tuple[int, str]]:
+        """The same.  Rows whose message surely renders, and whose cells say nothing, get no more than a look."""
+        bad: list[tuple[int, str]] = []
+        check = letters.check_in_brief
+        for start in range(0, len(rows), _BLOCK):
+            block = rows[start : start + _BLOCK]
+            subjects = self._plain_subjects(block, check) if check is not None else [None] * len(block)
+            for row, subject in zip(block, subjects, strict=True):
+                if subject is None or self._is_sample(self.rows + 1):
+                    number, wire, name, fields, file, line = row
+                    local, _, domain = wire.rpartition("@")
+                    person = Recipient(Address(local, domain), name, fields, Place(file, line))
+                    if (fault := self._try(person, letters)) is not None:
+                        bad.append((number, fault))
+                else:
+                    self.rows += 1
+                    self._look_at_row(row[3], row[1], subject, row[5])
         return bad
+
+    def _plain_subjects(
+        self, rows: Sequence[StoredRow], check: Callable[[dict[str, object], str, str], str | None]
+    ) -> list[str | None]:
+        """The subject of each row for which nothing needs a second look but address, links and the subject's length."""
+        # For every cell of every row, as in `_look_at_cells`.
+        names, odd = tuple(self.names), ODD_CELLS
+        subjects: list[str | None] = []
+        texts: list[str] = []
+        for _, wire, name, fields, _, _ in rows:
+            subject = check(fields, wire, name)
+            cells = [subject or ""]
+            for wanted in names if subject is not None else ():
+                value = fields.get(wanted, "-")
+                if value.__class__ is not str or value in odd or value[0].isspace():
+                    subject = None
+                    break
+                cells.append(value)
+            subjects.append(subject)
+            texts.append("\n".join(cells))
+        if is_worth_a_look("\n".join(texts)):
+            pairs = zip(subjects, texts, strict=True)
+            return [None if is_worth_a_look(text) else subject for subject, text in pairs]
+        return subjects
+
+    def _is_sample(self, number: int) -> bool:
+        """Whether the row is looked at whole that is the one with this number, from 1, among those tried."""
+        return number % max(1, self.total // SAMPLE) == 0 and len(self.samples) <= SAMPLE
+
+    def _try(self, recipient: Recipient, letters: Letters) -> str | None:
+        """Why the row does not render; None if it does, and what there is to say of it is remembered then."""
+        self.rows += 1
+        try:
+            tried = letters.check(recipient)
+            if self._is_sample(self.rows):
+                self.samples.append(Sample(recipient.place, letters.render(recipient)))
+        except TemplateError as error:
+            self._note_failure(error, recipient.place)
+            self.failed += 1
+            return str(error)
+        line = recipient.place.line
+        self._look_at_cells(recipient, tried.subject, line)
+        self._look_at_row(recipient.fields, recipient.address.wire, tried.subject, line)
+        for path in tried.empty_files:
+            _count(self.empty_files, path, line)
+        if tried.files_size > self.largest_files[0]:
+            self.largest_files = (tried.files_size, line)
+        return None
+
+    def _look_at_row(self, fields: Mapping[str, object], wire: str, subject: str, line: int) -> None:
+        """What is looked at in every row."""
+        if self.linked:
+            self._look_at_links(fields, line)
+        self._look_at_address(wire, line)
+        self._look_at_subject(subject, line)
+        if line in self.hidden:
+            self.hidden_rows.add(line)
 
     def _note_failure(self, error: TemplateError, place: Place) -> None:
         reason = str(error)
@@ -200,9 +258,9 @@ class LetterCheck:
                     if found := damage(value):
                         _count(self.damaged, (name, printable(value, _LONGEST_CELL), found), line)
 
-    def _look_at_links(self, recipient: Recipient, line: int) -> None:
+    def _look_at_links(self, fields: Mapping[str, object], line: int) -> None:
         for name in self.linked:
-            value = recipient.fields.get(name)
+            value = fields.get(name)
             if isinstance(value, str) and (fault := dead(value)):
                 key = name, fault
                 if key in self.dead_links or len(self.dead_links) < _MOST_KINDS:
@@ -218,15 +276,15 @@ class LetterCheck:
                 self.blank.setdefault(name, Hits()).add(line)
         return text in ODD_CELLS
 
-    def _look_at_address(self, recipient: Recipient, line: int) -> None:
-        domain = recipient.address.domain
+    def _look_at_address(self, wire: str, line: int) -> None:
+        local, _, domain = wire.rpartition("@")
         hits = self.domains.get(domain)
         if hits is None:
             if len(self.domains) >= _MOST_DOMAINS:
                 return
             hits = self.domains[domain] = Hits()
         hits.add(line)
-        local = recipient.address.local.lower()
+        local = local.lower()
         if local in _ROLES:
             self.roles.setdefault("nobody" if local in _NOBODY else "role", Hits()).add(line)
 
@@ -241,7 +299,7 @@ class LetterCheck:
 
 LONGEST_SUBJECT = 100  # characters; what a wide window shows
 # "test" where it marks a trial; in the middle of a sentence a letter may speak of one.
-_TEST = re.compile(r"^\W*test(?:ing|mail|e-?mail)?\b|[\[(]\s*test\s*[\])]|\btest\W*$", re.IGNORECASE)
+_TEST = lazy_pattern(r"^\W*test(?:ing|mail|e-?mail)?\b|[\[(]\s*test\s*[\])]|\btest\W*$", re.IGNORECASE)
 
 
 def _count(found: dict[K, Hits], key: K, line: int) -> None:

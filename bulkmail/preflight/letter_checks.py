@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 from bulkmail.model.units import count
 from bulkmail.preflight.evidence import Evidence, Found
@@ -161,7 +162,7 @@ def invitation_attached(evidence: Evidence) -> Iterator[Found]:
             )
 
 
-_METHOD = re.compile(rb"^METHOD:(REQUEST|CANCEL|REPLY|COUNTER)\s*$", re.IGNORECASE | re.MULTILINE)
+_METHOD = lazy_pattern(rb"^METHOD:(REQUEST|CANCEL|REPLY|COUNTER)\s*$", re.IGNORECASE | re.MULTILINE)
 _BEGINNING = 100_000  # octets
 
 

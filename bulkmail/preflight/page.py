@@ -13,6 +13,7 @@ from bulkmail.message.scanner import VOID, Attribute, Element, EndTag, Remark, s
 from bulkmail.message.tags import PLACE, Kind, Masked, mask
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import Place
 from bulkmail.model.reply import printable
 from bulkmail.preflight.addresses import dead, placeholder_in
@@ -28,14 +29,14 @@ _OPTIONAL_END = frozenset(
     {"html", "head", "body", "p", "li", "dt", "dd", "option", "optgroup", "thead", "tbody", "tfoot", "tr", "td", "th"}
     | {"colgroup", "caption", "rt", "rp"}
 )
-_LOCAL = re.compile(
+_LOCAL = lazy_pattern(
     r"file:|(?:https?:)?//(?:[^/@]*@)?"
     r"(?:localhost|0\.0\.0\.0|\[::1\]|127\.|10\.|192\.168\.|172\.(?:1[6-9]|2\d|3[01])\.|[^/:?#]+\.(?:local|localhost|lan|internal))"
     r"(?:[\d.]*)(?:[:/?#]|$)",
     re.IGNORECASE,
 )
 # Names of XML vocabularies look like links, and nobody follows them.
-_PLAIN_LINK = re.compile(r"http://(?!www\.w3\.org/|schemas\.)[^\s<>\"'()]+", re.IGNORECASE)
+_PLAIN_LINK = lazy_pattern(r"http://(?!www\.w3\.org/|schemas\.)[^\s<>\"'()]+", re.IGNORECASE)
 # Attributes that hold an address, and those that people read.
 _ADDRESSES = frozenset({"href", "src", "background", "poster", "action"})
 _READ = frozenset({"alt", "title"})

@@ -10,6 +10,7 @@ from enum import Enum
 import anyio
 import anyio.to_thread
 
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.preflight.alignment import organization
 from bulkmail.preflight.finding import Hits
 
@@ -22,7 +23,7 @@ MOST_AT_ONCE = 20
 MOST_DOMAINS = 500  # of recipients that are asked about, those with most recipients first
 MOST_LOOKUPS = 10  # RFC 7208 §4.6.4
 _COUNTED_TO = 25
-_MECHANISM = re.compile(r"[+?~-]?(include|a|mx|ptr|exists)(?:[:/](.*))?", re.IGNORECASE)
+_MECHANISM = lazy_pattern(r"[+?~-]?(include|a|mx|ptr|exists)(?:[:/](.*))?", re.IGNORECASE)
 
 
 class Unanswered(Exception):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from bulkmail.model.advice import ADVICE, advice
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import Reason, judge
@@ -170,7 +171,7 @@ def _untrusted(event: Fault, relay: Relay, certificate: Certificate | None, now:
 # What providers mean by their refusals: by the text, since several share one code.
 _LOGINS = (
     (
-        re.compile(
+        lazy_pattern(
             r"application-specific|app(lication)?[- ]password|BadCredentials|InvalidSecondFactor", re.IGNORECASE
         ),
         "The provider wants an app password here, not the password of the account.",
@@ -178,18 +179,18 @@ _LOGINS = (
         "and use it as the password.",
     ),
     (
-        re.compile(r"basic authentication is disabled|SmtpClientAuthentication is disabled", re.IGNORECASE),
+        lazy_pattern(r"basic authentication is disabled|SmtpClientAuthentication is disabled", re.IGNORECASE),
         "Microsoft has switched off passwords for SMTP in this account.",
         "Ask whoever administers it to allow authenticated SMTP for this mailbox (aka.ms/smtp_auth_disabled), "
         "or use another relay.",
     ),
     (
-        re.compile(r"web ?browser|WebLoginRequired", re.IGNORECASE),
+        lazy_pattern(r"web ?browser|WebLoginRequired", re.IGNORECASE),
         "The provider wants you to sign in with a browser first.",
         "Sign in there once and confirm that it was you; then try again.",
     ),
     (
-        re.compile(r"too many", re.IGNORECASE),
+        lazy_pattern(r"too many", re.IGNORECASE),
         "The provider has seen too many failed logins and takes none for now.",
         "Wait an hour; then try once with the right password.",
     ),

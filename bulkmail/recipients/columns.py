@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Sequence
 
 from bulkmail.model.errors import ListError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import Place
 from bulkmail.model.reply import printable
 
@@ -34,8 +34,8 @@ FORMULA_STARTS = frozenset("=+-@\t\r\n\0\uff0b\uff0d\uff1d\uff20")
 # A spreadsheet that takes `;` for the separator, as many in Europe do, splits a cell of a file with commas there.  A
 # number that then stands alone does no harm; a call or a DDE link does.
 _FORMULA = r"[=@\uff1d\uff20]|[+\-\uff0b\uff0d](?![0-9 ().-]*(?:[;,]|\Z))(?=[^;]*[(|!])"
-_SPLIT = re.compile(rf"""; *"* *(?='*(?:{_FORMULA}))""")
-_GUARDED = re.compile(rf"""(; *"* *)'(?='*(?:{_FORMULA}))""")
+_SPLIT = lazy_pattern(rf"""; *"* *(?='*(?:{_FORMULA}))""")
+_GUARDED = lazy_pattern(rf"""(; *"* *)'(?='*(?:{_FORMULA}))""")
 
 # Compared without case, spaces, hyphens and underscores; the first that is there is taken.
 _ADDRESS_NAMES = ("email", "emailaddress", "mail", "mailaddress", "address")

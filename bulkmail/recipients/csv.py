@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections import deque
 from collections.abc import Iterator
 from enum import Enum
+from itertools import islice
 from typing import IO, TextIO
 
 from bulkmail.model.errors import EmptyList, ListError
-from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.recipient import BadRow, PlainRow, PlainRows, Recipient
 from bulkmail.model.units import count
 from bulkmail.recipients.dialect import (
     DELIMITERS,
@@ -28,9 +29,10 @@ from bulkmail.recipients.table import Table
 
 _QUOTE = '"'
 _ESCAPED_QUOTE = '\\"'
-_ESCAPE = re.compile(r"\\(.)")
+_ESCAPE = lazy_pattern(r"\\(.)")
 _SAMPLE = 1 << 16  # characters that the delimiter is guessed from
 _WITNESSES = 20  # lines that tell a stray quote from a long cell
+_BLOCK = 1_000  # plain rows taken together
 _MOST_READ_AGAIN = LONGEST_ROW  # characters, so that hostile quotes cannot make reading quadratic
 
 
@@ -242,11 +244,36 @@ class CsvReader:
             raise _with_better_header(error, reading, sample=sample, line=line, delimiter=delimiter) from None
         self._cells.width = len(header)
         self.columns = self._table.columns
-        self._everybody = reading.begun(self._people(rows), empty=HEADER_ONLY)
+        self._rows = rows
+        self._everybody = reading.begun(self._people(), empty=HEADER_ONLY)
 
     def rows(self) -> Iterator[Recipient | BadRow]:
         """Everybody, once."""
         return self._everybody
+
+    def blocks(self) -> Iterator[PlainRows | Recipient | BadRow]:
+        """Everybody, once; rows that need no second look come many together."""
+        yield from islice(self._everybody, 1)  # it was read to see that there is one
+        table, clean, file = self._table, Trouble.NONE, self._reading.name
+        if table.has_plain_rows:
+            take = table.plain_row
+            block: list[PlainRow] = []
+            for line, cells, trouble in self._rows:
+                if trouble is clean and (plain := take(line, cells)) is not None:
+                    block.append(plain)
+                    if len(block) < _BLOCK:
+                        continue
+                    row = None
+                else:
+                    row = self._row(line, cells, trouble)
+                if block:
+                    yield PlainRows(file, block)
+                    block = []
+                if row is not None:
+                    yield row
+            if block:
+                yield PlainRows(file, block)
+        yield from self._everybody  # the others, and the notices at the end
 
     def _header(self, rows: Iterator[tuple[int, list[str], Trouble]]) -> tuple[int, list[str]]:
         wanted = self._reading.options.header_row
@@ -279,25 +306,25 @@ class CsvReader:
             raise no_header_at(wanted, self._reading, unit="line", found=f"the list ends at line {self._cells.line:,}")
         raise EmptyList(f"{self._reading.name}: the list is empty", hint="its first line must name the columns")
 
-    def _people(self, rows: Iterator[tuple[int, list[str], Trouble]]) -> Iterator[Recipient | BadRow]:
-        table, clean, look = self._table, Trouble.NONE, Trouble.CHARACTERS
-        take = table.row
-        for line, cells, trouble in rows:
-            if trouble is clean:
-                row = take(line, cells)
-            elif trouble is look:
-                row = table.checked_row(line, cells)
-            else:
-                row = self._troubled(line, cells, trouble)
+    def _people(self) -> Iterator[Recipient | BadRow]:
+        for line, cells, trouble in self._rows:
+            row = self._row(line, cells, trouble)
             if row is not None:
                 yield row
-        table.notice_rows()
+        self._table.notice_rows()
         if self._cells.escaped_rows:
             rows_said, first = count(self._cells.escaped_rows, "row"), self._cells.first_escaped
             self._reading.notices.append(
                 f'{self._reading.name}: {rows_said} with \\" for a quote in a cell, as MySQL writes it, '
                 f"the first at line {first:,}; read so"
             )
+
+    def _row(self, line: int, cells: list[str], trouble: Trouble) -> Recipient | BadRow | None:
+        if trouble is Trouble.NONE:
+            return self._table.row(line, cells)
+        if trouble is Trouble.CHARACTERS:
+            return self._table.checked_row(line, cells)
+        return self._troubled(line, cells, trouble)
 
     def _troubled(self, line: int, cells: list[str], trouble: Trouble) -> BadRow:
         if trouble is Trouble.UNCLOSED:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.recipients.columns import has_address_column
 
 DELIMITERS = (",", ";", "\t", "|")
 _MOST_ROWS = 100
-_ADDRESS = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
-_EXCEL_HINT = re.compile(r'"?sep=([,;\t|])"?\r?\n?')
+_ADDRESS = lazy_pattern(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+_EXCEL_HINT = lazy_pattern(r'"?sep=([,;\t|])"?\r?\n?')
 
 SPOKEN = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
 

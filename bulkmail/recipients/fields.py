@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 
 from bulkmail.model.address import LONGEST_CELL as LONGEST_NAME
 from bulkmail.model.address import has_control
 from bulkmail.model.errors import AddressError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 
 LONGEST_CELL = 1_000_000  # characters
 LONGEST_ROW = 16_000_000  # characters; what is longer is skipped, not kept
 DEEPEST = 64
-_USUAL_NAME = 200  # characters
+USUAL_NAME = 200  # characters
 _SHOWN = 100  # characters that are kept of a cell that is too long
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+_SURROGATE = lazy_pattern("[\ud800-\udfff]")
+_UNSTORABLE = lazy_pattern("[\x00\ud800-\udfff]")
 
 
 _UNSEEN = " \t\r\n\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000\ufeff\u200b\u2060\xad" + "".join(
@@ -26,7 +26,7 @@ _UNSEEN = " \t\r\n\v\f\x1c\x1d\x1e\x1f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u30
 )
 
 
-_WITHOUT_WIDTH = re.compile("[\u00a0\u00ad\u200b-\u200f\u202f\u2060-\u2064\ufeff]")
+_WITHOUT_WIDTH = lazy_pattern("[\u00a0\u00ad\u200b-\u200f\u202f\u2060-\u2064\ufeff]")
 
 
 def trimmed(cell: str) -> str:
@@ -109,7 +109,7 @@ def kind(value: object) -> str:
 
 def display_name(text: str) -> str:
     """The name on one line.  Raises `AddressError` if it is none."""
-    if len(text) <= _USUAL_NAME and text.isprintable():
+    if len(text) <= USUAL_NAME and text.isprintable():
         return text.strip()
     if len(text) > LONGEST_NAME:
         raise AddressError(f"is longer than {LONGEST_NAME:,} characters")

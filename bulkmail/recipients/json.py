@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, TextIO
 
 from bulkmail.model.errors import EmptyList, ListError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.units import count
 from bulkmail.recipients.columns import has_address_column, listed
@@ -22,8 +22,8 @@ KEY = "recipients"
 EXPECTED = f'an array of objects such as [{EXAMPLE}], or {{"{KEY}": […]}}'
 _CHUNK = 1 << 16
 _DEEPEST_LIST = 4  # keys that lead to a list
-_SPACE = re.compile(r"[ \t\n\r]*")
-_COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
+_SPACE = lazy_pattern(r"[ \t\n\r]*")
+_COMMA = lazy_pattern(r"[ \t\n\r]*,[ \t\n\r]*")
 
 
 class JsonReader:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
 from functools import lru_cache
 
+from bulkmail.model.pattern import lazy_pattern
+
 GENERAL = "General"
 
 BUILT_IN: dict[int, str] = {
@@ -39,15 +41,15 @@ BUILT_IN: dict[int, str] = {
 
 _TEXT_SECTION = 3  # the number, from 0, of the section for text
 _LONGEST = 255  # characters of a code, as in Excel
-_TOKEN = re.compile(
+_TOKEN = lazy_pattern(
     r'"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|_.|\*.|\[(?P<bracket>[^\]]*)\]'
     r"|(?P<general>General)|(?P<half>AM/PM|A/P)|(?P<exponent>E[+-])|(?P<date>y+|m+|d+|h+|s+(?:\.0+)?)"
     r"|(?P<figure>[0#?]|[.,%])|(?P<text>@)|(?P<plain>[-+$()/: !^&'~{}<>=]|[^\x00-\x7f])",
     re.IGNORECASE,
 )
-_ELAPSED = re.compile(r"h+|m+|s+", re.IGNORECASE)
-_CURRENCY = re.compile(r"\$([^-]*)(?:-([0-9A-Fa-f]+))?")
-_COLOR = re.compile(r"black|blue|cyan|green|magenta|red|white|yellow|color ?\d+", re.IGNORECASE)
+_ELAPSED = lazy_pattern(r"h+|m+|s+", re.IGNORECASE)
+_CURRENCY = lazy_pattern(r"\$([^-]*)(?:-([0-9A-Fa-f]+))?")
+_COLOR = lazy_pattern(r"black|blue|cyan|green|magenta|red|white|yellow|color ?\d+", re.IGNORECASE)
 _ENGLISH = 0x09  # of the language in a Windows locale
 _MONTHS = (
     "January", "February", "March", "April", "May", "June",
@@ -115,7 +117,7 @@ class _Fixed:
         return f"{'-' if value < 0 and number else ''}{self.before}{text}{self.behind}".strip()
 
 
-_FIXED = re.compile(r"(#,##)?(0+)(?:\.(0+))?(%?)")
+_FIXED = lazy_pattern(r"(#,##)?(0+)(?:\.(0+))?(%?)")
 
 
 @lru_cache(maxsize=1024)

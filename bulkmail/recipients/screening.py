@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from bulkmail.model.address import Address, parse_mailbox, split_list
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import AddressError, TemplateError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.recipients.columns import has_address_column
 from bulkmail.recipients.dialect import guess_delimiter
@@ -20,15 +21,15 @@ from bulkmail.recipients.encoding import choose, open_text
 from bulkmail.recipients.fields import LONGEST_CELL, shown
 from bulkmail.recipients.opening import Opened, list_errors, open_bytes
 from bulkmail.recipients.reading import ListOptions, Reading
+from bulkmail.recipients.sheets import SUFFIXES
 from bulkmail.recipients.source import read_list
-from bulkmail.recipients.xlsx import SUFFIXES
 
 _SAMPLE = 1 << 16
 _MOST_FAULTS = 20
-_QUOTED = re.compile("""["'\u201c\u201d\u201e\u201f](.*)["'\u201c\u201d]""")
-_MAILTO = re.compile(r"<?mailto:([^?<>]*)(?:\?[^<>]*)?>?", re.IGNORECASE)
-_SUBDOMAINS = re.compile(r"(?:\*?@)?(?:\*?\.)+([^*@\s]+)")  # *.example.org, @*.example.org, .example.org
-_WILDCARD = re.compile(r"[*?]|^%$")
+_QUOTED = lazy_pattern("""["'\u201c\u201d\u201e\u201f](.*)["'\u201c\u201d]""")
+_MAILTO = lazy_pattern(r"<?mailto:([^?<>]*)(?:\?[^<>]*)?>?", re.IGNORECASE)
+_SUBDOMAINS = lazy_pattern(r"(?:\*?@)?(?:\*?\.)+([^*@\s]+)")  # *.example.org, @*.example.org, .example.org
+_WILDCARD = lazy_pattern(r"[*?]|^%$")
 REACHED_NOBODY = "is of a rehearsal, which reached no recipient: no address is suppressed by it"
 _REACHED = (Status.ACCEPTED.value, Status.IN_DOUBT.value)
 
@@ -121,16 +122,20 @@ class Suppression:
 
     def matches(self, address: Address) -> str:
         """The reason not to write there, `"in stop.txt:3"`; "" if there is none."""
-        return self._reason(self._listed(address) or self._passed.find(address.key))
+        return self.matches_key(address.key)
+
+    def matches_key(self, key: str) -> str:
+        """The same for the address with this `Address.key`."""
+        return self._reason(self._listed(key) or self._passed.find(key))
 
     def matches_copy(self, address: Address, *, of: Address) -> str:
         """The reason not to send a copy of the row of another address there; "" if there is none."""
-        return self._reason(self._listed(address) or self._passed.find(_pair(of.key, address.key)))
+        return self._reason(self._listed(address.key) or self._passed.find(_pair(of.key, address.key)))
 
-    def _listed(self, address: Address) -> tuple[int, int] | None:
+    def _listed(self, key: str) -> tuple[int, int] | None:
         if not self._places:
             return None
-        return self._places.find(address.key) or self._places.find(f"@{address.domain}")
+        return self._places.find(key) or self._places.find(key[key.rindex("@") :])
 
     def _reason(self, found: tuple[int, int] | None) -> str:
         if not found:

@@ -17,6 +17,7 @@ from html import unescape
 from typing import IO
 
 from bulkmail.model.errors import ListError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 from bulkmail.recipients.columns import MOST_COLUMNS
 from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW, shown
@@ -36,22 +37,22 @@ _MOST_STRAY = 1_000  # cells outside the list
 _OFFICE_LONGEST = 32_767 * 4  # bytes of a text that spreadsheet programs can write
 _MOST_REPEATED = 1 << 29  # bytes of one text in all cells that may repeat it
 
-_ROW = re.compile(rb"<(?:\w+:)?row\b([^>]*)>")
-_CELL = re.compile(rb"<(?:\w+:)?c\b([^>]*)>")
-_REFERENCE = re.compile(rb"""\br=["']([A-Za-z]{1,3})([0-9]{1,7})["']""")
-_ROW_NUMBER = re.compile(rb"""\br=["']([0-9]{1,7})["']""")
-_TYPE = re.compile(rb"""\bt=["'](\w+)["']""")
-_TEXT = re.compile(rb"<(?:\w+:)?(?:v|t)\b[^>]*>([^<]*)<")
-_WHOLE_CELL = re.compile(rb"<(?:\w+:)?c\b([^>]*?)(?:/>|>(.*?)</(?:\w+:)?c>)", re.DOTALL)
-_ROW_OR_CELL = re.compile(rb"(?:%s)|(?:%s)" % (_ROW.pattern, _WHOLE_CELL.pattern), re.DOTALL)
-_TAG = re.compile(rb"(?:%s)|(?:%s)" % (_ROW.pattern, _CELL.pattern))
-_PLAIN = re.compile(rb'<c r="([A-Z]{1,3})([0-9]{1,7})"')
-_CELL_START = re.compile(rb"<(?:\w+:)?c[ />]")
-_ROW_END = re.compile(rb"</(?:\w+:)?row>")
-_STRING_END = re.compile(rb"</(?:\w+:)?si>")
-_SHEET = re.compile(r"xl/worksheets/[^/]+\.xml", re.IGNORECASE)
-_STRINGS = re.compile(r"xl/sharedStrings\.xml", re.IGNORECASE)
-_OTHERS = re.compile(r"xl/(?:styles|workbook)\.xml|content\.xml", re.IGNORECASE)
+_ROW = lazy_pattern(rb"<(?:\w+:)?row\b([^>]*)>")
+_CELL = lazy_pattern(rb"<(?:\w+:)?c\b([^>]*)>")
+_REFERENCE = lazy_pattern(rb"""\br=["']([A-Za-z]{1,3})([0-9]{1,7})["']""")
+_ROW_NUMBER = lazy_pattern(rb"""\br=["']([0-9]{1,7})["']""")
+_TYPE = lazy_pattern(rb"""\bt=["'](\w+)["']""")
+_TEXT = lazy_pattern(rb"<(?:\w+:)?(?:v|t)\b[^>]*>([^<]*)<")
+_WHOLE_CELL = lazy_pattern(rb"<(?:\w+:)?c\b([^>]*?)(?:/>|>(.*?)</(?:\w+:)?c>)", re.DOTALL)
+_ROW_OR_CELL = lazy_pattern(rb"(?:%s)|(?:%s)" % (_ROW.pattern, _WHOLE_CELL.pattern), re.DOTALL)
+_TAG = lazy_pattern(rb"(?:%s)|(?:%s)" % (_ROW.pattern, _CELL.pattern))
+_PLAIN = lazy_pattern(rb'<c r="([A-Z]{1,3})([0-9]{1,7})"')
+_CELL_START = lazy_pattern(rb"<(?:\w+:)?c[ />]")
+_ROW_END = lazy_pattern(rb"</(?:\w+:)?row>")
+_STRING_END = lazy_pattern(rb"</(?:\w+:)?si>")
+_SHEET = lazy_pattern(r"xl/worksheets/[^/]+\.xml", re.IGNORECASE)
+_STRINGS = lazy_pattern(r"xl/sharedStrings\.xml", re.IGNORECASE)
+_OTHERS = lazy_pattern(r"xl/(?:styles|workbook)\.xml|content\.xml", re.IGNORECASE)
 
 
 def bounded(opened: Opened, reading: Reading) -> Opened:

@@ -1,4 +1,4 @@
-"""Which sheet of a workbook is the list."""
+"""Which list is a workbook, and which sheet of it is the list."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from bulkmail.recipients.columns import has_address_column, listed
 from bulkmail.recipients.fields import shown
 from bulkmail.recipients.hints import setting
 from bulkmail.recipients.reading import Reading
+
+SUFFIXES = (".xlsx", ".xlsm", ".ods")
+MAGIC = b"PK\x03\x04"
 
 
 def choose_sheet(visible: Sequence[str], names: Sequence[str], reading: Reading) -> str:

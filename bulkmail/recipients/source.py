@@ -10,19 +10,16 @@ from types import TracebackType
 from typing import Protocol
 
 from bulkmail.model.errors import ListError
-from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.model.recipient import BadRow, PlainRows, Recipient
 from bulkmail.recipients.columns import has_address_column
 from bulkmail.recipients.csv import CsvReader
 from bulkmail.recipients.encoding import mark
 from bulkmail.recipients.fields import shown
 from bulkmail.recipients.given import plain_row
-from bulkmail.recipients.json import KEY, JsonReader
-from bulkmail.recipients.jsonl import JsonLinesReader
 from bulkmail.recipients.opening import Opened, list_errors, open_bytes
 from bulkmail.recipients.reading import ListOptions, Reading
-from bulkmail.recipients.records import Records
 from bulkmail.recipients.sheet_bounds import bounded
-from bulkmail.recipients.xlsx import MAGIC, SUFFIXES, SheetReader
+from bulkmail.recipients.sheets import MAGIC, SUFFIXES
 
 __all__ = ["ListOptions", "RecipientList", "from_rows", "open_list"]
 
@@ -61,14 +58,27 @@ class RecipientList:
 
     def __iter__(self) -> Iterator[Recipient | BadRow]:
         """Each row in order.  Raises `ListError` where the list cannot be read on, after the rows before that."""
+        self._begin()
+        return self._rows()
+
+    def blocks(self) -> Iterator[PlainRows | Recipient | BadRow]:
+        """The same rows in the same order, but rows that need no second look may come many together."""
+        self._begin()
+        return self._blocks()
+
+    def _begin(self) -> None:
         if self._is_read:
             raise RuntimeError(f"{self.name} was read already; open it again")
         self._is_read = True
-        return self._rows()
 
     def _rows(self) -> Iterator[Recipient | BadRow]:
         with list_errors(self.name):
             yield from self._reader.rows()
+
+    def _blocks(self) -> Iterator[PlainRows | Recipient | BadRow]:
+        reader = self._reader
+        with list_errors(self.name):
+            yield from reader.blocks() if isinstance(reader, CsvReader) else reader.rows()
 
     def close(self) -> None:
         """Closes what it reads from."""
@@ -120,6 +130,8 @@ def from_rows(
 
 def from_plain(rows: Iterable[object], options: ListOptions, *, name: str) -> Iterator[Recipient | BadRow]:
     """The same from what `plain_row` made of each row."""
+    from bulkmail.recipients.records import Records
+
     return Records(Reading(name, options)).rows(enumerate(rows, 1))
 
 
@@ -127,6 +139,8 @@ def _reader(opened: Opened, reading: Reading) -> Reader:
     sample = opened.stream.read(_SAMPLE_BYTES)
     opened.stream.seek(0)
     if sample.startswith(MAGIC) or opened.suffix in SUFFIXES:
+        from bulkmail.recipients.xlsx import SheetReader  # late, as all but CSV: a run reads one format
+
         return SheetReader(opened, reading)
     if reading.options.sheet != "":
         raise ListError(
@@ -145,6 +159,9 @@ def _reader(opened: Opened, reading: Reading) -> Reader:
                 f"{reading.name} is JSON, which has no row that names the columns",
                 hint="leave out --header-row (header_row below [recipients])",
             )
+        if is_json:
+            from bulkmail.recipients.json import JsonReader
+            from bulkmail.recipients.jsonl import JsonLinesReader
         if text.startswith("[") or (opened.suffix == ".json" and not _is_lines(text, reading)):
             return JsonReader(opened.stream, reading)
         if is_json:
@@ -168,6 +185,8 @@ def _is_lines(text: str, reading: Reading) -> bool:
     except (ValueError, RecursionError):
         # Half a line, if the next one is an object again; but so goes the first line of an object of objects too.
         return rest.lstrip("\r\n").startswith("{") and len(first) > 1 and not first.endswith("[")
+    from bulkmail.recipients.json import KEY
+
     if not isinstance(value, dict) or isinstance(value.get(KEY), list):
         return False
     return bool(rest.strip()) or has_address_column(list(value), reading.options.address_column)

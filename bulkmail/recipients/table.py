@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from bulkmail.model.address import Address, parse_mailbox
+from bulkmail.model.address import Address, parse_mailbox, plain_address
 from bulkmail.model.errors import AddressError, ListError
-from bulkmail.model.recipient import BadRow, Place, Recipient
+from bulkmail.model.recipient import BadRow, Place, PlainRow, Recipient
 from bulkmail.model.units import count
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, address_column, is_report, name_column, unguarded
 from bulkmail.recipients.dialect import SPOKEN
-from bulkmail.recipients.fields import display_name, shown, storable, text_fault
+from bulkmail.recipients.fields import USUAL_NAME, display_name, shown, storable, text_fault
 from bulkmail.recipients.header import column_names
 from bulkmail.recipients.hints import Row, address_columns, by_column, check_addresses, say_column
 from bulkmail.recipients.reading import MakeAddress, Reading
@@ -79,6 +79,29 @@ class Table:
         self._address_at = -1 if is_made else names.index(address)
         self._name_column = name
         self._name_at = names.index(name) if name else -1
+
+    @property
+    def has_plain_rows(self) -> bool:
+        """Whether `plain_row` may take a row: no column is left out, and no address is made of several."""
+        return not self._is_report and self._kept is None and self._row_address is None
+
+    def plain_row(self, line: int, cells: list[str]) -> PlainRow | None:
+        """In brief what `row` makes of the row, where it takes every cell as it is and says nothing; else None.
+
+        Only if there are plain rows, and for cells that hold neither a NUL nor a lone surrogate.
+        """
+        if len(cells) != self._width or (self._trims and not _are_bare(cells)):
+            return None
+        address = plain_address(cells[self._address_at])
+        if address is None:
+            return None
+        name = ""
+        if self._name_at >= 0 and (given := cells[self._name_at]):
+            if not (given[0].isalpha() and len(given) <= USUAL_NAME and given.isprintable()):
+                return None
+            name = given.strip()
+        wire = f"{address[0]}@{address[1]}"
+        return line, wire, name, wire.lower(), dict(zip(self.columns, cells))  # noqa: B905  (as many as the width)
 
     def row(self, line: int, cells: Sequence[str]) -> Recipient | BadRow | None:
         """The row as a recipient; None if it has no content at all."""
@@ -203,6 +226,14 @@ class Table:
         return self.bad(
             line, cells, f"the row has {shown(cells[at])} in column {at + 1}, which has no name in the header"
         )
+
+
+def _are_bare(cells: list[str]) -> bool:
+    """Whether `trimmed` surely leaves them as they are: what it takes away and `strip` does not is not printable."""
+    if list(map(str.strip, cells)) != cells:
+        return False
+    text = "".join(cells)
+    return text.isascii() or text.isprintable()
 
 
 def _refuse_repeated(column: str, reading: Reading, *, place: Place, flag: str) -> None:

@@ -20,8 +20,6 @@ from bulkmail.recipients.sheet_notes import is_open_document, read_notes
 from bulkmail.recipients.sheets import choose_sheet, say_sheet
 from bulkmail.recipients.table import Table
 
-SUFFIXES = (".xlsx", ".xlsm", ".ods")
-MAGIC = b"PK\x03\x04"
 _WHOLE = 1e21  # from here on a float is written with an exponent
 
 

@@ -11,23 +11,26 @@ report that is fed back as a list loses its guards.
 from __future__ import annotations
 
 import csv
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from io import StringIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.recipient import Place
 from bulkmail.model.units import count
-from bulkmail.outbox.entries import RowRecord
+from bulkmail.outbox.entries import AcceptedRow, RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, FORMULA_STARTS, guarded_inside
 from bulkmail.report.files import replacing
 from bulkmail.report.rows import as_json, copy_object, iso, trouble
 from bulkmail.report.source import Source
 
-_HARMLESS = re.compile(r"[+-]?[0-9 ().-]+|[+-]?[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
+_HARMLESS = lazy_pattern(r"[+-]?[0-9 ().-]+|[+-]?[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
 _OWN = ("address", "name")
+_ACCEPTED = Status.ACCEPTED.value
 _BUFFER = 65_536  # characters
 _MOST_COLUMNS = 2_000  # a list of objects may have another field in every row
 
@@ -65,6 +68,25 @@ class _Table:
         self.has_own = has_own
         self.is_rehearsal = is_rehearsal
         self._known = frozenset((*self.columns, *DELIVERY_COLUMNS))
+        self._end = f",,,{'yes' if is_rehearsal else 'no'}\r\n"
+
+    def plain_line(self, row: AcceptedRow, fields: Mapping[str, object]) -> str:
+        """What `cells` of the row come to as text; "" unless each of them is a text that stands there as it is."""
+        _, _, _, _, code, enhanced, reply, tries, relay, message_id, first_at, last_at = row
+        values: list[Any] = [*map(fields.get, self.columns), reply]
+        try:
+            text = f"{''.join(values)}{enhanced}{relay}{message_id}"
+        except TypeError:  # a cell that is no text, or that this row does not have
+            return ""
+        if '"' in text or "," in text or ";" in text or "\r" in text or "\n" in text:
+            return ""
+        if not FORMULA_STARTS.isdisjoint([value[:1] for value in values]) or not fields.keys() <= self._known:
+            return ""
+        del values[-1]
+        times = f"{iso(first_at)},{iso(last_at)}"
+        return (
+            f"{','.join(values)},{_ACCEPTED},{code},{enhanced},{reply},{tries},{relay},{message_id},{times}{self._end}"
+        )
 
     def cells(self, record: RowRecord) -> list[object]:
         """One line.  Raises `_UnknownField`."""
@@ -114,11 +136,42 @@ def _write(file: BinaryIO, source: Source, table: _Table) -> None:
     lines = StringIO(newline="")
     writer = csv.writer(lines)  # with its CRLF, or it would not quote a cell that has a lone CR
     writer.writerow([guarded_inside(_cell(column)) for column in (*table.columns, *DELIVERY_COLUMNS)])
-    for record in source.rows():
-        writer.writerow(table.cells(record))
-        if lines.tell() > _BUFFER:
-            _flush(lines, file)
+    for batch in (source.rows(),) if table.has_own else source.batches():
+        for row in batch:
+            if isinstance(row, RowRecord):
+                writer.writerow(table.cells(row))
+            else:
+                fields = source.fields_of(row)
+                if line := table.plain_line(row, fields):
+                    lines.write(line)
+                else:
+                    writer.writerow(table.cells(_record_of(row, fields)))
+            if lines.tell() > _BUFFER:
+                _flush(lines, file)
     _flush(lines, file)
+
+
+def _record_of(row: AcceptedRow, fields: Mapping[str, object]) -> RowRecord:
+    """The record of an accepted row, as far as a table without columns of ours needs it."""
+    _, number, _, _, code, enhanced, reply, tries, relay, message_id, first_at, last_at = row
+    return RowRecord(
+        row=number,
+        place=Place("", 0),
+        address="",
+        name="",
+        fields=fields,
+        status=Status.ACCEPTED,
+        code=code,
+        enhanced=enhanced,
+        reply=reply,
+        reason="",
+        attempts=tries,
+        relay=relay,
+        message_id=message_id,
+        first_at=first_at,
+        last_at=last_at,
+        error="",
+    )
 
 
 def _flush(lines: StringIO, file: BinaryIO) -> None:

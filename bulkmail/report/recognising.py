@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.recipients.columns import is_report as has_report_columns
 
 HTML_MARK = b'<meta name="generator" content="bulkmail">'  # as in page.html
 _LONGEST_LINE = 1 << 22  # bytes; a list may have thousands of columns
 _HEAD = 1_000
 _TAIL = 200
-_JSON = re.compile(rb'\s*\{\s*"bulkmail"\s*:\s*\d')
-_CELLS = re.compile(r"[,;\t|]")
-_TEXT_MARK = re.compile(rb"\nThis is the report of bulkmail run [0-9a-f]+\.\s*\Z")
+_JSON = lazy_pattern(rb'\s*\{\s*"bulkmail"\s*:\s*\d')
+_CELLS = lazy_pattern(r"[,;\t|]")
+_TEXT_MARK = lazy_pattern(rb"\nThis is the report of bulkmail run [0-9a-f]+\.\s*\Z")
 
 
 def text_mark(run_id: str) -> str:

@@ -104,14 +104,17 @@ class Report:
 
     @classmethod
     def of(cls, source: Source) -> Report:
-        """Goes through all rows once.  Raises `BulkmailError` when they are not those that the tally counts."""
+        """Goes through the rows once.  Raises `BulkmailError` when they are not those that the tally counts."""
         reasons = Reasons()
         refused: dict[object, tuple[str, int, str]] = {}
         invalid: list[tuple[Place, str]] = []
         troubles = Troubles()
         kept: list[RowRecord] = []
         through: Counter[str] = Counter()
-        for record in source.rows():
+        rows, taken = source.rows(), None
+        if source.reader is not None:  # it counts what is accepted: no need to look at each of those rows
+            rows, taken = source.unaccepted()
+        for record in rows:
             if source.run.path is None:
                 kept.append(record)
             for path in (record, *record.copies):
@@ -134,7 +137,7 @@ class Report:
             in_doubt=tuple(troubles.of(Status.IN_DOUBT, MOST_NAMED)),
             attention=tuple(chain.from_iterable(troubles.of(status, MOST_SHOWN) for status in _ATTENTION)),
             reasons_of=reasons.by_status,
-            accepted_by_relay=through,
+            accepted_by_relay=through if taken is None else taken,
             _kept=tuple(kept),
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections import Counter
 from functools import lru_cache
@@ -11,14 +10,15 @@ from functools import lru_cache
 import msgspec
 
 from bulkmail.model.delivery import Status
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 from bulkmail.outbox.encoding import written
 from bulkmail.outbox.entries import PathRecord, RowRecord
 
 _MOST_REASONS = 100  # kinds a status; a reason that quotes its row is a kind of its own
 
-_QUOTED_ADDRESS = re.compile(r"^the address '.*?' (?=is |has |holds )")  # as AddressError goes on
-_LINE = re.compile(r":\d+$")
+_QUOTED_ADDRESS = lazy_pattern(r"^the address '.*?' (?=is |has |holds )")  # as AddressError goes on
+_LINE = lazy_pattern(r":\d+$")
 
 OTHER_REASONS = "other reasons"
 

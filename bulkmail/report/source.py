@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.tally import Tally
-from bulkmail.outbox.entries import AttemptRecord, RowRecord
+from bulkmail.outbox.encoding import decode_fields
+from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
 from bulkmail.report.rest import Resting, rest_of
@@ -89,7 +90,8 @@ def _no_attempts() -> Iterator[AttemptRecord]:
 class Source:
     """A run with its rows and tries, which can be gone through more than once.
 
-    `campaign` is None for ready-made messages; of an outbox that was in memory there are no tries either.
+    `campaign` is None for ready-made messages; of an outbox that was in memory there are no tries either.  `reader`
+    is the open outbox that the rows come from, if they come from a file.
     """
 
     run: Run
@@ -97,40 +99,123 @@ class Source:
     unproven_rows: Callable[[], Iterator[RowRecord]]
     attempts: Callable[[], Iterator[AttemptRecord]] = _no_attempts
     campaign: Campaign | None = None
+    reader: OutboxReader | None = None
 
     @classmethod
     def of(cls, reader: OutboxReader, path: Path | None = None) -> Source:
         """Good as long as the reader, which `path` was opened with, is open."""
-        return cls(Run.of(reader, path), reader.tally(), reader.rows, reader.attempts, reader.campaign)
+        run, tally = Run.of(reader, path), reader.tally()
+        return cls(run, tally, reader.rows, reader.attempts, reader.campaign, reader if path is not None else None)
 
     def rows(self) -> Iterator[RowRecord]:
         """In input order.  At their end raises `BulkmailError` unless they are those that the tally counts."""
-        seen, copies = dict.fromkeys(Status, 0), Counter[Status]()
-        last, times = Status.PENDING, 0
+        counted = _Counted(self.tally)
         for record in self.unproven_rows():
-            if record.status is not last:  # rare: saves looking the status up for every row
-                seen[last] += times
-                last, times = record.status, 0
-            times += 1
-            copies.update(copy.status for copy in record.copies)
+            counted.add(record)
             yield record
-        seen[last] += times
+        counted.prove()
+
+    def batches(self) -> Iterator[Iterable[RowRecord | AcceptedRow]]:
+        """As `rows()`, some at a time; a row with one delivery, which a server took, comes as an `AcceptedRow`."""
+        if self.reader is None:
+            yield self.rows()
+            return
+        counted = _Counted(self.tally)
+        for batch in self.reader.batches():
+            if isinstance(batch, list):
+                counted.accepted += len(batch)
+                yield batch
+            else:
+                yield counted.passed(batch)
+        counted.prove()
+
+    def fields_of(self, row: AcceptedRow) -> dict[str, object]:
+        """The cells of a row from `batches()`.  Raises `OutboxError` where the outbox is damaged."""
+        try:
+            return decode_fields(row[3])
+        except Exception:
+            with noticing_damage(self.reader.name if self.reader else self.run.name):
+                raise
+
+    def unaccepted(self) -> tuple[Iterator[RowRecord], Mapping[str, int]]:
+        """The rows that are not accepted or have a copy that is not, and how many deliveries each relay took.
+
+        The rows are in input order.  At their end raises `BulkmailError` unless both are what the tally counts.  Only
+        with a `reader`.
+        """
+        if self.reader is None:
+            raise ValueError("this source has no reader")
+        taken = self.reader.accepted_by_relay()
+        return self._unaccepted(self.reader, sum(taken.values())), taken
+
+    def _unaccepted(self, reader: OutboxReader, accepted: int) -> Iterator[RowRecord]:
+        counted = _Counted(self.tally)
+        for record in reader.unaccepted():
+            counted.add(record)
+            yield record
+        counted.add_accepted(accepted)
+        counted.prove()
+
+
+class _Counted:
+    """The rows of one pass by status, and their copies, held against the tally at the end.
+
+    `accepted` counts rows that `add` was not told of.
+    """
+
+    def __init__(self, tally: Tally) -> None:
+        self.accepted = 0
+        self._tally = tally
+        self._seen = dict.fromkeys(Status, 0)
+        self._copies = Counter[Status]()
+        self._last, self._times = Status.PENDING, 0
+
+    def add(self, record: RowRecord) -> None:
+        if record.status is not self._last:  # rare: saves looking the status up for every row
+            self._seen[self._last] += self._times
+            self._last, self._times = record.status, 0
+        self._times += 1
+        if record.copies:
+            self._copies.update(copy.status for copy in record.copies)
+
+    def passed(self, rows: Iterable[RowRecord | AcceptedRow]) -> Iterator[RowRecord | AcceptedRow]:
+        """The same rows, counted as they are taken."""
+        for row in rows:
+            if isinstance(row, RowRecord):
+                self.add(row)
+            else:
+                self.accepted += 1
+            yield row
+
+    def add_accepted(self, deliveries: int) -> None:
+        """Adds the rows and copies that are accepted, of which `add` was told of some, known by their number alone."""
+        self._settle()
+        copies = self._tally.copies.get(Status.ACCEPTED, 0)
+        self._seen[Status.ACCEPTED], self._copies[Status.ACCEPTED] = deliveries - copies, copies
+
+    def prove(self) -> None:
+        """Raises `BulkmailError` unless they are those that the tally counts."""
+        self._settle()
+        seen, copies, tally = self._seen, self._copies, self._tally
         odd = [
-            f"{status.value} {number} of {self.tally[status]}"
-            for status, number in seen.items()
-            if number != self.tally[status]
+            f"{status.value} {number} of {tally[status]}" for status, number in seen.items() if number != tally[status]
         ]
         odd += [
-            f"{status.value} copies {copies[status]} of {self.tally.copies.get(status, 0)}"
+            f"{status.value} copies {copies[status]} of {tally.copies.get(status, 0)}"
             for status in Status
-            if status.is_eligible and copies[status] != self.tally.copies.get(status, 0)
+            if status.is_eligible and copies[status] != tally.copies.get(status, 0)
         ]
-        if odd or not self.tally.adds_up:
+        if odd or not tally.adds_up:
             raise BulkmailError(
-                f"the report does not add up: the outbox counts {self.tally.rows} rows and holds {sum(seen.values())}"
+                f"the report does not add up: the outbox counts {tally.rows} rows and holds {sum(seen.values())}"
                 + (f" ({', '.join(odd)})" if odd else ""),
                 hint="this is a fault in bulkmail, and nothing was written: keep the outbox file and please report it",
             )
+
+    def _settle(self) -> None:
+        self._seen[self._last] += self._times
+        self._seen[Status.ACCEPTED] += self.accepted
+        self._times = self.accepted = 0
 
 
 def _maildir(relay: str) -> str:

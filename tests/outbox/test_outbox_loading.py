@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import itertools
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment, Campaign, Template
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.recipient import Place
+from bulkmail.model.recipient import Place, PlainRows, Recipient
 from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
 from bulkmail.outbox.reader import OutboxReader
 from tests.outbox.making import due, fill, make_bad_row, make_entries, make_recipient, statuses
@@ -325,3 +326,54 @@ with Outbox.create(Path(sys.argv[1]), campaign=None, settings={}) as outbox:
     command = [sys.executable, "-c", script, str(tmp_path / "big.outbox")]
     grown_kb = int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
     assert grown_kb < 12_000
+
+
+def make_person(number: int, address: str = "") -> Recipient:
+    wire = address or f"User{number}@example.org"
+    local, _, domain = wire.rpartition("@")
+    fields = {"email": wire, "name": "Zoë", "town": f'Graz "{number}"'}
+    return Recipient(Address(local, domain), "Zoë", fields, Place("lists/\udcff.csv", number + 1))
+
+
+def in_brief(people: list[Recipient]) -> PlainRows:
+    return PlainRows(
+        people[0].place.file,
+        [(each.place.line, each.address.wire, each.name, each.address.key, dict(each.fields)) for each in people],  # type: ignore[arg-type]
+    )
+
+
+def stored(outbox: Outbox) -> list[list[tuple[object, ...]]]:
+    with outbox.store.reading() as connection:
+        return [connection.execute(f"SELECT * FROM {table}").fetchall() for table in ("row", "delivery")]  # noqa: S608
+
+
+@pytest.mark.parametrize("allow_duplicates", [False, True])
+@given(kinds=st.lists(st.sampled_from(["plain", "plain", "bad", "filtered", "copies", "repeated"]), max_size=12))
+def test_plain_rows_are_stored_as_entries_are(kinds: list[str], allow_duplicates: bool) -> None:
+    entries: list[Entry] = []
+    for number, kind in enumerate(kinds, 1):
+        person = make_person(number, "Ann@example.org" if kind == "repeated" else "")
+        match kind:
+            case "bad":
+                entries.append(Entry(make_bad_row(number), Status.INVALID))
+            case "filtered":
+                entries.append(Entry(person, Status.FILTERED, "left out"))
+            case "copies":
+                entries.append(Entry(person, forward_paths=(person.address.wire, "cc@example.org")))
+            case _:
+                entries.append(Entry(person))
+    mixed: list[Entry | PlainRows] = []
+    for is_plain, run in itertools.groupby(entries, key=lambda entry: entry == Entry(entry.row)):
+        some = list(run)
+        if is_plain:
+            mixed.append(in_brief([entry.row for entry in some if isinstance(entry.row, Recipient)]))
+        else:
+            mixed += some
+    found = []
+    for given_rows in (entries, mixed):
+        with Outbox.create(None, campaign=None, settings={}, allow_duplicates=allow_duplicates) as outbox:
+            outbox.record(given_rows)
+            outbox.record(given_rows)  # behind those that are there
+            outbox.finish_loading()
+            found.append(stored(outbox))
+    assert found[0] == found[1]

@@ -11,10 +11,11 @@ import pytest
 
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.recipients.source import ListOptions, open_list
+from tests.recipients.blocks import read_by_blocks
 
 
 class ReadList:
-    """A list that was read to its end."""
+    """A list that was read to its end, by rows and by blocks."""
 
     def __init__(self, name: str, options: ListOptions) -> None:
         with open_list(name, options) as people:
@@ -23,6 +24,8 @@ class ReadList:
             self.columns = people.columns
             self.notices = people.notices
             self.repeated = people.repeated
+        if name != "-":
+            assert read_by_blocks(name, options) == (self.rows, self.notices)
 
     @property
     def people(self) -> list[Recipient]:

@@ -290,7 +290,7 @@ def test_saved_report_says_so_when_there_is_no_memory_for_it(
         raise MemoryError
 
     report = Report.read(path)
-    monkeypatch.setattr(OutboxReader, "rows", fail)
+    monkeypatch.setattr(OutboxReader, "batches", fail)
     with pytest.raises(BulkmailError, match=r"report\.csv: this computer has not enough memory for it") as caught:
         save_report(report, tmp_path / "report.csv")
     assert "bulkmail report" in caught.value.hint
