@@ -6,7 +6,7 @@ for is never booked to a message.  How far ahead of the replies commands are wri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
@@ -59,6 +59,7 @@ class Transactions(Flight):
         wishes: Wishes = NO_WISHES,
         is_lmtp: bool = False,
         ahead: Ahead | None = None,
+        secrets: Sequence[str] = (),
     ) -> None:
         """`depth` is the most messages under way in DEEP mode, which is entered only after a probe has gone well.
 
@@ -66,7 +67,7 @@ class Transactions(Flight):
         sessions of a relay share.
 
         `is_lmtp`: the end of a message gets a reply for each recipient (RFC 2033).  By LMTP, `mode` is not chunked: how
-        many replies a refused chunk gets there, no RFC says.
+        many replies a refused chunk gets there, no RFC says.  `secrets` are what no reply may be shown to repeat.
         """
         super().__init__(peer=peer, depth=depth, is_lmtp=is_lmtp, ahead=ahead or Ahead())
         self.more: Callable[[], Exchange | None] = lambda: None
@@ -79,7 +80,7 @@ class Transactions(Flight):
         self.mode: Mode = _PIPELINING if self._wants_deep else mode
         self._capabilities = capabilities
         self._wishes = wishes
-        self._parser = ReplyParser()
+        self._parser = ReplyParser(secrets)
         self._idle_resets = 0  # answered, with no message accepted since the one before
         self._was_reset = True  # since the last message was accepted
         self._is_leaving = False
