@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from bulkmail.model.address import Address, parse_mailbox, split_list
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import AddressError, TemplateError
+from bulkmail.model.errors import AddressError, ListError, TemplateError
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, has_address_column, is_report, listed
 from bulkmail.recipients.dialect import guess_delimiter
@@ -51,10 +51,17 @@ def screen(
 ) -> Screened:
     """What the row begins as.  Duplicates are not known here: the outbox finds them.
 
-    A row that `where` raises `TemplateError` for is a bad one: whether it is meant cannot be told.
+    A row that `where` raises `TemplateError` for is a bad one: whether it is meant cannot be told.  Raises `ListError`
+    for a row of a rehearsal's report whose outcome `where` asks for: it is that of no message to this recipient.
     """
     if isinstance(row, BadRow):
         return Screened(row, Status.INVALID, row.reason)
+    if where is not None and row.fields.get("delivery_rehearsal") == "yes":  # a list has it only where it is asked for
+        raise ListError(
+            f"{row.place}: this is the report of a rehearsal, which reached no recipient: its delivery_… columns say"
+            " nothing about who got the message",
+            hint="use the report of the real run as the list, or leave these columns out of the condition",
+        )
     try:
         is_meant = where is None or where(row.fields)
     except TemplateError as error:

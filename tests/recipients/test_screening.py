@@ -25,6 +25,16 @@ def person(address: str, **fields: object) -> Recipient:
     return Recipient(Address.parse(address), "", {"email": address, **fields}, Place("list.csv", 2))
 
 
+def test_condition_on_the_outcomes_of_a_rehearsal_is_refused() -> None:
+    where = compile_condition("delivery_status != 'accepted'")
+    real = person("ann@example.org", delivery_status="rejected", delivery_rehearsal="")
+    assert screen(real, suppression=None, where=where).status is Status.PENDING
+    rehearsed = person("ann@example.org", delivery_status="accepted", delivery_rehearsal="yes")
+    with pytest.raises(ListError, match=r"list\.csv:2: this is the report of a rehearsal"):
+        screen(rehearsed, suppression=None, where=where)
+    assert screen(rehearsed, suppression=None, where=None).status is Status.PENDING
+
+
 def suppression(write: Write, content: str | bytes, name: str = "stop.txt") -> Suppression:
     stop = Suppression()
     stop.add_file(write(name, content))
