@@ -22,10 +22,10 @@ from bulkmail.config.keys import find_keys
 from bulkmail.config.permission import commands_in, refuse_unallowed
 from bulkmail.config.runs import find_run
 from bulkmail.config.secrets import find_passwords
-from bulkmail.mailing.history import look
+from bulkmail.mailing.history import look, refuse_relays_of_other_kind
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.permits import lift_pauses
-from bulkmail.mailing.resuming import recorded, recorded_campaign
+from bulkmail.mailing.resuming import recorded, recorded_campaign, recorded_settings
 from bulkmail.mailing.selection import Doubt
 from bulkmail.mailing.slowing import lift_rests
 from bulkmail.mailing.succession import reports_beside
@@ -101,6 +101,7 @@ def command(
     routes, pace = recorded(path)
     if urls:
         routes = tuple(Route.parse(url) for url in urls)
+        refuse_relays_of_other_kind(path, recorded_settings(path), routes)
     campaign = recorded_campaign(path)
     refuse_unallowed(path, commands_in(campaign, routes))
     keys = find_keys(campaign)

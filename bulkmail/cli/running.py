@@ -6,7 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,6 +30,7 @@ from bulkmail.model.units import count
 from bulkmail.preflight.finding import Severity
 from bulkmail.report.files import ReportUnwritten
 from bulkmail.report.json import head
+from bulkmail.report.recognising import is_report
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
 from bulkmail.report.text import rows_and_copies, summary
@@ -143,6 +144,7 @@ def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> in
     missing = {failure.target for failure in unwritten}
     show(report, [target for target in wanted if target not in missing])
     if not targets:
+        _remove_stale(report)
         _tell_unwritten(report)
     for failure in unwritten:
         tell_mishap(failure)
@@ -191,6 +193,16 @@ def default_targets(report: Report) -> list[Path]:
         return []
     beside = reports_beside(report.outbox, report.run.number)
     return [path for path in beside if path.suffix == ".csv" or report.tally.rows <= MOST_IN_ALL_FORMATS]
+
+
+def _remove_stale(report: Report) -> None:
+    """Takes away reports of an earlier state beside the outbox that are not written again."""
+    if report.outbox is None:
+        return
+    for path in set(reports_beside(report.outbox, report.run.number)) - set(default_targets(report)):
+        if path.is_file() and not path.is_symlink() and is_report(path):
+            with suppress(OSError):
+                path.unlink()
 
 
 def _tell_unwritten(report: Report) -> None:

@@ -14,6 +14,7 @@ from bulkmail.model.lane import Lane, LaneLimits, Lanes
 from bulkmail.model.outcome import Effect, Scope, Verdict, quota, throttle
 from bulkmail.model.rate import Rate
 from bulkmail.model.reply import Reply, Stage
+from bulkmail.model.subjects import Subject
 from bulkmail.model.units import parse_duration
 from bulkmail.model.verdict import Rule, enhanced_pattern, judge
 
@@ -50,12 +51,13 @@ def _rule(table: Mapping[str, Any]) -> Rule:
         stages=frozenset(Stage(name) for name in table.get("stages", ())),
         enhanced=tuple(enhanced_pattern(text) for text in table.get("enhanced", "").split()),
         text=re.compile(table["text"], re.IGNORECASE) if "text" in table else None,
+        subject=Subject[table.get("about", "recipient").upper().replace(" ", "_")],
     )
 
 
 def _verdict(table: Mapping[str, Any]) -> Verdict | None:
-    match table["scope"]:
-        case "recipient":
+    match table.get("scope"):
+        case None:
             return None
         case "account":
             return quota(parse_duration(table["pause"]), label=table["name"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -19,6 +19,7 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import count
+from bulkmail.outbox.header import is_rehearsal
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
@@ -129,21 +130,23 @@ def refuse_other_kind(past: Past, *, is_rehearsal: bool, hint: str) -> None:
     )
 
 
-def refuse_relays_of_other_kind(outbox: Outbox, routes: Sequence[Route]) -> None:
+def refuse_relays_of_other_kind(path: Path | None, settings: Mapping[str, str], routes: Sequence[Route]) -> None:
     """Raises `ConfigError` when a real run would go on through a relay that delivers nothing, or a rehearsal through
     one that does: the one would record recipients as accepted who got nothing, the other would send to them.
+
+    `settings` are those of the outbox at `path`.
     """
     relay = routes[0].relay
-    if relay.kind.is_rehearsal and not outbox.is_rehearsal:
+    if relay.kind.is_rehearsal and not is_rehearsal(settings):
         raise ConfigError(
-            f"{outbox.path} is the outbox of a real run, and {relay.kind.value}: delivers nothing: its recipients would"
+            f"{path} is the outbox of a real run, and {relay.kind.value}: delivers nothing: its recipients would"
             " be recorded as accepted",
             hint="leave --relay out to go on through the relay of the run; to rehearse, send --dry-run with an outbox"
             " of its own",
         )
-    if outbox.is_rehearsal and not (relay.kind.is_rehearsal or outbox.settings.get("redirect_to")):
+    if is_rehearsal(settings) and not (relay.kind.is_rehearsal or settings.get("redirect_to")):
         raise ConfigError(
-            f"{outbox.path} is the outbox of a rehearsal, and {relay} delivers: its recipients would be sent to",
+            f"{path} is the outbox of a rehearsal, and {relay} delivers: its recipients would be sent to",
             hint="to send for real, run bulkmail send with the campaign; the rehearsal goes on with its own relay",
         )
 

@@ -233,7 +233,7 @@ class Mailing:
         check_routes(routes)
         outbox = Outbox.open(path, durability=pace.durability)
         try:
-            refuse_relays_of_other_kind(outbox, routes)
+            refuse_relays_of_other_kind(path, outbox.settings, routes)
             if not outbox.is_loaded:
                 raise ConfigError(f"{path} was never completely filled", hint="send the campaign again")
             if outbox.started_at is None and outbox.settings.get(_GATE) != _PASSED:

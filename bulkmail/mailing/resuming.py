@@ -36,6 +36,12 @@ def recorded(path: Path) -> tuple[tuple[Route, ...], Pace]:
         return from_settings(reader.settings, path)
 
 
+def recorded_settings(path: Path) -> Mapping[str, str]:
+    """The settings of the run in `path`.  Raises `OutboxError`."""
+    with OutboxReader.open(path) as reader:
+        return reader.settings
+
+
 def recorded_campaign(path: Path) -> Campaign | None:
     """The letter of the run in `path`; None where a program brought its messages.  Raises `OutboxError`."""
     with OutboxReader.open(path) as reader:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import codecs
 from copy import deepcopy
 from email import message_from_bytes
 from email.headerregistry import Address as StandardAddress
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8, EmailPolicy
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from bulkmail.message.encoding import fault_in
 from bulkmail.message.headers import name_character
@@ -83,6 +84,7 @@ def octets_of(message: EmailMessage) -> bytes:
         _use_ascii_domains(message, name)
     _check_headers(message)
     _divide(message)
+    _check_charsets(message)
     needs_utf8 = any(address.needs_smtputf8 for name in _ADDRESSED for address in _addresses(message, name))
     policy = (SMTPUTF8 if needs_utf8 else SMTP).clone(cte_type="7bit")
     try:
@@ -104,6 +106,39 @@ def _check_headers(message: EmailMessage) -> None:
         for name, value in part.raw_items():
             if bad := _BREAKING.search(_FOLD.sub("", f"{name}:{value}")):
                 raise ConfigError(f"{printable(name, 80)} of the message holds {name_character(bad[0])}")
+
+
+def _check_charsets(message: EmailMessage) -> None:
+    """Raises `ConfigError` for 8-bit content that says nothing, or something wrong, of what its bytes mean."""
+    for part in message.walk():
+        payload, kind = part.get_payload(), printable(part.get_content_type(), 80)
+        if not isinstance(payload, str) or payload.isascii():
+            continue
+        if part.get_content_maintype() != "text":
+            raise ConfigError(
+                f"the {kind} part of the message has bytes outside ASCII that are not encoded",
+                hint="add it by add_attachment(), which encodes it",
+            )
+        charset = part.get_content_charset()
+        try:
+            if charset is None or codecs.lookup(charset).name == "ascii":
+                raise ConfigError(
+                    f"the {kind} part of the message has characters outside ASCII, and no charset that has them",
+                    hint='set it by set_content(), or name the charset: "Content-Type: text/plain; charset=utf-8"',
+                )
+            octets = cast(bytes, part.get_payload(decode=True))
+            octets.decode(charset)
+        except LookupError:
+            raise ConfigError(
+                f"the {kind} part of the message names the charset {printable(str(charset), 40)!r}, which is not known",
+                hint="name the one that its text is in, such as utf-8",
+            ) from None
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"the {kind} part of the message is not in {charset}, as it says: byte {error.start + 1} of its text is"
+                f" 0x{octets[error.start]:02X}",
+                hint="name the charset that its text is in, or set it by set_content()",
+            ) from None
 
 
 def _divide(message: EmailMessage) -> None:

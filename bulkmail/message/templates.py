@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from jinja2 import Template as JinjaTemplate
-from jinja2 import UndefinedError, nodes
+from jinja2 import TemplateAssertionError, UndefinedError, nodes
 
 from bulkmail.message.compiled import Piece, pieces_of
 from bulkmail.message.environment import LetterEnvironment, join_chunks, make_environment, reset_ranges
@@ -143,7 +143,9 @@ def compile_condition(text: str, *, name: str = "--where") -> Condition:
     functions = _globals(environment)
     try:
         expression = environment.compile_expression(text, undefined_to_none=False)
-        names = required_by(environment.parse("{{ " + text + " }}"), {}) - _ALWAYS_THERE
+        tree = environment.parse("{{ " + text + " }}")
+        _check_filters(tree, name, environment)
+        names = required_by(tree, {}) - _ALWAYS_THERE
     except Exception as error:
         raise explain(error, name=name, environment=environment) from None
 
@@ -198,10 +200,25 @@ def templates_of(campaign: Campaign) -> Iterator[Template]:
 def _parse(template: Template, environment: LetterEnvironment) -> nodes.Template:
     try:
         tree = environment.parse(template.text, template.name)
+        _check_filters(tree, template.name, environment)
     except Exception as error:
         raise explain(error, name=template.name, environment=environment) from None
     _check_partials(tree, template.name, environment)
     return tree
+
+
+def _check_filters(tree: nodes.Template, name: str, environment: LetterEnvironment) -> None:
+    """Raises `TemplateAssertionError` for a filter or test that there is not.
+
+    Jinja itself leaves one inside a condition to the rendering of each row, as the condition may ask whether it exists.
+    """
+    used = list(tree.find_all((nodes.Filter, nodes.Test)))
+    if any(isinstance(node, nodes.Test) and node.name in ("filter", "test") for node in used):
+        return
+    for node in used:
+        kind, known = ("filter", environment.filters) if isinstance(node, nodes.Filter) else ("test", environment.tests)
+        if node.name not in known:
+            raise TemplateAssertionError(f"No {kind} named {node.name!r}.", node.lineno, name)
 
 
 def _check_partials(tree: nodes.Template, name: str, environment: LetterEnvironment) -> None:

@@ -34,8 +34,9 @@ NO_LIMITS = LaneLimits()
 class Lane:
     """One provider.
 
-    `domains` are what stands behind the @ in lower case, `"yahoo.*"` for all national ones; `exchangers` are the ends
-    of the names of its mail exchangers.  `preset` is the table's, `limits` are what the user wrote.
+    `domains` are what stands behind the @ in lower case, `"yahoo.*"` below any top-level domain or national suffix
+    (`yahoo.fr`, `yahoo.co.uk`); `exchangers` are the ends of the names of its mail exchangers.
+    `preset` is the table's, `limits` are what the user wrote.
     """
 
     name: str
@@ -43,6 +44,24 @@ class Lane:
     exchangers: frozenset[str] = frozenset()
     preset: LaneLimits = NO_LIMITS
     limits: LaneLimits = NO_LIMITS
+
+
+# What countries have their names registered below, as "co" in co.uk (publicsuffix.org has them all, and takes 0.1 s).
+_SECOND_LEVEL = frozenset(
+    (
+        *("ac", "asso", "biz", "co", "com", "edu", "gen", "go", "gob", "gouv", "gov", "gv", "id", "in", "inf", "info"),
+        *("ltd", "me", "mil", "ne", "net", "nic", "nom", "or", "org", "plc", "sch", "web"),
+    )
+)
+
+
+def _is_suffix(rest: str) -> bool:
+    """Whether names are registered right below `rest`: a top-level domain, or a national one such as `co.uk`.
+
+    So `yahoo.*` is yahoo.com, yahoo.fr and yahoo.co.uk, and not yahoo.example.com, which belongs to example.com.
+    """
+    below, _, top = rest.rpartition(".")
+    return bool(top) and (not below or (len(top) == 2 and below in _SECOND_LEVEL))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +96,7 @@ class Lanes:
         if domain in self._by_domain:
             return self._by_domain[domain]
         first, _, rest = domain.partition(".")
-        # "yahoo.*" is yahoo.fr and yahoo.co.uk, not yahoo.shop.example.com.
-        if rest.count(".") <= 1 and f"{first}.*" in self._by_domain:
+        if f"{first}.*" in self._by_domain and _is_suffix(rest):
             return self._by_domain[f"{first}.*"]
         return domain
 

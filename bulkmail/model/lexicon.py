@@ -45,7 +45,8 @@ _THEM = r"(?:recipients?|addressees?|rcpt|user|mailbox|inbox|group|customer s ma
 RECIPIENT_ALONE = any_of(
     r"\btr(?:y|ying|ied) to (?:contact|reach|send to|email|deliver to|write to)",
     r"\b(?:is|are|has been|been) receiving\b|\breceiving (?:e?mails?|messages) (?:too|at|from)\b",
-    r"\b(?:can|able to|may|not|to) receive\b|\breceiv(?:e|ing) (?:limit|rate|quota)|\bmessage receive\b",
+    r"\b(?:can|able to|may|not|to) receive\b(?! from (?!outside|external|internet))|\breceiv(?:e|ing) (?:limit|rate"
+    r"|quota)|\bmessage receive\b",
     r"\brecipient s\b|\b(?:mailbox|inbox) (?:only )?(?:accepts?|takes?)\b",
     r"\b(?:unknown|no such) user\b.{0,40}\brelay|\buser (?:\S{1,60} )?(?:not found|unknown|does not exist)\b"
     r".{0,40}\brelay",
@@ -55,7 +56,17 @@ RECIPIENT_ALONE = any_of(
     r"\bto (?:this|that|the same|one|a single|each|any) (?:recipient|mailbox|inbox|user|addressee|address"
     r"|group|list)\b",
     r"\bfor (?:this|that|the same|one|a single|each|any) (?:recipient|mailbox|inbox|addressee|group|list)\b",
-    r"\brecipient (?:has|is|was|does|did|only|can|could|will|would|mailbox|inbox|prefers|over)\b",
+    r"\brecipient (?:@ )?(?:has|is|was|does|did|only|can|could|will|would|mailbox|inbox|prefers|over)\b",
+    r"\b(?:messages?|mails?|emails?) (?:to|for) @ (?:can|could|was|is|will|has|may) ?(?:not|un)",
+    r"\b(?:subscriber|member|(?:white|allow|safe) ?list|contact|friend)s? of @"
+    r"|(?<!server )(?<!host )(?<!system )(?<!site )\bdoes not (?:want|wish|like)\b"
+    r"|\b(?:not an? )?(?:valid|known|existing|local) recipient\b",
+    r"\b(?:user|mailbox|recipient|person|inbox|alias) (?:gets|receives|got|received)\b"
+    r"|\b(?:can|may|must|should|could) not be (?:mailed|emailed|written to|reached|contacted)\b",
+    r"\bonly (?!customers|clients|auth\w*|registered|verified|known|the )\w+ (?:may|can) (?:send|post|write|mail)\b",
+    r"\bonly reads?\b|\bfor (?:internal|private|in ?house) use\b|\bfrom (?:the )?outside\b"
+    r"|\bby (?:its|his|her|their|the \w+ s) (?:owner|moderator|user)\b",
+    r"\brecipient verif\w*|\bverif\w+ (?:of |for )?(?:the )?recipient\b",
     r"\b(?:full|over ?quota) (?:mailbox|inbox)\b|\b(?:mailbox|inbox)\b.{0,40}\b(?:is |has become "
     r"|was )?(?:full|overfull)\b",
     r"\bgr[ea]y ?list",
@@ -66,7 +77,7 @@ RECIPIENT_ALONE = any_of(
 RECIPIENT = any_of(
     r"\brecipient (?:address )?(?:was )?(?:rejected|refused|denied|unknown|invalid|unavailable|not|blocked"
     r"|unverified)",
-    r"\brecipient (?:address|account|domain|server|system|organi[sz]ation|policy|verification|callout|has|filter)",
+    r"\brecipient (?:address|account|domain|server|system|organi[sz]ation|policy|verification|callout|has|filter)\b",
     r"\b(?:un(?:known|verified|deliverable|routable|routeable)|invalid|no such|bad|non ?existent|inactive|disabled"
     r"|illegal|wrong|no valid|no) (?:destination )?(?:recipients?|user|mailbox|addressee|rcpt|local user"
     r"|local part|person)\b",
@@ -86,7 +97,8 @@ RECIPIENT = any_of(
     r"\bover ?quota\b|\bquota (?:is )?(?:exceeded|full) for @|\b(?:storage|disk) (?:quota|limit|space|is|full"
     r"|allocation)",
     r"\b(?:mailbox|inbox) (?:has |is |was )?(?:exceed\w*|over|reach\w*|at) |\bmail quota\b",
-    r"\bmailbox quota\b|\bquota exceeded mailbox\b|\bmailbox (?:size|storage)\b|\bexceed\w* (?:its |their "
+    r"\b(?:user|owner|addressee) s (?:mail ?)?(?:box|store|storage|quota|inbox|folder)\b|\bmailbox quota\b"
+    r"|\bquota exceeded mailbox\b|\bmailbox (?:size|storage)\b|\bexceed\w* (?:its |their "
     r"|his |the |storage )*storage",
     r"(?<!your )(?<!smtp )(?<!sender )\b(?:user|account) (?:is |was )?(?:not active|inactive)\b"
     r"|\binactive (?:account|user)\b",
@@ -119,7 +131,7 @@ RECIPIENT = any_of(
     r"\bunsubscribed\b|\bopted out\b|\bon (?:the|a|our) suppression list\b",
 )
 RECIPIENT_RAW = any_of(
-    r"RESOLVER\.(?:RST|ADR)",
+    r"RESOLVER\.(?:RST|ADR)|STOREDRV\.Deliver",
     r"RecipNotFound|RecipientNotFound|NotAuthForRecipient"
     r"|recipient table",
 )
@@ -127,17 +139,98 @@ RECIPIENT_RAW = any_of(
 # RFC 3463 and what Exchange Online adds: 1.x the address, 2.x the mailbox, 7.x who may write to it.
 RECIPIENT_CODE = lazy_pattern(r"[45]\.(?:1\.(?:1|2|3|4|5|6|10)|2\.(?:1|2|4|12\d)|4\.1|7\.(?:2|17|18|1[23]\d))")
 
+# A clause that begins so and goes on so says what a recipient is, does or wants.
+_HEAD = r"(?:^|[.:;,!] |\bsorry |\bbut )(?:@ : )?(?:the |this |that |our |local |target |destination |intended )*"
+RECIPIENT_HEAD = any_of(
+    rf"{_HEAD}(?:recipient|addressee|target address|destination address|person|employee)\b"
+    r"(?! (?:address\b|limit|quota|rate|count|max\w*|cap|per|volume|number|address\w* (?:per|must|limit)))",
+    rf"{_HEAD}(?:user|mailbox|inbox|address|alias|group|list|@)(?: (?!is |was |has )\S+)? (?:only |(?:do|does|did"
+    rf"|will|can)"
+    r" not )?(?:accepts?|takes?|wants?|allows?|rejects?|refuses?|blocks?|declines?|requires?)\b",
+    rf"{_HEAD}(?:user|mailbox|inbox|address|alias|group|list)(?: \S+)? (?:(?:is|was) )?(?:restricted|limited|closed"
+    rf"|open"
+    r"|reserved) (?:to|for)\b",
+    rf"{_HEAD}(?:user|mailbox|owner|person|group|list)(?: \S+)? (?:has |have )?(?:black|block|deny|ignore)? ?"
+    r"(?:listed|blocked|banned|muted|filtered|refused|rejected) (?:you|your|this sender|the sender)\b",
+)
+# The same where the words could be said of our own account: only if nothing else in them is of sending.
+RECIPIENT_HEAD_UNLESS_SENDING = any_of(
+    rf"{_HEAD}(?:user|mailbox|inbox|account|address|@)(?: (?:of|for|account|name))*(?: \S+)? (?:is|was|has|have|does"
+    rf"|did"
+    r"|could|can|will|not|no)\b",
+    rf"{_HEAD}(?:user|mailbox|account) (?:suspended|disabled|locked|blocked|inactive|closed|expired|terminated)\b",
+)
+SENDING = any_of(
+    r"\b(?:send\w*|sent|out ?going|out ?bound|submi\w+|relay\w*|auth\w*|log\w* ?(?:in|on)|sign\w* in|from|smtp|your?"
+    r"|hourly|daily|messages|e?mails|rate|limit|quota|plan|bill\w*|pay\w*|credit\w*|trial|contract|permission"
+    r"|max\w*|spam\w*|verif\w*|activat\w*|ip|ipaddr|client|host|sender|list\w*)\b",
+)
+# What nobody is blamed in: advice, the words that RFC 5321 §4.2.2 has for a code, and what another server said.
+ADVICE = any_of(
+    r"(?:^|(?<=[.;!?] )|(?<=, )|(?<=- ))(?:please|kindly|if (?:you|this)|for (?:more|further|assistance|help"
+    r"|explanation"
+    r"|details|information)|to (?:request|resolve|fix)|contact|see|visit|ask|refer|learn more|you can also"
+    r"|(?:the )?sender (?:may|should|can) (?:re)?try)\b[^.;!?]*",
+)
+STANDARD = any_of(
+    r"\brequested (?:mail )?action (?:not taken|aborted):? (?:mailbox unavailable|exceeded storage allocation"
+    r"|local error in processing|insufficient system storage|mailbox name not allowed)?[:;,.]?"
+    r"(?! *$| *(?:please|for (?:more|explanation|further)|see|visit|quota|exceeded|~|\d))"
+)
+QUOTED = any_of(r"\b(?:response|said|responded|answered|replied):? \d{3}\b.*?(?=\bsender verif|$)")
+
+# What a policy says that names nobody, and what names a recipient at all, be it in another language.
+POLICY = any_of(
+    r"\bpolic(?:y|ies)\b|\bprohibit\w*|\bforbid\w*|\b(?:access|service|connection|permission|request|command)\b.{0,20}"
+    r"\b(?:den\w+|refus\w*|reject\w*|block\w*)\b|^(?:\d+ )?(?:denied|blocked|banned|forbidden|refuse[ds]?)\b"
+    r"|\bnot (?:been )?(?:allowed|permitted|authori[sz]ed|entitled|configured)\b|\bno permission\b|\bviolat\w*"
+    r"|\bsuspen\w*|\bbanned\b|\babus\w*|\bspoof\w*|\bunauthori[sz]ed\b",
+)
+# Hints at the one who sends, where nothing else is known of a refusal.
+HINTS_AT_US = any_of(
+    r"\b(?:you(?:r|rs| are| re)?|sen[dt]\w*|mail from|from|out ?going|out ?bound|originat\w*|return (?:path|address)"
+    r"|envelope|ips?|ipaddr|hosts?|networks?|ranges?|countr(?:y|ies)|clients?|connect\w*|helo|ehlo|reverse|remote|isp"
+    r"|log ?ins?|credentials?|password|token|company|plan|package|subscription|contract|compliance"
+    r"|complaints?"
+    r"|console|portal|setup|regist\w*|bulk|spammers?|throughput|volume|hourly|daily|today)\b"
+)
+NAMES_CONTENT = any_of(
+    r"\b(?:messages?|content|subject|headers?|body|macro|document|junk|spam|virus|score|mime|format|html|line|bulk)\b"
+)
+NAMES_RECIPIENT = any_of(
+    r"\b(?:recipients?|addressees?|rcpt|inbox|groups?|(?:this|the|mailing|distribution|discussion) lists?|members?"
+    r"|subscribers?|destination|target|null mx|unknown"
+    r"|unrout\w+|destinataires?|empf[aä]nger|destinatarios?)\b",
+)
+# Names somebody: before the message is taken that is the recipient.
+NAMES_SOMEBODY = any_of(
+    r"\b(?:users?|mail ?box(?:es)?|person|employees?|staff|alias(?:es)?|owner|moved|nobody|no one"
+    r"|utilisateurs?|bo[iî]te|benutzer|postfach|usuarios?|buz[oó]n|casella|utente|gebruiker|konto|compte|cuenta"
+    r"|adresse?|direcci[oó]n|indirizzo|endere[cç]o|caixa)\b"
+    r"|\bmx records?\b|\blowest numbered mx\b|\b(?:domain|host) (?:does not exist|not found|lookup)\b"
+    r"|\bno such (?:domain|host)\b"
+    r"|(?<!ip )(?<!return )(?<!from )(?<!sender )(?<!sending )\baddress(?:es)?\b|\b(?:this|that|customer) account\b"
+    r"|\b(?:not|no longer|nobody|one|person|name|exists?|hosted|served) (?:(?:known|found|listed|served) )?here\b",
+)
+
 # "sender address rejected" means the sender even beside a code of the recipient's.
 SENDER_ITSELF = any_of(
     r"\bsender (?:address |email |domain )?(?:was |is |has been )?(?:rejected|refused|denied|verif\w+ failed"
     r"|not owned)",
-    r"\bsender verif|\brelay(?:ing)? (?:access )?(?:denied|prohibited|not permitted|not allowed)|\bclient host\b",
+    r"\bsender verif(?!ied)|\bclient host\b|\bof the sender domain\b|\bsending mta\b|\bmessages from ipaddr\b",
     r"\bauthentication (?:is )?required\b|\bhelo command\b|\bout ?(?:bound|going)\b|\bfrom sending\b|\bsend as\b"
     r"|\b(?:allowed|permitted|authori[sz]ed|entitled) to (?:send|submit|use)\b(?!.{0,30}\bto\b)"
     r"|\b(?:your|smtp|sasl|sending) user\b|\b(?:logged in|authenticated) (?:account|user|customer|login)\b"
     r"|\balready sent\b"
     r"|\b(?:not|unable|not configured|refuse) (?:to )?relay|\b(?:owned|belong\w*) (?:by|to)\b"
     r"|\b(?:sender|from)\b.{0,60}\bfor (?:the |this |that |authenticated |smtp )*(?:user|login|account)\b",
+)
+
+RELAY_ITSELF = any_of(r"\brelay(?:ing)? (?:access )?(?:denied|prohibited|not permitted|not allowed)")
+# What a server says of an address that it has looked up: "unverified recipient, callout said: relay denied".
+RECIPIENT_STATE = any_of(
+    r"\b(?:unverified|unknown|undeliverable|invalid|no such) (?:recipient|user|mailbox|addressee)\b"
+    r"|\b(?:recipient|user|mailbox|addressee) (?:\S+ )?(?:is |was )?(?:unknown|unverified|not found|invalid|full)\b"
 )
 
 # Names of block lists as they stand in host names.
@@ -184,7 +277,7 @@ RATE = any_of(
     r"\btoo (?:fast|quickly|rapidly|frequent(?:ly)?|often|soon)\b",
     r"\b(?:send|sending|message|mail|email|submission|delivery|transmission|recipient)s? rates?\b",
     r"\btraffic (?:shap|polic)\w*|\brate of (?:your )?(?:sending|submission|mails?|messages?)\b",
-    r"\bflood(?:ing|ed|s)?\b|\bback(?:ing)? off\b|\bbursts?\b|\brate that\b",
+    r"\bsend\w* faster\b|\bflood(?:ing|ed|s)?\b|\bback(?:ing)? off\b|\bbursts?\b|\brate that\b",
 )
 TOO_MUCH = any_of(
     rf"\btoo (?:many|much)\b(?: \w+){{0,3}} {_MAIL}\b",
@@ -194,13 +287,13 @@ TOO_MUCH = any_of(
     rf"\b(?:more|many) {_MAIL}\b.{{0,30}}\bthan\b|\bsen[dt] (?:too|so) (?:many|much)\b",
     r"\b(?:volume|number|amount|count|quantity)\b.{0,40}\btoo high\b",
     rf"\b(?:more|further|additional) {_MAIL}\b.{{0,30}}\b(?:not|today|tomorrow)\b",
-    r"\bsend (?:any )?(?:more|further)\b",
+    r"\bsend (?:any )?(?:more|further)\b|\byou (?:have )?(?:already )?(?:e?mailed|written to|contacted) \d+\b",
     rf"\bno more {_MAIL}\b.{{0,40}}\b(?:today|hour|day|now|moment|allowed)",
 )
 LIMIT = any_of(
     r"\b(?:limits?|limitations?|quotas?|allowances?|caps?|allotments?|maximum|max|ceilings?"
     r"|allocations?|contingents?|budgets?|over ?limit)\b",
-    r"\b(?:number|count|amount|volume|quantity) of\b|\b(?:message|mail|email|recipient) counts?\b",
+    r"\b(?:number|count|amount|quantity) of\b|\bvolume\b|\b(?:message|mail|email|recipient) counts?\b",
     r"\b(?:hourly|daily|weekly|monthly) (?:\w+ )?(?:credits?|volumes?|numbers?)\b",
     rf"\b(?:hourly|daily|weekly|monthly) {_MAIL}\b",
 )
@@ -255,5 +348,5 @@ SHORT = any_of(r"\bseconds?\b|\bsecs?\b|/ ?s(?:ec)?\b|\bminute(?:s|ly)?\b|\bmins
 USED_UP = any_of(
     r"\bquotas?\b|\ballowances?\b|\ballotments?\b|\b(?:sending|send|outgoing|outbound|mailing"
     r"|sender) (?:\w+ )?(?:limits?|caps?)\b"
-    r"|\blimits? (?:on|of|for) (?:out|send)|\bplan\b|\b(?:message|email|mail) (?:limit|cap)s?\b"
+    r"|\blimits? (?:on|of|for) (?:out|send)|\b(?:plan|package)\b|\b(?:message|email|mail) (?:limit|cap)s?\b"
 )

@@ -69,6 +69,7 @@ class Reason(StrEnum):
     CLIENT_REFUSED = "our host or IP address refused"
     BLOCK_LISTED = "on a block list"
     RELAYING_DENIED = "relaying denied"
+    UNSTATED_POLICY = "refused by a policy that is not stated"
     # the recipient
     GREYLISTED = "greylisted"
     MAILBOX_FULL = "mailbox full"

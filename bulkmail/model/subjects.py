@@ -21,6 +21,7 @@ class Subject(Enum):
     LOGIN = "the login"
     RELAYING = "the permission to relay"
     BLOCK_LIST = "a block list"
+    UNSTATED = "a policy, without saying whose fault it is"
 
 
 _UN = r"(?:not|never|un)(?: (?:been|be|yet|currently|a|an|\w+ly|yet been|your))* ?"
@@ -36,7 +37,7 @@ _IS_REFUSED = (
     r"|exhausted|used up|depleted|(?:run|ran) out"
     r"|off|on ?hold|discontinued|halted|ended)"
 )
-REFUSED = Words(rf"\b{_IS_REFUSED}\b")
+REFUSED = Words(rf"\b(?:{_IS_REFUSED}|un\w+ed|suspension|non|low|poor|too \w+)\b")
 
 _WHO = (
     r"(?:account|accounts|domain|domains|identit(?:y|ies)|sender|senders|profile|signature|organi[sz]ation"
@@ -50,10 +51,20 @@ _DONE = (
 # Needs no other word: a refusal that says it means us.
 NAMED: tuple[tuple[Subject, Words], ...] = (
     (
+        Subject.BLOCK_LIST,
+        any_of(
+            r"\breputation of (?:the |your |this )?(?:\w+ )?(?:senders?|ip|ipaddr|domain|client|host|mta|server"
+            r"|network)\b",
+            r"\b(?:ip|ipaddr|senders?|domain|sending|mta s?|client|server|host|network) (?:or \w+ )?reputation\b"
+            r"|\breputation sender\b",
+        ),
+    ),
+    (
         Subject.CONTENT,
         any_of(
             r"\b(?:spf|dkim|dmarc|arc)\b",
-            r"\b(?:sur|u)ribl|\bsurbl\b|\b(?:url|uri|link)s?\b|\bvirus\b|\bmalware\b|\bphish\w*"
+            r"\b(?:sur|u)ribl|\bsurbl\b|\b(?:url|uri)s?\b|(?<!by the )(?<!use the )(?<!click the )\blinks?\b"
+            r"|\bvirus\b|\bmalware\b|\bphish\w*"
             r"|\battachments?\b|\binfected\b",
             r"\b(?:message|mail|email|body) (?:content|text)\b|\bcontent (?:filter|reject|restrict|block"
             r"|polic|scan|is)|\bmessage (?:is|was|looks?) (?:like )?(?:spam|considered|classified|likely)",
@@ -98,7 +109,7 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.BLOCK_LIST,
         any_of(
-            r"\b(?:black|block|deny|ban|reputation) ?list",
+            r"\b(?:black|block|deny|ban|drop|reject|abuse|reputation) ?list",
             r"\blisted (?:in|on|at|by|with|as|for|~|under)\b|\bis listed\b|\blisted ~|\b(?:on|in) (?:our|the"
             r"|a|an|their|~) (?:\w+ ){0,3}(?:block|black|rbl|spam) ?(?:list)?\b",
             r"\bblocked using\b(?!.{0,20}(?:filter|polic))|\bblocked (?:via|through|because of|due to|for"
@@ -113,11 +124,13 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
         any_of(
             rf"\b{_WHO}\b.{{0,60}}\b{_UN}{_DONE}\b",
             r"\b(?:account|identity|domain|sender|(?:sending|from) address|profile|service)\b.{0,30}\b(?:must|needs?"
-            r"|has|have|required?|requires|awaits?|awaiting|pending|waiting)\b.{0,30}\b(?:verif\w*|confirm\w*|activat\w*"
+            r"|has|have|required?|requires|awaits?|awaiting|pending|waiting)\b.{0,30}\b(?:verif\w*|confirm\w*"
+            r"|activat\w*"
             r"|validat\w*|approv\w*|review)",
             rf"\b(?:unverified|unconfirmed|unregistered|unapproved|inactive|non ?verified) (?:\w+ )?{_WHO}\b",
             r"\b(?:activate|verify|confirm|validate|register|complete) (?:your|the|this|account)\b"
             r"|\bactivation (?:is )?(?:required|pending|needed)|\bidentit(?:y|ies)\b.{0,40}\bfail",
+            r"\b(?:first|please) (?:confirm|verify|validate|activate)\b",
             r"\bverified (?:sender|identit|domain|from)|\b(?:sender|from) (?:signature|identit)|\bsandbox mode\b",
         ),
     ),
@@ -140,7 +153,7 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
             r"|\bverify failed\b|\bcallout\b",
             r"\b(?:not|never|no longer|nor|un)(?: be| been| currently| yet)? ?(?:allowed|permitted"
             r"|authori[sz]ed|entitled|able|eligible|privileged|enabled|approved|cleared) (?:to|for) (?:send"
-            r"|sending|submit|mail|use|originate|transmit|out)",
+            r"|sending|submit|mail|use|originate|transmit|out|perform)",
             r"\b(?:permissions?|rights?|privileges?|authority|allowance) (?:to|for) (?:send|use|submit|mail)"
             r"|\bsend(?:ing)? as\b|\bon behalf of\b|\bspoof\w*|\bimpersonat\w*|\bforg(?:ed|ery|ing)\b",
             r"\bnot (?:be )?own(?:ed|er|s)?\b|\bdoes not (?:own|belong)\b|\bnot belong\b"
@@ -151,7 +164,7 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
             r"|bann?ed)\b.{0,30}\b(?:out ?(?:going|bound)|from sending|sending)\b",
             r"\bsending\b.{0,30}\b(?:is|has been|was|are|were|been)? ?(?:disab\w*|block\w*|suspend\w*|paused"
             r"|prohibit\w*|not|restrict\w*|denied|stopped|frozen|forbidden)\b",
-            r"\bnull sender\b|\bsender (?:is )?(?:empty|spam\w*)\b|\bdomain of sender\b",
+            r"\bsubmitter\b|\bnull sender\b|\bsender (?:is )?(?:empty|spam\w*)\b|\bdomain of sender\b",
         ),
     ),
     (
@@ -159,7 +172,8 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
         any_of(
             r"\b(?:spamming|abusive|abusing|rogue|compromised|infected|suspicious|untrusted)"
             r" (?:host|server|client|ip|network)\b",
-            r"\bopen proxy\b|\bnot (?:be )?(?:allowed|permitted|authori[sz]ed) to connect\b|\byour isp\b",
+            r"\bend user (?:line|range|ip|network)|\bopen proxy\b|\bnot (?:be )?(?:allowed|permitted"
+            r"|authori[sz]ed) to connect\b|\byour isp\b",
             r"\bclient (?:host|ip|address|ipaddr|hostname|was|is|does|not)\b|\bhelo\b|\behlo\b|\brdns\b"
             r"|\bptr\b|\breverse (?:dns|lookup|mapping|hostname|name|address|map)",
             r"\bdynamic\w* (?:ip|address|host|range|~|pool)|\bdial ?up\b|\bresidential\b|\bgeneric (?:ip"
@@ -183,6 +197,11 @@ NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
             r"|hosting|client)(?: \w+)? (?:account|subscription|plan|tenant|license|licence|mailbox|user)\b",
             r"\b(?:smtp|sending|submission|relay|outgoing) (?:service|access|feature)\b",
             r"\b(?:balance|contract|bills?)\b",
+            # what only a service that is paid for sending has
+            r"\b(?:free|test|testing|trial|demo|developer|starter|basic) (?:accounts?|plans?|tiers?|purposes"
+            r"|e?mails?|mode"
+            r"|users?)\b|\bupgrade\b|\b(?:control|admin\w*) panel\b|\bdashboard\b|\baccount settings\b|\barn:"
+            r"|\bconfiguration sets?\b|\bmessage streams?\b|\b(?:sub ?account|workspace|project|api)\b|\bpricing\b",
             r"\btenant\b|\bsubscription\b|\bbilling\b|\bpayment\b|\bcredits?\b|\binsufficient (?:funds"
             r"|balance|credit)|\binvoice\b|\boverdue\b|\bunpaid\b|\bdelinquent\b|\btrial\b",
         ),
@@ -220,6 +239,8 @@ OWN_MAILBOX = any_of(
     r"|suspended|disabled|locked|blocked|inactive|closed|frozen|restricted"
     r"|terminated|deactivated|under review|on hold|paused|limited|revoked|expired|cancel+ed)\b",
 )
+
+FOR_MAILBOX = any_of(r" for (?:the |this |that |your )?(?:mailbox|user|account)\b(?= @| of @|$)")
 
 # Enhanced codes without their first digit, RFC 3463, RFC 4954, RFC 7372 and Exchange Online's own.
 CODES: dict[str, Subject] = {

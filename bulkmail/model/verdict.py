@@ -39,7 +39,7 @@ class Rule:
 
     `codes` are beginnings of reply codes, `enhanced` patterns of enhanced status codes, of which an empty one is a
     reply without.  `about` and `spans` are what the words mean.  Without a `verdict` the rule says that the reply is
-    about the recipient, and leaves the rest to those behind it.
+    about `subject`, and leaves the rest to those behind it.
     """
 
     codes: tuple[str, ...]
@@ -49,6 +49,7 @@ class Rule:
     text: re.Pattern[str] | None = None
     about: frozenset[Subject] = frozenset()
     spans: frozenset[Span | None] = frozenset()
+    subject: Subject = Subject.RECIPIENT
 
     def fits(self, reply: Reply, meaning: Meaning) -> bool:
         """Whether it is for `reply`, which means that."""
@@ -105,7 +106,7 @@ def _judge_reply(reply: Reply, rules: Sequence[Rule]) -> Verdict:
         if rule.fits(reply, meaning):
             if rule.verdict is not None:
                 return _at_stage(rule.verdict, reply)
-            meaning = Meaning(Subject.RECIPIENT)
+            meaning = Meaning(rule.subject)
     raise AssertionError(f"no rule fits {reply}")  # the last ones are by digit
 
 
@@ -149,9 +150,10 @@ _SLOWER = throttle(Scope.RELAY, Effect.SLOWER, label="too fast")
 _FULL = deferred(Scope.RECIPIENT, Reason.MAILBOX_FULL)
 
 _CONNECTIONS = (
-    r"(too many|maximum number of|exceed(s|ed|ing)?)( [\w-]+){0,4} (connections|sessions)\b"
-    r"|\b(connections?|sessions?)\b.{0,30}\b(limit|quota)\b.{0,20}(exceeded|reached)"
-    r"|\b(concurrency|connections?|sessions?)\b.{0,20}\blimit|(maximum|max)\b.{0,20}\bconnections?\b"
+    r"(too many|maximum number of|exceed(s|ed|ing)?)( [\w-]+){0,4} (connections|sessions|threads?)\b"
+    r"|\b(connections?|sessions?|threads?)\b.{0,30}\b(limit|quota)\b.{0,20}(exceeded|reached)"
+    r"|\b(concurrency|connections?|sessions?)\b.{0,20}\blimit|\bconcurrency\b.{0,40}\btoo high|(maximum"
+    r"|max)\b.{0,20}\bconnections?\b"
 )
 _MESSAGES_OF_SESSION = (
     r"too many (messages|mails|emails|e-mails|transactions)\b.{0,20}\b(session|connection)\b"
@@ -199,6 +201,8 @@ def _about_us() -> Iterator[Rule]:
         yield _codes("4", replace(later, probes=True), about=about)
         yield _codes("5", stop(scope, reason), about=about, stages=_BEFORE_RECIPIENT)
         yield _codes("5", replace(later, scope=scope, strikes=True), about=about)
+    unstated = deferred(Scope.RELAY, Reason.UNSTATED_POLICY, counts=False)
+    yield _codes("5", replace(unstated, strikes=True), about=frozenset({Subject.UNSTATED}), stages=_AFTER_RECIPIENT)
 
 
 def _limits() -> Iterator[Rule]:
@@ -215,7 +219,7 @@ def _limits() -> Iterator[Rule]:
 
 _LIMITS = frozenset({Subject.SENDING})
 _NAMES_LOGIN = frozenset({Subject.LOGIN, Subject.RELAYING})
-_UNKNOWN = frozenset({Subject.UNKNOWN})
+_UNKNOWN = frozenset({Subject.UNKNOWN, Subject.UNSTATED})
 _RECIPIENTS = frozenset({Subject.RECIPIENT})
 
 _RULES = (
@@ -256,7 +260,7 @@ _RULES = (
     # The sending account.
     _codes("550 552 554", quota(DAY, label="daily sending quota used up"), enhanced="5.4.5"),
     _codes("550 554", stop(Scope.SENDER, Reason.SENDER_BLOCKED), enhanced="5.2.251 5.2.252 5.2.253 5.2.254 5.2.255"),
-    _codes("554", stop(Scope.SENDER, Reason.SENDER_FULL), text=r"STOREDRV.*(?<!Submission)Quota"),
+    _codes("554", stop(Scope.SENDER, Reason.SENDER_FULL), text=r"STOREDRV(?!\.Deliver).*(?<!Submission)Quota"),
     *_limits(),
     _codes("450 451", deferred(Scope.RECIPIENT, Reason.GREYLISTED), stages=_AFTER_RECIPIENT, text="gr[ea]y.?list"),
     *_about_us(),

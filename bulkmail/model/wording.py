@@ -1,8 +1,9 @@
 """What a refusal is about, by its words: who or what it names, and whether it speaks of a limit.
 
 The subject decides, not a single word: "the user you are trying to contact is receiving mail at a rate ..." is about
-that mailbox, "message submission rate for this client ..." is about us.  Of three layers the first that fits
-decides: what names the recipient and what speaks of a limit on sending (`lexicon`), and what names us (`subjects`).
+that mailbox, "message submission rate for this client ..." is about us.  Of four layers the first that fits decides:
+what names the recipient, what speaks of a limit on sending (`lexicon`), what names us (`subjects`), and a policy that
+names nobody.
 """
 
 from __future__ import annotations
@@ -38,22 +39,64 @@ _AFTER_RECIPIENT = frozenset({Stage.RCPT, Stage.DATA, Stage.BODY, Stage.END})
 
 def read(reply: Reply) -> Meaning:
     """What `reply`, a refusal, is about."""
-    text = plain(reply.text)
+    whole = _reason(plain(reply.text))
+    text = lexicon.ADVICE.compiled.sub("", whole)
     may_name_recipient = reply.stage in _AFTER_RECIPIENT
-    if reply.stage is not Stage.RCPT and not reply.enhanced:
-        text = subjects.OWN_MAILBOX.compiled.sub(
-            " own mailbox ", text
-        )  # the recipient was taken before, or is not named yet
-    if may_name_recipient and (lexicon.RECIPIENT_ALONE.search(text) or lexicon.RECIPIENT_RAW.search(reply.text)):
+    if reply.stage is not Stage.RCPT and not reply.enhanced:  # the recipient was taken before, or is not named yet
+        text = subjects.OWN_MAILBOX.compiled.sub(" own mailbox ", text)
+        text = subjects.FOR_MAILBOX.compiled.sub(" for own mailbox", text)
+        whole = subjects.OWN_MAILBOX.compiled.sub(" own mailbox ", whole)
+    if may_name_recipient and _is_recipients_alone(text, reply):
         return Meaning(Subject.RECIPIENT)
     is_recipients = may_name_recipient and bool(
         lexicon.RECIPIENT.search(text) or lexicon.RECIPIENT_CODE.fullmatch(reply.enhanced)
     )
-    if (span := _limit(text, is_recipients=is_recipients, stage=reply.stage)) is not None:
+    is_theirs = is_recipients and not lexicon.OURS.search(text)
+    if not is_theirs and (span := _limit(whole, stage=reply.stage)) is not None:
         return Meaning(Subject.SENDING, span)
-    if is_recipients and not lexicon.SENDER_ITSELF.search(text):
+    if is_recipients and not _is_ours_all_the_same(text):
         return Meaning(Subject.RECIPIENT)
-    return Meaning(_named(text, reply))
+    subject = _named(whole, reply)
+    if subject is Subject.UNKNOWN and may_name_recipient and _is_unstated(text, reply):
+        return Meaning(Subject.UNSTATED)
+    return Meaning(subject)
+
+
+def _reason(text: str) -> str:
+    """What of `text` is this server's own: without the words that stand for a code, and without another's reply."""
+    return lexicon.QUOTED.compiled.sub("", lexicon.STANDARD.compiled.sub("", text))
+
+
+def _is_recipients_alone(text: str, reply: Reply) -> bool:
+    """Whether this can be said of a recipient only."""
+    if lexicon.RECIPIENT_RAW.search(reply.text):
+        return True
+    if lexicon.SENDER_ITSELF.search(text) and not lexicon.RECIPIENT_ALONE.search(text):
+        return False
+    if lexicon.RECIPIENT_ALONE.search(text) or lexicon.RECIPIENT_HEAD.search(text):
+        return True
+    if reply.stage is not Stage.RCPT or not lexicon.RECIPIENT_HEAD_UNLESS_SENDING.search(text):
+        return False
+    return reply.enhanced.endswith(".2.1") or not lexicon.SENDING.search(text)
+
+
+def _is_ours_all_the_same(text: str) -> bool:
+    """Whether `text`, which has words or a code of the recipient's, is about us."""
+    if lexicon.SENDER_ITSELF.search(text):
+        return True
+    relaying = lexicon.RELAY_ITSELF.search(text)
+    state = lexicon.RECIPIENT_STATE.search(text)
+    return relaying is not None and (state is None or relaying.start() < state.start())
+
+
+def _is_unstated(text: str, reply: Reply) -> bool:
+    """Whether a policy refuses (RFC 3463 §3.8: X.7.*), or hints at us, and names neither recipient nor content."""
+    is_policy = reply.enhanced.startswith(".7.", 1) or lexicon.POLICY.search(text) is not None
+    is_account = reply.stage is not Stage.RCPT and "account" in text
+    if not is_policy and not is_account and not lexicon.HINTS_AT_US.search(text):
+        return False
+    other = lexicon.NAMES_SOMEBODY if reply.stage is Stage.RCPT else lexicon.NAMES_CONTENT
+    return not other.search(text) and not lexicon.NAMES_RECIPIENT.search(text)
 
 
 def _named(text: str, reply: Reply) -> Subject:
@@ -70,13 +113,11 @@ def _named(text: str, reply: Reply) -> Subject:
     return Subject.UNKNOWN
 
 
-def _limit(text: str, *, is_recipients: bool, stage: Stage) -> Span | None:
+def _limit(text: str, *, stage: Stage) -> Span | None:
     """For how long a limit on sending holds that `text` speaks of; None when it speaks of none."""
     text = lexicon.OTHER_LIMITS.compiled.sub(" ; ", text)
     span = _span(text)
     is_ours = bool(lexicon.OURS.search(text))
-    if is_recipients and not is_ours:
-        return None
     if span is not Span.HOUR and lexicon.DATE.search(text):
         span = Span.DAY
     if lexicon.RATE.search(text) or lexicon.TOO_MUCH.search(text):

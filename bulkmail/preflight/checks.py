@@ -134,6 +134,12 @@ CHECKS: tuple[Check, ...] = (
         "add the missing tag, or take the other out", letter_checks.unclosed_tag,
     ),
     Check(
+        "visible-tag", _W, "tags such as <br> that recipients see as text, in plain text or escaped in a page",
+        "Recipients read “<br>” instead of a new line.",
+        "show the lines of a cell by the filter nl2br, and take tags out of plain text and cells",
+        letter_checks.visible_tag,
+    ),
+    Check(
         "image-without-alt", _W, "pictures without alt text",
         "Many programs show no pictures at first, and people who listen to their mail see none.",
         'write alt="what it shows", or alt="" for mere decoration', letter_checks.image_without_alt,

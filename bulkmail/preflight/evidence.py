@@ -103,7 +103,7 @@ def flaws_of(campaign: Campaign, letters: LetterCheck) -> tuple[Flaw, ...]:
     elif (other := campaign.markdown or campaign.mjml) is not None:
         found += look_over(other, is_page=False)
     if campaign.text is not None:
-        found += look_over(campaign.text, is_page=False)
+        found += look_over(campaign.text, is_page=False, is_plain=True)
     for partial in campaign.partials:
         found += look_over(partial, is_page=partial.name.lower().endswith((".html", ".htm")))
     for template in (campaign.preheader, campaign.subject, campaign.sender):

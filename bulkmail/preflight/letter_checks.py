@@ -68,6 +68,11 @@ def unclosed_tag(evidence: Evidence) -> Iterator[Found]:
     yield from _flaws(evidence, "unclosed-tag")
 
 
+def visible_tag(evidence: Evidence) -> Iterator[Found]:
+    """Tags that are shown as text."""
+    yield from _flaws(evidence, "visible-tag")
+
+
 def image_without_alt(evidence: Evidence) -> Iterator[Found]:
     """Pictures that say nothing when they are not shown."""
     yield from _flaws(evidence, "image-without-alt")

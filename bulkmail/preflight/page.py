@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from html import unescape
 from itertools import islice
 
 from bulkmail.message.local_files import pictures
@@ -40,6 +41,9 @@ _PLAIN_LINK = lazy_pattern(r"http://(?!www\.w3\.org/|schemas\.)[^\s<>\"'()]+", r
 # Attributes that hold an address, and those that people read.
 _ADDRESSES = frozenset({"href", "src", "background", "poster", "action"})
 _READ = frozenset({"alt", "title"})
+_NAMES = r"/?(?:br|p|div|span|b|i|u|em|strong|font|center|ul|ol|li|h[1-6]|table|tr|td|hr|a(?= href))"
+_TAG = re.compile(rf"<{_NAMES}(?: [\w-]+=[^<>{{}}\n]{{0,200}})? ?/?>", re.IGNORECASE)
+_ESCAPED_TAG = re.compile(rf"&lt;{_NAMES}(?: [\w-]+=(?:(?!&[lg]t;)[^<>{{}}\n]){{0,200}})? ?/?&gt;", re.IGNORECASE)
 _NOT_LOADED = {"script": "a script", "form": "a form", "iframe": "a frame", "object": "an object", "embed": "an object"}
 
 
@@ -53,15 +57,15 @@ class Flaw:
     hits: Hits | None = field(default=None, compare=False)
 
 
-def look_over(template: Template, *, is_page: bool) -> list[Flaw]:
-    """The flaws of a template itself, with its lines."""
+def look_over(template: Template, *, is_page: bool, is_plain: bool = False) -> list[Flaw]:
+    """The flaws of a template itself, with its lines.  `is_plain`: it is plain text, where tags mean nothing."""
     try:
         masked = mask(template)
     except TemplateError:  # told by the composer already
         return []
     found = []
     # Finding a line takes a look at all before it: only where it will be told.
-    for code, what, position in islice(_flaws_in(masked.text, masked=masked, is_page=is_page), MOST):
+    for code, what, position in islice(_flaws_in(masked.text, masked=masked, is_page=is_page, is_plain=is_plain), MOST):
         line = masked.unmasked(masked.text[:position]).count("\n") + 1
         is_setting = ": " in template.name
         found.append(Flaw(code, what, template.name if is_setting and line <= 1 else f"{template.name}:{line}"))
@@ -93,7 +97,9 @@ def merge(
     return tuple([*kept, *late][:MOST])
 
 
-def _flaws_in(text: str, *, masked: Masked | None = None, is_page: bool) -> Iterator[tuple[str, str, int]]:
+def _flaws_in(
+    text: str, *, masked: Masked | None = None, is_page: bool, is_plain: bool = False
+) -> Iterator[tuple[str, str, int]]:
     """Code, words and position of each flaw."""
     if is_page:
         tokens = list(scan(text))
@@ -113,6 +119,9 @@ def _flaws_in(text: str, *, masked: Masked | None = None, is_page: bool) -> Iter
             yield "placeholder", f"{found[0]!r} stands in the letter", found.start()
     for position, word in positions(shown):
         yield "placeholder", f"{word!r} stands in the letter", position
+    if is_page or is_plain:
+        for seen in (_ESCAPED_TAG if is_page else _TAG).finditer(shown):
+            yield "visible-tag", f"recipients see {printable(unescape(seen[0]), LONGEST_SHOWN)!r}", seen.start()
     if masked is not None:
         for place in PLACE.finditer(text):
             tag = masked.tag(place)

@@ -164,15 +164,17 @@ class _Look:
     # The session.
 
     async def _open(self, credentials: Credentials | None, timeouts: Timeouts) -> Asking:
+        said: list[str] = []
         transport, capabilities = await open_transport(
             self._relay,
             credentials,
             tls_context=self._context,
             timeouts=timeouts,
             proxy_password=self._proxy_password,
+            said=said,
         )
         self._note(capabilities=capabilities)
-        return Asking(transport, peer=self._relay.place)
+        return Asking(transport, peer=self._relay.place, secrets=said)
 
     async def _open_slowly(self) -> Asking:
         """Without a login.  Whoever greets late gets the time for it, unless it turns out to speak something else."""

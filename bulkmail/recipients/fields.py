@@ -41,6 +41,27 @@ class NotJson:
         self.text = text
 
 
+_CONSTANTS = ("NaN", "Infinity", "-Infinity")
+
+
+def without_constants(record: dict[str, object]) -> dict[str, object]:
+    """The record with null for NaN and Infinity, which is what such writers mean: there is no number."""
+    return {key: _without_constants(value, 1) for key, value in record.items()}
+
+
+def _without_constants(value: object, depth: int) -> object:
+    match value:
+        case NotJson():
+            return None if value.text in _CONSTANTS else value
+        case list() if depth <= DEEPEST:
+            parts = [_without_constants(part, depth + 1) for part in value]
+            return parts if any(part is not old for part, old in zip(parts, value, strict=True)) else value
+        case dict() if depth <= DEEPEST:
+            fields = {key: _without_constants(part, depth + 1) for key, part in value.items()}
+            return fields if any(fields[key] is not value[key] for key in value) else value
+    return value
+
+
 class Unstorable:
     """Stands for a value of a program that JSON does not have; `fault` says why, as a predicate."""
 

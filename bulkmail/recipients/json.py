@@ -14,7 +14,7 @@ from bulkmail.recipients.columns import has_address_column, listed
 from bulkmail.recipients.encoding import choose, open_text
 from bulkmail.recipients.fields import LONGEST_ROW, kind, shown
 from bulkmail.recipients.hints import LOOKED_AT, any_address, is_mailbox
-from bulkmail.recipients.jsonl import lenient_decoder, sentence
+from bulkmail.recipients.jsonl import LenientDecoder, sentence
 from bulkmail.recipients.reading import Reading
 from bulkmail.recipients.records import EXAMPLE, Records
 
@@ -114,7 +114,9 @@ class _Document:
         has_list = False
         for key in self._members():
             keys.append(key)
-            if key == KEY and not has_list:
+            if key == KEY and has_list:
+                raise window.broken(f"the key {KEY!r} is there twice", after=self._read)
+            if key == KEY:
                 has_list = True
                 if window.peek() != "[":
                     raise self._shape(f"an object whose {KEY} is {kind(window.value())}")
@@ -220,7 +222,7 @@ class _Window:
         self._buffer = ""
         self._at = 0
         self._line_start = 0  # where in the buffer the line begins; negative if that is not in it any more
-        self._decoder = lenient_decoder()
+        self._decoder = LenientDecoder()
 
     def peek(self) -> str:
         """The next character that is no space, which is then the next one; "" at the end."""
@@ -249,7 +251,7 @@ class _Window:
         """The JSON value here; `after` so many rows, for the error."""
         while True:
             try:
-                value, end = self._decoder.raw_decode(self._buffer, self._at)
+                value, end = self._decoder.part(self._buffer, self._at)
             except json.JSONDecodeError as error:
                 if len(self._buffer) - self._at > LONGEST_ROW:
                     raise self._too_long(after) from None

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import IO, AnyStr
+from typing import IO, Any, AnyStr
 
 import msgspec
 
 from bulkmail.model.literal import read_number
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.recipients.encoding import choose, mark, open_text
-from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW, NotJson
+from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW, NotJson, shown
 from bulkmail.recipients.reading import Reading
 from bulkmail.recipients.records import Records, Unreadable
 
@@ -57,18 +58,45 @@ def _kept(read: Callable[[], AnyStr], read_on: Callable[[], AnyStr], end: AnyStr
 
 def _items(lines: Iterator[bytes | str]) -> Iterator[tuple[int, object]]:
     decode = msgspec.json.Decoder(float_hook=read_number).decode
+    lenient = LenientDecoder()
     for number, line in enumerate(lines, 1):
         if len(line) > LONGEST_ROW:
             yield number, Unreadable(f"the line is longer than {LONGEST_ROW:,} characters")
             continue
         try:
-            yield number, decode(line)
+            record = decode(line)
         except (ValueError, RecursionError):
             if not line.isspace():
-                yield number, _slowly(line)
+                yield number, _slowly(line, lenient)
+        else:
+            is_sure = isinstance(record, dict) and line.count(_COLON[type(line)]) == len(record)
+            yield number, record if is_sure or _has_each_key_once(line, record) else _slowly(line, lenient)
 
 
-def _slowly(line: bytes | str) -> object:
+_COLON: dict[type, Any] = {bytes: b":", str: ":"}
+
+
+def _has_each_key_once(line: bytes | str, record: object) -> bool:
+    """Whether that is certain without another look: a member has a colon, which mostly comes right behind a quote."""
+    if not isinstance(record, dict):
+        return True  # what is wrong with it is something else
+    if isinstance(line, str):
+        colons, is_spaced = line.count('":'), " :" in line or "\t:" in line
+    else:
+        colons, is_spaced = line.count(b'":'), b" :" in line or b"\t:" in line
+    return not is_spaced and (colons == len(record) or colons == _members(record))
+
+
+def _members(value: dict[str, Any] | list[Any]) -> int:
+    """How many members all objects in `value` have together."""
+    number, parts = (len(value), value.values()) if isinstance(value, dict) else (0, value)
+    for part in parts:
+        if isinstance(part, dict | list):
+            number += _members(part)
+    return number
+
+
+def _slowly(line: bytes | str, decoder: LenientDecoder) -> object:
     """What the fast decoder refused: the reason with the character it is at, or the value after all.
 
     The slow one takes half a surrogate pair and NaN; which field has it is found out later.
@@ -79,7 +107,7 @@ def _slowly(line: bytes | str) -> object:
         octet = error.object[error.start]
         return Unreadable(f"the line is not UTF-8: octet {error.start + 1} of the line is 0x{octet:02X}")
     try:
-        return lenient_decoder().decode(text)
+        return decoder.whole(text)
     except json.JSONDecodeError as error:
         if error.msg.startswith("Unterminated") or error.pos >= len(text.rstrip()):
             return Unreadable(f"the line ends in the middle of a JSON value, at character {len(text.rstrip())}")
@@ -93,9 +121,42 @@ def sentence(message: str) -> str:
     return message[:1].lower() + message[1:].removesuffix(" at").removesuffix(" starting")
 
 
-def lenient_decoder() -> json.JSONDecoder:
-    """A decoder that goes on over numbers that cannot be: `NotJson` stands for them."""
-    return json.JSONDecoder(parse_constant=NotJson, parse_float=_number, parse_int=_integer)
+class LenientDecoder:
+    """A decoder that goes on over numbers that cannot be, and over keys that an object has twice.
+
+    `NotJson` stands for the numbers, `Unreadable` for a value that has such an object in it.
+    """
+
+    def __init__(self) -> None:
+        self._repeated = ""
+        self._decoder = json.JSONDecoder(
+            parse_constant=NotJson, parse_float=_number, parse_int=_integer, object_pairs_hook=self._object
+        )
+
+    def whole(self, text: str) -> object:
+        """The only value in `text`.  Raises `JSONDecodeError` and `RecursionError`, as the next does."""
+        self._repeated = ""
+        return self._seen(self._decoder.decode(text))
+
+    def part(self, text: str, at: int) -> tuple[object, int]:
+        """The value that begins `at`, and where it ends."""
+        self._repeated = ""
+        value, end = self._decoder.raw_decode(text, at)
+        return self._seen(value), end
+
+    def _seen(self, value: object) -> object:
+        if not self._repeated:
+            return value
+        return Unreadable(
+            f"an object has the key {shown(self._repeated)} twice", value if isinstance(value, dict) else {}
+        )
+
+    def _object(self, pairs: list[tuple[str, object]]) -> dict[str, object]:
+        fields = dict(pairs)
+        if len(fields) != len(pairs) and not self._repeated:
+            counts = Counter(key for key, _ in pairs)
+            self._repeated = next(key for key, number in counts.items() if number > 1)
+        return fields
 
 
 def _number(text: str) -> float | NotJson:

@@ -42,8 +42,8 @@ class ListOptions:
 
 
 @dataclass(slots=True)
-class Padded:
-    """How many cells had space around them, in which columns, and the first line with one."""
+class NotedCells:
+    """How many cells were read otherwise than written, in which columns, and the first line with one."""
 
     cells: int = 0
     first_line: int = 0
@@ -62,6 +62,7 @@ class Reading:
     """One reading of one list: its name in messages, what was asked for, the notices and remarks so far.
 
     `repeated` are the names that several columns have, each with what all but the first are called instead.
+    `padded` are cells with space around them, `constants` fields with NaN or Infinity in them.
     `is_suppression` keeps the columns of a report and does not mind a list without rows.
     """
 
@@ -70,7 +71,8 @@ class Reading:
     notices: list[str] = field(default_factory=list)
     repeated: dict[str, list[str]] = field(default_factory=dict)
     remarks: Remarks = field(default_factory=Remarks)
-    padded: Padded = field(default_factory=Padded)
+    padded: NotedCells = field(default_factory=NotedCells)
+    constants: NotedCells = field(default_factory=NotedCells)
     is_suppression: bool = False
 
     @property
@@ -104,6 +106,13 @@ class Reading:
         if self.padded.cells and not self.is_suppression:
             cells, first = count(self.padded.cells, "cell"), self.place(self.padded.first_line)
             self.notices.append(f"{first}: spaces around {cells} taken off ({listed(list(self.padded.columns), 5)})")
+
+    def notice_constants(self) -> None:
+        """Says at the end of the list that some fields had no number."""
+        if self.constants.cells:
+            fields, first = count(self.constants.cells, "field"), self.place(self.constants.first_line)
+            columns = listed(list(self.constants.columns), 5)
+            self.notices.append(f"{first}: NaN or Infinity in {fields} read as null ({columns})")
 
     def begun(self, rows: Iterator[Recipient | BadRow], *, empty: str, hint: str = "") -> Iterator[Recipient | BadRow]:
         """The same rows, the first of which was read.  Raises `EmptyList` with `empty` if there is none."""

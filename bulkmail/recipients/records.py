@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -22,6 +22,7 @@ from bulkmail.recipients.fields import (
     storable,
     text_fault,
     value_fault,
+    without_constants,
 )
 from bulkmail.recipients.hints import address_columns, check_addresses, flat, is_mailbox, say_column
 from bulkmail.recipients.reading import Reading
@@ -33,9 +34,10 @@ _MISSING = object()
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Stands for a record that is none; `reason` says why."""
+    """Stands for a record that is none, or that cannot be trusted; `reason` says why, `fields` are what it has."""
 
     reason: str
+    fields: Mapping[str, object] = field(default_factory=dict)
 
 
 class Records:
@@ -66,6 +68,7 @@ class Records:
         for line, record in itertools.chain(first, items):
             yield row(line, record)
         self._reading.notice_padded()
+        self._reading.notice_constants()
         wanted = self._reading.options.name_column
         if wanted and wanted not in self._known and not self._has_found_name:
             self._reading.notices.append(f"{self._reading.name}: no object has the field {shown(wanted)} for the name")
@@ -113,14 +116,16 @@ class Records:
     def _row(self, line: int, record: object) -> Recipient | BadRow:
         place = Place(self._reading.name, line)
         if not isinstance(record, dict):
-            reason = (
-                record.reason if isinstance(record, Unreadable) else f"the row is {kind(record)}, expected an object"
-            )
-            return BadRow(reason, {}, place)
+            if isinstance(record, Unreadable):
+                return _bad(record.reason, record.fields, place)
+            return BadRow(f"the row is {kind(record)}, expected an object", {}, place)
         is_new = not record.keys() <= self._known
         if is_new and self._drops and not record.keys().isdisjoint(DELIVERY_COLUMNS):
             record = self._without_delivery(record)
-        fault = self._fault(record) or (self._learn(record) if is_new else "")
+        fault = self._fault(record)
+        if fault and not self._fault(numbers := without_constants(record)):
+            fault, record = "", self._noted(record, numbers, line)
+        fault = fault or (self._learn(record) if is_new else "")
         if fault:
             return _bad(fault, record, place)
         if self._trims:
@@ -140,6 +145,13 @@ class Records:
         texts = [str(record[key]) for key in keys]
         bare = self._reading.trim(texts, keys, line=line)
         return record if bare == texts else {**record, **dict(zip(keys, bare, strict=True))}
+
+    def _noted(self, record: dict[str, object], numbers: dict[str, object], line: int) -> dict[str, object]:
+        """The second of these, after the fields are noted in which it has null for NaN or Infinity."""
+        for key, value in record.items():
+            if numbers[key] is not value:
+                self._reading.constants.note(key, line)
+        return numbers
 
     def _fault(self, record: dict[str, object]) -> str:
         """Why the record can be neither stored nor sent, naming the field."""

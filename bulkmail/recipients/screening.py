@@ -12,13 +12,14 @@ from urllib.parse import unquote
 
 from bulkmail.model.address import Address, parse_mailbox, split_list
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import AddressError, TemplateError
+from bulkmail.model.errors import AddressError, ListError, TemplateError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import BadRow, Place, Recipient
-from bulkmail.recipients.columns import has_address_column
+from bulkmail.recipients.columns import DELIVERY_COLUMNS, has_address_column, is_report, listed
 from bulkmail.recipients.dialect import guess_delimiter
 from bulkmail.recipients.encoding import choose, open_text
 from bulkmail.recipients.fields import LONGEST_CELL, shown
+from bulkmail.recipients.hints import is_mailbox
 from bulkmail.recipients.opening import Opened, list_errors, open_bytes
 from bulkmail.recipients.reading import ListOptions, Reading
 from bulkmail.recipients.sheets import SUFFIXES
@@ -30,6 +31,7 @@ _QUOTED = lazy_pattern("""["'\u201c\u201d\u201e\u201f](.*)["'\u201c\u201d]""")
 _MAILTO = lazy_pattern(r"<?mailto:([^?<>]*)(?:\?[^<>]*)?>?", re.IGNORECASE)
 _SUBDOMAINS = lazy_pattern(r"(?:\*?@)?(?:\*?\.)+([^*@\s]+)")  # *.example.org, @*.example.org, .example.org
 _WILDCARD = lazy_pattern(r"[*?]|^%$")
+_NUMBERED = lazy_pattern(r"(?:e-?)?mail(?:[ _-]?address)?[ _-]?\d{1,3}", re.IGNORECASE)  # email2, E-Mail 3
 REACHED_NOBODY = "is of a rehearsal, which reached no recipient: no address is suppressed by it"
 _REACHED = (Status.ACCEPTED.value, Status.IN_DOUBT.value)
 
@@ -50,10 +52,17 @@ def screen(
 ) -> Screened:
     """What the row begins as.  Duplicates are not known here: the outbox finds them.
 
-    A row that `where` raises `TemplateError` for is a bad one: whether it is meant cannot be told.
+    A row that `where` raises `TemplateError` for is a bad one: whether it is meant cannot be told.  Raises `ListError`
+    for a row of a rehearsal's report whose outcome `where` asks for: it is that of no message to this recipient.
     """
     if isinstance(row, BadRow):
         return Screened(row, Status.INVALID, row.reason)
+    if where is not None and row.fields.get("delivery_rehearsal") == "yes":  # a list has it only where it is asked for
+        raise ListError(
+            f"{row.place}: this is the report of a rehearsal, which reached no recipient: its delivery_… columns say"
+            " nothing about who got the message",
+            hint="use the report of the real run as the list, or leave these columns out of the condition",
+        )
     try:
         is_meant = where is None or where(row.fields)
     except TemplateError as error:
@@ -89,9 +98,10 @@ class Suppression:
     def add_file(self, path: str | os.PathLike[str]) -> None:
         """Adds a file: addresses or `@domain` a line with `#` comments, or any list with an address column.
 
-        Of a bulkmail report, whose columns `delivery_status` and `delivery_copies` tell it, only those who were or may
-        have been reached (accepted, in_doubt) are added, and none of a rehearsal's.  Raises `ListError` for a file that
-        cannot be read.
+        `email2` beside `email` is read, too; other columns with addresses are named in `notices`.  Of a bulkmail
+        report, whose columns `delivery_status` and `delivery_copies` tell it, only those who were or may have been
+        reached (accepted, in_doubt) are added, and none of a rehearsal's.  Raises `ListError` for a file that cannot be
+        read.
         """
         opened = open_bytes(path)
         try:
@@ -160,6 +170,7 @@ class Suppression:
     def _add_list(self, opened: Opened) -> None:
         file = self._file(opened.name)
         rehearsed = 0
+        others = dict[str, None]()
         reading = Reading(opened.name, ListOptions(), self.notices, is_suppression=True)
         with read_list(opened, reading) as people:
             for row in people:
@@ -171,10 +182,29 @@ class Suppression:
                     continue
                 if isinstance(row, Recipient):
                     self._places.add(row.address.key, file, line=row.place.line)
+                    others.update(dict.fromkeys(self._add_others(row, file)))
                 elif not self._add_cells(row, file):
                     self._add_fault(row.place, row.reason)
+            others = {name: None for name in others if name not in DELIVERY_COLUMNS}
+            if others and not is_report(people.columns):
+                said = (
+                    f"addresses in {listed(list(others), 5)} are not suppressed; name a column email2 if they should be"
+                )
+                self.notices.append(f"{opened.name}: {said}")
         if rehearsed:
             self.notices.append(f"{opened.name}: {REACHED_NOBODY}")
+
+    def _add_others(self, row: Recipient, file: int) -> list[str]:
+        """Adds the addresses in numbered columns; says which others have some."""
+        unread = []
+        for name, cell in row.fields.items():
+            if not isinstance(cell, str) or "@" not in cell:
+                continue
+            if _NUMBERED.fullmatch(name):
+                self._add_entry(cell.strip(), file, row.place)
+            elif is_mailbox(cell) and parse_mailbox(cell)[1] != row.address:
+                unread.append(name)
+        return unread
 
     def _add_cells(self, row: BadRow, file: int) -> bool:
         """Adds every address in the cells of a row that is wrong in other ways, or holds several; says if one has."""

@@ -131,8 +131,9 @@ def _copies(report: Report) -> list[str]:
 
 
 def copies_of(tally: Tally) -> dict[Status, int]:
-    """The copies of the rows that were to be sent, by status, in the order of the table."""
-    return {status: tally.copies[status] for status in MEANINGS if status.is_eligible and tally.copies.get(status)}
+    """The copies that were to be sent, and those that are suppressed, by status, in the order of the table."""
+    shown = [status for status in MEANINGS if status.is_eligible or status is Status.SUPPRESSED]
+    return {status: tally.copies[status] for status in shown if tally.copies.get(status)}
 
 
 def say_left(tally: Tally) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from bulkmail.model.reply import Breakage, Fault, Stage
 from bulkmail.model.units import say_duration
@@ -13,13 +14,13 @@ from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
 class Asking(asyncio.Protocol):
     """Owns a connected transport that is past its opening; sends no mail.
 
-    `peer` is who answers, as people know it.
+    `peer` is who answers, as people know it; `secrets` are what no reply may be shown to repeat.
     """
 
-    def __init__(self, transport: asyncio.Transport, *, peer: str) -> None:
+    def __init__(self, transport: asyncio.Transport, *, peer: str, secrets: Sequence[str] = ()) -> None:
         self.transport = transport
         self._peer = peer
-        self._parser = ReplyParser()
+        self._parser = ReplyParser(secrets)
         self._replies: list[RawReply] = []
         self._broken = ""
         self._came = asyncio.Event()

@@ -74,7 +74,9 @@ class Listener(asyncio.Protocol):
         if self.violation:
             self._transport.abort()
         else:
-            self._protocol.data_received(data)
+            # As we have read it: aiosmtplib does not bear an empty line inside a reply.
+            for reply in self.replies[had:]:
+                self._protocol.data_received(reply.on_the_line())
 
     def eof_received(self) -> bool | None:
         return self._protocol.eof_received()

@@ -7,7 +7,7 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypedDict
 
@@ -49,6 +49,7 @@ class _How(TypedDict):
     timeouts: Timeouts
     trace: Trace | None
     proxy_password: Secret | None
+    said: list[str]
 
 
 async def open_transport(
@@ -59,9 +60,11 @@ async def open_transport(
     timeouts: Timeouts,
     trace: Trace | None = None,
     proxy_password: Secret | None = None,
+    said: list[str] | None = None,
 ) -> tuple[asyncio.Transport, Capabilities]:
     """A transport on which nothing is outstanding, and what the server at its end offers.  Raises `SessionRefused`.
 
+    `said` gets what the login said, which no later reply may be shown to repeat.
     One login attempt; a second one only where an access token was refused and a newer one can be had.
     """
     if tls_context is None and relay.tls is not Tls.OFF:
@@ -73,6 +76,7 @@ async def open_transport(
         "timeouts": timeouts,
         "trace": trace,
         "proxy_password": proxy_password,
+        "said": [] if said is None else said,
     }
     if credentials is None or credentials.tokens is None:
         return await _open(relay, credentials, None, **how)
@@ -105,6 +109,7 @@ async def _open(
     timeouts: Timeouts,
     trace: Trace | None,
     proxy_password: Secret | None,
+    said: list[str],
 ) -> tuple[asyncio.Transport, Capabilities]:
     try:
         connection = await reach(relay, proxy_password, timeout=timeouts.connect)
@@ -121,7 +126,13 @@ async def _open(
     )
     try:
         opening = _Opening(
-            relay, connection, tls_context=tls_context, timeouts=timeouts, tap=tap, proxy_password=proxy_password
+            relay,
+            connection,
+            tls_context=tls_context,
+            timeouts=timeouts,
+            tap=tap,
+            proxy_password=proxy_password,
+            said=said,
         )
         return await opening.run(credentials, token)
     except BaseException:
@@ -141,6 +152,7 @@ class _Opening:
         timeouts: Timeouts,
         tap: Tap | None,
         proxy_password: Secret | None,
+        said: list[str],
     ) -> None:
         self._relay = relay
         self._proxy_password = proxy_password
@@ -152,7 +164,7 @@ class _Opening:
         self._stage = Stage.CONNECT if self._is_secure else Stage.GREETING
         self._listener: Listener | None = None
         self._capabilities = Capabilities()
-        self._said: list[str] = []  # in the login, as it went over the line
+        self._said = said  # in the login, as it went over the line
         self._client = Client(
             hostname=relay.host or None,
             local_hostname=ehlo_name(relay, connection),
@@ -263,6 +275,8 @@ class _Opening:
                 "is reached in clear text, where a password would be seen by others;"
                 " leave tls=off out of the relay URL, or use smtps://",
             )
+        if (secret := token.secret if token is not None else credentials.password) is not None:
+            self._said.append(secret.reveal())
         try:
             mechanism = choose_mechanism(
                 credentials,
@@ -278,8 +292,7 @@ class _Opening:
         except LoginError as error:
             raise self._refused(error.kind, str(error)) from None
         if reply.code != 235:
-            secret = token.secret if token is not None else credentials.password
-            raise self._judged(_without(reply, [secret.reveal() if secret else "", *self._said]))
+            raise self._judged(reply.without(self._said))
 
     async def _say(self, line: bytes) -> RawReply:
         """One line of the login, and the reply to it."""
@@ -357,19 +370,6 @@ _MOMENTS = {
     Stage.STARTTLS: "after STARTTLS",
     Stage.AUTH: "in the middle of the login",
 }
-
-
-_SHORTEST_SECRET = 6  # characters; a shorter one would turn words of the reply into stars
-
-
-def _without(reply: RawReply, hidden: Iterable[str]) -> RawReply:
-    """The reply without what it repeats of a login: some servers do."""
-    lines = list(reply.lines)
-    for secret in hidden:
-        if len(secret) < _SHORTEST_SECRET:
-            continue
-        lines = [line.replace(secret, "***") for line in lines]
-    return reply._replace(lines=tuple(lines))
 
 
 def is_loopback(connection: socket.socket) -> bool:

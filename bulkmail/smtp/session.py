@@ -62,6 +62,7 @@ class Session:
         sessions with this relay share; without them it is spoken to plainly.  `trace` gets the whole conversation.
         Raises `SessionRefused`, and `ConfigError` for settings that no server could do anything about.
         """
+        said: list[str] = []
         transport, capabilities = await open_transport(
             relay,
             credentials,
@@ -69,6 +70,7 @@ class Session:
             timeouts=timeouts,
             trace=trace,
             proxy_password=proxy_password,
+            said=said,
         )
         manners = manners or Manners(is_plain=True)
         if relay.requires_tls:
@@ -85,6 +87,7 @@ class Session:
             wishes=manners.wishes(relay, capabilities),
             is_lmtp=relay.is_lmtp,
             ahead=manners.ahead,
+            secrets=said,
         )
         return cls(
             Line(transport, transactions, timeouts=timeouts),

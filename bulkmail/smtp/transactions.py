@@ -7,7 +7,7 @@ for is never booked to a message.  How far ahead of the replies commands are wri
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_acceptance, make_reply
@@ -67,6 +67,7 @@ class Transactions(Flight):
         wishes: Wishes = NO_WISHES,
         is_lmtp: bool = False,
         ahead: Ahead | None = None,
+        secrets: Sequence[str] = (),
     ) -> None:
         """`depth` is the most messages under way in DEEP mode, which is entered only after a probe has gone well.
 
@@ -74,7 +75,7 @@ class Transactions(Flight):
         sessions of a relay share.
 
         `is_lmtp`: the end of a message gets a reply for each recipient (RFC 2033).  By LMTP, `mode` is not chunked: how
-        many replies a refused chunk gets there, no RFC says.
+        many replies a refused chunk gets there, no RFC says.  `secrets` are what no reply may be shown to repeat.
         """
         super().__init__(peer=peer, depth=depth, is_lmtp=is_lmtp, ahead=ahead or Ahead())
         self.more: Callable[[], Exchange | None] = lambda: None
@@ -87,7 +88,8 @@ class Transactions(Flight):
         self.mode: Mode = _PIPELINING if self._wants_deep else mode
         self._capabilities = capabilities
         self._wishes = wishes
-        self._parser = ReplyParser()
+        self._parser = ReplyParser(secrets)
+        self._secrets = tuple(secret.encode("utf-8", "replace") for secret in secrets if secret)
         self._idle_resets = 0  # answered, with no message accepted since the one before
         self._was_reset = True  # since the last message was accepted
         self._is_leaving = False
@@ -164,6 +166,8 @@ class Transactions(Flight):
             following.stage = _AT_BODY
         if words is not None and ending is not None:
             self._was_reset, self._has_carried = False, True
+            if self._secrets and any(map(words.__contains__, self._secrets)):
+                words = self._parser.cleaned(words)
             self._decide(ending, make_acceptance(words))
         return True
 

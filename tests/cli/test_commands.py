@@ -383,6 +383,20 @@ def test_very_long_list_gets_the_csv_report_alone_and_a_note(shop: Path, monkeyp
     assert Path("mine.json").is_file() and "only the CSV report" not in named.stderr
 
 
+def test_very_long_list_leaves_no_report_of_the_run_that_it_replaces(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Path("shop/runs")
+    run("send", "shop", "--progress", "none")
+    assert len(list(runs.glob("*-report.*"))) == 3
+    monkeypatch.setattr("bulkmail.cli.running.MOST_IN_ALL_FORMATS", 2)
+    run("send", "shop", "--progress", "none")
+    assert [path.name for path in runs.glob("*-report.*")] == ["shop.rehearsal-report.csv"]
+    (runs / "shop.rehearsal-report.json").write_text("[]")
+    run("send", "shop", "--progress", "none")
+    assert (runs / "shop.rehearsal-report.json").read_text() == "[]"
+
+
 def test_progress_in_json_has_an_object_in_every_line_and_ends_with_totals_and_exit_code(shop: Path) -> None:
     (shop / "people.csv").write_text("email,name\nann@example.com,Ann\nbob@example.com,Bob\nbad,Cy\n")
     result = run("send", "shop", "--progress", "json", "--limit", "1", "--quota", "1/day")

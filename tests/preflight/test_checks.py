@@ -203,6 +203,25 @@ def test_flaw_is_told_with_its_line_though_tags_go_over_several() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("text", "is_page", "seen"),
+    [
+        ("<p>Ann&lt;br&gt;Street</p>", True, ["<br>"]),
+        ("<p>Ann<br>Street &lt;3 &lt;ann@example.org&gt;</p><!-- &lt;br&gt; -->", True, []),
+        (
+            "<p>&lt;a href='https://x.example'&gt;here&lt;/a&gt; &lt;BR /&gt;</p>",
+            True,
+            ["<a href='https://x.example'>", "<BR />"],
+        ),
+        ("Dear Ann,<br>\nhello <b>you</b>", False, ["<br>", "<b>", "</b>"]),
+        ("Ann <ann@example.org>, 1 <b and c> 2, <broken>, <<Name>>", False, []),
+    ],
+)
+def test_tag_that_recipients_see_is_a_flaw(text: str, is_page: bool, seen: list[str]) -> None:
+    flaws = look_over(Template("letter", text), is_page=is_page, is_plain=not is_page)
+    assert [flaw.what for flaw in flaws if flaw.code == "visible-tag"] == [f"recipients see {tag!r}" for tag in seen]
+
+
 @given(st.text(alphabet="<>/abip \"'={}%#!-&;", max_size=80))
 def test_any_page_is_looked_over_without_an_error(page: str) -> None:
     look_over(Template("letter.html", page), is_page=True)

@@ -58,7 +58,7 @@ TEXT = """Dear {{ name }} from {{ city }},
 
 Lorem ipsum dolor.
 {% if city == "Paris" %}{{ arrondissement }}{% endif %}
-See http://old.shop.example/ too.
+See http://old.shop.example/ too.<br>
 """
 HTML = """<!DOCTYPE html>
 <html><head><title>News</title></head><body>
@@ -105,6 +105,7 @@ PLANTED = [
     ("html-clipped", 2, "the HTML has up to 1"),
     ("unclosed-tag", 2, "letter.html:4: <b> is not closed"),
     ("unclosed-tag", 2, "letter.html:15: </i> closes nothing"),
+    ("visible-tag", 0, "letter.txt:5: recipients see '<br>'"),
     ("image-without-alt", 0, "letter.html:5: the picture https://shop.example/a.png"),
     ("image-local", 2, "the picture gone.png is neither"),
     ("link-empty", 0, 'letter.html:6: href=""'),

@@ -358,7 +358,18 @@ BAD_LINES = {
         "the field 'email' holds an array, expected one address as text",
     ),
     "bad-address": ('{"email": "bob@"}', "the address 'bob@' has nothing after the @"),
-    "nan": ('{"email": "b@example.org", "x": NaN}', "the field 'x' is NaN, which is not a number that can be written"),
+    "nan-as-address": ('{"email": NaN}', "there is no address: the field 'email' is null"),
+    "key-twice": ('{"email": "b@example.org", "x": 1, "x": 2}', "an object has the key 'x' twice"),
+    "address-twice": (
+        '{"email": "b@example.org", "note": "a:b", "email": "c@example.org"}',
+        "an object has the key 'email' twice",
+    ),
+    "spaced-key-twice": ('{"email" : "b@example.org", "x" : 1, "x" : 2}', "an object has the key 'x' twice"),
+    "nested-key-twice": (
+        '{"email": "b@example.org", "x": [{"y": 1, "z": {"y": 1, "y": 1}}]}',
+        "an object has the key 'y' twice",
+    ),
+    "escaped-key-twice": ('{"email": "b@example.org", "x": 1, "\\u0078": 2}', "an object has the key 'x' twice"),
     "infinity": (
         '{"email": "b@example.org", "x": [1e999]}',
         "the field 'x' is 1e999, which is not a number that can be written",
@@ -424,6 +435,12 @@ BROKEN = {
     "comma-before-the-end": (
         '[{"email": "a@example.org"},\n]',
         "list.json:2: the JSON is broken at column 1: expecting value; 1 row before it could be read",
+        ["a@example.org"],
+    ),
+    "two-lists-of-one-name": (
+        '{"recipients": [{"email": "a@example.org"}], "recipients": [{"email": "b@example.org"}]}',
+        "list.json:1: the JSON is broken at column 60: the key 'recipients' is there twice; "
+        "1 row before it could be read",
         ["a@example.org"],
     ),
     "something-behind": (

@@ -491,6 +491,31 @@ def test_bad_json_row_keeps_only_what_can_be_stored(read: Read) -> None:
     assert people.rows[0].fields == {"email": "x", "ok": [1], "bad": "(an array)", "n": "(a number)", "k\ufffd": 1}
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("l.jsonl", '{"email": "a@x.org", "n": NaN}\n{"email": "b@x.org", "n": 1, "m": {"k": [-Infinity, 2]}}\n'),
+        ("l.json", '[{"email": "a@x.org", "n": NaN},\n{"email": "b@x.org", "n": 1, "m": {"k": [-Infinity, 2]}}]'),
+    ],
+)
+def test_nan_and_infinity_in_json_are_null_and_that_is_said(read: Read, name: str, content: str) -> None:
+    people = read(content, name)
+    assert [row.fields for row in people.rows] == [
+        {"email": "a@x.org", "n": None},
+        {"email": "b@x.org", "n": 1, "m": {"k": [None, 2]}},
+    ]
+    assert people.notices == [f"{name}:1: NaN or Infinity in 2 fields read as null ('n' and 'm')"]
+
+
+@pytest.mark.parametrize(
+    "note", ['"a \\": b"', '"http://x/"', '{"x": {"x": 1}}', '[{"x": 1}, {"x": 2}]', '"a : b"', '":"']
+)
+@pytest.mark.parametrize("name", ["l.jsonl", "l.json"])
+def test_keys_that_only_look_repeated_are_fine(read: Read, note: str, name: str) -> None:
+    row = f'{{"email": "a@x.org", "note": {note}}}'
+    assert read(row if name == "l.jsonl" else f"[{row}]", name).people[0].fields["note"] == json.loads(note)
+
+
 def test_surrogate_pairs_in_json_escapes_are_one_character(read: Read) -> None:
     assert read('{"email": "a@x.org", "name": "\\ud83d\\ude00"}', "l.jsonl").people[0].name == "😀"
 

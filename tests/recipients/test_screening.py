@@ -25,6 +25,16 @@ def person(address: str, **fields: object) -> Recipient:
     return Recipient(Address.parse(address), "", {"email": address, **fields}, Place("list.csv", 2))
 
 
+def test_condition_on_the_outcomes_of_a_rehearsal_is_refused() -> None:
+    where = compile_condition("delivery_status != 'accepted'")
+    real = person("ann@example.org", delivery_status="rejected", delivery_rehearsal="")
+    assert screen(real, suppression=None, where=where).status is Status.PENDING
+    rehearsed = person("ann@example.org", delivery_status="accepted", delivery_rehearsal="yes")
+    with pytest.raises(ListError, match=r"list\.csv:2: this is the report of a rehearsal"):
+        screen(rehearsed, suppression=None, where=where)
+    assert screen(rehearsed, suppression=None, where=None).status is Status.PENDING
+
+
 def suppression(write: Write, content: str | bytes, name: str = "stop.txt") -> Suppression:
     stop = Suppression()
     stop.add_file(write(name, content))
@@ -120,6 +130,24 @@ def test_suppression_takes_the_addresses_of_a_table_without_a_header(write: Writ
     (notice,) = stop.notices
     assert notice.startswith("stop.txt:2: ")
     assert notice.endswith("beside an address is not read as an entry")
+
+
+@pytest.mark.parametrize("second", ["email2", "E-Mail 2", "email_address_2"])
+def test_suppression_reads_numbered_address_columns(write: Write, second: str) -> None:
+    rows = "a@x.org,b@x.org,2024\nc@x.org,,2025\nd@x.org,e@,2026\n"
+    stop = suppression(write, f"email,{second},since\n{rows}", "stop.csv")
+    assert reason(stop, "a@x.org") == reason(stop, "b@x.org") == "in stop.csv:2"
+    assert reason(stop, "c@x.org") == "in stop.csv:3"
+    assert [str(place) for place, _ in stop.faults] == ["stop.csv:4"]
+    assert stop.notices == []
+
+
+def test_suppression_says_which_other_columns_hold_addresses(write: Write) -> None:
+    stop = suppression(write, "email,added by,note\na@x.org,me@shop.org,a @ b\nc@x.org,me@shop.org,\n", "stop.csv")
+    assert len(stop) == 2
+    assert stop.notices == [
+        "stop.csv: addresses in 'added by' are not suppressed; name a column email2 if they should be"
+    ]
 
 
 def test_suppression_counts_faults_that_are_too_many_to_keep(write: Write) -> None:

@@ -289,6 +289,13 @@ def test_summary_of_a_redirected_rehearsal_says_who_got_the_letters() -> None:
     assert "  4 filtered  not drawn for the sample 3, left out by --where 1" in lines
 
 
+def test_summary_counts_suppressed_copies() -> None:
+    left_out = make_record(1, Status.SUPPRESSED, address="boss@example.org", reason="in stop.txt:1")
+    other = make_record(1, address="team@example.org")
+    said = summary(make_report(make_record(1, copies=(other, left_out)), make_record(2)))
+    assert "  2 accepted  taken by the mail server\nCopies (To, Cc, Bcc): 1 accepted, 1 suppressed.\n" in said
+
+
 def test_summary_says_what_became_of_copies_and_names_each_address_once() -> None:
     dead = make_rejected(9, address="dead@example.org")
     doubtful = make_record(9, Status.IN_DOUBT, address="boss@example.org", error="no answer")

@@ -271,6 +271,19 @@ async def test_ehlo_answer_out_of_order(answer: bytes) -> None:
     assert (event.stage, event.kind) == (Stage.EHLO, Breakage.DESYNC)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"250-here\r\n\r\n250-SIZE 1000\r\n250 8BITMIME\r\n", id="empty-line"),
+        pytest.param(b"250-here\r\n251-SIZE 1000\r\n250 8BITMIME\r\n", id="mixed-codes"),
+    ],
+)
+async def test_ehlo_answer_that_is_untidy_is_read(answer: bytes) -> None:
+    async with ScriptedRelay(ehlo=answer) as relay, opened(url(relay, "tls=off")) as session:
+        assert session.capabilities.size_limit == 1000
+        assert session.capabilities.eight_bit_mime
+
+
 _PIECES = st.lists(
     st.sampled_from(
         [b"220 hi\r\n", b"250-a\r\n", b"250 AUTH PLAIN\r\n", b"334 \r\n", b"235 in\r\n", b"421 bye\r\n", b"\xff\0"]
@@ -613,6 +626,18 @@ async def test_server_that_repeats_the_login_is_quoted_without_it() -> None:
     ) as relay:
         event = await refused(url(relay, "tls=off&auth=plaintext"), ANN)
     assert str(event) == "535 5.7.8 ***: *** is wrong"
+
+
+@pytest.mark.parametrize("step", ["mail", "rcpt", "data", "end"])
+async def test_no_later_reply_repeats_the_login(make_message: Callable[..., Message], step: str) -> None:
+    said = b64encode(f"\0ann\0{PASSWORD}".encode()).decode()
+    answers: dict[str, Any] = {step: f"550 5.7.1 {said}: {PASSWORD} may not send"}
+    async with (
+        ScriptedRelay(auth={"ann": PASSWORD}, mechanisms=["PLAIN"], **answers) as relay,
+        opened(url(relay, "tls=off&auth=plaintext"), ANN) as session,
+    ):
+        event = await session.transact(make_message(), lambda done: done(None))
+    assert str(event) == "550 5.7.1 ***: *** may not send"
 
 
 @pytest.mark.parametrize(

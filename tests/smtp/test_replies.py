@@ -23,6 +23,8 @@ def read(*pieces: bytes) -> list[RawReply]:
         pytest.param(b"250\r\n", [(250, ("",))], id="code only"),
         pytest.param(b"250 \r\n", [(250, ("",))], id="code and space"),
         pytest.param(b"250-a\n250 b\n", [(250, ("a", "b"))], id="bare LF"),
+        pytest.param(b"250-a\r\n\r\n\n250 b\r\n", [(250, ("a", "b"))], id="empty lines inside"),
+        pytest.param(b"550-a\r\n554-b\r\n553 c\r\n", [(553, ("a", "b", "c"))], id="mixed codes of one class"),
         pytest.param(b"599 x\r\n", [(599, ("x",))], id="highest code"),
         pytest.param(b"250 a\r\n421 b\r\n", [(250, ("a",)), (421, ("b",))], id="two in a piece"),
         pytest.param(b"550 caf\xe9 \xff\r\n", [(550, ("caf\ufffd \ufffd",))], id="not UTF-8"),
@@ -52,7 +54,8 @@ def test_parser_reads(sent: bytes, expected: list[tuple[int, tuple[str, ...]]]) 
         pytest.param(b"650 ok\r\n", id="first digit 6"),
         pytest.param(b"050 ok\r\n", id="first digit 0"),
         pytest.param(b"\r\n", id="empty line"),
-        pytest.param(b"250-a\r\n251 b\r\n", id="codes mixed in a reply"),
+        pytest.param(b"250 a\r\n\r\n", id="empty line behind a reply"),
+        pytest.param(b"250-a\r\n550 b\r\n", id="codes of two classes in a reply"),
         pytest.param(b"250-a\r\nnonsense\r\n", id="nonsense in a reply"),
         pytest.param(b"250 " + b"x" * LONGEST_REPLY + b"\r\n", id="line too long"),
         pytest.param(b"250-x\r\n" * (LONGEST_REPLY // 7 + 1), id="too many lines"),
@@ -82,6 +85,14 @@ def test_parser_error_is_safe_to_print() -> None:
     with pytest.raises(ReplyError) as caught:
         read(b"\x1b[31mred\x07 \xff\r\n")
     assert str(caught.value).isprintable()
+
+
+def test_parser_hides_what_no_reply_may_repeat() -> None:
+    parser = ReplyParser(["swordfish", "c3dvcmRmaXNo", "short"])
+    sent = b"550-no swordfish\r\n550 c3dvcmRmaXNo is short\r\n"
+    assert [*parser.replies(sent)] == [(550, ("no ***", "*** is short"))]
+    with pytest.raises(ReplyError, match=r'sent "\*\*\*!" where'):
+        [*parser.replies(b"swordfish!\r\n")]
 
 
 def test_parser_knows_what_is_left_over() -> None:

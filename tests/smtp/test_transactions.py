@@ -166,7 +166,7 @@ def test_421_decides_its_message_and_ends_the_session(before: str, stage: Stage)
         pytest.param("2_5 ok", id="underscore"),
         pytest.param("150 wait", id="150"),
         pytest.param("HTTP/1.1 400 Bad Request", id="HTTP"),
-        pytest.param("250-a\\r\\n251 b", id="mixed codes"),
+        pytest.param("250-a\\r\\n550 b", id="codes of two classes"),
     ],
 )
 def test_answer_out_of_place_is_a_desync(before: str, stage: Stage, word: str, answer: str) -> None:

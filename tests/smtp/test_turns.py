@@ -144,3 +144,17 @@ def test_plain_envelope_is_what_the_commands_are(
         assert plain == mail_command(message, capabilities) + rcpt_command(forward) + b"DATA\r\n"
     elif forward == reverse == "ann@example.com" and not (needs_smtputf8 or is_8bit):
         assert isinstance(unsendable(message, capabilities), Fault)
+
+
+def test_turn_does_not_show_what_it_repeats_of_a_login() -> None:
+    transactions = Transactions(Capabilities(), peer="mail", mode=Mode.PIPELINING, secrets=["opensesame"])
+    exchange = Exchange(Message(Envelope("s@example.org", "p@example.com"), "<1@example.org>", (BODY,)))
+    waiting = iter((exchange,))
+    transactions.more = lambda: next(waiting, None)
+    assert transactions.check(exchange) is None
+    transactions.next_output()
+    transactions.marked(exchange)
+    transactions.receive(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    transactions.next_output()
+    transactions.receive(b"250 2.0.0 queued for opensesame\r\n")
+    assert exchange.result == make_reply(Stage.END, 250, ("2.0.0 queued for ***",))

@@ -59,9 +59,9 @@ def test_breaker_does_not_add_different_policies() -> None:
 
 
 def test_breaker_takes_bare_refusals_by_their_code() -> None:
-    trip = run(Breaker(), *[Reply(Stage.END, 554, "", f"blocked, see ticket {number}") for number in range(20)])
+    trip = run(Breaker(), *[Reply(Stage.END, 554, "", f"transaction failed, ticket {number}") for number in range(20)])
     assert trip is not None
-    assert "554 blocked, see ticket 19" in trip.sentence
+    assert "554 transaction failed, ticket 19" in trip.sentence
 
 
 def test_breaker_takes_no_notice_of_what_is_deferred() -> None:

@@ -232,7 +232,7 @@ TABLE: list[tuple[Stage, str, Gist]] = [
     (Stage.END, "554 5.2.2 mailbox full; STOREDRV.Submission; QuotaExceededException", OWN_MAILBOX),
     (Stage.END, "554 5.2.0 STOREDRV.Submission.Exception:SubmissionQuotaExceededException", QUOTA),
     # policy
-    (Stage.RCPT, "550 5.7.1 blocked", no("policy")),
+    (Stage.RCPT, "550 5.7.1 blocked", strike(Scope.RELAY, "refused by a policy that is not stated")),
     (Stage.RCPT, "554 5.7.1 Client host rejected", strike(Scope.RELAY, "our host or IP address refused")),
     (Stage.END, "550 5.7.26 This message does not pass authentication", no_message("policy")),
     (Stage.END, "554 5.7.1 Spam", no_message("policy")),
@@ -244,7 +244,7 @@ TABLE: list[tuple[Stage, str, Gist]] = [
     (Stage.RCPT, "552", retry("mailbox full")),
     (Stage.RCPT, "552 5.3.0 quota exceeded for ann", retry("mailbox full")),
     (Stage.RCPT, "552 5.3.4 message size exceeds mail storage", no_message("too big")),
-    (Stage.RCPT, "552 5.7.0", no("policy")),
+    (Stage.RCPT, "552 5.7.0", strike(Scope.RELAY, "refused by a policy that is not stated")),
     (Stage.RCPT, "552 5.6.0", no("refused")),
     (Stage.MAIL, "552 5.3.4 Message size exceeds fixed limit", no_message("too big")),
     (Stage.MAIL, "552", no_message("too big")),

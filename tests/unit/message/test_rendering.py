@@ -136,9 +136,6 @@ def test_one_row_leaves_nothing_to_the_next():
         pytest.param("{{ n.append(1) }}", {"n": []}, "letter.txt:1: a letter must not do this: access to", id="append"),
         pytest.param("{% include n %}", {"n": "/etc/passwd"}, "letter.txt:1: there is no template '/etc/passwd'"),
         pytest.param("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", {}, "includes or calls itself without end"),
-        pytest.param(
-            "{% if x %}{{ x | uper }}{% endif %}", {"x": 1}, "there is no filter 'uper'; did you mean 'upper'?"
-        ),
         pytest.param("{{ x | int('z') + 'a' }}", {"x": "1"}, "letter.txt:1: unsupported operand", id="type"),
     ],
 )
@@ -162,6 +159,13 @@ def test_row_that_does_not_render_is_told_by_line_and_name(text, fields, message
             "{{ x is defind }}", "letter.txt:1: there is no test 'defind'; did you mean 'defined'?", id="test"
         ),
         pytest.param("{{ x ", "letter.txt:1: ", id="brace"),
+        pytest.param(
+            "a\n{% if x %}{{ x | uper }}{% endif %}",
+            "letter.txt:2: there is no filter 'uper'; did you mean 'upper'?",
+            id="filter-in-a-branch",
+        ),
+        pytest.param("{% if x | nope %}{% endif %}", "letter.txt:1: there is no filter 'nope'", id="condition"),
+        pytest.param("{{ 1 if x is nope }}", "letter.txt:1: there is no test 'nope'", id="test-of-a-condition"),
         pytest.param("{{ x | random }}", "letter.txt:1: there is no filter 'random'", id="chance"),
         pytest.param("\n{% include 'singn' %}", "letter.txt:2: there is no template 'singn'; did you mean 'sign'?"),
         pytest.param(
@@ -175,6 +179,16 @@ def test_template_that_cannot_be_read_is_told_before_any_row(text, message):
     with pytest.raises(TemplateError) as caught:
         workshop.text(Template("letter.txt", text))
     assert str(caught.value).startswith(message)
+
+
+def test_filter_whose_existence_is_asked_for_may_be_missing():
+    text = "{% if 'nope' is filter %}{{ name | nope }}{% else %}{{ name }}{% endif %}"
+    assert render(text, name="Ann") == "Ann"
+
+
+def test_condition_with_an_unknown_filter_is_refused_before_any_row():
+    with pytest.raises(TemplateError, match=r"--where.*there is no filter .nope"):
+        compile_condition("(name | nope) if name else true")
 
 
 def test_partial_that_cannot_be_read_is_told_although_nobody_includes_it():

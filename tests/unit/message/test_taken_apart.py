@@ -138,6 +138,24 @@ def test_content_of_eight_bits_is_encoded():
     assert message_from_bytes(content, policy=default).get_content().strip() == "Grüße"
 
 
+@pytest.mark.parametrize(
+    ("kind", "body", "reason"),
+    [
+        ("text/plain", b"Gr\xc3\xbc\xc3\x9fe", "has characters outside ASCII, and no charset that has them"),
+        ("text/html; charset=us-ascii", b"Gr\xfc\xdfe", "has characters outside ASCII, and no charset that has them"),
+        ("text/plain; charset=latin-9000", b"Gr\xfc\xdfe", "names the charset 'latin-9000', which is not known"),
+        ("text/plain; charset=utf-8", b"Gr\xfc\xdfe", "is not in utf-8, as it says: byte 3 of its text is 0xFC"),
+        ("image/png", b"\x89PNG", "has bytes outside ASCII that are not encoded"),
+    ],
+)
+def test_content_of_eight_bits_that_does_not_say_what_it_is_is_refused(kind, body, reason):
+    head = f"From: me@example.org\nTo: ann@example.org\nContent-Type: {kind}\nContent-Transfer-Encoding: 8bit\n\n"
+    with pytest.raises(ConfigError) as caught:
+        taken(message_from_bytes(head.encode() + body, policy=default))
+    assert str(caught.value) == f"the {kind.partition(';')[0]} part of the message {reason}"
+    assert caught.value.hint
+
+
 def test_message_of_the_older_kind_is_taken_too():
     message = MIMEText("Grüße")
     message["From"], message["To"], message["Bcc"] = "a@example.org", "B <b@example.org>", "c@example.org"
