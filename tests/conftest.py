@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
+from msgspec.structs import replace
 
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from bulkmail.message.bodies import Bodies, Written, html_partials
 from bulkmail.message.compiled import Compiled, NotCompiled, Parts, compile_message

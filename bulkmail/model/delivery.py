@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 from bulkmail.model.errors import IllegalMove
 from bulkmail.model.reply import Fault, Reply
@@ -65,8 +66,8 @@ def check_move(before: Status, after: Status, *, by_operator: bool = False) -> N
         raise IllegalMove(f"a delivery cannot go from {before.value} to {after.value}")
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+# Two are made for every message: making a Struct takes a tenth of the time.
+class Attempt(Struct, frozen=True):
     """One try as it will be remembered.  `at` is wall-clock seconds; `took` is seconds."""
 
     at: float
@@ -76,8 +77,7 @@ class Attempt:
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Struct, frozen=True):
     """One forward path of one row, and how far it has come.
 
     `row` is the input row's number, from 1.  `attempts` are those that count against the limit; `tries` are all.

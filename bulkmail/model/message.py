@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 
+from msgspec import Struct
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+
+# Both are made for every message: making a Struct takes a tenth of the time.
+class Envelope(Struct, frozen=True):
     """Who the relay is told it is from and to.  All paths are addresses without angle brackets (RFC 5321 §2.3.1).
 
     An empty reverse path is the null path `<>`.  `copies` are further forward paths of the same transaction.
@@ -25,8 +26,7 @@ class Envelope:
         return (self.forward_path, *self.copies)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """Content as a sequence of buffers, CRLF line ends throughout, ending in CRLF, not dot-stuffed.
 
     No bare CR or LF, no NUL, no octet above 127 unless `is_8bit`, no line over 998 octets (RFC 5322 §2.1.1).  Buffers

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from msgspec import Struct
+
 from bulkmail.model.pattern import lazy_pattern
 
 LONGEST_TEXT = 500  # characters of a reply that are kept
@@ -26,8 +28,7 @@ class Stage(Enum):
     END = "end"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Struct, frozen=True):
     """A whole reply (RFC 5321 §4.2).  `enhanced` is its RFC 2034 code, `"5.1.1"`, or empty.
 
     `text` is safe to print and to store: one line, no control characters, at most 500 characters.

@@ -46,8 +46,8 @@ class Entry(NamedTuple):
     suppressed: Mapping[str, str] = _NONE
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+# What is made for every message is a Struct: making one takes a tenth of the time.
+class Job(Struct, frozen=True):
     """A delivery that may be tried now, with what its message is made of.
 
     Exactly one of `recipient` and `content` is given; `reverse_path` goes with `content`.  `message_id` is that of the
@@ -57,14 +57,16 @@ class Job:
 
     delivery: Delivery
     recipient: Recipient | None
-    content: bytes | None = field(repr=False)
+    content: bytes | None
     digest: bytes | None
     in_doubt_before: bool
     reverse_path: str = ""
     message_id: str = ""
 
+    def __repr__(self) -> str:
+        return f"Job({self.delivery!r})"
 
-# What is made for every letter is a Struct: making one takes a tenth of the time.  Only `Job` has to hide its content.
+
 class Mark(Struct, frozen=True):
     """The end of this delivery's message is about to be written.
 

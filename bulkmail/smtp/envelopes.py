@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
+
+from msgspec.structs import replace
 
 from bulkmail.model.address import LONGEST_ADDRESS
 from bulkmail.model.dsn import Dsn

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace

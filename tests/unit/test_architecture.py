@@ -32,6 +32,7 @@ PURE = {
     "ipaddress",
     "itertools",
     "math",
+    "msgspec",
     "re",
     "typing",
     "unicodedata",
