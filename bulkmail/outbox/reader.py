@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import groupby
+from collections.abc import Collection, Iterator
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
@@ -16,10 +16,11 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.recipient import Place
 from bulkmail.model.tally import Tally
-from bulkmail.outbox import store
+from bulkmail.outbox import finding, store
 from bulkmail.outbox.counting import read_tally
 from bulkmail.outbox.encoding import STATUS_OF, decode_fields
 from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
+from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.header import read_header
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
@@ -166,6 +167,29 @@ class OutboxReader:
             with noticing_damage(self.name):
                 record = AttemptRecord(*msgspec.convert(columns, _ATTEMPT)[1:])
             yield record
+
+    def find(
+        self,
+        *,
+        numbers: Collection[int] = (),
+        rows: Collection[int] = (),
+        message_ids: Collection[str] = (),
+        paths: Collection[str] = (),
+    ) -> list[FoundDelivery]:
+        """The deliveries with one of these numbers, rows, Message-IDs or forward paths (in lower case).
+
+        To find the last two all deliveries are read once, whatever their number.
+        """
+        found: dict[int, FoundDelivery] = {}
+        with self._store.reading() as connection, noticing_damage(self.name):
+            for each in chain(
+                finding.by_numbers(connection, numbers) if numbers else (),
+                finding.by_rows(connection, rows) if rows else (),
+                finding.by_message_ids(connection, message_ids) if message_ids else (),
+                finding.by_paths(connection, paths) if paths else (),
+            ):
+                found[each.id] = each
+        return list(found.values())
 
     def reached(self) -> Iterator[str]:
         """`Address.key` of each recipient who has the message, or may have it (in doubt); of a rehearsal, none."""
