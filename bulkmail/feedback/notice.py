@@ -285,16 +285,20 @@ def _in_words(mail: Mail, text: str, quoted: Fields, own: set[str]) -> list[Noti
     if not named:
         named = _quoted_recipients(quoted, own) or _addresses_in(text, set())[0]
     unique = list({address.lower(): address for address in named}.values())[:MOST_RECIPIENTS]
-    notices = [Notice(address, _expanded_from(address, text)) for address in unique]
+    has_expanded = "(expanded from:" in text
+    notices = [Notice(address, _expanded_from(address, text) if has_expanded else "") for address in unique]
     return [_with_text(notice, text, alone=len(unique) == 1) for notice in notices]
 
 
 def _expanded_from(address: str, text: str) -> str:
     """What Sendmail says that `address` was made of by an alias."""
-    found = re.search(
-        rf"{re.escape(address)}>?\s{{0,20}}\(expanded from:\s{{0,5}}<?({_ADDRESS})>?\)", text, re.IGNORECASE
-    )
-    return _clean(found[1]) if found else ""
+    for found in _EXPANDED.finditer(text):
+        if found[1].lower() == address.lower():
+            return _clean(found[2])
+    return ""
+
+
+_EXPANDED = re.compile(rf"({_ADDRESS})>?\s{{0,20}}\(expanded from:\s{{0,5}}<?({_ADDRESS})>?\)", re.IGNORECASE)
 
 
 def _addresses_in(text: str, own: set[str]) -> tuple[list[str], bool]:
