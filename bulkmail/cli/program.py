@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "settle": ("bulkmail.cli.settle", "Look letters in doubt up in a mailbox or a server's log."),
     "status": ("bulkmail.cli.status", "Say where a run stands, also while it is sending."),
     "report": ("bulkmail.cli.report", "Say what became of every row: text, CSV, JSON or a page."),
+    "bounces": ("bulkmail.cli.bounces", "Read what came back: bounces, spam complaints, unsubscribe requests."),
     "relay": ("bulkmail.cli.relay", "Say whether a mail server can be used, and what it is like."),
     "sandbox": ("bulkmail.cli.sandbox", "Run a mail server that keeps everything and delivers nothing."),
     "inbox": ("bulkmail.cli.inbox", "Read what a rehearsal or the sandbox kept."),
