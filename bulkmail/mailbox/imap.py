@@ -85,6 +85,7 @@ class ImapSource:
                 box.folder.create(self._then.folder)
             box.folder.set(self._folder, readonly=self._then.what == "keep")
         except ImapToolsError as error:
+            self.close()
             raise RelayError(
                 f"{self.name}: the folder cannot be opened or made: {printable(str(error), 200)}",
                 hint="name one with --folder, such as INBOX",
@@ -186,10 +187,13 @@ def _log_in(mailbox: Mailbox, password: Secret, context: ssl.SSLContext) -> Base
 
     try:
         log_in(client, mailbox, password)
+        client.capabilities = tuple(client.capability()[1][0].decode("ascii", "replace").upper().split())  # now more
         return Opened()
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             client.shutdown()
+        if isinstance(error, (*_TROUBLE, AttributeError, IndexError)):
+            raise RelayError(f"{mailbox} did not answer as IMAP servers do: {words_of(error)}") from None
         raise
 
 
