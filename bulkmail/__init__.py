@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bulkmail.config.suppressions import SuppressionSettings as SuppressionSettings
     from bulkmail.engine.ports import Settled as Settled
     from bulkmail.mailing.deliveries import Deliveries as Deliveries
     from bulkmail.mailing.deliveries import SendingStopped as SendingStopped
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from bulkmail.model.errors import OutboxError as OutboxError
     from bulkmail.model.errors import RelayError as RelayError
     from bulkmail.model.errors import SendingRests as SendingRests
+    from bulkmail.model.errors import SuppressionError as SuppressionError
     from bulkmail.model.errors import TemplateError as TemplateError
     from bulkmail.model.keys import Keys as Keys
     from bulkmail.model.pace import Pace as Pace
@@ -87,6 +89,8 @@ _HOMES = {
     "SendingStopped": "mailing.deliveries",
     "Settled": "engine.ports",
     "Status": "model.delivery",
+    "SuppressionError": "model.errors",
+    "SuppressionSettings": "config.suppressions",
     "Template": "model.campaign",
     "TemplateError": "model.errors",
     "Unsubscribe": "model.campaign",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -24,6 +24,7 @@ from bulkmail.outbox.header import read_header
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.shape import Moment, noticing_damage
+from bulkmail.outbox.suppressing import rows_to, rows_with
 
 _PAGE = 1_000
 _RECORDS = """
@@ -179,6 +180,16 @@ class OutboxReader:
             with noticing_damage(self.name):
                 keys = _key(own), _key(path)
             yield keys
+
+    def rows_to(self, keys: Collection[str]) -> list[int]:
+        """Rows that have open deliveries and go to one of these `Address.key`s in ASCII, or `@domain`s; reads all."""
+        with self._store.reading() as connection:
+            return rows_to(connection, keys)
+
+    def rows_with(self, reason_of: Callable[[Address], str]) -> list[int]:
+        """Rows with open deliveries to an address that `reason_of` gives a reason for; asks for each."""
+        with self._store.reading() as connection:
+            return rows_with(connection, reason_of)
 
     def _record(self, deliveries: list[tuple[Any, ...]]) -> RowRecord:
         with noticing_damage(self.name):

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 import zlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bulkmail.model.errors import SuppressionError
 from bulkmail.model.feedback_event import MOST_REPORT_BYTES, FeedbackEvent, FeedbackKind, KnownRun, Proof
 from bulkmail.model.suppression import (
     ALL_LISTS,
@@ -444,6 +446,15 @@ class SqliteSuppressions:
                     (self._clock(), digest),
                 )
         return blanked + len(quoting)
+
+    def copy_to(self, target: Path) -> None:
+        """A copy of the whole list, its secret included, in a new file for its owner's eyes only."""
+        try:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except OSError as error:
+            raise SuppressionError(f"{target} cannot be written: {error.strerror}", hint="name a new file") from error
+        with self._file.reading() as connection:
+            connection.execute("VACUUM INTO ?", (str(target),))
 
     def shrink(self) -> None:
         """Rewrites the file without its free pages."""
