@@ -38,8 +38,8 @@ Examples:
   bulkmail suppress show ann@example.com
   bulkmail suppress list --reason hard --since 7d
   bulkmail suppress remove ann@example.com --why "subscribed again"
-  bulkmail suppress remove --reason hard --since 2026-12-14 --until 2026-12-16 \\
-      --provider google --why "Gmail refused live accounts" --dry-run
+  bulkmail suppress remove --reason hard --since 2d --provider google \\
+      --why "Gmail refused live accounts" --dry-run
   bulkmail suppress import old-list.csv --reason unsubscribe
   bulkmail suppress export -o suppressed.csv
 """
