@@ -18,6 +18,7 @@ from bulkmail.config.tables import known_lanes
 from bulkmail.engine.ports import Connect, Event, Line, Notice, Settled
 from bulkmail.mailing.suppression_list import ListInUse, open_suppressions
 from bulkmail.model.address import Address
+from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.model.feedback_event import FeedbackEvent, KnownRun
 from bulkmail.model.outcome import Outcome
@@ -113,15 +114,25 @@ class ListKeeper:
                 if digest in self._soft:
                     self._reached.append(digest)
             return
-        found = event_of_reply(
+        found = self._event(delivery, attempt)
+        if found is not None:
+            self._events.append((found, attempt.relay))
+
+    def _event(self, delivery: Delivery, attempt: Attempt) -> FeedbackEvent | None:
+        return event_of_reply(
             delivery,
             attempt,
             run_id=self._outbox.run_id,
             campaign=self._campaign,
             list_id=self._used.policy.list_id or "",
         )
-        if found is not None:
-            self._events.append((found, attempt.relay))
+
+    def _heard_before(self) -> list[tuple[FeedbackEvent, str]]:
+        """What the outbox has of refusals, with their relays: to write it again changes nothing."""
+        with self._reader() as reader:
+            tries = list(reader.refusals())
+        events = ((self._event(delivery, attempt), attempt.relay) for delivery, attempt in tries)
+        return [(event, relay) for event, relay in events if event is not None]
 
     def matches(self, address: Address) -> str:
         """Why there is no mail to `address` by now; empty if there may be."""
@@ -137,6 +148,8 @@ class ListKeeper:
     async def begin(self) -> None:
         """Opens the list, if there is one.  Raises `SuppressionError` for one that cannot be read."""
         await to_thread.run_sync(self._open_if_there)
+        if self._outbox.started_at is not None:  # by a process that may not have come to write all that it heard
+            self._events += await to_thread.run_sync(self._heard_before)
 
     async def run(self, wait: Wait = anyio.sleep) -> None:
         """Looks and writes until it is cancelled."""
@@ -219,13 +232,15 @@ class ListKeeper:
             keys = [key for key in keys if index.applies(key)]
             if not keys:
                 return set()
-        path = self._outbox.path
-        reader = OutboxReader.open(path) if path is not None else OutboxReader.over(self._outbox)
-        with reader:
+        with self._reader() as reader:
             # The outbox knows addresses as they are written, SQLite lower case of ASCII alone.
             if keys is None or not all(map(str.isascii, keys)):
                 return set(reader.rows_with(lambda address: index.reason(address.key)))
             return set(reader.rows_to(keys))
+
+    def _reader(self) -> OutboxReader:
+        path = self._outbox.path
+        return OutboxReader.open(path) if path is not None else OutboxReader.over(self._outbox)
 
     def _take(self, *, is_last: bool = False) -> _Heard | None:
         """What was heard through relays that deliver and is to be written now; None for nothing."""

@@ -13,8 +13,10 @@ import msgspec
 
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
+from bulkmail.model.delivery import Attempt, Delivery, Status
+from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.recipient import Place
+from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.tally import Tally
 from bulkmail.outbox import store
 from bulkmail.outbox.counting import read_tally
@@ -54,6 +56,14 @@ _RECORD = tuple[
     Moment | None, str | None, int | None, str | None, str | None, str | None, str | None,
 ]  # fmt: skip
 _ATTEMPT = tuple[int, int, str, Moment, float, str, int | None, str, str, str]
+_REFUSALS = """
+    SELECT d.id, d.row, d.forward_path, d.status, d.tries, a.at, a.took, a.relay, a.stage, a.code, a.enhanced, a.text,
+           a.outcome, a.reason
+    FROM delivery AS d JOIN attempt AS a ON a.id = d.last_attempt
+    WHERE d.id > ? AND d.status IN ('rejected', 'expired') AND a.scope = 'recipient' AND a.code IS NOT NULL
+    ORDER BY d.id LIMIT ?
+"""
+_REASONS = frozenset(reason.value for reason in Reason)
 _SETTLED = frozenset({Status.ACCEPTED.value, Status.REJECTED.value})
 RETRIED = "in doubt before, to be sent again"
 """The reason of an open row that was in doubt: its message may have arrived already."""
@@ -167,6 +177,21 @@ class OutboxReader:
             with noticing_damage(self.name):
                 record = AttemptRecord(*msgspec.convert(columns, _ATTEMPT)[1:])
             yield record
+
+    def refusals(self) -> Iterator[tuple[Delivery, Attempt]]:
+        """What failed because of its recipient, by a server's word, with its last try as it was judged.
+
+        A try whose reason has a label of its own is passed over: it says nothing about a mailbox.
+        """
+        for columns in self._pages(_REFUSALS):
+            number, row, path, status, tries, at, took, relay, stage, code, enhanced, text, outcome, reason = columns
+            if reason not in _REASONS:
+                continue
+            with noticing_damage(self.name):
+                verdict = Verdict(Outcome(outcome), Scope.RECIPIENT, Reason(reason))
+                attempt = Attempt(at, took, relay, Reply(Stage(stage), code, enhanced, text), verdict)
+                found = Delivery(number, row, path, STATUS_OF[status], tries=tries), attempt
+            yield found
 
     def reached(self) -> Iterator[str]:
         """`Address.key` of each recipient who has the message, or may have it (in doubt); of a rehearsal, none."""

@@ -173,6 +173,25 @@ async def test_refusal_during_smtp_enters_the_list(letter, store, tmp_path):
     assert reached(relay) == [f"p{number}@example.com" for number in (0, 2, 3, 4, 5)]
 
 
+async def test_refusal_that_a_killed_run_could_not_write_enters_when_it_goes_on(letter, store, path, tmp_path):
+    answers = {"p1": NO_USER, "p2": "451 4.2.1 busy"}
+    async with ScriptedRelay(rcpt=lambda path: answers.get(path[:2]), extensions=DELIVERS) as relay:
+        mailer = bulkmail.Mailer(url_of(relay), pace=bulkmail.Pace(wait=0))
+        await mailer.send(letter, ROWS, outbox=tmp_path / "run.outbox")
+        assert store.count(EVERYTHING) == 1
+        with closing(sqlite3.connect(path)) as connection:  # as if it had been killed before it wrote
+            for table in ("entry", "event", "change"):
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608
+            connection.commit()
+        with closing(sqlite3.connect(tmp_path / "run.outbox")) as connection:
+            connection.execute("UPDATE delivery SET due_at = 1 WHERE due_at IS NOT NULL")
+            connection.commit()
+        answers.clear()
+        report = await mailer.send(letter, ROWS, outbox=tmp_path / "run.outbox")
+    assert report.accepted == 5
+    assert [entry.key for entry in store.entries(EVERYTHING)] == ["p1@example.com"]
+
+
 async def test_refusal_of_a_copy_enters_under_its_own_address(letter, store):
     copied = replace(letter, bcc=bulkmail.Template("bcc", "archive@example.com"))
     refuse = lambda path: NO_USER if path.startswith("archive") else None  # noqa: E731
