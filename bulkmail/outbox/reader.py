@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
@@ -18,10 +18,11 @@ from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.recipient import Place
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.tally import Tally
-from bulkmail.outbox import store
+from bulkmail.outbox import finding, store
 from bulkmail.outbox.counting import read_tally
 from bulkmail.outbox.encoding import STATUS_OF, decode_fields
 from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
+from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.header import read_header
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
@@ -192,6 +193,29 @@ class OutboxReader:
                 attempt = Attempt(at, took, relay, Reply(Stage(stage), code, enhanced, text), verdict)
                 found = Delivery(number, row, path, STATUS_OF[status], tries=tries), attempt
             yield found
+
+    def find(
+        self,
+        *,
+        numbers: Collection[int] = (),
+        rows: Collection[int] = (),
+        message_ids: Collection[str] = (),
+        paths: Collection[str] = (),
+    ) -> list[FoundDelivery]:
+        """The deliveries with one of these numbers, rows, Message-IDs or forward paths (in lower case).
+
+        To find the last two all deliveries are read once, whatever their number.
+        """
+        found: dict[int, FoundDelivery] = {}
+        with self._store.reading() as connection, noticing_damage(self.name):
+            for each in chain(
+                finding.by_numbers(connection, numbers) if numbers else (),
+                finding.by_rows(connection, rows) if rows else (),
+                finding.by_message_ids(connection, message_ids) if message_ids else (),
+                finding.by_paths(connection, paths) if paths else (),
+            ):
+                found[each.id] = each
+        return list(found.values())
 
     def reached(self) -> Iterator[str]:
         """`Address.key` of each recipient who has the message, or may have it (in doubt); of a rehearsal, none."""
