@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bulkmail.mailing.library import letter as letter
     from bulkmail.mailing.library import send as send
     from bulkmail.mailing.library import send_sync as send_sync
+    from bulkmail.message.unsubscribe import read_unsubscribe as read_unsubscribe
     from bulkmail.message.unsubscribe import verify_unsubscribe as verify_unsubscribe
     from bulkmail.message.verp import decode_verp as decode_verp
     from bulkmail.model.address import Address as Address
@@ -96,6 +97,7 @@ _HOMES = {
     "Unsubscribe": "model.campaign",
     "decode_verp": "message.verp",
     "letter": "mailing.library",
+    "read_unsubscribe": "message.unsubscribe",
     "send": "mailing.library",
     "send_sync": "mailing.library",
     "verify_unsubscribe": "message.unsubscribe",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING
 from bulkmail.config.problems import Problems, Said, did_you_mean, show
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.suppression import ALL_REASONS, SoftRule, SuppressionReason, SuppressionRules
-from bulkmail.outbox.ledger import state_folder
 
 if TYPE_CHECKING:
     from bulkmail.config.locator import KeyPath
@@ -39,7 +39,9 @@ class SuppressionSettings:
     place: str = "[suppressions] apply"
 
     def path(self, environ: Mapping[str, str] = os.environ) -> Path:
-        """The list's file, absolute; it need not be there yet."""
+        """The list's file, absolute; it need not be there yet.  Raises `RuntimeError` where there is no home folder."""
+        from bulkmail.outbox.ledger import state_folder
+
         return (self.file or state_folder(environ) / FILE_NAME).absolute()
 
 
@@ -80,19 +82,15 @@ def _user_table(environ: Mapping[str, str], problems: Problems) -> _Table:
     from bulkmail.config.locator import locate_keys
     from bulkmail.config.overrides import Overrides
     from bulkmail.config.schema import CampaignFile, UserFile, read_user_shape
-    from bulkmail.config.sources import Sources, parse_toml
+    from bulkmail.config.sources import Sources, parse_toml, read_text
 
     file, path = UserFile(), None
     lines: Mapping[KeyPath, int] = {}
     mistakes: list[Mistake] = []
-    try:
+    with suppress(RuntimeError):  # no home folder
         path = user_file(environ)
-        text = path.read_text("utf-8-sig")
-    except (FileNotFoundError, NotADirectoryError, RuntimeError):  # no such file, or no home folder
-        text = ""
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    if text and path is not None:
+    if path is not None and os.path.exists(path):
+        text = read_text(path)
         data = parse_toml(text, path)
         lines = locate_keys(text)
         file, mistakes = read_user_shape(data)

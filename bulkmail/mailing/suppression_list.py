@@ -14,7 +14,7 @@ from bulkmail.config.tables import known_lanes
 from bulkmail.message.row_address import is_same_for_all
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import OutboxError, SuppressionError
-from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, SuppressionRules, list_scope
+from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, SuppressionRules, campaign_scope, list_scope
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions
 
@@ -53,7 +53,7 @@ def scope_of(campaign: Campaign | None) -> str | None:
     if campaign is None:
         return ALL_LISTS
     if campaign.list_id is None:
-        return list_scope(campaign.name)
+        return campaign_scope(campaign.name)
     return list_scope(campaign.list_id.text) if is_same_for_all(campaign.list_id.text) else None
 
 
