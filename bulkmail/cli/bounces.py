@@ -150,19 +150,20 @@ def _read(
     watch: bool,
     is_dry: bool,
 ) -> int:
+    from bulkmail.config.suppressions import load_suppressions
     from bulkmail.evidence.imap import Mailbox
     from bulkmail.mailbox.files import MaildirSource, MboxSource, StreamSource, is_terminal
     from bulkmail.mailbox.imap import ImapSource
     from bulkmail.mailbox.ports import KEEP, Afterwards
-    from bulkmail.mailing.bounce_keys import open_suppressions
     from bulkmail.mailing.intake import Intake
+    from bulkmail.mailing.suppression_list import open_settings
     from bulkmail.mailing.unsubscribe_keys import verifier_of
 
     afterwards = KEEP if is_dry else Afterwards.parse(then)
     if is_stream and is_terminal(sys.stdin.buffer):
         raise ConfigError("standard input is a terminal", hint="bulkmail bounces - < MAIL, or name a mailbox")
     with ExitStack() as opened:
-        store = opened.enter_context(open_suppressions())
+        store = opened.enter_context(open_settings(load_suppressions()))
         places = None if is_dry else store
         sources: list[MailSource] = [StreamSource(sys.stdin.buffer)] if is_stream else []
         for url in urls:

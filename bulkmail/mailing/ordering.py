@@ -37,6 +37,7 @@ from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.succession import earlier_passes, number_of, reports_beside
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import add_pass, read_suppression, to_setting
+from bulkmail.mailing.suppression_list import ReadList, list_in_use
 from bulkmail.mailing.targets import SETTING as FILES
 from bulkmail.mailing.targets import Targets
 from bulkmail.mailing.targets import to_setting as files_to_setting
@@ -44,7 +45,7 @@ from bulkmail.message.branches import Branches, Cover
 from bulkmail.message.composer import Composer
 from bulkmail.message.names import mentioned_names
 from bulkmail.message.row_address import RowAddress, is_same_for_all
-from bulkmail.message.templates import compile_condition, referenced_names
+from bulkmail.message.templates import Condition, compile_condition, referenced_names
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
@@ -180,6 +181,7 @@ async def order_mailing(
                 is_rehearsal=rehearsal,
                 settings=await to_thread.run_sync(_noted, settings, digest, past, passes),
                 keys=keys,
+                suppressions=settings.suppressions,
                 told_loading=reading,
                 told_checking=checking,
             )
@@ -278,6 +280,7 @@ async def check(
                 most_invalid=settings.most_invalid,
             ),
             keys=keys,
+            suppressions=settings.suppressions,
             told_loading=reading,
             told_checking=checking,
         )
@@ -363,6 +366,25 @@ def _meant(
     """The rows that would be sent to."""
     suppression = read_suppression(settings.suppress)
     where = compile_condition(settings.where) if settings.where else None
+    kept = ReadList.open(list_in_use(settings.suppressions, settings.campaign))
+    try:
+        if kept is not None:
+            suppression.add_list(kept.reason)
+        yield from _screened(settings, found, composer, suppression, where)
+    finally:
+        if kept is not None:
+            kept.close()
+    if where is not None:
+        refuse_unknown_names(where, rows.columns)
+
+
+def _screened(
+    settings: Settings,
+    found: Iterable[tuple[int, Recipient | BadRow]],
+    composer: Composer,
+    suppression: Suppression,
+    where: Condition | None,
+) -> Iterator[Numbered]:
     known: set[int] = set()
     for number, recipient in found:
         screened = screen(recipient, suppression=suppression, where=where)
@@ -373,8 +395,6 @@ def _meant(
             yield number, recipient
         if not settings.allow_duplicates and _has_forward_path(composer, recipient):
             known.add(key)
-    if where is not None:
-        refuse_unknown_names(where, rows.columns)
 
 
 def _has_forward_path(composer: Composer, recipient: Recipient) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bulkmail.config.keys import find_keys
 from bulkmail.feedback.matching import VerifyUnsubscribe
-from bulkmail.message.unsubscribe import verify_unsubscribe
+from bulkmail.message.unsubscribe import read_unsubscribe
 from bulkmail.model.address import Address
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.feedback_event import KnownRun
@@ -31,8 +31,8 @@ class _Verifier:
         self._told = told
 
     def __call__(self, token: str) -> tuple[Address, str] | None:
-        found = verify_unsubscribe(token, self._keys)
-        return (found, "") if found is not None else None
+        request = read_unsubscribe(token, self._keys)
+        return (request.address, request.list_id) if request is not None else None
 
     @cached_property
     def _keys(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from bulkmail.message.hook import Hook, apply
 from bulkmail.message.identity import date_field, identity_of
 from bulkmail.message.plan import Plan, make_plan
 from bulkmail.message.reverse_path import ReversePath
-from bulkmail.message.templates import Workshop
+from bulkmail.message.templates import Rendering, Workshop
 from bulkmail.message.unsubscribe import Unsubscriber
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
@@ -27,6 +27,7 @@ from bulkmail.model.keys import NO_KEYS, BounceKey, Keys
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.relay import Secret
+from bulkmail.model.suppression import campaign_scope, list_scope
 
 log = logging.getLogger("bulkmail.message")
 
@@ -100,7 +101,8 @@ class Composer:
         self._plan = make_plan(campaign, images=self._bodies.images, method=self._bodies.method)
         self._reverse_path = ReversePath(campaign.reverse_path, workshop)
         self._tokens = BounceTokens(keys.bounce or _stand_in(run_id)) if self._reverse_path.has_token else None
-        self._unsubscriber = Unsubscriber(campaign.unsubscribe, keys.unsubscribe) if campaign.unsubscribe else None
+        self._list_id = workshop.header(campaign.list_id) if campaign.list_id else None
+        self._unsubscriber = _make_unsubscriber(campaign, keys, self._list_id) if campaign.unsubscribe else None
         self._signers = _make_signers(campaign, keys, self._plan)
         self._on_message = on_message
         self._compiled = self._compile() if compiles else None
@@ -274,9 +276,16 @@ class Composer:
         """What the templates can use, and the token of the links to unsubscribe."""
         if not self._unsubscriber:
             return self._workshop.variables(recipient.fields, recipient.address), ""
-        token = self._unsubscriber.token(recipient.address)
+        token = self._unsubscriber.token(recipient.address, self._list_of(recipient))
         url = self._unsubscriber.url(token)
         return self._workshop.variables(recipient.fields, recipient.address, unsubscribe_url=url), token
+
+    def _list_of(self, recipient: Recipient) -> str | None:
+        """The list of this row, which its token is for; None where it is that of all rows."""
+        if self._list_id is None or self._list_id.constant is not None:
+            return None
+        variables = self._workshop.variables(recipient.fields, recipient.address)
+        return list_scope(self._list_id.render(variables))
 
     def _variables_of(self, recipient: Recipient, unsubscribe_url: str) -> dict[str, object]:
         return self._workshop.variables(recipient.fields, recipient.address, unsubscribe_url=unsubscribe_url)
@@ -291,6 +300,14 @@ class Composer:
 def _stand_in(run_id: str) -> BounceKey:
     """For messages that are only looked at, or reach nobody: no register has a run with this number."""
     return BounceKey(0, Secret(sha256(b"bulkmail stand-in\0" + run_id.encode()).hexdigest()))
+
+
+def _make_unsubscriber(campaign: Campaign, keys: Keys, list_id: Rendering | None) -> Unsubscriber | None:
+    """Links whose tokens are for the campaign's list, or the campaign itself.  Raises `ConfigError`."""
+    if campaign.unsubscribe is None:
+        return None
+    scope = campaign_scope(campaign.name) if list_id is None else list_scope(list_id.constant or "")
+    return Unsubscriber(campaign.unsubscribe, keys.unsubscribe, list_id=scope)
 
 
 def _make_signers(campaign: Campaign, keys: Keys, plan: Plan) -> Signers | None:

@@ -136,6 +136,14 @@ def list_scope(list_id: str) -> str:
     return text.strip().lower()
 
 
+def campaign_scope(name: str) -> str:
+    """The scope of a campaign without a `List-ID`: its name without dates, so that each day's run is the same list."""
+    return list_scope(_DATE.sub("", name).strip(" -_.") or name)
+
+
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
 def effective_kind(event: FeedbackEvent) -> FeedbackKind | None:
     """What `event` counts as; None when nothing may act on it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -13,8 +13,10 @@ import msgspec
 
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
+from bulkmail.model.delivery import Attempt, Delivery, Status
+from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.recipient import Place
+from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.tally import Tally
 from bulkmail.outbox import finding, store
 from bulkmail.outbox.counting import read_tally
@@ -25,6 +27,7 @@ from bulkmail.outbox.header import read_header
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.shape import Moment, noticing_damage
+from bulkmail.outbox.suppressing import rows_to, rows_with
 
 _PAGE = 1_000
 _RECORDS = """
@@ -54,6 +57,14 @@ _RECORD = tuple[
     Moment | None, str | None, int | None, str | None, str | None, str | None, str | None,
 ]  # fmt: skip
 _ATTEMPT = tuple[int, int, str, Moment, float, str, int | None, str, str, str]
+_REFUSALS = """
+    SELECT d.id, d.row, d.forward_path, d.status, d.tries, a.at, a.took, a.relay, a.stage, a.code, a.enhanced, a.text,
+           a.outcome, a.reason
+    FROM delivery AS d JOIN attempt AS a ON a.id = d.last_attempt
+    WHERE d.id > ? AND d.status IN ('rejected', 'expired') AND a.scope = 'recipient' AND a.code IS NOT NULL
+    ORDER BY d.id LIMIT ?
+"""
+_REASONS = frozenset(reason.value for reason in Reason)
 _SETTLED = frozenset({Status.ACCEPTED.value, Status.REJECTED.value})
 RETRIED = "in doubt before, to be sent again"
 """The reason of an open row that was in doubt: its message may have arrived already."""
@@ -168,6 +179,21 @@ class OutboxReader:
                 record = AttemptRecord(*msgspec.convert(columns, _ATTEMPT)[1:])
             yield record
 
+    def refusals(self) -> Iterator[tuple[Delivery, Attempt]]:
+        """What failed because of its recipient, by a server's word, with its last try as it was judged.
+
+        A try whose reason has a label of its own is passed over: it says nothing about a mailbox.
+        """
+        for columns in self._pages(_REFUSALS):
+            number, row, path, status, tries, at, took, relay, stage, code, enhanced, text, outcome, reason = columns
+            if reason not in _REASONS:
+                continue
+            with noticing_damage(self.name):
+                verdict = Verdict(Outcome(outcome), Scope.RECIPIENT, Reason(reason))
+                attempt = Attempt(at, took, relay, Reply(Stage(stage), code, enhanced, text), verdict)
+                found = Delivery(number, row, path, STATUS_OF[status], tries=tries), attempt
+            yield found
+
     def find(
         self,
         *,
@@ -203,6 +229,16 @@ class OutboxReader:
             with noticing_damage(self.name):
                 keys = _key(own), _key(path)
             yield keys
+
+    def rows_to(self, keys: Collection[str]) -> list[int]:
+        """Rows that have open deliveries and go to one of these `Address.key`s in ASCII, or `@domain`s; reads all."""
+        with self._store.reading() as connection:
+            return rows_to(connection, keys)
+
+    def rows_with(self, reason_of: Callable[[Address], str]) -> list[int]:
+        """Rows with open deliveries to an address that `reason_of` gives a reason for; asks for each."""
+        with self._store.reading() as connection:
+            return rows_with(connection, reason_of)
 
     def _record(self, deliveries: list[tuple[Any, ...]]) -> RowRecord:
         with noticing_damage(self.name):

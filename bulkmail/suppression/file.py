@@ -17,7 +17,6 @@ from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.outbox.mounts import refuse_network
 
 VARIABLE = "BULKMAIL_SUPPRESSIONS"
-FILE_NAME = "suppressions.db"
 
 APPLICATION_ID = 0x626D736C  # "bmsl"
 SCHEMA_VERSION = 1

@@ -48,6 +48,10 @@ class SuppressionIndex:
             return ""
         return self._reason(key) or self._domain_reason(key.rpartition("@")[2])
 
+    def applies(self, key: str) -> bool:
+        """Whether there is an entry for this very `Address.key` or `@domain`."""
+        return bool(self._reason(key))
+
     def _domain_reason(self, domain: str) -> str:
         reason = self._domains.get(domain)
         if reason is None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 import zlib
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from bulkmail.model.errors import SuppressionError
 from bulkmail.model.feedback_event import MOST_REPORT_BYTES, FeedbackEvent, FeedbackKind, KnownRun, Proof
 from bulkmail.model.suppression import (
     ALL_LISTS,
@@ -303,12 +305,20 @@ class SqliteSuppressions:
         reason = entry.reason.value
         return entry.digest, entry.scope, reason, entry.key, entry.since, entry.until, entry.note
 
-    def remove(self, keys: Iterable[str], *, why: str, who: str = "", reason: SuppressionReason | None = None) -> int:
-        """Takes these off the list, or only their entries of `reason`; returns how many entries."""
+    def remove(
+        self,
+        keys: Iterable[str],
+        *,
+        why: str,
+        who: str = "",
+        reason: SuppressionReason | None = None,
+        scope: str | None = None,
+    ) -> int:
+        """Takes these off the list, or only their entries of `reason` or of one list; returns how many entries."""
         removed = 0
         with self._file.writing() as connection:
             for key in keys:
-                values = {"digest": self.digest(key), "only": reason.value if reason else ""}
+                values = {"digest": self.digest(key), "only": reason.value if reason else "", "scope": scope}
                 removed += _take_off(connection, _OF_ADDRESS, values, why=why, who=who, now=self._clock())
         return removed
 
@@ -445,6 +455,15 @@ class SqliteSuppressions:
                 )
         return blanked + len(quoting)
 
+    def copy_to(self, target: Path) -> None:
+        """A copy of the whole list, its secret included, in a new file for its owner's eyes only."""
+        try:
+            os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        except OSError as error:
+            raise SuppressionError(f"{target} cannot be written: {error.strerror}", hint="name a new file") from error
+        with self._file.reading() as connection:
+            connection.execute("VACUUM INTO ?", (str(target),))
+
     def shrink(self) -> None:
         """Rewrites the file without its free pages."""
         with self._file.reading() as connection:
@@ -459,7 +478,7 @@ _ERASE = (
     "UPDATE event SET source = '' WHERE source LIKE :like ESCAPE '\\'",
     "UPDATE change SET why = '' WHERE (digest = :digest AND why <> '') OR why LIKE :like ESCAPE '\\'",
 )
-_OF_ADDRESS = "digest = :digest AND (:only = '' OR reason = :only)"
+_OF_ADDRESS = "digest = :digest AND (:only = '' OR reason = :only) AND (:scope IS NULL OR scope = :scope)"
 _RUNS = "SELECT number, run_id, campaign, list_id, outbox, began_at FROM run"
 
 

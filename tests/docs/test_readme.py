@@ -54,10 +54,12 @@ async def test_every_command_has_help_with_an_example(command, tmp_path):
 
 def test_guide_names_every_setting():
     from bulkmail.config.pace_tables import BreakersTable, LanesTable, LaneTable
-    from bulkmail.config.schema import MessageTable, RecipientsTable, RelayTable, SendingTable
+    from bulkmail.config.schema import MessageTable, RecipientsTable, RelayTable, SendingTable, ServeTable
+    from bulkmail.config.schema import SuppressionsTable, WebhookTable
 
     pace = (LanesTable, LaneTable, BreakersTable)
-    for table in (MessageTable, RecipientsTable, RelayTable, SendingTable, *pace):
+    user = (ServeTable, SuppressionsTable, WebhookTable)
+    for table in (MessageTable, RecipientsTable, RelayTable, SendingTable, *user, *pace):
         for name, field in table.model_fields.items():
             assert (field.alias or name) in GUIDE, f"{table.__name__}.{name}"
 

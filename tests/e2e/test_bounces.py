@@ -194,11 +194,31 @@ async def test_forged_reports_suppress_nobody(tmp_path: Path, state: Path) -> No
 
 async def test_resume_refuses_another_key_because_the_messages_would_change(tmp_path: Path, state: Path) -> None:
     await send(tmp_path, state)
-    other = await run("resume", "spring", cwd=tmp_path, BULKMAIL_STATE_DIR=str(tmp_path / "other"))
+    kept, away = state / "suppressions.db", state / "away.db"
+    await asyncio.to_thread(kept.rename, away)
+    gone = await run("resume", "spring", cwd=tmp_path, BULKMAIL_STATE_DIR=str(state))
+    assert gone.code == 2
+    assert "{bounce}" in gone.err and "is gone" in gone.err
+    await run("suppress", "add", "x@example.org", cwd=tmp_path, BULKMAIL_STATE_DIR=str(state))
+    other = await run("resume", "spring", cwd=tmp_path, BULKMAIL_STATE_DIR=str(state))
     assert other.code == 2
-    assert "{bounce}" in other.err and "BULKMAIL_SUPPRESSIONS" in other.err
-    same = await run("resume", "spring", cwd=tmp_path, BULKMAIL_STATE_DIR=str(state))
+    assert "another key" in other.err
+    await asyncio.to_thread(away.replace, kept)
+    same = await run("resume", "spring", cwd=tmp_path, BULKMAIL_STATE_DIR=str(tmp_path / "elsewhere"))
     assert same.code == 0, same.err
+
+
+async def test_run_that_took_the_place_of_another_is_not_taken_for_it(
+    maildir: Path, tmp_path: Path, state: Path
+) -> None:
+    sent = await send(tmp_path, state)
+    (maildir / "new" / "1").write_bytes(bounce(PEOPLE[0], to=sent[0][0]))
+    outbox = tmp_path / "spring" / "runs" / "spring.outbox"
+    await asyncio.to_thread(outbox.unlink)
+    await send(tmp_path, state)
+    result = await bounces("--maildir", maildir, "--json", cwd=tmp_path, state=state)
+    assert json.loads(result.out)["matched"]["hard"] == 0
+    assert listed(state) == {}
 
 
 async def test_rehearsal_registers_no_run(tmp_path: Path, state: Path) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 import bulkmail
+from bulkmail.config.suppressions import load_suppressions
 from bulkmail.mailbox.files import MaildirSource
-from bulkmail.mailing.bounce_keys import known_run, open_suppressions
+from bulkmail.mailing.bounce_keys import known_run
 from bulkmail.mailing.intake import Intake
+from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
 from bulkmail.outbox.reader import OutboxReader
 from tests.servers.dovecot_lmtp import run_dovecot
@@ -59,7 +61,7 @@ def test_every_bounce_of_ours_is_matched_to_its_row(
     while len(list((kept / "new").glob("*")) if kept.exists() else []) < len(GONE):
         time.sleep(0.1)
     events: list[FeedbackEvent] = []
-    with open_suppressions() as store, OutboxReader.open(tmp_path / "run.outbox") as reader:
+    with open_settings(load_suppressions()) as store, OutboxReader.open(tmp_path / "run.outbox") as reader:
         intake = Intake(store, also=[known_run(reader, tmp_path / "run.outbox")], observe=events.append)
         intake.take(MaildirSource(kept))
     assert {(event.row, event.forward_path, event.kind, event.proof) for event in events} == {
