@@ -229,10 +229,31 @@ class SuppressionsTable(Table):
     unsigned: str | None = None
 
 
+class ServeTable(Table):
+    """`[serve]`."""
+
+    listen: str | None = None
+    keys: list[str] = []
+    key_command: str | None = None
+    trust_proxy: bool = False
+
+
+class WebhookTable(Table):
+    """`[[webhook]]`."""
+
+    provider: str | None = None
+    topics: list[str] = []
+    secret_env: str | None = None
+    secret_file: str | None = None
+    secret_command: str | None = None
+
+
 class UserFile(Table):
     """`config.toml` in the user's own configuration folder: what holds for all campaigns."""
 
     suppressions: SuppressionsTable = SuppressionsTable()
+    serve: ServeTable = ServeTable()
+    webhook: Annotated[list[WebhookTable], BeforeValidator(_only_one)] = []
 
 
 class CampaignFile(Table):
@@ -418,6 +439,8 @@ def _tables_by_name() -> dict[str, type[Table]]:
         "lanes": LanesTable,
         "breakers": BreakersTable,
         "suppressions": SuppressionsTable,
+        "serve": ServeTable,
+        "webhook": WebhookTable,
         "": CampaignFile,
         "relay": RelayTable,  # last: some of its keys mean a relay's own share of what stands elsewhere for all
     }

@@ -16,7 +16,7 @@ from bulkmail.model.suppression import ALL_REASONS, SoftRule, SuppressionReason,
 
 if TYPE_CHECKING:
     from bulkmail.config.locator import KeyPath
-    from bulkmail.config.schema import Mistake, SuppressionsTable
+    from bulkmail.config.schema import Mistake, SuppressionsTable, UserFile
     from bulkmail.config.sources import Sources
 
 VARIABLE = "BULKMAIL_SUPPRESSIONS"
@@ -78,18 +78,22 @@ def build_suppressions(sources: Sources) -> SuppressionSettings:
     return _build([own, _user_table(sources.environ, sources.problems)], sources.environ, sources.problems)
 
 
-def _user_table(environ: Mapping[str, str], problems: Problems) -> _Table:
+def open_user_file(path: Path | None, environ: Mapping[str, str], problems: Problems) -> tuple[UserFile, Sources]:
+    """The settings at `path`, by default the user's own, which need not be there, and where each of them stands.
+
+    Faults are told; raises `ConfigError` for a file that cannot be read or is not TOML.
+    """
     from bulkmail.config.locator import locate_keys
     from bulkmail.config.overrides import Overrides
     from bulkmail.config.schema import CampaignFile, UserFile, read_user_shape
     from bulkmail.config.sources import Sources, parse_toml, read_text
 
-    file, path = UserFile(), None
+    file, is_asked_for = UserFile(), path is not None
     lines: Mapping[KeyPath, int] = {}
     mistakes: list[Mistake] = []
     with suppress(RuntimeError):  # no home folder
-        path = user_file(environ)
-    if path is not None and os.path.exists(path):
+        path = path or user_file(environ)
+    if path is not None and (is_asked_for or os.path.exists(path)):
         text = read_text(path)
         data = parse_toml(text, path)
         lines = locate_keys(text)
@@ -98,7 +102,12 @@ def _user_table(environ: Mapping[str, str], problems: Problems) -> _Table:
     sources = Sources(Overrides(), environ, problems, path, CampaignFile(), lines, broken)
     for mistake in mistakes:
         problems.add(f"{path}:{sources.line(mistake.path)}: {mistake.text}", mistake.mend)
-    return _Table(file.suppressions, path, sources)
+    return file, sources
+
+
+def _user_table(environ: Mapping[str, str], problems: Problems) -> _Table:
+    file, sources = open_user_file(None, environ, problems)
+    return _Table(file.suppressions, sources.path, sources)
 
 
 def _build(tables: list[_Table], environ: Mapping[str, str], problems: Problems) -> SuppressionSettings:

@@ -121,8 +121,18 @@ class SuppressionStore(EventSink, RunRegister, ReadingPlaces, Protocol):
         """The same for any number, as a single change.  Nothing is ever removed by it."""
         ...
 
-    def remove(self, keys: Iterable[str], *, why: str, who: str = "", reason: SuppressionReason | None = None) -> int:
-        """Takes these addresses or domains off the list, or only their entries of `reason`; returns how many entries.
+    def remove(
+        self,
+        keys: Iterable[str],
+        *,
+        why: str,
+        who: str = "",
+        reason: SuppressionReason | None = None,
+        scope: str | None = None,
+    ) -> int:
+        """Takes these addresses or domains off the list, or only their entries of `reason` or of one list.
+
+        Returns how many entries that were.
 
         What counted towards it before does not count again; a later hard bounce or spam complaint brings it back.
         """

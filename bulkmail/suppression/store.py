@@ -305,12 +305,20 @@ class SqliteSuppressions:
         reason = entry.reason.value
         return entry.digest, entry.scope, reason, entry.key, entry.since, entry.until, entry.note
 
-    def remove(self, keys: Iterable[str], *, why: str, who: str = "", reason: SuppressionReason | None = None) -> int:
-        """Takes these off the list, or only their entries of `reason`; returns how many entries."""
+    def remove(
+        self,
+        keys: Iterable[str],
+        *,
+        why: str,
+        who: str = "",
+        reason: SuppressionReason | None = None,
+        scope: str | None = None,
+    ) -> int:
+        """Takes these off the list, or only their entries of `reason` or of one list; returns how many entries."""
         removed = 0
         with self._file.writing() as connection:
             for key in keys:
-                values = {"digest": self.digest(key), "only": reason.value if reason else ""}
+                values = {"digest": self.digest(key), "only": reason.value if reason else "", "scope": scope}
                 removed += _take_off(connection, _OF_ADDRESS, values, why=why, who=who, now=self._clock())
         return removed
 
@@ -470,7 +478,7 @@ _ERASE = (
     "UPDATE event SET source = '' WHERE source LIKE :like ESCAPE '\\'",
     "UPDATE change SET why = '' WHERE (digest = :digest AND why <> '') OR why LIKE :like ESCAPE '\\'",
 )
-_OF_ADDRESS = "digest = :digest AND (:only = '' OR reason = :only)"
+_OF_ADDRESS = "digest = :digest AND (:only = '' OR reason = :only) AND (:scope IS NULL OR scope = :scope)"
 _RUNS = "SELECT number, run_id, campaign, list_id, outbox, began_at FROM run"
 
 
