@@ -101,10 +101,14 @@ class Matcher:
 
     def match(self, mails: Sequence[Arrived]) -> list[FeedbackEvent]:
         """The events that these mails are; at least one for each.  Each outbox is looked into once at most."""
+        return [event for events in self.match_each(mails) for event in events]
+
+    def match_each(self, mails: Sequence[Arrived]) -> list[list[FeedbackEvent]]:
+        """The same, by mail."""
         clues = [self._clue(mail) for mail in mails]
         for run in self._runs:
             self._search(run, clues)
-        return [event for clue in clues for event in self._events(clue)]
+        return [list(self._events(clue)) for clue in clues]
 
     def _clue(self, mail: Arrived) -> _Clue:
         report = mail.report

@@ -16,11 +16,12 @@ from anyio import to_thread
 
 from bulkmail.config.tables import known_lanes
 from bulkmail.engine.ports import Connect, Event, Line, Notice, Settled
+from bulkmail.mailing.bounce_keys import known_run
 from bulkmail.mailing.suppression_list import ListInUse, open_suppressions
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
-from bulkmail.model.feedback_event import FeedbackEvent, KnownRun
+from bulkmail.model.feedback_event import FeedbackEvent
 from bulkmail.model.outcome import Outcome
 from bulkmail.model.suppression import MISTAKE_LEAST, event_of_reply
 from bulkmail.model.units import count
@@ -279,7 +280,7 @@ class ListKeeper:
     def _write(self, heard: _Heard) -> None:
         store = self._open()
         if not self._is_registered:
-            store.register(self._known_run())
+            store.register(known_run(self._outbox, self._outbox.path))
             self._is_registered = True
         run_id, now = self._outbox.run_id, time.time()
         if heard.counts:
@@ -287,16 +288,6 @@ class ListKeeper:
         store.record(heard.events)
         if heard.reached:
             store.note_reached(run_id, heard.reached, at=now)
-
-    def _known_run(self) -> KnownRun:
-        return KnownRun(
-            0,
-            self._outbox.run_id,
-            campaign=self._campaign,
-            list_id=self._used.policy.list_id or "",
-            outbox=str(self._outbox.path or ""),
-            began_at=self._outbox.started_at or time.time(),
-        )
 
     def _mistakes(self) -> list[str]:
         """What to say of providers whose refusals in this run are not believed."""

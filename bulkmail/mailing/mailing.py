@@ -19,6 +19,7 @@ from bulkmail.config.tables import known_feedback
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Connect, Ending, Event, Outlet, Settled
 from bulkmail.engine.run import Plan, make_shaper
+from bulkmail.mailing.bounce_keys import with_bounce_key
 from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.composing import composing
 from bulkmail.mailing.condition import Where
@@ -278,6 +279,7 @@ class Mailing:
                 )
             if outbox.campaign is not None:
                 Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a key that is missing is told now
+            keys = with_bounce_key(outbox, keys)  # so is one that is another
             mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
             files = files_of_start(suppress, outbox.settings)
             mailing.suppression = read_suppression(files)
@@ -391,6 +393,7 @@ class Mailing:
         refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
         if self.takes_over is not None:
             self._take_over(self.takes_over)
+        self.keys = await to_thread.run_sync(with_bounce_key, self.outbox, self.keys)
         async with self._keeping_to_list(observe) as observe:
             return await self._send(connects, found, observe=observe, ready=ready)
 

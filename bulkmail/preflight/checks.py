@@ -211,6 +211,12 @@ CHECKS: tuple[Check, ...] = (
         "set reverse_path to an address at From's domain, or sign with DKIM for it", bulk_checks.reverse_path_alignment,
     ),
     Check(
+        "bounces-without-token", _N, "a reverse path without {bounce}, for lists and 5,000 recipients or more",
+        "A fifth of all bounces quote nothing of the message: without a token they cannot be matched to its row.",
+        'set reverse_path = "bounces+{bounce}@DOMAIN" and read that mailbox with bulkmail bounces',
+        bulk_checks.bounce_token,
+    ),
+    Check(
         "relay-unusable", _E, "relays that cannot be reached, secured or logged in to",
         "Nothing could be sent.",
         "see what stands there; bulkmail relay URL says more", online_checks.relay_unusable, is_online=True,

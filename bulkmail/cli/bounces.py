@@ -1,0 +1,290 @@
+"""`bulkmail bounces`: what came back after a campaign is read, matched and kept for the next one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from bulkmail.cli.program import json_option, note_result
+from bulkmail.model.errors import ConfigError, RelayError
+from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
+from bulkmail.model.tally import EXIT_OK
+from bulkmail.model.units import count
+
+if TYPE_CHECKING:
+    from bulkmail.evidence.imap import Mailbox
+    from bulkmail.mailbox.ports import MailSource
+    from bulkmail.mailing.intake import IntakeSummary
+    from bulkmail.model.relay import Secret
+
+VARIABLE = "BULKMAIL_BOUNCES_PASSWORD"
+EXIT_LATER = 75  # EX_TEMPFAIL: an MTA keeps the mail and tries again
+WATCH_SECONDS = 540.0  # for which one wait lasts
+PAUSE = 5.0  # seconds between two rounds over several sources
+AFTER_TROUBLE = (5.0, 15.0, 60.0, 300.0)  # seconds before a source is tried again
+
+_SAYS = {
+    FeedbackKind.HARD: "hard bounces: no such mailbox",
+    FeedbackKind.SOFT: "soft bounces: full, too big, not now",
+    FeedbackKind.BLOCKED: "blocked: our mail was refused, the recipient is not at fault",
+    FeedbackKind.DELAYED: "delayed, still being tried",
+    FeedbackKind.SPAM_COMPLAINT: "spam complaints",
+    FeedbackKind.UNSUBSCRIBE: "unsubscribe requests",
+    FeedbackKind.AUTO_REPLY: "automatic replies",
+    FeedbackKind.DELIVERED: "delivery confirmations",
+    FeedbackKind.UNCLEAR: "reports that do not say clearly what happened",
+}
+EPILOG = """\b
+Examples:
+  bulkmail bounces --imap imaps://bounces%40example.com@imap.example.com
+  bulkmail bounces --maildir ~/Maildir/.Bounces --then move=Done
+  bulkmail bounces --mbox /var/mail/bounces --dry-run
+  |/usr/bin/bulkmail bounces -       in .forward or an alias of the MTA
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("stream", required=False, metavar="[-]")
+@click.option("--imap", "urls", multiple=True, metavar="URL", help="Read a mailbox: imaps://USER@HOST; repeatable.")
+@click.option(
+    "--maildir",
+    "maildirs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Read a Maildir; repeatable.",
+)
+@click.option(
+    "--mbox", "mboxes", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="Read an mbox; repeatable."
+)
+@click.option("--folder", metavar="NAME", help="The folder on the IMAP server.  [INBOX]")
+@click.option(
+    "--imap-password-file",
+    "password_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"Where the password is; otherwise {VARIABLE}, or it is asked for.",
+)
+@click.option(
+    "--then",
+    "then",
+    default="keep",
+    show_default=True,
+    metavar="WHAT",
+    help="What becomes of mail that was matched: keep, move=FOLDER or delete.",
+)
+@click.option("--run", "runs", multiple=True, metavar="RUN", help="Match against this outbox or campaign, too.")
+@click.option("--watch", is_flag=True, help="Go on as mail comes in, until Ctrl-C.")
+@click.option("--dry-run", is_flag=True, help="Say what was found; store, move and delete nothing.")
+@json_option
+def command(
+    stream: str | None,
+    urls: tuple[str, ...],
+    maildirs: tuple[Path, ...],
+    mboxes: tuple[Path, ...],
+    folder: str | None,
+    password_file: Path | None,
+    then: str,
+    runs: tuple[str, ...],
+    watch: bool,
+    dry_run: bool,
+) -> int:
+    """Read bounces, spam complaints and unsubscribe requests, and match them to the messages of past runs.
+
+    What is matched goes to the suppression list before any mail is moved.  Reading
+    the same mail again changes nothing.  `-` reads one mail from standard input.
+    """
+    if stream not in (None, "-"):
+        raise ConfigError(f"{stream}: is no place to read mail from", hint="write - for standard input, or --mbox FILE")
+    if stream is not None and (urls or maildirs or mboxes or watch or then != "keep"):
+        raise ConfigError("- reads one mail from standard input, alone", hint="leave the other flags out")
+    if not (stream or urls or maildirs or mboxes):
+        raise ConfigError(
+            "nothing says where the mail is", hint="add --imap imaps://USER@HOST, --maildir DIR, --mbox FILE or -"
+        )
+    if (folder or password_file) and not urls:
+        raise ConfigError("--folder and --imap-password-file are for --imap", hint="add --imap imaps://USER@HOST")
+    with _temporary_for_an_mta() if stream else ExitStack():
+        return _read(
+            urls=urls,
+            maildirs=maildirs,
+            mboxes=mboxes,
+            folder=folder or "INBOX",
+            password_file=password_file,
+            then=then,
+            runs=runs,
+            is_stream=stream is not None,
+            watch=watch,
+            is_dry=dry_run,
+        )
+
+
+@contextmanager
+def _temporary_for_an_mta() -> Iterator[None]:
+    """Any failure is told and ends with `EXIT_LATER`: with another code an MTA would throw the mail away."""
+    try:
+        yield
+    except Exception as error:
+        from bulkmail.cli.mishaps import tell
+
+        tell(error, outbox="", wants_traceback=False, is_quiet=False)
+        raise SystemExit(EXIT_LATER) from None
+
+
+def _read(
+    *,
+    urls: Sequence[str],
+    maildirs: Sequence[Path],
+    mboxes: Sequence[Path],
+    folder: str,
+    password_file: Path | None,
+    then: str,
+    runs: Sequence[str],
+    is_stream: bool,
+    watch: bool,
+    is_dry: bool,
+) -> int:
+    from bulkmail.config.suppressions import load_suppressions
+    from bulkmail.evidence.imap import Mailbox
+    from bulkmail.mailbox.files import MaildirSource, MboxSource, StreamSource, is_terminal
+    from bulkmail.mailbox.imap import ImapSource
+    from bulkmail.mailbox.ports import KEEP, Afterwards
+    from bulkmail.mailing.intake import Intake
+    from bulkmail.mailing.suppression_list import open_settings
+    from bulkmail.mailing.unsubscribe_keys import verifier_of
+
+    afterwards = KEEP if is_dry else Afterwards.parse(then)
+    if is_stream and is_terminal(sys.stdin.buffer):
+        raise ConfigError("standard input is a terminal", hint="bulkmail bounces - < MAIL, or name a mailbox")
+    with ExitStack() as opened:
+        store = opened.enter_context(open_settings(load_suppressions()))
+        places = None if is_dry else store
+        sources: list[MailSource] = [StreamSource(sys.stdin.buffer)] if is_stream else []
+        for url in urls:
+            mailbox = Mailbox.parse(url)
+            password = _password(mailbox, password_file)
+            sources.append(ImapSource(mailbox, password, folder=folder, then=afterwards, places=places))
+        sources += [MaildirSource(path, then=afterwards, places=places) for path in maildirs]
+        sources += [MboxSource(path, then=afterwards) for path in mboxes]
+        for source in sources:
+            opened.callback(source.close)
+        named = [_named_run(run) for run in runs]
+        if not is_dry:
+            named = [store.register(run) for run in named]
+        progress = _Progress()
+        intake = Intake(
+            store,
+            also=named,
+            verify_unsubscribe=verifier_of(store.runs, lambda notice: intake.summary.note(notice)),
+            is_dry=is_dry,
+            observe=progress.count,
+        )
+        try:
+            if watch:
+                _watch(intake.take, sources)
+            else:
+                for source in sources:
+                    intake.take(source)
+        finally:
+            progress.clear()
+            summary = intake.summary
+            is_json = note_result(
+                {
+                    "mails": summary.mails,
+                    "new_events": summary.new,
+                    "matched": {kind.value: summary.by_kind[kind] for kind in FeedbackKind},
+                    "unproved": summary.unproved,
+                    "unmatched": summary.unmatched,
+                    "dry_run": is_dry,
+                    "notices": list(summary.notices),
+                }
+            )
+            if not is_json and not is_stream:
+                _tell(summary, is_dry=is_dry)
+            for notice in summary.notices:
+                click.echo(f"Note: {notice}", err=True)
+    return EXIT_OK
+
+
+def _named_run(argument: str) -> KnownRun:
+    """The run that `--run` names, for a register that does not know it yet."""
+    from bulkmail.config.runs import find_run
+    from bulkmail.mailing.bounce_keys import known_run
+    from bulkmail.outbox.reader import OutboxReader
+
+    path = find_run(argument, rehearsals=False).resolve()
+    with OutboxReader.open(path) as reader:
+        if reader.is_rehearsal:
+            raise ConfigError(f"{argument}: is a rehearsal, which reached nobody", hint="name the outbox of a real run")
+        return known_run(reader, path)
+
+
+def _watch(take: Callable[[MailSource], None], sources: Sequence[MailSource]) -> None:
+    """Reads for ever; a source that fails is tried again later, while the others go on.  Ctrl-C ends it."""
+    failures = [0] * len(sources)
+    not_before = [0.0] * len(sources)
+    with suppress(KeyboardInterrupt):
+        while True:
+            for number, source in enumerate(sources):
+                if time.monotonic() < not_before[number]:
+                    continue
+                try:
+                    take(source)
+                    if len(sources) == 1:
+                        source.wait(WATCH_SECONDS)
+                    failures[number] = 0
+                except RelayError as error:
+                    pause = AFTER_TROUBLE[min(failures[number], len(AFTER_TROUBLE) - 1)]
+                    failures[number] += 1
+                    not_before[number] = time.monotonic() + pause
+                    click.echo(f"{error}; trying again in {pause:.0f} s", err=True)
+            if len(sources) > 1 or failures[0]:
+                time.sleep(PAUSE)
+
+
+def _password(mailbox: Mailbox, file: Path | None) -> Secret:
+    """From the file, the environment, or by asking; never from the command line."""
+    from bulkmail.cli.settle import password_of
+
+    return password_of(mailbox, file, variable=VARIABLE)
+
+
+class _Progress:
+    """How many mails were read so far, on a terminal."""
+
+    def __init__(self) -> None:
+        self._events = 0
+        self._is_shown = sys.stderr.isatty()
+
+    def count(self, event: FeedbackEvent) -> None:
+        """One more event."""
+        self._events += 1
+        if self._is_shown and self._events % 50 == 0:
+            click.echo(f"\r{self._events:,} events read", err=True, nl=False)
+
+    def clear(self) -> None:
+        """Takes the line away."""
+        if self._is_shown and self._events >= 50:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+
+def _tell(summary: IntakeSummary, *, is_dry: bool) -> None:
+    matched = sum(summary.by_kind.values())
+    click.echo(f"Read {count(summary.mails, 'mail')}; {count(matched, 'event')} matched to messages of ours.")
+    for kind in FeedbackKind:
+        if summary.by_kind[kind]:
+            click.echo(f"  {summary.by_kind[kind]:>7,}  {_SAYS[kind]}")
+    if summary.unproved:
+        click.echo(f"  {summary.unproved:>7,}  name only an address that got a message: each counts as a soft bounce")
+    if summary.unmatched:
+        click.echo(f"{count(summary.unmatched, 'mail')} could not be matched, and stay where they are.")
+    if is_dry:
+        click.echo("Nothing was stored: this was a dry run.")
+    else:
+        click.echo(f"{count(summary.new, 'event')} new.")
