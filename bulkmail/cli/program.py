@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "settle": ("bulkmail.cli.settle", "Look letters in doubt up in a mailbox or a server's log."),
     "status": ("bulkmail.cli.status", "Say where a run stands, also while it is sending."),
     "report": ("bulkmail.cli.report", "Say what became of every row: text, CSV, JSON or a page."),
-    "bounces": ("bulkmail.cli.bounces", "Read what came back: bounces, spam complaints, unsubscribe requests."),
+    "bounces": ("bulkmail.cli.bounces", "Read bounces, spam complaints and unsubscribe requests."),
     "suppress": ("bulkmail.cli.suppress", "Say which addresses get no mail from any campaign, and why."),
     "erase": ("bulkmail.cli.erase", "Erase an address from everything that bulkmail keeps."),
     "purge": ("bulkmail.cli.purge", "Remove runs that are old enough, with their reports."),
