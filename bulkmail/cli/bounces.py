@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bulkmail.cli.program import json_option, note_result
+from bulkmail.config.bounces import BounceMailbox, load_mailboxes
+from bulkmail.config.suppressions import user_file
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
 from bulkmail.model.reply import printable
@@ -19,10 +21,9 @@ from bulkmail.model.tally import EXIT_OK
 from bulkmail.model.units import count
 
 if TYPE_CHECKING:
-    from bulkmail.evidence.imap import Mailbox
     from bulkmail.mailbox.ports import MailSource
     from bulkmail.mailing.intake import IntakeSummary
-    from bulkmail.model.relay import Secret
+    from bulkmail.model.feedback_event import ReadingPlaces
 
 VARIABLE = "BULKMAIL_BOUNCES_PASSWORD"
 EXIT_LATER = 75  # EX_TEMPFAIL: an MTA keeps the mail and tries again
@@ -76,10 +77,8 @@ Examples:
 @click.option(
     "--then",
     "then",
-    default="keep",
-    show_default=True,
     metavar="WHAT",
-    help="What becomes of mail that was matched: keep, move=FOLDER or delete.",
+    help="What becomes of mail that was matched: keep, move=FOLDER or delete.  [keep]",
 )
 @click.option("--run", "runs", multiple=True, metavar="RUN", help="Match against this outbox or campaign, too.")
 @click.option("--watch", is_flag=True, help="Go on as mail comes in, until Ctrl-C.")
@@ -94,7 +93,7 @@ def command(
     mboxes: tuple[Path, ...],
     folder: str | None,
     password_file: Path | None,
-    then: str,
+    then: str | None,
     runs: tuple[str, ...],
     watch: bool,
     dry_run: bool,
@@ -112,22 +111,25 @@ def command(
         return _list_unmatched() if show is None else _show(show)
     if stream not in (None, "-"):
         raise ConfigError(f"{stream}: is no place to read mail from", hint="write - for standard input, or --mbox FILE")
-    if stream is not None and (urls or maildirs or mboxes or watch or then != "keep"):
+    if stream is not None and (urls or maildirs or mboxes or watch or then is not None):
         raise ConfigError("- reads one mail from standard input, alone", hint="leave the other flags out")
-    if not (stream or urls or maildirs or mboxes):
+    settings = () if stream or urls or maildirs or mboxes else load_mailboxes()
+    if not (stream or urls or maildirs or mboxes or settings):
         raise ConfigError(
-            "nothing says where the mail is", hint="add --imap imaps://USER@HOST, --maildir DIR, --mbox FILE or -"
+            "nothing says where the mail is",
+            hint="add --imap imaps://USER@HOST, --maildir DIR, --mbox FILE or -, or write [[bounces]] into"
+            f" {user_file()}",
+        )
+    if settings and (folder or password_file or then is not None):
+        raise ConfigError(
+            "--folder, --then and --imap-password-file are for mailboxes named by flags",
+            hint="write folder, then and password_file below [[bounces]]",
         )
     if (folder or password_file) and not urls:
         raise ConfigError("--folder and --imap-password-file are for --imap", hint="add --imap imaps://USER@HOST")
     with _temporary_for_an_mta() if stream else ExitStack():
         return _read(
-            urls=urls,
-            maildirs=maildirs,
-            mboxes=mboxes,
-            folder=folder or "INBOX",
-            password_file=password_file,
-            then=then,
+            mailboxes=settings or _named(urls, maildirs, mboxes, folder, password_file, then),
             runs=runs,
             is_stream=stream is not None,
             watch=watch,
@@ -149,39 +151,25 @@ def _temporary_for_an_mta() -> Iterator[None]:
 
 def _read(
     *,
-    urls: Sequence[str],
-    maildirs: Sequence[Path],
-    mboxes: Sequence[Path],
-    folder: str,
-    password_file: Path | None,
-    then: str,
+    mailboxes: Sequence[BounceMailbox],
     runs: Sequence[str],
     is_stream: bool,
     watch: bool,
     is_dry: bool,
 ) -> int:
     from bulkmail.config.suppressions import load_suppressions
-    from bulkmail.evidence.imap import Mailbox
-    from bulkmail.mailbox.files import MaildirSource, MboxSource, StreamSource, is_terminal
-    from bulkmail.mailbox.imap import ImapSource
-    from bulkmail.mailbox.ports import KEEP, Afterwards
+    from bulkmail.mailbox.files import StreamSource, is_terminal
     from bulkmail.mailing.intake import Intake
     from bulkmail.mailing.suppression_list import open_settings
     from bulkmail.mailing.unsubscribe_keys import verifier_of
 
-    afterwards = KEEP if is_dry else Afterwards.parse(then)
     if is_stream and is_terminal(sys.stdin.buffer):
         raise ConfigError("standard input is a terminal", hint="bulkmail bounces - < MAIL, or name a mailbox")
     with ExitStack() as opened:
         store = opened.enter_context(open_settings(load_suppressions()))
         places = None if is_dry else store
         sources: list[MailSource] = [StreamSource(sys.stdin.buffer)] if is_stream else []
-        for url in urls:
-            mailbox = Mailbox.parse(url)
-            password = _password(mailbox, password_file)
-            sources.append(ImapSource(mailbox, password, folder=folder, then=afterwards, places=places))
-        sources += [MaildirSource(path, then=afterwards, places=places) for path in maildirs]
-        sources += [MboxSource(path, then=afterwards) for path in mboxes]
+        sources += [_source(mailbox, places, is_dry=is_dry) for mailbox in mailboxes]
         for source in sources:
             opened.callback(source.close)
         named = [_named_run(run) for run in runs]
@@ -220,6 +208,44 @@ def _read(
             for notice in summary.notices:
                 click.echo(f"Note: {notice}", err=True)
     return EXIT_OK
+
+
+def _named(
+    urls: Sequence[str],
+    maildirs: Sequence[Path],
+    mboxes: Sequence[Path],
+    folder: str | None,
+    password_file: Path | None,
+    then: str | None,
+) -> list[BounceMailbox]:
+    """The mailboxes that flags name."""
+    from bulkmail.evidence.imap import Mailbox
+
+    then = then or "keep"
+    password = f"file:{password_file}" if password_file is not None else ""
+    found = [
+        BounceMailbox(imap=Mailbox.parse(url), folder=folder or "INBOX", then=then, password_from=password)
+        for url in urls
+    ]
+    found += [BounceMailbox(maildir=path, then=then) for path in maildirs]
+    return found + [BounceMailbox(mbox=path, then=then) for path in mboxes]
+
+
+def _source(mailbox: BounceMailbox, places: ReadingPlaces | None, *, is_dry: bool) -> MailSource:
+    """Raises `ConfigError`."""
+    from bulkmail.cli.settle import password_of
+    from bulkmail.mailbox.files import MaildirSource, MboxSource
+    from bulkmail.mailbox.imap import ImapSource
+    from bulkmail.mailbox.ports import KEEP, Afterwards
+
+    then = Afterwards.parse(mailbox.then)
+    then = KEEP if is_dry else then
+    if mailbox.imap is not None:
+        password = password_of(mailbox.imap, mailbox.password_from, variable=VARIABLE)
+        return ImapSource(mailbox.imap, password, folder=mailbox.folder, then=then, places=places)
+    if mailbox.maildir is not None:
+        return MaildirSource(mailbox.maildir, then=then, places=places)
+    return MboxSource(mailbox.mbox or Path(), then=then)
 
 
 def _list_unmatched() -> int:
@@ -307,13 +333,6 @@ def _watch(take: Callable[[MailSource], None], sources: Sequence[MailSource]) ->
                     click.echo(f"{error}; trying again in {pause:.0f} s", err=True)
             if len(sources) > 1 or failures[0]:
                 time.sleep(PAUSE)
-
-
-def _password(mailbox: Mailbox, file: Path | None) -> Secret:
-    """From the file, the environment, or by asking; never from the command line."""
-    from bulkmail.cli.settle import password_of
-
-    return password_of(mailbox, file, variable=VARIABLE)
 
 
 class _Progress:

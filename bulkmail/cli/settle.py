@@ -90,7 +90,12 @@ def command(
         places: list[Iterator[Sighting]] = [look_in_maildir(folder) for folder in maildirs]
         places += [look_in_log(name) for name in logs]
         if mailbox is not None:
-            places += _on_the_server(mailbox, password_of(mailbox, password_file), folders or ("Sent",), doubts)
+            places += _on_the_server(
+                mailbox,
+                password_of(mailbox, f"file:{password_file}" if password_file else ""),
+                folders or ("Sent",),
+                doubts,
+            )
         findings = weigh(doubts, chain.from_iterable(places))
         if not dry_run:
             settle(outbox, findings)
@@ -114,14 +119,14 @@ def _on_the_server(
     return [look_in_imap(mailbox, password, folder=name, message_ids=ids, told=unaskable) for name in folders]
 
 
-def password_of(mailbox: Mailbox, file: Path | None, *, variable: str = VARIABLE) -> Secret:
-    """The password of an IMAP login from the file, the environment, or by asking; never from the command line."""
+def password_of(mailbox: Mailbox, place: str, *, variable: str = VARIABLE) -> Secret:
+    """The password of an IMAP login, from `place` (`"file:PATH"` and so on), from `variable`, or by asking."""
     from bulkmail.config.places import LONGEST_SECRET, Wanted, secret_at
 
     ask = password_prompt()
-    if file is not None:
+    if place:
         wanted = Wanted("IMAP password", whose="the password of the mailbox")
-        password = secret_at(f"file:{file}", wanted, environ=os.environ)
+        password = secret_at(place, wanted, environ=os.environ)
     elif os.environ.get(variable):
         password = os.environ[variable]
     elif ask is not None:

@@ -248,12 +248,26 @@ class WebhookTable(Table):
     secret_command: str | None = None
 
 
+class BouncesTable(Table):
+    """One `[[bounces]]`: a mailbox that `bulkmail bounces` reads."""
+
+    imap: str | None = None
+    maildir: str | None = None
+    mbox: str | None = None
+    folder: str | None = None
+    then: str | None = None
+    password_env: str | None = None
+    password_file: str | None = None
+    password_command: str | None = None
+
+
 class UserFile(Table):
     """`config.toml` in the user's own configuration folder: what holds for all campaigns."""
 
     suppressions: SuppressionsTable = SuppressionsTable()
     serve: ServeTable = ServeTable()
     webhook: Annotated[list[WebhookTable], BeforeValidator(_only_one)] = []
+    bounces: Annotated[list[BouncesTable], BeforeValidator(_only_one)] = []
 
 
 class CampaignFile(Table):
@@ -441,6 +455,7 @@ def _tables_by_name() -> dict[str, type[Table]]:
         "suppressions": SuppressionsTable,
         "serve": ServeTable,
         "webhook": WebhookTable,
+        "bounces": BouncesTable,
         "": CampaignFile,
         "relay": RelayTable,  # last: some of its keys mean a relay's own share of what stands elsewhere for all
     }

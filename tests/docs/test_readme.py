@@ -63,6 +63,7 @@ async def test_every_command_has_help_with_an_example(command, tmp_path):
 def test_guide_names_every_setting():
     from bulkmail.config.pace_tables import BreakersTable, LanesTable, LaneTable
     from bulkmail.config.schema import (
+        BouncesTable,
         MessageTable,
         RecipientsTable,
         RelayTable,
@@ -73,7 +74,7 @@ def test_guide_names_every_setting():
     )
 
     pace = (LanesTable, LaneTable, BreakersTable)
-    user = (ServeTable, SuppressionsTable, WebhookTable)
+    user = (BouncesTable, ServeTable, SuppressionsTable, WebhookTable)
     for table in (MessageTable, RecipientsTable, RelayTable, SendingTable, *user, *pace):
         for name, field in table.model_fields.items():
             assert (field.alias or name) in GUIDE, f"{table.__name__}.{name}"

@@ -147,6 +147,24 @@ async def test_pipe_asks_the_mta_to_keep_the_mail_when_nothing_can_be_stored(tmp
     assert "suppression list" in result.err
 
 
+async def test_mailboxes_of_the_settings_are_read_when_none_is_named(
+    maildir: Path, tmp_path: Path, state: Path
+) -> None:
+    """The way of the guide: a reverse path, a mailbox in three lines, two commands."""
+    settings = tmp_path / "config" / "bulkmail" / "config.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(f'[[bounces]]\nmaildir = "{maildir}"\nthen = "move=Done"\n')
+    sent = await send(tmp_path, state)
+    (maildir / "new" / "1").write_bytes(bounce(PEOPLE[0], to=sent[0][0]))
+    env = {"BULKMAIL_STATE_DIR": str(state), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    result = await run("bounces", cwd=tmp_path, **env)
+    assert result.code == 0, result.err
+    assert listed(state) == {PEOPLE[0]: "hard"}
+    assert [path.name for path in (maildir / ".Done" / "cur").iterdir()] == ["1:2,S"]
+    again = await run("check", "spring", "--json", cwd=tmp_path, **env)
+    assert any(finding["code"] == "suppressed" for finding in json.loads(again.out)["findings"])
+
+
 async def test_what_was_not_matched_can_be_listed_and_looked_at(tmp_path: Path, state: Path) -> None:
     hostile = mails.dsn(recipient="who@example.net", diagnostic="smtp; 550 \x1b[31munknown user")
     await bounces("-", cwd=tmp_path, state=state, stdin=hostile)
