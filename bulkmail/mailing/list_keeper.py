@@ -33,6 +33,7 @@ log = logging.getLogger("bulkmail.mailing")
 
 _ACCEPTED, _REJECTED = Outcome.ACCEPTED, Outcome.REJECTED
 EVERY = 0.5  # seconds between two looks at the list
+COUNT_EVERY = 60.0  # seconds between two notes of how many messages went to each provider
 
 Wait = Callable[[float], Awaitable[None]]
 
@@ -80,6 +81,7 @@ class ListKeeper:
         self._events: list[tuple[FeedbackEvent, str]] = []  # not written yet, with the relay that said it
         self._domains: dict[str, int] = {}  # messages by domain that are not in `_answered` yet
         self._answered: Counter[str] = Counter()  # messages by provider whose number is not written yet
+        self._counted_at = time.monotonic()
         self._counted: set[str] = set()  # providers of whom some number is
         self._soft: frozenset[bytes] = frozenset()
         self._reached: list[bytes] = []
@@ -253,11 +255,13 @@ class ListKeeper:
             return None
         events = [event for event, relay in self._events if relay in self._delivering]
         counts = dict[str, int]()
-        if events or is_last:
+        now = time.monotonic()
+        if events or is_last or now - self._counted_at >= COUNT_EVERY:
+            self._counted_at = now
             for domain, number in self._domains.items():
                 self._answered[self._provider_of(domain)] += number
             self._domains = {}
-            # The numbers are of interest beside refusals, and of providers that could be mistaken.
+            # What comes back by mail is a share of these as well.  Of few messages no provider can be mistaken.
             counts = {p: n for p, n in self._answered.items() if n > MISTAKE_LEAST or p in self._counted}
         if not (events or counts or self._reached):
             return None
