@@ -14,6 +14,7 @@ import click
 from bulkmail.cli.program import json_option, note_result
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
+from bulkmail.model.reply import printable
 from bulkmail.model.tally import EXIT_OK
 from bulkmail.model.units import count
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 VARIABLE = "BULKMAIL_BOUNCES_PASSWORD"
 EXIT_LATER = 75  # EX_TEMPFAIL: an MTA keeps the mail and tries again
 WATCH_SECONDS = 540.0  # for which one wait lasts
+MOST_SHOWN = 200  # events that were not matched
 PAUSE = 5.0  # seconds between two rounds over several sources
 AFTER_TROUBLE = (5.0, 15.0, 60.0, 300.0)  # seconds before a source is tried again
 
@@ -82,6 +84,8 @@ Examples:
 @click.option("--run", "runs", multiple=True, metavar="RUN", help="Match against this outbox or campaign, too.")
 @click.option("--watch", is_flag=True, help="Go on as mail comes in, until Ctrl-C.")
 @click.option("--dry-run", is_flag=True, help="Say what was found; store, move and delete nothing.")
+@click.option("--unmatched", is_flag=True, help="List what was read before and matched to no message.")
+@click.option("--show", type=click.IntRange(min=1), metavar="EVENT", help="Print the report of an event as it came.")
 @json_option
 def command(
     stream: str | None,
@@ -94,12 +98,18 @@ def command(
     runs: tuple[str, ...],
     watch: bool,
     dry_run: bool,
+    unmatched: bool,
+    show: int | None,
 ) -> int:
     """Read bounces, spam complaints and unsubscribe requests, and match them to the messages of past runs.
 
     What is matched goes to the suppression list before any mail is moved.  Reading
     the same mail again changes nothing.  `-` reads one mail from standard input.
     """
+    if unmatched or show is not None:
+        if stream or urls or maildirs or mboxes or (unmatched and show is not None):
+            raise ConfigError("--unmatched and --show read no mail", hint="leave the other flags out")
+        return _list_unmatched() if show is None else _show(show)
     if stream not in (None, "-"):
         raise ConfigError(f"{stream}: is no place to read mail from", hint="write - for standard input, or --mbox FILE")
     if stream is not None and (urls or maildirs or mboxes or watch or then != "keep"):
@@ -212,6 +222,57 @@ def _read(
     return EXIT_OK
 
 
+def _list_unmatched() -> int:
+    """What was kept without effect, the newest first."""
+    from bulkmail.config.suppressions import load_suppressions
+    from bulkmail.mailing.suppression_list import open_settings
+
+    with open_settings(load_suppressions()) as store:
+        found = store.unmatched(MOST_SHOWN)
+    listed = [
+        {
+            "event": each.number,
+            "at": each.event.at,
+            "kind": each.event.kind.value,
+            "reason": each.event.reason,
+            "address": each.key,
+            "words": each.event.words,
+            "source": each.event.source,
+        }
+        for each in found
+    ]
+    if note_result({"unmatched": listed}):
+        return EXIT_OK
+    for each in found:
+        day = time.strftime("%Y-%m-%d", time.localtime(each.event.at))
+        whom = printable(each.key) or "-"
+        click.echo(f"{each.number:>7}  {day}  {each.event.kind.value:<15} {whom}  {printable(each.event.words, 60)}")
+    if not found:
+        click.echo("Everything that was read was matched.")
+    elif len(found) == MOST_SHOWN:
+        click.echo(f"These are the newest {MOST_SHOWN}; --json has what they say in full.")
+    return EXIT_OK
+
+
+def _show(number: int) -> int:
+    """The report of one event, as it came; what could steer a terminal is left out there."""
+    from bulkmail.config.suppressions import load_suppressions
+    from bulkmail.mailing.suppression_list import open_settings
+
+    with open_settings(load_suppressions()) as store:
+        found = store.event(number)
+    if found is None:
+        raise ConfigError(f"there is no event {number}", hint="bulkmail bounces --unmatched lists some")
+    text = found.event.report.decode("utf-8", "replace").replace("\r\n", "\n")
+    if note_result({"event": number, "kind": found.event.kind.value, "address": found.key, "report": text}):
+        return EXIT_OK
+    if not text:
+        raise ConfigError(f"the report of event {number} is not kept any more", hint="reports are kept for 30 days")
+    for line in text.split("\n"):
+        click.echo(printable(line, 2_000) if not line.isprintable() else line)
+    return EXIT_OK
+
+
 def _named_run(argument: str) -> KnownRun:
     """The run that `--run` names, for a register that does not know it yet."""
     from bulkmail.config.runs import find_run
@@ -283,7 +344,7 @@ def _tell(summary: IntakeSummary, *, is_dry: bool) -> None:
     if summary.unproved:
         click.echo(f"  {summary.unproved:>7,}  name only an address that got a message: each counts as a soft bounce")
     if summary.unmatched:
-        click.echo(f"{count(summary.unmatched, 'mail')} could not be matched, and stay where they are.")
+        click.echo(f"{count(summary.unmatched, 'mail')} could not be matched: bulkmail bounces --unmatched")
     if is_dry:
         click.echo("Nothing was stored: this was a dry run.")
     else:

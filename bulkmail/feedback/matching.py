@@ -155,8 +155,9 @@ class Matcher:
 
     @staticmethod
     def _may_be_of(run: KnownRun, clue: _Clue) -> bool:
-        at = clue.mail.read_at if clue.mail.report.at is None else min(clue.mail.report.at, clue.mail.read_at)
-        return run.began_at - DAY <= at <= run.began_at + OLDEST_RUN or not run.began_at
+        """By when it was written or read: many clocks are wrong, and some mail is read late."""
+        times = [clue.mail.read_at] + ([clue.mail.report.at] if clue.mail.report.at is not None else [])
+        return not run.began_at or any(run.began_at - DAY <= at <= run.began_at + OLDEST_RUN for at in times)
 
     @staticmethod
     def _take(clue: _Clue, run: KnownRun, proof: Proof, found: list[FoundDelivery]) -> None:
@@ -273,7 +274,7 @@ def _event(
     return FeedbackEvent(
         source_id=f"mail:{mail.digest}:{number}:{proof.value if proof.is_proved else 'unproved'}",
         kind=finding.kind,
-        at=mail.read_at if report.at is None else min(report.at, mail.read_at),
+        at=min(report.at, mail.read_at) if report.at is not None and proof.is_proved else mail.read_at,
         proof=proof,
         address=address,
         forward_path=delivery.forward_path if delivery is not None else "",
@@ -292,9 +293,9 @@ def _event(
 
 
 def _may_be_about(delivery: FoundDelivery, mail: Arrived) -> bool:
-    at = mail.read_at if mail.report.at is None else min(mail.report.at, mail.read_at)
+    """By when it was read: whoever forges a report writes any date into it."""
     began = delivery.first_at
-    return delivery.was_sent and began is not None and began - DAY <= at <= began + ADDRESS_COUNTS
+    return delivery.was_sent and began is not None and began - DAY <= mail.read_at <= began + ADDRESS_COUNTS
 
 
 def _named(notice: Notice) -> Iterable[str]:

@@ -6,11 +6,16 @@ Nothing here says what the words mean: see `classify`.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cache
 from json import JSONDecoder
+from typing import TYPE_CHECKING
 
 from bulkmail.feedback.mime import NO_FIELDS, Fields, Mail, decoded, read_fields
+
+if TYPE_CHECKING:
+    from email.message import Message
 
 MOST_RECIPIENTS = 100
 """Of one report; a mail that names more is made to cost time."""
@@ -45,7 +50,7 @@ _SERVICE = re.compile(r"(?:postmaster|mailer-?daemon|abuse|support|help|noreply|
 _SUMMARY = {"received", "return-path", "message-id", "mime-version", "x-mailer", "content-type", "delivered-to"}
 _HEADER_LINE = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,40}:(?!//)")
 _MARKER = re.compile(
-    r"^[\s>*]{0,10}(?:[-=+*_]{2,}.{0,60}\b(?:original|copy of|below|returned|undelivered|headers?|unsent"
+    r"^[ \t>*]{0,10}(?:[-=+*_]{2,}.{0,60}\b(?:original|copy of|below|returned|undelivered|headers?|unsent"
     r"|included|your message|message follows|message body|bounced)\b.{0,80}"
     r"|[^\n]{0,60}\b(?:original message"
     r" (?:headers?|follows)|message header"
@@ -342,9 +347,10 @@ def _by_flufl(mail: Mail, own: set[str]) -> list[str]:
     """What the detectors of flufl.bounce find in the text parts, for the formats of single programs."""
     from email.message import Message
 
-    from flufl.bounce import all_failures
-
+    all_failures = _detectors()
     message = Message()
+    if "from" not in mail.fields:
+        message["From"] = "unknown@invalid"  # one detector takes it for granted
     for name, value in mail.fields.all[:100]:
         if not name.startswith("content-"):
             message[name] = value[:1_000]
@@ -363,6 +369,19 @@ def _by_flufl(mail: Mail, own: set[str]) -> list[str]:
         return []
     found = [octets.decode("utf-8", "replace") for octets in (*permanent, *temporary)]
     return [address for address in found if _WHOLE.fullmatch(address) and address.lower() not in own]
+
+
+@cache
+def _detectors() -> Callable[[Message], tuple[Iterable[bytes], Iterable[bytes]]]:
+    """Those of flufl.bounce, whose logger would print a traceback for each hostile mail."""
+    import logging
+
+    from flufl.bounce import all_failures
+
+    logger = logging.getLogger("flufl.bounce")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    return all_failures
 
 
 def _message_ids(mail: Mail) -> set[str]:

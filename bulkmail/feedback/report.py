@@ -55,13 +55,13 @@ class Report:
 def read_report(octets: bytes) -> Report:
     """What the mail in `octets` says.  Never raises, and looks at a bounded part of them."""
     mail = take_apart(octets)
-    if (complaint := _complaint(mail)) is not None:
+    notices = read_notices(mail)
+    if (complaint := _complaint(mail, notices)) is not None:
         return complaint
     if _is_unsubscribe(mail):  # some programs send these by themselves, too
         return _report(mail, FeedbackKind.UNSUBSCRIBE, Notices((), "", NO_FIELDS), ())
     if _is_auto_reply(mail):
         return _report(mail, FeedbackKind.AUTO_REPLY, Notices((), "", NO_FIELDS), ())
-    notices = read_notices(mail)
     if not (notices.is_standard or _is_from_a_server(mail) or _says_so(mail)):
         return _report(mail, FeedbackKind.UNCLEAR, notices, ())
     found = tuple(Reported(notice, _found(notice, notices.text)) for notice in notices.recipients)
@@ -101,11 +101,10 @@ def _report(mail: Mail, kind: FeedbackKind, notices: Notices, found: tuple[Repor
 _ABUSE = {"abuse", "fraud", "other", "complaint", "miscategorized"}
 
 
-def _complaint(mail: Mail) -> Report | None:
+def _complaint(mail: Mail, notices: Notices) -> Report | None:
     """An ARF report (RFC 5965), or what Microsoft sends instead; None for any other mail."""
     part = next(mail.of_type("message/feedback-report"), None)
     fields = read_fields(part.text.strip("\n")) if part is not None else NO_FIELDS
-    notices = read_notices(mail)
     quoted = notices.quoted
     if part is None:
         if not ("x-hmxmroriginalrecipient" in quoted and _JMRP.search(mail.fields.get("subject"))):

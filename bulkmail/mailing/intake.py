@@ -5,19 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
-from bulkmail.feedback.matching import Arrived, Deliveries, Matcher, VerifyUnsubscribe
+from bulkmail.feedback.matching import Arrived, Matcher, VerifyUnsubscribe
 from bulkmail.feedback.report import read_report
 from bulkmail.mailbox.ports import FetchedMail, MailSource
-from bulkmail.model.errors import BulkmailError
+from bulkmail.mailing.looking_up import outbox_of
 from bulkmail.model.feedback_event import EventSink, FeedbackEvent, FeedbackKind, KnownRun, Proof, RunRegister
-from bulkmail.model.reply import printable
-from bulkmail.outbox.finding import FoundDelivery
-from bulkmail.outbox.reader import OutboxReader
 
 MOST_NOTICES = 20
 
@@ -88,32 +83,18 @@ class Intake:
         """The events of each mail."""
         now = self._clock()
         mails = [Arrived(mail.digest, read_report(mail.octets), mail.octets, name, now) for mail in batch]
-        with ExitStack() as opened:
-            matcher = Matcher(
-                self._runs(),
-                self._store.token_key(),
-                look_in=lambda run: self._look_in(run, opened),
-                verify_unsubscribe=self._verify,
-            )
-            return matcher.match_each(mails)
+        matcher = Matcher(
+            self._runs(),
+            self._store.token_key(),
+            look_in=lambda run: outbox_of(run, self.summary.note),
+            verify_unsubscribe=self._verify,
+        )
+        return matcher.match_each(mails)
 
     def _runs(self) -> list[KnownRun]:
         known = list(self._store.runs())
         ids = {run.run_id for run in known}
         return known + [run for run in self._also if run.run_id not in ids]
-
-    def _look_in(self, run: KnownRun, opened: ExitStack) -> Deliveries | None:
-        """The outbox of a run; one that is gone, or is another run by now, is said once and passed over."""
-        if not run.outbox:
-            return None
-        try:
-            reader = opened.enter_context(OutboxReader.open(Path(run.outbox)))
-        except BulkmailError as error:
-            self.summary.note(f"what is about {printable(run.campaign or run.run_id)} cannot be matched: {error}")
-            return None
-        if reader.run_id != run.run_id:
-            return None
-        return _Readable(reader, self.summary)
 
     def _count(self, events: Iterable[Sequence[FeedbackEvent]]) -> None:
         summary = self.summary
@@ -127,30 +108,6 @@ class Intake:
                 elif event.proof.is_proved:
                     summary.by_kind[event.kind] += 1
                 self._observe(event)
-
-
-class _Readable:
-    """Deliveries of an outbox that may turn out to be damaged while it is read."""
-
-    def __init__(self, reader: OutboxReader, summary: IntakeSummary) -> None:
-        self._reader = reader
-        self._summary = summary
-
-    def find(
-        self,
-        *,
-        numbers: Iterable[int] = (),
-        rows: Iterable[int] = (),
-        message_ids: Iterable[str] = (),
-        paths: Iterable[str] = (),
-    ) -> list[FoundDelivery]:
-        try:
-            return self._reader.find(
-                numbers=list(numbers), rows=list(rows), message_ids=list(message_ids), paths=list(paths)
-            )
-        except BulkmailError as error:
-            self._summary.note(f"{error}: what is about this run cannot be matched")
-            return []
 
 
 def _is_matched(event: FeedbackEvent) -> bool:

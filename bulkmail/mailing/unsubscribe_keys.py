@@ -31,8 +31,8 @@ class _Verifier:
         self._told = told
 
     def __call__(self, token: str) -> tuple[Address, str] | None:
-        found = read_unsubscribe(token, self._keys)
-        return (found.address, found.list_id) if found is not None else None
+        request = read_unsubscribe(token, self._keys)
+        return (request.address, request.list_id) if request is not None else None
 
     @cached_property
     def _keys(self) -> tuple[str, ...]:

@@ -164,6 +164,14 @@ class SuppressionStore(EventSink, RunRegister, ReadingPlaces, Protocol):
         """All that is known of an address or domain."""
         ...
 
+    def unmatched(self, limit: int) -> list[StoredEvent]:
+        """What came back and was matched to no message of ours, the newest first, at most `limit`."""
+        ...
+
+    def event(self, number: int) -> StoredEvent | None:
+        """One event with its report, which is kept for 30 days; None if there is none with this number."""
+        ...
+
     def mistakes(self) -> list[ProviderMistake]:
         """Providers whose hard bounces are not believed, the newest first."""
         ...

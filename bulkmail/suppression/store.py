@@ -377,6 +377,18 @@ class SqliteSuppressions:
             tuple(ListChange(*change) for change in changes),
         )
 
+    def unmatched(self, limit: int) -> list[StoredEvent]:
+        """What came back and was matched to no message of ours, the newest first, at most `limit`."""
+        with self._file.reading() as connection:
+            found = connection.execute(f"{_STORED} WHERE v.proof = 'none' ORDER BY v.id DESC LIMIT ?", (limit,))
+            return [_stored(row) for row in found]
+
+    def event(self, number: int) -> StoredEvent | None:
+        """One event with its report; None if there is none with this number."""
+        with self._file.reading() as connection:
+            row = connection.execute(f"{_STORED} WHERE v.id = ?", (number,)).fetchone()
+        return None if row is None else _stored(row)
+
     # For a run --------------------------------------------------------------------------------------------------------
 
     def applied(self, policy: SuppressionPolicy, now: float) -> tuple[int, bytes]:

@@ -147,6 +147,19 @@ async def test_pipe_asks_the_mta_to_keep_the_mail_when_nothing_can_be_stored(tmp
     assert "suppression list" in result.err
 
 
+async def test_what_was_not_matched_can_be_listed_and_looked_at(tmp_path: Path, state: Path) -> None:
+    hostile = mails.dsn(recipient="who@example.net", diagnostic="smtp; 550 \x1b[31munknown user")
+    await bounces("-", cwd=tmp_path, state=state, stdin=hostile)
+    listed = await bounces("--unmatched", cwd=tmp_path, state=state)
+    assert "who@example.net" in listed.out and "\x1b" not in listed.out
+    (event,) = json.loads((await bounces("--unmatched", "--json", cwd=tmp_path, state=state)).out)["unmatched"]
+    assert (event["event"], event["kind"], event["address"]) == (1, "hard", "who@example.net")
+    shown = await bounces("--show", "1", cwd=tmp_path, state=state)
+    assert "Final-Recipient: rfc822; who@example.net" in shown.out and "\x1b" not in shown.out
+    missing = await bounces("--show", "7", cwd=tmp_path, state=state)
+    assert (missing.code, "there is no event 7" in missing.err) == (2, True)
+
+
 async def test_run_without_a_token_is_matched_when_it_is_named(maildir: Path, tmp_path: Path, state: Path) -> None:
     sent = await send(tmp_path, state, reverse_path="bounces@shop.example")
     (maildir / "new" / "1").write_bytes(bounce(PEOPLE[0], to="bounces@shop.example", content=sent[0][1]))
@@ -194,11 +207,31 @@ async def test_forged_reports_suppress_nobody(tmp_path: Path, state: Path) -> No
 
 async def test_resume_refuses_another_key_because_the_messages_would_change(tmp_path: Path, state: Path) -> None:
     await send(tmp_path, state)
-    other = await run("resume", "spring", cwd=tmp_path, BULKMAIL_STATE_DIR=str(tmp_path / "other"))
+    kept, away = state / "suppressions.db", state / "away.db"
+    await asyncio.to_thread(kept.rename, away)
+    gone = await run("resume", "spring", cwd=tmp_path, BULKMAIL_STATE_DIR=str(state))
+    assert gone.code == 2
+    assert "{bounce}" in gone.err and "is gone" in gone.err
+    await run("suppress", "add", "x@example.org", cwd=tmp_path, BULKMAIL_STATE_DIR=str(state))
+    other = await run("resume", "spring", cwd=tmp_path, BULKMAIL_STATE_DIR=str(state))
     assert other.code == 2
-    assert "{bounce}" in other.err and "BULKMAIL_SUPPRESSIONS" in other.err
-    same = await run("resume", "spring", cwd=tmp_path, BULKMAIL_STATE_DIR=str(state))
+    assert "another key" in other.err
+    await asyncio.to_thread(away.replace, kept)
+    same = await run("resume", "spring", cwd=tmp_path, BULKMAIL_STATE_DIR=str(tmp_path / "elsewhere"))
     assert same.code == 0, same.err
+
+
+async def test_run_that_took_the_place_of_another_is_not_taken_for_it(
+    maildir: Path, tmp_path: Path, state: Path
+) -> None:
+    sent = await send(tmp_path, state)
+    (maildir / "new" / "1").write_bytes(bounce(PEOPLE[0], to=sent[0][0]))
+    outbox = tmp_path / "spring" / "runs" / "spring.outbox"
+    await asyncio.to_thread(outbox.unlink)
+    await send(tmp_path, state)
+    result = await bounces("--maildir", maildir, "--json", cwd=tmp_path, state=state)
+    assert json.loads(result.out)["matched"]["hard"] == 0
+    assert listed(state) == {}
 
 
 async def test_rehearsal_registers_no_run(tmp_path: Path, state: Path) -> None:

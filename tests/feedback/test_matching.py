@@ -181,6 +181,18 @@ def test_report_that_only_names_an_address_is_about_no_message_of_another_time(l
     assert (event.proof, event.run_id) == (Proof.NONE, "")
 
 
+def test_report_that_proves_nothing_is_of_the_time_at_which_it_was_read() -> None:
+    (event,) = match(mails.dsn(quoted=NO_QUOTE).replace(b"Nov 2026", b"Nov 2016"))
+    assert (event.proof, event.at) == (Proof.ADDRESS, SENT_AT + 3_600)
+    (event,) = match(mails.dsn())
+    assert (event.proof, event.at) == (Proof.MESSAGE_ID, SENT_AT + 5)
+
+
+def test_report_whose_clock_is_wrong_is_matched_all_the_same() -> None:
+    (event,) = match(mails.dsn().replace(b"Nov 2026", b"Nov 2012"))
+    assert (event.proof, event.row) == (Proof.MESSAGE_ID, 4)
+
+
 def test_report_about_an_address_that_got_nothing_is_matched_to_nothing() -> None:
     (event,) = match(mails.dsn(recipient="bob@example.org", quoted=NO_QUOTE))
     assert (event.proof, event.run_id, event.row) == (Proof.NONE, "", None)

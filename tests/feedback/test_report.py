@@ -270,6 +270,11 @@ def test_hostile_mail_is_read_in_bounded_time(octets: bytes) -> None:
     assert len(report.written_to) <= 50
 
 
+def test_detector_that_stumbles_over_a_hostile_mail_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    read_report(b"From: \nSubject: failure notice\n\nnothing that names anybody\n")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_words_are_found_by_a_table_that_no_text_makes_slow() -> None:
     assert by_words("user " * 50_000) is None
     assert by_words("a" * 400_000) is None
