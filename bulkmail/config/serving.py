@@ -91,6 +91,24 @@ def load_serving(
     )
 
 
+def is_served(key: Secret, environ: Mapping[str, str] = os.environ) -> bool | None:
+    """Whether `key`, which signs unsubscribe links, is among the keys of [serve]; None where nothing is known of them.
+
+    No command is run for it, and a key file that cannot be read is passed over: `bulkmail serve` says so.
+    """
+    from bulkmail.config.suppressions import has_user_file, open_user_file
+
+    if not has_user_file(environ):
+        return None
+    problems = Problems()
+    file, sources = open_user_file(None, environ, problems)
+    if not file.serve.keys or file.serve.key_command:
+        return None
+    places = [f"file:{(sources.home / name).absolute()}" for name in file.serve.keys]
+    served = [_secret(place, "", environ, problems) for place in places]
+    return key.reveal() in [each.reveal() for each in served if each is not None]
+
+
 def _place(variable: str | None, file: str | None, command: str | None, home: Path) -> list[str]:
     found = [f"env:{variable}"] if variable else []
     found += [f"file:{(home / file).absolute()}"] if file else []

@@ -67,6 +67,8 @@ def user_file(environ: Mapping[str, str] = os.environ, *, platform: str = sys.pl
 def load_suppressions(environ: Mapping[str, str] = os.environ) -> SuppressionSettings:
     """The settings that hold for all campaigns.  Raises `ConfigError`."""
     problems = Problems()
+    if not has_user_file(environ):  # most have none, and reading one imports pydantic
+        return SuppressionSettings(Path(environ[VARIABLE]) if environ.get(VARIABLE) else None)
     settings = _build([_user_table(environ, problems)], environ, problems)
     problems.raise_if_any(next_command="")
     return settings
@@ -76,6 +78,14 @@ def build_suppressions(sources: Sources) -> SuppressionSettings:
     """The settings of one campaign: its own table, else the environment's, else the user's.  Faults are told."""
     own = _Table(sources.file.suppressions, sources.path, sources)
     return _build([own, _user_table(sources.environ, sources.problems)], sources.environ, sources.problems)
+
+
+def has_user_file(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the user has settings for all campaigns."""
+    try:
+        return user_file(environ).exists()
+    except (OSError, RuntimeError):  # no home folder, or one that may not be looked into
+        return False
 
 
 def open_user_file(path: Path | None, environ: Mapping[str, str], problems: Problems) -> tuple[UserFile, Sources]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import time
@@ -32,7 +31,9 @@ from bulkmail.suppression.store import SqliteSuppressions
 
 log = logging.getLogger("bulkmail.mailing")
 
+_ACCEPTED, _REJECTED = Outcome.ACCEPTED, Outcome.REJECTED
 EVERY = 0.5  # seconds between two looks at the list
+COUNT_EVERY = 60.0  # seconds between two notes of how many messages went to each provider
 
 Wait = Callable[[float], Awaitable[None]]
 
@@ -76,9 +77,11 @@ class ListKeeper:
         self._campaign = outbox.campaign.name if outbox.campaign else outbox.settings.get("name", "")
         self._delivering: set[str] = set()  # relays that do
         self._is_registered = False
-        self._provider_of = functools.lru_cache(maxsize=65_536)(known_lanes().of)
+        self._provider_of = known_lanes().of
         self._events: list[tuple[FeedbackEvent, str]] = []  # not written yet, with the relay that said it
+        self._domains: dict[str, int] = {}  # messages by domain that are not in `_answered` yet
         self._answered: Counter[str] = Counter()  # messages by provider whose number is not written yet
+        self._counted_at = time.monotonic()
         self._counted: set[str] = set()  # providers of whom some number is
         self._soft: frozenset[bytes] = frozenset()
         self._reached: list[bytes] = []
@@ -99,17 +102,20 @@ class ListKeeper:
         return opened
 
     def observe(self, event: Event) -> None:
-        """The engine tells."""
-        if isinstance(event, Settled):
-            self._note(event)
+        """The engine tells: of each message, so that this must cost next to nothing."""
+        if event.__class__ is Settled:
+            delivery, outcome = event.delivery, event.attempt.verdict.outcome
+            if outcome is _ACCEPTED or outcome is _REJECTED:
+                path = delivery.forward_path
+                domain = path[path.rfind("@") + 1 :]
+                self._domains[domain] = self._domains.get(domain, 0) + 1
+            if outcome is not _ACCEPTED or self._soft:
+                self._note(event)
         self._observe(event)
 
     def _note(self, event: Settled) -> None:
         delivery, attempt = event.delivery, event.attempt
-        outcome = attempt.verdict.outcome
-        if outcome is Outcome.ACCEPTED or outcome is Outcome.REJECTED:
-            self._answered[self._provider_of(delivery.forward_path.rpartition("@")[2])] += 1
-        if outcome is Outcome.ACCEPTED:
+        if attempt.verdict.outcome is _ACCEPTED:
             if self._soft and self._store is not None and attempt.relay in self._delivering:
                 digest = self._store.digest(_address(delivery.forward_path).key)
                 if digest in self._soft:
@@ -249,7 +255,13 @@ class ListKeeper:
             return None
         events = [event for event, relay in self._events if relay in self._delivering]
         counts = dict[str, int]()
-        if events or is_last:  # the numbers are of interest beside refusals, and of providers that could be mistaken
+        now = time.monotonic()
+        if events or is_last or now - self._counted_at >= COUNT_EVERY:
+            self._counted_at = now
+            for domain, number in self._domains.items():
+                self._answered[self._provider_of(domain)] += number
+            self._domains = {}
+            # What comes back by mail is a share of these as well.  Of few messages no provider can be mistaken.
             counts = {p: n for p, n in self._answered.items() if n > MISTAKE_LEAST or p in self._counted}
         if not (events or counts or self._reached):
             return None
@@ -271,10 +283,18 @@ class ListKeeper:
         heard = self._take(is_last=is_last)
         if heard is None:
             return
+        is_written = False
+
+        def write() -> None:
+            nonlocal is_written
+            self._write(heard)
+            is_written = True
+
         try:
-            await to_thread.run_sync(self._write, heard)
-        except SuppressionError:
-            self._give_back(heard)
+            await to_thread.run_sync(write)
+        except BaseException:  # a cancellation may come before the thread began, or when it is done
+            if not is_written:
+                self._give_back(heard)
             raise
 
     def _write(self, heard: _Heard) -> None:

@@ -493,7 +493,8 @@ class Mailing:
             if keeper is not None and keeper.found:
                 self._leave_out(keeper)
             limit = None if plan.pace.limit is None else max(0, plan.pace.limit - begun)
-            self._engine = Engine(_limited(replace(plan, observe=tell, breaker=breaker), limit))
+            observe = plan.observe if limit is None else tell
+            self._engine = Engine(_limited(replace(plan, observe=observe, breaker=breaker), limit))
             try:
                 ending = await self._engine.run()
             finally:

@@ -16,6 +16,7 @@ import msgspec
 from anyio import to_thread
 
 from bulkmail.config.runs import run_path
+from bulkmail.config.serving import is_served
 from bulkmail.config.settings import Settings
 from bulkmail.mailing.digests import Digest
 from bulkmail.mailing.gate import Online, ask_outside, refuse_unknown_names
@@ -286,9 +287,15 @@ async def check(
         )
         tally = mailing.tally
         mailing.abandon()
-    findings = mailing.findings
-    if online is not None and mailing.evidence is not None:
-        evidence = await ask_outside(mailing.evidence, settings.routes, keys=keys, online=online)
+    findings, evidence = mailing.findings, mailing.evidence
+    links = settings.campaign.unsubscribe
+    # Without asking outside no command is run, and a key of its own stands in for what it would print.
+    is_key_known = links is not None and (online is not None or not links.key_from.startswith("command:"))
+    if evidence is not None and is_key_known and keys.unsubscribe is not None:
+        evidence = replace(evidence, is_key_served=await to_thread.run_sync(is_served, keys.unsubscribe))
+    if evidence is not None and online is not None:
+        evidence = await ask_outside(evidence, settings.routes, keys=keys, online=online)
+    if evidence is not mailing.evidence and evidence is not None:
         findings = gravest_first([*(found for found in findings if found.code == NO_RELAY), *judge(evidence)])
     return Checked(
         findings, [*mailing.notices, *settings.notices, *suppression.notices, *_one_address(settings, tally)], tally

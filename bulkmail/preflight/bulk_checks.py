@@ -164,3 +164,9 @@ def bounce_token(evidence: Evidence) -> Iterator[Found]:
     if evidence.is_bulk and TOKEN not in campaign.reverse_path:
         where = "campaign: reverse_path" if campaign.reverse_path else campaign.sender.name
         yield Found(f"bounces come back to an address without {TOKEN}", where)
+
+
+def key_served(evidence: Evidence) -> Iterator[Found]:
+    """Unsubscribe links that the user's own `bulkmail serve` would not know."""
+    if evidence.is_key_served is False:
+        yield Found("the key of its unsubscribe links is not among [serve] keys", "campaign: unsubscribe")

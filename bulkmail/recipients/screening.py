@@ -135,7 +135,10 @@ class Suppression:
         return self._reason(found) or self._of_lists(address)
 
     def _of_lists(self, address: Address) -> str:
-        return next((reason for reason_of in self._lists if (reason := reason_of(address.key))), "")
+        for reason_of in self._lists:
+            if reason := reason_of(address.key):
+                return reason
+        return ""
 
     def _listed(self, address: Address) -> tuple[int, int] | None:
         if not self._places:

@@ -20,7 +20,7 @@ from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionR
 from bulkmail.outbox.reader import is_outbox
 from bulkmail.recipients.screening import entry_key, read_entries
 from bulkmail.suppression.file import APPLICATION_ID, explained
-from bulkmail.suppression.ports import Addition
+from bulkmail.suppression.ports import DIGEST_BYTES, Addition
 
 COLUMNS = ("address", "reason", "list", "since", "until", "note", "digest", "digest_key")
 MOST_FAULTS = 20
@@ -124,6 +124,8 @@ def _addition(row: dict[str, str], known: str) -> Addition:
                 "has no address, and its digest was made by another list: bulkmail suppress export --archive"
             )
         digest = bytes.fromhex(cells["digest"])
+        if len(digest) != DIGEST_BYTES:
+            raise ValueError(f"digest has {len(digest)} bytes, expected {DIGEST_BYTES}")
     return Addition(
         key,
         _REASONS[cells["reason"]],

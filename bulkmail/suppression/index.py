@@ -9,9 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 
 from bulkmail.model.suppression import SuppressionPolicy
-from bulkmail.suppression.ports import SuppressionStore
-
-_PREFIX = 8
+from bulkmail.suppression.ports import PREFIX_BYTES, SuppressionStore
 
 
 class SuppressionIndex:
@@ -60,7 +58,7 @@ class SuppressionIndex:
 
     def _reason(self, key: str) -> str:
         digest = self._store.digest(key)
-        prefix = int.from_bytes(digest[:_PREFIX])
+        prefix = int.from_bytes(digest[:PREFIX_BYTES])
         place = bisect_left(self._prefixes, prefix)
         if place == len(self._prefixes) or self._prefixes[place] != prefix:
             return ""

@@ -9,6 +9,12 @@ from typing import Protocol
 from bulkmail.model.feedback_event import EventSink, FeedbackEvent, ReadingPlaces, RunRegister
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionPolicy, SuppressionReason
 
+DIGEST_BYTES = 16
+"""Of the keyed digest of an address or a domain."""
+
+PREFIX_BYTES = 8
+"""Of a digest, by which a run looks recipients up in memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Addition:

@@ -28,6 +28,8 @@ from bulkmail.model.suppression import (
 from bulkmail.suppression.acting import act, put
 from bulkmail.suppression.file import SuppressionFile
 from bulkmail.suppression.ports import (
+    DIGEST_BYTES,
+    PREFIX_BYTES,
     Addition,
     AddressHistory,
     ChangedKeys,
@@ -38,8 +40,6 @@ from bulkmail.suppression.ports import (
 )
 from bulkmail.suppression.wording import explain
 
-DIGEST_BYTES = 16
-PREFIX_BYTES = 8
 SLOT = 600  # seconds of messages that are counted together
 REPORTS_KEPT = 30 * 86_400.0  # seconds that a report is kept as it came
 

@@ -252,3 +252,19 @@ def test_suppress_reads_the_settings_of_the_user(here: Path, state_folder: Path)
     result = run("list")
     assert result.exit_code == 2 and "config.toml:2: soft" in result.output
     assert "config.toml:3" in result.output and 'did you mean "file"?' in result.output
+
+
+def test_check_names_a_key_that_serve_does_not_know(here: Path, state_folder: Path) -> None:
+    campaign = write_campaign(here / "spring", ["ann@example.com"], relay="sandbox:")
+    toml = campaign / "campaign.toml"
+    links = 'unsubscribe = { mailto = "u@shop.example", key_file = "own.key" }\n'
+    toml.write_text(toml.read_text().replace("[message]\n", f"[message]\n{links}"))
+    config = state_folder / "config" / "bulkmail" / "config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('[serve]\nkeys = ["served.key"]\n')
+    for path, key in ((campaign / "own.key", "a" * 20), (config.with_name("served.key"), "b" * 20)):
+        path.write_text(key)
+        path.chmod(0o600)
+    assert "[key-not-served]" in CliRunner().invoke(main, ["check", str(campaign)]).output
+    config.with_name("served.key").write_text("a" * 20 + "\n")
+    assert "[key-not-served]" not in CliRunner().invoke(main, ["check", str(campaign)]).output
