@@ -308,7 +308,9 @@ def _named_run(argument: str) -> KnownRun:
     path = find_run(argument, rehearsals=False).resolve()
     with OutboxReader.open(path) as reader:
         if reader.is_rehearsal:
-            raise ConfigError(f"{argument}: is a rehearsal, which reached nobody", hint="name the outbox of a real run")
+            raise ConfigError(
+                f"{argument}: is a rehearsal, which reached no recipient", hint="name the outbox of a real run"
+            )
         return known_run(reader, path)
 
 

@@ -293,7 +293,7 @@ def _event(
 
 
 def _may_be_about(delivery: FoundDelivery, mail: Arrived) -> bool:
-    """By when it was read: whoever forges a report writes any date into it."""
+    """By when it was read: the date in a forged report can be any."""
     began = delivery.first_at
     return delivery.was_sent and began is not None and began - DAY <= mail.read_at <= began + ADDRESS_COUNTS
 
