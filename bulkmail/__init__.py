@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from bulkmail.config.suppressions import SuppressionSettings as SuppressionSettings
     from bulkmail.engine.ports import Settled as Settled
     from bulkmail.mailing.deliveries import Deliveries as Deliveries
     from bulkmail.mailing.deliveries import SendingStopped as SendingStopped
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from bulkmail.mailing.library import letter as letter
     from bulkmail.mailing.library import send as send
     from bulkmail.mailing.library import send_sync as send_sync
+    from bulkmail.message.unsubscribe import read_unsubscribe as read_unsubscribe
     from bulkmail.message.unsubscribe import verify_unsubscribe as verify_unsubscribe
     from bulkmail.message.verp import decode_verp as decode_verp
     from bulkmail.model.address import Address as Address
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from bulkmail.model.errors import OutboxError as OutboxError
     from bulkmail.model.errors import RelayError as RelayError
     from bulkmail.model.errors import SendingRests as SendingRests
+    from bulkmail.model.errors import SuppressionError as SuppressionError
     from bulkmail.model.errors import TemplateError as TemplateError
     from bulkmail.model.keys import Keys as Keys
     from bulkmail.model.pace import Pace as Pace
@@ -87,11 +90,14 @@ _HOMES = {
     "SendingStopped": "mailing.deliveries",
     "Settled": "engine.ports",
     "Status": "model.delivery",
+    "SuppressionError": "model.errors",
+    "SuppressionSettings": "config.suppressions",
     "Template": "model.campaign",
     "TemplateError": "model.errors",
     "Unsubscribe": "model.campaign",
     "decode_verp": "message.verp",
     "letter": "mailing.library",
+    "read_unsubscribe": "message.unsubscribe",
     "send": "mailing.library",
     "send_sync": "mailing.library",
     "verify_unsubscribe": "message.unsubscribe",

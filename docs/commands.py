@@ -40,7 +40,19 @@ def page() -> str:
         if command is not None:
             with click.Context(command, info_name=name, parent=root, terminal_width=WIDTH) as context:
                 parts.append(f"## bulkmail {name}\n\n{_block(command.get_help(context))}")
+                parts += _parts_of(command, name, context)
     return "\n".join(parts)
+
+
+def _parts_of(command: click.Command, name: str, context: click.Context) -> list[str]:
+    """The commands of a group, each as a section below it."""
+    if not isinstance(command, click.Group):
+        return []
+    parts = []
+    for part in command.commands.values():
+        with click.Context(part, info_name=part.name, parent=context, terminal_width=WIDTH) as inner:
+            parts.append(f"### bulkmail {name} {part.name}\n\n{_block(part.get_help(inner))}")
+    return parts
 
 
 def _block(text: str) -> str:

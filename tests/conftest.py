@@ -99,9 +99,13 @@ _NUMBERS = itertools.count()
 
 @pytest.fixture(autouse=True)
 def state_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where this test keeps its quota ledgers, made if need be: never the folder of whoever runs the tests."""
+    """Where this test keeps its quota ledgers and its suppression list, made if need be: never the folder of whoever
+    runs the tests, nor by their own settings.
+    """
     folder = tmp_path_factory.getbasetemp() / f"state-{next(_NUMBERS)}"
     monkeypatch.setenv("BULKMAIL_STATE_DIR", str(folder))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+    monkeypatch.delenv("BULKMAIL_SUPPRESSIONS", raising=False)
     return folder
 
 

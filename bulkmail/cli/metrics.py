@@ -121,15 +121,25 @@ def counted(progress: Progress, port: int | None) -> Iterator[Progress]:
     if port is None:
         yield progress
         return
+    metrics = Metrics()
+    with collected(metrics, port):
+        yield Counted(progress, metrics)
+
+
+@contextmanager
+def collected(collector: Any, port: int) -> Iterator[None]:
+    """Numbers of `collector` at `http://127.0.0.1:PORT/metrics` as long as the context lasts.
+
+    Raises `ConfigError` when the extra is not installed or the port is taken.
+    """
     try:
         from prometheus_client import CollectorRegistry, start_http_server
     except ImportError:
         raise ConfigError(
             "--metrics needs prometheus-client, which is not installed", hint="type: pip install 'bulkmail[metrics]'"
         ) from None
-    metrics = Metrics()
     registry = CollectorRegistry()
-    registry.register(metrics)
+    registry.register(collector)
     try:
         server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
     except OSError as error:
@@ -137,7 +147,7 @@ def counted(progress: Progress, port: int | None) -> Iterator[Progress]:
             f"--metrics cannot listen at port {port}: {error.strerror}", hint="name a port that is free"
         ) from None
     try:
-        yield Counted(progress, metrics)
+        yield
     finally:
         server.shutdown()
         server.server_close()

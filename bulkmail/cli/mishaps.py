@@ -11,7 +11,7 @@ from difflib import get_close_matches
 import click
 
 from bulkmail.cli.program import COMMANDS, DEBUG_VARIABLE, ReaderGone, UnknownCommand
-from bulkmail.model.errors import BulkmailError, OutboxError, RelayError, SendingRests
+from bulkmail.model.errors import BulkmailError, OutboxError, RelayError, SendingRests, SuppressionError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.tally import EXIT_BUG, EXIT_NOTHING_SENT, EXIT_STOPPED
 
@@ -49,7 +49,8 @@ def judge(error: BaseException, *, outbox: str = "") -> Mishap:
     """What to say of `error`."""
     match error:
         case BulkmailError():
-            code = EXIT_STOPPED if isinstance(error, RelayError | OutboxError | SendingRests) else EXIT_NOTHING_SENT
+            is_stopped = isinstance(error, RelayError | OutboxError | SendingRests | SuppressionError)
+            code = EXIT_STOPPED if is_stopped else EXIT_NOTHING_SENT
             return Mishap(str(error), code, error.hint)
         case click.ClickException():
             return _usage(error)

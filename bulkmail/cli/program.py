@@ -33,6 +33,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "settle": ("bulkmail.cli.settle", "Look letters in doubt up in a mailbox or a server's log."),
     "status": ("bulkmail.cli.status", "Say where a run stands, also while it is sending."),
     "report": ("bulkmail.cli.report", "Say what became of every row: text, CSV, JSON or a page."),
+    "bounces": ("bulkmail.cli.bounces", "Read bounces, spam complaints and unsubscribe requests."),
+    "suppress": ("bulkmail.cli.suppress", "Say which addresses get no mail from any campaign, and why."),
+    "erase": ("bulkmail.cli.erase", "Erase an address from everything that bulkmail keeps."),
+    "purge": ("bulkmail.cli.purge", "Remove runs that are old enough, with their reports."),
+    "serve": ("bulkmail.cli.serve", "Serve the unsubscribe page, one-click unsubscribe and webhooks."),
     "relay": ("bulkmail.cli.relay", "Say whether a mail server can be used, and what it is like."),
     "sandbox": ("bulkmail.cli.sandbox", "Run a mail server that keeps everything and delivers nothing."),
     "inbox": ("bulkmail.cli.inbox", "Read what a rehearsal or the sandbox kept."),
@@ -131,8 +136,9 @@ class Program(click.Group):
 
         command: click.Command = import_module(COMMANDS[cmd_name][0]).command
         command.name = cmd_name
-        if all(option.name != "debug" for option in command.params):
-            command.params.append(_debug_option(hidden=True))  # people add it where the error was: at the end
+        for each in (command, *(command.commands.values() if isinstance(command, click.Group) else ())):
+            if all(option.name != "debug" for option in each.params):
+                each.params.append(_debug_option(hidden=True))  # people add it where the error was: at the end
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

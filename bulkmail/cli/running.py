@@ -111,7 +111,10 @@ def tell(mailing: Mailing) -> None:
         click.echo("note: bulkmail check says more of each, and how it is mended", err=True)
     if mailing.newly_suppressed or mailing.newly_suppressed_copies:
         number = rows_and_copies(mailing.newly_suppressed, mailing.newly_suppressed_copies)
-        click.echo(f"note: {number} of this run are in the suppression files by now, and left out", err=True)
+        click.echo(
+            f"note: {number} of this run are in the suppression files by now, or on the suppression list, and left out",
+            err=True,
+        )
     if mailing.outbox.newly_in_doubt:
         number = count(mailing.outbox.newly_in_doubt, "letter")
         click.echo(

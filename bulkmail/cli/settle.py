@@ -90,7 +90,12 @@ def command(
         places: list[Iterator[Sighting]] = [look_in_maildir(folder) for folder in maildirs]
         places += [look_in_log(name) for name in logs]
         if mailbox is not None:
-            places += _on_the_server(mailbox, _password(mailbox, password_file), folders or ("Sent",), doubts)
+            places += _on_the_server(
+                mailbox,
+                password_of(mailbox, f"file:{password_file}" if password_file else ""),
+                folders or ("Sent",),
+                doubts,
+            )
         findings = weigh(doubts, chain.from_iterable(places))
         if not dry_run:
             settle(outbox, findings)
@@ -114,22 +119,22 @@ def _on_the_server(
     return [look_in_imap(mailbox, password, folder=name, message_ids=ids, told=unaskable) for name in folders]
 
 
-def _password(mailbox: Mailbox, file: Path | None) -> Secret:
-    """From the file, the environment, or whoever sits there; never from the command line."""
+def password_of(mailbox: Mailbox, place: str, *, variable: str = VARIABLE) -> Secret:
+    """The password of an IMAP login, from `place` (`"file:PATH"` and so on), from `variable`, or by asking."""
     from bulkmail.config.places import LONGEST_SECRET, Wanted, secret_at
 
     ask = password_prompt()
-    if file is not None:
+    if place:
         wanted = Wanted("IMAP password", whose="the password of the mailbox")
-        password = secret_at(f"file:{file}", wanted, environ=os.environ)
-    elif os.environ.get(VARIABLE):
-        password = os.environ[VARIABLE]
+        password = secret_at(place, wanted, environ=os.environ)
+    elif os.environ.get(variable):
+        password = os.environ[variable]
     elif ask is not None:
         password = ask(f"Password for {mailbox}: ")
     else:
         raise ConfigError(
             f"{printable(str(mailbox))} wants a password, and none was found",
-            hint=f"set {VARIABLE}, or name a file with --imap-password-file",
+            hint=f"set {variable}, or name a file with --imap-password-file",
         )
     if not password or len(password) > LONGEST_SECRET or any(character in password for character in "\0\r\n"):
         raise ConfigError(f"the password of the mailbox is not one line of at most {LONGEST_SECRET:,} characters")

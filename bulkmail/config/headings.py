@@ -68,11 +68,11 @@ def reverse_path(sources: Sources) -> str:
         return "" if template is None else template.text
     try:
         # What stands for the recipient is checked when the letter is.
-        filled = Address.parse(text.replace("{verp}", "a"))
+        filled = Address.parse(text.replace("{verp}", "a").replace("{bounce}", "a"))
     except AddressError as error:
         sources.problems.add(f"{said}: {error}", 'write reverse_path = "bounces@shop.example", or leave it out')
         return ""
-    return text if "{verp}" in text else filled.wire
+    return text if "{verp}" in text or "{bounce}" in text else filled.wire
 
 
 def _unsubscribe(sources: Sources, table: UnsubscribeTable | None) -> Unsubscribe | None:

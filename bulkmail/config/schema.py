@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
@@ -14,6 +14,8 @@ from bulkmail.config.locator import KeyPath
 from bulkmail.config.pace_tables import BreakersTable, LanesTable, LaneTable, RetryTable
 from bulkmail.config.problems import did_you_mean, show
 from bulkmail.config.table import Amount, Table
+
+F = TypeVar("F", bound=Table)
 
 
 def _short_for(key: str) -> BeforeValidator:
@@ -217,6 +219,57 @@ class SendingTable(Table):
     canary: int | None = None
 
 
+class SuppressionsTable(Table):
+    """`[suppressions]`."""
+
+    file: str | None = None
+    apply: list[str] | None = None
+    hard: int | None = None
+    soft: Amount = None
+    unsigned: str | None = None
+
+
+class ServeTable(Table):
+    """`[serve]`."""
+
+    listen: str | None = None
+    keys: list[str] = []
+    key_command: str | None = None
+    trust_proxy: bool = False
+
+
+class WebhookTable(Table):
+    """`[[webhook]]`."""
+
+    provider: str | None = None
+    topics: list[str] = []
+    secret_env: str | None = None
+    secret_file: str | None = None
+    secret_command: str | None = None
+
+
+class BouncesTable(Table):
+    """One `[[bounces]]`: a mailbox that `bulkmail bounces` reads."""
+
+    imap: str | None = None
+    maildir: str | None = None
+    mbox: str | None = None
+    folder: str | None = None
+    then: str | None = None
+    password_env: str | None = None
+    password_file: str | None = None
+    password_command: str | None = None
+
+
+class UserFile(Table):
+    """`config.toml` in the user's own configuration folder: what holds for all campaigns."""
+
+    suppressions: SuppressionsTable = SuppressionsTable()
+    serve: ServeTable = ServeTable()
+    webhook: Annotated[list[WebhookTable], BeforeValidator(_only_one)] = []
+    bounces: Annotated[list[BouncesTable], BeforeValidator(_only_one)] = []
+
+
 class CampaignFile(Table):
     """The whole file."""
 
@@ -229,6 +282,7 @@ class CampaignFile(Table):
     sending: SendingTable = SendingTable.model_construct()
     lanes: LanesTable | None = None
     breakers: BreakersTable = BreakersTable.model_construct()
+    suppressions: SuppressionsTable = SuppressionsTable.model_construct()
 
     @property
     def relay(self) -> RelayTable | None:
@@ -247,15 +301,24 @@ class Mistake:
 
 def read_shape(data: Mapping[str, Any]) -> tuple[CampaignFile, list[Mistake]]:
     """The file's tables, without what has a fault, and all those faults."""
+    return _read(CampaignFile, data)
+
+
+def read_user_shape(data: Mapping[str, Any]) -> tuple[UserFile, list[Mistake]]:
+    """The same of the user's own `config.toml`."""
+    return _read(UserFile, data)
+
+
+def _read(shape: type[F], data: Mapping[str, Any]) -> tuple[F, list[Mistake]]:
     try:
-        return CampaignFile.model_validate(data), []
+        return shape.model_validate(data), []
     except ValidationError as error:
         mistakes = [_mistake(data, one) for one in error.errors(include_url=False)]
     sound = copy.deepcopy(dict(data))
     # From the back, so that taking an item out of a list does not renumber those still to be taken out.
     for path in sorted({mistake.path for mistake in mistakes}, key=_sort_key, reverse=True):
         _take_out(sound, path)
-    return CampaignFile.model_validate(sound), mistakes
+    return shape.model_validate(sound), mistakes
 
 
 def _sort_key(path: KeyPath) -> tuple[tuple[bool, int, str], ...]:
@@ -389,6 +452,10 @@ def _tables_by_name() -> dict[str, type[Table]]:
         "sending": SendingTable,
         "lanes": LanesTable,
         "breakers": BreakersTable,
+        "suppressions": SuppressionsTable,
+        "serve": ServeTable,
+        "webhook": WebhookTable,
+        "bounces": BouncesTable,
         "": CampaignFile,
         "relay": RelayTable,  # last: some of its keys mean a relay's own share of what stands elsewhere for all
     }

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 from bulkmail.config.dating import dated
 from bulkmail.config.overrides import Overrides
 from bulkmail.config.problems import Problems, Said, show
+from bulkmail.config.suppressions import SuppressionSettings, build_suppressions
 from bulkmail.model.address import parse_mailbox, parse_mailboxes
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
+from bulkmail.model.suppression import SuppressionReason
 from bulkmail.model.tally import MOST_INVALID
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class Settings:
     `address` makes each row's address, where that is not just a cell.
     `name` is the campaign's, or, by flags alone, the list's; `home` is the folder whose `runs/` keeps the outbox.
     `files` are those that it was read from, the list among them; `notices` say what was read otherwise than written.
+    `suppressions` say which suppression list holds, and what of it.
     `is_folder` tells whether a `campaign.toml` or a letter stands behind it, which then names the outbox.
     """
 
@@ -66,6 +69,7 @@ class Settings:
     to: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
     pace: Pace = field(default_factory=Pace)
+    suppressions: SuppressionSettings = SuppressionSettings()  # noqa: RUF009 - frozen
     files: tuple[Path, ...] = ()
     notices: tuple[str, ...] = ()
 
@@ -119,8 +123,10 @@ def load(
         to=_to(sources),
         routes=build_routes(sources, reader),
         pace=with_bounds(sources, build_pace(sources)),
+        suppressions=build_suppressions(sources),
         notices=sources.notices,
     )
+    _check_list_mail(settings, sources)
     settings = replace(settings, files=(*reader.found, *([sources.path] if sources.path else [])))
     problems.raise_if_any(next_command=f"bulkmail check {campaign}" if campaign else "")
     return settings
@@ -316,6 +322,21 @@ def _suppress(sources: Sources, reader: FileReader) -> tuple[str, ...]:
     ]
     said += [sources.typed("--suppress", name) for name in sources.overrides.suppress]
     return tuple(str(path) for path in map(reader.exists, said) if path is not None)
+
+
+def _check_list_mail(settings: Settings, sources: Sources) -> None:
+    """A campaign with a list or an unsubscribe link that does not apply what people said by it is a fault."""
+    campaign = settings.campaign
+    if SuppressionReason.UNSUBSCRIBE in settings.suppressions.apply:
+        return
+    if campaign.list_id is None and campaign.unsubscribe is None:
+        return
+    what = "list_id" if campaign.unsubscribe is None else "an unsubscribe link"
+    sources.problems.add(
+        f'{settings.suppressions.place}: leaves out "unsubscribe", and the message has {what}: recipients who'
+        " unsubscribed would get mail again",
+        'add "unsubscribe" to apply',
+    )
 
 
 def _to(sources: Sources) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ def open_sources(
     path = find_campaign(campaign, overrides)
     if path is None:
         return Sources(overrides, environ, problems, None, CampaignFile.model_construct())
-    text = _read(path)
+    text = read_text(path)
     if path.suffix.lower() != SUFFIX:
         from bulkmail.config.letter_file import read_letter
 
@@ -169,7 +169,8 @@ def _in_folder(folder: Path) -> Path:
     raise ConfigError(f"{folder}: there is no {FILE_NAME} in this folder", hint=hint)
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A settings file as text with `\\n` for every line end.  Raises `ConfigError`."""
     try:
         with path.open("rb") as file:
             data = file.read(LONGEST_FILE + 1)

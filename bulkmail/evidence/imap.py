@@ -64,7 +64,7 @@ class Mailbox:
         return cls(printable(host), port or (993 if is_implicit else 143), user, is_implicit, not parts.query)
 
 
-class _Bounded(imaplib.IMAP4):
+class Bounded(imaplib.IMAP4):
     """Reads no more than it has room for, whatever size the server announces: raises `RelayError`, and hangs up."""
 
     room = _MOST_BYTES
@@ -91,8 +91,8 @@ class _Bounded(imaplib.IMAP4):
         self.room -= size
 
 
-class _BoundedTls(_Bounded, imaplib.IMAP4_SSL):
-    pass
+class BoundedTls(Bounded, imaplib.IMAP4_SSL):
+    """The same over TLS."""
 
 
 def look_in_imap(
@@ -109,11 +109,11 @@ def look_in_imap(
     `told` is called with a Message-ID that cannot be asked for: it holds what no search may.
     """
     try:
-        client = _connect(mailbox, context or ssl.create_default_context())
+        client = connect(mailbox, context or ssl.create_default_context())
     except (OSError, ValueError, imaplib.IMAP4.error) as error:
-        raise RelayError(f"{mailbox} cannot be reached: {_words(error)}", hint="check host, port and TLS") from None
+        raise RelayError(f"{mailbox} cannot be reached: {words_of(error)}", hint="check host, port and TLS") from None
     try:
-        _log_in(client, mailbox, password)
+        log_in(client, mailbox, password)
         _enter(client, folder)
         for message_id in message_ids:
             client.room = _MOST_BYTES
@@ -122,7 +122,7 @@ def look_in_imap(
             else:
                 told(message_id)
     except (OSError, ValueError, imaplib.IMAP4.error) as error:  # ValueError: a number of 5,000 digits
-        raise RelayError(f"{mailbox} did not answer as IMAP servers do: {_words(error)}") from None
+        raise RelayError(f"{mailbox} did not answer as IMAP servers do: {words_of(error)}") from None
     finally:
         with suppress(OSError, ValueError, imaplib.IMAP4.error, RelayError):
             client.logout()
@@ -130,10 +130,11 @@ def look_in_imap(
             client.shutdown()  # which a logout that failed left out
 
 
-def _connect(mailbox: Mailbox, context: ssl.SSLContext) -> _Bounded:
+def connect(mailbox: Mailbox, context: ssl.SSLContext) -> Bounded:
+    """A connection, not logged in.  Raises `OSError`, `ValueError` or `imaplib.IMAP4.error`."""
     if mailbox.is_implicit:
-        return _BoundedTls(mailbox.host, mailbox.port, ssl_context=context, timeout=TIMEOUT)
-    client = _Bounded(mailbox.host, mailbox.port, timeout=TIMEOUT)
+        return BoundedTls(mailbox.host, mailbox.port, ssl_context=context, timeout=TIMEOUT)
+    client = Bounded(mailbox.host, mailbox.port, timeout=TIMEOUT)
     if mailbox.has_tls:
         try:
             client.starttls(context)
@@ -143,8 +144,8 @@ def _connect(mailbox: Mailbox, context: ssl.SSLContext) -> _Bounded:
     return client
 
 
-def _log_in(client: imaplib.IMAP4, mailbox: Mailbox, password: Secret) -> None:
-    """By PLAIN where that is offered, because LOGIN knows ASCII only."""
+def log_in(client: imaplib.IMAP4, mailbox: Mailbox, password: Secret) -> None:
+    """By PLAIN where that is offered, because LOGIN knows ASCII only.  Raises `RelayError`."""
     secret = password.reveal()
     try:
         if "AUTH=PLAIN" in client.capabilities:
@@ -179,6 +180,6 @@ def _find(client: imaplib.IMAP4, message_id: str, *, place: str) -> Iterator[Sig
                     yield sighting
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
     """What the system or the server said, fit to be printed."""
     return printable(getattr(error, "strerror", None) or str(error) or type(error).__name__)

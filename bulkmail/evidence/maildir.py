@@ -17,6 +17,15 @@ LONGEST_HEADER = 262_144  # octets that are read of a message
 
 def look_in_maildir(folder: Path) -> Iterator[Sighting]:
     """What lies in `new` and `cur` of `folder`.  Raises `ConfigError` where that is no Maildir or cannot be read."""
+    for path in mails_in(folder):
+        data = read_mail(path, LONGEST_HEADER)
+        found = None if data is None else sighted(BytesHeaderParser().parsebytes(data), printable(str(path)))
+        if found is not None:
+            yield found
+
+
+def mails_in(folder: Path) -> Iterator[Path]:
+    """The files in `new` and `cur` of `folder`, in the order of their names.  Raises `ConfigError`."""
     shown = printable(str(folder))
     if not all((folder / name).is_dir() for name in ("new", "cur")):
         raise ConfigError(
@@ -28,19 +37,14 @@ def look_in_maildir(folder: Path) -> Iterator[Sighting]:
             names = sorted(os.listdir(folder / part))
         except OSError as error:
             raise ConfigError(f"{shown}/{part} cannot be read: {error.strerror}") from None
-        for name in names:
-            if (found := _look_at(folder / part / name)) is not None:
-                yield found
+        yield from (folder / part / name for name in names)
 
 
-def _look_at(path: Path) -> Sighting | None:
-    """None for what is no message, or was moved away meanwhile."""
+def read_mail(path: Path, limit: int) -> bytes | None:
+    """The first `limit` octets of a file; None for what is no message, or was moved away meanwhile."""
     try:
         opened = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         with open(opened, "rb") as file:
-            if not stat.S_ISREG(os.fstat(opened).st_mode):
-                return None
-            data = file.read(LONGEST_HEADER)
+            return file.read(limit) if stat.S_ISREG(os.fstat(opened).st_mode) else None
     except OSError:
         return None
-    return sighted(BytesHeaderParser().parsebytes(data), printable(str(path)))

@@ -23,7 +23,8 @@ def composing(outbox: Outbox, *, keys: Keys, on_message: Hook | None) -> tuple[C
     def compose(job: Job, first_at: float) -> Message:
         if job.recipient is None:
             return _ready_made(job, first_at)
-        return make(job.recipient, row=job.delivery.row, forward_path=job.delivery.forward_path, date=first_at)
+        at = job.delivery
+        return make(job.recipient, row=at.row, forward_path=at.forward_path, date=first_at, delivery=at.id)
 
     return compose, composer.sign if composer.is_slow_to_sign else None
 

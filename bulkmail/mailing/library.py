@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.config.keys import find_keys
+from bulkmail.config.suppressions import SuppressionSettings, load_suppressions
 from bulkmail.mailing.deliveries import Deliveries, SendingStopped
 from bulkmail.mailing.digests import Digest, DigestedRows, add_message, digest_of_messages
 from bulkmail.mailing.feed import Handover
@@ -121,6 +123,9 @@ class Mailer:
     returns it or another: once when the letters are tried, and once for each time it is sent.  It must make the same of
     the same letter, or a row in doubt cannot be sent again; a letter that it raises an exception for is not sent.  It
     may block: it is run where letters are written, so be quick.  Runs on asyncio only.
+
+    `suppressions` is the suppression list that holds: by default the user's, as for `bulkmail send`; a path is another
+    file, None is none at all.
     """
 
     def __init__(
@@ -131,6 +136,7 @@ class Mailer:
         pace: Pace | None = None,
         keys: Keys | None = None,
         on_message: Callable[[EmailMessage], EmailMessage] | None = None,
+        suppressions: SuppressionSettings | str | os.PathLike[str] | None = "",
     ) -> None:
         several = [relay] if isinstance(relay, str | Relay | Route) else relay
         self.routes = tuple(_route(one) for one in several)
@@ -138,6 +144,7 @@ class Mailer:
         self.pace = pace or Pace()
         self.keys = keys
         self.on_message = on_message
+        self.suppressions = suppressions
         self._passwords = _passwords(self.routes, password)
 
     async def send(
@@ -233,7 +240,12 @@ class Mailer:
             return await self._run(await self._reopened(past.path, NO_KEYS))
         digest = Digest()
         mailing = await Mailing.prepare_messages(
-            path, messages, routes=self.routes, pace=self.pace, seen=partial(add_message, digest)
+            path,
+            messages,
+            routes=self.routes,
+            pace=self.pace,
+            seen=partial(add_message, digest),
+            suppressions=await self._suppression_settings(),
         )
         return await self._run(self._ready(mailing, digest, allow_empty=allow_empty))
 
@@ -268,8 +280,17 @@ class Mailer:
                 settings=noted,
                 keys=keys,
                 on_message=self.on_message,
+                suppressions=await self._suppression_settings(),
             )
         return self._ready(mailing, digest, where=order.where, allow_empty=order.allow_empty)
+
+    async def _suppression_settings(self) -> SuppressionSettings | None:
+        """Which suppression list holds, None for none.  Raises `ConfigError`."""
+        chosen = self.suppressions
+        if chosen is None or isinstance(chosen, SuppressionSettings):
+            return chosen
+        settings = await to_thread.run_sync(load_suppressions)
+        return replace(settings, file=Path(chosen)) if chosen else settings
 
     @property
     def _is_rehearsal(self) -> bool:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
 
+import anyio
 from anyio import to_thread
 
+from bulkmail.config.suppressions import SuppressionSettings
 from bulkmail.config.tables import known_feedback
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Connect, Ending, Event, Outlet
+from bulkmail.engine.ports import Connect, Ending, Event, Outlet, Settled
 from bulkmail.engine.run import Plan, make_shaper
+from bulkmail.mailing.bounce_keys import with_bounce_key
 from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.composing import composing
 from bulkmail.mailing.condition import Where
@@ -24,6 +28,7 @@ from bulkmail.mailing.empty import NothingToSend, why_empty
 from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
 from bulkmail.mailing.gate import Asked, gather, refuse_unknown_names
 from bulkmail.mailing.history import refuse_relays_of_other_kind
+from bulkmail.mailing.list_keeper import ListKeeper, noticing_all
 from bulkmail.mailing.loading import Messages, Told, nobody, record, record_messages
 from bulkmail.mailing.permits import open_permits
 from bulkmail.mailing.resting import RestNote
@@ -35,9 +40,12 @@ from bulkmail.mailing.slowing import SlowdownNote
 from bulkmail.mailing.succession import check_inbox, empty_inbox, take_over
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import files_of_start, read_suppression, refuse_faults, to_setting
+from bulkmail.mailing.suppression_list import SETTING as SUPPRESSION_LIST
+from bulkmail.mailing.suppression_list import ListInUse, ReadList, list_in_use, recorded_list
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
 from bulkmail.message.templates import compile_condition
+from bulkmail.model.breaker import Breaker
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, GateClosed
@@ -92,6 +100,8 @@ class Mailing:
     _asked: Lanes | None = None
     _engine: Engine | None = None
     _is_stopped: bool = False
+    _list: ReadList | None = None
+    _keeper: ListKeeper | None = None
 
     @classmethod
     async def prepare(
@@ -107,16 +117,19 @@ class Mailing:
         settings: Mapping[str, str] | None = None,
         keys: Keys = NO_KEYS,
         on_message: Hook | None = None,
+        suppressions: SuppressionSettings | None = None,
         told_loading: Told = nobody,
         told_checking: Told = nobody,
     ) -> Mailing:
         """Records every row in a new outbox at `path` (None: in memory) and tries every letter; see `findings`.
 
-        An outbox at `path` is replaced.  Raises `ConfigError` for a condition over columns that the list does not have,
-        `TemplateError`, `ListError`, `OutboxError`.
+        An outbox at `path` is replaced.  `suppressions` say which suppression list holds, None for none; it is read
+        here, and noted in the outbox for the sending.  Raises `ConfigError` for a condition over columns that the list
+        does not have, `TemplateError`, `ListError`, `OutboxError`, `SuppressionError`.
         """
         await know_tables()
         check_routes(routes)
+        used = list_in_use(suppressions, campaign)
         # Before the outbox: a letter that does not compile leaves nothing behind.
         composer = Composer(campaign, run_id="", keys=keys, on_message=on_message)
         where = Where(compile_condition(selection.where)) if selection.where else None
@@ -128,6 +141,7 @@ class Mailing:
                 REHEARSAL: "yes" if is_rehearsal else "no",
                 "redirect_to": selection.redirect_to.readable if selection.redirect_to else "",
                 "on_message": "yes" if on_message else "no",
+                **_noted(used),
                 **(settings or {}),
             },
             durability=pace.durability,
@@ -137,6 +151,11 @@ class Mailing:
         mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
         try:
             empty_inbox(outbox, routes)
+            mailing._list = await to_thread.run_sync(ReadList.open, used)
+            if mailing._list is not None:
+                suppression = selection.suppression or Suppression()
+                suppression.add_list(mailing._list.reason)
+                selection = replace(selection, suppression=suppression)
             seen = RowCheck()
             are_all_meant = selection.takes_all and not composer.has_copies
             await record(
@@ -189,15 +208,24 @@ class Mailing:
         pace: Pace,
         settings: Mapping[str, str] | None = None,
         seen: Callable[[EmailMessage], None] | None = None,
+        suppressions: SuppressionSettings | None = None,
     ) -> Mailing:
         """Records ready-made messages, a delivery for each recipient of each, in place of what is at `path`.
 
-        `seen` is called with each of them, in the thread that records it.
+        `suppressions` say which suppression list holds, None for none.  `seen` is called with each message, in the
+        thread that records it.
         """
         await know_tables()
         check_routes(routes)
         rehearsal = "yes" if routes[0].relay.kind.is_rehearsal else "no"
-        settings = {**to_settings(routes, pace), REHEARSAL: rehearsal, "columns": "[]", **(settings or {})}
+        used = list_in_use(suppressions, None)
+        settings = {
+            **to_settings(routes, pace),
+            REHEARSAL: rehearsal,
+            "columns": "[]",
+            **_noted(used),
+            **(settings or {}),
+        }
         outbox = Outbox.create(
             path, campaign=None, settings=settings, durability=pace.durability, allow_duplicates=True, replace=True
         )
@@ -205,6 +233,11 @@ class Mailing:
         try:
             await record_messages(outbox, messages, seen=seen)
             outbox.finish_loading()
+            mailing._list = await to_thread.run_sync(ReadList.open, used)
+            if mailing._list is not None:
+                mailing.suppression = Suppression()
+                mailing.suppression.add_list(mailing._list.reason)
+                await to_thread.run_sync(mailing._suppress)
             mailing.findings = mailing._find_unserved()
         except BaseException:
             mailing.abandon()
@@ -232,6 +265,7 @@ class Mailing:
         """
         check_routes(routes)
         outbox = Outbox.open(path, durability=pace.durability)
+        mailing: Mailing | None = None
         try:
             refuse_relays_of_other_kind(path, outbox.settings, routes)
             if not outbox.is_loaded:
@@ -248,9 +282,13 @@ class Mailing:
                 )
             if outbox.campaign is not None:
                 Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a key that is missing is told now
+            keys = with_bounce_key(outbox, keys)  # so is one that is another
             mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
             files = files_of_start(suppress, outbox.settings)
             mailing.suppression = read_suppression(files)
+            mailing._list = ReadList.open(recorded_list(outbox.settings))
+            if mailing._list is not None:
+                mailing.suppression.add_list(mailing._list.reason)
             mailing.notices += mailing.suppression.notices
             if SUPPRESSION_ENTRY not in {*ignored, *outbox.settings.get(_IGNORED, "").split()}:
                 refuse_faults(mailing.suppression)
@@ -258,6 +296,8 @@ class Mailing:
             mailing._suppress()
             refuse(mailing._find_unserved())
         except BaseException:
+            if mailing is not None:
+                mailing._close_list()
             outbox.close()
             raise
         return mailing
@@ -356,6 +396,48 @@ class Mailing:
         refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
         if self.takes_over is not None:
             self._take_over(self.takes_over)
+        self.keys = await to_thread.run_sync(with_bounce_key, self.outbox, self.keys)
+        async with self._keeping_to_list(observe) as observe:
+            return await self._send(connects, found, observe=observe, ready=ready)
+
+    @asynccontextmanager
+    async def _keeping_to_list(self, observe: Callable[[Event], None]) -> AsyncIterator[Callable[[Event], None]]:
+        """Leaves out who is added to the suppression list meanwhile, and tells it what servers say of mailboxes.
+
+        A rehearsal does neither.
+        """
+        used = recorded_list(self.outbox.settings)
+        if used is None or self.outbox.is_rehearsal:
+            yield observe
+            return
+        keeper = ListKeeper(self.outbox, used, interrupt=self._end_pass, observe=observe)
+        failed: Exception | None = None
+        try:
+            await keeper.begin()
+            async with anyio.create_task_group() as group:
+                group.start_soon(keeper.run)
+                self._keeper = keeper
+                try:
+                    yield keeper.observe
+                except Exception as error:  # as it was, not in the group's exception
+                    failed = error
+                group.cancel_scope.cancel()
+        finally:
+            self._keeper = None
+            await keeper.end()
+        if failed is not None:
+            raise failed
+
+    async def _send(
+        self,
+        connects: Sequence[Connect],
+        found: Sorted,
+        *,
+        observe: Callable[[Event], None],
+        ready: Callable[[], Awaitable[None]] | None,
+    ) -> Ending:
+        if self._keeper is not None:
+            connects = noticing_all(self._keeper, [route.label for route in self.routes], connects)
         compose, sign = composing(self.outbox, keys=self.keys, on_message=self.on_message)
         slowing = SlowdownNote(self.outbox, observe)
         note = RestNote(self.outbox, slowing.observe)
@@ -394,14 +476,44 @@ class Mailing:
         return ending
 
     async def _pass(self, plan: Plan) -> Ending:
-        """One engine's work, unless somebody has stopped it all."""
-        if self._is_stopped:
-            return Ending(was_stopped=True)
-        self._engine = Engine(plan)
-        try:
-            return await self._engine.run()
-        finally:
-            self._engine = None
+        """One engine's work, unless somebody has stopped it all.
+
+        When the suppression list names recipients that are still open, the engine stops for a moment: nothing is under
+        way while they are left out, and it goes on with the same breaker and limit.
+        """
+        begun = 0
+
+        def tell(event: Event) -> None:
+            nonlocal begun
+            begun += isinstance(event, Settled)
+            plan.observe(event)
+
+        keeper = self._keeper
+        breaker = plan.breaker or Breaker(plan.pace.breakers, total=self.outbox.tally().eligible)
+        while True:
+            if self._is_stopped:
+                return Ending(was_stopped=True)
+            if keeper is not None and keeper.found:
+                self._leave_out(keeper)
+            limit = None if plan.pace.limit is None else max(0, plan.pace.limit - begun)
+            observe = plan.observe if limit is None else tell
+            self._engine = Engine(_limited(replace(plan, observe=observe, breaker=breaker), limit))
+            try:
+                ending = await self._engine.run()
+            finally:
+                self._engine = None
+            if keeper is None or not keeper.found:
+                return ending
+            is_interrupted = keeper.is_interrupted
+            self._leave_out(keeper)
+            if ending.error is not None or not (is_interrupted and ending.was_stopped):
+                return ending
+
+    def _leave_out(self, keeper: ListKeeper) -> None:
+        """The rows that the list names by now are suppressed.  Nothing is under way."""
+        found = self.outbox.suppress(keeper.matches, rows=keeper.take_found())
+        self.newly_suppressed += found.rows
+        self.newly_suppressed_copies += found.copies
 
     def _end_pass(self) -> None:
         if self._engine is not None:
@@ -415,6 +527,7 @@ class Mailing:
     def close(self) -> Report:
         """Lets go of the outbox (a finished one becomes a single plain file) and reads it."""
         path = self.outbox.path
+        self._close_list()
         try:
             self.outbox.finish()
             if path is None:
@@ -425,11 +538,20 @@ class Mailing:
 
     def abandon(self) -> None:
         """Lets go of the outbox as it is."""
+        self._close_list()
         self.outbox.close()
+
+    def _close_list(self) -> None:
+        if self._list is not None:
+            self._list.close()
 
     def _take_over(self, old: Path) -> None:
         self.outbox = take_over(self.outbox, old, durability=self.pace.durability)
         self.takes_over = None
+
+
+def _noted(used: ListInUse | None) -> dict[str, str]:
+    return {SUPPRESSION_LIST: used.recorded()} if used is not None else {}
 
 
 def _limited(plan: Plan, limit: int | None) -> Plan:

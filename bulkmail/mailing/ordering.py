@@ -16,6 +16,7 @@ import msgspec
 from anyio import to_thread
 
 from bulkmail.config.runs import run_path
+from bulkmail.config.serving import is_served
 from bulkmail.config.settings import Settings
 from bulkmail.mailing.digests import Digest
 from bulkmail.mailing.gate import Online, ask_outside, refuse_unknown_names
@@ -37,6 +38,7 @@ from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.succession import earlier_passes, number_of, reports_beside
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import add_pass, read_suppression, to_setting
+from bulkmail.mailing.suppression_list import ReadList, list_in_use
 from bulkmail.mailing.targets import SETTING as FILES
 from bulkmail.mailing.targets import Targets
 from bulkmail.mailing.targets import to_setting as files_to_setting
@@ -44,7 +46,7 @@ from bulkmail.message.branches import Branches, Cover
 from bulkmail.message.composer import Composer
 from bulkmail.message.names import mentioned_names
 from bulkmail.message.row_address import RowAddress, is_same_for_all
-from bulkmail.message.templates import compile_condition, referenced_names
+from bulkmail.message.templates import Condition, compile_condition, referenced_names
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
@@ -180,6 +182,7 @@ async def order_mailing(
                 is_rehearsal=rehearsal,
                 settings=await to_thread.run_sync(_noted, settings, digest, past, passes),
                 keys=keys,
+                suppressions=settings.suppressions,
                 told_loading=reading,
                 told_checking=checking,
             )
@@ -278,14 +281,21 @@ async def check(
                 most_invalid=settings.most_invalid,
             ),
             keys=keys,
+            suppressions=settings.suppressions,
             told_loading=reading,
             told_checking=checking,
         )
         tally = mailing.tally
         mailing.abandon()
-    findings = mailing.findings
-    if online is not None and mailing.evidence is not None:
-        evidence = await ask_outside(mailing.evidence, settings.routes, keys=keys, online=online)
+    findings, evidence = mailing.findings, mailing.evidence
+    links = settings.campaign.unsubscribe
+    # Without asking outside no command is run, and a key of its own stands in for what it would print.
+    is_key_known = links is not None and (online is not None or not links.key_from.startswith("command:"))
+    if evidence is not None and is_key_known and keys.unsubscribe is not None:
+        evidence = replace(evidence, is_key_served=await to_thread.run_sync(is_served, keys.unsubscribe))
+    if evidence is not None and online is not None:
+        evidence = await ask_outside(evidence, settings.routes, keys=keys, online=online)
+    if evidence is not mailing.evidence and evidence is not None:
         findings = gravest_first([*(found for found in findings if found.code == NO_RELAY), *judge(evidence)])
     return Checked(
         findings, [*mailing.notices, *settings.notices, *suppression.notices, *_one_address(settings, tally)], tally
@@ -363,6 +373,25 @@ def _meant(
     """The rows that would be sent to."""
     suppression = read_suppression(settings.suppress)
     where = compile_condition(settings.where) if settings.where else None
+    kept = ReadList.open(list_in_use(settings.suppressions, settings.campaign))
+    try:
+        if kept is not None:
+            suppression.add_list(kept.reason)
+        yield from _screened(settings, found, composer, suppression, where)
+    finally:
+        if kept is not None:
+            kept.close()
+    if where is not None:
+        refuse_unknown_names(where, rows.columns)
+
+
+def _screened(
+    settings: Settings,
+    found: Iterable[tuple[int, Recipient | BadRow]],
+    composer: Composer,
+    suppression: Suppression,
+    where: Condition | None,
+) -> Iterator[Numbered]:
     known: set[int] = set()
     for number, recipient in found:
         screened = screen(recipient, suppression=suppression, where=where)
@@ -373,8 +402,6 @@ def _meant(
             yield number, recipient
         if not settings.allow_duplicates and _has_forward_path(composer, recipient):
             known.add(key)
-    if where is not None:
-        refuse_unknown_names(where, rows.columns)
 
 
 def _has_forward_path(composer: Composer, recipient: Recipient) -> bool:

@@ -23,6 +23,7 @@ from bulkmail.message.plan import Slot, body_slot
 from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:
+    from bulkmail.message.bounce_token import BounceTokens
     from bulkmail.message.environment import LetterEnvironment
     from bulkmail.message.unsubscribe import Unsubscriber
     from bulkmail.model.address import Address
@@ -139,6 +140,7 @@ class Parts:
     check: Callable[[dict[str, object], Mapping[str, object]], object]
     variables: Callable[[Recipient, str], dict[str, object]]
     unsubscriber: Unsubscriber | None
+    tokens: BounceTokens | None = None
 
 
 class Compiled(NamedTuple):
@@ -201,6 +203,7 @@ class _Writer:
             "run_id": parts.run_id,
             "text_field": headers.text_field,
             "to_field": _to_field,
+            "tokens": parts.tokens,
             "unsubscriber": parts.unsubscriber,
             "variables_of": parts.variables,
         }
@@ -236,6 +239,7 @@ class _Writer:
             "identity",
             self._constant(f"@{parts.author.domain}>\r\n".encode() + parts.rest),
             *(["unsubscriber.fields(token)"] if parts.unsubscriber else []),
+            *(["tokens.field(row)"] if parts.tokens else []),
         ]
         has_others = any(callable(part) for part in parts.bodies.values())
         prelude = [*self._row(), *self._prelude(to_name, subject)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from bulkmail.message.bodies import Bodies, Written, html_partials
+from bulkmail.message.bounce_token import BounceTokens
 from bulkmail.message.compiled import Compiled, NotCompiled, Parts, compile_message
 from bulkmail.message.dkim import Signer, Signers
 from bulkmail.message.enclosures import Enclosure, RowFiles
@@ -18,14 +20,16 @@ from bulkmail.message.hook import Hook, apply
 from bulkmail.message.identity import date_field, identity_of
 from bulkmail.message.plan import Plan, make_plan
 from bulkmail.message.reverse_path import ReversePath
-from bulkmail.message.templates import Workshop
+from bulkmail.message.templates import Rendering, Workshop
 from bulkmail.message.unsubscribe import Unsubscriber
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.keys import NO_KEYS, Keys
+from bulkmail.model.keys import NO_KEYS, BounceKey, Keys
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.recipient import Recipient
+from bulkmail.model.relay import Secret
+from bulkmail.model.suppression import campaign_scope, list_scope
 
 log = logging.getLogger("bulkmail.message")
 
@@ -73,8 +77,8 @@ class _Letter(NamedTuple):
 class Composer:
     """Writes the letters of one campaign; what does not depend on the row is done once, when it is made.
 
-    A message depends on nothing but campaign, keys, run, row number, recipient, forward path and date: a resend is the
-    same to the octet.  An `on_message` hook has to keep that promise itself.
+    A message depends on nothing but campaign, keys, run, numbers of row and delivery, recipient, forward path and
+    date: a resend is the same to the octet.  An `on_message` hook has to keep that promise itself.
     """
 
     def __init__(
@@ -98,7 +102,9 @@ class Composer:
         self._files = RowFiles(campaign, workshop)
         self._plan = make_plan(campaign, images=self._bodies.images, method=self._bodies.method)
         self._reverse_path = ReversePath(campaign.reverse_path, workshop)
-        self._unsubscriber = Unsubscriber(campaign.unsubscribe, keys.unsubscribe) if campaign.unsubscribe else None
+        self._tokens = BounceTokens(keys.bounce or _stand_in(run_id)) if self._reverse_path.has_token else None
+        self._list_id = workshop.header(campaign.list_id) if campaign.list_id else None
+        self._unsubscriber = _make_unsubscriber(campaign, keys, self._list_id) if campaign.unsubscribe else None
         self._signers = _make_signers(campaign, keys, self._plan)
         self._on_message = on_message
         self._compiled = self._compile() if compiles else None
@@ -126,6 +132,7 @@ class Composer:
                     check=self._bodies.check_general,
                     variables=self._variables_of,
                     unsubscriber=self._unsubscriber,
+                    tokens=self._tokens,
                 )
             )
         except NotCompiled:
@@ -190,9 +197,12 @@ class Composer:
             headers=tuple((name, value) for name, value in shown + named if value),
         )
 
-    def compose(self, recipient: Recipient, *, row: int, forward_path: str, date: float) -> Message:
-        """The message for `row` (from 1).  `date` is wall-clock seconds.  Raises `TemplateError`, nothing else."""
-        return self.sign(self.draft(recipient, row=row, forward_path=forward_path, date=date), date)
+    def compose(self, recipient: Recipient, *, row: int, forward_path: str, date: float, delivery: int = 0) -> Message:
+        """The message for `row` (from 1).  `date` is wall-clock seconds.  Raises `TemplateError`, nothing else.
+
+        `delivery` is the outbox' number of the forward path, which a `{bounce}` token names.
+        """
+        return self.sign(self.draft(recipient, row=row, forward_path=forward_path, date=date, delivery=delivery), date)
 
     @property
     def is_slow_to_sign(self) -> bool:
@@ -205,24 +215,25 @@ class Composer:
             return message
         return replace(message, buffers=self._signers.sign(message.buffers, int(date)))
 
-    def draft(self, recipient: Recipient, *, row: int, forward_path: str, date: float) -> Message:
+    def draft(self, recipient: Recipient, *, row: int, forward_path: str, date: float, delivery: int = 0) -> Message:
         """As `compose`, but not signed."""
         if self._compiled is not None and (made := self._compiled.compose(recipient, row, int(date))) is not None:
             buffers, message_id = made
-            path = self._reverse_path.of({}, {}, sender=self._author, forward_path=forward_path)
+            token = self._tokens.of_delivery(delivery) if self._tokens else ""
+            path = self._reverse_path.of({}, {}, sender=self._author, forward_path=forward_path, token=token)
             is_foreign = not (path.isascii() and forward_path.isascii())
             message = Message(Envelope(path, forward_path), message_id, buffers, needs_smtputf8=is_foreign)
             if not self._proofs:
                 return message
             self._proofs -= 1
-            general = self._draft(recipient, row=row, forward_path=forward_path, date=date)
+            general = self._draft(recipient, row=row, forward_path=forward_path, date=date, delivery=delivery)
             if message != general:
                 log.error("the compiled message differs from the general one", extra={"row": row})
                 self._compiled = None
             return general
-        return self._draft(recipient, row=row, forward_path=forward_path, date=date)
+        return self._draft(recipient, row=row, forward_path=forward_path, date=date, delivery=delivery)
 
-    def _draft(self, recipient: Recipient, *, row: int, forward_path: str, date: float) -> Message:
+    def _draft(self, recipient: Recipient, *, row: int, forward_path: str, date: float, delivery: int) -> Message:
         """As `draft`, in the general way that suits every row."""
         letter = self._letter(recipient, write=self._bodies.written)
         senders, author, sender = self._heading.senders(letter.lines)
@@ -239,7 +250,10 @@ class Composer:
         )
         if self._unsubscriber:
             head += self._unsubscriber.fields(letter.token)
-        reverse_path = self._path(letter, recipient, sender=sender, forward_path=forward_path)
+        if self._tokens:
+            head += self._tokens.field(row)
+        bounce = self._tokens.of_delivery(delivery) if self._tokens else ""
+        reverse_path = self._path(letter, recipient, sender=sender, forward_path=forward_path, bounce=bounce)
         # Header fields are ASCII but for the local part of an address, and only that asks for SMTPUTF8 (RFC 6531).
         is_8bit = not head.isascii()
         values = (head, identity.encode("ascii"), *self._bodies.octets(letter.bodies))
@@ -272,15 +286,38 @@ class Composer:
         """What the templates can use, and the token of the links to unsubscribe."""
         if not self._unsubscriber:
             return self._workshop.variables(recipient.fields, recipient.address), ""
-        token = self._unsubscriber.token(recipient.address)
+        token = self._unsubscriber.token(recipient.address, self._list_of(recipient))
         url = self._unsubscriber.url(token)
         return self._workshop.variables(recipient.fields, recipient.address, unsubscribe_url=url), token
+
+    def _list_of(self, recipient: Recipient) -> str | None:
+        """The list of this row, which its token is for; None where it is that of all rows."""
+        if self._list_id is None or self._list_id.constant is not None:
+            return None
+        variables = self._workshop.variables(recipient.fields, recipient.address)
+        return list_scope(self._list_id.render(variables))
 
     def _variables_of(self, recipient: Recipient, unsubscribe_url: str) -> dict[str, object]:
         return self._workshop.variables(recipient.fields, recipient.address, unsubscribe_url=unsubscribe_url)
 
-    def _path(self, letter: _Letter, recipient: Recipient, *, sender: Address, forward_path: str) -> str:
-        return self._reverse_path.of(letter.variables, recipient.fields, sender=sender, forward_path=forward_path)
+    def _path(
+        self, letter: _Letter, recipient: Recipient, *, sender: Address, forward_path: str, bounce: str = ""
+    ) -> str:
+        fields = recipient.fields
+        return self._reverse_path.of(letter.variables, fields, sender=sender, forward_path=forward_path, token=bounce)
+
+
+def _stand_in(run_id: str) -> BounceKey:
+    """For messages that are only looked at, or reach nobody: no register has a run with this number."""
+    return BounceKey(0, Secret(sha256(b"bulkmail stand-in\0" + run_id.encode()).hexdigest()))
+
+
+def _make_unsubscriber(campaign: Campaign, keys: Keys, list_id: Rendering | None) -> Unsubscriber | None:
+    """Links whose tokens are for the campaign's list, or the campaign itself.  Raises `ConfigError`."""
+    if campaign.unsubscribe is None:
+        return None
+    scope = campaign_scope(campaign.name) if list_id is None else list_scope(list_id.constant or "")
+    return Unsubscriber(campaign.unsubscribe, keys.unsubscribe, list_id=scope)
 
 
 def _make_signers(campaign: Campaign, keys: Keys, plan: Plan) -> Signers | None:

@@ -212,6 +212,7 @@ _OWNED = {
     "dkim-signature": "it must be made from the finished message",
     "received": "servers write it",
     "return-path": "set reverse_path",
+    "x-bulkmail-id": "bulkmail writes it where reverse_path has {bounce}",
 }
 _OWNED_PREFIXES = ("content-", "resent-", "arc-")
 _ADDRESS_FIELDS = frozenset({"sender", "errors-to", "disposition-notification-to", "return-receipt-to"})

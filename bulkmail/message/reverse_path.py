@@ -1,4 +1,4 @@
-"""The reverse path of a message: fixed, from a template, with the recipient in it, or that of its sender."""
+"""The reverse path of a message: fixed, from a template, with the recipient or a token in it, or its sender's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from bulkmail.message.fields import Field, mailbox_field
 from bulkmail.message.templates import Workshop
-from bulkmail.message.verp import PLACEHOLDER, Pattern, parse_pattern
+from bulkmail.message.verp import PLACEHOLDER, TOKEN, Pattern, parse_pattern
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import AddressError, ConfigError
@@ -30,15 +30,23 @@ class ReversePath:
             except AddressError as error:
                 raise ConfigError(f"the reverse path {text!r} {error}", hint="write local@domain") from None
 
+        self.has_token = TOKEN in text
+
     @property
     def is_by_row(self) -> bool:
         """Whether it is made by a template."""
         return self._field is not None
 
     def of(
-        self, variables: dict[str, object], fields: Mapping[str, object], *, sender: Address, forward_path: str
+        self,
+        variables: dict[str, object],
+        fields: Mapping[str, object],
+        *,
+        sender: Address,
+        forward_path: str,
+        token: str = "",
     ) -> str:
-        """The path of one message, `sender` being who sends it.  Raises `TemplateError`."""
+        """The path of one message, `sender` being who sends it and `token` its own.  Raises `TemplateError`."""
         path = self._fixed
         if self._field is not None:
             value = self._field.value(variables, fields)
@@ -47,7 +55,7 @@ class ReversePath:
             except AddressError as error:
                 raise self._field.refuse(f"is {value!r}, which {error}") from None
         if isinstance(path, Pattern):
-            return path.fill(forward_path)
+            return path.fill(forward_path, token)
         return path or sender.wire
 
 
@@ -58,4 +66,4 @@ def is_template(text: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _parse(text: str) -> str | Pattern:
-    return parse_pattern(text) if PLACEHOLDER in text else Address.parse(text).wire
+    return parse_pattern(text) if PLACEHOLDER in text or TOKEN in text else Address.parse(text).wire

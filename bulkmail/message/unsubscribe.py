@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
+from dataclasses import dataclass
 from hashlib import sha256
 
 from bulkmail.message.headers import plain_field
@@ -18,6 +19,7 @@ from bulkmail.model.relay import Secret
 PLACEHOLDER = "{token}"
 SHORTEST_KEY = 16  # octets: 128 bits, as many as the tag has
 
+_BEFORE_LIST = b"\0"  # between address and list: no address has it
 _ID = 4  # characters of a token that name its key
 _TAG = 22  # characters of 128 bits
 _LONGEST_TOKEN = 1_000
@@ -26,16 +28,27 @@ _HTTPS = lazy_pattern(r"https://[A-Za-z0-9.:\[\]-]+(?:[/?#][!#-;=?-~]*)?")  # no
 _QUERY = lazy_pattern(r"[A-Za-z0-9%&=_.~+{}/:-]+")
 
 
-def make_token(address: Address, key: bytes) -> str:
+@dataclass(frozen=True, slots=True)
+class UnsubscribeRequest:
+    """Who unsubscribes by a token, and from which list: its id in lower case, empty for all lists."""
+
+    address: Address
+    list_id: str = ""
+
+
+def make_token(address: Address, key: bytes, *, list_id: str = "") -> str:
     """A text of letters, digits, `-` and `_` that only a holder of `key` can make for `address`.
 
-    The same for one mailbox in all campaigns.  It ends in a letter, so that no reader cuts a link short.
+    The same for one mailbox and one list (as `model.suppression.list_scope` names it), empty for all lists, in all
+    campaigns.  It ends in a letter, so that no reader cuts a link short.
     """
-    return _key_id(key) + _signed(address, key)
+    return _key_id(key) + _signed(address, key, list_id)
 
 
-def _signed(address: Address, key: bytes) -> str:
+def _signed(address: Address, key: bytes, list_id: str) -> str:
     who = address.key.encode()
+    if list_id:
+        who += _BEFORE_LIST + list_id.encode()
     return f"{_base64(who)}{_tag(who, key)}"
 
 
@@ -43,6 +56,15 @@ def verify_unsubscribe(token: str, keys: Iterable[str | bytes]) -> Address | Non
     """Whom `token` was made for; None when none of `keys` has signed it.
 
     The address is in lower case, as a stop list takes it.  The time taken tells nothing about keys or tags.
+    """
+    request = read_unsubscribe(token, keys)
+    return request.address if request is not None else None
+
+
+def read_unsubscribe(token: str, keys: Iterable[str | bytes]) -> UnsubscribeRequest | None:
+    """Whom `token` was made for, and for which list; otherwise as `verify_unsubscribe()`.
+
+    A token of before lists had one counts for all lists.
     """
     token = token.strip()
     if not _ID + _TAG < len(token) <= _LONGEST_TOKEN or not token.isascii():
@@ -59,8 +81,9 @@ def verify_unsubscribe(token: str, keys: Iterable[str | bytes]) -> Address | Non
         is_signed |= hmac.compare_digest(made, f"{signed_by}{body}{tag}")
     if not is_signed:
         return None
+    whom, _, list_id = who.partition(_BEFORE_LIST)
     try:
-        return Address.parse(who.decode())
+        return UnsubscribeRequest(Address.parse(whom.decode()), list_id.decode())
     except (AddressError, UnicodeDecodeError):  # signed, but by something else than a campaign
         return None
 
@@ -80,8 +103,12 @@ def _base64(data: bytes) -> str:
 class Unsubscriber:
     """Writes the links of one campaign's setting."""
 
-    def __init__(self, setting: Unsubscribe, key: Secret | None) -> None:
-        """Raises `ConfigError` for a setting that makes no link, or a key that is missing or short."""
+    def __init__(self, setting: Unsubscribe, key: Secret | None, *, list_id: str = "") -> None:
+        """`list_id` is the list that tokens are for unless one is given to `token()`; empty is all lists.
+
+        Raises `ConfigError` for a setting that makes no link, or a key that is missing or short.
+        """
+        self._list_id = list_id
         self._https = setting.https.strip()
         self._mailto = setting.mailto.strip().removeprefix("mailto:")
         if not (self._https or self._mailto):
@@ -105,9 +132,9 @@ class Unsubscriber:
         """The link to put into a letter: the web's, or else the mail's."""
         return self._https.replace(PLACEHOLDER, token) if self._https else self._mail_url(token)
 
-    def token(self, address: Address) -> str:
+    def token(self, address: Address, list_id: str | None = None) -> str:
         """What stands for `{token}` in the links to `address`."""
-        return self._key_id + _signed(address, self._key)
+        return self._key_id + _signed(address, self._key, self._list_id if list_id is None else list_id)
 
     def fields(self, token: str) -> bytes:
         """List-Unsubscribe, and List-Unsubscribe-Post where there is a link that takes it."""

@@ -46,6 +46,10 @@ class OutboxBusy(OutboxError):
     """Another process is sending from this outbox; the message names its pid and host."""
 
 
+class SuppressionError(BulkmailError):
+    """The suppression list cannot be read or written: damaged, in use, no room.  Nothing is sent without it."""
+
+
 class RelayError(BulkmailError):
     """The relay cannot be used: not reachable, not trusted, login refused, sender refused.  The list stays whole."""
 

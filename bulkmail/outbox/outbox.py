@@ -358,11 +358,14 @@ class Outbox:
             self._move_all(status, Status.CANCELLED, reason="cancelled") for status in (Status.PENDING, Status.DEFERRED)
         )
 
-    def suppress(self, reason_of: Callable[[Address], str]) -> Suppressed:
-        """Open rows and copies whose address has a reason not to be written to become SUPPRESSED; returns how many."""
+    def suppress(self, reason_of: Callable[[Address], str], *, rows: Collection[int] | None = None) -> Suppressed:
+        """Open rows and copies whose address has a reason not to be written to become SUPPRESSED; returns how many.
+
+        With `rows` only those are looked at.
+        """
         self._must_be(loaded=True)
         with self._changing() as connection:
-            return suppress(connection, reason_of)
+            return suppress(connection, reason_of, rows=rows)
 
     def reopen(self, status: Status) -> int:
         """What is REJECTED or EXPIRED becomes pending with fresh patience; returns how many deliveries."""

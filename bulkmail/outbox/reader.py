@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from heapq import merge
 from itertools import chain, groupby
 from operator import itemgetter
@@ -17,18 +17,22 @@ import msgspec
 
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
+from bulkmail.model.delivery import Attempt, Delivery, Status
+from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.recipient import Place
+from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.tally import Tally
-from bulkmail.outbox import store
+from bulkmail.outbox import finding, store
 from bulkmail.outbox.counting import has_copies, read_tally
 from bulkmail.outbox.encoding import STATUS_OF, decode_fields
 from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, PathRecord, RowRecord
+from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.header import read_header
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.overlay import Overlay
 from bulkmail.outbox.shape import Moment, noticing_damage
+from bulkmail.outbox.suppressing import rows_to, rows_with
 from bulkmail.outbox.turns import Turns
 
 _PAGE = 1_000
@@ -75,6 +79,14 @@ _RECORD = tuple[
 _RECORD_PAGE = list[_RECORD]
 _BRIEF_PAGE = list[tuple[int, int, int, Any, int, str, str, int, str, str, Moment | None, Moment | None]]
 _ATTEMPT = tuple[int, int, str, Moment, float, str, int | None, str, str, str]
+_REFUSALS = """
+    SELECT d.id, d.row, d.forward_path, d.status, d.tries, a.at, a.took, a.relay, a.stage, a.code, a.enhanced, a.text,
+           a.outcome, a.reason
+    FROM delivery AS d JOIN attempt AS a ON a.id = d.last_attempt
+    WHERE d.id > ? AND d.status IN ('rejected', 'expired') AND a.scope = 'recipient' AND a.code IS NOT NULL
+    ORDER BY d.id LIMIT ?
+"""
+_REASONS = frozenset(reason.value for reason in Reason)
 _SETTLED = frozenset({Status.ACCEPTED.value, Status.REJECTED.value})
 RETRIED = "in doubt before, to be sent again"
 """The reason of an open row that was in doubt: its message may have arrived already."""
@@ -224,6 +236,44 @@ class OutboxReader:
             unfolded = self._overlay(connection).attempts(connection)
         yield from unfolded
 
+    def refusals(self) -> Iterator[tuple[Delivery, Attempt]]:
+        """What failed because of its recipient, by a server's word, with its last try as it was judged.
+
+        A try whose reason has a label of its own is passed over: it says nothing about a mailbox.
+        """
+        for columns in self._pages(_REFUSALS):
+            number, row, path, status, tries, at, took, relay, stage, code, enhanced, text, outcome, reason = columns
+            if reason not in _REASONS:
+                continue
+            with noticing_damage(self.name):
+                verdict = Verdict(Outcome(outcome), Scope.RECIPIENT, Reason(reason))
+                attempt = Attempt(at, took, relay, Reply(Stage(stage), code, enhanced, text), verdict)
+                found = Delivery(number, row, path, STATUS_OF[status], tries=tries), attempt
+            yield found
+
+    def find(
+        self,
+        *,
+        numbers: Collection[int] = (),
+        rows: Collection[int] = (),
+        message_ids: Collection[str] = (),
+        paths: Collection[str] = (),
+    ) -> list[FoundDelivery]:
+        """The deliveries with one of these numbers, rows, Message-IDs or forward paths (in lower case).
+
+        To find the last two all deliveries are read once, whatever their number.
+        """
+        found: dict[int, FoundDelivery] = {}
+        with self._store.reading() as connection, noticing_damage(self.name):
+            for each in chain(
+                finding.by_numbers(connection, numbers) if numbers else (),
+                finding.by_rows(connection, rows) if rows else (),
+                finding.by_message_ids(connection, message_ids) if message_ids else (),
+                finding.by_paths(connection, paths) if paths else (),
+            ):
+                found[each.id] = each
+        return list(found.values())
+
     def reached(self) -> Iterator[str]:
         """`Address.key` of each recipient who has the message, or may have it (in doubt); of a rehearsal, none."""
         return (path for _, path in self.reached_of_rows())
@@ -238,6 +288,16 @@ class OutboxReader:
             with noticing_damage(self.name):
                 keys = _key(own), _key(path)
             yield keys
+
+    def rows_to(self, keys: Collection[str]) -> list[int]:
+        """Rows that have open deliveries and go to one of these `Address.key`s in ASCII, or `@domain`s; reads all."""
+        with self._store.reading() as connection:
+            return rows_to(connection, keys)
+
+    def rows_with(self, reason_of: Callable[[Address], str]) -> list[int]:
+        """Rows with open deliveries to an address that `reason_of` gives a reason for; asks for each."""
+        with self._store.reading() as connection:
+            return rows_with(connection, reason_of)
 
     def _records(self, query: str) -> Iterator[RowRecord]:
         """The rows whose deliveries a query like `_RECORDS` gives."""

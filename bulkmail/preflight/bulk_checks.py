@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from bulkmail.message.composer import Rendered
+from bulkmail.message.verp import TOKEN
 from bulkmail.model.campaign import Unsubscribe
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import is_this_machine
@@ -156,3 +157,17 @@ def reverse_path_alignment(evidence: Evidence) -> Iterator[Found]:
         "campaign: reverse_path" if evidence.campaign.reverse_path else evidence.campaign.sender.name,
         severity=Severity.NOTE if signed else None,
     )
+
+
+def bounce_token(evidence: Evidence) -> Iterator[Found]:
+    """A reverse path by which a bounce cannot be told from another."""
+    campaign = evidence.campaign
+    if evidence.is_bulk and TOKEN not in campaign.reverse_path:
+        where = "campaign: reverse_path" if campaign.reverse_path else campaign.sender.name
+        yield Found(f"bounces come back to an address without {TOKEN}", where)
+
+
+def key_served(evidence: Evidence) -> Iterator[Found]:
+    """Unsubscribe links that the user's own `bulkmail serve` would not know."""
+    if evidence.is_key_served is False:
+        yield Found("the key of its unsubscribe links is not among [serve] keys", "campaign: unsubscribe")

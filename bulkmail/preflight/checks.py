@@ -217,6 +217,17 @@ CHECKS: tuple[Check, ...] = (
         "set reverse_path to an address at From's domain, or sign with DKIM for it", bulk_checks.reverse_path_alignment,
     ),
     Check(
+        "bounces-without-token", _N, "a reverse path without {bounce}, for lists and 5,000 recipients or more",
+        "A fifth of all bounces quote nothing of the message: without a token they cannot be matched to its row.",
+        'set reverse_path = "bounces+{bounce}@DOMAIN" and read that mailbox with bulkmail bounces',
+        bulk_checks.bounce_token,
+    ),
+    Check(
+        "key-not-served", _W, "an unsubscribe key that is not among the keys of [serve] in the user's config.toml",
+        "bulkmail serve answers such a link with 404, and the recipient reports the message as spam instead.",
+        "add the key_file of [message.unsubscribe] to keys below [serve]", bulk_checks.key_served,
+    ),
+    Check(
         "relay-unusable", _E, "relays that cannot be reached, secured or logged in to",
         "Nothing could be sent.",
         "see what stands there; bulkmail relay URL says more", online_checks.relay_unusable, is_online=True,

@@ -36,7 +36,8 @@ class Evidence:
     are rows that are sent without a copy (To, Cc, Bcc), each as often as it has such copies;
     `suppression_faults` are the first entries of suppression lists that cannot be understood, of
     `suppression_fault_count`.  `most_invalid` is the share of the rows that may be invalid.  `relay_hosts` are the
-    servers that mail goes through, `relays` and `records` what they and the DNS say, if they were asked.
+    servers that mail goes through; `is_key_served` whether the unsubscribe key is among those of [serve], None where
+    nothing is known of these; `relays` and `records` what they and the DNS say, if they were asked.
     """
 
     campaign: Campaign
@@ -60,6 +61,7 @@ class Evidence:
     records: Records | None = None
     flaws: tuple[Flaw, ...] = ()
     most_invalid: float = MOST_INVALID
+    is_key_served: bool | None = None
 
     @property
     def is_big(self) -> bool:

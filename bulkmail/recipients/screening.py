@@ -83,17 +83,19 @@ class Suppression:
     how many there are: nothing should be sent before they are corrected.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, places: _Places | _Keys | None = None) -> None:
         self.notices: list[str] = []
         self.faults: list[tuple[Place, str]] = []
         self.fault_count = 0
         self._has_other_cells = False
         self._names: list[str] = []
-        self._places = _Places()
+        self._places = places if places is not None else _Places()
         self._passed = _Places()  # what earlier passes reached, some of it by `_pair()`
+        self._lists: list[Callable[[str], str]] = []
 
     def __len__(self) -> int:
-        return len(self._places) + len(self._passed)
+        """How many addresses and domains were added; at least 1 if a list is kept elsewhere."""
+        return len(self._places) + len(self._passed) + len(self._lists)
 
     def add_file(self, path: str | os.PathLike[str]) -> None:
         """Adds a file: addresses or `@domain` a line with `#` comments, or any list with an address column.
@@ -130,17 +132,28 @@ class Suppression:
             if own != path:
                 self._passed.add(_pair(own, path), file, line=0)
 
+    def add_list(self, reason_of: Callable[[str], str]) -> None:
+        """Adds a list that is kept elsewhere: `reason_of` says why an `Address.key` gets no mail, "" if it may."""
+        self._lists.append(reason_of)
+
     def matches(self, address: Address) -> str:
         """The reason not to write there, `"in stop.txt:3"`; "" if there is none."""
         return self.matches_key(address.key)
 
     def matches_key(self, key: str) -> str:
         """The same for the address with this `Address.key`."""
-        return self._reason(self._listed(key) or self._passed.find(key))
+        return self._reason(self._listed(key) or self._passed.find(key)) or self._of_lists(key)
 
     def matches_copy(self, address: Address, *, of: Address) -> str:
         """The reason not to send a copy of the row of another address there; "" if there is none."""
-        return self._reason(self._listed(address.key) or self._passed.find(_pair(of.key, address.key)))
+        found = self._listed(address.key) or self._passed.find(_pair(of.key, address.key))
+        return self._reason(found) or self._of_lists(address.key)
+
+    def _of_lists(self, key: str) -> str:
+        for reason_of in self._lists:
+            if reason := reason_of(key):
+                return reason
+        return ""
 
     def _listed(self, key: str) -> tuple[int, int] | None:
         if not self._places:
@@ -234,7 +247,7 @@ class Suppression:
             self.notices.append(f"{place}: {shown(others[0])} beside an address is not read as an entry")
         for piece in pieces:
             try:
-                self._places.add(_key(piece), file, line=place.line)
+                self._places.add(entry_key(piece), file, line=place.line)
             except AddressError as error:
                 self._add_fault(place, f"{shown(piece)} {error}")
 
@@ -242,6 +255,34 @@ class Suppression:
         self.fault_count += 1
         if len(self.faults) < _MOST_FAULTS:
             self.faults.append((place, reason))
+
+
+class _Keys:
+    """Keys in the order in which they stand, each with its line."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def add(self, key: str, file: int, *, line: int) -> None:
+        """The first place of a key stays."""
+        self.found.setdefault(key, line)
+
+    def find(self, key: str) -> tuple[int, int] | None:
+        return (0, self.found[key]) if key in self.found else None
+
+
+def read_entries(path: str | os.PathLike[str]) -> tuple[dict[str, int], Suppression]:
+    """The addresses and domains of a suppression file, each with its line, and what was noticed and not understood.
+
+    Raises `ListError` for a file that cannot be read.
+    """
+    keys = _Keys()
+    suppression = Suppression(keys)
+    suppression.add_file(path)
+    return keys.found, suppression
 
 
 class _Places:
@@ -350,7 +391,8 @@ def _bare(piece: str) -> str:
     return found[1].strip() if found else piece
 
 
-def _key(piece: str) -> str:
+def entry_key(piece: str) -> str:
+    """The `Address.key` or `@domain` that one entry of a suppression list means.  Raises `AddressError`."""
     text = _bare(piece)
     if link := _MAILTO.fullmatch(text):
         text = unquote(link[1])

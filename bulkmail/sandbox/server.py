@@ -14,6 +14,7 @@ from bulkmail.model.errors import RelayError
 from bulkmail.model.reply import printable
 from bulkmail.sandbox.faults import Faults, Trouble
 from bulkmail.sandbox.maildir import Maildir
+from bulkmail.smtp.capabilities import SANDBOX
 
 LARGEST_MESSAGE = 33_554_432  # octets, announced by SIZE (RFC 1870)
 
@@ -128,6 +129,13 @@ class _Keeper:
         self.kept = 0
         self._maildir = maildir
         self._trouble = trouble
+
+    async def handle_EHLO(
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        """Says that nothing is delivered, so that no client takes a rehearsal for the truth."""
+        session.host_name = hostname
+        return [*responses[:-1], f"250-{SANDBOX}", *responses[-1:]]
 
     async def handle_MAIL(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]

@@ -12,7 +12,8 @@ class Capabilities:
     """The extensions a session may use (RFC 5321 §4.1.1.1).  All absent after a mere HELO.
 
     `size_limit`: octets, 0 if SIZE is offered without a limit, None if it is not offered (RFC 1870).
-    `auth_mechanisms`: upper case, in the server's order (RFC 4954).
+    `auth_mechanisms`: upper case, in the server's order (RFC 4954).  `sandbox`: the server says that it delivers
+    nothing, as ours do.
     """
 
     pipelining: bool = False
@@ -23,8 +24,12 @@ class Capabilities:
     starttls: bool = False
     dsn: bool = False
     requiretls: bool = False
+    sandbox: bool = False
     auth_mechanisms: tuple[str, ...] = ()
 
+
+SANDBOX = "X-BULKMAIL-SANDBOX"
+"""The keyword by which a server says that it delivers nothing (RFC 5321 §4.1.1.1: one of our own begins with X)."""
 
 _MECHANISM = re.compile(r"[A-Z0-9_-]{1,20}")  # RFC 4422 §3.1
 _SIZE = re.compile(r"[0-9]{1,20}")  # RFC 1870 §4
@@ -47,6 +52,7 @@ def parse_capabilities(lines: Iterable[str]) -> Capabilities:
         starttls="STARTTLS" in extensions,
         dsn="DSN" in extensions,
         requiretls="REQUIRETLS" in extensions,
+        sandbox=SANDBOX in extensions,
         auth_mechanisms=tuple(dict.fromkeys(word for word in extensions.get("AUTH", ()) if _MECHANISM.fullmatch(word))),
     )
 

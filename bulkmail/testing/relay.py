@@ -12,7 +12,7 @@ from bulkmail.testing.answers import Lines, Script
 from bulkmail.testing.connection import Connection
 from bulkmail.testing.conversation import Conversation, Notes, Part, TakenMessage
 
-EXTENSIONS = ("SIZE 33554432", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
+EXTENSIONS = ("SIZE 33554432", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "X-BULKMAIL-SANDBOX")
 MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
 
 

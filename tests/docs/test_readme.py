@@ -26,11 +26,19 @@ def test_python_example_prints_what_it_says(capsys):
     assert capsys.readouterr().out == "2 [] []\n"
 
 
+def test_settings_of_the_user_in_the_guide_are_known():
+    from bulkmail.config.schema import read_user_shape
+
+    (example,) = [block for block in blocks(GUIDE, "toml") if "[serve]" in block]
+    assert read_user_shape(tomllib.loads(example))[1] == []
+
+
 @pytest.mark.parametrize("text", [README, GUIDE], ids=["readme", "guide"])
 def test_campaign_example_loads(text, tmp_path):
     from bulkmail.config.settings import load
 
-    found = blocks(text, "toml")  # the guide's later ones are further tables of the first
+    found = [block for block in blocks(text, "toml") if "[serve]" not in block]  # which is the user's own file
+    # The guide's later ones are further tables of the first.
     relays = "".join(block for block in found if "[[relay]]" in block)  # or stand in its place
     example = "\n".join(block for block in found if "[[relay]]" not in block)
     (tmp_path / "campaign.toml").write_text(example, encoding="utf-8")
@@ -54,10 +62,20 @@ async def test_every_command_has_help_with_an_example(command, tmp_path):
 
 def test_guide_names_every_setting():
     from bulkmail.config.pace_tables import BreakersTable, LanesTable, LaneTable
-    from bulkmail.config.schema import MessageTable, RecipientsTable, RelayTable, SendingTable
+    from bulkmail.config.schema import (
+        BouncesTable,
+        MessageTable,
+        RecipientsTable,
+        RelayTable,
+        SendingTable,
+        ServeTable,
+        SuppressionsTable,
+        WebhookTable,
+    )
 
     pace = (LanesTable, LaneTable, BreakersTable)
-    for table in (MessageTable, RecipientsTable, RelayTable, SendingTable, *pace):
+    user = (BouncesTable, ServeTable, SuppressionsTable, WebhookTable)
+    for table in (MessageTable, RecipientsTable, RelayTable, SendingTable, *user, *pace):
         for name, field in table.model_fields.items():
             assert (field.alias or name) in GUIDE, f"{table.__name__}.{name}"
 

@@ -250,6 +250,7 @@ def test_small_mailing_hears_nothing_of_bulk_senders() -> None:
         "one-click-missing": Severity.WARNING,
         "bounces-not-aligned": Severity.WARNING,
         "dkim-not-aligned": Severity.NOTE,
+        "bounces-without-token": Severity.NOTE,
     }
 
 
@@ -259,7 +260,7 @@ def test_list_that_keeps_the_rules_hears_nothing() -> None:
         list_id="news.shop.example",
         unsubscribe=Unsubscribe(https="https://shop.example/u/{token}"),
         dkim=(Dkim("shop.example", "s1"),),
-        reverse_path="bounces@mail.shop.example",
+        reverse_path="bounces+{bounce}@mail.shop.example",
     )
     assert found_in(evidence(campaign, rows=MANY)) == {}
 

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 import bulkmail
 from bulkmail.message.composer import Composer
 from bulkmail.message.templates import referenced_names
-from bulkmail.message.unsubscribe import Unsubscriber, make_token, verify_unsubscribe
+from bulkmail.message.unsubscribe import (
+    Unsubscriber,
+    UnsubscribeRequest,
+    make_token,
+    read_unsubscribe,
+    verify_unsubscribe,
+)
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
@@ -96,6 +102,20 @@ def test_token_may_have_white_space_around_it():
     assert verify_unsubscribe(f" {make_token(ANN, KEY.encode())}\r\n", [KEY])
 
 
+@pytest.mark.parametrize("list_id", ["", "news.example.org", "ü liste"])
+def test_token_names_the_list(list_id):
+    token = make_token(ANN, KEY.encode(), list_id=list_id)
+    assert read_unsubscribe(token, [OLD, KEY]) == UnsubscribeRequest(Address("ann", "example.org"), list_id)
+    assert verify_unsubscribe(token, [KEY]) == Address("ann", "example.org")
+    assert token[-1].isalpha()
+
+
+def test_token_of_before_lists_counts_for_all_of_them():
+    token = "DiRcYW5uQGV4YW1wbGUub3Jn9rfqXnZBsC_l6lx2MEfGBg"  # as 0.1.0 made it
+    assert make_token(ANN, KEY.encode()) == token
+    assert read_unsubscribe(token, [KEY]).list_id == ""
+
+
 def test_verifying_is_public():
     assert bulkmail.verify_unsubscribe is verify_unsubscribe
 
@@ -115,8 +135,8 @@ def compose(make_campaign, make_recipient):
     return compose
 
 
-def token_of(address="ann@example.org"):
-    return make_token(Address.parse(address), KEY.encode())
+def token_of(address="ann@example.org", list_id="spring"):
+    return make_token(Address.parse(address), KEY.encode(), list_id=list_id)
 
 
 def unfolded(read):
@@ -144,6 +164,19 @@ def test_header_has_the_links(compose, setting, value, has_post):
     assert unfolded(read) == value.replace("{}", token_of())
     assert read["List-Unsubscribe-Post"] == ("List-Unsubscribe=One-Click" if has_post else None)
     assert read["Precedence"] == "bulk"
+
+
+def test_token_is_for_the_list_of_its_row(compose):
+    def list_of(read):
+        token = unfolded(read)[len("<https://shop.example/u/") : -1]
+        return read_unsubscribe(token, [KEY]).list_id
+
+    setting = Unsubscribe(https=HTTPS)
+    assert list_of(compose(setting)) == "spring"
+    assert list_of(compose(setting, name="News 2026-12-01")) == "news"
+    assert list_of(compose(setting, list_id="News <News.example.org>")) == "news.example.org"
+    each = compose(setting, list_id="{{ topic }} <{{ topic }}.example.org>", fields={"topic": "tea"})
+    assert list_of(each) == "tea.example.org"
 
 
 def test_token_that_no_local_part_can_hold_goes_into_the_subject(compose):

@@ -1,0 +1,80 @@
+"""`bulkmail erase`: an address taken out of everything that bulkmail keeps."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from bulkmail.config.suppressions import load_suppressions
+from bulkmail.mailing.erasing import erase_everywhere, find_outboxes
+from bulkmail.mailing.suppression_list import open_settings
+from bulkmail.model.address import Address
+from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.reply import printable
+from bulkmail.model.tally import EXIT_SOME_FAILED
+from bulkmail.model.units import count
+
+EPILOG = """\b
+Examples:
+  bulkmail erase ann@example.com --dry-run
+  bulkmail erase ann@example.com newsletters invoices
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("address")
+@click.argument(
+    "folders", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="[FOLDER]..."
+)
+@click.option(
+    "--file",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The suppression list that is meant.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be erased, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def command(address: str, folders: tuple[Path, ...], file: Path | None, dry_run: bool, yes: bool) -> int:
+    """Erase an address from the suppression list, finished runs and their reports.
+
+    Looks at the runs that the suppression list knows and at those below each
+    FOLDER (default: this one). The keyed digest stays on the list, so that the
+    address is still left out. Your own lists of recipients are yours to change.
+    Exit code 1: something still names the address, and is listed.
+    """
+    try:
+        key = Address.parse(address).key
+    except AddressError as error:
+        raise ConfigError(f"{printable(address, 80)}: {error}", hint="write ann@example.com") from None
+    if not (yes or dry_run):
+        if not sys.stdin.isatty():
+            raise ConfigError(
+                "this cannot be undone, and there is no terminal to ask on", hint="add --yes, or --dry-run"
+            )
+        click.confirm(f"{key} will be erased for good. Go on?", abort=True, err=True)
+    settings = load_suppressions()
+    if file is not None:
+        settings = replace(settings, file=file)
+    known, records = [], 0
+    if settings.path().exists():
+        with open_settings(settings) as store:
+            known = [run.outbox for run in store.runs() if run.outbox]
+            history = store.history(key)
+            records = len(history.entries) + len(history.events)
+            if not dry_run:
+                store.erase(key)
+                store.shrink()
+    done = erase_everywhere(key, find_outboxes(folders or (Path("."),), known), dry_run=dry_run)
+    would = "would be " if dry_run else ""
+    click.echo(f"{count(records, 'record')} of the suppression list {would}blanked")
+    for path in (*done.outboxes, *done.reports):
+        click.echo(f"{would}erased: {printable(str(path), 4_000)}")
+    if done.messages:
+        click.echo(f"{count(done.messages, 'message')} of rehearsals {would}removed")
+    for path, why in done.left:
+        click.echo(f"left: {printable(str(path), 4_000)}: {printable(why)}", err=True)
+    return EXIT_SOME_FAILED if done.left else 0

@@ -1,0 +1,203 @@
+"""`bulkmail serve`: the public side of the suppression list, until Ctrl-C."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import click
+
+from bulkmail.cli.running import run_async
+from bulkmail.config.serving import ServeSettings, load_serving
+from bulkmail.config.suppressions import load_suppressions
+from bulkmail.mailing.looking_up import outbox_of
+from bulkmail.mailing.suppression_list import open_settings
+from bulkmail.model.errors import ConfigError, RelayError
+from bulkmail.model.units import count
+from bulkmail.suppression.store import SqliteSuppressions
+
+if TYPE_CHECKING:
+    from uvicorn import Server
+
+    from bulkmail.web.app import PublicSide
+
+MOST_CONNECTIONS = 100
+GRACE = 10  # seconds for requests under way, at the end
+EPILOG = """\b
+Examples:
+  bulkmail serve
+  bulkmail serve --listen 127.0.0.1:8025 --trust-proxy --metrics 9126
+
+\b
+In ~/.config/bulkmail/config.toml:
+  [serve]
+  keys = ["/home/shop/unsubscribe.key"]
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option("--listen", default="", metavar="HOST:PORT", help="Where to listen.  [127.0.0.1:8025]")
+@click.option("--trust-proxy", is_flag=True, help="Take the client's address from X-Forwarded-For.")
+@click.option(
+    "--config",
+    "config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Settings with [serve] and [[webhook]].  [config.toml of the user]",
+)
+@click.option(
+    "--file",
+    "file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The suppression list that is meant.",
+)
+@click.option(
+    "--metrics",
+    "metrics_port",
+    type=click.IntRange(1, 65535),
+    metavar="PORT",
+    help="Numbers for Prometheus at http://127.0.0.1:PORT/metrics.",
+)
+def command(listen: str, trust_proxy: bool, config: Path | None, file: Path | None, metrics_port: int | None) -> None:
+    """Serve the unsubscribe page, one-click unsubscribe and webhooks.
+
+    Speaks plain HTTP: put a proxy with TLS in front of it. Links to unsubscribe
+    lead to /u/TOKEN, so https = "https://HOST/u/{token}"; the webhooks of
+    services are /hooks/ses, /hooks/mailgun, /hooks/postmark and
+    /hooks/standard. GET never changes anything. Ctrl-C ends it.
+    """
+    settings = load_serving(config, listen=listen, trusts_proxy=trust_proxy)
+    suppressions = load_suppressions()
+    if file is not None:
+        suppressions = replace(suppressions, file=file)
+    _check_installed()
+    with open_settings(suppressions) as store, _listening(settings) as listener:
+        server, side = _make(settings, store)
+        with _counted(side, metrics_port):
+            name, port = listener.getsockname()[:2]
+            what = [count(len(settings.keys), "key")] if settings.keys else []
+            what += [hook.provider for hook in settings.hooks]
+            click.echo(f"Listening at {name} port {port} ({', '.join(what)}); Ctrl-C ends it.")
+            sys.stdout.flush()
+            run_async(lambda: _serve(server, listener))
+
+
+def _check_installed() -> None:
+    try:
+        import python_multipart  # noqa: F401 - starlette asks for it when the first form comes: too late to say so
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"bulkmail serve needs {error.name}, which is not installed", hint="type: pip install 'bulkmail[web]'"
+        ) from None
+
+
+def _make(settings: ServeSettings, store: SqliteSuppressions) -> tuple[Server, PublicSide]:
+    from uvicorn import Config, Server
+
+    from bulkmail.feedback.matching import Arrived, Matcher
+    from bulkmail.message.unsubscribe import read_unsubscribe
+    from bulkmail.model.address import Address
+    from bulkmail.model.feedback_event import FeedbackEvent
+    from bulkmail.web.app import PublicSide, make_app
+    from bulkmail.web.proofs import Webhook
+    from bulkmail.web.writer import Writer
+
+    keys = [key.reveal() for key in settings.keys]
+
+    def whose(token: str) -> tuple[Address, str] | None:
+        found = read_unsubscribe(token, keys)
+        return None if found is None else (found.address, found.list_id)
+
+    def match(mails: Sequence[Arrived]) -> list[FeedbackEvent]:
+        matcher = Matcher(store.runs(), store.token_key(), look_in=outbox_of, verify_unsubscribe=whose)
+        return matcher.match(mails)
+
+    writer = Writer(store, match)
+    hooks = {hook.provider: Webhook(hook.provider, hook.secret, hook.topics) for hook in settings.hooks}
+    side = PublicSide(writer, keys=settings.keys, hooks=hooks)
+    server = Server(
+        Config(
+            make_app(side, writer),
+            log_config=None,
+            access_log=False,  # a path holds a token
+            server_header=False,
+            proxy_headers=settings.trusts_proxy,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=GRACE,
+            lifespan="on",
+        )
+    )
+    return server, side
+
+
+@contextmanager
+def _listening(settings: ServeSettings) -> Iterator[socket.socket]:
+    """Raises `RelayError` when nobody can listen there."""
+    try:
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=256)
+    except OSError as error:
+        raise RelayError(
+            f"cannot listen at {settings.host} port {settings.port}: {error.strerror or error}",
+            hint="name another with --listen HOST:PORT",
+        ) from None
+    with listener:
+        yield listener
+
+
+async def _serve(server: Server, listener: socket.socket) -> None:
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+    @contextmanager
+    def left_alone() -> Iterator[None]:
+        yield
+
+    server.capture_signals = left_alone  # type: ignore[method-assign]  # a signal ends us with 0, not by itself
+    async with anyio.create_task_group() as group:
+        await group.start(_end_at_signal, server)
+        await server.serve(sockets=[listener])
+        group.cancel_scope.cancel()
+
+
+async def _end_at_signal(
+    server: Server, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+) -> None:
+    names = ("SIGINT", "SIGTERM", "SIGHUP")
+    with anyio.open_signal_receiver(*(getattr(signal, name) for name in names if hasattr(signal, name))) as signals:
+        task_status.started()
+        async for _ in signals:
+            server.should_exit = True
+
+
+def _counted(side: PublicSide, port: int | None) -> Any:
+    """Numbers for Prometheus as long as the context lasts; no port, no numbers."""
+    if port is None:
+        return nullcontext()
+    from bulkmail.cli.metrics import collected
+
+    class Answers:
+        """What was answered so far."""
+
+        def collect(self) -> Iterator[Any]:
+            from prometheus_client.core import CounterMetricFamily
+
+            family = CounterMetricFamily(
+                "bulkmail_web_answers", "Answers by route and status", labels=["route", "status"]
+            )
+            for (route, status), number in list(side.counts.items()):
+                family.add_metric([route, str(status)], number)
+            yield family
+
+    return collected(Answers(), port)

@@ -1,0 +1,195 @@
+"""What a report means: hard, soft, blocked, delayed, delivered or unclear, by words first and digits after them."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+from bulkmail.feedback.notice import Notice
+from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
+from bulkmail.model.outcome import Outcome, Reason
+from bulkmail.model.reply import Stage, make_reply, printable
+from bulkmail.model.verdict import judge
+from bulkmail.model.wording import plain
+
+_LONGEST = 4_000  # characters of a text that are held against the table
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One entry of `data/bounces.toml`.  Without `text` the digits alone decide."""
+
+    reason: str
+    kind: FeedbackKind
+    text: re.Pattern[str] | None
+    enhanced: re.Pattern[str] | None
+    unless: re.Pattern[str] | None
+    but_not: re.Pattern[str] | None
+    examples: tuple[str, ...]
+
+    def fits(self, text: str, enhanced: str) -> bool:
+        """Whether it is for words in plain form, with these digits."""
+        return (
+            (self.enhanced is None or self.enhanced.fullmatch(enhanced) is not None)
+            and (self.unless is None or self.unless.fullmatch(enhanced) is None)
+            and (self.but_not is None or self.but_not.search(text) is None)
+            and (self.text is None or self.text.search(text) is not None)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one notice means.  `code` and `enhanced` are the digits that were found, `words` is safe to print."""
+
+    kind: FeedbackKind
+    reason: str
+    code: int | None = None
+    enhanced: str = ""
+    words: str = ""
+
+
+@cache
+def rules() -> tuple[Rule, ...]:
+    """The table, in its order."""
+    tables = tomllib.loads(files("bulkmail").joinpath("data", "bounces.toml").read_text("utf-8"))["bounce"]
+    return tuple(
+        Rule(
+            reason=table["reason"],
+            kind=FeedbackKind(table["kind"]),
+            text=_words(table.get("text", "")),
+            but_not=_words(table.get("but_not", "")),
+            enhanced=_codes(table.get("enhanced", "")),
+            unless=_codes(table.get("unless", "")),
+            examples=tuple(table["examples"]),
+        )
+        for table in tables
+    )
+
+
+def _words(text: str | list[str]) -> re.Pattern[str] | None:
+    return re.compile(text if isinstance(text, str) else "|".join(text)) if text else None
+
+
+def _codes(text: str) -> re.Pattern[str] | None:
+    return re.compile(text.replace(".", r"\.").replace("*", "[0-9]+").replace(" ", "|")) if text else None
+
+
+def classify(notice: Notice, text: str = "") -> Finding:
+    """What `notice` means; `text` is the whole notification, asked last."""
+    code, enhanced = _digits(notice.diagnostic)
+    told = notice.diagnostic or notice.text
+    if not notice.diagnostic:
+        code, enhanced = _digits(notice.text)
+    enhanced = _best_enhanced(enhanced, notice.status)
+    words = printable(_shown(told) or _shown(text), MOST_WORDS)
+    if notice.action in ("delivered", "relayed", "expanded") or notice.status.startswith("2"):
+        return Finding(FeedbackKind.DELIVERED, "delivered", code, enhanced, words)
+    kind, reason = _meaning(notice, text, code, enhanced)
+    if kind is FeedbackKind.HARD and _BEFORE_RCPT.search(told):
+        kind, reason = FeedbackKind.BLOCKED, "our-sender"  # no recipient was named yet
+    if reason == "unknown-domain" and enhanced.startswith("4"):
+        kind, reason = FeedbackKind.SOFT, "dns"
+    is_waiting = not notice.action and kind is not FeedbackKind.HARD and _STILL_TRYING.search(notice.text or text)
+    if notice.action == "delayed" or is_waiting:
+        return Finding(FeedbackKind.DELAYED, reason or "delayed", code, enhanced, words)
+    return Finding(kind, reason, code, enhanced, words)
+
+
+def _meaning(notice: Notice, text: str, code: int | None, enhanced: str) -> tuple[FeedbackKind, str]:
+    said = notice.diagnostic or notice.text
+    if said and (found := by_words(said, enhanced)) is not None:
+        return found.kind, found.reason
+    for rule in rules():
+        if rule.text is None and rule.fits("", enhanced):
+            return rule.kind, rule.reason
+    if said and (code or enhanced) and (judged := _by_judge(said, code, enhanced)) is not None:
+        return judged
+    for told in (notice.text, text):
+        if told and (found := by_words(told, enhanced)) is not None:
+            return found.kind, found.reason
+    if enhanced.startswith("4") or (code is not None and 400 <= code < 500):
+        return FeedbackKind.SOFT, "not-now"
+    if enhanced.startswith("5") or code or notice.action:
+        return FeedbackKind.SOFT, "refused"
+    return FeedbackKind.UNCLEAR, "unclear"
+
+
+def by_words(told: str, enhanced: str = "") -> Rule | None:
+    """The first entry of the table whose text, and whose digits where it has any, fit."""
+    text = _SIGNS.sub(" ", _SENTENCE_END.sub(" | ", plain(told[:_LONGEST])))
+    return next((rule for rule in rules() if rule.text is not None and rule.fits(text, enhanced)), None)
+
+
+_SENTENCE_END = re.compile(r"[.;!?]+(?=\s|$)")
+_SIGNS = re.compile(r"(?:[^\w@~/.'|]|[.'](?!\w))+")  # a word and the next, whatever stands between them
+
+_KINDS = {
+    Reason.UNKNOWN_USER: (FeedbackKind.HARD, "unknown-user"),
+    Reason.MOVED: (FeedbackKind.HARD, "moved"),
+    Reason.ADDRESS_REFUSED: (FeedbackKind.SOFT, "refused"),
+    Reason.MAILBOX_FULL: (FeedbackKind.SOFT, "mailbox-full"),
+    Reason.GREYLISTED: (FeedbackKind.SOFT, "not-now"),
+    Reason.TOO_BIG: (FeedbackKind.SOFT, "too-big"),
+    Reason.RECIPIENT_RULE: (FeedbackKind.BLOCKED, "policy"),
+    Reason.POLICY: (FeedbackKind.BLOCKED, "policy"),
+    Reason.CONTENT_REFUSED: (FeedbackKind.BLOCKED, "content"),
+    Reason.BLOCK_LISTED: (FeedbackKind.BLOCKED, "block-list"),
+    Reason.CLIENT_REFUSED: (FeedbackKind.BLOCKED, "our-host"),
+    Reason.SENDER_REFUSED: (FeedbackKind.BLOCKED, "our-sender"),
+    Reason.SENDER_BLOCKED: (FeedbackKind.BLOCKED, "our-sender"),
+    Reason.NOT_VERIFIED: (FeedbackKind.BLOCKED, "our-sender"),
+    Reason.ACCOUNT_REFUSED: (FeedbackKind.BLOCKED, "our-sender"),
+    Reason.RELAYING_DENIED: (FeedbackKind.BLOCKED, "relaying"),
+    Reason.LOGIN_REQUIRED: (FeedbackKind.BLOCKED, "relaying"),
+    Reason.THROTTLED: (FeedbackKind.SOFT, "not-now"),
+    Reason.QUOTA: (FeedbackKind.SOFT, "not-now"),
+}
+
+
+def _by_judge(told: str, code: int | None, enhanced: str) -> tuple[FeedbackKind, str] | None:
+    """What the judge of SMTP replies says; None where only its digits spoke."""
+    digits = code if code is not None and code >= 400 else 400 if enhanced.startswith("4") else 550
+    stage = Stage.END if _AT_END.search(told) else Stage.RCPT
+    verdict = judge(make_reply(stage, digits, [f"{enhanced} {_shown(told)}".strip()]))
+    if verdict.outcome is Outcome.ACCEPTED:
+        return None
+    return _KINDS.get(verdict.reason)
+
+
+_STILL_TRYING = re.compile(
+    r"not yet been delivered|warning message only|will (?:continue|keep) (?:to )?(?:try|trying|attempt)|still trying"
+    r"|attempts? will continue|will be retried|do not need to resend|no need to resend|has been (?:delayed|postponed)",
+    re.IGNORECASE,
+)
+_BEFORE_RCPT = re.compile(
+    r"after mail from|our mail from|reply to (?:mail from|helo|ehlo)|refused to talk to me|after initial connection"
+    r"|\[mail_?from\]|after (?:helo|ehlo)|>>> (?:mail from|helo|ehlo)[^\n]{0,200}\n\s{0,10}<<< [45]",
+    re.IGNORECASE,
+)
+_AT_END = re.compile(r"end of data|final data|after i sent the message|reply to data", re.IGNORECASE)
+_CODE = re.compile(r"(?<![\d.\w-])([245][0-5]\d)(?=[ -]|$)(?![ -]?\d{1,3}\.\d{1,3}\.\d{1,3}\.\d)")
+_HASH_CODE = re.compile(r"(?<![\d.\w])([45]\d\d)[ -]")
+_ENHANCED = re.compile(r"(?<![\d.])#?([245]\.\d\.\d{1,3})(?![\d]|\.\d)")
+
+
+def _digits(text: str) -> tuple[int | None, str]:
+    """The reply code and the enhanced code in `text`; of several, the first that refuses."""
+    codes = [int(found) for found in _CODE.findall(text[:_LONGEST])]
+    refusing = [code for code in codes if code >= 400 and code != 503]
+    enhanced: list[str] = _ENHANCED.findall(text[:_LONGEST])
+    best = next((each for each in enhanced if each[0] in "45" and not each.endswith(".0.0") and each != "5.5.1"), "")
+    return next(iter(refusing or codes), None), best or next(iter(enhanced), "")
+
+
+def _best_enhanced(said: str, status: str) -> str:
+    """What the server said, unless it said nothing and the program that writes the report knows more."""
+    if said and not said.endswith(".0.0"):
+        return said
+    return status or said
+
+
+def _shown(text: str) -> str:
+    return " ".join(text.split())

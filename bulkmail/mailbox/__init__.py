@@ -1,0 +1,1 @@
+"""Where mail that comes back is read from: a folder on an IMAP server, a Maildir, an mbox file, standard input."""

@@ -1,0 +1,210 @@
+"""A folder on an IMAP server, read by UID without marking anything as seen."""
+
+from __future__ import annotations
+
+import imaplib
+import ssl
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from bulkmail.evidence.imap import Mailbox, connect, log_in, words_of
+from bulkmail.mailbox.ports import BATCH, KEEP, MOST_BYTES, Afterwards, FetchedMail
+from bulkmail.model.errors import RelayError
+from bulkmail.model.feedback_event import ReadingPlaces
+from bulkmail.model.relay import Secret
+from bulkmail.model.reply import printable
+
+if TYPE_CHECKING:
+    from imap_tools import BaseMailBox
+
+IDLE_SECONDS = 540.0
+"""For which one IDLE lasts: servers and routers drop connections that are silent for longer."""
+
+_POLL_SECONDS = 60.0  # between two looks where the server has no IDLE
+_FETCHED = 50  # mails that one command asks for
+_ANSWER_ROOM = 64 << 20  # bytes of all answers to one command
+_TROUBLE = (OSError, ValueError, imaplib.IMAP4.error)
+
+
+class ImapSource:
+    """Mail in one folder.  It connects when it is first used, and again after the connection was lost.
+
+    With `keep`, `places` remember how far the folder was read; otherwise all that is in it was not read yet.
+    """
+
+    def __init__(
+        self,
+        mailbox: Mailbox,
+        password: Secret,
+        *,
+        folder: str = "INBOX",
+        then: Afterwards = KEEP,
+        places: ReadingPlaces | None = None,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.name = f"imap {printable(str(mailbox))}, {printable(folder)}"
+        self._mailbox = mailbox
+        self._password = password
+        self._folder = folder
+        self._then = then
+        self._places = places if then.what == "keep" else None
+        self._context = context
+        self._open: BaseMailBox | None = None
+        self._validity = 0
+
+    def batches(self) -> Iterator[Sequence[FetchedMail]]:
+        """All mail in the folder that was not read before.  Raises `RelayError`."""
+        try:
+            box = self._connected()
+            uids = self._unread(box)
+            for start in range(0, len(uids), BATCH):
+                batch: list[FetchedMail] = []
+                for at in range(start, min(start + BATCH, len(uids)), _FETCHED):
+                    batch += self._fetch(box, uids[at : min(at + _FETCHED, start + BATCH)])
+                yield batch
+        except _TROUBLE as error:
+            raise self._lost(error) from None
+
+    def _connected(self) -> BaseMailBox:
+        if self._open is not None:
+            with suppress(*_TROUBLE):
+                self._open.client.noop()
+                return self._open
+            self.close()
+        self._open = _log_in(self._mailbox, self._password, self._context or ssl.create_default_context())
+        self._enter(self._open)
+        return self._open
+
+    def _enter(self, box: BaseMailBox) -> None:
+        from imap_tools.errors import ImapToolsError
+
+        try:
+            if self._then.what == "move" and not box.folder.exists(self._then.folder):
+                box.folder.create(self._then.folder)
+            box.folder.set(self._folder, readonly=self._then.what == "keep")
+        except ImapToolsError as error:
+            self.close()
+            raise RelayError(
+                f"{self.name}: the folder cannot be opened or made: {printable(str(error), 200)}",
+                hint="name one with --folder, such as INBOX",
+            ) from None
+        validity = box.client.response("UIDVALIDITY")[1]
+        self._validity = int(validity[0]) if validity and validity[0] else 0
+
+    def _unread(self, box: BaseMailBox) -> list[int]:
+        validity, last = self._places.place(self.name) if self._places else (0, 0)
+        first = last + 1 if validity == self._validity else 1
+        box.client.room = _ANSWER_ROOM  # type: ignore[attr-defined]
+        found = sorted(int(uid) for uid in box.uids(f"UID {first}:*", charset=None))
+        return [uid for uid in found if uid >= first]  # n:* names the last mail, whatever n is
+
+    def _fetch(self, box: BaseMailBox, uids: Sequence[int]) -> Iterator[FetchedMail]:
+        box.client.room = len(uids) * (MOST_BYTES + 10_000) + 100_000  # type: ignore[attr-defined]
+        wanted = ",".join(map(str, uids))
+        said, answer = box.client.uid("FETCH", wanted, f"(UID BODY.PEEK[]<0.{MOST_BYTES}>)")
+        if said != "OK":
+            raise OSError(f"FETCH was answered by {said}")
+        yield from _mails(answer)
+
+    def done(self, mails: Sequence[FetchedMail], *, understood: frozenset[str]) -> None:
+        """Moves or deletes those that were understood, or remembers how far the folder was read."""
+        if not mails:
+            return
+        if self._places is not None:
+            self._places.set_place(self.name, (self._validity, max(int(mail.key) for mail in mails)))
+        uids = [mail.key for mail in mails if mail.key in understood]
+        if self._then.what == "keep" or not uids:
+            return
+        from imap_tools.errors import ImapToolsError
+
+        try:
+            box = self._connected()
+            if self._then.what == "move" and "MOVE" in box.client.capabilities:
+                box.move(uids, self._then.folder)
+                return
+            if self._then.what == "move":
+                box.copy(uids, self._then.folder)
+            self._remove(box, uids)
+        except ImapToolsError as error:
+            raise RelayError(
+                f"{self.name}: the server refuses {self._then}: {printable(str(error), 200)}",
+                hint="the events are stored; leave out --then",
+            ) from None
+        except _TROUBLE as error:
+            raise self._lost(error) from None
+
+    def _remove(self, box: BaseMailBox, uids: Sequence[str]) -> None:
+        """Only these, where the server can (RFC 4315): a plain EXPUNGE takes others' deleted mail along."""
+        wanted = ",".join(uids)
+        box.client.uid("STORE", wanted, "+FLAGS.SILENT", r"(\Deleted)")
+        if "UIDPLUS" in box.client.capabilities:
+            box.client.uid("EXPUNGE", wanted)
+
+    def wait(self, seconds: float) -> None:
+        """IDLE (RFC 2177), begun anew before anything on the way drops the connection; else a pause."""
+        from imap_tools.errors import ImapToolsError
+
+        try:
+            box = self._connected()
+            if "IDLE" not in box.client.capabilities:
+                time.sleep(min(_POLL_SECONDS, seconds))
+                return
+            box.client.room = _ANSWER_ROOM  # type: ignore[attr-defined]
+            box.idle.wait(timeout=min(IDLE_SECONDS, seconds))
+        except (*_TROUBLE, ImapToolsError) as error:
+            raise self._lost(error) from None
+
+    def _lost(self, error: Exception) -> RelayError:
+        self.close()
+        return RelayError(f"{self.name}: {words_of(error)}", hint="check host, port and TLS; what was read is stored")
+
+    def close(self) -> None:
+        """Logs out."""
+        box, self._open = self._open, None
+        if box is not None:
+            with suppress(*_TROUBLE, RelayError):
+                box.client.logout()
+            with suppress(OSError):
+                box.client.shutdown()
+
+
+def _log_in(mailbox: Mailbox, password: Secret, context: ssl.SSLContext) -> BaseMailBox:
+    """Raises `RelayError`."""
+    from imap_tools import BaseMailBox as Box
+
+    try:
+        client = connect(mailbox, context)
+    except _TROUBLE as error:
+        raise RelayError(f"{mailbox} cannot be reached: {words_of(error)}", hint="check host, port and TLS") from None
+
+    class Opened(Box):
+        """imap-tools over a connection that reads no more than it has room for."""
+
+        def _get_mailbox_client(self) -> imaplib.IMAP4:
+            return client
+
+    try:
+        log_in(client, mailbox, password)
+        client.capabilities = tuple(client.capability()[1][0].decode("ascii", "replace").upper().split())  # now more
+        return Opened()
+    except BaseException as error:
+        with suppress(OSError):
+            client.shutdown()
+        if isinstance(error, (*_TROUBLE, AttributeError, IndexError)):
+            raise RelayError(f"{mailbox} did not answer as IMAP servers do: {words_of(error)}") from None
+        raise
+
+
+def _mails(answer: Sequence[Any]) -> Iterator[FetchedMail]:
+    """The mails in the answer to FETCH: each literal stands behind a line that has its UID, or before one."""
+    for number, part in enumerate(answer):
+        if not isinstance(part, tuple):
+            continue
+        behind = answer[number + 1] if number + 1 < len(answer) else b""
+        line = part[0] + b" " + (behind if isinstance(behind, bytes) else b"")
+        words = line.replace(b"(", b" ").replace(b")", b" ").split()
+        uid = next((words[at + 1] for at, word in enumerate(words[:-1]) if word.upper() == b"UID"), b"")
+        if uid.isdigit():
+            yield FetchedMail(uid.decode(), part[1])

@@ -1,0 +1,91 @@
+"""What every place that mail is read from can do, and what is done with mail once its events are durable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Protocol
+
+from bulkmail.model.errors import ConfigError
+
+MOST_BYTES = 262_144
+"""Of a mail that are read; what is behind them is an attachment."""
+
+BATCH = 200
+"""Mails whose events are stored in one transaction."""
+
+
+@dataclass(frozen=True, slots=True)
+class Afterwards:
+    """What becomes of mail that was understood and whose events are durable: `keep`, `move` to `folder`, `delete`.
+
+    Mail that was not understood is always kept where it is.
+    """
+
+    what: str = "keep"
+    folder: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Afterwards:
+        """`"keep"`, `"move=FOLDER"` or `"delete"`.  Raises `ConfigError`."""
+        what, _, folder = text.strip().partition("=")
+        if (what in ("keep", "delete") and not folder) or (what == "move" and _FOLDER.fullmatch(folder)):
+            return cls(what, folder)
+        raise ConfigError(f"--then {text[:60]!r} is not known", hint="write keep, move=FOLDER or delete")
+
+    def __str__(self) -> str:
+        return f"{self.what}={self.folder}" if self.folder else self.what
+
+
+_FOLDER = re.compile(r"[^\x00-\x1f\x7f\"\\*%]{1,200}")
+KEEP = Afterwards()
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedMail:
+    """One mail: `octets` are at most `MOST_BYTES` of it; `key` is what its place knows it by."""
+
+    key: str
+    octets: bytes
+
+    @property
+    def digest(self) -> str:
+        """The same for a mail wherever it is read: programs that store mail add fields and change line ends."""
+        data = self.octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if data.startswith(b"From "):
+            data = data.partition(b"\n")[2]
+        head, _, body = data.partition(b"\n\n")
+        head = _OF_STORAGE.sub(b"", head + b"\n")
+        body = re.sub(rb"^>(>*From )", rb"\1", body, flags=re.MULTILINE).rstrip(b"\n")
+        return blake2b(head.rstrip(b"\n") + b"\n\n" + body, digest_size=16).hexdigest()
+
+
+_OF_STORAGE = re.compile(
+    rb"^(?:(?:x-)?status|x-uid|x-uidl|x-keywords|x-mozilla-\w+|content-length|lines):.*\n(?:[ \t].*\n)*",
+    re.IGNORECASE | re.MULTILINE,
+)
+
+
+class MailSource(Protocol):
+    """A place that mail is read from.  Blocks; what cannot be read is a `RelayError` or `ConfigError`."""
+
+    name: str
+    """For people, and for what is remembered of it: `imap bounces@example.com at imap.example.com:993, INBOX`."""
+
+    def batches(self) -> Iterator[Sequence[FetchedMail]]:
+        """All mail that is there and was not read before, at most `BATCH` at a time, marking nothing as seen."""
+        ...
+
+    def done(self, mails: Sequence[FetchedMail], *, understood: frozenset[str]) -> None:
+        """Called when the events of a batch are durable: moves or deletes those whose key is `understood`."""
+        ...
+
+    def wait(self, seconds: float) -> None:
+        """Returns when new mail may be there, at the latest after `seconds`."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of it.  May be called again."""
+        ...

@@ -1,0 +1,1 @@
+"""The public side: links to unsubscribe by, and what sending services report."""

@@ -1,0 +1,130 @@
+"""`bulkmail serve` as a process: it listens, answers, and ends without losing what it took."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bulkmail.cli import main
+from bulkmail.message.unsubscribe import make_token
+from bulkmail.model.address import Address
+from bulkmail.suppression.ports import EntryQuery
+from bulkmail.suppression.store import SqliteSuppressions
+from tests.e2e.commands import environment
+
+KEY = "0123456789abcdef0123"
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+Start = Callable[..., tuple[subprocess.Popen[str], int]]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    key = tmp_path / "unsubscribe.key"
+    key.write_text(KEY + "\n")
+    key.chmod(0o600)
+    file = tmp_path / "serve.toml"
+    file.write_text('[serve]\nkeys = ["unsubscribe.key"]\n')
+    return file
+
+
+@pytest.fixture
+def start(config: Path, tmp_path: Path) -> Iterator[Start]:
+    processes = []
+
+    def start(*words: str) -> tuple[subprocess.Popen[str], int]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bulkmail", "serve", "--config", str(config), "--listen", "127.0.0.1:0", *words],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        processes.append(process)
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.search(r"port (\d+)", line)
+        assert found, line + (process.stderr.read() if process.stderr else "")
+        return process, int(found[1])
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def ask(port: int, method: str, path: str, body: str = "") -> tuple[int, dict[str, str], str]:
+    connection = HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request(method, path, body.encode(), FORM if body else {})
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read().decode()
+    finally:
+        connection.close()
+
+
+def path_of(name: str = "ann") -> str:
+    return f"/u/{make_token(Address(name, 'example.org'), KEY.encode(), list_id='news')}"
+
+
+def test_serve_answers_and_ends_with_everything_on_the_disk(start: Start, state_folder: Path) -> None:
+    process, port = start()
+    status, headers, page = ask(port, "GET", path_of())
+    assert status == 200 and "ann@example.org" in page
+    assert "server" not in {name.lower() for name in headers}
+    assert ask(port, "HEAD", path_of())[2] == ""
+    assert ask(port, "POST", path_of(), "List-Unsubscribe=One-Click")[0] == 200
+    assert ask(port, "POST", path_of("bob"), "List-Unsubscribe=One-Click")[0] == 200
+    assert ask(port, "GET", "/u/nonsense")[0] == 404
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert path_of()[3:] not in out + err
+    with SqliteSuppressions(state_folder / "suppressions.db") as store:
+        assert {entry.key for entry in store.entries(EntryQuery())} == {"ann@example.org", "bob@example.org"}
+
+
+def serve(config: Path, *words: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["serve", "--config", str(config), *words], prog_name="bulkmail")
+    return result.exit_code, result.output
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("", "neither [serve] keys nor a [[webhook]]"),
+        ('[serve]\nkeys = ["other.key"]\n', "serve.toml:2"),
+        ('[serve]\nlisten = "8025"\nkeys = ["unsubscribe.key"]\n', "is not an address to listen at"),
+        ('[[webhook]]\nprovider = "mailgum"\n', 'did you mean "mailgun"?'),
+        ('[[webhook]]\nprovider = "ses"\n', "without topics"),
+        ('[[webhook]]\nprovider = "mailgun"\n', "secret_env, secret_file or secret_command"),
+        ('[[webhook]]\nprovider = "mailgun"\nsecret = "x"\n', "[webhook] has no key"),
+        ('[[webhook]]\nprovider = "postmark"\nsecret_env = "NOT_SET"\n', "NOT_SET is not set"),
+    ],
+    ids=["nothing", "no-key", "listen", "provider", "topics", "no-secret", "secret-in-file", "variable"],
+)
+def test_settings_that_cannot_be_served_are_refused(config: Path, toml: str, said: str) -> None:
+    config.write_text(toml)
+    code, output = serve(config)
+    assert code == 2 and said in output
+
+
+def test_key_that_others_may_read_is_refused(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "unsubscribe.key").chmod(0o644)
+    code, output = serve(config)
+    assert code == 2 and "chmod 600" in output and KEY not in output
+
+
+def test_port_that_is_taken_is_told(config: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        code, output = serve(config, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert code == 3 and "cannot listen" in output
