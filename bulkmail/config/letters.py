@@ -10,6 +10,7 @@ from bulkmail.config.enclosures import attachments, row_attachments
 from bulkmail.config.files import FileReader
 from bulkmail.config.headings import heading, reverse_path
 from bulkmail.config.lines import EXAMPLE_SENDER, check_mailbox, has_strange, one_line, template_of
+from bulkmail.config.localities import locality
 from bulkmail.config.problems import Said
 from bulkmail.config.sources import Sources
 from bulkmail.model.address import has_control
@@ -34,10 +35,11 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
         reverse_path=reverse_path(sources),
         **heading(sources),
         **more_bodies(sources, reader),
+        **locality(sources),
         row_attachments=row_attachments(sources),
     )
     _tell_missing_body(sources)
-    lines = (campaign.sender, campaign.subject, campaign.to_name, campaign.reply_to)
+    lines = (campaign.locale, campaign.sender, campaign.subject, campaign.to_name, campaign.reply_to)
     more = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
     bodies = (campaign.text, campaign.html, campaign.markdown, campaign.mjml, campaign.preheader, campaign.calendar)
     before = len(sources.problems)

@@ -194,6 +194,8 @@ class MessageTable(Table):
     calendar: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
     embed: bool = True
     inline_css: bool = True
+    locale: str | None = None
+    timezone: str | None = None
 
 
 class SendingTable(Table):

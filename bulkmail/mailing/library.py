@@ -29,6 +29,7 @@ from bulkmail.mailing.rows import Given
 from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import read_suppression, to_setting
+from bulkmail.message.locality import locality_of
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
@@ -67,6 +68,8 @@ def letter(
     reverse_path: str = "",
     unsubscribe: Unsubscribe | None = None,
     dkim: Iterable[Dkim] = (),
+    locale: str | None = None,
+    timezone: str = "",
     name: str = "letter",
 ) -> Campaign:
     """A campaign from texts, each of them a Jinja template over the fields of a row.
@@ -75,8 +78,9 @@ def letter(
 
     `markdown` or `mjml` may stand for `html`, and a missing `text` is made of it.  Attachments are read now, but those
     whose path is a template, which are looked for below `folder`.  So are pictures and style sheets that the page names
-    by a local path; without `folder` they are left alone.  Raises `ConfigError` when there is no body, or a file
-    cannot be read.
+    by a local path; without `folder` they are left alone.  Filters such as `date` write by `locale` (`"de_AT"`, or a
+    template: `"{{ lang }}"`), and `now` shows the clock of `timezone`.  Raises `ConfigError` when there is no body, a
+    file cannot be read, or there is no such locale or time zone.
     """
     if text is None and html is None and markdown is None and mjml is None:
         raise ConfigError("a letter needs a text, or html, or both")
@@ -104,7 +108,10 @@ def letter(
         calendar=_template("calendar", calendar),
         inline_css=inline_css,
         row_attachments=rows,
+        locale=_template("locale", locale),
+        timezone=timezone,
     )
+    locality_of(campaign)
     return campaign if folder is None else with_page_files(campaign, folder)
 
 

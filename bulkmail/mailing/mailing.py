@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
@@ -37,6 +38,7 @@ from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import files_of_start, read_suppression, refuse_faults, to_setting
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
+from bulkmail.message.locality import frozen, locality_of
 from bulkmail.message.templates import compile_condition
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
@@ -116,6 +118,8 @@ class Mailing:
         """
         await know_tables()
         check_routes(routes)
+        campaign = frozen(campaign, time.time())
+        await to_thread.run_sync(locality_of, campaign)  # reads files
         # Before the outbox: a letter that does not compile leaves nothing behind.
         composer = Composer(campaign, run_id="", keys=keys, on_message=on_message)
         where = Where(compile_condition(selection.where)) if selection.where else None

@@ -14,6 +14,7 @@ from bulkmail.message.enclosures import Enclosure, RowFiles
 from bulkmail.message.heading import Heading, Lines
 from bulkmail.message.hook import Hook, apply
 from bulkmail.message.identity import date_field, identity_of
+from bulkmail.message.locality import locality_of
 from bulkmail.message.plan import Plan, make_plan
 from bulkmail.message.reverse_path import ReversePath
 from bulkmail.message.templates import Workshop
@@ -72,7 +73,8 @@ class Composer:
     """Writes the letters of one campaign; what does not depend on the row is done once, when it is made.
 
     A message depends on nothing but campaign, keys, run, row number, recipient, forward path and date: a resend is the
-    same to the octet.  An `on_message` hook has to keep that promise itself.
+    same to the octet.  (`now` and `today` are the campaign's `moment`; without one, that at which this is made.)  An
+    `on_message` hook has to keep that promise itself.
     """
 
     def __init__(
@@ -89,7 +91,12 @@ class Composer:
         Without `compiles` every message is made by the general way.  The two make the same bytes; the first messages
         are made by both to see that they do.
         """
-        workshop = self._workshop = Workshop(campaign.partials, html_partials=lambda: html_partials(campaign))
+        workshop = self._workshop = Workshop(
+            campaign.partials,
+            html_partials=lambda: html_partials(campaign),
+            locality=locality_of(campaign),
+            locale=campaign.locale,
+        )
         self._run_id = run_id.encode()
         self._heading = Heading(campaign, workshop)
         self._bodies = Bodies(campaign, workshop)

@@ -15,7 +15,8 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
 from markupsafe import Markup
 
-from bulkmail.message import links, strict_tree, strictness
+from bulkmail.message import links, local_filters, strict_tree, strictness
+from bulkmail.message.local_filters import Locality
 from bulkmail.message.suggestion import suggest
 from bulkmail.message.tags import with_css_apart
 
@@ -67,6 +68,7 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"*", "**", "%"})
     concat = staticmethod(join_chunks)
+    locality: Locality
 
     def _generate(
         self, source: nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
@@ -146,16 +148,21 @@ class _OneLine(Extension):
 _LINE_END = re.compile(r"[ \t]*(?:\r\n?|\n)[ \t\r\n]*")
 
 
+NOWHERE = Locality()
+"""For templates that are only looked at, and for conditions without a date."""
+
+
 def make_environment(
     partials: Mapping[str, str],
     *,
     html: bool = False,
     one_line: bool = False,
     escape: Callable[[object], object] | None = None,
+    locality: Locality = NOWHERE,
 ) -> LetterEnvironment:
     """An environment whose templates can include `partials`.  With `html` what comes from cells is escaped.
 
-    `escape` is what is done to every value instead.
+    `escape` is what is done to every value instead.  `locality` says for whom dates and numbers are written.
     """
     environment = LetterEnvironment(
         loader=DictLoader(dict(partials)),
@@ -170,8 +177,11 @@ def make_environment(
     del environment.filters["random"]
     strictness.install(environment)
     environment.filters["nl2br"] = strictness.nl2br if html else strictness.printed
+    local_filters.install(environment, locality)
+    environment.locality = locality
     environment.globals["range"] = bounded_range
     environment.filters[links.FILTER] = links.link
+    environment.filters["utm"] = links.utm
     environment.filters["format"] = _bounded(environment.filters["format"], _check_format)
     for name in ("batch", "center", "indent", "round", "slice", "tojson"):
         environment.filters[name] = _bounded(environment.filters[name], lambda _, numbers: _check_numbers(numbers))

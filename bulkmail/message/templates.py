@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 from jinja2 import Template as JinjaTemplate
 from jinja2 import UndefinedError, nodes
 
 from bulkmail.message.compiled import Piece, pieces_of
-from bulkmail.message.environment import LetterEnvironment, join_chunks, make_environment, reset_ranges
+from bulkmail.message.environment import NOWHERE, LetterEnvironment, join_chunks, make_environment, reset_ranges
 from bulkmail.message.explain import NO_ROW, explain, missing_partial, place
 from bulkmail.message.invitation import escape_value
+from bulkmail.message.local_filters import Locality
+from bulkmail.message.locality import locale_of, locality_now
 from bulkmail.message.required import required_by
 from bulkmail.message.strictness import truth
 from bulkmail.message.tags import without_tag_lines
@@ -19,8 +22,12 @@ from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import TemplateError
 
+if TYPE_CHECKING:
+    from babel import Locale
+
 _ALWAYS_THERE = frozenset({"row", "email"})
 UNSUBSCRIBE_URL = "unsubscribe_url"
+LOCALE = "locale of the row"  # among the variables, under a name that no template can write
 
 
 class Rendering:
@@ -46,6 +53,7 @@ class Rendering:
         if self.constant is not None:
             return self.constant
         reset_ranges()
+        self._environment.locality.enter(cast("Locale | None", variables.get(LOCALE)))
         try:
             return join_chunks(self._template.root_render_func(self._template.new_context(variables, shared=True)))
         except Exception as error:
@@ -64,22 +72,33 @@ class Workshop:
     """
 
     def __init__(
-        self, partials: tuple[Template, ...] = (), *, html_partials: Callable[[], Mapping[str, str]] | None = None
+        self,
+        partials: tuple[Template, ...] = (),
+        *,
+        html_partials: Callable[[], Mapping[str, str]] | None = None,
+        locality: Locality = NOWHERE,
+        locale: Template | None = None,
     ) -> None:
-        """`html_partials` gives the partials as pages include them; without, they are the same there."""
+        """`html_partials` gives the partials as pages include them; without, they are the same there.
+
+        `locality` says for whom dates and numbers are written, `locale` the locale of each row if that `is_by_row`.
+        """
         sources = {partial.name: partial.text for partial in partials}
-        self._header = make_environment(sources, one_line=True)
+        self._header = make_environment(sources, one_line=True, locality=locality)
         self._text = make_environment(
             {
                 partial.name: (partial if _is_page(partial.name) else without_tag_lines(partial)).text
                 for partial in partials
-            }
+            },
+            locality=locality,
         )
-        self._calendar = make_environment(sources, escape=escape_value)
+        self._calendar = make_environment(sources, escape=escape_value, locality=locality)
+        self._locale = self.header(locale) if locale is not None and locality.is_by_row else None
         self._globals = dict(self._text.globals)
         for partial in partials:
             _parse(partial, self._text)
-        self._html = make_environment({**sources, **(html_partials() if html_partials else {})}, html=True)
+        pages = {**sources, **(html_partials() if html_partials else {})}
+        self._html = make_environment(pages, html=True, locality=locality)
 
     def header(self, template: Template) -> Rendering:
         """A template whose own line ends are spaces; those of cells are not."""
@@ -103,13 +122,15 @@ class Workshop:
         """What a template can use for one row: each field by its name, all of them as `row`, and `email`.
 
         A column called `email` is that column; one called `row` is reached as `row["row"]`.  `unsubscribe_url`, if
-        there is one, comes before a column of that name.
+        there is one, comes before a column of that name.  Raises `TemplateError` for a row whose locale is none.
         """
         variables = _variables(self._globals, fields)
         if unsubscribe_url:
             variables[UNSUBSCRIBE_URL] = unsubscribe_url
         if address is not None and "email" not in fields:
             variables["email"] = address.readable
+        if self._locale is not None:
+            variables[LOCALE] = locale_of(self._locale.name, self._locale.render(variables))
         return variables
 
 
@@ -139,7 +160,7 @@ class Condition:
 
 def compile_condition(text: str, *, name: str = "--where") -> Condition:
     """The Jinja expression `text`, as in `country == "AT" and age | int >= 18`.  Raises `TemplateError`."""
-    environment = make_environment({})
+    environment = make_environment({}, locality=locality_now())
     functions = _globals(environment)
     try:
         expression = environment.compile_expression(text, undefined_to_none=False)
@@ -180,7 +201,15 @@ def templates_of(campaign: Campaign) -> Iterator[Template]:
     """All that is rendered of `campaign`, but what is included."""
     yield campaign.sender
     yield campaign.subject
-    letter = (campaign.to_name, campaign.reply_to, campaign.text, campaign.html, campaign.markdown, campaign.mjml)
+    letter = (
+        campaign.locale,
+        campaign.to_name,
+        campaign.reply_to,
+        campaign.text,
+        campaign.html,
+        campaign.markdown,
+        campaign.mjml,
+    )
     heading = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
     for template in (*letter, campaign.preheader, campaign.calendar, *heading):
         if template is not None:
