@@ -13,6 +13,7 @@ from bulkmail.config.lines import EXAMPLE_SENDER, check_mailbox, has_strange, on
 from bulkmail.config.localities import locality
 from bulkmail.config.problems import Said
 from bulkmail.config.sources import Sources
+from bulkmail.config.values import campaign_data
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.reply import printable
@@ -36,6 +37,7 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
         **heading(sources),
         **more_bodies(sources, reader),
         **locality(sources),
+        data=campaign_data(sources, reader),
         row_attachments=row_attachments(sources),
     )
     _tell_missing_body(sources)

@@ -229,6 +229,7 @@ class CampaignFile(Table):
     recipients: Annotated[RecipientsTable, _short_for("file")] = RecipientsTable()
     message: MessageTable = MessageTable()
     sending: SendingTable = SendingTable()
+    data: Any = None
     lanes: LanesTable | None = None
     breakers: BreakersTable = BreakersTable()
 

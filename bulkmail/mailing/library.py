@@ -30,6 +30,7 @@ from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import read_suppression, to_setting
 from bulkmail.message.locality import locality_of
+from bulkmail.message.values import written_values
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
@@ -70,6 +71,7 @@ def letter(
     dkim: Iterable[Dkim] = (),
     locale: str | None = None,
     timezone: str = "",
+    data: Mapping[str, object] | None = None,
     name: str = "letter",
 ) -> Campaign:
     """A campaign from texts, each of them a Jinja template over the fields of a row.
@@ -79,8 +81,9 @@ def letter(
     `markdown` or `mjml` may stand for `html`, and a missing `text` is made of it.  Attachments are read now, but those
     whose path is a template, which are looked for below `folder`.  So are pictures and style sheets that the page names
     by a local path; without `folder` they are left alone.  Filters such as `date` write by `locale` (`"de_AT"`, or a
-    template: `"{{ lang }}"`), and `now` shows the clock of `timezone`.  Raises `ConfigError` when there is no body, a
-    file cannot be read, or there is no such locale or time zone.
+    template: `"{{ lang }}"`), and `now` shows the clock of `timezone`.  Every template finds the values of `data` by
+    their names (text, numbers, dates, lists, mappings), where the row has no such field.  Raises `ConfigError` when
+    there is no body, a file cannot be read, there is no such locale or time zone, or a value cannot be kept.
     """
     if text is None and html is None and markdown is None and mjml is None:
         raise ConfigError("a letter needs a text, or html, or both")
@@ -110,6 +113,7 @@ def letter(
         row_attachments=rows,
         locale=_template("locale", locale),
         timezone=timezone,
+        data=written_values(data or {}),
     )
     locality_of(campaign)
     return campaign if folder is None else with_page_files(campaign, folder)

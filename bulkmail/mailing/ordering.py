@@ -45,6 +45,7 @@ from bulkmail.message.composer import Composer
 from bulkmail.message.names import mentioned_names
 from bulkmail.message.row_address import RowAddress, is_same_for_all
 from bulkmail.message.templates import compile_condition, referenced_names
+from bulkmail.message.values import read_values
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
@@ -428,7 +429,7 @@ def _list_digest(settings: Settings, source: str) -> str:
 def _rows(settings: Settings, source: str) -> Iterator[Rows]:
     options = ListOptions(
         **asdict(settings.list_options),
-        row_address=RowAddress(settings.address) if settings.address else None,
+        row_address=RowAddress(settings.address, read_values(settings.campaign.data)) if settings.address else None,
         keeps_delivery=asks_for_delivery(settings.where),
     )
     if settings.to:

@@ -61,15 +61,15 @@ class Cell(NamedTuple):
     """A place where a template prints one cell of the row.
 
     `is_by_row` is `row["name"]`, always the column even where a variable has the same name.  `filters` are applied in
-    order; `is_link` if `link` is the last of them.  `moment` is `now` or `today`, for rows without a column of that
-    name.
+    order; `is_link` if `link` is the last of them.  `value` stands there for rows without a column of that
+    name: `now`, `today`, or a text among the campaign's values.
     """
 
     name: str
     is_by_row: bool = False
     filters: tuple[str | Step, ...] = ()
     is_link: bool = False
-    moment: date | None = None
+    value: date | str | None = None
 
 
 Piece = str | Cell
@@ -113,7 +113,7 @@ def _collect(tree: nodes.Template, environment: LetterEnvironment, found: list[P
 
 def _printed_cell(node: nodes.Expr, environment: LetterEnvironment) -> Cell:
     cell = _cell(node, environment)
-    if cell.moment is not None and not (cell.filters and isinstance(cell.filters[0], Step)):
+    if isinstance(cell.value, date) and not (cell.filters and isinstance(cell.filters[0], Step)):
         raise NotCompiled
     match node:  # elsewhere it is a number to calculate with
         case nodes.Filter(name="number"):
@@ -125,9 +125,11 @@ def _printed_cell(node: nodes.Expr, environment: LetterEnvironment) -> Cell:
 
 def _cell(node: nodes.Expr, environment: LetterEnvironment) -> Cell:
     match node:
-        case nodes.Name(name="now" | "today" as name):
-            moment = environment.globals[name]
-            return Cell(name, moment=moment if isinstance(moment, date) else None)
+        case nodes.Name(name=name) if name in environment.values:
+            value = environment.values[name]
+            if isinstance(value, date | str):
+                return Cell(name, value=value)
+            raise NotCompiled
         case nodes.Name(name=name) if name not in _NOT_CELLS:
             return Cell(name)
         # An attribute that every dictionary has is its method.
@@ -364,13 +366,15 @@ class _Writer:
             yield f"c{number} = url"
         elif cell.name == _EMAIL and not cell.is_by_row:
             yield f"c{number} = get({key}) if {key} in fields else address.readable"
-        elif cell.moment is not None:
-            self._scope[f"moment_{number}"] = cell.moment
-            yield f"c{number} = get({key}, moment_{number})"
+        elif cell.value is not None:
+            self._scope[f"value_{number}"] = cell.value
+            yield f"c{number} = get({key}, value_{number})"
         else:
             yield f"c{number} = get({key})"
         test = f"c{number}.__class__ is not str or len(c{number}) > {LONGEST_CELL} or not c{number}.isprintable()"
-        yield f"if {test if cell.moment is None else f'c{number} is not moment_{number} and ({test})'}: return None"
+        if isinstance(cell.value, date):
+            test = f"c{number} is not value_{number} and ({test})"
+        yield f"if {test}: return None"
         for place, step in enumerate(cell.filters):
             if isinstance(step, str):
                 self._scope[f"do_{step}"] = _FILTERS[step]

@@ -19,6 +19,7 @@ from bulkmail.message.plan import Plan, make_plan
 from bulkmail.message.reverse_path import ReversePath
 from bulkmail.message.templates import Workshop
 from bulkmail.message.unsubscribe import Unsubscriber
+from bulkmail.message.values import read_values
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError
@@ -96,6 +97,7 @@ class Composer:
             html_partials=lambda: html_partials(campaign),
             locality=locality_of(campaign),
             locale=campaign.locale,
+            values=read_values(campaign.data),
         )
         self._run_id = run_id.encode()
         self._heading = Heading(campaign, workshop)

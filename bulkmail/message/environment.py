@@ -69,6 +69,7 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**", "%"})
     concat = staticmethod(join_chunks)
     locality: Locality
+    values: dict[str, object]
 
     def _generate(
         self, source: nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
@@ -148,6 +149,7 @@ class _OneLine(Extension):
 _LINE_END = re.compile(r"[ \t]*(?:\r\n?|\n)[ \t\r\n]*")
 
 
+NO_VALUES: Mapping[str, object] = {}
 NOWHERE = Locality()
 """For templates that are only looked at, and for conditions without a date."""
 
@@ -159,10 +161,12 @@ def make_environment(
     one_line: bool = False,
     escape: Callable[[object], object] | None = None,
     locality: Locality = NOWHERE,
+    values: Mapping[str, object] = NO_VALUES,
 ) -> LetterEnvironment:
     """An environment whose templates can include `partials`.  With `html` what comes from cells is escaped.
 
-    `escape` is what is done to every value instead.  `locality` says for whom dates and numbers are written.
+    `escape` is what is done to every value instead.  `locality` says for whom dates and numbers are written, `values`
+    are what every template finds by name.
     """
     environment = LetterEnvironment(
         loader=DictLoader(dict(partials)),
@@ -179,6 +183,8 @@ def make_environment(
     environment.filters["nl2br"] = strictness.nl2br if html else strictness.printed
     local_filters.install(environment, locality)
     environment.locality = locality
+    environment.values = {"now": locality.now, "today": locality.now.date(), **values}
+    environment.globals |= environment.values
     environment.globals["range"] = bounded_range
     environment.filters[links.FILTER] = links.link
     environment.filters["utm"] = links.utm

@@ -215,9 +215,9 @@ COMPILED = frozenset({"date", "time", "money", "percent", "plural", "number"})
 
 
 def install(environment: Environment, locality: Locality) -> None:
-    """Adds the filters, and `now`, `today` and `days`."""
+    """Adds the filters, and `days`."""
     environment.filters |= {name: _by_context(function) for name, function in filters_of(locality).items()}
-    environment.globals |= {"now": locality.now, "today": locality.now.date(), "days": _days}
+    environment.globals["days"] = _days
 
 
 def _by_context(function: Filter) -> Filter:

@@ -10,7 +10,14 @@ from jinja2 import Template as JinjaTemplate
 from jinja2 import UndefinedError, nodes
 
 from bulkmail.message.compiled import Piece, pieces_of
-from bulkmail.message.environment import NOWHERE, LetterEnvironment, join_chunks, make_environment, reset_ranges
+from bulkmail.message.environment import (
+    NO_VALUES,
+    NOWHERE,
+    LetterEnvironment,
+    join_chunks,
+    make_environment,
+    reset_ranges,
+)
 from bulkmail.message.explain import NO_ROW, explain, missing_partial, place
 from bulkmail.message.invitation import escape_value
 from bulkmail.message.local_filters import Locality
@@ -18,6 +25,7 @@ from bulkmail.message.locality import locale_of, locality_now
 from bulkmail.message.required import required_by
 from bulkmail.message.strictness import truth
 from bulkmail.message.tags import without_tag_lines
+from bulkmail.message.values import read_values
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import TemplateError
@@ -78,27 +86,30 @@ class Workshop:
         html_partials: Callable[[], Mapping[str, str]] | None = None,
         locality: Locality = NOWHERE,
         locale: Template | None = None,
+        values: Mapping[str, object] = NO_VALUES,
     ) -> None:
         """`html_partials` gives the partials as pages include them; without, they are the same there.
 
         `locality` says for whom dates and numbers are written, `locale` the locale of each row if that `is_by_row`.
+        `values` are those that every template finds by name, if the row has no such field.
         """
         sources = {partial.name: partial.text for partial in partials}
-        self._header = make_environment(sources, one_line=True, locality=locality)
+        self._header = make_environment(sources, one_line=True, locality=locality, values=values)
         self._text = make_environment(
             {
                 partial.name: (partial if _is_page(partial.name) else without_tag_lines(partial)).text
                 for partial in partials
             },
             locality=locality,
+            values=values,
         )
-        self._calendar = make_environment(sources, escape=escape_value, locality=locality)
+        self._calendar = make_environment(sources, escape=escape_value, locality=locality, values=values)
         self._locale = self.header(locale) if locale is not None and locality.is_by_row else None
         self._globals = dict(self._text.globals)
         for partial in partials:
             _parse(partial, self._text)
         pages = {**sources, **(html_partials() if html_partials else {})}
-        self._html = make_environment(pages, html=True, locality=locality)
+        self._html = make_environment(pages, html=True, locality=locality, values=values)
 
     def header(self, template: Template) -> Rendering:
         """A template whose own line ends are spaces; those of cells are not."""
@@ -185,7 +196,8 @@ def referenced_names(campaign: Campaign) -> set[str]:
 
     Not those that a template provides for: given to `default()`, or anywhere tested with `is defined`.
     """
-    environment = make_environment({partial.name: partial.text for partial in campaign.partials})
+    sources = {partial.name: partial.text for partial in campaign.partials}
+    environment = make_environment(sources, values=read_values(campaign.data))
     partials = {partial.name: _parse(partial, environment) for partial in campaign.partials}
     names: set[str] = set()
     for template in templates_of(campaign):

@@ -97,7 +97,8 @@ class Campaign:
 
     `locale` is a template of the locale that filters such as `date` write by, `timezone` the name of the zone whose
     clock `now` shows.  `moment` is what `now` and `today` say, in ISO 8601 with the offset; a run sets it when it
-    begins, and it is empty before.
+    begins, and it is empty before.  `data` is a JSON object: the values that every template finds by their names, where
+    the row has no such field; empty for none.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Campaign:
     locale: Template | None = None
     timezone: str = ""
     moment: str = ""
+    data: str = ""
 
     @property
     def fingerprint(self) -> str:

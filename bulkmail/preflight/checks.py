@@ -70,6 +70,11 @@ CHECKS: tuple[Check, ...] = (
         "rename all but one of these columns in the list", list_checks.ambiguous_column,
     ),
     Check(
+        "value-hidden", _W, "columns that are called like a value of the campaign ([data], --set)",
+        "The message shows the column, and the value is not used.",
+        "rename the column or the value; --ignore value-hidden if it is meant", list_checks.value_hidden,
+    ),
+    Check(
         "empty-field", _W, "columns that stand in the letter and are blank in some rows",
         "These letters have a gap there: “Dear ,”.",
         "fill it in, or write {{ name or '…' }} in the letter", list_checks.empty_field,

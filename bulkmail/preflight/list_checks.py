@@ -10,6 +10,7 @@ from bulkmail.message.explain import UnknownName
 from bulkmail.message.heading import EmptySubject
 from bulkmail.message.names import FUNCTIONS
 from bulkmail.message.suggestion import suggest
+from bulkmail.message.values import read_values
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.reply import printable
 from bulkmail.model.units import count
@@ -105,6 +106,13 @@ def unknown_name(evidence: Evidence) -> Iterator[Found]:
     for name in sorted(evidence.required - set(evidence.columns) - FUNCTIONS):
         if f"'{name}'" not in told:
             yield Found(f"the letter uses {name!r}, and no column is called so{suggest(name, evidence.columns)}")
+
+
+def value_hidden(evidence: Evidence) -> Iterator[Found]:
+    """Columns that come before a value of the campaign with the same name."""
+    for name in read_values(evidence.campaign.data):
+        if name in evidence.columns and (evidence.mentioned is None or name in evidence.mentioned):
+            yield Found(f"{name!r} is a column of the list and a value of the campaign", f"column {name}", column=name)
 
 
 def ambiguous_column(evidence: Evidence) -> Iterator[Found]:

@@ -31,6 +31,8 @@ attachments = [{ file = "{{ bill }}", optional = true }, "plan.bin", "empty.txt"
 domain = "other.example"
 selector = "s1"
 key_file = "dkim.pem"
+[data]
+city = "Graz"
 """
 LIST = """\
 email,name,subject,bill,city,page,internal
@@ -98,6 +100,7 @@ PLANTED = [
     ("placeholder", 0, "letter.txt:3: 'Lorem ipsum'"),
     ("placeholder", 0, "letter.html:13: 'TODO'"),
     ("placeholder", 0, "letter.html:14: '%%PRICE%%'"),
+    ("value-hidden", 0, "column city: 'city' is a column of the list and a value of the campaign"),
     ("mistyped-address", 4, "@gmial.com in 1 row: line 4; did you mean @gmail.com?"),
     ("mistyped-address", 5, "@hotmail.con in 1 row: line 5; did you mean @hotmail.com?"),
     ("subject-test", 12, 'the subject says "test" in 1 row: line 12'),

@@ -56,6 +56,7 @@ RICH = replace(
     row_attachments=(RowAttachment(Template("a", "{{ id }}.pdf"), "/srv/files"),),
     locale=Template("locale", "de_AT"),
     timezone="Europe/Vienna",
+    data='{"season":"spring"}',
 )
 
 
@@ -129,6 +130,8 @@ CHANGES: dict[str, dict[str, object]] = {
     "locale": {"locale": Template("locale", "de_CH")},
     "locale-gone": {"locale": None},
     "timezone": {"timezone": "UTC"},
+    "data": {"data": '{"season":"summer"}'},
+    "data-gone": {"data": ""},
 }
 
 

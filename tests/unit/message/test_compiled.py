@@ -43,6 +43,8 @@ CELLS = [
     "{{ today | date }}",
     "{{ now | time | lower }}",
     "{{ today }}",
+    "{{ season | upper }}",
+    "{{ price }}",
 ]
 FRAGMENTS = [
     "Dear ",
@@ -166,6 +168,7 @@ def test_compiled_message_has_the_bytes_of_the_general_one(data: st.DataObject) 
             "locale",
         ),
         moment="2026-12-24T18:30:00+01:00",
+        data='{"season":"spring","price":19.90}',
         reverse_path=data.draw(st.sampled_from(["", "b@shop.example", "b+{verp}@shop.example"]), "path"),
     )
     try:
