@@ -15,6 +15,7 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.config.keys import find_keys
+from bulkmail.config.relay_presets import expanded
 from bulkmail.mailing.deliveries import Deliveries, SendingStopped
 from bulkmail.mailing.digests import Digest, DigestedRows, add_message, digest_of_messages
 from bulkmail.mailing.feed import Handover
@@ -126,8 +127,9 @@ def _template(name: str, text: str | None) -> Template | None:
 class Mailer:
     """A relay, its password and a pace, to send one campaign or many with.  Holds no connection between runs.
 
-    `relay` is a URL, a `Relay` or a `Route`, or several of these; then `password` is a mapping from each relay's label
-    (its name, or its URL without options) to its password.  `keys` sign unsubscribe links and messages; without them
+    `relay` is a URL, a known relay with its user (`"gmail:ann@gmail.com"`), a `Relay` or a `Route`, or several of
+    these; then `password` is a mapping from each relay's label (its name, or its URL without options) to its password.
+    `keys` sign unsubscribe links and messages; without them
     each campaign says where its keys are.  `on_message` is given every letter of a campaign before it is signed, and
     returns it or another: once when the letters are tried, and once for each time it is sent.  It must make the same of
     the same letter, or a row in doubt cannot be sent again; a letter that it raises an exception for is not sent.  It
@@ -375,7 +377,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _route(relay: str | Relay | Route) -> Route:
     if isinstance(relay, str):
-        return Route.parse(relay)
+        return Route.parse(expanded(relay, needs_user=True))
     return Route(relay) if isinstance(relay, Relay) else relay
 
 
