@@ -15,7 +15,7 @@ from bulkmail.message.heading import Heading, Lines
 from bulkmail.message.hook import Hook, apply
 from bulkmail.message.identity import date_field, identity_of
 from bulkmail.message.locality import locality_of
-from bulkmail.message.plan import Plan, make_plan
+from bulkmail.message.plan import Plan, make_plan, picture_parts
 from bulkmail.message.reverse_path import ReversePath
 from bulkmail.message.templates import Workshop
 from bulkmail.message.unsubscribe import Unsubscriber
@@ -103,7 +103,9 @@ class Composer:
         self._heading = Heading(campaign, workshop)
         self._bodies = Bodies(campaign, workshop)
         self._files = RowFiles(campaign, workshop)
-        self._plan = make_plan(campaign, images=self._bodies.images, method=self._bodies.method)
+        self._plan = make_plan(
+            campaign, images=self._bodies.images, method=self._bodies.method, draws=self._bodies.draws
+        )
         self._reverse_path = ReversePath(campaign.reverse_path, workshop)
         self._unsubscriber = Unsubscriber(campaign.unsubscribe, keys.unsubscribe) if campaign.unsubscribe else None
         self._signers = _make_signers(campaign, keys, self._plan)
@@ -241,7 +243,8 @@ class Composer:
         reverse_path = self._path(letter, recipient, sender=sender, forward_path=forward_path)
         # Header fields are ASCII but for the local part of an address, and only that asks for SMTPUTF8 (RFC 6531).
         is_8bit = not head.isascii()
-        values = (head, identity.encode("ascii"), *self._bodies.octets(letter.bodies))
+        pictures = picture_parts(letter.bodies.pictures, identity) if letter.bodies.pictures else b""
+        values = (head, identity.encode("ascii"), *self._bodies.octets(letter.bodies), pictures)
         buffers: Sequence[bytes] = self._plan.fill(values, self._files.buffers(letter.enclosures, identity=identity))
         if self._on_message is not None:
             content = apply(self._on_message, b"".join(buffers), needs_smtputf8=is_8bit)

@@ -15,7 +15,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
 from markupsafe import Markup
 
-from bulkmail.message import links, local_filters, strict_tree, strictness
+from bulkmail.message import drawing, links, local_filters, strict_tree, strictness
 from bulkmail.message.local_filters import Locality
 from bulkmail.message.suggestion import suggest
 from bulkmail.message.tags import with_css_apart
@@ -162,11 +162,12 @@ def make_environment(
     escape: Callable[[object], object] | None = None,
     locality: Locality = NOWHERE,
     values: Mapping[str, object] = NO_VALUES,
+    draws: bool = False,
 ) -> LetterEnvironment:
     """An environment whose templates can include `partials`.  With `html` what comes from cells is escaped.
 
     `escape` is what is done to every value instead.  `locality` says for whom dates and numbers are written, `values`
-    are what every template finds by name.
+    are what every template finds by name.  With `html`, or if it `draws`, the filter `qr` may be used.
     """
     environment = LetterEnvironment(
         loader=DictLoader(dict(partials)),
@@ -188,6 +189,7 @@ def make_environment(
     environment.globals["range"] = bounded_range
     environment.filters[links.FILTER] = links.link
     environment.filters["utm"] = links.utm
+    environment.filters[drawing.FILTER] = drawing.qr if html or draws else drawing.no_qr
     environment.filters["format"] = _bounded(environment.filters["format"], _check_format)
     for name in ("batch", "center", "indent", "round", "slice", "tojson"):
         environment.filters[name] = _bounded(environment.filters[name], lambda _, numbers: _check_numbers(numbers))

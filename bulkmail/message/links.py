@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from jinja2 import TemplateRuntimeError
 from markupsafe import Markup
 
+from bulkmail.message.drawing import PictureAddress
 from bulkmail.message.numbers import Refused
 from bulkmail.message.scanner import Patches, elements
 from bulkmail.message.strictness import printed
@@ -29,6 +30,8 @@ def link(value: object) -> str:
 
     Raises `TemplateRuntimeError` for any other, such as `javascript:`.
     """
+    if isinstance(value, PictureAddress):
+        return value
     text = str(value).strip()
     bare = _UNSEEN.sub("", text)
     scheme = _SCHEME.match(bare)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from jinja2 import Template as JinjaTemplate
@@ -93,21 +94,17 @@ class Workshop:
         `locality` says for whom dates and numbers are written, `locale` the locale of each row if that `is_by_row`.
         `values` are those that every template finds by name, if the row has no such field.
         """
-        sources = {partial.name: partial.text for partial in partials}
+        sources = {each.name: each.text for each in partials}
         self._header = make_environment(sources, one_line=True, locality=locality, values=values)
-        self._text = make_environment(
-            {
-                partial.name: (partial if _is_page(partial.name) else without_tag_lines(partial)).text
-                for partial in partials
-            },
-            locality=locality,
-            values=values,
-        )
+        texts = {each.name: (each if _is_page(each.name) else without_tag_lines(each)).text for each in partials}
+        self._make_text = partial(make_environment, texts, locality=locality, values=values)
+        self._text = self._make_text()
+        self._page_text: LetterEnvironment | None = None
         self._calendar = make_environment(sources, escape=escape_value, locality=locality, values=values)
         self._locale = self.header(locale) if locale is not None and locality.is_by_row else None
         self._globals = dict(self._text.globals)
-        for partial in partials:
-            _parse(partial, self._text)
+        for each in partials:
+            _parse(each, self._text)
         pages = {**sources, **(html_partials() if html_partials else {})}
         self._html = make_environment(pages, html=True, locality=locality, values=values)
 
@@ -115,9 +112,11 @@ class Workshop:
         """A template whose own line ends are spaces; those of cells are not."""
         return Rendering(template, self._header)
 
-    def text(self, template: Template) -> Rendering:
-        """A plain text."""
-        return Rendering(template, self._text)
+    def text(self, template: Template, *, draws: bool = False) -> Rendering:
+        """A plain text; if it `draws`, it is one of a page, and its pictures are addresses."""
+        if draws and self._page_text is None:
+            self._page_text = self._make_text(draws=True)
+        return Rendering(template, self._page_text if draws and self._page_text is not None else self._text)
 
     def html(self, template: Template) -> Rendering:
         """An HTML text: whatever comes from a cell is escaped."""
