@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -36,7 +37,7 @@ from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.pace import Pace
-from bulkmail.model.relay import Relay, Secret
+from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
 from bulkmail.recipients.given import not_rows, reader_of
@@ -134,6 +135,9 @@ class Mailer:
     returns it or another: once when the letters are tried, and once for each time it is sent.  It must make the same of
     the same letter, or a row in doubt cannot be sent again; a letter that it raises an exception for is not sent.  It
     may block: it is run where letters are written, so be quick.  Runs on asyncio only.
+
+    `tls_context` says whom to trust over TLS in place of each relay's `ca_file` and `client_certificate`: one for all
+    relays, or a mapping from labels.  Whatever it leaves unverified stays unverified, passwords included.
     """
 
     def __init__(
@@ -144,6 +148,7 @@ class Mailer:
         pace: Pace | None = None,
         keys: Keys | None = None,
         on_message: Callable[[EmailMessage], EmailMessage] | None = None,
+        tls_context: ssl.SSLContext | Mapping[str, ssl.SSLContext] | None = None,
     ) -> None:
         several = [relay] if isinstance(relay, str | Relay | Route) else relay
         self.routes = tuple(_route(one) for one in several)
@@ -152,6 +157,7 @@ class Mailer:
         self.keys = keys
         self.on_message = on_message
         self._passwords = _passwords(self.routes, password)
+        self._tls_contexts = _tls_contexts(self.routes, tls_context)
 
     async def send(
         self,
@@ -313,7 +319,9 @@ class Mailer:
 
     async def _run(self, mailing: Mailing, deliveries: Deliveries | None = None) -> Report:
         try:
-            async with open_routes(self.routes, self._passwords, inbox=mailing.inbox) as connects:
+            async with open_routes(
+                self.routes, self._passwords, inbox=mailing.inbox, tls_contexts=self._tls_contexts
+            ) as connects:
                 if deliveries is None:
                     ending = await mailing.send(connects)
                 else:
@@ -393,3 +401,30 @@ def _passwords(routes: Sequence[Route], password: str | Mapping[str, str] | None
     if unknown := sorted(set(password) - set(labels)):
         raise ConfigError(f"a password for {unknown[0]!r}, which is no relay", hint=f"known are {', '.join(labels)}")
     return [Secret(password[label]) if label in password else None for label in labels]
+
+
+def _tls_contexts(
+    routes: Sequence[Route], given: ssl.SSLContext | Mapping[str, ssl.SSLContext] | None
+) -> list[ssl.SSLContext | None]:
+    """Raises `ConfigError` for a context that no relay could use, or that stands beside the relay's own settings."""
+    if given is None:
+        return [None] * len(routes)
+    labels = [route.label for route in routes]
+    if isinstance(given, ssl.SSLContext):
+        given = {
+            route.label: given for route in routes if route.relay.kind is Kind.SMTP and route.relay.tls is not Tls.OFF
+        }
+        if not given:
+            raise ConfigError("tls_context: no relay speaks TLS", hint="leave it out, or tls=off out of the relay URL")
+    if unknown := sorted(set(given) - set(labels)):
+        raise ConfigError(f"a TLS context for {unknown[0]!r}, which is no relay", hint=f"known are {', '.join(labels)}")
+    for route in routes:
+        context = given.get(route.label)
+        if context is not None and context.protocol is ssl.PROTOCOL_TLS_SERVER:
+            raise ConfigError("tls_context is one for a server", hint="make it by ssl.create_default_context()")
+        if context is not None and (route.relay.ca_file or route.relay.client_certificate):
+            raise ConfigError(
+                f"{route.label}: ca_file or client_certificate, and a TLS context, which says that itself",
+                hint="load the files into the context, or leave it out",
+            )
+    return [given.get(label) for label in labels]

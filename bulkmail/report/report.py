@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.recipient import Place
@@ -37,6 +38,19 @@ class Trouble:
     status: Status
     words: str
     copies: int = 0
+
+
+class AcceptedReply(NamedTuple):
+    """The reply with which a relay took the message to one address.
+
+    The code is 0 and the reply empty where no server answered: in a rehearsal, or for one taken out of doubt by hand.
+    """
+
+    address: str
+    code: int
+    reply: str
+    relay: str
+    message_id: str
 
 
 class Troubles:
@@ -199,6 +213,16 @@ class Report:
     def per_second(self) -> float | None:
         """Messages accepted a second over the whole duration; None without one."""
         return self.accepted / self.duration if self.duration else None
+
+    def accepted_replies(self) -> Iterator[AcceptedReply]:
+        """What the relay said to each address that it took, copies too, in input order.  Most name the queue id.
+
+        Read from the outbox again.  Raises as `read()` does.
+        """
+        for record in self.rows():
+            for path in (record, *record.copies):
+                if path.status is Status.ACCEPTED:
+                    yield AcceptedReply(path.address, path.code or 0, path.reply, path.relay, path.message_id)
 
     def rows(self) -> Iterator[RowRecord]:
         """Every row as it is now, in input order, read from the outbox again.  Raises as `read()` does."""
