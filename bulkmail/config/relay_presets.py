@@ -56,10 +56,10 @@ def _preset(name: str, table: Mapping[str, Any]) -> RelayPreset:
 def named_preset(text: str) -> RelayPreset | None:
     """The preset that `text` names, in any case; None for anything else.  Raises `ConfigError` for a misspelt name."""
     name = text.strip().partition(":")[0].lower()
+    if "/" in text or "." in name or "@" in name or name in _SCHEMES:  # a URL, for which no file is read
+        return None
     if name in relay_presets():
         return relay_presets()[name]
-    if "/" in text or "." in name or "@" in name or name in _SCHEMES:
-        return None
     if mend := did_you_mean(name, relay_presets()):
         raise ConfigError(f"{show(name)} is not a known relay", hint=mend)
     return None
