@@ -120,6 +120,7 @@ class LetterTable(Table):
 
     expected: ClassVar[str] = 'a file name in quotes, a text of several lines in """ or { inline = "…" }'
     file: str | None = None
+    fallback: str | None = None
     inline: str | None = None
 
 
