@@ -16,7 +16,9 @@ from bulkmail.config.sources import Sources
 from bulkmail.config.values import campaign_data
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Campaign, Template
+from bulkmail.model.errors import ConfigError
 from bulkmail.model.reply import printable
+from bulkmail.model.variants import Variants, parse_variants
 
 
 def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campaign:
@@ -38,6 +40,7 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
         **more_bodies(sources, reader),
         **locality(sources),
         data=campaign_data(sources, reader),
+        variants=_variants(sources),
         row_attachments=row_attachments(sources),
     )
     _tell_missing_body(sources)
@@ -50,6 +53,17 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
             reader.collect_parts(template)
     campaign = replace(campaign, partials=tuple(reader.parts[key] for key in sorted(reader.parts)))
     return campaign if len(sources.problems) > before else with_local_files(campaign, sources, reader)
+
+
+def _variants(sources: Sources) -> Variants:
+    said = sources.pick(("message", "variants"), sources.file.message.variants)
+    if said is None:
+        return ()
+    try:
+        return parse_variants(said.value)
+    except ConfigError as error:
+        sources.problems.add(f"{sources.place(('message', 'variants'))}: {error}", error.hint)
+        return ()
 
 
 def _sender(sources: Sources) -> Template | None:

@@ -165,6 +165,13 @@ def _only_one(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
 
+def _equal_shares(value: object) -> object:
+    """A list of names stands for the same share of each."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value) and len(set(value)) == len(value):
+        return dict.fromkeys(value, 1)
+    return value
+
+
 AddressList = Annotated[str | None, BeforeValidator(_joined)]
 
 
@@ -197,6 +204,7 @@ class MessageTable(Table):
     inline_css: bool = True
     locale: str | None = None
     timezone: str | None = None
+    variants: Annotated[dict[str, int] | None, BeforeValidator(lambda value: _equal_shares(value))] = None
 
 
 class SendingTable(Table):

@@ -40,6 +40,7 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
+from bulkmail.model.variants import Variants, parse_variants
 from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.source import ListOptions
 from bulkmail.report.report import Report
@@ -74,6 +75,7 @@ def letter(
     locale: str | None = None,
     timezone: str = "",
     data: Mapping[str, object] | None = None,
+    variants: Iterable[str] | Mapping[str, int] = (),
     name: str = "letter",
 ) -> Campaign:
     """A campaign from texts, each of them a Jinja template over the fields of a row.
@@ -84,8 +86,10 @@ def letter(
     whose path is a template, which are looked for below `folder`.  So are pictures and style sheets that the page names
     by a local path; without `folder` they are left alone.  Filters such as `date` write by `locale` (`"de_AT"`, or a
     template: `"{{ lang }}"`), and `now` shows the clock of `timezone`.  Every template finds the values of `data` by
-    their names (text, numbers, dates, lists, mappings), where the row has no such field.  Raises `ConfigError` when
-    there is no body, a file cannot be read, there is no such locale or time zone, or a value cannot be kept.
+    their names (text, numbers, dates, lists, mappings), where the row has no such field.  `variants` are
+    names, or names and their shares, that recipients are divided among: each row has its own as the field `variant`.
+    Raises `ConfigError` when there is no body, a file cannot be read, there is no such locale or time zone, or a value
+    cannot be kept.
     """
     if text is None and html is None and markdown is None and mjml is None:
         raise ConfigError("a letter needs a text, or html, or both")
@@ -116,9 +120,15 @@ def letter(
         locale=_template("locale", locale),
         timezone=timezone,
         data=written_values(data or {}),
+        variants=_variants(variants),
     )
     locality_of(campaign)
     return campaign if folder is None else with_page_files(campaign, folder)
+
+
+def _variants(given: Iterable[str] | Mapping[str, int]) -> Variants:
+    shares = given if isinstance(given, Mapping) else dict.fromkeys(given, 1)
+    return parse_variants(shares) if shares else ()
 
 
 def _template(name: str, text: str | None) -> Template | None:

@@ -36,6 +36,7 @@ from bulkmail.mailing.slowing import SlowdownNote
 from bulkmail.mailing.succession import check_inbox, empty_inbox, take_over
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import files_of_start, read_suppression, refuse_faults, to_setting
+from bulkmail.mailing.varied import varied
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
 from bulkmail.message.locality import frozen, locality_of
@@ -119,6 +120,8 @@ class Mailing:
         await know_tables()
         check_routes(routes)
         campaign = frozen(campaign, time.time())
+        fetch = rows.fetch if isinstance(rows, GivenRows | DigestedRows) else None
+        rows = varied(rows, campaign)
         await to_thread.run_sync(locality_of, campaign)  # reads files
         # Before the outbox: a letter that does not compile leaves nothing behind.
         composer = Composer(campaign, run_id="", keys=keys, on_message=on_message)
@@ -148,7 +151,7 @@ class Mailing:
                 forward_paths=composer.forward_paths if composer.has_copies else None,
                 suppressed_copies=selection.suppressed_copies,
                 redirect_to=selection.redirect_to,
-                fetch=rows.fetch if isinstance(rows, GivenRows | DigestedRows) else None,
+                fetch=fetch,
                 told=told_loading,
             )
             if where is not None:

@@ -40,6 +40,7 @@ from bulkmail.mailing.suppressing import add_pass, read_suppression, to_setting
 from bulkmail.mailing.targets import SETTING as FILES
 from bulkmail.mailing.targets import Targets
 from bulkmail.mailing.targets import to_setting as files_to_setting
+from bulkmail.mailing.varied import varied
 from bulkmail.message.branches import Branches, Cover
 from bulkmail.message.composer import Composer
 from bulkmail.message.names import mentioned_names
@@ -323,7 +324,8 @@ def letters(
     """
     wanted = Address.parse(address).key if address else ""
     composer = Composer(settings.campaign, run_id="preview", keys=keys)
-    with _list_at_hand(settings) as source, _rows(settings, source) as rows:
+    with _list_at_hand(settings) as source, _rows(settings, source) as read:
+        rows = varied(read, settings.campaign)
         for ambiguity in ambiguous(rows.repeated, _used_names(settings)):
             doubted(ambiguity)
         found = enumerate(rows, 1)

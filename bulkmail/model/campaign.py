@@ -98,7 +98,8 @@ class Campaign:
     `locale` is a template of the locale that filters such as `date` write by, `timezone` the name of the zone whose
     clock `now` shows.  `moment` is what `now` and `today` say, in ISO 8601 with the offset; a run sets it when it
     begins, and it is empty before.  `data` is a JSON object: the values that every template finds by their names, where
-    the row has no such field; empty for none.
+    the row has no such field; empty for none.  `variants` are those that recipients are divided among, each with
+    its share.
     """
 
     name: str
@@ -133,6 +134,7 @@ class Campaign:
     timezone: str = ""
     moment: str = ""
     data: str = ""
+    variants: tuple[tuple[str, int], ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -146,6 +148,8 @@ class Campaign:
             value = getattr(self, part.name)
             # What came after the first version counts only where it is used: older outboxes have fingerprints without.
             if part.name not in _NOT_THE_LETTER and (part.name in _FIRST_PARTS or value != part.default):
+                if part.name == "variants":
+                    value = tuple(f"{name}:{share}" for name, share in self.variants)
                 _feed(state, part.name, value, in_partials=part.name in _NAMED_PARTS)
         return state.hexdigest()
 

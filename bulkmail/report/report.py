@@ -13,6 +13,7 @@ from typing import NamedTuple
 from bulkmail.model.delivery import Status
 from bulkmail.model.recipient import Place
 from bulkmail.model.tally import Tally
+from bulkmail.model.variants import FIELD as VARIANT
 from bulkmail.outbox.entries import PathRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.rows import Reasons, words
@@ -90,7 +91,7 @@ class Report:
     `invalid` has `(place, reason)` of each row that nothing could be sent for; `str(place)` is `"people.csv:3"`.
     `in_doubt` names the first thousand such recipients, `attention` the first few of each kind that a person should
     look at, the gravest kind first.  `reasons_of` counts why rows are not accepted, `accepted_by_relay` what each relay
-    took, copies included.
+    took, copies included.  `outcomes_by_variant` counts the rows of each variant of the message.
     """
 
     run: Run
@@ -100,6 +101,7 @@ class Report:
     attention: tuple[Trouble, ...]
     reasons_of: Mapping[Status, Counter[str]]
     accepted_by_relay: Mapping[str, int] = field(default_factory=dict)
+    outcomes_by_variant: Mapping[str, Counter[Status]] = field(default_factory=dict)
     invalid: list[tuple[Place, str]] = field(default_factory=list)
     _kept: tuple[RowRecord, ...] = field(default=(), repr=False)  # of an outbox in memory, which will be gone
 
@@ -125,6 +127,7 @@ class Report:
         troubles = Troubles()
         kept: list[RowRecord] = []
         through: Counter[str] = Counter()
+        variants = {name: Counter[Status]() for name, _ in (source.campaign.variants if source.campaign else ())}
         for record in source.rows():
             if source.run.path is None:
                 kept.append(record)
@@ -138,6 +141,8 @@ class Report:
                     said = path.reply or path.error or path.reason
                     refused.setdefault(key, (path.address, path.code or 0, said))
             reasons.add(record)
+            if variants and (variant := record.fields.get(VARIANT)) in variants:
+                variants[str(variant)][record.status] += 1
             if record.status is Status.INVALID:
                 invalid.append((record.place, words(record)))
         return cls(
@@ -149,6 +154,7 @@ class Report:
             attention=tuple(chain.from_iterable(troubles.of(status, MOST_SHOWN) for status in _ATTENTION)),
             reasons_of=reasons.by_status,
             accepted_by_relay=through,
+            outcomes_by_variant=variants,
             _kept=tuple(kept),
         )
 

@@ -57,6 +57,7 @@ RICH = replace(
     locale=Template("locale", "de_AT"),
     timezone="Europe/Vienna",
     data='{"season":"spring"}',
+    variants=(("a", 1), ("b", 1)),
 )
 
 
@@ -132,6 +133,9 @@ CHANGES: dict[str, dict[str, object]] = {
     "timezone": {"timezone": "UTC"},
     "data": {"data": '{"season":"summer"}'},
     "data-gone": {"data": ""},
+    "variants-name": {"variants": (("a", 1), ("c", 1))},
+    "variants-share": {"variants": (("a", 1), ("b", 2))},
+    "variants-gone": {"variants": ()},
 }
 
 
