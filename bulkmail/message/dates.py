@@ -185,7 +185,11 @@ def _with_time(day: date, found: re.Match[str], zone: tzinfo | None) -> datetime
         return moment
     if offset in ("Z", "UTC"):
         return _placed(moment.replace(tzinfo=UTC), zone)
-    return _placed(datetime.fromisoformat(f"{moment.isoformat()}{offset}"), zone)
+    try:
+        placed = datetime.fromisoformat(f"{moment.isoformat()}{offset}")
+    except ValueError:
+        raise NotADate("has an offset from UTC that there is not") from None
+    return _placed(placed, zone)
 
 
 def _time_of(found: re.Match[str]) -> time:

@@ -33,6 +33,7 @@ _CATEGORIES = ("zero", "one", "two", "few", "many", "other")
 _SAY_LOCALE = 'write locale = "de_AT" below [message], or locale="de_AT" in the filter'
 _PERCENT_DECIMALS = 2
 _FREE_DECIMALS = 10  # of a number that was calculated
+_MOST_DIGITS = 24  # with sign and mark: what decimal arithmetic keeps in full
 
 _SIGNS: dict[str, frozenset[str]] = {
     "€": frozenset({"EUR"}),
@@ -123,7 +124,7 @@ Filter = Callable[..., Any]
 
 @lru_cache(maxsize=16)
 def filters_of(locality: Locality) -> dict[str, Filter]:
-    """The filters by name, for the values and arguments alone; `installed` makes them filters of Jinja."""
+    """The filters by name, for the values and arguments alone; `install` makes them filters of Jinja."""
 
     def write_date(value: Any, format: str = "medium", read: str = "", locale: str = "") -> str:
         _require(value)
@@ -332,11 +333,11 @@ def _exact(value: Any, decimal: str, default: Any) -> Any:
             case bool():
                 raise NotANumber("is not a number")
             case Literal():
-                return Decimal(value.text)
+                return _kept(Decimal(value.text))
             case Decimal() if value.is_finite():
-                return value
+                return _kept(value)
             case int():
-                return Decimal(value)
+                return _kept(Decimal(value))
             case float() if value == value and abs(value) < 1e15:
                 return _shortest(round(Decimal(repr(value)), _FREE_DECIMALS))
         raise NotANumber("is not a number")
@@ -355,7 +356,17 @@ _COMMON = re.compile(r"-?[0-9]{1,15}(?:([.,])[0-9]{1,2})?")  # what most cells h
 def _read(text: str, decimal: str) -> Decimal:
     if (found := _COMMON.fullmatch(text)) and (not decimal or found[1] in (None, decimal)):
         return Decimal(text.replace(",", "."))
-    return Decimal(read_digits(text, decimal))
+    digits = read_digits(text, decimal)
+    if len(digits) > _MOST_DIGITS:
+        raise NotANumber(f"has more than {_MOST_DIGITS - 2} digits")
+    return Decimal(digits)
+
+
+def _kept(number: Decimal) -> Decimal:
+    digits, exponent = number.as_tuple()[1:]
+    if len(digits) > _MOST_DIGITS - 2 or not isinstance(exponent, int) or not -_MOST_DIGITS < exponent < _MOST_DIGITS:
+        raise NotANumber(f"has more than {_MOST_DIGITS - 2} digits")
+    return number
 
 
 def _decimals_of(number: Decimal) -> int:
