@@ -23,6 +23,7 @@ _OPTIONS = (
     click.option("--html", metavar="FILE", help="The letter as HTML, a template."),
     click.option("--attach", metavar="FILE", multiple=True, help="Attach this file as well; repeatable."),
     click.option("--header", "headers", metavar='"NAME: VALUE"', multiple=True, help="Add this header; repeatable."),
+    click.option("--set", "values", metavar="NAME=VALUE", multiple=True, help="A value for the templates; repeatable."),
     click.option(
         "--relay",
         "relays",

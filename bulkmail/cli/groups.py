@@ -12,7 +12,7 @@ _GROUPS = {
         "recipients to where suppress encoding address_column sheet header_row keep_space allow_duplicates allow_empty"
         " max_invalid row address sample whole only"
     ),
-    "Message": "sender subject text html attach headers",
+    "Message": "sender subject text html attach headers values",
     "Relay": "relays urls connections",
     "Pace": "rate quota window start ramp canary wait retry limit paced lift_pause",
     "Safety": (

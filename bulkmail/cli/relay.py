@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   bulkmail relay smtp://news@mail.example.com:587
+  bulkmail relay gmail:ann@gmail.com
   bulkmail relay spring
   bulkmail relay smtps://mail.example.com --from news@example.com --json
 """
@@ -40,6 +42,7 @@ def command(where: str, sender: str | None, recipient: str | None, name: str, as
     it cannot, 2 wrong usage.
     """
     from bulkmail.cli.relay_table import as_table, to_json
+    from bulkmail.config.relay_presets import preset_at, say_preset
     from bulkmail.config.tokens import find_key_password, find_proxy_password, find_tokens
     from bulkmail.preflight.relay import look_at
     from bulkmail.smtp.credentials import Credentials, Tokens
@@ -71,14 +74,19 @@ def command(where: str, sender: str | None, recipient: str | None, name: str, as
         click.echo(to_json(facts))
     else:
         click.echo(as_table(facts), nl=False)
+        if (preset := preset_at(relay.host)) is not None:
+            click.echo(f"\n{say_preset(preset)}")
     return EXIT_OK if facts.is_usable else EXIT_STOPPED
 
 
 def _relay(where: str, name: str) -> Relay:
     """The server that a URL names, or a campaign; of several the one called `name`."""
+    from bulkmail.config.relay_presets import expanded, named_preset
     from bulkmail.model.relay import Kind
     from bulkmail.model.route import Route
 
+    if not os.path.exists(where) and named_preset(where):
+        where = expanded(where)
     if _SCHEME.match(where):
         if "@" in where.partition("?")[2]:  # a password with a ? in it makes options of its rest
             raise ConfigError("the relay URL cannot be read; is there a password in it?", hint="leave the password out")

@@ -20,6 +20,7 @@ from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
 from bulkmail.config.keys import find_keys
 from bulkmail.config.permission import commands_in, refuse_unallowed
+from bulkmail.config.relay_presets import expanded
 from bulkmail.config.runs import find_run
 from bulkmail.config.secrets import find_passwords
 from bulkmail.mailing.history import look, refuse_relays_of_other_kind
@@ -100,7 +101,7 @@ def command(
     targets.check()
     routes, pace = recorded(path)
     if urls:
-        routes = tuple(Route.parse(url) for url in urls)
+        routes = tuple(Route.parse(expanded(url, needs_user=True)) for url in urls)
         refuse_relays_of_other_kind(path, recorded_settings(path), routes)
     campaign = recorded_campaign(path)
     refuse_unallowed(path, commands_in(campaign, routes))

@@ -12,6 +12,7 @@ from bulkmail.config.lines import one_line
 from bulkmail.config.problems import Said, show
 from bulkmail.config.schema import LetterTable
 from bulkmail.config.sources import Sources
+from bulkmail.config.variants import chosen_by_row, is_by_row
 from bulkmail.message.bodies import local_names, optional_images
 from bulkmail.message.filetypes import guess_type
 from bulkmail.model.address import has_control
@@ -54,7 +55,15 @@ def body(sources: Sources, reader: FileReader, part: str) -> Template | None:
         return None
     if table.inline is not None:
         return Template(sources.template_name(part), table.inline)
-    return reader.letter(Said(table.file or "", sources.place(key), sources.home))
+    said = Said(table.file or "", sources.place(key), sources.home)
+    if is_by_row(said.value):
+        return chosen_by_row(said, table.fallback, part=part, sources=sources, reader=reader)
+    if table.fallback is not None:
+        what = f"{said}: has a fallback, and names the same file for every row"
+        sources.problems.add(
+            what, f'write {part} = {{ file = "letter-{{{{ lang }}}}.{_SUFFIXES[part]}", fallback = … }}'
+        )
+    return reader.letter(said)
 
 
 def more_bodies(sources: Sources, reader: FileReader) -> Bodies:

@@ -35,13 +35,14 @@ LONGEST_TEMPLATE = 10_000_000  # octets; a letter has thousands, a wrong file ma
 class FileReader:
     """Reads what was named; what cannot be read becomes a fault.  `root` is where included parts are looked for.
 
-    `found` are the files that there are.
+    `found` are the files that there are.  `choosing` are the templates that choose among `parts` by the row, by name.
     """
 
     problems: Problems
     root: Path
     stdin_taken_by: str = ""
     parts: dict[str, Template] = field(default_factory=dict)
+    choosing: set[str] = field(default_factory=set)
     found: list[Path] = field(default_factory=list)
 
     def letter(self, said: Said[str]) -> Template | None:
@@ -153,10 +154,20 @@ class FileReader:
             return None
         return None if content is None else Attachment(filename, content_type or guess_type(filename), content)
 
+    def part(self, name: str, said: Said[str]) -> None:
+        """Reads a file below `root` as the part `name`, and what it includes."""
+        data = self.content(Said(str((self.root / name).absolute()), said.place, self.root), longest=LONGEST_TEMPLATE)
+        text = None if data is None else self._text(str(said), data)
+        if text is not None:
+            self.parts[name] = Template(name, text)
+            self.collect_parts(self.parts[name])
+
     def collect_parts(self, template: Template) -> None:
         """Reads what `template` includes, extends or imports, and what that does, into `parts`."""
         from jinja2 import Environment, TemplateSyntaxError
 
+        if template.name in self.choosing:
+            return  # what it may include is known
         waiting = [template]
         environment = Environment(autoescape=True)  # only parses
         while waiting:
@@ -204,6 +215,10 @@ class FileReader:
             return None
         path = self.root / name
         return (name, path) if path.is_file() and self._is_inside(path) else None
+
+    def is_below(self, path: Path) -> bool:
+        """Whether `path` is a file that is below the campaign's folder."""
+        return path.is_file() and self._is_inside(path)
 
     def _is_inside(self, path: Path) -> bool:
         """Whether following every link ends below the campaign's folder."""

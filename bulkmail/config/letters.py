@@ -10,11 +10,15 @@ from bulkmail.config.enclosures import attachments, row_attachments
 from bulkmail.config.files import FileReader
 from bulkmail.config.headings import heading, reverse_path
 from bulkmail.config.lines import EXAMPLE_SENDER, check_mailbox, has_strange, one_line, template_of
+from bulkmail.config.localities import locality
 from bulkmail.config.problems import Said
 from bulkmail.config.sources import Sources
+from bulkmail.config.values import campaign_data
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Campaign, Template
+from bulkmail.model.errors import ConfigError
 from bulkmail.model.reply import printable
+from bulkmail.model.variants import Variants, parse_variants
 
 
 def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campaign:
@@ -34,10 +38,13 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
         reverse_path=reverse_path(sources),
         **heading(sources),
         **more_bodies(sources, reader),
+        **locality(sources),
+        data=campaign_data(sources, reader),
+        variants=_variants(sources),
         row_attachments=row_attachments(sources),
     )
     _tell_missing_body(sources)
-    lines = (campaign.sender, campaign.subject, campaign.to_name, campaign.reply_to)
+    lines = (campaign.locale, campaign.sender, campaign.subject, campaign.to_name, campaign.reply_to)
     more = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
     bodies = (campaign.text, campaign.html, campaign.markdown, campaign.mjml, campaign.preheader, campaign.calendar)
     before = len(sources.problems)
@@ -46,6 +53,17 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
             reader.collect_parts(template)
     campaign = replace(campaign, partials=tuple(reader.parts[key] for key in sorted(reader.parts)))
     return campaign if len(sources.problems) > before else with_local_files(campaign, sources, reader)
+
+
+def _variants(sources: Sources) -> Variants:
+    said = sources.pick(("message", "variants"), sources.file.message.variants)
+    if said is None:
+        return ()
+    try:
+        return parse_variants(said.value)
+    except ConfigError as error:
+        sources.problems.add(f"{sources.place(('message', 'variants'))}: {error}", error.hint)
+        return ()
 
 
 def _sender(sources: Sources) -> Template | None:

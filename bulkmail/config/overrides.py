@@ -10,7 +10,8 @@ class Overrides:
     """The flags of `send`, `check` and `preview` as they were typed; None, empty or False: not given.
 
     Paths are relative to the current folder.  `recipients`, `text` and `html` may be `"-"`, standard input.
-    `attach`, `headers` and `suppress` are added to the file's, a header of the same name replaces it; `to` takes the
+    `attach`, `headers`, `values` and `suppress` are added to the file's, a header or value of the same name replaces
+    it; `to` takes the
     place of the list, and `relays` (or `relay`, the only one) that of all `[relay]` tables, so that no password goes to
     another server.
     """
@@ -23,6 +24,7 @@ class Overrides:
     html: str | None = None
     attach: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
     relay: str | None = None
     relays: tuple[str, ...] = ()
     where: str | None = None

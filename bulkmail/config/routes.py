@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -9,10 +10,12 @@ from typing import TypeVar
 from bulkmail.config.files import FileReader
 from bulkmail.config.pacing import at_least_one, parse_positive
 from bulkmail.config.problems import Said
+from bulkmail.config.relay_presets import FROM, expanded, named_preset, say_login
 from bulkmail.config.relays import VARIABLE, build_relay
 from bulkmail.config.schema import RelayTable
 from bulkmail.config.sources import Sources
-from bulkmail.model.errors import ConfigError
+from bulkmail.model.address import parse_mailbox
+from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.quota import parse_quota
 from bulkmail.model.rate import Rate
 from bulkmail.model.route import Route, clashes, parse_count, parse_name, parse_patterns, split_url
@@ -51,14 +54,46 @@ def _asides(sources: Sources) -> Sequence[_Aside]:
         return [_typed_aside(sources, url) for url in typed]
     tables = sources.file.relays
     if not tables:
-        url, options = split_url(sources.environ.get(VARIABLE, ""))
+        named = sources.environ.get(VARIABLE, "")
+        url, options = split_url(_from_preset(sources, named, RelayTable(), place=VARIABLE))
         environ = {**sources.environ, VARIABLE: url}
         return [_Aside(replace(sources, environ=environ), VARIABLE, options)]
     return [_written_aside(sources, table, number) for number, table in enumerate(tables)]
 
 
+def _from_preset(sources: Sources, text: str, table: RelayTable, *, place: str) -> str:
+    """The URL of a relay that is named as a preset (`gmail`, `ses:eu-west-1`); any other as it is."""
+    try:
+        preset = named_preset(text)
+        if preset is None:
+            return text
+        url = expanded(text)
+        if "@" not in url and table.username is None:
+            user = _address_of_from(sources) if preset.username == FROM else ""
+            if user:
+                url = expanded(f"{text.strip()}:{user}")
+            else:
+                mend = f"write username below [relay]; {say_login(preset)}"
+                sources.problems.add(f"{place}: {preset.title} wants a login", mend)
+        if sources.file.sending.quota is not None or sources.overrides.quota is not None:
+            url = re.sub(r"quota=[^&]*&?", "", url).rstrip("?&")
+        return url
+    except ConfigError as error:
+        sources.problems.add(f"{place}: {error}", error.hint)
+        return "null:"
+
+
+def _address_of_from(sources: Sources) -> str:
+    """The address of From, if it is the same for every row."""
+    said = sources.pick(("message", "from"), sources.file.message.sender, typed=sources.overrides.sender)
+    try:
+        return parse_mailbox(said.value)[1].wire if said is not None else ""
+    except AddressError:
+        return ""
+
+
 def _typed_aside(sources: Sources, url: str) -> _Aside:
-    rest, options = split_url(url)
+    rest, options = split_url(_from_preset(sources, url, RelayTable(), place="--relay"))
     return _Aside(replace(sources, overrides=replace(sources.overrides, relay=rest)), "--relay", options)
 
 
@@ -66,7 +101,7 @@ def _written_aside(sources: Sources, table: RelayTable, number: int) -> _Aside:
     """What stands in table number `number` stands for it where a lonely `[relay]` would."""
     place = sources.place(("relay", number))
     file, lines, broken = sources.file, sources.lines, sources.broken
-    rest, options = split_url(table.url or "")
+    rest, options = split_url(_from_preset(sources, table.url or "", table, place=place))
     table = table.model_copy(update={"url": None if table.url is None else rest})
     update: dict[str, object] = {"relays": [table]}
     if len(file.relays) > 1 and table.connections is not None:  # what holds for all gives way to what holds for one

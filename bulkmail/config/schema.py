@@ -122,6 +122,7 @@ class LetterTable(Table):
 
     expected: ClassVar[str] = 'a file name in quotes, a text of several lines in """ or { inline = "…" }'
     file: str | None = None
+    fallback: str | None = None
     inline: str | None = None
 
 
@@ -166,6 +167,13 @@ def _only_one(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
 
+def _equal_shares(value: object) -> object:
+    """A list of names stands for the same share of each."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value) and len(set(value)) == len(value):
+        return dict.fromkeys(value, 1)
+    return value
+
+
 AddressList = Annotated[str | None, BeforeValidator(_joined)]
 
 
@@ -196,6 +204,9 @@ class MessageTable(Table):
     calendar: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
     embed: bool = True
     inline_css: bool = True
+    locale: str | None = None
+    timezone: str | None = None
+    variants: Annotated[dict[str, int] | None, BeforeValidator(lambda value: _equal_shares(value))] = None
 
 
 class SendingTable(Table):
@@ -280,6 +291,7 @@ class CampaignFile(Table):
     recipients: Annotated[RecipientsTable, _short_for("file")] = RecipientsTable.model_construct()
     message: MessageTable = MessageTable.model_construct()
     sending: SendingTable = SendingTable.model_construct()
+    data: Any = None
     lanes: LanesTable | None = None
     breakers: BreakersTable = BreakersTable.model_construct()
     suppressions: SuppressionsTable = SuppressionsTable.model_construct()

@@ -13,6 +13,7 @@ from bulkmail.config.overrides import Overrides
 from bulkmail.config.problems import Problems, Said, did_you_mean, show
 from bulkmail.model.campaign import Attachment
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.literal import read_number
 from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:
@@ -119,12 +120,22 @@ def open_sources(
             overrides, environ, problems, path, letter, letter_lines, is_letter=True, enclosed=enclosed, notices=notices
         )
     data = parse_toml(text, path)
+    if "data" in data:
+        data["data"] = _with_digits(text, path)
     lines = locate_keys(text)
     file, mistakes = read_shape(data)
     sources = Sources(overrides, environ, problems, path, file, lines, frozenset(mistake.path for mistake in mistakes))
     for mistake in mistakes:
         problems.add(f"{path}:{sources.line(mistake.path)}: {mistake.text}", mistake.mend)
     return sources
+
+
+def _with_digits(text: str, path: Path) -> object:
+    """The table `data`, whose prices keep the digits that they are written with."""
+    try:
+        return tomllib.loads(text, parse_float=read_number)["data"]
+    except ValueError as error:
+        raise ConfigError(f"{path}: data: {error}", hint="write a number that a message can hold") from None
 
 
 def find_campaign(campaign: str | None, overrides: Overrides) -> Path | None:

@@ -22,17 +22,18 @@ from bulkmail.model.verdict import Rule, enhanced_pattern, judge
 @cache
 def known_lanes() -> Lanes:
     """The providers of `data/lanes.toml`."""
-    return Lanes({name: _lane(name, table) for name, table in _read("lanes.toml").items()})
+    return Lanes({name: _lane(name, table) for name, table in read_table("lanes.toml").items()})
 
 
 @cache
 def known_feedback() -> Feedback:
     """The judge with the rules of `data/replies.toml`, in their order."""
     judge(Reply(Stage.RCPT, 500, text="denied for an hour"))  # its patterns are compiled now, and not on a loop
-    return Feedback(tuple(_rule(table) for table in _read("replies.toml")["reply"]))
+    return Feedback(tuple(_rule(table) for table in read_table("replies.toml")["reply"]))
 
 
-def _read(name: str) -> dict[str, Any]:
+def read_table(name: str) -> dict[str, Any]:
+    """A table of `data/`."""
     return tomllib.loads(files("bulkmail").joinpath("data", name).read_text("utf-8"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.config.keys import find_keys
+from bulkmail.config.relay_presets import expanded
 from bulkmail.config.suppressions import SuppressionSettings, load_suppressions
 from bulkmail.mailing.deliveries import Deliveries, SendingStopped
 from bulkmail.mailing.digests import Digest, DigestedRows, add_message, digest_of_messages
@@ -31,13 +33,16 @@ from bulkmail.mailing.rows import Given
 from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import read_suppression, to_setting
+from bulkmail.message.locality import locality_of
+from bulkmail.message.values import written_values
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.pace import Pace
-from bulkmail.model.relay import Relay, Secret
+from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
+from bulkmail.model.variants import Variants, parse_variants
 from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.source import ListOptions
 from bulkmail.report.report import Report
@@ -69,6 +74,10 @@ def letter(
     reverse_path: str = "",
     unsubscribe: Unsubscribe | None = None,
     dkim: Iterable[Dkim] = (),
+    locale: str | None = None,
+    timezone: str = "",
+    data: Mapping[str, object] | None = None,
+    variants: Iterable[str] | Mapping[str, int] = (),
     name: str = "letter",
 ) -> Campaign:
     """A campaign from texts, each of them a Jinja template over the fields of a row.
@@ -77,8 +86,12 @@ def letter(
 
     `markdown` or `mjml` may stand for `html`, and a missing `text` is made of it.  Attachments are read now, but those
     whose path is a template, which are looked for below `folder`.  So are pictures and style sheets that the page names
-    by a local path; without `folder` they are left alone.  Raises `ConfigError` when there is no body, or a file
-    cannot be read.
+    by a local path; without `folder` they are left alone.  Filters such as `date` write by `locale` (`"de_AT"`, or a
+    template: `"{{ lang }}"`), and `now` shows the clock of `timezone`.  Every template finds the values of `data` by
+    their names (text, numbers, dates, lists, mappings), where the row has no such field.  `variants` are
+    names, or names and their shares, that recipients are divided among: each row has its own as the field `variant`.
+    Raises `ConfigError` when there is no body, a file cannot be read, there is no such locale or time zone, or a value
+    cannot be kept.
     """
     if text is None and html is None and markdown is None and mjml is None:
         raise ConfigError("a letter needs a text, or html, or both")
@@ -106,8 +119,18 @@ def letter(
         calendar=_template("calendar", calendar),
         inline_css=inline_css,
         row_attachments=rows,
+        locale=_template("locale", locale),
+        timezone=timezone,
+        data=written_values(data or {}),
+        variants=_variants(variants),
     )
+    locality_of(campaign)
     return campaign if folder is None else with_page_files(campaign, folder)
+
+
+def _variants(given: Iterable[str] | Mapping[str, int]) -> Variants:
+    shares = given if isinstance(given, Mapping) else dict.fromkeys(given, 1)
+    return parse_variants(shares) if shares else ()
 
 
 def _template(name: str, text: str | None) -> Template | None:
@@ -117,15 +140,18 @@ def _template(name: str, text: str | None) -> Template | None:
 class Mailer:
     """A relay, its password and a pace, to send one campaign or many with.  Holds no connection between runs.
 
-    `relay` is a URL, a `Relay` or a `Route`, or several of these; then `password` is a mapping from each relay's label
-    (its name, or its URL without options) to its password.  `keys` sign unsubscribe links and messages; without them
+    `relay` is a URL, a known relay with its user (`"gmail:ann@gmail.com"`), a `Relay` or a `Route`, or several of
+    these; then `password` is a mapping from each relay's label (its name, or its URL without options) to its password.
+    `keys` sign unsubscribe links and messages; without them
     each campaign says where its keys are.  `on_message` is given every letter of a campaign before it is signed, and
     returns it or another: once when the letters are tried, and once for each time it is sent.  It must make the same of
     the same letter, or a row in doubt cannot be sent again; a letter that it raises an exception for is not sent.  It
     may block: it is run where letters are written, so be quick.  Runs on asyncio only.
 
     `suppressions` is the suppression list that holds: by default the user's, as for `bulkmail send`; a path is another
-    file, None is none at all.
+    file, None is none at all.  `tls_context` says whom to trust over TLS in place of each relay's `ca_file` and
+    `client_certificate`: one for all relays, or a mapping from labels.  Whatever it leaves unverified stays unverified,
+    passwords included.
     """
 
     def __init__(
@@ -137,6 +163,7 @@ class Mailer:
         keys: Keys | None = None,
         on_message: Callable[[EmailMessage], EmailMessage] | None = None,
         suppressions: SuppressionSettings | str | os.PathLike[str] | None = "",
+        tls_context: ssl.SSLContext | Mapping[str, ssl.SSLContext] | None = None,
     ) -> None:
         several = [relay] if isinstance(relay, str | Relay | Route) else relay
         self.routes = tuple(_route(one) for one in several)
@@ -146,6 +173,7 @@ class Mailer:
         self.on_message = on_message
         self.suppressions = suppressions
         self._passwords = _passwords(self.routes, password)
+        self._tls_contexts = _tls_contexts(self.routes, tls_context)
 
     async def send(
         self,
@@ -321,7 +349,9 @@ class Mailer:
 
     async def _run(self, mailing: Mailing, deliveries: Deliveries | None = None) -> Report:
         try:
-            async with open_routes(self.routes, self._passwords, inbox=mailing.inbox) as connects:
+            async with open_routes(
+                self.routes, self._passwords, inbox=mailing.inbox, tls_contexts=self._tls_contexts
+            ) as connects:
                 if deliveries is None:
                     ending = await mailing.send(connects)
                 else:
@@ -385,7 +415,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _route(relay: str | Relay | Route) -> Route:
     if isinstance(relay, str):
-        return Route.parse(relay)
+        return Route.parse(expanded(relay, needs_user=True))
     return Route(relay) if isinstance(relay, Relay) else relay
 
 
@@ -401,3 +431,30 @@ def _passwords(routes: Sequence[Route], password: str | Mapping[str, str] | None
     if unknown := sorted(set(password) - set(labels)):
         raise ConfigError(f"a password for {unknown[0]!r}, which is no relay", hint=f"known are {', '.join(labels)}")
     return [Secret(password[label]) if label in password else None for label in labels]
+
+
+def _tls_contexts(
+    routes: Sequence[Route], given: ssl.SSLContext | Mapping[str, ssl.SSLContext] | None
+) -> list[ssl.SSLContext | None]:
+    """Raises `ConfigError` for a context that no relay could use, or that stands beside the relay's own settings."""
+    if given is None:
+        return [None] * len(routes)
+    labels = [route.label for route in routes]
+    if isinstance(given, ssl.SSLContext):
+        given = {
+            route.label: given for route in routes if route.relay.kind is Kind.SMTP and route.relay.tls is not Tls.OFF
+        }
+        if not given:
+            raise ConfigError("tls_context: no relay speaks TLS", hint="leave it out, or tls=off out of the relay URL")
+    if unknown := sorted(set(given) - set(labels)):
+        raise ConfigError(f"a TLS context for {unknown[0]!r}, which is no relay", hint=f"known are {', '.join(labels)}")
+    for route in routes:
+        context = given.get(route.label)
+        if context is not None and context.protocol is ssl.PROTOCOL_TLS_SERVER:
+            raise ConfigError("tls_context is one for a server", hint="make it by ssl.create_default_context()")
+        if context is not None and (route.relay.ca_file or route.relay.client_certificate):
+            raise ConfigError(
+                f"{route.label}: ca_file or client_certificate, and a TLS context, which says that itself",
+                hint="load the files into the context, or leave it out",
+            )
+    return [given.get(label) for label in labels]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -42,8 +43,10 @@ from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import files_of_start, read_suppression, refuse_faults, to_setting
 from bulkmail.mailing.suppression_list import SETTING as SUPPRESSION_LIST
 from bulkmail.mailing.suppression_list import ListInUse, ReadList, list_in_use, recorded_list
+from bulkmail.mailing.varied import varied
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
+from bulkmail.message.locality import frozen, locality_of
 from bulkmail.message.templates import compile_condition
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.campaign import Campaign
@@ -130,6 +133,10 @@ class Mailing:
         await know_tables()
         check_routes(routes)
         used = list_in_use(suppressions, campaign)
+        campaign = frozen(campaign, time.time())
+        fetch = rows.fetch if isinstance(rows, GivenRows | DigestedRows) else None
+        rows = varied(rows, campaign)
+        await to_thread.run_sync(locality_of, campaign)  # reads files
         # Before the outbox: a letter that does not compile leaves nothing behind.
         composer = Composer(campaign, run_id="", keys=keys, on_message=on_message)
         where = Where(compile_condition(selection.where)) if selection.where else None
@@ -166,7 +173,7 @@ class Mailing:
                 forward_paths=composer.forward_paths if composer.has_copies else None,
                 suppressed_copies=selection.suppressed_copies,
                 redirect_to=selection.redirect_to,
-                fetch=rows.fetch if isinstance(rows, GivenRows | DigestedRows) else None,
+                fetch=fetch,
                 told=told_loading,
             )
             if where is not None:

@@ -42,11 +42,13 @@ from bulkmail.mailing.suppression_list import ReadList, list_in_use
 from bulkmail.mailing.targets import SETTING as FILES
 from bulkmail.mailing.targets import Targets
 from bulkmail.mailing.targets import to_setting as files_to_setting
+from bulkmail.mailing.varied import varied
 from bulkmail.message.branches import Branches, Cover
 from bulkmail.message.composer import Composer
 from bulkmail.message.names import mentioned_names
 from bulkmail.message.row_address import RowAddress, is_same_for_all
 from bulkmail.message.templates import Condition, compile_condition, referenced_names
+from bulkmail.message.values import read_values
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
@@ -332,7 +334,8 @@ def letters(
     """
     wanted = Address.parse(address).key if address else ""
     composer = Composer(settings.campaign, run_id="preview", keys=keys)
-    with _list_at_hand(settings) as source, _rows(settings, source) as rows:
+    with _list_at_hand(settings) as source, _rows(settings, source) as read:
+        rows = varied(read, settings.campaign)
         for ambiguity in ambiguous(rows.repeated, _used_names(settings)):
             doubted(ambiguity)
         found = enumerate(rows, 1)
@@ -455,7 +458,7 @@ def _list_digest(settings: Settings, source: str) -> str:
 def _rows(settings: Settings, source: str) -> Iterator[Rows]:
     options = ListOptions(
         **asdict(settings.list_options),
-        row_address=RowAddress(settings.address) if settings.address else None,
+        row_address=RowAddress(settings.address, read_values(settings.campaign.data)) if settings.address else None,
         keeps_delivery=asks_for_delivery(settings.where),
     )
     if settings.to:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
@@ -35,12 +36,14 @@ async def open_routes(
     inbox: Path | None,
     notify: Callable[[str], None] = log.warning,
     trace: Trace | None = None,
+    tls_contexts: Sequence[ssl.SSLContext | None] = (),
 ) -> AsyncIterator[list[Connect]]:
     """Opens sessions with all of `routes`, in their order; else as `open_relay()`."""
     async with AsyncExitStack() as stack:
         opened = []
-        for route, password in zip(routes, passwords, strict=True):
-            relay = open_relay(route.relay, password, inbox=inbox, notify=notify, trace=trace)
+        contexts = tls_contexts or (None,) * len(routes)
+        for route, password, context in zip(routes, passwords, contexts, strict=True):
+            relay = open_relay(route.relay, password, inbox=inbox, notify=notify, trace=trace, tls_context=context)
             opened.append(await stack.enter_async_context(relay))
         yield opened
 
@@ -53,17 +56,19 @@ async def open_relay(
     inbox: Path | None,
     notify: Callable[[str], None] = log.warning,
     trace: Trace | None = None,
+    tls_context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Connect]:
     """Opens sessions with `relay` as long as the context lasts.
 
     `notify` is told what whoever looks after the relay should know.  `inbox` is where a sandbox keeps its mail unless
-    its URL says so; None lets the mail go with the context.  `trace` gets every conversation.  Raises `ConfigError`
-    when the certificates named for it cannot be read, `RelayError` when no mail can be kept.
+    its URL says so; None lets the mail go with the context.  `trace` gets every conversation.  `tls_context`
+    takes the place of the one that is made of the relay's settings.  Raises `ConfigError` when the certificates named
+    for it cannot be read, `RelayError` when no mail can be kept.
     """
     # The lines of rehearsals are only imported for rehearsals: aiosmtpd is slow to come.
     match relay.kind:
         case Kind.SMTP:
-            yield await _sessions(relay, password, notify, trace)
+            yield await _sessions(relay, password, notify, trace, tls_context)
         case Kind.SANDBOX:
             from bulkmail.sandbox.server import Sandbox
 
@@ -94,10 +99,16 @@ async def open_relay(
 
 
 async def _sessions(
-    relay: Relay, password: Secret | None, notify: Callable[[str], None], trace: Trace | None
+    relay: Relay,
+    password: Secret | None,
+    notify: Callable[[str], None],
+    trace: Trace | None,
+    tls_context: ssl.SSLContext | None = None,
 ) -> Connect:
-    key_password = await to_thread.run_sync(find_key_password, relay)
-    context = await to_thread.run_sync(make_tls_context, relay, key_password)
+    context = tls_context
+    if context is None:
+        key_password = await to_thread.run_sync(find_key_password, relay)
+        context = await to_thread.run_sync(make_tls_context, relay, key_password)
     credentials = await credentials_for(relay, password)
     proxy_password = await to_thread.run_sync(find_proxy_password, relay)
     manners = Manners(depth=relay.depth, notify=notify)

@@ -9,6 +9,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from bulkmail.message.compiled import NotCompiled, Part
+from bulkmail.message.drawing import Drawn, drawing, draws
 from bulkmail.message.fields import Body, encoded_body
 from bulkmail.message.invitation import folded, method_of
 from bulkmail.message.links import guarded
@@ -42,18 +43,23 @@ _HIDDEN = "display: none; max-height: 0; overflow: hidden; mso-hide: all"
 
 
 class Written(Struct, frozen=True):
-    """The bodies of one letter, with LF line ends, one at the end of each; None for what it has not."""
+    """The bodies of one letter, with LF line ends, one at the end of each; None for what it has not.
+
+    `pictures` are those that its page draws.
+    """
 
     text: str | None = None
     html: str | None = None
     calendar: str | None = None
+    pictures: tuple[Drawn, ...] = ()
 
 
 class Bodies:
     """What the bodies of a campaign are made of; whatever does not depend on the row is done when it is made."""
 
     def __init__(self, campaign: Campaign, workshop: Workshop) -> None:
-        """Raises `TemplateError`."""
+        """Raises `TemplateError`, and `ConfigError` for an extra that it needs."""
+        self.draws = draws(campaign)
         self._text = Body(workshop.text(without_tag_lines(campaign.text))) if campaign.text else None
         self._html: Body | None = None
         self._derived: Body | None = None
@@ -70,7 +76,7 @@ class Bodies:
         self._typeset = functools.partial(typeset, pictures={content: image.filename for content, image in self.images})
         source = campaign.html or campaign.markdown or campaign.mjml
         if source is not None:
-            self._original = workshop.text(source)
+            self._original = workshop.text(source, draws=self.draws)
             self._make_page(_page_of(campaign), campaign, workshop)
 
     def _make_page(self, template: Template, campaign: Campaign, workshop: Workshop) -> None:
@@ -89,7 +95,7 @@ class Bodies:
             elif styled is None:
                 self._shown = inlined
         if campaign.text is None and styled is not None:
-            self._derived = _derived(template.name, styled, workshop, finish=self._typeset)
+            self._derived = _derived(template.name, styled, workshop, finish=self._typeset, draws=self.draws)
         masked = with_preheader(masked, campaign)
         self._html = Body(workshop.html(Template(template.name, masked.unmasked())), is_html=True, finish=finish)
 
@@ -102,13 +108,19 @@ class Bodies:
 
     def written(self, variables: dict[str, object], fields: Mapping[str, object]) -> Written:
         """The bodies for one row.  Raises `TemplateError`."""
-        html = self._explained(self._html.text, variables, fields) if self._html else None
+        if self.draws and self._html:
+            with drawing() as found:
+                html: str | None = self._explained(self._html.text, variables, fields)
+            pictures = tuple(found.values())
+        else:
+            html = self._explained(self._html.text, variables, fields) if self._html else None
+            pictures = ()
         calendar = self._calendar.text(variables, fields) if self._calendar else None
         if self._text is not None:
             text: str | None = self._text.text(variables, fields)
         else:
             text = None if html is None else self._read(html, variables, fields)
-        return Written(text, html, calendar)
+        return Written(text, html, calendar, pictures)
 
     def octets(self, written: Written) -> tuple[bytes, bytes, bytes]:
         """What goes into the slots of text, HTML and calendar."""
@@ -122,6 +134,8 @@ class Bodies:
 
     def parts(self) -> dict[Slot, Part]:
         """What a compiled message makes of each.  Raises `NotCompiled`."""
+        if self.draws:
+            raise NotCompiled
         parts: dict[Slot, Part] = {}
         if self._html is not None:
             html = self._html.part()
@@ -290,7 +304,9 @@ def _has_styles(masked: Masked, campaign: Campaign) -> bool:
     ) or any(sheet.text for sheet in campaign.stylesheets)
 
 
-def _derived(name: str, masked: Masked, workshop: Workshop, *, finish: Callable[[str], str]) -> Body | None:
+def _derived(
+    name: str, masked: Masked, workshop: Workshop, *, finish: Callable[[str], str], draws: bool
+) -> Body | None:
     """A template of the text that the page says; None where each letter has to be read for itself."""
     from bulkmail.message.reading import read_template  # late: most campaigns bring a text of their own
     from bulkmail.message.stability import instability, marked
@@ -300,7 +316,7 @@ def _derived(name: str, masked: Masked, workshop: Workshop, *, finish: Callable[
     plain = masked.without_control()
     stream = read_template(marked(plain, list(scan(plain.text))))
     try:
-        return Body(workshop.text(Template(name, plain.unmasked(stream))), finish=finish)
+        return Body(workshop.text(Template(name, plain.unmasked(stream)), draws=draws), finish=finish)
     except TemplateError:
         return None
 

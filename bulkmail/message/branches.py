@@ -11,6 +11,7 @@ from jinja2 import meta, nodes
 from jinja2.environment import TemplateExpression
 
 from bulkmail.message.environment import LetterEnvironment, make_environment, reset_ranges
+from bulkmail.message.values import read_values
 from bulkmail.model.campaign import Campaign, Template
 
 Way = tuple[int, int]
@@ -30,7 +31,8 @@ class Branches:
     def __init__(self, campaign: Campaign) -> None:
         """Takes any campaign: a template that Jinja cannot read has no forks."""
         self._forks: list[_Fork] = []
-        environment = make_environment({partial.name: partial.text for partial in campaign.partials})
+        sources = {partial.name: partial.text for partial in campaign.partials}
+        environment = make_environment(sources, values=read_values(campaign.data))
         self._globals = dict(environment.globals)
         for template in _templates(campaign):
             try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import filters, nodes
@@ -19,7 +20,9 @@ from markupsafe import escape
 from bulkmail.message import headers, links
 from bulkmail.message.encoding import encode_text, is_mostly_foreign, line_count, quoted_line
 from bulkmail.message.identity import date_field, identity_of
+from bulkmail.message.local_filters import COMPILED, Locality, filters_of
 from bulkmail.message.plan import Slot, body_slot
+from bulkmail.message.strict_tree import NUMBER_AT_END
 from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:
@@ -47,17 +50,28 @@ _FILTERS: dict[str, Callable[[str], str]] = {
 }
 
 
+class Step(NamedTuple):
+    """A filter that writes by the campaign's locale, called with constants."""
+
+    name: str
+    call: Callable[..., str]
+    args: tuple[str | int, ...] = ()
+    kwargs: tuple[tuple[str, str | int], ...] = ()
+
+
 class Cell(NamedTuple):
     """A place where a template prints one cell of the row.
 
     `is_by_row` is `row["name"]`, always the column even where a variable has the same name.  `filters` are applied in
-    order; `is_link` if `link` is the last of them.
+    order; `is_link` if `link` is the last of them.  `value` stands there for rows without a column of that
+    name: `now`, `today`, or a text among the campaign's values.
     """
 
     name: str
     is_by_row: bool = False
-    filters: tuple[str, ...] = ()
+    filters: tuple[str | Step, ...] = ()
     is_link: bool = False
+    value: date | str | None = None
 
 
 Piece = str | Cell
@@ -83,7 +97,7 @@ def _collect(tree: nodes.Template, environment: LetterEnvironment, found: list[P
             case nodes.Output():
                 for node in output.nodes:
                     if not isinstance(node, nodes.TemplateData):
-                        found.append(_cell(node))
+                        found.append(_printed_cell(node, environment))
                     elif found and isinstance(found[-1], str):
                         found[-1] += node.data
                     else:
@@ -99,8 +113,25 @@ def _collect(tree: nodes.Template, environment: LetterEnvironment, found: list[P
             raise NotCompiled
 
 
-def _cell(node: nodes.Expr) -> Cell:
+def _printed_cell(node: nodes.Expr, environment: LetterEnvironment) -> Cell:
+    cell = _cell(node, environment)
+    if isinstance(cell.value, date) and not (cell.filters and isinstance(cell.filters[0], Step)):
+        raise NotCompiled
+    match node:  # elsewhere it is a number to calculate with
+        case nodes.Filter(name="number"):
+            return cell
+    if any(isinstance(step, Step) and step.name == "number" for step in cell.filters):
+        raise NotCompiled
+    return cell
+
+
+def _cell(node: nodes.Expr, environment: LetterEnvironment) -> Cell:
     match node:
+        case nodes.Name(name=name) if name in environment.values:
+            value = environment.values[name]
+            if isinstance(value, date | str):
+                return Cell(name, value=value)
+            raise NotCompiled
         case nodes.Name(name=name) if name not in _NOT_CELLS:
             return Cell(name)
         # An attribute that every dictionary has is its method.
@@ -109,11 +140,32 @@ def _cell(node: nodes.Expr) -> Cell:
         case nodes.Getitem(node=nodes.Name(name="row"), arg=nodes.Const(value=str(name))):
             return Cell(name, is_by_row=True)
         case nodes.Filter(node=nodes.Expr() as inner, name=name, args=[], kwargs=[], dyn_args=None, dyn_kwargs=None):
-            cell = _cell(inner)
+            cell = _cell(inner, environment)
             if name == links.FILTER and not cell.is_link:
                 return cell._replace(is_link=True)
             if name in _FILTERS and not cell.is_link:
                 return cell._replace(filters=(*cell.filters, name))
+    if isinstance(node, nodes.Filter) and node.name in COMPILED and node.node is not None:
+        cell = _cell(node.node, environment)
+        if not cell.is_link:
+            return cell._replace(filters=(*cell.filters, _step(node, environment.locality)))
+    raise NotCompiled
+
+
+def _step(node: nodes.Filter, locality: Locality) -> Step:
+    """A filter of a locale that is the same for every row, and whose arguments are."""
+    if locality.locale is None or locality.is_by_row or node.dyn_args or node.dyn_kwargs:
+        raise NotCompiled
+    args = tuple(map(_constant_of, node.args))
+    kwargs = tuple((str(pair.key), _constant_of(pair.value)) for pair in node.kwargs)
+    name = NUMBER_AT_END if node.name == "number" else node.name
+    return Step(node.name, filters_of(locality)[name], args, kwargs)
+
+
+def _constant_of(node: nodes.Expr) -> str | int:
+    match node:
+        case nodes.Const(value=str() | int() as value) if not isinstance(value, bool):
+            return value
     raise NotCompiled
 
 
@@ -175,6 +227,25 @@ _is_plain_line = re.compile(r"(?!From |\.)[ -<>-~]{0,75}(?<! )").fullmatch
 _are_atoms = re.compile(r"[A-Za-z0-9!#$%&'*+/^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/^_`{|}~-]+)*").fullmatch
 _LONGEST_TO = 76 - len("To:  <>")  # characters of name and address that stand on one line
 _LONGEST_SUBJECT = 78 - len("Subject: ")
+
+
+_UNPRINTABLE_SPACES = str.maketrans("", "", "\u00a0\u202f")  # between thousands, and before a currency
+
+
+def _stepped(step: Step) -> Callable[[object], str | None]:
+    """What the filter makes of a value; None where the general composer says what is wrong, or has to look at it."""
+    call, args, kwargs = step.call, step.args, dict(step.kwargs)
+
+    def stepped(value: object) -> str | None:
+        try:
+            text = call(value, *args, **kwargs)
+        except Exception:
+            return None
+        if type(text) is not str or len(text) > LONGEST_CELL:
+            return None
+        return text if text.isprintable() or text.translate(_UNPRINTABLE_SPACES).isprintable() else None
+
+    return stepped
 
 
 def _to_field(name: str, address: Address) -> bytes:
@@ -313,15 +384,24 @@ class _Writer:
             yield f"c{number} = url"
         elif cell.name == _EMAIL and not cell.is_by_row:
             yield f"c{number} = get({key}) if {key} in fields else {readable}"
+        elif cell.value is not None:
+            self._scope[f"value_{number}"] = cell.value
+            yield f"c{number} = get({key}, value_{number})"
         else:
             yield f"c{number} = get({key})"
-        yield (
-            f"if c{number}.__class__ is not str or len(c{number}) > {LONGEST_CELL} or not c{number}.isprintable():"
-            " return None"
-        )
-        for name in cell.filters:
-            self._scope[f"do_{name}"] = _FILTERS[name]
-            yield f"c{number} = do_{name}(c{number})"
+        test = f"c{number}.__class__ is not str or len(c{number}) > {LONGEST_CELL} or not c{number}.isprintable()"
+        if isinstance(cell.value, date):
+            test = f"c{number} is not value_{number} and ({test})"
+        yield f"if {test}: return None"
+        for place, step in enumerate(cell.filters):
+            if isinstance(step, str):
+                self._scope[f"do_{step}"] = _FILTERS[step]
+                yield f"c{number} = do_{step}(c{number})"
+            else:
+                name = f"step_{number}_{place}"
+                self._scope[name] = _stepped(step)
+                yield f"c{number} = {name}(c{number})"
+                yield f"if c{number} is None: return None"
         if cell.is_link:
             yield f"if not is_link(c{number}): return None"
 

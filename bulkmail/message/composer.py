@@ -18,10 +18,12 @@ from bulkmail.message.enclosures import Enclosure, RowFiles
 from bulkmail.message.heading import Heading, Lines
 from bulkmail.message.hook import Hook, apply
 from bulkmail.message.identity import date_field, identity_of
-from bulkmail.message.plan import Plan, make_plan
+from bulkmail.message.locality import locality_of
+from bulkmail.message.plan import Plan, make_plan, picture_parts
 from bulkmail.message.reverse_path import ReversePath
 from bulkmail.message.templates import Rendering, Workshop
 from bulkmail.message.unsubscribe import Unsubscriber
+from bulkmail.message.values import read_values
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError
@@ -78,7 +80,8 @@ class Composer:
     """Writes the letters of one campaign; what does not depend on the row is done once, when it is made.
 
     A message depends on nothing but campaign, keys, run, numbers of row and delivery, recipient, forward path and
-    date: a resend is the same to the octet.  An `on_message` hook has to keep that promise itself.
+    date: a resend is the same to the octet.  (`now` and `today` are the campaign's `moment`; without one, that at which
+    this is made.)  An `on_message` hook has to keep that promise itself.
     """
 
     def __init__(
@@ -95,12 +98,20 @@ class Composer:
         Without `compiles` every message is made by the general way.  The two make the same bytes; the first messages
         are made by both to see that they do.
         """
-        workshop = self._workshop = Workshop(campaign.partials, html_partials=lambda: html_partials(campaign))
+        workshop = self._workshop = Workshop(
+            campaign.partials,
+            html_partials=lambda: html_partials(campaign),
+            locality=locality_of(campaign),
+            locale=campaign.locale,
+            values=read_values(campaign.data),
+        )
         self._run_id = run_id.encode()
         self._heading = Heading(campaign, workshop)
         self._bodies = Bodies(campaign, workshop)
         self._files = RowFiles(campaign, workshop)
-        self._plan = make_plan(campaign, images=self._bodies.images, method=self._bodies.method)
+        self._plan = make_plan(
+            campaign, images=self._bodies.images, method=self._bodies.method, draws=self._bodies.draws
+        )
         self._reverse_path = ReversePath(campaign.reverse_path, workshop)
         self._tokens = BounceTokens(keys.bounce or _stand_in(run_id)) if self._reverse_path.has_token else None
         self._list_id = workshop.header(campaign.list_id) if campaign.list_id else None
@@ -256,7 +267,8 @@ class Composer:
         reverse_path = self._path(letter, recipient, sender=sender, forward_path=forward_path, bounce=bounce)
         # Header fields are ASCII but for the local part of an address, and only that asks for SMTPUTF8 (RFC 6531).
         is_8bit = not head.isascii()
-        values = (head, identity.encode("ascii"), *self._bodies.octets(letter.bodies))
+        pictures = picture_parts(letter.bodies.pictures, identity) if letter.bodies.pictures else b""
+        values = (head, identity.encode("ascii"), *self._bodies.octets(letter.bodies), pictures)
         buffers: Sequence[bytes] = self._plan.fill(values, self._files.buffers(letter.enclosures, identity=identity))
         if self._on_message is not None:
             content = apply(self._on_message, b"".join(buffers), needs_smtputf8=is_8bit)

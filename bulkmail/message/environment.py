@@ -14,7 +14,8 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
 from markupsafe import Markup
 
-from bulkmail.message import links, strict_tree, strictness
+from bulkmail.message import drawing, links, local_filters, strict_tree, strictness
+from bulkmail.message.local_filters import Locality
 from bulkmail.message.suggestion import suggest
 from bulkmail.message.tags import with_css_apart
 from bulkmail.model.pattern import lazy_pattern
@@ -67,6 +68,8 @@ class LetterEnvironment(ImmutableSandboxedEnvironment):
 
     intercepted_binops = frozenset({"*", "**", "%"})
     concat = staticmethod(join_chunks)
+    locality: Locality
+    values: dict[str, object]
 
     def _generate(
         self, source: nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
@@ -146,16 +149,25 @@ class _OneLine(Extension):
 _LINE_END = lazy_pattern(r"[ \t]*(?:\r\n?|\n)[ \t\r\n]*")
 
 
+NO_VALUES: Mapping[str, object] = {}
+NOWHERE = Locality()
+"""For templates that are only looked at, and for conditions without a date."""
+
+
 def make_environment(
     partials: Mapping[str, str],
     *,
     html: bool = False,
     one_line: bool = False,
     escape: Callable[[object], object] | None = None,
+    locality: Locality = NOWHERE,
+    values: Mapping[str, object] = NO_VALUES,
+    draws: bool = False,
 ) -> LetterEnvironment:
     """An environment whose templates can include `partials`.  With `html` what comes from cells is escaped.
 
-    `escape` is what is done to every value instead.
+    `escape` is what is done to every value instead.  `locality` says for whom dates and numbers are written, `values`
+    are what every template finds by name.  With `html`, or if it `draws`, the filter `qr` may be used.
     """
     environment = LetterEnvironment(
         loader=DictLoader(dict(partials)),
@@ -170,8 +182,14 @@ def make_environment(
     del environment.filters["random"]
     strictness.install(environment)
     environment.filters["nl2br"] = strictness.nl2br if html else strictness.printed
+    local_filters.install(environment, locality)
+    environment.locality = locality
+    environment.values = {"now": locality.now, "today": locality.now.date(), **values}
+    environment.globals |= environment.values
     environment.globals["range"] = bounded_range
     environment.filters[links.FILTER] = links.link
+    environment.filters["utm"] = links.utm
+    environment.filters[drawing.FILTER] = drawing.qr if html or draws else drawing.no_qr
     environment.filters["format"] = _bounded(environment.filters["format"], _check_format)
     for name in ("batch", "center", "indent", "round", "slice", "tojson"):
         environment.filters[name] = _bounded(environment.filters[name], lambda _, numbers: _check_numbers(numbers))

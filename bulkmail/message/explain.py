@@ -10,20 +10,23 @@ from jinja2.exceptions import SecurityError
 
 from bulkmail.message import syntax
 from bulkmail.message.environment import LONGEST_OUTPUT, LetterEnvironment
+from bulkmail.message.local_filters import NoLocale
 from bulkmail.message.numbers import Refused
 from bulkmail.message.strict_tree import is_own
 from bulkmail.message.suggestion import closest, suggest
-from bulkmail.model.errors import TemplateError
+from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 
 _UNDEFINED = lazy_pattern(r"'(\w+)' is undefined")
 _ATTRIBUTE = lazy_pattern(r"'str object' has no attribute '(\w+)'")
 _UNKNOWN = lazy_pattern(r"No (filter|test) named '([\w.]+)'")
-_CLOCK = frozenset({"now", "today", "date", "datetime", "time", "current_date", "utcnow"})
-_DATES = frozenset({"strftime", "date", "dateformat", "date_format", "datetime", "datetimeformat", "format_date"})
-_SAY_CLOCK = "a message knows no date of its own: write it in the template, or put it into a column of the list"
-_SAY_DATE = "dates in a list are text: of 2026-12-24, {{ due[8:10] }}.{{ due[5:7] }}.{{ due[:4] }} makes 24.12.2026"
+_CLOCK = frozenset({"date", "datetime", "time", "current_date", "utcnow"})
+_DATES = frozenset({"strftime", "dateformat", "date_format", "datetime", "datetimeformat", "format_date"})
+_SAY_CLOCK = "write {{ today | date }} for the date of the run, {{ now | time }} for its time"
+_SAY_DATE = (
+    "write {{ due | date }} or {{ due | date('dd.MM.yyyy') }}: the filter reads the cell, and writes by the locale"
+)
 _BRACES = lazy_pattern(r"\{[{%]\s*(?:if\s+)?|\s*[}%]\}")
 _MOST_FIELDS = 12
 _LONGEST_VALUE = 60
@@ -65,6 +68,10 @@ def explain(
                 return UnknownName(f"{where}: {text}{_suggest_field(found[1], fields)}", hint=_say_fields(fields))
         case Refused():
             return _refused(error, where, row)
+        case NoLocale():
+            return TemplateError(f"{where}: {error}", hint=error.fix)
+        case ConfigError():
+            return TemplateError(f"{where}: {error}", hint=error.hint)
         case SecurityError():
             text = f"a letter must not do this: {error}"
         case TemplateNotFound():

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 from jinja2 import TemplateRuntimeError
 from markupsafe import Markup
 
+from bulkmail.message.drawing import PictureAddress
+from bulkmail.message.numbers import Refused
 from bulkmail.message.scanner import Patches, elements
+from bulkmail.message.strictness import printed
 from bulkmail.message.tags import PLACE, Kind, Masked, Tag
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
@@ -27,6 +31,8 @@ def link(value: object) -> str:
 
     Raises `TemplateRuntimeError` for any other, such as `javascript:`.
     """
+    if isinstance(value, PictureAddress):
+        return value
     text = str(value).strip()
     bare = _UNSEEN.sub("", text)
     scheme = _SCHEME.match(bare)
@@ -37,6 +43,34 @@ def link(value: object) -> str:
         )
     address = _SPACES.sub("%20", text)
     return Markup(address) if isinstance(value, Markup) else address  # noqa: S704 - it was markup before
+
+
+def utm(
+    value: object,
+    source: str,
+    medium: str = "email",
+    campaign: str = "",
+    term: str = "",
+    content: str = "",
+    id: str = "",
+) -> str:
+    """The filter `utm`: a web address with `utm_source` and so on, in front of its fragment.
+
+    Those that the address has already stay as they are.  Raises `Refused` for what is no address of the web.
+    """
+    text = str(printed(value)).strip()
+    try:
+        address = urlsplit(text)
+    except ValueError:
+        address = urlsplit("")
+    if address.scheme.lower() not in ("http", "https") or not address.netloc or _SPACES.search(text):
+        raise Refused(value, "is not an address that begins with https://", fix="write the whole address in the cell")
+    said = {"source": source, "medium": medium, "campaign": campaign, "term": term, "content": content, "id": id}
+    known = {name for name, _ in parse_qsl(address.query, keep_blank_values=True)}
+    more = [(f"utm_{name}", str(each)) for name, each in said.items() if each and f"utm_{name}" not in known]
+    query = "&".join(filter(None, [address.query, urlencode(more, quote_via=quote)]))
+    found = urlunsplit(address._replace(query=query))
+    return Markup(found) if isinstance(value, Markup) else found  # noqa: S704 - it was markup before
 
 
 def guarded(masked: Masked) -> Masked:

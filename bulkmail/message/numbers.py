@@ -12,12 +12,13 @@ from jinja2 import TemplateRuntimeError, Undefined
 from bulkmail.model.pattern import lazy_pattern
 
 LONGEST = 100  # characters of a text that is read as a number
-_MISSING: Any = object()
+MISSING: Any = object()
 
 _GROUPING = " '\u2019\u00a0\u2009\u202f"  # between thousands, beside comma and dot
 _PLAIN = lazy_pattern(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 _WRITTEN = lazy_pattern(rf"([-+\u2212]?)\s*([0-9.,][0-9.,{_GROUPING}]*)")
 _THOUSANDS = lazy_pattern(r"[0-9]{1,3}([ .,])(?:[0-9]{2,3}\1)*[0-9]{3}")
+_MINUS = ("-", "\u2212")
 _SIGNS = ("+", "-", "\u2212", "(")
 _ACCOUNTING = lazy_pattern(r"\(([^()]+)\)|(.*[0-9])-")  # (12.50) and 12.50-
 _CODE = lazy_pattern(r"[A-Z]{3}|Fr\.?|SFr\.?|kr\.?|z\u0142|K\u010d|Ft|lei")
@@ -41,9 +42,9 @@ class NotANumber(ValueError):
     """A text cannot be read as a number; the message is a predicate."""
 
 
-def to_float(value: Any, default: Any = _MISSING) -> Any:
+def to_float(value: Any, default: Any = MISSING) -> Any:
     """The filter `float`: a number with a decimal point.  Any other text is refused unless there is a `default`."""
-    if default is not _MISSING:
+    if default is not MISSING:
         try:
             return float(value)
         except (TypeError, ValueError):
@@ -51,9 +52,9 @@ def to_float(value: Any, default: Any = _MISSING) -> Any:
     return float(_plain(value, "float"))
 
 
-def to_int(value: Any, default: Any = _MISSING, base: int = 10) -> Any:
+def to_int(value: Any, default: Any = MISSING, base: int = 10) -> Any:
     """The filter `int`: as `float`, without the decimals."""
-    if default is not _MISSING:
+    if default is not MISSING:
         return _lenient_int(value, default, base)
     if base != 10 and isinstance(value, str):
         try:
@@ -67,7 +68,7 @@ def to_int(value: Any, default: Any = _MISSING, base: int = 10) -> Any:
         return int(float(plain))
 
 
-def to_number(value: Any, decimal: str = "", default: Any = _MISSING) -> Any:
+def to_number(value: Any, decimal: str = "", default: Any = MISSING) -> Any:
     """The filter `number`: `1,234.50`, `1.234,50`, `1 234,50 €`; `decimal` says which sign stands before decimals.
 
     A text that may be read in two ways is refused, as is one that is no number, unless there is a `default`.
@@ -75,7 +76,7 @@ def to_number(value: Any, decimal: str = "", default: Any = _MISSING) -> Any:
     if decimal not in ("", ",", "."):
         raise TemplateRuntimeError(f"number() takes ',' or '.' as the sign before the decimals, not {decimal!r}")
     if isinstance(value, Undefined):
-        return float(value) if default is _MISSING else default
+        return float(value) if default is MISSING else default
     if isinstance(value, int | float):
         return value
     try:
@@ -83,13 +84,19 @@ def to_number(value: Any, decimal: str = "", default: Any = _MISSING) -> Any:
             raise NotANumber("is not a number")
         return read_number(value, decimal)
     except NotANumber as error:
-        if default is not _MISSING:
+        if default is not MISSING:
             return default
-        raise _refused(value, str(error), "number(default=0)") from None
+        raise refused_number(value, str(error), "number(default=0)") from None
 
 
 def read_number(text: str, decimal: str = "") -> int | float:
     """The number that `text` is.  Raises `NotANumber`, also where comma or dot leave two readings."""
+    digits = read_digits(text, decimal)
+    return float(digits) if "." in digits else int(digits)
+
+
+def read_digits(text: str, decimal: str = "") -> str:
+    """The number that `text` is as Python writes it, with all its decimals: `-1234.50`.  Raises as `read_number`."""
     sign, digits = _parts(text)
     for mark in _GROUPING:
         digits = digits.replace(mark, " ")
@@ -98,8 +105,7 @@ def read_number(text: str, decimal: str = "") -> int | float:
         if not _THOUSANDS.fullmatch(whole):
             raise NotANumber("is not a number")
         whole = re.sub(r"[^0-9]", "", whole)
-    number = float(f"{whole}.{decimals}") if decimals else int(whole)
-    return -number if sign in ("-", "\u2212") else number
+    return f"{'-' if sign in _MINUS else ''}{whole}{'.' if decimals else ''}{decimals}"
 
 
 def looks_like_number(text: str) -> bool:
@@ -194,17 +200,18 @@ def _plain(value: Any, name: str) -> Any:
         raise Refused(value, "is not a number", fix=f"write {{{{ … | {name}(0) }}}} to say what it counts as")
     text = value.strip()
     if not _PLAIN.fullmatch(text) or not math.isfinite(float(text)):
-        raise _refused(value, "is not a number" if text else "is empty, not a number", f"{name}(0)")
+        raise refused_number(value, "is not a number" if text else "is empty, not a number", f"{name}(0)")
     try:
         read_number(text)
     except Ambiguous as error:
-        raise _refused(value, str(error), f"{name}(0)") from None
+        raise refused_number(value, str(error), f"{name}(0)") from None
     except NotANumber:
         pass  # 1e5: no person writes it, and it has one meaning
     return text
 
 
-def _refused(value: object, what: str, default: str) -> Refused:
+def refused_number(value: object, what: str, default: str) -> Refused:
+    """What to raise of a value that is to be a number; `default` is the filter that says what counts instead."""
     if what.startswith("may be "):
         fix = "write {{ … | number(',') }} if the comma stands before decimals, {{ … | number('.') }} if the dot does"
     elif isinstance(value, str) and value.strip():

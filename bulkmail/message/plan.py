@@ -34,6 +34,7 @@ class Slot(IntEnum):
     TEXT = 2
     HTML = 3
     CALENDAR = 4
+    PICTURES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,10 @@ def boundary_of(subtype: str, identity: str) -> str:
     return f"=_{subtype[0]}_{identity}"
 
 
-def make_plan(campaign: Campaign, *, images: Sequence[tuple[str, InlineImage]] = (), method: str = "") -> Plan:
-    """The plan for what `campaign` has.
+def make_plan(
+    campaign: Campaign, *, images: Sequence[tuple[str, InlineImage]] = (), method: str = "", draws: bool = False
+) -> Plan:
+    """The plan for what `campaign` has.  If it `draws`, the HTML has a slot for the pictures of the row beside it.
 
     Text, HTML and calendar are alternatives, the HTML is related to its `images`, each with its Content-ID,
     attachments are mixed around them all, and what is alone stands alone.  `method` is what the calendar asks for
@@ -86,7 +89,7 @@ def make_plan(campaign: Campaign, *, images: Sequence[tuple[str, InlineImage]] =
     for name, content_type in _files(campaign):
         check_attachment(name, content_type)
     marks = _Marks(campaign)
-    bodies = [_body_part(slot, marks, images=images, method=method) for slot in _bodies(campaign)]
+    bodies = [_body_part(slot, marks, images=images, method=method, draws=draws) for slot in _bodies(campaign)]
     if not bodies:
         raise ConfigError(
             f"the campaign {campaign.name!r} has neither text nor HTML", hint="give it text, html or both"
@@ -98,6 +101,9 @@ def make_plan(campaign: Campaign, *, images: Sequence[tuple[str, InlineImage]] =
     if enclosures or campaign.row_attachments:
         part = _multipart("mixed", [part, *enclosures], marks)
     skeleton = marks.head + b"MIME-Version: 1.0\r\n" + part.as_bytes(policy=_AS_WRITTEN)
+    if draws:
+        closing = f"\r\n--{boundary_of('related', marks.identity)}--".encode()
+        skeleton = skeleton.replace(closing, marks.slot(Slot.PICTURES).encode() + closing)
     last = b""
     if campaign.row_attachments:
         end = skeleton.rindex(f"--{boundary_of('mixed', marks.identity)}--".encode())
@@ -137,7 +143,7 @@ class _Marks:
         """The skeleton's octets in order, with what the words stand for in their place."""
         stem = self._stem.encode()
         pattern = (
-            rb"%(stem)bs(?P<head>0)"
+            rb"%(stem)bs(?P<head>[05])"
             rb"|%(stem)bs(?P<identity>1)0*"
             rb"|Content-Transfer-Encoding: 7bit\r\n\r\n%(stem)bs(?P<body>\d)\r\n"
             rb"|%(stem)bc(?P<constant>\d+)e"
@@ -178,13 +184,15 @@ def _bodies(campaign: Campaign) -> list[Slot]:
     return slots
 
 
-def _body_part(slot: Slot, marks: _Marks, *, images: Sequence[tuple[str, InlineImage]], method: str) -> MIMEPart:
+def _body_part(
+    slot: Slot, marks: _Marks, *, images: Sequence[tuple[str, InlineImage]], method: str, draws: bool
+) -> MIMEPart:
     if slot is Slot.CALENDAR:
         return _calendar_part(marks, method=method)
     part = MIMEPart(policy=SMTP)
     subtype = "html" if slot is Slot.HTML else "plain"
     part.set_content(marks.slot(slot), subtype=subtype, charset="utf-8", cte="7bit")
-    if slot is Slot.HTML and images:
+    if slot is Slot.HTML and (images or draws):
         pictures = [_attachment_part(image, marks, content_id=content_id) for content_id, image in images]
         part = _multipart("related", [part, *pictures], marks)
         part.set_param("type", "text/html")  # RFC 2387 §3.1
@@ -233,10 +241,19 @@ def _set_file(part: MIMEPart, filename: str, content_type: str, *, content_id: s
         part.set_raw(name, value)
 
 
-def file_head(filename: str, content_type: str) -> bytes:
+def picture_parts(pictures: Iterable[tuple[str, bytes]], identity: str) -> bytes:
+    """What goes into the slot PICTURES: a part for each PNG, by its Content-ID, after its delimiter line."""
+    delimiter = f"\r\n--{boundary_of('related', identity)}\r\n".encode("ascii")
+    return b"".join(
+        delimiter + file_head("code.png", "image/png", content_id=content_id) + base64_lines(content)
+        for content_id, content in pictures
+    )
+
+
+def file_head(filename: str, content_type: str, *, content_id: str | None = None) -> bytes:
     """The header of a part that holds a file in base64, with the empty line after it."""
     part = MIMEPart(policy=SMTP)
-    _set_file(part, filename, content_type)
+    _set_file(part, filename, content_type, content_id=content_id)
     return part.as_bytes(policy=_AS_WRITTEN).rstrip(b"\r\n") + b"\r\n\r\n"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bulkmail.message.copies import AddressList, Mailbox, is_list, pieces
+from bulkmail.message.environment import NO_VALUES
 from bulkmail.message.templates import Workshop
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import AddressError, TemplateError
@@ -19,10 +20,10 @@ _TAG = lazy_pattern(r"\{\{|\{%")
 class RowAddress:
     """Makes the address of each row.  `column` is the one that it is in, or empty where it is made of more."""
 
-    def __init__(self, template: Template) -> None:
-        """Raises `TemplateError` with file and line for what Jinja cannot read."""
+    def __init__(self, template: Template, values: Mapping[str, object] = NO_VALUES) -> None:
+        """`values` are those of the campaign.  Raises `TemplateError` with file and line for what Jinja cannot read."""
         self.column = column_of(template.text)
-        self._workshop = Workshop()
+        self._workshop = Workshop(values=values)
         self._mailboxes = AddressList("To", template, self._workshop)
 
     def __call__(self, fields: Mapping[str, object]) -> Mailbox:

@@ -19,7 +19,10 @@ ADDED = "_added"
 COMPARED = "_compared"
 PRINTED = "_printed"
 ARGUMENTS = "_arguments"
-_OWN = frozenset({TRUTH, VALUE_OR, FIGURE, ADDED, COMPARED, PRINTED, ARGUMENTS})
+NUMBER_AT_END = "_number_at_end"
+LIST_AT_END = "_list_at_end"
+_OWN = frozenset({TRUTH, VALUE_OR, FIGURE, ADDED, COMPARED, PRINTED, ARGUMENTS, NUMBER_AT_END, LIST_AT_END})
+_AT_END = {"number": NUMBER_AT_END, "list": LIST_AT_END}
 
 OPERATORS = frozenset({"eq", "ne", "lt", "lteq", "gt", "gteq"})
 """The comparisons that are looked at, as Jinja calls them."""
@@ -125,14 +128,21 @@ class _Strict(NodeTransformer):
 
     visit_Div = visit_FloorDiv = visit_Pow = visit_Sub
 
+    def visit_Output(self, node: nodes.Output) -> nodes.Node:
+        for each in node.nodes:
+            _write_at_end(each)
+        return self.generic_visit(node)
+
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        for each in node.nodes:
+            _write_at_end(each)
         self.generic_visit(node)
         node.nodes = [each if isinstance(each, nodes.Const) else self._wrapped(each, PRINTED) for each in node.nodes]
         return node
 
     def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
         # A tree may come here in pieces, and again as a whole.
-        return node if node.name in _OWN else self.generic_visit(node)
+        return node if node.name in _OWN - set(_AT_END.values()) else self.generic_visit(node)
 
     def _figures(self, node: nodes.BinExpr) -> nodes.Node:
         node.left, node.right = self._wrapped(node.left, FIGURE), self._wrapped(node.right, FIGURE)
@@ -142,6 +152,18 @@ class _Strict(NodeTransformer):
         if isinstance(node, nodes.Const) and name in (FIGURE, TRUTH):
             return node
         return nodes.Filter(node, name, list(args), [], None, None, lineno=node.lineno)
+
+
+def _write_at_end(node: nodes.Node | None) -> None:
+    """Where `number` or `list` gives what is printed, it writes; elsewhere something is done with its value."""
+    match node:
+        case nodes.Filter(name="number" | "list"):
+            node.name = _AT_END[node.name]
+        case nodes.CondExpr():
+            _write_at_end(node.expr1)
+            _write_at_end(node.expr2)
+        case nodes.Or() | nodes.And():
+            _write_at_end(node.right)
 
 
 def _parts(node: nodes.Expr) -> Iterator[nodes.Expr]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping, Sequence, ValuesView
+from datetime import date
 from typing import Any, cast
 
 from jinja2 import Environment, TemplateRuntimeError, Undefined, pass_environment, pass_eval_context
@@ -153,6 +154,9 @@ def _added(left: Any, right: Any) -> Any:
 
 
 def _compared(left: Any, right: Any, operation: str) -> Any:
+    for one, other in ((left, right), (right, left)):
+        if isinstance(one, str) and isinstance(other, date):
+            raise Refused(one, "is text, and cannot be compared with a date", fix="write … | to_date to compare it")
     if isinstance(left, str):
         if isinstance(right, str):
             if operation not in ("eq", "ne"):
@@ -184,7 +188,11 @@ def _check_order(left: str, right: str) -> None:
         if looks_like_number(one) and (looks_like_number(other) or not other.strip()):
             raise Refused(one, "is text, and does not sort as numbers do", fix="write … | number on both sides")
         if looks_like_date(one):
-            raise Refused(one, "is text, and does not sort as dates do", fix="write dates as 2026-12-31 in the list")
+            raise Refused(
+                one,
+                "is text, and does not sort as dates do",
+                fix="write … | to_date on both sides, or dates as 2026-12-31 in the list",
+            )
 
 
 def printed(value: Any, is_argument: bool = False) -> Any:

@@ -4,23 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 from jinja2 import Template as JinjaTemplate
 from jinja2 import TemplateAssertionError, UndefinedError, nodes
 
 from bulkmail.message.compiled import Piece, pieces_of
-from bulkmail.message.environment import LetterEnvironment, join_chunks, make_environment, reset_ranges
+from bulkmail.message.environment import (
+    NO_VALUES,
+    NOWHERE,
+    LetterEnvironment,
+    join_chunks,
+    make_environment,
+    reset_ranges,
+)
 from bulkmail.message.explain import NO_ROW, explain, missing_partial, place
 from bulkmail.message.invitation import escape_value
+from bulkmail.message.local_filters import Locality
+from bulkmail.message.locality import locale_of, locality_now
 from bulkmail.message.required import required_by
 from bulkmail.message.strictness import truth
 from bulkmail.message.tags import without_tag_lines
+from bulkmail.message.values import read_values
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import TemplateError
 
+if TYPE_CHECKING:
+    from babel import Locale
+
 _ALWAYS_THERE = frozenset({"row", "email"})
 UNSUBSCRIBE_URL = "unsubscribe_url"
+LOCALE = "locale of the row"  # among the variables, under a name that no template can write
 
 
 class Rendering:
@@ -46,6 +62,7 @@ class Rendering:
         if self.constant is not None:
             return self.constant
         reset_ranges()
+        self._environment.locality.enter(cast("Locale | None", variables.get(LOCALE)))
         try:
             return join_chunks(self._template.root_render_func(self._template.new_context(variables, shared=True)))
         except Exception as error:
@@ -64,30 +81,42 @@ class Workshop:
     """
 
     def __init__(
-        self, partials: tuple[Template, ...] = (), *, html_partials: Callable[[], Mapping[str, str]] | None = None
+        self,
+        partials: tuple[Template, ...] = (),
+        *,
+        html_partials: Callable[[], Mapping[str, str]] | None = None,
+        locality: Locality = NOWHERE,
+        locale: Template | None = None,
+        values: Mapping[str, object] = NO_VALUES,
     ) -> None:
-        """`html_partials` gives the partials as pages include them; without, they are the same there."""
-        sources = {partial.name: partial.text for partial in partials}
-        self._header = make_environment(sources, one_line=True)
-        self._text = make_environment(
-            {
-                partial.name: (partial if _is_page(partial.name) else without_tag_lines(partial)).text
-                for partial in partials
-            }
-        )
-        self._calendar = make_environment(sources, escape=escape_value)
+        """`html_partials` gives the partials as pages include them; without, they are the same there.
+
+        `locality` says for whom dates and numbers are written, `locale` the locale of each row if that `is_by_row`.
+        `values` are those that every template finds by name, if the row has no such field.
+        """
+        sources = {each.name: each.text for each in partials}
+        self._header = make_environment(sources, one_line=True, locality=locality, values=values)
+        texts = {each.name: (each if _is_page(each.name) else without_tag_lines(each)).text for each in partials}
+        self._make_text = partial(make_environment, texts, locality=locality, values=values)
+        self._text = self._make_text()
+        self._page_text: LetterEnvironment | None = None
+        self._calendar = make_environment(sources, escape=escape_value, locality=locality, values=values)
+        self._locale = self.header(locale) if locale is not None and locality.is_by_row else None
         self._globals = dict(self._text.globals)
-        for partial in partials:
-            _parse(partial, self._text)
-        self._html = make_environment({**sources, **(html_partials() if html_partials else {})}, html=True)
+        for each in partials:
+            _parse(each, self._text)
+        pages = {**sources, **(html_partials() if html_partials else {})}
+        self._html = make_environment(pages, html=True, locality=locality, values=values)
 
     def header(self, template: Template) -> Rendering:
         """A template whose own line ends are spaces; those of cells are not."""
         return Rendering(template, self._header)
 
-    def text(self, template: Template) -> Rendering:
-        """A plain text."""
-        return Rendering(template, self._text)
+    def text(self, template: Template, *, draws: bool = False) -> Rendering:
+        """A plain text; if it `draws`, it is one of a page, and its pictures are addresses."""
+        if draws and self._page_text is None:
+            self._page_text = self._make_text(draws=True)
+        return Rendering(template, self._page_text if draws and self._page_text is not None else self._text)
 
     def html(self, template: Template) -> Rendering:
         """An HTML text: whatever comes from a cell is escaped."""
@@ -103,13 +132,15 @@ class Workshop:
         """What a template can use for one row: each field by its name, all of them as `row`, and `email`.
 
         A column called `email` is that column; one called `row` is reached as `row["row"]`.  `unsubscribe_url`, if
-        there is one, comes before a column of that name.
+        there is one, comes before a column of that name.  Raises `TemplateError` for a row whose locale is none.
         """
         variables = _variables(self._globals, fields)
         if unsubscribe_url:
             variables[UNSUBSCRIBE_URL] = unsubscribe_url
         if address is not None and "email" not in fields:
             variables["email"] = address.readable
+        if self._locale is not None:
+            variables[LOCALE] = locale_of(self._locale.name, self._locale.render(variables))
         return variables
 
 
@@ -139,7 +170,7 @@ class Condition:
 
 def compile_condition(text: str, *, name: str = "--where") -> Condition:
     """The Jinja expression `text`, as in `country == "AT" and age | int >= 18`.  Raises `TemplateError`."""
-    environment = make_environment({})
+    environment = make_environment({}, locality=locality_now())
     functions = _globals(environment)
     try:
         expression = environment.compile_expression(text, undefined_to_none=False)
@@ -166,7 +197,8 @@ def referenced_names(campaign: Campaign) -> set[str]:
 
     Not those that a template provides for: given to `default()`, or anywhere tested with `is defined`.
     """
-    environment = make_environment({partial.name: partial.text for partial in campaign.partials})
+    sources = {partial.name: partial.text for partial in campaign.partials}
+    environment = make_environment(sources, values=read_values(campaign.data))
     partials = {partial.name: _parse(partial, environment) for partial in campaign.partials}
     names: set[str] = set()
     for template in templates_of(campaign):
@@ -182,7 +214,15 @@ def templates_of(campaign: Campaign) -> Iterator[Template]:
     """All that is rendered of `campaign`, but what is included."""
     yield campaign.sender
     yield campaign.subject
-    letter = (campaign.to_name, campaign.reply_to, campaign.text, campaign.html, campaign.markdown, campaign.mjml)
+    letter = (
+        campaign.locale,
+        campaign.to_name,
+        campaign.reply_to,
+        campaign.text,
+        campaign.html,
+        campaign.markdown,
+        campaign.mjml,
+    )
     heading = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
     for template in (*letter, campaign.preheader, campaign.calendar, *heading):
         if template is not None:

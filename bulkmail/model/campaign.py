@@ -94,6 +94,12 @@ class Campaign:
     files that the HTML names (`src`, `href`).  `inline_css` writes its style sheets into its elements.
 
     Without `has_subject` there is no Subject header, and `subject` is not used.
+
+    `locale` is a template of the locale that filters such as `date` write by, `timezone` the name of the zone whose
+    clock `now` shows.  `moment` is what `now` and `today` say, in ISO 8601 with the offset; a run sets it when it
+    begins, and it is empty before.  `data` is a JSON object: the values that every template finds by their names, where
+    the row has no such field; empty for none.  `variants` are those that recipients are divided among, each with
+    its share.
     """
 
     name: str
@@ -124,19 +130,26 @@ class Campaign:
     inline_css: bool = True
     row_attachments: tuple[RowAttachment, ...] = ()
     has_subject: bool = True
+    locale: Template | None = None
+    timezone: str = ""
+    moment: str = ""
+    data: str = ""
+    variants: tuple[tuple[str, int], ...] = ()
 
     @property
     def fingerprint(self) -> str:
         """32 hex digits that change exactly when some recipient's message might.
 
         The names of campaign and templates do not count: a moved folder is still the same letter.  Nor do keys and
-        where they come from: a new one signs the same letter.
+        where they come from: a new one signs the same letter.  Nor does `moment`, which is the run's.
         """
         state = blake2b(digest_size=16)
         for part in fields(self):
             value = getattr(self, part.name)
             # What came after the first version counts only where it is used: older outboxes have fingerprints without.
-            if part.name != "name" and (part.name in _FIRST_PARTS or value != part.default):
+            if part.name not in _NOT_THE_LETTER and (part.name in _FIRST_PARTS or value != part.default):
+                if part.name == "variants":
+                    value = tuple(f"{name}:{share}" for name, share in self.variants)
                 _feed(state, part.name, value, in_partials=part.name in _NAMED_PARTS)
         return state.hexdigest()
 
@@ -144,6 +157,7 @@ class Campaign:
 _FIRST_PARTS = frozenset(
     "sender subject text html to_name reply_to headers attachments partials reverse_path".split()  # noqa: SIM905
 )
+_NOT_THE_LETTER = frozenset({"name", "moment"})
 _NAMED_PARTS = frozenset({"partials", "stylesheets"})  # others name them
 
 

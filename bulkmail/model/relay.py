@@ -364,8 +364,11 @@ def parse_source(text: str) -> str:
 
 
 def parse_proxy(text: str) -> str:
-    """A proxy's URL, `socks5://user@host:1080`.  Raises `ConfigError`, also for a password in it; repeats no piece."""
-    mend = 'write "socks5://host:1080", or "socks5://user@host:1080" for one that wants a login'
+    """A proxy's URL, `socks5://user@host:1080` or `http://user@host:3128`.
+
+    Raises `ConfigError`, also for a password in it; repeats no piece.
+    """
+    mend = 'write "socks5://host:1080" or "http://host:3128", and "user@" before the host if it wants a login'
     if ":" in text.partition("//")[2].rpartition("@")[0]:
         raise ConfigError("must not hold a password", hint="write proxy_password_env, _file or _command into [relay]")
     try:
@@ -375,6 +378,6 @@ def parse_proxy(text: str) -> str:
         port = None
     if not port or not parts.hostname or has_control(unquote(text)) or not text.isascii() or " " in text:
         raise ConfigError("is not the URL of a proxy", hint=mend)
-    if parts.scheme != "socks5" or parts.path not in ("", "/") or parts.query or parts.fragment:
+    if parts.scheme not in ("socks5", "http") or parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ConfigError("is not the URL of a proxy", hint=mend)
     return text.rstrip("/")

@@ -70,6 +70,16 @@ CHECKS: tuple[Check, ...] = (
         "rename all but one of these columns in the list", list_checks.ambiguous_column,
     ),
     Check(
+        "value-hidden", _W, "columns that are called like a value of the campaign ([data], --set)",
+        "The message shows the column, and the value is not used.",
+        "rename the column or the value; --ignore value-hidden if it is meant", list_checks.value_hidden,
+    ),
+    Check(
+        "variants-same", _W, "variants of a message that no template tells apart",
+        "All of them get the same message, and nothing can be compared.",
+        "write {% if variant == 'b' %} in a template, or take variants out", list_checks.variants_same,
+    ),
+    Check(
         "empty-field", _W, "columns that stand in the letter and are blank in some rows",
         "These letters have a gap there: “Dear ,”.",
         "fill it in, or write {{ name or '…' }} in the letter", list_checks.empty_field,

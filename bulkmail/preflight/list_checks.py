@@ -10,9 +10,11 @@ from bulkmail.message.explain import UnknownName
 from bulkmail.message.heading import EmptySubject
 from bulkmail.message.names import FUNCTIONS
 from bulkmail.message.suggestion import suggest
+from bulkmail.message.values import read_values
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.reply import printable
 from bulkmail.model.units import count
+from bulkmail.model.variants import FIELD as VARIANT
 from bulkmail.preflight.evidence import Evidence, Found
 from bulkmail.preflight.finding import Hits, Severity
 from bulkmail.preflight.letter import Failure
@@ -107,6 +109,21 @@ def unknown_name(evidence: Evidence) -> Iterator[Found]:
             yield Found(f"the letter uses {name!r}, and no column is called so{suggest(name, evidence.columns)}")
 
 
+def value_hidden(evidence: Evidence) -> Iterator[Found]:
+    """Columns that come before a value of the campaign with the same name."""
+    for name in read_values(evidence.campaign.data):
+        if name in evidence.columns and (evidence.mentioned is None or name in evidence.mentioned):
+            yield Found(f"{name!r} is a column of the list and a value of the campaign", f"column {name}", column=name)
+
+
+def variants_same(evidence: Evidence) -> Iterator[Found]:
+    """Variants of which every recipient gets the same."""
+    variants = evidence.campaign.variants
+    if variants and evidence.mentioned is not None and VARIANT not in evidence.mentioned:
+        names = ", ".join(name for name, _ in variants)
+        yield Found(f"no template uses {{{{ {VARIANT} }}}}, so the variants {names} are the same")
+
+
 def ambiguous_column(evidence: Evidence) -> Iterator[Found]:
     """Names that the message uses and that several columns have."""
     return ambiguous(evidence.repeated, evidence.required | (evidence.mentioned or frozenset()))
@@ -165,7 +182,8 @@ def unused_column(evidence: Evidence) -> Iterator[Found]:
     """Columns that nothing mentions."""
     if evidence.mentioned is None or not evidence.letters.rows:
         return
-    own = evidence.own_columns | {name.partition(".")[0] for name in evidence.own_columns}
+    made = {VARIANT} if evidence.campaign.variants else set()
+    own = evidence.own_columns | made | {name.partition(".")[0] for name in evidence.own_columns}
     unused = [each for each in evidence.columns if each not in evidence.mentioned | own]
     if unused:
         names = ", ".join(repr(printable(name, 40)) for name in unused[:MOST])

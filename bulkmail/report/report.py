@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.recipient import Place
 from bulkmail.model.tally import Tally
+from bulkmail.model.variants import FIELD as VARIANT
 from bulkmail.outbox.entries import PathRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.rows import Reasons, words
@@ -37,6 +39,19 @@ class Trouble:
     status: Status
     words: str
     copies: int = 0
+
+
+class AcceptedReply(NamedTuple):
+    """The reply with which a relay took the message to one address.
+
+    The code is 0 and the reply empty where no server answered: in a rehearsal, or for one taken out of doubt by hand.
+    """
+
+    address: str
+    code: int
+    reply: str
+    relay: str
+    message_id: str
 
 
 class Troubles:
@@ -76,7 +91,7 @@ class Report:
     `invalid` has `(place, reason)` of each row that nothing could be sent for; `str(place)` is `"people.csv:3"`.
     `in_doubt` names the first thousand such recipients, `attention` the first few of each kind that a person should
     look at, the gravest kind first.  `reasons_of` counts why rows are not accepted, `accepted_by_relay` what each relay
-    took, copies included.
+    took, copies included.  `outcomes_by_variant` counts the rows of each variant of the message.
     """
 
     run: Run
@@ -86,6 +101,7 @@ class Report:
     attention: tuple[Trouble, ...]
     reasons_of: Mapping[Status, Counter[str]]
     accepted_by_relay: Mapping[str, int] = field(default_factory=dict)
+    outcomes_by_variant: Mapping[str, Counter[Status]] = field(default_factory=dict)
     invalid: list[tuple[Place, str]] = field(default_factory=list)
     _kept: tuple[RowRecord, ...] = field(default=(), repr=False)  # of an outbox in memory, which will be gone
 
@@ -111,8 +127,9 @@ class Report:
         troubles = Troubles()
         kept: list[RowRecord] = []
         through: Counter[str] = Counter()
+        variants = {name: Counter[Status]() for name, _ in (source.campaign.variants if source.campaign else ())}
         rows, taken = source.rows(), None
-        if source.reader is not None:  # it counts what is accepted: no need to look at each of those rows
+        if source.reader is not None and not variants:  # it counts what is accepted: no need to look at each of those
             rows, taken = source.unaccepted()
         for record in rows:
             if source.run.path is None:
@@ -127,6 +144,8 @@ class Report:
                     said = path.reply or path.error or path.reason
                     refused.setdefault(key, (path.address, path.code or 0, said))
             reasons.add(record)
+            if variants and (variant := record.fields.get(VARIANT)) in variants:
+                variants[str(variant)][record.status] += 1
             if record.status is Status.INVALID:
                 invalid.append((record.place, words(record)))
         return cls(
@@ -138,6 +157,7 @@ class Report:
             attention=tuple(chain.from_iterable(troubles.of(status, MOST_SHOWN) for status in _ATTENTION)),
             reasons_of=reasons.by_status,
             accepted_by_relay=through if taken is None else taken,
+            outcomes_by_variant=variants,
             _kept=tuple(kept),
         )
 
@@ -202,6 +222,16 @@ class Report:
     def per_second(self) -> float | None:
         """Messages accepted a second over the whole duration; None without one."""
         return self.accepted / self.duration if self.duration else None
+
+    def accepted_replies(self) -> Iterator[AcceptedReply]:
+        """What the relay said to each address that it took, copies too, in input order.  Most name the queue id.
+
+        Read from the outbox again.  Raises as `read()` does.
+        """
+        for record in self.rows():
+            for path in (record, *record.copies):
+                if path.status is Status.ACCEPTED:
+                    yield AcceptedReply(path.address, path.code or 0, path.reply, path.relay, path.message_id)
 
     def rows(self) -> Iterator[RowRecord]:
         """Every row as it is now, in input order, read from the outbox again.  Raises as `read()` does."""

@@ -77,6 +77,7 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
             *_table(report),
             *_copies(report),
             *_relays(report),
+            *_variants(report),
             times(report),
             *rest(report),
             *_slowed(report),
@@ -170,6 +171,17 @@ def _relays(report: Report) -> list[str]:
     if len(report.run.relays) < 2:
         return []
     return ["Through " + ", ".join(f"{printable(relay)} {number:,}" for relay, number in taken.items()) + "."]
+
+
+def _variants(report: Report) -> list[str]:
+    """What became of each variant: a line."""
+    if not report.outcomes_by_variant:
+        return []
+    said = []
+    for name, outcomes in report.outcomes_by_variant.items():
+        meant = sum(number for status, number in outcomes.items() if status.is_eligible)
+        said.append(f"{printable(name)} {outcomes[Status.ACCEPTED]:,} of {meant:,} accepted")
+    return ["Variants: " + ", ".join(said) + "."]
 
 
 def times(report: Report) -> str:

@@ -17,7 +17,7 @@ from bulkmail.model.errors import BulkmailError
 from tests.config.conftest import SOUND
 
 TABLES = {
-    "": ["name", "relay", "recipients", "message", "sending"],
+    "": ["name", "relay", "recipients", "message", "sending", "data"],
     "relay": [
         "url", "username", "password_env", "password_file", "password_command", "keyring", "connections", "tls",
         "ca_file", "ehlo", "name", "weight", "priority", "rate", "messages_per_session", "session_age", "senders",
@@ -29,7 +29,7 @@ TABLES = {
     ],
     "message": [
         "from", "reply_to", "to_name", "reverse_path", "subject", "text", "html", "headers", "attachments", "to", "cc",
-        "bcc", "sender", "list_id", "feedback_id", "unsubscribe", "dkim",
+        "bcc", "sender", "list_id", "feedback_id", "unsubscribe", "dkim", "locale", "timezone", "variants",
     ],
     "message.unsubscribe": ["https", "mailto", "key_file", "key_env", "key_command"],
     "message.dkim": ["domain", "selector", "preset", "key_file", "key_env", "key_command"],
@@ -48,6 +48,7 @@ WORDS = st.sampled_from(
         '"forever"', '"power"', '"utf-8"', '"punycode"', '"off"', "0", "1", "-1", "5", "1e400", "nan", "true", "false",
         "[]", "{}", "2026-01-01", '["letter.txt"]', '{ inline = "x" }', '{ file = "letter.txt" }', "'''\nx\n'''",
         '"https://x.example/{token}"', '"b+{verp}@x.example"', '"ses"', '["a@x.example"]', '{ domain = "x" }',
+        '"gmail"', '"ses:x"', '"de_AT"', '"Europe/Vienna"', '"letter-{{ x }}.txt"', "{ a = 1, b = 2 }", '["a", "b"]',
         '["*", "a.example"]', '"*.example"', '["smtp://a.example", "smtp://b.example?weight=2"]',
         '[{ file = "letter.txt", name = "x", type = "a/b" }]', '{ X-Y = "z", "\\n" = "z" }', "9" * 5000,
     ]

@@ -141,7 +141,7 @@ def test_relay_url_says_the_same(shop: Path) -> None:
         (f'{URL}client_key = "campaign.toml"', "the certificate it belongs to is not named"),
         (f'{URL}proxy = "socks5://ann:hunter2@proxy.example.com:1080"', "proxy: must not hold a password"),
         (f'{URL}proxy = "socks5://proxy.example.com"', "proxy: is not the URL of a proxy"),
-        (f'{URL}proxy = "http://proxy.example.com:3128"', "proxy: is not the URL of a proxy"),
+        (f'{URL}proxy = "https://proxy.example.com:3128"', "proxy: is not the URL of a proxy"),
         (f'{URL}proxy = "socks5://proxy.example.com:1080/path"', "proxy: is not the URL of a proxy"),
         (f'{URL}client_key_password = "hunter2"', "a password does not belong in a file that others may read"),
     ],

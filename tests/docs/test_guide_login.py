@@ -8,7 +8,7 @@ from pathlib import Path
 from bulkmail.config.overrides import Overrides
 from bulkmail.config.schema import OauthTable
 from bulkmail.config.settings import load
-from bulkmail.model.relay import Oauth
+from bulkmail.model.relay import Oauth, parse_proxy
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 LETTER = """
@@ -37,3 +37,8 @@ def test_login_example_loads(tmp_path):
 
 def test_guide_names_every_setting_of_a_refresh_grant():
     assert [name for name in OauthTable.model_fields if name not in GUIDE] == []
+
+
+def test_guide_names_proxies_that_a_relay_may_have() -> None:
+    found = re.findall(r'`proxy = "([^"]+)"`', GUIDE)
+    assert [parse_proxy(url).partition(":")[0] for url in found] == ["socks5", "http"]

@@ -8,6 +8,7 @@ from email.utils import localtime, make_msgid
 import pytest
 
 import bulkmail
+from bulkmail.message.locality import frozen
 from bulkmail.testing import ScriptedRelay
 
 ANN, BOB, CYD = ({"email": f"{name}@example.com", "first_name": name} for name in ("ann", "bob", "cyd"))
@@ -181,3 +182,25 @@ async def test_share_of_invalid_rows_has_a_limit(campaign):
         await bulkmail.Mailer("null:").send(campaign, rows)
     report = await bulkmail.Mailer("null:").send(campaign, rows, max_invalid=0.5)
     assert report.accepted == 8
+
+
+@pytest.fixture
+def dated_campaign():
+    return bulkmail.letter(
+        sender="Shop <shop@example.com>",
+        subject="News",
+        text="Today is {{ today | date }}, {{ now | time }}.\n",
+        locale="de_AT",
+        timezone="Europe/Vienna",
+    )
+
+
+async def test_today_is_the_day_that_the_run_was_prepared_on(dated_campaign, outbox, monkeypatch):
+    monkeypatch.setattr("bulkmail.mailing.mailing.frozen", lambda campaign, now: frozen(campaign, 1_700_000_000.0))
+    async with ScriptedRelay() as relay:
+        await bulkmail.send(dated_campaign, [ANN], relay=url_of(relay), outbox=outbox)
+        again = await bulkmail.send(
+            dated_campaign, [ANN], relay=url_of(relay), outbox=outbox
+        )  # the same campaign to it
+    assert again.accepted == 1
+    assert [b"Today is 14.11.2023, 23:13." in message.content for message in relay.messages] == [True]

@@ -26,11 +26,14 @@ text = "letter.txt"
 html = "letter.html"
 list_id = "Shop news <news.shop.example>"
 reverse_path = "bounces@mailer.example"
+variants = ["a", "b"]
 attachments = [{ file = "{{ bill }}", optional = true }, "plan.bin", "empty.txt", "invite.ics"]
 [[message.dkim]]
 domain = "other.example"
 selector = "s1"
 key_file = "dkim.pem"
+[data]
+city = "Graz"
 """
 LIST = """\
 email,name,subject,bill,city,page,internal
@@ -98,6 +101,8 @@ PLANTED = [
     ("placeholder", 0, "letter.txt:3: 'Lorem ipsum'"),
     ("placeholder", 0, "letter.html:13: 'TODO'"),
     ("placeholder", 0, "letter.html:14: '%%PRICE%%'"),
+    ("value-hidden", 0, "column city: 'city' is a column of the list and a value of the campaign"),
+    ("variants-same", 0, "no template uses {{ variant }}, so the variants a, b are the same"),
     ("mistyped-address", 4, "@gmial.com in 1 row: line 4; did you mean @gmail.com?"),
     ("mistyped-address", 5, "@hotmail.con in 1 row: line 5; did you mean @hotmail.com?"),
     ("subject-test", 12, 'the subject says "test" in 1 row: line 12'),

@@ -1,8 +1,9 @@
-"""Going through a SOCKS5 proxy: what it is asked for, how it fails, and what it never makes safe."""
+"""Going through a proxy, SOCKS5 or HTTP CONNECT: what it is asked for, how it fails, and what it never makes safe."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import sys
 from collections.abc import AsyncIterator
@@ -21,6 +22,8 @@ HOST = "relay.invalid"  # known to the proxy alone
 
 class Proxy:
     """A SOCKS5 server (RFC 1928, RFC 1929) that connects to `port` on loopback, whatever name it is asked for."""
+
+    scheme = "socks5"
 
     def __init__(
         self, *, port: int, login: tuple[str, str] | None = None, refusal: int = 0, hangs: bool = False
@@ -71,9 +74,12 @@ class Proxy:
         if self._refusal:
             writer.write(bytes((5, self._refusal, 0, 1)) + bytes(6))
             return
+        await self._hand_on(b"\5\0\0\1" + bytes(6), reader, writer)
+
+    async def _hand_on(self, answer: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
         greeting = await there_reader.read(4096)
-        writer.write(b"\5\0\0\1" + bytes(6) + greeting)  # in one piece: nothing of it may be lost
+        writer.write(answer + greeting)  # in one piece: nothing of it may be lost
         await asyncio.gather(self._pump(reader, there_writer), self._pump(there_reader, writer))
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -83,6 +89,31 @@ class Proxy:
         writer.close()
 
 
+class HttpProxy(Proxy):
+    """An HTTP proxy that takes CONNECT; a `refusal` is its status, `hangs` is as of `Proxy`."""
+
+    scheme = "http"
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if self._hangs:
+            await reader.read()
+        if self._login:
+            given = base64.b64encode(":".join(self._login).encode()).decode()
+            if f"Proxy-Authorization: Basic {given}\r\n" not in request:
+                writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+                return
+        host, port = request.split()[1].rsplit(":", 1)
+        self.asked.append((host, int(port)))
+        if self._refusal:
+            writer.write(f"HTTP/1.1 {self._refusal} Forbidden hunter2\r\n\r\n".encode())
+            return
+        await self._hand_on(b"HTTP/1.1 200 Connection established\r\nVia: 1.1 x\r\n\r\n", reader, writer)
+
+
+both = pytest.mark.parametrize("kind", [Proxy, HttpProxy], ids=["socks5", "http"])
+
+
 def through(proxy: Proxy, **more: object) -> Relay:
     user = "ann@" if proxy._login else ""
     return Relay(
@@ -90,7 +121,7 @@ def through(proxy: Proxy, **more: object) -> Relay:
         host=HOST,
         port=2525,
         tls=Tls.OFF,
-        proxy=f"socks5://{user}127.0.0.1:{proxy.port}",
+        proxy=f"{proxy.scheme}://{user}127.0.0.1:{proxy.port}",
         **more,  # type: ignore[arg-type]
     )
 
@@ -103,10 +134,11 @@ async def refused(relay: Relay, who: Credentials | None = None, *, password: Sec
     return caught.value.event
 
 
+@both
 @pytest.mark.parametrize("login", [None, ("ann", "hunter2")])
-async def test_session_goes_through_the_proxy(login: tuple[str, str] | None) -> None:
+async def test_session_goes_through_the_proxy(kind: type[Proxy], login: tuple[str, str] | None) -> None:
     password = Secret(login[1]) if login else None
-    async with ScriptedRelay() as relay, Proxy(port=relay.port, login=login).running() as proxy:
+    async with ScriptedRelay() as relay, kind(port=relay.port, login=login).running() as proxy:
         session = await Session.open(through(proxy), None, tls_context=None, proxy_password=password)
         assert session.usable
         await session.quit()
@@ -128,14 +160,50 @@ async def test_relay_that_the_proxy_does_not_reach_is_named() -> None:
     assert "does not connect us" in event.what
 
 
-async def test_proxy_that_is_silent_is_not_waited_for() -> None:
-    async with Proxy(port=9, hangs=True).running() as proxy:
+@pytest.mark.parametrize(
+    ("login", "refusal", "password", "said"),
+    [
+        (("ann", "hunter2"), 0, "hunter3", "does not take this password (407)"),
+        (None, 403, None, f"does not connect us to {HOST} port 2525: HTTP/1.1 403 Forbidden"),
+        (("ann", "hunter2"), 502, "hunter2", "HTTP/1.1 502 Forbidden ***"),
+    ],
+)
+async def test_http_proxy_that_refuses_is_quoted_without_the_password(
+    login: tuple[str, str] | None, refusal: int, password: str | None, said: str
+) -> None:
+    async with HttpProxy(port=9, login=login, refusal=refusal).running() as proxy:
+        relay, secret = through(proxy), Secret(password) if password else None
+        with pytest.raises(SessionRefused) as caught:
+            await Session.open(relay, None, tls_context=None, proxy_password=secret)
+    assert isinstance(caught.value.event, Fault)
+    assert caught.value.event.kind is Breakage.UNREACHABLE
+    assert said in caught.value.event.what
+
+
+@pytest.mark.parametrize("answer", [b"220 mail.example ESMTP\r\n\r\n", b"", b"x" * 20_000, b"HTTP/2 200\r\n\r\n"])
+async def test_server_that_is_no_http_proxy_is_named(answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    event = await refused(Relay(Kind.SMTP, host=HOST, port=25, tls=Tls.OFF, proxy=f"http://127.0.0.1:{port}"))
+    server.close()
+    assert event.what == f"the proxy 127.0.0.1 port {port} does not answer as an HTTP proxy does"
+
+
+@both
+async def test_proxy_that_is_silent_is_not_waited_for(kind: type[Proxy]) -> None:
+    async with kind(port=9, hangs=True).running() as proxy:
         event = await refused(through(proxy))
     assert event.kind is Breakage.TIMEOUT
 
 
-async def test_proxy_that_is_not_there_is_named() -> None:
-    async with Proxy(port=9).running() as proxy:
+@both
+async def test_proxy_that_is_not_there_is_named(kind: type[Proxy]) -> None:
+    async with kind(port=9).running() as proxy:
         relay = through(proxy)
     event = await refused(relay)
     assert event == Fault(Stage.CONNECT, Breakage.REFUSED, f"the proxy 127.0.0.1 port {proxy.port} cannot be reached")

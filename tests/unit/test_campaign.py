@@ -54,6 +54,10 @@ RICH = replace(
     stylesheets=(Template("style.css", "p {}"),),
     inline_css=False,
     row_attachments=(RowAttachment(Template("a", "{{ id }}.pdf"), "/srv/files"),),
+    locale=Template("locale", "de_AT"),
+    timezone="Europe/Vienna",
+    data='{"season":"spring"}',
+    variants=(("a", 1), ("b", 1)),
 )
 
 
@@ -124,6 +128,14 @@ CHANGES: dict[str, dict[str, object]] = {
     "row_attachments-optional": {"row_attachments": (replace(RICH.row_attachments[0], is_optional=True),)},
     "row_attachments-gone": {"row_attachments": ()},
     "has_subject": {"has_subject": False},
+    "locale": {"locale": Template("locale", "de_CH")},
+    "locale-gone": {"locale": None},
+    "timezone": {"timezone": "UTC"},
+    "data": {"data": '{"season":"summer"}'},
+    "data-gone": {"data": ""},
+    "variants-name": {"variants": (("a", 1), ("c", 1))},
+    "variants-share": {"variants": (("a", 1), ("b", 2))},
+    "variants-gone": {"variants": ()},
 }
 
 
@@ -133,20 +145,24 @@ def test_fingerprint_changes_with_the_letter(changes: dict[str, object]) -> None
 
 
 def test_fingerprint_test_knows_every_field() -> None:
-    assert {name.partition("-")[0] for name in CHANGES} == {part.name for part in fields(Campaign)} - {"name"}
+    assert {name.partition("-")[0] for name in CHANGES} == {part.name for part in fields(Campaign)} - {
+        "name",
+        "moment",
+    }
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"name": "summer"},
+        {"moment": "2026-12-01T09:00:00+01:00"},
         {"sender": renamed(FULL.sender)},
         {"text": Template("moved/letter.txt", "text")},
         {"headers": tuple((name, renamed(value)) for name, value in FULL.headers)},
         {"unsubscribe": Unsubscribe("https://example.org/{token}", "off@example.org", "env:OTHER")},
         {"dkim": tuple(replace(each, key_from="env:OTHER") for each in WHOLE.dkim)},
     ],
-    ids=["name", "sender", "text", "headers", "unsubscribe-key", "dkim-key"],
+    ids=["name", "moment", "sender", "text", "headers", "unsubscribe-key", "dkim-key"],
 )
 def test_fingerprint_ignores_names_and_where_keys_come_from(changes: dict[str, object]) -> None:
     assert replace(RICH, **changes).fingerprint == RICH.fingerprint  # type: ignore[arg-type]

@@ -31,6 +31,20 @@ CELLS = [
     "{{ a | upper }}",
     "{{ b|urlencode }}",
     "{{ nothing }}",
+    "{{ a | date('long') }}",
+    "{{ b | date(read='dmy') | upper }}",
+    "{{ a | time }}",
+    "{{ b | number }}",
+    "{{ a | number(decimals=1) | trim }}",
+    "{{ b | money('EUR') }}",
+    "{{ a | money(currency='EUR', locale='en_US') }}",
+    "{{ b | percent(of=100) }}",
+    "{{ a | plural('day', '# days') }}",
+    "{{ today | date }}",
+    "{{ now | time | lower }}",
+    "{{ today }}",
+    "{{ season | upper }}",
+    "{{ price }}",
 ]
 FRAGMENTS = [
     "Dear ",
@@ -51,6 +65,12 @@ FRAGMENTS = [
     "{{ unsubscribe_url }}",
     "{{ nothing }}",
     "{% include 'part' %}",
+    "{{ a | nl2br }}",
+    "{{ b | utm('news') }}",
+    "{{ [a, b] | list }}",
+    "{{ (b | number) + 1 }}",
+    "{{ b | money(a) }}",
+    "{{ b | number(default=0) }}",
 ]
 PAGE = [
     *FRAGMENTS,
@@ -82,6 +102,15 @@ cells = (
             "a\nb",
             " ",
             "ü" * 30,
+            "2026-12-24",
+            "24.12.2026 18:30",
+            "01/02/2026",
+            "1.234,50",
+            "1234.5",
+            "19 %",
+            "3",
+            "de",
+            "https://shop.example/?a=b",
         ]
     )
     | pieces
@@ -89,7 +118,8 @@ cells = (
 
 
 def recipient_of(a: str, b: str, *, name: str = "", address: str = "ann@example.com") -> Recipient:
-    return Recipient(Address.parse(address), name, {"a": a, "b": b}, Place("list.csv", 2))
+    fields = {"a": a, "b": b, "c": "2026-12-24", "d": "1.234,50"}
+    return Recipient(Address.parse(address), name, fields, Place("list.csv", 2))
 
 
 def outcome(composer: Composer, recipient: Recipient) -> Message | str:
@@ -133,6 +163,12 @@ def test_compiled_message_has_the_bytes_of_the_general_one(data: st.DataObject) 
         inline_css=data.draw(st.booleans(), "inlined"),
         preheader=data.draw(st.none() | st.just(Template("preheader", "{{ b }}, look")), "preheader"),
         unsubscribe=data.draw(st.none() | st.just(Unsubscribe(https="https://shop.example/u/{token}")), "unsubscribe"),
+        locale=data.draw(
+            st.none() | st.sampled_from(["de_AT", "fr", "en_US", "{{ a }}"]).map(lambda name: Template("locale", name)),
+            "locale",
+        ),
+        moment="2026-12-24T18:30:00+01:00",
+        data='{"season":"spring","price":19.90}',
         reverse_path=data.draw(st.sampled_from(["", "b@shop.example", "b+{verp}@shop.example"]), "path"),
     )
     try:
@@ -176,8 +212,30 @@ PLAIN = Campaign(
         replace(PLAIN, to_name=Template("to_name", "{{ a }} {{ b }}")),
         replace(PLAIN, text=Template("text.txt", "Здравствуйте, {{ a }}!\n")),
         replace(PLAIN, text=Template("text.txt", "{% for n in range(3) %}{{ n }}{% endfor %}")),
+        replace(
+            PLAIN,
+            text=Template(
+                "text.txt",
+                "Dear {{ a }},\n\nplease do not forget to pay what you owe us.\n\n"
+                "{{ today | date }}: {{ row.c | date('long') }} {{ row.d | money('EUR') }}\n",
+            ),
+            html=Template("page.html", "<p>{{ a }} {{ row.d | number }} {{ row.c | date }} {{ now | time }}</p>\n"),
+            locale=Template("locale", "fr"),
+        ),
     ],
-    ids=["both", "html", "text", "attachment", "unsubscribe", "css", "preheader", "to_name", "cyrillic", "loop"],
+    ids=[
+        "both",
+        "html",
+        "text",
+        "attachment",
+        "unsubscribe",
+        "css",
+        "preheader",
+        "to_name",
+        "cyrillic",
+        "loop",
+        "locale",
+    ],
 )
 @pytest.mark.parametrize("name", ["Ann", "Zoë", 'Ann "A" Lee'])
 def test_general_composer_is_not_needed_for_ordinary_rows(

@@ -39,6 +39,7 @@ def fill(plan: Plan) -> bytes:
         Slot.TEXT: body_slot(b"7bit", b"the text\r\n"),
         Slot.HTML: body_slot(b"quoted-printable", b"<p>=C3=BC</p>\r\n"),
         Slot.CALENDAR: body_slot(b"7bit", b"BEGIN:VCALENDAR\r\n"),
+        Slot.PICTURES: b"",
     }
     return b"".join(plan.fill([values[slot] for slot in Slot]))
 
