@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from bulkmail.cli.program import json_option, note_result
 from bulkmail.config.suppressions import SuppressionSettings, load_suppressions
 from bulkmail.config.tables import known_lanes
 from bulkmail.model.errors import AddressError, ConfigError, ListError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionReason, list_scope
 from bulkmail.model.units import count, parse_duration
@@ -44,7 +44,7 @@ Examples:
   bulkmail suppress export -o suppressed.csv
 """
 _REASON = click.Choice([reason.value for reason in SuppressionReason])
-_AGO = re.compile(r"[\d.]+\s*[smhd]")
+_AGO = lazy_pattern(r"[\d.]+\s*[smhd]")
 
 
 class Moment(click.ParamType[float]):

@@ -13,10 +13,11 @@ from urllib.parse import quote, urlencode
 from bulkmail.config.problems import did_you_mean, show
 from bulkmail.config.tables import read_table
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 
 FROM = "from"
 _LIMITS = ("quota", "rate", "connections")
-_REGION = re.compile(r"[a-z0-9][a-z0-9.-]{0,40}")
+_REGION = lazy_pattern(r"[a-z0-9][a-z0-9.-]{0,40}")
 # What a URL begins with.
 _SCHEMES = frozenset({"smtp", "smtps", "lmtp", "smtp+unix", "lmtp+unix", "sandbox", "maildir", "null"})
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import glob
-import re
 
 from bulkmail.config.files import FileReader
 from bulkmail.config.problems import Said, show
 from bulkmail.config.sources import Sources
 from bulkmail.model.campaign import Template
+from bulkmail.model.pattern import lazy_pattern
 
 MOST = 200  # files of one body
-_VALUE = re.compile(r"\{\{(.*?)\}\}")
+_VALUE = lazy_pattern(r"\{\{(.*?)\}\}")
 
 
 def is_by_row(file: str) -> bool:

@@ -12,6 +12,7 @@ from bulkmail.mailing.history import look
 from bulkmail.mailing.succession import INBOX_MARK, inbox_of, reports_beside
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, OutboxError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.outbox.erasing import erase, pattern
 from bulkmail.outbox.reader import OutboxReader, is_outbox
 from bulkmail.report.recognising import is_report
@@ -20,7 +21,7 @@ from bulkmail.report.saving import save_report
 
 _SUFFIX = ".outbox"
 _LARGEST = 1 << 28  # bytes of a file that is looked through
-_PASS = re.compile(r"\.\d+$")
+_PASS = lazy_pattern(r"\.\d+$")
 
 
 @dataclass(slots=True)

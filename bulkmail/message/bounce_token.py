@@ -14,13 +14,14 @@ from dataclasses import dataclass
 
 from bulkmail.message.verp import SIGNS
 from bulkmail.model.keys import BounceKey
+from bulkmail.model.pattern import lazy_pattern
 
 FIELD = "X-Bulkmail-Id"
 
 _TAG_BYTES = 6
 _LONGEST = 40  # characters
 _LARGEST = 1 << 63
-_TOKEN = re.compile(r"[a-z2-7]{13,40}")
+_TOKEN = lazy_pattern(r"[a-z2-7]{13,40}")
 _ROW, _DELIVERY = b"bulkmail row\0", b"bulkmail delivery\0"
 
 

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
+from bulkmail.model.pattern import lazy_pattern
+
 LONGEST = 60  # characters of a text that is read as a date or a time
 ORDERS = ("dmy", "mdy", "ymd")
 EXCEL, EXCEL_1904, ISO = "excel", "excel1904", "iso"
@@ -24,23 +26,23 @@ _TIME = (
     r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:[.,][0-9]{1,9})?)?"
     r"(?:\s?(?P<half>[aApP])\.?[mM]\.?)?(?:\s?(?P<offset>Z|UTC|[-+][0-9]{2}:?[0-9]{2}))?"
 )
-_SEPARATED = re.compile(
+_SEPARATED = lazy_pattern(
     r"(?P<a>[0-9]{1,4})(?P<mark>[-./])\s?(?P<b>[0-9]{1,2})(?P=mark)\s?(?P<c>[0-9]{1,4})(?P<end>\.?)"
     rf"(?:(?:T|,?\s+)(?P<time>{_TIME}))?"
 )
-_COMPACT = re.compile(r"(?P<y>(?:19|20)[0-9]{2})(?P<m>[0-9]{2})(?P<d>[0-9]{2})")
-_JAPANESE = re.compile(r"(?P<y>[0-9]{4})年(?P<m>[0-9]{1,2})月(?P<d>[0-9]{1,2})日")
-_DAY_FIRST = re.compile(
+_COMPACT = lazy_pattern(r"(?P<y>(?:19|20)[0-9]{2})(?P<m>[0-9]{2})(?P<d>[0-9]{2})")
+_JAPANESE = lazy_pattern(r"(?P<y>[0-9]{4})年(?P<m>[0-9]{1,2})月(?P<d>[0-9]{1,2})日")
+_DAY_FIRST = lazy_pattern(
     r"(?P<d>[0-9]{1,2})\.?\s(?:de\s)?(?P<month>[^\W\d_]+)\.?,?\s(?:de\s)?(?P<y>[0-9]{4})(?:\s?г\.?)?"
     rf"(?:,?\s+(?P<time>{_TIME}))?"
 )
-_MONTH_FIRST = re.compile(
+_MONTH_FIRST = lazy_pattern(
     rf"(?P<month>[^\W\d_]+)\.?\s(?P<d>[0-9]{{1,2}}),?\s(?P<y>[0-9]{{4}})(?:,?\s+(?P<time>{_TIME}))?"
 )
-_DASHED_NAME = re.compile(r"(?P<d>[0-9]{1,2})-(?P<month>[^\W\d_]+)-(?P<y>[0-9]{4})")
-_TIME_ALONE = re.compile(_TIME)
-_SERIAL = re.compile(r"[0-9]{1,7}(?:\.[0-9]{1,15})?")
-_DIRECTIVES = re.compile(r"%(.?)")
+_DASHED_NAME = lazy_pattern(r"(?P<d>[0-9]{1,2})-(?P<month>[^\W\d_]+)-(?P<y>[0-9]{4})")
+_TIME_ALONE = lazy_pattern(_TIME)
+_SERIAL = lazy_pattern(r"[0-9]{1,7}(?:\.[0-9]{1,15})?")
+_DIRECTIVES = lazy_pattern(r"%(.?)")
 _KNOWN_DIRECTIVES = frozenset("dmYyHMSIp%j")
 
 Months = Mapping[str, int]

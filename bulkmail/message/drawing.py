@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +16,12 @@ from bulkmail.message.numbers import Refused
 from bulkmail.message.strictness import printed
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 
 FILTER = "qr"
 LONGEST = 1_000  # bytes in a code; more would be too fine for a camera
 _SCALES = range(1, 21)  # pixels of a module
-_USES = re.compile(r"\|\s*qr\b")
+_USES = lazy_pattern(r"\|\s*qr\b")
 
 
 class Drawn(NamedTuple):

@@ -6,7 +6,6 @@ cell in the one way it can be meant, or raises `Refused`.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from bulkmail.message.numbers import MISSING, NotANumber, Refused, read_digits, 
 from bulkmail.message.strict_tree import LIST_AT_END, NUMBER_AT_END
 from bulkmail.message.strictness import printed
 from bulkmail.model.literal import Literal
+from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:
     from babel import Locale
@@ -349,7 +349,7 @@ def _exact(value: Any, decimal: str, default: Any) -> Any:
         raise refused_number(value, str(error), "number(default=0)") from None
 
 
-_COMMON = re.compile(r"-?[0-9]{1,15}(?:([.,])[0-9]{1,2})?")  # what most cells hold, and can be meant in one way only
+_COMMON = lazy_pattern(r"-?[0-9]{1,15}(?:([.,])[0-9]{1,2})?")  # what most cells hold, and can be meant in one way only
 
 
 @lru_cache(maxsize=1024)  # a number often stands in a message twice, as text and as HTML

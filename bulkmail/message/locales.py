@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, cast
 from bulkmail.message.dates import ORDERS, Months
 from bulkmail.message.suggestion import suggest
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:
     from babel import Locale
 
 LENGTHS = ("short", "medium", "long", "full")
 MOST_DECIMALS = 10
-_NAME = re.compile(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
+_NAME = lazy_pattern(r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8}){0,3}")
 _EXACT = Context(prec=200, rounding=ROUND_HALF_UP)
-_FIELD = re.compile(r"'[^']*'|([A-Za-z])\1*")
+_FIELD = lazy_pattern(r"'[^']*'|([A-Za-z])\1*")
 _DATE_FIELDS = frozenset("GyYuUQqMLlwWdDFgEec")
 _TIME_FIELDS = frozenset("abBhHKkmsSA")
 _LONGEST_PATTERN = 60

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from datetime import datetime, tzinfo
@@ -12,12 +11,13 @@ from bulkmail.message.local_filters import Locality
 from bulkmail.message.locales import UnknownLocale, find_locale, load
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import ConfigError, TemplateError
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 
 if TYPE_CHECKING:
     from babel import Locale
 
-_CLOCK = re.compile(r"\b(?:now|today)\b")
+_CLOCK = lazy_pattern(r"\b(?:now|today)\b")
 
 
 def locality_of(campaign: Campaign) -> Locality:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +10,7 @@ from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackEvent, FeedbackKind, Proof
 from bulkmail.model.outcome import Reason, Scope
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.quota import DAY
 from bulkmail.model.reply import Reply, printable
 from bulkmail.model.units import parse_duration
@@ -76,7 +76,7 @@ class SoftRule:
         return f"{self.days} in {self.within / DAY:g}d{until}"
 
 
-_SOFT = re.compile(
+_SOFT = lazy_pattern(
     r"\s*(?P<days>\d{1,3})\s+in\s+(?P<within>[\d.]+\s*\w?)\s*(?:,\s*until\s+(?P<lasts>[\d.]+\s*\w?)\s*)?"
 )
 
@@ -141,7 +141,7 @@ def campaign_scope(name: str) -> str:
     return list_scope(_DATE.sub("", name).strip(" -_.") or name)
 
 
-_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DATE = lazy_pattern(r"\d{4}-\d{2}-\d{2}")
 
 
 def effective_kind(event: FeedbackEvent) -> FeedbackKind | None:

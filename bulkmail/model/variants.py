@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from hashlib import blake2b
 
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.pattern import lazy_pattern
 
 FIELD = "variant"
 """The field of a row that says which one it gets."""
 
 MOST = 26
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,29}")
+_NAME = lazy_pattern(r"[A-Za-z0-9][A-Za-z0-9_-]{0,29}")
 
 Variants = tuple[tuple[str, int], ...]
 """Their names, each with its share of the recipients; the shares are relative to one another."""

@@ -42,8 +42,8 @@ _PLAIN_LINK = lazy_pattern(r"http://(?!www\.w3\.org/|schemas\.)[^\s<>\"'()]+", r
 _ADDRESSES = frozenset({"href", "src", "background", "poster", "action"})
 _READ = frozenset({"alt", "title"})
 _NAMES = r"/?(?:br|p|div|span|b|i|u|em|strong|font|center|ul|ol|li|h[1-6]|table|tr|td|hr|a(?= href))"
-_TAG = re.compile(rf"<{_NAMES}(?: [\w-]+=[^<>{{}}\n]{{0,200}})? ?/?>", re.IGNORECASE)
-_ESCAPED_TAG = re.compile(rf"&lt;{_NAMES}(?: [\w-]+=(?:(?!&[lg]t;)[^<>{{}}\n]){{0,200}})? ?/?&gt;", re.IGNORECASE)
+_TAG = lazy_pattern(rf"<{_NAMES}(?: [\w-]+=[^<>{{}}\n]{{0,200}})? ?/?>", re.IGNORECASE)
+_ESCAPED_TAG = lazy_pattern(rf"&lt;{_NAMES}(?: [\w-]+=(?:(?!&[lg]t;)[^<>{{}}\n]){{0,200}})? ?/?&gt;", re.IGNORECASE)
 _NOT_LOADED = {"script": "a script", "form": "a form", "iframe": "a frame", "object": "an object", "embed": "an object"}
 
 

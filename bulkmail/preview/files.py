@@ -9,6 +9,7 @@ from pathlib import Path
 from bulkmail.message.framed import with_pictures
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Message
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 from bulkmail.preview.parts import parse, pictures, take_parts
 
@@ -19,7 +20,7 @@ _POLICY = (
     '<meta http-equiv="Content-Security-Policy" content="'
     "script-src 'none'; object-src 'none'; frame-src 'none'; form-action 'none'\">\n"
 )
-_DOCTYPE = re.compile(r"\A\s*<!doctype[^>]*>\s*", re.IGNORECASE)
+_DOCTYPE = lazy_pattern(r"\A\s*<!doctype[^>]*>\s*", re.IGNORECASE)
 
 
 def write_message(message: Message, folder: Path, stem: str) -> list[Path]:

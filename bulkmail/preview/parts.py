@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import email
 import email.policy
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import EmailMessage
@@ -12,6 +11,7 @@ from typing import cast
 
 from bulkmail.message.framed import Picture
 from bulkmail.model.message import Message
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 
 
@@ -81,7 +81,7 @@ def headers(message: EmailMessage, *, most: int = 100) -> Iterator[tuple[str, st
         yield printable(name, 60), printable(shown, 2_000)
 
 
-_IMAGE = re.compile(r"image/[\w.+-]{1,60}")
+_IMAGE = lazy_pattern(r"image/[\w.+-]{1,60}")
 
 
 def pictures(message: EmailMessage) -> dict[str, Picture]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from email.message import EmailMessage
 
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import printable
 from bulkmail.model.units import count
 from bulkmail.preview.parts import Enclosure, Parts, header, take_parts
@@ -13,7 +14,7 @@ MOST_LINES = 500  # of the letter that are shown
 LONGEST_LINE = 2_000  # characters
 
 _FIRST = ("From", "To", "Cc", "Bcc", "Reply-To", "Subject", "Date", "Message-ID")
-_MACHINERY = re.compile(r"MIME-Version|Content-.*|DKIM-Signature", re.IGNORECASE)
+_MACHINERY = lazy_pattern(r"MIME-Version|Content-.*|DKIM-Signature", re.IGNORECASE)
 _MOST_HEADERS = 50
 _LABEL = 10  # columns
 
