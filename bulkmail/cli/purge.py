@@ -25,7 +25,9 @@ Examples:
 @click.argument(
     "folder", type=click.Path(exists=True, file_okay=False, path_type=Path), default=".", metavar="[FOLDER]"
 )
-@click.option("--older-than", "age", required=True, metavar="TIME", help="Only runs that ended so long ago: 90d.")
+@click.option(
+    "--older-than", "age", required=True, metavar="TIME", help="Only runs that ended longer ago than this: 90d."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and remove nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def command(folder: Path, age: str, dry_run: bool, yes: bool) -> int:

@@ -144,7 +144,7 @@ def _make(settings: ServeSettings, store: SqliteSuppressions) -> tuple[Server, P
 
 @contextmanager
 def _listening(settings: ServeSettings) -> Iterator[socket.socket]:
-    """Raises `RelayError` when nobody can listen there."""
+    """A socket at the address to listen at.  Raises `RelayError` when it cannot be had."""
     try:
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=256)

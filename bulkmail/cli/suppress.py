@@ -171,7 +171,7 @@ def remove(
 @click.option("--campaign", default="", metavar="NAME", help="Only what this campaign caused.")
 @click.option("--provider", default="", metavar="NAME", help="Only of this mailbox provider: google, or a domain.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=SHOWN, show_default=True, metavar="N", help="At most so many."
+    "--limit", type=click.IntRange(min=1), default=SHOWN, show_default=True, metavar="N", help="Show at most N entries."
 )
 @click.option("--held", is_flag=True, help="Refusals that look like their provider's mistake, instead of entries.")
 @json_option

@@ -48,7 +48,7 @@ class _Heard:
 
 
 class ListKeeper:
-    """Stands between the engine and whoever watches it, for a run that sends to its recipients.
+    """Stands between the engine and its observer, for a run that sends to its recipients.
 
     `run()` looks at the list every `EVERY` seconds.  When it names recipients of the run that are still open, their
     rows are in `found`, and `interrupt` is called, so that the caller can leave them out while nothing is under way.

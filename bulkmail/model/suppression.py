@@ -197,7 +197,7 @@ def _is_quiet(at: float, bounces: Sequence[SoftBounce], now: float) -> bool:
 # A provider's mistake ------------------------------------------------------------------------------------------------
 
 MISTAKE_WINDOW = 3600.0  # seconds
-MISTAKE_LEAST = 20  # hard bounces of one provider; up to so many are believed
+MISTAKE_LEAST = 20  # hard bounces of one provider; up to this number they are believed
 MISTAKE_SHARE = 0.05
 USUAL_FACTOR = 5
 USUAL_LEAST_SENT = 1_000  # messages from which on the usual share of a provider is known

@@ -82,7 +82,7 @@ class Writer:
         except SuppressionError as failure:
             error = failure
         for wish in batch:
-            if wish.done.done():  # whoever asked has gone away
+            if wish.done.done():  # the client has gone away
                 continue
             if error is None:
                 wish.done.set_result(None)

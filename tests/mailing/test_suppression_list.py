@@ -21,6 +21,8 @@ from bulkmail.config.suppressions import SuppressionSettings
 from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
 from bulkmail.model.suppression import SuppressionReason
+from bulkmail.sandbox.faults import Faults
+from bulkmail.sandbox.server import Sandbox
 from bulkmail.suppression.ports import Addition, EntryQuery
 from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.testing import Late, ScriptedRelay
@@ -207,11 +209,20 @@ async def test_refusal_by_a_sandbox_leaves_no_trace(letter, path):
     assert not path.exists()
 
 
-async def test_rehearsal_reads_the_list_and_leaves_it_as_it_is(letter, store, path, tmp_path):
+async def test_rehearsal_reads_the_list_and_leaves_it_as_it_is(letter, store, path):
     store.add([Addition("p0@example.com")])
     before = path.read_bytes()
-    report = await bulkmail.send(letter, ROWS, relay="sandbox:?reject=50%", outbox=tmp_path / "run.outbox")
+    report = await bulkmail.send(letter, ROWS, relay="null:")
     assert report.tally[Status.SUPPRESSED] == 1
+    assert path.read_bytes() == before
+
+
+async def test_sandbox_that_refuses_half_of_them_leaves_the_list_as_it_is(letter, store, path, tmp_path):
+    store.add([Addition("p0@example.com")])
+    before = path.read_bytes()
+    async with Sandbox(tmp_path / "kept", faults=Faults(reject=0.5)) as sandbox:
+        report = await bulkmail.send(letter, ROWS, relay=f"smtp://{sandbox.host}:{sandbox.port}?tls=off")
+    assert report.tally[Status.SUPPRESSED] == 1 and report.tally[Status.REJECTED]
     assert path.read_bytes() == before
 
 
