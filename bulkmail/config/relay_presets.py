@@ -24,7 +24,7 @@ _SCHEMES = frozenset({"smtp", "smtps", "lmtp", "smtp+unix", "lmtp+unix", "sandbo
 
 @dataclass(frozen=True, slots=True)
 class RelayPreset:
-    """What `data/relays.toml` says of a provider; `checked` is the day on which `source` was read.
+    """What `data/relays.toml` says of a provider; `checked` is the day on which it was compared with `source`.
 
     `username` is `"from"` where the address of From logs in, a fixed name, or empty.  `limits` are options of the URL.
     """
@@ -37,7 +37,8 @@ class RelayPreset:
     password: str
     setup: str
     source: str
-    checked: date
+    noted: date
+    checked: date | None = None
     regions: tuple[str, ...] = ()
     limits: tuple[tuple[str, str], ...] = ()
 
@@ -108,7 +109,7 @@ def preset_at(host: str) -> RelayPreset | None:
 def say_preset(preset: RelayPreset) -> str:
     """What is known of a provider: the login that it wants, what it lets an account do, and where it says so."""
     limits = ", ".join(f"{key} {value}" for key, value in preset.limits)
-    known = f"{limits} ({preset.source}, read on {preset.checked})" if limits else "it publishes no limit for everybody"
+    known = f"{limits} ({preset.source}; {_said_day(preset)})" if limits else "it publishes no limit for everybody"
     return f"{preset.title}: {say_login(preset)}\nLimits: {known}"
 
 
@@ -130,4 +131,8 @@ def _said_user(preset: RelayPreset) -> str:
 
 def _said_limits(preset: RelayPreset) -> str:
     limits = ", ".join(f"{key} {value}" for key, value in preset.limits)
-    return f"[{limits}]({preset.source}), {preset.checked}" if limits else ""
+    return f"[{limits}]({preset.source}); {_said_day(preset)}" if limits else ""
+
+
+def _said_day(preset: RelayPreset) -> str:
+    return f"checked {preset.checked}" if preset.checked else f"noted {preset.noted}, page not compared yet"

@@ -277,10 +277,10 @@ def test_line_feed_in_a_header_is_told_with_the_fix() -> None:
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("{{ due | date('%d.%m.%Y') }}", "{{ due[8:10] }}.{{ due[5:7] }}.{{ due[:4] }}"),
-        ("{{ due.strftime('%d.%m.%Y') }}", "{{ due[8:10] }}.{{ due[5:7] }}.{{ due[:4] }}"),
-        ("{{ now().year }}", "put it into a column"),
-        ("{{ today }}", "put it into a column"),
+        ("{{ due | date('%d.%m.%Y') }}", 'locale = "de_AT"'),
+        ("{{ due | date('%d.%m.%Y', locale='de') }}", "write dd.MM.yyyy"),
+        ("{{ due.strftime('%d.%m.%Y') }}", "{{ due | date('dd.MM.yyyy') }}"),
+        ("{{ utcnow().year }}", "{{ today | date }}"),
     ],
 )
 def test_template_that_wants_dates_is_told_what_works(text: str, hint: str) -> None:
@@ -289,7 +289,7 @@ def test_template_that_wants_dates_is_told_what_works(text: str, hint: str) -> N
     assert result.exit_code == 2
     assert hint in " ".join(result.output.split())
     assert "did you mean" not in result.output
-    assert messages_of("{{ due[8:10] }}.{{ due[5:7] }}.{{ due[:4] }}") == "24.12.2026\n"
+    assert messages_of("{{ due | date('dd.MM.yyyy', locale='de') }}") == "24.12.2026\n"
 
 
 def messages_of(text: str) -> str:

@@ -24,7 +24,7 @@ from bulkmail.testing import ScriptedRelay
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 PASSWORDS = ("LOGIN", "PLAIN")
-# What these servers offer once TLS is there.
+# Answers to EHLO in the manner of these servers, once TLS is there; not recordings.
 OFFERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "smtp.gmail.com": (
         ("SIZE 35882577", "8BITMIME", "ENHANCEDSTATUSCODES", "PIPELINING", "CHUNKING", "SMTPUTF8"),
@@ -88,7 +88,8 @@ def test_facts_of_a_preset_are_sane(preset: RelayPreset) -> None:
     assert preset.login in ("password", "token")
     assert preset.source.startswith("https://")
     assert preset.setup.startswith("https://")
-    assert datetime.date(2026, 1, 1) <= preset.checked <= datetime.date(2100, 1, 1)
+    assert datetime.date(2026, 1, 1) <= preset.noted <= datetime.date(2100, 1, 1)
+    assert preset.checked is None or preset.noted <= preset.checked
     for key, value in preset.limits:
         assert {"quota": parse_quota, "rate": Rate.parse, "connections": int}[key](value)
     found = preset_at(route.relay.host)
