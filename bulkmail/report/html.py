@@ -44,7 +44,8 @@ def write_html(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
     if not isinstance(source, Source):
         source = Source.of(source)
     people = People()
-    report = Report.of(replace(source, unproven_rows=partial(_seen_by, people, source)))
+    # Without the reader, which counts what is accepted by itself: the page shows rows that are accepted, too.
+    report = Report.of(replace(source, unproven_rows=partial(_seen_by, people, source), reader=None))
     figures = figures_of(people, source.attempts())
     script, css = _part("page.js"), _part("page.css")
     page = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -24,6 +24,8 @@ from bulkmail.outbox.entries import Entry, Mark, ReadyMade, RowRecord, Settlemen
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.csv import write_csv
+from bulkmail.report.html import write_html
+from bulkmail.report.json import write_json
 from bulkmail.report.report import Report
 from bulkmail.report.source import Source
 from tests.report.making import STARTED
@@ -125,6 +127,23 @@ def test_report_by_page_is_the_report_by_row(
             assert written(by_page) == written(by_row)
             # One in memory keeps its rows, and so differs in that alone.
             assert replace(Report.of(by_page), _kept=()) == replace(Report.of(by_row), _kept=())
+
+
+@pytest.mark.parametrize("write", [write_csv, write_json, write_html])
+def test_every_format_has_the_same_by_page_and_by_row(
+    write: Callable[[Source, io.BytesIO], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Made({"email": "a@example.org", "town": "Graz"}, [OK])
+    made = [plain] * 5 + [replace(plain, events=[OK, OTHERS[0]]), replace(plain, events=[OTHERS[1]])]
+    monkeypatch.setattr(reading, "_PAGE", 3)
+    with make(made, COLUMNS) as outbox:
+        reader = OutboxReader.over(outbox)
+        by_row = Source.of(reader)
+        found = [io.BytesIO(), io.BytesIO()]
+        for target, source in zip(found, (by_row, replace(by_row, reader=reader)), strict=True):
+            write(source, target)
+    assert found[0].getvalue() == found[1].getvalue()
+    assert b"no such user" in found[0].getvalue()
 
 
 @pytest.mark.parametrize("text", ODD)
