@@ -10,7 +10,7 @@ from bulkmail.config.permission import LONGEST_SHOWN, VARIABLE, allow, commands_
 from bulkmail.config.runs import is_campaign_file
 from bulkmail.config.settings import load
 from bulkmail.mailing.resuming import recorded, recorded_campaign
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 
 EPILOG = f"""\b
 Examples:

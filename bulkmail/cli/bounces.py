@@ -16,7 +16,7 @@ from bulkmail.config.bounces import BounceMailbox, load_mailboxes
 from bulkmail.config.suppressions import user_file
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.tally import EXIT_OK
 from bulkmail.model.units import count
 

@@ -23,8 +23,8 @@ from bulkmail.mailing.ordering import Checked, check
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import Keys
+from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
-from bulkmail.model.reply import printable
 from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK
 from bulkmail.model.units import count
 from bulkmail.preflight.checks import check_code, without

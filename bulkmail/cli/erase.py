@@ -13,7 +13,7 @@ from bulkmail.mailing.erasing import erase_everywhere, find_outboxes
 from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.tally import EXIT_SOME_FAILED
 from bulkmail.model.units import count
 

@@ -11,7 +11,7 @@ from itertools import groupby
 import click
 
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.tally import Tally
 from bulkmail.preflight.finding import Finding, Severity
 

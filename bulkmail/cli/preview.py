@@ -26,8 +26,8 @@ from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.keys import Keys
 from bulkmail.model.message import Message
+from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Recipient
-from bulkmail.model.reply import printable
 from bulkmail.model.units import count
 from bulkmail.preflight.evidence import Found
 from bulkmail.preview.files import write_message

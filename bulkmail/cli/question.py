@@ -14,7 +14,7 @@ from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.outlook import Outlook, look_ahead
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.route import Route
 from bulkmail.model.units import count, say_duration
 

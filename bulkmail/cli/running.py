@@ -23,8 +23,8 @@ from bulkmail.mailing.history import Past, close_finished, reached, retries, whe
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.succession import reports_beside
+from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
-from bulkmail.model.reply import printable
 from bulkmail.model.tally import EXIT_STOPPED
 from bulkmail.model.units import count
 from bulkmail.preflight.finding import Severity

@@ -18,8 +18,8 @@ from bulkmail.evidence.maildir import look_in_maildir
 from bulkmail.evidence.sighting import Sighting
 from bulkmail.mailing.settling import Findings, rewriter_of, settle, weigh
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
-from bulkmail.model.reply import printable
 from bulkmail.model.tally import EXIT_IN_DOUBT
 from bulkmail.model.units import count
 from bulkmail.outbox.entries import Doubtful

@@ -15,7 +15,7 @@ import msgspec
 from bulkmail.cli.words import step, wrapped
 from bulkmail.config.runs import find_run
 from bulkmail.model.delivery import Status
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import count
 from bulkmail.outbox.reader import OutboxReader

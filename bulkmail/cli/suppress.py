@@ -20,7 +20,7 @@ from bulkmail.config.suppressions import SuppressionSettings, load_suppressions
 from bulkmail.config.tables import known_lanes
 from bulkmail.model.errors import AddressError, ConfigError, ListError
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionReason, list_scope
 from bulkmail.model.units import count, parse_duration
 from bulkmail.suppression.exchange import adopt, export, is_archive, iso, read_file

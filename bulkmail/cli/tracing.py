@@ -11,8 +11,8 @@ import click
 from bulkmail.cli.progress import MODES
 from bulkmail.config.dating import dated
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.printing import printable
 from bulkmail.model.relay import Kind, Relay
-from bulkmail.model.reply import printable
 
 if TYPE_CHECKING:
     from bulkmail.smtp.trace import Trace

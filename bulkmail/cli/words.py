@@ -12,7 +12,7 @@ from typing import TextIO
 from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.engine.ports import Waiting
 from bulkmail.model.delivery import Status
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.units import count, say_duration, say_rate
 from bulkmail.model.window import say_until
 from bulkmail.report.slowdowns import name_of, treatment

@@ -17,7 +17,7 @@ from bulkmail.config.values import campaign_data
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.variants import Variants, parse_variants
 
 

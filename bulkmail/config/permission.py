@@ -18,7 +18,7 @@ from pathlib import Path
 from bulkmail.config.runs import FOLDER
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.route import Route
 from bulkmail.outbox.ledger import state_folder
 

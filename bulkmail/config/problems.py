@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 
 T = TypeVar("T")
 

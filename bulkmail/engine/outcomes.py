@@ -12,7 +12,8 @@ from bulkmail.model.breaker import Danger, Trip
 from bulkmail.model.delivery import Attempt, Delivery, Status, accepted, settle
 from bulkmail.model.errors import OutboxError, RelayError, TemplateError
 from bulkmail.model.feedback import Heeding
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage, printable
+from bulkmail.model.printing import printable
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import ACCEPTED
 from bulkmail.outbox.outbox import Job, PutBack, Settlement
 

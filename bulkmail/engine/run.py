@@ -25,7 +25,8 @@ from bulkmail.model.breaker import Breaker
 from bulkmail.model.feedback import Feedback, Heeding
 from bulkmail.model.lane import Lanes
 from bulkmail.model.pace import Pace
-from bulkmail.model.reply import Fault, Reply, printable
+from bulkmail.model.printing import printable
+from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.units import say_duration

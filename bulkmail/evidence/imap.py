@@ -13,8 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 from bulkmail.evidence.sighting import ENVELOPE_FIELDS, Sighting, sighted
 from bulkmail.model.errors import ConfigError, RelayError
+from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
-from bulkmail.model.reply import printable
 
 TIMEOUT = 60.0  # seconds for each answer
 _FIELDS = " ".join(("MESSAGE-ID", *(name.upper() for name in ENVELOPE_FIELDS)))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bulkmail.evidence.sighting import Sighting, addresses_in
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 
 LONGEST_LINE = 65_536  # characters; what follows is another line
 _MOST_QUEUED = 200_000  # Postfix' queue ids that are remembered at a time

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bulkmail.evidence.sighting import Sighting, sighted
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 
 LONGEST_HEADER = 262_144  # octets that are read of a message
 

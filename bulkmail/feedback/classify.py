@@ -11,7 +11,8 @@ from importlib.resources import files
 from bulkmail.feedback.notice import Notice
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
 from bulkmail.model.outcome import Outcome, Reason
-from bulkmail.model.reply import Stage, make_reply, printable
+from bulkmail.model.printing import printable
+from bulkmail.model.reply import Stage, make_reply
 from bulkmail.model.verdict import judge
 from bulkmail.model.wording import plain
 

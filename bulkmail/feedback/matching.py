@@ -21,8 +21,8 @@ from bulkmail.model.feedback_event import (
     KnownRun,
     Proof,
 )
+from bulkmail.model.printing import printable
 from bulkmail.model.quota import DAY
-from bulkmail.model.reply import printable
 from bulkmail.outbox.finding import FoundDelivery
 
 K = TypeVar("K")

@@ -13,7 +13,7 @@ from bulkmail.evidence.maildir import mails_in, read_mail
 from bulkmail.mailbox.ports import BATCH, KEEP, MOST_BYTES, Afterwards, FetchedMail
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import ReadingPlaces
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 
 _OVERLAP = 3_600  # seconds: a file may get its name some time after its last byte was written
 _MAILDIR = 1  # stands for UIDVALIDITY in the place of a Maildir

@@ -21,8 +21,9 @@ from bulkmail.model.address import Address
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.model.feedback_event import FeedbackEvent
+from bulkmail.model.mailbox_reply import event_of_reply
 from bulkmail.model.outcome import Outcome
-from bulkmail.model.suppression import MISTAKE_LEAST, event_of_reply
+from bulkmail.model.suppression import MISTAKE_LEAST
 from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.feedback_event import KnownRun
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.reader import OutboxReader
 

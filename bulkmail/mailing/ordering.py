@@ -55,9 +55,9 @@ from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.keys import Keys
 from bulkmail.model.message import Message
 from bulkmail.model.pace import Pace
+from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
-from bulkmail.model.reply import printable
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
 from bulkmail.preflight.checks import NO_RELAY, gravest_first, judge

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from bulkmail.model.errors import ConfigError, OutboxError
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.outbox.reader import OutboxReader, is_outbox
 from bulkmail.recipients.screening import REACHED_NOBODY, Suppression
 

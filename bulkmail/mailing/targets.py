@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.outbox.reader import is_outbox
 from bulkmail.report.files import check_folder
 from bulkmail.report.recognising import is_report

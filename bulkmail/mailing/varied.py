@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from bulkmail.mailing.rows import Rows
 from bulkmail.model.campaign import Campaign
+from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.model.reply import printable
 from bulkmail.model.variants import FIELD, variant_of
 from bulkmail.recipients.remarks import Remarks
 

@@ -23,7 +23,7 @@ from bulkmail.model.campaign import Campaign, RowAttachment
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.filenames import composed, other_case, same_name
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 
 LARGEST_FILE = 25_000_000  # octets; mail servers take less
 KEPT = 16_000_000  # octets of encoded files that are remembered

@@ -16,7 +16,7 @@ from bulkmail.message.strict_tree import is_own
 from bulkmail.message.suggestion import closest, suggest
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 
 _UNDEFINED = lazy_pattern(r"'(\w+)' is undefined")
 _ATTRIBUTE = lazy_pattern(r"'str object' has no attribute '(\w+)'")

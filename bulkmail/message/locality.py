@@ -12,7 +12,7 @@ from bulkmail.message.locales import UnknownLocale, find_locale, load
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 
 if TYPE_CHECKING:
     from babel import Locale

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
-
-from msgspec import Struct
 
 from bulkmail.model.errors import AddressError
 from bulkmail.model.pattern import lazy_pattern
@@ -24,7 +23,8 @@ _PLAIN_LOCAL_PART = lazy_pattern(r"[A-Za-z0-9_+-]+(?:\.[A-Za-z0-9_+-]+)*")
 _PLAIN_DOMAIN = lazy_pattern(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]{2,63}")
 
 
-class Address(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Address:
     """A checked mailbox (RFC 5321 §4.1.2, RFC 6531): never contains a control character, a space or an angle bracket.
 
     `local` is kept as written; `domain` is lower-case ASCII, with A-labels for an international name (RFC 5891).

@@ -2,40 +2,25 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 from msgspec import Struct
 
 from bulkmail.model.errors import IllegalMove
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.retry import REFUSED_BACKOFF, RetryPolicy, asked_wait
+from bulkmail.model.status import Status
 from bulkmail.model.verdict import Outcome, Verdict
 
-
-class Status(Enum):
-    """What has become of a row.  The values are the words in reports and on the command line."""
-
-    PENDING = "pending"
-    DEFERRED = "deferred"
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-    EXPIRED = "expired"
-    IN_DOUBT = "in_doubt"
-    INVALID = "invalid"
-    DUPLICATE = "duplicate"
-    SUPPRESSED = "suppressed"
-    FILTERED = "filtered"
-    CANCELLED = "cancelled"
-
-    @property
-    def is_open(self) -> bool:
-        """Whether sending goes on with it by itself."""
-        return self in (Status.PENDING, Status.DEFERRED)
-
-    @property
-    def is_eligible(self) -> bool:
-        """Whether the row was meant to get the letter at all."""
-        return self not in (Status.INVALID, Status.DUPLICATE, Status.SUPPRESSED, Status.FILTERED)
+__all__ = [
+    "MOST_FREE_TRIES",
+    "MOVES",
+    "OPERATOR_MOVES",
+    "Attempt",
+    "Delivery",
+    "Status",
+    "accepted",
+    "check_move",
+    "settle",
+]
 
 
 _OPEN = frozenset({Status.PENDING, Status.DEFERRED})

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from msgspec import Struct
-
 from bulkmail.model.pattern import lazy_pattern
-
-LONGEST_TEXT = 500  # characters of a reply that are kept
+from bulkmail.model.printing import LONGEST_TEXT, printable
 
 
 class Stage(Enum):
@@ -28,7 +25,8 @@ class Stage(Enum):
     END = "end"
 
 
-class Reply(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Reply:
     """A whole reply (RFC 5321 §4.2).  `enhanced` is its RFC 2034 code, `"5.1.1"`, or empty.
 
     `text` is safe to print and to store: one line, no control characters, at most 500 characters.
@@ -133,17 +131,3 @@ def _divided(line: str, code: int) -> tuple[str, str]:
     if found is None or int(line[0]) != code // 100:
         return "", line
     return found[1], line[found.end() :]
-
-
-def printable(text: str, longest: int = LONGEST_TEXT) -> str:
-    """`text` on one line, without what could steer a terminal or break an encoding, cut to `longest` characters."""
-    if len(text) <= longest and text.isascii() and text.isprintable():
-        return " ".join(text.split())
-    # Cut first: a hostile text may be megabytes; what is kept after cleaning is never longer than what went in.
-    cleaned = _UNPRINTABLE.sub(" ", text[: longest * 4])
-    cleaned = " ".join(cleaned.split())
-    return cleaned if len(cleaned) <= longest else cleaned[: longest - 1] + "…"
-
-
-# Controls (C0, DEL, C1), line and paragraph separators, bidirectional overrides and isolates, lone surrogates.
-_UNPRINTABLE = lazy_pattern("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bulkmail.model.delivery import Status
+from bulkmail.model.status import Status
 
 MOST_INVALID = 0.1  # of the rows, unless the user says otherwise
 

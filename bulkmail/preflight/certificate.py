@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 
 _MOST_NAMES = 20
 

@@ -11,8 +11,8 @@ from bulkmail.message.composer import Rendered, Tried
 from bulkmail.model.address import Address
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Place, Recipient, StoredRow
-from bulkmail.model.reply import printable
 from bulkmail.preflight.addresses import dead
 from bulkmail.preflight.finding import Hits
 from bulkmail.preflight.leftovers import ODD_CELLS, damage, is_worth_a_look, leftover

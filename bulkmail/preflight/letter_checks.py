@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.units import count
 from bulkmail.preflight.evidence import Evidence, Found
 from bulkmail.preflight.finding import Hits, Severity

@@ -12,7 +12,7 @@ from bulkmail.message.names import FUNCTIONS
 from bulkmail.message.suggestion import suggest
 from bulkmail.message.values import read_values
 from bulkmail.model.errors import TemplateError
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.units import count
 from bulkmail.model.variants import FIELD as VARIANT
 from bulkmail.preflight.evidence import Evidence, Found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.units import count
 from bulkmail.preflight.evidence import Evidence, Found
 from bulkmail.preflight.finding import Severity

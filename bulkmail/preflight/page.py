@@ -15,8 +15,8 @@ from bulkmail.message.tags import PLACE, Kind, Masked, mask
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Place
-from bulkmail.model.reply import printable
 from bulkmail.preflight.addresses import dead, placeholder_in
 from bulkmail.preflight.finding import Hits
 from bulkmail.preflight.leftovers import ANGLES, positions

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from bulkmail.model.address import Address
+from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret, Tls
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply, printable
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.preflight.certificate import Certificate, read_certificate
 from bulkmail.preflight.relay_trouble import Clue, Trouble, explain, guess
 from bulkmail.smtp.asking import Asking

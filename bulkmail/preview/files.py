@@ -10,7 +10,7 @@ from bulkmail.message.framed import with_pictures
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Message
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.preview.parts import parse, pictures, take_parts
 
 _LONGEST_STEM = 120  # octets; file systems take 255

@@ -17,7 +17,7 @@ from bulkmail.message.framed import framed
 from bulkmail.message.scanner import DEEPEST_READ
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Message
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.units import count
 from bulkmail.preview.files import file_stem, write_file
 from bulkmail.preview.parts import header, headers, parse, pictures, take_parts

@@ -12,7 +12,7 @@ from typing import cast
 from bulkmail.message.framed import Picture
 from bulkmail.model.message import Message
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import re
 from email.message import EmailMessage
 
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.units import count
 from bulkmail.preview.parts import Enclosure, Parts, header, take_parts
 

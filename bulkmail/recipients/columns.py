@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from bulkmail.model.errors import ListError
 from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Place
-from bulkmail.model.reply import printable
 
 MOST_COLUMNS = 10_000
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from bulkmail.model.errors import ListError
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 
 FALLBACK = "cp1252"
 _CHUNK_BYTES = 1 << 20

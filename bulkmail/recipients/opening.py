@@ -18,7 +18,7 @@ from typing import IO, cast
 
 from bulkmail.model.errors import ListError
 from bulkmail.model.filenames import other_case, same_name
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 
 STANDARD_INPUT = "-"
 _GZIP = b"\x1f\x8b"

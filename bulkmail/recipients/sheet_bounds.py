@@ -18,7 +18,7 @@ from typing import IO
 
 from bulkmail.model.errors import ListError
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.recipients.columns import MOST_COLUMNS
 from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW, shown
 from bulkmail.recipients.opening import Opened

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from bulkmail.model.errors import EmptyList, ListError
+from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.model.reply import printable
 from bulkmail.recipients.columns import has_address_column
 from bulkmail.recipients.hints import LOOKED_AT, Row, header_below, no_header_at, say_header
 from bulkmail.recipients.opening import Opened

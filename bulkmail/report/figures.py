@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bulkmail.model.delivery import Status
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
 from bulkmail.report.rows import words
 

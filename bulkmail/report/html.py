@@ -19,7 +19,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from bulkmail.model.delivery import Status
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.units import count, say_duration
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.window import say_until
 from bulkmail.outbox.shape import Moment
 

@@ -11,7 +11,7 @@ import msgspec
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.outbox.encoding import written
 from bulkmail.outbox.entries import PathRecord, RowRecord
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.report.csv import write_csv
 from bulkmail.report.files import ReportUnwritten, check_folder
 from bulkmail.report.json import write_json

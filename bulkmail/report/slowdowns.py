@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.slowdown import MOST_KEPT, Slowdown
 from bulkmail.model.units import count, say_rate
 from bulkmail.report.rows import iso

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len, set_cell_size
 
 from bulkmail.model.delivery import Status
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import count, say_duration
 from bulkmail.report.report import Report, Trouble

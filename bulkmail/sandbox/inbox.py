@@ -10,7 +10,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.model.units import count
 from bulkmail.sandbox.maildir import Maildir
 

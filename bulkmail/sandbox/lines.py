@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from bulkmail.model.message import Message
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage, printable
+from bulkmail.model.printing import printable
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.sandbox.maildir import Maildir
 
 Done = Callable[[BaseException | None], None]

@@ -11,7 +11,7 @@ from typing import Any, cast
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from bulkmail.model.errors import RelayError
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.sandbox.faults import Faults, Trouble
 from bulkmail.sandbox.maildir import Maildir
 from bulkmail.smtp.capabilities import SANDBOX

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from bulkmail.model.address import LONGEST_ADDRESS
 from bulkmail.model.dsn import Dsn
 from bulkmail.model.message import Message
-from bulkmail.model.reply import Breakage, Fault, Stage, printable
+from bulkmail.model.printing import printable
+from bulkmail.model.reply import Breakage, Fault, Stage
 from bulkmail.smtp.capabilities import Capabilities
 
 # What would end the command or the path: whoever made the address should have refused it, and here it stops.

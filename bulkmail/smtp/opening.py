@@ -14,8 +14,9 @@ from typing import TypedDict
 import aiosmtplib
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret, Tls
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply, printable
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.model.units import say_duration
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError

@@ -11,8 +11,9 @@ from urllib.parse import unquote, urlsplit
 import anyio
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import Breakage, printable
+from bulkmail.model.reply import Breakage
 from bulkmail.smtp.dialling import DialError, dial, dial_socket
 
 _LONGEST_ANSWER = 4_096  # bytes

@@ -13,8 +13,9 @@ from http.client import HTTPException, HTTPMessage
 from typing import IO
 from urllib.parse import urlencode, urlsplit
 
+from bulkmail.model.printing import printable
 from bulkmail.model.relay import Oauth, Secret
-from bulkmail.model.reply import Breakage, printable
+from bulkmail.model.reply import Breakage
 from bulkmail.smtp.credentials import AccessToken, TokenError
 from bulkmail.smtp.mechanisms import is_token
 

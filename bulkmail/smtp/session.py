@@ -8,8 +8,9 @@ from collections.abc import Callable
 from functools import partial
 
 from bulkmail.model.message import Message
+from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret
-from bulkmail.model.reply import Breakage, Fault, Reply, Stage, printable
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.line import Done, Line, Mark, More, Transfer

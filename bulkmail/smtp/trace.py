@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TextIO
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.reply import printable
+from bulkmail.model.printing import printable
 from bulkmail.smtp.tap import Tap
 from bulkmail.smtp.tapped import TappedTransport
 

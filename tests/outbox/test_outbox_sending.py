@@ -6,10 +6,10 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from bulkmail.model.delivery import Delivery, Status
 from bulkmail.model.errors import IllegalMove, OutboxError

@@ -20,7 +20,7 @@ from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.tally import Tally
 from bulkmail.model.verdict import judge
 from bulkmail.outbox import reader as reading
-from bulkmail.outbox.entries import Entry, Mark, ReadyMade, RowRecord, Settlement
+from bulkmail.outbox.entries import Entry, Fold, Mark, ReadyMade, RowRecord, Settlement
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.csv import write_csv
@@ -97,6 +97,7 @@ def fill(outbox: Outbox, made: Sequence[Made]) -> None:
             outbox.write([Mark(job.delivery.id, row.message_id, STARTED, b"0123456789abcdef")])
             attempt = Attempt(STARTED, 0.25, "main", event, judge(event))
             outbox.write([Settlement(settle(job.delivery, attempt, RetryPolicy(), dice=0.5), attempt)])
+    outbox.write([Fold()])
 
 
 def written(source: Source) -> bytes:

@@ -6,12 +6,12 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bulkmail.model.dsn import Dsn
 from bulkmail.model.message import Envelope, Message

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.reply import LONGEST_TEXT, Breakage, Fault, Reply, Stage, make_reply, printable
+from bulkmail.model.printing import LONGEST_TEXT, printable
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
 
 
 @pytest.mark.parametrize(

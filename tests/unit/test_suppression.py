@@ -7,6 +7,7 @@ import pytest
 from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackEvent, FeedbackKind, Proof
+from bulkmail.model.mailbox_reply import event_of_reply, kind_of_reply
 from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.quota import DAY
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
@@ -18,9 +19,7 @@ from bulkmail.model.suppression import (
     SuppressionReason,
     campaign_scope,
     effective_kind,
-    event_of_reply,
     is_provider_mistake,
-    kind_of_reply,
     list_scope,
     soft_until,
 )
