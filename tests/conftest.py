@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
-from msgspec.structs import replace
+from msgspec import structs
 
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
@@ -164,7 +165,7 @@ def make_message() -> Callable[..., Message]:
         **changes: object,
     ) -> Message:
         message = Message(Envelope(reverse_path, forward_path), "<1.spring@example.org>", [content])
-        return replace(message, **changes)  # type: ignore[arg-type]
+        return structs.replace(message, **changes)  # type: ignore[arg-type]
 
     return make
 
