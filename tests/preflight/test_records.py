@@ -225,6 +225,7 @@ def test_check_online_tells_what_relay_and_dns_say(shop: Path) -> None:
     found = anyio.run(main)
     assert {(each.code, each.severity) for each in found} == {
         ("attachment-too-big", Severity.ERROR),
+        ("bounces-without-token", Severity.NOTE),
         ("dkim-key", Severity.ERROR),
         ("dmarc", Severity.WARNING),
         ("domain-without-mail", Severity.WARNING),
