@@ -80,8 +80,9 @@ class Settler:
         return self._turns is not None and bool(self._turns.outcomes)
 
     def claimed(self, connection: sqlite3.Connection) -> Set[int]:
-        """The deliveries that only the journal knows the outcome of."""
-        return self.journal(connection).outcomes.keys()
+        """The deliveries that only the journal knows to be marked, or to have an outcome."""
+        turns = self.journal(connection)
+        return turns.marks.keys() | turns.outcomes.keys()
 
     def has_turns(self, connection: sqlite3.Connection) -> bool:
         """Whether the journal says something that the tables do not."""

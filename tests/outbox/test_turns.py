@@ -90,7 +90,10 @@ def test_delivery_stays_claimed_until_its_outcome_is_folded(create: Callable[...
     outbox = create(make_entries(3))
     first, second, third = due(outbox)
     send(outbox, first)
+    outbox.write([make_mark(second)])
     assert outbox.has_unfolded
+    assert [delivery.id for delivery in due(outbox)] == [third.id]
+    outbox.write([Release(second.id)])
     assert [delivery.id for delivery in due(outbox)] == [second.id, third.id]
     assert outbox.count_open(0) == 2  # looks at tables that say all
     assert not outbox.has_unfolded
