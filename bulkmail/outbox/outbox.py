@@ -180,7 +180,6 @@ class Outbox:
         """Adds input rows, numbered in order from 1, in one transaction: all of them or, after an exception, none.
 
         `PlainRows` are pending, each with its own address for its only forward path.
-
         Duplicates among the pending ones (equal `Address.key`) are found by `finish_loading()`; the first one stays.
         """
         with self.store.lock:
@@ -309,8 +308,11 @@ class Outbox:
             return found
 
     def next_due(self, lane: int = 0, *, after: float = 0.0, wanted: Ids = None) -> float | None:
-        """The earliest time after `after` at which something in `lane` is due; None when nothing waits."""
-        with self._looking() as connection:
+        """The earliest time after `after` at which something in `lane` is due; None when nothing waits.
+
+        What the journal of turns holds was never deferred, and so is not asked.
+        """
+        with self.store.reading() as connection:
             return jobs.next_due(connection, lane, after, wanted=wanted)
 
     def write(self, entries: Sequence[Written]) -> None:
