@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from itertools import islice
 from typing import cast
 
@@ -12,7 +11,7 @@ from jinja2.environment import TemplateExpression
 
 from bulkmail.message.environment import LetterEnvironment, make_environment, reset_ranges
 from bulkmail.message.values import read_values
-from bulkmail.model.campaign import Campaign, Template
+from bulkmail.model.campaign import Campaign, templates_of
 
 Way = tuple[int, int]
 """A fork of the letter, by number, and which of its branches is taken there."""
@@ -34,7 +33,7 @@ class Branches:
         sources = {partial.name: partial.text for partial in campaign.partials}
         environment = make_environment(sources, values=read_values(campaign.data))
         self._globals = dict(environment.globals)
-        for template in _templates(campaign):
+        for template in templates_of(campaign):
             try:
                 tree = environment.parse(template.text)
                 self._forks += _forks(tree, environment)
@@ -86,18 +85,6 @@ class Cover:
     def ways(self) -> int:
         """How many ways were seen."""
         return len(self._seen)
-
-
-def _templates(value: object) -> Iterator[Template]:
-    """Every template in a campaign, wherever it stands."""
-    if isinstance(value, Template):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _templates(item)
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from _templates(getattr(value, field.name))
 
 
 def _forks(tree: nodes.Template, environment: LetterEnvironment) -> Iterator[_Fork]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING
 
 from bulkmail.message.local_filters import Locality
 from bulkmail.message.locales import UnknownLocale, find_locale, load
-from bulkmail.model.campaign import Campaign, Template
+from bulkmail.model.campaign import Campaign, templates_of
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.printing import printable
@@ -59,20 +58,9 @@ def frozen(campaign: Campaign, now: float) -> Campaign:
 
     `now` is wall-clock seconds.
     """
-    if campaign.moment or not any(_CLOCK.search(template.text) for template in _templates(campaign)):
+    if campaign.moment or not any(_CLOCK.search(template.text) for template in templates_of(campaign)):
         return campaign
     return replace(campaign, moment=datetime.fromtimestamp(now).astimezone().isoformat(timespec="seconds"))
-
-
-def _templates(value: object) -> Iterator[Template]:
-    if isinstance(value, Template):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _templates(item)
-    elif is_dataclass(value):
-        for part in fields(value):
-            yield from _templates(getattr(value, part.name))
 
 
 def _zone(name: str) -> tzinfo:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from hashlib import blake2b
 
 
@@ -203,3 +204,15 @@ def _feed(state: blake2b, label: str, value: object, *, in_partials: bool = Fals
             raise AssertionError(f"a campaign part of an unknown type: {type(value)}")
     state.update(f"{label}:{type(value).__name__}:{len(data)}:".encode())
     state.update(data)
+
+
+def templates_of(value: object) -> Iterator[Template]:
+    """Every template in a campaign, or in a part of one."""
+    if isinstance(value, Template):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from templates_of(item)
+    elif is_dataclass(value):
+        for part in fields(value):
+            yield from templates_of(getattr(value, part.name))
