@@ -36,7 +36,7 @@ Examples:
 def command(folder: Path, kind: str) -> None:
     """Make a campaign to start from: settings, a letter and a small list.
 
-    It works as it is, and rehearses: nobody is written to before you name a relay.
+    It works as it is, and rehearses: no mail is sent to recipients before you name a relay.
     """
     _refuse_occupied(folder)
     files = copy_template(kind, folder)
@@ -49,7 +49,7 @@ def command(folder: Path, kind: str) -> None:
     click.echo(f"\nRead {folder / 'campaign.toml'}, change what you like, then type:")
     click.echo(f"  bulkmail check {name}       says what is wrong with it")
     click.echo(f"  bulkmail preview {name}     shows the letters")
-    click.echo(f"  bulkmail send {name}        rehearses: nobody is written to")
+    click.echo(f"  bulkmail send {name}        rehearses: no mail is sent to recipients")
 
 
 def _refuse_occupied(folder: Path) -> None:

@@ -49,7 +49,7 @@ HELP = """Send one letter to a whole list: personal, paced, every row accounted 
 \b
 New here?  Type:
   bulkmail init spring     a campaign to start from
-  bulkmail send spring     rehearse it: nobody is written to
+  bulkmail send spring     rehearse it: no mail is sent to recipients
 """
 EPILOG = "bulkmail COMMAND --help explains a command and shows examples."
 DEBUG_VARIABLE = "BULKMAIL_DEBUG"

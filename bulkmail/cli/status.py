@@ -180,8 +180,8 @@ def _times(reader: OutboxReader) -> str:
         return f"Being sent now, by process {pid} on {printable(host)}{begun}."
     if reader.started_at is None:
         return "Nothing was sent yet."
-    ended = f"ended {_clock(reader.ended_at)}" if reader.ended_at is not None else "not ended"
-    return f"Begun {_clock(reader.started_at)}, {ended}."
+    ended = f"finished {_clock(reader.ended_at)}" if reader.ended_at is not None else "not finished"
+    return f"Started {_clock(reader.started_at)}, {ended}."
 
 
 def _clock(when: float) -> str:

@@ -93,7 +93,7 @@ def rehearsal(report: Report) -> str:
     """That nobody on the list was written to, and who got their letters, if somebody did."""
     if report.run.redirected_to:
         return f"Rehearsal: {printable(report.run.redirected_to)} got every letter, nobody else was written to."
-    return "Rehearsal: nobody was written to."
+    return "Rehearsal: no mail was sent to your recipients."
 
 
 def styled(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) -> Text:
@@ -152,7 +152,7 @@ def meaning(report: Report, status: Status) -> str:
     """What it means that rows have this status, and the commonest reasons for it."""
     said = MEANINGS[status]
     if status is Status.ACCEPTED and report.is_rehearsal and not report.run.redirected_to:
-        said = "taken by the rehearsal"
+        said = "in the rehearsal only"
     reasons = report.reasons_of.get(status)
     if status is Status.FILTERED and reasons:  # the reason is the whole meaning
         return ", ".join(
@@ -192,11 +192,11 @@ def times(report: Report) -> str:
         return f"Being sent just now, by process {pid} on {printable(host)}."
     if run.started_at is None:
         return "Nothing was sent."
-    begun = f"Begun {datetime.fromtimestamp(run.started_at):%Y-%m-%d %H:%M}"
+    begun = f"Started {datetime.fromtimestamp(run.started_at):%Y-%m-%d %H:%M}"
     if report.duration is None:
-        return f"{begun}, not ended."
+        return f"{begun}, not finished."
     speed = f", {report.per_second:,.1f} messages a second" if report.per_second else ""
-    return f"{begun}, ended after {say_duration(report.duration)}{speed}."
+    return f"{begun}, finished after {say_duration(report.duration)}{speed}."
 
 
 def rest(report: Report) -> list[str]:
@@ -263,7 +263,7 @@ def _steps(report: Report, reports: Sequence[Path]) -> list[tuple[str, ...]]:
         if doubts := tally.with_copies(Status.IN_DOUBT):
             steps.append((f"send the {doubts:,} in doubt again, perhaps twice", f"{command} --in-doubt retry"))
     if report.is_rehearsal and report.run.maildir:
-        steps.append(("see what was kept", f"bulkmail inbox {_say_path(Path(report.run.maildir))}"))
+        steps.append(("see the messages", f"bulkmail inbox {_say_path(Path(report.run.maildir))}"))
     if reports:
         steps.append(("the report, row by row", *map(_say_path, reports)))
     elif report.outbox is not None:

@@ -94,7 +94,7 @@ def test_init_makes_a_campaign_that_rehearses_at_once(kind: str) -> None:
     assert (checked.exit_code, "warning" in checked.output) == (0, False), checked.output
     sent = run("send", "spring", "--progress", "none")
     assert sent.exit_code == 0, sent.stderr
-    assert sent.stdout.startswith("Rehearsal: nobody was written to.\n")
+    assert sent.stdout.startswith("Rehearsal: no mail was sent to your recipients.\n")
 
 
 def test_init_shows_what_it_made_and_what_to_type() -> None:
@@ -106,7 +106,7 @@ def test_init_shows_what_it_made_and_what_to_type() -> None:
         "Read my spring/campaign.toml, change what you like, then type:\n"
         "  bulkmail check 'my spring'       says what is wrong with it\n"
         "  bulkmail preview 'my spring'     shows the letters\n"
-        "  bulkmail send 'my spring'        rehearses: nobody is written to\n"
+        "  bulkmail send 'my spring'        rehearses: no mail is sent to recipients\n"
     )
 
 
@@ -530,8 +530,8 @@ def test_status_says_how_a_run_ended(rehearsed: Path) -> None:
         "  2 accepted    66.7%",
         "  1 invalid     33.3%",
     ]
-    assert lines[3].startswith("Begun 2")
-    assert ", ended 2" in lines[3]
+    assert lines[3].startswith("Started 2")
+    assert ", finished 2" in lines[3]
     assert lines[4:] == ["What became of each row: bulkmail report shop/runs/shop.rehearsal.outbox"]
 
 
@@ -558,7 +558,7 @@ def test_status_of_a_run_that_is_under_way_names_the_process(shop: Path) -> None
 def test_status_of_a_run_that_was_cut_off_says_how_to_go_on(shop: Path) -> None:
     assert run("send", "shop", "--progress", "none", "--limit", "1").exit_code == 3
     output = run("status", "shop").output
-    assert ", not ended.\n" in output
+    assert ", not finished.\n" in output
     assert "To go on with the 1 row left: bulkmail resume shop/runs/shop.rehearsal.outbox\n" in output
 
 
@@ -641,7 +641,7 @@ def test_status_of_a_run_that_never_began_says_so(shop: Path) -> None:
 
 def test_report_is_a_text_by_default(rehearsed: Path) -> None:
     output = run("report", "shop").output
-    assert output.startswith("Rehearsal: nobody was written to.\n")
+    assert output.startswith("Rehearsal: no mail was sent to your recipients.\n")
     assert "  2 accepted" in output
 
 
@@ -664,7 +664,7 @@ def test_report_as_json_adds_up(rehearsed: Path) -> None:
     [
         ("out.csv", [], "email,name,delivery_status"),
         ("out.json", [], '{"bulkmail":1'),
-        ("out.txt", [], "Rehearsal: nobody was written to."),
+        ("out.txt", [], "Rehearsal: no mail was sent to your recipients."),
         ("out.txt", ["--format", "csv"], "email,name,delivery_status"),
     ],
 )
@@ -686,7 +686,7 @@ def test_report_is_coloured_on_a_terminal(rehearsed: Path) -> None:
     finally:
         os.close(slave)
         os.close(master)
-    assert "\x1b[1;35mRehearsal: nobody was written to.\x1b[0m\r\n" in output
+    assert "\x1b[1;35mRehearsal: no mail was sent to your recipients.\x1b[0m\r\n" in output
 
 
 def test_report_of_no_run_says_what_it_looked_for() -> None:

@@ -148,7 +148,7 @@ def test_every_setting_behind_a_note_is_one(campaign: Path) -> None:
 def test_campaign_is_sent_as_promised(at_work: Path, campaign: str, exit_code: int, statuses: dict[str, int]) -> None:
     result = send(campaign)
     assert result.exit_code == exit_code, result.stderr
-    assert result.stdout.startswith("Rehearsal: nobody was written to.\n")
+    assert result.stdout.startswith("Rehearsal: no mail was sent to your recipients.\n")
     rows = report(campaign)
     assert Counter(row["delivery_status"] for row in rows) == statuses
     accepted = sorted(row["delivery_message_id"] for row in rows if row["delivery_status"] == "accepted")

@@ -32,7 +32,7 @@ _CHANCES = (
     (re.compile(r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d \+0000"), "DATE"),
     (re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d)?"), "TIME"),
     (re.compile(r"\d\d:\d\d:\d\d"), "TIME"),
-    (re.compile(r"ended after [\d.]+ s, [\d.]+ messages a second"), "ended after SECONDS"),
+    (re.compile(r"finished after [\d.]+ s, [\d.]+ messages a second"), "finished after SECONDS"),
     (re.compile(r"(: about) [\d.]+ m?s\b"), r"\1 SECONDS"),
     (re.compile(r"<[a-z2-7]{32}@"), "<ID@"),
 )

@@ -244,5 +244,5 @@ async def test_run_killed_before_its_report_gets_it_from_the_same_command(make_c
         again = await run("send", campaign, "--yes", cwd=tmp_path)
     assert again.code == 0, again.err
     assert len(list((campaign / "runs").glob("spring-report.*"))) == 3
-    assert "not ended" not in again.out
+    assert "not finished" not in again.out
     assert len(relay.messages) == len(PEOPLE)

@@ -231,7 +231,7 @@ async def test_dry_run_opens_no_connection(make_campaign, tmp_path):
         campaign = make_campaign(relay)
         result = await run("send", campaign, "--dry-run", cwd=tmp_path)
     assert result.code == 0, result.err
-    assert result.out.startswith("Rehearsal: nobody was written to.")
+    assert result.out.startswith("Rehearsal: no mail was sent to your recipients.")
     assert relay.sessions == 0
 
 

@@ -171,7 +171,7 @@ async def test_no_relay_offers_the_sandbox(tmp_path):
     await terminal.sees("Rehearse with the sandbox?")
     terminal.types("y")
     assert await terminal.ends() == 0, terminal.screen
-    assert "Rehearsal: nobody was written to." in terminal.screen
+    assert "Rehearsal: no mail was sent to your recipients." in terminal.screen
 
 
 async def interrupted(tmp_path, relay, *, signals, when):

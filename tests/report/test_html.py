@@ -74,7 +74,7 @@ def test_hostile_rows_stay_text():
 
 def test_rehearsal_says_so_first():
     parsed = LexborHTMLParser(page_of(make_source([make_record(1)], is_rehearsal=True)))
-    assert parsed.css_first("header p").text() == "Rehearsal: nobody was written to."
+    assert parsed.css_first("header p").text() == "Rehearsal: no mail was sent to your recipients."
 
 
 def test_long_list_shows_those_to_look_at_and_says_how_many_more_there_are():

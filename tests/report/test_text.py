@@ -46,7 +46,7 @@ def test_summary_of_a_clean_run() -> None:
     assert summary(report, reports=[Path("runs/spring-report.csv"), Path("runs/spring-report.json")]) == (
         "Spring: 25 rows from people.csv through smtp://mail.example.com:587\n"
         "  25 accepted  taken by the mail server\n"
-        "Begun 2023-11-14 22:13, ended after 10 s, 2.5 messages a second.\n"
+        "Started 2023-11-14 22:13, finished after 10 s, 2.5 messages a second.\n"
         "\n"
         "Next:\n"
         "  the report, row by row: runs/spring-report.csv, runs/spring-report.json\n"
@@ -76,14 +76,14 @@ def test_summary_of_a_rehearsal_begins_with_the_promise() -> None:
         ended_at=STARTED + 0.5,
     )
     assert summary(report) == (
-        "Rehearsal: nobody was written to.\n"
+        "Rehearsal: no mail was sent to your recipients.\n"
         "\n"
         "Spring: 1 row from people.csv through sandbox:\n"
-        "  1 accepted  taken by the rehearsal\n"
-        "Begun 2023-11-14 22:13, ended after 0.5 s, 2.0 messages a second.\n"
+        "  1 accepted  in the rehearsal only\n"
+        "Started 2023-11-14 22:13, finished after 0.5 s, 2.0 messages a second.\n"
         "\n"
         "Next:\n"
-        "  see what was kept: bulkmail inbox 'runs/spring mail'\n"
+        "  see the messages: bulkmail inbox 'runs/spring mail'\n"
         "  the report, row by row: bulkmail report runs/spring.outbox -o report.csv\n"
     )
 
@@ -112,7 +112,7 @@ def test_summary_of_a_troubled_run_says_what_to_look_at_and_what_to_do() -> None
         "      4 duplicate   the same address stands earlier in the list\n"
         "      5 suppressed  not to be written to: in stop.txt 5\n"
         "      6 filtered    left out by --where\n"
-        "Begun 2023-11-14 22:13, not ended.\n"
+        "Started 2023-11-14 22:13, not finished.\n"
         "\n"
         "To look at:\n"
         "  people.csv:1233 in doubt: user1232@example.org\n"
@@ -163,7 +163,7 @@ def test_summary_fits_one_screen_whatever_the_outbox_says(
     assert len(lines) <= MOST_LINES
     assert all(cell_len(line) <= width or line.startswith("    bulkmail ") or "bulkmail re" in line for line in lines)
     assert not set("\x1b\r\x9b\u202e") & set(text)
-    assert lines[0].startswith("Rehearsal: nobody was written to.") == report.is_rehearsal
+    assert lines[0].startswith("Rehearsal: no mail was sent to your recipients.") == report.is_rehearsal
     for status, number in numbers.items():
         assert sum(line.split()[:2] == [str(number), status.value.split("_")[0]] for line in lines) == 1
     assert styled(report, width=width).plain == text
@@ -210,8 +210,8 @@ def test_summary_shows_one_row_of_each_kind_before_more_of_one() -> None:
             {"process": (4711, "mail\x1bhost")}, "Being sent just now, by process 4711 on mail host.", id="running"
         ),
         pytest.param({"started_at": None, "ended_at": None}, "Nothing was sent.", id="not-begun"),
-        pytest.param({"ended_at": None}, "Begun 2023-11-14 22:13, not ended.", id="stopped"),
-        pytest.param({"ended_at": STARTED}, "Begun 2023-11-14 22:13, ended after 0.0 s.", id="in-no-time"),
+        pytest.param({"ended_at": None}, "Started 2023-11-14 22:13, not finished.", id="stopped"),
+        pytest.param({"ended_at": STARTED}, "Started 2023-11-14 22:13, finished after 0.0 s.", id="in-no-time"),
     ],
 )
 def test_summary_says_when(run: dict[str, Any], line: str) -> None:
@@ -273,7 +273,7 @@ def test_styled_summary_colours_words_and_changes_none() -> None:
     found = {(text.plain[span.start : span.end].strip(), str(span.style)) for span in text.spans}
     assert ("3 accepted", "green") in found
     assert ("1 rejected", "red") in found
-    assert ("Rehearsal: nobody was written to.", "bold magenta") in found
+    assert ("Rehearsal: no mail was sent to your recipients.", "bold magenta") in found
 
 
 def test_summary_of_a_redirected_rehearsal_says_who_got_the_letters() -> None:
