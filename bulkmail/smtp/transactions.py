@@ -113,6 +113,7 @@ class Transactions(Flight):
     def receive(self, data: bytes) -> None:
         """Takes octets from the server and acts on every reply that they complete.  Never raises."""
         if self._is_in_step and self._take_turn(data):
+            self._is_in_step = bool(self._expected)  # the second of two parts
             return
         self._is_in_step = False
         try:
@@ -251,7 +252,7 @@ class Transactions(Flight):
         )
         exchange.is_ahead = bool(self._flight)
         exchange.may_go_on = self.mode is _DEEP
-        self._is_open = False
+        self._is_open = self._is_in_step = False
         self._flight.append(exchange)
         self._writing = exchange
         envelope = self._envelope(exchange)

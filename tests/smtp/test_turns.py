@@ -44,8 +44,10 @@ class OneByOne(Transactions):
 class Server:
     """Answers what is written with the next replies of a script, and cuts the octets as told."""
 
-    def __init__(self, replies: list[bytes], go_aheads: list[bytes], cuts: list[int]) -> None:
+    def __init__(self, replies: list[bytes], go_aheads: list[bytes], cuts: list[int], *, is_lmtp: bool = False) -> None:
         self.replies, self.go_aheads, self.cuts = deque(replies), deque(go_aheads), deque(cuts)
+        self.is_lmtp = is_lmtp
+        self.accepted = 0  # recipients of this message
         self.is_in_content = False
 
     def answers(self, written: bytes) -> list[bytes]:
@@ -54,13 +56,17 @@ class Server:
             if self.is_in_content:
                 if line == b".\r\n":
                     self.is_in_content = False
-                    said += self.replies.popleft() if self.replies else b"250 ok\r\n"
+                    for _ in range(self.accepted if self.is_lmtp else 1):
+                        said += self.reply()
+                    self.accepted = 0
             elif line.startswith(b"DATA"):
                 answer = self.go_aheads.popleft() if self.go_aheads else b"354 go on\r\n"
                 self.is_in_content = answer.startswith(b"354")
                 said += answer
             else:
-                said += self.replies.popleft() if self.replies else b"250 ok\r\n"
+                answer = self.reply()
+                self.accepted += line.startswith(b"RCPT") and answer.startswith(b"2")
+                said += answer
         pieces = []
         while said:
             size = self.cuts.popleft() if self.cuts else len(said)
@@ -68,17 +74,41 @@ class Server:
             said = said[size:]
         return pieces
 
+    def reply(self) -> bytes:
+        return self.replies.popleft() if self.replies else b"250 ok\r\n"
 
-def conversation(kind: type[Transactions], server: Server, *, messages: int, is_checked: bool) -> list[object]:
-    """What is written and what each message comes to."""
-    transactions = kind(Capabilities(size_limit=0), peer="mail.example.com", mode=Mode.PIPELINING)
+
+def conversation(
+    kind: type[Transactions],
+    server: Server,
+    *,
+    copies: list[int],
+    late: list[bool],
+    is_checked: bool,
+) -> list[object]:
+    """What is written and what each message comes to: one for each number of `copies`.
+
+    Each time that `late` says so, the next message is not there yet when it is asked for.
+    """
+    transactions = kind(
+        Capabilities(size_limit=0), peer="mail.example.com", mode=Mode.PIPELINING, is_lmtp=server.is_lmtp
+    )
     exchanges = [
-        Exchange(Message(Envelope("s@example.org", f"p{n}@example.com"), f"<{n}@example.org>", (BODY,)))
-        for n in range(messages)
+        Exchange(
+            Message(
+                Envelope("s@example.org", f"p{n}@example.com", tuple(f"c{k}@example.com" for k in range(more))),
+                f"<{n}@example.org>",
+                (BODY,),
+            )
+        )
+        for n, more in enumerate(copies)
     ]
     waiting = deque(exchanges)
+    delays = deque(late)
 
     def more() -> Exchange | None:
+        if delays and delays.popleft():
+            return None
         exchange = waiting.popleft() if waiting else None
         if exchange is not None and is_checked:
             assert transactions.check(exchange) is None
@@ -87,14 +117,15 @@ def conversation(kind: type[Transactions], server: Server, *, messages: int, is_
     transactions.more = more
     log = b""
     while True:
-        written = b""
+        written, left = b"", len(delays)
         while (output := transactions.next_output()) is not None:
             written += bytes(output)
             if (wanting := transactions.mark_wanted) is not None:
                 transactions.mark_wanted = None
                 transactions.marked(wanting)
         log += written
-        if not (pieces := server.answers(written)):
+        pieces = server.answers(written)
+        if not pieces and len(delays) == left:  # nothing is said any more, and nothing was late
             break
         for piece in pieces:
             transactions.receive(piece)
@@ -105,13 +136,21 @@ def conversation(kind: type[Transactions], server: Server, *, messages: int, is_
     st.lists(REPLIES, max_size=30),
     st.lists(GO_AHEADS, max_size=8),
     st.lists(st.integers(1, 120), max_size=20),
-    st.integers(1, 8),
+    st.lists(st.sampled_from([0, 0, 0, 1, 2]), max_size=8),
+    st.lists(st.booleans(), max_size=12),
+    st.booleans(),
 )
+@example([], [], [], [0, 1], [False, True, True], False)
+@example([], [], [], [0, 1, 0, 2], [False, True, True, False, True, True], True)
 def test_turn_comes_to_the_same_as_each_reply_for_itself(
-    replies: list[bytes], go_aheads: list[bytes], cuts: list[int], messages: int
+    replies: list[bytes], go_aheads: list[bytes], cuts: list[int], copies: list[int], late: list[bool], is_lmtp: bool
 ) -> None:
-    taken = conversation(Transactions, Server(replies, go_aheads, cuts), messages=messages, is_checked=True)
-    one_by_one = conversation(OneByOne, Server(replies, go_aheads, []), messages=messages, is_checked=False)
+    taken = conversation(
+        Transactions, Server(replies, go_aheads, cuts, is_lmtp=is_lmtp), copies=copies, late=late, is_checked=True
+    )
+    one_by_one = conversation(
+        OneByOne, Server(replies, go_aheads, [], is_lmtp=is_lmtp), copies=copies, late=late, is_checked=False
+    )
     assert taken == one_by_one
 
 
