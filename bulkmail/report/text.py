@@ -70,7 +70,9 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
     `reports` are the files that hold it row by row.  Only a command with a long path in it may be wider: it is there to
     be copied.  Of a rehearsal the first line says so, and who got its letters.
     """
-    head = [_cut(rehearsal(report), width), ""] if report.is_rehearsal else []
+    head = []
+    if report.is_rehearsal:
+        head = [*(_cut(line, width) for line in textwrap.wrap(rehearsal(report), width)), ""]
     head += _fitted(
         [
             _title(report),
@@ -104,7 +106,7 @@ def styled(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) -> 
     for status, style in _STYLES.items():
         text.highlight_regex(rf"(?m)^ +[0-9,]+ {_WORDS[status]} ", style)
         text.highlight_regex(rf"(?m)^  \S+:\d+ .*? {_WORDS[status]}: ", style)
-    text.highlight_regex(r"\ARehearsal.*", "bold magenta")
+    text.highlight_regex(r"(?s)\ARehearsal.*?(?=\n\n)", "bold magenta")
     text.highlight_regex(r"(?m)^ +bulkmail .*", "bold")
     return text
 
