@@ -36,6 +36,8 @@ LONGEST_CELL = 5_000
 """Characters; a message with a longer cell is made by the general composer, which bounds the whole."""
 
 _MOST_PIECES = 2_000  # of one template: the generated functions stay small
+_MOST_LINES = 8_192  # remembered encoded, of all templates, …
+_LONGEST_LINE = 1_000  # … of so many octets: 8 MB
 _DEEPEST_INCLUDE = 5
 _UNSUBSCRIBE_URL = "unsubscribe_url"
 _EMAIL = "email"
@@ -252,6 +254,28 @@ def _to_field(name: str, address: Address) -> bytes:
     return headers.address_field("To", [(name.strip(" "), address)])
 
 
+class _Lines(dict[Any, tuple[bytes, bool, int, int]]):
+    """One line of a body by its cells: encoded, whether that is as it was, and its bytes outside ASCII and in all.
+
+    The last ones are remembered: a town is that of many people.
+    """
+
+    def __init__(self, make: Callable[[Any], str], *, most: int) -> None:
+        super().__init__()
+        self._make = make
+        self._most = most
+
+    def __missing__(self, cells: object) -> tuple[bytes, bool, int, int]:
+        line = self._make(cells)
+        encoded = line.encode() if _is_plain_line(line) else quoted_line(line)
+        made = encoded, len(encoded) == len(line), *line_count(line)
+        if len(encoded) <= _LONGEST_LINE:
+            if len(self) >= self._most:
+                self.clear()
+            self[cells] = made
+        return made
+
+
 class _Writer:
     """Writes the source of one campaign's functions, and gathers what is bound to it."""
 
@@ -266,11 +290,8 @@ class _Writer:
             "escape": escape,
             "identity_of": identity_of,
             "is_link": _is_link,
-            "is_mostly_foreign": is_mostly_foreign,
-            "is_plain_line": _is_plain_line,
             "may_be_script": _may_be_script,
             "may_open_script": _may_open_script,
-            "quoted_line": quoted_line,
             "run_id": parts.run_id,
             "text_field": headers.text_field,
             "to_field": _to_field,
@@ -282,6 +303,8 @@ class _Writer:
         self._cells: dict[Cell, int] = {}
         self._tests: dict[str, None] = {}  # conditions for the general composer, in order
         self._escaped: dict[int, None] = {}
+        self._lines_made: dict[str, str] = {}  # by their number, what each is asked for
+        self._functions: list[list[str]] = []  # that make them
 
     def written(self) -> Compiled:
         parts = self._parts
@@ -339,12 +362,14 @@ class _Writer:
         if has_others:
             check.append("check_others(variables, fields)")
         check.append("return subject")
-        functions = [compose, check]
+        functions = [*self._functions, compose, check]
         if not has_others and not any(map(_is_own_url, (*parts.subject, *(parts.to_name or ())))):
             functions.append(self._check_in_brief(to_name, subject))
         source = "\n\n".join("\n    ".join(function) for function in functions) + "\n"
         exec(compile(source, "<compiled message>", "exec"), self._scope)  # noqa: S102 - only names of our own
         made: Any = self._scope.get
+        for name in self._lines_made:
+            self._scope[f"lines_{name}"] = _Lines(made(f"make_{name}"), most=_MOST_LINES // len(self._lines_made))
         return Compiled(made("compose"), made("check"), made("check_in_brief"), source)
 
     def _row(self) -> list[str]:
@@ -424,25 +449,25 @@ class _Writer:
             before.append(f"slot_{int(slot)} = body_slot(*encode_text({self._text(lines, is_html=is_html)}))")
             return [f"slot_{int(slot)}"]
         quoted = {id(line): quoted_line("".join(_texts(line))) for line in constant}
-        names = {id(line): f"{int(slot)}_{number}" for number, line in enumerate(varying)}
-        for line in varying:
-            name = names[id(line)]
-            before.append(f"l{name} = {self._joined(line, is_html=is_html)}")
-            before.append(f"e{name} = l{name}.encode() if is_plain_line(l{name}) else quoted_line(l{name})")
+        alike = {tuple(line): f"{int(slot)}_{number}" for number, line in enumerate(varying)}
+        names = {id(line): alike[tuple(line)] for line in varying}
+        for name, line in zip(names.values(), varying, strict=True):
+            if name not in self._lines_made:
+                self._lines_made[name] = self._line_function(name, line, is_html=is_html)
+                key = self._lines_made[name]
+                before.append(f"e{name}, same_{name}, foreign_{name}, size_{name} = lines_{name}[{key}]")
         if names:
-            every = "".join(f"l{name}, " for name in names.values())
-            is_foreign = f"is_mostly_foreign({static.foreign}, {static.size}, ({every}))"
+            foreign, size = (" + ".join(f"{what}_{name}" for name in names.values()) for what in ("foreign", "size"))
+            is_foreign = f"({static.foreign} + {foreign}) * 6 > {static.size} + {size}"
             if not is_mostly_foreign(*static, ()):  # then ASCII in the rest cannot change it
-                is_foreign = " and ".join(
-                    ["not (" + " and ".join(f"l{n}.isascii()" for n in names.values()) + ")", is_foreign]
-                )
+                is_foreign = f"({' or '.join(f'foreign_{n}' for n in dict.fromkeys(names.values()))}) and {is_foreign}"
             before.append(f"if {is_foreign}: return None")
         needs_quoting = any(len(quoted[id(line)]) != len("".join(_texts(line))) for line in constant)
         quoted_printable, plain = (self._constant(body_slot(name, b"")) for name in (b"quoted-printable", b"7bit"))
         if needs_quoting or not names:
             head = quoted_printable if needs_quoting else plain
         else:
-            same = " and ".join(f"len(e{name}) == len(l{name})" for name in names.values())
+            same = " and ".join(f"same_{name}" for name in dict.fromkeys(names.values()))
             before.append(f"head_{int(slot)} = {plain} if {same} else {quoted_printable}")
             head = f"head_{int(slot)}"
         joined: list[str] = [head]
@@ -501,9 +526,26 @@ class _Writer:
         pieces: list[Piece] = []
         for position, line in enumerate(lines):
             pieces += ["\n", *line] if position else line
-        return self._joined(pieces, is_html=is_html)
+        return self._joined(pieces, self._escaped if is_html else None)
 
-    def _joined(self, pieces: Iterable[Piece], *, is_html: bool = False) -> str:
+    def _line_function(self, name: str, line: list[Piece], *, is_html: bool) -> str:
+        """Writes the function that makes this line of its cells; what `lines_…` of that name is asked for."""
+        numbers = dict.fromkeys(self._number(piece) for piece in line if isinstance(piece, Cell))
+        escaped: dict[int, None] = {}
+        joined = self._joined(line, escaped if is_html else None)
+        cells = ", ".join(f"c{number}" for number in numbers)
+        self._functions.append(
+            [
+                f"def make_{name}(cells):",
+                f"{cells} = cells",
+                *(f"h{number} = escape(c{number})" for number in escaped),
+                f"return {joined}",
+            ]
+        )
+        return cells if len(numbers) == 1 else f"({cells})"
+
+    def _joined(self, pieces: Iterable[Piece], escaped: dict[int, None] | None = None) -> str:
+        """The text of these pieces as an expression; for HTML `escaped` takes down whose `h…` it needs."""
         names: list[str] = []
         text = ""
         for piece in pieces:
@@ -514,9 +556,9 @@ class _Writer:
                 names.append(self._constant(text))
             text = ""
             number = self._number(piece)
-            if is_html:
-                self._escaped[number] = None
-            names.append(f"{'h' if is_html else 'c'}{number}")
+            if escaped is not None:
+                escaped[number] = None
+            names.append(f"{'c' if escaped is None else 'h'}{number}")
         if text or not names:
             names.append(self._constant(text))
         return "''.join((" + ", ".join(names) + ",))"

@@ -7,16 +7,10 @@ from email.utils import format_datetime
 from functools import lru_cache
 from hashlib import blake2b
 
-_BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
-_BASE32_PAIRS = [high + low for high in _BASE32 for low in _BASE32]
-_SHIFTS = range(150, -1, -10)
-
 
 def identity_of(run_id: bytes, row: int) -> str:
-    """32 characters that no other row of any run has: 160 bits in base32, lower case."""
-    digest = blake2b(b"%b\0%d" % (run_id, row), digest_size=20).digest()
-    number = int.from_bytes(digest, "big")
-    return "".join([_BASE32_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
+    """32 hexadecimal digits that no other row of any run has."""
+    return blake2b(b"%b\0%d" % (run_id, row), digest_size=16).hexdigest()
 
 
 def date_value(seconds: int) -> str:

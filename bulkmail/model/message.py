@@ -46,10 +46,9 @@ class Message(Struct, frozen=True):
 
     def digest(self) -> bytes:
         """16 octets that differ when the content or the envelope does: a resend must have the same."""
-        state = blake2b(digest_size=16)
-        state.update(
-            "".join(f"{path}\0" for path in (self.envelope.reverse_path, *self.envelope.forward_paths)).encode()
-        )
+        envelope = self.envelope
+        paths = "\0".join((envelope.reverse_path, envelope.forward_path, *envelope.copies, ""))
+        state = blake2b(paths.encode(), digest_size=16)
         for buffer in self.buffers:
             state.update(buffer if len(buffer) < _LONG else _digest_of(buffer))
         return state.digest()

@@ -34,7 +34,7 @@ _CHANCES = (
     (re.compile(r"\d\d:\d\d:\d\d"), "TIME"),
     (re.compile(r"finished after [\d.]+ s, [\d.]+ messages a second"), "finished after SECONDS"),
     (re.compile(r"(: about) [\d.]+ m?s\b"), r"\1 SECONDS"),
-    (re.compile(r"<[a-z2-7]{32}@"), "<ID@"),
+    (re.compile(r"<[0-9a-f]{32}@"), "<ID@"),
 )
 _KEPT = re.compile(r"^ +\d+  (\S+@.*)$")  # a line of an inbox; in which order mail came is chance
 _PASSING = re.compile(r"^(waiting until|sent \d+ of) ")  # told while it goes on, depending on how long that takes
