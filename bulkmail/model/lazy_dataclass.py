@@ -1,0 +1,143 @@
+"""Dataclasses whose methods are made when the first instance is, as most classes of most commands never have one.
+
+The standard library compiles six methods of a frozen class where it is declared, which takes a millisecond.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import reprlib
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+_Fields = tuple[dataclasses.Field[Any], ...]
+
+if TYPE_CHECKING:
+    from dataclasses import dataclass
+else:
+
+    def dataclass(*, frozen: bool = False, slots: bool = False, eq: bool = True) -> Callable[[type], type]:
+        """As `dataclasses.dataclass`, for keyword arguments, the same to whoever uses or inspects the class.
+
+        But for two things: `inspect.signature` shows its parameters only when there is an instance, and there are no
+        `InitVar`s.
+        """
+
+        def made(declared: type) -> type:
+            cls = dataclasses.dataclass(init=False, repr=False, eq=False, slots=slots)(declared)
+            parts = dataclasses.fields(cls)
+
+            def __init__(self: object, *values: object, **named: object) -> None:
+                cls.__init__ = _init_of(cls, parts, frozen=frozen)
+                cls.__init__(self, *values, **named)
+
+            own = vars(declared)
+            cls.__init__ = __init__
+            if "__repr__" not in own:
+                cls.__repr__ = _repr_of(parts)
+            if eq and "__eq__" not in own:
+                values_of = _values_of(parts)
+                cls.__eq__ = _eq_of(cls, values_of)
+                if "__hash__" not in own:
+                    cls.__hash__ = _hash_of(values_of) if frozen else None
+            if frozen:
+                cls.__setattr__, cls.__delattr__ = _refusals(cls, frozenset(part.name for part in parts))
+                cls.__getstate__, cls.__setstate__ = _state_of(parts)
+            return cls
+
+        return made
+
+
+def _init_of(cls: type, parts: _Fields, *, frozen: bool) -> Callable[..., None]:
+    scope: dict[str, object] = {"absent": dataclasses.MISSING, "put": object.__setattr__}
+    parameters, only_by_name, body = [], [], []
+    for part in parts:
+        name = part.name
+        value = name
+        if part.default_factory is not dataclasses.MISSING:
+            scope[f"make_{name}"] = part.default_factory
+            value = f"make_{name}() if {name} is absent else {name}" if part.init else f"make_{name}()"
+            default = "=absent"
+        elif part.default is not dataclasses.MISSING:
+            scope[f"default_{name}"] = part.default
+            default = f"=default_{name}"
+            value = name if part.init else f"default_{name}"
+        else:
+            default = ""
+        if part.init:
+            (only_by_name if part.kw_only else parameters).append(f"{name}{default}")
+        elif not default:
+            continue
+        body.append(f"put(self, {name!r}, {value})" if frozen else f"self.{name} = {value}")
+    if hasattr(cls, "__post_init__"):
+        body.append("self.__post_init__()")
+    named = ["*", *only_by_name] if only_by_name else []
+    source = f"def __init__({', '.join(['self', *parameters, *named])}):\n " + "\n ".join(body or ["pass"])
+    exec(source, scope)  # noqa: S102 - the names of fields, which are identifiers
+    made: Any = scope["__init__"]
+    made.__qualname__, made.__module__ = f"{cls.__qualname__}.__init__", cls.__module__
+    return made  # type: ignore[no-any-return]
+
+
+def _values_of(parts: _Fields) -> Callable[[object], object]:
+    names = [part.name for part in parts if part.compare]
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda self: tuple(getattr(self, name) for name in names)
+
+
+def _eq_of(cls: type, values_of: Callable[[object], object]) -> Callable[[object, object], bool]:
+    def __eq__(self: object, other: object) -> bool:
+        if other.__class__ is not self.__class__:
+            return NotImplemented
+        return values_of(self) == values_of(other)
+
+    return __eq__
+
+
+def _hash_of(values_of: Callable[[object], object]) -> Callable[[object], int]:
+    def __hash__(self: object) -> int:
+        return hash(values_of(self))
+
+    return __hash__
+
+
+def _repr_of(parts: _Fields) -> Callable[[object], str]:
+    names = [part.name for part in parts if part.repr]
+
+    def __repr__(self: object) -> str:
+        return f"{type(self).__qualname__}({', '.join(f'{name}={getattr(self, name)!r}' for name in names)})"
+
+    return reprlib.recursive_repr()(__repr__)
+
+
+def _refusals(cls: type, names: frozenset[str]) -> tuple[Callable[[object, str, object], None], Callable[..., None]]:
+    """How setting and deleting of its fields is refused."""
+
+    def __setattr__(self: object, name: str, value: object) -> None:
+        if type(self) is cls or name in names:
+            raise FrozenInstanceError(f"cannot assign to field {name!r}")
+        super(cls, self).__setattr__(name, value)
+
+    def __delattr__(self: object, name: str) -> None:
+        if type(self) is cls or name in names:
+            raise FrozenInstanceError(f"cannot delete field {name!r}")
+        super(cls, self).__delattr__(name)
+
+    return __setattr__, __delattr__
+
+
+def _state_of(parts: _Fields) -> tuple[Callable[[object], list[object]], Callable[[object, list[object]], None]]:
+    """What copying and pickling need where attributes cannot be set."""
+    names = [part.name for part in parts]
+
+    def __getstate__(self: object) -> list[object]:
+        return [getattr(self, name) for name in names]
+
+    def __setstate__(self: object, state: list[object]) -> None:
+        for name, value in zip(names, state, strict=True):
+            object.__setattr__(self, name, value)
+
+    return __getstate__, __setstate__
