@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from dataclasses import dataclass
 from difflib import get_close_matches
 
 import click
 
 from bulkmail.cli.program import COMMANDS, DEBUG_VARIABLE, ReaderGone, UnknownCommand
 from bulkmail.model.errors import BulkmailError, OutboxError, RelayError, SendingRests, SuppressionError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.tally import EXIT_BUG, EXIT_NOTHING_SENT, EXIT_STOPPED
 

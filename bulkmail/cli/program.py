@@ -8,13 +8,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
 from bulkmail.cli.machine import ended, json_errors, put
+from bulkmail.model.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from bulkmail.config.problems import Problems
 from bulkmail.evidence.imap import Mailbox
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import re
 import stat
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from bulkmail.message.tags import with_css_apart
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Attachment, Template
 from bulkmail.model.filenames import composed, other_case, same_name
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.printing import printable
 

@@ -10,7 +10,7 @@ import mimetypes
 import quopri
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.message import Message
@@ -25,6 +25,7 @@ from bulkmail.message.plan import check_attachment
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment
 from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 
 # What a header of the letter is called in `[message]`; all others are headers of the message.

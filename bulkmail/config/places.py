@@ -6,10 +6,10 @@ import os
 import shlex
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 
 LONGEST_SECRET = 10_000  # characters; a token may be long, a wrong file is longer
 COMMAND_TIMEOUT = 120.0  # seconds; it may ask a person to unlock something

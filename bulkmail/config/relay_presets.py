@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from typing import Any
@@ -13,6 +12,7 @@ from urllib.parse import quote, urlencode
 from bulkmail.config.problems import did_you_mean, show
 from bulkmail.config.tables import read_table
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 
 FROM = "from"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 from bulkmail.config.files import FileReader
@@ -16,6 +16,7 @@ from bulkmail.config.schema import RelayTable
 from bulkmail.config.sources import Sources
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.quota import parse_quota
 from bulkmail.model.rate import Rate
 from bulkmail.model.route import Route, clashes, parse_count, parse_name, parse_patterns, split_url

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -14,6 +13,7 @@ from bulkmail.config.locator import KeyPath
 from bulkmail.config.pace_tables import BreakersTable, LanesTable, LaneTable, RetryTable
 from bulkmail.config.problems import did_you_mean, show
 from bulkmail.config.table import Amount, Table
+from bulkmail.model.lazy_dataclass import dataclass
 
 F = TypeVar("F", bound=Table)
 

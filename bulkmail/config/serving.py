@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from bulkmail.config.places import LONGEST_SECRET, Wanted, secret_at
 from bulkmail.config.problems import Problems, Said, did_you_mean, show
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Secret
 
 LISTEN = "127.0.0.1:8025"

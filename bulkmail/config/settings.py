@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from bulkmail.config.suppressions import SuppressionSettings, build_suppressions
 from bulkmail.model.address import parse_mailbox, parse_mailboxes
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
@@ -69,7 +70,7 @@ class Settings:
     to: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
     pace: Pace = field(default_factory=Pace)
-    suppressions: SuppressionSettings = SuppressionSettings()  # noqa: RUF009 - frozen
+    suppressions: SuppressionSettings = SuppressionSettings()
     files: tuple[Path, ...] = ()
     notices: tuple[str, ...] = ()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -13,6 +13,7 @@ from bulkmail.config.overrides import Overrides
 from bulkmail.config.problems import Problems, Said, did_you_mean, show
 from bulkmail.model.campaign import Attachment
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.literal import read_number
 from bulkmail.model.pattern import lazy_pattern
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from msgspec import Struct
 
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route

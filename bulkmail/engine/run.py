@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 
 import anyio
@@ -24,6 +24,7 @@ from bulkmail.engine.work import Lane, Work
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.feedback import Feedback, Heeding
 from bulkmail.model.lane import Lanes
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.printing import printable
 from bulkmail.model.reply import Fault, Reply

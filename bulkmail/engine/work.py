@@ -7,8 +7,9 @@ import json
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.outbox.outbox import Job, Outbox
 
 BATCH = 64  # jobs a look into the outbox brings

@@ -7,12 +7,12 @@ import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from email.parser import BytesHeaderParser
 from urllib.parse import unquote, urlsplit
 
 from bulkmail.evidence.sighting import ENVELOPE_FIELDS, Sighting, sighted
 from bulkmail.model.errors import ConfigError, RelayError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from email.message import Message
+
+from bulkmail.model.lazy_dataclass import dataclass
 
 ENVELOPE_FIELDS = ("Delivered-To", "X-Original-To", "Envelope-To")
 """Where delivery agents write whom a copy was for."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
 from bulkmail.feedback.notice import Notice
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.outcome import Outcome, Reason
 from bulkmail.model.printing import printable
 from bulkmail.model.reply import Stage, make_reply

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Protocol, TypeVar
 
 from bulkmail.feedback.classify import Finding
@@ -21,6 +21,7 @@ from bulkmail.model.feedback_event import (
     KnownRun,
     Proof,
 )
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 from bulkmail.model.quota import DAY
 from bulkmail.outbox.finding import FoundDelivery

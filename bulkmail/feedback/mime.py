@@ -11,9 +11,10 @@ import quopri
 import re
 from base64 import b64decode
 from collections.abc import Iterator
-from dataclasses import dataclass
 from html import unescape
 from itertools import islice
+
+from bulkmail.model.lazy_dataclass import dataclass
 
 MOST_BYTES = 262_144
 """Of a mail that are read."""

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from json import JSONDecoder
 from typing import TYPE_CHECKING
 
 from bulkmail.feedback.mime import NO_FIELDS, Fields, Mail, decoded, read_fields
+from bulkmail.model.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from email.message import Message

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -12,6 +11,7 @@ from bulkmail.feedback.classify import Finding, classify
 from bulkmail.feedback.mime import NO_FIELDS, Fields, Mail, decoded, parameter, read_fields, take_apart
 from bulkmail.feedback.notice import ADDRESS, COMPLAINT, MOST_RECIPIENTS, Notice, Notices, read_notices
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 
 OUR_HEADER = "x-bulkmail-id"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.message.composer import Composer
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.lane import Lanes
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Recipient
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from bulkmail.message.templates import Condition
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.lazy_dataclass import dataclass
 
 
 @dataclass(slots=True)

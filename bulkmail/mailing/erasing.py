@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from bulkmail.mailing.history import look
 from bulkmail.mailing.succession import INBOX_MARK, inbox_of, reports_beside
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, OutboxError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.outbox.erasing import erase, pattern
 from bulkmail.outbox.reader import OutboxReader, is_outbox

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from anyio import to_thread
 
@@ -20,6 +20,7 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import Keys
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from bulkmail.feedback.matching import Arrived, Matcher, VerifyUnsubscribe
@@ -13,6 +13,7 @@ from bulkmail.feedback.report import read_report
 from bulkmail.mailbox.ports import FetchedMail, MailSource
 from bulkmail.mailing.looking_up import outbox_of
 from bulkmail.model.feedback_event import EventSink, FeedbackEvent, FeedbackKind, KnownRun, Proof, RunRegister
+from bulkmail.model.lazy_dataclass import dataclass
 
 MOST_NOTICES = 20
 

@@ -7,7 +7,6 @@ import os
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -21,6 +20,7 @@ from bulkmail.model.address import Address
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.model.feedback_event import FeedbackEvent
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.mailbox_reply import event_of_reply
 from bulkmail.model.outcome import Outcome
 from bulkmail.model.suppression import MISTAKE_LEAST

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from anyio import to_thread
@@ -13,6 +13,7 @@ from anyio import to_thread
 from bulkmail.mailing.digests import Digest, DigestedRows
 from bulkmail.mailing.rows import Given, GivenRows, NoRows, Rows, asks_for_delivery
 from bulkmail.model.errors import EmptyList
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.recipients.source import ListOptions, open_list
 
 

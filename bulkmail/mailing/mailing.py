@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, GateClosed
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.lane import Lanes
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally

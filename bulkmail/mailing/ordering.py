@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import msgspec
@@ -53,6 +53,7 @@ from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.keys import Keys
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.printing import printable

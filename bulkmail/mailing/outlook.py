@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import tzinfo
 
 from bulkmail.mailing.permits import accounts_of, find_ledger, quotas_of
 from bulkmail.model.forecast import Bounds, Share, plan_shares, say_plan
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import Booking, Quota
 from bulkmail.model.route import Route

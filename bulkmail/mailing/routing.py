@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 from anyio import to_thread
@@ -15,6 +14,7 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.keys import Keys
 from bulkmail.model.lane import Lanes
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route, clashes, serving
 from bulkmail.model.units import count

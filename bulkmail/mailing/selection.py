@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.tally import MOST_INVALID
 from bulkmail.preflight.rows import RowCheck

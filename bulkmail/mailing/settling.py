@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from bulkmail.evidence.sighting import Sighting
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.outbox import Outbox
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -14,6 +13,7 @@ from bulkmail.config.tables import known_lanes
 from bulkmail.message.row_address import is_same_for_all
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import OutboxError, SuppressionError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, SuppressionRules, campaign_scope, list_scope
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions

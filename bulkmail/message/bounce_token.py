@@ -10,10 +10,10 @@ import hmac
 import re
 from base64 import b32decode, b32encode
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from bulkmail.message.verp import SIGNS
 from bulkmail.model.keys import BounceKey
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 
 FIELD = "X-Bulkmail-Id"

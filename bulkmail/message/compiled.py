@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,6 +22,7 @@ from bulkmail.message.identity import date_field, identity_of
 from bulkmail.message.local_filters import COMPILED, Locality, filters_of
 from bulkmail.message.plan import Slot, body_slot
 from bulkmail.message.strict_tree import NUMBER_AT_END
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:

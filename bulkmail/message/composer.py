@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 
@@ -28,6 +27,7 @@ from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import NO_KEYS, BounceKey, Keys
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.relay import Secret

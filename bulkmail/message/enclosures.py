@@ -6,7 +6,6 @@ import os
 import stat
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import PurePosixPath
@@ -22,6 +21,7 @@ from bulkmail.message.templates import Workshop
 from bulkmail.model.campaign import Campaign, RowAttachment
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.filenames import composed, other_case, same_name
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.printing import printable
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from hashlib import blake2b
 from html import unescape
 from posixpath import normpath
@@ -14,6 +13,7 @@ from bulkmail.message.filetypes import guess_type
 from bulkmail.message.scanner import Attribute, Element, Patches, elements
 from bulkmail.message.tags import NONCHARACTER, PLACE, Masked
 from bulkmail.model.campaign import InlineImage, Template
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 
 _PICTURES = {"img": "src", **dict.fromkeys(("body", "table", "td", "th", "tr"), "background")}

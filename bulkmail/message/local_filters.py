@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from functools import lru_cache
@@ -21,6 +20,7 @@ from bulkmail.message.dates import NotADate
 from bulkmail.message.numbers import MISSING, NotANumber, Refused, read_digits, refused_number, to_number
 from bulkmail.message.strict_tree import LIST_AT_END, NUMBER_AT_END
 from bulkmail.message.strictness import printed
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.literal import Literal
 from bulkmail.model.pattern import lazy_pattern
 

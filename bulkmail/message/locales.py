@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import ROUND_HALF_UP, Context, Decimal
 from functools import lru_cache
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from bulkmail.message.dates import ORDERS, Months
 from bulkmail.message.suggestion import suggest
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from email.message import MIMEPart
 from email.policy import SMTP
 from enum import IntEnum
@@ -15,6 +14,7 @@ from bulkmail.message.file_fields import file_fields
 from bulkmail.message.headers import forbidden_in, name_character
 from bulkmail.model.campaign import Attachment, Campaign, InlineImage
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 
 IDENTITY_LENGTH = 32  # characters of the identity that boundaries are made of

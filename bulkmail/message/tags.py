@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum
 
 from jinja2 import Environment, TemplateSyntaxError
 
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 
 # Noncharacters (Unicode §23.7) never stand in a text, and HTML and CSS parsers pass them on as they are.

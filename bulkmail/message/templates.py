@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -30,6 +30,7 @@ from bulkmail.message.values import read_values
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.lazy_dataclass import dataclass
 
 if TYPE_CHECKING:
     from babel import Locale

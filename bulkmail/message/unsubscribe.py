@@ -5,7 +5,6 @@ from __future__ import annotations
 import hmac
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass
 from hashlib import sha256
 
 from bulkmail.message.headers import plain_field
@@ -13,6 +12,7 @@ from bulkmail.message.verp import without
 from bulkmail.model.address import LONGEST_LOCAL_PART, Address
 from bulkmail.model.campaign import Unsubscribe
 from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Secret
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 
 from bulkmail.model.address import LONGEST_ADDRESS, LONGEST_LOCAL_PART, Address
 from bulkmail.model.errors import AddressError
+from bulkmail.model.lazy_dataclass import dataclass
 
 PLACEHOLDER = "{verp}"
 """The address that is written to: anybody can read and write it."""

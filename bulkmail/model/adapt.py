@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.rate import Rate
 
 FLOOR = 1 / 60  # messages a second: nobody is slowed down below one a minute; to stop is what suspensions are for

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import NamedTuple
 
 from bulkmail.model.advice import ADVICE
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.units import count, say_duration

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 
 EVENTS = ("success", "failure", "delay")
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.outcome import Effect, Outcome, Scope, Verdict
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.retry import asked_until, asked_wait

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
 from bulkmail.model.address import Address
+from bulkmail.model.lazy_dataclass import dataclass
 
 MOST_WORDS = 200
 """Characters of a server's words that an event quotes."""

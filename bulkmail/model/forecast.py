@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, tzinfo
 
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.quota import DAY, NO_QUOTA, Booking, Quota
 from bulkmail.model.ramp import Ramp
 from bulkmail.model.window import ALWAYS, Windows

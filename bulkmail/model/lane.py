@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.rate import Rate
 
 

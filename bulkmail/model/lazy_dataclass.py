@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 _Fields = tuple[dataclasses.Field[Any], ...]
 
 if TYPE_CHECKING:
-    from dataclasses import dataclass
+    from dataclasses import dataclass as dataclass
 else:
 
     def dataclass(*, frozen: bool = False, slots: bool = False, eq: bool = True) -> Callable[[type], type]:
@@ -52,7 +52,9 @@ else:
 
 def _init_of(cls: type, parts: _Fields, *, frozen: bool) -> Callable[..., None]:
     scope: dict[str, object] = {"absent": dataclasses.MISSING, "put": object.__setattr__}
-    parameters, only_by_name, body = [], [], []
+    parameters: list[str] = []
+    only_by_name: list[str] = []
+    body: list[str] = []
     for part in parts:
         name = part.name
         value = name
@@ -119,12 +121,12 @@ def _refusals(cls: type, names: frozenset[str]) -> tuple[Callable[[object, str, 
     def __setattr__(self: object, name: str, value: object) -> None:
         if type(self) is cls or name in names:
             raise FrozenInstanceError(f"cannot assign to field {name!r}")
-        super(cls, self).__setattr__(name, value)
+        object.__setattr__(self, name, value)
 
     def __delattr__(self: object, name: str) -> None:
         if type(self) is cls or name in names:
             raise FrozenInstanceError(f"cannot delete field {name!r}")
-        super(cls, self).__delattr__(name)
+        object.__delattr__(self, name)
 
     return __setattr__, __delattr__
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from bulkmail.model.adapt import Speed
+from bulkmail.model.lazy_dataclass import dataclass
 
 MOST_KEPT = 200  # relays and lanes that are kept in mind for those who look on
 LONGEST_WORDS = 400  # characters

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.quota import DAY
 from bulkmail.model.units import parse_duration

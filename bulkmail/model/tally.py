@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.status import Status
 
 MOST_INVALID = 0.1  # of the rows, unless the user says otherwise

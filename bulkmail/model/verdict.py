@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.outcome import (
     Effect,
     Outcome,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import NamedTuple
 
 from msgspec import Struct
 
 from bulkmail.model.delivery import Attempt, Delivery, Status
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import BadRow, Place, Recipient
 
 

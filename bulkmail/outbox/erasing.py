@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bulkmail.model.address import Address
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.outbox import store
 from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 
 from bulkmail.model.campaign import Campaign
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.outbox.counting import count_rows
 from bulkmail.outbox.encoding import decode_campaign
 from bulkmail.outbox.shape import Moment, damaged, noticing_damage

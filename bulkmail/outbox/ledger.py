@@ -10,12 +10,12 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
 
 from bulkmail.model.errors import OutboxError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.quota import DAY, NO_QUOTA, Booking, Quota
 from bulkmail.model.ramp import Ramp
 from bulkmail.model.relay import Relay

@@ -8,10 +8,10 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from bulkmail.model.errors import OutboxBusy, OutboxError
+from bulkmail.model.lazy_dataclass import dataclass
 
 if sys.platform == "win32":
     import msvcrt

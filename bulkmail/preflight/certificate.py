@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
 
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 
 _MOST_NAMES = 20

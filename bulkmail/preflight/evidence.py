@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Place
 from bulkmail.model.tally import MOST_INVALID, Tally
 from bulkmail.preflight.finding import Finding, Hits, Severity

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from bulkmail.model.errors import GateClosed
+from bulkmail.model.lazy_dataclass import dataclass
 
 SHOWN = 5  # lines of the list named in one finding
 

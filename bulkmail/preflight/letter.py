@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol, TypeVar
 
 from bulkmail.message.composer import Rendered, Tried
 from bulkmail.model.address import Address
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Place, Recipient, StoredRow

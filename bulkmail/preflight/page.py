@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from html import unescape
 from itertools import islice
 
@@ -14,6 +14,7 @@ from bulkmail.message.scanner import VOID, Attribute, Element, EndTag, Remark, s
 from bulkmail.message.tags import PLACE, Kind, Masked, mask
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Place

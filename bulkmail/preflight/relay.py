@@ -7,10 +7,11 @@ import datetime
 import ssl
 import statistics
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 
 from bulkmail.model.address import Address
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply

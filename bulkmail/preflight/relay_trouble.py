@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 import re
-from dataclasses import dataclass
 from enum import Enum
 
 from bulkmail.model.advice import ADVICE, advice
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage

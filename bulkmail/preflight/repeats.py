@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from bulkmail.model.lazy_dataclass import dataclass
 
 SHOWN = 10  # addresses named one by one
 _MOST_LINES = 5  # of one address

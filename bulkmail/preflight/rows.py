@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import BadRow
 
 SHOWN = 10  # rows named one by one

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass
 from email.message import EmailMessage
 from hashlib import sha256
 from importlib.resources import files
@@ -16,6 +15,7 @@ from markupsafe import Markup
 from bulkmail.message.framed import framed
 from bulkmail.message.scanner import DEEPEST_READ
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
 from bulkmail.model.printing import printable
 from bulkmail.model.units import count

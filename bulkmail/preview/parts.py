@@ -5,11 +5,11 @@ from __future__ import annotations
 import email
 import email.policy
 from collections.abc import Iterator
-from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import cast
 
 from bulkmail.message.framed import Picture
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.printing import printable

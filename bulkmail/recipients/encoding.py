@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import codecs
 import io
-from dataclasses import dataclass
 from typing import IO
 
 from bulkmail.model.errors import ListError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 
 FALLBACK = "cp1252"

@@ -13,11 +13,11 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import IO, cast
 
 from bulkmail.model.errors import ListError
 from bulkmail.model.filenames import other_case, same_name
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 
 STANDARD_INPUT = "-"

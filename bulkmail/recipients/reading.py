@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from bulkmail.model.address import Address
 from bulkmail.model.errors import EmptyList
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.units import count
 from bulkmail.recipients.columns import is_report, listed

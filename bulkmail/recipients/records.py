@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import msgspec
 
 from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.errors import AddressError, ListError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, MOST_COLUMNS, address_column, has_address_column, name_column
 from bulkmail.recipients.fields import (

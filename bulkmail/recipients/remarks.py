@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from bulkmail.model.lazy_dataclass import dataclass
 
 _MOST_LINES = 5
 _MOST_COLUMNS = 1_000

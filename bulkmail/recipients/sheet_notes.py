@@ -10,10 +10,11 @@ import zipfile
 import zlib
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import IO
 from xml.parsers import expat
 
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.recipients.number_format import BUILT_IN, is_plain
 
 _CHUNK = 1 << 16

@@ -6,9 +6,9 @@ import heapq
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from bulkmail.model.delivery import Status
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
 from bulkmail.report.rows import words

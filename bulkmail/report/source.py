@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -13,6 +12,7 @@ import msgspec
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.tally import Tally

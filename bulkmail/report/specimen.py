@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from bulkmail.message.composer import Composer
 from bulkmail.message.local_files import content_id
@@ -11,6 +11,7 @@ from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.keys import Keys
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.relay import Secret
 from bulkmail.outbox.entries import RowRecord

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import blake2b
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.rate import Rate
 
 _SHARE = re.compile(r"(?P<percent>\d{1,3}(?:\.\d{1,4})?)\s*%")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import email
 import email.policy
 from collections.abc import Iterator
-from dataclasses import dataclass
 from email.message import EmailMessage
 from pathlib import Path
 
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 from bulkmail.model.units import count
 from bulkmail.sandbox.maildir import Maildir

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from bulkmail.model.lazy_dataclass import dataclass
 
 
 @dataclass(frozen=True, slots=True)

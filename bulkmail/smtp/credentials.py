@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import anyio
 from anyio import to_thread
 
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Secret
 from bulkmail.model.reply import Breakage
 

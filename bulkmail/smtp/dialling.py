@@ -9,11 +9,11 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.reply import Breakage
 
 MOST_ADDRESSES = 16  # of a host, that are tried to be shown

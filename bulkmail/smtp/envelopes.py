@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from hashlib import blake2b
 
 from msgspec.structs import replace
 
 from bulkmail.model.address import LONGEST_ADDRESS
 from bulkmail.model.dsn import Dsn
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
 from bulkmail.model.printing import printable
 from bulkmail.model.reply import Breakage, Fault, Stage

@@ -8,13 +8,14 @@ import shutil
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 from typing import TextIO
 
 from bulkmail.model.errors import AddressError, ListError, SuppressionError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionReason, list_scope
 from bulkmail.outbox.reader import is_outbox

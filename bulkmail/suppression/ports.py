@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from bulkmail.model.feedback_event import EventSink, FeedbackEvent, ReadingPlaces, RunRegister
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionPolicy, SuppressionReason
 
 DIGEST_BYTES = 16

@@ -8,11 +8,12 @@ import re
 from base64 import b64decode
 from binascii import Error as Base64Error
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Secret
 
 TOLERANCE = 300.0  # seconds between the time that a call was signed and now

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 
 from anyio import CapacityLimiter, to_thread
@@ -14,6 +13,7 @@ from bulkmail.feedback.matching import Arrived
 from bulkmail.message.unsubscribe import UnsubscribeRequest
 from bulkmail.model.errors import SuppressionError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.suppression import SuppressionPolicy, SuppressionReason
 from bulkmail.suppression.ports import SuppressionStore
 
