@@ -51,36 +51,17 @@ else:
 
 
 def _init_of(cls: type, parts: _Fields, *, frozen: bool) -> Callable[..., None]:
-    scope: dict[str, object] = {"absent": dataclasses.MISSING, "put": object.__setattr__}
-    parameters: list[str] = []
-    only_by_name: list[str] = []
-    body: list[str] = []
+    """That of a class with the same fields, by the standard library."""
+    same: list[tuple[str, type, Any]] = []
     for part in parts:
-        name = part.name
-        value = name
-        if part.default_factory is not dataclasses.MISSING:
-            scope[f"make_{name}"] = part.default_factory
-            value = f"make_{name}() if {name} is absent else {name}" if part.init else f"make_{name}()"
-            default = "=absent"
-        elif part.default is not dataclasses.MISSING:
-            scope[f"default_{name}"] = part.default
-            default = f"=default_{name}"
-            value = name if part.init else f"default_{name}"
-        else:
-            default = ""
-        if part.init:
-            (only_by_name if part.kw_only else parameters).append(f"{name}{default}")
-        elif not default:
-            continue
-        body.append(f"put(self, {name!r}, {value})" if frozen else f"self.{name} = {value}")
-    if hasattr(cls, "__post_init__"):
-        body.append("self.__post_init__()")
-    named = ["*", *only_by_name] if only_by_name else []
-    source = f"def __init__({', '.join(['self', *parameters, *named])}):\n " + "\n ".join(body or ["pass"])
-    exec(source, scope)  # noqa: S102 - the names of fields, which are identifiers
-    made: Any = scope["__init__"]
-    made.__qualname__, made.__module__ = f"{cls.__qualname__}.__init__", cls.__module__
-    return made  # type: ignore[no-any-return]
+        given: dict[str, Any] = {"default": part.default, "default_factory": part.default_factory}
+        options = {name: value for name, value in given.items() if value is not dataclasses.MISSING}
+        same.append((part.name, object, dataclasses.field(**options, init=part.init, kw_only=part.kw_only)))
+    after = getattr(cls, "__post_init__", None)
+    namespace = {} if after is None else {"__post_init__": after}
+    twin = dataclasses.make_dataclass(cls.__name__, same, repr=False, eq=False, frozen=frozen, namespace=namespace)
+    made: Callable[..., None] = twin.__init__  # type: ignore[misc]
+    return made
 
 
 def _values_of(parts: _Fields) -> Callable[[object], object]:
@@ -101,7 +82,7 @@ def _eq_of(cls: type, values_of: Callable[[object], object]) -> Callable[[object
 
 def _hash_of(values_of: Callable[[object], object]) -> Callable[[object], int]:
     def __hash__(self: object) -> int:
-        return hash(values_of(self))
+        return values_of(self).__hash__()
 
     return __hash__
 

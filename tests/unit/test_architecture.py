@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+import bulkmail
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "bulkmail"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -33,7 +35,9 @@ PURE = {
     "itertools",
     "math",
     "msgspec",
+    "operator",
     "re",
+    "reprlib",
     "typing",
     "unicodedata",
     "urllib",
@@ -49,6 +53,12 @@ def name_of(module: Path) -> str:
 
 def tree_of(module: Path) -> ast.Module:
     return ast.parse(module.read_text(encoding="utf-8"), filename=str(module))
+
+
+def names_imported_by(tree: ast.Module) -> set[str]:
+    """`module.name` of each `from module import name` at the top."""
+    froms = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    return {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
 
 
 def imports_of(tree: ast.AST) -> Iterator[str]:
@@ -112,6 +122,18 @@ def test_module_compiles_no_pattern_when_it_is_imported(module: Path) -> None:
     for node in tree_of(module).body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(node.value, ast.Call):
             assert ast.unparse(node.value.func) != "re.compile", f"line {node.lineno}: lazy_pattern() is for that"
+
+
+@EVERY_MODULE
+def test_module_makes_no_dataclass_at_once_but_for_programs(module: Path) -> None:
+    """Whoever inspects a class of the public ones is to see its parameters before there is an instance."""
+    tree = tree_of(module)
+    if module.name == "lazy_dataclass.py" or "dataclasses.dataclass" not in names_imported_by(tree):
+        return
+    home = ".".join(module.relative_to(PACKAGE).with_suffix("").parts)
+    declared = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    is_public = home.startswith("testing") or declared & {name for name, of in bulkmail._HOMES.items() if of == home}
+    assert is_public, "bulkmail.model.lazy_dataclass is for that"
 
 
 @EVERY_MODEL_MODULE
