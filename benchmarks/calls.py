@@ -1,9 +1,9 @@
 """How many Python calls of bulkmail one message costs while a run sends, and how often they cross from room to room.
 
-    python benchmarks/calls.py [--list] [--chunking]
+    python benchmarks/calls.py [--list]
 
 Counted, not timed: 100 messages and 300 over one connection to a scripted server, and the difference divided by 200.
-With --chunking the server takes messages by BDAT, several ahead of its answers.  With --list every function that is called at least every second message.
+With --list every function that is called at least every second message.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from bulkmail.testing import ScriptedRelay
 Function = tuple[str, str, str]  # room, module, name
 ROOMS = re.compile(r"bulkmail/(model|outbox|smtp|engine|mailing|message)/(\w+)\.py$")
 FEW, MANY = 100, 300
-OFFERED = ("PIPELINING", "SIZE 33554432", "8BITMIME")
 
 
 class Counting:
@@ -52,7 +51,7 @@ class Counting:
             self._room = function[0]
 
 
-def count(messages: int, *, chunking: bool) -> Counting:
+def count(messages: int) -> Counting:
     counting = Counting()
     original = Engine.run
 
@@ -66,7 +65,7 @@ def count(messages: int, *, chunking: bool) -> Counting:
     async def send() -> int:
         campaign = bulkmail.letter(sender="shop@example.com", subject="Hi {{ n }}", text="Hello {{ n }}")
         people = [{"email": f"p{number}@example.net", "n": f"N{number}"} for number in range(messages)]
-        async with ScriptedRelay(extensions=OFFERED + ("CHUNKING",) * chunking) as relay:
+        async with ScriptedRelay(extensions=("PIPELINING", "SIZE 33554432", "8BITMIME")) as relay:
             url = f"smtp://{relay.host}:{relay.port}?tls=off&connections=1"
             return (await bulkmail.Mailer(url, pace=Pace(wait=0)).send(campaign, people)).accepted
 
@@ -81,8 +80,7 @@ def count(messages: int, *, chunking: bool) -> Counting:
 
 
 def main() -> None:
-    chunking = "--chunking" in sys.argv[1:]
-    few, many = count(FEW, chunking=chunking), count(MANY, chunking=chunking)
+    few, many = count(FEW), count(MANY)
     per = {function: (many.calls[function] - few.calls[function]) / (MANY - FEW) for function in many.calls}
     changes = (many.changes - few.changes) / (MANY - FEW)
     print(f"{sum(per.values()):.1f} Python calls a message, {changes:.1f} changes of room")
