@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 
 from bulkmail.engine.channel import Channel
 from bulkmail.engine.ports import Ending, Settled
@@ -24,12 +25,7 @@ def record(run: Run, job: Job, channel: Channel, event: Reply | Fault, *, at: fl
     heeding = replace(heeding, verdict=run.breaker.spared(event, heeding.verdict))
     attempt = Attempt(at, took, channel.name, event, heeding.verdict)
     delivery = settle(job.delivery, attempt, run.plan.pace.retry, dice=run.plan.dice())
-
-    def told(error: BaseException | None) -> None:
-        _told(run, job, channel, delivery, attempt, error)
-
-    run.journal.put(Settlement(delivery, attempt), told)
-    run.unsettled += 1
+    _put(run, job, channel, delivery, attempt)
     number = delivery.id
     trip = run.breaker.note(
         number,
@@ -48,19 +44,18 @@ def record(run: Run, job: Job, channel: Channel, event: Reply | Fault, *, at: fl
 def record_acceptance(run: Run, job: Job, channel: Channel, reply: Reply, *, at: float, took: float) -> None:
     """As `record()`, of a positive reply to the end of a message, and what follows from it for the relay."""
     delivery = accepted(job.delivery, at=at)
-    attempt = Attempt(at, took, channel.name, reply, ACCEPTED)
-
-    def told(error: BaseException | None) -> None:
-        _told(run, job, channel, delivery, attempt, error)
-
-    run.journal.put(Settlement(delivery, attempt), told)
-    run.unsettled += 1
+    _put(run, job, channel, delivery, Attempt(at, took, channel.name, reply, ACCEPTED))
     trip = run.breaker.accepted(delivery.id, reply, copy_to=delivery.forward_path if delivery.is_copy else "")
     if trip is not None:
         _trips(run, trip)
     channel.strikes.accepted()
     if channel.is_on_trial or channel.is_told or channel.health.is_failing:
         run.fine(channel)
+
+
+def _put(run: Run, job: Job, channel: Channel, delivery: Delivery, attempt: Attempt) -> None:
+    run.journal.put(Settlement(delivery, attempt), partial(_told, run, job, channel, delivery, attempt))
+    run.unsettled += 1
 
 
 def _has_others(run: Run, done: Collection[int]) -> bool:

@@ -141,9 +141,8 @@ class Settler:
                     self._mark(connection, entry, at=now)
                     continue
                 self._fresh.discard(entry.delivery_id)
-                mark = Marked(
-                    entry.delivery_id, now, entry.first_at, storable(entry.message_id), entry.digest, entry.relay
-                )
+                message_id = entry.message_id if entry.message_id.isascii() else storable(entry.message_id)
+                mark = Marked(entry.delivery_id, now, entry.first_at, message_id, entry.digest, entry.relay)
                 turns.marks[mark.id] = mark
                 new.append(mark)
             elif isinstance(entry, Fold):
@@ -232,8 +231,10 @@ def _last_attempt(connection: sqlite3.Connection) -> int:
 def _accepted(attempt: Attempt, number: int) -> Accepted:
     reply = attempt.event
     assert isinstance(reply, Reply)  # noqa: S101 - nothing else accepts a message
-    words = storable(reply.enhanced), storable(reply.text)
-    return Accepted(number, attempt.at, attempt.took, storable(attempt.relay), reply.code, *words)
+    relay, enhanced, text = attempt.relay, reply.enhanced, reply.text
+    if not (relay.isascii() and text.isascii()):
+        relay, text = storable(relay), storable(text)
+    return Accepted(number, attempt.at, attempt.took, relay, reply.code, enhanced, text)
 
 
 def _is_legal(before: Status, after: Status) -> bool:
