@@ -39,7 +39,7 @@ def any_of(*patterns: str) -> Words:
 
 # --- the recipient ----------------------------------------------------------------------------------------------------
 
-_THEM = r"(?:recipients?|addressees?|rcpt|user|mailbox|inbox|group|customer s mailbox)"
+_THEM = r"(?:recipients?|addressees?|rcpt|user|mailbox|inbox|group|alias|customer s mailbox)"
 
 # Can only mean the one that RCPT named, whatever else is said.
 RECIPIENT_ALONE = any_of(
@@ -51,7 +51,7 @@ RECIPIENT_ALONE = any_of(
     r"\b(?:unknown|no such) user\b.{0,40}\brelay|\buser (?:\S{1,60} )?(?:not found|unknown|does not exist)\b"
     r".{0,40}\brelay",
     r"^(?!.*\b(?:out ?going|out ?bound|send|sending|sent|submi\w+)\b).*\b(?:this|that|the|user s|customer s|owner s)"
-    r" (?:mailbox|inbox) (?:\S{1,60} )?(?:has|gets|got|is|was|receives?|exceed\w*|reach\w*)\b",
+    r" (?:mailbox|inbox|group|mailing list) (?:\S{1,60} )?(?:has|gets|got|is|was|receives?|exceed\w*|reach\w*)\b",
     r"\b(?:messages?|mails?|emails?) receive[ds]\b(?!.{0,30}\bfrom\b)",
     r"\bto (?:this|that|the same|one|a single|each|any) (?:recipient|mailbox|inbox|user|addressee|address"
     r"|group|list)\b",
@@ -165,12 +165,14 @@ SENDING = any_of(
     r"|hourly|daily|messages|e?mails|rate|limit|quota|plan|bill\w*|pay\w*|credit\w*|trial|contract|permission"
     r"|max\w*|spam\w*|verif\w*|activat\w*|ip|ipaddr|client|host|sender|list\w*)\b",
 )
+# What Postfix puts before the words of a policy server, which may be about anybody.
+FRAME = any_of(r"^(?:@ : )?recipient address rejected: (?:message (?:was )?rejected due to: )?")
 # What nobody is blamed in: advice, the words that RFC 5321 §4.2.2 has for a code, and what another server said.
 ADVICE = any_of(
     r"(?:^|(?<=[.;!?] )|(?<=, )|(?<=- ))(?:please|kindly|if (?:you|this)|for (?:more|further|assistance|help"
     r"|explanation"
     r"|details|information)|to (?:request|resolve|fix)|contact|see|visit|ask|refer|learn more|you can also"
-    r"|(?:the )?sender (?:may|should|can) (?:re)?try)\b[^.;!?]*",
+    r"|(?:the )?sender (?:please|to|(?:may|should|can|must) (?:please )?(?:re)?try))\b[^.;!?]*",
 )
 STANDARD = any_of(
     r"\brequested (?:mail )?action (?:not taken|aborted):? (?:mailbox unavailable|exceeded storage allocation"
@@ -204,7 +206,7 @@ NAMES_RECIPIENT = any_of(
 )
 # Names somebody: before the message is taken that is the recipient.
 NAMES_SOMEBODY = any_of(
-    r"\b(?:users?|mail ?box(?:es)?|person|employees?|staff|alias(?:es)?|owner|moved|nobody|no one"
+    r"\b(?:users?(?! (?:defined|agent))|mail ?box(?:es)?|person|employees?|staff|alias(?:es)?|owner|moved|nobody|no one"
     r"|utilisateurs?|bo[iî]te|benutzer|postfach|usuarios?|buz[oó]n|casella|utente|gebruiker|konto|compte|cuenta"
     r"|adresse?|direcci[oó]n|indirizzo|endere[cç]o|caixa)\b"
     r"|\bmx records?\b|\blowest numbered mx\b|\b(?:domain|host) (?:does not exist|not found|lookup)\b"
@@ -215,6 +217,7 @@ NAMES_SOMEBODY = any_of(
 
 # "sender address rejected" means the sender even beside a code of the recipient's.
 SENDER_ITSELF = any_of(
+    r"\bdesignated? (?:\w+ ){0,3}senders?\b",
     r"\bsender (?:address |email |domain )?(?:was |is |has been )?(?:rejected|refused|denied|verif\w+ failed"
     r"|not owned)",
     r"\bsender verif(?!ied)|\bclient host\b|\bof the sender domain\b|\bsending mta\b|\bmessages from ipaddr\b",

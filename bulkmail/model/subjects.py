@@ -21,6 +21,7 @@ class Subject(Enum):
     LOGIN = "the login"
     RELAYING = "the permission to relay"
     BLOCK_LIST = "a block list"
+    AUTHENTICATION = "the SPF, DKIM or DMARC of our domain"
     UNSTATED = "a policy, without saying whose fault it is"
 
 
@@ -51,6 +52,15 @@ _DONE = (
 # Needs no other word: a refusal that says it means us.
 NAMED: tuple[tuple[Subject, Words], ...] = (
     (
+        Subject.AUTHENTICATION,
+        any_of(
+            r"\b(?:spf|dkim|dmarc|arc|domain ?keys)\b|\bsender policy framework\b"
+            r"|\bdesignated? (?:\w+ ){0,3}senders?\b",
+            r"\b(?:domain|message|mail|email|sender) (?:level )?(?:authentication|alignment)\b|\bauthentication level\b"
+            r"|\bunauthenticated (?:e?mails?|messages?)\b",
+        ),
+    ),
+    (
         Subject.BLOCK_LIST,
         any_of(
             r"\breputation of (?:the |your |this )?(?:\w+ )?(?:senders?|ip|ipaddr|domain|client|host|mta|server"
@@ -62,7 +72,6 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.CONTENT,
         any_of(
-            r"\b(?:spf|dkim|dmarc|arc)\b",
             r"\b(?:sur|u)ribl|\bsurbl\b|\b(?:url|uri)s?\b|(?<!by the )(?<!use the )(?<!click the )\blinks?\b"
             r"|\bvirus\b|\bmalware\b|\bphish\w*"
             r"|\battachments?\b|\binfected\b",
@@ -91,6 +100,7 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
         any_of(
             r"\banonymous\b|\bunauthenticated\b|\bnot (?:been |yet )?(?:authenticated|logged (?:in|on)|signed in)\b"
             r"|\bnot authenticate\b",
+            r"\b(?:fail(?:ed|ures?)?|bad|wrong|invalid) (?:of )?(?:auth\w*|log ?ins?|log ?ons?)\b",
             r"\bauth\w*(?: \w+)? (?:is |was |has |are )?(?:\w+ly )?(?:required|needed|necessary|mandatory"
             r"|expected|missing|failed|failure|disabled|expired|first|before)",
             r"\b(?:requires?|needs?|must|please|should|have to|has to|need to|without|only|no"
@@ -263,7 +273,7 @@ CODES: dict[str, Subject] = {
     ),
     **dict.fromkeys((".7.3", ".7.8", ".7.11", ".7.12", ".7.13", ".7.57", ".7.139"), Subject.LOGIN),
     **dict.fromkeys((".7.54", ".7.64", ".7.367"), Subject.RELAYING),
-    **dict.fromkeys((".7.20", ".7.21", ".7.22", ".7.23", ".7.24", ".7.26", ".7.509", ".7.515"), Subject.CONTENT),
+    **dict.fromkeys((".7.20", ".7.21", ".7.22", ".7.23", ".7.24", ".7.26", ".7.509", ".7.515"), Subject.AUTHENTICATION),
     **dict.fromkeys((".7.25", ".7.606", ".7.511", ".7.512", ".7.513", ".7.514"), Subject.CLIENT),
     **dict.fromkeys((".7.705", ".7.708", ".7.750"), Subject.ACCOUNT),
 }

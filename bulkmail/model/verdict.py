@@ -195,6 +195,7 @@ def _about_us() -> Iterator[Rule]:
         (Subject.LOGIN, Scope.RELAY, Reason.LOGIN_REQUIRED),
         (Subject.RELAYING, Scope.RELAY, Reason.RELAYING_DENIED),
         (Subject.BLOCK_LIST, Scope.RELAY, Reason.BLOCK_LISTED),
+        (Subject.AUTHENTICATION, Scope.SENDER, Reason.UNAUTHENTICATED),
     ):
         about = frozenset({subject})
         later = deferred(scope=Scope.RELAY, reason=reason, counts=False)
@@ -221,11 +222,12 @@ _LIMITS = frozenset({Subject.SENDING})
 _NAMES_LOGIN = frozenset({Subject.LOGIN, Subject.RELAYING})
 _UNKNOWN = frozenset({Subject.UNKNOWN, Subject.UNSTATED})
 _RECIPIENTS = frozenset({Subject.RECIPIENT})
+_NOT_THE_RECIPIENT = frozenset(Subject) - _RECIPIENTS
 
 _RULES = (
     # What concerns connections and sessions.
-    _codes("432", _FEWER),
-    _codes("4 5", _FEWER, text=_CONNECTIONS),
+    _codes("432", _FEWER, about=_NOT_THE_RECIPIENT),
+    _codes("4 5", _FEWER, about=_NOT_THE_RECIPIENT, text=_CONNECTIONS),
     _codes("4", session_full(), text=_MESSAGES_OF_SESSION),
     # Servers end sessions after several refusals; the reply that says so hits whichever command comes next.
     _codes(

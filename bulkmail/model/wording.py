@@ -46,6 +46,8 @@ def read(reply: Reply) -> Meaning:
         text = subjects.OWN_MAILBOX.compiled.sub(" own mailbox ", text)
         text = subjects.FOR_MAILBOX.compiled.sub(" for own mailbox", text)
         whole = subjects.OWN_MAILBOX.compiled.sub(" own mailbox ", whole)
+    if (framed := _framed(text)) is not None:
+        return Meaning(framed)
     if may_name_recipient and _is_recipients_alone(text, reply):
         return Meaning(Subject.RECIPIENT)
     is_recipients = may_name_recipient and bool(
@@ -65,6 +67,21 @@ def read(reply: Reply) -> Meaning:
 def _reason(text: str) -> str:
     """What of `text` is this server's own: without the words that stand for a code, and without another's reply."""
     return lexicon.QUOTED.compiled.sub("", lexicon.STANDARD.compiled.sub("", text))
+
+
+def _framed(text: str) -> Subject | None:
+    """Who of us the words behind "recipient address rejected:" name; None where they name the recipient or nobody."""
+    if (frame := lexicon.FRAME.search(text)) is None:
+        return None
+    words = text[frame.end() :]
+    if any(who.search(words) for who in (lexicon.RECIPIENT_ALONE, lexicon.RECIPIENT_HEAD, lexicon.RECIPIENT)):
+        return None
+    return next((subject for subject, named in subjects.NAMED if named.search(words) and subject in _FRAMED), None)
+
+
+_FRAMED = frozenset(
+    {Subject.AUTHENTICATION, Subject.BLOCK_LIST, Subject.CLIENT, Subject.LOGIN, Subject.RELAYING}
+)  # "sender not allowed" there may be the recipient's wish
 
 
 def _is_recipients_alone(text: str, reply: Reply) -> bool:

@@ -227,7 +227,7 @@ async def test_breaker_gives_back_in_the_transaction_of_the_outcome_that_trips(p
         counts.append(outbox.tally()[Status.REJECTED])
 
     outbox.write = watch
-    async with ScriptedRelay(rcpt="550 5.7.1 SPF check failed") as relay:
+    async with ScriptedRelay(rcpt="550 5.7.1 Message looks like spam") as relay:
         ending = await run(relay).run()
     assert ending.error is not None
     peak = counts.index(max(counts))

@@ -22,7 +22,7 @@ from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.verdict import Outcome, Scope, judge
 
 ACCEPTED = Reply(Stage.END, 250, "2.0.0", "queued")
-POLICY = Reply(Stage.RCPT, 550, "5.7.1", "SPF check failed")
+POLICY = Reply(Stage.RCPT, 550, "5.7.1", "message looks like spam")
 SPAM = Reply(Stage.END, 554, "5.7.9", "looks like spam")
 UNKNOWN = Reply(Stage.RCPT, 550, "5.1.1", "no such user")
 GREYLISTED = Reply(Stage.RCPT, 450, "4.2.0", "greylisted")
@@ -43,7 +43,7 @@ def test_breaker_stops_after_20_equal_policy_rejections_and_puts_them_back() -> 
     assert trip.danger is Danger.POLICY
     assert trip.put_back == tuple(range(1, 21))
     assert trip.sentence == (
-        '20 of the last 20 letters were refused with the same words, "550 5.7.1 SPF check failed": '
+        '20 of the last 20 letters were refused with the same words, "550 5.7.1 message looks like spam": '
         "that is about you or the letter, not about the people"
     )
     assert "resume" in trip.hint

@@ -88,6 +88,7 @@ NO_SENDER = stop(Scope.SENDER, "sender refused")
 QUOTA = stop(Scope.SENDER, "sending quota used up")
 BLOCKED = stop(Scope.SENDER, "sender blocked")
 OWN_MAILBOX = stop(Scope.SENDER, "sender's mailbox full")
+UNAUTHENTICATED = strike(Scope.SENDER, "SPF, DKIM or DMARC of our domain refused")
 
 # stage, reply, verdict: every row of the table of replies, then every provider's own words.
 TABLE: list[tuple[Stage, str, Gist]] = [
@@ -234,7 +235,7 @@ TABLE: list[tuple[Stage, str, Gist]] = [
     # policy
     (Stage.RCPT, "550 5.7.1 blocked", strike(Scope.RELAY, "refused by a policy that is not stated")),
     (Stage.RCPT, "554 5.7.1 Client host rejected", strike(Scope.RELAY, "our host or IP address refused")),
-    (Stage.END, "550 5.7.26 This message does not pass authentication", no_message("policy")),
+    (Stage.END, "550 5.7.26 This message does not pass authentication", UNAUTHENTICATED),
     (Stage.END, "554 5.7.1 Spam", no_message("policy")),
     # 551
     (Stage.RCPT, "551 User not local; please try <ann@example.net>", no("moved")),
