@@ -70,6 +70,7 @@ RECIPIENT_ALONE = any_of(
     r"\b(?:full|over ?quota) (?:mailbox|inbox)\b|\b(?:mailbox|inbox)\b.{0,40}\b(?:is |has become "
     r"|was )?(?:full|overfull)\b",
     r"\bgr[ea]y ?list",
+    r"(?<!your )(?<!smtp )\b(?:user|mailbox|inbox|person|owner) has too (?:many|much)\b(?!.{0,20}\bsen[dt])",
     r"\bincoming (?:mail|message|email)s? (?:limit|quota|rate)",
 )
 
@@ -94,7 +95,8 @@ RECIPIENT = any_of(
     r"|found|exists?)",
     r"\b(?:address|account|mailbox|user) (?:@ )?(?:does|did|do) not exist|\bno longer (?:valid|active|here"
     r"|with|works|accept)",
-    r"\bover ?quota\b|\bquota (?:is )?(?:exceeded|full) for @|\b(?:storage|disk) (?:quota|limit|space|is|full"
+    r"\bover ?quota\b|\bquota (?:violation|(?:is )?(?:exceeded|full|reached)) for @|\b(?:storage|disk) (?:quota"
+    r"|limit|space|is|full"
     r"|allocation)",
     r"\b(?:mailbox|inbox) (?:has |is |was )?(?:exceed\w*|over|reach\w*|at) |\bmail quota\b",
     r"\b(?:user|owner|addressee) s (?:mail ?)?(?:box|store|storage|quota|inbox|folder)\b|\bmailbox quota\b"
@@ -105,8 +107,8 @@ RECIPIENT = any_of(
     # closed groups and lists
     r"\blist (?:is )?(?:closed|private|moderated)\b|\bmust (?:be subscribed|subscribe)\b"
     r"|\bmust be (?:an? )?(?:list )?member",
-    r"\bmembers? only\b|\bonly (?:for )?members\b|\bnon ?members?\b|\bnot (?:a )?(?:member|subscriber"
-    r"|subscribed)\b",
+    r"\bmembers? only\b|\bonly (?:for )?members\b|\bnon ?members?\b|\bnot (?:a )?(?:member|subscriber)\b"
+    r"|(?<!account )\bnot subscribed\b(?! to (?:\w+ ){0,2}(?:service|ses|plan))",
     r"\b(?:closed|private|moderated|restricted|members) (?:mailing |distribution |discussion )?(?:group|list"
     r"|recipient)s?\b",
     r"\b(?:distribution|mailing|discussion) (?:group|list)\b|\bnewsgroup\b",
@@ -144,12 +146,15 @@ _HEAD = r"(?:^|[.:;,!] |\bsorry |\bbut )(?:@ : )?(?:the |this |that |our |local 
 RECIPIENT_HEAD = any_of(
     rf"{_HEAD}(?:recipient|addressee|target address|destination address|person|employee)\b"
     r"(?! (?:address\b|limit|quota|rate|count|max\w*|cap|per|volume|number|address\w* (?:per|must|limit)))",
-    rf"{_HEAD}(?:user|mailbox|inbox|address|alias|group|list|@)(?: (?!is |was |has )\S+)? (?:only |(?:do|does|did"
+    rf"{_HEAD}(?:user|mailbox|inbox|address|alias|group|list|team|channel|@)(?: (?!is |was |has )\S+)? (?:only "
+    rf"|(?:do|does|did"
     rf"|will|can)"
     r" not )?(?:accepts?|takes?|wants?|allows?|rejects?|refuses?|blocks?|declines?|requires?)\b",
     rf"{_HEAD}(?:user|mailbox|inbox|address|alias|group|list)(?: \S+)? (?:(?:is|was) )?(?:restricted|limited|closed"
     rf"|open"
     r"|reserved) (?:to|for)\b",
+    rf"{_HEAD}(?:user|mailbox|owner|person|group|list|@)(?: \S+)? has (?:you|your \w+|this sender|the sender) (?:on"
+    rf"|in)\b",
     rf"{_HEAD}(?:user|mailbox|owner|person|group|list)(?: \S+)? (?:has |have )?(?:black|block|deny|ignore)? ?"
     r"(?:listed|blocked|banned|muted|filtered|refused|rejected) (?:you|your|this sender|the sender)\b",
 )
@@ -179,11 +184,14 @@ STANDARD = any_of(
     r"|local error in processing|insufficient system storage|mailbox name not allowed)?[:;,.]?"
     r"(?! *$| *(?:please|for (?:more|explanation|further)|see|visit|quota|exceeded|~|\d))"
 )
+# What went well, as "sender ok, but the recipient is unknown".
+PRAISE = any_of(r"\bsender (?:\w+ ){0,3}(?:ok|okay|fine|passed|succeeded|successful|valid)\b(?! only)")
 QUOTED = any_of(r"\b(?:response|said|responded|answered|replied):? \d{3}\b.*?(?=\bsender verif|$)")
 
 # What a policy says that names nobody, and what names a recipient at all, be it in another language.
 POLICY = any_of(
-    r"\bpolic(?:y|ies)\b|\bprohibit\w*|\bforbid\w*|\b(?:access|service|connection|permission|request|command)\b.{0,20}"
+    r"\bpolic(?:y|ies)\b|\bservice (?:is |was )?(?:\w+ly )?(?:not available|unavailable|disabled)\b|\bprohibit\w*"
+    r"|\bforbid\w*|\b(?:access|service|connection|permission|request|command)\b.{0,20}"
     r"\b(?:den\w+|refus\w*|reject\w*|block\w*)\b|^(?:\d+ )?(?:denied|blocked|banned|forbidden|refuse[ds]?)\b"
     r"|\bnot (?:been )?(?:allowed|permitted|authori[sz]ed|entitled|configured)\b|\bno permission\b|\bviolat\w*"
     r"|\bsuspen\w*|\bbanned\b|\babus\w*|\bspoof\w*|\bunauthori[sz]ed\b",
@@ -194,10 +202,10 @@ HINTS_AT_US = any_of(
     r"|envelope|ips?|ipaddr|hosts?|networks?|ranges?|countr(?:y|ies)|clients?|connect\w*|helo|ehlo|reverse|remote|isp"
     r"|log ?ins?|credentials?|password|token|company|plan|package|subscription|contract|compliance"
     r"|complaints?"
-    r"|console|portal|setup|regist\w*|bulk|spammers?|throughput|volume|hourly|daily|today)\b"
+    r"|go away|console|portal|setup|regist\w*|bulk|spammers?|throughput|volume|hourly|daily|today)\b"
 )
 NAMES_CONTENT = any_of(
-    r"\b(?:messages?|content|subject|headers?|body|macro|document|junk|spam|virus|score|mime|format|html|line|bulk)\b"
+    r"\b(?:content|subject|headers?|body|macro|document|junk|spam|virus|score|mime|format|html|line|bulk)\b"
 )
 NAMES_RECIPIENT = any_of(
     r"\b(?:recipients?|addressees?|rcpt|inbox|groups?|(?:this|the|mailing|distribution|discussion) lists?|members?"
@@ -209,7 +217,8 @@ NAMES_SOMEBODY = any_of(
     r"\b(?:users?(?! (?:defined|agent))|mail ?box(?:es)?|person|employees?|staff|alias(?:es)?|owner|moved|nobody|no one"
     r"|utilisateurs?|bo[iî]te|benutzer|postfach|usuarios?|buz[oó]n|casella|utente|gebruiker|konto|compte|cuenta"
     r"|adresse?|direcci[oó]n|indirizzo|endere[cç]o|caixa)\b"
-    r"|\bmx records?\b|\blowest numbered mx\b|\b(?:domain|host) (?:does not exist|not found|lookup)\b"
+    r"|\bmx records?\b|\blowest numbered mx\b|\b(?:domain|host)(?: or domain)?(?: names?)? (?:does not exist"
+    r"|not found|lookup|unreachable|unknown)\b"
     r"|\bno such (?:domain|host)\b"
     r"|(?<!ip )(?<!return )(?<!from )(?<!sender )(?<!sending )\baddress(?:es)?\b|\b(?:this|that|customer) account\b"
     r"|\b(?:not|no longer|nobody|one|person|name|exists?|hosted|served) (?:(?:known|found|listed|served) )?here\b",
@@ -238,7 +247,8 @@ RECIPIENT_STATE = any_of(
 
 # Names of block lists as they stand in host names.
 LIST_NAME = lazy_pattern(
-    r"spamhaus|spamcop|barracuda|sorbs|uceprotect|senderscore|senderbase|invaluement|abusix|spfbl|mailspike"
+    r"\bspf\b|\bdmarc\b|\bdkim\b|spamhaus|spamcop|barracuda|sorbs|uceprotect|senderscore|senderbase|invaluement"
+    r"|abusix|spfbl|mailspike"
     r"|spamrats"
     r"|dns[bw]?l|\brbl|\bbl\b|\bcbl\b|psbl|backscatterer|hostkarma"
 )
@@ -294,13 +304,14 @@ TOO_MUCH = any_of(
     rf"\bno more {_MAIL}\b.{{0,40}}\b(?:today|hour|day|now|moment|allowed)",
 )
 LIMIT = any_of(
-    r"\b(?:limits?|limitations?|quotas?|allowances?|caps?|allotments?|maximum|max|ceilings?"
+    r"\b(?:\w*limits?|limites?|limitations?|quotas?|allowances?|caps?|allotments?|maximum|max|ceilings?"
     r"|allocations?|contingents?|budgets?|over ?limit)\b",
     r"\b(?:number|count|amount|quantity) of\b|\bvolume\b|\b(?:message|mail|email|recipient) counts?\b",
     r"\b(?:hourly|daily|weekly|monthly) (?:\w+ )?(?:credits?|volumes?|numbers?)\b",
     rf"\b(?:hourly|daily|weekly|monthly) {_MAIL}\b",
 )
 SPENT = any_of(
+    r"\b(?:d[eé]pass|[uü]berschritt|erreicht|superad|superat|excedid|raggiunt|atingid|atteint|alcanzad)\w*",
     r"\bexce(?:ed\w*|ss\w*)\b|\breach(?:ed|es|ing)?\b|\bhit\b|\bover\b|\bused\b|\bexhausted\b|\bsurpass\w*"
     r"|\bbeyond\b|\bdepleted\b",
     r"\bconsumed\b|\bspent\b|\brun dry\b|\bdrained\b|\bover(?:stepped|run|drawn|shot)\b|\bmaxed\b|\bover ?limit\b"
@@ -310,6 +321,7 @@ SPENT = any_of(
     r"|\blimit \d|\bgreater than\b|\b(?:already|has|have) sent\b|\bsent (?:the|all)\b",
 )
 OURS = any_of(
+    r"\b(?:versand\w*|sende\w*|versende\w*|envois?|env[ií]os?|invio|invii|ausgehende\w*|sortants?|salientes?)\b",
     r"\b(?:out ?going|out ?bound|sending|send|sent|senders?|submission|submit\w*|relays?|relayed|relaying"
     r"|smtp|you|your|client|clients"
     r"|tenant|plan|subscription|customer|outmail|mailing|external recipients?|recipients|rcpts)\b",
@@ -341,11 +353,15 @@ DAY_FIRST = any_of(r"\b24 ?(?:h\b|hours?|hrs?)|\b48 ?h|\bdaily\b")
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 DATE = any_of(rf"\b\d{{1,2}} {_MONTH} \d{{4}}\b|\b{_MONTH} \d{{1,2}},? \d{{4}}\b|\b20\d\d \d\d \d\d\b")
 
-HOUR = any_of(r"\bhour(?:s|ly)?\b|/ ?h(?:ou)?r?\b|\b60 ?min|\bhr\b|\b1 ?h\b")
+HOUR = any_of(
+    r"\b(?:pro stunde|st[uü]nd\w*|stunden\w*|heures?|horaire|por hora|all ora|orari\w)\b|\bhour(?:s|ly)?\b"
+    r"|/ ?h(?:ou)?r?\b|\b60 ?min|\bhr\b|\b1 ?h\b"
+)
 DAY = any_of(
+    r"\b(?:tages\w*|t[aä]glich\w*|pro tag|jours?|journali\w+|d[ií]as?|di[aá]ri\w+|giorn\w+)\b",
     r"\bday\b|\bdays\b|\bdaily\b|\b24 ?(?:h\b|hours?|hrs?)|/ ?d(?:ay)?\b|\btomorrow\b|\btoday\b|\bmidnight\b"
     r"|\b1440\b|\b48 ?h"
-    r"|\bweek(?:s|ly)?\b|\bmonth(?:s|ly)?\b|\bper diem\b|\bannual\b|\byear(?:ly)?\b"
+    r"|\bweek(?:s|ly)?\b|\bmonth(?:s|ly)?\b|\bper diem\b|\bannual\b|\byear(?:ly)?\b",
 )
 SHORT = any_of(r"\bseconds?\b|\bsecs?\b|/ ?s(?:ec)?\b|\bminute(?:s|ly)?\b|\bmins?\b|/ ?m(?:in)?\b")
 USED_UP = any_of(

@@ -78,7 +78,7 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
             r"\b(?:message|mail|email|body) (?:content|text)\b|\bcontent (?:filter|reject|restrict|block"
             r"|polic|scan|is)|\bmessage (?:is|was|looks?) (?:like )?(?:spam|considered|classified|likely)",
             r"\bunsolicited\b.{0,40}\b(?:message|mail|email|bulk)\b(?<!rate)|\blikely (?:spam|unsolicited)"
-            r"|\bspam (?:message|content|detected|filter|score)",
+            r"|\bspam (?:message|content|detected|score)",
         ),
     ),
     (
@@ -100,6 +100,9 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
         any_of(
             r"\banonymous\b|\bunauthenticated\b|\bnot (?:been |yet )?(?:authenticated|logged (?:in|on)|signed in)\b"
             r"|\bnot authenticate\b",
+            r"\baut[eh]\w+ (?:smtp )?(?:requise|obligatoire|invalide|n[eé]cessaire|richiesta|obbligatoria|requerida"
+            r"|obligatoria"
+            r"|necess[aá]ria|exigida|erforderlich|ben[oö]tigt|fehlgeschlagen|vereist)\b|\banmeldung erforderlich\b",
             r"\b(?:fail(?:ed|ures?)?|bad|wrong|invalid) (?:of )?(?:auth\w*|log ?ins?|log ?ons?)\b",
             r"\bauth\w*(?: \w+)? (?:is |was |has |are )?(?:\w+ly )?(?:required|needed|necessary|mandatory"
             r"|expected|missing|failed|failure|disabled|expired|first|before)",
@@ -147,7 +150,10 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.SENDER,
         any_of(
-            r"\b(?:logged in|authenticated) (?:account|user|customer|login)\b",
+            r"\b(?:logged in|authenticated) (?:account|user|customer|login)\b|\bbatv\b|\bpurported responsible\b"
+            r"|\bsender ?filter",
+            r"\b(?:exp[eé]diteur|[eé]metteur|absender\w*|remitente|mittente|remetente|afzender)\b",
+            rf"\bsending (?:address|domain|identity)\b.{{0,40}}\b{_IS_REFUSED}\b",
             rf"\bsenders? (?:address|domain|email|identity|name|user|account|id|verif\w+|~"
             rf"|@)? ?.{{0,40}}\b{_IS_REFUSED}\b(?<!spam)(?<!only)(?<!required)",
             r"\byou are not (?:an?|our|one of our) (?:\w+ )?(?:customer|client|user)s?\b"
@@ -155,11 +161,11 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
             r"\bnot (?:a |an )?(?:registered|authori[sz]ed) (?:\w+ )?(?:user|customer|sender|client)\b|\bfrom: ",
             r"\b(?:bad|bogus|invalid|blocked|banned|unauthori[sz]ed|unknown|forbidden|refus\w+|reject\w+"
             r"|denied|spoofed|fake|forged|suspicious|untrusted|malformed) (?:\w+ )?(?:senders?|from"
-            r"|return path|mail from|originator)\b",
+            r"|return path|mail ?from|originator)\b",
             r"\b(?:from|envelope|return path|reply to|originat\w*)(?: (?:header|field|address|line|domain"
             r"|email|sender|from))+\b.{0,60}"
             rf"\b(?:{_IS_REFUSED}|match\w*|differ\w*)\b",
-            r"\bmail from\b.{0,60}\b(?:not|reject\w*|refus\w*|den\w+|invalid|match|differ\w*|must)\b"
+            r"\bmail ?from\b.{0,60}\b(?:not|reject\w*|refus\w*|den\w+|invalid|match|differ\w*|must)\b"
             r"|\bverify failed\b|\bcallout\b",
             r"\b(?:not|never|no longer|nor|un)(?: be| been| currently| yet)? ?(?:allowed|permitted"
             r"|authori[sz]ed|entitled|able|eligible|privileged|enabled|approved|cleared) (?:to|for) (?:send"
@@ -199,13 +205,18 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
 
 # Needs a refusal beside it, or it could be said of anybody.
 NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
-    (Subject.CONTENT, any_of(r"\b(?:like|as|considered|probabl\w+|possible|is|being|your) spam\b|\bspam like\b")),
+    (
+        Subject.CONTENT,
+        any_of(r"\b(?:like|as|considered|probabl\w+|possible|is|being|your) spam\b|\bspam (?:like|filter)\b"),
+    ),
     (
         Subject.ACCOUNT,
         any_of(
             r"\b(?:your|smtp|sender|senders?|sending|customer|trial|this tenant s?|relay|mail|api|user s?"
             r"|hosting|client)(?: \w+)? (?:account|subscription|plan|tenant|license|licence|mailbox|user)\b",
-            r"\b(?:smtp|sending|submission|relay|outgoing) (?:service|access|feature)\b",
+            r"\b(?:smtp|sending|submission|relay|outgoing) (?:service|access|feature)\b|\b(?:mail"
+            r"|message) submission\b",
+            r"\bterms (?:of (?:use|service)|and conditions)\b|\bsubscribed to (?:\w+ ){0,2}(?:service|ses|plan)\b",
             r"\b(?:balance|contract|bills?)\b",
             # what only a service that is paid for sending has
             r"\b(?:free|test|testing|trial|demo|developer|starter|basic) (?:accounts?|plans?|tiers?|purposes"
@@ -219,6 +230,7 @@ NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.CLIENT,
         any_of(
+            r"\bmail servers? (?:at |on )?(?:~|ipaddr)",
             r"\byour (?:mail |smtp |email )?(?:host|server|system|network|isp|mta|machine|computer|connection"
             r"|mail server|country|region|provider)\b",
             r"\b(?:sending|connecting|remote|client|originating|sender) (?:mail |smtp )?(?:host|server|system"
@@ -234,7 +246,7 @@ NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
         any_of(
             r"\byour access\b|\bsenders?\b|\bsending (?:domain|address|identity|user|email)\b"
             r"|\byour (?:email |mail |from "
-            r"|sending )?(?:address|domain|email|organi[sz]ation|company|identity|name|user)\b|\bmail from\b"
+            r"|sending )?(?:address|domain|email|organi[sz]ation|company|identity|name|user)\b|\bmail ?from\b"
             r"|\bfrom address\b",
             r"\b(?:e?mails?|messages?|traffic) from (?:you|your|@|~|this (?:domain|sender|address|account"
             r"|user)|that (?:domain|sender))",

@@ -65,8 +65,10 @@ def read(reply: Reply) -> Meaning:
 
 
 def _reason(text: str) -> str:
-    """What of `text` is this server's own: without the words that stand for a code, and without another's reply."""
-    return lexicon.QUOTED.compiled.sub("", lexicon.STANDARD.compiled.sub("", text))
+    """What of `text` is this server's own: without the words for a code, another's reply and what went well."""
+    for words in (lexicon.STANDARD, lexicon.QUOTED, lexicon.PRAISE):
+        text = words.compiled.sub("", text)
+    return text
 
 
 def _framed(text: str) -> Subject | None:
