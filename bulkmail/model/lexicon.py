@@ -69,7 +69,8 @@ RECIPIENT_ALONE = any_of(
     r"\brecipient verif\w*|\bverif\w+ (?:of |for )?(?:the )?recipient\b",
     r"\b(?:full|over ?quota) (?:mailbox|inbox)\b|\b(?:mailbox|inbox)\b.{0,40}\b(?:is |has become "
     r"|was )?(?:full|overfull)\b",
-    r"\bgr[ea]y ?list",
+    r"\bgr[ea]y ?list|\brecipient address rejected: (?:unverified|undeliverable) address\b",
+    r"\b(?:can|may) (?:post|write) to @|(?<!your )\b(?:disk|storage) (?:quota|limit|allowance|allocation)\b",
     r"(?<!your )(?<!smtp )\b(?:user|mailbox|inbox|person|owner) has too (?:many|much)\b(?!.{0,20}\bsen[dt])",
     r"\bincoming (?:mail|message|email)s? (?:limit|quota|rate)",
 )
@@ -140,6 +141,10 @@ RECIPIENT_RAW = any_of(
 
 # RFC 3463 and what Exchange Online adds: 1.x the address, 2.x the mailbox, 7.x who may write to it.
 RECIPIENT_CODE = lazy_pattern(r"[45]\.(?:1\.(?:1|2|3|4|5|6|10)|2\.(?:1|2|4|12\d)|4\.1|7\.(?:2|17|18|1[23]\d))")
+
+# A limit that such a code and these words speak of is the mailbox's, unless it is one of sending.
+FOR_ADDRESS = any_of(r"\b(?:for|to|of) @")
+OF_SENDING = any_of(r"\b(?:your?|sen[dt]\w*|out ?going|out ?bound|relay\w*|submi\w+)\b")
 
 # A clause that begins so and goes on so says what a recipient is, does or wants.
 _HEAD = r"(?:^|[.:;,!] |\bsorry |\bbut )(?:@ : )?(?:the |this |that |our |local |target |destination |intended )*"
@@ -217,7 +222,8 @@ NAMES_SOMEBODY = any_of(
     r"\b(?:users?(?! (?:defined|agent))|mail ?box(?:es)?|person|employees?|staff|alias(?:es)?|owner|moved|nobody|no one"
     r"|utilisateurs?|bo[iî]te|benutzer|postfach|usuarios?|buz[oó]n|casella|utente|gebruiker|konto|compte|cuenta"
     r"|adresse?|direcci[oó]n|indirizzo|endere[cç]o|caixa)\b"
-    r"|\bmx records?\b|\blowest numbered mx\b|\b(?:domain|host)(?: or domain)?(?: names?)? (?:does not exist"
+    r"|\b(?:domain|host) (?:does not|never|will not) (?:accept|receive|take)\b|\bmx records?\b"
+    r"|\blowest numbered mx\b|\b(?:domain|host)(?: or domain)?(?: names?)? (?:does not exist"
     r"|not found|lookup|unreachable|unknown)\b"
     r"|\bno such (?:domain|host)\b"
     r"|(?<!ip )(?<!return )(?<!from )(?<!sender )(?<!sending )\baddress(?:es)?\b|\b(?:this|that|customer) account\b"
@@ -226,7 +232,7 @@ NAMES_SOMEBODY = any_of(
 
 # "sender address rejected" means the sender even beside a code of the recipient's.
 SENDER_ITSELF = any_of(
-    r"\bdesignated? (?:\w+ ){0,3}senders?\b",
+    r"\bdesignated? (?:\w+ ){0,3}senders?\b|\b(?:domain of (?:the )?)?sender (?:email )?address @",
     r"\bsender (?:address |email |domain )?(?:was |is |has been )?(?:rejected|refused|denied|verif\w+ failed"
     r"|not owned)",
     r"\bsender verif(?!ied)|\bclient host\b|\bof the sender domain\b|\bsending mta\b|\bmessages from ipaddr\b",
@@ -311,13 +317,14 @@ LIMIT = any_of(
     rf"\b(?:hourly|daily|weekly|monthly) {_MAIL}\b",
 )
 SPENT = any_of(
-    r"\b(?:d[eé]pass|[uü]berschritt|erreicht|superad|superat|excedid|raggiunt|atingid|atteint|alcanzad)\w*",
+    r"\b(?:d[eé]pass|(?:ue|[uü])berschritt|erreicht|superad|superat|excedid|raggiunt|atingid|atteint|alcanzad)\w*",
     r"\bexce(?:ed\w*|ss\w*)\b|\breach(?:ed|es|ing)?\b|\bhit\b|\bover\b|\bused\b|\bexhausted\b|\bsurpass\w*"
     r"|\bbeyond\b|\bdepleted\b",
     r"\bconsumed\b|\bspent\b|\brun dry\b|\bdrained\b|\bover(?:stepped|run|drawn|shot)\b|\bmaxed\b|\bover ?limit\b"
     r"|\bfull\b|\babove\b|\bno (?:more|remaining)\b|\bcrossed\b|\bviolat\w*|\bran out\b"
     r"|\brun out\b|\bleft\b|\bpassed\b",
-    r"\bmet\b|\bwent over\b|\bgone over\b|\battained\b|\bup\b|\ballow\w*\b|\bonly\b|\bmore than\b|\bbusted\b"
+    r"\bachieved\b|\bmet\b|\bwent over\b|\bgone over\b|\battained\b|\bup\b|\ballow\w*\b|\bonly\b|\bmore than\b"
+    r"|\bbusted\b"
     r"|\blimit \d|\bgreater than\b|\b(?:already|has|have) sent\b|\bsent (?:the|all)\b",
 )
 OURS = any_of(
@@ -327,7 +334,7 @@ OURS = any_of(
     r"|tenant|plan|subscription|customer|outmail|mailing|external recipients?|recipients|rcpts)\b",
     rf"\b{_MAIL}(?: ?/ ?| (?:per|an?|each|every|in|within|during) )(?:\d+ )?{_TIME}\b",
     r"\b(?:mail|messages?|email|account|domain|user|traffic|recipients?) (?:send|sending|sent|rate|volume|count)\b",
-    r"\b(?:message|email|recipient|rcpt|traffic|api) (?:limit|quota|allowance|cap)s?\b",
+    r"\b(?:messages?|emails?|recipients?|rcpts?|traffic|api) (?:limit|quota|allowance|cap)s?\b",
 )
 # A number of messages in a time is a limit even where no other word of the kind is said.
 PER_TIME = any_of(

@@ -123,6 +123,7 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
         Subject.BLOCK_LIST,
         any_of(
             r"\b(?:black|block|deny|ban|drop|reject|abuse|reputation) ?list",
+            r"\bsperrliste\b|\bschwarze\w* liste\b|\bliste noire\b|\blista (?:nera|negra)\b",
             r"\blisted (?:in|on|at|by|with|as|for|~|under)\b|\bis listed\b|\blisted ~|\b(?:on|in) (?:our|the"
             r"|a|an|their|~) (?:\w+ ){0,3}(?:block|black|rbl|spam) ?(?:list)?\b",
             r"\bblocked using\b(?!.{0,20}(?:filter|polic))|\bblocked (?:via|through|because of|due to|for"
@@ -188,6 +189,7 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
         any_of(
             r"\b(?:spamming|abusive|abusing|rogue|compromised|infected|suspicious|untrusted)"
             r" (?:host|server|client|ip|network)\b",
+            r"\b(?:adresse|indirizzo|direcci[oó]n|endere[cç]o) ip\b|\bip adresse\b",
             r"\bend user (?:line|range|ip|network)|\bopen proxy\b|\bnot (?:be )?(?:allowed|permitted"
             r"|authori[sz]ed) to connect\b|\byour isp\b",
             r"\bclient (?:host|ip|address|ipaddr|hostname|was|is|does|not)\b|\bhelo\b|\behlo\b|\brdns\b"

@@ -76,7 +76,7 @@ def _framed(text: str) -> Subject | None:
     if (frame := lexicon.FRAME.search(text)) is None:
         return None
     words = text[frame.end() :]
-    if any(who.search(words) for who in (lexicon.RECIPIENT_ALONE, lexicon.RECIPIENT_HEAD, lexicon.RECIPIENT)):
+    if lexicon.RECIPIENT_ALONE.search(text) or lexicon.RECIPIENT_HEAD.search(words) or lexicon.RECIPIENT.search(words):
         return None
     return next((subject for subject, named in subjects.NAMED if named.search(words) and subject in _FRAMED), None)
 
@@ -94,6 +94,8 @@ def _is_recipients_alone(text: str, reply: Reply) -> bool:
         return False
     if lexicon.RECIPIENT_ALONE.search(text) or lexicon.RECIPIENT_HEAD.search(text):
         return True
+    if lexicon.RECIPIENT_CODE.fullmatch(reply.enhanced) and lexicon.FOR_ADDRESS.search(text):
+        return not lexicon.OF_SENDING.search(text)
     if reply.stage is not Stage.RCPT or not lexicon.RECIPIENT_HEAD_UNLESS_SENDING.search(text):
         return False
     return reply.enhanced.endswith(".2.1") or not lexicon.SENDING.search(text)
