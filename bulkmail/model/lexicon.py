@@ -70,7 +70,8 @@ RECIPIENT_ALONE = any_of(
     r"\b(?:full|over ?quota) (?:mailbox|inbox)\b|\b(?:mailbox|inbox)\b.{0,40}\b(?:is |has become "
     r"|was )?(?:full|overfull)\b",
     r"\bgr[ea]y ?list|\brecipient address rejected: (?:unverified|undeliverable) address\b",
-    r"\b(?:can|may) (?:post|write) to @|(?<!your )\b(?:disk|storage) (?:quota|limit|allowance|allocation)\b",
+    r"\b(?:can|may) (?:post|write) to @|\bmay (?:only )?be (?:written|sent|mailed|emailed) to\b|\btriplets?\b"
+    r"|(?<!your )\b(?:disk|storage) (?:quota|limit|allowance|allocation)\b",
     r"(?<!your )(?<!smtp )\b(?:user|mailbox|inbox|person|owner) has too (?:many|much)\b(?!.{0,20}\bsen[dt])",
     r"\bincoming (?:mail|message|email)s? (?:limit|quota|rate)",
 )
@@ -113,7 +114,8 @@ RECIPIENT = any_of(
     r"\b(?:closed|private|moderated|restricted|members) (?:mailing |distribution |discussion )?(?:group|list"
     r"|recipient)s?\b",
     r"\b(?:distribution|mailing|discussion) (?:group|list)\b|\bnewsgroup\b",
-    r"\bpost(?:ing)?s? (?:messages? )?(?:to|on) (?:this|the)\b|\bto post\b|\bmoderat(?:ed|or)",
+    r"\bpost(?:ing)?s? (?:messages? )?(?:to|on) (?:this|the)\b|\bto post\b|\bpost here\b|\boutsiders\b"
+    r"|\bmoderat(?:ed|or)",
     # what the recipient lets in
     r"\b(?:group|list|mailbox|inbox|user|addressee|person) (?:only )?(?:accepts?|takes?|wants?)\b",
     r"\bonly (?:accept|receive|allow|take)s?\b.{0,40}\bfrom\b|\baccepts? (?:only )?(?:e?mail"
@@ -140,7 +142,7 @@ RECIPIENT_RAW = any_of(
 )
 
 # RFC 3463 and what Exchange Online adds: 1.x the address, 2.x the mailbox, 7.x who may write to it.
-RECIPIENT_CODE = lazy_pattern(r"[45]\.(?:1\.(?:1|2|3|4|5|6|10)|2\.(?:1|2|4|12\d)|4\.1|7\.(?:2|17|18|1[23]\d))")
+RECIPIENT_CODE = lazy_pattern(r"[45]\.(?:1\.(?:1|2|3|4|5|6|10)|2\.(?:1|2|4|12\d)|4\.[14]|7\.(?:2|17|18|1[23]\d))")
 
 # A limit that such a code and these words speak of is the mailbox's, unless it is one of sending.
 FOR_ADDRESS = any_of(r"\b(?:for|to|of) @")
@@ -158,19 +160,22 @@ RECIPIENT_HEAD = any_of(
     rf"{_HEAD}(?:user|mailbox|inbox|address|alias|group|list)(?: \S+)? (?:(?:is|was) )?(?:restricted|limited|closed"
     rf"|open"
     r"|reserved) (?:to|for)\b",
-    rf"{_HEAD}(?:user|mailbox|owner|person|group|list|@)(?: \S+)? has (?:you|your \w+|this sender|the sender) (?:on"
-    rf"|in)\b",
+    rf"{_HEAD}(?:user|mailbox|owner|person|group|list|@)(?: has| have)?(?: \w+)? (?:you|your \w+|this sender"
+    rf"|the sender)"
+    r" (?:on|in|out|off)\b",
     rf"{_HEAD}(?:user|mailbox|owner|person|group|list)(?: \S+)? (?:has |have )?(?:black|block|deny|ignore)? ?"
     r"(?:listed|blocked|banned|muted|filtered|refused|rejected) (?:you|your|this sender|the sender)\b",
 )
 # The same where the words could be said of our own account: only if nothing else in them is of sending.
 RECIPIENT_HEAD_UNLESS_SENDING = any_of(
+    r"\bas @",
     rf"{_HEAD}(?:user|mailbox|inbox|account|address|@)(?: (?:of|for|account|name))*(?: \S+)? (?:is|was|has|have|does"
     rf"|did"
     r"|could|can|will|not|no)\b",
     rf"{_HEAD}(?:user|mailbox|account) (?:suspended|disabled|locked|blocked|inactive|closed|expired|terminated)\b",
 )
 SENDING = any_of(
+    r"\bas @",
     r"\b(?:send\w*|sent|out ?going|out ?bound|submi\w+|relay\w*|auth\w*|log\w* ?(?:in|on)|sign\w* in|from|smtp|your?"
     r"|hourly|daily|messages|e?mails|rate|limit|quota|plan|bill\w*|pay\w*|credit\w*|trial|contract|permission"
     r"|max\w*|spam\w*|verif\w*|activat\w*|ip|ipaddr|client|host|sender|list\w*)\b",
@@ -204,13 +209,14 @@ POLICY = any_of(
 # Hints at the one who sends, where nothing else is known of a refusal.
 HINTS_AT_US = any_of(
     r"\b(?:you(?:r|rs| are| re)?|sen[dt]\w*|mail from|from|out ?going|out ?bound|originat\w*|return (?:path|address)"
-    r"|envelope|ips?|ipaddr|hosts?|networks?|ranges?|countr(?:y|ies)|clients?|connect\w*|helo|ehlo|reverse|remote|isp"
+    r"|envelope|ips?|ipaddr|hosts?|networks?|asn? ?\d+|ranges?|countr(?:y|ies)|clients?|connect\w*|helo|ehlo"
+    r"|reverse|remote|isp"
     r"|log ?ins?|credentials?|password|token|company|plan|package|subscription|contract|compliance"
     r"|complaints?"
     r"|go away|console|portal|setup|regist\w*|bulk|spammers?|throughput|volume|hourly|daily|today)\b"
 )
 NAMES_CONTENT = any_of(
-    r"\b(?:content|subject|headers?|body|macro|document|junk|spam|virus|score|mime|format|html|line|bulk)\b"
+    r"\b(?:content|subject|headers?|body|macro|document|junk|spam|virus|score|mime|format|html|line)\b"
 )
 NAMES_RECIPIENT = any_of(
     r"\b(?:recipients?|addressees?|rcpt|inbox|groups?|(?:this|the|mailing|distribution|discussion) lists?|members?"
@@ -222,7 +228,7 @@ NAMES_SOMEBODY = any_of(
     r"\b(?:users?(?! (?:defined|agent))|mail ?box(?:es)?|person|employees?|staff|alias(?:es)?|owner|moved|nobody|no one"
     r"|utilisateurs?|bo[iî]te|benutzer|postfach|usuarios?|buz[oó]n|casella|utente|gebruiker|konto|compte|cuenta"
     r"|adresse?|direcci[oó]n|indirizzo|endere[cç]o|caixa)\b"
-    r"|\b(?:domain|host) (?:does not|never|will not) (?:accept|receive|take)\b|\bmx records?\b"
+    r"|\b(?:domain|host) (?:does not|never|will not) (?:accept|receive|take)\b|\bmx (?:records?|of|for|points)\b"
     r"|\blowest numbered mx\b|\b(?:domain|host)(?: or domain)?(?: names?)? (?:does not exist"
     r"|not found|lookup|unreachable|unknown)\b"
     r"|\bno such (?:domain|host)\b"

@@ -57,7 +57,8 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
             r"\b(?:spf|dkim|dmarc|arc|domain ?keys)\b|\bsender policy framework\b"
             r"|\bdesignated? (?:\w+ ){0,3}senders?\b",
             r"\b(?:domain|message|mail|email|sender) (?:level )?(?:authentication|alignment)\b|\bauthentication level\b"
-            r"|\bunauthenticated (?:e?mails?|messages?)\b",
+            r"|\bunauthenticated (?:e?mails?|messages?)\b|\b(?:fail\w*|not|no|none)(?: \w+)? align(?:ment|ed)\b",
+            r"\bp ?= ?(?:reject|quarantine)\b|\bsignature (?:check|verification|of)\b|\b[ds] ?= ?~",
         ),
     ),
     (
@@ -85,6 +86,7 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
         Subject.RELAYING,
         any_of(
             r"\b(?:open )?relay(?:s|ed|ing)?\b",
+            r"\b(?:deliver\w*|mail|messages?) (?:to )?(?:outside|beyond) (?:of )?(?:our|this|the)\b",
             r"(?<!from )\b(?:foreign|external|outside|remote|non ?local) (?:domains?|destinations?|recipients?"
             r"|addresses)\b",
             r"\b(?:not|never) (?:\w+ )?forward(?:ed|ing)?\b.{0,40}\b(?:mail|messages?|domains?)\b",
@@ -98,6 +100,7 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.LOGIN,
         any_of(
+            r"\b(?:signed|logged) ?(?:in|on) (?:members|users|customers|clients|persons|people)\b",
             r"\banonymous\b|\bunauthenticated\b|\bnot (?:been |yet )?(?:authenticated|logged (?:in|on)|signed in)\b"
             r"|\bnot authenticate\b",
             r"\baut[eh]\w+ (?:smtp )?(?:requise|obligatoire|invalide|n[eé]cessaire|richiesta|obbligatoria|requerida"
@@ -173,7 +176,7 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
             r"|sending|submit|mail|use|originate|transmit|out|perform)",
             r"\b(?:permissions?|rights?|privileges?|authority|allowance) (?:to|for) (?:send|use|submit|mail)"
             r"|\bsend(?:ing)? as\b|\bon behalf of\b|\bspoof\w*|\bimpersonat\w*|\bforg(?:ed|ery|ing)\b",
-            r"\bnot (?:be )?own(?:ed|er|s)?\b|\bdoes not (?:own|belong)\b|\bnot belong\b"
+            r"\bas @|\bnot (?:be )?own(?:ed|er|s)?\b|\bdoes not (?:own|belong)\b|\bnot belong\b"
             r"|\bown(?:ed)? by (?:another|other|a different)",
             r"\bout ?(?:going|bound)\b.{0,40}\b(?:block\w*|suspend\w*|disab\w*|spam\w*|denied|reject\w*"
             r"|restrict\w*|prohibit\w*|paused|stopped|not|ban\w*|forbid\w*|frozen|held)",

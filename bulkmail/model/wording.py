@@ -59,7 +59,7 @@ def read(reply: Reply) -> Meaning:
     if is_recipients and not _is_ours_all_the_same(text):
         return Meaning(Subject.RECIPIENT)
     subject = _named(whole, reply)
-    if subject is Subject.UNKNOWN and may_name_recipient and _is_unstated(text, reply):
+    if subject is Subject.UNKNOWN and may_name_recipient and _is_unstated(text, reply, names_address="ipaddr" in whole):
         return Meaning(Subject.UNSTATED)
     return Meaning(subject)
 
@@ -110,11 +110,11 @@ def _is_ours_all_the_same(text: str) -> bool:
     return relaying is not None and (state is None or relaying.start() < state.start())
 
 
-def _is_unstated(text: str, reply: Reply) -> bool:
+def _is_unstated(text: str, reply: Reply, *, names_address: bool) -> bool:
     """Whether a policy refuses (RFC 3463 §3.8: X.7.*), or hints at us, and names neither recipient nor content."""
     is_policy = reply.enhanced.startswith(".7.", 1) or lexicon.POLICY.search(text) is not None
     is_account = reply.stage is not Stage.RCPT and "account" in text
-    if not is_policy and not is_account and not lexicon.HINTS_AT_US.search(text):
+    if not is_policy and not is_account and not names_address and not lexicon.HINTS_AT_US.search(text):
         return False
     other = lexicon.NAMES_SOMEBODY if reply.stage is Stage.RCPT else lexicon.NAMES_CONTENT
     return not other.search(text) and not lexicon.NAMES_RECIPIENT.search(text)
@@ -156,7 +156,7 @@ def _limit(text: str, *, stage: Stage) -> Span | None:
 
 def _is_per_time(text: str) -> bool:
     """Whether `text` says how many messages a time allows."""
-    return bool(lexicon.PER_TIME.search(text) and lexicon.ALLOWED.search(text))
+    return bool(lexicon.PER_TIME.search(text) and (lexicon.ALLOWED.search(text) or lexicon.SPENT.search(text)))
 
 
 def _span(text: str) -> Span | None:
