@@ -64,16 +64,22 @@ RECIPIENT_ALONE = any_of(
     r"\b(?:user|mailbox|recipient|person|inbox|alias) (?:gets|receives|got|received)\b"
     r"|\b(?:can|may|must|should|could) not be (?:mailed|emailed|written to|reached|contacted)\b",
     r"\bonly (?!customers|clients|auth\w*|registered|verified|known|the )\w+ (?:may|can) (?:send|post|write|mail)\b",
-    r"\bonly reads?\b|\bfor (?:internal|private|in ?house) use\b|\bfrom (?:the )?outside\b"
+    r"\bonly reads?\b|\bfor (?:internal|private|in ?house) use\b|(?<!comes )(?<!coming )\bfrom (?:the )?outside\b"
     r"|\bby (?:its|his|her|their|the \w+ s) (?:owner|moderator|user)\b",
     r"\brecipient verif\w*|\bverif\w+ (?:of |for )?(?:the )?recipient\b",
     r"\b(?:full|over ?quota) (?:mailbox|inbox)\b|\b(?:mailbox|inbox)\b.{0,40}\b(?:is |has become "
     r"|was )?(?:full|overfull)\b",
     r"\bgr[ea]y ?list|\brecipient address rejected: (?:unverified|undeliverable) address\b",
-    r"\b(?:can|may) (?:post|write) to @|\bmay (?:only )?be (?:written|sent|mailed|emailed) to\b|\btriplets?\b"
+    r"\b(?:can|may) (?:post|write) to @|\b(?:write|post) to (?:it|him|her|them|this)\b"
+    r"|\bmay (?:only )?be (?:written|sent|mailed|emailed) to\b|\btriplets?\b"
     r"|(?<!your )\b(?:disk|storage) (?:quota|limit|allowance|allocation)\b",
     r"(?<!your )(?<!smtp )\b(?:user|mailbox|inbox|person|owner) has too (?:many|much)\b(?!.{0,20}\bsen[dt])",
     r"\bincoming (?:mail|message|email)s? (?:limit|quota|rate)",
+)
+
+# A limit that no recipient has.
+OWN_LIMIT = any_of(
+    r"\b(?:sending|out ?going|out ?bound|submission) (?:\w+ )?(?:limit|quota|rate|allowance|cap|volume)s?\b"
 )
 
 # Means the recipient as long as nothing says that it is the sender's own limit.
@@ -95,7 +101,8 @@ RECIPIENT = any_of(
     r"|blocked|declines?)",
     r"\bno (?:such )?(?:mailbox|account|address|person|one) (?:here|by that|with that|by the|named|called"
     r"|found|exists?)",
-    r"\b(?:address|account|mailbox|user) (?:@ )?(?:does|did|do) not exist|\bno longer (?:valid|active|here"
+    r"\b(?:address|account|mailbox|user) (?:@ )?(?:does|did|do) not exist"
+    r"|(?<!credentials )(?<!token )(?<!password )\bno longer (?:valid|active|here"
     r"|with|works|accept)",
     r"\bover ?quota\b|\bquota (?:violation|(?:is )?(?:exceeded|full|reached)) for @|\b(?:storage|disk) (?:quota"
     r"|limit|space|is|full"
@@ -146,6 +153,7 @@ RECIPIENT_CODE = lazy_pattern(r"[45]\.(?:1\.(?:1|2|3|4|5|6|10)|2\.(?:1|2|4|12\d)
 
 # A limit that such a code and these words speak of is the mailbox's, unless it is one of sending.
 FOR_ADDRESS = any_of(r"\b(?:for|to|of) @")
+MAILBOX_CODE = lazy_pattern(r"[45]\.2\.[12]")
 OF_SENDING = any_of(r"\b(?:your?|sen[dt]\w*|out ?going|out ?bound|relay\w*|submi\w+)\b")
 
 # A clause that begins so and goes on so says what a recipient is, does or wants.
@@ -157,6 +165,9 @@ RECIPIENT_HEAD = any_of(
     rf"|(?:do|does|did"
     rf"|will|can)"
     r" not )?(?:accepts?|takes?|wants?|allows?|rejects?|refuses?|blocks?|declines?|requires?)\b",
+    rf"{_HEAD}(?:user|mailbox|account|address|alias) (?:\S+ )?(?:is |was )?(?:unknown|not found|(?:does not"
+    rf"|no longer) exists?)\b",
+    rf"{_HEAD}(?:restricted|protected|closed) (?:user|mailbox|inbox|address|alias|group|list|recipient)\b",
     rf"{_HEAD}(?:user|mailbox|inbox|address|alias|group|list)(?: \S+)? (?:(?:is|was) )?(?:restricted|limited|closed"
     rf"|open"
     r"|reserved) (?:to|for)\b",
@@ -213,7 +224,9 @@ HINTS_AT_US = any_of(
     r"|reverse|remote|isp"
     r"|log ?ins?|credentials?|password|token|company|plan|package|subscription|contract|compliance"
     r"|complaints?"
-    r"|go away|console|portal|setup|regist\w*|bulk|spammers?|throughput|volume|hourly|daily|today)\b"
+    r"|relay\w*|smtp|submission|sessions?|dns|ptr|gateway|credits?|balance|flagged|suspicious|suspected|barred|mta"
+    r"|blacklist\w*|servers?|throttl\w*|frequency|machine|go away|console|portal|setup|regist\w*|bulk|spammers?"
+    r"|throughput|volume|hourly|daily|today)\b"
 )
 NAMES_CONTENT = any_of(
     r"\b(?:content|subject|headers?|body|macro|document|junk|spam|virus|score|mime|format|html|line)\b"
@@ -229,7 +242,7 @@ NAMES_SOMEBODY = any_of(
     r"|utilisateurs?|bo[iî]te|benutzer|postfach|usuarios?|buz[oó]n|casella|utente|gebruiker|konto|compte|cuenta"
     r"|adresse?|direcci[oó]n|indirizzo|endere[cç]o|caixa)\b"
     r"|\b(?:domain|host) (?:does not|never|will not) (?:accept|receive|take)\b|\bmx (?:records?|of|for|points)\b"
-    r"|\blowest numbered mx\b|\b(?:domain|host)(?: or domain)?(?: names?)? (?:does not exist"
+    r"|\blowest numbered mx\b|\b(?:domain|host)(?: or domain)?(?: ~)?(?: names?)? (?:does not exist"
     r"|not found|lookup|unreachable|unknown)\b"
     r"|\bno such (?:domain|host)\b"
     r"|(?<!ip )(?<!return )(?<!from )(?<!sender )(?<!sending )\baddress(?:es)?\b|\b(?:this|that|customer) account\b"
@@ -243,7 +256,7 @@ SENDER_ITSELF = any_of(
     r"|not owned)",
     r"\bsender verif(?!ied)|\bclient host\b|\bof the sender domain\b|\bsending mta\b|\bmessages from ipaddr\b",
     r"\bauthentication (?:is )?required\b|\bhelo command\b|\bout ?(?:bound|going)\b|\bfrom sending\b|\bsend as\b"
-    r"|\b(?:allowed|permitted|authori[sz]ed|entitled) to (?:send|submit|use)\b(?!.{0,30}\bto\b)"
+    r"|\b(?:allowed|permitted|authori[sz]ed|entitled) to (?:send|submit|use|relay)\b(?!.{0,30}\bto\b)"
     r"|\b(?:your|smtp|sasl|sending) user\b|\b(?:logged in|authenticated) (?:account|user|customer|login)\b"
     r"|\balready sent\b"
     r"|\b(?:not|unable|not configured|refuse) (?:to )?relay|\b(?:owned|belong\w*) (?:by|to)\b"

@@ -36,7 +36,7 @@ _IS_REFUSED = (
     r"|on hold|under review|pending|inactive|blacklist\w*|spam\w*|abus\w*|compromis\w*|paused|stopped"
     r"|violat\w*|untrusted|illegal|malformed|only|unable|revoked|withdrawn|cancel+ed|negative|insufficient|lapsed"
     r"|exhausted|used up|depleted|(?:run|ran) out"
-    r"|off|on ?hold|discontinued|halted|ended)"
+    r"|exceeded|off|on ?hold|discontinued|halted|ended)"
 )
 REFUSED = Words(rf"\b(?:{_IS_REFUSED}|un\w+ed|suspension|non|low|poor|too \w+)\b")
 
@@ -73,7 +73,8 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.CONTENT,
         any_of(
-            r"\b(?:sur|u)ribl|\bsurbl\b|\b(?:url|uri)s?\b|(?<!by the )(?<!use the )(?<!click the )\blinks?\b"
+            r"\b(?:(?:sur|u)ribl|surbl)\b(?!.{0,20}\bsenders?\b)|\b(?:url|uri)s?\b"
+            r"|(?<!by the )(?<!use the )(?<!click the )\blinks?\b"
             r"|\bvirus\b|\bmalware\b|\bphish\w*"
             r"|\battachments?\b|\binfected\b",
             r"\b(?:message|mail|email|body) (?:content|text)\b|\bcontent (?:filter|reject|restrict|block"
@@ -175,7 +176,7 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
             r"|authori[sz]ed|entitled|able|eligible|privileged|enabled|approved|cleared) (?:to|for) (?:send"
             r"|sending|submit|mail|use|originate|transmit|out|perform)",
             r"\b(?:permissions?|rights?|privileges?|authority|allowance) (?:to|for) (?:send|use|submit|mail)"
-            r"|\bsend(?:ing)? as\b|\bon behalf of\b|\bspoof\w*|\bimpersonat\w*|\bforg(?:ed|ery|ing)\b",
+            r"|\bsend(?:ing)? as\b|\bon behalf of\b|\bclaims to be\b|\bspoof\w*|\bimpersonat\w*|\bforg(?:ed|ery|ing)\b",
             r"\bas @|\bnot (?:be )?own(?:ed|er|s)?\b|\bdoes not (?:own|belong)\b|\bnot belong\b"
             r"|\bown(?:ed)? by (?:another|other|a different)",
             r"\bout ?(?:going|bound)\b.{0,40}\b(?:block\w*|suspend\w*|disab\w*|spam\w*|denied|reject\w*"
@@ -288,9 +289,9 @@ CODES: dict[str, Subject] = {
         ),
         Subject.SENDER,
     ),
-    **dict.fromkeys((".7.3", ".7.8", ".7.11", ".7.12", ".7.13", ".7.57", ".7.139"), Subject.LOGIN),
+    **dict.fromkeys((".7.3", ".7.8", ".7.11", ".7.12", ".7.57", ".7.139"), Subject.LOGIN),
     **dict.fromkeys((".7.54", ".7.64", ".7.367"), Subject.RELAYING),
     **dict.fromkeys((".7.20", ".7.21", ".7.22", ".7.23", ".7.24", ".7.26", ".7.509", ".7.515"), Subject.AUTHENTICATION),
-    **dict.fromkeys((".7.25", ".7.606", ".7.511", ".7.512", ".7.513", ".7.514"), Subject.CLIENT),
+    **dict.fromkeys((".7.25", ".7.51", ".7.606", ".7.511", ".7.512", ".7.513", ".7.514"), Subject.CLIENT),
     **dict.fromkeys((".7.705", ".7.708", ".7.750"), Subject.ACCOUNT),
 }

@@ -34,11 +34,14 @@ class Meaning(NamedTuple):
     span: Span | None = None
 
 
+_LOGIN_CODES = frozenset({530, 534, 535, 538})  # RFC 4954 §6
 _AFTER_RECIPIENT = frozenset({Stage.RCPT, Stage.DATA, Stage.BODY, Stage.END})
 
 
 def read(reply: Reply) -> Meaning:
     """What `reply`, a refusal, is about."""
+    if reply.code in _LOGIN_CODES:
+        return Meaning(Subject.LOGIN)
     whole = _reason(plain(reply.text))
     text = lexicon.ADVICE.compiled.sub("", whole)
     may_name_recipient = reply.stage in _AFTER_RECIPIENT
@@ -56,7 +59,7 @@ def read(reply: Reply) -> Meaning:
     is_theirs = is_recipients and not lexicon.OURS.search(text)
     if not is_theirs and (span := _limit(whole, stage=reply.stage)) is not None:
         return Meaning(Subject.SENDING, span)
-    if is_recipients and not _is_ours_all_the_same(text):
+    if is_recipients and not _is_ours_all_the_same(text, reply):
         return Meaning(Subject.RECIPIENT)
     subject = _named(whole, reply)
     if subject is Subject.UNKNOWN and may_name_recipient and _is_unstated(text, reply, names_address="ipaddr" in whole):
@@ -90,20 +93,28 @@ def _is_recipients_alone(text: str, reply: Reply) -> bool:
     """Whether this can be said of a recipient only."""
     if lexicon.RECIPIENT_RAW.search(reply.text):
         return True
-    if lexicon.SENDER_ITSELF.search(text) and not lexicon.RECIPIENT_ALONE.search(text):
-        return False
-    if lexicon.RECIPIENT_ALONE.search(text) or lexicon.RECIPIENT_HEAD.search(text):
+    if lexicon.RECIPIENT_ALONE.search(text) and not lexicon.OWN_LIMIT.search(text):
         return True
-    if lexicon.RECIPIENT_CODE.fullmatch(reply.enhanced) and lexicon.FOR_ADDRESS.search(text):
-        return not lexicon.OF_SENDING.search(text)
+    head, ours = lexicon.RECIPIENT_HEAD.search(text), lexicon.SENDER_ITSELF.search(text)
+    if head is not None or ours is not None:  # what is said first decides
+        return ours is None or (head is not None and head.start() < ours.start())
+    if _has_mailbox_code(text, reply) and not lexicon.OF_SENDING.search(text):
+        return True
     if reply.stage is not Stage.RCPT or not lexicon.RECIPIENT_HEAD_UNLESS_SENDING.search(text):
         return False
     return reply.enhanced.endswith(".2.1") or not lexicon.SENDING.search(text)
 
 
-def _is_ours_all_the_same(text: str) -> bool:
+def _has_mailbox_code(text: str, reply: Reply) -> bool:
+    """Whether the enhanced code is that of a mailbox, or of a recipient whose address the words name."""
+    if reply.stage is Stage.RCPT and lexicon.MAILBOX_CODE.fullmatch(reply.enhanced):
+        return True
+    return bool(lexicon.RECIPIENT_CODE.fullmatch(reply.enhanced) and lexicon.FOR_ADDRESS.search(text))
+
+
+def _is_ours_all_the_same(text: str, reply: Reply) -> bool:
     """Whether `text`, which has words or a code of the recipient's, is about us."""
-    if lexicon.SENDER_ITSELF.search(text):
+    if lexicon.SENDER_ITSELF.search(text) or reply.enhanced[1:] in subjects.CODES:
         return True
     relaying = lexicon.RELAY_ITSELF.search(text)
     state = lexicon.RECIPIENT_STATE.search(text)

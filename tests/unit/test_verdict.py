@@ -436,8 +436,8 @@ def test_verdict_is_the_same_each_time_and_gives_a_short_reason(event: Reply | F
 
 @pytest.mark.parametrize("code", range(200, 600))
 def test_verdict_on_a_bare_code_goes_by_its_digit(code: int) -> None:
-    """But for 503 (a session out of step), 530 (login required) and 552 at RCPT (perhaps a full mailbox)."""
+    """But for 503 (out of step), 530, 534, 535, 538 (login required) and 552 at RCPT (perhaps a full mailbox)."""
     at_rcpt, at_end = judge(Reply(Stage.RCPT, code)), judge(Reply(Stage.END, code))
     by_digit = {2: Outcome.ACCEPTED, 3: Outcome.IN_DOUBT, 4: Outcome.DEFERRED, 5: Outcome.REJECTED}[code // 100]
-    assert at_end.outcome is (Outcome.DEFERRED if code in (503, 530) else by_digit)
-    assert at_rcpt.outcome is (Outcome.DEFERRED if code < 500 or code in (503, 530, 552) else by_digit)
+    assert at_end.outcome is (Outcome.DEFERRED if code in (503, 530, 534, 535, 538) else by_digit)
+    assert at_rcpt.outcome is (Outcome.DEFERRED if code < 500 or code in (503, 530, 534, 535, 538, 552) else by_digit)
