@@ -293,7 +293,7 @@ class Run:
         # A session that ends is nothing to speak of while new ones are to be had.
         if self.has_several and not channel.is_told and (health.is_failing or not health.open):
             channel.is_told = True
-            self.tell(channel, explain_failing(event, relay=channel.name))
+            self.tell(channel, explain_failing(event, relay=channel.name, feedback=self.plan.feedback))
         channel.failure = event
         health.trouble(now, dice=self.plan.dice(), asked=asked)
         if asked:
@@ -310,11 +310,12 @@ class Run:
         """Nothing more goes through `channel`.  The run ends if it was the last, else the others go on."""
         if channel.is_out:
             return
-        channel.error = explain(event, relay=channel.name, patience=patience)
+        feedback = self.plan.feedback
+        channel.error = explain(event, relay=channel.name, feedback=feedback, patience=patience)
         if all(other.is_out for other in self.channels):
             self.end(Ending(channel.error))
             return
-        self.tell(channel, explain_left_out(event, relay=channel.name, patience=patience))
+        self.tell(channel, explain_left_out(event, relay=channel.name, feedback=feedback, patience=patience))
         self.nudge()
 
     def tell(self, channel: Channel, text: str) -> None:
@@ -323,7 +324,7 @@ class Run:
 
     def give_up(self, channel: Channel, event: Reply | Fault) -> None:
         """Nobody answers at the very first try: more likely something is misspelt than all are busy."""
-        self.end(Ending(explain(event, relay=channel.name)))
+        self.end(Ending(explain(event, relay=channel.name, feedback=self.plan.feedback)))
 
     def nobody_answers(self) -> bool:
         """Whether no relay has ever been reached, and all that are left have failed."""
