@@ -52,6 +52,10 @@ ADVICE: dict[Reason, Advice] = {
         "refuses mail whose SPF, DKIM or DMARC check fails",
         "let the SPF and DKIM records of the sender's domain cover this server; check --online shows what is missing",
     ),
+    Reason.HINTED: Advice(
+        "refuses something about us and does not say what",
+        "look up what the reply names, or ask the server's postmaster; usual causes are sender, login and IP address",
+    ),
     Reason.UNSTATED_POLICY: Advice(
         "refuses by a policy and does not say of whom",
         "look up what the reply names, or ask the server's postmaster; usual causes are sender, login and IP address",

@@ -70,6 +70,7 @@ class Reason(StrEnum):
     BLOCK_LISTED = "on a block list"
     UNAUTHENTICATED = "SPF, DKIM or DMARC of our domain refused"
     RELAYING_DENIED = "relaying denied"
+    HINTED = "refused because of us, by a hint"
     UNSTATED_POLICY = "refused by a policy that is not stated"
     # the recipient
     GREYLISTED = "greylisted"

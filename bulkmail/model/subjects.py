@@ -22,6 +22,7 @@ class Subject(Enum):
     RELAYING = "the permission to relay"
     BLOCK_LIST = "a block list"
     AUTHENTICATION = "the SPF, DKIM or DMARC of our domain"
+    HINTED = "us, by a hint only"
     UNSTATED = "a policy, without saying whose fault it is"
 
 

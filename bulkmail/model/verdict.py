@@ -202,8 +202,9 @@ def _about_us() -> Iterator[Rule]:
         yield _codes("4", replace(later, probes=True), about=about)
         yield _codes("5", stop(scope, reason), about=about, stages=_BEFORE_RECIPIENT)
         yield _codes("5", replace(later, scope=scope, strikes=True), about=about)
-    unstated = deferred(Scope.RELAY, Reason.UNSTATED_POLICY, counts=False)
-    yield _codes("5", replace(unstated, strikes=True), about=frozenset({Subject.UNSTATED}), stages=_AFTER_RECIPIENT)
+    for subject, reason in ((Subject.HINTED, Reason.HINTED), (Subject.UNSTATED, Reason.UNSTATED_POLICY)):
+        unstated = replace(deferred(Scope.RELAY, reason, counts=False), strikes=True)
+        yield _codes("5", unstated, about=frozenset({subject}), stages=_AFTER_RECIPIENT)
 
 
 def _limits() -> Iterator[Rule]:
@@ -220,7 +221,7 @@ def _limits() -> Iterator[Rule]:
 
 _LIMITS = frozenset({Subject.SENDING})
 _NAMES_LOGIN = frozenset({Subject.LOGIN, Subject.RELAYING})
-_UNKNOWN = frozenset({Subject.UNKNOWN, Subject.UNSTATED})
+_UNKNOWN = frozenset({Subject.UNKNOWN, Subject.HINTED, Subject.UNSTATED})
 _RECIPIENTS = frozenset({Subject.RECIPIENT})
 _NOT_THE_RECIPIENT = frozenset(Subject) - _RECIPIENTS
 

@@ -62,8 +62,8 @@ def read(reply: Reply) -> Meaning:
     if is_recipients and not _is_ours_all_the_same(text, reply):
         return Meaning(Subject.RECIPIENT)
     subject = _named(whole, reply)
-    if subject is Subject.UNKNOWN and may_name_recipient and _is_unstated(text, reply, names_address="ipaddr" in whole):
-        return Meaning(Subject.UNSTATED)
+    if subject is Subject.UNKNOWN and may_name_recipient:
+        return Meaning(_unstated(text, reply, names_address="ipaddr" in whole))
     return Meaning(subject)
 
 
@@ -121,14 +121,15 @@ def _is_ours_all_the_same(text: str, reply: Reply) -> bool:
     return relaying is not None and (state is None or relaying.start() < state.start())
 
 
-def _is_unstated(text: str, reply: Reply, *, names_address: bool) -> bool:
+def _unstated(text: str, reply: Reply, *, names_address: bool) -> Subject:
     """Whether a policy refuses (RFC 3463 §3.8: X.7.*), or hints at us, and names neither recipient nor content."""
     is_policy = reply.enhanced.startswith(".7.", 1) or lexicon.POLICY.search(text) is not None
     is_account = reply.stage is not Stage.RCPT and "account" in text
-    if not is_policy and not is_account and not names_address and not lexicon.HINTS_AT_US.search(text):
-        return False
+    is_hint = is_account or names_address or lexicon.HINTS_AT_US.search(text) is not None
     other = lexicon.NAMES_SOMEBODY if reply.stage is Stage.RCPT else lexicon.NAMES_CONTENT
-    return not other.search(text) and not lexicon.NAMES_RECIPIENT.search(text)
+    if not (is_policy or is_hint) or other.search(text) or lexicon.NAMES_RECIPIENT.search(text):
+        return Subject.UNKNOWN
+    return Subject.HINTED if is_hint else Subject.UNSTATED
 
 
 def _named(text: str, reply: Reply) -> Subject:
