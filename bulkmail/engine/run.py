@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -118,6 +119,7 @@ class Run:
         self.invalid_rows: set[int] = set()  # found to be so in this run
         self.ending: Ending | None = None
         self._wake = anyio.Event()
+        self._openings: set[anyio.CancelScope] = set()
         self._rests: dict[Channel, Rest] = {}  # for which nobody waits in this run
         self._told: Waiting | None = None
 
@@ -381,7 +383,22 @@ class Run:
         """Begin nothing more.  The first reason stands, except that an error outranks the user's word."""
         if self.ending is None or (ending.error and not self.ending.error):
             self.ending = ending
+        for opening in self._openings:
+            opening.cancel()
         self.nudge()
+
+    @contextmanager
+    def opening(self) -> Iterator[anyio.CancelScope]:
+        """Around the opening of a session, which carries no message yet: cancelled when the run ends.
+
+        A server that is silent would otherwise hold the end up for five minutes (RFC 5321 §4.5.3.2.1).
+        """
+        with anyio.CancelScope() as scope:
+            self._openings.add(scope)
+            try:
+                yield scope
+            finally:
+                self._openings.remove(scope)
 
     def nudge(self) -> None:
         """Something changed: whoever pauses looks again."""
