@@ -43,6 +43,7 @@ def command(where: str, sender: str | None, recipient: str | None, name: str, as
     """
     from bulkmail.cli.relay_table import as_table, to_json
     from bulkmail.config.relay_presets import preset_at, say_preset
+    from bulkmail.config.tables import known_feedback
     from bulkmail.config.tokens import find_key_password, find_proxy_password, find_tokens
     from bulkmail.preflight.relay import look_at
     from bulkmail.smtp.credentials import Credentials, Tokens
@@ -58,12 +59,14 @@ def command(where: str, sender: str | None, recipient: str | None, name: str, as
     elif (password := _password(relay)) is not None:
         credentials = Credentials(relay.username, password)
     key_password, proxy_password = find_key_password(relay), find_proxy_password(relay)
+    feedback = known_feedback()
     if sys.stderr.isatty():
         click.echo(f"Talking to {relay.peer} …", err=True)
     facts = run_async(
         lambda: look_at(
             relay,
             credentials,
+            feedback=feedback,
             sender=from_address,
             recipient=to_address,
             key_password=key_password,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from bulkmail.engine.ports import Rest
 from bulkmail.model.advice import advice
 from bulkmail.model.errors import RelayError, SendingRests
+from bulkmail.model.feedback import Feedback
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.units import count, say_duration
-from bulkmail.model.verdict import judge
 from bulkmail.model.window import say_until
 
 _AGAIN = "; then run the same command again: it goes on where this one stopped"
@@ -30,31 +30,35 @@ _MENDS = {
 }
 
 
-def explain(event: Reply | Fault, *, relay: str, patience: float | None = None) -> RelayError:
-    """The error that ends a run because of `event`; with `patience` (seconds), because it went on for so long."""
-    message, mend = _told(event, relay, patience)
+def explain(event: Reply | Fault, *, relay: str, feedback: Feedback, patience: float | None = None) -> RelayError:
+    """The error that ends a run because of `event`; with `patience` (seconds), because it went on for so long.
+
+    `feedback` is the run's own judge, here and below.
+    """
+    message, mend = _told(event, relay, feedback, patience)
     return RelayError(f"stopped, and nobody is lost: {message}", hint=mend + _AGAIN)
 
 
-def explain_left_out(event: Reply | Fault, *, relay: str, patience: float | None = None) -> str:
+def explain_left_out(event: Reply | Fault, *, relay: str, feedback: Feedback, patience: float | None = None) -> str:
     """Why one of several relays gets nothing more in this run, in a sentence that also says what to do."""
-    message, mend = _told(event, relay, patience)
+    message, mend = _told(event, relay, feedback, patience)
     return f"{relay} is left out from now on, the other relays go on: {message}; {mend}"
 
 
-def explain_failing(event: Reply | Fault, *, relay: str) -> str:
+def explain_failing(event: Reply | Fault, *, relay: str, feedback: Feedback) -> str:
     """Why one of several relays is not reckoned with just now, in a sentence."""
-    return f"{relay} fails, and is tried again now and then; the other relays go on: {_told(event, relay, None)[0]}"
+    message, _ = _told(event, relay, feedback, None)
+    return f"{relay} fails, and is tried again now and then; the other relays go on: {message}"
 
 
-def _told(event: Reply | Fault, relay: str, patience: float | None) -> tuple[str, str]:
+def _told(event: Reply | Fault, relay: str, feedback: Feedback, patience: float | None) -> tuple[str, str]:
     """What happened, and what to do about it."""
     if isinstance(event, Fault):
         message, mend = str(event), _MENDS.get(event.kind, "check that the server is running and reachable")
         if event.stage is Stage.CONNECT and "+unix://" in relay:
             mend = "check the path of the socket, that its server is running and that this user may use it"
     else:
-        message, mend = _refusal(event, relay)
+        message, mend = _refusal(event, relay, feedback)
     if patience is not None:
         message = f"{message}; it has been so for {say_duration(patience)}"
     return message, mend
@@ -72,8 +76,8 @@ def say_slowed(slowdown: Slowdown, event: Reply | Fault, now: float) -> str:
     return f"{slowdown.lane or slowdown.relay} is {' and '.join(done) or 'treated more gently'}: {event}"
 
 
-def _refusal(reply: Reply, relay: str) -> tuple[str, str]:
-    words, mend = advice(judge(reply).reason) or ("", "")
+def _refusal(reply: Reply, relay: str, feedback: Feedback) -> tuple[str, str]:
+    words, mend = advice(feedback.heed(reply).verdict.reason) or ("", "")
     if not words and reply.is_permanent:
         words, mend = "refused", "ask whoever runs that server"
     elif not words:

@@ -13,6 +13,7 @@ from bulkmail.model.breaker import Danger, Trip
 from bulkmail.model.delivery import Attempt, Delivery, Status, accepted, settle
 from bulkmail.model.errors import OutboxError, RelayError, TemplateError
 from bulkmail.model.feedback import Heeding
+from bulkmail.model.outcome import Reason, Scope, rejected
 from bulkmail.model.printing import printable
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import ACCEPTED
@@ -22,21 +23,28 @@ from bulkmail.outbox.outbox import Job, PutBack, Settlement
 def record(run: Run, job: Job, channel: Channel, event: Reply | Fault, *, at: float, took: float) -> Heeding:
     """Puts down how a try that began `at` (wall clock) ended after so many seconds; what is to be made of that."""
     heeding = run.plan.feedback.heed(event)
-    heeding = replace(heeding, verdict=run.breaker.spared(event, heeding.verdict))
-    attempt = Attempt(at, took, channel.name, event, heeding.verdict)
+    number = job.delivery.id
+    verdict = run.breaker.spared(event, heeding.verdict)
+    names_us = verdict.reason is not Reason.UNSTATED_POLICY
+    if verdict.strikes and not names_us:
+        own = channel.strikes.is_own(number, has_others=lambda done: _has_others(run, done, settling=1))
+        verdict = rejected(Scope.RECIPIENT, Reason.POLICY) if own else verdict
+    heeding = replace(heeding, verdict=verdict)
+    attempt = Attempt(at, took, channel.name, event, verdict)
     delivery = settle(job.delivery, attempt, run.plan.pace.retry, dice=run.plan.dice())
     _put(run, job, channel, delivery, attempt)
-    number = delivery.id
     trip = run.breaker.note(
         number,
         event,
-        heeding.verdict,
+        verdict,
         copy_to=delivery.forward_path if delivery.is_copy else "",
         is_last=lambda: not _has_others(run, {number}),
     )
     if trip is not None:
         _trips(run, trip)
-    if heeding.verdict.strikes and channel.strikes.strike(number, has_others=lambda done: _has_others(run, done)):
+    if verdict.strikes and channel.strikes.strike(
+        number, names_us=names_us, has_others=lambda done: _has_others(run, done)
+    ):
         run.leave_out(channel, event)
     return heeding
 
@@ -58,9 +66,12 @@ def _put(run: Run, job: Job, channel: Channel, delivery: Delivery, attempt: Atte
     run.unsettled += 1
 
 
-def _has_others(run: Run, done: Collection[int]) -> bool:
-    """Whether the run has a delivery to try that is not among `done` and whose outcome is not put down yet."""
-    return run.work.in_hand > run.unsettled or run.work.has_others(done)
+def _has_others(run: Run, done: Collection[int], *, settling: int = 0) -> bool:
+    """Whether the run has a delivery to try that is not among `done` and whose outcome is not put down yet.
+
+    `settling` is how many of those in hand are about to be put down.
+    """
+    return run.work.in_hand > run.unsettled + settling or run.work.has_others(done)
 
 
 def _trips(run: Run, trip: Trip) -> None:

@@ -89,11 +89,11 @@ class OwnSession:
         return None
 
     async def _open(self) -> None:
-        """Opens a session, or heeds why that failed."""
+        """Opens a session, or heeds why that failed; gives up as soon as the run ends."""
         run, channel = self._run, self._channel
         channel.health.begin(run.clock.monotonic())
         try:
-            with channel.awaiting():
+            with channel.awaiting(), run.opening() as opening:
                 self.line = await channel.connect()
         except BaseException as error:
             channel.health.failed()
@@ -103,6 +103,9 @@ class OwnSession:
             return
         finally:
             run.nudge()
+        if opening.cancelled_caught:  # the run ends, and nothing would be sent over it
+            channel.health.failed()
+            return
         channel.health.opened()
         run.complaints.say_fewer(channel)
         self._opened_at = self.used_at = run.clock.monotonic()

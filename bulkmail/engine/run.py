@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import field
 from functools import lru_cache
 
@@ -119,6 +120,7 @@ class Run:
         self.invalid_rows: set[int] = set()  # found to be so in this run
         self.ending: Ending | None = None
         self._wake = anyio.Event()
+        self._openings: set[anyio.CancelScope] = set()
         self._rests: dict[Channel, Rest] = {}  # for which nobody waits in this run
         self._told: Waiting | None = None
 
@@ -294,7 +296,7 @@ class Run:
         # A session that ends is nothing to speak of while new ones are to be had.
         if self.has_several and not channel.is_told and (health.is_failing or not health.open):
             channel.is_told = True
-            self.tell(channel, explain_failing(event, relay=channel.name))
+            self.tell(channel, explain_failing(event, relay=channel.name, feedback=self.plan.feedback))
         channel.failure = event
         health.trouble(now, dice=self.plan.dice(), asked=asked)
         if asked:
@@ -311,11 +313,12 @@ class Run:
         """Nothing more goes through `channel`.  The run ends if it was the last, else the others go on."""
         if channel.is_out:
             return
-        channel.error = explain(event, relay=channel.name, patience=patience)
+        feedback = self.plan.feedback
+        channel.error = explain(event, relay=channel.name, feedback=feedback, patience=patience)
         if all(other.is_out for other in self.channels):
             self.end(Ending(channel.error))
             return
-        self.tell(channel, explain_left_out(event, relay=channel.name, patience=patience))
+        self.tell(channel, explain_left_out(event, relay=channel.name, feedback=feedback, patience=patience))
         self.nudge()
 
     def tell(self, channel: Channel, text: str) -> None:
@@ -324,7 +327,7 @@ class Run:
 
     def give_up(self, channel: Channel, event: Reply | Fault) -> None:
         """Nobody answers at the very first try: more likely something is misspelt than all are busy."""
-        self.end(Ending(explain(event, relay=channel.name)))
+        self.end(Ending(explain(event, relay=channel.name, feedback=self.plan.feedback)))
 
     def nobody_answers(self) -> bool:
         """Whether no relay has ever been reached, and all that are left have failed."""
@@ -381,7 +384,22 @@ class Run:
         """Begin nothing more.  The first reason stands, except that an error outranks the user's word."""
         if self.ending is None or (ending.error and not self.ending.error):
             self.ending = ending
+        for opening in self._openings:
+            opening.cancel()
         self.nudge()
+
+    @contextmanager
+    def opening(self) -> Iterator[anyio.CancelScope]:
+        """Around the opening of a session, which carries no message yet: cancelled when the run ends.
+
+        A server that is silent would otherwise hold the end up for five minutes (RFC 5321 §4.5.3.2.1).
+        """
+        with anyio.CancelScope() as scope:
+            self._openings.add(scope)
+            try:
+                yield scope
+            finally:
+                self._openings.remove(scope)
 
     def nudge(self) -> None:
         """Something changed: whoever pauses looks again."""

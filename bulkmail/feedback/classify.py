@@ -138,6 +138,7 @@ _KINDS = {
     Reason.POLICY: (FeedbackKind.BLOCKED, "policy"),
     Reason.CONTENT_REFUSED: (FeedbackKind.BLOCKED, "content"),
     Reason.BLOCK_LISTED: (FeedbackKind.BLOCKED, "block-list"),
+    Reason.UNAUTHENTICATED: (FeedbackKind.BLOCKED, "authentication"),
     Reason.CLIENT_REFUSED: (FeedbackKind.BLOCKED, "our-host"),
     Reason.SENDER_REFUSED: (FeedbackKind.BLOCKED, "our-sender"),
     Reason.SENDER_BLOCKED: (FeedbackKind.BLOCKED, "our-sender"),

@@ -130,11 +130,13 @@ async def credentials_for(relay: Relay, password: Secret | None) -> Credentials 
 
 async def look_at_relay(relay: Relay, password: Secret | None) -> RelayFacts:
     """What `relay`, an SMTP one, is like, found out without sending anything.  Raises `ConfigError`."""
+    from bulkmail.config.tables import known_feedback
     from bulkmail.preflight.relay import look_at
 
     return await look_at(
         relay,
         await credentials_for(relay, password),
+        feedback=await to_thread.run_sync(known_feedback),
         key_password=await to_thread.run_sync(find_key_password, relay),
         proxy_password=await to_thread.run_sync(find_proxy_password, relay),
     )

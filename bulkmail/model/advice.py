@@ -48,6 +48,14 @@ ADVICE: dict[Reason, Advice] = {
         "says that this address is on a block list",
         "have it taken off the list that the reply names, or send through another relay",
     ),
+    Reason.UNAUTHENTICATED: Advice(
+        "refuses mail whose SPF, DKIM or DMARC check fails",
+        "let the SPF and DKIM records of the sender's domain cover this server; check --online shows what is missing",
+    ),
+    Reason.HINTED: Advice(
+        "refuses something about us and does not say what",
+        "look up what the reply names, or ask the server's postmaster; usual causes are sender, login and IP address",
+    ),
     Reason.UNSTATED_POLICY: Advice(
         "refuses by a policy and does not say of whom",
         "look up what the reply names, or ask the server's postmaster; usual causes are sender, login and IP address",
@@ -55,7 +63,7 @@ ADVICE: dict[Reason, Advice] = {
     Reason.QUOTA: Advice("says that the sending quota is used up", _QUOTA),
     Reason.THROTTLED: Advice("asks for fewer messages", "lower rate or connections"),
     Reason.POLICY: Advice(
-        "refused the message", "fix what the server complains of (SPF, DKIM, DMARC, links, wording of the message)"
+        "refused the message", "fix what the server complains of: links, attachments, wording of the message"
     ),
 }
 

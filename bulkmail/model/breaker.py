@@ -66,17 +66,35 @@ class Strikes:
 
     def __init__(self) -> None:
         self._struck: set[int] = set()
+        self._names_us = False  # at least one of these refusals
+        self._earlier: set[int] = set()  # refused by a policy that names nobody, before others were accepted
 
     def accepted(self) -> None:
         """Something was."""
-        self._struck.clear()
+        if self._struck:
+            self._earlier |= self._struck
+            self._struck.clear()
+            self._names_us = False
 
-    def strike(self, delivery_id: int, *, has_others: Callable[[Collection[int]], bool]) -> bool:
+    def is_own(self, delivery_id: int, *, has_others: Callable[[Collection[int]], bool]) -> bool:
+        """Whether a policy that names nobody is this recipient's: nothing speaks for its being about us.
+
+        So it is when the recipient got that before and others were accepted since, and when the list ends before a
+        few recipients got it.  `has_others` as for `strike()`.
+        """
+        if delivery_id in self._earlier:
+            return True
+        struck = {*self._struck, delivery_id}
+        return not self._names_us and len(struck) < MOST_STRIKES and not has_others(struck)
+
+    def strike(self, delivery_id: int, *, names_us: bool, has_others: Callable[[Collection[int]], bool]) -> bool:
         """One more was refused because of us; says whether that ends it.
 
-        `has_others` says whether any delivery that is not among these is left to try.
+        `names_us`: by its words and not by the like of it.  `has_others` says whether any delivery that is not among
+        these is left to try.
         """
         self._struck.add(delivery_id)
+        self._names_us |= names_us
         return len(self._struck) >= MOST_STRIKES or not has_others(self._struck)
 
 

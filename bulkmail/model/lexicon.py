@@ -39,7 +39,7 @@ def any_of(*patterns: str) -> Words:
 
 # --- the recipient ----------------------------------------------------------------------------------------------------
 
-_THEM = r"(?:recipients?|addressees?|rcpt|user|mailbox|inbox|group|customer s mailbox)"
+_THEM = r"(?:recipients?|addressees?|rcpt|user|mailbox|inbox|group|alias|customer s mailbox)"
 
 # Can only mean the one that RCPT named, whatever else is said.
 RECIPIENT_ALONE = any_of(
@@ -51,7 +51,7 @@ RECIPIENT_ALONE = any_of(
     r"\b(?:unknown|no such) user\b.{0,40}\brelay|\buser (?:\S{1,60} )?(?:not found|unknown|does not exist)\b"
     r".{0,40}\brelay",
     r"^(?!.*\b(?:out ?going|out ?bound|send|sending|sent|submi\w+)\b).*\b(?:this|that|the|user s|customer s|owner s)"
-    r" (?:mailbox|inbox) (?:\S{1,60} )?(?:has|gets|got|is|was|receives?|exceed\w*|reach\w*)\b",
+    r" (?:mailbox|inbox|group|mailing list) (?:\S{1,60} )?(?:has|gets|got|is|was|receives?|exceed\w*|reach\w*)\b",
     r"\b(?:messages?|mails?|emails?) receive[ds]\b(?!.{0,30}\bfrom\b)",
     r"\bto (?:this|that|the same|one|a single|each|any) (?:recipient|mailbox|inbox|user|addressee|address"
     r"|group|list)\b",
@@ -64,13 +64,22 @@ RECIPIENT_ALONE = any_of(
     r"\b(?:user|mailbox|recipient|person|inbox|alias) (?:gets|receives|got|received)\b"
     r"|\b(?:can|may|must|should|could) not be (?:mailed|emailed|written to|reached|contacted)\b",
     r"\bonly (?!customers|clients|auth\w*|registered|verified|known|the )\w+ (?:may|can) (?:send|post|write|mail)\b",
-    r"\bonly reads?\b|\bfor (?:internal|private|in ?house) use\b|\bfrom (?:the )?outside\b"
+    r"\bonly reads?\b|\bfor (?:internal|private|in ?house) use\b|(?<!comes )(?<!coming )\bfrom (?:the )?outside\b"
     r"|\bby (?:its|his|her|their|the \w+ s) (?:owner|moderator|user)\b",
     r"\brecipient verif\w*|\bverif\w+ (?:of |for )?(?:the )?recipient\b",
     r"\b(?:full|over ?quota) (?:mailbox|inbox)\b|\b(?:mailbox|inbox)\b.{0,40}\b(?:is |has become "
     r"|was )?(?:full|overfull)\b",
-    r"\bgr[ea]y ?list",
+    r"\bgr[ea]y ?list|\brecipient address rejected: (?:unverified|undeliverable) address\b",
+    r"\b(?:can|may) (?:post|write) to @|\b(?:write|post) to (?:it|him|her|them|this)\b"
+    r"|\bmay (?:only )?be (?:written|sent|mailed|emailed) to\b|\btriplets?\b"
+    r"|(?<!your )\b(?:disk|storage) (?:quota|limit|allowance|allocation)\b",
+    r"(?<!your )(?<!smtp )\b(?:user|mailbox|inbox|person|owner) has too (?:many|much)\b(?!.{0,20}\bsen[dt])",
     r"\bincoming (?:mail|message|email)s? (?:limit|quota|rate)",
+)
+
+# A limit that no recipient has.
+OWN_LIMIT = any_of(
+    r"\b(?:sending|out ?going|out ?bound|submission) (?:\w+ )?(?:limit|quota|rate|allowance|cap|volume)s?\b"
 )
 
 # Means the recipient as long as nothing says that it is the sender's own limit.
@@ -92,9 +101,11 @@ RECIPIENT = any_of(
     r"|blocked|declines?)",
     r"\bno (?:such )?(?:mailbox|account|address|person|one) (?:here|by that|with that|by the|named|called"
     r"|found|exists?)",
-    r"\b(?:address|account|mailbox|user) (?:@ )?(?:does|did|do) not exist|\bno longer (?:valid|active|here"
+    r"\b(?:address|account|mailbox|user) (?:@ )?(?:does|did|do) not exist"
+    r"|(?<!credentials )(?<!token )(?<!password )\bno longer (?:valid|active|here"
     r"|with|works|accept)",
-    r"\bover ?quota\b|\bquota (?:is )?(?:exceeded|full) for @|\b(?:storage|disk) (?:quota|limit|space|is|full"
+    r"\bover ?quota\b|\bquota (?:violation|(?:is )?(?:exceeded|full|reached)) for @|\b(?:storage|disk) (?:quota"
+    r"|limit|space|is|full"
     r"|allocation)",
     r"\b(?:mailbox|inbox) (?:has |is |was )?(?:exceed\w*|over|reach\w*|at) |\bmail quota\b",
     r"\b(?:user|owner|addressee) s (?:mail ?)?(?:box|store|storage|quota|inbox|folder)\b|\bmailbox quota\b"
@@ -105,12 +116,13 @@ RECIPIENT = any_of(
     # closed groups and lists
     r"\blist (?:is )?(?:closed|private|moderated)\b|\bmust (?:be subscribed|subscribe)\b"
     r"|\bmust be (?:an? )?(?:list )?member",
-    r"\bmembers? only\b|\bonly (?:for )?members\b|\bnon ?members?\b|\bnot (?:a )?(?:member|subscriber"
-    r"|subscribed)\b",
+    r"\bmembers? only\b|\bonly (?:for )?members\b|\bnon ?members?\b|\bnot (?:a )?(?:member|subscriber)\b"
+    r"|(?<!account )\bnot subscribed\b(?! to (?:\w+ ){0,2}(?:service|ses|plan))",
     r"\b(?:closed|private|moderated|restricted|members) (?:mailing |distribution |discussion )?(?:group|list"
     r"|recipient)s?\b",
     r"\b(?:distribution|mailing|discussion) (?:group|list)\b|\bnewsgroup\b",
-    r"\bpost(?:ing)?s? (?:messages? )?(?:to|on) (?:this|the)\b|\bto post\b|\bmoderat(?:ed|or)",
+    r"\bpost(?:ing)?s? (?:messages? )?(?:to|on) (?:this|the)\b|\bto post\b|\bpost here\b|\boutsiders\b"
+    r"|\bmoderat(?:ed|or)",
     # what the recipient lets in
     r"\b(?:group|list|mailbox|inbox|user|addressee|person) (?:only )?(?:accepts?|takes?|wants?)\b",
     r"\bonly (?:accept|receive|allow|take)s?\b.{0,40}\bfrom\b|\baccepts? (?:only )?(?:e?mail"
@@ -137,51 +149,70 @@ RECIPIENT_RAW = any_of(
 )
 
 # RFC 3463 and what Exchange Online adds: 1.x the address, 2.x the mailbox, 7.x who may write to it.
-RECIPIENT_CODE = lazy_pattern(r"[45]\.(?:1\.(?:1|2|3|4|5|6|10)|2\.(?:1|2|4|12\d)|4\.1|7\.(?:2|17|18|1[23]\d))")
+RECIPIENT_CODE = lazy_pattern(r"[45]\.(?:1\.(?:1|2|3|4|5|6|10)|2\.(?:1|2|4|12\d)|4\.[14]|7\.(?:2|17|18|1[23]\d))")
+
+# A limit that such a code and these words speak of is the mailbox's, unless it is one of sending.
+FOR_ADDRESS = any_of(r"\b(?:for|to|of) @")
+MAILBOX_CODE = lazy_pattern(r"[45]\.2\.[12]")
+OF_SENDING = any_of(r"\b(?:your?|sen[dt]\w*|out ?going|out ?bound|relay\w*|submi\w+)\b")
 
 # A clause that begins so and goes on so says what a recipient is, does or wants.
 _HEAD = r"(?:^|[.:;,!] |\bsorry |\bbut )(?:@ : )?(?:the |this |that |our |local |target |destination |intended )*"
 RECIPIENT_HEAD = any_of(
     rf"{_HEAD}(?:recipient|addressee|target address|destination address|person|employee)\b"
     r"(?! (?:address\b|limit|quota|rate|count|max\w*|cap|per|volume|number|address\w* (?:per|must|limit)))",
-    rf"{_HEAD}(?:user|mailbox|inbox|address|alias|group|list|@)(?: (?!is |was |has )\S+)? (?:only |(?:do|does|did"
+    rf"{_HEAD}(?:user|mailbox|inbox|address|alias|group|list|team|channel|@)(?: (?!is |was |has )\S+)? (?:only "
+    rf"|(?:do|does|did"
     rf"|will|can)"
     r" not )?(?:accepts?|takes?|wants?|allows?|rejects?|refuses?|blocks?|declines?|requires?)\b",
+    rf"{_HEAD}(?:user|mailbox|account|address|alias) (?:\S+ )?(?:is |was )?(?:unknown|not found|(?:does not"
+    rf"|no longer) exists?)\b",
+    rf"{_HEAD}(?:restricted|protected|closed) (?:user|mailbox|inbox|address|alias|group|list|recipient)\b",
     rf"{_HEAD}(?:user|mailbox|inbox|address|alias|group|list)(?: \S+)? (?:(?:is|was) )?(?:restricted|limited|closed"
     rf"|open"
     r"|reserved) (?:to|for)\b",
+    rf"{_HEAD}(?:user|mailbox|owner|person|group|list|@)(?: has| have)?(?: \w+)? (?:you|your \w+|this sender"
+    rf"|the sender)"
+    r" (?:on|in|out|off)\b",
     rf"{_HEAD}(?:user|mailbox|owner|person|group|list)(?: \S+)? (?:has |have )?(?:black|block|deny|ignore)? ?"
     r"(?:listed|blocked|banned|muted|filtered|refused|rejected) (?:you|your|this sender|the sender)\b",
 )
 # The same where the words could be said of our own account: only if nothing else in them is of sending.
 RECIPIENT_HEAD_UNLESS_SENDING = any_of(
+    r"\bas @",
     rf"{_HEAD}(?:user|mailbox|inbox|account|address|@)(?: (?:of|for|account|name))*(?: \S+)? (?:is|was|has|have|does"
     rf"|did"
     r"|could|can|will|not|no)\b",
     rf"{_HEAD}(?:user|mailbox|account) (?:suspended|disabled|locked|blocked|inactive|closed|expired|terminated)\b",
 )
 SENDING = any_of(
+    r"\bas @",
     r"\b(?:send\w*|sent|out ?going|out ?bound|submi\w+|relay\w*|auth\w*|log\w* ?(?:in|on)|sign\w* in|from|smtp|your?"
     r"|hourly|daily|messages|e?mails|rate|limit|quota|plan|bill\w*|pay\w*|credit\w*|trial|contract|permission"
     r"|max\w*|spam\w*|verif\w*|activat\w*|ip|ipaddr|client|host|sender|list\w*)\b",
 )
+# What Postfix puts before the words of a policy server, which may be about anybody.
+FRAME = any_of(r"^(?:@ : )?recipient address rejected: (?:message (?:was )?rejected due to: )?")
 # What nobody is blamed in: advice, the words that RFC 5321 §4.2.2 has for a code, and what another server said.
 ADVICE = any_of(
     r"(?:^|(?<=[.;!?] )|(?<=, )|(?<=- ))(?:please|kindly|if (?:you|this)|for (?:more|further|assistance|help"
     r"|explanation"
     r"|details|information)|to (?:request|resolve|fix)|contact|see|visit|ask|refer|learn more|you can also"
-    r"|(?:the )?sender (?:may|should|can) (?:re)?try)\b[^.;!?]*",
+    r"|(?:the )?sender (?:please|to|(?:may|should|can|must) (?:please )?(?:re)?try))\b[^.;!?]*",
 )
 STANDARD = any_of(
     r"\brequested (?:mail )?action (?:not taken|aborted):? (?:mailbox unavailable|exceeded storage allocation"
     r"|local error in processing|insufficient system storage|mailbox name not allowed)?[:;,.]?"
     r"(?! *$| *(?:please|for (?:more|explanation|further)|see|visit|quota|exceeded|~|\d))"
 )
+# What went well, as "sender ok, but the recipient is unknown".
+PRAISE = any_of(r"\bsender (?:\w+ ){0,3}(?:ok|okay|fine|passed|succeeded|successful|valid)\b(?! only)")
 QUOTED = any_of(r"\b(?:response|said|responded|answered|replied):? \d{3}\b.*?(?=\bsender verif|$)")
 
 # What a policy says that names nobody, and what names a recipient at all, be it in another language.
 POLICY = any_of(
-    r"\bpolic(?:y|ies)\b|\bprohibit\w*|\bforbid\w*|\b(?:access|service|connection|permission|request|command)\b.{0,20}"
+    r"\bpolic(?:y|ies)\b|\bservice (?:is |was )?(?:\w+ly )?(?:not available|unavailable|disabled)\b|\bprohibit\w*"
+    r"|\bforbid\w*|\b(?:access|service|connection|permission|request|command)\b.{0,20}"
     r"\b(?:den\w+|refus\w*|reject\w*|block\w*)\b|^(?:\d+ )?(?:denied|blocked|banned|forbidden|refuse[ds]?)\b"
     r"|\bnot (?:been )?(?:allowed|permitted|authori[sz]ed|entitled|configured)\b|\bno permission\b|\bviolat\w*"
     r"|\bsuspen\w*|\bbanned\b|\babus\w*|\bspoof\w*|\bunauthori[sz]ed\b",
@@ -189,13 +220,16 @@ POLICY = any_of(
 # Hints at the one who sends, where nothing else is known of a refusal.
 HINTS_AT_US = any_of(
     r"\b(?:you(?:r|rs| are| re)?|sen[dt]\w*|mail from|from|out ?going|out ?bound|originat\w*|return (?:path|address)"
-    r"|envelope|ips?|ipaddr|hosts?|networks?|ranges?|countr(?:y|ies)|clients?|connect\w*|helo|ehlo|reverse|remote|isp"
+    r"|envelope|ips?|ipaddr|hosts?|networks?|asn? ?\d+|ranges?|countr(?:y|ies)|clients?|connect\w*|helo|ehlo"
+    r"|reverse|remote|isp"
     r"|log ?ins?|credentials?|password|token|company|plan|package|subscription|contract|compliance"
     r"|complaints?"
-    r"|console|portal|setup|regist\w*|bulk|spammers?|throughput|volume|hourly|daily|today)\b"
+    r"|relay\w*|smtp|submission|sessions?|dns|ptr|gateway|credits?|balance|flagged|suspicious|suspected|barred|mta"
+    r"|blacklist\w*|servers?|throttl\w*|frequency|machine|go away|console|portal|setup|regist\w*|bulk|spammers?"
+    r"|throughput|volume|hourly|daily|today)\b"
 )
 NAMES_CONTENT = any_of(
-    r"\b(?:messages?|content|subject|headers?|body|macro|document|junk|spam|virus|score|mime|format|html|line|bulk)\b"
+    r"\b(?:content|subject|headers?|body|macro|document|junk|spam|virus|score|mime|format|html|line)\b"
 )
 NAMES_RECIPIENT = any_of(
     r"\b(?:recipients?|addressees?|rcpt|inbox|groups?|(?:this|the|mailing|distribution|discussion) lists?|members?"
@@ -204,10 +238,12 @@ NAMES_RECIPIENT = any_of(
 )
 # Names somebody: before the message is taken that is the recipient.
 NAMES_SOMEBODY = any_of(
-    r"\b(?:users?|mail ?box(?:es)?|person|employees?|staff|alias(?:es)?|owner|moved|nobody|no one"
+    r"\b(?:users?(?! (?:defined|agent))|mail ?box(?:es)?|person|employees?|staff|alias(?:es)?|owner|moved|nobody|no one"
     r"|utilisateurs?|bo[iî]te|benutzer|postfach|usuarios?|buz[oó]n|casella|utente|gebruiker|konto|compte|cuenta"
     r"|adresse?|direcci[oó]n|indirizzo|endere[cç]o|caixa)\b"
-    r"|\bmx records?\b|\blowest numbered mx\b|\b(?:domain|host) (?:does not exist|not found|lookup)\b"
+    r"|\b(?:domain|host) (?:does not|never|will not) (?:accept|receive|take)\b|\bmx (?:records?|of|for|points)\b"
+    r"|\blowest numbered mx\b|\b(?:domain|host)(?: or domain)?(?: ~)?(?: names?)? (?:does not exist"
+    r"|not found|lookup|unreachable|unknown)\b"
     r"|\bno such (?:domain|host)\b"
     r"|(?<!ip )(?<!return )(?<!from )(?<!sender )(?<!sending )\baddress(?:es)?\b|\b(?:this|that|customer) account\b"
     r"|\b(?:not|no longer|nobody|one|person|name|exists?|hosted|served) (?:(?:known|found|listed|served) )?here\b",
@@ -215,11 +251,12 @@ NAMES_SOMEBODY = any_of(
 
 # "sender address rejected" means the sender even beside a code of the recipient's.
 SENDER_ITSELF = any_of(
+    r"\bdesignated? (?:\w+ ){0,3}senders?\b|\b(?:domain of (?:the )?)?sender (?:email )?address @",
     r"\bsender (?:address |email |domain )?(?:was |is |has been )?(?:rejected|refused|denied|verif\w+ failed"
     r"|not owned)",
     r"\bsender verif(?!ied)|\bclient host\b|\bof the sender domain\b|\bsending mta\b|\bmessages from ipaddr\b",
     r"\bauthentication (?:is )?required\b|\bhelo command\b|\bout ?(?:bound|going)\b|\bfrom sending\b|\bsend as\b"
-    r"|\b(?:allowed|permitted|authori[sz]ed|entitled) to (?:send|submit|use)\b(?!.{0,30}\bto\b)"
+    r"|\b(?:allowed|permitted|authori[sz]ed|entitled) to (?:send|submit|use|relay)\b(?!.{0,30}\bto\b)"
     r"|\b(?:your|smtp|sasl|sending) user\b|\b(?:logged in|authenticated) (?:account|user|customer|login)\b"
     r"|\balready sent\b"
     r"|\b(?:not|unable|not configured|refuse) (?:to )?relay|\b(?:owned|belong\w*) (?:by|to)\b"
@@ -235,7 +272,8 @@ RECIPIENT_STATE = any_of(
 
 # Names of block lists as they stand in host names.
 LIST_NAME = lazy_pattern(
-    r"spamhaus|spamcop|barracuda|sorbs|uceprotect|senderscore|senderbase|invaluement|abusix|spfbl|mailspike"
+    r"\bspf\b|\bdmarc\b|\bdkim\b|spamhaus|spamcop|barracuda|sorbs|uceprotect|senderscore|senderbase|invaluement"
+    r"|abusix|spfbl|mailspike"
     r"|spamrats"
     r"|dns[bw]?l|\brbl|\bbl\b|\bcbl\b|psbl|backscatterer|hostkarma"
 )
@@ -291,28 +329,31 @@ TOO_MUCH = any_of(
     rf"\bno more {_MAIL}\b.{{0,40}}\b(?:today|hour|day|now|moment|allowed)",
 )
 LIMIT = any_of(
-    r"\b(?:limits?|limitations?|quotas?|allowances?|caps?|allotments?|maximum|max|ceilings?"
+    r"\b(?:\w*limits?|limites?|limitations?|quotas?|allowances?|caps?|allotments?|maximum|max|ceilings?"
     r"|allocations?|contingents?|budgets?|over ?limit)\b",
     r"\b(?:number|count|amount|quantity) of\b|\bvolume\b|\b(?:message|mail|email|recipient) counts?\b",
     r"\b(?:hourly|daily|weekly|monthly) (?:\w+ )?(?:credits?|volumes?|numbers?)\b",
     rf"\b(?:hourly|daily|weekly|monthly) {_MAIL}\b",
 )
 SPENT = any_of(
+    r"\b(?:d[eé]pass|(?:ue|[uü])berschritt|erreicht|superad|superat|excedid|raggiunt|atingid|atteint|alcanzad)\w*",
     r"\bexce(?:ed\w*|ss\w*)\b|\breach(?:ed|es|ing)?\b|\bhit\b|\bover\b|\bused\b|\bexhausted\b|\bsurpass\w*"
     r"|\bbeyond\b|\bdepleted\b",
     r"\bconsumed\b|\bspent\b|\brun dry\b|\bdrained\b|\bover(?:stepped|run|drawn|shot)\b|\bmaxed\b|\bover ?limit\b"
     r"|\bfull\b|\babove\b|\bno (?:more|remaining)\b|\bcrossed\b|\bviolat\w*|\bran out\b"
     r"|\brun out\b|\bleft\b|\bpassed\b",
-    r"\bmet\b|\bwent over\b|\bgone over\b|\battained\b|\bup\b|\ballow\w*\b|\bonly\b|\bmore than\b|\bbusted\b"
+    r"\bachieved\b|\bmet\b|\bwent over\b|\bgone over\b|\battained\b|\bup\b|\ballow\w*\b|\bonly\b|\bmore than\b"
+    r"|\bbusted\b"
     r"|\blimit \d|\bgreater than\b|\b(?:already|has|have) sent\b|\bsent (?:the|all)\b",
 )
 OURS = any_of(
+    r"\b(?:versand\w*|sende\w*|versende\w*|envois?|env[ií]os?|invio|invii|ausgehende\w*|sortants?|salientes?)\b",
     r"\b(?:out ?going|out ?bound|sending|send|sent|senders?|submission|submit\w*|relays?|relayed|relaying"
     r"|smtp|you|your|client|clients"
     r"|tenant|plan|subscription|customer|outmail|mailing|external recipients?|recipients|rcpts)\b",
     rf"\b{_MAIL}(?: ?/ ?| (?:per|an?|each|every|in|within|during) )(?:\d+ )?{_TIME}\b",
     r"\b(?:mail|messages?|email|account|domain|user|traffic|recipients?) (?:send|sending|sent|rate|volume|count)\b",
-    r"\b(?:message|email|recipient|rcpt|traffic|api) (?:limit|quota|allowance|cap)s?\b",
+    r"\b(?:messages?|emails?|recipients?|rcpts?|traffic|api) (?:limit|quota|allowance|cap)s?\b",
 )
 # A number of messages in a time is a limit even where no other word of the kind is said.
 PER_TIME = any_of(
@@ -338,11 +379,15 @@ DAY_FIRST = any_of(r"\b24 ?(?:h\b|hours?|hrs?)|\b48 ?h|\bdaily\b")
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 DATE = any_of(rf"\b\d{{1,2}} {_MONTH} \d{{4}}\b|\b{_MONTH} \d{{1,2}},? \d{{4}}\b|\b20\d\d \d\d \d\d\b")
 
-HOUR = any_of(r"\bhour(?:s|ly)?\b|/ ?h(?:ou)?r?\b|\b60 ?min|\bhr\b|\b1 ?h\b")
+HOUR = any_of(
+    r"\b(?:pro stunde|st[uü]nd\w*|stunden\w*|heures?|horaire|por hora|all ora|orari\w)\b|\bhour(?:s|ly)?\b"
+    r"|/ ?h(?:ou)?r?\b|\b60 ?min|\bhr\b|\b1 ?h\b"
+)
 DAY = any_of(
+    r"\b(?:tages\w*|t[aä]glich\w*|pro tag|jours?|journali\w+|d[ií]as?|di[aá]ri\w+|giorn\w+)\b",
     r"\bday\b|\bdays\b|\bdaily\b|\b24 ?(?:h\b|hours?|hrs?)|/ ?d(?:ay)?\b|\btomorrow\b|\btoday\b|\bmidnight\b"
     r"|\b1440\b|\b48 ?h"
-    r"|\bweek(?:s|ly)?\b|\bmonth(?:s|ly)?\b|\bper diem\b|\bannual\b|\byear(?:ly)?\b"
+    r"|\bweek(?:s|ly)?\b|\bmonth(?:s|ly)?\b|\bper diem\b|\bannual\b|\byear(?:ly)?\b",
 )
 SHORT = any_of(r"\bseconds?\b|\bsecs?\b|/ ?s(?:ec)?\b|\bminute(?:s|ly)?\b|\bmins?\b|/ ?m(?:in)?\b")
 USED_UP = any_of(

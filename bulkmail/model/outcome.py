@@ -70,7 +70,9 @@ class Reason(StrEnum):
     ACCOUNT_REFUSED = "account refused"
     CLIENT_REFUSED = "our host or IP address refused"
     BLOCK_LISTED = "on a block list"
+    UNAUTHENTICATED = "SPF, DKIM or DMARC of our domain refused"
     RELAYING_DENIED = "relaying denied"
+    HINTED = "refused because of us, by a hint"
     UNSTATED_POLICY = "refused by a policy that is not stated"
     # the recipient
     GREYLISTED = "greylisted"

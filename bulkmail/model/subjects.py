@@ -21,6 +21,8 @@ class Subject(Enum):
     LOGIN = "the login"
     RELAYING = "the permission to relay"
     BLOCK_LIST = "a block list"
+    AUTHENTICATION = "the SPF, DKIM or DMARC of our domain"
+    HINTED = "us, by a hint only"
     UNSTATED = "a policy, without saying whose fault it is"
 
 
@@ -35,7 +37,7 @@ _IS_REFUSED = (
     r"|on hold|under review|pending|inactive|blacklist\w*|spam\w*|abus\w*|compromis\w*|paused|stopped"
     r"|violat\w*|untrusted|illegal|malformed|only|unable|revoked|withdrawn|cancel+ed|negative|insufficient|lapsed"
     r"|exhausted|used up|depleted|(?:run|ran) out"
-    r"|off|on ?hold|discontinued|halted|ended)"
+    r"|exceeded|off|on ?hold|discontinued|halted|ended)"
 )
 REFUSED = Words(rf"\b(?:{_IS_REFUSED}|un\w+ed|suspension|non|low|poor|too \w+)\b")
 
@@ -51,6 +53,16 @@ _DONE = (
 # Needs no other word: a refusal that says it means us.
 NAMED: tuple[tuple[Subject, Words], ...] = (
     (
+        Subject.AUTHENTICATION,
+        any_of(
+            r"\b(?:spf|dkim|dmarc|arc|domain ?keys)\b|\bsender policy framework\b"
+            r"|\bdesignated? (?:\w+ ){0,3}senders?\b",
+            r"\b(?:domain|message|mail|email|sender) (?:level )?(?:authentication|alignment)\b|\bauthentication level\b"
+            r"|\bunauthenticated (?:e?mails?|messages?)\b|\b(?:fail\w*|not|no|none)(?: \w+)? align(?:ment|ed)\b",
+            r"\bp ?= ?(?:reject|quarantine)\b|\bsignature (?:check|verification|of)\b|\b[ds] ?= ?~",
+        ),
+    ),
+    (
         Subject.BLOCK_LIST,
         any_of(
             r"\breputation of (?:the |your |this )?(?:\w+ )?(?:senders?|ip|ipaddr|domain|client|host|mta|server"
@@ -62,20 +74,21 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.CONTENT,
         any_of(
-            r"\b(?:spf|dkim|dmarc|arc)\b",
-            r"\b(?:sur|u)ribl|\bsurbl\b|\b(?:url|uri)s?\b|(?<!by the )(?<!use the )(?<!click the )\blinks?\b"
+            r"\b(?:(?:sur|u)ribl|surbl)\b(?!.{0,20}\bsenders?\b)|\b(?:url|uri)s?\b"
+            r"|(?<!by the )(?<!use the )(?<!click the )\blinks?\b"
             r"|\bvirus\b|\bmalware\b|\bphish\w*"
             r"|\battachments?\b|\binfected\b",
             r"\b(?:message|mail|email|body) (?:content|text)\b|\bcontent (?:filter|reject|restrict|block"
             r"|polic|scan|is)|\bmessage (?:is|was|looks?) (?:like )?(?:spam|considered|classified|likely)",
             r"\bunsolicited\b.{0,40}\b(?:message|mail|email|bulk)\b(?<!rate)|\blikely (?:spam|unsolicited)"
-            r"|\bspam (?:message|content|detected|filter|score)",
+            r"|\bspam (?:message|content|detected|score)",
         ),
     ),
     (
         Subject.RELAYING,
         any_of(
             r"\b(?:open )?relay(?:s|ed|ing)?\b",
+            r"\b(?:deliver\w*|mail|messages?) (?:to )?(?:outside|beyond) (?:of )?(?:our|this|the)\b",
             r"(?<!from )\b(?:foreign|external|outside|remote|non ?local) (?:domains?|destinations?|recipients?"
             r"|addresses)\b",
             r"\b(?:not|never) (?:\w+ )?forward(?:ed|ing)?\b.{0,40}\b(?:mail|messages?|domains?)\b",
@@ -89,8 +102,13 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.LOGIN,
         any_of(
+            r"\b(?:signed|logged) ?(?:in|on) (?:members|users|customers|clients|persons|people)\b",
             r"\banonymous\b|\bunauthenticated\b|\bnot (?:been |yet )?(?:authenticated|logged (?:in|on)|signed in)\b"
             r"|\bnot authenticate\b",
+            r"\baut[eh]\w+ (?:smtp )?(?:requise|obligatoire|invalide|n[eé]cessaire|richiesta|obbligatoria|requerida"
+            r"|obligatoria"
+            r"|necess[aá]ria|exigida|erforderlich|ben[oö]tigt|fehlgeschlagen|vereist)\b|\banmeldung erforderlich\b",
+            r"\b(?:fail(?:ed|ures?)?|bad|wrong|invalid) (?:of )?(?:auth\w*|log ?ins?|log ?ons?)\b",
             r"\bauth\w*(?: \w+)? (?:is |was |has |are )?(?:\w+ly )?(?:required|needed|necessary|mandatory"
             r"|expected|missing|failed|failure|disabled|expired|first|before)",
             r"\b(?:requires?|needs?|must|please|should|have to|has to|need to|without|only|no"
@@ -110,6 +128,7 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
         Subject.BLOCK_LIST,
         any_of(
             r"\b(?:black|block|deny|ban|drop|reject|abuse|reputation) ?list",
+            r"\bsperrliste\b|\bschwarze\w* liste\b|\bliste noire\b|\blista (?:nera|negra)\b",
             r"\blisted (?:in|on|at|by|with|as|for|~|under)\b|\bis listed\b|\blisted ~|\b(?:on|in) (?:our|the"
             r"|a|an|their|~) (?:\w+ ){0,3}(?:block|black|rbl|spam) ?(?:list)?\b",
             r"\bblocked using\b(?!.{0,20}(?:filter|polic))|\bblocked (?:via|through|because of|due to|for"
@@ -137,7 +156,10 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.SENDER,
         any_of(
-            r"\b(?:logged in|authenticated) (?:account|user|customer|login)\b",
+            r"\b(?:logged in|authenticated) (?:account|user|customer|login)\b|\bbatv\b|\bpurported responsible\b"
+            r"|\bsender ?filter",
+            r"\b(?:exp[eé]diteur|[eé]metteur|absender\w*|remitente|mittente|remetente|afzender)\b",
+            rf"\bsending (?:address|domain|identity)\b.{{0,40}}\b{_IS_REFUSED}\b",
             rf"\bsenders? (?:address|domain|email|identity|name|user|account|id|verif\w+|~"
             rf"|@)? ?.{{0,40}}\b{_IS_REFUSED}\b(?<!spam)(?<!only)(?<!required)",
             r"\byou are not (?:an?|our|one of our) (?:\w+ )?(?:customer|client|user)s?\b"
@@ -145,18 +167,18 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
             r"\bnot (?:a |an )?(?:registered|authori[sz]ed) (?:\w+ )?(?:user|customer|sender|client)\b|\bfrom: ",
             r"\b(?:bad|bogus|invalid|blocked|banned|unauthori[sz]ed|unknown|forbidden|refus\w+|reject\w+"
             r"|denied|spoofed|fake|forged|suspicious|untrusted|malformed) (?:\w+ )?(?:senders?|from"
-            r"|return path|mail from|originator)\b",
+            r"|return path|mail ?from|originator)\b",
             r"\b(?:from|envelope|return path|reply to|originat\w*)(?: (?:header|field|address|line|domain"
             r"|email|sender|from))+\b.{0,60}"
             rf"\b(?:{_IS_REFUSED}|match\w*|differ\w*)\b",
-            r"\bmail from\b.{0,60}\b(?:not|reject\w*|refus\w*|den\w+|invalid|match|differ\w*|must)\b"
+            r"\bmail ?from\b.{0,60}\b(?:not|reject\w*|refus\w*|den\w+|invalid|match|differ\w*|must)\b"
             r"|\bverify failed\b|\bcallout\b",
             r"\b(?:not|never|no longer|nor|un)(?: be| been| currently| yet)? ?(?:allowed|permitted"
             r"|authori[sz]ed|entitled|able|eligible|privileged|enabled|approved|cleared) (?:to|for) (?:send"
             r"|sending|submit|mail|use|originate|transmit|out|perform)",
             r"\b(?:permissions?|rights?|privileges?|authority|allowance) (?:to|for) (?:send|use|submit|mail)"
-            r"|\bsend(?:ing)? as\b|\bon behalf of\b|\bspoof\w*|\bimpersonat\w*|\bforg(?:ed|ery|ing)\b",
-            r"\bnot (?:be )?own(?:ed|er|s)?\b|\bdoes not (?:own|belong)\b|\bnot belong\b"
+            r"|\bsend(?:ing)? as\b|\bon behalf of\b|\bclaims to be\b|\bspoof\w*|\bimpersonat\w*|\bforg(?:ed|ery|ing)\b",
+            r"\bas @|\bnot (?:be )?own(?:ed|er|s)?\b|\bdoes not (?:own|belong)\b|\bnot belong\b"
             r"|\bown(?:ed)? by (?:another|other|a different)",
             r"\bout ?(?:going|bound)\b.{0,40}\b(?:block\w*|suspend\w*|disab\w*|spam\w*|denied|reject\w*"
             r"|restrict\w*|prohibit\w*|paused|stopped|not|ban\w*|forbid\w*|frozen|held)",
@@ -172,6 +194,7 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
         any_of(
             r"\b(?:spamming|abusive|abusing|rogue|compromised|infected|suspicious|untrusted)"
             r" (?:host|server|client|ip|network)\b",
+            r"\b(?:adresse|indirizzo|direcci[oó]n|endere[cç]o) ip\b|\bip adresse\b",
             r"\bend user (?:line|range|ip|network)|\bopen proxy\b|\bnot (?:be )?(?:allowed|permitted"
             r"|authori[sz]ed) to connect\b|\byour isp\b",
             r"\bclient (?:host|ip|address|ipaddr|hostname|was|is|does|not)\b|\bhelo\b|\behlo\b|\brdns\b"
@@ -189,13 +212,18 @@ NAMED: tuple[tuple[Subject, Words], ...] = (
 
 # Needs a refusal beside it, or it could be said of anybody.
 NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
-    (Subject.CONTENT, any_of(r"\b(?:like|as|considered|probabl\w+|possible|is|being|your) spam\b|\bspam like\b")),
+    (
+        Subject.CONTENT,
+        any_of(r"\b(?:like|as|considered|probabl\w+|possible|is|being|your) spam\b|\bspam (?:like|filter)\b"),
+    ),
     (
         Subject.ACCOUNT,
         any_of(
             r"\b(?:your|smtp|sender|senders?|sending|customer|trial|this tenant s?|relay|mail|api|user s?"
             r"|hosting|client)(?: \w+)? (?:account|subscription|plan|tenant|license|licence|mailbox|user)\b",
-            r"\b(?:smtp|sending|submission|relay|outgoing) (?:service|access|feature)\b",
+            r"\b(?:smtp|sending|submission|relay|outgoing) (?:service|access|feature)\b|\b(?:mail"
+            r"|message) submission\b",
+            r"\bterms (?:of (?:use|service)|and conditions)\b|\bsubscribed to (?:\w+ ){0,2}(?:service|ses|plan)\b",
             r"\b(?:balance|contract|bills?)\b",
             # what only a service that is paid for sending has
             r"\b(?:free|test|testing|trial|demo|developer|starter|basic) (?:accounts?|plans?|tiers?|purposes"
@@ -209,6 +237,7 @@ NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
     (
         Subject.CLIENT,
         any_of(
+            r"\bmail servers? (?:at |on )?(?:~|ipaddr)",
             r"\byour (?:mail |smtp |email )?(?:host|server|system|network|isp|mta|machine|computer|connection"
             r"|mail server|country|region|provider)\b",
             r"\b(?:sending|connecting|remote|client|originating|sender) (?:mail |smtp )?(?:host|server|system"
@@ -224,7 +253,7 @@ NAMED_WITH_REFUSAL: tuple[tuple[Subject, Words], ...] = (
         any_of(
             r"\byour access\b|\bsenders?\b|\bsending (?:domain|address|identity|user|email)\b"
             r"|\byour (?:email |mail |from "
-            r"|sending )?(?:address|domain|email|organi[sz]ation|company|identity|name|user)\b|\bmail from\b"
+            r"|sending )?(?:address|domain|email|organi[sz]ation|company|identity|name|user)\b|\bmail ?from\b"
             r"|\bfrom address\b",
             r"\b(?:e?mails?|messages?|traffic) from (?:you|your|@|~|this (?:domain|sender|address|account"
             r"|user)|that (?:domain|sender))",
@@ -261,9 +290,9 @@ CODES: dict[str, Subject] = {
         ),
         Subject.SENDER,
     ),
-    **dict.fromkeys((".7.3", ".7.8", ".7.11", ".7.12", ".7.13", ".7.57", ".7.139"), Subject.LOGIN),
+    **dict.fromkeys((".7.3", ".7.8", ".7.11", ".7.12", ".7.57", ".7.139"), Subject.LOGIN),
     **dict.fromkeys((".7.54", ".7.64", ".7.367"), Subject.RELAYING),
-    **dict.fromkeys((".7.20", ".7.21", ".7.22", ".7.23", ".7.24", ".7.26", ".7.509", ".7.515"), Subject.CONTENT),
-    **dict.fromkeys((".7.25", ".7.606", ".7.511", ".7.512", ".7.513", ".7.514"), Subject.CLIENT),
+    **dict.fromkeys((".7.20", ".7.21", ".7.22", ".7.23", ".7.24", ".7.26", ".7.509", ".7.515"), Subject.AUTHENTICATION),
+    **dict.fromkeys((".7.25", ".7.51", ".7.606", ".7.511", ".7.512", ".7.513", ".7.514"), Subject.CLIENT),
     **dict.fromkeys((".7.705", ".7.708", ".7.750"), Subject.ACCOUNT),
 }

@@ -196,14 +196,16 @@ def _about_us() -> Iterator[Rule]:
         (Subject.LOGIN, Scope.RELAY, Reason.LOGIN_REQUIRED),
         (Subject.RELAYING, Scope.RELAY, Reason.RELAYING_DENIED),
         (Subject.BLOCK_LIST, Scope.RELAY, Reason.BLOCK_LISTED),
+        (Subject.AUTHENTICATION, Scope.SENDER, Reason.UNAUTHENTICATED),
     ):
         about = frozenset({subject})
         later = deferred(scope=Scope.RELAY, reason=reason, counts=False)
         yield _codes("4", replace(later, probes=True), about=about)
         yield _codes("5", stop(scope, reason), about=about, stages=_BEFORE_RECIPIENT)
         yield _codes("5", replace(later, scope=scope, strikes=True), about=about)
-    unstated = deferred(Scope.RELAY, Reason.UNSTATED_POLICY, counts=False)
-    yield _codes("5", replace(unstated, strikes=True), about=frozenset({Subject.UNSTATED}), stages=_AFTER_RECIPIENT)
+    for subject, reason in ((Subject.HINTED, Reason.HINTED), (Subject.UNSTATED, Reason.UNSTATED_POLICY)):
+        unstated = replace(deferred(Scope.RELAY, reason, counts=False), strikes=True)
+        yield _codes("5", unstated, about=frozenset({subject}), stages=_AFTER_RECIPIENT)
 
 
 def _limits() -> Iterator[Rule]:
@@ -220,13 +222,14 @@ def _limits() -> Iterator[Rule]:
 
 _LIMITS = frozenset({Subject.SENDING})
 _NAMES_LOGIN = frozenset({Subject.LOGIN, Subject.RELAYING})
-_UNKNOWN = frozenset({Subject.UNKNOWN, Subject.UNSTATED})
+_UNKNOWN = frozenset({Subject.UNKNOWN, Subject.HINTED, Subject.UNSTATED})
 _RECIPIENTS = frozenset({Subject.RECIPIENT})
+_NOT_THE_RECIPIENT = frozenset(Subject) - _RECIPIENTS
 
 _RULES = (
     # What concerns connections and sessions.
-    _codes("432", _FEWER),
-    _codes("4 5", _FEWER, text=_CONNECTIONS),
+    _codes("432", _FEWER, about=_NOT_THE_RECIPIENT),
+    _codes("4 5", _FEWER, about=_NOT_THE_RECIPIENT, text=_CONNECTIONS),
     _codes("4", session_full(), text=_MESSAGES_OF_SESSION),
     # Servers end sessions after several refusals; the reply that says so hits whichever command comes next.
     _codes(

@@ -34,11 +34,14 @@ class Meaning(NamedTuple):
     span: Span | None = None
 
 
+_LOGIN_CODES = frozenset({530, 534, 535, 538})  # RFC 4954 §6
 _AFTER_RECIPIENT = frozenset({Stage.RCPT, Stage.DATA, Stage.BODY, Stage.END})
 
 
 def read(reply: Reply) -> Meaning:
     """What `reply`, a refusal, is about."""
+    if reply.code in _LOGIN_CODES:
+        return Meaning(Subject.LOGIN)
     whole = _reason(plain(reply.text))
     text = lexicon.ADVICE.compiled.sub("", whole)
     may_name_recipient = reply.stage in _AFTER_RECIPIENT
@@ -46,6 +49,8 @@ def read(reply: Reply) -> Meaning:
         text = subjects.OWN_MAILBOX.compiled.sub(" own mailbox ", text)
         text = subjects.FOR_MAILBOX.compiled.sub(" for own mailbox", text)
         whole = subjects.OWN_MAILBOX.compiled.sub(" own mailbox ", whole)
+    if (framed := _framed(text)) is not None:
+        return Meaning(framed)
     if may_name_recipient and _is_recipients_alone(text, reply):
         return Meaning(Subject.RECIPIENT)
     is_recipients = may_name_recipient and bool(
@@ -54,49 +59,77 @@ def read(reply: Reply) -> Meaning:
     is_theirs = is_recipients and not lexicon.OURS.search(text)
     if not is_theirs and (span := _limit(whole, stage=reply.stage)) is not None:
         return Meaning(Subject.SENDING, span)
-    if is_recipients and not _is_ours_all_the_same(text):
+    if is_recipients and not _is_ours_all_the_same(text, reply):
         return Meaning(Subject.RECIPIENT)
     subject = _named(whole, reply)
-    if subject is Subject.UNKNOWN and may_name_recipient and _is_unstated(text, reply):
-        return Meaning(Subject.UNSTATED)
+    if subject is Subject.UNKNOWN and may_name_recipient:
+        return Meaning(_unstated(text, reply, names_address="ipaddr" in whole))
     return Meaning(subject)
 
 
 def _reason(text: str) -> str:
-    """What of `text` is this server's own: without the words that stand for a code, and without another's reply."""
-    return lexicon.QUOTED.compiled.sub("", lexicon.STANDARD.compiled.sub("", text))
+    """What of `text` is this server's own: without the words for a code, another's reply and what went well."""
+    for words in (lexicon.STANDARD, lexicon.QUOTED, lexicon.PRAISE):
+        text = words.compiled.sub("", text)
+    return text
+
+
+def _framed(text: str) -> Subject | None:
+    """Who of us the words behind "recipient address rejected:" name; None where they name the recipient or nobody."""
+    if (frame := lexicon.FRAME.search(text)) is None:
+        return None
+    words = text[frame.end() :]
+    if lexicon.RECIPIENT_ALONE.search(text) or lexicon.RECIPIENT_HEAD.search(words) or lexicon.RECIPIENT.search(words):
+        return None
+    return next((subject for subject, named in subjects.NAMED if named.search(words) and subject in _FRAMED), None)
+
+
+_FRAMED = frozenset(
+    {Subject.AUTHENTICATION, Subject.BLOCK_LIST, Subject.CLIENT, Subject.LOGIN, Subject.RELAYING}
+)  # "sender not allowed" there may be the recipient's wish
 
 
 def _is_recipients_alone(text: str, reply: Reply) -> bool:
     """Whether this can be said of a recipient only."""
     if lexicon.RECIPIENT_RAW.search(reply.text):
         return True
-    if lexicon.SENDER_ITSELF.search(text) and not lexicon.RECIPIENT_ALONE.search(text):
-        return False
-    if lexicon.RECIPIENT_ALONE.search(text) or lexicon.RECIPIENT_HEAD.search(text):
+    if lexicon.RECIPIENT_ALONE.search(text) and not lexicon.OWN_LIMIT.search(text):
+        return True
+    head, ours = lexicon.RECIPIENT_HEAD.search(text), lexicon.SENDER_ITSELF.search(text)
+    if head is not None or ours is not None:  # what is said first decides
+        return ours is None or (head is not None and head.start() < ours.start())
+    if _has_mailbox_code(text, reply) and not lexicon.OF_SENDING.search(text):
         return True
     if reply.stage is not Stage.RCPT or not lexicon.RECIPIENT_HEAD_UNLESS_SENDING.search(text):
         return False
     return reply.enhanced.endswith(".2.1") or not lexicon.SENDING.search(text)
 
 
-def _is_ours_all_the_same(text: str) -> bool:
+def _has_mailbox_code(text: str, reply: Reply) -> bool:
+    """Whether the enhanced code is that of a mailbox, or of a recipient whose address the words name."""
+    if reply.stage is Stage.RCPT and lexicon.MAILBOX_CODE.fullmatch(reply.enhanced):
+        return True
+    return bool(lexicon.RECIPIENT_CODE.fullmatch(reply.enhanced) and lexicon.FOR_ADDRESS.search(text))
+
+
+def _is_ours_all_the_same(text: str, reply: Reply) -> bool:
     """Whether `text`, which has words or a code of the recipient's, is about us."""
-    if lexicon.SENDER_ITSELF.search(text):
+    if lexicon.SENDER_ITSELF.search(text) or reply.enhanced[1:] in subjects.CODES:
         return True
     relaying = lexicon.RELAY_ITSELF.search(text)
     state = lexicon.RECIPIENT_STATE.search(text)
     return relaying is not None and (state is None or relaying.start() < state.start())
 
 
-def _is_unstated(text: str, reply: Reply) -> bool:
+def _unstated(text: str, reply: Reply, *, names_address: bool) -> Subject:
     """Whether a policy refuses (RFC 3463 §3.8: X.7.*), or hints at us, and names neither recipient nor content."""
     is_policy = reply.enhanced.startswith(".7.", 1) or lexicon.POLICY.search(text) is not None
     is_account = reply.stage is not Stage.RCPT and "account" in text
-    if not is_policy and not is_account and not lexicon.HINTS_AT_US.search(text):
-        return False
+    is_hint = is_account or names_address or lexicon.HINTS_AT_US.search(text) is not None
     other = lexicon.NAMES_SOMEBODY if reply.stage is Stage.RCPT else lexicon.NAMES_CONTENT
-    return not other.search(text) and not lexicon.NAMES_RECIPIENT.search(text)
+    if not (is_policy or is_hint) or other.search(text) or lexicon.NAMES_RECIPIENT.search(text):
+        return Subject.UNKNOWN
+    return Subject.HINTED if is_hint else Subject.UNSTATED
 
 
 def _named(text: str, reply: Reply) -> Subject:
@@ -135,7 +168,7 @@ def _limit(text: str, *, stage: Stage) -> Span | None:
 
 def _is_per_time(text: str) -> bool:
     """Whether `text` says how many messages a time allows."""
-    return bool(lexicon.PER_TIME.search(text) and lexicon.ALLOWED.search(text))
+    return bool(lexicon.PER_TIME.search(text) and (lexicon.ALLOWED.search(text) or lexicon.SPENT.search(text)))
 
 
 def _span(text: str) -> Span | None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from enum import Enum
 
 from bulkmail.model.address import Address
+from bulkmail.model.feedback import Feedback
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret, Tls
@@ -87,6 +88,7 @@ async def look_at(
     relay: Relay,
     credentials: Credentials | None,
     *,
+    feedback: Feedback,
     sender: Address | None = None,
     recipient: Address | None = None,
     timeouts: Timeouts = PATIENCE,
@@ -95,8 +97,8 @@ async def look_at(
 ) -> RelayFacts:
     """Talks to `relay`, an SMTP one, and says what it is like.  One login attempt at most, and never a message.
 
-    With `sender`, MAIL is tried, with `recipient` RCPT too, and taken back.  Raises `ConfigError` for settings that no
-    server could do anything about.
+    `feedback` judges what it says, as in a run.  With `sender`, MAIL is tried, with `recipient` RCPT too, and taken
+    back.  Raises `ConfigError` for settings that no server could do anything about.
     """
     facts = RelayFacts(relay, login=Login.NOT_REACHED if relay.username else Login.NOT_WANTED)
     if not relay.socket_path and not relay.proxy:  # which looks the name up by itself
@@ -108,12 +110,16 @@ async def look_at(
                 ),
             )
         except DialError as error:
-            return replace(facts, trouble=explain(Fault(Stage.CONNECT, error.kind, str(error)), relay))
+            return replace(
+                facts, trouble=explain(Fault(Stage.CONNECT, error.kind, str(error)), relay, feedback=feedback)
+            )
         kinds = {tried.kind for tried in facts.addresses}
         if None not in kinds:
             kind = next((kind for kind in (Breakage.REFUSED, Breakage.TIMEOUT) if kind in kinds), Breakage.UNREACHABLE)
-            return replace(facts, trouble=explain(Fault(Stage.CONNECT, kind, "nobody answered"), relay))
-    look = _Look(facts, timeouts, sender=sender, recipient=recipient, proxy_password=proxy_password)
+            return replace(
+                facts, trouble=explain(Fault(Stage.CONNECT, kind, "nobody answered"), relay, feedback=feedback)
+            )
+    look = _Look(facts, timeouts, feedback=feedback, sender=sender, recipient=recipient, proxy_password=proxy_password)
     return await look.run(credentials, key_password)
 
 
@@ -125,6 +131,7 @@ class _Look:
         facts: RelayFacts,
         timeouts: Timeouts,
         *,
+        feedback: Feedback,
         sender: Address | None,
         recipient: Address | None,
         proxy_password: Secret | None,
@@ -133,6 +140,7 @@ class _Look:
         self.facts = facts
         self._relay = facts.relay
         self._timeouts = timeouts
+        self._feedback = feedback
         self._sender = sender
         self._recipient = recipient
         self._context: ssl.SSLContext | None = None
@@ -153,7 +161,7 @@ class _Look:
                 await self._try(asking)
                 return self.facts
         except SessionRefused as error:
-            self._note(trouble=explain(error.event, self._relay))
+            self._note(trouble=explain(error.event, self._relay, feedback=self._feedback))
             return self.facts
         finally:
             await asking.leave(patience=self._timeouts.quit)
@@ -204,14 +212,15 @@ class _Look:
         except SessionRefused as error:
             is_login = error.event.stage is Stage.AUTH
             self._note(
-                login=Login.REFUSED if is_login else Login.NOT_REACHED, trouble=explain(error.event, self._relay)
+                login=Login.REFUSED if is_login else Login.NOT_REACHED,
+                trouble=explain(error.event, self._relay, feedback=self._feedback),
             )
             return
         self._note(login=Login.WORKS)
         try:
             await self._try(asking)
         except SessionRefused as error:
-            self._note(trouble=explain(error.event, self._relay))
+            self._note(trouble=explain(error.event, self._relay, feedback=self._feedback))
         finally:
             await asking.leave(patience=self._timeouts.quit)
 
@@ -271,7 +280,7 @@ class _Look:
             answer = await self._answer(asking, f"RCPT TO:<{self._recipient.wire}>\r\n", Stage.RCPT)
             self._note(recipient=answer)
         if not answer.is_positive:
-            self._note(trouble=explain(answer, self._relay))
+            self._note(trouble=explain(answer, self._relay, feedback=self._feedback))
         await self._ask(asking, b"RSET\r\n", Stage.MAIL)
 
     async def _probe(self, asking: Asking) -> None:
@@ -301,7 +310,9 @@ class _Look:
             elif event.stage is not Stage.AUTH and event.kind in _WORTH_A_LOOK and self.facts.connected_to == "":
                 clue = await self._look_closer()
         now = datetime.datetime.now(datetime.UTC)
-        return explain(event, self._relay, clue=clue, certificate=self.facts.certificate, now=now)
+        return explain(
+            event, self._relay, feedback=self._feedback, clue=clue, certificate=self.facts.certificate, now=now
+        )
 
     async def _shown_certificate(self) -> Certificate | None:
         """The certificate of a server that we do not trust, to say what is wrong with it; it is told nothing else."""

@@ -7,11 +7,12 @@ import re
 from enum import Enum
 
 from bulkmail.model.advice import ADVICE, advice
+from bulkmail.model.feedback import Feedback
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Reason, judge
+from bulkmail.model.verdict import Reason
 from bulkmail.preflight.certificate import Certificate
 from bulkmail.smtp.tls_mode import relay_url, wrong_mode
 
@@ -52,15 +53,19 @@ def explain(
     event: Reply | Fault,
     relay: Relay,
     *,
+    feedback: Feedback,
     clue: Clue = Clue.NOTHING,
     certificate: Certificate | None = None,
     now: datetime.datetime | None = None,
 ) -> Trouble:
-    """The trouble behind `event`.  `certificate` is what the server shows; `now` the time to judge it by."""
+    """The trouble behind `event`.
+
+    `feedback` judges it as in a run; `certificate` is what the server shows, and `now` the time to judge that by.
+    """
     where = relay.place
     wrong_port = _wrong_port(relay, clue)
     if isinstance(event, Reply):
-        what, mend = _reply_words(event, relay)
+        what, mend = _reply_words(event, relay, feedback)
         return Trouble(what, mend, words=str(event))
     if wrong_port is not None:
         return wrong_port
@@ -197,11 +202,11 @@ _LOGINS = (
 )
 
 
-def _reply_words(reply: Reply, relay: Relay) -> tuple[str, str]:
-    reason = judge(reply).reason
+def _reply_words(reply: Reply, relay: Relay, feedback: Feedback) -> tuple[str, str]:
+    reason = feedback.heed(reply).verdict.reason
     match reply.stage:
         case Stage.AUTH:
-            return _login_words(reply)
+            return _login_words(reply, reason)
         case Stage.MAIL if reply.code in (530, 538):
             return "The server takes mail only after a login or TLS.", _WITH_USER
         case Stage.MAIL if reason is Reason.SENDER_REFUSED:
@@ -228,11 +233,11 @@ def _sentence(fix: str) -> str:
 _WITH_USER = "Put the user name into the URL: smtp://USER@HOST"
 
 
-def _login_words(reply: Reply) -> tuple[str, str]:
+def _login_words(reply: Reply, reason: Reason) -> tuple[str, str]:
     for pattern, what, mend in _LOGINS:
         if pattern.search(f"{reply.enhanced} {reply.text}"):
             return what, mend
-    if judge(reply).reason is Reason.CREDITS_USED_UP:
+    if reason is Reason.CREDITS_USED_UP:
         return f"The server {ADVICE[Reason.CREDITS_USED_UP].says}.", _sentence(ADVICE[Reason.CREDITS_USED_UP].fix)
     if reply.code == 534:
         return _LOGINS[0][1:]

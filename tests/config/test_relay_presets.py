@@ -13,6 +13,7 @@ import trustme
 from bulkmail.config.overrides import Overrides
 from bulkmail.config.relay_presets import RelayPreset, expanded, preset_at, presets_table, relay_presets, say_preset
 from bulkmail.config.settings import load
+from bulkmail.config.tables import known_feedback
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.quota import parse_quota
 from bulkmail.model.rate import Rate
@@ -117,7 +118,8 @@ async def test_preset_is_as_bulkmail_relay_finds_the_server(preset: RelayPreset)
             implicit=route.relay.tls is Tls.IMPLICIT,
         ) as server:
             there = replace(route.relay, host="127.0.0.1", port=server.port, ca_file=ca_file)
-            facts = await look_at(replace(there, token_from="file:token") if is_token else there, who)
+            where = replace(there, token_from="file:token") if is_token else there
+            facts = await look_at(where, who, feedback=known_feedback())
     assert facts.trouble is None
     assert facts.is_usable
     assert facts.login is Login.WORKS

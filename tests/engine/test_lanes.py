@@ -288,7 +288,7 @@ async def test_policy_that_refuses_everybody_stops_the_run_and_rejects_nobody(pe
 
     def end(path):
         asked.append(path)
-        return "550 5.7.1 SPF check failed"
+        return "550 5.7.1 Message looks like spam"
 
     async with ScriptedRelay(end=end) as relay:
         ending = await run(relay, {}).run()

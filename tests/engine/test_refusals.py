@@ -39,8 +39,9 @@ def run(make_engine):
         ("553 5.7.1 <news@shop.test>: Sender address rejected: not owned by user me", "verified senders"),
         ("554 Message rejected: Email address is not verified. The following failed: news@shop.test", "verify"),
         ("554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org", "taken off the list"),
+        ("554 smtpport check error.", "reverse DNS name"),  # known to the table of providers only
     ],
-    ids=["relaying", "login", "sender", "verification", "block-list"],
+    ids=["relaying", "login", "sender", "verification", "block-list", "providers-own-words"],
 )
 async def test_refusal_of_us_stops_the_run_and_says_what_to_do(people, run, outbox, number, stage, reply, fix):
     people(number)
@@ -227,7 +228,7 @@ async def test_breaker_gives_back_in_the_transaction_of_the_outcome_that_trips(p
         counts.append(outbox.tally()[Status.REJECTED])
 
     outbox.write = watch
-    async with ScriptedRelay(rcpt="550 5.7.1 SPF check failed") as relay:
+    async with ScriptedRelay(rcpt="550 5.7.1 Message looks like spam") as relay:
         ending = await run(relay).run()
     assert ending.error is not None
     peak = counts.index(max(counts))

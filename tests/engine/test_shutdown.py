@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
+from dataclasses import replace
+
 import anyio
+import pytest
 
 from bulkmail.model.delivery import Status
+from bulkmail.model.pace import Pace
+from bulkmail.model.rate import Rate
+from bulkmail.model.relay import Relay, Secret
+from bulkmail.smtp.session import Credentials, Session
 from bulkmail.testing import Hang, Late, ScriptedRelay
 
 
@@ -64,3 +72,52 @@ async def test_abort_after_the_end_puts_exactly_those_in_doubt(people, make_engi
     assert tally[Status.ACCEPTED] == 4
     assert tally[Status.IN_DOUBT] == 2
     assert tally[Status.PENDING] == 4
+
+
+SILENCES = {
+    "greeting": {"greeting": Hang()},
+    "ehlo": {"ehlo": Hang()},
+    "starttls": {"starttls": Hang(), "tls": ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)},
+    "login": {"auth": {"ann": "secret"}, "login": Hang()},
+}
+
+
+@pytest.mark.parametrize("scripts", SILENCES.values(), ids=SILENCES)
+async def test_stop_gives_up_an_opening_in_which_the_server_is_silent(people, make_engine, outbox, scripts):
+    people(5)
+    ann = Credentials("ann", Secret("secret")) if "auth" in scripts else None
+    async with ScriptedRelay(**scripts) as relay:
+        where = Relay.parse(f"smtp://localhost:{relay.port}?tls={'required' if 'tls' in scripts else 'off'}")
+        engine = make_engine(lambda: Session.open(replace(where, plaintext_login=True), ann, tls_context=None))
+        async with anyio.create_task_group() as group:
+            group.start_soon(stop_when, engine, lambda: relay.sessions == 1)
+            ending = await engine.run()
+        with anyio.fail_after(5):
+            while relay.open_sessions:
+                await anyio.sleep(0.005)
+    assert ending.was_stopped and ending.error is None
+    assert outbox.tally().by_status == {Status.PENDING: 5}
+
+
+async def test_stop_finishes_the_message_under_way_while_it_gives_up_an_opening(people, make_engine, outbox):
+    people(40)
+    async with ScriptedRelay(greeting=["220 hello", Hang()], end=lambda path: Late(0.2, "250 2.0.0 ok")) as relay:
+        engine = make_engine(relay, connections=2)
+        async with anyio.create_task_group() as group:
+            group.start_soon(stop_when, engine, lambda: relay.sessions == 2 and "." in relay.commands)
+            ending = await engine.run()
+        tally = outbox.tally()
+    assert ending.was_stopped
+    assert tally[Status.ACCEPTED] == len(relay.messages) > 0
+    assert tally[Status.IN_DOUBT] == 0
+
+
+async def test_stop_lets_an_idle_session_say_goodbye(people, make_engine, outbox):
+    people(5)
+    pace = Pace(rate=Rate.parse("1 per 30s"))
+    async with ScriptedRelay() as relay:
+        engine = make_engine(relay, pace=pace)
+        async with anyio.create_task_group() as group:
+            group.start_soon(stop_when, engine, lambda: len(relay.messages) == 1)
+            await engine.run()
+    assert relay.commands.count("QUIT") == relay.sessions

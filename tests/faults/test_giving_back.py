@@ -12,7 +12,7 @@ import pytest
 from bulkmail.testing import Hang, ScriptedRelay
 from tests.e2e.commands import run, start, write_campaign
 
-REFUSAL = "550 5.7.1 SPF check failed"
+REFUSAL = "550 5.7.1 Message looks like spam"
 
 
 def statuses(outbox: Path) -> dict[str, int]:

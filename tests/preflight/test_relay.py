@@ -16,6 +16,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bulkmail.cli.relay_table import WIDTH, as_table, to_json
+from bulkmail.config.tables import known_feedback
 from bulkmail.model.address import Address, has_control
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
@@ -55,7 +56,9 @@ async def look(
     relay: ScriptedRelay, query: str = "tls=off", *, user: str = "", scheme: str = "smtp", **asked: Any
 ) -> RelayFacts:
     where = Relay.parse(f"{scheme}://{user}localhost:{relay.port}?{query}")
-    return await look_at(where, asked.pop("credentials", None), **{"timeouts": HASTY, **asked})
+    return await look_at(
+        where, asked.pop("credentials", None), **{"timeouts": HASTY, "feedback": known_feedback(), **asked}
+    )
 
 
 def never_sends(relay: ScriptedRelay) -> bool:
@@ -91,11 +94,17 @@ async def test_relay_that_is_fine(ca_file: Path) -> None:
 @pytest.mark.parametrize("server", ["postfix", "exim"])
 async def test_real_server(server: str, request: pytest.FixtureRequest) -> None:
     real: MailServer = request.getfixturevalue(server)
-    facts = await look_at(Relay.parse(real.url), None, sender=SHOP, recipient=BOB)
+    facts = await look_at(Relay.parse(real.url), None, feedback=known_feedback(), sender=SHOP, recipient=BOB)
     assert facts.is_usable, facts.trouble
     assert facts.mode is Mode.DEEP and facts.probe_passed
     assert facts.recipient is not None and facts.recipient.is_positive
-    facts = await look_at(Relay.parse(real.url), None, sender=SHOP, recipient=Address.parse(f"{UNKNOWN}@example.net"))
+    facts = await look_at(
+        Relay.parse(real.url),
+        None,
+        feedback=known_feedback(),
+        sender=SHOP,
+        recipient=Address.parse(f"{UNKNOWN}@example.net"),
+    )
     assert facts.recipient is not None and facts.recipient.code == 550
     assert facts.trouble is not None
     assert facts.trouble.what == "The server does not deliver to the recipient."
@@ -174,7 +183,7 @@ async def test_nothing_listens() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        facts = await look_at(Relay.parse(f"smtp://127.0.0.1:{port}"), None, timeouts=HASTY)
+        facts = await look_at(Relay.parse(f"smtp://127.0.0.1:{port}"), None, feedback=known_feedback(), timeouts=HASTY)
     assert facts.addresses == (Tried("127.0.0.1", kind=Breakage.REFUSED, error="connection refused"),)
     assert facts.trouble == Trouble(
         f"Nothing is listening at 127.0.0.1 port {port}: there is a machine, but no mail server at this port.",
@@ -202,7 +211,7 @@ async def test_name_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr("bulkmail.smtp.dialling.look_up", fail)
-    facts = await look_at(Relay.parse("smtp://mail.exmaple.com"), None)
+    facts = await look_at(Relay.parse("smtp://mail.exmaple.com"), None, feedback=known_feedback())
     assert facts.trouble is not None
     assert as_table(facts) == (
         "smtp://mail.exmaple.com:587\n\nNot usable: There is no host of the name mail.exmaple.com.\n"
@@ -339,6 +348,13 @@ async def test_server_refuses(scripts: dict[str, str], what: str) -> None:
     assert (facts.trouble.what, facts.trouble.words) == (what, answer)
 
 
+async def test_refusal_in_words_of_one_provider_gets_the_advice_that_a_run_gives() -> None:
+    async with ScriptedRelay(rcpt="554 smtpport check error.") as relay:
+        facts = await look(relay, sender=SHOP, recipient=BOB)
+    assert facts.trouble is not None
+    assert "reverse DNS name" in facts.trouble.mend
+
+
 @pytest.mark.parametrize("step", ["greeting", "ehlo", "mail", "rset"])
 @pytest.mark.parametrize("behaviour", [Drop(), Hang(), b"\x1b[2J\xff\r\n"], ids=["drop", "hang", "rubbish"])
 async def test_server_that_breaks_is_told_and_not_raised(step: str, behaviour: Any, monkeypatch: Any) -> None:
@@ -390,7 +406,7 @@ async def test_server_that_breaks_is_told_and_not_raised(step: str, behaviour: A
     ],
 )
 def test_nobody_answers(fault: Fault, port: int, trouble: Trouble) -> None:
-    assert explain(fault, Relay.parse(f"smtp://m.example:{port}")) == trouble
+    assert explain(fault, Relay.parse(f"smtp://m.example:{port}"), feedback=known_feedback()) == trouble
 
 
 @pytest.mark.parametrize(
@@ -434,7 +450,7 @@ def test_table_is_printable_and_80_columns_wide_whatever_the_server_says(
         mode=Mode.DEEP,
         round_trip=0.0123,
         sender=reply,
-        trouble=explain(reply, relay),
+        trouble=explain(reply, relay, feedback=known_feedback()),
     )
     shown = as_table(facts)
     assert all(not has_control(line) and len(line) <= WIDTH for line in shown.splitlines())

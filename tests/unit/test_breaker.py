@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.verdict import Outcome, Scope, judge
 
 ACCEPTED = Reply(Stage.END, 250, "2.0.0", "queued")
-POLICY = Reply(Stage.RCPT, 550, "5.7.1", "SPF check failed")
+POLICY = Reply(Stage.RCPT, 550, "5.7.1", "message looks like spam")
 SPAM = Reply(Stage.END, 554, "5.7.9", "looks like spam")
 UNKNOWN = Reply(Stage.RCPT, 550, "5.1.1", "no such user")
 GREYLISTED = Reply(Stage.RCPT, 450, "4.2.0", "greylisted")
@@ -43,7 +45,7 @@ def test_breaker_stops_after_20_equal_policy_rejections_and_puts_them_back() -> 
     assert trip.danger is Danger.POLICY
     assert trip.put_back == tuple(range(1, 21))
     assert trip.sentence == (
-        '20 of the last 20 letters were refused with the same words, "550 5.7.1 SPF check failed": '
+        '20 of the last 20 letters were refused with the same words, "550 5.7.1 message looks like spam": '
         "that is about you or the letter, not about the people"
     )
     assert "resume" in trip.hint
@@ -157,15 +159,38 @@ def test_strikes_end_it_at_the_third_delivery_or_when_there_are_no_others() -> N
     def has_others(done: object) -> bool:
         return among["more"]
 
-    assert not strikes.strike(1, has_others=has_others)
-    assert not strikes.strike(1, has_others=has_others)
-    assert not strikes.strike(2, has_others=has_others)
+    def strike(number: int) -> bool:
+        return strikes.strike(number, names_us=True, has_others=has_others)
+
+    assert not strike(1)
+    assert not strike(1)
+    assert not strike(2)
     strikes.accepted()
-    assert not strikes.strike(3, has_others=has_others)
-    assert not strikes.strike(4, has_others=has_others)
-    assert strikes.strike(5, has_others=has_others)
+    assert not strike(3)
+    assert not strike(4)
+    assert strike(5)
     among["more"] = False
-    assert Strikes().strike(1, has_others=has_others)
+    assert Strikes().strike(1, names_us=True, has_others=has_others)
+
+
+def test_policy_that_names_nobody_is_the_recipients_when_nothing_speaks_for_its_being_about_us() -> None:
+    def more(done: Collection[int]) -> bool:
+        return True
+
+    def no_more(done: Collection[int]) -> bool:
+        return False
+
+    assert Strikes().is_own(1, has_others=no_more)  # a list of one
+    assert not Strikes().is_own(1, has_others=more)
+    strikes = Strikes()
+    for number in (1, 2):
+        assert not strikes.strike(number, names_us=False, has_others=more)
+    assert not strikes.is_own(3, has_others=no_more)  # the third in a row
+    strikes.accepted()
+    assert strikes.is_own(1, has_others=more)  # again, and others were accepted since
+    assert not strikes.is_own(3, has_others=more)
+    strikes.strike(4, names_us=True, has_others=more)
+    assert not strikes.is_own(3, has_others=no_more)  # the one before was about us
 
 
 def test_canary_gives_back_the_refusals_in_the_commonest_words_and_no_unknown_users() -> None:

@@ -88,6 +88,7 @@ NO_SENDER = stop(Scope.SENDER, "sender refused")
 QUOTA = stop(Scope.SENDER, "sending quota used up")
 BLOCKED = stop(Scope.SENDER, "sender blocked")
 OWN_MAILBOX = stop(Scope.SENDER, "sender's mailbox full")
+UNAUTHENTICATED = strike(Scope.SENDER, "SPF, DKIM or DMARC of our domain refused")
 
 # stage, reply, verdict: every row of the table of replies, then every provider's own words.
 TABLE: list[tuple[Stage, str, Gist]] = [
@@ -234,7 +235,7 @@ TABLE: list[tuple[Stage, str, Gist]] = [
     # policy
     (Stage.RCPT, "550 5.7.1 blocked", strike(Scope.RELAY, "refused by a policy that is not stated")),
     (Stage.RCPT, "554 5.7.1 Client host rejected", strike(Scope.RELAY, "our host or IP address refused")),
-    (Stage.END, "550 5.7.26 This message does not pass authentication", no_message("policy")),
+    (Stage.END, "550 5.7.26 This message does not pass authentication", UNAUTHENTICATED),
     (Stage.END, "554 5.7.1 Spam", no_message("policy")),
     # 551
     (Stage.RCPT, "551 User not local; please try <ann@example.net>", no("moved")),
@@ -435,8 +436,8 @@ def test_verdict_is_the_same_each_time_and_gives_a_short_reason(event: Reply | F
 
 @pytest.mark.parametrize("code", range(200, 600))
 def test_verdict_on_a_bare_code_goes_by_its_digit(code: int) -> None:
-    """But for 503 (a session out of step), 530 (login required) and 552 at RCPT (perhaps a full mailbox)."""
+    """But for 503 (out of step), 530, 534, 535, 538 (login required) and 552 at RCPT (perhaps a full mailbox)."""
     at_rcpt, at_end = judge(Reply(Stage.RCPT, code)), judge(Reply(Stage.END, code))
     by_digit = {2: Outcome.ACCEPTED, 3: Outcome.IN_DOUBT, 4: Outcome.DEFERRED, 5: Outcome.REJECTED}[code // 100]
-    assert at_end.outcome is (Outcome.DEFERRED if code in (503, 530) else by_digit)
-    assert at_rcpt.outcome is (Outcome.DEFERRED if code < 500 or code in (503, 530, 552) else by_digit)
+    assert at_end.outcome is (Outcome.DEFERRED if code in (503, 530, 534, 535, 538) else by_digit)
+    assert at_rcpt.outcome is (Outcome.DEFERRED if code < 500 or code in (503, 530, 534, 535, 538, 552) else by_digit)
