@@ -265,13 +265,15 @@ class OutboxReader:
         """
         found: dict[int, FoundDelivery] = {}
         with self._store.reading() as connection, noticing_damage(self.name):
+            overlay = self._overlay(connection)
+            numbers = {*numbers, *overlay.deliveries_with(message_ids)}
             for each in chain(
                 finding.by_numbers(connection, numbers) if numbers else (),
                 finding.by_rows(connection, rows) if rows else (),
                 finding.by_message_ids(connection, message_ids) if message_ids else (),
                 finding.by_paths(connection, paths) if paths else (),
             ):
-                found[each.id] = each
+                found[each.id] = overlay.found(each)
         return list(found.values())
 
     def reached(self) -> Iterator[str]:
