@@ -80,6 +80,9 @@ class FeedbackEvent:
     `words` at most `MOST_WORDS` printable characters of its text.  `source` names where it was read, for people:
     `maildir /var/mail/bounces`.  `report` is the report as it came, cut at `MOST_REPORT_BYTES`; empty where there is
     none.
+
+    `replaces` are the source ids that the same report has while no message of ours is known for it: an event that is
+    kept under one of them without proof goes when this one comes.
     """
 
     source_id: str
@@ -99,6 +102,7 @@ class FeedbackEvent:
     words: str = ""
     source: str = ""
     report: bytes = b""
+    replaces: tuple[str, ...] = ()
 
     @property
     def mailbox(self) -> Address | None:

@@ -177,6 +177,10 @@ class SqliteSuppressions:
                 "UPDATE event SET report = NULL WHERE report IS NOT NULL AND read_at < ?", (now - REPORTS_KEPT,)
             )
             for event in events:
+                connection.executemany(
+                    "DELETE FROM event WHERE source_id = ? AND proof = 'none'",
+                    [(_fingerprint(each),) for each in event.replaces],
+                )
                 number = self._insert(connection, event, now)
                 if number:
                     new += 1

@@ -178,6 +178,23 @@ async def test_what_was_not_matched_can_be_listed_and_looked_at(tmp_path: Path, 
     assert (missing.code, "there is no event 7" in missing.err) == (2, True)
 
 
+@pytest.mark.parametrize("proof", ["token", "address"])
+async def test_mail_that_is_matched_later_is_no_longer_listed_as_unmatched(
+    maildir: Path, tmp_path: Path, state: Path, proof: str
+) -> None:
+    sent = await send(tmp_path, state)
+    to = sent[0][0] if proof == "token" else "bounces@shop.example"
+    (maildir / "new" / "1").write_bytes(bounce(PEOPLE[0], to=to))
+    outbox = tmp_path / "spring" / "runs" / "spring.outbox"
+    outbox.rename(tmp_path / "away")
+    await bounces("--maildir", maildir, cwd=tmp_path, state=state)
+    assert PEOPLE[0] in (await bounces("--unmatched", cwd=tmp_path, state=state)).out
+    (tmp_path / "away").rename(outbox)
+    again = json.loads((await bounces("--maildir", maildir, "--json", cwd=tmp_path, state=state)).out)
+    assert (again["new_events"], again["unmatched"]) == (1, 0)
+    assert json.loads((await bounces("--unmatched", "--json", cwd=tmp_path, state=state)).out)["unmatched"] == []
+
+
 async def test_run_without_a_token_is_matched_when_it_is_named(maildir: Path, tmp_path: Path, state: Path) -> None:
     sent = await send(tmp_path, state, reverse_path="bounces@shop.example")
     (maildir / "new" / "1").write_bytes(bounce(PEOPLE[0], to="bounces@shop.example", content=sent[0][1]))

@@ -433,6 +433,18 @@ class Contract:
         store.set_place("imap://a", (7, 13))
         assert open_store().place("imap://a") == (7, 13)
 
+    def test_report_that_is_matched_later_is_no_longer_unmatched(
+        self, store: SuppressionStore, open_store: OpenStore
+    ) -> None:
+        unmatched = event("unmatched", to="", run="", proof=Proof.NONE)
+        other = event("other", to="", run="", proof=Proof.NONE)
+        matched = event(1, proof=Proof.TOKEN, replaces=("source unmatched",))
+        assert store.record([unmatched, other]) == 2
+        assert store.record([matched]) == 1
+        assert [each.event.words for each in store.unmatched(10)] == [other.words]
+        assert store.record([matched, event(2, replaces=("source 1",))]) == 1
+        assert len(open_store().history("ann@example.org").events) == 2  # only what is not proved goes
+
     # -- erasure
 
     def test_erased_address_stays_suppressed(self, store: SuppressionStore) -> None:
