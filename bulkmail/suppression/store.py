@@ -17,6 +17,7 @@ from typing import Any
 
 from bulkmail.model.errors import SuppressionError
 from bulkmail.model.feedback_event import MOST_REPORT_BYTES, FeedbackEvent, FeedbackKind, KnownRun, Proof
+from bulkmail.model.returned import ReturnedEvent
 from bulkmail.model.suppression import (
     ALL_LISTS,
     SuppressionEntry,
@@ -25,7 +26,9 @@ from bulkmail.model.suppression import (
     SuppressionRules,
     effective_kind,
 )
+from bulkmail.suppression import returning
 from bulkmail.suppression.acting import act, put
+from bulkmail.suppression.erasing import erase
 from bulkmail.suppression.file import SuppressionFile
 from bulkmail.suppression.ports import (
     DIGEST_BYTES,
@@ -387,6 +390,26 @@ class SqliteSuppressions:
             found = connection.execute(f"{_STORED} WHERE v.proof = 'none' ORDER BY v.id DESC LIMIT ?", (limit,))
             return [_stored(row) for row in found]
 
+    def count_unmatched(self) -> int:
+        """How much came back and was matched to no message of ours."""
+        with self._file.reading() as connection:
+            return returning.count_unmatched(connection)
+
+    def returned(self, run_id: str) -> list[ReturnedEvent]:
+        """What came back about a run, by mail and webhook, oldest first."""
+        with self._file.reading() as connection:
+            return returning.of_run(connection, run_id)
+
+    def opted_out(self, list_id: str, *, since: float, to: float) -> list[ReturnedEvent]:
+        """Who unsubscribed from a list, or from all, in `since <= at < to`, without a run being known; oldest first."""
+        with self._file.reading() as connection:
+            return returning.opted_out(connection, list_id, since=since, to=to)
+
+    def count_returned(self) -> dict[tuple[str, FeedbackKind], int]:
+        """How much came back, by campaign and kind; an opt-out without a run has no campaign."""
+        with self._file.reading() as connection:
+            return returning.counted(connection)
+
     def event(self, number: int) -> StoredEvent | None:
         """One event with its report; None if there is none with this number."""
         with self._file.reading() as connection:
@@ -452,24 +475,8 @@ class SqliteSuppressions:
 
     def erase(self, key: str) -> int:
         """Blanks every personal field about an address; digests stay.  Returns how many records were blanked."""
-        digest, like = self.digest(key), f"%{_escaped(key)}%"
         with self._file.writing() as connection:
-            blanked = sum(
-                connection.execute(statement, {"digest": digest, "like": like}).rowcount for statement in _ERASE
-            )
-            quoting = [
-                (number,)
-                for number, report in connection.execute("SELECT id, report FROM event WHERE report IS NOT NULL")
-                if key.encode() in zlib.decompress(report).lower()
-            ]
-            connection.executemany("UPDATE event SET report = NULL WHERE id = ?", quoting)
-            if blanked or quoting:
-                connection.execute(
-                    "INSERT INTO change (at, digest, what, reason, scope, why, who)"
-                    " VALUES (?, ?, 'erased', '', '', '', '')",
-                    (self._clock(), digest),
-                )
-        return blanked + len(quoting)
+            return erase(connection, key, self.digest(key), now=self._clock())
 
     def copy_to(self, target: Path) -> None:
         """A copy of the whole list, its secret included, in a new file for its owner's eyes only."""
@@ -486,14 +493,6 @@ class SqliteSuppressions:
             connection.execute("VACUUM")
 
 
-_ERASE = (
-    "UPDATE entry SET key = '', note = '' WHERE digest = :digest AND key || note <> ''",
-    "UPDATE entry SET note = '' WHERE note LIKE :like ESCAPE '\\'",
-    "UPDATE event SET key = '', words = '', report = NULL WHERE digest = :digest AND key <> ''",
-    "UPDATE event SET words = '' WHERE words LIKE :like ESCAPE '\\'",
-    "UPDATE event SET source = '' WHERE source LIKE :like ESCAPE '\\'",
-    "UPDATE change SET why = '' WHERE (digest = :digest AND why <> '') OR why LIKE :like ESCAPE '\\'",
-)
 _OF_ADDRESS = "digest = :digest AND (:only = '' OR reason = :only) AND (:scope IS NULL OR scope = :scope)"
 _RUNS = "SELECT number, run_id, campaign, list_id, outbox, began_at FROM run"
 
@@ -501,11 +500,6 @@ _RUNS = "SELECT number, run_id, campaign, list_id, outbox, began_at FROM run"
 def _fingerprint(source_id: str) -> bytes:
     """What a report is known by: it may name an address, which an erasure could not take out of it."""
     return blake2b(source_id.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
-
-
-def _escaped(text: str) -> str:
-    """`text` for LIKE, in which nothing stands for anything else."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def _latest(connection: sqlite3.Connection) -> int:

@@ -34,6 +34,7 @@ def seen(reader: OutboxReader) -> dict[str, object]:
         "tally": reader.tally()[Status.ACCEPTED],
         "copies": reader.tally().copies.get(Status.ACCEPTED, 0),
         "reached": sorted(set(reader.reached()) - {row.address for row in rows if row.status is not Status.ACCEPTED}),
+        "statuses": [each for each in reader.statuses() if each.status is Status.ACCEPTED],
         "open or in doubt": reader.tally().open + reader.tally()[Status.IN_DOUBT],
     }
 

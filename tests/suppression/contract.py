@@ -14,6 +14,7 @@ import pytest
 
 from bulkmail.model.address import Address
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun, Proof
+from bulkmail.model.returned import ReturnedEvent
 from bulkmail.model.suppression import (
     SoftRule,
     SuppressionPolicy,
@@ -444,6 +445,36 @@ class Contract:
         assert [each.event.words for each in store.unmatched(10)] == [other.words]
         assert store.record([matched, event(2, replaces=("source 1",))]) == 1
         assert len(open_store().history("ann@example.org").events) == 2  # only what is not proved goes
+
+    # -- what came back
+
+    def test_what_came_back_about_a_run_is_listed_without_refusals_in_our_sessions(
+        self, store: SuppressionStore
+    ) -> None:
+        store.record(
+            [
+                event(1, row=4, delivery=5, proof=Proof.TOKEN, reason="unknown-user", at=START - 60),
+                event(2, row=6, delivery=7, proof=Proof.SMTP),
+                event(3, row=8, delivery=9, proof=Proof.ADDRESS, to="bob@example.org", at=START - 30),
+                event(4, row=1, delivery=1, run="run-2", proof=Proof.TOKEN),
+                event(5, to="", run="", proof=Proof.NONE),
+            ]
+        )
+        assert store.returned("run-1") == [
+            ReturnedEvent(FeedbackKind.HARD, START - 60, "unknown-user", "ann@example.org", 4, 5),
+            ReturnedEvent(FeedbackKind.SOFT, START - 30, "", "bob@example.org", 8, 9),
+        ]
+        assert store.returned("run-3") == []
+        assert store.count_unmatched() == 1
+        assert store.count_returned() == {("spring", FeedbackKind.HARD): 2, ("spring", FeedbackKind.SOFT): 1}
+
+    def test_opt_outs_without_a_run_are_found_by_list_and_time(self, store: SuppressionStore) -> None:
+        for number, (list_id, at) in enumerate([("news", -9), ("news", -5), ("", -4), ("other", -3), ("news", -1)]):
+            kind, whom = FeedbackKind.UNSUBSCRIBE, f"u{number}@example.org"
+            store.record([event(number, kind, to=whom, run="", list_id=list_id, at=START + at, proof=Proof.TOKEN)])
+        store.record([event("bounce", run="", list_id="news", at=START - 4, proof=Proof.TOKEN)])
+        found = store.opted_out("news", since=START - 5, to=START - 1)
+        assert [each.key for each in found] == ["u1@example.org", "u2@example.org"]
 
     # -- erasure
 
