@@ -16,7 +16,9 @@ import msgspec
 from bulkmail.cli.words import step, wrapped
 from bulkmail.config.runs import find_run, names_outbox
 from bulkmail.mailing.coming_back import opened_campaign
+from bulkmail.mailing.intake_duty import overdue_of
 from bulkmail.model.delivery import Status
+from bulkmail.model.intake_duty import say_overdue
 from bulkmail.model.printing import printable
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import count
@@ -62,8 +64,9 @@ def command(run: str, keeps_looking: bool, in_json: bool) -> None:
     with opened_campaign(path, alone=names_outbox(run)) as (source, notices), OutboxReader.open(path) as reader:
         for notice in notices:
             click.echo(f"Note: {notice}", err=True)
+        overdue = 0.0 if reader.is_rehearsal else overdue_of(reader.settings)
         if in_json:
-            click.echo(json.dumps(_object(source, reader), indent=2))
+            click.echo(json.dumps(_object(source, reader) | {"intake_overdue_seconds": round(overdue)}, indent=2))
             return
         tally = reader.tally()
         lines = _said(reader, source.tally, path, passes=of_passes(source.passes))
@@ -72,6 +75,8 @@ def command(run: str, keeps_looking: bool, in_json: bool) -> None:
         is_running = reader.is_running is not None
         if not is_running and reader.has_marks:
             lines.append("It was cut off while the ends of letters were on their way: going on puts these in doubt.")
+        if said := say_overdue(overdue):
+            lines.append(f"{said[0].upper()}{said[1:]}.  To read it: bulkmail bounces")
     for line in lines:
         click.echo(wrapped(line, indent=4, on=sys.stdout))
     whole = run if source.passes else str(path)

@@ -26,6 +26,8 @@ class MaildirSource:
     With `places`, what was read before is passed over, by the time at which its file was written.
     """
 
+    is_pushed = False
+
     def __init__(self, folder: Path, *, then: Afterwards = KEEP, places: ReadingPlaces | None = None) -> None:
         """Raises `ConfigError` for what is no Maildir."""
         self.folder = folder.absolute()
@@ -95,6 +97,8 @@ class MaildirSource:
 class MboxSource:
     """The mail in an mbox file, which is only read: programs that deliver into it lock and rewrite it."""
 
+    is_pushed = False
+
     def __init__(self, path: Path, *, then: Afterwards = KEEP) -> None:
         """Raises `ConfigError` when the file cannot be read, or is to be changed."""
         self.path = path.absolute()
@@ -157,6 +161,8 @@ def _divided(file: BinaryIO) -> Iterator[bytes]:
 
 class StreamSource:
     """One mail on standard input, as an MTA hands it to a program."""
+
+    is_pushed = True
 
     name = "standard input"
 

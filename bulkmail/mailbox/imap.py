@@ -34,6 +34,8 @@ class ImapSource:
     With `keep`, `places` remember how far the folder was read; otherwise all that is in it was not read yet.
     """
 
+    is_pushed = False
+
     def __init__(
         self,
         mailbox: Mailbox,

@@ -127,7 +127,7 @@ class KnownRun:
     """One run as tokens and matching need it.
 
     `number` is small and unique in one store, from 1; `outbox` the path of its outbox, absolute; `began_at` wall-clock
-    seconds.
+    seconds.  `is_bulk`: its message says itself that it goes to a list.
     """
 
     number: int
@@ -136,6 +136,7 @@ class KnownRun:
     list_id: str = ""
     outbox: str = ""
     began_at: float = 0.0
+    is_bulk: bool = False
 
 
 class RunRegister(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bulkmail.model.feedback_event import EventSink, FeedbackEvent, FeedbackKind, ReadingPlaces, RunRegister
+from bulkmail.model.intake_duty import IntakeState
 from bulkmail.model.returned import ReturnedEvent
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionPolicy, SuppressionReason
 
@@ -167,6 +168,14 @@ class SuppressionStore(EventSink, RunRegister, ReadingPlaces, Protocol):
 
     def unmatched(self, limit: int) -> list[StoredEvent]:
         """What came back and was matched to no message of ours, the newest first, at most `limit`."""
+        ...
+
+    def note_intake(self, source: str, *, is_pushed: bool) -> None:
+        """All that was in `source` is durable; `is_pushed`: a mail server or a service hands it over."""
+        ...
+
+    def intake_state(self) -> IntakeState:
+        """When intake last succeeded, and since when a bulk campaign waits for it."""
         ...
 
     def count_unmatched(self) -> int:

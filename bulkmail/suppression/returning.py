@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bulkmail.model.feedback_event import FeedbackKind
+from bulkmail.model.intake_duty import MANY, YOUNG, IntakeState
 from bulkmail.model.returned import ReturnedEvent
 
 _KIND = "CASE WHEN v.proof = 'address' AND v.counts_as <> '' THEN v.counts_as ELSE v.kind END"
@@ -29,6 +30,25 @@ def counted(connection: sqlite3.Connection) -> dict[tuple[str, FeedbackKind], in
     """How much came back, by campaign and kind; an opt-out without a run has no campaign."""
     query = f"SELECT coalesce(r.campaign, ''), {_KIND}, count(*) {_FROM} GROUP BY 1, 2"
     return {(campaign, FeedbackKind(kind)): number for campaign, kind, number in connection.execute(query)}
+
+
+def note_intake(connection: sqlite3.Connection, source: str, *, is_pushed: bool, now: float) -> None:
+    """All that was in `source` is durable."""
+    connection.execute(
+        "INSERT INTO intake VALUES (?, ?, ?) ON CONFLICT (source) DO UPDATE SET at = excluded.at",
+        (source, is_pushed, now),
+    )
+
+
+def intake_state(connection: sqlite3.Connection, *, now: float) -> IntakeState:
+    """When intake last succeeded, and since when a bulk campaign waits for it."""
+    last = dict(connection.execute("SELECT is_pushed, max(at) FROM intake GROUP BY is_pushed"))
+    (began,) = connection.execute(
+        "SELECT min(began_at) FROM run WHERE outbox <> '' AND began_at > ? AND"
+        " (is_bulk OR (SELECT sum(count) FROM sent WHERE sent.run = run.number) >= ?)",
+        (now - YOUNG, MANY),
+    ).fetchone()
+    return IntakeState(last.get(0), last.get(1), began)
 
 
 def count_unmatched(connection: sqlite3.Connection) -> int:

@@ -17,6 +17,7 @@ from typing import Any
 
 from bulkmail.model.errors import SuppressionError
 from bulkmail.model.feedback_event import MOST_REPORT_BYTES, FeedbackEvent, FeedbackKind, KnownRun, Proof
+from bulkmail.model.intake_duty import IntakeState
 from bulkmail.model.returned import ReturnedEvent
 from bulkmail.model.suppression import (
     ALL_LISTS,
@@ -138,16 +139,15 @@ class SqliteSuppressions:
             connection.execute(_RUN, (run.run_id, run.campaign, run.list_id, run.outbox, run.began_at))
             if run.outbox:  # it may have been a report that named it first, or the file has moved
                 connection.execute(
-                    "UPDATE run SET campaign = ?, list_id = ?, outbox = ?, began_at = ? WHERE run_id = ?",
-                    (run.campaign, run.list_id, run.outbox, run.began_at, run.run_id),
+                    "UPDATE run SET campaign = ?, list_id = ?, outbox = ?, began_at = ?, is_bulk = ? WHERE run_id = ?",
+                    (run.campaign, run.list_id, run.outbox, run.began_at, run.is_bulk, run.run_id),
                 )
-            row = connection.execute(f"{_RUNS} WHERE run_id = ?", (run.run_id,)).fetchone()
-            return KnownRun(*row)
+            return _known(connection.execute(f"{_RUNS} WHERE run_id = ?", (run.run_id,)).fetchone())
 
     def runs(self) -> list[KnownRun]:
         """All of them, in the order of their numbers."""
         with self._file.reading() as connection:
-            return [KnownRun(*row) for row in connection.execute(f"{_RUNS} ORDER BY number")]
+            return [_known(row) for row in connection.execute(f"{_RUNS} ORDER BY number")]
 
     def token_key(self) -> bytes:
         """32 random bytes, made once for the store, that sign tokens."""
@@ -390,6 +390,16 @@ class SqliteSuppressions:
             found = connection.execute(f"{_STORED} WHERE v.proof = 'none' ORDER BY v.id DESC LIMIT ?", (limit,))
             return [_stored(row) for row in found]
 
+    def note_intake(self, source: str, *, is_pushed: bool) -> None:
+        """All that was in `source` is durable."""
+        with self._file.writing() as connection:
+            returning.note_intake(connection, source, is_pushed=is_pushed, now=self._clock())
+
+    def intake_state(self) -> IntakeState:
+        """When intake last succeeded, and since when a bulk campaign waits for it."""
+        with self._file.reading() as connection:
+            return returning.intake_state(connection, now=self._clock())
+
     def count_unmatched(self) -> int:
         """How much came back and was matched to no message of ours."""
         with self._file.reading() as connection:
@@ -494,7 +504,12 @@ class SqliteSuppressions:
 
 
 _OF_ADDRESS = "digest = :digest AND (:only = '' OR reason = :only) AND (:scope IS NULL OR scope = :scope)"
-_RUNS = "SELECT number, run_id, campaign, list_id, outbox, began_at FROM run"
+_RUNS = "SELECT number, run_id, campaign, list_id, outbox, began_at, is_bulk FROM run"
+
+
+def _known(row: Sequence[Any]) -> KnownRun:
+    number, run_id, campaign, list_id, outbox, began_at, is_bulk = row
+    return KnownRun(number, run_id, campaign, list_id, outbox, began_at, bool(is_bulk))
 
 
 def _fingerprint(source_id: str) -> bytes:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import signal
 import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -193,6 +195,40 @@ async def test_mail_that_is_matched_later_is_no_longer_listed_as_unmatched(
     again = json.loads((await bounces("--maildir", maildir, "--json", cwd=tmp_path, state=state)).out)
     assert (again["new_events"], again["unmatched"]) == (1, 0)
     assert json.loads((await bounces("--unmatched", "--json", cwd=tmp_path, state=state)).out)["unmatched"] == []
+
+
+async def test_mailbox_that_is_not_read_is_warned_of_and_refused_after_two_days(
+    maildir: Path, tmp_path: Path, state: Path
+) -> None:
+    env = {"BULKMAIL_STATE_DIR": str(state)}
+    async with ScriptedRelay() as relay:
+        campaign = write_campaign(tmp_path / "news", PEOPLE, relay=f"smtp://{relay.host}:{relay.port}?tls=off")
+        settings = campaign / "campaign.toml"
+        listed = 'list_id = "News <news.shop.example>"\nreverse_path = "b+{bounce}@shop.example"\n'
+        settings.write_text(settings.read_text().replace("[message]\n", f"[message]\n{listed}"))
+        first = await run("send", campaign, "--yes", cwd=tmp_path, **env)
+        assert "was not read" not in first.err
+
+        async def codes(*flags: str) -> dict[str, str]:
+            found = json.loads((await run("check", campaign, "--json", *flags, cwd=tmp_path, **env)).out)
+            return {finding["code"]: finding["severity"] for finding in found["findings"]}
+
+        def age(hours: float) -> None:
+            with closing(sqlite3.connect(state / "suppressions.db")) as connection, connection:
+                connection.execute("UPDATE run SET began_at = ?", (time.time() - hours * 3_600 - 60,))
+                connection.execute("UPDATE intake SET at = ?", (time.time() - hours * 3_600 - 60,))
+
+        assert "intake-stale" not in await codes()
+        age(24)
+        assert (await codes())["intake-stale"] == "warning"
+        assert "was not read for 1 d" in (await run("status", campaign, cwd=tmp_path, **env)).out
+        again = await run("send", campaign, "--new", "--yes", cwd=tmp_path, **env)
+        assert (again.code, "was not read for 1 d" in again.err) == (0, True)
+        age(48)
+        assert (await codes())["intake-stale"] == "error"
+        assert (await codes("--allow-stale-intake"))["intake-stale"] == "warning"
+        assert (await bounces("--maildir", maildir, cwd=tmp_path, state=state)).code == 0
+        assert "intake-stale" not in await codes()
 
 
 async def test_run_without_a_token_is_matched_when_it_is_named(maildir: Path, tmp_path: Path, state: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from bulkmail.model.address import Address
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun, Proof
+from bulkmail.model.intake_duty import IntakeState
 from bulkmail.model.returned import ReturnedEvent
 from bulkmail.model.suppression import (
     SoftRule,
@@ -445,6 +446,30 @@ class Contract:
         assert [each.event.words for each in store.unmatched(10)] == [other.words]
         assert store.record([matched, event(2, replaces=("source 1",))]) == 1
         assert len(open_store().history("ann@example.org").events) == 2  # only what is not proved goes
+
+    # -- intake
+
+    def test_intake_is_remembered_and_held_against_bulk_campaigns(
+        self, store: SuppressionStore, open_store: OpenStore, clock: Clock
+    ) -> None:
+        assert store.intake_state() == IntakeState()
+        store.register(KnownRun(0, "plain", outbox="/a", began_at=START - 4 * DAY))
+        store.register(KnownRun(0, "news", outbox="/b", began_at=START - 3 * DAY, is_bulk=True))
+        store.register(KnownRun(0, "later", outbox="/c", began_at=START - 2 * DAY, is_bulk=True))
+        store.register(KnownRun(0, "old", outbox="/d", began_at=START - 40 * DAY, is_bulk=True))
+        assert store.intake_state() == IntakeState(None, None, START - 3 * DAY)
+        store.note_intake("imap a", is_pushed=False)
+        clock.now += 60
+        store.note_intake("imap b", is_pushed=False)
+        store.note_intake("standard input", is_pushed=True)
+        assert open_store(clock=clock).intake_state() == IntakeState(START + 60, START + 60, START - 3 * DAY)
+
+    def test_campaign_to_many_is_a_bulk_campaign(self, store: SuppressionStore) -> None:
+        store.register(KnownRun(0, "big", outbox="/a", began_at=START - DAY))
+        store.note_sent("big", {"google": 3_000, "yahoo": 1_999}, at=START)
+        assert store.intake_state().bulk_began is None
+        store.note_sent("big", {"yahoo": 1}, at=START + 3_600)
+        assert store.intake_state().bulk_began == START - DAY
 
     # -- what came back
 
