@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from bulkmail.message.unsubscribe import make_token
+from bulkmail.model.address import Address
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import Result, run, start, write_campaign
 from tests.feedback import mails
@@ -195,6 +197,17 @@ async def test_mail_that_is_matched_later_is_no_longer_listed_as_unmatched(
     again = json.loads((await bounces("--maildir", maildir, "--json", cwd=tmp_path, state=state)).out)
     assert (again["new_events"], again["unmatched"]) == (1, 0)
     assert json.loads((await bounces("--unmatched", "--json", cwd=tmp_path, state=state)).out)["unmatched"] == []
+
+
+async def test_request_by_mail_is_verified_with_the_keys_that_serve_has(tmp_path: Path, state: Path) -> None:
+    key, settings = "0123456789abcdef0123", tmp_path / "config" / "bulkmail" / "config.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(f'[serve]\nkey_command = "echo {key}"\n')
+    token = make_token(Address("ann", "example.org"), key.encode())
+    env = {"BULKMAIL_STATE_DIR": str(state), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    asked = await run("bounces", "-", stdin=mails.request(subject=f"unsubscribe {token}"), cwd=tmp_path, **env)
+    assert (asked.code, asked.err) == (0, "")
+    assert listed(state) == {"ann@example.org": "unsubscribe"}
 
 
 async def test_mailbox_that_is_not_read_is_warned_of_and_refused_after_two_days(
