@@ -30,7 +30,6 @@ EXIT_LATER = 75  # EX_TEMPFAIL: an MTA keeps the mail and tries again
 WATCH_SECONDS = 540.0  # for which one wait lasts
 MOST_SHOWN = 200  # events that were not matched
 PAUSE = 5.0  # seconds between two rounds over several sources
-AFTER_TROUBLE = (5.0, 15.0, 60.0, 300.0)  # seconds before a source is tried again
 
 _SAYS = {
     FeedbackKind.HARD: "hard bounces: no such mailbox",
@@ -157,6 +156,7 @@ def _read(
     watch: bool,
     is_dry: bool,
 ) -> int:
+    from bulkmail.config.serving import load_serve_keys
     from bulkmail.config.suppressions import load_suppressions
     from bulkmail.mailbox.files import StreamSource, is_terminal
     from bulkmail.mailing.intake import Intake
@@ -169,7 +169,7 @@ def _read(
         store = opened.enter_context(open_settings(load_suppressions()))
         places = None if is_dry else store
         sources: list[MailSource] = [StreamSource(sys.stdin.buffer)] if is_stream else []
-        sources += [_source(mailbox, places, is_dry=is_dry) for mailbox in mailboxes]
+        sources += [source_of(mailbox, places, is_dry=is_dry) for mailbox in mailboxes]
         for source in sources:
             opened.callback(source.close)
         named = [_named_run(run) for run in runs]
@@ -179,7 +179,9 @@ def _read(
         intake = Intake(
             store,
             also=named,
-            verify_unsubscribe=verifier_of(store.runs, lambda notice: intake.summary.note(notice)),
+            verify_unsubscribe=verifier_of(
+                store.runs, lambda notice: intake.summary.note(notice), served=load_serve_keys
+            ),
             is_dry=is_dry,
             observe=progress.count,
         )
@@ -231,7 +233,7 @@ def _named(
     return found + [BounceMailbox(mbox=path, then=then) for path in mboxes]
 
 
-def _source(mailbox: BounceMailbox, places: ReadingPlaces | None, *, is_dry: bool) -> MailSource:
+def source_of(mailbox: BounceMailbox, places: ReadingPlaces | None, *, is_dry: bool) -> MailSource:
     """Raises `ConfigError`."""
     from bulkmail.cli.settle import password_of
     from bulkmail.mailbox.files import MaildirSource, MboxSource
@@ -316,6 +318,8 @@ def _named_run(argument: str) -> KnownRun:
 
 def _watch(take: Callable[[MailSource], None], sources: Sequence[MailSource]) -> None:
     """Reads for ever; a source that fails is tried again later, while the others go on.  Ctrl-C ends it."""
+    from bulkmail.mailbox.ports import pause_after
+
     failures = [0] * len(sources)
     not_before = [0.0] * len(sources)
     with suppress(KeyboardInterrupt):
@@ -329,8 +333,8 @@ def _watch(take: Callable[[MailSource], None], sources: Sequence[MailSource]) ->
                         source.wait(WATCH_SECONDS)
                     failures[number] = 0
                 except RelayError as error:
-                    pause = AFTER_TROUBLE[min(failures[number], len(AFTER_TROUBLE) - 1)]
                     failures[number] += 1
+                    pause = pause_after(failures[number])
                     not_before[number] = time.monotonic() + pause
                     click.echo(f"{error}; trying again in {pause:.0f} s", err=True)
             if len(sources) > 1 or failures[0]:

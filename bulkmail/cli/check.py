@@ -27,7 +27,7 @@ from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
 from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK
 from bulkmail.model.units import count
-from bulkmail.preflight.checks import check_code, without
+from bulkmail.preflight.checks import INTAKE_STALE, check_code, gravest_first, softened, without
 from bulkmail.preflight.finding import is_refused
 
 EPILOG = """\b
@@ -44,6 +44,7 @@ Examples:
 @gate_options
 @click.option("--online", is_flag=True, help="Ask the relay and the DNS, too; still nothing is sent.")
 @click.option("--all-domains", is_flag=True, help="With --online: ask about every domain of the list.")
+@click.option("--allow-stale-intake", is_flag=True, help="Only warn when mail that came back is not read for days.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 def command(
     campaign: str | None,
@@ -53,6 +54,7 @@ def command(
     as_json: bool,
     online: bool,
     all_domains: bool,
+    allow_stale_intake: bool,
     **options: Any,
 ) -> int:
     """Say what is wrong with list, letter or settings, and send nothing.
@@ -71,6 +73,8 @@ def command(
     progress = make_progress("auto" if sys.stderr.isatty() else "none")
     checked = anyio.run(_check, settings, find_keys(settings.campaign, runs_commands=online), progress, outside)
     findings = without(checked.findings, ignored)
+    if allow_stale_intake:
+        findings = gravest_first(softened(findings, INTAKE_STALE))
     is_ready = (checked.tally.open_rows > 0 or settings.allow_empty) and not is_refused(findings, strict=strict)
     if as_json:
         click.echo(to_json(settings.name, findings, checked.notices, checked.tally, is_ready=is_ready))

@@ -9,7 +9,8 @@ import click
 
 from bulkmail.cli.choices import DatedFile
 from bulkmail.cli.words import screen_width
-from bulkmail.config.runs import find_run
+from bulkmail.config.runs import find_run, names_outbox
+from bulkmail.mailing.coming_back import opened_campaign
 from bulkmail.mailing.targets import Targets, recorded_inputs
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.csv import write_csv
@@ -18,6 +19,7 @@ from bulkmail.report.html import write_html
 from bulkmail.report.json import write_json
 from bulkmail.report.recognising import text_mark
 from bulkmail.report.report import Report
+from bulkmail.report.source import Source
 from bulkmail.report.text import styled, summary
 
 WRITERS = {"csv": write_csv, "json": write_json, "html": write_html}
@@ -42,27 +44,33 @@ Examples:
 def command(run: str, kind: str | None, target: Path | None) -> None:
     """Say what became of every row.
 
-    RUN is an outbox file, or a campaign (its latest run); without one, the latest here.  The CSV report is the list
-    with columns added, and can be sent from again.
+    RUN is a campaign, with all its passes and what came back since, or the outbox of one run; without it, the latest
+    here.  The CSV report is the list with columns added, and can be sent from again.
     """
     path = find_run(run)
-    report = Report.read(path)
     if target is not None:
         with OutboxReader.open(path) as reader:
             Targets(reports=(target,), inputs=recorded_inputs(reader.settings), takes_any_format=True).check()
-    kind = kind or _kind_of(target)
+    with opened_campaign(path, alone=names_outbox(run)) as (source, notices):
+        for notice in notices:
+            click.echo(f"Note: {notice}", err=True)
+        _write(source, kind or _kind_of(target), target)
+    if target is not None:
+        click.echo(f"written to {target}", err=True)
+
+
+def _write(source: Source, kind: str, target: Path | None) -> None:
     if kind != "text":
-        with report.source() as source:
-            WRITERS[kind](source, target if target is not None else sys.stdout.buffer)
-    elif target is not None:
+        WRITERS[kind](source, target if target is not None else sys.stdout.buffer)
+        return
+    report = Report.of(source)
+    if target is not None:
         with replacing(target) as file:
             file.write(f"{summary(report)}\n{text_mark(report.run.run_id)}\n".encode())
     elif sys.stdout.isatty():
         _print_styled(report)
     else:
         click.echo(summary(report), nl=False)
-    if target is not None:
-        click.echo(f"written to {target}", err=True)
 
 
 def _kind_of(target: Path | None) -> str:

@@ -23,6 +23,7 @@ from bulkmail.mailing.history import Past, close_finished, reached, retries, whe
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.succession import reports_beside
+from bulkmail.model.intake_duty import say_overdue
 from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
 from bulkmail.model.tally import EXIT_STOPPED
@@ -122,6 +123,13 @@ def tell(mailing: Mailing) -> None:
             "they are held (see --in-doubt)",
             err=True,
         )
+
+
+def tell_stale_intake(overdue: float) -> None:
+    """Warns when mail that came back is not read: `overdue` in seconds."""
+    if said := say_overdue(overdue):
+        click.echo(wrapped(f"warning: {said}", indent=2), err=True)
+        click.echo("hint: bulkmail bounces reads it", err=True)
 
 
 def password_prompt() -> Callable[[str], str] | None:

@@ -32,6 +32,7 @@ from bulkmail.cli.running import (
     password_prompt,
     run_async,
     tell,
+    tell_stale_intake,
 )
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
 from bulkmail.config.keys import find_keys
@@ -40,10 +41,12 @@ from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.choosing import choose
 from bulkmail.mailing.history import Past
+from bulkmail.mailing.intake_duty import intake_overdue
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
 from bulkmail.mailing.permits import lift_pauses
 from bulkmail.mailing.selection import Doubt
 from bulkmail.mailing.slowing import lift_rests
+from bulkmail.mailing.suppression_list import list_in_use
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
@@ -153,6 +156,9 @@ def command(campaign: str | None, **options: Any) -> int:
             return conclude_finished(mailing, targets=order.reports)
         with abandoned_on_error(mailing):
             tell(mailing)
+            if not is_rehearsal(settings, order):
+                used = list_in_use(settings.suppressions, settings.campaign)
+                tell_stale_intake(await to_thread.run_sync(intake_overdue, used))
             mailing.decide_doubts(Doubt(in_doubt))
             if only:
                 await to_thread.run_sync(choose, mailing, only)

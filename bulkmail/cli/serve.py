@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,16 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import click
 
+from bulkmail.cli.bounces import source_of
 from bulkmail.cli.running import run_async
+from bulkmail.config.bounces import load_mailboxes
 from bulkmail.config.serving import ServeSettings, load_serving
 from bulkmail.config.suppressions import load_suppressions
+from bulkmail.mailing.intake import Intake
 from bulkmail.mailing.looking_up import outbox_of
+from bulkmail.mailing.mailboxes import Mailboxes
 from bulkmail.mailing.suppression_list import open_settings
+from bulkmail.mailing.unsubscribe_keys import verifier_of
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.units import count
 from bulkmail.suppression.store import SqliteSuppressions
@@ -29,7 +34,6 @@ if TYPE_CHECKING:
 
     from bulkmail.web.app import PublicSide
 
-MOST_CONNECTIONS = 100
 GRACE = 10  # seconds for requests under way, at the end
 EPILOG = """\b
 Examples:
@@ -68,27 +72,46 @@ In ~/.config/bulkmail/config.toml:
     help="Numbers for Prometheus at http://127.0.0.1:PORT/metrics.",
 )
 def command(listen: str, trust_proxy: bool, config: Path | None, file: Path | None, metrics_port: int | None) -> None:
-    """Serve the unsubscribe page, one-click unsubscribe and webhooks.
+    """Serve the unsubscribe page, one-click unsubscribe and webhooks, and read [[bounces]].
 
     Speaks plain HTTP: put a proxy with TLS in front of it. Links to unsubscribe
     lead to /u/TOKEN, so https = "https://HOST/u/{token}"; the webhooks of
     services are /hooks/ses, /hooks/mailgun, /hooks/postmark and
-    /hooks/standard. GET never changes anything. Ctrl-C ends it.
+    /hooks/standard. GET never changes anything. The mailboxes of [[bounces]]
+    are read as mail comes in; one that fails is tried again. Ctrl-C ends it.
     """
     settings = load_serving(config, listen=listen, trusts_proxy=trust_proxy)
+    named = load_mailboxes(config)
     suppressions = load_suppressions()
     if file is not None:
         suppressions = replace(suppressions, file=file)
     _check_installed()
-    with open_settings(suppressions) as store, _listening(settings) as listener:
+    with ExitStack() as opened:
+        store = opened.enter_context(open_settings(suppressions))
+        listener = opened.enter_context(_listening(settings))
+        sources = [source_of(mailbox, store, is_dry=False) for mailbox in named]
+        for source in sources:
+            opened.callback(source.close)
         server, side = _make(settings, store)
-        with _counted(side, metrics_port):
-            name, port = listener.getsockname()[:2]
-            what = [count(len(settings.keys), "key")] if settings.keys else []
-            what += [hook.provider for hook in settings.hooks]
-            click.echo(f"Listening at {name} port {port} ({', '.join(what)}); Ctrl-C ends it.")
-            sys.stdout.flush()
-            run_async(lambda: _serve(server, listener))
+        mailboxes = Mailboxes(sources, lambda: _intake(settings, store), told=lambda said: click.echo(said, err=True))
+        opened.enter_context(_counted(side, store, mailboxes, metrics_port))
+        name, port = listener.getsockname()[:2]
+        what = [count(len(settings.keys), "key")] if settings.keys else []
+        what += [hook.provider for hook in settings.hooks]
+        what += [count(len(sources), "mailbox", "mailboxes")] if sources else []
+        click.echo(f"Listening at {name} port {port} ({', '.join(what)}); Ctrl-C ends it.")
+        sys.stdout.flush()
+        run_async(lambda: _serve(server, listener, mailboxes))
+
+
+def _intake(settings: ServeSettings, store: SqliteSuppressions) -> Intake:
+    intake = Intake(
+        store,
+        verify_unsubscribe=verifier_of(
+            store.runs, lambda notice: intake.summary.note(notice), served=lambda: settings.keys
+        ),
+    )
+    return intake
 
 
 def _check_installed() -> None:
@@ -110,6 +133,7 @@ def _make(settings: ServeSettings, store: SqliteSuppressions) -> tuple[Server, P
     from bulkmail.model.address import Address
     from bulkmail.model.feedback_event import FeedbackEvent
     from bulkmail.web.app import PublicSide, make_app
+    from bulkmail.web.connection import BoundedConnection
     from bulkmail.web.proofs import Webhook
     from bulkmail.web.writer import Writer
 
@@ -133,7 +157,8 @@ def _make(settings: ServeSettings, store: SqliteSuppressions) -> tuple[Server, P
             access_log=False,  # a path holds a token
             server_header=False,
             proxy_headers=settings.trusts_proxy,
-            limit_concurrency=MOST_CONNECTIONS,
+            http=BoundedConnection,
+            ws="none",
             timeout_keep_alive=5,
             timeout_graceful_shutdown=GRACE,
             lifespan="on",
@@ -157,7 +182,7 @@ def _listening(settings: ServeSettings) -> Iterator[socket.socket]:
         yield listener
 
 
-async def _serve(server: Server, listener: socket.socket) -> None:
+async def _serve(server: Server, listener: socket.socket, mailboxes: Mailboxes) -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
     @contextmanager
@@ -167,6 +192,7 @@ async def _serve(server: Server, listener: socket.socket) -> None:
     server.capture_signals = left_alone  # type: ignore[method-assign]  # a signal ends us with 0, not by itself
     async with anyio.create_task_group() as group:
         await group.start(_end_at_signal, server)
+        group.start_soon(mailboxes.run)
         await server.serve(sockets=[listener])
         group.cancel_scope.cancel()
 
@@ -181,18 +207,37 @@ async def _end_at_signal(
             server.should_exit = True
 
 
-def _counted(side: PublicSide, port: int | None) -> Any:
+def _counted(side: PublicSide, store: SqliteSuppressions, mailboxes: Mailboxes, port: int | None) -> Any:
     """Numbers for Prometheus as long as the context lasts; no port, no numbers."""
     if port is None:
         return nullcontext()
     from bulkmail.cli.metrics import collected
 
-    class Answers:
-        """What was answered so far."""
+    class Numbers:
+        """What was answered and read so far, and what has come back in all."""
 
         def collect(self) -> Iterator[Any]:
-            from prometheus_client.core import CounterMetricFamily
+            from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+            returned = CounterMetricFamily(
+                "bulkmail_feedback", "What came back, by campaign and kind", labels=["campaign", "kind"]
+            )
+            for (campaign, kind), number in store.count_returned().items():
+                returned.add_metric([campaign, kind.value], number)
+            yield returned
+            unmatched = "Mails that came back and are matched to no message"
+            yield GaugeMetricFamily("bulkmail_feedback_unmatched", unmatched, value=store.count_unmatched())
+            read = GaugeMetricFamily(
+                "bulkmail_intake_last_success_timestamp_seconds", "When a mailbox was last read", labels=["mailbox"]
+            )
+            failed = CounterMetricFamily(
+                "bulkmail_intake_failures", "How often a mailbox could not be read", labels=["mailbox"]
+            )
+            for state in mailboxes.states:
+                failed.add_metric([state.name], state.failures)
+                if state.read_at is not None:
+                    read.add_metric([state.name], state.read_at)
+            yield from (read, failed)
             family = CounterMetricFamily(
                 "bulkmail_web_answers", "Answers by route and status", labels=["route", "status"]
             )
@@ -200,4 +245,4 @@ def _counted(side: PublicSide, port: int | None) -> Any:
                 family.add_metric([route, str(status)], number)
             yield family
 
-    return collected(Answers(), port)
+    return collected(Numbers(), port)

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -13,8 +14,11 @@ import click
 import msgspec
 
 from bulkmail.cli.words import step, wrapped
-from bulkmail.config.runs import find_run
+from bulkmail.config.runs import find_run, names_outbox
+from bulkmail.mailing.coming_back import opened_campaign
+from bulkmail.mailing.intake_duty import overdue_of
 from bulkmail.model.delivery import Status
+from bulkmail.model.intake_duty import say_overdue
 from bulkmail.model.printing import printable
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import count
@@ -22,8 +26,9 @@ from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
 from bulkmail.report.json import head
 from bulkmail.report.rest import next_try, rest_of
+from bulkmail.report.returned import came_back, of_passes
 from bulkmail.report.slowdowns import sentence, slowdowns_of
-from bulkmail.report.source import Run, Source
+from bulkmail.report.source import Source
 from bulkmail.report.text import copies_of, say_left
 
 MOST_DOUBTFUL = 20
@@ -44,36 +49,43 @@ Examples:
 def command(run: str, keeps_looking: bool, in_json: bool) -> None:
     """Say where a run stands, also while another process sends.
 
-    RUN is an outbox file, or a campaign (its latest run); without one, the latest here.
+    RUN is a campaign, with all its passes and what came back since, or the outbox of one run; without it, the latest
+    here.
     """
     path = find_run(run)
     if keeps_looking:
         from bulkmail.cli.watch import watch, watch_json
 
         if in_json:
-            watch_json(path, lambda reader, tally: json.dumps(_object(reader, tally, path)))
+            watch_json(path, lambda reader, tally: json.dumps(_object(Source.of(reader, path), reader)))
         else:
             watch(path, lambda reader, tally: _said(reader, tally, path))
         return
-    if in_json:
-        with OutboxReader.open(path) as reader:
-            click.echo(json.dumps(_object(reader, reader.tally(), path), indent=2))
-        return
-    with OutboxReader.open(path) as reader:
+    with opened_campaign(path, alone=names_outbox(run)) as (source, notices), OutboxReader.open(path) as reader:
+        for notice in notices:
+            click.echo(f"Note: {notice}", err=True)
+        overdue = 0.0 if reader.is_rehearsal else overdue_of(reader.settings)
+        if in_json:
+            click.echo(json.dumps(_object(source, reader) | {"intake_overdue_seconds": round(overdue)}, indent=2))
+            return
         tally = reader.tally()
-        lines = _said(reader, tally, path)
+        lines = _said(reader, source.tally, path, passes=of_passes(source.passes))
+        lines += came_back(source.returned, source.tally[Status.ACCEPTED])
         lines += _doubtful(reader, tally.with_copies(Status.IN_DOUBT))
         is_running = reader.is_running is not None
         if not is_running and reader.has_marks:
             lines.append("It was cut off while the ends of letters were on their way: going on puts these in doubt.")
+        if said := say_overdue(overdue):
+            lines.append(f"{said[0].upper()}{said[1:]}.  To read it: bulkmail bounces")
     for line in lines:
         click.echo(wrapped(line, indent=4, on=sys.stdout))
-    for line in _steps(tally, shlex.quote(str(path)), is_running=is_running):
+    whole = run if source.passes else str(path)
+    for line in _steps(tally, shlex.quote(str(path)), shlex.quote(whole), is_running=is_running):
         click.echo(line)
 
 
-def _steps(tally: Tally, path: str, *, is_running: bool) -> list[str]:
-    """What to type next."""
+def _steps(tally: Tally, path: str, whole: str, *, is_running: bool) -> list[str]:
+    """What to type next: for the run at `path`, and for the campaign with all its passes, `whole`."""
     lines: list[str] = []
     if tally.open and not is_running:
         lines += step(f"To go on with the {say_left(tally)} left", f"bulkmail resume {path}")
@@ -83,11 +95,12 @@ def _steps(tally: Tally, path: str, *, is_running: bool) -> list[str]:
         )
         lines += step("To decide them yourself", f"bulkmail resume {path} --in-doubt retry|accepted|rejected")
     if tally.rows > tally.open_rows:
-        lines += step("What became of each row", f"bulkmail report {path}")
+        lines += step("What became of each row", f"bulkmail report {whole}")
     return lines
 
 
-def _said(reader: OutboxReader, tally: Tally, path: Path) -> list[str]:
+def _said(reader: OutboxReader, tally: Tally, path: Path, *, passes: Sequence[str] = ()) -> list[str]:
+    """The state of a campaign whose latest run is in `path`; `passes` are lines about its passes, if it has several."""
     name = reader.campaign.name if reader.campaign is not None else reader.settings.get("name", path.stem)
     rehearsal = "a rehearsal, " if reader.is_rehearsal else ""
     now = time.time()
@@ -97,6 +110,7 @@ def _said(reader: OutboxReader, tally: Tally, path: Path) -> list[str]:
     return [
         f"{printable(name)}: {rehearsal}{count(tally.rows, 'row')} in {path}",
         *(f"  {line}" for line in _table(tally)),
+        *passes,
         *_relays(reader),
         _times(reader),
         *([waiting] if waiting else []),
@@ -117,13 +131,12 @@ def _slowed(reader: OutboxReader) -> list[str]:
     return ["Slowed down:", *lines] if lines else []
 
 
-def _object(reader: OutboxReader, tally: Tally, path: Path) -> dict[str, object]:
+def _object(source: Source, reader: OutboxReader) -> dict[str, object]:
     """The head of the JSON report, and who sends just now."""
-    source = Source(Run.of(reader, path), tally, reader.rows)
     process = source.run.process
     return {
         **head(source),
-        "outbox": str(path),
+        "outbox": str(source.run.path),
         "process": process and {"pid": process[0], "host": process[1]},
         "accepted_by_relay": reader.accepted_by_relay(),
     }

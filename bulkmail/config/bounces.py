@@ -28,12 +28,15 @@ class BounceMailbox:
     password_from: str = ""
 
 
-def load_mailboxes(environ: Mapping[str, str] = os.environ) -> tuple[BounceMailbox, ...]:
-    """The mailboxes of the user's `config.toml`.  Raises `ConfigError` with every fault there is."""
+def load_mailboxes(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> tuple[BounceMailbox, ...]:
+    """The mailboxes of the settings at `path`, by default the user's `config.toml`.
+
+    Raises `ConfigError` with every fault there is.
+    """
     from bulkmail.config.suppressions import open_user_file
 
     problems = Problems()
-    file, sources = open_user_file(None, environ, problems)
+    file, sources = open_user_file(path, environ, problems)
     found: list[BounceMailbox] = []
     for number, table in enumerate(file.bounces):
         place = sources.place(("bounces", number))

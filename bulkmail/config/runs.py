@@ -57,7 +57,7 @@ def find_run(argument: str, *, rehearsals: bool = True) -> Path:
     looked for.
     """
     path = Path(argument)
-    if path.is_file() and not is_campaign_file(path):
+    if names_outbox(argument):
         return path
     if not path.exists():
         raise ConfigError(
@@ -78,6 +78,12 @@ def find_run(argument: str, *, rehearsals: bool = True) -> Path:
             f"{argument}: has no run yet: there is no {wanted} in {folder}", hint=f"bulkmail send {argument}"
         )
     return max(runs, key=_last_written)
+
+
+def names_outbox(argument: str) -> bool:
+    """Whether `argument` names one run's outbox itself, rather than a campaign with all its passes."""
+    path = Path(argument)
+    return path.is_file() and not is_campaign_file(path)
 
 
 def is_campaign_file(path: Path) -> bool:

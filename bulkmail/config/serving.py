@@ -6,12 +6,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bulkmail.config.places import LONGEST_SECRET, Wanted, secret_at
 from bulkmail.config.problems import Problems, Said, did_you_mean, show
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Secret
+
+if TYPE_CHECKING:
+    from bulkmail.config.schema import ServeTable
+    from bulkmail.config.sources import Sources
 
 LISTEN = "127.0.0.1:8025"
 PROVIDERS = ("ses", "mailgun", "postmark", "standard")
@@ -51,13 +56,7 @@ def load_serving(
     file, sources = open_user_file(path, environ, problems)
     home = sources.home
     host, port = _address(listen or file.serve.listen or LISTEN, "--listen" if listen else "[serve] listen", problems)
-    keys = [
-        _secret(f"file:{(home / name).absolute()}", sources.place(("serve", "keys", number)), environ, problems)
-        for number, name in enumerate(file.serve.keys)
-    ]
-    if file.serve.key_command:
-        place = sources.place(("serve", "key_command"))
-        keys.append(_secret(f"command:{file.serve.key_command}", place, environ, problems))
+    keys = _keys(file.serve, sources, environ, problems)
     hooks: list[HookSettings] = []
     for number, table in enumerate(file.webhook):
         place = sources.place(("webhook", number, "provider"))
@@ -81,15 +80,42 @@ def load_serving(
                 continue
             secret = _secret(found[0], place, environ, problems)
         hooks.append(HookSettings(table.provider, secret, tuple(table.topics)))
-    if not keys and not hooks and not len(problems):
+    if not keys and not hooks and not file.bounces and not len(problems):
         problems.add(
-            f"{sources.path}: has neither [serve] keys nor a [[webhook]], so that there is nothing to serve",
+            f"{sources.path}: has neither [serve] keys nor a [[webhook]] nor [[bounces]], so that there is nothing to"
+            " serve",
             'write keys = ["unsubscribe.key"] below [serve]: the key_file of [message.unsubscribe]',
         )
     problems.raise_if_any(next_command="bulkmail serve")
-    return ServeSettings(
-        host, port, tuple(key for key in keys if key), tuple(hooks), trusts_proxy or file.serve.trust_proxy
-    )
+    return ServeSettings(host, port, tuple(keys), tuple(hooks), trusts_proxy or file.serve.trust_proxy)
+
+
+def load_serve_keys(environ: Mapping[str, str] = os.environ) -> tuple[Secret, ...]:
+    """The keys that [serve] of the user's `config.toml` names, for unsubscribe requests by mail; its command is run.
+
+    Raises `ConfigError` with every fault there is.
+    """
+    from bulkmail.config.suppressions import has_user_file, open_user_file
+
+    if not has_user_file(environ):
+        return ()
+    problems = Problems()
+    file, sources = open_user_file(None, environ, problems)
+    keys = _keys(file.serve, sources, environ, problems)
+    problems.raise_if_any(next_command="bulkmail bounces")
+    return tuple(keys)
+
+
+def _keys(serve: ServeTable, sources: Sources, environ: Mapping[str, str], problems: Problems) -> list[Secret]:
+    """The keys of unsubscribe links; those that cannot be had are told."""
+    keys = [
+        _secret(f"file:{(sources.home / name).absolute()}", sources.place(("serve", "keys", number)), environ, problems)
+        for number, name in enumerate(serve.keys)
+    ]
+    if serve.key_command:
+        place = sources.place(("serve", "key_command"))
+        keys.append(_secret(f"command:{serve.key_command}", place, environ, problems))
+    return [key for key in keys if key is not None]
 
 
 def is_served(key: Secret, environ: Mapping[str, str] = os.environ) -> bool | None:

@@ -326,13 +326,15 @@ def _suppress(sources: Sources, reader: FileReader) -> tuple[str, ...]:
 
 
 def _check_list_mail(settings: Settings, sources: Sources) -> None:
-    """A campaign with a list or an unsubscribe link that does not apply what people said by it is a fault."""
+    """A campaign with a list or a way to unsubscribe that does not apply what people said by it is a fault."""
     campaign = settings.campaign
     if SuppressionReason.UNSUBSCRIBE in settings.suppressions.apply:
         return
-    if campaign.list_id is None and campaign.unsubscribe is None:
+    if not campaign.is_list_mail:
         return
-    what = "list_id" if campaign.unsubscribe is None else "an unsubscribe link"
+    what = "list headers"
+    if campaign.list_id is not None or campaign.unsubscribe is not None:
+        what = "list_id" if campaign.unsubscribe is None else "an unsubscribe link"
     sources.problems.add(
         f'{settings.suppressions.place}: leaves out "unsubscribe", and the message has {what}: recipients who'
         " unsubscribed would get mail again",

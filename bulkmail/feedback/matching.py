@@ -186,7 +186,8 @@ class Matcher:
                 yield self._unproved(clue, number, each)
         elif len(clue.deliveries) == 1:
             delivery = clue.deliveries[0]
-            yield _matched(mail, 0, _about(delivery, reported), clue, delivery)
+            event = _matched(mail, 0, _about(delivery, reported), clue, delivery)
+            yield replace(event, replaces=tuple(_unmatched_id(mail, number) for number in range(len(reported))))
         else:
             yield from self._of_copies(clue, reported)
 
@@ -272,8 +273,9 @@ def _event(
     if delivery is not None:
         address = next((found for name in _named(notice) if (found := _parsed(name)) is not None), None)
         address = address or _parsed(delivery.forward_path)
+    unmatched = _unmatched_id(mail, number)
     return FeedbackEvent(
-        source_id=f"mail:{mail.digest}:{number}:{proof.value if proof.is_proved else 'unproved'}",
+        source_id=unmatched if proof is Proof.NONE else f"mail:{mail.digest}:{number}:{proof.value}",
         kind=finding.kind,
         at=min(report.at, mail.read_at) if report.at is not None and proof.is_proved else mail.read_at,
         proof=proof,
@@ -290,7 +292,13 @@ def _event(
         words=printable(finding.words or report.words, MOST_WORDS),
         source=printable(mail.source, 300),
         report=mail.octets[:MOST_REPORT_BYTES],
+        replaces=() if proof is Proof.NONE else (unmatched,),
     )
+
+
+def _unmatched_id(mail: Arrived, number: int) -> str:
+    """The source id of an event as long as no message of ours is known for it."""
+    return f"mail:{mail.digest}:{number}:unmatched"
 
 
 def _may_be_about(delivery: FoundDelivery, mail: Arrived) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bulkmail.evidence.maildir import mails_in, read_mail
-from bulkmail.mailbox.ports import BATCH, KEEP, MOST_BYTES, Afterwards, FetchedMail
+from bulkmail.mailbox.ports import BATCH, KEEP, MOST_BYTES, Afterwards, FetchedMail, Interruptible
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import ReadingPlaces
 from bulkmail.model.printing import printable
@@ -20,16 +20,18 @@ _MAILDIR = 1  # stands for UIDVALIDITY in the place of a Maildir
 _PAUSE = 5.0  # seconds between two looks
 
 
-class MaildirSource:
+class MaildirSource(Interruptible):
     """The mail in `new` and `cur` of a Maildir.
 
     With `places`, what was read before is passed over, by the time at which its file was written.
     """
 
+    is_pushed = False
+
     def __init__(self, folder: Path, *, then: Afterwards = KEEP, places: ReadingPlaces | None = None) -> None:
         """Raises `ConfigError` for what is no Maildir."""
         self.folder = folder.absolute()
-        self.name = f"maildir {printable(str(self.folder))}"
+        super().__init__(f"maildir {printable(str(self.folder))}")
         self._then = then
         self._places = places if then.what == "keep" else None
         self._newest = 0
@@ -42,6 +44,7 @@ class MaildirSource:
         since = newest - _OVERLAP if kind == _MAILDIR else 0
         found = (mail for path in mails_in(self.folder) if (mail := self._mail(path, since)) is not None)
         while batch := list(islice(found, BATCH)):
+            self._go_on()
             yield batch
 
     def _mail(self, path: Path, since: int) -> FetchedMail | None:
@@ -86,19 +89,21 @@ class MaildirSource:
 
     def wait(self, seconds: float) -> None:
         """Looks again after some seconds."""
-        time.sleep(min(_PAUSE, seconds))
+        self._pause(min(_PAUSE, seconds))
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-class MboxSource:
+class MboxSource(Interruptible):
     """The mail in an mbox file, which is only read: programs that deliver into it lock and rewrite it."""
+
+    is_pushed = False
 
     def __init__(self, path: Path, *, then: Afterwards = KEEP) -> None:
         """Raises `ConfigError` when the file cannot be read, or is to be changed."""
         self.path = path.absolute()
-        self.name = f"mbox {printable(str(self.path))}"
+        super().__init__(f"mbox {printable(str(self.path))}")
         if then.what != "keep":
             raise ConfigError(
                 f"{self.name}: mail in an mbox file is kept, and --then is {then}",
@@ -123,6 +128,7 @@ class MboxSource:
                 return
             mails = (FetchedMail(str(number), octets) for number, octets in enumerate(_divided(file), 1))
             while batch := list(islice(mails, BATCH)):
+                self._go_on()
                 yield batch
             self._seen = (found.st_size, found.st_mtime)
 
@@ -131,7 +137,7 @@ class MboxSource:
 
     def wait(self, seconds: float) -> None:
         """Looks again after some seconds."""
-        time.sleep(min(_PAUSE, seconds))
+        self._pause(min(_PAUSE, seconds))
 
     def close(self) -> None:
         """Nothing is open."""
@@ -158,6 +164,7 @@ def _divided(file: BinaryIO) -> Iterator[bytes]:
 class StreamSource:
     """One mail on standard input, as an MTA hands it to a program."""
 
+    is_pushed = True
     name = "standard input"
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -179,6 +186,9 @@ class StreamSource:
 
     def wait(self, seconds: float) -> None:
         """Nothing comes any more."""
+
+    def interrupt(self) -> None:
+        """It is read at once."""
 
     def close(self) -> None:
         """It is not ours."""

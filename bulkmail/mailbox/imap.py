@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import imaplib
+import socket
 import ssl
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from bulkmail.evidence.imap import Mailbox, connect, log_in, words_of
-from bulkmail.mailbox.ports import BATCH, KEEP, MOST_BYTES, Afterwards, FetchedMail
+from bulkmail.mailbox.ports import BATCH, KEEP, MOST_BYTES, Afterwards, FetchedMail, Interruptible
 from bulkmail.model.errors import RelayError
 from bulkmail.model.feedback_event import ReadingPlaces
 from bulkmail.model.printing import printable
@@ -28,11 +28,13 @@ _ANSWER_ROOM = 64 << 20  # bytes of all answers to one command
 _TROUBLE = (OSError, ValueError, imaplib.IMAP4.error)
 
 
-class ImapSource:
+class ImapSource(Interruptible):
     """Mail in one folder.  It connects when it is first used, and again after the connection was lost.
 
     With `keep`, `places` remember how far the folder was read; otherwise all that is in it was not read yet.
     """
+
+    is_pushed = False
 
     def __init__(
         self,
@@ -44,7 +46,7 @@ class ImapSource:
         places: ReadingPlaces | None = None,
         context: ssl.SSLContext | None = None,
     ) -> None:
-        self.name = f"imap {printable(str(mailbox))}, {printable(folder)}"
+        super().__init__(f"imap {printable(str(mailbox))}, {printable(folder)}")
         self._mailbox = mailbox
         self._password = password
         self._folder = folder
@@ -63,6 +65,7 @@ class ImapSource:
                 batch: list[FetchedMail] = []
                 for at in range(start, min(start + BATCH, len(uids)), _FETCHED):
                     batch += self._fetch(box, uids[at : min(at + _FETCHED, start + BATCH)])
+                self._go_on()
                 yield batch
         except _TROUBLE as error:
             raise self._lost(error) from None
@@ -149,12 +152,20 @@ class ImapSource:
         try:
             box = self._connected()
             if "IDLE" not in box.client.capabilities:
-                time.sleep(min(_POLL_SECONDS, seconds))
+                self._pause(min(_POLL_SECONDS, seconds))
                 return
             box.client.room = _ANSWER_ROOM  # type: ignore[attr-defined]
             box.idle.wait(timeout=min(IDLE_SECONDS, seconds))
         except (*_TROUBLE, ImapToolsError) as error:
             raise self._lost(error) from None
+
+    def interrupt(self) -> None:
+        """Ends a wait at once by cutting the connection."""
+        super().interrupt()
+        box = self._open
+        if box is not None:
+            with suppress(OSError, AttributeError):  # it may be closed just now
+                box.client.sock.shutdown(socket.SHUT_RDWR)
 
     def _lost(self, error: Exception) -> RelayError:
         self.close()

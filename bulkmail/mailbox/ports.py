@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Protocol
 
-from bulkmail.model.errors import ConfigError
+from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.lazy_dataclass import dataclass
 
 MOST_BYTES = 262_144
@@ -68,11 +69,42 @@ _OF_STORAGE = re.compile(
 )
 
 
+AFTER_TROUBLE = (5.0, 15.0, 60.0, 300.0)
+"""Seconds before a place that failed is read again, by how often it did in a row."""
+
+
+def pause_after(failures: int) -> float:
+    """Seconds to wait after the `failures`-th failure in a row, from 1."""
+    return AFTER_TROUBLE[min(failures, len(AFTER_TROUBLE)) - 1]
+
+
+class Interruptible:
+    """Reading that another thread can end."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._interrupted = threading.Event()
+
+    def interrupt(self) -> None:
+        """Ends a wait at once, and reading with a `RelayError` before the next mails; it cannot be taken up again."""
+        self._interrupted.set()
+
+    def _pause(self, seconds: float) -> None:
+        self._interrupted.wait(seconds)
+
+    def _go_on(self) -> None:
+        if self._interrupted.is_set():
+            raise RelayError(f"{self.name}: reading was interrupted", hint="what was read is stored")
+
+
 class MailSource(Protocol):
     """A place that mail is read from.  Blocks; what cannot be read is a `RelayError` or `ConfigError`."""
 
     name: str
     """For people, and for what is remembered of it: `imap bounces@example.com at imap.example.com:993, INBOX`."""
+
+    is_pushed: bool
+    """Whether somebody else decides when there is mail, so that silence says nothing."""
 
     def batches(self) -> Iterator[Sequence[FetchedMail]]:
         """All mail that is there and was not read before, at most `BATCH` at a time, marking nothing as seen."""
@@ -84,6 +116,10 @@ class MailSource(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Returns when new mail may be there, at the latest after `seconds`."""
+        ...
+
+    def interrupt(self) -> None:
+        """Ends a wait in another thread at once, and reading before the next mails; it cannot be taken up again."""
         ...
 
     def close(self) -> None:

@@ -71,6 +71,7 @@ def known_run(outbox: Outbox | OutboxReader, path: Path | None = None) -> KnownR
         list_id=scope_of(campaign) or "",
         outbox=str(path or ""),
         began_at=outbox.started_at or time.time(),
+        is_bulk=campaign is not None and campaign.is_list_mail,
     )
 
 

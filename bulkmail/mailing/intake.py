@@ -21,6 +21,10 @@ MOST_NOTICES = 20
 class IntakeStore(EventSink, RunRegister, Protocol):
     """Where events go, and what is known of the runs that they may be about."""
 
+    def note_intake(self, source: str, *, is_pushed: bool) -> None:
+        """All that was in `source` is durable."""
+        ...
+
 
 @dataclass(slots=True)
 class IntakeSummary:
@@ -79,6 +83,8 @@ class Intake:
                 }
                 source.done(batch, understood=frozenset(understood))
             self._count(events)
+        if not self._is_dry:
+            self._store.note_intake(source.name, is_pushed=source.is_pushed)
 
     def _events(self, batch: Sequence[FetchedMail], name: str) -> list[list[FeedbackEvent]]:
         """The events of each mail."""

@@ -31,6 +31,7 @@ from bulkmail.mailing.history import (
     refuse_changed,
     refuse_other_kind,
 )
+from bulkmail.mailing.intake_duty import intake_overdue
 from bulkmail.mailing.loading import Told
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.rows import GivenRows, Rows, asks_for_delivery, opened
@@ -296,6 +297,9 @@ async def check(
     is_key_known = links is not None and (online is not None or not links.key_from.startswith("command:"))
     if evidence is not None and is_key_known and keys.unsubscribe is not None:
         evidence = replace(evidence, is_key_served=await to_thread.run_sync(is_served, keys.unsubscribe))
+    if evidence is not None:
+        used = list_in_use(settings.suppressions, settings.campaign)
+        evidence = replace(evidence, intake_overdue=await to_thread.run_sync(intake_overdue, used))
     if evidence is not None and online is not None:
         evidence = await ask_outside(evidence, settings.routes, keys=keys, online=online)
     if evidence is not mailing.evidence and evidence is not None:

@@ -7,13 +7,16 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from bulkmail.mailing.history import NUMBER, Past, Standing
+import msgspec
+
+from bulkmail.mailing.history import NUMBER, PASSES, Past, Standing
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Durability
 from bulkmail.model.relay import Kind
 from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader, is_outbox
+from bulkmail.outbox.shape import noticing_damage
 
 REPORT_SUFFIXES = (".csv", ".json", ".html")  # of the reports beside an outbox
 
@@ -35,18 +38,37 @@ def take_over(outbox: Outbox, old: Path, *, durability: Durability) -> Outbox:
 
 def earlier_passes(past: Past) -> list[Path]:
     """The outboxes of the passes that `past` went on from.  Raises `ConfigError` when one is gone."""
-    found: dict[str, Path] = {}
-    if past.passes:
-        for path in past.path.parent.glob(f"{glob.escape(past.path.stem)}.*{past.path.suffix}"):
-            if path.name[len(past.path.stem) + 1 : -len(past.path.suffix) or None].isdecimal() and is_outbox(path):
-                with OutboxReader.open(path) as reader:
-                    found[reader.run_id] = path
+    found = _replaced_runs(past.path) if past.passes else {}
     if any(run_id not in found for run_id in past.passes):
         raise ConfigError(
             f"the outbox of an earlier pass of {past.path} is gone, and only that says whom it reached",
             hint=f"put {past.path.stem}.1{past.path.suffix} and those after it back into {past.path.parent}",
         )
     return [found[run_id] for run_id in past.passes]
+
+
+def passes_of(outbox: Path) -> tuple[list[Path], int]:
+    """The passes that the run in `outbox` goes on from, oldest first, with its own last; and how many are gone.
+
+    A rehearsal, which reaches no recipient, has no passes but itself.
+    """
+    with OutboxReader.open(outbox) as reader, noticing_damage(reader.name):
+        wanted = msgspec.json.decode(reader.settings.get(PASSES) or "[]", type=tuple[str, ...])
+        if reader.is_rehearsal or not wanted:
+            return [outbox], 0
+    found = _replaced_runs(outbox)
+    earlier = [found[run_id] for run_id in wanted if run_id in found]
+    return [*earlier, outbox], len(wanted) - len(earlier)
+
+
+def _replaced_runs(outbox: Path) -> dict[str, Path]:
+    """The runs that others took the place of under this name, by run id."""
+    found: dict[str, Path] = {}
+    for path in outbox.parent.glob(f"{glob.escape(outbox.stem)}.*{outbox.suffix}"):
+        if path.name[len(outbox.stem) + 1 : -len(outbox.suffix) or None].isdecimal() and is_outbox(path):
+            with OutboxReader.open(path) as reader:
+                found[reader.run_id] = path
+    return found
 
 
 def number_of(past: Past) -> int:

@@ -14,21 +14,35 @@ from bulkmail.message.unsubscribe import read_unsubscribe
 from bulkmail.model.address import Address
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.feedback_event import KnownRun
+from bulkmail.model.relay import Secret
 from bulkmail.outbox.reader import OutboxReader
 
 
-def verifier_of(runs: Callable[[], Iterable[KnownRun]], told: Callable[[str], None]) -> VerifyUnsubscribe:
-    """Verifies tokens with the keys that the campaigns of `runs` name; they are looked up when the first token comes.
+def verifier_of(
+    runs: Callable[[], Iterable[KnownRun]],
+    told: Callable[[str], None],
+    *,
+    served: Callable[[], Iterable[Secret]] = lambda: (),
+) -> VerifyUnsubscribe:
+    """Verifies tokens with the keys that [serve] names and the campaigns of `runs` do; they are looked up when the
+    first token comes.
 
-    `told` gets a sentence about each key that cannot be had.
+    `served` gives those of [serve], of which a command may be the source; it may raise `ConfigError`.  `told` gets a
+    sentence about each key that cannot be had.
     """
-    return _Verifier(runs, told)
+    return _Verifier(runs, told, served)
 
 
 class _Verifier:
-    def __init__(self, runs: Callable[[], Iterable[KnownRun]], told: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        runs: Callable[[], Iterable[KnownRun]],
+        told: Callable[[str], None],
+        served: Callable[[], Iterable[Secret]],
+    ) -> None:
         self._runs = runs
         self._told = told
+        self._served = served
 
     def __call__(self, token: str) -> tuple[Address, str] | None:
         request = read_unsubscribe(token, self._keys)
@@ -36,6 +50,11 @@ class _Verifier:
 
     @cached_property
     def _keys(self) -> tuple[str, ...]:
+        served: list[str] = []
+        try:
+            served += [key.reveal() for key in self._served()]
+        except ConfigError as error:
+            self._told(f"unsubscribe requests by mail cannot be verified with the keys of [serve]: {error}")
         places: dict[str, str] = {}
         for run in self._runs():
             if not run.outbox:
@@ -47,10 +66,11 @@ class _Verifier:
                 place = campaign.unsubscribe.key_from
                 places[place] = ""
                 if place.startswith("command:"):
-                    self._told(
-                        f"unsubscribe requests by mail for {campaign.name!r} cannot be verified: its key comes from"
-                        " a command, which intake does not run; use key_file or key_env"
-                    )
+                    if not served:
+                        self._told(
+                            f"unsubscribe requests by mail for {campaign.name!r} cannot be verified: its key comes from"
+                            " a command, which intake does not run; name it with key_command below [serve]"
+                        )
                     continue
                 try:
                     key = find_keys(replace(campaign, dkim=())).unsubscribe
@@ -58,4 +78,4 @@ class _Verifier:
                     self._told(f"unsubscribe requests by mail for {campaign.name!r} cannot be verified: {error}")
                     continue
                 places[place] = key.reveal() if key is not None else ""
-        return tuple(key for key in places.values() if key)
+        return tuple(dict.fromkeys([*served, *(key for key in places.values() if key)]))

@@ -138,6 +138,12 @@ class Campaign:
     variants: tuple[tuple[str, int], ...] = ()
 
     @property
+    def is_list_mail(self) -> bool:
+        """Whether its message says that it goes to a list: List-ID, or a way to unsubscribe."""
+        names = {name.lower() for name, _ in self.headers}
+        return self.list_id is not None or self.unsubscribe is not None or not names.isdisjoint(_LIST_HEADERS)
+
+    @property
     def fingerprint(self) -> str:
         """32 hex digits that change exactly when some recipient's message might.
 
@@ -155,6 +161,7 @@ class Campaign:
         return state.hexdigest()
 
 
+_LIST_HEADERS = frozenset({"list-id", "list-unsubscribe"})
 _FIRST_PARTS = frozenset(
     "sender subject text html to_name reply_to headers attachments partials reverse_path".split()  # noqa: SIM905
 )

@@ -80,6 +80,9 @@ class FeedbackEvent:
     `words` at most `MOST_WORDS` printable characters of its text.  `source` names where it was read, for people:
     `maildir /var/mail/bounces`.  `report` is the report as it came, cut at `MOST_REPORT_BYTES`; empty where there is
     none.
+
+    `replaces` are the source ids that the same report has while no message of ours is known for it: an event that is
+    kept under one of them without proof goes when this one comes.
     """
 
     source_id: str
@@ -99,6 +102,7 @@ class FeedbackEvent:
     words: str = ""
     source: str = ""
     report: bytes = b""
+    replaces: tuple[str, ...] = ()
 
     @property
     def mailbox(self) -> Address | None:
@@ -123,7 +127,7 @@ class KnownRun:
     """One run as tokens and matching need it.
 
     `number` is small and unique in one store, from 1; `outbox` the path of its outbox, absolute; `began_at` wall-clock
-    seconds.
+    seconds.  `is_bulk`: its message says itself that it goes to a list.
     """
 
     number: int
@@ -132,6 +136,7 @@ class KnownRun:
     list_id: str = ""
     outbox: str = ""
     began_at: float = 0.0
+    is_bulk: bool = False
 
 
 class RunRegister(Protocol):

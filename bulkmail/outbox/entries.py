@@ -12,6 +12,7 @@ from msgspec import Struct
 from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import BadRow, Place, Recipient
+from bulkmail.model.returned import CameBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,8 @@ class PathRecord(Struct, frozen=True, kw_only=True):
 
     `code`, `enhanced` and `reply` are the server's last words, `error` what broke where it had none; `reason` says
     either in a word or three, or why nobody was written to.  `attempts` counts every try.  Times are wall clock.
-    `overruled` says who took it out of doubt, where no server did, and when.
+    `overruled` says who took it out of doubt, where no server did, and when.  `came_back` is not the outbox's: reports
+    put it there.
     """
 
     address: str
@@ -126,16 +128,21 @@ class PathRecord(Struct, frozen=True, kw_only=True):
     last_at: float | None
     error: str
     overruled: str = ""
+    came_back: CameBack | None = None
 
 
 class RowRecord(PathRecord, frozen=True, kw_only=True):
-    """One input row and what has become of its own recipient; `copies` are the other addresses it is sent to."""
+    """One input row and what has become of its own recipient; `copies` are the other addresses it is sent to.
+
+    `run_number` says which run under its name it belongs to, where a report is about several.
+    """
 
     row: int
     place: Place
     name: str
     fields: Mapping[str, object]
     copies: tuple[PathRecord, ...] = ()
+    run_number: int = 0
 
 
 AcceptedRow = tuple[int, int, int, bytes, int, str, str, int, str, str, float | None, float | None]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.counting import IS_COPY
 from bulkmail.outbox.entries import AttemptRecord
+from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.turns import Outcome, Turns
 
 _IS_COPY = f"SELECT {IS_COPY.format('d')} FROM delivery AS d WHERE d.id = ?"  # noqa: S608 (our own words only)
@@ -25,6 +26,7 @@ class Overlay:
 
     def __init__(self, turns: Turns) -> None:
         self._outcomes = turns.outcomes
+        self._marks = turns.marks
         self.has_marks = bool(turns.marks)
 
     def __bool__(self) -> bool:
@@ -56,6 +58,24 @@ class Overlay:
     def reached(self, connection: sqlite3.Connection) -> list[tuple[int, str, str]]:
         """Delivery, the row's own address and forward path of each acceptance."""
         return [(mark.id, own, path) for (mark, _), (_, own, path) in self._with_rows(connection)]
+
+    def deliveries_with(self, message_ids: Collection[str]) -> list[int]:
+        """The deliveries whose message has one of these Message-IDs, which only the journal knows."""
+        wanted = frozenset(message_ids)
+        marks = (*self._marks.values(), *(mark for mark, _ in self._outcomes.values()))
+        return [mark.id for mark in marks if mark.message_id in wanted] if wanted else []
+
+    def found(self, delivery: FoundDelivery) -> FoundDelivery:
+        """The same as it will be found once the journal is folded."""
+        outcome = self._outcomes.get(delivery.id)
+        mark = outcome.mark if outcome is not None else self._marks.get(delivery.id)
+        if mark is None:
+            return delivery
+        return delivery._replace(
+            message_id=delivery.message_id or mark.message_id,
+            was_sent=delivery.was_sent or outcome is not None,
+            first_at=mark.first_at,
+        )
 
     def _with_rows(self, connection: sqlite3.Connection) -> list[tuple[Outcome, tuple[int, str, str]]]:
         return [(each, connection.execute(_ROW, (number,)).fetchone()) for number, each in self._outcomes.items()]

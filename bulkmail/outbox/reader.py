@@ -19,6 +19,7 @@ from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
+from bulkmail.model.passes import RowStatus
 from bulkmail.model.recipient import Place
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.tally import Tally
@@ -66,6 +67,10 @@ _ATTEMPTS = """
 _REACHED = """
     SELECT d.id, r.address, d.forward_path FROM delivery AS d JOIN row AS r ON r.number = d.row
     WHERE d.id > ? AND d.status IN ('accepted', 'in_doubt') ORDER BY d.id LIMIT ?
+"""
+_STATUSES = """
+    SELECT d.id, d.row, r.address, d.status FROM delivery AS d JOIN row AS r ON r.number = d.row
+    WHERE d.id > ? ORDER BY d.id LIMIT ?
 """
 _BY_RELAY = """
     SELECT coalesce(a.relay, ''), count(*) FROM delivery AS d LEFT JOIN attempt AS a ON a.id = d.last_attempt
@@ -186,6 +191,23 @@ class OutboxReader:
         """Every input row, in the order of the input, in flat memory."""
         return self._records(_RECORDS)
 
+    def statuses(self) -> Iterator[RowStatus]:
+        """What became of each row and of its copies, in the order of the input; keys are `Address.key`s where rows have
+        an address.
+        """
+        with self._store.reading() as connection:
+            unfolded = self._overlay(connection).accepted
+        for row, deliveries in groupby(self._pages(_STATUSES), key=itemgetter(1)):
+            with noticing_damage(self.name):
+                found = [
+                    (address, Status.ACCEPTED if number in unfolded else STATUS_OF[word])
+                    for number, _, address, word in deliveries
+                ]
+                (address, own), *copies = found
+                kept = tuple(each for _, each in copies if each is not own or each.is_eligible)
+                status = RowStatus(row, _key(address) if "@" in address else address.lower(), own, kept)
+            yield status
+
     def batches(self) -> Iterator[list[AcceptedRow] | Iterator[RowRecord | AcceptedRow]]:
         """As `rows()`, some at a time; a row with one delivery, which a server took, comes as an `AcceptedRow`.
 
@@ -265,13 +287,15 @@ class OutboxReader:
         """
         found: dict[int, FoundDelivery] = {}
         with self._store.reading() as connection, noticing_damage(self.name):
+            overlay = self._overlay(connection)
+            numbers = {*numbers, *overlay.deliveries_with(message_ids)}
             for each in chain(
                 finding.by_numbers(connection, numbers) if numbers else (),
                 finding.by_rows(connection, rows) if rows else (),
                 finding.by_message_ids(connection, message_ids) if message_ids else (),
                 finding.by_paths(connection, paths) if paths else (),
             ):
-                found[each.id] = each
+                found[each.id] = overlay.found(each)
         return list(found.values())
 
     def reached(self) -> Iterator[str]:

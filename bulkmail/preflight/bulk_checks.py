@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from bulkmail.message.composer import Rendered
 from bulkmail.message.verp import TOKEN
 from bulkmail.model.campaign import Unsubscribe
+from bulkmail.model.intake_duty import REFUSE_AFTER, say_overdue
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import is_this_machine
 from bulkmail.preflight.alignment import is_aligned
@@ -165,6 +166,12 @@ def bounce_token(evidence: Evidence) -> Iterator[Found]:
     if evidence.is_bulk and TOKEN not in campaign.reverse_path:
         where = "campaign: reverse_path" if campaign.reverse_path else campaign.sender.name
         yield Found(f"bounces come back to an address without {TOKEN}", where)
+
+
+def intake_stale(evidence: Evidence) -> Iterator[Found]:
+    """Mail that came back and is not read."""
+    if said := say_overdue(evidence.intake_overdue):
+        yield Found(said, severity=None if evidence.intake_overdue >= REFUSE_AFTER else Severity.WARNING)
 
 
 def key_served(evidence: Evidence) -> Iterator[Found]:

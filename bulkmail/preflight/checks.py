@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from bulkmail.message.suggestion import suggest
 from bulkmail.model.errors import ConfigError
@@ -14,6 +15,7 @@ _E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
 NO_RELAY = "no-relay-for-row"
 SUPPRESSION_ENTRY = "suppression-entry"
+INTAKE_STALE = "intake-stale"
 
 CHECKS: tuple[Check, ...] = (
     Check(
@@ -238,6 +240,13 @@ CHECKS: tuple[Check, ...] = (
         "add the key_file of [message.unsubscribe] to keys below [serve]", bulk_checks.key_served,
     ),
     Check(
+        INTAKE_STALE, _E,
+        "mail that came back and was not read for 48 hours after a bulk campaign (warning: for 24 hours)",
+        "Whoever opts out and gets the next message reports it as spam; Gmail and Yahoo give two days.",
+        "run bulkmail bounces, or have bulkmail serve read [[bounces]]; --allow-stale-intake if it is read elsewhere",
+        bulk_checks.intake_stale,
+    ),
+    Check(
         "relay-unusable", _E, "relays that cannot be reached, secured or logged in to",
         "Nothing could be sent.",
         "see what stands there; bulkmail relay URL says more", online_checks.relay_unusable, is_online=True,
@@ -318,6 +327,16 @@ def without(findings: Iterable[Finding], ignored: Iterable[str]) -> list[Finding
     """The findings but for those with a code in `ignored`."""
     codes = set(ignored)
     return [finding for finding in findings if finding.code not in codes]
+
+
+def softened(findings: Iterable[Finding], code: str) -> list[Finding]:
+    """The findings, those with this code as warnings at most."""
+    return [
+        replace(finding, severity=Severity.WARNING)
+        if finding.code == code and finding.severity is Severity.ERROR
+        else finding
+        for finding in findings
+    ]
 
 
 def check_code(code: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError
+from bulkmail.model.intake_duty import MANY
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Place
 from bulkmail.model.tally import MOST_INVALID, Tally
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from bulkmail.preflight.records import Records
     from bulkmail.preflight.relay import RelayFacts
 
-MANY = 5_000  # recipients from which the mailbox providers call a sender a bulk sender
-
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
@@ -38,7 +37,8 @@ class Evidence:
     `suppression_faults` are the first entries of suppression lists that cannot be understood, of
     `suppression_fault_count`.  `most_invalid` is the share of the rows that may be invalid.  `relay_hosts` are the
     servers that mail goes through; `is_key_served` whether the unsubscribe key is among those of [serve], None where
-    nothing is known of these; `relays` and `records` what they and the DNS say, if they were asked.
+    nothing is known of these; `intake_overdue` for how many seconds mail that came back was not read although it should
+    have been; `relays` and `records` what they and the DNS say, if they were asked.
     """
 
     campaign: Campaign
@@ -63,6 +63,7 @@ class Evidence:
     flaws: tuple[Flaw, ...] = ()
     most_invalid: float = MOST_INVALID
     is_key_served: bool | None = None
+    intake_overdue: float = 0.0
 
     @property
     def is_big(self) -> bool:

@@ -25,6 +25,10 @@ DELIVERY_COLUMNS = (
     "delivery_error",
     "delivery_copies",
     "delivery_rehearsal",
+    "delivery_feedback",
+    "delivery_feedback_at",
+    "delivery_feedback_reason",
+    "delivery_pass",
 )
 """What a report adds to its list.  One that is fed back as a list loses them, or the next would have them twice."""
 

@@ -20,6 +20,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import Place
+from bulkmail.model.returned import CameBack
 from bulkmail.model.units import count
 from bulkmail.outbox.entries import AcceptedRow, RowRecord
 from bulkmail.outbox.reader import OutboxReader
@@ -40,13 +41,15 @@ def write_csv(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
 
     The columns are those of the list; of several lists or none, `address`, `name` and every field there is.  Columns
     that an earlier report added are replaced.  Times are ISO 8601 in UTC.  What is not text is written as JSON, and so
-    are the copies of a row, as in the JSON report.  NUL, which no table may hold, becomes U+FFFD.  Raises
-    `BulkmailError` when the file cannot be written, or when the rows are not those that the outbox counts: then there
-    is no new file.
+    are the copies of a row, as in the JSON report.  `delivery_feedback` is what came back about the row's own recipient
+    (hard, soft, blocked, spam_complaint, unsubscribe, …), `delivery_pass` the pass of the campaign that it is from.
+    NUL, which no table may hold, becomes U+FFFD.  Raises `BulkmailError` when the file cannot be written, or when the
+    rows are not those that the outbox counts: then there is no new file.
     """
     if not isinstance(source, Source):
         source = Source.of(source)
-    table = _Table(source.run.columns or _OWN, is_rehearsal=source.run.is_rehearsal, has_own=not source.run.columns)
+    run = source.run
+    table = _Table(run.columns or _OWN, is_rehearsal=run.is_rehearsal, number=run.number, has_own=not run.columns)
     with replacing(target) as file:
         try:
             _write(file, source, _with_all_fields(table, source) if table.has_own else table)
@@ -63,12 +66,13 @@ class _UnknownField(Exception):
 class _Table:
     """The columns of the input.  With `has_own` the first two are ours, for rows that have no such field."""
 
-    def __init__(self, columns: Iterable[str], *, is_rehearsal: bool, has_own: bool = False) -> None:
+    def __init__(self, columns: Iterable[str], *, is_rehearsal: bool, number: int, has_own: bool = False) -> None:
         self.columns = [column for column in columns if column not in DELIVERY_COLUMNS]
         self.has_own = has_own
         self.is_rehearsal = is_rehearsal
+        self.number = number
         self._known = frozenset((*self.columns, *DELIVERY_COLUMNS))
-        self._end = f",,,{'yes' if is_rehearsal else 'no'}\r\n"
+        self._end = f",,,{'yes' if is_rehearsal else 'no'},,,,{number}\r\n"
 
     def plain_line(self, row: AcceptedRow, fields: Mapping[str, object]) -> str:
         """What `cells` of the row come to as text; "" unless each of them is a text that stands there as it is."""
@@ -115,6 +119,8 @@ class _Table:
             error,
             as_json([copy_object(copy) for copy in record.copies]).decode() if record.copies else "",
             "yes" if self.is_rehearsal else "no",
+            *((came.kind.value, iso(came.at), _cell(came.reason)) if (came := record.came_back) else ("", "", "")),
+            record.run_number or self.number,
         ]
         return [guarded_inside(cell) if isinstance(cell, str) and ";" in cell else cell for cell in line]
 
@@ -129,7 +135,7 @@ def _with_all_fields(table: _Table, source: Source) -> _Table:
                 f"the list has over {count(_MOST_COLUMNS, 'different field')}: too many for a table",
                 hint="write the report as JSON: bulkmail report … --format json",
             )
-    return _Table(columns, is_rehearsal=table.is_rehearsal, has_own=table.has_own)
+    return _Table(columns, is_rehearsal=table.is_rehearsal, number=table.number, has_own=table.has_own)
 
 
 def _write(file: BinaryIO, source: Source, table: _Table) -> None:
@@ -142,16 +148,17 @@ def _write(file: BinaryIO, source: Source, table: _Table) -> None:
                 writer.writerow(table.cells(row))
             else:
                 fields = source.fields_of(row)
-                if line := table.plain_line(row, fields):
+                came_back = source.came_back(row)
+                if came_back is None and (line := table.plain_line(row, fields)):
                     lines.write(line)
                 else:
-                    writer.writerow(table.cells(_record_of(row, fields)))
+                    writer.writerow(table.cells(_record_of(row, fields, came_back)))
             if lines.tell() > _BUFFER:
                 _flush(lines, file)
     _flush(lines, file)
 
 
-def _record_of(row: AcceptedRow, fields: Mapping[str, object]) -> RowRecord:
+def _record_of(row: AcceptedRow, fields: Mapping[str, object], came_back: CameBack | None) -> RowRecord:
     """The record of an accepted row, as far as a table without columns of ours needs it."""
     _, number, _, _, code, enhanced, reply, tries, relay, message_id, first_at, last_at = row
     return RowRecord(
@@ -171,6 +178,7 @@ def _record_of(row: AcceptedRow, fields: Mapping[str, object]) -> RowRecord:
         first_at=first_at,
         last_at=last_at,
         error="",
+        came_back=came_back,
     )
 
 

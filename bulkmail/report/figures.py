@@ -11,7 +11,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
-from bulkmail.report.rows import words
+from bulkmail.report.rows import words_with_feedback
 
 MOST_BUCKETS = 120
 MOST_PROVIDERS = 12
@@ -131,11 +131,13 @@ class People:
             if domain not in self.domains and len(self.domains) >= _MOST_DOMAINS:
                 domain = OTHERS
             self.domains.setdefault(domain, Counter())[record.status] += 1
-        kept = self.others if record.status in _LAST else self.first
+        is_fine = record.status in _LAST and (record.came_back is None or not record.came_back.kind.is_bounce)
+        kept = self.others if is_fine else self.first
         if len(kept) < MOST_ROWS:
             kept.append(record)
         for copy in record.copies:
-            if copy.status not in _LAST and len(self.copies) < MOST_ROWS:
+            came = copy.came_back
+            if (copy.status not in _LAST or (came and came.kind.is_bounce)) and len(self.copies) < MOST_ROWS:
                 self.copies.setdefault((copy.address.casefold(), copy.status), (record, copy))
 
 
@@ -180,6 +182,6 @@ def _line(record: RowRecord, path: PathRecord) -> Line:
         place=printable(str(record.place), 60),
         address=printable(path.address, 120),
         status=path.status,
-        words=printable(of + words(path), 300),
+        words=printable(of + words_with_feedback(path), 300),
         attempts=path.attempts,
     )

@@ -20,12 +20,14 @@ from markupsafe import Markup
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.printing import printable
+from bulkmail.model.returned import GRAVEST_FIRST
 from bulkmail.model.units import count, say_duration
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.figures import LATENCIES, MOST_ROWS, Figures, People, Timeline, figures_of
 from bulkmail.report.files import replacing
 from bulkmail.report.report import Report
+from bulkmail.report.returned import came_back, of_passes, of_variants
 from bulkmail.report.slowdowns import sentence
 from bulkmail.report.source import Source
 from bulkmail.report.specimen import specimen_of
@@ -60,6 +62,11 @@ def write_html(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
             timeline=_timeline(figures.timeline),
             charts=list(_charts(report, figures)),
             slowed=_slowed(report),
+            returned=[
+                *came_back(report.returned, report.accepted),
+                *filter(None, [printable(of_variants(report.returned_by_variant))]),
+            ],
+            passes=of_passes(report.passes),
             lines=figures.lines,
             lines_note=_lines_note(figures),
             letter=specimen_of(source.campaign, source.rows()),
@@ -148,6 +155,13 @@ def _timeline(timeline: Timeline) -> dict[str, Any] | None:
 
 
 def _charts(report: Report, figures: Figures) -> Iterator[dict[str, Any]]:
+    kinds = [(kind, report.returned[kind]) for kind in GRAVEST_FIRST if report.returned[kind]]
+    if kinds:
+        yield {
+            "title": "What came back",
+            "note": "Recipients by what was reported about them after the server took the message.",
+            "lines": _single([(kind.value.replace("_", " "), number) for kind, number in kinds], kind="rejected"),
+        }
     if figures.providers:
         yield {
             "title": "By domain",

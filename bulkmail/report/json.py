@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bulkmail.model.delivery import Status
+from bulkmail.model.feedback_event import FeedbackKind
+from bulkmail.model.returned import ReturnedCounts
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.report.files import replacing
-from bulkmail.report.rows import Reasons, as_json, copy_object, iso
+from bulkmail.report.rows import Reasons, as_json, copy_object, feedback_object, iso
 from bulkmail.report.slowdowns import as_object
-from bulkmail.report.source import Source
+from bulkmail.report.source import Pass, Source
 
 VERSION = 1
 
@@ -22,9 +24,11 @@ def write_json(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
     """Writes `{"bulkmail": 1, …, "totals": {…}, "times": {…}, "rows": […], "reasons": {…}}`, a row a line.
 
     `totals` has every status and their sum, `rows`; `copies` counts the other addresses that rows are sent to.
-    `slowdowns` has who asked for less.  `reasons` has, by status, words with counts.  Times are ISO 8601 in UTC, or
-    null.  Within a version keys may come, none goes or changes.  Memory stays flat.  Raises `BulkmailError` when the
-    file cannot be written, or when the rows are not those that the outbox counts: then there is no new file.
+    `slowdowns` has who asked for less.  `feedback` counts the rows that something came back about, by kind, and what is
+    matched to no message; `passes` has the runs that the campaign was sent in, if there are several.  `reasons` has, by
+    status, words with counts.  Times are ISO 8601 in UTC, or null.  Within a version keys may come, none goes or
+    changes.  Memory stays flat.  Raises `BulkmailError` when the file cannot be written, or when the rows are not those
+    that the outbox counts: then there is no new file.
     """
     if not isinstance(source, Source):
         source = Source.of(source)
@@ -34,7 +38,7 @@ def write_json(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
         lead = b"\n"
         for record in source.rows():
             reasons.add(record)
-            file.write(lead + as_json(_row(record)))
+            file.write(lead + as_json(_row(record, source.run.number)))
             lead = b",\n"
         counts = {status.value: dict(counter.most_common()) for status, counter in reasons.by_status.items()}
         file.write(b'\n],\n"reasons":' + as_json(counts) + b"}\n")
@@ -55,6 +59,8 @@ def head(source: Source) -> dict[str, object]:
         "slowdowns": [as_object(slowdown, time.time()) for slowdown in run.slowdowns],
         "totals": {"rows": tally.rows, **{status.value: tally[status] for status in Status}},
         "copies": {status.value: tally.copies.get(status, 0) for status in Status if status.is_eligible},
+        "feedback": _feedback(source.returned),
+        "passes": [_pass(each) for each in source.passes],
         "times": {
             "created": iso(run.created_at) or None,
             "started": iso(run.started_at) or None,
@@ -63,7 +69,24 @@ def head(source: Source) -> dict[str, object]:
     }
 
 
-def _row(record: RowRecord) -> dict[str, object]:
+def _feedback(returned: ReturnedCounts) -> dict[str, int]:
+    return {**{kind.value: returned[kind] for kind in FeedbackKind}, "unmatched": returned.unmatched}
+
+
+def _pass(each: Pass) -> dict[str, object]:
+    run, tally = each.run, each.tally
+    return {
+        "pass": run.number,
+        "run_id": run.run_id,
+        "outbox": str(run.path) if run.path is not None else None,
+        "totals": {"rows": tally.rows, **{status.value: tally[status] for status in Status}},
+        "feedback": {kind.value: each.returned[kind] for kind in FeedbackKind},
+        "started": iso(run.started_at) or None,
+        "ended": iso(run.ended_at) or None,
+    }
+
+
+def _row(record: RowRecord, number: int) -> dict[str, object]:
     return {
         "row": record.row,
         "file": record.place.file,
@@ -82,5 +105,7 @@ def _row(record: RowRecord) -> dict[str, object]:
         "last_at": iso(record.last_at) or None,
         "error": record.error,
         "copies": [copy_object(copy) for copy in record.copies],
+        "feedback": feedback_object(record),
+        "pass": record.run_number or number,
         "fields": {name: value for name, value in record.fields.items() if name not in DELIVERY_COLUMNS},
     }

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bulkmail.model.delivery import Status
+from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.recipient import Place
+from bulkmail.model.returned import ReturnedCounts
 from bulkmail.model.tally import Tally
 from bulkmail.model.variants import FIELD as VARIANT
 from bulkmail.outbox.entries import PathRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.rows import Reasons, words
-from bulkmail.report.source import Run, Source
+from bulkmail.report.source import Pass, Run, Source
 
 MOST_NAMED = 1_000  # rows in doubt that a report names; the CSV and JSON reports have all of them
 MOST_SHOWN = 20  # rows of each other status that need attention
@@ -92,6 +94,9 @@ class Report:
     `in_doubt` names the first thousand such recipients, `attention` the first few of each kind that a person should
     look at, the gravest kind first.  `reasons_of` counts why rows are not accepted, `accepted_by_relay` what each relay
     took, copies included.  `outcomes_by_variant` counts the rows of each variant of the message.
+
+    `returned` counts what came back about recipients, `returned_by_variant` by variant; both are empty for a reading of
+    an outbox alone.  `passes` are the runs of a campaign that was sent in several, oldest first.
     """
 
     run: Run
@@ -103,6 +108,9 @@ class Report:
     accepted_by_relay: Mapping[str, int] = field(default_factory=dict)
     outcomes_by_variant: Mapping[str, Counter[Status]] = field(default_factory=dict)
     invalid: list[tuple[Place, str]] = field(default_factory=list)
+    returned: ReturnedCounts = field(default_factory=ReturnedCounts)
+    returned_by_variant: Mapping[str, Counter[FeedbackKind]] = field(default_factory=dict)
+    passes: tuple[Pass, ...] = ()
     _kept: tuple[RowRecord, ...] = field(default=(), repr=False)  # of an outbox in memory, which will be gone
 
     @classmethod
@@ -128,6 +136,7 @@ class Report:
         kept: list[RowRecord] = []
         through: Counter[str] = Counter()
         variants = {name: Counter[Status]() for name, _ in (source.campaign.variants if source.campaign else ())}
+        returned_by_variant = {name: Counter[FeedbackKind]() for name in variants}
         rows, taken = source.rows(), None
         if source.reader is not None and not variants:  # it counts what is accepted: no need to look at each of those
             rows, taken = source.unaccepted()
@@ -146,6 +155,8 @@ class Report:
             reasons.add(record)
             if variants and (variant := record.fields.get(VARIANT)) in variants:
                 variants[str(variant)][record.status] += 1
+                if record.came_back is not None:
+                    returned_by_variant[str(variant)][record.came_back.kind] += 1
             if record.status is Status.INVALID:
                 invalid.append((record.place, words(record)))
         return cls(
@@ -158,6 +169,9 @@ class Report:
             reasons_of=reasons.by_status,
             accepted_by_relay=through if taken is None else taken,
             outcomes_by_variant=variants,
+            returned=source.returned,
+            returned_by_variant=returned_by_variant,
+            passes=source.passes,
             _kept=tuple(kept),
         )
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 import msgspec
 
 from bulkmail.model.delivery import Status
+from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.printing import printable
 from bulkmail.outbox.encoding import written
@@ -21,6 +22,20 @@ _QUOTED_ADDRESS = lazy_pattern(r"^the address '.*?' (?=is |has |holds )")  # as 
 _LINE = lazy_pattern(r":\d+$")
 
 OTHER_REASONS = "other reasons"
+
+
+FEEDBACK_WORDS = {
+    FeedbackKind.HARD: "unknown",
+    FeedbackKind.SOFT: "not deliverable for now",
+    FeedbackKind.BLOCKED: "blocked",
+    FeedbackKind.DELAYED: "delayed",
+    FeedbackKind.SPAM_COMPLAINT: "a spam complaint",
+    FeedbackKind.UNSUBSCRIBE: "an unsubscribe request",
+    FeedbackKind.AUTO_REPLY: "an automatic reply",
+    FeedbackKind.DELIVERED: "delivered",
+    FeedbackKind.UNCLEAR: "unclear",
+}
+"""What came back, behind "came back as"."""
 
 
 class Reasons:
@@ -60,6 +75,15 @@ def words(record: PathRecord) -> str:
     return record.overruled or said or record.error or record.reason
 
 
+def words_with_feedback(record: PathRecord) -> str:
+    """The same, and what came back afterwards."""
+    came = record.came_back
+    if came is None:
+        return words(record)
+    reason = f" ({came.reason})" if came.reason else ""
+    return f"came back as {FEEDBACK_WORDS[came.kind]}{reason}; {words(record)}"
+
+
 def trouble(record: PathRecord) -> str:
     """What stands in `delivery_error`: our own words, where the reply does not say it all."""
     if record.overruled:  # why it was in doubt, and who has decided
@@ -82,7 +106,14 @@ def copy_object(copy: PathRecord) -> dict[str, object]:
         "relay": copy.relay,
         "last_at": iso(copy.last_at) or None,
         "error": trouble(copy),
+        **({"feedback": feedback_object(copy)} if copy.came_back is not None else {}),
     }
+
+
+def feedback_object(record: PathRecord) -> dict[str, object] | None:
+    """What came back about one address, for programs."""
+    came = record.came_back
+    return came and {"kind": came.kind.value, "at": iso(came.at) or None, "reason": came.reason}
 
 
 _encode = msgspec.json.Encoder(enc_hook=written).encode

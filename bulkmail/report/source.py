@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import field, replace
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -13,7 +15,9 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.passes import Passes
 from bulkmail.model.relay import Kind, Relay
+from bulkmail.model.returned import CameBack, Returned, ReturnedCounts
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.encoding import decode_fields
@@ -82,6 +86,15 @@ class Run:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """One run of a campaign that was sent in several."""
+
+    run: Run
+    tally: Tally
+    returned: ReturnedCounts
+
+
 def _no_attempts() -> Iterator[AttemptRecord]:
     return iter(())
 
@@ -91,7 +104,10 @@ class Source:
     """A run with its rows and tries, which can be gone through more than once.
 
     `campaign` is None for ready-made messages; of an outbox that was in memory there are no tries either.  `reader`
-    is the open outbox that the rows come from, if they come from a file.
+    is the open outbox that the rows come from, if they come from one file.
+
+    `returned` counts what came back about the rows, each of which has its own part of it; `passes` are the runs that a
+    joined source is made of, oldest first.
     """
 
     run: Run
@@ -100,12 +116,61 @@ class Source:
     attempts: Callable[[], Iterator[AttemptRecord]] = _no_attempts
     campaign: Campaign | None = None
     reader: OutboxReader | None = None
+    returned: ReturnedCounts = field(default_factory=ReturnedCounts)
+    passes: tuple[Pass, ...] = ()
+    _returned: Returned = field(default_factory=Returned, repr=False)
 
     @classmethod
-    def of(cls, reader: OutboxReader, path: Path | None = None) -> Source:
+    def of(cls, reader: OutboxReader, path: Path | None = None, *, returned: Returned | None = None) -> Source:
         """Good as long as the reader, which `path` was opened with, is open."""
-        run, tally = Run.of(reader, path), reader.tally()
-        return cls(run, tally, reader.rows, reader.attempts, reader.campaign, reader if path is not None else None)
+        returned = returned or Returned()
+        return cls(
+            Run.of(reader, path),
+            reader.tally(),
+            lambda: _with_returned(reader.rows(), returned),
+            reader.attempts,
+            reader.campaign,
+            reader if path is not None else None,
+            returned.counts(),
+            _returned=returned,
+        )
+
+    @classmethod
+    def joined(cls, sources: Sequence[Source]) -> Source:
+        """The passes of one campaign, oldest first and each with a reader, as one: a recipient is there once, by the
+        pass that says what became of them.
+        """
+        readers = [source.reader for source in sources if source.reader is not None]
+        passes = Passes([reader.statuses() for reader in readers])
+
+        def rows() -> Iterator[RowRecord]:
+            for number, source in enumerate(sources):
+                spoken_for = passes.rows_of(number)
+                for record in source.unproven_rows():
+                    if record.row in spoken_for:
+                        yield msgspec.structs.replace(record, run_number=source.run.number)
+
+        first, last = sources[0].run, sources[-1].run
+        columns = dict.fromkeys(column for source in sources for column in source.run.columns)
+        return cls(
+            replace(
+                last,
+                columns=tuple(columns) if all(source.run.columns for source in sources) else (),
+                created_at=first.created_at,
+                started_at=first.started_at,
+                relays=tuple(dict.fromkeys(relay for source in sources for relay in source.run.relays)),
+            ),
+            passes.tally,
+            rows,
+            lambda: chain.from_iterable(source.attempts() for source in sources),
+            sources[-1].campaign,
+            None,
+            sum(
+                (source._returned.counts(passes.rows_of(number)) for number, source in enumerate(sources)),
+                ReturnedCounts(),
+            ),
+            passes=tuple(Pass(source.run, source.tally, source.returned) for source in sources),
+        )
 
     def rows(self) -> Iterator[RowRecord]:
         """In input order.  At their end raises `BulkmailError` unless they are those that the tally counts."""
@@ -128,6 +193,10 @@ class Source:
             else:
                 yield counted.passed(batch)
         counted.prove()
+
+    def came_back(self, row: AcceptedRow) -> CameBack | None:
+        """What came back about a row from `batches()`."""
+        return self._returned.rows.get(row[1])
 
     def fields_of(self, row: AcceptedRow) -> dict[str, object]:
         """The cells of a row from `batches()`.  Raises `OutboxError` where the outbox is damaged."""
@@ -216,6 +285,20 @@ class _Counted:
         self._seen[self._last] += self._times
         self._seen[Status.ACCEPTED] += self.accepted
         self._times = self.accepted = 0
+
+
+def _with_returned(rows: Iterable[RowRecord], returned: Returned) -> Iterator[RowRecord]:
+    """The same rows, each with what came back about it and its copies."""
+    with_copies = {row for row, _ in returned.copies}
+    for record in rows:
+        if record.row in with_copies:
+            copies = tuple(
+                msgspec.structs.replace(copy, came_back=returned.copies.get((record.row, copy.address.lower())))
+                for copy in record.copies
+            )
+            record = msgspec.structs.replace(record, copies=copies)
+        came_back = returned.rows.get(record.row)
+        yield record if came_back is None else msgspec.structs.replace(record, came_back=came_back)
 
 
 def _maildir(relay: str) -> str:

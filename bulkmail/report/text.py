@@ -21,6 +21,7 @@ from bulkmail.model.tally import Tally
 from bulkmail.model.units import count, say_duration
 from bulkmail.report.report import Report, Trouble
 from bulkmail.report.rest import next_try
+from bulkmail.report.returned import came_back, of_passes, of_variants
 from bulkmail.report.slowdowns import short_sentence
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
             *_copies(report),
             *_relays(report),
             *_variants(report),
+            *came_back(report.returned, report.accepted),
+            *filter(None, [printable(of_variants(report.returned_by_variant))]),
+            *of_passes(report.passes),
             times(report),
             *rest(report),
             *_slowed(report),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from bulkmail.model.feedback_event import EventSink, FeedbackEvent, ReadingPlaces, RunRegister
+from bulkmail.model.feedback_event import EventSink, FeedbackEvent, FeedbackKind, ReadingPlaces, RunRegister
+from bulkmail.model.intake_duty import IntakeState
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.returned import ReturnedEvent
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionPolicy, SuppressionReason
 
 DIGEST_BYTES = 16
@@ -166,6 +168,33 @@ class SuppressionStore(EventSink, RunRegister, ReadingPlaces, Protocol):
 
     def unmatched(self, limit: int) -> list[StoredEvent]:
         """What came back and was matched to no message of ours, the newest first, at most `limit`."""
+        ...
+
+    def note_intake(self, source: str, *, is_pushed: bool) -> None:
+        """All that was in `source` is durable; `is_pushed`: a mail server or a service hands it over."""
+        ...
+
+    def intake_state(self) -> IntakeState:
+        """When intake last succeeded, and since when a bulk campaign waits for it."""
+        ...
+
+    def count_unmatched(self) -> int:
+        """How much came back and was matched to no message of ours."""
+        ...
+
+    def returned(self, run_id: str) -> list[ReturnedEvent]:
+        """What came back about a run, by mail and webhook, oldest first; refusals in our own sessions are left out.
+
+        A report that only names an address is of the kind that it counts as.
+        """
+        ...
+
+    def opted_out(self, list_id: str, *, since: float, to: float) -> list[ReturnedEvent]:
+        """Who unsubscribed from a list, or from all, in `since <= at < to`, without a run being known; oldest first."""
+        ...
+
+    def count_returned(self) -> dict[tuple[str, FeedbackKind], int]:
+        """How much came back, by campaign and kind; an opt-out without a run has no campaign."""
         ...
 
     def event(self, number: int) -> StoredEvent | None:

@@ -11,7 +11,8 @@ CREATE TABLE run (
     campaign TEXT NOT NULL,
     list_id TEXT NOT NULL,
     outbox TEXT NOT NULL,               -- an absolute path, empty where it is not known or in memory
-    began_at REAL NOT NULL
+    began_at REAL NOT NULL,
+    is_bulk INTEGER NOT NULL DEFAULT 0  -- its message says itself that it goes to a list
 ) STRICT;
 
 -- What came back, each report once.
@@ -93,6 +94,13 @@ CREATE TABLE change (
     who TEXT NOT NULL
 ) STRICT;
 CREATE INDEX change_of_address ON change (digest, seq);
+
+-- When mail that came back was last read to its end, by the place it was read from.
+CREATE TABLE intake (
+    source TEXT PRIMARY KEY,
+    is_pushed INTEGER NOT NULL,         -- a mail server or a service hands it over: silence says nothing
+    at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- How far each mailbox was read.
 CREATE TABLE place (

@@ -17,6 +17,8 @@ from typing import Any
 
 from bulkmail.model.errors import SuppressionError
 from bulkmail.model.feedback_event import MOST_REPORT_BYTES, FeedbackEvent, FeedbackKind, KnownRun, Proof
+from bulkmail.model.intake_duty import IntakeState
+from bulkmail.model.returned import ReturnedEvent
 from bulkmail.model.suppression import (
     ALL_LISTS,
     SuppressionEntry,
@@ -25,7 +27,9 @@ from bulkmail.model.suppression import (
     SuppressionRules,
     effective_kind,
 )
+from bulkmail.suppression import returning
 from bulkmail.suppression.acting import act, put
+from bulkmail.suppression.erasing import erase
 from bulkmail.suppression.file import SuppressionFile
 from bulkmail.suppression.ports import (
     DIGEST_BYTES,
@@ -135,16 +139,15 @@ class SqliteSuppressions:
             connection.execute(_RUN, (run.run_id, run.campaign, run.list_id, run.outbox, run.began_at))
             if run.outbox:  # it may have been a report that named it first, or the file has moved
                 connection.execute(
-                    "UPDATE run SET campaign = ?, list_id = ?, outbox = ?, began_at = ? WHERE run_id = ?",
-                    (run.campaign, run.list_id, run.outbox, run.began_at, run.run_id),
+                    "UPDATE run SET campaign = ?, list_id = ?, outbox = ?, began_at = ?, is_bulk = ? WHERE run_id = ?",
+                    (run.campaign, run.list_id, run.outbox, run.began_at, run.is_bulk, run.run_id),
                 )
-            row = connection.execute(f"{_RUNS} WHERE run_id = ?", (run.run_id,)).fetchone()
-            return KnownRun(*row)
+            return _known(connection.execute(f"{_RUNS} WHERE run_id = ?", (run.run_id,)).fetchone())
 
     def runs(self) -> list[KnownRun]:
         """All of them, in the order of their numbers."""
         with self._file.reading() as connection:
-            return [KnownRun(*row) for row in connection.execute(f"{_RUNS} ORDER BY number")]
+            return [_known(row) for row in connection.execute(f"{_RUNS} ORDER BY number")]
 
     def token_key(self) -> bytes:
         """32 random bytes, made once for the store, that sign tokens."""
@@ -177,6 +180,10 @@ class SqliteSuppressions:
                 "UPDATE event SET report = NULL WHERE report IS NOT NULL AND read_at < ?", (now - REPORTS_KEPT,)
             )
             for event in events:
+                connection.executemany(
+                    "DELETE FROM event WHERE source_id = ? AND proof = 'none'",
+                    [(_fingerprint(each),) for each in event.replaces],
+                )
                 number = self._insert(connection, event, now)
                 if number:
                     new += 1
@@ -383,6 +390,36 @@ class SqliteSuppressions:
             found = connection.execute(f"{_STORED} WHERE v.proof = 'none' ORDER BY v.id DESC LIMIT ?", (limit,))
             return [_stored(row) for row in found]
 
+    def note_intake(self, source: str, *, is_pushed: bool) -> None:
+        """All that was in `source` is durable."""
+        with self._file.writing() as connection:
+            returning.note_intake(connection, source, is_pushed=is_pushed, now=self._clock())
+
+    def intake_state(self) -> IntakeState:
+        """When intake last succeeded, and since when a bulk campaign waits for it."""
+        with self._file.reading() as connection:
+            return returning.intake_state(connection, now=self._clock())
+
+    def count_unmatched(self) -> int:
+        """How much came back and was matched to no message of ours."""
+        with self._file.reading() as connection:
+            return returning.count_unmatched(connection)
+
+    def returned(self, run_id: str) -> list[ReturnedEvent]:
+        """What came back about a run, by mail and webhook, oldest first."""
+        with self._file.reading() as connection:
+            return returning.of_run(connection, run_id)
+
+    def opted_out(self, list_id: str, *, since: float, to: float) -> list[ReturnedEvent]:
+        """Who unsubscribed from a list, or from all, in `since <= at < to`, without a run being known; oldest first."""
+        with self._file.reading() as connection:
+            return returning.opted_out(connection, list_id, since=since, to=to)
+
+    def count_returned(self) -> dict[tuple[str, FeedbackKind], int]:
+        """How much came back, by campaign and kind; an opt-out without a run has no campaign."""
+        with self._file.reading() as connection:
+            return returning.counted(connection)
+
     def event(self, number: int) -> StoredEvent | None:
         """One event with its report; None if there is none with this number."""
         with self._file.reading() as connection:
@@ -448,24 +485,8 @@ class SqliteSuppressions:
 
     def erase(self, key: str) -> int:
         """Blanks every personal field about an address; digests stay.  Returns how many records were blanked."""
-        digest, like = self.digest(key), f"%{_escaped(key)}%"
         with self._file.writing() as connection:
-            blanked = sum(
-                connection.execute(statement, {"digest": digest, "like": like}).rowcount for statement in _ERASE
-            )
-            quoting = [
-                (number,)
-                for number, report in connection.execute("SELECT id, report FROM event WHERE report IS NOT NULL")
-                if key.encode() in zlib.decompress(report).lower()
-            ]
-            connection.executemany("UPDATE event SET report = NULL WHERE id = ?", quoting)
-            if blanked or quoting:
-                connection.execute(
-                    "INSERT INTO change (at, digest, what, reason, scope, why, who)"
-                    " VALUES (?, ?, 'erased', '', '', '', '')",
-                    (self._clock(), digest),
-                )
-        return blanked + len(quoting)
+            return erase(connection, key, self.digest(key), now=self._clock())
 
     def copy_to(self, target: Path) -> None:
         """A copy of the whole list, its secret included, in a new file for its owner's eyes only."""
@@ -482,26 +503,18 @@ class SqliteSuppressions:
             connection.execute("VACUUM")
 
 
-_ERASE = (
-    "UPDATE entry SET key = '', note = '' WHERE digest = :digest AND key || note <> ''",
-    "UPDATE entry SET note = '' WHERE note LIKE :like ESCAPE '\\'",
-    "UPDATE event SET key = '', words = '', report = NULL WHERE digest = :digest AND key <> ''",
-    "UPDATE event SET words = '' WHERE words LIKE :like ESCAPE '\\'",
-    "UPDATE event SET source = '' WHERE source LIKE :like ESCAPE '\\'",
-    "UPDATE change SET why = '' WHERE (digest = :digest AND why <> '') OR why LIKE :like ESCAPE '\\'",
-)
 _OF_ADDRESS = "digest = :digest AND (:only = '' OR reason = :only) AND (:scope IS NULL OR scope = :scope)"
-_RUNS = "SELECT number, run_id, campaign, list_id, outbox, began_at FROM run"
+_RUNS = "SELECT number, run_id, campaign, list_id, outbox, began_at, is_bulk FROM run"
+
+
+def _known(row: Sequence[Any]) -> KnownRun:
+    number, run_id, campaign, list_id, outbox, began_at, is_bulk = row
+    return KnownRun(number, run_id, campaign, list_id, outbox, began_at, bool(is_bulk))
 
 
 def _fingerprint(source_id: str) -> bytes:
     """What a report is known by: it may name an address, which an erasure could not take out of it."""
     return blake2b(source_id.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
-
-
-def _escaped(text: str) -> str:
-    """`text` for LIKE, in which nothing stands for anything else."""
-    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
 def _latest(connection: sqlite3.Connection) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import blake2b
 
 from anyio import CapacityLimiter, to_thread
@@ -19,6 +20,7 @@ from bulkmail.suppression.ports import SuppressionStore
 
 TOGETHER = 0.005  # seconds
 MOST_TOGETHER = 500
+NOTE_EVERY = 600.0  # seconds
 MOST_WAITING = 2_000  # more are refused for now
 
 Match = Callable[[Sequence[Arrived]], list[FeedbackEvent]]
@@ -46,6 +48,7 @@ class Writer:
         self._clock = clock
         self._waiting: list[_Wish] = []
         self._has_some = asyncio.Event()
+        self._noted_at = -NOTE_EVERY  # when it was last noted that reports come in
         self._one = CapacityLimiter(1)  # look-ups read whole outboxes
 
     async def unsubscribe(self, request: UnsubscribeRequest) -> None:
@@ -56,6 +59,10 @@ class Writer:
         """The same for reports."""
         if mails:
             await self._put(await to_thread.run_sync(self._match, mails, limiter=self._one))
+            now = self._clock()
+            if now - self._noted_at >= NOTE_EVERY:
+                self._noted_at = now
+                await to_thread.run_sync(partial(self._store.note_intake, "webhooks", is_pushed=True))
 
     async def _put(self, what: UnsubscribeRequest | Sequence[FeedbackEvent]) -> None:
         if len(self._waiting) >= MOST_WAITING:

@@ -20,7 +20,7 @@ def home(tmp_path: Path) -> Path:
 
 def load(home: Path, text: str) -> tuple[BounceMailbox, ...]:
     (home / "config.toml").write_text(text, encoding="utf-8")
-    return load_mailboxes({"XDG_CONFIG_HOME": str(home.parent), "HOME": str(home), "USERPROFILE": str(home)})
+    return load_mailboxes(environ={"XDG_CONFIG_HOME": str(home.parent), "HOME": str(home), "USERPROFILE": str(home)})
 
 
 def test_mailboxes_are_read_with_what_belongs_to_each(home: Path) -> None:

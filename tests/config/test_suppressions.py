@@ -80,6 +80,7 @@ def test_fault_is_told_with_its_line_and_what_to_write(make_shop: MakeShop, toml
     [
         ('list_id = "News <news.shop.example>"', "list_id"),
         ('unsubscribe = { mailto = "u@shop.example", key_env = "KEY" }', "an unsubscribe link"),
+        ('headers = { List-Unsubscribe = "<https://shop.example/u>" }', "list headers"),
     ],
 )
 def test_list_mail_must_apply_unsubscribes(make_shop: MakeShop, message: str, what: str) -> None:

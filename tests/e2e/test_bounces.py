@@ -6,10 +6,14 @@ import asyncio
 import json
 import signal
 import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from bulkmail.message.unsubscribe import make_token
+from bulkmail.model.address import Address
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import Result, run, start, write_campaign
 from tests.feedback import mails
@@ -176,6 +180,68 @@ async def test_what_was_not_matched_can_be_listed_and_looked_at(tmp_path: Path, 
     assert "Final-Recipient: rfc822; who@example.net" in shown.out and "\x1b" not in shown.out
     missing = await bounces("--show", "7", cwd=tmp_path, state=state)
     assert (missing.code, "there is no event 7" in missing.err) == (2, True)
+
+
+@pytest.mark.parametrize("proof", ["token", "address"])
+async def test_mail_that_is_matched_later_is_no_longer_listed_as_unmatched(
+    maildir: Path, tmp_path: Path, state: Path, proof: str
+) -> None:
+    sent = await send(tmp_path, state)
+    to = sent[0][0] if proof == "token" else "bounces@shop.example"
+    (maildir / "new" / "1").write_bytes(bounce(PEOPLE[0], to=to))
+    outbox = tmp_path / "spring" / "runs" / "spring.outbox"
+    outbox.rename(tmp_path / "away")
+    await bounces("--maildir", maildir, cwd=tmp_path, state=state)
+    assert PEOPLE[0] in (await bounces("--unmatched", cwd=tmp_path, state=state)).out
+    (tmp_path / "away").rename(outbox)
+    again = json.loads((await bounces("--maildir", maildir, "--json", cwd=tmp_path, state=state)).out)
+    assert (again["new_events"], again["unmatched"]) == (1, 0)
+    assert json.loads((await bounces("--unmatched", "--json", cwd=tmp_path, state=state)).out)["unmatched"] == []
+
+
+async def test_request_by_mail_is_verified_with_the_keys_that_serve_has(tmp_path: Path, state: Path) -> None:
+    key, settings = "0123456789abcdef0123", tmp_path / "config" / "bulkmail" / "config.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(f'[serve]\nkey_command = "echo {key}"\n')
+    token = make_token(Address("ann", "example.org"), key.encode())
+    env = {"BULKMAIL_STATE_DIR": str(state), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    asked = await run("bounces", "-", stdin=mails.request(subject=f"unsubscribe {token}"), cwd=tmp_path, **env)
+    assert (asked.code, asked.err) == (0, "")
+    assert listed(state) == {"ann@example.org": "unsubscribe"}
+
+
+async def test_mailbox_that_is_not_read_is_warned_of_and_refused_after_two_days(
+    maildir: Path, tmp_path: Path, state: Path
+) -> None:
+    env = {"BULKMAIL_STATE_DIR": str(state)}
+    async with ScriptedRelay() as relay:
+        campaign = write_campaign(tmp_path / "news", PEOPLE, relay=f"smtp://{relay.host}:{relay.port}?tls=off")
+        settings = campaign / "campaign.toml"
+        listed = 'list_id = "News <news.shop.example>"\nreverse_path = "b+{bounce}@shop.example"\n'
+        settings.write_text(settings.read_text().replace("[message]\n", f"[message]\n{listed}"))
+        first = await run("send", campaign, "--yes", cwd=tmp_path, **env)
+        assert "was not read" not in first.err
+
+        async def codes(*flags: str) -> dict[str, str]:
+            found = json.loads((await run("check", campaign, "--json", *flags, cwd=tmp_path, **env)).out)
+            return {finding["code"]: finding["severity"] for finding in found["findings"]}
+
+        def age(hours: float) -> None:
+            with closing(sqlite3.connect(state / "suppressions.db")) as connection, connection:
+                connection.execute("UPDATE run SET began_at = ?", (time.time() - hours * 3_600 - 60,))
+                connection.execute("UPDATE intake SET at = ?", (time.time() - hours * 3_600 - 60,))
+
+        assert "intake-stale" not in await codes()
+        age(24)
+        assert (await codes())["intake-stale"] == "warning"
+        assert "was not read for 1 d" in (await run("status", campaign, cwd=tmp_path, **env)).out
+        again = await run("send", campaign, "--new", "--yes", cwd=tmp_path, **env)
+        assert (again.code, "was not read for 1 d" in again.err) == (0, True)
+        age(48)
+        assert (await codes())["intake-stale"] == "error"
+        assert (await codes("--allow-stale-intake"))["intake-stale"] == "warning"
+        assert (await bounces("--maildir", maildir, cwd=tmp_path, state=state)).code == 0
+        assert "intake-stale" not in await codes()
 
 
 async def test_run_without_a_token_is_matched_when_it_is_named(maildir: Path, tmp_path: Path, state: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.outbox.entries import Fold, PutBack, Release, RowRecord
+from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.turns import FOLD
@@ -33,6 +34,7 @@ def seen(reader: OutboxReader) -> dict[str, object]:
         "tally": reader.tally()[Status.ACCEPTED],
         "copies": reader.tally().copies.get(Status.ACCEPTED, 0),
         "reached": sorted(set(reader.reached()) - {row.address for row in rows if row.status is not Status.ACCEPTED}),
+        "statuses": [each for each in reader.statuses() if each.status is Status.ACCEPTED],
         "open or in doubt": reader.tally().open + reader.tally()[Status.IN_DOUBT],
     }
 
@@ -180,3 +182,34 @@ def test_record_read_over_the_journal_equals_the_folded_one(create: Callable[...
     outbox.write([Fold()])
     assert before == record()
     assert (before.status, before.reply, before.attempts) == (Status.ACCEPTED, "Ok: queued as 4WxYz1", 1)
+
+
+@pytest.mark.parametrize("by", ["number", "row", "message-id", "path"])
+def test_delivery_found_over_the_journal_equals_the_folded_one(
+    create: Callable[..., Outbox], path: Path, by: str
+) -> None:
+    outbox = create(make_entries(3))
+    accepted, marked, _ = due(outbox)
+    send(outbox, accepted)
+    outbox.write([make_mark(marked)])
+    numbers, rows = (accepted.id, marked.id), (accepted.row, marked.row)
+    wanted = {
+        "number": {"numbers": numbers},
+        "row": {"rows": rows},
+        "message-id": {"message_ids": [f"<{number}@example.org>" for number in numbers]},
+        "path": {"paths": [accepted.forward_path, marked.forward_path]},
+    }[by]
+
+    def found() -> list[FoundDelivery]:
+        with OutboxReader.open(path) as reader:
+            return sorted(reader.find(**wanted))  # type: ignore[arg-type]
+
+    before = found()
+    outbox.write([Fold()])
+    assert before == found()
+    assert [(each.message_id, each.was_sent, each.first_at) for each in before] == [
+        (f"<{accepted.id}@example.org>", True, 1000.0),
+        (f"<{marked.id}@example.org>", False, 1000.0),
+    ]
+    with OutboxReader.open(path) as reader:
+        assert reader.find(message_ids=["<another@example.org>"]) == []

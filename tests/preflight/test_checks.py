@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.tally import Tally
 from bulkmail.preflight import bulk_checks
-from bulkmail.preflight.checks import judge
+from bulkmail.preflight.checks import judge, softened
 from bulkmail.preflight.evidence import MANY, Evidence, flaws_of
 from bulkmail.preflight.finding import Finding, Hits, Severity
 from bulkmail.preflight.leftovers import leftover
@@ -252,6 +253,16 @@ def test_small_mailing_hears_nothing_of_bulk_senders() -> None:
         "dkim-not-aligned": Severity.NOTE,
         "bounces-without-token": Severity.NOTE,
     }
+
+
+@pytest.mark.parametrize(
+    ("hours", "severity"), [(23, None), (24, Severity.WARNING), (47, Severity.WARNING), (48, Severity.ERROR)]
+)
+def test_mail_that_came_back_must_be_read_within_two_days(hours: int, severity: Severity | None) -> None:
+    given = replace(evidence(letter(text="x")), intake_overdue=hours * 3_600.0)
+    found = judge(given)
+    assert [finding.severity for finding in found if finding.code == "intake-stale"] == ([severity] if severity else [])
+    assert all(each.severity is Severity.WARNING for each in softened(found, "intake-stale"))
 
 
 def test_list_that_keeps_the_rules_hears_nothing() -> None:

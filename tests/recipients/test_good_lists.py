@@ -418,14 +418,13 @@ def test_hostile_quotes_do_not_make_reading_quadratic(read: Read, monkeypatch: p
 
 def test_report_fed_back_loses_its_delivery_columns(read: Read) -> None:
     header = ",".join(["email", "name", *DELIVERY_COLUMNS])
-    row = ",".join(
-        ["a@x.org", "Ann", "rejected", "550", "5.1.1", "no such user", "1", "relay", "<1@x>", "", "", "", "", "no"]
-    )
-    people = read(f"{header}\n{row}\nbad,Bob{',' * 12}\n")
+    outcome = ["rejected", "550", "5.1.1", "no such user", "1", "relay", "<1@x>", "", "", "", "", "no"]
+    row = ",".join(["a@x.org", "Ann", *outcome, "hard", "2026-03-01T09:00:00.000Z", "unknown-user", "1"])
+    people = read(f"{header}\n{row}\nbad,Bob{',' * len(DELIVERY_COLUMNS)}\n")
     assert people.columns == ["email", "name"]
     assert people.people[0].fields == {"email": "a@x.org", "name": "Ann"}
     assert people.rows[1].fields == {"email": "bad", "name": "Bob"}
-    assert people.notices == ["list.csv: left out the 12 delivery_… columns of an earlier report"]
+    assert people.notices == ["list.csv: left out the 16 delivery_… columns of an earlier report"]
 
 
 def test_report_fed_back_keeps_its_delivery_columns_when_a_condition_needs_them(write: Write) -> None:

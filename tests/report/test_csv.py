@@ -52,10 +52,10 @@ def test_csv_is_the_input_plus_what_became_of_it() -> None:
     assert written(make_source([accepted, make_rejected(2)])).decode() == (
         "email,town,delivery_status,delivery_code,delivery_enhanced_code,delivery_reply,delivery_attempts,"
         "delivery_relay,delivery_message_id,delivery_first_at,delivery_last_at,delivery_error,delivery_copies,"
-        "delivery_rehearsal\r\n"
+        "delivery_rehearsal,delivery_feedback,delivery_feedback_at,delivery_feedback_reason,delivery_pass\r\n"
         "user1@example.org,Graz,accepted,250,2.0.0,Ok: queued as 4WxYz1,1,smtp://mail.example.com:587,"
-        "<1@example.com>,2023-11-14T22:13:20.500Z,2023-11-14T22:14:21.750Z,,,no\r\n"
-        "user2@example.org,Graz,rejected,550,5.1.1,no such user,1,,,,,,,no\r\n"
+        "<1@example.com>,2023-11-14T22:13:20.500Z,2023-11-14T22:14:21.750Z,,,no,,,,1\r\n"
+        "user2@example.org,Graz,rejected,550,5.1.1,no such user,1,,,,,,,no,,,,1\r\n"
     )
 
 

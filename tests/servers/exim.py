@@ -49,11 +49,13 @@ check_recipient:
   accept
 {acls}
 begin routers
+{routers}
 everybody:
   driver = accept
   transport = keep
 
 begin transports
+{transports}
 keep:
   driver = appendfile
   directory = {home}/mail
@@ -73,11 +75,17 @@ begin authenticators
 
 @contextmanager
 def run_exim(
-    settings: Mapping[str, str] | None = None, *, authenticators: str = "", acls: str = ""
+    settings: Mapping[str, str] | None = None,
+    *,
+    authenticators: str = "",
+    acls: str = "",
+    routers: str = "",
+    transports: str = "",
 ) -> Iterator[MailServer]:
     """An Exim that keeps mail for anybody whose name does not begin with `unknown`.
 
-    `settings` are main options, `authenticators` the text of that section, `acls` what is added to that of the ACLs.
+    `settings` are main options, `authenticators` the text of that section; `acls` is added to that of the ACLs,
+    `routers` and `transports` come before those that are there, with HOME for the folder of this server.
     """
     require_root()
     installed = require_program("exim4")
@@ -107,6 +115,8 @@ def run_exim(
                 settings="".join(f"{name} = {value.replace('PORT', str(port))}\n" for name, value in chosen.items()),
                 authenticators=authenticators,
                 acls=acls,
+                routers=routers.replace("HOME", str(home)),
+                transports=transports.replace("HOME", str(home)),
             )
         )
         # -bdf stays in the foreground, so that it is ours to end; -q runs the queue again for what was left.

@@ -1,9 +1,12 @@
-"""Our own messages, bounced by a real Postfix and a real Dovecot, are matched to their rows."""
+"""Our own messages, bounced by real servers, are matched to their rows."""
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,7 @@ from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
 from bulkmail.outbox.reader import OutboxReader
 from tests.servers.dovecot_lmtp import run_dovecot
+from tests.servers.exim import USER, run_exim
 from tests.servers.kept import MailServer
 from tests.servers.postfix import run_postfix
 
@@ -25,9 +29,17 @@ KNOWN = ["ann@example.org", "bob@example.org"]
 GONE = [f"gone{number}@example.org" for number in range(5)]
 
 
-@pytest.fixture
-def provider() -> Iterator[tuple[MailServer, Path]]:
-    """A Postfix that takes everything, and the folder of the mailboxes that Dovecot keeps behind it."""
+@dataclass(frozen=True)
+class Provider:
+    """A server that takes everything at `url`, and the Maildir that it puts bounces of ours into."""
+
+    url: str
+    bounces: Path
+
+
+@contextmanager
+def _postfix() -> Iterator[Provider]:
+    """Dovecot keeps the mailboxes behind it, and says who is unknown."""
     with run_dovecot([*KNOWN, "bounces@shop.example"]) as dovecot:
         settings = {
             "virtual_transport": f"lmtp:inet:{dovecot.host}:{dovecot.port}",
@@ -38,7 +50,59 @@ def provider() -> Iterator[tuple[MailServer, Path]]:
             "in_flow_delay": "0",
         }
         with run_postfix(settings) as server:
-            yield server, dovecot.log.parent / "mail"
+            yield Provider(server.url, dovecot.log.parent / "mail" / "bounces@shop.example")
+
+
+_OWN = """\
+bounces:
+  driver = accept
+  local_parts = ^bounces
+  transport = keep_bounces
+"""
+_KEEP_BOUNCES = """\
+keep_bounces:
+  driver = appendfile
+  directory = HOME/bounces
+  maildir_format
+  create_directory
+  envelope_to_add
+  user = Debian-exim
+"""
+
+
+@contextmanager
+def _exim() -> Iterator[Provider]:
+    """It knows itself, after the message was taken, who is unknown."""
+    unknown = "gone:\n  driver = redirect\n  local_parts = ^gone\n  allow_fail\n  data = :fail: Unknown user\n"
+    with run_exim(routers=_OWN + unknown, transports=_KEEP_BOUNCES) as server:
+        yield Provider(server.url, _writable(server))
+
+
+@contextmanager
+def _exim_before_dovecot() -> Iterator[Provider]:
+    """Another server, asked after the message was taken, says who is unknown."""
+    with run_dovecot(KNOWN) as dovecot:
+        others = "others:\n  driver = manualroute\n  route_list = * 127.0.0.1\n  self = send\n  transport = lmtp\n"
+        transport = f"lmtp:\n  driver = smtp\n  protocol = lmtp\n  port = {dovecot.port}\n  allow_localhost\n"
+        with run_exim(routers=_OWN + others, transports=_KEEP_BOUNCES + transport) as server:
+            yield Provider(server.url, _writable(server))
+
+
+def _writable(server: MailServer) -> Path:
+    """A folder beside the server's mailbox that its user may write into."""
+    folder = server.maildir.parent / "bounces"
+    folder.mkdir()
+    shutil.chown(folder, USER, USER)
+    return folder
+
+
+PROVIDERS = {"postfix": _postfix, "exim": _exim, "exim-before-dovecot": _exim_before_dovecot}
+
+
+@pytest.fixture(params=PROVIDERS)
+def provider(request: pytest.FixtureRequest) -> Iterator[Provider]:
+    with PROVIDERS[request.param]() as found:
+        yield found
 
 
 @pytest.mark.timeout(60)
@@ -47,18 +111,17 @@ def provider() -> Iterator[tuple[MailServer, Path]]:
     [("bounces+{bounce}@shop.example", Proof.TOKEN), ("bounces@shop.example", Proof.MESSAGE_ID)],
 )
 def test_every_bounce_of_ours_is_matched_to_its_row(
-    provider: tuple[MailServer, Path], tmp_path: Path, monkeypatch, reverse_path: str, proof: Proof
+    provider: Provider, tmp_path: Path, monkeypatch, reverse_path: str, proof: Proof
 ) -> None:
-    server, mailboxes = provider
     monkeypatch.setenv("BULKMAIL_STATE_DIR", str(tmp_path / "state"))
     letter = bulkmail.letter(
         sender="Shop <shop@shop.example>", subject="Hello", text="Dear {{ email }},\n", reverse_path=reverse_path
     )
     rows = [{"email": address} for address in [*KNOWN, *GONE]]
-    report = bulkmail.send_sync(letter, rows, relay=server.url, outbox=tmp_path / "run.outbox")
+    report = bulkmail.send_sync(letter, rows, relay=provider.url, outbox=tmp_path / "run.outbox")
     assert report.accepted == len(rows)
-    kept = mailboxes / "bounces@shop.example"
-    while len(list((kept / "new").glob("*")) if kept.exists() else []) < len(GONE):
+    kept = provider.bounces
+    while len(list((kept / "new").glob("*")) if (kept / "new").exists() else []) < len(GONE):
         time.sleep(0.1)
     events: list[FeedbackEvent] = []
     with open_settings(load_suppressions()) as store, OutboxReader.open(tmp_path / "run.outbox") as reader:

@@ -14,6 +14,8 @@ import pytest
 
 from bulkmail.model.address import Address
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun, Proof
+from bulkmail.model.intake_duty import IntakeState
+from bulkmail.model.returned import ReturnedEvent
 from bulkmail.model.suppression import (
     SoftRule,
     SuppressionPolicy,
@@ -432,6 +434,72 @@ class Contract:
         store.set_place("imap://a", (7, 12))
         store.set_place("imap://a", (7, 13))
         assert open_store().place("imap://a") == (7, 13)
+
+    def test_report_that_is_matched_later_is_no_longer_unmatched(
+        self, store: SuppressionStore, open_store: OpenStore
+    ) -> None:
+        unmatched = event("unmatched", to="", run="", proof=Proof.NONE)
+        other = event("other", to="", run="", proof=Proof.NONE)
+        matched = event(1, proof=Proof.TOKEN, replaces=("source unmatched",))
+        assert store.record([unmatched, other]) == 2
+        assert store.record([matched]) == 1
+        assert [each.event.words for each in store.unmatched(10)] == [other.words]
+        assert store.record([matched, event(2, replaces=("source 1",))]) == 1
+        assert len(open_store().history("ann@example.org").events) == 2  # only what is not proved goes
+
+    # -- intake
+
+    def test_intake_is_remembered_and_held_against_bulk_campaigns(
+        self, store: SuppressionStore, open_store: OpenStore, clock: Clock
+    ) -> None:
+        assert store.intake_state() == IntakeState()
+        store.register(KnownRun(0, "plain", outbox="/a", began_at=START - 4 * DAY))
+        store.register(KnownRun(0, "news", outbox="/b", began_at=START - 3 * DAY, is_bulk=True))
+        store.register(KnownRun(0, "later", outbox="/c", began_at=START - 2 * DAY, is_bulk=True))
+        store.register(KnownRun(0, "old", outbox="/d", began_at=START - 40 * DAY, is_bulk=True))
+        assert store.intake_state() == IntakeState(None, None, START - 3 * DAY)
+        store.note_intake("imap a", is_pushed=False)
+        clock.now += 60
+        store.note_intake("imap b", is_pushed=False)
+        store.note_intake("standard input", is_pushed=True)
+        assert open_store(clock=clock).intake_state() == IntakeState(START + 60, START + 60, START - 3 * DAY)
+
+    def test_campaign_to_many_is_a_bulk_campaign(self, store: SuppressionStore) -> None:
+        store.register(KnownRun(0, "big", outbox="/a", began_at=START - DAY))
+        store.note_sent("big", {"google": 3_000, "yahoo": 1_999}, at=START)
+        assert store.intake_state().bulk_began is None
+        store.note_sent("big", {"yahoo": 1}, at=START + 3_600)
+        assert store.intake_state().bulk_began == START - DAY
+
+    # -- what came back
+
+    def test_what_came_back_about_a_run_is_listed_without_refusals_in_our_sessions(
+        self, store: SuppressionStore
+    ) -> None:
+        store.record(
+            [
+                event(1, row=4, delivery=5, proof=Proof.TOKEN, reason="unknown-user", at=START - 60),
+                event(2, row=6, delivery=7, proof=Proof.SMTP),
+                event(3, row=8, delivery=9, proof=Proof.ADDRESS, to="bob@example.org", at=START - 30),
+                event(4, row=1, delivery=1, run="run-2", proof=Proof.TOKEN),
+                event(5, to="", run="", proof=Proof.NONE),
+            ]
+        )
+        assert store.returned("run-1") == [
+            ReturnedEvent(FeedbackKind.HARD, START - 60, "unknown-user", "ann@example.org", 4, 5),
+            ReturnedEvent(FeedbackKind.SOFT, START - 30, "", "bob@example.org", 8, 9),
+        ]
+        assert store.returned("run-3") == []
+        assert store.count_unmatched() == 1
+        assert store.count_returned() == {("spring", FeedbackKind.HARD): 2, ("spring", FeedbackKind.SOFT): 1}
+
+    def test_opt_outs_without_a_run_are_found_by_list_and_time(self, store: SuppressionStore) -> None:
+        for number, (list_id, at) in enumerate([("news", -9), ("news", -5), ("", -4), ("other", -3), ("news", -1)]):
+            kind, whom = FeedbackKind.UNSUBSCRIBE, f"u{number}@example.org"
+            store.record([event(number, kind, to=whom, run="", list_id=list_id, at=START + at, proof=Proof.TOKEN)])
+        store.record([event("bounce", run="", list_id="news", at=START - 4, proof=Proof.TOKEN)])
+        found = store.opted_out("news", since=START - 5, to=START - 1)
+        assert [each.key for each in found] == ["u1@example.org", "u2@example.org"]
 
     # -- erasure
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -20,6 +21,7 @@ from bulkmail.model.address import Address
 from bulkmail.suppression.ports import EntryQuery
 from bulkmail.suppression.store import SqliteSuppressions
 from tests.e2e.commands import environment
+from tests.feedback import mails
 
 KEY = "0123456789abcdef0123"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -93,6 +95,43 @@ def test_serve_answers_and_ends_with_everything_on_the_disk(start: Start, state_
         assert {entry.key for entry in store.entries(EntryQuery())} == {"ann@example.org", "bob@example.org"}
 
 
+def test_serve_reads_the_mailboxes_of_its_settings_while_one_of_them_fails(
+    start: Start, config: Path, tmp_path: Path, state_folder: Path
+) -> None:
+    maildir = tmp_path / "Maildir"
+    for name in ("new", "cur", "tmp"):
+        (maildir / name).mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nowhere = closed.getsockname()[1]
+    (tmp_path / "password").write_text("secret\n")
+    (tmp_path / "password").chmod(0o600)
+    config.write_text(
+        config.read_text()
+        + f'[[bounces]]\nimap = "imap://me@127.0.0.1:{nowhere}?tls=off"\npassword_file = "password"\n'
+        + '[[bounces]]\nmaildir = "Maildir"\nthen = "move=Done"\n'
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        metrics = free.getsockname()[1]
+    process, port = start("--metrics", str(metrics))
+    token = path_of("bob").removeprefix("/u/")
+    (maildir / "new" / "1").write_bytes(mails.request(subject=f"unsubscribe {token}"))
+    (maildir / "new" / "2").write_bytes(mails.request(subject="A question"))
+    while not (maildir / ".Done" / "cur" / "1:2,S").exists():
+        time.sleep(0.05)
+    assert ask(port, "POST", path_of(), "List-Unsubscribe=One-Click")[0] == 200
+    numbers = ask(metrics, "GET", "/metrics")[2]
+    assert 'bulkmail_feedback_total{campaign="",kind="unsubscribe"} 2.0' in numbers
+    assert "bulkmail_feedback_unmatched 1.0" in numbers
+    assert f'bulkmail_intake_failures_total{{mailbox="imap me at 127.0.0.1:{nowhere}, INBOX"}}' in numbers
+    assert f'bulkmail_intake_last_success_timestamp_seconds{{mailbox="maildir {maildir}"}}' in numbers
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert "cannot be reached" in err and "it is tried again" in err and token not in out + err
+    with SqliteSuppressions(state_folder / "suppressions.db") as store:
+        assert {entry.key for entry in store.entries(EntryQuery())} == {"ann@example.org", "bob@example.org"}
+
+
 def serve(config: Path, *words: str) -> tuple[int, str]:
     result = CliRunner().invoke(main, ["serve", "--config", str(config), *words], prog_name="bulkmail")
     return result.exit_code, result.output
@@ -101,7 +140,7 @@ def serve(config: Path, *words: str) -> tuple[int, str]:
 @pytest.mark.parametrize(
     ("toml", "said"),
     [
-        ("", "neither [serve] keys nor a [[webhook]]"),
+        ("", "neither [serve] keys nor a [[webhook]] nor [[bounces]]"),
         ('[serve]\nkeys = ["other.key"]\n', "serve.toml:2"),
         ('[serve]\nlisten = "8025"\nkeys = ["unsubscribe.key"]\n', "is not an address to listen at"),
         ('[[webhook]]\nprovider = "mailgum"\n', 'did you mean "mailgun"?'),

@@ -1,0 +1,78 @@
+"""What came back about a run, and the passes of a campaign, as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from bulkmail.model.delivery import Status
+from bulkmail.model.feedback_event import FeedbackKind
+from bulkmail.model.returned import COMPLAINTS_BAD, COMPLAINTS_GOOD, ReturnedCounts
+from bulkmail.model.tally import Tally
+from bulkmail.model.units import count
+from bulkmail.report.source import Pass
+
+MOST_PASSES = 6
+_SHARED = frozenset({FeedbackKind.HARD, FeedbackKind.SPAM_COMPLAINT})  # whose share of what was accepted is told
+_SENTENCES = {
+    FeedbackKind.HARD: "{} came back as unknown",
+    FeedbackKind.SOFT: "{} as not deliverable for now",
+    FeedbackKind.BLOCKED: "{} blocked",
+    FeedbackKind.SPAM_COMPLAINT: "{} spam complaints",
+    FeedbackKind.UNSUBSCRIBE: "{} unsubscribed",
+    FeedbackKind.DELAYED: "{} delayed",
+    FeedbackKind.AUTO_REPLY: "{} automatic replies",
+    FeedbackKind.UNCLEAR: "{} unclear",
+    FeedbackKind.DELIVERED: "{} confirmed as delivered",
+}
+
+
+def came_back(returned: ReturnedCounts, accepted: int) -> list[str]:
+    """What came back, as lines, with the shares of the rows that were accepted; none where nothing did."""
+    said = []
+    for kind, sentence in _SENTENCES.items():
+        if number := returned[kind]:
+            words = sentence.format(f"{number:,}")
+            if number == 1 and kind in (FeedbackKind.SPAM_COMPLAINT, FeedbackKind.AUTO_REPLY):
+                words = f"1 {'spam complaint' if kind is FeedbackKind.SPAM_COMPLAINT else 'automatic reply'}"
+            said.append(words + (f" ({number / accepted:.2%})" if kind in _SHARED and accepted else ""))
+    lines = [f"What came back: {', '.join(said)}."] if said else []
+    copies = {kind: number for kind, number in returned.copies.items() if number}
+    if copies:
+        told = ", ".join(_SENTENCES[kind].format(f"{number:,}") for kind, number in copies.items())
+        lines.append(f"Of copies: {told}.")
+    complaints = returned[FeedbackKind.SPAM_COMPLAINT]
+    if complaints > 1 and complaints >= COMPLAINTS_GOOD * accepted:  # one of a short list says nothing
+        lines.append(
+            f"Gmail and Yahoo want spam complaints below {COMPLAINTS_GOOD:.1%}, and never {COMPLAINTS_BAD:.1%}."
+        )
+    if returned.unmatched:
+        lines.append(f"{count(returned.unmatched, 'mail')} could not be matched: bulkmail bounces --unmatched")
+    return lines
+
+
+def of_passes(passes: Sequence[Pass]) -> list[str]:
+    """A line for each run that a campaign was sent in, the last ones if there are many."""
+    lines = [f"Sent in {len(passes)} passes:"] if passes else []
+    for each in passes[-MOST_PASSES:]:
+        began = each.run.started_at
+        when = f", {datetime.fromtimestamp(began):%Y-%m-%d %H:%M}" if began is not None else ""
+        lines.append(f"  {each.run.number}{when}: {', '.join(_outcomes(each.tally, each.returned))}")
+    if len(passes) > MOST_PASSES:
+        lines.insert(1, f"  {count(len(passes) - MOST_PASSES, 'earlier pass', 'earlier passes')}")
+    return lines
+
+
+def _outcomes(tally: Tally, returned: ReturnedCounts) -> list[str]:
+    said = [f"{tally[status]:,} {status.value.replace('_', ' ')}" for status in Status if tally[status]]
+    bounced = sum(returned[kind] for kind in FeedbackKind if kind.is_bounce)
+    return said + ([f"{bounced:,} came back"] if bounced else [])
+
+
+def of_variants(returned: Mapping[str, Mapping[FeedbackKind, int]]) -> str:
+    """What came back by variant, as a sentence; empty where nothing did."""
+    said = []
+    for name, kinds in returned.items():
+        told = [_SENTENCES[kind].format(f"{kinds[kind]:,}") for kind in _SENTENCES if kinds.get(kind)]
+        said += [f"{name} {', '.join(told)}"] if told else []
+    return f"By variant: {'; '.join(said)}." if said else ""

@@ -1,0 +1,63 @@
+"""What came back, as reports, status and metrics ask for it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from bulkmail.model.feedback_event import FeedbackKind
+from bulkmail.model.intake_duty import MANY, YOUNG, IntakeState
+from bulkmail.model.returned import ReturnedEvent
+
+_KIND = "CASE WHEN v.proof = 'address' AND v.counts_as <> '' THEN v.counts_as ELSE v.kind END"
+_FROM = "FROM event AS v LEFT JOIN run AS r ON r.number = v.run WHERE v.proof NOT IN ('none', 'smtp')"
+_RETURNED = f"SELECT {_KIND}, v.at, v.reason, v.key, v.row, v.delivery {_FROM}"
+_OPTED_OUT = "v.run IS NULL AND v.kind = 'unsubscribe' AND v.list_id IN (?, '') AND v.at >= ? AND v.at < ?"
+
+
+def of_run(connection: sqlite3.Connection, run_id: str) -> list[ReturnedEvent]:
+    """What came back about a run, by mail and webhook, oldest first."""
+    return _all(connection, f"{_RETURNED} AND r.run_id = ? ORDER BY v.at, v.id", (run_id,))
+
+
+def opted_out(connection: sqlite3.Connection, list_id: str, *, since: float, to: float) -> list[ReturnedEvent]:
+    """Who unsubscribed from a list, or from all, in `since <= at < to`, without a run being known; oldest first."""
+    return _all(connection, f"{_RETURNED} AND {_OPTED_OUT} ORDER BY v.at, v.id", (list_id, since, to))
+
+
+def counted(connection: sqlite3.Connection) -> dict[tuple[str, FeedbackKind], int]:
+    """How much came back, by campaign and kind; an opt-out without a run has no campaign."""
+    query = f"SELECT coalesce(r.campaign, ''), {_KIND}, count(*) {_FROM} GROUP BY 1, 2"
+    return {(campaign, FeedbackKind(kind)): number for campaign, kind, number in connection.execute(query)}
+
+
+def note_intake(connection: sqlite3.Connection, source: str, *, is_pushed: bool, now: float) -> None:
+    """All that was in `source` is durable."""
+    connection.execute(
+        "INSERT INTO intake VALUES (?, ?, ?) ON CONFLICT (source) DO UPDATE SET at = excluded.at",
+        (source, is_pushed, now),
+    )
+
+
+def intake_state(connection: sqlite3.Connection, *, now: float) -> IntakeState:
+    """When intake last succeeded, and since when a bulk campaign waits for it."""
+    last = dict(connection.execute("SELECT is_pushed, max(at) FROM intake GROUP BY is_pushed"))
+    (began,) = connection.execute(
+        "SELECT min(began_at) FROM run WHERE outbox <> '' AND began_at > ? AND"
+        " (is_bulk OR (SELECT sum(count) FROM sent WHERE sent.run = run.number) >= ?)",
+        (now - YOUNG, MANY),
+    ).fetchone()
+    return IntakeState(last.get(0), last.get(1), began)
+
+
+def count_unmatched(connection: sqlite3.Connection) -> int:
+    """How much came back and was matched to no message of ours."""
+    return int(connection.execute("SELECT count(*) FROM event WHERE proof = 'none'").fetchone()[0])
+
+
+def _all(connection: sqlite3.Connection, query: str, values: Sequence[Any]) -> list[ReturnedEvent]:
+    found = []
+    for kind, *rest in connection.execute(query, values):
+        found.append(ReturnedEvent(FeedbackKind(kind), *rest))
+    return found

@@ -1,0 +1,62 @@
+"""HTTP connections that cannot be held open: few at once, and each must say what it wants in time.  Needs uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MOST_CONNECTIONS = 100
+HEAD_TIMEOUT = 10.0  # seconds for the head of a request, from connecting or from the first byte of the next one
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 30\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+class BoundedConnection(H11Protocol):
+    """One of at most `MOST_CONNECTIONS`; closed when the head of a request is not there in `HEAD_TIMEOUT` seconds.
+
+    A server behind a proxy sees few connections.  Without a limit for the head, which uvicorn has not, whoever sends a
+    byte a minute keeps one for good (Slowloris).
+    """
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.write(_FULL)
+            transport.close()
+            return
+        self._wait_for_head()
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_timer is None and self._is_between_requests:
+            self._wait_for_head()
+        super().data_received(data)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if not self._is_between_requests:
+            self._forget_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_timer()
+        super().connection_lost(exc)
+
+    @property
+    def _is_between_requests(self) -> bool:
+        cycle: Any = self.cycle
+        return cycle is None or cycle.response_complete
+
+    def _wait_for_head(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_TIMEOUT, self._too_slow)
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        if self._is_between_requests:
+            self.transport.abort()
+
+    def _forget_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
