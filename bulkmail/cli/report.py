@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bulkmail.cli.choices import DatedFile
+from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import screen_width
 from bulkmail.config.runs import find_run
 from bulkmail.mailing.targets import Targets, recorded_inputs
@@ -63,6 +64,7 @@ def command(run: str, kind: str | None, target: Path | None) -> None:
         click.echo(summary(report), nl=False)
     if target is not None:
         click.echo(f"written to {target}", err=True)
+    notify_if_killed(path)
 
 
 def _kind_of(target: Path | None) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import step, wrapped
 from bulkmail.config.runs import find_run
 from bulkmail.model.delivery import Status
@@ -47,6 +48,7 @@ def command(run: str, keeps_looking: bool, in_json: bool) -> None:
     RUN is an outbox file, or a campaign (its latest run); without one, the latest here.
     """
     path = find_run(run)
+    notify_if_killed(path)
     if keeps_looking:
         from bulkmail.cli.watch import watch, watch_json
 

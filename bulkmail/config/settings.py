@@ -15,6 +15,7 @@ from bulkmail.config.suppressions import SuppressionSettings, build_suppressions
 from bulkmail.model.address import parse_mailbox, parse_mailboxes
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
+from bulkmail.model.notification import NotifySettings
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
@@ -50,7 +51,7 @@ class Settings:
     `address` makes each row's address, where that is not just a cell.
     `name` is the campaign's, or, by flags alone, the list's; `home` is the folder whose `runs/` keeps the outbox.
     `files` are those that it was read from, the list among them; `notices` say what was read otherwise than written.
-    `suppressions` say which suppression list holds, and what of it.
+    `suppressions` say which suppression list holds, and what of it.  `notify` is what the campaign itself says of that.
     `is_folder` tells whether a `campaign.toml` or a letter stands behind it, which then names the outbox.
     """
 
@@ -70,6 +71,7 @@ class Settings:
     routes: tuple[Route, ...] = ()
     pace: Pace = field(default_factory=Pace)
     suppressions: SuppressionSettings = SuppressionSettings()  # noqa: RUF009 - frozen
+    notify: NotifySettings = NotifySettings()  # noqa: RUF009 - frozen
     files: tuple[Path, ...] = ()
     notices: tuple[str, ...] = ()
 
@@ -98,6 +100,7 @@ def load(
     from bulkmail.config.bounds import with_bounds
     from bulkmail.config.files import FileReader
     from bulkmail.config.letters import build_campaign
+    from bulkmail.config.notifying import build_notify
     from bulkmail.config.pacing import build_pace
     from bulkmail.config.routes import build_routes
     from bulkmail.config.sources import open_sources
@@ -124,6 +127,7 @@ def load(
         routes=build_routes(sources, reader),
         pace=with_bounds(sources, build_pace(sources)),
         suppressions=build_suppressions(sources),
+        notify=build_notify(sources.file.notify, sources),
         notices=sources.notices,
     )
     _check_list_mail(settings, sources)
