@@ -128,7 +128,7 @@ def load(
         pace=with_bounds(sources, build_pace(sources)),
         suppressions=build_suppressions(sources),
         notify=build_notify(sources.file.notify, sources),
-        notices=sources.notices,
+        notices=(*sources.notices, *_notices(sources)),
     )
     _check_list_mail(settings, sources)
     settings = replace(settings, files=(*reader.found, *([sources.path] if sources.path else [])))
@@ -350,4 +350,11 @@ def _to(sources: Sources) -> tuple[str, ...]:
         except AddressError as error:
             said = sources.typed("--to", address)
             sources.problems.add(f"{said}: {error}", 'write --to ann@example.com or --to "Ann Li <ann@example.com>"')
-    return sources.overrides.to
+    return sources.overrides.to[:1] if sources.overrides.together else sources.overrides.to
+
+
+def _notices(sources: Sources) -> tuple[str, ...]:
+    number = len(sources.overrides.to)
+    if not sources.overrides.together or number < 2:
+        return ()
+    return (f"--together: one message goes to {number} addresses, and each recipient sees all of them",)
