@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from bulkmail.model.route import Route as Route
     from bulkmail.recipients.source import ListOptions as ListOptions
     from bulkmail.report.report import Report as Report
+    from bulkmail.smtp.conversation import Conversation as Conversation
+    from bulkmail.smtp.conversation import ConversationLine as ConversationLine
 
 _HOMES = {
     "Address": "model.address",
@@ -65,6 +67,8 @@ _HOMES = {
     "Backoff": "model.retry",
     "Campaign": "model.campaign",
     "ConfigError": "model.errors",
+    "Conversation": "smtp.conversation",
+    "ConversationLine": "smtp.conversation",
     "Deliveries": "mailing.deliveries",
     "Dkim": "model.campaign",
     "GateClosed": "model.errors",

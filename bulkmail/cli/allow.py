@@ -9,7 +9,8 @@ import click
 from bulkmail.config.permission import LONGEST_SHOWN, VARIABLE, allow, commands_in, forget, home_of
 from bulkmail.config.runs import is_campaign_file
 from bulkmail.config.settings import load
-from bulkmail.mailing.resuming import recorded, recorded_campaign
+from bulkmail.mailing.resuming import recorded, recorded_campaign, recorded_settings
+from bulkmail.mailing.run_watch import recorded_notify
 from bulkmail.model.printing import printable
 
 EPILOG = f"""\b
@@ -52,9 +53,9 @@ def command(place: str, is_forgotten: bool) -> None:
 
 def _of_campaign(place: str) -> tuple[str, ...]:
     settings = load(place, needs_list=False)
-    return commands_in(settings.campaign, settings.routes)
+    return commands_in(settings.campaign, settings.routes, settings.notify)
 
 
 def _of_outbox(path: Path) -> tuple[str, ...]:
     routes, _ = recorded(path)
-    return commands_in(recorded_campaign(path), routes)
+    return commands_in(recorded_campaign(path), routes, recorded_notify(recorded_settings(path)))

@@ -17,6 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _OPTIONS = (
     click.option("--recipients", metavar="FILE", help='The list: CSV, TSV, JSON, JSON lines; "-": standard input.'),
     click.option("--to", metavar="ADDRESS", multiple=True, help="Write to this address instead of a list; repeatable."),
+    click.option("--together", is_flag=True, help="One message to all of --to, who see each other's addresses."),
     click.option("--from", "sender", metavar="ADDRESS", help='Who it is from: "Corner Shop <hello@shop.example>".'),
     click.option("--subject", metavar="TEXT", help='A template: "Spring is here, {{ name }}".'),
     click.option("--text", metavar="FILE", help='The letter as plain text, a template; "-": standard input.'),

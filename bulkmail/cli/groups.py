@@ -9,8 +9,8 @@ OTHER = "Other"
 # In this order, each flag by the name that its command gets it under.
 _GROUPS = {
     "Recipients": (
-        "recipients to where suppress encoding address_column sheet header_row keep_space allow_duplicates allow_empty"
-        " max_invalid row address sample whole only"
+        "recipients to together where suppress encoding address_column sheet header_row keep_space allow_duplicates"
+        " allow_empty max_invalid row address sample whole only"
     ),
     "Message": "sender subject text html attach headers values",
     "Relay": "relays urls connections",
@@ -19,7 +19,7 @@ _GROUPS = {
         "yes expect dry_run redirect_to strict ignored online all_domains"
         " in_doubt retry_rejected retry_expired begin_anew only_unreached"
     ),
-    "Output": "folder in_browser outbox reports mode json as_json metrics_port trace_to",
+    "Output": "folder in_browser outbox reports mode json as_json metrics_port trace_to notify",
 }
 _GROUP_OF = {name: group for group, names in _GROUPS.items() for name in names.split()}
 

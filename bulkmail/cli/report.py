@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from bulkmail.cli.choices import DatedFile
+from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import screen_width
 from bulkmail.config.runs import find_run, names_outbox
 from bulkmail.mailing.coming_back import opened_campaign
@@ -57,6 +58,7 @@ def command(run: str, kind: str | None, target: Path | None) -> None:
         _write(source, kind or _kind_of(target), target)
     if target is not None:
         click.echo(f"written to {target}", err=True)
+    notify_if_killed(path)
 
 
 def _write(source: Source, kind: str, target: Path | None) -> None:

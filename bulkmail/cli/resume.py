@@ -12,11 +12,12 @@ from anyio import to_thread
 from bulkmail.cli.choices import metrics_option, report_option
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.metrics import counted
+from bulkmail.cli.notifying import notify_option
 from bulkmail.cli.pace_flags import lift_option, pace_options, with_pace_flags
 from bulkmail.cli.program import json_option
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.question import ask, look_ahead_of
-from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
+from bulkmail.cli.running import abandoned_on_error, deliver_and_conclude, password_prompt, run_async, tell
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
 from bulkmail.config.keys import find_keys
 from bulkmail.config.permission import commands_in, refuse_unallowed
@@ -27,6 +28,7 @@ from bulkmail.mailing.history import look, refuse_relays_of_other_kind
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.permits import lift_pauses
 from bulkmail.mailing.resuming import recorded, recorded_campaign, recorded_settings
+from bulkmail.mailing.run_watch import recorded_notify
 from bulkmail.mailing.selection import Doubt
 from bulkmail.mailing.slowing import lift_rests
 from bulkmail.mailing.succession import reports_beside
@@ -74,6 +76,7 @@ Examples:
 @lift_option
 @metrics_option
 @trace_option
+@notify_option
 def command(
     run: str,
     in_doubt: str,
@@ -87,6 +90,7 @@ def command(
     lift_pause: bool,
     metrics_port: int | None,
     trace_to: str | None,
+    notify: bool | None,
     **pace_flags: Any,
 ) -> int:
     """Go on with a run as it was recorded: its rows, its letter.
@@ -104,7 +108,7 @@ def command(
         routes = tuple(Route.parse(expanded(url, needs_user=True)) for url in urls)
         refuse_relays_of_other_kind(path, recorded_settings(path), routes)
     campaign = recorded_campaign(path)
-    refuse_unallowed(path, commands_in(campaign, routes))
+    refuse_unallowed(path, commands_in(campaign, routes, recorded_notify(recorded_settings(path))))
     keys = find_keys(campaign)
     pace = with_pace_flags(pace, pace_flags)
     check_there(past.suppress)
@@ -127,9 +131,9 @@ def command(
             tell(mailing)
             if is_asking and mailing.tally.open:
                 ask(mailing, await to_thread.run_sync(look_ahead_of, mailing))
-            with progress:
-                ending = await deliver(mailing, passwords=passwords, progress=progress, trace=trace)
-            return conclude(mailing, ending, targets=reports)
+            return await deliver_and_conclude(
+                mailing, passwords=passwords, progress=progress, trace=trace, targets=reports, notify=notify
+            )
 
     shown = make_progress(progress_mode(mode, trace_to))
     with tracing(trace_to, routes[0].relay) as trace, counted(shown, metrics_port) as progress:

@@ -13,6 +13,7 @@ from typing import TypeVar
 import anyio
 import click
 
+from bulkmail.cli.mishaps import judge
 from bulkmail.cli.mishaps import tell as tell_mishap
 from bulkmail.cli.program import note_outbox, note_result
 from bulkmail.cli.progress import Progress
@@ -22,6 +23,7 @@ from bulkmail.mailing.choosing import count_next
 from bulkmail.mailing.history import Past, close_finished, reached, retries, when
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.relays import open_routes
+from bulkmail.mailing.run_watch import RunWatch
 from bulkmail.mailing.succession import reports_beside
 from bulkmail.model.intake_duty import say_overdue
 from bulkmail.model.printing import printable
@@ -54,17 +56,20 @@ async def deliver(
     *,
     passwords: Sequence[Secret | None],
     progress: Progress,
+    watch: RunWatch,
     trace: Trace | None = None,
 ) -> Ending:
     """Sends; the first Ctrl-C (or SIGTERM, SIGHUP) finishes what is under way, the second aborts it."""
     ending = Ending(was_stopped=True)
+    await watch.begin()
     async with anyio.create_task_group() as group:
         await group.start(_heed_signals, mailing, group.cancel_scope)
         async with open_routes(
             mailing.routes, passwords, inbox=mailing.inbox, notify=progress.note, trace=trace
         ) as connects:
             progress.begin(count_next(mailing)[1])
-            ending = await mailing.send(connects, observe=progress.observe)
+            group.start_soon(watch.watch)
+            ending = await mailing.send(connects, observe=watch.observing(progress.observe))
         group.cancel_scope.cancel()
     return ending
 
@@ -141,6 +146,32 @@ def password_prompt() -> Callable[[str], str] | None:
         return str(click.prompt(prompt, prompt_suffix="", hide_input=True, err=True))
 
     return ask
+
+
+async def deliver_and_conclude(
+    mailing: Mailing,
+    *,
+    passwords: Sequence[Secret | None],
+    progress: Progress,
+    targets: Sequence[Path],
+    notify: bool | None,
+    trace: Trace | None = None,
+) -> int:
+    """Sends, concludes and notifies of the end; returns the exit code or raises what stopped it."""
+    watch = await RunWatch.open(mailing, passwords=passwords, wanted=notify, say=progress.note)
+
+    def finish() -> int:
+        if failed is not None:
+            raise failed
+        return conclude(mailing, ending, targets=targets)
+
+    ending, failed = Ending(was_stopped=True), None
+    with progress:
+        try:
+            ending = await deliver(mailing, passwords=passwords, progress=progress, watch=watch, trace=trace)
+        except Exception as error:
+            failed = error
+    return await watch.ended(finish, lambda error: judge(error).exit_code)
 
 
 def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> int:

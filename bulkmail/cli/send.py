@@ -20,15 +20,15 @@ from bulkmail.cli.choices import (
 )
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.metrics import counted
+from bulkmail.cli.notifying import notify_option, say_fault
 from bulkmail.cli.pace_flags import lift_option
 from bulkmail.cli.program import json_option
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.question import ask, look_ahead_of, plan, refuse_other
 from bulkmail.cli.running import (
     abandoned_on_error,
-    conclude,
     conclude_finished,
-    deliver,
+    deliver_and_conclude,
     password_prompt,
     run_async,
     tell,
@@ -44,6 +44,7 @@ from bulkmail.mailing.history import Past
 from bulkmail.mailing.intake_duty import intake_overdue
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
 from bulkmail.mailing.permits import lift_pauses
+from bulkmail.mailing.run_watch import notify_if_killed, record_notify
 from bulkmail.mailing.selection import Doubt
 from bulkmail.mailing.slowing import lift_rests
 from bulkmail.mailing.suppression_list import list_in_use
@@ -95,6 +96,7 @@ Examples:
 @lift_option
 @metrics_option
 @trace_option
+@notify_option
 @click.option("--new", "begin_anew", is_flag=True, help="Send to everybody, whatever an earlier run did.")
 @click.option(
     "--changed", "only_unreached", is_flag=True, help="Send the changed letter or list to those not yet reached."
@@ -128,7 +130,7 @@ def command(campaign: str | None, **options: Any) -> int:
     yes, expected = options.pop("yes"), options.pop("expect")
     in_doubt, mode = options.pop("in_doubt"), options.pop("mode")
     is_lifting = options.pop("lift_pause")
-    port = options.pop("metrics_port")
+    port, notify = options.pop("metrics_port"), options.pop("notify")
     mode = progress_mode(mode, trace_to)
     settings = load(campaign, overrides_from(options))
     if not settings.routes and sys.stdin.isatty():
@@ -136,7 +138,7 @@ def command(campaign: str | None, **options: Any) -> int:
     is_asking = not (is_rehearsal(settings, order) or yes)
     if is_asking and not sys.stdin.isatty():
         raise ConfigError("this would write to people, and there is nobody to ask", hint="add --yes to send it")
-    commands = commands_in(settings.campaign, routes_of(settings, order))
+    commands = commands_in(settings.campaign, routes_of(settings, order), settings.notify)
     refuse_unallowed(home_of(campaign), commands)
     if order.outbox is not None:
         allow(order.outbox, commands)  # so that `resume` may, as it may for an outbox in runs/
@@ -153,8 +155,12 @@ def command(campaign: str | None, **options: Any) -> int:
                 checking=lambda rows: progress.step("checking", done=rows),
             )
         if isinstance(mailing, Past):
-            return conclude_finished(mailing, targets=order.reports)
+            code = conclude_finished(mailing, targets=order.reports)
+            for fault in await notify_if_killed(mailing.path):
+                say_fault(f"could not notify {fault}")
+            return code
         with abandoned_on_error(mailing):
+            record_notify(mailing.outbox, settings.notify)
             tell(mailing)
             if not is_rehearsal(settings, order):
                 used = list_in_use(settings.suppressions, settings.campaign)
@@ -172,9 +178,9 @@ def command(campaign: str | None, **options: Any) -> int:
                 ask(mailing, outlook)
             elif outlook.total and not outlook.is_at_once:
                 click.echo(f"plan: {plan(mailing, outlook)}", err=True)
-            with progress:
-                ending = await deliver(mailing, passwords=passwords, progress=progress, trace=trace)
-            return conclude(mailing, ending, targets=order.reports)
+            return await deliver_and_conclude(
+                mailing, passwords=passwords, progress=progress, trace=trace, targets=order.reports, notify=notify
+            )
 
     with (
         tracing(trace_to, routes_of(settings, order)[0].relay) as trace,

@@ -16,6 +16,7 @@ import anyio
 import click
 
 from bulkmail.cli.bounces import source_of
+from bulkmail.cli.notifying import say_fault
 from bulkmail.cli.running import run_async
 from bulkmail.config.bounces import load_mailboxes
 from bulkmail.config.serving import ServeSettings, load_serving
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from bulkmail.web.app import PublicSide
 
+KILLED_LOOK = 60.0  # seconds between two looks for runs that were killed
 GRACE = 10  # seconds for requests under way, at the end
 EPILOG = """\b
 Examples:
@@ -193,8 +195,19 @@ async def _serve(server: Server, listener: socket.socket, mailboxes: Mailboxes) 
     async with anyio.create_task_group() as group:
         await group.start(_end_at_signal, server)
         group.start_soon(mailboxes.run)
+        group.start_soon(_notify_of_killed)
         await server.serve(sockets=[listener])
         group.cancel_scope.cancel()
+
+
+async def _notify_of_killed() -> None:
+    """Looks now and then for runs whose process is gone, and notifies of each once."""
+    from bulkmail.mailing.run_watch import notify_of_all_killed
+
+    while True:
+        for fault in await notify_of_all_killed():
+            say_fault(f"could not notify {fault}")
+        await anyio.sleep(KILLED_LOOK)
 
 
 async def _end_at_signal(

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import msgspec
 
+from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import step, wrapped
 from bulkmail.config.runs import find_run, names_outbox
 from bulkmail.mailing.coming_back import opened_campaign
@@ -53,6 +54,7 @@ def command(run: str, keeps_looking: bool, in_json: bool) -> None:
     here.
     """
     path = find_run(run)
+    notify_if_killed(path)
     if keeps_looking:
         from bulkmail.cli.watch import watch, watch_json
 

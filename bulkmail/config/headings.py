@@ -18,6 +18,8 @@ from bulkmail.model.campaign import Dkim, Template, Unsubscribe
 from bulkmail.model.errors import AddressError
 from bulkmail.model.pattern import lazy_pattern
 
+MOST_TOGETHER = 20  # addresses that one message shows to each other
+
 _VARIABLE_NAME = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -50,11 +52,36 @@ def row_address(sources: Sources) -> Template | None:
 def _to(sources: Sources) -> Template | None:
     """Who stands in To beside the row's own address."""
     to = one_line(sources, "to", sources.file.message.to)
+    if sources.overrides.together:
+        return _together(sources, to)
     address = row_address(sources)
     if address is None:
         return to
     text = with_others(address.text, to.text if to else "")
     return Template(to.name if to else address.name, text) if text else None
+
+
+def _together(sources: Sources, to: Template | None) -> Template | None:
+    """The addresses of `--to` behind the first, which all stand in To of one message.  Faults are told."""
+    addresses, add = sources.overrides.to, sources.problems.add
+    if len(addresses) > MOST_TOGETHER:
+        add(
+            f"--together: shows {len(addresses)} addresses to each other, and at most {MOST_TOGETHER} may be",
+            "leave --together out: then each gets a message of their own",
+        )
+    if not addresses:
+        add("--together: shows the addresses of --to to each other, and there is none", "add --to ADDRESS")
+    if to is not None:
+        add("--together: the message has other addresses in to already", "keep one of them")
+    if sources.file.message.unsubscribe is not None:
+        add(
+            "--together: everybody would get the unsubscribe link of the first address",
+            "leave --together out: then each gets a link of their own",
+        )
+    if any(mark in address for address in addresses for mark in ("{{", "{%", "{#")):
+        add("--together: an address looks like a template", "write it as name@example.com")
+        return None
+    return Template("--to", ", ".join(addresses[1:])) if addresses[1:] else None
 
 
 def reverse_path(sources: Sources) -> str:

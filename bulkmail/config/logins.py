@@ -20,12 +20,12 @@ _OAUTH = ("relay", "oauth")
 
 def with_login(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
     """`relay` with where its secrets are.  Faults never repeat a value: one may be the secret itself."""
-    password_from = _place(sources, ("relay",), table, noun="password")
+    password_from = secret_place(sources, ("relay",), table, noun="password")
     if table.keyring:
         if password_from:
             _tell_two(sources, ("relay", "keyring"), "password", f"{_key_of(password_from, 'password')} and keyring")
         password_from = password_from or "keyring:"
-    token_from = _place(sources, ("relay",), table, noun="token")
+    token_from = secret_place(sources, ("relay",), table, noun="token")
     oauth = _oauth(sources, table)
     if (token_from or table.oauth) and (password_from or (token_from and table.oauth)):
         key = "oauth" if table.oauth else _key_of(token_from, "token")
@@ -44,8 +44,8 @@ def with_login(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
         password_from=password_from,
         token_from=token_from,
         oauth=oauth,
-        key_password_from=_place(sources, ("relay",), table, noun="client_key_password"),
-        proxy_password_from=_place(sources, ("relay",), table, noun="proxy_password"),
+        key_password_from=secret_place(sources, ("relay",), table, noun="client_key_password"),
+        proxy_password_from=secret_place(sources, ("relay",), table, noun="proxy_password"),
     )
 
 
@@ -53,8 +53,8 @@ def _oauth(sources: Sources, table: RelayTable) -> Oauth | None:
     oauth = table.oauth
     if oauth is None:
         return None
-    client_secret_from = _place(sources, _OAUTH, oauth, noun="client_secret")
-    refresh_token_from = _place(sources, _OAUTH, oauth, noun="refresh_token")
+    client_secret_from = secret_place(sources, _OAUTH, oauth, noun="client_secret")
+    refresh_token_from = secret_place(sources, _OAUTH, oauth, noun="refresh_token")
     for key, value in (("token_url", oauth.token_url), ("client_id", oauth.client_id)):
         if value is None or not value.strip():
             sources.problems.add(f"{sources.place(_OAUTH)}: {key} is missing", f"write {key} as the provider gives it")
@@ -87,7 +87,7 @@ _WAYS = {
 }
 
 
-def _place(sources: Sources, path: tuple[str, ...], table: Table, *, noun: str) -> str:
+def secret_place(sources: Sources, path: tuple[str, ...], table: Table, *, noun: str) -> str:
     """`"env:NAME"`, `"file:PATH"` or `"command:…"` for the secret `noun`; empty when no place is named."""
     given = {way: getattr(table, f"{noun}_{way}", None) for way in _WAYS}
     named = [way for way, value in given.items() if value is not None]

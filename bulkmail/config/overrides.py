@@ -11,13 +11,13 @@ class Overrides:
 
     Paths are relative to the current folder.  `recipients`, `text` and `html` may be `"-"`, standard input.
     `attach`, `headers`, `values` and `suppress` are added to the file's, a header or value of the same name replaces
-    it; `to` takes the
-    place of the list, and `relays` (or `relay`, the only one) that of all `[relay]` tables, so that no password goes to
-    another server.
+    it; `to` takes the place of the list (one message for all of them if `together`), and `relays` (or `relay`, the only
+    one) that of all `[relay]` tables, so that no password goes to another server.
     """
 
     recipients: str | None = None
     to: tuple[str, ...] = ()
+    together: bool = False
     sender: str | None = None
     subject: str | None = None
     text: str | None = None

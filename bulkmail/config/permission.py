@@ -18,6 +18,7 @@ from pathlib import Path
 from bulkmail.config.runs import FOLDER
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.notification import NotifySettings
 from bulkmail.model.printing import printable
 from bulkmail.model.route import Route
 from bulkmail.outbox.ledger import state_folder
@@ -28,8 +29,12 @@ _KIND = "command:"
 _LARGEST = 1 << 20  # bytes of a file of permissions
 
 
-def commands_in(campaign: Campaign | None, routes: Iterable[Route]) -> tuple[str, ...]:
-    """Every command that signing with the keys of `campaign` and logging in to `routes` would run."""
+def commands_in(
+    campaign: Campaign | None,
+    routes: Iterable[Route],
+    notify: NotifySettings = NotifySettings(),  # noqa: B008 - frozen
+) -> tuple[str, ...]:
+    """Every command that signing with the keys of `campaign`, logging in to `routes` and `notify` would run."""
     places = []
     if campaign is not None:
         if campaign.unsubscribe is not None:
@@ -40,6 +45,7 @@ def commands_in(campaign: Campaign | None, routes: Iterable[Route]) -> tuple[str
         if relay.oauth is not None:
             places += [relay.oauth.client_secret_from, relay.oauth.refresh_token_from]
     found = [place.removeprefix(_KIND) for place in places if place.startswith(_KIND)]
+    found += [*notify.secret_commands, *([shlex.join(notify.command)] if notify.command else [])]
     return tuple(dict.fromkeys(found))
 
 

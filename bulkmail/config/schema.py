@@ -259,6 +259,21 @@ class WebhookTable(Table):
     secret_command: str | None = None
 
 
+class NotifyTable(Table):
+    """`[notify]`."""
+
+    mail: str | None = None
+    webhook: str | None = None
+    webhook_env: str | None = None
+    webhook_file: str | None = None
+    webhook_command: str | None = None
+    secret_env: str | None = None
+    secret_file: str | None = None
+    secret_command: str | None = None
+    command: list[str] | None = None
+    after: Amount = None
+
+
 class BouncesTable(Table):
     """One `[[bounces]]`: a mailbox that `bulkmail bounces` reads."""
 
@@ -276,6 +291,7 @@ class UserFile(Table):
     """`config.toml` in the user's own configuration folder: what holds for all campaigns."""
 
     suppressions: SuppressionsTable = SuppressionsTable()
+    notify: NotifyTable = NotifyTable()
     serve: ServeTable = ServeTable()
     webhook: Annotated[list[WebhookTable], BeforeValidator(_only_one)] = []
     bounces: Annotated[list[BouncesTable], BeforeValidator(_only_one)] = []
@@ -295,6 +311,7 @@ class CampaignFile(Table):
     lanes: LanesTable | None = None
     breakers: BreakersTable = BreakersTable.model_construct()
     suppressions: SuppressionsTable = SuppressionsTable.model_construct()
+    notify: NotifyTable = NotifyTable.model_construct()
 
     @property
     def relay(self) -> RelayTable | None:
@@ -465,6 +482,7 @@ def _tables_by_name() -> dict[str, type[Table]]:
         "lanes": LanesTable,
         "breakers": BreakersTable,
         "suppressions": SuppressionsTable,
+        "notify": NotifyTable,
         "serve": ServeTable,
         "webhook": WebhookTable,
         "bounces": BouncesTable,

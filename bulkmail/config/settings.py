@@ -16,6 +16,7 @@ from bulkmail.model.address import parse_mailbox, parse_mailboxes
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.notification import NotifySettings
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
@@ -51,7 +52,7 @@ class Settings:
     `address` makes each row's address, where that is not just a cell.
     `name` is the campaign's, or, by flags alone, the list's; `home` is the folder whose `runs/` keeps the outbox.
     `files` are those that it was read from, the list among them; `notices` say what was read otherwise than written.
-    `suppressions` say which suppression list holds, and what of it.
+    `suppressions` say which suppression list holds, and what of it.  `notify` is what the campaign itself says of that.
     `is_folder` tells whether a `campaign.toml` or a letter stands behind it, which then names the outbox.
     """
 
@@ -71,6 +72,7 @@ class Settings:
     routes: tuple[Route, ...] = ()
     pace: Pace = field(default_factory=Pace)
     suppressions: SuppressionSettings = SuppressionSettings()
+    notify: NotifySettings = NotifySettings()
     files: tuple[Path, ...] = ()
     notices: tuple[str, ...] = ()
 
@@ -99,6 +101,7 @@ def load(
     from bulkmail.config.bounds import with_bounds
     from bulkmail.config.files import FileReader
     from bulkmail.config.letters import build_campaign
+    from bulkmail.config.notifying import build_notify
     from bulkmail.config.pacing import build_pace
     from bulkmail.config.routes import build_routes
     from bulkmail.config.sources import open_sources
@@ -125,7 +128,8 @@ def load(
         routes=build_routes(sources, reader),
         pace=with_bounds(sources, build_pace(sources)),
         suppressions=build_suppressions(sources),
-        notices=sources.notices,
+        notify=build_notify(sources.file.notify, sources),
+        notices=(*sources.notices, *_notices(sources)),
     )
     _check_list_mail(settings, sources)
     settings = replace(settings, files=(*reader.found, *([sources.path] if sources.path else [])))
@@ -349,4 +353,11 @@ def _to(sources: Sources) -> tuple[str, ...]:
         except AddressError as error:
             said = sources.typed("--to", address)
             sources.problems.add(f"{said}: {error}", 'write --to ann@example.com or --to "Ann Li <ann@example.com>"')
-    return sources.overrides.to
+    return sources.overrides.to[:1] if sources.overrides.together else sources.overrides.to
+
+
+def _notices(sources: Sources) -> tuple[str, ...]:
+    number = len(sources.overrides.to)
+    if not sources.overrides.together or number < 2:
+        return ()
+    return (f"--together: one message goes to {number} addresses, and each recipient sees all of them",)

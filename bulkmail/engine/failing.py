@@ -28,7 +28,8 @@ def tell_wait(run: Run, channel: Channel) -> None:
     wait = health.resume_at - now if health.open else health.wait(now)
     if wait > 0 and health.is_failing and not run.others_are_able(channel, now):
         until = run.clock.now() + wait
-        run.tell_waiting(Waiting(until, f"{channel.name} fails, and is tried again then: {channel.failure}"))
+        why = f"{channel.name} fails, and is tried again then: {channel.failure}"
+        run.tell_waiting(Waiting(until, why, is_planned=False))
 
 
 def tell_silence(run: Run) -> None:

@@ -105,10 +105,14 @@ class Settled(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Nothing is to be done before `until` (wall-clock seconds), because of `why`."""
+    """Nothing is to be done before `until` (wall-clock seconds), because of `why`.
+
+    `is_planned` tells whether hours, quotas and retries ask for that, rather than a relay that fails.
+    """
 
     until: float
     why: str
+    is_planned: bool = True
 
 
 @dataclass(frozen=True, slots=True)

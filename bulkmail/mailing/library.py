@@ -6,8 +6,8 @@ import asyncio
 import os
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from email.message import EmailMessage
 from functools import partial
@@ -46,6 +46,7 @@ from bulkmail.model.variants import Variants, parse_variants
 from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.source import ListOptions
 from bulkmail.report.report import Report
+from bulkmail.smtp.conversation import Conversation, ConversationTrace
 
 Through = str | Relay | Route | Iterable[str | Relay | Route]
 """A relay as a program gives it: its URL, or what was made of one; or several of these."""
@@ -174,6 +175,27 @@ class Mailer:
         self.suppressions = suppressions
         self._passwords = _passwords(self.routes, password)
         self._tls_contexts = _tls_contexts(self.routes, tls_context)
+        self._conversations: list[Conversation] = []
+
+    def conversation(self) -> Conversation:
+        """Every line of the SMTP conversation of the run that is started next, for `async for` beside it.
+
+        It ends with that run, also when the run fails.  Lines wait for a slow reader up to a bound, then are left out
+        and counted.  Passwords and tokens are hidden as in the file of `--trace`.
+        """
+        conversation = Conversation()
+        self._conversations.append(conversation)
+        return conversation
+
+    @contextmanager
+    def _heard(self) -> Iterator[ConversationTrace | None]:
+        """What those who asked for the conversation of the next run get of it; None where nobody did."""
+        readers, self._conversations = self._conversations, []
+        try:
+            yield ConversationTrace(readers) if readers else None
+        finally:
+            for reader in readers:
+                reader.end()
 
     async def send(
         self,
@@ -201,8 +223,9 @@ class Mailer:
         `SendingStopped`, which has the report, when the relay or the outbox fails on the way.
         """
         order = ListOrder(options, where, tuple(suppress), allow_duplicates, allow_empty, max_invalid)
-        mailing = await self._prepared(campaign, recipients, outbox=outbox, order=order)
-        return await self._run(mailing)
+        with self._heard() as trace:
+            mailing = await self._prepared(campaign, recipients, outbox=outbox, order=order)
+            return await self._run(mailing, trace=trace)
 
     @asynccontextmanager
     async def deliver(
@@ -223,13 +246,17 @@ class Mailer:
         Leaving early, by `break` or an exception, stops the run after what is under way.
         """
         order = ListOrder(options, where, tuple(suppress), allow_duplicates, allow_empty, max_invalid)
-        mailing = await self._prepared(campaign, recipients, outbox=outbox, order=order)
+        with ExitStack() as stack:
+            trace = stack.enter_context(self._heard())
+            mailing = await self._prepared(campaign, recipients, outbox=outbox, order=order)
+            heard = stack.pop_all()
         deliveries = Deliveries()
 
         async def run() -> None:
             error: Exception | None = None
             try:
-                deliveries.report = await self._run(mailing, deliveries)
+                with heard:
+                    deliveries.report = await self._run(mailing, deliveries, trace=trace)
             except Exception as raised:
                 error = raised
             finally:
@@ -261,11 +288,17 @@ class Mailer:
 
         They are the same messages to an `outbox` if all but Date, Message-ID and Content-ID is the same.
         """
-        path = None if outbox is None else Path(outbox)
+        with self._heard() as trace:
+            mailing = await self._prepared_messages(
+                messages, path=None if outbox is None else Path(outbox), allow_empty=allow_empty
+            )
+            return await self._run(mailing, trace=trace)
+
+    async def _prepared_messages(self, messages: Messages, *, path: Path | None, allow_empty: bool) -> Mailing:
         past = await self._past(path)
         if past is not None and past.has_begun:
             refuse_others(past, past.changes_from("", await digest_of_messages(messages)))
-            return await self._run(await self._reopened(past.path, NO_KEYS))
+            return await self._reopened(past.path, NO_KEYS)
         digest = Digest()
         mailing = await Mailing.prepare_messages(
             path,
@@ -275,7 +308,7 @@ class Mailer:
             seen=partial(add_message, digest),
             suppressions=await self._suppression_settings(),
         )
-        return await self._run(self._ready(mailing, digest, allow_empty=allow_empty))
+        return self._ready(mailing, digest, allow_empty=allow_empty)
 
     async def _prepared(
         self,
@@ -347,10 +380,12 @@ class Mailer:
             )
         )
 
-    async def _run(self, mailing: Mailing, deliveries: Deliveries | None = None) -> Report:
+    async def _run(
+        self, mailing: Mailing, deliveries: Deliveries | None = None, *, trace: ConversationTrace | None = None
+    ) -> Report:
         try:
             async with open_routes(
-                self.routes, self._passwords, inbox=mailing.inbox, tls_contexts=self._tls_contexts
+                self.routes, self._passwords, inbox=mailing.inbox, trace=trace, tls_contexts=self._tls_contexts
             ) as connects:
                 if deliveries is None:
                     ending = await mailing.send(connects)

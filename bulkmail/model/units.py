@@ -5,12 +5,12 @@ from __future__ import annotations
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pattern import lazy_pattern
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = lazy_pattern(r"(?P<number>\d{1,9}(?:\.\d{1,3})?)\s*(?P<unit>s|m|h|d)?")
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_DURATION = lazy_pattern(r"(?P<number>\d{1,9}(?:\.\d{1,3})?)\s*(?P<unit>s|min|m|h|d)?")
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in `"90"`, `"90s"`, `"10m"`, `"1.5h"`, `"2d"`.  Raises `ConfigError`."""
+    """Seconds in `"90"`, `"90s"`, `"10m"` or `"10min"`, `"1.5h"`, `"2d"`.  Raises `ConfigError`."""
     found = _DURATION.fullmatch(text.strip())
     if not found:
         raise ConfigError(f"cannot read the duration {text!r}", hint='write "30s", "10m", "2h" or "5d"')

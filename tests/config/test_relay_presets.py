@@ -66,6 +66,7 @@ OFFERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("PIPELINING", "SIZE 71000000", "ENHANCEDSTATUSCODES", "8BITMIME"),
         (*PASSWORDS, "OAUTHBEARER"),
     ),
+    "smtp.zoho.com": (("SIZE 53477376",), PASSWORDS),
     "smtp.resend.com": (("PIPELINING", "8BITMIME", "SIZE 41943040"), PASSWORDS),
     "smtp.sendgrid.net": (("8BITMIME", "PIPELINING", "SIZE 31457280"), PASSWORDS),
     "email-smtp.eu-west-1.amazonaws.com": (("8BITMIME",), PASSWORDS),

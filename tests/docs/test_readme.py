@@ -65,6 +65,7 @@ def test_guide_names_every_setting():
     from bulkmail.config.schema import (
         BouncesTable,
         MessageTable,
+        NotifyTable,
         RecipientsTable,
         RelayTable,
         SendingTable,
@@ -75,7 +76,7 @@ def test_guide_names_every_setting():
 
     pace = (LanesTable, LaneTable, BreakersTable)
     user = (BouncesTable, ServeTable, SuppressionsTable, WebhookTable)
-    for table in (MessageTable, RecipientsTable, RelayTable, SendingTable, *user, *pace):
+    for table in (MessageTable, RecipientsTable, RelayTable, SendingTable, NotifyTable, *user, *pace):
         for name, field in table.model_fields.items():
             assert (field.alias or name) in GUIDE, f"{table.__name__}.{name}"
 

@@ -55,6 +55,7 @@ async def test_relay_is_tried_as_the_schedule_says_and_given_up_at_its_end(trial
     waits = [event for event in events if isinstance(event, Waiting)]
     assert [wait.until - 1_000.0 for wait in waits] == [30.0, 90.0, 390.0]
     assert "the relay fails, and is tried again then: it hung up" in waits[0].why
+    assert not any(wait.is_planned for wait in waits)
     assert outbox.tally()[Status.PENDING] == 3
 
 

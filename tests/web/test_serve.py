@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
@@ -16,8 +17,12 @@ import pytest
 from click.testing import CliRunner
 
 from bulkmail.cli import main
+from bulkmail.mailing.run_notes import RunNote, keep
 from bulkmail.message.unsubscribe import make_token
 from bulkmail.model.address import Address
+from bulkmail.model.campaign import Campaign
+from bulkmail.model.notification import NotifySettings
+from bulkmail.outbox.outbox import Outbox
 from bulkmail.suppression.ports import EntryQuery
 from bulkmail.suppression.store import SqliteSuppressions
 from tests.e2e.commands import environment
@@ -25,6 +30,7 @@ from tests.feedback import mails
 
 KEY = "0123456789abcdef0123"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+MakeCampaign = Callable[..., Campaign]
 Start = Callable[..., tuple[subprocess.Popen[str], int]]
 
 
@@ -167,3 +173,18 @@ def test_port_that_is_taken_is_told(config: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, output = serve(config, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
     assert code == 3 and "cannot listen" in output
+
+
+def test_serve_notifies_of_a_run_that_was_killed(start: Start, tmp_path: Path, make_campaign: MakeCampaign) -> None:
+    told, path = tmp_path / "told", tmp_path / "spring.outbox"
+    with Outbox.create(path, campaign=make_campaign(), settings={}) as outbox:
+        outbox.finish_loading()
+        run_id = outbox.run_id
+    command = (sys.executable, "-c", "import sys; open(sys.argv[1], 'w').write(sys.stdin.read())", str(told))
+    keep(RunNote(str(path), run_id, "spring", NotifySettings(command=command)))
+    process, _ = start()
+    until = time.monotonic() + 30
+    while not told.exists() or not told.read_text():
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    assert json.loads(told.read_text())["data"]["name"] == "spring"
