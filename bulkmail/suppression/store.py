@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
@@ -245,6 +246,36 @@ class SqliteSuppressions:
                 "INSERT INTO reached SELECT ?, number, ? FROM run WHERE run_id = ? ON CONFLICT DO NOTHING",
                 [(digest, at, run_id) for digest in digests],
             )
+
+    def since_run(
+        self,
+        run_id: str,
+        *,
+        kinds: Mapping[FeedbackKind, str],
+        reasons: Mapping[SuppressionReason, str],
+        now: float,
+    ) -> dict[bytes, str]:
+        """The digests of addresses and domains of which something came back from the run that counts as one of these
+        kinds, or which are on any list for one of these reasons at `now`, each with the word for it.
+        """
+        by_kind = {kind.value: said for kind, said in kinds.items()}
+        by_reason = {reason.value: said for reason, said in reasons.items()}
+        found: dict[bytes, str] = {}
+        with self._file.reading() as connection:
+            entries = connection.execute(
+                "SELECT digest, reason FROM entry WHERE (until IS NULL OR until > ?)"
+                " AND reason IN (SELECT value FROM json_each(?))",
+                (now, json.dumps(list(by_reason))),
+            )
+            found.update((digest, by_reason[reason]) for digest, reason in entries)
+            events = connection.execute(
+                "SELECT v.digest, v.counts_as FROM event AS v JOIN run AS r ON r.number = v.run"
+                " WHERE r.run_id = ? AND v.digest IS NOT NULL AND NOT v.held"
+                " AND v.counts_as IN (SELECT value FROM json_each(?))",
+                (run_id, json.dumps(list(by_kind))),
+            )
+            found.update((digest, by_kind[kind]) for digest, kind in events)
+        return found
 
     def mistakes(self) -> list[ProviderMistake]:
         """Providers whose hard bounces are not believed, the newest first."""
