@@ -15,7 +15,7 @@ from bulkmail.cli.metrics import counted
 from bulkmail.cli.pace_flags import lift_option, pace_options, with_pace_flags
 from bulkmail.cli.program import json_option
 from bulkmail.cli.progress import Progress, make_progress
-from bulkmail.cli.question import ask, look_ahead_of
+from bulkmail.cli.question import ask, look_ahead_of, tell_plan
 from bulkmail.cli.running import abandoned_on_error, conclude, deliver, password_prompt, run_async, tell
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
 from bulkmail.config.keys import find_keys
@@ -27,6 +27,7 @@ from bulkmail.mailing.history import look, refuse_relays_of_other_kind
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.permits import lift_pauses
 from bulkmail.mailing.resuming import recorded, recorded_campaign, recorded_settings
+from bulkmail.mailing.scheduling import planned_now
 from bulkmail.mailing.selection import Doubt
 from bulkmail.mailing.slowing import lift_rests
 from bulkmail.mailing.succession import reports_beside
@@ -125,8 +126,13 @@ def command(
                 if again:
                     click.echo(f"{count(mailing.try_again(status), status.value + ' row')} go again", err=True)
             tell(mailing)
-            if is_asking and mailing.tally.open:
-                ask(mailing, await to_thread.run_sync(look_ahead_of, mailing))
+            if mailing.tally.open:
+                outlook = await to_thread.run_sync(look_ahead_of, mailing)
+                if is_asking:
+                    ask(mailing, outlook)
+                elif planned := planned_now(mailing.outbox, outlook.now):
+                    tell_plan(mailing, outlook)
+                    progress.planned(planned)
             with progress:
                 ending = await deliver(mailing, passwords=passwords, progress=progress, trace=trace)
             return conclude(mailing, ending, targets=reports)

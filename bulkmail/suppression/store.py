@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import time
@@ -39,6 +38,7 @@ from bulkmail.suppression.ports import (
     ProviderMistake,
     StoredEvent,
 )
+from bulkmail.suppression.since import known_since
 from bulkmail.suppression.wording import explain
 
 SLOT = 600  # seconds of messages that are counted together
@@ -248,34 +248,11 @@ class SqliteSuppressions:
             )
 
     def since_run(
-        self,
-        run_id: str,
-        *,
-        kinds: Mapping[FeedbackKind, str],
-        reasons: Mapping[SuppressionReason, str],
-        now: float,
+        self, run_id: str, *, kinds: Mapping[FeedbackKind, str], reasons: Mapping[SuppressionReason, str], now: float
     ) -> dict[bytes, str]:
-        """The digests of addresses and domains of which something came back from the run that counts as one of these
-        kinds, or which are on any list for one of these reasons at `now`, each with the word for it.
-        """
-        by_kind = {kind.value: said for kind, said in kinds.items()}
-        by_reason = {reason.value: said for reason, said in reasons.items()}
-        found: dict[bytes, str] = {}
+        """As `known_since()`."""
         with self._file.reading() as connection:
-            entries = connection.execute(
-                "SELECT digest, reason FROM entry WHERE (until IS NULL OR until > ?)"
-                " AND reason IN (SELECT value FROM json_each(?))",
-                (now, json.dumps(list(by_reason))),
-            )
-            found.update((digest, by_reason[reason]) for digest, reason in entries)
-            events = connection.execute(
-                "SELECT v.digest, v.counts_as FROM event AS v JOIN run AS r ON r.number = v.run"
-                " WHERE r.run_id = ? AND v.digest IS NOT NULL AND NOT v.held"
-                " AND v.counts_as IN (SELECT value FROM json_each(?))",
-                (run_id, json.dumps(list(by_kind))),
-            )
-            found.update((digest, by_kind[kind]) for digest, kind in events)
-        return found
+            return known_since(connection, run_id, kinds=kinds, reasons=reasons, now=now)
 
     def mistakes(self) -> list[ProviderMistake]:
         """Providers whose hard bounces are not believed, the newest first."""
