@@ -15,6 +15,7 @@ from bulkmail.cli.pulse import Pulse
 from bulkmail.cli.words import about, outcomes, pace, say_waiting, sessions, slowed
 from bulkmail.engine.ports import Event, Notice
 from bulkmail.model.printing import printable
+from bulkmail.model.schedule import Planned
 
 PER_SECOND = 4  # pictures a second
 _WIDEST_BAR = 40  # columns
@@ -48,6 +49,9 @@ class Bar:
 
     def step(self, what: str, *, done: int, total: int | None = None) -> None:
         self._steps[what] = (done, total)
+
+    def planned(self, planned: Planned) -> None:
+        return None
 
     def begin(self, total: int) -> None:
         self._pulse = Pulse()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import textwrap
+import time
 from typing import Any
 
 import anyio
 import click
 
-from bulkmail.cli.choices import campaign_options, gate_options, overrides_from
+from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, gate_options, overrides_from
 from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, to_json, told
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.progress import Progress, make_progress
@@ -18,8 +19,10 @@ from bulkmail.config.keys import find_keys
 from bulkmail.config.permission import commands_in, home_of, refuse_unallowed
 from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
+from bulkmail.mailing.following import FollowUp
 from bulkmail.mailing.gate import Online
 from bulkmail.mailing.ordering import Checked, check
+from bulkmail.mailing.scheduling import say_plan
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import Keys
@@ -41,6 +44,7 @@ Examples:
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("campaign", required=False)
 @campaign_options
+@follow_up_options
 @gate_options
 @click.option("--online", is_flag=True, help="Ask the relay and the DNS, too; still nothing is sent.")
 @click.option("--all-domains", is_flag=True, help="With --online: ask about every domain of the list.")
@@ -66,18 +70,21 @@ def command(
         raise ConfigError("--all-domains is about asking the DNS", hint="add --online")
     for code in ignored:
         check_code(code)
-    settings = load(campaign, overrides_from(options))
+    follow_up = follow_up_of(options)
+    settings = load(campaign, overrides_from(options), needs_list=follow_up is None)
     if online:  # only then are commands run
         refuse_unallowed(home_of(campaign), commands_in(settings.campaign, settings.routes))
     outside = Online(_passwords(settings), all_domains) if online else None
     progress = make_progress("auto" if sys.stderr.isatty() else "none")
-    checked = anyio.run(_check, settings, find_keys(settings.campaign, runs_commands=online), progress, outside)
+    checked = anyio.run(
+        _check, settings, find_keys(settings.campaign, runs_commands=online), progress, outside, follow_up
+    )
     findings = without(checked.findings, ignored)
     if allow_stale_intake:
         findings = gravest_first(softened(findings, INTAKE_STALE))
     is_ready = (checked.tally.open_rows > 0 or settings.allow_empty) and not is_refused(findings, strict=strict)
     if as_json:
-        click.echo(to_json(settings.name, findings, checked.notices, checked.tally, is_ready=is_ready))
+        click.echo(to_json(settings.name, findings, checked.notices, checked.tally, checked.planned, is_ready=is_ready))
     else:
         for notice in checked.notices:
             click.echo(f"note: {printable(notice, LONGEST_FINDING)}")
@@ -87,7 +94,9 @@ def command(
     return EXIT_OK if is_ready else EXIT_NOTHING_SENT
 
 
-async def _check(settings: Settings, keys: Keys, progress: Progress, outside: Online | None) -> Checked:
+async def _check(
+    settings: Settings, keys: Keys, progress: Progress, outside: Online | None, follow_up: FollowUp | None
+) -> Checked:
     with progress:
         return await check(
             settings,
@@ -95,6 +104,7 @@ async def _check(settings: Settings, keys: Keys, progress: Progress, outside: On
             reading=lambda rows: progress.step("reading", done=rows),
             checking=lambda rows: progress.step("checking", done=rows),
             online=outside,
+            follow_up=follow_up,
         )
 
 
@@ -130,6 +140,8 @@ def _conclude(settings: Settings, checked: Checked, *, is_ready: bool) -> None:
     through = f"through {printable(relays)}" if relays else "when a relay is named"
     practice = " (a rehearsal)" if any(route.relay.kind.is_rehearsal for route in settings.routes) else ""
     _say(f"Ready: {printable(settings.name)} goes to {people}, {through}{practice}.")
+    if checked.planned is not None:
+        _say(f"Planned: {say_plan(checked.planned, settings.pace, time.time())}.")
 
 
 def _say(sentence: str) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from bulkmail.cli.pace_flags import PACE_OPTIONS
 from bulkmail.config.dating import dated
 from bulkmail.config.overrides import Overrides
+from bulkmail.model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from bulkmail.mailing.following import FollowUp
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,6 +54,12 @@ _OPTIONS = (
         "--max-invalid", metavar="PERCENT", help="Refuse to send when more rows than that are invalid.  [10%]"
     ),
     *PACE_OPTIONS,
+    click.option(
+        "--send-at",
+        metavar="TIME",
+        help='When each recipient is sent to: "2026-12-24 09:00", "09:00" for the next one, or "column:NAME".',
+    ),
+    click.option("--timezone", metavar="ZONE", help='Whose clocks --send-at means: "Europe/Vienna" or "column:NAME".'),
     click.option("--connections", metavar="N", type=int, help="At most so many connections at a time."),
     click.option("--retry", metavar="STEPS", help='When to try again: "1m, 5m*2, 1h*3".'),
 )
@@ -85,6 +95,34 @@ def report_option(function: F) -> F:
         metavar="FILE",
         help="Write the delivery report here (.csv, .json or .html; {date} is today; repeatable).",
     )(function)
+
+
+_FOLLOW_UP = (
+    click.option(
+        "--follow-up", metavar="RUN", help="Answer the messages of this run: only to recipients whom it reached."
+    ),
+    click.option("--unless", metavar="WHAT", help="Not to those who since: bounced,complained,unsubscribed."),
+)
+
+
+def follow_up_options(function: F) -> F:
+    """Adds the flags of a follow-up, which the command hands on to `follow_up_of`."""
+    for option in reversed(_FOLLOW_UP):
+        function = option(function)
+    return function
+
+
+def follow_up_of(options: dict[str, Any]) -> FollowUp | None:
+    """Takes the flags of a follow-up out of `options`.  Raises `ConfigError`."""
+    from bulkmail.config.runs import find_run
+    from bulkmail.mailing.following import FollowUp, parse_unless
+
+    run, unless = options.pop("follow_up"), options.pop("unless")
+    if run is None:
+        if unless is not None:
+            raise ConfigError("--unless is about the recipients of another run", hint="add --follow-up RUN")
+        return None
+    return FollowUp(find_run(run, rehearsals=False), parse_unless(unless) if unless is not None else frozenset())
 
 
 _GATE = (

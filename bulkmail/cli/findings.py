@@ -12,8 +12,10 @@ import click
 
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.printing import printable
+from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import Tally
 from bulkmail.preflight.finding import Finding, Severity
+from bulkmail.report.planned import as_object
 
 WIDTH = 80  # columns
 LONGEST_FINDING = 2_000  # characters
@@ -55,14 +57,23 @@ def _indented(text: str) -> list[str]:
     )  # fmt: skip
 
 
-def to_json(name: str, findings: Sequence[Finding], notices: Sequence[str], tally: Tally, *, is_ready: bool) -> str:
-    """One object; what is not known of a finding is null or empty."""
+def to_json(
+    name: str,
+    findings: Sequence[Finding],
+    notices: Sequence[str],
+    tally: Tally,
+    planned: Planned | None,
+    *,
+    is_ready: bool,
+) -> str:
+    """One object; what is not known of a finding is null or empty, as is `planned` without planned times."""
     found = {
         "campaign": name,
         "ready": is_ready,
         "rows": tally.rows,
         "recipients": tally.open_rows,
         "by_status": {status.value: number for status, number in tally.by_status.items()},
+        "planned": planned and as_object(planned),
         "notices": list(notices),
         "findings": [_as_json(finding) for finding in findings],
     }

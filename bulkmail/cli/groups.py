@@ -10,11 +10,11 @@ OTHER = "Other"
 _GROUPS = {
     "Recipients": (
         "recipients to together where suppress encoding address_column sheet header_row keep_space allow_duplicates"
-        " allow_empty max_invalid row address sample whole only"
+        " allow_empty max_invalid row address sample whole only follow_up unless"
     ),
     "Message": "sender subject text html attach headers values",
     "Relay": "relays urls connections",
-    "Pace": "rate quota window start ramp canary wait retry limit paced lift_pause",
+    "Pace": "rate quota window start send_at timezone ramp canary wait retry limit paced lift_pause",
     "Safety": (
         "yes expect dry_run redirect_to strict ignored online all_domains"
         " in_doubt retry_rejected retry_expired begin_anew only_unreached"

@@ -13,6 +13,7 @@ from bulkmail.cli.progress import Progress
 from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.engine.ports import Event, Settled
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.schedule import Planned
 
 BOUNDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # seconds that a try may take
 
@@ -103,6 +104,9 @@ class Counted:
     def begin(self, total: int) -> None:
         self._metrics.begin(total)
         self._progress.begin(total)
+
+    def planned(self, planned: Planned) -> None:
+        self._progress.planned(planned)
 
     def observe(self, event: Event) -> None:
         self._metrics.observe(event)

@@ -13,7 +13,9 @@ from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.cli.words import about, by_relay, pace, say_waiting, slowed
 from bulkmail.engine.ports import Event, Notice, Sessions, Settled, Slowed, Waiting
 from bulkmail.model.delivery import Status
+from bulkmail.model.schedule import Planned
 from bulkmail.model.units import count
+from bulkmail.report.planned import as_object as planned_object
 from bulkmail.report.slowdowns import as_object
 
 MODES = ("auto", "bar", "plain", "json", "none")
@@ -30,6 +32,9 @@ class Progress(Protocol):
 
     def begin(self, total: int) -> None:
         """Sending begins: so many deliveries are open."""
+
+    def planned(self, planned: Planned) -> None:
+        """When the rows of a run with planned times are due."""
 
     def observe(self, event: Event) -> None:
         """The engine tells."""
@@ -68,6 +73,9 @@ class Silent:
         return None
 
     def begin(self, total: int) -> None:
+        return None
+
+    def planned(self, planned: Planned) -> None:
         return None
 
     def observe(self, event: Event) -> None:
@@ -144,6 +152,9 @@ class JsonLines(Plain):
     def begin(self, total: int) -> None:
         super().begin(total)
         self._put({"event": "sending", "total": total})
+
+    def planned(self, planned: Planned) -> None:
+        self._put({"event": "planned", **planned_object(planned)})
 
     def _put(self, event: Mapping[str, object]) -> None:
         try:

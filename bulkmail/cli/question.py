@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 
 import click
@@ -12,6 +13,7 @@ from bulkmail.mailing.audience import audience_of
 from bulkmail.mailing.choosing import count_next
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.outlook import Outlook, look_ahead
+from bulkmail.mailing.scheduling import demand_of, planned_now, say_plan
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.printing import printable
@@ -47,6 +49,15 @@ def ask(mailing: Mailing, outlook: Outlook) -> None:
         raise ConfigError("not sent, as you said", hint="run the same command again when you are ready")
 
 
+def tell_plan(mailing: Mailing, outlook: Outlook) -> None:
+    """The plan of a run that nobody is asked about, unless all of it goes at once."""
+    planned = planned_now(mailing.outbox, outlook.now)
+    if planned is not None and planned.later:
+        click.echo(f"plan: {say_plan(planned, mailing.pace, outlook.now)}", err=True)
+    elif outlook.total and not outlook.is_at_once:
+        click.echo(f"plan: {plan(mailing, outlook)}", err=True)
+
+
 def _described_mailing(mailing: Mailing, outlook: Outlook) -> Iterator[tuple[str, str]]:
     tally, pace, number, campaign = mailing.tally, mailing.pace, _number(mailing), mailing.outbox.campaign
     audience = audience_of(mailing, known_lanes())
@@ -74,8 +85,12 @@ def _described_mailing(mailing: Mailing, outlook: Outlook) -> Iterator[tuple[str
         yield "Rate", f"{pace.rate or 'that of the relay'}: about {say_duration(number / outlook.per_second)}"
     else:
         yield "Rate", "as fast as the relay takes it (--rate says less)"
-    if not outlook.is_at_once:
+    if planned := planned_now(mailing.outbox, outlook.now):
+        yield "When", say_plan(planned, pace, outlook.now)
+    if not (outlook.is_at_once or planned):
         yield "Plan", plan(mailing, outlook)
+    elif not outlook.is_at_once:
+        yield "Plan", printable(outlook.sentence())
     if pace.breakers.canary:
         yield "Canary", f"the first {pace.breakers.canary:,}; the rest only if they fare well"
 
@@ -108,7 +123,12 @@ def look_ahead_of(mailing: Mailing) -> Outlook:
     """When how many of those go that this run may write to."""
     total = count_next(mailing)[1]  # quotas count addresses
     is_practice = mailing.outbox.is_rehearsal
-    return look_ahead(mailing.routes, mailing.pace, total, run_id=mailing.outbox.run_id, is_rehearsal=is_practice)
+    # A choice of a few, or a limit, is not what the plan is about.
+    is_whole = mailing.wants is None and mailing.pace.limit is None
+    demand = demand_of(mailing.outbox, time.time()) if is_whole else []
+    return look_ahead(
+        mailing.routes, mailing.pace, total, run_id=mailing.outbox.run_id, is_rehearsal=is_practice, demand=demand
+    )
 
 
 def plan(mailing: Mailing, outlook: Outlook) -> str:

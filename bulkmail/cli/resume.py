@@ -16,8 +16,14 @@ from bulkmail.cli.notifying import notify_option
 from bulkmail.cli.pace_flags import lift_option, pace_options, with_pace_flags
 from bulkmail.cli.program import json_option
 from bulkmail.cli.progress import Progress, make_progress
-from bulkmail.cli.question import ask, look_ahead_of
-from bulkmail.cli.running import abandoned_on_error, deliver_and_conclude, password_prompt, run_async, tell
+from bulkmail.cli.question import ask, look_ahead_of, tell_plan
+from bulkmail.cli.running import (
+    abandoned_on_error,
+    deliver_and_conclude,
+    password_prompt,
+    run_async,
+    tell,
+)
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
 from bulkmail.config.keys import find_keys
 from bulkmail.config.permission import commands_in, refuse_unallowed
@@ -29,6 +35,7 @@ from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.permits import lift_pauses
 from bulkmail.mailing.resuming import recorded, recorded_campaign, recorded_settings
 from bulkmail.mailing.run_watch import recorded_notify
+from bulkmail.mailing.scheduling import planned_now
 from bulkmail.mailing.selection import Doubt
 from bulkmail.mailing.slowing import lift_rests
 from bulkmail.mailing.succession import reports_beside
@@ -129,8 +136,13 @@ def command(
                 if again:
                     click.echo(f"{count(mailing.try_again(status), status.value + ' row')} go again", err=True)
             tell(mailing)
-            if is_asking and mailing.tally.open:
-                ask(mailing, await to_thread.run_sync(look_ahead_of, mailing))
+            if mailing.tally.open:
+                outlook = await to_thread.run_sync(look_ahead_of, mailing)
+                if is_asking:
+                    ask(mailing, outlook)
+                elif planned := planned_now(mailing.outbox, outlook.now):
+                    tell_plan(mailing, outlook)
+                    progress.planned(planned)
             return await deliver_and_conclude(
                 mailing, passwords=passwords, progress=progress, trace=trace, targets=reports, notify=notify
             )

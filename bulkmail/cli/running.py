@@ -28,6 +28,7 @@ from bulkmail.mailing.succession import reports_beside
 from bulkmail.model.intake_duty import say_overdue
 from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
+from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import EXIT_STOPPED
 from bulkmail.model.units import count
 from bulkmail.preflight.finding import Severity
@@ -156,8 +157,12 @@ async def deliver_and_conclude(
     targets: Sequence[Path],
     notify: bool | None,
     trace: Trace | None = None,
+    planned: Planned | None = None,
 ) -> int:
-    """Sends, concludes and notifies of the end; returns the exit code or raises what stopped it."""
+    """Sends, concludes and notifies of the end; returns the exit code or raises what stopped it.
+
+    `planned` is what waits for a time of its own, to be shown first.
+    """
     watch = await RunWatch.open(mailing, passwords=passwords, wanted=notify, say=progress.note)
 
     def finish() -> int:
@@ -167,6 +172,8 @@ async def deliver_and_conclude(
 
     ending, failed = Ending(was_stopped=True), None
     with progress:
+        if planned:
+            progress.planned(planned)
         try:
             ending = await deliver(mailing, passwords=passwords, progress=progress, watch=watch, trace=trace)
         except Exception as error:

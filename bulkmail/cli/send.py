@@ -13,6 +13,8 @@ from anyio import to_thread
 from bulkmail.cli.choices import (
     DatedFile,
     campaign_options,
+    follow_up_of,
+    follow_up_options,
     gate_options,
     metrics_option,
     overrides_from,
@@ -24,7 +26,7 @@ from bulkmail.cli.notifying import notify_option, say_fault
 from bulkmail.cli.pace_flags import lift_option
 from bulkmail.cli.program import json_option
 from bulkmail.cli.progress import Progress, make_progress
-from bulkmail.cli.question import ask, look_ahead_of, plan, refuse_other
+from bulkmail.cli.question import ask, look_ahead_of, refuse_other, tell_plan
 from bulkmail.cli.running import (
     abandoned_on_error,
     conclude_finished,
@@ -45,6 +47,7 @@ from bulkmail.mailing.intake_duty import intake_overdue
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
 from bulkmail.mailing.permits import lift_pauses
 from bulkmail.mailing.run_watch import notify_if_killed, record_notify
+from bulkmail.mailing.scheduling import planned_now
 from bulkmail.mailing.selection import Doubt
 from bulkmail.mailing.slowing import lift_rests
 from bulkmail.mailing.suppression_list import list_in_use
@@ -65,12 +68,14 @@ Examples:
       --window "Mon-Fri 09:00-17:00 Europe/Vienna" --wait forever
   bulkmail send newsletter --redirect-to me@example.com --sample 5
   bulkmail send newsletter --yes --expect 1204
+  bulkmail send reminder --follow-up newsletter --unless bounced,unsubscribed
 """
 
 
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("campaign", required=False)
 @campaign_options
+@follow_up_options
 @gate_options
 @click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Begin at most this many now; the rest stays pending."
@@ -123,6 +128,7 @@ def command(campaign: str | None, **options: Any) -> int:
         only_unreached=options.pop("only_unreached"),
         strict=options.pop("strict"),
         ignored=tuple(check_code(code) for code in options.pop("ignored")),
+        follow_up=follow_up_of(options),
         command=f"bulkmail send {campaign}" if campaign else "bulkmail send …",
     )
     if order.begin_anew and order.only_unreached:
@@ -132,7 +138,7 @@ def command(campaign: str | None, **options: Any) -> int:
     is_lifting = options.pop("lift_pause")
     port, notify = options.pop("metrics_port"), options.pop("notify")
     mode = progress_mode(mode, trace_to)
-    settings = load(campaign, overrides_from(options))
+    settings = load(campaign, overrides_from(options), needs_list=order.follow_up is None)
     if not settings.routes and sys.stdin.isatty():
         settings = _offer_sandbox(settings)
     is_asking = not (is_rehearsal(settings, order) or yes)
@@ -176,10 +182,16 @@ def command(campaign: str | None, **options: Any) -> int:
             outlook = await to_thread.run_sync(look_ahead_of, mailing)
             if is_asking:
                 ask(mailing, outlook)
-            elif outlook.total and not outlook.is_at_once:
-                click.echo(f"plan: {plan(mailing, outlook)}", err=True)
+            else:
+                tell_plan(mailing, outlook)
             return await deliver_and_conclude(
-                mailing, passwords=passwords, progress=progress, trace=trace, targets=order.reports, notify=notify
+                mailing,
+                passwords=passwords,
+                progress=progress,
+                trace=trace,
+                targets=order.reports,
+                notify=notify,
+                planned=planned_now(mailing.outbox, outlook.now),
             )
 
     with (

@@ -26,6 +26,8 @@ from bulkmail.model.units import count
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
 from bulkmail.report.json import head
+from bulkmail.report.planned import planned_in
+from bulkmail.report.planned import sentence as planned_sentence
 from bulkmail.report.rest import next_try, rest_of
 from bulkmail.report.returned import came_back, of_passes
 from bulkmail.report.slowdowns import sentence, slowdowns_of
@@ -105,9 +107,13 @@ def _said(reader: OutboxReader, tally: Tally, path: Path, *, passes: Sequence[st
     """The state of a campaign whose latest run is in `path`; `passes` are lines about its passes, if it has several."""
     name = reader.campaign.name if reader.campaign is not None else reader.settings.get("name", path.stem)
     rehearsal = "a rehearsal, " if reader.is_rehearsal else ""
+    follows = printable(Path(reader.settings.get("follows", "")).stem)
+    rehearsal += f"a follow-up of {follows}, " if follows else ""
     now = time.time()
     with noticing_damage(reader.name):
         rest = rest_of(reader.settings, now) if tally.open else None
+    plan = planned_in(reader) if tally.open else None
+    planned = planned_sentence(plan, now, is_running=reader.is_running is not None) if plan is not None else ""
     waiting = rest.sentence(now) if rest else next_try(reader.next_try_at(), now)
     return [
         f"{printable(name)}: {rehearsal}{count(tally.rows, 'row')} in {path}",
@@ -116,6 +122,7 @@ def _said(reader: OutboxReader, tally: Tally, path: Path, *, passes: Sequence[st
         *_relays(reader),
         _times(reader),
         *([waiting] if waiting else []),
+        *([planned] if planned else []),
         *_slowed(reader),
     ]
 

@@ -47,6 +47,8 @@ class Overrides:
     start: str | None = None
     ramp: str | None = None
     canary: int | None = None
+    send_at: str | None = None
+    timezone: str | None = None
 
     @property
     def has_letter(self) -> bool:

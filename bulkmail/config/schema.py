@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, time
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
@@ -31,8 +31,8 @@ def _letter(value: object) -> object:
 
 
 def _moment_as_text(value: object) -> object:
-    """TOML has moments of its own: `start = 2026-12-01T09:00:00+01:00`."""
-    return value.isoformat() if isinstance(value, datetime) else value
+    """TOML has moments of its own: `start = 2026-12-01T09:00:00+01:00`, and times of day: `send_at = 09:00:00`."""
+    return value.isoformat() if isinstance(value, datetime | time) else value
 
 
 def _alone_or_several(value: object) -> object:
@@ -228,6 +228,8 @@ class SendingTable(Table):
     start: Annotated[str | None, BeforeValidator(_moment_as_text)] = None
     ramp: str | None = None
     canary: int | None = None
+    send_at: Annotated[str | None, BeforeValidator(_moment_as_text)] = None
+    timezone: str | None = None
 
 
 class SuppressionsTable(Table):

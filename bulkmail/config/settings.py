@@ -20,6 +20,7 @@ from bulkmail.model.notification import NotifySettings
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
+from bulkmail.model.schedule import Schedule
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.model.tally import MOST_INVALID
 
@@ -53,6 +54,7 @@ class Settings:
     `name` is the campaign's, or, by flags alone, the list's; `home` is the folder whose `runs/` keeps the outbox.
     `files` are those that it was read from, the list among them; `notices` say what was read otherwise than written.
     `suppressions` say which suppression list holds, and what of it.  `notify` is what the campaign itself says of that.
+    `schedule` is when each recipient is sent to; None is at once.
     `is_folder` tells whether a `campaign.toml` or a letter stands behind it, which then names the outbox.
     """
 
@@ -71,6 +73,7 @@ class Settings:
     to: tuple[str, ...] = ()
     routes: tuple[Route, ...] = ()
     pace: Pace = field(default_factory=Pace)
+    schedule: Schedule | None = None
     suppressions: SuppressionSettings = SuppressionSettings()
     notify: NotifySettings = NotifySettings()
     files: tuple[Path, ...] = ()
@@ -104,6 +107,7 @@ def load(
     from bulkmail.config.notifying import build_notify
     from bulkmail.config.pacing import build_pace
     from bulkmail.config.routes import build_routes
+    from bulkmail.config.schedules import build_schedule
     from bulkmail.config.sources import open_sources
 
     problems = Problems()
@@ -127,6 +131,7 @@ def load(
         to=_to(sources),
         routes=build_routes(sources, reader),
         pace=with_bounds(sources, build_pace(sources)),
+        schedule=build_schedule(sources),
         suppressions=build_suppressions(sources),
         notify=build_notify(sources.file.notify, sources),
         notices=(*sources.notices, *_notices(sources)),

@@ -27,11 +27,11 @@ def wait_for_permit(run: Run, channel: Channel) -> float | None:
     if due_at is None:
         return SOON if run.work.in_hand else None
     ready_at = max(rest.until, due_at)
-    if ready_at - now <= run.plan.pace.wait:
+    if run.waits_until(ready_at):
         if not run.work.in_hand and not _others_go_on(run, channel):
             run.tell_waiting(Waiting(ready_at, rest.why))
         return min(LOOK, max(0.0, ready_at - now))
-    if due_at - now > run.plan.pace.wait:
+    if not run.waits_until(due_at):
         return None  # as without a rest
     if run.work.in_hand or _others_go_on(run, channel):
         return SOON

@@ -53,7 +53,8 @@ class Plan:
     0, through all.  `providers` names the provider of a lane that has but one; in the others every domain is what
     `lanes` says.  `shaper` is that of an earlier part of the same campaign.  `sign`, if not None, finishes what
     `compose` made, in a thread.  `ready` is awaited before a job is taken; `wants` are the ids of
-    the only deliveries to send.  `breaker` watches in place of the usual one.
+    the only deliveries to send.  `breaker` watches in place of the usual one.  `planned_until` is the latest planned
+    time of a delivery, wall-clock seconds, that the run waits for however short its `wait` is.
     """
 
     outbox: Outbox
@@ -70,6 +71,7 @@ class Plan:
     ready: Callable[[], Awaitable[None]] | None = None
     wants: Collection[int] | None = None
     breaker: Breaker | None = None
+    planned_until: float = 0.0
     clock: Clock = field(default_factory=SystemClock)
     dice: Callable[[], float] = random.random
 
@@ -129,8 +131,8 @@ class Run:
         now = self.clock.monotonic()
         for channel in self.channels:
             known = self.shaper.slowdown(channel.name, "", now)
-            if known is not None and known.until - now > self.plan.pace.wait:
-                until = self.clock.now() + known.until - now
+            until = 0.0 if known is None else self.clock.now() + known.until - now
+            if known is not None and not self.waits_until(until):
                 self.leave_out_until(channel, Rest(until, f"{channel.name} says: {known.words}"))
 
     async def aclose(self) -> None:
@@ -284,7 +286,7 @@ class Run:
         return True
 
     def _leave_out_if_long(self, channel: Channel, rest: float, event: Reply | Fault) -> None:
-        if rest > self.plan.pace.wait:
+        if not self.waits_until(self.clock.now() + rest):
             self.leave_out_until(channel, Rest(self.clock.now() + rest, f"{channel.name} says: {event}"))
 
     def trouble(self, channel: Channel, event: Reply | Fault, *, asked: float = 0.0) -> None:
@@ -335,6 +337,17 @@ class Run:
         return all(channel.health.is_failing and not channel.health.is_proven for channel in left)
 
     # -- rests
+
+    @property
+    def has_plan(self) -> bool:
+        """Whether a planned time is still to come."""
+        return self.plan.planned_until > self.clock.now()
+
+    def waits_until(self, at: float) -> bool:
+        """Whether this run waits for what comes at `at`, wall-clock seconds: its `wait` begins after the last planned
+        time, since that is no retry.
+        """
+        return at - max(self.clock.now(), self.plan.planned_until) <= self.plan.pace.wait
 
     def pause_account(self, channel: Channel, seconds: float, why: str) -> None:
         """The provider says that a quota of the account is used up: `channel` is left alone for so many seconds.

@@ -11,7 +11,7 @@ from bulkmail.engine.desk import Desk
 from bulkmail.engine.outcomes import record_unmade
 from bulkmail.engine.own_session import OwnSession
 from bulkmail.engine.ports import Waiting
-from bulkmail.engine.resting import is_held, wait_for_permit
+from bulkmail.engine.resting import LOOK, is_held, wait_for_permit
 from bulkmail.engine.run import HELD, Run
 from bulkmail.engine.together import MOST_COPIES, Together
 from bulkmail.engine.trip import Trip
@@ -19,12 +19,17 @@ from bulkmail.model.errors import TemplateError
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Fault, Reply
+from bulkmail.model.status import Status
 from bulkmail.model.verdict import Scope
 from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.envelopes import joined
 from bulkmail.smtp.line import Transfer
 
 log = logging.getLogger("bulkmail.engine")
+
+DEFERRED, RESTING = "deferred deliveries", "providers that want to be left alone"
+PLANNED = "the next messages are planned for then (send_at)"
+DEFERRED_OR_PLANNED = "deferred deliveries and planned messages (send_at)"
 
 
 class Sender:
@@ -133,11 +138,15 @@ class Sender:
         due_in = math.inf if due is None else max(0.0, due - now)
         wait = min(held, due_in)
         its_turn_comes = held <= due_in and not rests  # at its lane's rate, which is waited for as others are
-        if math.isinf(wait) or (wait > run.plan.pace.wait and not its_turn_comes):
+        if math.isinf(wait) or not (its_turn_comes or run.waits_until(now + wait)):
             return None
-        if not its_turn_comes:
-            why = "deferred deliveries" if due_in <= held else "providers that want to be left alone"
-            run.plan.observe(Waiting(now + wait, why))
+        if its_turn_comes:
+            return wait
+        if run.has_plan:  # looked at again and again: the clock on the wall may be set, the machine asleep
+            due_is = DEFERRED_OR_PLANNED if run.plan.outbox.tally().with_copies(Status.DEFERRED) else PLANNED
+            run.tell_waiting(Waiting(now + wait, due_is if due_in <= held else RESTING))
+            return min(wait, LOOK)
+        run.plan.observe(Waiting(now + wait, DEFERRED if due_in <= held else RESTING))
         return wait
 
     async def _deliver(self, job: Job) -> None:

@@ -24,8 +24,10 @@ from bulkmail.outbox.header import is_rehearsal
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
+from bulkmail.report.planned import SETTING as SCHEDULE
 
 LIST_DIGEST = "list_digest"  # a setting of the outbox: which list it was loaded from
+GATE, PASSED = "gate", "passed"  # a setting of the outbox: whether the checks before sending let it through
 NUMBER = "pass"  # a setting of the outbox: which run under its name it is, from 1
 PASSES = "passes"  # a setting of the outbox: the run ids of the earlier passes, as JSON
 
@@ -46,7 +48,8 @@ class Past:
     `is_closed` is False where a finished run was killed before it could note its end; `ended_at` is that of its last
     try then.  `number` counts the runs under this name.  `passes` are the run ids of the earlier passes that it goes on
     from, by `--changed`; `suppress` are the suppression files that it was begun with, `inputs` all files that its
-    campaign was made of.
+    campaign was made of.  `schedule` is what it was begun with of planned times, as its outbox has it; `is_ready`: its
+    list was read and the checks before sending passed.
     """
 
     path: Path
@@ -62,23 +65,32 @@ class Past:
     tally: Tally = field(default_factory=lambda: Tally(0))
     ended_at: float | None = None
     is_closed: bool = True
+    schedule: str = ""
+    is_ready: bool = False
 
     @property
     def has_begun(self) -> bool:
         """Whether somebody may have been written to."""
         return self.standing in (Standing.UNFINISHED, Standing.FINISHED)
 
-    def changes(self, campaign: Campaign, list_digest: str) -> list[str]:
-        """What is not as it was: "the message", "the list"."""
-        return self.changes_from(campaign.fingerprint, list_digest)
+    @property
+    def is_planned(self) -> bool:
+        """Whether it waits for the first of its planned times: they were counted from its start, and stay."""
+        return self.standing is Standing.UNTOUCHED and self.is_ready and bool(self.schedule and self.tally.open)
 
-    def changes_from(self, fingerprint: str, list_digest: str) -> list[str]:
+    def changes(self, campaign: Campaign, list_digest: str, schedule: str = "") -> list[str]:
+        """What is not as it was: "the message", "the list", "the planned times (send_at)"."""
+        return self.changes_from(campaign.fingerprint, list_digest, schedule)
+
+    def changes_from(self, fingerprint: str, list_digest: str, schedule: str = "") -> list[str]:
         """The same by the fingerprint of the message, empty for ready-made ones."""
         changed = []
         if self.fingerprint != fingerprint:
             changed.append("the message")
         if self.list_digest != list_digest:
             changed.append("the list")
+        if self.schedule != schedule:
+            changed.append("the planned times (send_at)")
         return changed
 
 
@@ -105,6 +117,8 @@ def look(path: Path) -> Past:
             fingerprint=reader.campaign.fingerprint if reader.campaign else "",
             list_digest=reader.settings.get(LIST_DIGEST, ""),
             tally=tally,
+            schedule=reader.settings.get(SCHEDULE, ""),
+            is_ready=reader.is_loaded and reader.settings.get(GATE) == PASSED,
             is_closed=reader.ended_at is not None,
             ended_at=reader.ended_at if reader.ended_at is not None else reader.last_tried_at(),
         )

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from bulkmail.config.suppressions import SuppressionSettings, load_suppressions
 from bulkmail.mailing.deliveries import Deliveries, SendingStopped
 from bulkmail.mailing.digests import Digest, DigestedRows, add_message, digest_of_messages
 from bulkmail.mailing.feed import Handover
+from bulkmail.mailing.following import Followed, FollowUp, parse_unless, read_followed, with_thread
 from bulkmail.mailing.history import LIST_DIGEST, Past, look, refuse_other_kind, refuse_others
 from bulkmail.mailing.listing import ListOrder
 from bulkmail.mailing.loading import Messages
@@ -30,6 +32,8 @@ from bulkmail.mailing.pages import Attached, read_attachments, with_page_files
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.routing import check_routes
 from bulkmail.mailing.rows import Given
+from bulkmail.mailing.scheduling import make_schedule
+from bulkmail.mailing.scheduling import to_setting as to_schedule_setting
 from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import read_suppression, to_setting
@@ -200,7 +204,7 @@ class Mailer:
     async def send(
         self,
         campaign: Campaign,
-        recipients: Given,
+        recipients: Given | None = None,
         *,
         outbox: str | os.PathLike[str] | None = None,
         options: ListOptions = ListOptions(),  # noqa: B008 - frozen
@@ -209,6 +213,10 @@ class Mailer:
         allow_duplicates: bool = False,
         allow_empty: bool = False,
         max_invalid: float = MOST_INVALID,
+        send_at: str | datetime = "",
+        timezone: str = "",
+        follow_up: str | os.PathLike[str] | None = None,
+        unless: Iterable[str] = (),
     ) -> Report:
         """Sends `campaign` to every recipient and returns what became of each.
 
@@ -217,12 +225,25 @@ class Mailer:
         or real sending: with another, `ConfigError`.  `suppress` names files of addresses, delivery reports and
         outboxes; they are read again by each call.  No more than the share `max_invalid` of the rows may be invalid.
 
+        `send_at` is when each recipient is sent to: `"2026-12-24 09:00"`, `"09:00"` for the next one, a `datetime`, or
+        `"column:NAME"`; by the clocks of `timezone`, a zone's name or `"column:NAME"`, else of the zone of the campaign
+        or of this machine.  The times are read once and kept in the outbox.  The call waits for them, unless the pace
+        has `wait=0`: then it sends what is due, and the same call later goes on.
+
+        `follow_up` is the outbox of an earlier run: the messages answer those of that run, and go only to recipients
+        whom it reached, and who did none of `unless` since (`"bounced"`, `"complained"`, `"unsubscribed"`).  Without
+        `recipients` its rows are the list.
+
         Raises `NothingToSend`, which has the report, when no recipient is left to send to, unless `allow_empty`.
 
         Raises `ConfigError`, `TemplateError`, `ListError`, `GateClosed`, `OutboxError` before anything is sent;
         `SendingStopped`, which has the report, when the relay or the outbox fails on the way.
         """
-        order = ListOrder(options, where, tuple(suppress), allow_duplicates, allow_empty, max_invalid)
+        schedule = make_schedule(send_at, timezone, fallback=campaign.timezone)
+        followed = await self._followed(follow_up, unless)
+        order = ListOrder(
+            options, where, tuple(suppress), allow_duplicates, allow_empty, max_invalid, schedule, followed
+        )
         with self._heard() as trace:
             mailing = await self._prepared(campaign, recipients, outbox=outbox, order=order)
             return await self._run(mailing, trace=trace)
@@ -231,7 +252,7 @@ class Mailer:
     async def deliver(
         self,
         campaign: Campaign,
-        recipients: Given,
+        recipients: Given | None = None,
         *,
         outbox: str | os.PathLike[str] | None = None,
         options: ListOptions = ListOptions(),  # noqa: B008 - frozen
@@ -240,12 +261,20 @@ class Mailer:
         allow_duplicates: bool = False,
         allow_empty: bool = False,
         max_invalid: float = MOST_INVALID,
+        send_at: str | datetime = "",
+        timezone: str = "",
+        follow_up: str | os.PathLike[str] | None = None,
+        unless: Iterable[str] = (),
     ) -> AsyncIterator[Deliveries]:
         """As `send()`, but a context manager: `async with` it and `async for` over the outcomes.
 
         Leaving early, by `break` or an exception, stops the run after what is under way.
         """
-        order = ListOrder(options, where, tuple(suppress), allow_duplicates, allow_empty, max_invalid)
+        schedule = make_schedule(send_at, timezone, fallback=campaign.timezone)
+        followed = await self._followed(follow_up, unless)
+        order = ListOrder(
+            options, where, tuple(suppress), allow_duplicates, allow_empty, max_invalid, schedule, followed
+        )
         with ExitStack() as stack:
             trace = stack.enter_context(self._heard())
             mailing = await self._prepared(campaign, recipients, outbox=outbox, order=order)
@@ -313,20 +342,22 @@ class Mailer:
     async def _prepared(
         self,
         campaign: Campaign,
-        recipients: Given,
+        recipients: Given | None,
         *,
         outbox: str | os.PathLike[str] | None,
         order: ListOrder,
     ) -> Mailing:
+        if order.followed is not None:
+            campaign = with_thread(campaign, order.followed)
         path = None if outbox is None else Path(outbox)
         keys = self.keys if self.keys is not None else await to_thread.run_sync(find_keys, campaign)
         past = await self._past(path)
         digest = await to_thread.run_sync(order.digest, recipients)
         async with order.opened(recipients, digest) as rows:
-            if past is not None and past.has_begun:
+            if past is not None and (past.has_begun or past.is_planned):
                 if isinstance(rows, DigestedRows):
                     await rows.read_through()
-                refuse_others(past, past.changes(campaign, str(digest)))
+                refuse_others(past, past.changes(campaign, str(digest), to_schedule_setting(order.schedule)))
                 return await self._reopened(past.path, keys, order.suppress)
             suppression = await to_thread.run_sync(read_suppression, order.suppress)
             noted = {SUPPRESS: await to_thread.run_sync(to_setting, order.suppress)}
@@ -342,8 +373,20 @@ class Mailer:
                 keys=keys,
                 on_message=self.on_message,
                 suppressions=await self._suppression_settings(),
+                schedule=order.schedule,
+                followed=order.followed,
             )
         return self._ready(mailing, digest, where=order.where, allow_empty=order.allow_empty)
+
+    async def _followed(self, outbox: str | os.PathLike[str] | None, unless: Iterable[str]) -> Followed | None:
+        names = parse_unless(",".join(unless)) if unless else frozenset[str]()
+        if outbox is None:
+            if names:
+                raise ConfigError("unless is about the recipients of another run", hint="say follow_up=OUTBOX as well")
+            return None
+        return await to_thread.run_sync(
+            read_followed, FollowUp(Path(outbox), names), await self._suppression_settings()
+        )
 
     async def _suppression_settings(self) -> SuppressionSettings | None:
         """Which suppression list holds, None for none.  Raises `ConfigError`."""

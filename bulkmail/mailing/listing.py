@@ -11,9 +11,11 @@ from pathlib import Path
 from anyio import to_thread
 
 from bulkmail.mailing.digests import Digest, DigestedRows
+from bulkmail.mailing.following import Followed, RunRows, said
 from bulkmail.mailing.rows import Given, GivenRows, NoRows, Rows, asks_for_delivery
-from bulkmail.model.errors import EmptyList
+from bulkmail.model.errors import ConfigError, EmptyList
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.schedule import Schedule
 from bulkmail.recipients.source import ListOptions, open_list
 
 
@@ -27,18 +29,29 @@ class ListOrder:
     allow_duplicates: bool
     allow_empty: bool
     max_invalid: float
+    schedule: Schedule | None = None
+    followed: Followed | None = None
 
-    def digest(self, recipients: Given) -> Digest:
+    def digest(self, recipients: Given | None) -> Digest:
         """The digest of a list that is a file; of rows, what is known of it before they are read."""
         digest = Digest()
         digest.add(repr((self.options, self.where, self.allow_duplicates)).encode("utf-8", "surrogateescape"))
+        if self.followed is not None:
+            digest.add(repr((self.followed.run_id, said(self.followed.unless))).encode())
         if isinstance(recipients, str | os.PathLike):
             digest.add_file(Path(recipients))
         return digest
 
     @asynccontextmanager
-    async def opened(self, recipients: Given, digest: Digest) -> AsyncIterator[Rows]:
-        """The rows.  Unless they are in a file, `digest` gets each of them as it is read."""
+    async def opened(self, recipients: Given | None, digest: Digest) -> AsyncIterator[Rows]:
+        """The rows.  Unless they are in a file, or those of the run that is followed, `digest` gets each of them as it
+        is read.
+        """
+        if recipients is None:
+            if self.followed is None:
+                raise ConfigError("no recipients are given", hint="give a list, or follow_up=OUTBOX")
+            yield RunRows(self.followed)
+            return
         options = replace(self.options, keeps_delivery=asks_for_delivery(self.where))
         if isinstance(recipients, str | os.PathLike):
             with closing(await to_thread.run_sync(_open, recipients, options)) as rows:

@@ -65,13 +65,13 @@ async def record(
         if screened.status is not Status.PENDING:
             return Entry(row, screened.status, screened.reason)
         if redirected or forward_paths is None or not isinstance(row, Recipient):
-            return Entry(row, screened.status, screened.reason, redirected)
+            return Entry(row, screened.status, screened.reason, redirected, due_at=screened.due_at)
         try:
             paths = forward_paths(row)
         except TemplateError as error:
             return Entry(row, Status.INVALID, str(error))
         left_out = suppressed_copies(row, paths) if suppressed_copies is not None and len(paths) > 1 else {}
-        return Entry(row, screened.status, screened.reason, paths, left_out)
+        return Entry(row, screened.status, screened.reason, paths, left_out, screened.due_at)
 
     def entries() -> Iterator[Entry | PlainRows]:
         for row in rows:

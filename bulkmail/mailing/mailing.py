@@ -27,8 +27,9 @@ from bulkmail.mailing.condition import Where
 from bulkmail.mailing.digests import DigestedRows
 from bulkmail.mailing.empty import NothingToSend, why_empty
 from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
+from bulkmail.mailing.following import Followed, following, subject_notice
 from bulkmail.mailing.gate import Asked, gather, refuse_unknown_names
-from bulkmail.mailing.history import refuse_relays_of_other_kind
+from bulkmail.mailing.history import GATE, PASSED, refuse_relays_of_other_kind
 from bulkmail.mailing.list_keeper import ListKeeper, noticing_all
 from bulkmail.mailing.loading import Messages, Told, nobody, record, record_messages
 from bulkmail.mailing.permits import open_permits
@@ -36,11 +37,13 @@ from bulkmail.mailing.resting import RestNote
 from bulkmail.mailing.resuming import to_settings
 from bulkmail.mailing.routing import Sorted, check_routes, find_unserved, know_tables, lanes_for, sort_into_lanes
 from bulkmail.mailing.rows import GivenRows, Rows
+from bulkmail.mailing.scheduling import Planner, notices_of, planned_until, to_setting
 from bulkmail.mailing.selection import Doubt, Selection
 from bulkmail.mailing.slowing import SlowdownNote
 from bulkmail.mailing.succession import check_inbox, empty_inbox, take_over
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
-from bulkmail.mailing.suppressing import files_of_start, read_suppression, refuse_faults, to_setting
+from bulkmail.mailing.suppressing import files_of_start, read_suppression, refuse_faults
+from bulkmail.mailing.suppressing import to_setting as suppress_to_setting
 from bulkmail.mailing.suppression_list import SETTING as SUPPRESSION_LIST
 from bulkmail.mailing.suppression_list import ListInUse, ReadList, list_in_use, recorded_list
 from bulkmail.mailing.varied import varied
@@ -57,6 +60,7 @@ from bulkmail.model.lane import Lanes
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
+from bulkmail.model.schedule import Schedule
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.header import REHEARSAL
 from bulkmail.outbox.outbox import Outbox
@@ -67,13 +71,14 @@ from bulkmail.preflight.finding import Finding, refuse
 from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.screening import Suppression
 from bulkmail.recipients.source import RecipientList
+from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.report.report import Report
 from bulkmail.smtp.exchangers import Exchangers
 
 SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
 
 
-_GATE, _PASSED = "gate", "passed"  # a setting of the outbox
+FOLLOWS = "follows"  # a setting of the outbox: the outbox of the run that it follows up
 _IGNORED = "ignored"  # a setting of the outbox: the codes of findings that do not matter
 
 
@@ -122,21 +127,29 @@ class Mailing:
         keys: Keys = NO_KEYS,
         on_message: Hook | None = None,
         suppressions: SuppressionSettings | None = None,
+        schedule: Schedule | None = None,
+        followed: Followed | None = None,
         told_loading: Told = nobody,
         told_checking: Told = nobody,
     ) -> Mailing:
         """Records every row in a new outbox at `path` (None: in memory) and tries every letter; see `findings`.
 
-        An outbox at `path` is replaced.  `suppressions` say which suppression list holds, None for none; it is read
+        An outbox at `path` is replaced.  `schedule` says when each row is due, from this call on for good.
+        `followed` is the run that this one follows up; the campaign is that of `with_thread()` then.
+        `suppressions` say which suppression list holds, None for none; it is read
         here, and noted in the outbox for the sending.  Raises `ConfigError` for a condition over columns that the list
         does not have, `TemplateError`, `ListError`, `OutboxError`, `SuppressionError`.
         """
         await know_tables()
         check_routes(routes)
         used = list_in_use(suppressions, campaign)
-        campaign = frozen(campaign, time.time())
+        now = time.time() if pace.start is None else max(time.time(), pace.start)
+        planner = None
+        if schedule is not None:  # reads time zones
+            planner = await to_thread.run_sync(partial(Planner, schedule, now=now, is_rehearsal=is_rehearsal))
+        campaign = frozen(campaign, time.time() if planner is None else planner.moment)
         fetch = rows.fetch if isinstance(rows, GivenRows | DigestedRows) else None
-        rows = varied(rows, campaign)
+        rows = varied(following(rows, followed, campaign), campaign)
         await to_thread.run_sync(locality_of, campaign)  # reads files
         # Before the outbox: a letter that does not compile leaves nothing behind.
         composer = Composer(campaign, run_id="", keys=keys, on_message=on_message)
@@ -150,6 +163,8 @@ class Mailing:
                 "redirect_to": selection.redirect_to.readable if selection.redirect_to else "",
                 "on_message": "yes" if on_message else "no",
                 **_noted(used),
+                SCHEDULE: to_setting(schedule),
+                FOLLOWS: str(followed.path) if followed is not None else "",
                 **(settings or {}),
             },
             durability=pace.durability,
@@ -165,12 +180,18 @@ class Mailing:
                 suppression.add_list(mailing._list.reason)
                 selection = replace(selection, suppression=suppression)
             seen = RowCheck()
-            are_all_meant = selection.takes_all and not composer.has_copies
+            are_all_meant = selection.takes_all and not composer.has_copies and planner is None
             await record(
                 outbox,
                 rows.blocks() if isinstance(rows, RecipientList) and are_all_meant else rows,
                 suppressed=selection.suppression.matches_key if selection.suppression else None,
-                screen=partial(selection.screen, seen=seen, where=where),
+                screen=partial(
+                    selection.screen,
+                    seen=seen,
+                    where=where,
+                    due_at=planner.due_at if planner is not None else None,
+                    why_not=followed.why_not if followed is not None else None,
+                ),
                 forward_paths=composer.forward_paths if composer.has_copies else None,
                 suppressed_copies=selection.suppressed_copies,
                 redirect_to=selection.redirect_to,
@@ -180,6 +201,8 @@ class Mailing:
             if where is not None:
                 refuse_unknown_names(where.condition, rows.columns)
                 where.refuse_senseless()
+            if planner is not None:
+                planner.check_columns(rows.columns)
             outbox.set_setting("columns", json.dumps(rows.columns))
             outbox.finish_loading()
             if selection.sample is not None:
@@ -192,7 +215,9 @@ class Mailing:
                 rows=rows,
                 routes=routes,
                 asked=Asked(
-                    where.condition.names if where else frozenset(), selection.own_columns, selection.most_invalid
+                    where.condition.names if where else frozenset(),
+                    selection.own_columns | set(schedule.columns if schedule is not None else ()),
+                    selection.most_invalid,
                 ),
                 told=told_checking,
                 suppression=selection.suppression,
@@ -203,7 +228,11 @@ class Mailing:
         except BaseException:
             mailing.abandon()
             raise
+        asks_for_now = bool(campaign.moment)
         mailing.notices = list(rows.notices)
+        if followed is not None:
+            mailing.notices += [*followed.notices, *subject_notice(campaign, followed)]
+        mailing.notices += notices_of(schedule, is_rehearsal=is_rehearsal, asks_for_now=asks_for_now)
         return mailing
 
     @classmethod
@@ -278,7 +307,7 @@ class Mailing:
             refuse_relays_of_other_kind(path, outbox.settings, routes)
             if not outbox.is_loaded:
                 raise ConfigError(f"{path} was never completely filled", hint="send the campaign again")
-            if outbox.started_at is None and outbox.settings.get(_GATE) != _PASSED:
+            if outbox.started_at is None and outbox.settings.get(GATE) != PASSED:
                 raise ConfigError(
                     f"{path} did not pass the checks before sending, or was cut off in them",
                     hint="send the campaign again: that begins anew, and says what is wrong, if anything is",
@@ -300,7 +329,7 @@ class Mailing:
             mailing.notices += mailing.suppression.notices
             if SUPPRESSION_ENTRY not in {*ignored, *outbox.settings.get(_IGNORED, "").split()}:
                 refuse_faults(mailing.suppression)
-            outbox.set_setting(SUPPRESS, to_setting(files))
+            outbox.set_setting(SUPPRESS, suppress_to_setting(files))
             mailing._suppress()
             refuse(mailing._find_unserved())
         except BaseException:
@@ -324,7 +353,7 @@ class Mailing:
             raise
         if ignored:
             self.outbox.set_setting(_IGNORED, " ".join(ignored))
-        self.outbox.set_setting(_GATE, _PASSED)  # without that no later start goes on with it
+        self.outbox.set_setting(GATE, PASSED)  # without that no later start goes on with it
 
     def refuse_empty(self, *, where: str = "") -> None:
         """Raises `NothingToSend`, and lets go of the outbox, when no recipient is left to send to."""
@@ -468,6 +497,7 @@ class Mailing:
                 observe=note.observe,
                 ready=ready,
                 wants=self.wants,
+                planned_until=planned_until(self.outbox, self.pace),
             )
 
             async def send_ahead(limit: int | None, only: Wants | None) -> Ending:

@@ -19,6 +19,7 @@ from bulkmail.config.runs import run_path
 from bulkmail.config.serving import is_served
 from bulkmail.config.settings import Settings
 from bulkmail.mailing.digests import Digest
+from bulkmail.mailing.following import Followed, FollowUp, RunRows, read_followed, said, with_thread
 from bulkmail.mailing.gate import Online, ask_outside, refuse_unknown_names
 from bulkmail.mailing.history import (
     LIST_DIGEST,
@@ -35,6 +36,8 @@ from bulkmail.mailing.intake_duty import intake_overdue
 from bulkmail.mailing.loading import Told
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.rows import GivenRows, Rows, asks_for_delivery, opened
+from bulkmail.mailing.scheduling import planned_now
+from bulkmail.mailing.scheduling import to_setting as to_schedule_setting
 from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.succession import earlier_passes, number_of, reports_beside
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
@@ -61,6 +64,7 @@ from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
+from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import Tally
 from bulkmail.preflight.checks import NO_RELAY, gravest_first, judge
 from bulkmail.preflight.evidence import Found
@@ -78,7 +82,8 @@ class Order:
     makes it a rehearsal.  A rehearsal goes as fast as it can, unless it is `paced`, and leaves out all rows but those
     of `only` (`Address.key`), if there are any.  `begin_anew` sends to everybody whatever an earlier run did,
     `only_unreached` to those whom it did not reach.  With `strict` a warning keeps the gate shut; findings with a code
-    in `ignored` do not count.
+    in `ignored` do not count.  `follow_up` names the run whose recipients get the next message; they are the list where
+    the settings name none.
     """
 
     outbox: Path | None = None
@@ -93,6 +98,7 @@ class Order:
     only_unreached: bool = False
     strict: bool = False
     ignored: tuple[str, ...] = ()
+    follow_up: FollowUp | None = None
     command: str = "bulkmail send"
 
 
@@ -140,13 +146,19 @@ async def order_mailing(
     recipient is left to send to.  An earlier run that is to be replaced stays as it is until the new one is sent.
     """
     rehearsal = is_rehearsal(settings, order)
+    followed = await to_thread.run_sync(_read_followed, settings, order.follow_up)
+    if followed is not None:
+        settings = replace(settings, campaign=with_thread(settings.campaign, followed))
     past = await to_thread.run_sync(_look_first, settings, order)
     path = past.path
     refuse_other_kind(past, is_rehearsal=rehearsal, hint=_other_place(path, order, rehearsal=rehearsal))
     with _list_at_hand(settings) as source:
-        digest = _list_digest(settings, source)
-        if past.has_begun and not (rehearsal or order.begin_anew or order.only_unreached):
-            if changed := past.changes(settings.campaign, digest):
+        digest = _list_digest(settings, source, followed)
+        begins_anew = rehearsal or order.begin_anew or order.only_unreached
+        schedule = to_schedule_setting(settings.schedule)
+        changed = past.changes(settings.campaign, digest, schedule)
+        if (past.has_begun or (past.is_planned and not changed)) and not begins_anew:
+            if changed:
                 refuse_changed(past, changed, command=order.command)
             if past.tally[Status.CANCELLED]:
                 refuse_cancelled(past, command=order.command)
@@ -166,7 +178,7 @@ async def order_mailing(
         new = path.with_name(f"{path.stem}.next{path.suffix}") if takes_over else path
         suppression = await to_thread.run_sync(read_suppression, settings.suppress)
         passes = await to_thread.run_sync(_leave_out_reached, settings, order, past, suppression)
-        with _rows(settings, source) as rows:
+        with _rows(settings, source, followed) as rows:
             mailing = await Mailing.prepare(
                 new,
                 campaign=settings.campaign,
@@ -184,9 +196,11 @@ async def order_mailing(
                     most_invalid=settings.most_invalid,
                 ),
                 is_rehearsal=rehearsal,
-                settings=await to_thread.run_sync(_noted, settings, digest, past, passes),
+                settings=await to_thread.run_sync(_noted, settings, digest, past, passes, followed),
                 keys=keys,
                 suppressions=settings.suppressions,
+                schedule=settings.schedule,
+                followed=followed,
                 told_loading=reading,
                 told_checking=checking,
             )
@@ -211,11 +225,17 @@ def _look_first(settings: Settings, order: Order) -> Past:
     return past
 
 
-def _noted(settings: Settings, digest: str, past: Past, passes: Sequence[str]) -> dict[str, str]:
+def _read_followed(settings: Settings, follow_up: FollowUp | None) -> Followed | None:
+    return None if follow_up is None else read_followed(follow_up, settings.suppressions)
+
+
+def _noted(
+    settings: Settings, digest: str, past: Past, passes: Sequence[str], followed: Followed | None
+) -> dict[str, str]:
     """What the outbox of a new run in the place of `past` remembers of it."""
     return {
         LIST_DIGEST: digest,
-        "list": settings.list_source,
+        "list": settings.list_source or ("" if followed is None or settings.to else str(followed.path)),
         "name": settings.name,
         SUPPRESS: to_setting(settings.suppress),
         FILES: files_to_setting(settings.files),
@@ -251,25 +271,37 @@ def _leave_out_reached(settings: Settings, order: Order, past: Past, suppression
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What `check` found out: findings, the gravest first; what was noticed on the way; what the rows would be."""
+    """What `check` found out: findings, the gravest first; what was noticed on the way; what the rows would be, and
+    when they would be sent to, if that is planned.
+    """
 
     findings: list[Finding]
     notices: list[str]
     tally: Tally
+    planned: Planned | None = None
 
 
 async def check(
-    settings: Settings, *, keys: Keys, reading: Told, checking: Told, online: Online | None = None
+    settings: Settings,
+    *,
+    keys: Keys,
+    reading: Told,
+    checking: Told,
+    online: Online | None = None,
+    follow_up: FollowUp | None = None,
 ) -> Checked:
     """What is wrong with letter and list, what was noticed, and what the rows would be; sends and leaves nothing.
 
     With `online` relays and the DNS are asked, too.
     """
+    followed = await to_thread.run_sync(_read_followed, settings, follow_up)
+    if followed is not None:
+        settings = replace(settings, campaign=with_thread(settings.campaign, followed))
     suppression = read_suppression(settings.suppress)
     with (
         tempfile.TemporaryDirectory(prefix="bulkmail-") as folder,
         _list_at_hand(settings) as source,
-        _rows(settings, source) as rows,
+        _rows(settings, source, followed) as rows,
     ):
         mailing = await Mailing.prepare(
             Path(folder) / "check.outbox",
@@ -286,10 +318,13 @@ async def check(
             ),
             keys=keys,
             suppressions=settings.suppressions,
+            schedule=settings.schedule,
+            followed=followed,
             told_loading=reading,
             told_checking=checking,
         )
         tally = mailing.tally
+        planned = planned_now(mailing.outbox, time.time())
         mailing.abandon()
     findings, evidence = mailing.findings, mailing.evidence
     links = settings.campaign.unsubscribe
@@ -304,9 +339,8 @@ async def check(
         evidence = await ask_outside(evidence, settings.routes, keys=keys, online=online)
     if evidence is not mailing.evidence and evidence is not None:
         findings = gravest_first([*(found for found in findings if found.code == NO_RELAY), *judge(evidence)])
-    return Checked(
-        findings, [*mailing.notices, *settings.notices, *suppression.notices, *_one_address(settings, tally)], tally
-    )
+    notices = [*mailing.notices, *settings.notices, *suppression.notices, *_one_address(settings, tally)]
+    return Checked(findings, notices, tally, planned)
 
 
 def _one_address(settings: Settings, tally: Tally) -> Iterator[str]:
@@ -443,7 +477,7 @@ def _list_at_hand(settings: Settings) -> Iterator[str]:
         yield str(spool)
 
 
-def _list_digest(settings: Settings, source: str) -> str:
+def _list_digest(settings: Settings, source: str, followed: Followed | None) -> str:
     """32 hex digits that change when the list, or what is taken from it, does; suppression files are no part of it."""
     choices = (
         settings.list_options,
@@ -451,6 +485,7 @@ def _list_digest(settings: Settings, source: str) -> str:
         settings.allow_duplicates,
         settings.to,
         *([settings.address.text] if settings.address else []),  # older outboxes have digests without
+        *([followed.run_id, said(followed.unless)] if followed else []),
     )
     digest = Digest()
     digest.add(repr(choices).encode("utf-8", "surrogateescape"))
@@ -460,7 +495,7 @@ def _list_digest(settings: Settings, source: str) -> str:
 
 
 @contextmanager
-def _rows(settings: Settings, source: str) -> Iterator[Rows]:
+def _rows(settings: Settings, source: str, followed: Followed | None = None) -> Iterator[Rows]:
     options = ListOptions(
         **asdict(settings.list_options),
         row_address=RowAddress(settings.address, read_values(settings.campaign.data)) if settings.address else None,
@@ -470,6 +505,9 @@ def _rows(settings: Settings, source: str) -> Iterator[Rows]:
         given = GivenRows([{"email": address} for address in settings.to], options, name="--to")
         given.fetch_all()
         yield given
+        return
+    if not source and followed is not None:
+        yield RunRows(followed)
         return
     with opened(source, options) as rows:
         yield rows

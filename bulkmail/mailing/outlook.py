@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import tzinfo
 
 from bulkmail.mailing.permits import accounts_of, find_ledger, quotas_of
-from bulkmail.model.forecast import Bounds, Share, plan_shares, say_plan
+from bulkmail.model.forecast import Bounds, Share, plan_demand, plan_shares, say_plan
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import Booking, Quota
@@ -42,10 +42,18 @@ class Outlook:
 
 
 def look_ahead(
-    routes: Sequence[Route], pace: Pace, total: int, *, run_id: str, is_rehearsal: bool, now: float | None = None
+    routes: Sequence[Route],
+    pace: Pace,
+    total: int,
+    *,
+    run_id: str,
+    is_rehearsal: bool,
+    now: float | None = None,
+    demand: Sequence[tuple[float, int]] = (),
 ) -> Outlook:
     """When how many of `total` recipients go out through `routes`.  Reads the ledgers, so it may wait for the disk.
 
+    `demand`, unless it is empty, says from when on how many of them may go.
     Of several relays those count that come first; their accounts' quotas add up.  Raises `OutboxError`.
     """
     now = time.time() if now is None else now
@@ -75,7 +83,8 @@ def look_ahead(
         windows=ALWAYS if is_rehearsal else pace.windows,
         start=max(opens_at, now if is_rehearsal or pace.start is None else pace.start),
     )
-    shares = plan_shares(bounds, bookings, total, now=now)
+    by_time = plan_demand(bounds, bookings, demand, now=now) if demand else None
+    shares = plan_shares(bounds, bookings, total, now=now) if by_time is None else by_time
     zone = pace.windows.each[0].zone if pace.windows.each else None
     return Outlook(shares, total, now, per_second, zone, paused=why)
 

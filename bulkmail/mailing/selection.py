@@ -7,6 +7,7 @@ from enum import Enum
 
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
+from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.tally import MOST_INVALID
@@ -70,12 +71,35 @@ class Selection:
         return found
 
     def screen(
-        self, row: Recipient | BadRow, *, seen: RowCheck, where: Callable[[Mapping[str, object]], bool] | None
+        self,
+        row: Recipient | BadRow,
+        *,
+        seen: RowCheck,
+        where: Callable[[Mapping[str, object]], bool] | None,
+        due_at: Callable[[Recipient], float] | None = None,
+        why_not: Callable[[str], str] | None = None,
     ) -> Screened:
-        """What the row begins as; `where` is the condition, compiled, and `seen` takes a look at the row."""
+        """What the row begins as; `where` is the condition, compiled, and `seen` takes a look at the row.
+
+        `due_at` says when it may be tried first; a row that it raises `ConfigError` for is a bad one.
+        `why_not` says why an `Address.key` is left out of a follow-up, empty if it is not.
+        """
         screened = screen(row, suppression=self.suppression, where=where)
+        if screened.status is Status.PENDING and isinstance(row, Recipient):
+            if why_not is not None and (reason := why_not(row.address.key)):
+                return Screened(row, Status.FILTERED, reason)
+            if due_at is not None:
+                screened = _planned(row, due_at)
         seen.note(screened.row)
         is_other = self.only and isinstance(row, Recipient) and row.address.key not in self.only
         if is_other and screened.status is Status.PENDING:
             return Screened(row, Status.FILTERED, "left out by --only")
         return screened
+
+
+def _planned(row: Recipient, due_at: Callable[[Recipient], float]) -> Screened:
+    try:
+        return Screened(row, Status.PENDING, "", due_at(row))
+    except ConfigError as error:
+        reason = str(error)
+        return Screened(BadRow(reason, row.fields, row.place), Status.INVALID, reason)

@@ -100,7 +100,7 @@ class Campaign:
     clock `now` shows.  `moment` is what `now` and `today` say, in ISO 8601 with the offset; a run sets it when it
     begins, and it is empty before.  `data` is a JSON object: the values that every template finds by their names, where
     the row has no such field; empty for none.  `variants` are those that recipients are divided among, each with
-    its share.
+    its share.  `follows` is the id of the run whose messages these answer, empty for none.
     """
 
     name: str
@@ -136,6 +136,7 @@ class Campaign:
     moment: str = ""
     data: str = ""
     variants: tuple[tuple[str, int], ...] = ()
+    follows: str = ""
 
     @property
     def is_list_mail(self) -> bool:

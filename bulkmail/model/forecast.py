@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, tzinfo
 
 from bulkmail.model.lazy_dataclass import dataclass
@@ -60,6 +61,22 @@ def plan_shares(bounds: Bounds, bookings: Iterable[Booking], total: int, *, now:
         else:
             at = _next(bounds, booked, at, began_at=at if began_at is None else began_at)
     return shares
+
+
+def plan_demand(
+    bounds: Bounds, bookings: Iterable[Booking], demand: Iterable[tuple[float, int]], *, now: float
+) -> list[Share]:
+    """As `plan_shares()`, for recipients that may be sent to from a time of their own on: (time, number), in order."""
+    booked, shares = list(bookings), list[Share]()
+    start = bounds.start or now
+    for at, count in demand:
+        begins = max(at, start, shares[-1].at if shares else start)
+        found = plan_shares(replace(bounds, start=begins), booked, count, now=now)
+        shares += found
+        booked += [Booking(share.at, share.count) for share in found]
+        if len(shares) >= MOST_SHARES:
+            break
+    return shares[:MOST_SHARES]
 
 
 def _fits(bounds: Bounds, booked: list[Booking], at: float, *, began_at: float, closes_at: float | None) -> int | None:

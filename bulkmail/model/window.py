@@ -99,15 +99,20 @@ def _changes(day: date, zone: tzinfo) -> Iterator[float]:
     low = int(datetime.combine(day, time(), zone).timestamp())
     high = int(datetime.combine(day + timedelta(days=1), time(), zone).timestamp())
     before = _offset(low, zone)
-    if _offset(high, zone) == before:
-        return
+    if _offset(high, zone) != before:
+        yield change_between(low, high, zone)
+
+
+def change_between(low: int, high: int, zone: tzinfo) -> float:
+    """The instant after `low` and until `high` at which the clocks of `zone` are set; they are, between the two."""
+    before = _offset(low, zone)
     while high - low > 1:
         middle = (low + high) // 2
         if _offset(middle, zone) == before:
             low = middle
         else:
             high = middle
-    yield float(high)
+    return float(high)
 
 
 def _offset(at: float, zone: tzinfo) -> timedelta | None:

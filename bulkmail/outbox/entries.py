@@ -38,7 +38,8 @@ class Entry(NamedTuple):
     `status` is PENDING, or why nobody is written to: INVALID, FILTERED, SUPPRESSED, DUPLICATE, with the `reason` in
     words (a `BadRow` may leave it to its own).  `forward_paths` are addresses without angle brackets; empty means the
     recipient's own.  A `ReadyMade` has at least one.  `suppressed` are those of a pending row that are left out all the
-    same, with the reason of each.
+    same, with the reason of each.  `due_at`, in wall-clock seconds, is when a pending row may be tried first; 0 is at
+    once.
     """
 
     row: Recipient | BadRow | ReadyMade
@@ -46,6 +47,7 @@ class Entry(NamedTuple):
     reason: str = ""
     forward_paths: tuple[str, ...] = ()
     suppressed: Mapping[str, str] = _NONE
+    due_at: float = 0.0
 
 
 # What is made for every message is a Struct: making one takes a tenth of the time.

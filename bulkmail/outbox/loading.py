@@ -28,6 +28,7 @@ _OWN_PATHS = """
     SELECT number + ?, number, address, 'pending', 0.0 FROM row WHERE number > ? AND number <= ?
 """
 _SCREENED = "UPDATE delivery SET status = ?, due_at = NULL, reason = ? WHERE id = ?"
+_PLANNED = "UPDATE delivery SET due_at = ? WHERE id = ?"
 _DELIVERY = "INSERT INTO delivery (id, row, forward_path, status, due_at, reason) VALUES (?, ?, ?, ?, ?, ?)"
 
 KEEP_SAMPLE = """
@@ -99,6 +100,14 @@ def _insert(connection: sqlite3.Connection, entries: list[Entry], *, rows: int, 
             if entry.status is not _PENDING
         ],
     )
+    connection.executemany(
+        _PLANNED,
+        [
+            (entry.due_at, deliveries + i)
+            for i, entry in enumerate(entries, 1)
+            if entry.due_at and entry.status is _PENDING
+        ],
+    )
     return deliveries + len(entries)
 
 
@@ -117,7 +126,7 @@ def _insert_paths(connection: sqlite3.Connection, entries: list[Entry], *, rows:
             status, reason = entry.status, _reason(entry)
             if status is _PENDING and path in entry.suppressed:
                 status, reason = Status.SUPPRESSED, storable(entry.suppressed[path])
-            due_at = 0.0 if status is _PENDING else None
+            due_at = entry.due_at if status is _PENDING else None
             found.append((deliveries, number, path, status.value, due_at, reason))
     connection.executemany(_DELIVERY, found)
     return deliveries

@@ -21,8 +21,9 @@ from bulkmail.model.delivery import Status, check_move
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Durability
 from bulkmail.model.recipient import PlainRows, Recipient, StoredRow
+from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import Tally
-from bulkmail.outbox import jobs, loading
+from bulkmail.outbox import jobs, loading, planning
 from bulkmail.outbox import store as stores
 from bulkmail.outbox.counting import RunningTally, count_rows
 from bulkmail.outbox.encoding import decode_fields, encode_campaign, storable
@@ -314,6 +315,21 @@ class Outbox:
         """
         with self.store.reading() as connection:
             return jobs.next_due(connection, lane, after, wanted=wanted)
+
+    def planned(self, now: float, *, zone_column: str = "", fallback: str = "") -> Planned:
+        """The rows never tried by their planned times; those without a value in `zone_column` count as `fallback`."""
+        with self._looking() as connection:
+            return planning.planned(connection, now, zone_column=zone_column, fallback=fallback)
+
+    def demand(self, now: float, *, most: int) -> list[tuple[float, int]]:
+        """From when on how many deliveries never tried may go, by the hour: at most the first `most` hours."""
+        with self._looking() as connection:
+            return planning.demand(connection, now, most=most)
+
+    def last_planned(self) -> float:
+        """The latest time, wall-clock seconds, at which a delivery never tried is due; 0 when there is none."""
+        with self._looking() as connection:
+            return planning.last_planned(connection)
 
     def write(self, entries: Sequence[Written]) -> None:
         """Entries in their order, in one transaction: all of them or, after an exception, none.

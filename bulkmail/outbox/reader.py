@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from heapq import merge
 from itertools import chain, groupby
 from operator import itemgetter
@@ -22,8 +23,9 @@ from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.passes import RowStatus
 from bulkmail.model.recipient import Place
 from bulkmail.model.reply import Reply, Stage
+from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import Tally
-from bulkmail.outbox import finding, store
+from bulkmail.outbox import finding, planning, store
 from bulkmail.outbox.counting import has_copies, read_tally
 from bulkmail.outbox.encoding import STATUS_OF, decode_fields
 from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, PathRecord, RowRecord
@@ -179,6 +181,13 @@ class OutboxReader:
         with self._store.reading() as connection:
             (due,) = connection.execute("SELECT min(due_at) FROM delivery WHERE status = 'deferred'").fetchone()
             return self._moment(due)
+
+    def planned(self, now: float, *, zone_column: str = "", fallback: str = "") -> Planned:
+        """The rows never tried by their planned times; those without a value in `zone_column` count as `fallback`."""
+        with self._store.reading() as connection, noticing_damage(self.name):
+            found = planning.planned(connection, now, zone_column=zone_column, fallback=fallback)
+            unfolded = len(self._overlay(connection).accepted)  # the tables have them as due still
+            return replace(found, at_once=max(0, found.at_once - unfolded))
 
     def last_tried_at(self) -> float | None:
         """When the last try ended (wall-clock seconds); None if there was none.  Reads all of them."""

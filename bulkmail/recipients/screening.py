@@ -37,11 +37,15 @@ _REACHED = (Status.ACCEPTED.value, Status.IN_DOUBT.value)
 
 
 class Screened(NamedTuple):
-    """A row and what it begins as: PENDING, INVALID, FILTERED or SUPPRESSED.  `reason` is empty for PENDING."""
+    """A row and what it begins as: PENDING, INVALID, FILTERED or SUPPRESSED.  `reason` is empty for PENDING.
+
+    `due_at`, in wall-clock seconds, is when a pending row may be tried first; 0 is at once.
+    """
 
     row: Recipient | BadRow
     status: Status
     reason: str
+    due_at: float = 0.0
 
 
 def screen(

@@ -98,7 +98,8 @@ def _part(name: str) -> str:
 def _subtitle(report: Report) -> str:
     source = f" from {printable(report.run.list_name)}" if report.run.list_name else ""
     through = f" through {printable(report.relay)}" if report.relay else ""
-    return f"{count(report.tally.rows, 'row')}{source}{through}"
+    follows = f", a follow-up of {printable(Path(report.run.follows[1]).stem)}" if report.run.follows else ""
+    return f"{count(report.tally.rows, 'row')}{source}{through}{follows}"
 
 
 def _moment(seconds: float) -> str:
@@ -168,6 +169,12 @@ def _charts(report: Report, figures: Figures) -> Iterator[dict[str, Any]]:
             "note": "Rows that were tried, by what became of them.",
             "lines": _stacked(figures.providers),
         }
+    if report.outcomes_by_variant:
+        yield {
+            "title": "By variant",
+            "note": "Rows of each variant of the message, by what became of them.",
+            "lines": _stacked(report.outcomes_by_variant.items()),
+        }
     if reasons := report.reasons:
         yield {"title": "Why not", "note": "", "lines": _single(reasons.most_common(12), kind="rejected")}
     if figures.replies:
@@ -197,7 +204,7 @@ def _charts(report: Report, figures: Figures) -> Iterator[dict[str, Any]]:
 
 def _stacked(providers: Iterable[tuple[str, Counter[Status]]]) -> list[dict[str, Any]]:
     found = list(providers)
-    most = max(counts.total() for _, counts in found)
+    most = max((counts.total() for _, counts in found), default=1) or 1
     return [
         {
             "label": label,

@@ -13,7 +13,8 @@ from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.report.files import replacing
-from bulkmail.report.rows import Reasons, as_json, copy_object, feedback_object, iso
+from bulkmail.report.planned import as_object as planned_object
+from bulkmail.report.rows import Reasons, Variants, as_json, copy_object, feedback_object, iso
 from bulkmail.report.slowdowns import as_object
 from bulkmail.report.source import Pass, Source
 
@@ -26,22 +27,25 @@ def write_json(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
     `totals` has every status and their sum, `rows`; `copies` counts the other addresses that rows are sent to.
     `slowdowns` has who asked for less.  `feedback` counts the rows that something came back about, by kind, and what is
     matched to no message; `passes` has the runs that the campaign was sent in, if there are several.  `reasons` has, by
-    status, words with counts.  Times are ISO 8601 in UTC, or null.  Within a version keys may come, none goes or
-    changes.  Memory stays flat.  Raises `BulkmailError` when the file cannot be written, or when the rows are not those
-    that the outbox counts: then there is no new file.
+    status, words with counts.  `variants` has, by variant of the message, the rows by status, and is empty for a
+    campaign without.  Times are ISO 8601 in UTC, or null.  Within a version keys may come, none goes or changes.
+    Memory stays flat.  Raises `BulkmailError` when the file cannot be written, or when the rows are not those that the
+    outbox counts: then there is no new file.
     """
     if not isinstance(source, Source):
         source = Source.of(source)
-    reasons = Reasons()
+    reasons, variants = Reasons(), Variants(source.campaign)
     with replacing(target) as file:
         file.write(as_json(head(source)).removesuffix(b"}") + b',\n"rows":[')
         lead = b"\n"
         for record in source.rows():
             reasons.add(record)
+            variants.add(record)
             file.write(lead + as_json(_row(record, source.run.number)))
             lead = b",\n"
         counts = {status.value: dict(counter.most_common()) for status, counter in reasons.by_status.items()}
-        file.write(b'\n],\n"reasons":' + as_json(counts) + b"}\n")
+        file.write(b'\n],\n"reasons":' + as_json(counts))
+        file.write(b',\n"variants":' + as_json(variants.as_object()) + b"}\n")
 
 
 def head(source: Source) -> dict[str, object]:
@@ -56,6 +60,8 @@ def head(source: Source) -> dict[str, object]:
         "is_rehearsal": run.is_rehearsal,
         "exit_code": tally.exit_code,
         "rest": run.rest and {"until": iso(run.rest.until) or None, "why": run.rest.why},
+        "follows": run.follows and {"run_id": run.follows[0], "outbox": run.follows[1]},
+        "planned": run.planned and planned_object(run.planned),
         "slowdowns": [as_object(slowdown, time.time()) for slowdown in run.slowdowns],
         "totals": {"rows": tally.rows, **{status.value: tally[status] for status in Status}},
         "copies": {status.value: tally.copies.get(status, 0) for status in Status if status.is_eligible},

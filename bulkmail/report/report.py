@@ -15,10 +15,9 @@ from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.recipient import Place
 from bulkmail.model.returned import ReturnedCounts
 from bulkmail.model.tally import Tally
-from bulkmail.model.variants import FIELD as VARIANT
 from bulkmail.outbox.entries import PathRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.report.rows import Reasons, words
+from bulkmail.report.rows import Reasons, Variants, words
 from bulkmail.report.source import Pass, Run, Source
 
 MOST_NAMED = 1_000  # rows in doubt that a report names; the CSV and JSON reports have all of them
@@ -135,10 +134,11 @@ class Report:
         troubles = Troubles()
         kept: list[RowRecord] = []
         through: Counter[str] = Counter()
-        variants = {name: Counter[Status]() for name, _ in (source.campaign.variants if source.campaign else ())}
-        returned_by_variant = {name: Counter[FeedbackKind]() for name in variants}
+        variants = Variants(source.campaign)
         rows, taken = source.rows(), None
-        if source.reader is not None and not variants:  # it counts what is accepted: no need to look at each of those
+        if (
+            source.reader is not None and not variants.by_name
+        ):  # it counts what is accepted: no need to look at each of those
             rows, taken = source.unaccepted()
         for record in rows:
             if source.run.path is None:
@@ -153,10 +153,7 @@ class Report:
                     said = path.reply or path.error or path.reason
                     refused.setdefault(key, (path.address, path.code or 0, said))
             reasons.add(record)
-            if variants and (variant := record.fields.get(VARIANT)) in variants:
-                variants[str(variant)][record.status] += 1
-                if record.came_back is not None:
-                    returned_by_variant[str(variant)][record.came_back.kind] += 1
+            variants.add(record)
             if record.status is Status.INVALID:
                 invalid.append((record.place, words(record)))
         return cls(
@@ -168,9 +165,9 @@ class Report:
             attention=tuple(chain.from_iterable(troubles.of(status, MOST_SHOWN) for status in _ATTENTION)),
             reasons_of=reasons.by_status,
             accepted_by_relay=through if taken is None else taken,
-            outcomes_by_variant=variants,
+            outcomes_by_variant=variants.by_name,
             returned=source.returned,
-            returned_by_variant=returned_by_variant,
+            returned_by_variant=variants.returned,
             passes=source.passes,
             _kept=tuple(kept),
         )

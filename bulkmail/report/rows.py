@@ -9,10 +9,12 @@ from functools import lru_cache
 
 import msgspec
 
+from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.printing import printable
+from bulkmail.model.variants import FIELD as VARIANT
 from bulkmail.outbox.encoding import written
 from bulkmail.outbox.entries import PathRecord, RowRecord
 
@@ -52,6 +54,29 @@ class Reasons:
         if reason not in counter and len(counter) >= _MOST_REASONS:
             reason = OTHER_REASONS
         counter[reason] += 1
+
+
+class Variants:
+    """What became of the rows of each variant of the message; nothing for a campaign without variants."""
+
+    def __init__(self, campaign: Campaign | None) -> None:
+        names = [name for name, _ in campaign.variants] if campaign is not None else []
+        self.by_name: dict[str, Counter[Status]] = {name: Counter() for name in names}
+        self.returned: dict[str, Counter[FeedbackKind]] = {name: Counter() for name in names}
+
+    def add(self, record: RowRecord) -> None:
+        """Counts one row."""
+        if self.by_name and (name := str(record.fields.get(VARIANT))) in self.by_name:
+            self.by_name[name][record.status] += 1
+            if record.came_back is not None:
+                self.returned[name][record.came_back.kind] += 1
+
+    def as_object(self) -> dict[str, dict[str, int]]:
+        """For programs: by name, the rows by status, and their sum as `rows`."""
+        return {
+            name: {"rows": outcomes.total(), **{status.value: outcomes[status] for status in Status}}
+            for name, outcomes in self.by_name.items()
+        }
 
 
 def grouped(record: RowRecord) -> str:

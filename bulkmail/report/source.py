@@ -18,12 +18,14 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.passes import Passes
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.returned import CameBack, Returned, ReturnedCounts
+from bulkmail.model.schedule import Planned
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.encoding import decode_fields
 from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
+from bulkmail.report.planned import planned_in
 from bulkmail.report.rest import Resting, rest_of
 from bulkmail.report.slowdowns import slowdowns_of
 
@@ -56,6 +58,8 @@ class Run:
     slowdowns: tuple[Slowdown, ...] = ()  # relays and providers that asked for less
     number: int = 1  # which run under its name it is
     next_try_at: float | None = None  # when the first of the deferred deliveries may be tried again
+    planned: Planned | None = None  # what is left of planned times; None for a run without
+    follows: tuple[str, str] | None = None  # the id and the outbox of the run that it follows up
 
     @classmethod
     def of(cls, reader: OutboxReader, path: Path | None) -> Run:
@@ -83,6 +87,10 @@ class Run:
                 slowdowns=slowdowns_of(settings),
                 number=int(settings.get("pass", "1")),
                 next_try_at=reader.next_try_at(),
+                planned=planned_in(reader),
+                follows=(reader.campaign.follows, settings.get("follows", ""))
+                if reader.campaign and reader.campaign.follows
+                else None,
             )
 
 

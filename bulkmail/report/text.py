@@ -19,6 +19,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.printing import printable
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import count, say_duration
+from bulkmail.report.planned import sentence
 from bulkmail.report.report import Report, Trouble
 from bulkmail.report.rest import next_try
 from bulkmail.report.returned import came_back, of_passes, of_variants
@@ -118,7 +119,8 @@ def styled(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) -> 
 def _title(report: Report) -> str:
     through = f" through {printable(report.relay)}" if report.relay else ""
     source = f" from {printable(report.run.list_name)}" if report.run.list_name else ""
-    return f"{printable(report.name)}: {count(report.tally.rows, 'row')}{source}{through}"
+    follows = f", a follow-up of {printable(Path(report.run.follows[1]).stem)}" if report.run.follows else ""
+    return f"{printable(report.name)}: {count(report.tally.rows, 'row')}{source}{through}{follows}"
 
 
 def _table(report: Report) -> list[str]:
@@ -208,9 +210,13 @@ def times(report: Report) -> str:
 def rest(report: Report) -> list[str]:
     """Why nothing is sent just now, as a line: whoever goes on too soon would wonder."""
     run, now = report.run, time.time()
+    is_running = run.process is not None
+    planned = sentence(run.planned, now, is_running=is_running) if run.planned is not None and report.tally.open else ""
     if run.rest is not None and report.tally.open:
-        return [run.rest.sentence(now)]
-    waiting = next_try(run.next_try_at, now) if run.process is None else None
+        return [run.rest.sentence(now), *([planned] if planned else [])]
+    if planned:
+        return [planned]
+    waiting = next_try(run.next_try_at, now) if not is_running else None
     return [waiting] if waiting else []
 
 

@@ -42,6 +42,7 @@ from bulkmail.suppression.ports import (
     ProviderMistake,
     StoredEvent,
 )
+from bulkmail.suppression.since import known_since
 from bulkmail.suppression.wording import explain
 
 SLOT = 600  # seconds of messages that are counted together
@@ -252,6 +253,13 @@ class SqliteSuppressions:
                 "INSERT INTO reached SELECT ?, number, ? FROM run WHERE run_id = ? ON CONFLICT DO NOTHING",
                 [(digest, at, run_id) for digest in digests],
             )
+
+    def since_run(
+        self, run_id: str, *, kinds: Mapping[FeedbackKind, str], reasons: Mapping[SuppressionReason, str], now: float
+    ) -> dict[bytes, str]:
+        """As `known_since()`."""
+        with self._file.reading() as connection:
+            return known_since(connection, run_id, kinds=kinds, reasons=reasons, now=now)
 
     def mistakes(self) -> list[ProviderMistake]:
         """Providers whose hard bounces are not believed, the newest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,6 +15,8 @@ from bulkmail.config.settings import load
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.variants import parse_variants, variant_of
+from bulkmail.report.report import Report
+from bulkmail.report.saving import save_report
 from bulkmail.report.text import summary
 from bulkmail.testing import ScriptedRelay
 
@@ -70,11 +73,22 @@ async def test_each_recipient_gets_its_variant_and_the_report_counts_them(
     }
     assert sent == {address: name for address, name in expected.items() if address not in refused}
     rows, said = await asyncio.to_thread(lambda: (list(report.rows()), summary(report)))
+    in_json, in_html = await asyncio.to_thread(saved, report, tmp_path)
     assert {record.address: record.fields["variant"] for record in rows} == expected
     assert sum(outcomes[Status.ACCEPTED] for outcomes in report.outcomes_by_variant.values()) == 7
     assert report.outcomes_by_variant[expected["p0@example.com"]][Status.REJECTED] == 1
     assert again.outcomes_by_variant == report.outcomes_by_variant
+    assert list(in_json) == ["a", "b"]
+    for name, outcomes in report.outcomes_by_variant.items():
+        assert in_json[name] == {"rows": outcomes.total(), **{status.value: outcomes[status] for status in Status}}
+    assert "By variant" in in_html
     assert re.search(r"Variants: a \d of \d accepted, b \d of \d accepted\.", said)
+
+
+def saved(report: Report, folder: Path) -> tuple[dict[str, dict[str, int]], str]:
+    for name in ("r.json", "r.html"):
+        save_report(report, folder / name)
+    return json.loads((folder / "r.json").read_text())["variants"], (folder / "r.html").read_text()
 
 
 async def test_list_that_has_the_column_decides_itself(campaign: bulkmail.Campaign) -> None:

@@ -42,6 +42,8 @@ def test_json_holds_the_run_and_every_row() -> None:
         "is_rehearsal": False,
         "exit_code": 1,
         "rest": None,
+        "follows": None,
+        "planned": None,
         "slowdowns": [],
         "totals": {
             "rows": 3,
@@ -153,6 +155,7 @@ def test_json_holds_the_run_and_every_row() -> None:
             },
         ],
         "reasons": {"rejected": {"unknown user": 1}, "invalid": {"the address has no @": 1}},
+        "variants": {},
     }
 
 

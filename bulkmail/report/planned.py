@@ -1,0 +1,49 @@
+"""Planned times as an outbox remembers them and as reports tell them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import msgspec
+
+from bulkmail.model.schedule import Planned, Schedule
+from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.shape import noticing_damage
+from bulkmail.report.rows import iso
+
+SETTING = "schedule"  # a setting of the outbox
+
+
+def schedule_of(settings: Mapping[str, str]) -> Schedule | None:
+    """What the settings of an outbox say; None for a run without planned times."""
+    kept = settings.get(SETTING)
+    return msgspec.json.decode(kept, type=Schedule) if kept else None
+
+
+def planned_in(reader: OutboxReader) -> Planned | None:
+    """What is left of the planned times of a run; None for one without, and for a rehearsal, which waits for none."""
+    with noticing_damage(reader.name):
+        schedule = schedule_of(reader.settings)
+    if schedule is None or reader.is_rehearsal or not reader.is_loaded:
+        return None
+    return reader.planned(time.time(), zone_column=schedule.zone_column, fallback=schedule.fallback)
+
+
+def sentence(planned: Planned, now: float, *, is_running: bool) -> str:
+    """When the next messages go, for people; empty when none is planned."""
+    if not planned.later:
+        return ""
+    said = f"Planned: {planned.sentence(now)}."
+    return said if is_running else f"{said} The run sends them only while it is running: bulkmail resume."
+
+
+def as_object(planned: Planned) -> dict[str, object]:
+    """For programs: rows never tried that are due, and those that have a time to come, with the first and last one."""
+    return {
+        "at_once": planned.at_once,
+        "later": planned.later,
+        "first_at": iso(planned.first_at) or None,
+        "last_at": iso(planned.last_at) or None,
+        "zones": dict(planned.zones),
+    }
