@@ -9,8 +9,8 @@ OTHER = "Other"
 # In this order, each flag by the name that its command gets it under.
 _GROUPS = {
     "Recipients": (
-        "recipients to where suppress encoding address_column sheet header_row keep_space allow_duplicates allow_empty"
-        " max_invalid row address sample whole only"
+        "recipients to where suppress encoding address_column sheet header_row keep_space allow_duplicates group_by"
+        " allow_empty max_invalid row address sample whole only"
     ),
     "Message": "sender subject text html attach headers values",
     "Relay": "relays urls connections",

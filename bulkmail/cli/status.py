@@ -23,8 +23,8 @@ from bulkmail.outbox.shape import noticing_damage
 from bulkmail.report.json import head
 from bulkmail.report.rest import next_try, rest_of
 from bulkmail.report.slowdowns import sentence, slowdowns_of
-from bulkmail.report.source import Run, Source
-from bulkmail.report.text import copies_of, say_left
+from bulkmail.report.source import Source
+from bulkmail.report.text import copies_of, say_left, say_rows
 
 MOST_DOUBTFUL = 20
 MOST_SLOWED = 5
@@ -51,13 +51,13 @@ def command(run: str, keeps_looking: bool, in_json: bool) -> None:
         from bulkmail.cli.watch import watch, watch_json
 
         if in_json:
-            watch_json(path, lambda reader, tally: json.dumps(_object(reader, tally, path)))
+            watch_json(path, lambda reader, tally: json.dumps(_object(reader, path)))
         else:
             watch(path, lambda reader, tally: _said(reader, tally, path))
         return
     if in_json:
         with OutboxReader.open(path) as reader:
-            click.echo(json.dumps(_object(reader, reader.tally(), path), indent=2))
+            click.echo(json.dumps(_object(reader, path), indent=2))
         return
     with OutboxReader.open(path) as reader:
         tally = reader.tally()
@@ -95,7 +95,7 @@ def _said(reader: OutboxReader, tally: Tally, path: Path) -> list[str]:
         rest = rest_of(reader.settings, now) if tally.open else None
     waiting = rest.sentence(now) if rest else next_try(reader.next_try_at(), now)
     return [
-        f"{printable(name)}: {rehearsal}{count(tally.rows, 'row')} in {path}",
+        f"{printable(name)}: {rehearsal}{say_rows(tally)} in {path}",
         *(f"  {line}" for line in _table(tally)),
         *_relays(reader),
         _times(reader),
@@ -117,9 +117,9 @@ def _slowed(reader: OutboxReader) -> list[str]:
     return ["Slowed down:", *lines] if lines else []
 
 
-def _object(reader: OutboxReader, tally: Tally, path: Path) -> dict[str, object]:
+def _object(reader: OutboxReader, path: Path) -> dict[str, object]:
     """The head of the JSON report, and who sends just now."""
-    source = Source(Run.of(reader, path), tally, reader.rows)
+    source = Source.of(reader, path)
     process = source.run.process
     return {
         **head(source),
@@ -134,7 +134,7 @@ def _table(tally: Tally) -> list[str]:
     found = [(status, tally[status]) for status in Status if tally[status]]
     figures = max((len(f"{number:,}") for _, number in found), default=0)
     return [
-        f"{number:>{figures},} {status.value.replace('_', ' '):<10} {number / tally.rows:>6.1%}"
+        f"{number:>{figures},} {status.value.replace('_', ' '):<10} {number / tally.messages:>6.1%}"
         for status, number in found
     ] + [f"{number:,} copies {status.value.replace('_', ' ')}" for status, number in copies_of(tally).items()]
 

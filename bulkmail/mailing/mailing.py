@@ -27,7 +27,7 @@ from bulkmail.mailing.condition import Where
 from bulkmail.mailing.digests import DigestedRows
 from bulkmail.mailing.empty import NothingToSend, why_empty
 from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
-from bulkmail.mailing.gate import Asked, gather, refuse_unknown_names
+from bulkmail.mailing.gate import Asked, gather, refuse_unknown_columns, refuse_unknown_names
 from bulkmail.mailing.history import refuse_relays_of_other_kind
 from bulkmail.mailing.list_keeper import ListKeeper, noticing_all
 from bulkmail.mailing.loading import Messages, Told, nobody, record, record_messages
@@ -64,6 +64,7 @@ from bulkmail.preflight.checks import SUPPRESSION_ENTRY, gravest_first, judge, w
 from bulkmail.preflight.evidence import Evidence
 from bulkmail.preflight.finding import Finding, refuse
 from bulkmail.preflight.rows import RowCheck
+from bulkmail.recipients.grouping import Grouping
 from bulkmail.recipients.screening import Suppression
 from bulkmail.recipients.source import RecipientList
 from bulkmail.report.report import Report
@@ -164,7 +165,8 @@ class Mailing:
                 suppression.add_list(mailing._list.reason)
                 selection = replace(selection, suppression=suppression)
             seen = RowCheck()
-            are_all_meant = selection.takes_all and not composer.has_copies
+            grouping = Grouping(campaign.group_by, address_column=selection.address_column)
+            are_all_meant = selection.takes_all and not (composer.has_copies or campaign.group_by)
             await record(
                 outbox,
                 rows.blocks() if isinstance(rows, RecipientList) and are_all_meant else rows,
@@ -173,12 +175,14 @@ class Mailing:
                 forward_paths=composer.forward_paths if composer.has_copies else None,
                 suppressed_copies=selection.suppressed_copies,
                 redirect_to=selection.redirect_to,
+                grouping=grouping if campaign.group_by else None,
                 fetch=fetch,
                 told=told_loading,
             )
             if where is not None:
                 refuse_unknown_names(where.condition, rows.columns)
                 where.refuse_senseless()
+            refuse_unknown_columns(campaign.group_by, rows.columns)
             outbox.set_setting("columns", json.dumps(rows.columns))
             outbox.finish_loading()
             if selection.sample is not None:

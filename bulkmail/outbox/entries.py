@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     `status` is PENDING, or why nobody is written to: INVALID, FILTERED, SUPPRESSED, DUPLICATE, with the `reason` in
     words (a `BadRow` may leave it to its own).  `forward_paths` are addresses without angle brackets; empty means the
     recipient's own.  A `ReadyMade` has at least one.  `suppressed` are those of a pending row that are left out all the
-    same, with the reason of each.
+    same, with the reason of each.  Rows with the same `group`, if it is not empty, share a message.
     """
 
     row: Recipient | BadRow | ReadyMade
@@ -44,6 +44,7 @@ class Entry(NamedTuple):
     reason: str = ""
     forward_paths: tuple[str, ...] = ()
     suppressed: Mapping[str, str] = _NONE
+    group: bytes = b""
 
 
 # What is made for every message is a Struct: making one takes a tenth of the time.
@@ -128,13 +129,17 @@ class PathRecord(Struct, frozen=True, kw_only=True):
 
 
 class RowRecord(PathRecord, frozen=True, kw_only=True):
-    """One input row and what has become of its own recipient; `copies` are the other addresses it is sent to."""
+    """One input row and what has become of its own recipient; `copies` are the other addresses it is sent to.
+
+    `shares` is the number of the earlier row whose message it shares, which bears the copies; 0: it has its own.
+    """
 
     row: int
     place: Place
     name: str
     fields: Mapping[str, object]
     copies: tuple[PathRecord, ...] = ()
+    shares: int = 0
 
 
 AcceptedRow = tuple[int, int, int, bytes, int, str, str, int, str, str, float | None, float | None]

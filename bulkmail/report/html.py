@@ -29,7 +29,7 @@ from bulkmail.report.report import Report
 from bulkmail.report.slowdowns import sentence
 from bulkmail.report.source import Source
 from bulkmail.report.specimen import specimen_of
-from bulkmail.report.text import MEANINGS, copies_of, meaning, rehearsal, rest, times
+from bulkmail.report.text import MEANINGS, copies_of, meaning, rehearsal, rest, say_rows, times
 
 MOST_SLOWED = 20  # relays and providers that are named as having slowed the run down
 _OUTCOMES = {"accepted": "accepted", "deferred": "put off", "rejected": "refused", "in_doubt": "in doubt"}
@@ -91,7 +91,7 @@ def _part(name: str) -> str:
 def _subtitle(report: Report) -> str:
     source = f" from {printable(report.run.list_name)}" if report.run.list_name else ""
     through = f" through {printable(report.relay)}" if report.relay else ""
-    return f"{count(report.tally.rows, 'row')}{source}{through}"
+    return f"{say_rows(report.messages)}{source}{through}"
 
 
 def _moment(seconds: float) -> str:

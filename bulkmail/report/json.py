@@ -21,7 +21,8 @@ VERSION = 1
 def write_json(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
     """Writes `{"bulkmail": 1, …, "totals": {…}, "times": {…}, "rows": […], "reasons": {…}}`, a row a line.
 
-    `totals` has every status and their sum, `rows`; `copies` counts the other addresses that rows are sent to.
+    `totals` has every status and their sum, `rows`; `messages` the same, but rows that share one count once, and each
+    but the first of them has the number of that as `shares`.  `copies` counts the other addresses of rows.
     `slowdowns` has who asked for less.  `reasons` has, by status, words with counts.  Times are ISO 8601 in UTC, or
     null.  Within a version keys may come, none goes or changes.  Memory stays flat.  Raises `BulkmailError` when the
     file cannot be written, or when the rows are not those that the outbox counts: then there is no new file.
@@ -43,6 +44,7 @@ def write_json(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
 def head(source: Source) -> dict[str, object]:
     """What holds for the run as a whole."""
     run, tally = source.run, source.tally
+    messages = source.messages or tally
     return {
         "bulkmail": VERSION,
         "name": run.name,
@@ -54,6 +56,7 @@ def head(source: Source) -> dict[str, object]:
         "rest": run.rest and {"until": iso(run.rest.until) or None, "why": run.rest.why},
         "slowdowns": [as_object(slowdown, time.time()) for slowdown in run.slowdowns],
         "totals": {"rows": tally.rows, **{status.value: tally[status] for status in Status}},
+        "messages": {"messages": messages.messages, **{status.value: messages[status] for status in Status}},
         "copies": {status.value: tally.copies.get(status, 0) for status in Status if status.is_eligible},
         "times": {
             "created": iso(run.created_at) or None,
@@ -66,6 +69,7 @@ def head(source: Source) -> dict[str, object]:
 def _row(record: RowRecord) -> dict[str, object]:
     return {
         "row": record.row,
+        "shares": record.shares or None,
         "file": record.place.file,
         "line": record.place.line,
         "address": record.address,

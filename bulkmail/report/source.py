@@ -90,6 +90,8 @@ def _no_attempts() -> Iterator[AttemptRecord]:
 class Source:
     """A run with its rows and tries, which can be gone through more than once.
 
+    `tally` counts rows, `messages` those that share a message once; None where each row has its own.
+
     `campaign` is None for ready-made messages; of an outbox that was in memory there are no tries either.  `reader`
     is the open outbox that the rows come from, if they come from a file.
     """
@@ -100,12 +102,22 @@ class Source:
     attempts: Callable[[], Iterator[AttemptRecord]] = _no_attempts
     campaign: Campaign | None = None
     reader: OutboxReader | None = None
+    messages: Tally | None = None
 
     @classmethod
     def of(cls, reader: OutboxReader, path: Path | None = None) -> Source:
         """Good as long as the reader, which `path` was opened with, is open."""
         run, tally = Run.of(reader, path), reader.tally()
-        return cls(run, tally, reader.rows, reader.attempts, reader.campaign, reader if path is not None else None)
+        by_row = reader.tally_by_row() if reader.is_grouped else tally
+        return cls(
+            run,
+            by_row,
+            reader.rows,
+            reader.attempts,
+            reader.campaign,
+            reader if path is not None else None,
+            tally if reader.is_grouped else None,
+        )
 
     def rows(self) -> Iterator[RowRecord]:
         """In input order.  At their end raises `BulkmailError` unless they are those that the tally counts."""
