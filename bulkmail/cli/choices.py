@@ -49,6 +49,9 @@ _OPTIONS = (
     ),
     click.option("--keep-space", is_flag=True, help="Leave the spaces around cells where they are."),
     click.option("--allow-duplicates", is_flag=True, help="Write to an address as often as it is on the list."),
+    click.option(
+        "--group-by", metavar="COLUMN", multiple=True, help="One message for all rows with the same value; repeatable."
+    ),
     click.option("--allow-empty", is_flag=True, help="End with 0 when no recipient is left to send to."),
     click.option(
         "--max-invalid", metavar="PERCENT", help="Refuse to send when more rows than that are invalid.  [10%]"

@@ -10,7 +10,7 @@ OTHER = "Other"
 _GROUPS = {
     "Recipients": (
         "recipients to together where suppress encoding address_column sheet header_row keep_space allow_duplicates"
-        " allow_empty max_invalid row address sample whole only follow_up unless"
+        " group_by allow_empty max_invalid row address sample whole only follow_up unless"
     ),
     "Message": "sender subject text html attach headers values",
     "Relay": "relays urls connections",

@@ -32,7 +32,7 @@ from bulkmail.report.rest import next_try, rest_of
 from bulkmail.report.returned import came_back, of_passes
 from bulkmail.report.slowdowns import sentence, slowdowns_of
 from bulkmail.report.source import Source
-from bulkmail.report.text import copies_of, say_left
+from bulkmail.report.text import copies_of, say_left, say_rows
 
 MOST_DOUBTFUL = 20
 MOST_SLOWED = 5
@@ -116,7 +116,7 @@ def _said(reader: OutboxReader, tally: Tally, path: Path, *, passes: Sequence[st
     planned = planned_sentence(plan, now, is_running=reader.is_running is not None) if plan is not None else ""
     waiting = rest.sentence(now) if rest else next_try(reader.next_try_at(), now)
     return [
-        f"{printable(name)}: {rehearsal}{count(tally.rows, 'row')} in {path}",
+        f"{printable(name)}: {rehearsal}{say_rows(tally)} in {path}",
         *(f"  {line}" for line in _table(tally)),
         *passes,
         *_relays(reader),
@@ -156,7 +156,7 @@ def _table(tally: Tally) -> list[str]:
     found = [(status, tally[status]) for status in Status if tally[status]]
     figures = max((len(f"{number:,}") for _, number in found), default=0)
     return [
-        f"{number:>{figures},} {status.value.replace('_', ' '):<10} {number / tally.rows:>6.1%}"
+        f"{number:>{figures},} {status.value.replace('_', ' '):<10} {number / tally.messages:>6.1%}"
         for status, number in found
     ] + [f"{number:,} copies {status.value.replace('_', ' ')}" for status, number in copies_of(tally).items()]
 

@@ -130,6 +130,12 @@ def _take(letter: _Letter, header: _Header) -> None:
         letter.put(_KEYS[name], value, header.line, what=header.name)
     elif name == "to":
         _take_to(letter, header, value)
+    elif name == "group-by":
+        if "group_by" in letter.recipients:
+            letter.fault(header.line, f"{header.name} is there twice", "name several columns with commas between them")
+            return
+        letter.recipients["group_by"] = [column.strip() for column in value.split(",")]
+        letter.lines["recipients", "group_by"] = header.line
     elif name == "attachment":
         attachments = letter.message.setdefault("attachments", [])
         letter.lines["message", "attachments", len(attachments)] = header.line

@@ -41,6 +41,7 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
         **locality(sources),
         data=campaign_data(sources, reader),
         variants=_variants(sources),
+        group_by=_group_by(sources),
         row_attachments=row_attachments(sources),
     )
     _tell_missing_body(sources)
@@ -64,6 +65,25 @@ def _variants(sources: Sources) -> Variants:
     except ConfigError as error:
         sources.problems.add(f"{sources.place(('message', 'variants'))}: {error}", error.hint)
         return ()
+
+
+def _group_by(sources: Sources) -> tuple[str, ...]:
+    said = sources.pick(
+        ("recipients", "group_by"),
+        tuple(sources.file.recipients.group_by) or None,
+        flag="--group-by",
+        typed=sources.overrides.group_by or None,
+    )
+    if said is None:
+        return ()
+    columns = tuple(column.strip() for column in said.value)
+    if "" in columns or len(set(columns)) < len(columns):
+        what = "is empty" if "" in columns else "names a column twice"
+        sources.problems.add(f"{said}: {what}", 'write the name of a column: group_by = "email"')
+    elif sources.overrides.allow_duplicates or sources.file.recipients.allow_duplicates:
+        what = "rows cannot share a message and have one each (allow_duplicates)"
+        sources.problems.add(f"{said}: {what}", "keep one of group_by and allow_duplicates")
+    return columns
 
 
 def _sender(sources: Sources) -> Template | None:

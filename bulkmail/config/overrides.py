@@ -11,8 +11,9 @@ class Overrides:
 
     Paths are relative to the current folder.  `recipients`, `text` and `html` may be `"-"`, standard input.
     `attach`, `headers`, `values` and `suppress` are added to the file's, a header or value of the same name replaces
-    it; `to` takes the place of the list (one message for all of them if `together`), and `relays` (or `relay`, the only
-    one) that of all `[relay]` tables, so that no password goes to another server.
+    it; `group_by` takes the place of the file's columns, `to` that of the list (one message for all of them if
+    `together`), and `relays` (or `relay`, the only one) that of all `[relay]` tables, so that no password goes to
+    another server.
     """
 
     recipients: str | None = None
@@ -35,6 +36,7 @@ class Overrides:
     header_row: int | None = None
     keep_space: bool = False
     allow_duplicates: bool = False
+    group_by: tuple[str, ...] = ()
     allow_empty: bool = False
     max_invalid: str | None = None
     rate: str | None = None

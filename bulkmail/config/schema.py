@@ -115,6 +115,7 @@ class RecipientsTable(Table):
     allow_duplicates: bool = False
     allow_empty: bool = False
     max_invalid: str | None = None
+    group_by: Annotated[list[str], BeforeValidator(lambda value: _one_text(value))] = []
 
 
 class LetterTable(Table):
@@ -160,6 +161,11 @@ class DkimTable(Table):
 def _joined(value: object) -> object:
     """A list of texts is as good as one text with commas in it."""
     return ", ".join(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
+
+
+def _one_text(value: object) -> object:
+    """A text may stand for the list that it is the only item of."""
+    return [value] if isinstance(value, str) else value
 
 
 def _only_one(value: object) -> object:

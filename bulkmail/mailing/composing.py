@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bulkmail.engine.ports import Compose, Sign
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
@@ -23,8 +25,10 @@ def composing(outbox: Outbox, *, keys: Keys, on_message: Hook | None) -> tuple[C
     def compose(job: Job, first_at: float) -> Message:
         if job.recipient is None:
             return _ready_made(job, first_at)
-        at = job.delivery
-        return make(job.recipient, row=at.row, forward_path=at.forward_path, date=first_at, delivery=at.id)
+        at, recipient = job.delivery, job.recipient
+        if outbox.is_grouped:
+            recipient = replace(recipient, rows=outbox.rows_of(at.row))
+        return make(recipient, row=at.row, forward_path=at.forward_path, date=first_at, delivery=at.id)
 
     return compose, composer.sign if composer.is_slow_to_sign else None
 

@@ -13,7 +13,7 @@ from bulkmail.mailing.rows import Rows
 from bulkmail.message.bodies import linked_fields
 from bulkmail.message.composer import Composer
 from bulkmail.message.dkim import public_key, record_name
-from bulkmail.message.names import mentioned_names, printed_names
+from bulkmail.message.names import mentioned_names, names_of_message, printed_names
 from bulkmail.message.suggestion import closest
 from bulkmail.message.templates import Condition, referenced_names
 from bulkmail.model.campaign import Campaign
@@ -21,6 +21,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import Keys
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.printing import printable
 from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
@@ -32,6 +33,7 @@ from bulkmail.preflight.records import MOST_DOMAINS, Ask, ask_dns, find_records
 from bulkmail.preflight.repeats import Repeats
 from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed, own_columns
+from bulkmail.recipients.grouping import EMAIL
 from bulkmail.recipients.screening import Suppression
 
 
@@ -73,7 +75,10 @@ async def gather(
     tally = outbox.tally()
     mentioned = mentioned_names(campaign)
     repeats = Repeats()
-    if tally[Status.DUPLICATE]:
+    if campaign.group_by:
+        leading = names_of_message(campaign)
+        await to_thread.run_sync(lambda: repeats.look(outbox.shared_messages(), leading))
+    elif tally[Status.DUPLICATE]:
         await to_thread.run_sync(lambda: repeats.look(outbox.repeats(), mentioned))
     columns = tuple(rows.columns)
 
@@ -130,6 +135,17 @@ async def ask_outside(evidence: Evidence, routes: Sequence[Route], *, keys: Keys
         most_domains=None if online.all_domains else MOST_DOMAINS,
     )
     return replace(evidence, relays=tuple(relays), records=records)
+
+
+def refuse_unknown_columns(group_by: Sequence[str], columns: Sequence[str]) -> None:
+    """Raises `ConfigError` for a column to group by that no row has."""
+    unknown = [column for column in group_by if column != EMAIL and column not in columns]
+    if unknown and columns:
+        near = closest(unknown[0], columns)
+        raise ConfigError(
+            f"group_by: the list has no column {printable(unknown[0], 40)!r}",
+            hint=f"did you mean {near!r}?" if near else f"its columns are {listed(columns)}",
+        )
 
 
 def refuse_unknown_names(where: Condition, columns: Sequence[str]) -> None:

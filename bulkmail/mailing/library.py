@@ -83,6 +83,7 @@ def letter(
     timezone: str = "",
     data: Mapping[str, object] | None = None,
     variants: Iterable[str] | Mapping[str, int] = (),
+    group_by: str | Iterable[str] = (),
     name: str = "letter",
 ) -> Campaign:
     """A campaign from texts, each of them a Jinja template over the fields of a row.
@@ -95,6 +96,8 @@ def letter(
     template: `"{{ lang }}"`), and `now` shows the clock of `timezone`.  Every template finds the values of `data` by
     their names (text, numbers, dates, lists, mappings), where the row has no such field.  `variants` are
     names, or names and their shares, that recipients are divided among: each row has its own as the field `variant`.
+    `group_by` is a column, or several: rows with the same values there get one message, whose templates find the fields
+    of each in `rows`, in the order of the list; `"email"` is the address.
     Raises `ConfigError` when there is no body, a file cannot be read, there is no such locale or time zone, or a value
     cannot be kept.
     """
@@ -128,6 +131,7 @@ def letter(
         timezone=timezone,
         data=written_values(data or {}),
         variants=_variants(variants),
+        group_by=(group_by,) if isinstance(group_by, str) else tuple(group_by),
     )
     locality_of(campaign)
     return campaign if folder is None else with_page_files(campaign, folder)
@@ -367,7 +371,13 @@ class Mailer:
                 rows=rows,
                 routes=self.routes,
                 pace=self.pace,
-                selection=Selection(order.where, suppression, order.allow_duplicates, most_invalid=order.max_invalid),
+                selection=Selection(
+                    order.where,
+                    suppression,
+                    order.allow_duplicates,
+                    most_invalid=order.max_invalid,
+                    address_column=order.options.address_column,
+                ),
                 is_rehearsal=self._is_rehearsal,
                 settings=noted,
                 keys=keys,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from email.message import EmailMessage
 
 from anyio import to_thread
@@ -17,6 +18,7 @@ from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Place, PlainRows, Recipient
 from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
 from bulkmail.preflight.letter import LetterCheck, Letters
+from bulkmail.recipients.grouping import Grouping, Ungrouped
 from bulkmail.recipients.screening import Screened
 
 BATCH = 1000  # rows a transaction and a turn of the worker thread
@@ -41,6 +43,7 @@ async def record(
     forward_paths: Callable[[Recipient], tuple[str, ...]] | None = None,
     suppressed_copies: Callable[[Recipient, tuple[str, ...]], Mapping[str, str]] | None = None,
     redirect_to: Address | None = None,
+    grouping: Grouping | None = None,
     fetch: Callable[[], Awaitable[int]] | None = None,
     told: Told = nobody,
 ) -> None:
@@ -48,7 +51,7 @@ async def record(
 
     `forward_paths` says where the letter of a row goes, if not only to its own address; a row that it raises
     `TemplateError` for is invalid.  `suppressed_copies` says which of them, the first being the row's own, are left
-    out, and why.
+    out, and why.  `grouping` says which rows share a message; a row that it cannot tell it of is invalid.
 
     `PlainRows` among the rows are taken as they are, but for those for whose `Address.key` `suppressed` has a reason:
     only for a list in which each other such row would become pending, its own address for its only forward path.
@@ -58,7 +61,46 @@ async def record(
 
     What iterating the list raises (`ListError`) passes through.  The caller says when loading is finished.
     """
+    entries = entries_of(
+        rows,
+        screen=screen,
+        suppressed=suppressed,
+        forward_paths=forward_paths,
+        suppressed_copies=suppressed_copies,
+        redirect_to=redirect_to,
+        grouping=grouping,
+    )
+    await _record_all(outbox, entries, fetch=fetch, told=told)
+
+
+def record_now(outbox: Outbox, entries: Iterator[Entry | PlainRows]) -> None:
+    """Puts all entries into `outbox`, in the caller's thread."""
+    while _record_batch(outbox, entries, BATCH):
+        pass
+
+
+def entries_of(
+    rows: Iterable[Recipient | BadRow | PlainRows],
+    *,
+    screen: Callable[[Recipient | BadRow], Screened],
+    suppressed: Callable[[str], str] | None = None,
+    forward_paths: Callable[[Recipient], tuple[str, ...]] | None = None,
+    suppressed_copies: Callable[[Recipient, tuple[str, ...]], Mapping[str, str]] | None = None,
+    redirect_to: Address | None = None,
+    grouping: Grouping | None = None,
+) -> Iterator[Entry | PlainRows]:
+    """What the outbox is told of each row, in their order; the arguments are those of `record`."""
     redirected: tuple[str, ...] = (redirect_to.wire,) if redirect_to else ()
+
+    def grouped(screened: Screened) -> Entry:
+        if grouping is None or screened.status not in (Status.PENDING, Status.INVALID):
+            return entry(screened)
+        try:
+            group = grouping.key(screened.row)
+        except Ungrouped as error:
+            bad = BadRow(str(error), screened.row.fields, screened.row.place)
+            return Entry(bad, Status.INVALID)
+        return entry(screened)._replace(group=group)
 
     def entry(screened: Screened) -> Entry:
         row = screened.row
@@ -73,16 +115,13 @@ async def record(
         left_out = suppressed_copies(row, paths) if suppressed_copies is not None and len(paths) > 1 else {}
         return Entry(row, screened.status, screened.reason, paths, left_out, screened.due_at)
 
-    def entries() -> Iterator[Entry | PlainRows]:
-        for row in rows:
-            if not isinstance(row, PlainRows):
-                yield entry(screen(row))
-            elif suppressed is None:
-                yield row
-            else:
-                yield from _without_suppressed(row, suppressed)
-
-    await _record_all(outbox, entries(), fetch=fetch, told=told)
+    for row in rows:
+        if not isinstance(row, PlainRows):
+            yield grouped(screen(row))
+        elif suppressed is None:
+            yield row
+        else:
+            yield from _without_suppressed(row, suppressed)
 
 
 def _without_suppressed(block: PlainRows, suppressed: Callable[[str], str]) -> Iterator[Entry | PlainRows]:
@@ -164,6 +203,14 @@ async def try_letters(outbox: Outbox, check: LetterCheck, letters: Letters, *, t
 
 
 def _try_batch(outbox: Outbox, check: LetterCheck, letters: Letters, last: int) -> int:
+    if outbox.is_grouped:
+        people = outbox.pending_rows(last, BATCH)
+        if not people:
+            return -1
+        # One by one: the rows of a message are in memory only while it is tried.
+        whole = ((number, replace(person, rows=outbox.rows_of(number))) for number, person in people)
+        outbox.invalidate_many(check.bad_rows(whole, letters))
+        return people[-1][0]
     rows = outbox.pending_in_brief(last, BATCH)
     if not rows:
         return -1

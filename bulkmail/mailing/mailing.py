@@ -28,7 +28,7 @@ from bulkmail.mailing.digests import DigestedRows
 from bulkmail.mailing.empty import NothingToSend, why_empty
 from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
 from bulkmail.mailing.following import Followed, following, subject_notice
-from bulkmail.mailing.gate import Asked, gather, refuse_unknown_names
+from bulkmail.mailing.gate import Asked, gather, refuse_unknown_columns, refuse_unknown_names
 from bulkmail.mailing.history import GATE, PASSED, refuse_relays_of_other_kind
 from bulkmail.mailing.list_keeper import ListKeeper, noticing_all
 from bulkmail.mailing.loading import Messages, Told, nobody, record, record_messages
@@ -69,6 +69,7 @@ from bulkmail.preflight.checks import SUPPRESSION_ENTRY, gravest_first, judge, w
 from bulkmail.preflight.evidence import Evidence
 from bulkmail.preflight.finding import Finding, refuse
 from bulkmail.preflight.rows import RowCheck
+from bulkmail.recipients.grouping import Grouping
 from bulkmail.recipients.screening import Suppression
 from bulkmail.recipients.source import RecipientList
 from bulkmail.report.planned import SETTING as SCHEDULE
@@ -180,7 +181,9 @@ class Mailing:
                 suppression.add_list(mailing._list.reason)
                 selection = replace(selection, suppression=suppression)
             seen = RowCheck()
-            are_all_meant = selection.takes_all and not composer.has_copies and planner is None
+            grouping = Grouping(campaign.group_by, address_column=selection.address_column)
+            is_one_each = not (composer.has_copies or campaign.group_by)
+            are_all_meant = selection.takes_all and is_one_each and planner is None
             await record(
                 outbox,
                 rows.blocks() if isinstance(rows, RecipientList) and are_all_meant else rows,
@@ -195,6 +198,7 @@ class Mailing:
                 forward_paths=composer.forward_paths if composer.has_copies else None,
                 suppressed_copies=selection.suppressed_copies,
                 redirect_to=selection.redirect_to,
+                grouping=grouping if campaign.group_by else None,
                 fetch=fetch,
                 told=told_loading,
             )
@@ -203,6 +207,7 @@ class Mailing:
                 where.refuse_senseless()
             if planner is not None:
                 planner.check_columns(rows.columns)
+            refuse_unknown_columns(campaign.group_by, rows.columns)
             outbox.set_setting("columns", json.dumps(rows.columns))
             outbox.finish_loading()
             if selection.sample is not None:

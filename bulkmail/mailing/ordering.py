@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from bulkmail.config.serving import is_served
 from bulkmail.config.settings import Settings
 from bulkmail.mailing.digests import Digest
 from bulkmail.mailing.following import Followed, FollowUp, RunRows, read_followed, said, with_thread
-from bulkmail.mailing.gate import Online, ask_outside, refuse_unknown_names
+from bulkmail.mailing.gate import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
 from bulkmail.mailing.history import (
     LIST_DIGEST,
     NUMBER,
@@ -33,7 +33,7 @@ from bulkmail.mailing.history import (
     refuse_other_kind,
 )
 from bulkmail.mailing.intake_duty import intake_overdue
-from bulkmail.mailing.loading import Told
+from bulkmail.mailing.loading import Told, entries_of, record_now
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.rows import GivenRows, Rows, asks_for_delivery, opened
 from bulkmail.mailing.scheduling import planned_now
@@ -66,12 +66,16 @@ from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import Tally
+from bulkmail.outbox.outbox import Outbox
 from bulkmail.preflight.checks import NO_RELAY, gravest_first, judge
 from bulkmail.preflight.evidence import Found
 from bulkmail.preflight.finding import Finding
 from bulkmail.preflight.list_checks import ambiguous
+from bulkmail.recipients.grouping import EMAIL, Grouping
 from bulkmail.recipients.screening import Suppression, screen
 from bulkmail.recipients.source import ListOptions
+
+_PAGE = 100  # messages of several rows that are read at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +198,7 @@ async def order_mailing(
                     _own_columns(settings),
                     only=order.only if rehearsal else frozenset(),
                     most_invalid=settings.most_invalid,
+                    address_column=settings.list_options.address_column,
                 ),
                 is_rehearsal=rehearsal,
                 settings=await to_thread.run_sync(_noted, settings, digest, past, passes, followed),
@@ -259,6 +264,12 @@ def _leave_out_reached(settings: Settings, order: Order, past: Past, suppression
     """
     if not order.only_unreached:
         return ()
+    if set(settings.campaign.group_by) - {EMAIL, settings.list_options.address_column}:
+        raise ConfigError(
+            "--changed leaves out by address whom the run before has reached, and with"
+            f" group_by = {', '.join(settings.campaign.group_by)} a recipient may get several messages",
+            hint="bulkmail resume --retry-rejected tries what failed again; --new sends everything",
+        )
     if is_rehearsal(settings, order):
         past = look(run_path(settings, rehearsal=False))
     if not past.has_begun or past.is_rehearsal:
@@ -315,6 +326,7 @@ async def check(
                 settings.allow_duplicates,
                 own_columns=_own_columns(settings),
                 most_invalid=settings.most_invalid,
+                address_column=settings.list_options.address_column,
             ),
             keys=keys,
             suppressions=settings.suppressions,
@@ -377,8 +389,11 @@ def letters(
         rows = varied(read, settings.campaign)
         for ambiguity in ambiguous(rows.repeated, _used_names(settings)):
             doubted(ambiguity)
-        found = enumerate(rows, 1)
-        chosen = _named(found, row, wanted) if row or wanted else _meant(settings, found, rows, composer)
+        if settings.campaign.group_by:
+            chosen = _messages(settings, rows, composer, row=row, key=wanted)
+        else:
+            found = enumerate(rows, 1)
+            chosen = _named(found, row, wanted) if row or wanted else _meant(settings, found, rows, composer)
         if covers:
             chosen = iter(_covering(settings, chosen))
         for number, recipient in chosen:
@@ -407,6 +422,41 @@ def _named(rows: Iterable[tuple[int, Recipient | BadRow]], row: int | None, key:
             continue
         if not key or recipient.address.key == key:
             yield number, recipient
+
+
+def _messages(settings: Settings, rows: Rows, composer: Composer, *, row: int | None, key: str) -> Iterator[Numbered]:
+    """The messages that rows share, each by its first row with all of them: sorted by an outbox, not in memory."""
+    with tempfile.TemporaryDirectory(prefix="bulkmail-") as folder, ExitStack() as stack:
+        outbox = stack.enter_context(
+            Outbox.create(Path(folder) / "preview.outbox", campaign=settings.campaign, settings={})
+        )
+        suppression, where = None, None
+        if not (row or key):
+            suppression = read_suppression(settings.suppress)
+            where = compile_condition(settings.where) if settings.where else None
+            kept = ReadList.open(list_in_use(settings.suppressions, settings.campaign))
+            if kept is not None:
+                stack.callback(kept.close)
+                suppression.add_list(kept.reason)
+        record_now(
+            outbox,
+            entries_of(
+                rows,
+                screen=lambda each: screen(each, suppression=suppression, where=where),
+                forward_paths=composer.forward_paths if composer.has_copies else None,
+                grouping=Grouping(settings.campaign.group_by, address_column=settings.list_options.address_column),
+            ),
+        )
+        if where is not None:
+            refuse_unknown_names(where, rows.columns)
+        refuse_unknown_columns(settings.campaign.group_by, rows.columns)
+        outbox.finish_loading()
+        wanted = outbox.message_of(row) if row else None
+        last = 0
+        while people := outbox.pending_rows(last, _PAGE):
+            for last, recipient in people:
+                if (wanted or last) == last and (not key or recipient.address.key == key):
+                    yield last, replace(recipient, rows=outbox.rows_of(last))
 
 
 def _meant(
@@ -457,7 +507,7 @@ def _has_forward_path(composer: Composer, recipient: Recipient) -> bool:
 def _covering(settings: Settings, rows: Iterable[Numbered]) -> list[Numbered]:
     branches, cover, kept = Branches(settings.campaign), Cover(), dict[int, Recipient]()
     for number, recipient in rows:
-        if cover.offer(number, branches.taken(recipient.fields, email=recipient.address.readable)):
+        if cover.offer(number, branches.taken(recipient.fields, email=recipient.address.readable, rows=recipient.rows)):
             kept[number] = recipient
         if not branches:
             break

@@ -42,7 +42,8 @@ class Selection:
     """Which rows of the list are meant: `where` is a Jinja expression over the row, empty for all.
 
     `own_columns` are those that settings name for addresses and names.  `only`, if not empty, are the keys of the
-    addresses that a rehearsal is for.  More than the share `most_invalid` of the rows must not be invalid.
+    addresses that a rehearsal is for.  More than the share `most_invalid` of the rows must not be
+    invalid.  `address_column` is the column of the addresses, if settings name one.
     """
 
     where: str = ""
@@ -53,6 +54,7 @@ class Selection:
     own_columns: frozenset[str] = frozenset()
     only: frozenset[str] = frozenset()
     most_invalid: float = MOST_INVALID
+    address_column: str = ""
 
     @property
     def takes_all(self) -> bool:

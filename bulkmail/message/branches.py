@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import cast
 
@@ -44,9 +44,11 @@ class Branches:
         """Whether there are any."""
         return bool(self._forks)
 
-    def taken(self, row: Mapping[str, object], *, email: str = "") -> frozenset[Way]:
-        """The ways that the letter takes for a row.  Never raises."""
-        variables = {**self._globals, "email": email, **row, "row": row}
+    def taken(
+        self, row: Mapping[str, object], *, email: str = "", rows: Sequence[Mapping[str, object]] = ()
+    ) -> frozenset[Way]:
+        """The ways that the letter takes for a row, with the `rows` that share it, if there are any.  Never raises."""
+        variables = {**self._globals, "email": email, **row, "row": row, **({"rows": list(rows)} if rows else {})}
         found = set()
         for number, fork in enumerate(self._forks):
             reset_ranges()

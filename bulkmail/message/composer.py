@@ -18,6 +18,7 @@ from bulkmail.message.heading import Heading, Lines
 from bulkmail.message.hook import Hook, apply
 from bulkmail.message.identity import date_field, identity_of
 from bulkmail.message.locality import locality_of
+from bulkmail.message.names import refuse_rows_in_heading
 from bulkmail.message.plan import Plan, make_plan, picture_parts
 from bulkmail.message.reverse_path import ReversePath
 from bulkmail.message.templates import Rendering, Workshop
@@ -106,7 +107,9 @@ class Composer:
             values=read_values(campaign.data),
         )
         self._run_id = run_id.encode()
+        self._is_grouped = bool(campaign.group_by)
         self._heading = Heading(campaign, workshop)
+        refuse_rows_in_heading(campaign)
         self._bodies = Bodies(campaign, workshop)
         self._files = RowFiles(campaign, workshop)
         self._plan = make_plan(
@@ -123,7 +126,7 @@ class Composer:
 
     def _compile(self) -> Compiled | None:
         """The functions that make nearly all messages of most campaigns; None where each needs the general way."""
-        if self._on_message is not None or self._plan.last or self._reverse_path.is_by_row:
+        if self._is_grouped or self._on_message is not None or self._plan.last or self._reverse_path.is_by_row:
             return None
         try:
             senders, self._author, rest = self._heading.constants()
@@ -297,10 +300,13 @@ class Composer:
     def _variables(self, recipient: Recipient) -> tuple[dict[str, object], str]:
         """What the templates can use, and the token of the links to unsubscribe."""
         if not self._unsubscriber:
-            return self._workshop.variables(recipient.fields, recipient.address), ""
+            return self._workshop.variables(recipient.fields, recipient.address, rows=recipient.rows), ""
         token = self._unsubscriber.token(recipient.address, self._list_of(recipient))
         url = self._unsubscriber.url(token)
-        return self._workshop.variables(recipient.fields, recipient.address, unsubscribe_url=url), token
+        variables = self._workshop.variables(
+            recipient.fields, recipient.address, unsubscribe_url=url, rows=recipient.rows
+        )
+        return variables, token
 
     def _list_of(self, recipient: Recipient) -> str | None:
         """The list of this row, which its token is for; None where it is that of all rows."""

@@ -17,6 +17,7 @@ from bulkmail.message.suggestion import closest, suggest
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.printing import printable
+from bulkmail.model.recipient import RowFields
 
 _UNDEFINED = lazy_pattern(r"'(\w+)' is undefined")
 _ATTRIBUTE = lazy_pattern(r"'str object' has no attribute '(\w+)'")
@@ -41,11 +42,17 @@ class UnknownName(TemplateError):
 
 
 def explain(
-    error: Exception, *, name: str, environment: LetterEnvironment, row: Mapping[str, object] = NO_ROW
+    error: Exception,
+    *,
+    name: str,
+    environment: LetterEnvironment,
+    row: Mapping[str, object] = NO_ROW,
+    rows: Iterable[object] = (),
 ) -> TemplateError:
     """The error of template `name` as a `TemplateError` that begins with file and line.
 
-    `row` has the fields of the row.  Raises a `MemoryError` again for which the template can do nothing.
+    `row` has the fields of the row, `rows` are those that share its message.  Raises a `MemoryError` again for which
+    the template can do nothing.
     """
     if isinstance(error, TemplateSyntaxError):
         is_nameless = error.name in (None, "<introspection>")  # as Jinja calls what it only looks into
@@ -67,7 +74,7 @@ def explain(
                 fields = list(dict.fromkeys([*row, "email", "row"]))
                 return UnknownName(f"{where}: {text}{_suggest_field(found[1], fields)}", hint=_say_fields(fields))
         case Refused():
-            return _refused(error, where, row)
+            return _refused(error, where, row, rows)
         case NoLocale():
             return TemplateError(f"{where}: {error}", hint=error.fix)
         case ConfigError():
@@ -92,12 +99,17 @@ def explain(
     return TemplateError(f"{where}: {printable(text)}")
 
 
-def _refused(error: Refused, where: str, row: Mapping[str, object]) -> TemplateError:
-    """Names the field that the value came from, if one has it."""
+def _refused(error: Refused, where: str, row: Mapping[str, object], rows: Iterable[object]) -> TemplateError:
+    """Names the field that the value came from, if one has it; of a message of several rows, the row too."""
     value = error.value
     paths = _paths(value, row)
     field = paths[0] if len(paths) == 1 else ""
     subject = " or ".join(paths) if len(paths) <= _MOST_NAMED else ""
+    for each in rows:
+        place_of_row = RowFields.place_of(each)
+        if place_of_row is not None and isinstance(each, Mapping) and (paths := _paths(value, each)):
+            field, subject = "", f"{' or '.join(paths[:_MOST_NAMED])} in {place_of_row}"
+            break
     if isinstance(value, str):
         shown = repr(printable(value, _LONGEST_VALUE))
         subject = f"{subject} is {shown}, which" if subject else shown

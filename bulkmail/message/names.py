@@ -10,6 +10,7 @@ from bulkmail.message.environment import make_environment
 from bulkmail.message.required import field_of
 from bulkmail.message.templates import templates_of
 from bulkmail.model.campaign import Campaign, Template
+from bulkmail.model.errors import ConfigError
 
 FUNCTIONS = frozenset(make_environment({}).globals)
 """What templates can call without any row having it."""
@@ -29,9 +30,66 @@ def mentioned_names(campaign: Campaign) -> set[str] | None:
                 case nodes.Getattr(node=nodes.Name(name="row"), attr="get"), [nodes.Const(value=str(name)), *_]:
                     names.add(name)
                     whole_rows -= 1
-        if whole_rows > 0:
+        if whole_rows > 0 and not campaign.group_by:
             return None
+        if campaign.group_by:  # what is asked of each of `rows`, by whatever name a loop gives it
+            names |= set(_attributes(tree))
     return names
+
+
+def names_of_message(campaign: Campaign) -> set[str]:
+    """The fields of its first row that a message of several rows mentions, beside what it asks of each of `rows`."""
+    return {
+        name
+        for tree in _trees([*templates_of(campaign), *campaign.partials])
+        for name in set(_beside_loops(tree, over_rows=False)) - _assigned(tree)
+    }
+
+
+def _assigned(tree: nodes.Template) -> set[str]:
+    """The names that a template gives itself."""
+    return {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
+
+
+def refuse_rows_in_heading(campaign: Campaign) -> None:
+    """Raises `ConfigError` where a template that says who gets or sends the message asks for `rows`.
+
+    These are needed row by row, before rows are grouped.
+    """
+    if not campaign.group_by:
+        return
+    heading = (campaign.sender, campaign.sent_by, campaign.to, campaign.cc, campaign.bcc, campaign.list_id)
+    reverse_path = Template("reverse_path", campaign.reverse_path)
+    for template in (*heading, reverse_path):
+        if template is not None and "rows" in fields_in(template):
+            raise ConfigError(
+                f"{template.name}: cannot use rows: sender and addresses are those of the first row",
+                hint="write the name of a column there",
+            )
+
+
+def _attributes(tree: nodes.Template) -> Iterator[str]:
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Filter)):
+        match node:
+            case nodes.Getattr(attr=str(name)) | nodes.Getitem(arg=nodes.Const(value=str(name))):
+                yield name
+            case nodes.Filter(args=arguments, kwargs=options):
+                for each in [*arguments, *(option.value for option in options)]:
+                    if isinstance(each, nodes.Const) and isinstance(each.value, str):
+                        yield each.value
+
+
+def _beside_loops(node: nodes.Node, *, over_rows: bool) -> Iterator[str]:
+    """The fields below `node`; within a loop that calls each of its items `row`, none of `row`."""
+    if (name := field_of(node)) and not (over_rows and not isinstance(node, nodes.Name)):
+        yield name
+    if isinstance(node, nodes.For) and isinstance(node.target, nodes.Name) and node.target.name == "row":
+        yield from _beside_loops(node.iter, over_rows=over_rows)
+        for child in node.body:
+            yield from _beside_loops(child, over_rows=True)
+        return
+    for child in node.iter_child_nodes():
+        yield from _beside_loops(child, over_rows=over_rows)
 
 
 def fields_in(template: Template) -> frozenset[str]:
@@ -53,8 +111,7 @@ def printed_names(campaign: Campaign) -> set[str]:
     shown = [template for template in (*whole, campaign.preheader, campaign.calendar) if template is not None]
     printed: set[str] = set()
     for tree in _trees([*shown, *campaign.partials]):
-        assigned = {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
-        printed |= set(_printed(tree, frozenset(assigned)))
+        printed |= set(_printed(tree, frozenset(_assigned(tree))))
     return printed
 
 

@@ -23,13 +23,16 @@ from bulkmail.message.numbers import (
     Refused,
     looks_like_date,
     looks_like_number,
+    read_digits,
     read_number,
     to_float,
     to_int,
     to_number,
 )
+from bulkmail.model.literal import Literal
 from bulkmail.model.pattern import lazy_pattern
 
+_LONGEST_SUM = 500  # digits: more than numbers of the longest text that is read as one can have
 _MOST_LETTERS = 12  # of a text that may mean no
 _ZERO = lazy_pattern(r"[-+]?0+(?:[.,]0+)?(?:\s?[%€$£]|\s[A-Z]{3})?", re.IGNORECASE)
 _FALSE = frozenset({"false"})
@@ -313,17 +316,36 @@ def _sum(original: Callable[..., Any]) -> Callable[..., Any]:
     @pass_environment
     def total(environment: Environment, iterable: Any, attribute: str | int | None = None, start: Any = 0) -> Any:
         items = list(iterable)
-        each = "" if attribute is None else f"map(attribute={attribute!r}) | "
-        for item in map(make_attrgetter(environment, attribute), items) if attribute is not None else items:
-            if isinstance(item, str):
-                raise Refused(
-                    item,
-                    "is text, and cannot be added up",
-                    fix=f"write … | number for each, as in {{{{ items | {each}map('number') | sum }}}}",
-                )
+        values = items if attribute is None else list(map(make_attrgetter(environment, attribute), items))
+        if any(isinstance(value, str | float) for value in values):
+            return _exact_sum([start, *values], attribute)
         return original(environment, items, attribute, start)
 
     return total
+
+
+def _exact_sum(values: Sequence[Any], attribute: object) -> int | float:
+    """The sum of numbers and of texts that are numbers, with the decimals that they were written with.
+
+    Raises `Refused` for the first that is no number or that can be read in two ways.
+    """
+    from decimal import Context, Decimal  # late: few messages add anything up
+
+    context, total = Context(prec=_LONGEST_SUM), Decimal(0)
+    for value in values:
+        try:
+            number = to_number(value)
+        except Refused as error:
+            each = "…" if attribute is None else f"rows | map(attribute={attribute!r})"
+            choice = "','" if isinstance(value, str) and error.what.startswith("may be ") else "default=0"
+            said = "if the comma stands before decimals" if choice == "','" else "to say what counts instead"
+            fix = f"correct the cell, or write {{{{ {each} | map('number', {choice}) | sum }}}} {said}"
+            raise Refused(value, error.what, fix=fix) from None
+        total = context.add(total, Decimal(read_digits(value) if isinstance(value, str) else str(number)))
+    written = format(total, "f")
+    if "." not in written and total.is_finite():
+        return int(total)
+    return Literal(written) if any(isinstance(value, str | Literal) for value in values) else float(total)
 
 
 def _choosing(original: Callable[..., Any], *, by_attribute: bool) -> Callable[..., Any]:

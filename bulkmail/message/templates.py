@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _ALWAYS_THERE = frozenset({"row", "email"})
 UNSUBSCRIBE_URL = "unsubscribe_url"
+ROWS = "rows"
 LOCALE = "locale of the row"  # among the variables, under a name that no template can write
 
 
@@ -67,7 +68,14 @@ class Rendering:
         try:
             return join_chunks(self._template.root_render_func(self._template.new_context(variables, shared=True)))
         except Exception as error:
-            raise explain(error, name=self.name, environment=self._environment, row=_row(variables)) from None
+            rows = variables.get(ROWS)
+            raise explain(
+                error,
+                name=self.name,
+                environment=self._environment,
+                row=_row(variables),
+                rows=rows if isinstance(rows, list) else (),
+            ) from None
 
 
 def _row(variables: Mapping[str, object]) -> Mapping[str, object]:
@@ -128,14 +136,23 @@ class Workshop:
         return Rendering(template, self._calendar)
 
     def variables(
-        self, fields: Mapping[str, object], address: Address | None = None, *, unsubscribe_url: str = ""
+        self,
+        fields: Mapping[str, object],
+        address: Address | None = None,
+        *,
+        unsubscribe_url: str = "",
+        rows: Sequence[Mapping[str, object]] = (),
     ) -> dict[str, object]:
         """What a template can use for one row: each field by its name, all of them as `row`, and `email`.
+
+        `rows`, if there are any, are those that share the message, under that name even if there is such a column.
 
         A column called `email` is that column; one called `row` is reached as `row["row"]`.  `unsubscribe_url`, if
         there is one, comes before a column of that name.  Raises `TemplateError` for a row whose locale is none.
         """
         variables = _variables(self._globals, fields)
+        if rows:
+            variables[ROWS] = list(rows)
         if unsubscribe_url:
             variables[UNSUBSCRIBE_URL] = unsubscribe_url
         if address is not None and "email" not in fields:
@@ -208,7 +225,8 @@ def referenced_names(campaign: Campaign) -> set[str]:
             names |= required_by(tree, partials)
         except Exception as error:
             raise explain(error, name=template.name, environment=environment) from None
-    return names - _ALWAYS_THERE - ({UNSUBSCRIBE_URL} if campaign.unsubscribe else set())
+    names -= _ALWAYS_THERE | ({UNSUBSCRIBE_URL} if campaign.unsubscribe else set())
+    return names - ({ROWS} if campaign.group_by else set())
 
 
 def templates_of(campaign: Campaign) -> Iterator[Template]:

@@ -100,7 +100,8 @@ class Campaign:
     clock `now` shows.  `moment` is what `now` and `today` say, in ISO 8601 with the offset; a run sets it when it
     begins, and it is empty before.  `data` is a JSON object: the values that every template finds by their names, where
     the row has no such field; empty for none.  `variants` are those that recipients are divided among, each with
-    its share.  `follows` is the id of the run whose messages these answer, empty for none.
+    its share.  `follows` is the id of the run whose messages these answer, empty for none.  `group_by` are the columns
+    whose values rows share that get one message together; empty for a message for each row.
     """
 
     name: str
@@ -137,6 +138,7 @@ class Campaign:
     data: str = ""
     variants: tuple[tuple[str, int], ...] = ()
     follows: str = ""
+    group_by: tuple[str, ...] = ()
 
     @property
     def is_list_mail(self) -> bool:

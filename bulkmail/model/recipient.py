@@ -22,17 +22,37 @@ class Place(NamedTuple):
         return f"{self.file}:{self.line}"
 
 
+class RowFields(dict[str, object]):
+    """The fields of one row of a message that several rows share; `_place` is where the row is.
+
+    The name begins with `_` because templates, which get these values, cannot reach such names.
+    """
+
+    __slots__ = ("_place",)
+
+    def __init__(self, fields: Mapping[str, object], place: Place) -> None:
+        super().__init__(fields)
+        self._place = place
+
+    @staticmethod
+    def place_of(row: object) -> Place | None:
+        """Where the row is; None for a value that is none of these."""
+        return row._place if isinstance(row, RowFields) else None
+
+
 @dataclass(frozen=True, slots=True)
 class Recipient:
     """A row that can be written to.  `fields` are its cells by column, the address's own among them.
 
-    From CSV and sheets every field is text; from JSON a field may be any JSON value.
+    From CSV and sheets every field is text; from JSON a field may be any JSON value.  `rows` are the fields of all rows
+    that share the message, this one's first, where rows are grouped; empty where each row has a message of its own.
     """
 
     address: Address
     name: str
     fields: Mapping[str, object]
     place: Place
+    rows: tuple[RowFields, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

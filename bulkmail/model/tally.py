@@ -24,11 +24,15 @@ class Tally:
 
     The status of a row is that of its own recipient.  `copies` are the deliveries to the other addresses of the rows
     (To, Cc, Bcc) by status; they are no rows and are not part of that sum.
+
+    Where several rows share a message, `by_status` counts each message once, and `sharing` are the other rows, which
+    have the status of their message: they are part of the sum.
     """
 
     rows: int
     by_status: Mapping[Status, int] = field(default_factory=dict)
     copies: Mapping[Status, int] = field(default_factory=dict)
+    sharing: int = 0
 
     def __getitem__(self, status: Status) -> int:
         return self.by_status.get(status, 0)
@@ -36,7 +40,12 @@ class Tally:
     @property
     def adds_up(self) -> bool:
         """The invariant: every input row is in exactly one status."""
-        return self.rows == sum(self.by_status.values())
+        return self.rows == sum(self.by_status.values()) + self.sharing
+
+    @property
+    def messages(self) -> int:
+        """Rows, those that share a message counted once."""
+        return self.rows - self.sharing
 
     @property
     def open(self) -> int:

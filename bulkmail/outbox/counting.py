@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.tally import Tally
@@ -15,8 +16,16 @@ from bulkmail.outbox.settling import Change
 IS_COPY = "EXISTS (SELECT 1 FROM delivery AS before WHERE before.id = {0}.id - 1 AND before.row = {0}.row)"
 """Whether a delivery goes to another address of its row than the recipient's own; to be formatted with its alias."""
 
-_BY_STATUS = f"SELECT {IS_COPY.format('d')}, d.status, count(*) FROM delivery AS d GROUP BY 1, 2"  # noqa: S608
-_ROWS_BY_STATUS = "SELECT 0, status, count(*) FROM delivery GROUP BY status"
+_BY_STATUS = f"""
+    SELECT {IS_COPY.format("d")}, d.status, count(*) FROM delivery AS d WHERE d.status <> 'grouped' GROUP BY 1, 2
+"""  # noqa: S608
+_ROWS_BY_STATUS = "SELECT 0, status, count(*) FROM delivery WHERE status <> 'grouped' GROUP BY status"
+_SHARING = "SELECT count(*) FROM part"
+MESSAGES_DELIVERY = "(SELECT min(first.id) FROM delivery AS first WHERE first.row = {0}.message)"
+"""The delivery to the recipient of the message that a row shares; to be formatted with an alias of `part`."""
+_SHARED_BY_STATUS = f"""
+    SELECT d.status, count(*) FROM part AS p JOIN delivery AS d ON d.id = {MESSAGES_DELIVERY.format("p")} GROUP BY 1
+"""  # noqa: S608
 _IS_COPY = f"SELECT {IS_COPY.format('d')} FROM delivery AS d WHERE d.id = ?"  # noqa: S608
 
 
@@ -36,7 +45,16 @@ def read_tally(connection: sqlite3.Connection) -> Tally:
     found: tuple[Counter[Status], Counter[Status]] = Counter(), Counter()
     for is_copy, status, n in connection.execute(_BY_STATUS if has_copies(connection) else _ROWS_BY_STATUS):
         found[is_copy][STATUS_OF[status]] = n
-    return Tally(count_rows(connection), *found)
+    (sharing,) = connection.execute(_SHARING).fetchone()
+    return Tally(count_rows(connection), *found, sharing)
+
+
+def by_row(connection: sqlite3.Connection, tally: Tally) -> Tally:
+    """The tally of the tables with each row that shares a message in the status of that, instead of beside them."""
+    counts = Counter(tally.by_status)
+    if tally.sharing:
+        counts.update({STATUS_OF[status]: n for status, n in connection.execute(_SHARED_BY_STATUS)})
+    return replace(tally, by_status=counts, sharing=0)
 
 
 class RunningTally:
@@ -46,6 +64,7 @@ class RunningTally:
         self._counts: tuple[Counter[Status], Counter[Status]] | None = None  # of rows, of copies
         self._has_copies = False
         self._rows = 0
+        self._sharing = 0
 
     def forget(self) -> None:
         """Something changed many rows, or a transaction failed: count again when asked."""
@@ -60,7 +79,9 @@ class RunningTally:
             self._has_copies = has_copies(connection)
             read = complete(read_tally(connection))
             self._rows, self._counts = read.rows, (Counter(read.by_status), Counter(read.copies))
-        return Tally(self._rows, *({status: n for status, n in counts.items() if n} for counts in self._counts))
+            self._sharing = read.sharing
+        by_status, copies = ({status: n for status, n in counts.items() if n} for counts in self._counts)
+        return Tally(self._rows, by_status, copies, self._sharing)
 
     def moves(self, connection: sqlite3.Connection, changes: Sequence[Change]) -> list[tuple[int, Status, Status]]:
         """What `changes`, made in this order in this transaction, are to be booked as."""

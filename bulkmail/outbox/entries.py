@@ -39,7 +39,7 @@ class Entry(NamedTuple):
     words (a `BadRow` may leave it to its own).  `forward_paths` are addresses without angle brackets; empty means the
     recipient's own.  A `ReadyMade` has at least one.  `suppressed` are those of a pending row that are left out all the
     same, with the reason of each.  `due_at`, in wall-clock seconds, is when a pending row may be tried first; 0 is at
-    once.
+    once.  Rows with the same `group`, if it is not empty, share a message.
     """
 
     row: Recipient | BadRow | ReadyMade
@@ -48,6 +48,7 @@ class Entry(NamedTuple):
     forward_paths: tuple[str, ...] = ()
     suppressed: Mapping[str, str] = _NONE
     due_at: float = 0.0
+    group: bytes = b""
 
 
 # What is made for every message is a Struct: making one takes a tenth of the time.
@@ -136,7 +137,8 @@ class PathRecord(Struct, frozen=True, kw_only=True):
 class RowRecord(PathRecord, frozen=True, kw_only=True):
     """One input row and what has become of its own recipient; `copies` are the other addresses it is sent to.
 
-    `run_number` says which run under its name it belongs to, where a report is about several.
+    `run_number` says which run under its name it belongs to, where a report is about several.  `shares` is the number
+    of the earlier row whose message it shares, which bears the copies; 0: it has its own.
     """
 
     row: int
@@ -145,6 +147,7 @@ class RowRecord(PathRecord, frozen=True, kw_only=True):
     fields: Mapping[str, object]
     copies: tuple[PathRecord, ...] = ()
     run_number: int = 0
+    shares: int = 0
 
 
 AcceptedRow = tuple[int, int, int, bytes, int, str, str, int, str, str, float | None, float | None]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Delivery
-from bulkmail.model.recipient import Recipient, StoredRow
+from bulkmail.model.recipient import Place, Recipient, RowFields, StoredRow
 from bulkmail.outbox.counting import IS_COPY
 from bulkmail.outbox.encoding import STATUS_OF, decode_fields, decode_recipient
 from bulkmail.outbox.entries import Job
@@ -48,6 +48,18 @@ _PENDING_ROWS = """
     WHERE d.row > ? AND d.status = 'pending' AND r.content IS NULL ORDER BY d.row LIMIT ?
 """
 _PENDING_DELIVERIES = _PENDING_ROWS.replace("DISTINCT", "")  # sorting out copies costs more than reading the rows
+_ROWS_OF = """
+    SELECT source, line, fields FROM row WHERE number = ?1
+    UNION ALL SELECT source, line, fields FROM (
+        SELECT r.source, r.line, r.fields FROM part AS p JOIN row AS r ON r.number = p.row
+        WHERE p.message = ?1 ORDER BY p.row
+    )
+"""
+_SHARING = """
+    SELECT r.number, r.address, r.line, r.fields, p.row, s.line, s.fields
+    FROM part AS p JOIN row AS r ON r.number = p.message JOIN row AS s ON s.number = p.row
+    ORDER BY p.message, p.row
+"""
 _SIZES = (1, 8, 64, 512)  # of a query for jobs: few different statements, so that each stays prepared
 
 
@@ -105,6 +117,30 @@ def pending_in_brief(connection: sqlite3.Connection, after: int, limit: int) -> 
             found.append((number, address, name, decode_fields(fields), file, line))
             after = number
     return found
+
+
+def rows_of(connection: sqlite3.Connection, message: int) -> tuple[RowFields, ...]:
+    """The fields of the rows that share the message of this one, its own first."""
+    return tuple(
+        RowFields(decode_fields(fields), Place(source, line))
+        for source, line, fields in connection.execute(_ROWS_OF, (message,))
+    )
+
+
+def message_of(connection: sqlite3.Connection, row: int) -> int:
+    """The number of the row whose message `row` shares, or its own."""
+    found = connection.execute("SELECT message FROM part WHERE row = ?", (row,)).fetchone()
+    return int(found[0]) if found else row
+
+
+def sharing_rows(connection: sqlite3.Connection) -> Iterator[tuple[int, str, int, bytes]]:
+    """Message, address, line and fields of all rows that share a message, those of one message together, in order."""
+    last = 0
+    for message, address, line, fields, _, other_line, other_fields in connection.execute(_SHARING):
+        if message != last:
+            last = message
+            yield message, address, line, fields
+        yield message, address, other_line, other_fields
 
 
 def repeated_rows(connection: sqlite3.Connection) -> Iterator[tuple[str, str, int, bytes]]:

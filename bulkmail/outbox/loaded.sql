@@ -1,7 +1,7 @@
 -- Runs once, in one transaction, when every row is there.  The indices are built here because sorting once is several
 -- times cheaper than keeping them while a million rows come in.
 
-CREATE INDEX delivery_row ON delivery (row);
+CREATE INDEX IF NOT EXISTS delivery_row ON delivery (row);
 
 -- Holds what is left to do and nothing else: what is due in a lane is a look at one place, however long the list and
 -- however much waits in the other lanes.
@@ -9,24 +9,3 @@ CREATE INDEX delivery_due ON delivery (lane, due_at) WHERE due_at IS NOT NULL;
 
 -- Holds as many entries as there are marks: a handful.
 CREATE INDEX delivery_ending ON delivery (ending_at) WHERE ending_at IS NOT NULL;
-
--- Duplicates are found by sorting the keys once: keeping a unique index of scattered keys while loading dirties a page
--- a row and cost 20 µs to 35 µs a row, this 1.2.
-CREATE TEMP TABLE repeated (key TEXT PRIMARY KEY, first INTEGER NOT NULL) WITHOUT ROWID;
-
-INSERT INTO repeated
-SELECT key, min(number) FROM row WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1;
-
-UPDATE delivery
-SET status = 'duplicate', due_at = NULL, reason = (
-    SELECT 'same address as ' || earlier.source || ':' || earlier.line
-    FROM row AS mine
-    JOIN repeated ON repeated.key = mine.key
-    JOIN row AS earlier ON earlier.number = repeated.first
-    WHERE mine.number = delivery.row
-)
-WHERE row IN (
-    SELECT number FROM row JOIN repeated ON repeated.key = row.key WHERE number > first
-);
-
-DROP TABLE repeated;

@@ -31,6 +31,8 @@ _SCREENED = "UPDATE delivery SET status = ?, due_at = NULL, reason = ? WHERE id 
 _PLANNED = "UPDATE delivery SET due_at = ? WHERE id = ?"
 _DELIVERY = "INSERT INTO delivery (id, row, forward_path, status, due_at, reason) VALUES (?, ?, ?, ?, ?, ?)"
 
+_GROUPING = "INSERT INTO grouping (row, key, address, is_bad) VALUES (?, ?, ?, ?)"
+
 KEEP_SAMPLE = """
     UPDATE delivery SET status = 'filtered', due_at = NULL, reason = ?
     WHERE status = 'pending'
@@ -87,6 +89,7 @@ def _insert(connection: sqlite3.Connection, entries: list[Entry], *, rows: int, 
         return deliveries
     columns = [_columns(entry, rows + i, with_key=with_key) for i, entry in enumerate(entries, 1)]
     connection.executemany(_ROW, columns)
+    connection.executemany(_GROUPING, [_grouping(entry, rows + i) for i, entry in enumerate(entries, 1) if entry.group])
     if not all(
         not entry.forward_paths or entry.forward_paths == (row[3],) for entry, row in zip(entries, columns, strict=True)
     ):
@@ -111,9 +114,10 @@ def _insert(connection: sqlite3.Connection, entries: list[Entry], *, rows: int, 
     return deliveries + len(entries)
 
 
-def finish(connection: sqlite3.Connection, now: float) -> None:
-    """Finds the duplicates and builds the indices, inside the caller's transaction."""
-    for statement in statements("loaded.sql"):
+def finish(connection: sqlite3.Connection, now: float, *, is_grouped: bool) -> None:
+    """Finds the duplicates, or the rows that share a message, and builds the indices, in the caller's transaction."""
+    parts = ("grouped.sql", "loaded.sql") if is_grouped else ("loaded.sql", "duplicates.sql")
+    for statement in (statement for part in parts for statement in statements(part)):
         connection.execute(statement)
     connection.execute("UPDATE run SET loaded_at = ?, row_count = (SELECT count(*) FROM row)", (now,))
 
@@ -130,6 +134,12 @@ def _insert_paths(connection: sqlite3.Connection, entries: list[Entry], *, rows:
             found.append((deliveries, number, path, status.value, due_at, reason))
     connection.executemany(_DELIVERY, found)
     return deliveries
+
+
+def _grouping(entry: Entry, number: int) -> tuple[int, bytes, str, bool]:
+    row = entry.row
+    address = row.address.key if isinstance(row, Recipient) else ""
+    return number, entry.group, address, entry.status is not _PENDING
 
 
 def _paths(entry: Entry) -> tuple[str, ...]:

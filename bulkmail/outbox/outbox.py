@@ -20,7 +20,7 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status, check_move
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Durability
-from bulkmail.model.recipient import PlainRows, Recipient, StoredRow
+from bulkmail.model.recipient import PlainRows, Recipient, RowFields, StoredRow
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import Tally
 from bulkmail.outbox import jobs, loading, planning
@@ -197,12 +197,16 @@ class Outbox:
             self._rows, self._deliveries = counts
 
     def finish_loading(self) -> None:
-        """Every row is here: duplicates become DUPLICATE, and sending may begin.  On the disk when it returns."""
+        """Every row is here: duplicates become DUPLICATE, and sending may begin.  On the disk when it returns.
+
+        Where the campaign groups rows there are no duplicates: rows of one `Entry.group` share the message of the
+        first.  They are INVALID if nothing can be sent for one of them, if their addresses differ or they are too many.
+        """
         with self.store.lock:
             self._must_be(loaded=False)
             self._forget()
             with self.store.writing() as connection:
-                loading.finish(connection, time.time())
+                loading.finish(connection, time.time(), is_grouped=self.is_grouped)
             self.store.checkpoint()
             self.is_loaded = True
 
@@ -227,6 +231,26 @@ class Outbox:
         """How many copies of pending rows are suppressed, and the lines of the first `limit` such rows."""
         with self._looking() as connection:
             return jobs.suppressed_copies(connection, limit)
+
+    def rows_of(self, row: int) -> tuple[RowFields, ...]:
+        """The fields of all rows that share the message of `row`, in their order; that row's alone if none does."""
+        with self.store.reading() as connection, noticing_damage(self.store.name):
+            return jobs.rows_of(connection, row)
+
+    def message_of(self, row: int) -> int:
+        """The number of the row whose message `row` shares: its own if that is none but itself."""
+        with self.store.reading() as connection:
+            return jobs.message_of(connection, row)
+
+    def shared_messages(self) -> Iterator[tuple[str, list[tuple[int, Mapping[str, object]]]]]:
+        """Each message that several rows share: its address, and lines and fields of its rows, in their order.
+
+        Holds the lock: for the checks before sending.
+        """
+        with self._looking() as connection:
+            for _, rows in groupby(jobs.sharing_rows(connection), key=itemgetter(0)):
+                found = list(rows)
+                yield found[0][1], [(line, decode_fields(fields)) for _, _, line, fields in found]
 
     def repeats(self) -> Iterator[tuple[str, list[tuple[int, Mapping[str, object]]]]]:
         """Each address that stands in the list more than once: lines and fields of its rows, the first of which counts.
@@ -254,6 +278,11 @@ class Outbox:
             for row, reason in rows:
                 if not connection.execute(statement, (storable(reason), row)).rowcount:
                     raise OutboxError(f"row {row} is not pending and cannot become invalid")
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether several rows may share a message."""
+        return self.campaign is not None and bool(self.campaign.group_by)
 
     @property
     def has_copies(self) -> bool:

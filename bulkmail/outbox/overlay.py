@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from bulkmail.model.delivery import Status
@@ -14,7 +15,14 @@ from bulkmail.outbox.entries import AttemptRecord
 from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.turns import Outcome, Turns
 
+_OUTCOME_OF = 22  # the column of the reader's query for records that has the delivery whose outcome it gives
+
 _IS_COPY = f"SELECT {IS_COPY.format('d')} FROM delivery AS d WHERE d.id = ?"  # noqa: S608 (our own words only)
+_SHARING = f"""
+    SELECT count(*) FROM part WHERE message = (
+        SELECT d.row FROM delivery AS d WHERE d.id = ? AND NOT {IS_COPY.format("d")}
+    )
+"""  # noqa: S608 (our own words only)
 _ROW = (
     "SELECT row.number, row.address, delivery.forward_path FROM delivery JOIN row ON row.number = delivery.row"
     " WHERE delivery.id = ?"
@@ -44,7 +52,17 @@ class Overlay:
             (is_copy,) = connection.execute(_IS_COPY, (number,)).fetchone()
             counts[is_copy][Status.PENDING] -= 1
             counts[is_copy][Status.ACCEPTED] += 1
-        return Tally(tally.rows, *({status: n for status, n in each.items() if n} for each in counts))
+        by_status, copies = ({status: n for status, n in each.items() if n} for each in counts)
+        return replace(tally, by_status=by_status, copies=copies)
+
+    def tallied_by_row(self, connection: sqlite3.Connection, tally: Tally) -> Tally:
+        """The tally by row that the tables give, with these acceptances and the rows that share them."""
+        counts = Counter(self.tallied(connection, tally).by_status)
+        for number in self._outcomes:
+            (sharing,) = connection.execute(_SHARING, (number,)).fetchone()
+            counts[Status.PENDING] -= sharing
+            counts[Status.ACCEPTED] += sharing
+        return replace(self.tallied(connection, tally), by_status={status: n for status, n in counts.items() if n})
 
     def attempts(self, connection: sqlite3.Connection) -> list[AttemptRecord]:
         """The tries that the tables do not know of, in the order in which they ended."""
@@ -82,7 +100,7 @@ class Overlay:
 
     def laid_over(self, columns: tuple[Any, ...]) -> tuple[Any, ...]:
         """A row of the reader's query for records, as it will be once the journal is folded."""
-        outcome = self._outcomes.get(columns[0])
+        outcome = self._outcomes.get(columns[_OUTCOME_OF])
         if outcome is None:
             return columns
         mark, accepted = outcome
@@ -103,4 +121,5 @@ class Overlay:
             accepted.text,
             None,
             Status.ACCEPTED.value,
+            *columns[_OUTCOME_OF:],
         )

@@ -26,7 +26,7 @@ from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import Tally
 from bulkmail.outbox import finding, planning, store
-from bulkmail.outbox.counting import has_copies, read_tally
+from bulkmail.outbox.counting import IS_COPY, MESSAGES_DELIVERY, by_row, has_copies, read_tally
 from bulkmail.outbox.encoding import STATUS_OF, decode_fields
 from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, PathRecord, RowRecord
 from bulkmail.outbox.finding import FoundDelivery
@@ -42,10 +42,20 @@ _PAGE = 1_000
 _RECORDS = """
     SELECT d.id, d.row, r.source, r.line, r.address, r.name, r.fields, d.forward_path, d.status, d.reason, d.tries,
            d.first_at, d.in_doubt_before, d.message_id, r.message_id, a.at + a.took, a.relay, a.code, a.enhanced,
-           a.text, a.breakage, a.reason
+           a.text, a.breakage, a.reason, d.id, 0
     FROM delivery AS d JOIN row AS r ON r.number = d.row LEFT JOIN attempt AS a ON a.id = d.last_attempt
     WHERE d.id > ? ORDER BY d.id LIMIT ?
 """
+# The same where several rows may share a message: a row that shares one has the outcome of that.
+_GROUPED_RECORDS = f"""
+    SELECT d.id, d.row, r.source, r.line, r.address, r.name, r.fields, d.forward_path, o.status, o.reason, o.tries,
+           o.first_at, o.in_doubt_before, o.message_id, r.message_id, a.at + a.took, a.relay, a.code, a.enhanced,
+           a.text, a.breakage, a.reason, o.id, coalesce(p.message, 0)
+    FROM delivery AS d JOIN row AS r ON r.number = d.row LEFT JOIN part AS p ON p.row = d.row
+    JOIN delivery AS o ON o.id = CASE WHEN p.row IS NULL THEN d.id ELSE {MESSAGES_DELIVERY.format("p")} END
+    LEFT JOIN attempt AS a ON a.id = o.last_attempt
+    WHERE d.id > ? AND NOT (d.status = 'grouped' AND {IS_COPY.format("d")}) ORDER BY d.id LIMIT ?
+"""  # noqa: S608
 _DOUBTFUL = _RECORDS.replace("WHERE", "WHERE d.row IN (SELECT row FROM delivery WHERE status = 'in_doubt') AND")
 _THESE = _RECORDS.replace("WHERE", "WHERE d.id IN (SELECT value FROM json_each(?)) AND")
 _UNACCEPTED = _RECORDS.replace("WHERE", "WHERE d.status <> 'accepted' AND")
@@ -81,7 +91,7 @@ _BY_RELAY = """
 # What the columns of these queries hold; SQLite itself takes anything.
 _RECORD = tuple[
     int, int, str, int, str, str, Any, str, str, str, int, Moment | None, int, str, str,
-    Moment | None, str | None, int | None, str | None, str | None, str | None, str | None,
+    Moment | None, str | None, int | None, str | None, str | None, str | None, str | None, int, int,
 ]  # fmt: skip
 _RECORD_PAGE = list[_RECORD]
 _BRIEF_PAGE = list[tuple[int, int, int, Any, int, str, str, int, str, str, Moment | None, Moment | None]]
@@ -164,10 +174,21 @@ class OutboxReader:
         return (found.pid, found.host) if found else None
 
     def tally(self) -> Tally:
-        """Rows and copies by status.  Reads all of them."""
+        """Messages and copies by status: rows that share one count once.  Reads all of them."""
         with self._store.reading() as connection, noticing_damage(self.name):
             tally, overlay = read_tally(connection), self._overlay(connection)
             return overlay.tallied(connection, tally) if overlay else tally
+
+    def tally_by_row(self) -> Tally:
+        """Rows and copies by status: each row that shares a message has the status of that.  Reads all of them."""
+        with self._store.reading() as connection, noticing_damage(self.name):
+            tally, overlay = by_row(connection, read_tally(connection)), self._overlay(connection)
+            return overlay.tallied_by_row(connection, tally) if overlay else tally
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether several rows may share a message."""
+        return self.campaign is not None and bool(self.campaign.group_by)
 
     @property
     def has_marks(self) -> bool:
@@ -198,12 +219,17 @@ class OutboxReader:
 
     def rows(self) -> Iterator[RowRecord]:
         """Every input row, in the order of the input, in flat memory."""
-        return self._records(_RECORDS)
+        return self._records(_GROUPED_RECORDS if self.is_grouped else _RECORDS)
 
     def statuses(self) -> Iterator[RowStatus]:
         """What became of each row and of its copies, in the order of the input; keys are `Address.key`s where rows have
         an address.
         """
+        if self.is_grouped:
+            for record in self.rows():
+                others = tuple(copy.status for copy in record.copies)
+                yield RowStatus(record.row, _known_by(record.address), record.status, others)
+            return
         with self._store.reading() as connection:
             unfolded = self._overlay(connection).accepted
         for row, deliveries in groupby(self._pages(_STATUSES), key=itemgetter(1)):
@@ -214,7 +240,7 @@ class OutboxReader:
                 ]
                 (address, own), *copies = found
                 kept = tuple(each for _, each in copies if each is not own or each.is_eligible)
-                status = RowStatus(row, _key(address) if "@" in address else address.lower(), own, kept)
+                status = RowStatus(row, _known_by(address), own, kept)
             yield status
 
     def batches(self) -> Iterator[list[AcceptedRow] | Iterator[RowRecord | AcceptedRow]]:
@@ -222,7 +248,7 @@ class OutboxReader:
 
         A list has nothing else.
         """
-        if self._has_unfolded():  # while somebody sends, or after a kill
+        if self.is_grouped or self._has_unfolded():  # while somebody sends, or after a kill
             yield self.rows()
             return
         after = 0
@@ -239,7 +265,7 @@ class OutboxReader:
 
     def unaccepted(self) -> Iterator[RowRecord]:
         """The rows that are not accepted or have a copy that is not, in the order of the input."""
-        if self._has_unfolded():
+        if self.is_grouped or self._has_unfolded():
             accepted = Status.ACCEPTED
             return (row for row in self.rows() if any(path.status is not accepted for path in (row, *row.copies)))
         with self._store.reading() as connection:
@@ -443,6 +469,7 @@ def _record(deliveries: list[tuple[Any, ...]]) -> RowRecord:
         place=Place(source, line),
         name=name,
         fields=decode_fields(fields),
+        shares=deliveries[0][23],
         copies=tuple(
             PathRecord(address=copy[7], **_outcome(copy))
             for copy in deliveries[1:]
@@ -457,6 +484,10 @@ def _number(row: RowRecord | AcceptedRow) -> int:
     return row.row if isinstance(row, RowRecord) else row[1]
 
 
+def _known_by(address: str) -> str:
+    return _key(address) if "@" in address else address.lower()
+
+
 def _key(path: str) -> str:
     local, _, domain = path.rpartition("@")
     return Address(local, domain).key
@@ -465,7 +496,7 @@ def _key(path: str) -> str:
 def _outcome(columns: tuple[Any, ...]) -> dict[str, Any]:
     """What has become of one delivery."""
     status, decided, tries, first_at, was_in_doubt, marked_id, ready_id, last_at = columns[8:16]
-    relay, code, enhanced, text, breakage, reason = columns[16:]
+    relay, code, enhanced, text, breakage, reason = columns[16:22]
     known = STATUS_OF[status]
     return {
         "status": known,

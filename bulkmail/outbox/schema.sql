@@ -56,6 +56,18 @@ CREATE TABLE delivery (
     CHECK (ending_at IS NULL OR due_at IS NOT NULL)
 );
 
+-- Rows that share the message of an earlier one (the campaign's group_by): `message` is the number of that row, whose
+-- deliveries are the message's.  A sharing row's own deliveries are 'grouped' for ever, and never due.
+CREATE TABLE part (message INTEGER NOT NULL, row INTEGER NOT NULL, PRIMARY KEY (message, row)) WITHOUT ROWID;
+
+-- While rows come in: what each row that takes part in the grouping is grouped by, as a digest.  Emptied when all are here.
+CREATE TABLE grouping (
+    row INTEGER PRIMARY KEY,
+    key BLOB NOT NULL,
+    address TEXT NOT NULL,              -- Address.key, where another column than the address decides
+    is_bad INTEGER NOT NULL             -- nothing can be sent for this row, and so for none of its message
+);
+
 -- The journal of turns: marks, releases and acceptances that are not folded into the tables yet, as MessagePack, in the
 -- order of the commits that wrote them.
 CREATE TABLE turn (id INTEGER PRIMARY KEY, entries BLOB NOT NULL);

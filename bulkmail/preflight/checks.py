@@ -93,6 +93,12 @@ CHECKS: tuple[Check, ...] = (
         list_checks.duplicate_differs,
     ),
     Check(
+        "grouped-differs", _W, "rows that share a message (group_by) and differ in something that it has only once",
+        "The first of them decides, in the subject and wherever the message does not go through rows.",
+        "write it for each of the rows, {% for item in rows %}{{ item.… }}{% endfor %}, or make the rows the same",
+        list_checks.grouped_differs,
+    ),
+    Check(
         "hidden-row", _W, "rows that a filter or a person hid in the sheet, and that get the message",
         "Whoever hid them may have meant to leave them out.",
         "delete these rows, or copy the visible ones to a sheet of their own; --ignore hidden-row if they are meant",

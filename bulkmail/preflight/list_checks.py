@@ -19,6 +19,7 @@ from bulkmail.preflight.evidence import Evidence, Found
 from bulkmail.preflight.finding import Hits, Severity
 from bulkmail.preflight.letter import Failure
 from bulkmail.preflight.mistyped import meant
+from bulkmail.preflight.repeats import Repeats
 from bulkmail.recipients.columns import listed
 from bulkmail.recipients.remarks import Lines
 
@@ -223,13 +224,23 @@ def duplicate(evidence: Evidence) -> Iterator[Found]:
 
 def duplicate_differs(evidence: Evidence) -> Iterator[Found]:
     """Rows that are left out as duplicates, and whose message would be another one."""
-    repeats = evidence.repeats
+    if not evidence.campaign.group_by:
+        yield from _differing(evidence.repeats, "only line {} is sent")
+
+
+def grouped_differs(evidence: Evidence) -> Iterator[Found]:
+    """Rows that share a message and differ in what the message has once."""
+    if evidence.campaign.group_by:
+        yield from _differing(evidence.repeats, "their message has what line {} says")
+
+
+def _differing(repeats: Repeats, outcome: str) -> Iterator[Found]:
     for repeat in repeats.first:
         lines, hits = [repeat.kept, *repeat.left_out], Hits(repeat.count, repeat.left_out)
         more = f" and {repeat.count - len(repeat.left_out):,} more" if repeat.count > len(repeat.left_out) else ""
         yield Found(
             f"lines {', '.join(map(str, lines))}{more} of {printable(repeat.address, 60)} differ in "
-            f"{listed(repeat.columns, MOST)}; only line {repeat.kept} is sent",
+            f"{listed(repeat.columns, MOST)}; {outcome.format(repeat.kept)}",
             f"column {repeat.columns[0]}",
             column=repeat.columns[0],
             hits=hits,

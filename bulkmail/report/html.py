@@ -31,7 +31,7 @@ from bulkmail.report.returned import came_back, of_passes, of_variants
 from bulkmail.report.slowdowns import sentence
 from bulkmail.report.source import Source
 from bulkmail.report.specimen import specimen_of
-from bulkmail.report.text import MEANINGS, copies_of, meaning, rehearsal, rest, times
+from bulkmail.report.text import MEANINGS, copies_of, meaning, rehearsal, rest, say_rows, times
 
 MOST_SLOWED = 20  # relays and providers that are named as having slowed the run down
 _OUTCOMES = {"accepted": "accepted", "deferred": "put off", "rejected": "refused", "in_doubt": "in doubt"}
@@ -99,7 +99,7 @@ def _subtitle(report: Report) -> str:
     source = f" from {printable(report.run.list_name)}" if report.run.list_name else ""
     through = f" through {printable(report.relay)}" if report.relay else ""
     follows = f", a follow-up of {printable(Path(report.run.follows[1]).stem)}" if report.run.follows else ""
-    return f"{count(report.tally.rows, 'row')}{source}{through}{follows}"
+    return f"{say_rows(report.messages)}{source}{through}{follows}"
 
 
 def _moment(seconds: float) -> str:

@@ -24,7 +24,8 @@ VERSION = 1
 def write_json(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
     """Writes `{"bulkmail": 1, …, "totals": {…}, "times": {…}, "rows": […], "reasons": {…}}`, a row a line.
 
-    `totals` has every status and their sum, `rows`; `copies` counts the other addresses that rows are sent to.
+    `totals` has every status and their sum, `rows`; `messages` the same, but rows that share one count once, and each
+    but the first of them has the number of that as `shares`.  `copies` counts the other addresses of rows.
     `slowdowns` has who asked for less.  `feedback` counts the rows that something came back about, by kind, and what is
     matched to no message; `passes` has the runs that the campaign was sent in, if there are several.  `reasons` has, by
     status, words with counts.  `variants` has, by variant of the message, the rows by status, and is empty for a
@@ -51,6 +52,7 @@ def write_json(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
 def head(source: Source) -> dict[str, object]:
     """What holds for the run as a whole."""
     run, tally = source.run, source.tally
+    messages = source.messages or tally
     return {
         "bulkmail": VERSION,
         "name": run.name,
@@ -64,6 +66,7 @@ def head(source: Source) -> dict[str, object]:
         "planned": run.planned and planned_object(run.planned),
         "slowdowns": [as_object(slowdown, time.time()) for slowdown in run.slowdowns],
         "totals": {"rows": tally.rows, **{status.value: tally[status] for status in Status}},
+        "messages": {"messages": messages.messages, **{status.value: messages[status] for status in Status}},
         "copies": {status.value: tally.copies.get(status, 0) for status in Status if status.is_eligible},
         "feedback": _feedback(source.returned),
         "passes": [_pass(each) for each in source.passes],
@@ -95,6 +98,7 @@ def _pass(each: Pass) -> dict[str, object]:
 def _row(record: RowRecord, number: int) -> dict[str, object]:
     return {
         "row": record.row,
+        "shares": record.shares or None,
         "file": record.place.file,
         "line": record.place.line,
         "address": record.address,

@@ -86,7 +86,8 @@ class Troubles:
 class Report:
     """A reading at one moment; later changes of the outbox are in the next reading.
 
-    `tally` counts rows, each by its own recipient, and their copies (To, Cc, Bcc) apart.  `refused` has
+    `tally` counts rows, each by its own recipient, and their copies (To, Cc, Bcc) apart.  `messages` counts the same,
+    but rows that share a message (`group_by`) once; each of them has the status of its message.  `refused` has
     `(address, code, reply)` of each recipient that was rejected or has expired, in input order; a copy's address is
     there once, however many rows it belongs to.  The code is 0 and the reply in our words where no server was asked.
     `invalid` has `(place, reason)` of each row that nothing could be sent for; `str(place)` is `"people.csv:3"`.
@@ -100,6 +101,7 @@ class Report:
 
     run: Run
     tally: Tally
+    messages: Tally
     refused: list[tuple[str, int, str]]
     in_doubt: tuple[Trouble, ...]
     attention: tuple[Trouble, ...]
@@ -135,17 +137,20 @@ class Report:
         kept: list[RowRecord] = []
         through: Counter[str] = Counter()
         variants = Variants(source.campaign)
-        rows, taken = source.rows(), None
-        if (
-            source.reader is not None and not variants.by_name
-        ):  # it counts what is accepted: no need to look at each of those
+        rows = source.rows()
+        taken: Mapping[str, int] | None = None
+        if source.messages is not None and source.reader is not None:
+            taken = source.reader.accepted_by_relay()
+        elif source.reader is not None and not variants.by_name:  # it counts what is accepted: no need to look at those
             rows, taken = source.unaccepted()
         for record in rows:
             if source.run.path is None:
                 kept.append(record)
             for path in (record, *record.copies):
                 if path.status is Status.ACCEPTED:
-                    through[path.relay] += 1
+                    through[path.relay] += not record.shares
+                    continue
+                if record.shares:
                     continue
                 troubles.add(record, path)
                 if path.status in _REFUSED:
@@ -159,6 +164,7 @@ class Report:
         return cls(
             run=source.run,
             tally=source.tally,
+            messages=source.messages or source.tally,
             refused=list(refused.values()),
             invalid=invalid,
             in_doubt=tuple(troubles.of(Status.IN_DOUBT, MOST_NAMED)),
@@ -232,7 +238,7 @@ class Report:
     @property
     def per_second(self) -> float | None:
         """Messages accepted a second over the whole duration; None without one."""
-        return self.accepted / self.duration if self.duration else None
+        return self.messages[Status.ACCEPTED] / self.duration if self.duration else None
 
     def accepted_replies(self) -> Iterator[AcceptedReply]:
         """What the relay said to each address that it took, copies too, in input order.  Most name the queue id.
@@ -241,7 +247,7 @@ class Report:
         """
         for record in self.rows():
             for path in (record, *record.copies):
-                if path.status is Status.ACCEPTED:
+                if path.status is Status.ACCEPTED and not record.shares:
                     yield AcceptedReply(path.address, path.code or 0, path.reply, path.relay, path.message_id)
 
     def rows(self) -> Iterator[RowRecord]:
@@ -253,7 +259,8 @@ class Report:
     def source(self) -> Iterator[Source]:
         """What to write a table of this run from.  Raises `OutboxError` when the outbox has gone."""
         if self.outbox is None:
-            yield Source(self.run, self.tally, lambda: iter(self._kept))
+            is_grouped = self.messages is not self.tally
+            yield Source(self.run, self.tally, lambda: iter(self._kept), messages=self.messages if is_grouped else None)
             return
         with OutboxReader.open(self.outbox) as reader:
             yield Source.of(reader, self.outbox)

@@ -111,6 +111,8 @@ def _no_attempts() -> Iterator[AttemptRecord]:
 class Source:
     """A run with its rows and tries, which can be gone through more than once.
 
+    `tally` counts rows, `messages` those that share a message once; None where each row has its own.
+
     `campaign` is None for ready-made messages; of an outbox that was in memory there are no tries either.  `reader`
     is the open outbox that the rows come from, if they come from one file.
 
@@ -126,20 +128,23 @@ class Source:
     reader: OutboxReader | None = None
     returned: ReturnedCounts = field(default_factory=ReturnedCounts)
     passes: tuple[Pass, ...] = ()
+    messages: Tally | None = None
     _returned: Returned = field(default_factory=Returned, repr=False)
 
     @classmethod
     def of(cls, reader: OutboxReader, path: Path | None = None, *, returned: Returned | None = None) -> Source:
         """Good as long as the reader, which `path` was opened with, is open."""
         returned = returned or Returned()
+        tally = reader.tally()
         return cls(
             Run.of(reader, path),
-            reader.tally(),
+            reader.tally_by_row() if reader.is_grouped else tally,
             lambda: _with_returned(reader.rows(), returned),
             reader.attempts,
             reader.campaign,
             reader if path is not None else None,
             returned.counts(),
+            messages=tally if reader.is_grouped else None,
             _returned=returned,
         )
 

@@ -120,7 +120,7 @@ def _title(report: Report) -> str:
     through = f" through {printable(report.relay)}" if report.relay else ""
     source = f" from {printable(report.run.list_name)}" if report.run.list_name else ""
     follows = f", a follow-up of {printable(Path(report.run.follows[1]).stem)}" if report.run.follows else ""
-    return f"{printable(report.name)}: {count(report.tally.rows, 'row')}{source}{through}{follows}"
+    return f"{printable(report.name)}: {say_rows(report.messages)}{source}{through}{follows}"
 
 
 def _table(report: Report) -> list[str]:
@@ -148,6 +148,12 @@ def copies_of(tally: Tally) -> dict[Status, int]:
 def say_left(tally: Tally) -> str:
     """What sending goes on with: "3 rows", "3 rows and 1 copy"."""
     return rows_and_copies(tally.open_rows, tally.open - tally.open_rows)
+
+
+def say_rows(messages: Tally) -> str:
+    """`"3 rows"`, `"3 rows in 2 messages"`."""
+    rows = count(messages.rows, "row")
+    return f"{rows} in {count(messages.messages, 'message')}" if messages.sharing else rows
 
 
 def rows_and_copies(rows: int, copies: int) -> str:

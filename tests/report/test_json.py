@@ -59,6 +59,20 @@ def test_json_holds_the_run_and_every_row() -> None:
             "filtered": 0,
             "cancelled": 0,
         },
+        "messages": {
+            "messages": 3,
+            "pending": 0,
+            "deferred": 0,
+            "accepted": 1,
+            "rejected": 1,
+            "expired": 0,
+            "in_doubt": 0,
+            "invalid": 1,
+            "duplicate": 0,
+            "suppressed": 0,
+            "filtered": 0,
+            "cancelled": 0,
+        },
         "copies": {
             "pending": 0,
             "deferred": 0,
@@ -89,6 +103,7 @@ def test_json_holds_the_run_and_every_row() -> None:
         "rows": [
             {
                 "row": 1,
+                "shares": None,
                 "file": "people.csv",
                 "line": 2,
                 "address": "user1@example.org",
@@ -111,6 +126,7 @@ def test_json_holds_the_run_and_every_row() -> None:
             },
             {
                 "row": 2,
+                "shares": None,
                 "file": "people.csv",
                 "line": 3,
                 "address": "user2@example.org",
@@ -133,6 +149,7 @@ def test_json_holds_the_run_and_every_row() -> None:
             },
             {
                 "row": 3,
+                "shares": None,
                 "file": "people.csv",
                 "line": 4,
                 "address": "",
