@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("bulkmail.cli.check", "Say what is wrong with list, letter or settings; send nothing."),
     "preview": ("bulkmail.cli.preview", "Show the letters as they would go out."),
     "send": ("bulkmail.cli.send", "Send a campaign, or go on with one that was interrupted."),
-    "compose": ("bulkmail.cli.compose", "Write a message here and send it: relay, recipients and text are asked for."),
+    "compose": ("bulkmail.cli.compose", "Write a message at the terminal and send it."),
     "resume": ("bulkmail.cli.resume", "Go on with a run as it was recorded."),
     "cancel": ("bulkmail.cli.cancel", "End a run: whoever was not reached yet is left out."),
     "settle": ("bulkmail.cli.settle", "Look letters in doubt up in a mailbox or a server's log."),
