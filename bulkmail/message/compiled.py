@@ -53,7 +53,7 @@ _FILTERS: dict[str, Callable[[str], str]] = {
 
 
 class Step(NamedTuple):
-    """A filter that writes by the campaign's locale, called with constants."""
+    """A filter that writes by the locale of the campaign or of the row, called with constants."""
 
     name: str
     call: Callable[..., str]
@@ -155,8 +155,8 @@ def _cell(node: nodes.Expr, environment: LetterEnvironment) -> Cell:
 
 
 def _step(node: nodes.Filter, locality: Locality) -> Step:
-    """A filter of a locale that is the same for every row, and whose arguments are."""
-    if locality.locale is None or locality.is_by_row or node.dyn_args or node.dyn_kwargs:
+    """A filter of a locale whose arguments are the same for every row."""
+    if not (locality.is_by_row or locality.locale) or node.dyn_args or node.dyn_kwargs:
         raise NotCompiled
     args = tuple(map(_constant_of, node.args))
     kwargs = tuple((str(pair.key), _constant_of(pair.value)) for pair in node.kwargs)
@@ -180,7 +180,8 @@ class Parts:
     """What the messages of a campaign are made of.
 
     `senders` are From and what belongs to it, `rest` the fields behind Message-ID.  `bodies` is by slot; `check` tries,
-    for one row, those of them that the general way makes, and `variables` gives it what it needs.
+    for one row, those of them that the general way makes, and `variables` gives it what it needs.  `locale` names the
+    locale of a row where each has its own: its text is given to `enter`, which says whether there is such a locale.
     """
 
     run_id: bytes
@@ -195,6 +196,8 @@ class Parts:
     variables: Callable[[Recipient, str], dict[str, object]]
     unsubscriber: Unsubscriber | None
     tokens: BounceTokens | None = None
+    locale: tuple[Piece, ...] | None = None
+    enter: Callable[[str], bool] | None = None
 
 
 class Compiled(NamedTuple):
@@ -234,11 +237,19 @@ _LONGEST_SUBJECT = 78 - len("Subject: ")
 _UNPRINTABLE_SPACES = str.maketrans("", "", "\u00a0\u202f")  # between thousands, and before a currency
 
 
-def _stepped(step: Step) -> Callable[[object], str | None]:
-    """What the filter makes of a value; None where the general composer says what is wrong, or has to look at it."""
-    call, args, kwargs = step.call, step.args, dict(step.kwargs)
+_MOST_KEPT = 4_096  # results of one filter
+_LONGEST_KEPT = 40  # characters of a cell: dates, numbers and amounts are shorter, and many rows have the same
 
-    def stepped(value: object) -> str | None:
+
+def _stepped(step: Step) -> Callable[[object, str], str | None]:
+    """What the filter makes of a value for the people of a locale, by its name, which holds already.
+
+    None where the general composer says what is wrong, or has to look at it.
+    """
+    call, args, kwargs = step.call, step.args, dict(step.kwargs)
+    kept: dict[tuple[str, str], str | None] = {}
+
+    def made(value: object) -> str | None:
         try:
             text = call(value, *args, **kwargs)
         except Exception:
@@ -246,6 +257,19 @@ def _stepped(step: Step) -> Callable[[object], str | None]:
         if type(text) is not str or len(text) > LONGEST_CELL:
             return None
         return text if text.isprintable() or text.translate(_UNPRINTABLE_SPACES).isprintable() else None
+
+    def stepped(value: object, place: str) -> str | None:
+        if type(value) is not str or len(value) > _LONGEST_KEPT:
+            return made(value)
+        key = (value, place)
+        try:
+            return kept[key]
+        except KeyError:
+            pass
+        if len(kept) >= _MOST_KEPT:
+            kept.clear()
+        text = kept[key] = made(value)
+        return text
 
     return stepped
 
@@ -287,6 +311,7 @@ class _Writer:
             "check_others": parts.check,
             "date_field": date_field,
             "encode_text": encode_text,
+            "enter": parts.enter,
             "escape": escape,
             "identity_of": identity_of,
             "is_link": _is_link,
@@ -299,6 +324,8 @@ class _Writer:
             "unsubscriber": parts.unsubscriber,
             "variables_of": parts.variables,
         }
+        self._locale = ""
+        self._before_locale = 0
         self._names: dict[tuple[type, object], str] = {}
         self._cells: dict[Cell, int] = {}
         self._tests: dict[str, None] = {}  # conditions for the general composer, in order
@@ -308,6 +335,8 @@ class _Writer:
 
     def written(self) -> Compiled:
         parts = self._parts
+        self._locale = self._row_locale()
+        self._before_locale = len(self._cells)  # cells that have to be known before the others are written
         to_name = self._joined(parts.to_name) if parts.to_name is not None else "given_name"
         subject = self._header(parts.subject)
         if parts.to_name is not None:
@@ -391,6 +420,8 @@ class _Writer:
         """The cells, tested; returns None where the general composer is needed."""
         lines = ["get = fields.get", "if not wire.isascii(): return None"]
         for cell, number in self._cells.items():
+            if self._locale and number == self._before_locale:
+                lines += [f"place = {self._locale}", "if not enter(place): return None"]
             lines += self._cell_lines(cell, number, readable)
         if self._tests:
             lines.append(f"if {' or '.join(self._tests)}: return None")
@@ -402,6 +433,15 @@ class _Writer:
             f"if not subject or subject.isspace() or len(subject) > {headers.LONGEST_VALUE}: return None",
         ]
         return lines
+
+    def _row_locale(self) -> str:
+        """The name of the row's locale as an expression; empty where all rows have the same."""
+        pieces = self._parts.locale
+        if pieces is None:
+            return ""
+        if any(isinstance(step, Step) for piece in pieces if isinstance(piece, Cell) for step in piece.filters):
+            raise NotCompiled
+        return self._header(pieces)
 
     def _cell_lines(self, cell: Cell, number: int, readable: str) -> Iterable[str]:
         key = self._constant(cell.name)
@@ -425,7 +465,8 @@ class _Writer:
             else:
                 name = f"step_{number}_{place}"
                 self._scope[name] = _stepped(step)
-                yield f"c{number} = {name}(c{number})"
+                place_name = "place" if self._locale else "''"
+                yield f"c{number} = {name}(c{number}, {place_name})"
                 yield f"if c{number} is None: return None"
         if cell.is_link:
             yield f"if not is_link(c{number}): return None"

@@ -128,6 +128,9 @@ class Composer:
         """The functions that make nearly all messages of most campaigns; None where each needs the general way."""
         if self._is_grouped or self._on_message is not None or self._plan.last or self._reverse_path.is_by_row:
             return None
+        row_locale = self._workshop.row_locale
+        if row_locale is not None and row_locale.pieces is None:
+            return None
         try:
             senders, self._author, rest = self._heading.constants()
             to_name, subject = self._heading.pieces()
@@ -147,6 +150,8 @@ class Composer:
                     variables=self._variables_of,
                     unsubscriber=self._unsubscriber,
                     tokens=self._tokens,
+                    locale=row_locale.pieces if row_locale is not None else None,
+                    enter=self._workshop.enter,
                 )
             )
         except NotCompiled:

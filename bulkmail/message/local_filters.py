@@ -212,7 +212,7 @@ def filters_of(locality: Locality) -> dict[str, Filter]:
 
 
 COMPILED = frozenset({"date", "time", "money", "percent", "plural", "number"})
-"""The filters that `compiled` calls itself, where every row has the same locale."""
+"""The filters that `compiled` calls itself."""
 
 
 def install(environment: Environment, locality: Locality) -> None:

@@ -231,7 +231,12 @@ def currency_decimals(code: str) -> int:
 
 def plural_category(number: Decimal, locale: Locale) -> str:
     """`zero`, `one`, `two`, `few`, `many` or `other`: the form of a word that stands with the number."""
-    return str(locale.plural_form(number))
+    return _plural_category(str(number), locale)  # by its digits: 1 and 1.0 are equal, and two forms
+
+
+@lru_cache(maxsize=4096)
+def _plural_category(digits: str, locale: Locale) -> str:
+    return str(locale.plural_form(Decimal(digits)))
 
 
 def written_list(items: list[str], style: str, locale: Locale) -> str:

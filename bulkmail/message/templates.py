@@ -22,6 +22,7 @@ from bulkmail.message.environment import (
 from bulkmail.message.explain import NO_ROW, explain, missing_partial, place
 from bulkmail.message.invitation import escape_value
 from bulkmail.message.local_filters import Locality
+from bulkmail.message.locales import UnknownLocale, find_locale
 from bulkmail.message.locality import locale_of, locality_now
 from bulkmail.message.required import required_by
 from bulkmail.message.strictness import truth
@@ -110,12 +111,26 @@ class Workshop:
         self._text = self._make_text()
         self._page_text: LetterEnvironment | None = None
         self._calendar = make_environment(sources, escape=escape_value, locality=locality, values=values)
+        self._locality = locality
         self._locale = self.header(locale) if locale is not None and locality.is_by_row else None
         self._globals = dict(self._text.globals)
         for each in partials:
             _parse(each, self._text)
         pages = {**sources, **(html_partials() if html_partials else {})}
         self._html = make_environment(pages, html=True, locality=locality, values=values)
+
+    @property
+    def row_locale(self) -> Rendering | None:
+        """What names the locale of each row; None where all have the same."""
+        return self._locale
+
+    def enter(self, name: str) -> bool:
+        """The locale called `name` holds for what filters write next; False where there is none."""
+        try:
+            self._locality.enter(find_locale(name))
+        except UnknownLocale:
+            return False
+        return True
 
     def header(self, template: Template) -> Rendering:
         """A template whose own line ends are spaces; those of cells are not."""

@@ -276,3 +276,60 @@ def test_general_message_goes_out_when_the_compiled_one_differs(
         for _ in range(PROOFS + 1):
             assert outcome(composer, recipient) == outcome(general, recipient)
     assert [record.getMessage() for record in caplog.records] == ["the compiled message differs from the general one"]
+
+
+LOCAL = replace(
+    PLAIN,
+    subject=Template("subject", "{{ amount | money('EUR') }}"),
+    text=Template(
+        "text.txt",
+        "Please do not forget what is due: {{ due | date('long') }}, "
+        "{{ n | plural(one='# day', other='# days') }}, {{ lang }}\n",
+    ),
+    html=Template("page.html", "<p>Please pay {{ amount | number(decimals=1) }} with {{ vat | percent }}</p>\n"),
+    locale=Template("locale", "{{ lang | trim }}"),
+)
+
+
+def test_row_with_a_locale_of_its_own_is_written_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same cells in another locale, before and after: nothing is remembered for the wrong people."""
+    fast, general = both(LOCAL)
+    cells = {"due": "2026-12-24", "amount": "1,234.50", "n": "1", "vat": "19%"}
+    recipients = [
+        Recipient(Address.parse("ann@shop.example"), "Ann", {**cells, "lang": lang, "n": n}, Place("list.csv", 2))
+        for lang in ("de_AT", "en_US", " fr ", "de-AT", "en_IN")
+        for n in ("1", "1.0", "2")
+    ]
+    expected = [(outcome(general, each), tried(general, each)) for each in recipients]
+
+    def refuse(*_: object, **__: object) -> Message:
+        raise AssertionError("the general composer was asked")
+
+    monkeypatch.setattr(Composer, "_draft", refuse)
+    monkeypatch.setattr(Composer, "_letter", refuse)
+    for _ in range(2):
+        assert [(outcome(fast, each), tried(fast, each)) for each in recipients] == expected
+    assert len({subject for _, subject in expected}) > 2
+
+
+@pytest.mark.parametrize("lang", ["", "  ", "xx_YY", "Klingon", "de_AT\n"])
+def test_row_whose_locale_is_none_is_refused_as_ever(lang: str) -> None:
+    fast, general = both(LOCAL)
+    cells = {"due": "2026-12-24", "amount": "12.50", "n": "1", "vat": "19%", "lang": lang}
+    recipient = Recipient(Address.parse("ann@shop.example"), "Ann", cells, Place("list.csv", 2))
+    good = replace(recipient, fields={**cells, "lang": "de_AT"})
+    assert outcome(fast, good) == outcome(general, good)
+    assert outcome(fast, recipient) == outcome(general, recipient)
+    assert tried(fast, recipient) == tried(general, recipient)
+
+
+def test_filter_remembers_a_bounded_number_of_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "_MOST_KEPT", 3)
+    calls: list[object] = []
+    made = compiled._stepped(compiled.Step("number", lambda value: calls.append(value) or f"<{value}>"))
+    assert [made(str(n % 2), "fr") for n in range(6)] == ["<0>", "<1>"] * 3
+    assert calls == ["0", "1"]
+    assert [made(str(n), "fr") for n in range(9)] == [f"<{n}>" for n in range(9)]
+    long = "9" * (compiled._LONGEST_KEPT + 1)
+    assert made(long, "fr") == made(long, "fr") == f"<{long}>"
+    assert calls.count(long) == 2
