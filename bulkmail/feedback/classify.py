@@ -105,6 +105,8 @@ def _meaning(notice: Notice, text: str, code: int | None, enhanced: str) -> tupl
         return found.kind, found.reason
     for rule in rules():
         if rule.text is None and rule.fits("", enhanced):
+            if rule.kind is FeedbackKind.HARD and code in _OF_STORAGE:
+                return FeedbackKind.SOFT, "mailbox-full"  # the server contradicts the program that wrote the status
             return rule.kind, rule.reason
     if said and (code or enhanced) and (judged := _by_judge(said, code, enhanced)) is not None:
         return judged
@@ -161,6 +163,7 @@ def _by_judge(told: str, code: int | None, enhanced: str) -> tuple[FeedbackKind,
     return _KINDS.get(verdict.reason)
 
 
+_OF_STORAGE = frozenset({452, 552})  # RFC 5321 §4.2.3: storage, quota
 _STILL_TRYING = re.compile(
     r"not yet been delivered|warning message only|will (?:continue|keep) (?:to )?(?:try|trying|attempt)|still trying"
     r"|attempts? will continue|will be retried|do not need to resend|no need to resend|has been (?:delayed|postponed)",
