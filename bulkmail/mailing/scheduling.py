@@ -115,7 +115,7 @@ def planned_until(outbox: Outbox, pace: Pace) -> float:
     if pace.wait <= 0 or outbox.is_rehearsal or not outbox.settings.get(SETTING):
         return 0.0
     last = outbox.last_planned()
-    return pace.windows.next_open(last) if last else 0.0
+    return pace.windows.next_open(max(last, pace.start or 0.0)) if last else 0.0
 
 
 def notices_of(schedule: Schedule | None, *, is_rehearsal: bool, asks_for_now: bool) -> list[str]:
