@@ -62,9 +62,9 @@ class Planner:
         return 0.0 if self._is_rehearsal else due_at
 
     def check_columns(self, columns: Sequence[str]) -> None:
-        """Raises `ConfigError` when the list has no column of that name."""
+        """Raises `ConfigError` when the list, unless it is empty, has no column of that name."""
         for column in self._schedule.columns:
-            if column not in columns:
+            if columns and column not in columns:
                 known = ", ".join(printable(name, 40) for name in columns[:20]) or "none"
                 setting = "send_at" if column == self._schedule.time_column else "timezone"
                 raise ConfigError(
