@@ -75,8 +75,8 @@ def parse_unless(text: str) -> frozenset[str]:
 class Followed:
     """The run in `path`, the last of its `passes`, as a follow-up sees it.
 
-    `threads` are, by `Address.key` of those reached, the Message-ID of their message and those before it; `others` are
-    the reasons of the other recipients to be left out.
+    `threads` are, by `Address.key` of those reached, the Message-IDs of the conversation with spaces between, that of
+    their message last; `others` are the reasons of the other recipients to be left out.
     """
 
     path: Path
@@ -85,7 +85,7 @@ class Followed:
     unless: frozenset[str]
     campaign: Campaign | None
     columns: tuple[str, ...] = ()
-    threads: dict[str, tuple[str, str]] = field(default_factory=dict)
+    threads: dict[str, str] = field(default_factory=dict)
     others: dict[str, str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
 
@@ -152,7 +152,7 @@ def _read_rows(outbox: Path, found: Followed) -> int:
                 continue
             key = _key(record)
             if record.status is Status.ACCEPTED and record.message_id:
-                found.threads[key] = (record.message_id, _references(record))
+                found.threads[key] = _references(record)
                 found.others.pop(key, None)
             elif key not in found.threads and record.status is not Status.DUPLICATE:
                 found.others[key] = f"{record.status.value.replace('_', ' ')} in {found.name}"
@@ -249,6 +249,7 @@ class RunRows:
 
     def __iter__(self) -> Iterator[Recipient | BadRow]:
         """Each row in order."""
+        has_several = len(self._followed.passes) > 1
         known: set[str] = set()
         for outbox in reversed(self._followed.passes):
             with OutboxReader.open(outbox) as reader:
@@ -256,7 +257,8 @@ class RunRows:
                     if not record.address or (key := _key(record)) in known:
                         continue
                     if key in self._followed.threads or (record.status.is_eligible and outbox == self._followed.path):
-                        known.add(key)
+                        if has_several:
+                            known.add(key)
                         yield Recipient(_address(record), record.name, record.fields, record.place)
 
     def close(self) -> None:
@@ -299,7 +301,7 @@ class FollowedRows:
             if thread is None or isinstance(row, BadRow):
                 yield row
                 continue
-            fields = {**row.fields, MESSAGE_ID: thread[0], REFERENCES: thread[1]}
+            fields = {**row.fields, MESSAGE_ID: thread.rpartition(" ")[2], REFERENCES: thread}
             # The variant of the first message, unless this campaign has others.
             if self._variants and fields.get(VARIANT) not in self._variants and isinstance(self._rows, RunRows):
                 fields.pop(VARIANT, None)

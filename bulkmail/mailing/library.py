@@ -389,7 +389,7 @@ class Mailer:
         return self._ready(mailing, digest, where=order.where, allow_empty=order.allow_empty)
 
     async def _followed(self, outbox: str | os.PathLike[str] | None, unless: Iterable[str]) -> Followed | None:
-        names = parse_unless(",".join(unless)) if unless else frozenset[str]()
+        names = parse_unless(unless if isinstance(unless, str) else ",".join(unless)) if unless else frozenset[str]()
         if outbox is None:
             if names:
                 raise ConfigError("unless is about the recipients of another run", hint="say follow_up=OUTBOX as well")

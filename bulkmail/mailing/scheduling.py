@@ -19,6 +19,7 @@ from bulkmail.report.planned import SETTING, schedule_of
 
 _MOST_ZONES = 1_000  # names that are kept, known or not
 _MOST_HOURS = 500
+_MOST_KNOWN = 50_000  # of what rows say
 
 
 class Planner:
@@ -34,6 +35,7 @@ class Planner:
         self._now = now
         self._is_rehearsal = is_rehearsal
         self._zones: dict[str, tzinfo | ConfigError] = {}
+        self._known: dict[tuple[object, ...], float] = {}  # most rows say what others say, too
         if not schedule.columns:
             schedule.due_at({}, self._zone, now=now)
         elif not schedule.time_column:  # a fault of the time itself is not one of each row
@@ -51,13 +53,18 @@ class Planner:
 
     def due_at(self, row: Recipient) -> float:
         """Wall-clock seconds, 0 for at once.  Raises `ConfigError` for a row whose time cannot be kept."""
-        due_at = self._schedule.due_at(row.fields, self._zone, now=self._now)
+        said = tuple(map(row.fields.get, self._schedule.columns))
+        due_at = self._known.get(said) if all(isinstance(value, str) for value in said) else None
+        if due_at is None:
+            due_at = self._schedule.due_at(row.fields, self._zone, now=self._now)
+            if len(self._known) < _MOST_KNOWN and all(isinstance(value, str) for value in said):
+                self._known[said] = due_at
         return 0.0 if self._is_rehearsal else due_at
 
     def check_columns(self, columns: Sequence[str]) -> None:
-        """Raises `ConfigError` when the list has no column of that name."""
+        """Raises `ConfigError` when the list, unless it is empty, has no column of that name."""
         for column in self._schedule.columns:
-            if column not in columns:
+            if columns and column not in columns:
                 known = ", ".join(printable(name, 40) for name in columns[:20]) or "none"
                 setting = "send_at" if column == self._schedule.time_column else "timezone"
                 raise ConfigError(
@@ -104,7 +111,9 @@ def planned_now(outbox: Outbox, now: float) -> Planned | None:
 
 def demand_of(outbox: Outbox, now: float) -> list[tuple[float, int]]:
     """From when on how many deliveries of `outbox` may go, where that is planned: the first 500 hours at most."""
-    return [] if planned_now(outbox, now) is None else outbox.demand(now, most=_MOST_HOURS)
+    if outbox.is_rehearsal or not outbox.settings.get(SETTING):
+        return []
+    return outbox.demand(now, most=_MOST_HOURS)
 
 
 def planned_until(outbox: Outbox, pace: Pace) -> float:
@@ -115,7 +124,7 @@ def planned_until(outbox: Outbox, pace: Pace) -> float:
     if pace.wait <= 0 or outbox.is_rehearsal or not outbox.settings.get(SETTING):
         return 0.0
     last = outbox.last_planned()
-    return pace.windows.next_open(last) if last else 0.0
+    return pace.windows.next_open(max(last, pace.start or 0.0)) if last else 0.0
 
 
 def notices_of(schedule: Schedule | None, *, is_rehearsal: bool, asks_for_now: bool) -> list[str]:

@@ -187,7 +187,7 @@ class Planned:
     """What is left of the planned times of a run: rows never tried, by when they are due.
 
     `later` rows are due from `first_at` to `last_at`, wall-clock seconds; `zones` counts them by time zone, the one
-    with most first, and is empty unless a column names the zones.
+    with most first, and is empty unless a column names the zones and a time is still to come.
     """
 
     at_once: int

@@ -29,10 +29,13 @@ _LONGEST = 60  # characters of a zone's name
 
 
 def planned(connection: sqlite3.Connection, now: float, *, zone_column: str, fallback: str) -> Planned:
-    """What is planned at `now`, wall-clock seconds; rows without a value in `zone_column` count as `fallback`."""
+    """What is planned at `now`, wall-clock seconds; rows without a value in `zone_column` count as `fallback`.
+
+    Without a time that is still to come there are no zones.
+    """
     at_once, later, first, last = connection.execute(_COUNTS, {"now": now}).fetchone()
     zones = Counter[str]()
-    if zone_column:
+    if zone_column and later:  # reads the fields of all rows
         for name, number in connection.execute(_ZONES, {"column": zone_column}):
             said = " ".join(str("" if name is None else name).split())
             zones[printable(said, _LONGEST) or fallback] += number

@@ -45,10 +45,10 @@ def bad_row(evidence: Evidence) -> Iterator[Found]:
 
 
 def many_invalid(evidence: Evidence) -> Iterator[Found]:
-    """So many rows without a usable address, or a message, that the list itself must be damaged."""
+    """So many rows that cannot be used, or have no message, that the list itself must be damaged."""
     letters = evidence.letters
     for number, of, what in (
-        (evidence.rows.bad, evidence.tally.rows, "have no usable address"),
+        (evidence.rows.bad, evidence.tally.rows, "cannot be used"),
         (letters.failed, letters.rows, "have no message"),
     ):
         if FEW_INVALID <= number < of and number > evidence.most_invalid * of:

@@ -210,7 +210,7 @@ async def test_many_invalid_rows_stop_the_run_unless_allowed(make_campaign, tmp_
         refused = await run("send", campaign, "--yes", cwd=tmp_path)
         allowed = await run("send", campaign, "--yes", "--max-invalid", "40%", cwd=tmp_path)
     assert refused.code == 2
-    assert "10 of 30 rows have no usable address: 33.3%, the limit is 10%" in words(refused.err)
+    assert "10 of 30 rows cannot be used: 33.3%, the limit is 10%" in words(refused.err)
     assert "--max-invalid 34%" in words(refused.err)  # enough for this list
     assert allowed.code == 1, allowed.err
     assert len(relay.messages) == 20

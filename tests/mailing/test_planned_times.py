@@ -24,6 +24,7 @@ from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
 from bulkmail.report.text import summary
 from bulkmail.testing import ScriptedRelay
+from tests.e2e.commands import run, write_campaign
 
 NO_WAIT = bulkmail.Pace(wait=0.001)
 
@@ -208,3 +209,53 @@ async def test_time_that_has_passed_or_column_that_is_missing_is_told_before_any
             with pytest.raises(bulkmail.ConfigError, match=fault):
                 await send(campaign, [{"email": "a@example.com", "tz": "UTC"}], max_invalid=1, **more)
         assert not relay.messages
+
+
+@pytest.fixture
+def dated() -> bulkmail.Campaign:
+    """Made by no loop: it reads a time zone."""
+    return bulkmail.letter(sender="a@shop.example", subject="{{ today }}", text="Hello\n", timezone="Europe/Vienna")
+
+
+async def test_now_in_a_message_is_the_planned_time_where_it_is_the_same_for_all(
+    dated: bulkmail.Campaign, tmp_path: Path
+) -> None:
+    day = f"{datetime.now() + timedelta(days=40):%Y-%m-%d}"
+    rows = [{"email": "a@example.com", "when": f"{day} 12:00"}]
+    found = []
+    async with ScriptedRelay() as relay:
+        for number, send_at in enumerate((f"{day} 12:00", "column:when")):
+            outbox = tmp_path / f"{number}.outbox"
+            await mailer(relay, bulkmail.Pace(wait=0)).send(dated, rows, outbox=outbox, send_at=send_at)
+            with OutboxReader.open(outbox) as reader:
+                assert reader.campaign is not None
+                found.append(reader.campaign.moment[:10])
+    assert found[0] == day
+    assert found[1] < day
+
+
+@pytest.mark.timeout(120)
+async def test_command_line_shows_the_plan_and_leaves_the_rest_to_the_next_call(tmp_path: Path) -> None:
+    tomorrow = f"{datetime.now() + timedelta(days=1):%Y-%m-%d} 12:00"
+    async with ScriptedRelay() as relay:
+        url = f"smtp://{relay.host}:{relay.port}?tls=off"
+        spring = write_campaign(tmp_path / "spring", [], relay=url, settings='send_at = "column:when"\n')
+        people = f"now@example.com,N,now\nlater@example.com,L,{tomorrow}\n"
+        (spring / "people.csv").write_text(f"email,first_name,when\n{people}")
+        flags = ("--yes", "--wait", "0")
+        sent = await run("send", "spring", *flags, "--progress", "json", cwd=tmp_path)
+        status = await run("status", "spring", cwd=tmp_path)
+        resumed = await run("resume", "spring", *flags, cwd=tmp_path)
+        other = await run("send", "spring", *flags, "--send-at", "09:00", cwd=tmp_path)
+        rehearsed = await run("send", "spring", "--dry-run", cwd=tmp_path)
+    assert sent.code == resumed.code == 3, sent.err + resumed.err
+    events = [json.loads(line) for line in sent.err.splitlines() if line.startswith("{")]
+    (plan,) = [event for event in events if event["event"] == "planned"]
+    assert (plan["at_once"], plan["later"], plan["zones"]) == (1, 1, {})
+    assert "with --wait 0 only what is due goes now" in " ".join(resumed.err.split())
+    assert "Planned: 1 at " in status.out
+    assert [taken.forward_paths for taken in relay.messages] == [("now@example.com",)]
+    assert other.code == 2
+    assert "the planned times (send_at) changed since this run began" in " ".join(other.err.split())
+    assert rehearsed.code == 0, rehearsed.err
+    assert "a rehearsal does not wait for planned times" in " ".join(rehearsed.err.split())

@@ -81,6 +81,8 @@ async def send_signed(key: bulkmail.Secret, unsubscribe_key: str) -> None:
     )
     keys = bulkmail.Keys(bulkmail.Secret(unsubscribe_key), (key,))
     await bulkmail.Mailer("null:", keys=keys, on_message=stamped).send(letter, "people.csv")
+    await bulkmail.Mailer("null:").send(letter, "people.csv", send_at="column:when", timezone="column:tz")
+    await bulkmail.Mailer("null:").send(letter, follow_up="first.outbox", unless=["bounced"])
 
 
 def stamped(message: EmailMessage) -> EmailMessage:
