@@ -69,6 +69,19 @@ class RowAttachment:
 
 
 @dataclass(frozen=True, slots=True)
+class RowPictures:
+    """Where the pictures are that the HTML names for each row: below the folder `root`, which no cell can leave.
+
+    A name is looked for in its folder `beside`, where the page is, and then in `root` itself.  With `are_attached` a
+    picture that a row attaches as well is shown only.
+    """
+
+    root: str
+    beside: str = ""
+    are_attached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class InlineImage:
     """A picture that the HTML shows and the message brings along; `source` is what the HTML calls it."""
 
@@ -101,7 +114,7 @@ class Campaign:
     begins, and it is empty before.  `data` is a JSON object: the values that every template finds by their names, where
     the row has no such field; empty for none.  `variants` are those that recipients are divided among, each with
     its share.  `group_by` are the columns whose values rows share that get one message together; empty for a message
-    for each row.
+    for each row.  `row_pictures` is given where the HTML names pictures that depend on the row.
     """
 
     name: str
@@ -138,6 +151,7 @@ class Campaign:
     data: str = ""
     variants: tuple[tuple[str, int], ...] = ()
     group_by: tuple[str, ...] = ()
+    row_pictures: RowPictures | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -196,6 +210,10 @@ def _feed(state: blake2b, label: str, value: object, *, in_partials: bool = Fals
             _feed(state, "content_type", value.content_type)
             _feed(state, "is_optional", value.is_optional)
             data = value.path.text.encode("utf-8", "surrogatepass")
+        case RowPictures():  # nor its root
+            _feed(state, "beside", value.beside)
+            _feed(state, "are_attached", value.are_attached)
+            data = b""
         case bool():
             data = b"yes" if value else b"no"
         case tuple():
