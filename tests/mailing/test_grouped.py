@@ -273,6 +273,14 @@ def test_check_names_rows_that_differ_in_what_the_message_has_once(shop: Path) -
     assert finding["message"] == "lines 2, 4 of ann@example.com differ in 'name'; their message has what line 2 says"
 
 
+def test_check_looks_into_the_cells_of_every_row_of_a_message(shop: Path) -> None:
+    rows = (shop / "orders.csv").read_text().replace("Green tea", "#N/A")
+    (shop / "orders.csv").write_text(rows)
+    told = json.loads(CliRunner().invoke(main, ["check", ".", "--json"]).stdout)
+    (finding,) = told["findings"]
+    assert (finding["code"], finding["column"], finding["rows"]) == ("dummy-cell", "item", [4])
+
+
 def test_flag_and_message_file_group_too(shop: Path) -> None:
     (shop / "order.mail").write_text(
         "FROM: shop@shop.example\nSUBJECT: x\nGROUP-BY: email\n\n{{ rows | length }} {{ name }}\n"
