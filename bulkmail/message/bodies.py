@@ -36,6 +36,7 @@ from bulkmail.message.templates import Rendering, Workshop
 from bulkmail.message.typesetting import typeset
 from bulkmail.model.campaign import Campaign, InlineImage, Template
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.pattern import lazy_pattern
 
 T = TypeVar("T")
 
@@ -215,9 +216,12 @@ def in_html(template: Template, campaign: Campaign) -> Masked:
 def has_row_images(campaign: Campaign) -> bool:
     """Whether a page names a picture of its folder that depends on the row.  Raises `TemplateError`."""
     return any(
-        next(row_images(masked), None) is not None or any("picture" in tag.words for tag in masked.tags)
+        next(row_images(masked), None) is not None or any(_PICTURE.search(tag.text) for tag in masked.tags)
         for masked in _pages(campaign)
     )
+
+
+_PICTURE = lazy_pattern(r"(?:\||\{%[-+]?\s*filter)\s*picture\b")
 
 
 def _pages(campaign: Campaign) -> Iterator[Masked]:

@@ -160,19 +160,24 @@ def with_row_images(masked: Masked) -> Masked:
         tags.append(Tag(Kind.BLOCK, PICTURE_TAG))
         closing = f"{OPEN}{len(tags)}{CLOSE}"
         tags.append(Tag(Kind.BLOCK, "{% endfilter %}"))
-        inner = _without_query(attribute.raw)
-        quote = "'" if '"' in inner else '"'
-        value = f"{quote}{opening}{inner}{closing}{quote}"
-        patches.replace(attribute.start, attribute.end, f"{attribute.name}={value}")
+        inner = "".join(
+            piece if number % 2 else _unquoted(piece)
+            for number, piece in enumerate(_PLACES.split(_QUERY.sub("", attribute.raw)))
+        )
+        patches.replace(attribute.start, attribute.end, f'{attribute.name}="{opening}{inner}{closing}"')
     return Masked(patches.applied(), tuple(tags))
 
 
 PICTURE_TAG = "{% filter picture %}"
 
 
-def _without_query(raw: str) -> str:
-    """An address without `?…` and `#…` of the page's own."""
-    return raw.partition("?")[0].partition("#")[0] if "&#" not in raw else raw.partition("?")[0]
+_PLACES = lazy_pattern(f"({OPEN}\\d+{CLOSE})")
+_QUERY = lazy_pattern(r"(?:\?|(?<!&)#).*", re.DOTALL)  # of the page's own; &#39; is a character
+
+
+def _unquoted(piece: str) -> str:
+    """What the page itself says of a path, `%20` being a space."""
+    return unquote(piece).replace('"', "&quot;")
 
 
 def with_images(masked: Masked, images: Iterable[InlineImage]) -> Masked:

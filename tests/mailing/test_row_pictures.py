@@ -31,7 +31,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + b"picture"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "badges").mkdir()
-    for name in ("1.png", "2.png", "a&b 'c'.png", "Zoë@2x.png"):
+    for name in ("1.png", "2.png", "a&b 'c'.png", "Zoë@2x.png", "50%20 off.png"):
         (tmp_path / "badges" / name).write_bytes(PNG + name.encode())
     (tmp_path / "badges" / "empty.png").touch()
     (tmp_path / "badges" / "notes.txt").write_text("no picture")
@@ -74,9 +74,20 @@ def shown(message: EmailMessage) -> dict[str, bytes]:
         '<style>p {color: red}</style><p>x</p><img src="badges/{{ id }}.png" alt="b">',
     ],
 )
-@pytest.mark.parametrize("name", ["1", "a&b 'c'", "Zoë@2x"])
+@pytest.mark.parametrize("name", ["1", "a&b 'c'", "Zoë@2x", "50%20 off"])
 def test_page_shows_the_picture_of_its_row(folder: Path, html: str, name: str) -> None:
     assert shown(composed(folder, html, id=name)) == {f"{name}.png": PNG + f"{name}.png".encode()}
+
+
+@pytest.mark.parametrize("source", ["my%20badges/{{ id }}.png", "my badges/{{ id }}.png", "my&#32;badges/{{ id }}.png"])
+def test_address_of_the_page_is_read_as_pages_write_addresses(folder: Path, source: str) -> None:
+    (folder / "badges").rename(folder / "my badges")
+    assert list(shown(composed(folder, f'<img src="{source}" alt="b">', id="1"))) == ["1.png"]
+
+
+def test_column_called_picture_is_no_picture(folder: Path) -> None:
+    message = composed(folder, "<p>{{ picture }}</p>", picture="x")
+    assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "text/html"]
 
 
 def test_text_that_is_made_of_the_page_has_the_alternative_text(folder: Path) -> None:
