@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +14,11 @@ from bulkmail.config.problems import Said, show
 from bulkmail.config.schema import LetterTable
 from bulkmail.config.sources import Sources
 from bulkmail.config.variants import chosen_by_row, is_by_row
-from bulkmail.message.bodies import local_names, optional_images
+from bulkmail.message.bodies import has_row_images, local_names, optional_images, with_attached_images
 from bulkmail.message.filetypes import guess_type
+from bulkmail.message.local_files import is_attached
 from bulkmail.model.address import has_control
-from bulkmail.model.campaign import Campaign, InlineImage, Template
+from bulkmail.model.campaign import Campaign, InlineImage, RowPictures, Template
 from bulkmail.model.errors import ConfigError
 
 LARGEST_IMAGE = 10_000_000  # octets; a letter's pictures have thousands
@@ -91,6 +93,10 @@ def with_local_files(campaign: Campaign, sources: Sources, reader: FileReader) -
         return campaign
     if not sources.file.message.embed:
         images = {}
+    elif has_row_images(campaign):
+        campaign = replace(campaign, row_pictures=_row_pictures(campaign, sources))
+    named = {source: file for source, file in images.items() if is_attached(source)}
+    images = {source: file for source, file in images.items() if source not in named}
     page = campaign.html or campaign.markdown or campaign.mjml
     finder = _Finder(sources, reader, page.name if page else "")
     found = tuple(finder.images(images))
@@ -99,11 +105,25 @@ def with_local_files(campaign: Campaign, sources: Sources, reader: FileReader) -
         known = {image.source for image in found}
         more = {source: file for source, file in optional_images(campaign).items() if source not in known}
         found += tuple(finder.images({source: file for source, file in more.items() if finder.has(file)}))
+    campaign, shown_attached = with_attached_images(campaign, named)
+    for source in sorted(set(named) - {image.source for image in shown_attached}):
+        what = f"{page.name if page else ''}: names {show(source)}, and no attachment has that name"
+        sources.problems.add(what, "attach the file, or name it by its path in the campaign's folder, without cid:")
+    found += shown_attached
     attachments = campaign.attachments
     if sources.is_letter:  # where a page can show a picture only if ATTACHMENT brings it: one part is meant, not two
         shown = {(image.filename, image.content) for image in found}
         attachments = tuple(each for each in attachments if (each.filename, each.content) not in shown)
     return replace(campaign, attachments=attachments, images=found)
+
+
+def _row_pictures(campaign: Campaign, sources: Sources) -> RowPictures:
+    """Where pictures of rows are looked for: in the campaign's folder, and there beside the page first."""
+    page = campaign.html or campaign.markdown or campaign.mjml
+    root = Path(os.path.expanduser(sources.home)).absolute()
+    folder = (root / (page.name if page else "")).parent
+    beside = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else ""
+    return RowPictures(str(root), "" if beside == "." else beside, are_attached=sources.is_letter)
 
 
 class _Finder:
@@ -137,7 +157,7 @@ class _Finder:
 
     def _content(self, source: str, file: str, *, longest: int, mend: str) -> bytes | None:
         place = f"{self._name}: names the file {show(source)}"
-        if "{{" in source or "{%" in source:
+        if "{{" in source or "{%" in source:  # a style sheet
             what = f"{place}, which depends on the row and cannot be brought along"
             self._sources.problems.add(what, "give its address on the web, https://…, or set embed = false")
             return None

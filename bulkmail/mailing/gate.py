@@ -13,7 +13,7 @@ from bulkmail.mailing.rows import Rows
 from bulkmail.message.bodies import linked_fields
 from bulkmail.message.composer import Composer
 from bulkmail.message.dkim import public_key, record_name
-from bulkmail.message.names import mentioned_names, names_of_message, printed_names
+from bulkmail.message.names import mentioned_names, names_of_message, names_of_rows, printed_names
 from bulkmail.message.suggestion import closest
 from bulkmail.message.templates import Condition, referenced_names
 from bulkmail.model.campaign import Campaign
@@ -68,6 +68,7 @@ async def gather(
         required | printed,
         printed=printed,
         linked=linked_fields(campaign),
+        of_rows=names_of_rows(campaign),
         total=outbox.tally().open,
         hidden=rows.remarks.hidden,
     )

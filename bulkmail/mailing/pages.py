@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from bulkmail.message.bodies import local_names, optional_images
+from bulkmail.message.bodies import has_row_images, local_names, optional_images, with_attached_images
 from bulkmail.message.filetypes import guess_type
-from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, Template
+from bulkmail.message.local_files import is_attached
+from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, RowPictures, Template
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pattern import lazy_pattern
 
@@ -41,6 +42,11 @@ def read_attachments(
 def with_page_files(campaign: Campaign, folder: str | os.PathLike[str]) -> Campaign:
     """The campaign with the pictures and style sheets of `folder` that its page names.  Raises `ConfigError`."""
     images, stylesheets = local_names(campaign)
+    if has_row_images(campaign):
+        campaign = replace(campaign, row_pictures=RowPictures(os.path.abspath(folder)))
+    named = [source for source in images if is_attached(source)]
+    images = {source: file for source, file in images.items() if source not in named}
+    campaign, attached = with_attached_images(campaign, named)
     sheets = tuple(
         Template(source, _read(Path(folder) / file, "the style sheet").decode("utf-8-sig", "replace"))
         for source, file in stylesheets.items()
@@ -56,7 +62,8 @@ def with_page_files(campaign: Campaign, folder: str | os.PathLike[str]) -> Campa
         images=tuple(
             InlineImage(source, Path(file).name, guess_type(file), _read(Path(folder) / file, "the picture"))
             for source, file in (images | more).items()
-        ),
+        )
+        + attached,
     )
 
 

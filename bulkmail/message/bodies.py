@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TypeVar
+from urllib.parse import unquote
 
 from msgspec import Struct
 
@@ -14,14 +16,17 @@ from bulkmail.message.fields import Body, encoded_body
 from bulkmail.message.invitation import folded, method_of
 from bulkmail.message.links import guarded
 from bulkmail.message.local_files import (
+    CID,
     content_id,
     file_name,
     file_of,
     local_images,
     local_stylesheets,
     more_images,
+    row_images,
     with_charset,
     with_images,
+    with_row_images,
     with_stylesheets,
 )
 from bulkmail.message.plan import Slot
@@ -31,6 +36,7 @@ from bulkmail.message.templates import Rendering, Workshop
 from bulkmail.message.typesetting import typeset
 from bulkmail.model.campaign import Campaign, InlineImage, Template
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.pattern import lazy_pattern
 
 T = TypeVar("T")
 
@@ -203,8 +209,26 @@ _MARK_OCTETS = "\ufdd0".encode()[:2]
 
 def in_html(template: Template, campaign: Campaign) -> Masked:
     """A page, or a part of one, with what it names from its folder, and with no way for a cell to make a script."""
-    masked = with_charset(with_stylesheets(mask(template), campaign.stylesheets))
-    return guarded(with_images(masked, campaign.images))
+    masked = with_images(with_charset(with_stylesheets(mask(template), campaign.stylesheets)), campaign.images)
+    return guarded(with_row_images(masked) if campaign.row_pictures is not None else masked)
+
+
+def has_row_images(campaign: Campaign) -> bool:
+    """Whether a page names a picture of its folder that depends on the row.  Raises `TemplateError`."""
+    return any(
+        next(row_images(masked), None) is not None or any(_PICTURE.search(tag.text) for tag in masked.tags)
+        for masked in _pages(campaign)
+    )
+
+
+_PICTURE = lazy_pattern(r"(?:\||\{%[-+]?\s*filter)\s*picture\b")
+
+
+def _pages(campaign: Campaign) -> Iterator[Masked]:
+    """The page of the campaign and what it includes, if there is a page."""
+    if campaign.html or campaign.markdown or campaign.mjml:
+        for page in (_page_of(campaign), *(_as_piece(partial, campaign) for partial in campaign.partials)):
+            yield mask(page)
 
 
 def html_partials(campaign: Campaign) -> dict[str, str]:
@@ -240,6 +264,22 @@ def local_names(campaign: Campaign) -> tuple[dict[str, str], dict[str, str]]:
             for _, attribute in local_stylesheets(masked)
         }
     return images, stylesheets
+
+
+def with_attached_images(campaign: Campaign, named: Iterable[str]) -> tuple[Campaign, tuple[InlineImage, ...]]:
+    """The pictures that the page names by `cid:` and an attachment's file name, and the campaign without these files.
+
+    They are shown, and need not be attached as well.  Names that no attachment has are passed over.
+    """
+    known = {attachment.filename: attachment for attachment in campaign.attachments}
+    found: list[InlineImage] = []
+    for source in named:
+        attachment = known.get(unquote(source.strip()[len(CID) :]))
+        if attachment is not None:
+            found.append(InlineImage(source, attachment.filename, attachment.content_type, attachment.content))
+    shown = {image.filename for image in found}
+    rest = tuple(attachment for attachment in campaign.attachments if attachment.filename not in shown)
+    return replace(campaign, attachments=rest), tuple(found)
 
 
 def optional_images(campaign: Campaign) -> dict[str, str]:

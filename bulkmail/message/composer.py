@@ -13,7 +13,7 @@ from bulkmail.message.bodies import Bodies, Written, html_partials
 from bulkmail.message.bounce_token import BounceTokens
 from bulkmail.message.compiled import Compiled, NotCompiled, Parts, compile_message
 from bulkmail.message.dkim import Signer, Signers
-from bulkmail.message.enclosures import Enclosure, RowFiles
+from bulkmail.message.enclosures import Enclosure, Pictures, RowFiles, Shelf, full_path
 from bulkmail.message.heading import Heading, Lines
 from bulkmail.message.hook import Hook, apply
 from bulkmail.message.identity import date_field, identity_of
@@ -99,19 +99,22 @@ class Composer:
         Without `compiles` every message is made by the general way.  The two make the same bytes; the first messages
         are made by both to see that they do.
         """
+        shelf = Shelf()
+        self._pictures = Pictures(campaign.row_pictures, shelf) if campaign.row_pictures else None
         workshop = self._workshop = Workshop(
             campaign.partials,
             html_partials=lambda: html_partials(campaign),
             locality=locality_of(campaign),
             locale=campaign.locale,
             values=read_values(campaign.data),
+            picture=self._pictures.picture if self._pictures else None,
         )
         self._run_id = run_id.encode()
         self._is_grouped = bool(campaign.group_by)
         self._heading = Heading(campaign, workshop)
         refuse_rows_in_heading(campaign)
         self._bodies = Bodies(campaign, workshop)
-        self._files = RowFiles(campaign, workshop)
+        self._files = RowFiles(campaign, workshop, shelf)
         self._plan = make_plan(
             campaign, images=self._bodies.images, method=self._bodies.method, draws=self._bodies.draws
         )
@@ -294,10 +297,18 @@ class Composer:
     ) -> _Letter:
         fields = recipient.fields
         variables, token = self._variables(recipient)
+        enclosures = self._files.named(variables, fields)
+        if self._pictures is None:
+            bodies = write(variables, fields)
+        else:
+            with self._pictures.attached(enclosures):
+                bodies = write(variables, fields)
+            if shown := {picture.attached for picture in bodies.pictures if picture.attached}:
+                enclosures = [each for each in enclosures if full_path(each.source.folder, each.path) not in shown]
         return _Letter(
             lines=self._heading.lines(recipient, variables),
-            bodies=write(variables, fields),
-            enclosures=self._files.named(variables, fields),
+            bodies=bodies,
+            enclosures=enclosures,
             token=token,
             variables=variables,
         )

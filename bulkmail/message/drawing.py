@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import TemplateRuntimeError
 
+from bulkmail.message.encoding import base64_lines
 from bulkmail.message.numbers import Refused
 from bulkmail.message.strictness import printed
 from bulkmail.model.campaign import Campaign, Template
@@ -19,16 +20,23 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.pattern import lazy_pattern
 
 FILTER = "qr"
+PICTURE = "picture"
 LONGEST = 1_000  # bytes in a code; more would be too fine for a camera
 _SCALES = range(1, 21)  # pixels of a module
 _USES = lazy_pattern(r"\|\s*qr\b")
 
 
 class Drawn(NamedTuple):
-    """A picture that a page shows as `cid:CONTENT_ID`."""
+    """A picture that a page shows as `cid:CONTENT_ID`.
+
+    `encoded` is its content in base64.  `attached` is the path of a file that need not be attached as well.
+    """
 
     content_id: str
-    content: bytes
+    encoded: bytes
+    filename: str = "code.png"
+    content_type: str = "image/png"
+    attached: str = ""
 
 
 class PictureAddress(str):
@@ -54,11 +62,25 @@ def drawing() -> Iterator[dict[str, Drawn]]:
         _drawing.found = before
 
 
+def is_drawing() -> bool:
+    """Whether a rendering wants the pictures that it shows."""
+    return _drawing.found is not None
+
+
+def show(picture: Drawn) -> None:
+    """Adds a picture to the rendering that wants it, if one does."""
+    if _drawing.found is not None:
+        _drawing.found[picture.content_id] = picture
+
+
 def draws(campaign: Campaign) -> bool:
-    """Whether a page of the campaign may draw.  Raises `ConfigError` where it needs an extra that is not installed."""
+    """Whether a page of the campaign may draw, or show pictures of the row.
+
+    Raises `ConfigError` where it needs an extra that is not installed.
+    """
     pages = (campaign.html, campaign.markdown, campaign.mjml, campaign.preheader, *campaign.partials)
     if not any(page is not None and _uses(page) for page in pages):
-        return False
+        return campaign.row_pictures is not None
     try:
         import segno  # noqa: F401
     except ImportError:
@@ -87,6 +109,13 @@ def qr(value: Any, scale: int = 6) -> PictureAddress:
     return PictureAddress(f"cid:{content_id}")
 
 
+def no_picture(value: Any) -> str:
+    """The filter `picture` where no picture can be."""
+    raise TemplateRuntimeError(
+        'picture shows a file of the campaign\'s folder: write <img src="{{ path | picture }}" alt="…"> in the page'
+    )
+
+
 def no_qr(value: Any, scale: int = 6) -> str:
     """The filter `qr` where no picture can be."""
     raise TemplateRuntimeError('qr draws a picture: write <img src="{{ code | qr }}" alt="…"> in the page')
@@ -99,4 +128,4 @@ def _png(text: str, scale: int) -> bytes:
     code = segno.make(text, error="m", micro=False)
     stream = io.BytesIO()
     code.save(stream, kind="png", scale=scale)
-    return stream.getvalue()
+    return base64_lines(stream.getvalue())

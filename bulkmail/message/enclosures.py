@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
+from hashlib import blake2b
+from html import unescape
 from itertools import islice
 from pathlib import PurePosixPath
+from types import MappingProxyType
+from typing import Any
 
+from markupsafe import Markup
+
+from bulkmail.message.drawing import Drawn, PictureAddress, is_drawing, show
 from bulkmail.message.encoding import base64_lines
+from bulkmail.message.explain import EnclosureError
 from bulkmail.message.fields import Field
 from bulkmail.message.filetypes import guess_type
 from bulkmail.message.headers import text_field
+from bulkmail.message.local_files import CID, is_attached
 from bulkmail.message.names import fields_in
+from bulkmail.message.numbers import MissingFile
 from bulkmail.message.plan import boundary_of, check_attachment, file_head
+from bulkmail.message.strictness import printed
 from bulkmail.message.suggestion import closest
 from bulkmail.message.templates import Workshop
-from bulkmail.model.campaign import Campaign, RowAttachment
-from bulkmail.model.errors import ConfigError, TemplateError
+from bulkmail.model.campaign import Campaign, RowAttachment, RowPictures
+from bulkmail.model.errors import ConfigError
 from bulkmail.model.filenames import composed, other_case, same_name
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
@@ -30,17 +43,13 @@ KEPT = 16_000_000  # octets of encoded files that are remembered
 
 _LONGEST_SHOWN = 80
 _MOST_NEIGHBOURS = 10_000  # names in a folder that are looked at
-SEPARATOR = ";"  # between several files in one cell
+_SEPARATOR = lazy_pattern(r"[;\r\n]")  # between several files in one cell; no name of a file holds a line end
 _DRIVE = lazy_pattern(r"[A-Za-z]:")
 # Not to wait for a pipe nobody writes to, not to follow a link that was put there since it was looked at.
 _FLAGS = os.O_RDONLY
 for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
     _FLAGS |= getattr(os, _name, 0)
 _HAS_FOLDER_FLAGS = os.open in os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
-
-
-class EnclosureError(TemplateError):
-    """A row names a file that its letter cannot have."""
 
 
 class Unusable(Exception):
@@ -222,15 +231,20 @@ class RowFile:
         return next((path[len(root) + 1 :] for root in roots if path.startswith(f"{root}/")), path)
 
     def enclosures(self, variables: dict[str, object], fields: Mapping[str, object]) -> Iterator[Enclosure]:
-        """What the row names: a cell may hold several files, `a.pdf; b.pdf`, if no file has that name.
+        """What the row names: a cell may hold several files, on lines of their own or as in `a.pdf; b.pdf`.
+
+        A file that has such a name goes before.
 
         Looked at as far as that goes without a disk.  Raises `TemplateError`.
         """
         several = {
-            name: cell for name in self._names if isinstance(cell := fields.get(name), str) and SEPARATOR in cell
+            name: cell
+            for name in self._names
+            if isinstance(cell := fields.get(name), str) and _SEPARATOR.search(cell.strip())
         }
-        parts = [part for cell in several.values() for each in cell.split(SEPARATOR) if (part := each.strip())]
-        if len(several) != 1 or not parts or self._is_one(variables, fields):
+        parts = [part for cell in several.values() for each in _SEPARATOR.split(cell) if (part := each.strip())]
+        has_lines = any("\n" in cell.strip() or "\r" in cell.strip() for cell in several.values())
+        if len(several) != 1 or not parts or (not has_lines and self._is_one(variables, fields)):
             found = self._enclosure(variables, fields)
             if found is not None:
                 yield found
@@ -244,7 +258,7 @@ class RowFile:
 
     def _is_one(self, variables: dict[str, object], fields: Mapping[str, object]) -> bool:
         path = self._relative(self._path.value(variables, fields)[self._attachment.prefix :])
-        return SEPARATOR not in path or self.folder.has(path)
+        return not _SEPARATOR.search(path) or self.folder.has(path)
 
     def _enclosure(self, variables: dict[str, object], fields: Mapping[str, object]) -> Enclosure | None:
         path = self._relative(self._path.value(variables, fields)[self._attachment.prefix :])
@@ -286,13 +300,91 @@ class RowFile:
         return EnclosureError(str(refused), hint=hint)
 
 
+class Pictures:
+    """The pictures that pages name for each row: the filter `picture`."""
+
+    def __init__(self, pictures: RowPictures, shelf: Shelf) -> None:
+        """Raises `ConfigError` for a folder that is not there."""
+        self._folder = Folder(pictures.root)
+        self._beside = pictures.beside
+        self._are_attached = pictures.are_attached
+        self._shelf = shelf
+        self._attached = _Attached()
+
+    @contextmanager
+    def attached(self, enclosures: Sequence[Enclosure]) -> Iterator[None]:
+        """Within, `cid:NAME` finds the file that the row attaches under that name."""
+        before, self._attached.files = self._attached.files, {each.filename: each for each in enclosures}
+        try:
+            yield
+        finally:
+            self._attached.files = before
+
+    def picture(self, value: Any) -> PictureAddress:
+        """The filter: the address of the picture that the message brings along, `cid:…`, from the path of its file.
+
+        Raises `MissingFile` for one that cannot be sent.
+        """
+        text = str(printed(value))
+        path = (unescape(text) if isinstance(value, Markup) else text).strip()
+        is_named = is_attached(path)
+        name = path[len(CID) :] if is_named else path
+        if not name:
+            raise MissingFile(value, "names no picture", fix="write {% if … %} around the picture")
+        try:
+            descriptor, folder, found = self._open(name, is_named=is_named)
+            try:
+                content_type = guess_type(found)
+                check_attachment(PurePosixPath(found).name, content_type)
+                if not content_type.startswith("image/"):
+                    raise Unusable("is no picture by its name")
+                if not os.fstat(descriptor).st_size:
+                    raise Unusable("is empty")
+            except BaseException:
+                os.close(descriptor)
+                raise
+            key = f"{is_named} {found}".encode("utf-8", "replace")
+            content_id = f"{blake2b(key, digest_size=12).hexdigest()}@row"
+            if is_drawing():
+                encoded = self._shelf.content(descriptor).removesuffix(b"\r\n")
+                attached = full_path(folder, found) if is_named or self._are_attached else ""
+                show(Drawn(content_id, encoded, composed(PurePosixPath(found).name), content_type, attached))
+            else:
+                os.close(descriptor)
+        except Unusable as error:
+            raise MissingFile(name, str(error), fix=f"pictures of rows are looked for in {self._folder.root}") from None
+        except ConfigError as error:
+            raise MissingFile(name, str(error), fix=error.hint) from None
+        return PictureAddress(f"{CID}{content_id}")
+
+    def _open(self, name: str, *, is_named: bool) -> tuple[int, Folder, str]:
+        """A descriptor of the file, the folder that it is below, and its path there.  Raises `Unusable`."""
+        if is_named and (enclosure := self._attached.files.get(name)) is not None:
+            folder = enclosure.source.folder
+            return folder.open(enclosure.path), folder, enclosure.path
+        if is_named:
+            raise Unusable("is not the name of a file that the row attaches, as cid: asks for")
+        if self._beside and self._folder.has(f"{self._beside}/{name}"):
+            name = f"{self._beside}/{name}"
+        return self._folder.open(name), self._folder, name
+
+
+def full_path(folder: Folder, path: str) -> str:
+    """Where the file is, as a text to compare."""
+    return os.path.normpath(os.path.join(folder.root, path))
+
+
+class _Attached(threading.local):
+    files: Mapping[str, Enclosure] = MappingProxyType({})
+
+
 class RowFiles:
     """All files that rows of a campaign name."""
 
-    def __init__(self, campaign: Campaign, workshop: Workshop) -> None:
+    def __init__(self, campaign: Campaign, workshop: Workshop, shelf: Shelf) -> None:
         """Raises `TemplateError` and `ConfigError`."""
         self._files = [RowFile(attachment, workshop) for attachment in campaign.row_attachments]
-        self._shelf = Shelf()
+        self._shelf = shelf
 
     def named(self, variables: dict[str, object], fields: Mapping[str, object]) -> list[Enclosure]:
         """The files that a row names.  Raises `TemplateError`."""

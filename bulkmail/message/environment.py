@@ -163,11 +163,13 @@ def make_environment(
     locality: Locality = NOWHERE,
     values: Mapping[str, object] = NO_VALUES,
     draws: bool = False,
+    picture: Callable[[Any], object] | None = None,
 ) -> LetterEnvironment:
     """An environment whose templates can include `partials`.  With `html` what comes from cells is escaped.
 
     `escape` is what is done to every value instead.  `locality` says for whom dates and numbers are written, `values`
-    are what every template finds by name.  With `html`, or if it `draws`, the filter `qr` may be used.
+    are what every template finds by name.  With `html`, or if it `draws`, the filters `qr` and `picture` may be used;
+    the latter is the function of that name.
     """
     environment = LetterEnvironment(
         loader=DictLoader(dict(partials)),
@@ -190,6 +192,8 @@ def make_environment(
     environment.filters[links.FILTER] = links.link
     environment.filters["utm"] = links.utm
     environment.filters[drawing.FILTER] = drawing.qr if html or draws else drawing.no_qr
+    shows = picture is not None and (html or draws)
+    environment.filters[drawing.PICTURE] = picture if shows and picture else drawing.no_picture
     environment.filters["format"] = _bounded(environment.filters["format"], _check_format)
     for name in ("batch", "center", "indent", "round", "slice", "tojson"):
         environment.filters[name] = _bounded(environment.filters[name], lambda _, numbers: _check_numbers(numbers))

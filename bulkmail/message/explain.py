@@ -11,7 +11,7 @@ from jinja2.exceptions import SecurityError
 from bulkmail.message import syntax
 from bulkmail.message.environment import LONGEST_OUTPUT, LetterEnvironment
 from bulkmail.message.local_filters import NoLocale
-from bulkmail.message.numbers import Refused
+from bulkmail.message.numbers import MissingFile, Refused
 from bulkmail.message.strict_tree import is_own
 from bulkmail.message.suggestion import closest, suggest
 from bulkmail.model.errors import ConfigError, TemplateError
@@ -35,6 +35,10 @@ _DEEPEST = 5  # levels of a row in which the place of a value is looked for
 _MOST_VALUES = 1_000
 _MOST_NAMED = 3  # fields with the same value
 NO_ROW: Mapping[str, object] = {}
+
+
+class EnclosureError(TemplateError):
+    """A row names a file that its letter cannot have."""
 
 
 class UnknownName(TemplateError):
@@ -117,7 +121,8 @@ def _refused(error: Refused, where: str, row: Mapping[str, object], rows: Iterab
     if where.startswith("-"):  # a condition is an expression without braces
         fix = _BRACES.sub("", fix)
     words = printable(f"{subject or 'the value'} {error.what}")
-    return TemplateError(f"{where}: {words}", hint=fix)
+    kind = EnclosureError if isinstance(error, MissingFile) else TemplateError
+    return kind(f"{where}: {words}", hint=fix)
 
 
 def _paths(value: object, row: Mapping[str, object]) -> list[str]:

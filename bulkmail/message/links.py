@@ -9,6 +9,7 @@ from jinja2 import TemplateRuntimeError
 from markupsafe import Markup
 
 from bulkmail.message.drawing import PictureAddress
+from bulkmail.message.local_files import PICTURE_TAG
 from bulkmail.message.numbers import Refused
 from bulkmail.message.scanner import Patches, elements
 from bulkmail.message.strictness import printed
@@ -80,7 +81,7 @@ def guarded(masked: Masked) -> Masked:
     for element in elements(masked.text):
         for attribute in element.attributes:
             places = list(PLACE.finditer(attribute.raw))
-            if not places:
+            if not places or masked.tag(places[0]).text == PICTURE_TAG:
                 continue
             if attribute.value_start + len(attribute.raw) == attribute.end:  # nothing follows it: no quote
                 patches.insert(attribute.value_start, '"')

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 from bulkmail.message.filetypes import guess_type
 from bulkmail.message.scanner import Attribute, Element, Patches, elements
-from bulkmail.message.tags import NONCHARACTER, PLACE, Masked
+from bulkmail.message.tags import CLOSE, NONCHARACTER, OPEN, PLACE, Kind, Masked, Tag
 from bulkmail.model.campaign import InlineImage, Template
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
@@ -69,11 +69,28 @@ def more_images(masked: Masked) -> Iterator[Reference]:
 
 
 def local_images(masked: Masked) -> Iterator[Attribute]:
-    """The attributes that show a picture of this folder."""
+    """The attributes that show a picture of this folder, or by `cid:` one that is attached, the same for every row."""
+    return (attribute for attribute in _shown(masked) if not PLACE.search(attribute.raw))
+
+
+def row_images(masked: Masked) -> Iterator[Attribute]:
+    """The attributes that show such a picture, and another one for each row."""
+    return (attribute for attribute in _shown(masked) if PLACE.search(attribute.raw))
+
+
+def _shown(masked: Masked) -> Iterator[Attribute]:
     for element in elements(masked.text):
         attribute = element.get(_PICTURES[element.name]) if element.name in _PICTURES else None
-        if attribute is not None and _is_local(attribute):
+        if attribute is not None and (_is_local(attribute) or is_attached(attribute.value)):
             yield attribute
+
+
+def is_attached(source: str) -> bool:
+    """Whether a page names an attached picture by `cid:` and its file name."""
+    return source.strip()[: len(CID)].lower() == CID
+
+
+CID = "cid:"
 
 
 def local_stylesheets(masked: Masked) -> Iterator[tuple[Element, Attribute]]:
@@ -132,6 +149,35 @@ def with_charset(masked: Masked) -> Masked:
 
 
 _CHARSET = lazy_pattern(r"(charset\s*=\s*)[^\s;]+", re.IGNORECASE)
+
+
+def with_row_images(masked: Masked) -> Masked:
+    """The page with the filter `picture` around each address of a picture that depends on the row."""
+    tags = list(masked.tags)
+    patches = Patches(masked.text)
+    for attribute in row_images(masked):
+        opening = f"{OPEN}{len(tags)}{CLOSE}"
+        tags.append(Tag(Kind.BLOCK, PICTURE_TAG))
+        closing = f"{OPEN}{len(tags)}{CLOSE}"
+        tags.append(Tag(Kind.BLOCK, "{% endfilter %}"))
+        inner = "".join(
+            piece if number % 2 else _unquoted(piece)
+            for number, piece in enumerate(_PLACES.split(_QUERY.sub("", attribute.raw)))
+        )
+        patches.replace(attribute.start, attribute.end, f'{attribute.name}="{opening}{inner}{closing}"')
+    return Masked(patches.applied(), tuple(tags))
+
+
+PICTURE_TAG = "{% filter picture %}"
+
+
+_PLACES = lazy_pattern(f"({OPEN}\\d+{CLOSE})")
+_QUERY = lazy_pattern(r"(?:\?|(?<!&)#).*", re.DOTALL)  # of the page's own; &#39; is a character
+
+
+def _unquoted(piece: str) -> str:
+    """What the page itself says of a path, `%20` being a space."""
+    return unquote(piece).replace('"', "&quot;")
 
 
 def with_images(masked: Masked, images: Iterable[InlineImage]) -> Masked:

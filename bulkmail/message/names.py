@@ -46,6 +46,14 @@ def names_of_message(campaign: Campaign) -> set[str]:
     }
 
 
+def names_of_rows(campaign: Campaign) -> frozenset[str]:
+    """What a message of several rows may ask of each of them; texts in filters are among it.  Empty for others."""
+    if not campaign.group_by:
+        return frozenset()
+    trees = _trees([*templates_of(campaign), *campaign.partials])
+    return frozenset(name for tree in trees for name in _attributes(tree))
+
+
 def _assigned(tree: nodes.Template) -> set[str]:
     """The names that a template gives itself."""
     return {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}

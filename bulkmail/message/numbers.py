@@ -38,6 +38,10 @@ class Refused(TemplateRuntimeError):
         self.fix = fix
 
 
+class MissingFile(Refused):
+    """A row names a file that its message cannot have."""
+
+
 class NotANumber(ValueError):
     """A text cannot be read as a number; the message is a predicate."""
 

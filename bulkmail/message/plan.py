@@ -9,6 +9,7 @@ from email.policy import SMTP
 from enum import IntEnum
 from hashlib import blake2b
 
+from bulkmail.message.drawing import Drawn
 from bulkmail.message.encoding import base64_lines
 from bulkmail.message.file_fields import file_fields
 from bulkmail.message.headers import forbidden_in, name_character
@@ -241,12 +242,12 @@ def _set_file(part: MIMEPart, filename: str, content_type: str, *, content_id: s
         part.set_raw(name, value)
 
 
-def picture_parts(pictures: Iterable[tuple[str, bytes]], identity: str) -> bytes:
-    """What goes into the slot PICTURES: a part for each PNG, by its Content-ID, after its delimiter line."""
+def picture_parts(pictures: Iterable[Drawn], identity: str) -> bytes:
+    """What goes into the slot PICTURES: a part for each picture, by its Content-ID, after its delimiter line."""
     delimiter = f"\r\n--{boundary_of('related', identity)}\r\n".encode("ascii")
     return b"".join(
-        delimiter + file_head("code.png", "image/png", content_id=content_id) + base64_lines(content)
-        for content_id, content in pictures
+        delimiter + file_head(each.filename, each.content_type, content_id=each.content_id) + each.encoded
+        for each in pictures
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from jinja2 import Template as JinjaTemplate
 from jinja2 import TemplateAssertionError, UndefinedError, nodes
@@ -98,16 +98,18 @@ class Workshop:
         locality: Locality = NOWHERE,
         locale: Template | None = None,
         values: Mapping[str, object] = NO_VALUES,
+        picture: Callable[[Any], object] | None = None,
     ) -> None:
         """`html_partials` gives the partials as pages include them; without, they are the same there.
 
         `locality` says for whom dates and numbers are written, `locale` the locale of each row if that `is_by_row`.
-        `values` are those that every template finds by name, if the row has no such field.
+        `values` are those that every template finds by name, if the row has no such field.  `picture` is the filter of
+        pages that shows a file of the row.
         """
         sources = {each.name: each.text for each in partials}
         self._header = make_environment(sources, one_line=True, locality=locality, values=values)
         texts = {each.name: (each if _is_page(each.name) else without_tag_lines(each)).text for each in partials}
-        self._make_text = partial(make_environment, texts, locality=locality, values=values)
+        self._make_text = partial(make_environment, texts, locality=locality, values=values, picture=picture)
         self._text = self._make_text()
         self._page_text: LetterEnvironment | None = None
         self._calendar = make_environment(sources, escape=escape_value, locality=locality, values=values)
@@ -117,7 +119,7 @@ class Workshop:
         for each in partials:
             _parse(each, self._text)
         pages = {**sources, **(html_partials() if html_partials else {})}
-        self._html = make_environment(pages, html=True, locality=locality, values=values)
+        self._html = make_environment(pages, html=True, locality=locality, values=values, picture=picture)
 
     @property
     def row_locale(self) -> Rendering | None:

@@ -13,7 +13,7 @@ from bulkmail.model.errors import TemplateError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.printing import printable
-from bulkmail.model.recipient import Place, Recipient, StoredRow
+from bulkmail.model.recipient import Place, Recipient, RowFields, StoredRow
 from bulkmail.preflight.addresses import dead
 from bulkmail.preflight.finding import Hits
 from bulkmail.preflight.leftovers import ODD_CELLS, damage, is_worth_a_look, leftover
@@ -121,13 +121,14 @@ class LetterCheck:
     """Tries row after row and remembers what is worth telling, in bounded memory.
 
     `names` are the fields that the message uses, `printed` those whose value stands in it as it is, `linked`
-    those that links begin with.  Of about `total` rows `SAMPLE` are looked at whole.  `hidden` are the lines of rows
-    that the list hides.
+    those that links begin with, `of_rows` those that it asks of each of the rows that share it.  Of about `total` rows
+    `SAMPLE` are looked at whole.  `hidden` are the lines of rows that the list hides.
     """
 
     names: frozenset[str] = frozenset()
     printed: frozenset[str] = frozenset()
     linked: frozenset[str] = frozenset()
+    of_rows: frozenset[str] = frozenset()
     total: int = 0
     hidden: Container[int] = frozenset()
     rows: int = 0
@@ -211,7 +212,10 @@ class LetterCheck:
             self.failed += 1
             return str(error)
         line = recipient.place.line
-        self._look_at_cells(recipient, tried.subject, line)
+        self._look_at_cells(recipient.fields, tried.subject, line, names=self.names)
+        for fields in recipient.rows:
+            place = RowFields.place_of(fields)
+            self._look_at_cells(fields, "", place.line if place else line, names=self.of_rows - self.names)
         self._look_at_row(recipient.fields, recipient.address.wire, tried.subject, line)
         for path in tried.empty_files:
             _count(self.empty_files, path, line)
@@ -233,12 +237,11 @@ class LetterCheck:
         if reason in self.failures or len(self.failures) < _MOST_KINDS:
             self.failures.setdefault(reason, Failure(error, place)).hits.add(place.line)
 
-    def _look_at_cells(self, recipient: Recipient, subject: str, line: int) -> None:
+    def _look_at_cells(self, fields: Mapping[str, object], subject: str, line: int, *, names: frozenset[str]) -> None:
         # For every cell of every row: nothing here may cost a microsecond.
-        fields = recipient.fields
         texts = [subject]
         keep = texts.append
-        for name in self.names:
+        for name in names:
             value = fields.get(name, "-")
             if value.__class__ is str:
                 if value not in ODD_CELLS and not value[0].isspace():
@@ -251,7 +254,7 @@ class LetterCheck:
         if is_worth_a_look("\n".join(texts)):
             if found := leftover(subject):
                 _count(self.subjects, found, line)
-            for name in self.names:
+            for name in names:
                 value = fields.get(name)
                 if isinstance(value, str):
                     if found := leftover(value):

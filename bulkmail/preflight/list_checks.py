@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 
-from bulkmail.message.enclosures import EnclosureError
-from bulkmail.message.explain import UnknownName
+from bulkmail.message.explain import EnclosureError, UnknownName
 from bulkmail.message.heading import EmptySubject
 from bulkmail.message.names import FUNCTIONS
 from bulkmail.message.suggestion import suggest

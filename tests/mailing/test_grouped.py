@@ -29,6 +29,7 @@ from bulkmail.report.csv import write_csv
 from bulkmail.report.json import write_json
 from bulkmail.report.text import summary
 from bulkmail.testing import ScriptedRelay
+from tests.e2e.commands import run
 from tests.recipients.test_workbooks import workbook
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
@@ -273,6 +274,14 @@ def test_check_names_rows_that_differ_in_what_the_message_has_once(shop: Path) -
     assert finding["message"] == "lines 2, 4 of ann@example.com differ in 'name'; their message has what line 2 says"
 
 
+def test_check_looks_into_the_cells_of_every_row_of_a_message(shop: Path) -> None:
+    rows = (shop / "orders.csv").read_text().replace("Green tea", "#N/A")
+    (shop / "orders.csv").write_text(rows)
+    told = json.loads(CliRunner().invoke(main, ["check", ".", "--json"]).stdout)
+    (finding,) = told["findings"]
+    assert (finding["code"], finding["column"], finding["rows"]) == ("dummy-cell", "item", [4])
+
+
 def test_flag_and_message_file_group_too(shop: Path) -> None:
     (shop / "order.mail").write_text(
         "FROM: shop@shop.example\nSUBJECT: x\nGROUP-BY: email\n\n{{ rows | length }} {{ name }}\n"
@@ -297,3 +306,38 @@ def test_message_of_a_row_alone_is_a_message_of_one_row(tmp_path: Path) -> None:
         outbox.finish_loading()
         assert outbox.message_of(5) == 5
         assert outbox.rows_of(5) == ()
+
+
+async def test_limit_and_only_and_status_count_messages(shop: Path) -> None:
+    async with ScriptedRelay() as relay:
+        url = f"smtp://{relay.host}:{relay.port}?tls=off"
+        common = ["send", ".", "--yes", "--progress", "none", "--relay", url]
+        first = await run(*common, "--limit", "1", cwd=shop)
+        assert first.code == 3, first.err
+        status = await run("status", ".", cwd=shop)
+        assert "3 rows in 2 messages" in status.out
+        assert "1 pending     50.0%" in status.out
+        second = await run(*common, "--only", "bob@example.com", cwd=shop)
+        assert second.code == 0, second.err
+    assert [message.forward_paths for message in relay.messages] == [("ann@example.com",), ("bob@example.com",)]
+    told = json.loads((await run("report", ".", "--format", "json", cwd=shop)).out)
+    assert (told["totals"]["accepted"], told["messages"]["accepted"]) == (3, 2)
+
+
+async def test_suppression_on_resume_and_a_changed_list_reach_all_rows_of_a_message(shop: Path) -> None:
+    refused = {"bob@example.com": "550 5.1.1 unknown"}
+    async with ScriptedRelay(rcpt=lambda path: refused.get(path, "250 ok")) as relay:
+        url = f"smtp://{relay.host}:{relay.port}?tls=off"
+        common = ["send", ".", "--yes", "--progress", "none", "--relay", url]
+        await run(*common, "--only", "bob@example.com", cwd=shop)
+        (shop / "stop.txt").write_text("ann@example.com\n")
+        resumed = await run("resume", ".", "--yes", "--suppress", "stop.txt", cwd=shop)
+        assert resumed.code == 1, resumed.err
+        told = json.loads((await run("report", ".", "--format", "json", cwd=shop)).out)
+        assert [row["status"] for row in told["rows"]] == ["suppressed", "rejected", "suppressed"]
+        refused.clear()
+        changed = await run(*common, "--changed", cwd=shop)
+        assert changed.code == 0, changed.err
+    assert sorted(message.forward_paths for message in relay.messages) == [("ann@example.com",), ("bob@example.com",)]
+    (ann,) = [message for message in relay.messages if message.forward_paths == ("ann@example.com",)]
+    assert b"Green tea" in ann.content

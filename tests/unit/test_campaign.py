@@ -15,6 +15,7 @@ from bulkmail.model.campaign import (
     Dkim,
     InlineImage,
     RowAttachment,
+    RowPictures,
     Template,
     Unsubscribe,
 )
@@ -58,6 +59,8 @@ RICH = replace(
     timezone="Europe/Vienna",
     data='{"season":"spring"}',
     variants=(("a", 1), ("b", 1)),
+    group_by=("email",),
+    row_pictures=RowPictures("/shop", "pages"),
 )
 
 
@@ -136,6 +139,11 @@ CHANGES: dict[str, dict[str, object]] = {
     "variants-name": {"variants": (("a", 1), ("c", 1))},
     "variants-share": {"variants": (("a", 1), ("b", 2))},
     "variants-gone": {"variants": ()},
+    "group_by-other": {"group_by": ("email", "order")},
+    "group_by-gone": {"group_by": ()},
+    "row_pictures-beside": {"row_pictures": RowPictures("/shop")},
+    "row_pictures-attached": {"row_pictures": RowPictures("/shop", "pages", are_attached=True)},
+    "row_pictures-gone": {"row_pictures": None},
 }
 
 
