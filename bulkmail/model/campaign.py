@@ -95,31 +95,27 @@ class InlineImage:
 class Campaign:
     """Everything that shapes a message except the row it is for, and the keys, which are kept nowhere.
 
-        `sender` (From), `subject`, `to_name`, `reply_to` and the values of `headers` are one-line templates.  At least one
-        of `text` and `html` is given.  `partials` are the templates that others include or extend, by the name they are
-        included under.  `reverse_path` is an address, a template of one, or has `{verp}` in it for the address that is
-        written to; empty means the address of Sender, or else From.
+    `sender` (From), `subject`, `to_name`, `reply_to` and the values of `headers` are one-line templates.  At least one
+    of `text` and `html` is given.  `partials` are the templates that others include or extend, by the name they are
+    included under.  `reverse_path` is an address, a template of one, or has `{verp}` in it for the address that is
+    written to; empty means the address of Sender, or else From.
 
-        `to`, `cc` and `bcc` are templates of lists of mailboxes that get the letter too, `to` beside the row's own.
-        `sent_by` is a template of the mailbox that Sender names where it is not the one of From.
+    `to`, `cc` and `bcc` are templates of lists of mailboxes that get the letter too, `to` beside the row's own.
+    `sent_by` is a template of the mailbox that Sender names where it is not the one of From.
 
-        `markdown` or `mjml` may stand for `html`, and a missing `text` is made of the HTML.  `preheader` is one line that
-        lists of mail show beside the subject, `calendar` an iCalendar object.  `images` and `stylesheets` are the local
-        files that the HTML names (`src`, `href`).  `inline_css` writes its style sheets into its elements.
+    `markdown` or `mjml` may stand for `html`, and a missing `text` is made of the HTML.  `preheader` is one line that
+    lists of mail show beside the subject, `calendar` an iCalendar object.  `images` and `stylesheets` are the local
+    files that the HTML names (`src`, `href`).  `inline_css` writes its style sheets into its elements.
 
-        Without `has_subject` there is no Subject header, and `subject` is not used.
+    Without `has_subject` there is no Subject header, and `subject` is not used.
 
-        `locale` is a template of the locale that filters such as `date` write by, `timezone` the name of the zone whose
-        clock `now` shows.  `moment` is what `now` and `today` say, in ISO 8601 with the offset; a run sets it when it
-        begins, and it is empty before.  `data` is a JSON object: the values that every template finds by their names, where
-        the row has no such field; empty for none.  `variants` are those that recipients are divided among, each with
-    <<<<<<< ours
-        its share.  `follows` is the id of the run whose messages these answer, empty for none.  `group_by` are the columns
-        whose values rows share that get one message together; empty for a message for each row.
-    =======
-        its share.  `group_by` are the columns whose values rows share that get one message together; empty for a message
-        for each row.  `row_pictures` is given where the HTML names pictures that depend on the row.
-    >>>>>>> theirs
+    `locale` is a template of the locale that filters such as `date` write by, `timezone` the name of the zone whose
+    clock `now` shows.  `moment` is what `now` and `today` say, in ISO 8601 with the offset; a run sets it when it
+    begins, and it is empty before.  `data` is a JSON object: the values that every template finds by their names, where
+    the row has no such field; empty for none.  `variants` are those that recipients are divided among, each with
+    its share.  `follows` is the id of the run whose messages these answer, empty for none.  `group_by` are the columns
+    whose values rows share that get one message together; empty for a message for each row.  `row_pictures` is given
+    where the HTML names pictures that depend on the row.
     """
 
     name: str
