@@ -122,10 +122,12 @@ class Trial:
 
     async def turn(self) -> None:
         """Lets everybody do what can be done, then brings the time to the next who sleeps."""
-        for _ in range(12):
-            await asyncio.sleep(0)
-        while self.engine and any(channel.permission.is_asking for channel in self.engine._run.channels):
-            await asyncio.sleep(0.001)  # a thread is at the ledger
+        while True:
+            for _ in range(12):
+                await asyncio.sleep(0)
+            if not self.engine or not any(channel.permission.is_asking for channel in self.engine._run.channels):
+                break
+            await asyncio.sleep(0.001)  # a thread is at the ledger; what it says has to be acted on before time goes on
         if (wake := self.clock.next_wake) is not None:
             self.clock.advance(wake)
 
