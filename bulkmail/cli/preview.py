@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bulkmail.cli.choices import campaign_options, overrides_from
+from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, overrides_from
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.words import wrapped
 from bulkmail.config.keys import find_keys
@@ -62,6 +62,7 @@ _PREVIEW_KEPT = 86_400.0  # seconds
 )
 @click.option("--open", "in_browser", is_flag=True, help="Show a page in the browser, as on a desktop and a phone.")
 @campaign_options
+@follow_up_options
 def command(
     campaign: str | None,
     row: int | None,
@@ -79,9 +80,16 @@ def command(
     """
     if sum((row is not None, address is not None, sample, whole)) > 1:
         raise ConfigError("--row, --address, --sample and --all each say which letters are meant", hint="keep one")
-    settings = load(campaign, overrides_from(options))
+    follow_up = follow_up_of(options)
+    settings = load(campaign, overrides_from(options), needs_list=follow_up is None)
     found: Iterable[tuple[int, Recipient, Message | TemplateError]] = letters(
-        settings, keys=_keys(settings), row=row, address=_checked(address), covers=sample, doubted=_tell
+        settings,
+        keys=_keys(settings),
+        row=row,
+        address=_checked(address),
+        covers=sample,
+        doubted=_tell,
+        follow_up=follow_up,
     )
     has_several = sample or whole or address is not None or (in_browser and row is None)
     chosen = _good(found if has_several else islice(found, 1), bears_faults=has_several and address is None)
@@ -177,7 +185,7 @@ def _checked(address: str | None) -> str:
 
 
 def _nobody(settings: Settings, *, row: int | None, address: str | None) -> ConfigError:
-    source = settings.list_source or "--to"
+    source = settings.list_source or ("--to" if settings.to else "the run")
     if row is not None:
         what = f"row {row} of {source} is not there or cannot be used"
     elif address is not None:

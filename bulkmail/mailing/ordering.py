@@ -19,7 +19,7 @@ from bulkmail.config.runs import run_path
 from bulkmail.config.serving import is_served
 from bulkmail.config.settings import Settings
 from bulkmail.mailing.digests import Digest
-from bulkmail.mailing.following import Followed, FollowUp, RunRows, read_followed, said, with_thread
+from bulkmail.mailing.following import Followed, FollowUp, RunRows, following, read_followed, said, with_thread
 from bulkmail.mailing.gate import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
 from bulkmail.mailing.history import (
     LIST_DIGEST,
@@ -375,24 +375,30 @@ def letters(
     address: str = "",
     covers: bool = False,
     doubted: Callable[[Found], None] = lambda found: None,
+    follow_up: FollowUp | None = None,
 ) -> Iterator[tuple[int, Recipient, Message | TemplateError]]:
     """The message of each row that is meant, or of row number `row` (from 1), or of those with `address`.
 
     `covers` gives a few rows that between them take every branch of the letter that any row takes.  A row that is asked
     for by number or address is shown even if `--where` or a suppression list leaves it out.  Bad rows are passed over;
     in place of a letter that does not render comes the reason.  `doubted` is told first of each name in the messages
-    that several columns have.  Raises `ListError`.
+    that several columns have.  Of a `follow_up` there are only messages to those whom the run reached.  Raises
+    `ListError`, and for a run that cannot be followed what `read_followed()` raises.
     """
+    followed = _read_followed(settings, follow_up)
+    if followed is not None:
+        settings = replace(settings, campaign=with_thread(settings.campaign, followed))
     wanted = Address.parse(address).key if address else ""
     composer = Composer(settings.campaign, run_id="preview", keys=keys)
-    with _list_at_hand(settings) as source, _rows(settings, source) as read:
-        rows = varied(read, settings.campaign)
+    with _list_at_hand(settings) as source, _rows(settings, source, followed) as read:
+        rows = varied(following(read, followed, settings.campaign), settings.campaign)
         for ambiguity in ambiguous(rows.repeated, _used_names(settings)):
             doubted(ambiguity)
         if settings.campaign.group_by:
-            chosen = _messages(settings, rows, composer, row=row, key=wanted)
+            shared = _messages(settings, rows, composer, row=row, key=wanted)
+            chosen = (each for each in shared if _is_reached(each[1], followed))
         else:
-            found = enumerate(rows, 1)
+            found = ((number, row) for number, row in enumerate(rows, 1) if _is_reached(row, followed))
             chosen = _named(found, row, wanted) if row or wanted else _meant(settings, found, rows, composer)
         if covers:
             chosen = iter(_covering(settings, chosen))
@@ -405,6 +411,11 @@ def letters(
             except TemplateError as error:
                 letter = error
             yield number, recipient, letter
+
+
+def _is_reached(row: Recipient | BadRow, followed: Followed | None) -> bool:
+    """Whether the run that is followed, if there is one, reached the row's recipient."""
+    return followed is None or isinstance(row, BadRow) or not followed.why_not(row.address.key)
 
 
 def _used_names(settings: Settings) -> set[str]:

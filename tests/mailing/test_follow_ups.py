@@ -232,6 +232,8 @@ async def test_follow_up_from_the_command_line_follows_all_passes_of_a_campaign(
         (second / "campaign.toml").write_text(settings.replace('recipients = "people.csv"\n', ""))
         other = await run("check", "second", "--follow-up", "first", "--subject", "Other", cwd=tmp_path)
         assert "Gmail shows a follow-up with another subject" in " ".join(other.out.split())
+        shown = await run("preview", "second", "--follow-up", "first", "--address", PEOPLE[3], cwd=tmp_path)
+        assert shown.code == 0, shown.err
         sent = await run("send", "second", "--follow-up", "first", "--yes", "--expect", "4", cwd=tmp_path)
         assert sent.code == 0, sent.err
         status = await run("status", "second", cwd=tmp_path)
