@@ -33,6 +33,7 @@ from bulkmail.model.literal import Literal
 from bulkmail.model.pattern import lazy_pattern
 
 _LONGEST_SUM = 500  # digits: more than numbers of the longest text that is read as one can have
+_AMOUNT = lazy_pattern(r"-?[0-9]{1,15}(?:\.[0-9]{1,2})?")  # nearly every cell that is added up, and one reading
 _MOST_LETTERS = 12  # of a text that may mean no
 _ZERO = lazy_pattern(r"[-+]?0+(?:[.,]0+)?(?:\s?[%€$£]|\s[A-Z]{3})?", re.IGNORECASE)
 _FALSE = frozenset({"false"})
@@ -333,15 +334,19 @@ def _exact_sum(values: Sequence[Any], attribute: object) -> int | float:
 
     context, total = Context(prec=_LONGEST_SUM), Decimal(0)
     for value in values:
-        try:
-            number = to_number(value)
-        except Refused as error:
-            each = "…" if attribute is None else f"rows | map(attribute={attribute!r})"
-            choice = "','" if isinstance(value, str) and error.what.startswith("may be ") else "default=0"
-            said = "if the comma stands before decimals" if choice == "','" else "to say what counts instead"
-            fix = f"correct the cell, or write {{{{ {each} | map('number', {choice}) | sum }}}} {said}"
-            raise Refused(value, error.what, fix=fix) from None
-        total = context.add(total, Decimal(read_digits(value) if isinstance(value, str) else str(number)))
+        if isinstance(value, str) and _AMOUNT.fullmatch(value):
+            digits = str(value)
+        else:
+            try:
+                digits = read_digits(value) if isinstance(value, str) else str(to_number(value))
+            except (NotANumber, Refused) as error:
+                each = "…" if attribute is None else f"rows | map(attribute={attribute!r})"
+                choice, said = "default=0", "to say what counts instead"
+                if isinstance(error, Ambiguous):
+                    choice, said = "','", "if the comma stands before decimals"
+                fix = f"correct the cell, or write {{{{ {each} | map('number', {choice}) | sum }}}} {said}"
+                raise Refused(value, error.what if isinstance(error, Refused) else str(error), fix=fix) from None
+        total = context.add(total, Decimal(digits))
     written = format(total, "f")
     if "." not in written and total.is_finite():
         return int(total)

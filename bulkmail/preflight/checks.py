@@ -89,7 +89,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "duplicate-differs", _W, "rows of one address that differ in something that the message uses",
         "Only the first of them is sent; what the others say is lost.",
-        "put all that one recipient is to get into one row; --allow-duplicates sends a message for each row",
+        "--group-by email sends one message for all rows of a recipient, --allow-duplicates one for each row",
         list_checks.duplicate_differs,
     ),
     Check(

@@ -21,6 +21,7 @@ class Person:
 async def send_to_a_list() -> None:
     letter = bulkmail.letter(sender="a@example.com", subject="Hi {{ name }}", text="Dear {{ name }}")
     report = await bulkmail.send(letter, [{"email": "b@example.com", "name": "B"}], relay="smtps://a@mail.example.com")
+    assert_type(report.messages.messages, int)
     assert_type(report, bulkmail.Report)
     assert_type(report.accepted, int)
     for address, code, reply in report.refused:
@@ -28,6 +29,11 @@ async def send_to_a_list() -> None:
     for place, reason in report.invalid:
         assert_type(place.line, int)
         assert_type(reason, str)
+
+
+def one_message_for_several_rows() -> None:
+    bulkmail.letter(sender="a@example.com", subject="Order", text="{{ rows | length }}", group_by="email")
+    bulkmail.letter(sender="a@example.com", subject="Order", text="{{ rows | length }}", group_by=["email", "order"])
 
 
 async def send_to_what_programs_have(letter: bulkmail.Campaign, later: AsyncIterator[Person]) -> None:
