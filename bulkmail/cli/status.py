@@ -56,7 +56,12 @@ def command(run: str, keeps_looking: bool, in_json: bool) -> None:
     here.
     """
     path = find_run(run)
+    _show(path, keeps_looking=keeps_looking, in_json=in_json)
+    sys.stdout.flush()
     notify_if_killed(path)
+
+
+def _show(path: Path, *, keeps_looking: bool, in_json: bool) -> None:
     if keeps_looking:
         from bulkmail.cli.watch import watch, watch_json
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,7 +134,8 @@ class RunWatch:
             if due is not None and due <= 0:
                 stillness.notified()
                 still = time.monotonic() - self._moved_at
-                await self._notify(NotifyEvent.STALLED, self._mailing.tally, still=still)
+                with suppress(OutboxError):  # the sending says so, and ends
+                    await self._notify(NotifyEvent.STALLED, self._mailing.tally, still=still)
             await anyio.sleep(LOOK if due is None else min(LOOK, max(due, 0.1)))
 
     async def ended(self, finish: Callable[[], int], exit_code_of: Callable[[BaseException], int]) -> int:
