@@ -394,6 +394,7 @@ def letters(
         rows = varied(following(read, followed, settings.campaign), settings.campaign)
         for ambiguity in ambiguous(rows.repeated, _used_names(settings)):
             doubted(ambiguity)
+        chosen: Iterator[Numbered]
         if settings.campaign.group_by:
             shared = _messages(settings, rows, composer, row=row, key=wanted)
             chosen = (each for each in shared if _is_reached(each[1], followed))
