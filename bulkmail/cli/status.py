@@ -56,12 +56,13 @@ def command(run: str, keeps_looking: bool, in_json: bool) -> None:
     here.
     """
     path = find_run(run)
-    _show(path, keeps_looking=keeps_looking, in_json=in_json)
+    _show(path, run, keeps_looking=keeps_looking, in_json=in_json)
     sys.stdout.flush()
     notify_if_killed(path)
 
 
-def _show(path: Path, *, keeps_looking: bool, in_json: bool) -> None:
+def _show(path: Path, run: str, *, keeps_looking: bool, in_json: bool) -> None:
+    """`run` is what was asked for, and `path` the outbox that it comes to."""
     if keeps_looking:
         from bulkmail.cli.watch import watch, watch_json
 
