@@ -79,7 +79,7 @@ def _show(path: Path, run: str, *, keeps_looking: bool, in_json: bool) -> None:
             click.echo(json.dumps(_object(source, reader) | {"intake_overdue_seconds": round(overdue)}, indent=2))
             return
         tally = reader.tally()
-        lines = _said(reader, source.tally, path, passes=of_passes(source.passes))
+        lines = _said(reader, source.messages or source.tally, path, passes=of_passes(source.passes))
         lines += came_back(source.returned, source.tally[Status.ACCEPTED])
         lines += _doubtful(reader, tally.with_copies(Status.IN_DOUBT))
         is_running = reader.is_running is not None
