@@ -58,6 +58,7 @@ RICH = replace(
     timezone="Europe/Vienna",
     data='{"season":"spring"}',
     variants=(("a", 1), ("b", 1)),
+    follows="0123456789abcdef",
 )
 
 
@@ -136,6 +137,8 @@ CHANGES: dict[str, dict[str, object]] = {
     "variants-name": {"variants": (("a", 1), ("c", 1))},
     "variants-share": {"variants": (("a", 1), ("b", 2))},
     "variants-gone": {"variants": ()},
+    "follows": {"follows": "fedcba9876543210"},
+    "follows-gone": {"follows": ""},
 }
 
 
