@@ -61,6 +61,7 @@ RICH = replace(
     variants=(("a", 1), ("b", 1)),
     group_by=("email",),
     row_pictures=RowPictures("/shop", "pages"),
+    follows="0123456789abcdef",
 )
 
 
@@ -144,6 +145,8 @@ CHANGES: dict[str, dict[str, object]] = {
     "row_pictures-beside": {"row_pictures": RowPictures("/shop")},
     "row_pictures-attached": {"row_pictures": RowPictures("/shop", "pages", are_attached=True)},
     "row_pictures-gone": {"row_pictures": None},
+    "follows": {"follows": "fedcba9876543210"},
+    "follows-gone": {"follows": ""},
 }
 
 
