@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -122,9 +123,12 @@ class Trial:
 
     async def turn(self) -> None:
         """Lets everybody do what can be done, then brings the time to the next who sleeps."""
+        loop: Any = asyncio.get_running_loop()
         while True:
-            for _ in range(12):
+            for _ in range(12):  # some have to do at every turn until time goes on
                 await asyncio.sleep(0)
+                if not loop._ready:
+                    break
             if not self.engine or not any(channel.permission.is_asking for channel in self.engine._run.channels):
                 break
             await asyncio.sleep(0.001)  # a thread is at the ledger; what it says has to be acted on before time goes on
