@@ -14,9 +14,14 @@ from bulkmail.config.problems import Said, show
 from bulkmail.config.schema import LetterTable
 from bulkmail.config.sources import Sources
 from bulkmail.config.variants import chosen_by_row, is_by_row
-from bulkmail.message.bodies import has_row_images, local_names, optional_images, with_attached_images
+from bulkmail.message.bodies import (
+    attached_names,
+    has_row_images,
+    local_names,
+    optional_images,
+    with_attached_images,
+)
 from bulkmail.message.filetypes import guess_type
-from bulkmail.message.local_files import is_attached
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Campaign, InlineImage, RowPictures, Template
 from bulkmail.model.errors import ConfigError
@@ -95,8 +100,7 @@ def with_local_files(campaign: Campaign, sources: Sources, reader: FileReader) -
         images = {}
     elif has_row_images(campaign):
         campaign = replace(campaign, row_pictures=_row_pictures(campaign, sources))
-    named = {source: file for source, file in images.items() if is_attached(source)}
-    images = {source: file for source, file in images.items() if source not in named}
+    named = attached_names(campaign) if sources.file.message.embed else []
     page = campaign.html or campaign.markdown or campaign.mjml
     finder = _Finder(sources, reader, page.name if page else "")
     found = tuple(finder.images(images))

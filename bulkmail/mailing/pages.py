@@ -7,9 +7,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from bulkmail.message.bodies import has_row_images, local_names, optional_images, with_attached_images
+from bulkmail.message.bodies import (
+    attached_names,
+    has_row_images,
+    local_names,
+    optional_images,
+    with_attached_images,
+)
 from bulkmail.message.filetypes import guess_type
-from bulkmail.message.local_files import is_attached
 from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, RowPictures, Template
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pattern import lazy_pattern
@@ -44,9 +49,7 @@ def with_page_files(campaign: Campaign, folder: str | os.PathLike[str]) -> Campa
     images, stylesheets = local_names(campaign)
     if has_row_images(campaign):
         campaign = replace(campaign, row_pictures=RowPictures(os.path.abspath(folder)))
-    named = [source for source in images if is_attached(source)]
-    images = {source: file for source, file in images.items() if source not in named}
-    campaign, attached = with_attached_images(campaign, named)
+    campaign, attached = with_attached_images(campaign, attached_names(campaign))
     sheets = tuple(
         Template(source, _read(Path(folder) / file, "the style sheet").decode("utf-8-sig", "replace"))
         for source, file in stylesheets.items()

@@ -20,6 +20,7 @@ from bulkmail.message.local_files import (
     content_id,
     file_name,
     file_of,
+    is_attached,
     local_images,
     local_stylesheets,
     more_images,
@@ -258,12 +259,19 @@ def local_names(campaign: Campaign) -> tuple[dict[str, str], dict[str, str]]:
         images |= {
             masked.unmasked(attribute.value.strip()): masked.unmasked(file_name(attribute))
             for attribute in local_images(masked)
+            if not is_attached(attribute.value)
         }
         stylesheets |= {
             masked.unmasked(attribute.value.strip()): masked.unmasked(file_name(attribute))
             for _, attribute in local_stylesheets(masked)
         }
     return images, stylesheets
+
+
+def attached_names(campaign: Campaign) -> list[str]:
+    """What the pages of `campaign` say by `cid:` of attachments, the same for every row.  Raises `TemplateError`."""
+    found = (masked.unmasked(each.value.strip()) for masked in _pages(campaign) for each in local_images(masked))
+    return list(dict.fromkeys(filter(is_attached, found)))
 
 
 def with_attached_images(campaign: Campaign, named: Iterable[str]) -> tuple[Campaign, tuple[InlineImage, ...]]:
