@@ -86,9 +86,8 @@ def command(is_traced: bool) -> int:
         click.echo(f"Kept as {folder}; the password is not in it.", err=True)
 
     async def main(trace: Trace | None, progress: Progress) -> int:
-        async with AsyncExitStack() as stack:
-            mailing = await _prepared(draft, folder)
-            stack.enter_context(abandoned_on_error(mailing))
+        mailing = await _prepared(draft, folder)
+        with abandoned_on_error(mailing):
             tell(mailing)
             if not mailing.outbox.is_rehearsal:
                 outlook = await to_thread.run_sync(look_ahead_of, mailing)

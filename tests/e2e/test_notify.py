@@ -115,7 +115,8 @@ async def test_run_that_was_killed_is_notified_by_the_next_command_once(shop):
         await shop.run("report", shop.campaign)
     [event] = shop.events
     assert (event["type"], event["data"]["exit_code"]) == ("run.killed", None)
-    assert event["data"]["totals"]["accepted"] == 1
+    totals = event["data"]["totals"]
+    assert totals["rows"] == 5 and totals["pending"] >= 3  # the outcome of the first may not have been read yet
 
 
 async def test_run_that_was_killed_is_notified_when_it_goes_on(shop):
