@@ -16,7 +16,7 @@ _GROUPS = {
     "Relay": "relays urls connections",
     "Pace": "rate quota window start ramp canary wait retry limit paced lift_pause",
     "Safety": (
-        "yes expect dry_run redirect_to strict ignored online all_domains"
+        "yes expect dry_run redirect_to strict ignored allow_stale_intake online all_domains"
         " in_doubt retry_rejected retry_expired begin_anew only_unreached"
     ),
     "Output": "folder in_browser outbox reports mode json as_json metrics_port trace_to",
