@@ -29,8 +29,8 @@ def opened_campaign(outbox: Path, *, alone: bool) -> Iterator[tuple[Source, list
     notices = []
     if missing:
         notices.append(
-            f"the {count(missing, 'outbox')} of earlier passes of {printable(str(outbox))} are gone:"
-            " recipients who were reached by them are shown as suppressed"
+            f"{count(missing, 'outbox', 'outboxes')} of earlier passes of {printable(str(outbox))} cannot be found:"
+            " recipients reached by them are shown as suppressed"
         )
     with ExitStack() as stack:
         readers = [stack.enter_context(OutboxReader.open(path)) for path in paths]
@@ -89,7 +89,7 @@ def returned_of(reader: OutboxReader, store: SuppressionStore, *, until: float =
 
 
 def _found(reader: OutboxReader, events: Sequence[ReturnedEvent]) -> list[ReturnedEvent]:
-    """Those of these opt-outs whose address got a message of the run before, with its row and delivery."""
+    """The opt-outs of addresses that had got a message of the run by then, with its row and delivery."""
     keys = {event.key for event in events} - {""}
     by_path = {each.forward_path.lower(): each for each in (reader.find(paths=keys) if keys else []) if each.was_sent}
     found = []

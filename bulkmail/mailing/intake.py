@@ -16,6 +16,7 @@ from bulkmail.model.feedback_event import EventSink, FeedbackEvent, FeedbackKind
 from bulkmail.model.lazy_dataclass import dataclass
 
 MOST_NOTICES = 20
+AT_ONCE = 50  # events in one transaction
 
 
 class IntakeStore(EventSink, RunRegister, Protocol):
@@ -77,7 +78,7 @@ class Intake:
         for batch in source.batches():
             events = self._events(batch, source.name)
             if not self._is_dry:
-                self.summary.new += self._store.record([event for found in events for event in found])
+                self.summary.new += self._record([event for found in events for event in found])
                 understood = {
                     mail.key for mail, found in zip(batch, events, strict=True) if any(map(_is_matched, found))
                 }
@@ -85,6 +86,14 @@ class Intake:
             self._count(events)
         if not self._is_dry:
             self._store.note_intake(source.name, is_pushed=source.is_pushed)
+
+    def _record(self, events: Sequence[FeedbackEvent]) -> int:
+        """Some at a time, so that clicks that a server takes meanwhile need not wait for all."""
+        new = 0
+        for start in range(0, len(events), AT_ONCE):
+            new += self._store.record(events[start : start + AT_ONCE])
+            time.sleep(0)  # or this thread has the store again before another comes to ask
+        return new
 
     def _events(self, batch: Sequence[FetchedMail], name: str) -> list[list[FeedbackEvent]]:
         """The events of each mail."""

@@ -15,31 +15,30 @@ from bulkmail.report.source import Pass
 MOST_PASSES = 6
 _SHARED = frozenset({FeedbackKind.HARD, FeedbackKind.SPAM_COMPLAINT})  # whose share of what was accepted is told
 _SENTENCES = {
-    FeedbackKind.HARD: "{} came back as unknown",
-    FeedbackKind.SOFT: "{} as not deliverable for now",
-    FeedbackKind.BLOCKED: "{} blocked",
-    FeedbackKind.SPAM_COMPLAINT: "{} spam complaints",
-    FeedbackKind.UNSUBSCRIBE: "{} unsubscribed",
-    FeedbackKind.DELAYED: "{} delayed",
-    FeedbackKind.AUTO_REPLY: "{} automatic replies",
-    FeedbackKind.UNCLEAR: "{} unclear",
-    FeedbackKind.DELIVERED: "{} confirmed as delivered",
+    FeedbackKind.HARD: "came back as unknown",
+    FeedbackKind.SOFT: "not deliverable for now",
+    FeedbackKind.BLOCKED: "blocked",
+    FeedbackKind.SPAM_COMPLAINT: "spam complaints",
+    FeedbackKind.UNSUBSCRIBE: "unsubscribed",
+    FeedbackKind.DELAYED: "delayed",
+    FeedbackKind.AUTO_REPLY: "automatic replies",
+    FeedbackKind.UNCLEAR: "unclear",
+    FeedbackKind.DELIVERED: "confirmed as delivered",
 }
+_ONE = {FeedbackKind.SPAM_COMPLAINT: "spam complaint", FeedbackKind.AUTO_REPLY: "automatic reply"}
 
 
 def came_back(returned: ReturnedCounts, accepted: int) -> list[str]:
     """What came back, as lines, with the shares of the rows that were accepted; none where nothing did."""
     said = []
-    for kind, sentence in _SENTENCES.items():
+    for kind in _SENTENCES:
         if number := returned[kind]:
-            words = sentence.format(f"{number:,}")
-            if number == 1 and kind in (FeedbackKind.SPAM_COMPLAINT, FeedbackKind.AUTO_REPLY):
-                words = f"1 {'spam complaint' if kind is FeedbackKind.SPAM_COMPLAINT else 'automatic reply'}"
-            said.append(words + (f" ({number / accepted:.2%})" if kind in _SHARED and accepted else ""))
-    lines = [f"What came back: {', '.join(said)}."] if said else []
+            share = f" ({number / accepted:.2%})" if kind in _SHARED and accepted else ""
+            said.append(_say(kind, number) + share)
+    lines = [f"After sending: {', '.join(said)}."] if said else []
     copies = {kind: number for kind, number in returned.copies.items() if number}
     if copies:
-        told = ", ".join(_SENTENCES[kind].format(f"{number:,}") for kind, number in copies.items())
+        told = ", ".join(_say(kind, number) for kind, number in copies.items())
         lines.append(f"Of copies: {told}.")
     complaints = returned[FeedbackKind.SPAM_COMPLAINT]
     if complaints > 1 and complaints >= COMPLAINTS_GOOD * accepted:  # one of a short list says nothing
@@ -49,6 +48,10 @@ def came_back(returned: ReturnedCounts, accepted: int) -> list[str]:
     if returned.unmatched:
         lines.append(f"{count(returned.unmatched, 'mail')} could not be matched: bulkmail bounces --unmatched")
     return lines
+
+
+def _say(kind: FeedbackKind, number: int) -> str:
+    return f"{number:,} {_ONE.get(kind, _SENTENCES[kind]) if number == 1 else _SENTENCES[kind]}"
 
 
 def of_passes(passes: Sequence[Pass]) -> list[str]:
@@ -73,6 +76,6 @@ def of_variants(returned: Mapping[str, Mapping[FeedbackKind, int]]) -> str:
     """What came back by variant, as a sentence; empty where nothing did."""
     said = []
     for name, kinds in returned.items():
-        told = [_SENTENCES[kind].format(f"{kinds[kind]:,}") for kind in _SENTENCES if kinds.get(kind)]
+        told = [_say(kind, kinds[kind]) for kind in _SENTENCES if kinds.get(kind)]
         said += [f"{name} {', '.join(told)}"] if told else []
     return f"By variant: {'; '.join(said)}." if said else ""

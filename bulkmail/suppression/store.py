@@ -47,6 +47,7 @@ from bulkmail.suppression.wording import explain
 
 SLOT = 600  # seconds of messages that are counted together
 REPORTS_KEPT = 30 * 86_400.0  # seconds that a report is kept as it came
+SWEEP_EVERY = 3_600.0  # seconds between two looks for older ones
 
 _PAGE = 1_000
 _BATCH = 10_000
@@ -100,6 +101,7 @@ class SqliteSuppressions:
         self.rules = rules
         self._provider_of = provider_of
         self._clock = clock
+        self._swept_at = -SWEEP_EVERY  # when old reports were last dropped
         self._file = SuppressionFile(path, key=key)
         with self._file.reading() as connection:
             self._secret: bytes = connection.execute("SELECT key FROM secret").fetchone()[0]
@@ -177,9 +179,11 @@ class SqliteSuppressions:
             return 0
         now, new = self._clock(), 0
         with self._file.writing() as connection:
-            connection.execute(
-                "UPDATE event SET report = NULL WHERE report IS NOT NULL AND read_at < ?", (now - REPORTS_KEPT,)
-            )
+            if not 0 <= now - self._swept_at < SWEEP_EVERY:  # it reads all events
+                connection.execute(
+                    "UPDATE event SET report = NULL WHERE report IS NOT NULL AND read_at < ?", (now - REPORTS_KEPT,)
+                )
+                self._swept_at = now
             for event in events:
                 connection.executemany(
                     "DELETE FROM event WHERE source_id = ? AND proof = 'none'",

@@ -69,7 +69,7 @@ async def test_status_and_report_show_all_passes_and_what_came_back(
     )
     said = (await bulkmail("status", "spring", folder=tmp_path, state=state)).out
     assert "Sent in 2 passes:" in said
-    assert "What came back: 1 came back as unknown (25.00%), 1 spam complaint (25.00%)." in said
+    assert "After sending: 1 came back as unknown (25.00%), 1 spam complaint (25.00%)." in said
     assert "bulkmail report spring" in said and "bulkmail bounces --unmatched" in said
     text = (await bulkmail("report", "spring", folder=tmp_path, state=state)).out
     assert "Sent in 2 passes:" in text and "1 came back as unknown" in text
@@ -119,5 +119,5 @@ async def test_outbox_named_itself_is_one_pass_with_what_came_back_about_it(
 async def test_pass_whose_outbox_is_gone_is_named(campaign: Path, tmp_path: Path, state: Path) -> None:
     (campaign / "runs" / "spring.1.outbox").rename(tmp_path / "away")
     found = await bulkmail("status", "spring", "--json", folder=tmp_path, state=state)
-    assert "the 1 outbox of earlier passes" in found.err
+    assert "1 outbox of earlier passes" in found.err
     assert json.loads(found.out)["totals"]["accepted"] == 1

@@ -29,7 +29,7 @@ disable_plaintext_auth = no
 mail_location = maildir:{home}/mail/%u
 first_valid_uid = 1
 lmtp_save_to_detail_mailbox = no
-recipient_delimiter =
+recipient_delimiter = {delimiter}
 passdb {{
   driver = passwd-file
   args = scheme=PLAIN username_format=%u {home}/users
@@ -81,8 +81,8 @@ class Mailboxes:
 
 
 @contextmanager
-def run_dovecot(addresses: list[str]) -> Iterator[Mailboxes]:
-    """A Dovecot with a mailbox for each of `addresses`."""
+def run_dovecot(addresses: list[str], *, delimiter: str = "") -> Iterator[Mailboxes]:
+    """A Dovecot with a mailbox for each of `addresses`; behind the `delimiter` a local part may say anything."""
     require_root()
     program = require_program("dovecot")
     for protocol in ("lmtp", "imap"):
@@ -98,7 +98,9 @@ def run_dovecot(addresses: list[str]) -> Iterator[Mailboxes]:
         (home / "users").write_text("".join(lines))
         mailboxes = Mailboxes(free_port(), home / "lmtp", free_port(), home / "log")
         (home / "dovecot.conf").write_text(
-            CONFIGURATION.format(home=home, lmtp_port=mailboxes.port, imap_port=mailboxes.imap_port)
+            CONFIGURATION.format(
+                home=home, lmtp_port=mailboxes.port, imap_port=mailboxes.imap_port, delimiter=delimiter
+            )
         )
         process = subprocess.Popen(
             [program, "-F", "-c", home / "dovecot.conf"],

@@ -22,6 +22,7 @@ from bulkmail.outbox.reader import OutboxReader
 from tests.servers.dovecot_lmtp import run_dovecot
 from tests.servers.exim import USER, run_exim
 from tests.servers.kept import MailServer
+from tests.servers.opensmtpd import run_opensmtpd
 from tests.servers.postfix import run_postfix
 
 pytestmark = pytest.mark.real
@@ -88,6 +89,16 @@ def _exim_before_dovecot() -> Iterator[Provider]:
             yield Provider(server.url, _writable(server))
 
 
+@contextmanager
+def _opensmtpd() -> Iterator[Provider]:
+    """Dovecot behind it says who is unknown, and keeps what comes back."""
+    with (
+        run_dovecot([*KNOWN, "bounces@shop.example"], delimiter="+") as dovecot,
+        run_opensmtpd(f"{dovecot.host}:{dovecot.port}") as url,
+    ):
+        yield Provider(url, dovecot.log.parent / "mail" / "bounces@shop.example")
+
+
 def _writable(server: MailServer) -> Path:
     """A folder beside the server's mailbox that its user may write into."""
     folder = server.maildir.parent / "bounces"
@@ -96,7 +107,7 @@ def _writable(server: MailServer) -> Path:
     return folder
 
 
-PROVIDERS = {"postfix": _postfix, "exim": _exim, "exim-before-dovecot": _exim_before_dovecot}
+PROVIDERS = {"postfix": _postfix, "exim": _exim, "exim-before-dovecot": _exim_before_dovecot, "opensmtpd": _opensmtpd}
 
 
 @pytest.fixture(params=PROVIDERS)

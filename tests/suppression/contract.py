@@ -501,6 +501,15 @@ class Contract:
         found = store.opted_out("news", since=START - 5, to=START - 1)
         assert [each.key for each in found] == ["u1@example.org", "u2@example.org"]
 
+    def test_report_is_dropped_after_thirty_days(self, store: SuppressionStore, clock: Clock) -> None:
+        store.record([event(1, report=b"as it came")])
+        (kept,) = store.history("ann@example.org").events
+        assert kept.event.report == b"as it came"
+        clock.now += 31 * DAY
+        store.record([event(2, to="bob@example.org")])
+        (kept,) = store.history("ann@example.org").events
+        assert (kept.event.report, kept.event.words) == (b"", "no such user")
+
     # -- erasure
 
     def test_erased_address_stays_suppressed(self, store: SuppressionStore) -> None:

@@ -1,0 +1,78 @@
+"""What came back, in words."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+
+from bulkmail.model.delivery import Status
+from bulkmail.model.feedback_event import FeedbackKind as Kind
+from bulkmail.model.returned import CameBack, ReturnedCounts
+from bulkmail.outbox.entries import PathRecord
+from bulkmail.report.html import write_html
+from bulkmail.report.json import write_json
+from bulkmail.report.returned import came_back, of_passes, of_variants
+from bulkmail.report.source import Pass
+from tests.report.making import STARTED, make_record, make_run, make_source
+
+HARD = CameBack(Kind.HARD, STARTED + 60, "unknown-user")
+
+
+def test_each_kind_is_told_with_its_share() -> None:
+    counts = ReturnedCounts({Kind.HARD: 12, Kind.SPAM_COMPLAINT: 1, Kind.UNSUBSCRIBE: 41}, {Kind.HARD: 2}, 2)
+    assert came_back(counts, 3_000) == [
+        "After sending: 12 came back as unknown (0.40%), 1 spam complaint (0.03%), 41 unsubscribed.",
+        "Of copies: 2 came back as unknown.",
+        "2 mails could not be matched: bulkmail bounces --unmatched",
+    ]
+    assert came_back(ReturnedCounts(), 3_000) == []
+
+
+def test_limits_of_the_providers_are_named_when_complaints_come_near_them() -> None:
+    assert len(came_back(ReturnedCounts({Kind.SPAM_COMPLAINT: 2}), 3_000)) == 1
+    (_, limit) = came_back(ReturnedCounts({Kind.SPAM_COMPLAINT: 3}), 3_000)
+    assert "below 0.1%" in limit and "never 0.3%" in limit
+
+
+def test_variants_are_told_apart() -> None:
+    assert of_variants({"a": Counter({Kind.HARD: 2}), "b": Counter()}) == "By variant: a 2 came back as unknown."
+    assert of_variants({}) == ""
+
+
+def test_of_many_passes_the_last_are_shown() -> None:
+    passes = [
+        Pass(make_run(number=number), make_source([make_record()]).tally, ReturnedCounts()) for number in range(1, 10)
+    ]
+    lines = of_passes(passes)
+    assert (lines[0], lines[1], len(lines)) == ("Sent in 9 passes:", "  3 earlier passes", 8)
+    assert lines[-1].startswith("  9, ") and lines[-1].endswith("1 accepted")
+
+
+def test_copy_that_came_back_is_told_in_its_row() -> None:
+    copy = PathRecord(
+        address="boss@example.org",
+        status=Status.ACCEPTED,
+        code=250,
+        enhanced="",
+        reply="Ok",
+        reason="",
+        attempts=1,
+        relay="",
+        message_id="",
+        first_at=None,
+        last_at=None,
+        error="",
+        came_back=HARD,
+    )
+    source = make_source([make_record(copies=(copy,)), make_record(2, came_back=HARD, run_number=3)])
+    stream = io.BytesIO()
+    write_json(source, stream)
+    first, second = json.loads(stream.getvalue())["rows"]
+    said = {"kind": "hard", "at": "2023-11-14T22:14:20.500Z", "reason": "unknown-user"}
+    assert (first["feedback"], first["copies"][0]["feedback"]) == (None, said)
+    assert (second["feedback"], second["pass"]) == (said, 3)
+    stream = io.BytesIO()
+    write_html(source, stream)
+    page = stream.getvalue().decode()
+    assert page.count("came back as unknown (unknown-user)") == 2
