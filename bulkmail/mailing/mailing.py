@@ -437,7 +437,8 @@ class Mailing:
         found = self._sorted or Sorted({0: tuple(range(len(self.routes)))}, {})
         refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
         if self.takes_over is not None:
-            self._take_over(self.takes_over)
+            self.outbox = take_over(self.outbox, self.takes_over, durability=self.pace.durability)
+            self.takes_over = None
         self.keys = await to_thread.run_sync(with_bounce_key, self.outbox, self.keys)
         async with self._keeping_to_list(observe) as observe:
             return await self._send(connects, found, observe=observe, ready=ready)
@@ -587,10 +588,6 @@ class Mailing:
     def _close_list(self) -> None:
         if self._list is not None:
             self._list.close()
-
-    def _take_over(self, old: Path) -> None:
-        self.outbox = take_over(self.outbox, old, durability=self.pace.durability)
-        self.takes_over = None
 
 
 def _noted(used: ListInUse | None) -> dict[str, str]:

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from msgspec import Struct
 
-from bulkmail.message.compiled import NotCompiled, Part
+from bulkmail.message.compiled import Part
 from bulkmail.message.drawing import Drawn, drawing, draws
 from bulkmail.message.fields import Body, encoded_body
 from bulkmail.message.invitation import folded, method_of
@@ -30,6 +30,7 @@ from bulkmail.message.local_files import (
     with_row_images,
     with_stylesheets,
 )
+from bulkmail.message.pieces import NotCompiled
 from bulkmail.message.plan import Slot
 from bulkmail.message.scanner import DEEPEST_READ, EndTag, Patches, Remark, elements, is_deep, scan
 from bulkmail.message.tags import NONCHARACTER, PLACE, Kind, Masked, mask, without_tag_lines

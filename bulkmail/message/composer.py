@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from bulkmail.message.bodies import Bodies, Written, html_partials
 from bulkmail.message.bounce_token import BounceTokens
-from bulkmail.message.compiled import Compiled, NotCompiled, Parts, compile_message
+from bulkmail.message.compiled import Compiled, Parts, compile_message
 from bulkmail.message.dkim import Signer, Signers
 from bulkmail.message.enclosures import Enclosure, Pictures, RowFiles, Shelf, full_path
 from bulkmail.message.heading import Heading, Lines
@@ -19,6 +19,7 @@ from bulkmail.message.hook import Hook, apply
 from bulkmail.message.identity import date_field, identity_of
 from bulkmail.message.locality import locality_of
 from bulkmail.message.names import refuse_rows_in_heading
+from bulkmail.message.pieces import NotCompiled
 from bulkmail.message.plan import Plan, make_plan, picture_parts
 from bulkmail.message.reverse_path import ReversePath
 from bulkmail.message.templates import Rendering, Workshop

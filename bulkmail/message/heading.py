@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from bulkmail.message import headers
-from bulkmail.message.compiled import NotCompiled, Piece
 from bulkmail.message.copies import AddressList, Mailbox, distinct
 from bulkmail.message.fields import Field, blame, mailbox, mailbox_field
+from bulkmail.message.pieces import NotCompiled, Piece
 from bulkmail.message.templates import Workshop
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template

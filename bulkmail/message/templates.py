@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 from jinja2 import Template as JinjaTemplate
 from jinja2 import TemplateAssertionError, UndefinedError, nodes
 
-from bulkmail.message.compiled import Piece, pieces_of
 from bulkmail.message.environment import (
     NO_VALUES,
     NOWHERE,
@@ -24,6 +23,7 @@ from bulkmail.message.invitation import escape_value
 from bulkmail.message.local_filters import Locality
 from bulkmail.message.locales import UnknownLocale, find_locale
 from bulkmail.message.locality import locale_of, locality_now
+from bulkmail.message.pieces import Piece, pieces_of
 from bulkmail.message.required import required_by
 from bulkmail.message.strictness import truth
 from bulkmail.message.tags import without_tag_lines

@@ -49,8 +49,7 @@ SLOT = 600  # seconds of messages that are counted together
 REPORTS_KEPT = 30 * 86_400.0  # seconds that a report is kept as it came
 SWEEP_EVERY = 3_600.0  # seconds between two looks for older ones
 
-_PAGE = 1_000
-_BATCH = 10_000
+_PAGE, _BATCH = 1_000, 10_000
 _RUN = "INSERT INTO run (run_id, campaign, list_id, outbox, began_at) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 _EVENT = """
     INSERT INTO event (source_id, kind, counts_as, at, read_at, proof, digest, key, provider, run, list_id, row,
@@ -524,8 +523,7 @@ def _known(row: Sequence[Any]) -> KnownRun:
     return KnownRun(number, run_id, campaign, list_id, outbox, began_at, bool(is_bulk))
 
 
-def _fingerprint(source_id: str) -> bytes:
-    """What a report is known by: it may name an address, which an erasure could not take out of it."""
+def _fingerprint(source_id: str) -> bytes:  # the id itself may name an address, which could not be erased
     return blake2b(source_id.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 
@@ -575,8 +573,8 @@ def _take_off(
 
 
 def _entry_of(row: Sequence[Any]) -> SuppressionEntry:
-    digest, key, reason, since, scope, until, event, note = row
-    return SuppressionEntry(digest, key, SuppressionReason(reason), since, scope, until, event, note)
+    digest, key, reason, *rest = row
+    return SuppressionEntry(digest, key, SuppressionReason(reason), *rest)
 
 
 def _stored(row: Sequence[Any]) -> StoredEvent:
