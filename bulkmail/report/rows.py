@@ -71,10 +71,14 @@ class Variants:
             if record.came_back is not None:
                 self.returned[name][record.came_back.kind] += 1
 
-    def as_object(self) -> dict[str, dict[str, int]]:
-        """For programs: by name, the rows by status, and their sum as `rows`."""
+    def as_object(self) -> dict[str, dict[str, object]]:
+        """For programs: by name, the rows by status, their sum as `rows`, and what came back of them as `feedback`."""
         return {
-            name: {"rows": outcomes.total(), **{status.value: outcomes[status] for status in Status}}
+            name: {
+                "rows": outcomes.total(),
+                **{status.value: outcomes[status] for status in Status},
+                "feedback": {kind.value: self.returned[name][kind] for kind in FeedbackKind},
+            }
             for name, outcomes in self.by_name.items()
         }
 

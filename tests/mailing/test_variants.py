@@ -14,6 +14,7 @@ import bulkmail
 from bulkmail.config.settings import load
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
+from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.variants import parse_variants, variant_of
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
@@ -80,12 +81,17 @@ async def test_each_recipient_gets_its_variant_and_the_report_counts_them(
     assert again.outcomes_by_variant == report.outcomes_by_variant
     assert list(in_json) == ["a", "b"]
     for name, outcomes in report.outcomes_by_variant.items():
-        assert in_json[name] == {"rows": outcomes.total(), **{status.value: outcomes[status] for status in Status}}
+        by_status = {status.value: outcomes[status] for status in Status}
+        assert in_json[name] == {
+            "rows": outcomes.total(),
+            **by_status,
+            "feedback": {kind.value: 0 for kind in FeedbackKind},
+        }
     assert "By variant" in in_html
     assert re.search(r"Variants: a \d of \d accepted, b \d of \d accepted\.", said)
 
 
-def saved(report: Report, folder: Path) -> tuple[dict[str, dict[str, int]], str]:
+def saved(report: Report, folder: Path) -> tuple[dict[str, dict[str, object]], str]:
     for name in ("r.json", "r.html"):
         save_report(report, folder / name)
     return json.loads((folder / "r.json").read_text())["variants"], (folder / "r.html").read_text()

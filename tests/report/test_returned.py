@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
+from typing import Any
 
+from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackKind as Kind
 from bulkmail.model.returned import CameBack, ReturnedCounts
@@ -13,6 +15,7 @@ from bulkmail.outbox.entries import PathRecord
 from bulkmail.report.html import write_html
 from bulkmail.report.json import write_json
 from bulkmail.report.returned import came_back, of_passes, of_variants
+from bulkmail.report.rows import Variants
 from bulkmail.report.source import Pass
 from tests.report.making import STARTED, make_record, make_run, make_source
 
@@ -38,6 +41,12 @@ def test_limits_of_the_providers_are_named_when_complaints_come_near_them() -> N
 def test_variants_are_told_apart() -> None:
     assert of_variants({"a": Counter({Kind.HARD: 2}), "b": Counter()}) == "By variant: a 2 came back as unknown."
     assert of_variants({}) == ""
+    parts = Template("from", "shop@example.com"), Template("subject", "Hello")
+    variants = Variants(Campaign("spring", *parts, text=Template("text", "Hi"), variants=(("a", 1), ("b", 1))))
+    variants.add(make_record(fields={"variant": "a"}, came_back=HARD))
+    variants.add(make_record(fields={"variant": "b"}))
+    counted: dict[str, Any] = variants.as_object()
+    assert [counted[name]["feedback"]["hard"] for name in "ab"] == [1, 0]
 
 
 def test_of_many_passes_the_last_are_shown() -> None:
