@@ -24,14 +24,14 @@ VERSION = 1
 def write_json(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
     """Writes `{"bulkmail": 1, …, "totals": {…}, "times": {…}, "rows": […], "reasons": {…}}`, a row a line.
 
-    `totals` has every status and their sum, `rows`; `messages` the same, but rows that share one count once, and each
-    but the first of them has the number of that as `shares`.  `copies` counts the other addresses of rows.
-    `slowdowns` has who asked for less.  `feedback` counts the rows that something came back about, by kind, and what is
-    matched to no message; `passes` has the runs that the campaign was sent in, if there are several.  `reasons` has, by
-    status, words with counts.  `variants` has, by variant of the message, the rows by status and what came back,
-    and is empty for a campaign without.  Times are ISO 8601 in UTC, or null.  Within a version keys may come, none goes or changes.
-    Memory stays flat.  Raises `BulkmailError` when the file cannot be written, or when the rows are not those that the
-    outbox counts: then there is no new file.
+    `totals` has every status and their sum, `rows`; `messages` the same, but rows that share one count once, and
+    each but the first of them has the number of that as `shares`.  `copies` counts the other addresses of rows.
+    `slowdowns` has who asked for less.  `feedback` counts the rows that something came back about, by kind, and
+    what is matched to no message; `passes` has the runs that the campaign was sent in, if there are several.
+    `reasons` has, by status, words with counts.  `variants` has, by variant of the message, the rows by status and
+    what came back, and is empty for a campaign without.  Times are ISO 8601 in UTC, or null.  Within a version keys
+    may come, none goes or changes.  Memory stays flat.  Raises `BulkmailError` when the file cannot be written, or
+    when the rows are not those that the outbox counts: then there is no new file.
     """
     if not isinstance(source, Source):
         source = Source.of(source)
