@@ -24,6 +24,7 @@ from bulkmail.smtp.credentials import AccessToken, Credentials, Tokens
 from bulkmail.testing import ScriptedRelay
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
+FEEDBACK = known_feedback()  # read before any loop runs
 PASSWORDS = ("LOGIN", "PLAIN")
 # Answers to EHLO in the manner of these servers, once TLS is there; not recordings.
 OFFERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -120,7 +121,7 @@ async def test_preset_is_as_bulkmail_relay_finds_the_server(preset: RelayPreset)
         ) as server:
             there = replace(route.relay, host="127.0.0.1", port=server.port, ca_file=ca_file)
             where = replace(there, token_from="file:token") if is_token else there
-            facts = await look_at(where, who, feedback=known_feedback())
+            facts = await look_at(where, who, feedback=FEEDBACK)
     assert facts.trouble is None
     assert facts.is_usable
     assert facts.login is Login.WORKS

@@ -33,6 +33,7 @@ PASSWORD = "Canary-7"
 ANN = Credentials("ann", Secret(PASSWORD))
 SHOP = Address.parse("shop@example.com")
 BOB = Address.parse("bob@example.net")
+FEEDBACK = known_feedback()  # read before any loop runs
 HASTY = Timeouts(connect=2, greeting=0.2, ehlo=1, mail=1, quit=1)
 PIPED = ("PIPELINING", "SIZE 1000000", "", "8BITMIME", "limits RCPTMAX=5 MAILMAX XYZ=1")
 
@@ -56,9 +57,7 @@ async def look(
     relay: ScriptedRelay, query: str = "tls=off", *, user: str = "", scheme: str = "smtp", **asked: Any
 ) -> RelayFacts:
     where = Relay.parse(f"{scheme}://{user}localhost:{relay.port}?{query}")
-    return await look_at(
-        where, asked.pop("credentials", None), **{"timeouts": HASTY, "feedback": known_feedback(), **asked}
-    )
+    return await look_at(where, asked.pop("credentials", None), **{"timeouts": HASTY, "feedback": FEEDBACK, **asked})
 
 
 def never_sends(relay: ScriptedRelay) -> bool:
@@ -94,14 +93,14 @@ async def test_relay_that_is_fine(ca_file: Path) -> None:
 @pytest.mark.parametrize("server", ["postfix", "exim"])
 async def test_real_server(server: str, request: pytest.FixtureRequest) -> None:
     real: MailServer = request.getfixturevalue(server)
-    facts = await look_at(Relay.parse(real.url), None, feedback=known_feedback(), sender=SHOP, recipient=BOB)
+    facts = await look_at(Relay.parse(real.url), None, feedback=FEEDBACK, sender=SHOP, recipient=BOB)
     assert facts.is_usable, facts.trouble
     assert facts.mode is Mode.DEEP and facts.probe_passed
     assert facts.recipient is not None and facts.recipient.is_positive
     facts = await look_at(
         Relay.parse(real.url),
         None,
-        feedback=known_feedback(),
+        feedback=FEEDBACK,
         sender=SHOP,
         recipient=Address.parse(f"{UNKNOWN}@example.net"),
     )
@@ -183,7 +182,7 @@ async def test_nothing_listens() -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-        facts = await look_at(Relay.parse(f"smtp://127.0.0.1:{port}"), None, feedback=known_feedback(), timeouts=HASTY)
+        facts = await look_at(Relay.parse(f"smtp://127.0.0.1:{port}"), None, feedback=FEEDBACK, timeouts=HASTY)
     assert facts.addresses == (Tried("127.0.0.1", kind=Breakage.REFUSED, error="connection refused"),)
     assert facts.trouble == Trouble(
         f"Nothing is listening at 127.0.0.1 port {port}: there is a machine, but no mail server at this port.",
@@ -211,7 +210,7 @@ async def test_name_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr("bulkmail.smtp.dialling.look_up", fail)
-    facts = await look_at(Relay.parse("smtp://mail.exmaple.com"), None, feedback=known_feedback())
+    facts = await look_at(Relay.parse("smtp://mail.exmaple.com"), None, feedback=FEEDBACK)
     assert facts.trouble is not None
     assert as_table(facts) == (
         "smtp://mail.exmaple.com:587\n\nNot usable: There is no host of the name mail.exmaple.com.\n"
@@ -406,7 +405,7 @@ async def test_server_that_breaks_is_told_and_not_raised(step: str, behaviour: A
     ],
 )
 def test_nobody_answers(fault: Fault, port: int, trouble: Trouble) -> None:
-    assert explain(fault, Relay.parse(f"smtp://m.example:{port}"), feedback=known_feedback()) == trouble
+    assert explain(fault, Relay.parse(f"smtp://m.example:{port}"), feedback=FEEDBACK) == trouble
 
 
 @pytest.mark.parametrize(
@@ -450,7 +449,7 @@ def test_table_is_printable_and_80_columns_wide_whatever_the_server_says(
         mode=Mode.DEEP,
         round_trip=0.0123,
         sender=reply,
-        trouble=explain(reply, relay, feedback=known_feedback()),
+        trouble=explain(reply, relay, feedback=FEEDBACK),
     )
     shown = as_table(facts)
     assert all(not has_control(line) and len(line) <= WIDTH for line in shown.splitlines())
