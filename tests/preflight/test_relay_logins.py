@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from bulkmail.config.tables import known_feedback
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.reply import Breakage
 from bulkmail.preflight.relay import Login, RelayFacts, look_at
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError, Tokens
 from bulkmail.testing import ScriptedRelay
 from tests.smtp.test_proxying import HOST, Proxy
+
+FEEDBACK = known_feedback()  # read before any loop runs
 
 
 def relay_at(port: int, **more: object) -> Relay:
@@ -20,7 +23,7 @@ def relay_at(port: int, **more: object) -> Relay:
 
 
 async def look(server: ScriptedRelay, who: Credentials, **more: object) -> RelayFacts:
-    return await look_at(relay_at(server.port, **more), who)
+    return await look_at(relay_at(server.port, **more), who, feedback=FEEDBACK)
 
 
 async def test_login_by_token_is_tried_and_named() -> None:
@@ -54,7 +57,7 @@ async def test_server_that_cannot_prove_itself_is_the_trouble() -> None:
 async def test_relay_behind_a_proxy_is_looked_at(is_there: bool) -> None:
     async with ScriptedRelay() as server, Proxy(port=server.port, refusal=0 if is_there else 4).running() as proxy:
         relay = relay_at(2525, host=HOST, username="", proxy=f"socks5://127.0.0.1:{proxy.port}")
-        facts = await look_at(relay, None)
+        facts = await look_at(relay, None, feedback=FEEDBACK)
     if is_there:
         assert facts.is_usable
         assert facts.server == "relay.test"
