@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -317,12 +318,15 @@ def _named_run(argument: str) -> KnownRun:
 
 
 def _watch(take: Callable[[MailSource], None], sources: Sequence[MailSource]) -> None:
-    """Reads for ever; a source that fails is tried again later, while the others go on.  Ctrl-C ends it."""
+    """Reads for ever; a source that fails is tried again later, while the others go on.
+
+    Ctrl-C ends it, and so does SIGTERM; both also where whoever started it ignores them, as a script in the background.
+    """
     from bulkmail.mailbox.ports import pause_after
 
     failures = [0] * len(sources)
     not_before = [0.0] * len(sources)
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), _interrupted_by(signal.SIGINT, signal.SIGTERM):
         while True:
             for number, source in enumerate(sources):
                 if time.monotonic() < not_before[number]:
@@ -339,6 +343,17 @@ def _watch(take: Callable[[MailSource], None], sources: Sequence[MailSource]) ->
                     click.echo(f"{error}; trying again in {pause:.0f} s", err=True)
             if len(sources) > 1 or failures[0]:
                 time.sleep(PAUSE)
+
+
+@contextmanager
+def _interrupted_by(*signals: signal.Signals) -> Iterator[None]:
+    """Each of `signals` raises `KeyboardInterrupt` meanwhile."""
+    before = {each: signal.signal(each, signal.default_int_handler) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 class _Progress:

@@ -252,7 +252,10 @@ async def test_run_without_a_token_is_matched_when_it_is_named(maildir: Path, tm
     assert listed(state) == {PEOPLE[0]: "hard"}
 
 
-async def test_watch_takes_mail_as_it_comes_until_it_is_interrupted(maildir: Path, tmp_path: Path, state: Path) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+async def test_watch_takes_mail_as_it_comes_until_it_is_interrupted(
+    ending: signal.Signals, maildir: Path, tmp_path: Path, state: Path
+) -> None:
     sent = await send(tmp_path, state)
     watching = await start("bounces", "--maildir", maildir, "--watch", cwd=tmp_path, BULKMAIL_STATE_DIR=str(state))
     try:
@@ -262,7 +265,7 @@ async def test_watch_takes_mail_as_it_comes_until_it_is_interrupted(maildir: Pat
             while len(listed(state)) <= number:
                 await asyncio.sleep(0.05)
     finally:
-        watching.send_signal(signal.SIGINT)
+        watching.send_signal(ending)
         out, err = await watching.communicate()
     assert (watching.returncode, err) == (0, b"")
     assert b"2  hard bounces" in out
