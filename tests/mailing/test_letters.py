@@ -133,7 +133,9 @@ async def test_dead_blind_copy_of_a_long_list_stops_nothing_and_is_named_once(tm
     assert "  300 accepted  taken by the mail server\nCopies (To, Cc, Bcc): 300 rejected.\n" in text
     assert "rejected: dead@example.com (copy of 300 rows)" in text
     page = await to_thread.run_sync(reports[2].read_text)
-    assert page.count("<bdi>dead@example.com</bdi>") == 1 and "copy of the message to p0@example.com: 550" in page
+    # It may also be among the slowest tries, where a line begins with it.
+    assert page.count("</td><td><bdi>dead@example.com</bdi>") == 1
+    assert "copy of the message to p0@example.com: 550" in page
 
     async with ScriptedRelay() as relay:  # everybody was reached, so nobody is written to again
         mailer = bulkmail.Mailer(url_of(relay))
