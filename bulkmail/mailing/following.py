@@ -17,6 +17,7 @@ from bulkmail.mailing.history import look
 from bulkmail.mailing.rows import Rows
 from bulkmail.mailing.succession import earlier_passes
 from bulkmail.mailing.suppression_list import open_settings
+from bulkmail.mailing.wrapped_rows import WrappedRows
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import ConfigError
@@ -265,34 +266,13 @@ class RunRows:
         """Nothing is open."""
 
 
-class FollowedRows:
+class FollowedRows(WrappedRows):
     """The same rows, each with the Message-ID that its message answers, where the run reached its recipient."""
 
     def __init__(self, rows: Rows, followed: Followed, campaign: Campaign) -> None:
-        self._rows = rows
+        super().__init__(rows, MESSAGE_ID, REFERENCES)
         self._followed = followed
         self._variants = {name for name, _ in campaign.variants}
-        self.close = rows.close
-
-    @property
-    def columns(self) -> list[str]:
-        """The list's, and those of the conversation."""
-        return list(dict.fromkeys([*self._rows.columns, MESSAGE_ID, REFERENCES]))
-
-    @property
-    def notices(self) -> list[str]:
-        """The list's."""
-        return self._rows.notices
-
-    @property
-    def repeated(self) -> dict[str, list[str]]:
-        """The list's."""
-        return self._rows.repeated
-
-    @property
-    def remarks(self) -> Remarks:
-        """The list's."""
-        return self._rows.remarks
 
     def __iter__(self) -> Iterator[Recipient | BadRow]:
         """Each row in order."""

@@ -6,45 +6,24 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from bulkmail.mailing.rows import Rows
+from bulkmail.mailing.wrapped_rows import WrappedRows
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.variants import FIELD, variant_of
-from bulkmail.recipients.remarks import Remarks
 
 
-class VariedRows:
+class VariedRows(WrappedRows):
     """The same rows with a field `variant`.
 
     A list that has that column decides itself, as a report does that is fed back; an empty cell there is filled in.
     """
 
     def __init__(self, rows: Rows, campaign: Campaign) -> None:
-        self._rows = rows
+        super().__init__(rows, FIELD)
         self._variants = campaign.variants
         self._names = {name for name, _ in campaign.variants}
         self._salt = campaign.name
-        self.close = rows.close
-
-    @property
-    def columns(self) -> list[str]:
-        """The list's, and `variant`."""
-        return list(dict.fromkeys([*self._rows.columns, FIELD]))
-
-    @property
-    def notices(self) -> list[str]:
-        """The list's."""
-        return self._rows.notices
-
-    @property
-    def repeated(self) -> dict[str, list[str]]:
-        """The list's."""
-        return self._rows.repeated
-
-    @property
-    def remarks(self) -> Remarks:
-        """The list's."""
-        return self._rows.remarks
 
     def __iter__(self) -> Iterator[Recipient | BadRow]:
         """Each row in order."""
