@@ -320,7 +320,7 @@ def _named_run(argument: str) -> KnownRun:
 def _watch(take: Callable[[MailSource], None], sources: Sequence[MailSource]) -> None:
     """Reads for ever; a source that fails is tried again later, while the others go on.
 
-    Ctrl-C ends it, and so does SIGTERM; both also where whoever started it ignores them, as a script in the background.
+    Ctrl-C ends it, and so does SIGTERM; both also where the parent process ignores them, as a background script does.
     """
     from bulkmail.mailbox.ports import pause_after
 

@@ -128,7 +128,7 @@ def read_followed(follow_up: FollowUp, suppressions: SuppressionSettings | None)
             hint=f"look at it with bulkmail status {shlex.quote(str(path))}",
         )
     for number, what in (
-        (tally[Status.IN_DOUBT], "in doubt: nobody knows whether they got the first message"),
+        (tally[Status.IN_DOUBT], "in doubt: it is not known whether they got the first message"),
         (tally.open_rows, "still open there"),
     ):
         if number:

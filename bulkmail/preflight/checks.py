@@ -248,7 +248,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         INTAKE_STALE, _E,
         "mail that came back and was not read for 48 hours after a bulk campaign (warning: for 24 hours)",
-        "Whoever opts out and gets the next message reports it as spam; Gmail and Yahoo give two days.",
+        "Recipients who opt out and get the next message report it as spam; Gmail and Yahoo allow two days.",
         "run bulkmail bounces, or have bulkmail serve read [[bounces]]; --allow-stale-intake if it is read elsewhere",
         bulk_checks.intake_stale,
     ),
