@@ -77,7 +77,7 @@ def say_slowed(slowdown: Slowdown, event: Reply | Fault, now: float) -> str:
 
 
 def _refusal(reply: Reply, relay: str, feedback: Feedback) -> tuple[str, str]:
-    words, mend = advice(feedback.heed(reply).verdict.reason) or ("", "")
+    words, mend = advice(feedback.decide(reply).verdict.reason) or ("", "")
     if not words and reply.is_permanent:
         words, mend = "refused", "ask whoever runs that server"
     elif not words:

@@ -19,7 +19,7 @@ Start = Callable[[Callable[[], Coroutine[Any, Any, None]]], object]
 
 
 class Permission:
-    """A relay's permit as the senders use it: plain calls on the loop, and a task of the run that asks for more.
+    """A relay's permit as the workers use it: plain calls on the loop, and a task of the run that asks for more.
 
     `changed` is called when an answer has come, `failed` when none will.  Without a permit everything may go.
     """
@@ -42,7 +42,7 @@ class Permission:
         self._begun: set[int] = set()  # deliveries that have begun and may yet turn out not to have been attempted
         self.is_free = permit is None or permit.is_free  # nothing needs to be taken, until the account is paused
 
-    # -- for the senders
+    # -- for the workers
 
     @property
     def is_asking(self) -> bool:

@@ -14,7 +14,7 @@ SHORT = 0.5  # seconds; shorter waits are slept through, which costs less than w
 
 
 class Turnstile:
-    """Lets senders of one relay through one by one, never faster than campaign, relay and lane allow.
+    """Lets workers of one relay through one by one, never faster than campaign, relay and lane allow.
 
     All are booked together, in one instant, or none is.  The slot is taken when its owner really goes, not when it was
     booked: a sender that wakes late moves the next slot, so that no window, however placed, holds more than the rate

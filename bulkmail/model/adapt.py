@@ -21,7 +21,7 @@ BOUNDLESS = 10_000.0  # messages a second: above it no rate is held any more
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
+class AdaptiveRate:
     """The rate of a lane or relay as its server bears it.  All rates are messages a second, times monotonic seconds.
 
     `limit` is what was configured, None for no limit.  Nothing is held until the server complains.  Then the rate falls
@@ -63,7 +63,7 @@ class Speed:
         # The exponent is capped: a laptop may sleep for a year.
         return float(self.peak * 2.0 ** min((passed - feeling - climbing) / DOUBLING, 60.0))
 
-    def lowered(self, now: float, *, seen: float) -> Speed:
+    def lowered(self, now: float, *, seen: float) -> AdaptiveRate:
         """After a complaint; `seen` is what the server took a second lately.
 
         Complaints in the same 2 s count as one.
@@ -85,7 +85,7 @@ class Speed:
     def _below(seen: float, current: float | None) -> float:
         return KEPT * seen if current is None or seen < current else CUT * current
 
-    def opened(self, now: float, *, sustained: float) -> Speed:
+    def opened(self, now: float, *, sustained: float) -> AdaptiveRate:
         """After it took one although it was blocked; `sustained` is what it took a second in the long run."""
         low = self.low or FLOOR
         return replace(self, since=now, is_blocked=False, peak=max(low, sustained or self.peak))
@@ -99,7 +99,7 @@ class Speed:
         return self.low is not None and self.now(now) != self.limit
 
     def rate(self, now: float, *, burst: int = 1) -> Rate | None:
-        """What a `Gate` is to keep; while it is lowered nothing goes in bursts, which is what servers complain of."""
+        """What a `RateLimiter` keeps; while it is lowered there are no bursts, which is what servers complain of."""
         per_second = self.now(now)
         if per_second is None:
             return None
@@ -148,7 +148,7 @@ LONGEST_PROBE = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
+class ConcurrencyLimit:
     """How many sessions a lane or relay bears, between 1 and `limit`.  Times are monotonic seconds.
 
     A refusal for too many sessions leaves as many as were open; any other complaint halves them.  One more is tried
@@ -169,7 +169,7 @@ class Crowd:
         """The most sessions at the moment."""
         return self.allowed or self.limit
 
-    def refuse(self, now: float, *, open: int) -> Crowd:
+    def refuse(self, now: float, *, open: int) -> ConcurrencyLimit:
         """The server said that there are too many; `open` are those that it bears beside the one it refused."""
         size = max(1, min(self.size, open))
         again = self.refused == size + 1
@@ -180,13 +180,13 @@ class Crowd:
             self, allowed=size, refused=size + 1, retry_at=now + patience, patience=patience, since=now, taken=0
         )
 
-    def halve(self, now: float) -> Crowd:
+    def halve(self, now: float) -> ConcurrencyLimit:
         """The server said that it is too much; complaints in the same 2 s count as one."""
         if 0 <= now - self.since < GRACE:
             return self
         return replace(self, allowed=max(1, self.size // 2), since=now, taken=0)
 
-    def take(self, now: float, count: int = 1) -> Crowd:
+    def take(self, now: float, count: int = 1) -> ConcurrencyLimit:
         """The server took `count` more messages."""
         if self.size >= self.limit:
             return self

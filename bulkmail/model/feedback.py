@@ -12,7 +12,7 @@ LONGEST_PAUSE = 31 * 86400.0  # seconds; a server that names a later day is aske
 
 
 @dataclass(frozen=True, slots=True)
-class Heeding:
+class ThrottleDecision:
     """What is to be done about one reply: its verdict, and for how long.
 
     `asked` is how many seconds the server wants to be left alone, 0 when it did not say; `until` the wall-clock second
@@ -68,12 +68,12 @@ class Feedback:
 
     rules: tuple[Rule, ...] = ()
 
-    def heed(self, event: Reply | Fault) -> Heeding:
+    def decide(self, event: Reply | Fault) -> ThrottleDecision:
         """The verdict on how an attempt ended, and what it asks of us."""
         verdict = judge(event, self.rules)
         if isinstance(event, Fault) or verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE, Scope.SESSION):
-            return Heeding(verdict)
+            return ThrottleDecision(verdict)
         if verdict.pause:
             asked = asked_wait(event.text, longest=LONGEST_PAUSE)
-            return Heeding(verdict, asked, asked_until(event.text))
-        return Heeding(verdict, asked_wait(event.text))
+            return ThrottleDecision(verdict, asked, asked_until(event.text))
+        return ThrottleDecision(verdict, asked_wait(event.text))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import anyio.to_thread
 
-from bulkmail.model.purse import Purse
 from bulkmail.model.quota import NO_QUOTA, Quota
+from bulkmail.model.quota_credit import QuotaCredit
 from bulkmail.model.ramp import Ramp
 from bulkmail.outbox.ledger import Ledger, Refusal, Reservation
 
@@ -28,7 +28,7 @@ class Allowance:
         self._quota = quota
         self._ramp = ramp
         self._campaign = campaign
-        self._purse = Purse()
+        self._credit = QuotaCredit()
         self._reservation: Reservation | None = None
         self._batch = BATCH
         self._filled_at = 0.0
@@ -36,17 +36,17 @@ class Allowance:
 
     def take(self, count: int, now: float) -> bool:
         """Spends `count` recipients; False, and nothing is spent, when `refill()` is to be asked first."""
-        return self._purse.take(count, now)
+        return self._credit.take(count, now)
 
     def give_back(self, count: int) -> None:
         """`count` recipients of messages that were not attempted after all."""
-        self._purse.give_back(count)
+        self._credit.give_back(count)
 
     def is_running_low(self, now: float) -> bool:
         """Whether it is time for `refill()`: before the last one is spent, if there may be more to have."""
         if self._is_last:
-            return not self._purse.holds(1, now)
-        return not self._purse.holds(1 + self._batch // 4, now) or not self._purse.holds(1, now + EARLY)
+            return not self._credit.holds(1, now)
+        return not self._credit.holds(1 + self._batch // 4, now) or not self._credit.holds(1, now + EARLY)
 
     async def refill(self, now: float) -> Refusal | None:
         """Reserves more and settles what was spent before; a `Refusal` when nothing is left and there is no more.
@@ -54,7 +54,7 @@ class Allowance:
         What is left may be spent meanwhile.  Raises `OutboxError`.  When it is cancelled, what the ledger gave counts
         until it is settled.
         """
-        if not self._purse.holds(1, now):
+        if not self._credit.holds(1, now):
             await self.settle(now)
         self._batch = _sized(self._batch, lasted=now - self._filled_at)
         before = self._reservation
@@ -62,8 +62,8 @@ class Allowance:
         if isinstance(got, Refusal):
             self._is_last = before is not None
             return None if before is not None else got
-        used = self._purse.used
-        self._purse.fill(got.count, until=got.until)
+        used = self._credit.used
+        self._credit.fill(got.count, until=got.until)
         self._filled_at = now
         self._is_last = got.count < self._batch
         if before is not None:
@@ -72,9 +72,9 @@ class Allowance:
 
     async def settle(self, now: float) -> None:
         """Tells the ledger what was spent and gives the rest back: at the end of a run, and before a long wait."""
-        reservation, used = self._reservation, self._purse.used
+        reservation, used = self._reservation, self._credit.used
         self._reservation = None
-        self._purse.fill(0, until=now)
+        self._credit.fill(0, until=now)
         if reservation is not None:
             await anyio.to_thread.run_sync(self._ledger.settle, reservation, used, now)
 

@@ -20,7 +20,7 @@ from bulkmail.cli.progress import Plain, make_progress
 from bulkmail.cli.pulse import Pulse
 from bulkmail.cli.words import step
 from bulkmail.engine.ports import Notice, Sessions, Settled, Slowed, Waiting
-from bulkmail.model.adapt import Speed
+from bulkmail.model.adapt import AdaptiveRate
 from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.reply import Reply, Stage
@@ -104,7 +104,7 @@ def test_progress_names_whoever_is_given_less() -> None:
     for event in (
         slowed(until=until),
         slowed("", connections=2),
-        slowed("yahoo", speed=Speed().lowered(time.time(), seen=40.0)),
+        slowed("yahoo", speed=AdaptiveRate().lowered(time.time(), seen=40.0)),
         slowed("gmx"),  # as before
     ):
         pulse.note(event, now)
@@ -218,7 +218,7 @@ def test_metrics_count_what_the_engine_tells() -> None:
 def test_metrics_say_who_is_given_less() -> None:
     pytest.importorskip("prometheus_client")
     metrics, now = Metrics(), time.time()
-    metrics.observe(slowed(times=3, speed=Speed(limit=50.0, low=5.0, since=now + 5), until=now + 600))
+    metrics.observe(slowed(times=3, speed=AdaptiveRate(limit=50.0, low=5.0, since=now + 5), until=now + 600))
     metrics.observe(slowed("", connections=2))
     found = samples(metrics)
     assert found["bulkmail_complaints_total['google', 'main']"] == 3

@@ -268,7 +268,7 @@ class Trial:
             observe=self.events.append,
             feedback=FEEDBACK,
             clock=self.clock,
-            dice=lambda: 0.0,
+            rng=lambda: 0.0,
         )
 
 

@@ -26,10 +26,10 @@ SILENT_STILL = 60.0  # seconds after which it is said again
 FULL_AFTER = 10.0  # seconds a relay may keep all its sessions busy without getting anywhere before others help out
 
 
-class Channel:
-    """Shared by the senders that hold sessions with one relay.
+class RelayState:
+    """Shared by the workers that hold sessions with one relay.
 
-    `error`, once set, is why it gets nothing any more in this run.  `idle` are its senders without anything to do,
+    `error`, once set, is why it gets nothing any more in this run.  `idle` are its workers without anything to do,
     `in_hand` the jobs they have, `moved_at` (monotonic) is when one was last begun or dealt with.  `failure` is how it
     failed last.
     """
@@ -66,7 +66,7 @@ class Channel:
         )
         self.occupancy = Occupancy()
         self.permission = permission
-        self.senders = 0
+        self.workers = 0
         self.idle = 0
         self.in_hand = 0
         self.error: BulkmailError | None = None
