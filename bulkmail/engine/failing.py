@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bulkmail.engine.ports import Waiting
 from bulkmail.engine.relay_state import RelayState
+from bulkmail.model.hold import Hold
 from bulkmail.model.units import count, say_duration
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def tell_wait(run: Run, relay: RelayState) -> None:
     if wait > 0 and health.is_failing and not run.others_are_able(relay, now):
         until = run.clock.now() + wait
         why = f"{relay.name} fails, and is tried again then: {relay.failure}"
-        run.tell_waiting(Waiting(until, why, is_planned=False))
+        run.tell_waiting(Hold(until, why, is_planned=False))
 
 
 def tell_silence(run: Run) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 import anyio
 
 from bulkmail.engine.clock import Clock
-from bulkmail.engine.ports import Permit, Rest
+from bulkmail.engine.ports import Permit
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.hold import Hold
 
 log = logging.getLogger("bulkmail.engine")
 
@@ -49,7 +50,7 @@ class Permission:
         """Whether an answer is awaited; `changed` is called when it is here."""
         return self._is_asking
 
-    def rest(self) -> Rest | None:
+    def rest(self) -> Hold | None:
         """Why nothing may be begun now, and until when; None when something may, or might once it is asked for."""
         return None if self._permit is None else self._permit.rest(self._clock.now())
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bulkmail.engine.ports import Waiting
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Run
+from bulkmail.model.hold import Hold
 
 LOOK = 60.0  # seconds after which the clock on the wall is looked at again: it may have been set, the machine asleep
 SOON = 1.0  # seconds; whoever awaits an answer is woken by it.  Too short for a session to be closed meanwhile
@@ -29,7 +29,7 @@ def wait_for_permit(run: Run, relay: RelayState) -> float | None:
     ready_at = max(rest.until, due_at)
     if run.waits_until(ready_at):
         if not run.work.in_hand and not _others_go_on(run, relay):
-            run.tell_waiting(Waiting(ready_at, rest.why))
+            run.tell_waiting(Hold(ready_at, rest.why))
         return min(LOOK, max(0.0, ready_at - now))
     if not run.waits_until(due_at):
         return None  # as without a rest

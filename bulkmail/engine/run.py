@@ -16,7 +16,7 @@ from bulkmail.engine.explain import explain, explain_failing, explain_left_out, 
 from bulkmail.engine.failing import gives_up, tell_wait
 from bulkmail.engine.occupancy import Use
 from bulkmail.engine.permission import Permission
-from bulkmail.engine.ports import Compose, Ending, Event, Notice, Observe, Outlet, Rest, Sign, Waiting
+from bulkmail.engine.ports import Compose, Ending, Event, Notice, Observe, Outlet, Sign
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.sharing import Sharing
 from bulkmail.engine.signing import Signer
@@ -24,6 +24,7 @@ from bulkmail.engine.throttling import Throttling
 from bulkmail.engine.work import Lane, Work
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.feedback import Feedback, ThrottleDecision
+from bulkmail.model.hold import Hold
 from bulkmail.model.lane import Lanes
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
@@ -123,8 +124,8 @@ class Run:
         self.ending: Ending | None = None
         self._wake = anyio.Event()
         self._openings: set[anyio.CancelScope] = set()
-        self._rests: dict[RelayState, Rest] = {}  # for which nobody waits in this run
-        self._told: Waiting | None = None
+        self._rests: dict[RelayState, Hold] = {}  # for which nobody waits in this run
+        self._told: Hold | None = None
 
     def begin(self) -> None:
         """Leaves alone what asked for that in an earlier run, for longer than this one waits."""
@@ -133,7 +134,7 @@ class Run:
             known = self.shaper.slowdown(relay.name, "", now)
             until = 0.0 if known is None else self.clock.now() + known.until - now
             if known is not None and not self.waits_until(until):
-                self.leave_out_until(relay, Rest(until, f"{relay.name} says: {known.words}"))
+                self.leave_out_until(relay, Hold(until, f"{relay.name} says: {known.words}"))
 
     async def aclose(self) -> None:
         """Writes down what is not written yet.  Raises `OutboxError`."""
@@ -287,7 +288,7 @@ class Run:
 
     def _leave_out_if_long(self, relay: RelayState, rest: float, event: Reply | Fault) -> None:
         if not self.waits_until(self.clock.now() + rest):
-            self.leave_out_until(relay, Rest(self.clock.now() + rest, f"{relay.name} says: {event}"))
+            self.leave_out_until(relay, Hold(self.clock.now() + rest, f"{relay.name} says: {event}"))
 
     def record_failure(self, relay: RelayState, event: Reply | Fault, *, asked: float = 0.0) -> None:
         """The relay failed: it is left alone for a while, or for good when patience has ended.
@@ -355,12 +356,12 @@ class Run:
         Later runs are told of it.  Other relays go on; without any the run waits, or ends with everybody still open.
         """
         if not relay.permission.pause(seconds, why):
-            self.leave_out_until(relay, Rest(self.clock.now() + seconds, why))
+            self.leave_out_until(relay, Hold(self.clock.now() + seconds, why))
         elif self.has_several:
             self.tell(relay, f"{relay.name} is left alone for {say_duration(seconds)}, because {why}")
         self.nudge()
 
-    def leave_out_until(self, relay: RelayState, rest: Rest) -> None:
+    def leave_out_until(self, relay: RelayState, rest: Hold) -> None:
         """Nothing more goes through `relay` in this run, because of what will be over one day."""
         if relay.is_out:
             return
@@ -370,11 +371,11 @@ class Run:
         else:
             self.tell(relay, f"{relay.name} is left out from now on, because {rest.why}")
 
-    def rests(self, relay: RelayState, rest: Rest) -> None:
+    def rests(self, relay: RelayState, rest: Hold) -> None:
         """`relay` is left alone for longer than this run waits."""
         self._rests[relay] = rest
 
-    def tell_waiting(self, waiting: Waiting) -> None:
+    def tell_waiting(self, waiting: Hold) -> None:
         """Nothing goes on just now; the same is told once."""
         if self._told is None or self._told.why != waiting.why or abs(self._told.until - waiting.until) >= 1:
             self._told = waiting

@@ -10,13 +10,13 @@ from bulkmail.engine.attempt import Attempt
 from bulkmail.engine.desk import Desk
 from bulkmail.engine.grouped_attempt import MOST_COPIES, GroupedAttempt
 from bulkmail.engine.outcomes import record_unmade
-from bulkmail.engine.ports import Waiting
 from bulkmail.engine.relay_state import IDLE, RelayState
 from bulkmail.engine.resting import LOOK, is_held, wait_for_permit
 from bulkmail.engine.run import HELD, Run
 from bulkmail.engine.worker_session import WorkerSession
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.feedback import ThrottleDecision
+from bulkmail.model.hold import Hold
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.status import Status
@@ -144,9 +144,9 @@ class Worker:
             return wait
         if run.has_plan:  # looked at again and again: the clock on the wall may be set, the machine asleep
             due_is = DEFERRED_OR_PLANNED if run.plan.outbox.tally().with_copies(Status.DEFERRED) else PLANNED
-            run.tell_waiting(Waiting(now + wait, due_is if due_in <= held else RESTING))
+            run.tell_waiting(Hold(now + wait, due_is if due_in <= held else RESTING))
             return min(wait, LOOK)
-        run.plan.observe(Waiting(now + wait, DEFERRED if due_in <= held else RESTING))
+        run.plan.observe(Hold(now + wait, DEFERRED if due_in <= held else RESTING))
         return wait
 
     async def _deliver(self, job: Job) -> None:

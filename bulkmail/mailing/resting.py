@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bulkmail.engine.ports import Ending, Event, Settled, Waiting
+from bulkmail.engine.ports import Ending, Event, Settled
 from bulkmail.model.errors import SendingRests
+from bulkmail.model.hold import Hold
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.report.rest import SETTING, Resting
+from bulkmail.report.rest import SETTING, recorded
 
 
 class RestNote:
@@ -20,8 +21,8 @@ class RestNote:
 
     def observe(self, event: Event) -> None:
         """The engine tells."""
-        if isinstance(event, Waiting):
-            self._note(Resting(event.until, event.why))
+        if isinstance(event, Hold):
+            self._note(event)
         elif self._is_noted and isinstance(event, Settled):
             self._clear()
         self._observe(event)
@@ -30,13 +31,13 @@ class RestNote:
         """The run is over; what it was waiting for no longer matters, unless that is why it ended."""
         error = ending.error
         if isinstance(error, SendingRests):
-            self._note(Resting(error.until, error.why))
+            self._note(error.hold)
         elif self._is_noted:
             self._clear()
 
-    def _note(self, resting: Resting) -> None:
+    def _note(self, hold: Hold) -> None:
         self._is_noted = True
-        self._outbox.set_setting(SETTING, resting.recorded())
+        self._outbox.set_setting(SETTING, recorded(hold))
 
     def _clear(self) -> None:
         self._is_noted = False

@@ -15,12 +15,13 @@ from anyio import to_thread
 from bulkmail.config.notifying import load_notify
 from bulkmail.config.permission import commands_in, refuse_unallowed
 from bulkmail.config.secrets import find_passwords
-from bulkmail.engine.ports import Event, Settled, Waiting
+from bulkmail.engine.ports import Event, Settled
 from bulkmail.mailing import run_notes
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.notifying import BACKOFF, MailWay, NotifiedRun, make_notification, notify, sender_of
 from bulkmail.mailing.resuming import from_settings
 from bulkmail.model.errors import BulkmailError, ConfigError, OutboxError
+from bulkmail.model.hold import Hold
 from bulkmail.model.notification import NotifyEvent, NotifySettings, Stillness, event_of
 from bulkmail.model.relay import Secret
 from bulkmail.model.tally import Tally
@@ -120,7 +121,7 @@ class RunWatch:
                 case Settled():
                     self._moved_at = now
                     stillness.moved(now)
-                case Waiting(until=until, is_planned=True):
+                case Hold(until=until, is_planned=True):
                     stillness.waits_until(now + max(0.0, until - time.time()))
             observe(event)
 

@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from bulkmail.engine.ports import Event, Slowed, Waiting
+from bulkmail.engine.ports import Event, Slowed
 from bulkmail.model.errors import OutboxError
+from bulkmail.model.hold import Hold
 from bulkmail.model.slowdown import MOST_KEPT, Slowdown, Slowdowns
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.slowdowns import SETTING, recorded, slowdowns_of
@@ -42,7 +43,7 @@ class SlowdownNote:
             # Where hundreds of domains complain, each is news, and writing all of them for each would take its time.
             if is_news and len(self._slowdowns) < MOST_KEPT:
                 self._write()
-        if self._is_changed and (isinstance(event, Waiting) or time.monotonic() - self._written_at >= EVERY):
+        if self._is_changed and (isinstance(event, Hold) or time.monotonic() - self._written_at >= EVERY):
             self._write()
         self._observe(event)
 

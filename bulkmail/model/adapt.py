@@ -197,24 +197,7 @@ class ConcurrencyLimit:
         return replace(self, allowed=self.size + 1, taken=0)
 
 
-LONGEST_SUSPENSION = 86400.0  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Suspension:
-    """Until when a lane or relay is left alone, and why.  `until` is seconds of the clock that set it."""
-
-    until: float = -1e18
-    why: str = ""
-
-    def holds(self, now: float) -> bool:
-        """Whether it is not over yet; one that would last longer than a day was set by a clock that went wrong."""
-        return now < self.until <= now + LONGEST_SUSPENSION
-
-    def extended(self, now: float, seconds: float, why: str) -> Suspension:
-        """Until at least `seconds` from now, a day at most; a longer one that holds already stays."""
-        until = now + min(seconds, LONGEST_SUSPENSION)
-        return self if self.holds(now) and self.until >= until else Suspension(until, why)
+LONGEST_SUSPENSION = 86400.0  # seconds for which a lane or relay is left alone
 
 
 class Meter:

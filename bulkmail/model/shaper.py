@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from bulkmail.model.adapt import AdaptiveRate, ConcurrencyLimit, Meter, Share, Suspension
+from bulkmail.model.adapt import LONGEST_SUSPENSION, AdaptiveRate, ConcurrencyLimit, Meter, Share
 from bulkmail.model.feedback import ThrottleDecision
+from bulkmail.model.hold import NO_HOLD, Hold
 from bulkmail.model.lane import Lanes
 from bulkmail.model.printing import printable
 from bulkmail.model.rate import Rate
@@ -31,6 +32,7 @@ class _State:
         "backoff",
         "burst",
         "concurrency",
+        "hold",
         "in_row",
         "long_meter",
         "lowest",
@@ -38,7 +40,6 @@ class _State:
         "name",
         "share",
         "speed",
-        "suspension",
         "times",
         "turned_at",
         "why",
@@ -51,7 +52,7 @@ class _State:
         self.speed = AdaptiveRate(rate.per_second if rate else None)
         self.burst = rate.burst if rate else 1
         self.concurrency = ConcurrencyLimit(connections)
-        self.suspension = Suspension()
+        self.hold = NO_HOLD
         self.meter = Meter()
         self.share = Share()
         self.long_meter = Meter(60.0)
@@ -66,6 +67,9 @@ class _State:
         self.times += 1
         self.at, self.why, self.words = now, why, printable(words, LONGEST_WORDS)
 
+    def is_suspended(self, now: float) -> bool:
+        return self.hold.lasts(now, longest=LONGEST_SUSPENSION)
+
     def slow_down(self, now: float) -> None:
         self.share = self.share.complain(now)
         if self.share.is_in_vain:
@@ -76,10 +80,10 @@ class _State:
 
     def suspend(self, now: float, *, asked: float, least: float, jitter: float) -> None:
         """Leaves it alone for a while; what is heard while it rests already was under way before."""
-        if not self.suspension.holds(now):
+        if not self.is_suspended(now):
             self.in_row += 1
         seconds = self.backoff.wait(max(1, self.in_row), jitter=jitter, asked=asked, least=least)
-        self.suspension = self.suspension.extended(now, seconds, self.why)
+        self.hold = self.hold.extended(now, seconds, self.why, longest=LONGEST_SUSPENSION)
 
     def recall(self, known: Slowdown) -> None:
         """As it was when `known` was told, with its rate rising again since."""
@@ -90,7 +94,7 @@ class _State:
         if known.connections is not None:
             self.concurrency = replace(self.concurrency, allowed=max(1, min(known.connections, self.concurrency.limit)))
         if known.until:
-            self.suspension = Suspension(known.until, known.why)
+            self.hold = Hold(known.until, known.why)
             self.in_row = 1
 
     def is_fine(self, now: float) -> bool:
@@ -98,13 +102,13 @@ class _State:
         return (
             not self.times
             and self.concurrency.size >= self.concurrency.limit
-            and not self.suspension.holds(now)
+            and not self.is_suspended(now)
             and not self.meter.per_second(now)
         )
 
 
 def _rest(state: _State, now: float) -> float:
-    return state.suspension.until - now if state.suspension.holds(now) else 0.0
+    return state.hold.until - now if state.is_suspended(now) else 0.0
 
 
 class Shaper:
@@ -184,7 +188,7 @@ class Shaper:
     def is_left_alone(self, relay: str, lane: str, now: float) -> bool:
         """Whether `lane` is held back by more than a rate: it rests, or takes nothing at all."""
         state = self._lane(relay, lane)
-        return state.suspension.holds(now) or state.speed.is_blocked
+        return state.is_suspended(now) or state.speed.is_blocked
 
     def refused(self, relay: str, now: float, *, open: int, why: str, words: str) -> None:
         """The relay would not have one more session beside those `open`, whatever it said."""
@@ -195,7 +199,7 @@ class Shaper:
     def take(self, relay: str, lane: str, now: float) -> bool:
         """Books one message; False, and nothing is booked, when it must wait."""
         states = self._states(relay, lane)
-        if states[0].suspension.holds(now) or states[1].suspension.holds(now):
+        if states[0].is_suspended(now) or states[1].is_suspended(now):
             return False
         return self._limiter.take(self._names(states, lane, now), now)
 
@@ -220,7 +224,7 @@ class Shaper:
             if state.times:
                 state.share = state.share.take(count)
             state.long_meter.take(now, count)
-            if state.in_row and not state.suspension.holds(now):
+            if state.in_row and not state.is_suspended(now):
                 state.in_row = 0
             if state.concurrency.size < state.concurrency.limit:
                 before = state.concurrency.size
@@ -286,7 +290,7 @@ class Shaper:
             speed=state.speed if state.speed.low is not None else None,
             lowest=state.lowest,
             connections=state.concurrency.size if state.concurrency.size < state.concurrency.limit else None,
-            until=state.suspension.until if state.suspension.holds(now) else 0.0,
+            until=state.hold.until if state.is_suspended(now) else 0.0,
         )
 
     def tidy(self, now: float) -> None:

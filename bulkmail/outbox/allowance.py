@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import anyio.to_thread
 
+from bulkmail.model.hold import Hold
 from bulkmail.model.quota import NO_QUOTA, Quota
 from bulkmail.model.quota_credit import QuotaCredit
 from bulkmail.model.ramp import Ramp
-from bulkmail.outbox.ledger import Ledger, Refusal, Reservation
+from bulkmail.outbox.ledger import Ledger, Reservation
 
 BATCH = 20  # recipients that are reserved at a time, at first: as many as a crash makes us forgo
 MOST = 2_000  # of them, for whoever spends them within moments
@@ -48,8 +49,8 @@ class Allowance:
             return not self._credit.holds(1, now)
         return not self._credit.holds(1 + self._batch // 4, now) or not self._credit.holds(1, now + EARLY)
 
-    async def refill(self, now: float) -> Refusal | None:
-        """Reserves more and settles what was spent before; a `Refusal` when nothing is left and there is no more.
+    async def refill(self, now: float) -> Hold | None:
+        """Reserves more and settles what was spent before; a `Hold` when nothing is left and there is no more.
 
         What is left may be spent meanwhile.  Raises `OutboxError`.  When it is cancelled, what the ledger gave counts
         until it is settled.
@@ -59,7 +60,7 @@ class Allowance:
         self._batch = _sized(self._batch, lasted=now - self._filled_at)
         before = self._reservation
         got = await anyio.to_thread.run_sync(self._reserve, self._batch, now)
-        if isinstance(got, Refusal):
+        if isinstance(got, Hold):
             self._is_last = before is not None
             return None if before is not None else got
         used = self._credit.used
@@ -82,7 +83,7 @@ class Allowance:
         """The provider said that a quota is used up: no run writes to anybody for `seconds`; returns until when."""
         return await anyio.to_thread.run_sync(self._ledger.pause, seconds, why, now)
 
-    def _reserve(self, wanted: int, now: float) -> Reservation | Refusal:
+    def _reserve(self, wanted: int, now: float) -> Reservation | Hold:
         """In a thread.  Kept here and not only returned: a cancelled caller does not get it."""
         got = self._ledger.reserve(wanted, now, quota=self._quota, ramp=self._ramp, campaign=self._campaign)
         if isinstance(got, Reservation):

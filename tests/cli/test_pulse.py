@@ -19,10 +19,11 @@ from bulkmail.cli.metrics import Metrics, counted
 from bulkmail.cli.progress import Plain, make_progress
 from bulkmail.cli.pulse import Pulse
 from bulkmail.cli.words import step
-from bulkmail.engine.ports import Notice, Sessions, Settled, Slowed, Waiting
+from bulkmail.engine.ports import Notice, Sessions, Settled, Slowed
 from bulkmail.model.adapt import AdaptiveRate
 from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.hold import Hold
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.units import say_rate
@@ -86,7 +87,7 @@ def test_bar_never_wraps(width: int) -> None:
     for number in range(5):
         pulse.note(Sessions(12, f"smtp://mail{number}.shop.example:587"), now)
         pulse.note(slowed("l" * 20 * number, until=time.time() + 600), now)
-    pulse.note(Waiting(2_000_000_000.0, "the relay, which asked for patience"), now)
+    pulse.note(Hold(2_000_000_000.0, "the relay, which asked for patience"), now)
     lines = bars.fitted(bars.sending(pulse, now=now + 1, width=width), width)
     assert max(cell_len(line.plain) for line in lines) <= width
     assert "60 of 1,234,567" in "".join(line.plain for line in lines) or width == 20 or "40 of" in lines[0].plain
@@ -147,7 +148,7 @@ def test_progress_in_a_pipe_has_no_escape_codes(mode: str, monkeypatch: pytest.M
         progress.begin(100)
         progress.observe(Sessions(3, "main"))
         progress.observe(settled(1, Status.REJECTED))
-        progress.observe(Waiting(2_000_000_000.0, "the rate"))
+        progress.observe(Hold(2_000_000_000.0, "the rate"))
         progress.observe(Notice("the spare relay is down", "spare"))
     said = stream.getvalue()
     assert "\x1b" not in said and "\r" not in said
@@ -282,9 +283,9 @@ def test_plain_lines_say_once_what_a_run_waits_for() -> None:
     stream = io.StringIO()
     with make_progress("plain", stream) as progress:
         for number in range(10):
-            progress.observe(Waiting(2_000_000_000.0 + number / 10, "deferred deliveries"))
-        progress.observe(Waiting(2_000_000_060.0, "deferred deliveries"))
-        progress.observe(Waiting(2_000_000_060.0, "the quota"))
+            progress.observe(Hold(2_000_000_000.0 + number / 10, "deferred deliveries"))
+        progress.observe(Hold(2_000_000_060.0, "deferred deliveries"))
+        progress.observe(Hold(2_000_000_060.0, "the quota"))
     assert [line.partition(": ")[2] for line in stream.getvalue().splitlines()] == [
         "deferred deliveries", "deferred deliveries", "the quota",
     ]  # fmt: skip

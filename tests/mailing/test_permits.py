@@ -16,12 +16,13 @@ import pytest
 
 from bulkmail.config.zones import find_zone
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Ending, Event, Line, Notice, Outlet, Settled, Waiting
+from bulkmail.engine.ports import Ending, Event, Line, Notice, Outlet, Settled
 from bulkmail.engine.run import Plan
 from bulkmail.mailing.permits import open_permits
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError, SendingRests
+from bulkmail.model.hold import Hold
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import DAY, HOUR, Quota
@@ -136,8 +137,8 @@ class Trial:
             self.clock.advance(wake)
 
     @property
-    def waits(self) -> list[Waiting]:
-        return [event for event in self.events if isinstance(event, Waiting)]
+    def waits(self) -> list[Hold]:
+        return [event for event in self.events if isinstance(event, Hold)]
 
     @property
     def accepted(self) -> int:

@@ -16,8 +16,8 @@ from bulkmail.model.adapt import (
     ConcurrencyLimit,
     Meter,
     Share,
-    Suspension,
 )
+from bulkmail.model.hold import NO_HOLD, Hold
 from bulkmail.model.rate import Rate
 
 COMPLAINTS = st.lists(st.tuples(st.floats(0, 600), st.floats(0, 1e4)), max_size=30)
@@ -248,23 +248,23 @@ def test_crowd_stays_between_one_and_its_limit(limit: int, events: list[tuple[fl
 
 
 def test_suspension_has_an_end() -> None:
-    suspension = Suspension().extended(100.0, 60.0, "busy")
-    assert suspension == Suspension(160.0, "busy")
-    assert suspension.holds(159.9)
-    assert not suspension.holds(160.0)
-    assert not Suspension().holds(0.0)
+    suspension = NO_HOLD.extended(100.0, 60.0, "busy")
+    assert suspension == Hold(160.0, "busy")
+    assert suspension.lasts(159.9)
+    assert not suspension.lasts(160.0)
+    assert not NO_HOLD.lasts(0.0)
 
 
 def test_suspension_that_is_longer_stays() -> None:
-    suspension = Suspension().extended(100.0, 60.0, "busy")
+    suspension = NO_HOLD.extended(100.0, 60.0, "busy")
     assert suspension.extended(110.0, 5.0, "again") is suspension
-    assert suspension.extended(110.0, 90.0, "again") == Suspension(200.0, "again")
+    assert suspension.extended(110.0, 90.0, "again") == Hold(200.0, "again")
 
 
 @given(st.floats(0, 1e9), st.floats(0, 1e9), st.floats(-1e6, 1e6))
 def test_suspension_never_holds_for_more_than_a_day(now: float, seconds: float, set_back: float) -> None:
-    suspension = Suspension().extended(now, seconds, "why")
-    if suspension.holds(now - set_back):
+    suspension = NO_HOLD.extended(now, seconds, "why", longest=LONGEST_SUSPENSION)
+    if suspension.lasts(now - set_back, longest=LONGEST_SUSPENSION):
         assert suspension.until <= now - set_back + LONGEST_SUSPENSION
 
 
