@@ -6,10 +6,11 @@ import anyio
 
 from bulkmail.engine.failing import tell_silence
 from bulkmail.engine.ports import Ending
-from bulkmail.engine.relay_state import SILENT, RelayState
+from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Plan, Run
 from bulkmail.engine.starter import Starter
 from bulkmail.engine.worker import Worker
+from bulkmail.model.timing import SILENCE_NOTED_AFTER
 
 
 class Engine:
@@ -48,7 +49,7 @@ class Engine:
     async def _watch(self) -> None:
         """Looks now and then whether the relays answer."""
         while True:
-            await self._run.clock.sleep(SILENT / 2)
+            await self._run.clock.sleep(SILENCE_NOTED_AFTER / 2)
             tell_silence(self._run)
 
     def _enlarge(self, relay: RelayState, starter: Starter) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Run
 from bulkmail.model.hold import Hold
-
-LOOK = 60.0  # seconds after which the clock on the wall is looked at again: it may have been set, the machine asleep
-SOON = 1.0  # seconds; whoever awaits an answer is woken by it.  Too short for a session to be closed meanwhile
+from bulkmail.model.timing import QUOTA_ANSWER_CHECKED_AFTER, WALL_CLOCK_CHECKED_AFTER
 
 
 def is_held(relay: RelayState) -> bool:
@@ -19,22 +17,22 @@ def wait_for_permit(run: Run, relay: RelayState) -> float | None:
     """Seconds after which a sender of a relay that is held looks again; None when it is not needed any more."""
     rest = relay.permission.rest()
     if rest is None:
-        return SOON
+        return QUOTA_ANSWER_CHECKED_AFTER
     if relay.workers > 1:
         return None  # one is enough to watch
     now = run.clock.now()
     due_at = _next_work(run, relay, now)
     if due_at is None:
-        return SOON if run.work.in_hand else None
+        return QUOTA_ANSWER_CHECKED_AFTER if run.work.in_hand else None
     ready_at = max(rest.until, due_at)
     if run.waits_until(ready_at):
         if not run.work.in_hand and not _others_go_on(run, relay):
             run.tell_waiting(Hold(ready_at, rest.why))
-        return min(LOOK, max(0.0, ready_at - now))
+        return min(WALL_CLOCK_CHECKED_AFTER, max(0.0, ready_at - now))
     if not run.waits_until(due_at):
         return None  # as without a rest
     if run.work.in_hand or _others_go_on(run, relay):
-        return SOON
+        return QUOTA_ANSWER_CHECKED_AFTER
     run.rests(relay, rest)
     return None
 

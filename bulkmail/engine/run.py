@@ -32,14 +32,13 @@ from bulkmail.model.printing import printable
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.slowdown import Slowdown
+from bulkmail.model.timing import OTHER_RELAY_CHECKED_AFTER, PROVIDER_SESSIONS_CHECKED_AFTER
 from bulkmail.model.units import say_duration
 from bulkmail.model.verdict import Scope
 from bulkmail.outbox.journal import Journal
 from bulkmail.outbox.outbox import Job, Outbox
 
 LONGEST_NOTICE = 2_000  # characters
-SOON = 0.05  # seconds after which a lane is looked at again that has as many sessions as it may
-HELD = 1.0  # seconds after which a sender that others come before looks again whether they still do
 
 
 def _nobody(event: Event) -> None:
@@ -206,7 +205,7 @@ class Run:
             sessions=self.shaper.lane_connections(relay.name, lane),
             messages=self.shaper.messages_per_session(lane),
         )
-        return 0.0 if has_room else SOON
+        return 0.0 if has_room else PROVIDER_SESSIONS_CHECKED_AFTER
 
     def held_for(self, relay: RelayState) -> tuple[float, bool]:
         """Seconds until something may go that only its lane holds back, or another relay; infinity for nothing.
@@ -224,7 +223,7 @@ class Run:
         for number in self.work.lanes_with_some(self.clock.now(), among=self.serves(relay)):
             provider = self.plan.providers.get(number)
             # Without a wait another relay comes first, or as many sessions as may be are busy with it.
-            wait = (shaper.lane_wait(relay.name, provider, now) if provider else 0.0) or HELD
+            wait = (shaper.lane_wait(relay.name, provider, now) if provider else 0.0) or OTHER_RELAY_CHECKED_AFTER
             if wait < held:
                 held, rests = wait, bool(provider and shaper.is_left_alone(relay.name, provider, now))
         return held, rests

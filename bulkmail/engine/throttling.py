@@ -13,11 +13,9 @@ from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.slowdown import Slowdown
+from bulkmail.model.timing import ACCEPTED_COUNTED_WITHIN, PROVIDERS_FORGOTTEN_EVERY, SAME_NOTICE_AFTER
 from bulkmail.model.verdict import Scope
 
-TOLD = 60.0  # seconds in which a notice about the same is given once
-MOMENT = 0.05  # seconds of which all that was taken is counted at once
-TIDIED = 10.0  # seconds between two looks for lanes that can be forgotten
 _MOST_TOLD = 1_000
 
 
@@ -89,7 +87,7 @@ class Throttling:
         key = relay.name, lane
         self._taken[key] = self._taken.get(key, 0) + 1
         now = self._clock.monotonic()
-        if not (self._shaper.is_free and 0 <= now - self._counted_at < MOMENT):
+        if not (self._shaper.is_free and 0 <= now - self._counted_at < ACCEPTED_COUNTED_WITHIN):
             self._count(now)
 
     def _count(self, now: float) -> None:
@@ -100,7 +98,7 @@ class Throttling:
             if self._shaper.accepted(relay, lane, now, count):
                 self._show_treatment(relay, lane, now)
                 self._show_treatment(relay, "", now)
-        if now - self._tidied_at >= TIDIED:
+        if now - self._tidied_at >= PROVIDERS_FORGOTTEN_EVERY:
             self._tidied_at = now
             self._shaper.tidy(now)
 
@@ -117,7 +115,7 @@ class Throttling:
         return slowdown
 
     def _is_time_to_tell(self, key: tuple[str, str], now: float) -> bool:
-        if now - self._told_at.get(key, -math.inf) < TOLD:
+        if now - self._told_at.get(key, -math.inf) < SAME_NOTICE_AFTER:
             return False
         if len(self._told_at) >= _MOST_TOLD:
             del self._told_at[next(iter(self._told_at))]

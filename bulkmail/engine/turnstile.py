@@ -9,8 +9,7 @@ import anyio
 
 from bulkmail.engine.clock import Clock
 from bulkmail.model.shaper import Shaper
-
-SHORT = 0.5  # seconds; shorter waits are slept through, which costs less than watching for the end
+from bulkmail.model.timing import SHORT_WAIT
 
 
 class Turnstile:
@@ -62,7 +61,7 @@ class Turnstile:
             while (wait := self.wait) > 0:
                 if wait > within:
                     return False
-                if wait < SHORT:
+                if wait < SHORT_WAIT:
                     await self._clock.sleep(wait)
                 elif not await self._pause(wait):
                     return False

@@ -10,9 +10,9 @@ from bulkmail.engine.attempt import Attempt
 from bulkmail.engine.desk import Desk
 from bulkmail.engine.grouped_attempt import MOST_COPIES, GroupedAttempt
 from bulkmail.engine.outcomes import record_unmade
-from bulkmail.engine.relay_state import IDLE, RelayState
-from bulkmail.engine.resting import LOOK, is_held, wait_for_permit
-from bulkmail.engine.run import HELD, Run
+from bulkmail.engine.relay_state import RelayState
+from bulkmail.engine.resting import is_held, wait_for_permit
+from bulkmail.engine.run import Run
 from bulkmail.engine.worker_session import WorkerSession
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.feedback import ThrottleDecision
@@ -20,6 +20,7 @@ from bulkmail.model.hold import Hold
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.status import Status
+from bulkmail.model.timing import IDLE_SESSION_KEPT, OTHER_RELAY_CHECKED_AFTER, WALL_CLOCK_CHECKED_AFTER
 from bulkmail.model.verdict import Scope
 from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.envelopes import joined
@@ -86,13 +87,13 @@ class Worker:
                 return None
             relay.idle += hold == 0
             try:
-                if self._session.is_open and wait >= IDLE:
-                    await run.pause(IDLE)
+                if self._session.is_open and wait >= IDLE_SESSION_KEPT:
+                    await run.pause(IDLE_SESSION_KEPT)
                     if run.ending is None and run.work.in_hand == 0:
                         await self._session.close()
                 else:
                     await run.pause(max(wait, hold))
-                    if self._session.is_open and run.clock.monotonic() - self._session.used_at >= IDLE:
+                    if self._session.is_open and run.clock.monotonic() - self._session.used_at >= IDLE_SESSION_KEPT:
                         await self._session.close()  # other relays do the work
             finally:
                 relay.idle -= hold == 0
@@ -112,11 +113,11 @@ class Worker:
         if run.is_alone:
             return 0.0
         now = run.clock.monotonic()
-        hold = max(relay.health.resume_at - now, relay.turnstile.wait - HELD)
+        hold = max(relay.health.resume_at - now, relay.turnstile.wait - OTHER_RELAY_CHECKED_AFTER)
         if hold <= 0 and not self._session.is_open and not relay.health.may_open(now):
-            return HELD
+            return OTHER_RELAY_CHECKED_AFTER
         if relay.is_on_trial and relay.trying not in (None, self._session):
-            return HELD
+            return OTHER_RELAY_CHECKED_AFTER
         return max(0.0, hold)
 
     def _wait_for_work(self) -> float | None:
@@ -128,8 +129,10 @@ class Worker:
             return wait_for_permit(run, self._relay)
         held, rests = run.held_for(self._relay)
         if run.work.in_hand:
-            return min(IDLE, held)  # one of those may be deferred and come back; the settling of each wakes us
-        if held <= HELD:
+            return min(
+                IDLE_SESSION_KEPT, held
+            )  # one of those may be deferred and come back; the settling of each wakes us
+        if held <= OTHER_RELAY_CHECKED_AFTER:
             return held
         if self._relay.workers > 1:
             return None  # one is enough to watch
@@ -145,7 +148,7 @@ class Worker:
         if run.has_plan:  # looked at again and again: the clock on the wall may be set, the machine asleep
             due_is = DEFERRED_OR_PLANNED if run.plan.outbox.tally().with_copies(Status.DEFERRED) else PLANNED
             run.tell_waiting(Hold(now + wait, due_is if due_in <= held else RESTING))
-            return min(wait, LOOK)
+            return min(wait, WALL_CLOCK_CHECKED_AFTER)
         run.plan.observe(Hold(now + wait, DEFERRED if due_in <= held else RESTING))
         return wait
 
@@ -190,7 +193,7 @@ class Worker:
         """Whether the message may go now, after it has waited for its turn."""
         turnstile = self._relay.turnstile
         if self._run.is_to_yield(job, self._relay):
-            return await turnstile.passes(self._run.lane_of(job), within=IDLE)
+            return await turnstile.passes(self._run.lane_of(job), within=IDLE_SESSION_KEPT)
         return await turnstile.passes(self._run.lane_of(job))
 
     def _give_back(self, job: Job) -> None:

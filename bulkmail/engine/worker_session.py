@@ -10,10 +10,11 @@ import anyio
 from bulkmail.engine.failing import gives_up, is_dismissal, tell_wait
 from bulkmail.engine.occupancy import Use
 from bulkmail.engine.ports import Line, Sessions
-from bulkmail.engine.relay_state import IDLE, RelayState
+from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Run
 from bulkmail.model.opening import login_wait
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.timing import IDLE_SESSION_KEPT
 from bulkmail.model.verdict import Scope
 from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.session import SessionRefused
@@ -67,8 +68,8 @@ class WorkerSession:
             await self.close()
         while run.ending is None and not relay.is_out:
             now = run.clock.monotonic()
-            hold = max(relay.health.resume_at - now, relay.turnstile.wait_in_line - IDLE)
-            if hold > IDLE and self.line is not None:
+            hold = max(relay.health.resume_at - now, relay.turnstile.wait_in_line - IDLE_SESSION_KEPT)
+            if hold > IDLE_SESSION_KEPT and self.line is not None:
                 await self.close()
             is_open = hold <= 0 and self.line is not None
             if is_open and relay.may_try(self):
@@ -80,9 +81,9 @@ class WorkerSession:
             elif run.is_to_yield(job, relay):
                 return None
             elif is_open:
-                await run.pause(IDLE)
+                await run.pause(IDLE_SESSION_KEPT)
             elif (unopened := relay.health.wait(now)) <= 0:
-                await run.pause(hold if hold > 0 else IDLE)
+                await run.pause(hold if hold > 0 else IDLE_SESSION_KEPT)
             elif not gives_up(run, relay):
                 tell_wait(run, relay)
                 await run.pause(min(max(hold, unopened), relay.health.patience_left(now) or unopened))

@@ -6,9 +6,8 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.outcome import Effect, Outcome, Scope, Verdict
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.retry import asked_until, asked_wait
+from bulkmail.model.timing import LONGEST_ACCOUNT_PAUSE
 from bulkmail.model.verdict import Rule, judge
-
-LONGEST_PAUSE = 31 * 86400.0  # seconds; a server that names a later day is asked again after this
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class ThrottleDecision:
         """As `pause`, until the day that the server named if that is still to come; `now` is wall-clock seconds."""
         if not self.verdict.pause or self.until is None or self.until <= now:
             return self.pause
-        return min(self.until - now, LONGEST_PAUSE)
+        return min(self.until - now, LONGEST_ACCOUNT_PAUSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +73,6 @@ class Feedback:
         if isinstance(event, Fault) or verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE, Scope.SESSION):
             return ThrottleDecision(verdict)
         if verdict.pause:
-            asked = asked_wait(event.text, longest=LONGEST_PAUSE)
+            asked = asked_wait(event.text, longest=LONGEST_ACCOUNT_PAUSE)
             return ThrottleDecision(verdict, asked, asked_until(event.text))
         return ThrottleDecision(verdict, asked_wait(event.text))

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from bulkmail.model.adapt import LONGEST_SUSPENSION, AdaptiveRate, ConcurrencyLimit, Meter, Share
+from bulkmail.model.adapt import AdaptiveRate, ConcurrencyLimit, Meter, Share
 from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.hold import NO_HOLD, Hold
 from bulkmail.model.lane import Lanes
@@ -15,12 +15,11 @@ from bulkmail.model.rate import Rate
 from bulkmail.model.rate_limiter import RateLimiter
 from bulkmail.model.retry import LANE_BACKOFF, RELAY_BACKOFF, Backoff
 from bulkmail.model.slowdown import LONGEST_WORDS, Slowdown
+from bulkmail.model.timing import LONGEST_SUSPENSION, RISING_RATE_CHECKED_AFTER, RISING_RATE_UPDATED_EVERY
 from bulkmail.model.verdict import Scope
 
 CAMPAIGN = "campaign"
 _LANE = "lane "
-_REFRESH = 0.5  # seconds between two looks at a rate that is on its way up
-_RISING = 1.0  # seconds: a wait that was reckoned with the rate of now is too long while the rate rises
 MOST_IDLE = 10_000  # lanes that are kept in mind although nothing is wrong with them
 
 
@@ -183,7 +182,7 @@ class Shaper:
     def _rate_wait(self, state: _State, now: float) -> float:
         """Seconds until its own rate lets one go; while that is on its way up, ask again after a second."""
         wait = self._limiter.wait((state.name,), now)
-        return min(wait, _RISING) if state.speed.is_rising(now) else wait
+        return min(wait, RISING_RATE_CHECKED_AFTER) if state.speed.is_rising(now) else wait
 
     def is_left_alone(self, relay: str, lane: str, now: float) -> bool:
         """Whether `lane` is held back by more than a rate: it rests, or takes nothing at all."""
@@ -323,7 +322,7 @@ class Shaper:
         return CAMPAIGN, states[0].name, _LANE + lane, states[1].name
 
     def _refresh(self, state: _State, now: float) -> None:
-        if state.speed.low is not None and not 0 <= now - state.turned_at < _REFRESH:
+        if state.speed.low is not None and not 0 <= now - state.turned_at < RISING_RATE_UPDATED_EVERY:
             self._turn(state, now)
 
     def _turn(self, state: _State, now: float) -> None:

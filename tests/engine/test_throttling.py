@@ -10,11 +10,12 @@ import pytest
 from bulkmail.config.tables import known_feedback
 from bulkmail.engine.occupancy import Occupancy
 from bulkmail.engine.ports import Slowed
-from bulkmail.engine.throttling import TIDIED, TOLD, Throttling
+from bulkmail.engine.throttling import Throttling
 from bulkmail.model import shaper as shapers
 from bulkmail.model.lane import Lanes
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.shaper import Shaper
+from bulkmail.model.timing import PROVIDERS_FORGOTTEN_EVERY, SAME_NOTICE_AFTER
 from bulkmail.testing import ManualClock
 
 BUSY = Reply(Stage.RCPT, 451, "4.7.28", "unusual rate of mail")
@@ -49,7 +50,7 @@ def test_every_complaint_is_shown_and_a_notice_given_once_a_minute() -> None:
     assert [(each.slowdown.lane, each.slowdown.times) for each in trial.shown[-2:]] == [("google", 5), ("yahoo", 1)]
     assert trial.shown[-1].slowdown.until == 5_600.0  # by the clock on the wall
     assert [text.partition(" ")[0] for text in trial.told] == ["google", "yahoo"]
-    trial.clock.advance(TOLD)
+    trial.clock.advance(SAME_NOTICE_AFTER)
     trial.complain("google")
     assert len(trial.told) == 3
 
@@ -68,6 +69,6 @@ def test_lanes_with_nothing_to_remember_are_forgotten(monkeypatch: pytest.Monkey
     for number in range(50):
         trial.throttling.accepted(RELAY, f"d{number}.example")
     assert len(trial.shaper._through) == 51
-    trial.clock.advance(TIDIED)
+    trial.clock.advance(PROVIDERS_FORGOTTEN_EVERY)
     trial.throttling.accepted(RELAY, "last.example")
     assert set(trial.shaper._through) == {("one", "google"), ("one", "last.example")}

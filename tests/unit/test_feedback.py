@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.config.tables import known_feedback
-from bulkmail.model.feedback import LONGEST_PAUSE, Feedback, ThrottleDecision
+from bulkmail.model.feedback import Feedback, ThrottleDecision
 from bulkmail.model.outcome import Effect, quota, throttle
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.timing import LONGEST_ACCOUNT_PAUSE
 from bulkmail.model.verdict import Outcome, Rule, Scope, enhanced_pattern, judge
 
 BUSY = Rule(
@@ -70,7 +71,7 @@ NOON = datetime.datetime(2026, 11, 30, 12, tzinfo=datetime.UTC).timestamp()
         ("sending limit exceeded, try again after Tue, 01 Dec 2026", 43200.0),
         ("sending limit exceeded until 2026-11-30 18:00:00 +0100", 18000.0),
         ("hourly sending limit exceeded until Nov 30, 2026 11:00", 3600.0),  # that has gone by
-        ("sending limit exceeded until Jan 1, 2030", LONGEST_PAUSE),
+        ("sending limit exceeded until Jan 1, 2030", LONGEST_ACCOUNT_PAUSE),
     ],
 )
 def test_feedback_pauses_an_account_until_its_window_opens(words: str, seconds: float) -> None:
