@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bulkmail.engine.occupancy import Use
 from bulkmail.engine.outcomes import record_unmade
+from bulkmail.engine.prepare import Signing
+from bulkmail.engine.provider_use import SessionUse
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Run
-from bulkmail.engine.signing import Signing
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.message import Message
 from bulkmail.outbox.outbox import Job
@@ -15,7 +15,7 @@ from bulkmail.outbox.outbox import Job
 class Desk:
     """`ahead` is what goes next and may still be being signed; None where nothing is."""
 
-    def __init__(self, run: Run, relay: RelayState, use: Use) -> None:
+    def __init__(self, run: Run, relay: RelayState, use: SessionUse) -> None:
         self._run = run
         self._relay = relay
         self._use = use

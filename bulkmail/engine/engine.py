@@ -37,7 +37,7 @@ class Engine:
             async with anyio.create_task_group() as group:
                 starter = Starter(group)
                 for relay in self._run.relays:
-                    relay.permission.use(starter.start)
+                    relay.account.use(starter.start)
                     self._enlarge(relay, starter)
                 group.start_soon(self._watch)
                 await starter.until_done()

@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from bulkmail.engine.account import Account
 from bulkmail.engine.clock import Clock
-from bulkmail.engine.occupancy import Occupancy
-from bulkmail.engine.permission import Permission
 from bulkmail.engine.ports import Outlet
+from bulkmail.engine.provider_use import ProviderUse
 from bulkmail.engine.turnstile import Turnstile
 from bulkmail.model.breaker import Strikes
 from bulkmail.model.errors import BulkmailError
@@ -38,7 +38,7 @@ class RelayState:
         shaper: Shaper,
         clock: Clock,
         pause: Callable[[float], Awaitable[bool]],
-        permission: Permission,
+        account: Account,
     ) -> None:
         """`shaper` keeps the rates of all relays; `pause` as for a turnstile."""
         route = outlet.route
@@ -60,8 +60,8 @@ class RelayState:
             backoff=pace.relay_backoff,
             logs_in=bool(route.relay.username),
         )
-        self.occupancy = Occupancy()
-        self.permission = permission
+        self.provider_use = ProviderUse()
+        self.account = account
         self.workers = 0
         self.idle = 0
         self.in_hand = 0
@@ -115,12 +115,12 @@ class RelayState:
 
     def is_able(self, now: float) -> bool:
         """Whether it takes what it is given, so that others need not."""
-        is_held = self.permission.rest() or self._shaper.relay_wait(self.name, now) > RELAY_FULL_AFTER
+        is_held = self.account.rest() or self._shaper.relay_wait(self.name, now) > RELAY_FULL_AFTER
         return not (self.is_out or self.health.is_failing or self.is_full(now) or is_held)
 
     def is_hopeful(self, now: float) -> bool:
         """Whether it may be reckoned with in this run, as far as is known now."""
-        return not (self.is_out or self.health.is_hopeless(now) or self.permission.rest())
+        return not (self.is_out or self.health.is_hopeless(now) or self.account.rest())
 
     def is_full(self, now: float) -> bool:
         """Whether it has had no room for long: every sender is busy, or held back by the relay's own rate."""

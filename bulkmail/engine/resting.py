@@ -10,12 +10,12 @@ from bulkmail.model.timing import QUOTA_ANSWER_CHECKED_AFTER, WALL_CLOCK_CHECKED
 
 def is_held(relay: RelayState) -> bool:
     """Whether nothing may begin through `relay` just now."""
-    return relay.permission.is_asking or relay.permission.rest() is not None
+    return relay.account.is_asking or relay.account.rest() is not None
 
 
 def wait_for_permit(run: Run, relay: RelayState) -> float | None:
     """Seconds after which a sender of a relay that is held looks again; None when it is not needed any more."""
-    rest = relay.permission.rest()
+    rest = relay.account.rest()
     if rest is None:
         return QUOTA_ANSWER_CHECKED_AFTER
     if relay.workers > 1:
@@ -46,6 +46,6 @@ def _next_work(run: Run, relay: RelayState, now: float) -> float | None:
 def _others_go_on(run: Run, relay: RelayState) -> bool:
     """Whether another relay still has somebody at work."""
     return any(
-        other is not relay and other.workers and not other.is_out and other.permission.rest() is None
+        other is not relay and other.workers and not other.is_out and other.account.rest() is None
         for other in run.relays
     )

@@ -11,17 +11,17 @@ from functools import lru_cache
 
 import anyio
 
+from bulkmail.engine.account import Account
 from bulkmail.engine.clock import Clock, SystemClock
 from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest
 from bulkmail.engine.failing import gives_up, tell_wait
-from bulkmail.engine.occupancy import Use
-from bulkmail.engine.permission import Permission
 from bulkmail.engine.ports import Compose, Ending, Event, Notice, Observe, Outlet, Sign
+from bulkmail.engine.prepare import Signer
+from bulkmail.engine.provider_use import SessionUse
+from bulkmail.engine.queues import QueueKey, Queues
+from bulkmail.engine.relay_shares import RelayShares
 from bulkmail.engine.relay_state import RelayState
-from bulkmail.engine.sharing import Sharing
-from bulkmail.engine.signing import Signer
 from bulkmail.engine.throttling import Throttling
-from bulkmail.engine.work import Lane, Work
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.feedback import Feedback, ThrottleDecision
 from bulkmail.model.hold import Hold
@@ -60,10 +60,10 @@ class Plan:
     outbox: Outbox
     compose: Compose
     outlets: Sequence[Outlet]
-    serving: Mapping[Lane, Sequence[int]] | None = None
+    serving: Mapping[QueueKey, Sequence[int]] | None = None
     pace: Pace = field(default_factory=Pace)
     lanes: Lanes = field(default_factory=Lanes)
-    providers: Mapping[Lane, str] = field(default_factory=dict)
+    providers: Mapping[QueueKey, str] = field(default_factory=dict)
     shaper: Shaper | None = None
     feedback: Feedback = field(default_factory=Feedback)
     sign: Sign | None = None
@@ -100,7 +100,7 @@ class Run:
                 shaper=self.shaper,
                 clock=plan.clock,
                 pause=self.pause,
-                permission=Permission(
+                account=Account(
                     outlet.permit,
                     clock=plan.clock,
                     changed=self.nudge,
@@ -110,8 +110,8 @@ class Run:
             for outlet in plan.outlets
         ]
         serving = plan.serving if plan.serving is not None else {0: tuple(range(len(self.relays)))}
-        self.work = Work(plan.outbox, lanes=serving, limit=plan.pace.limit, wants=plan.wants)
-        self.sharing = Sharing(self.relays, serving)
+        self.work = Queues(plan.outbox, lanes=serving, limit=plan.pace.limit, wants=plan.wants)
+        self.sharing = RelayShares(self.relays, serving)
         self.has_several = len(self.relays) > 1
         self.is_alone = not self.has_several and len(serving) == 1  # one relay, one lane: nobody to reckon with
         self.is_plain = (  # whoever may go needs to ask nobody but relay and account
@@ -143,13 +143,13 @@ class Run:
             await self.journal.aclose()
         finally:
             for relay in self.relays:
-                await relay.permission.settle()
+                await relay.account.settle()
 
     # -- jobs
 
-    def next_job(self, relay: RelayState, use: Use) -> Job | None:
+    def next_job(self, relay: RelayState, use: SessionUse) -> Job | None:
         """A job that `relay` may have now, for the session that is used so."""
-        if not relay.permission.may_begin():
+        if not relay.account.may_begin():
             return None
         now = self.clock.monotonic()
         self.work.bring_back(now)
@@ -165,15 +165,15 @@ class Run:
             self.work.set_aside(job, now + wait)
         return None
 
-    def next_copy(self, job: Job, relay: RelayState, use: Use) -> Job | None:
+    def next_copy(self, job: Job, relay: RelayState, use: SessionUse) -> Job | None:
         """A copy of `job`, which `relay` has: another forward path of its row that may go with it."""
-        if not relay.permission.take():
+        if not relay.account.take():
             return None
         copy = self.work.next_copy(job)
         if copy is None:
-            relay.permission.put_back()
+            relay.account.put_back()
             return None
-        relay.permission.began(copy.delivery.id)
+        relay.account.began(copy.delivery.id)
         return self._taken(copy, self.lane_of(copy), relay, use)
 
     def lane_of_path(self, path: str) -> str:
@@ -184,22 +184,22 @@ class Run:
         """The name of the provider of a job that is out, or its domain."""
         return self._name_of(self.work.lane_of(job), job)
 
-    def _name_of(self, number: Lane, job: Job) -> str:
+    def _name_of(self, number: QueueKey, job: Job) -> str:
         return self.plan.providers.get(number) or self._lane_of(job.delivery.forward_path.rpartition("@")[2])
 
-    def _may_go(self, number: Lane, relay: RelayState, use: Use, now: float) -> bool:
+    def _may_go(self, number: QueueKey, relay: RelayState, use: SessionUse, now: float) -> bool:
         """Whether `relay` may take the next job of that lane of the outbox."""
         if not self.sharing.may_take(relay, number, now):
             return False
         provider = self.plan.providers.get(number)
         return not provider or self._held(provider, relay, use, now) <= 0
 
-    def _held(self, lane: str, relay: RelayState, use: Use, now: float) -> float:
+    def _held(self, lane: str, relay: RelayState, use: SessionUse, now: float) -> float:
         """Seconds for which no letter of `lane` goes over that session; 0 for one that may go."""
         wait = self.shaper.lane_wait(relay.name, lane, now)
         if wait > 0:
             return wait
-        has_room = relay.occupancy.has_room(
+        has_room = relay.provider_use.has_room(
             lane,
             use,
             sessions=self.shaper.lane_connections(relay.name, lane),
@@ -228,11 +228,11 @@ class Run:
                 held, rests = wait, bool(provider and shaper.is_left_alone(relay.name, provider, now))
         return held, rests
 
-    def _taken(self, job: Job, lane: str, relay: RelayState, use: Use) -> Job:
+    def _taken(self, job: Job, lane: str, relay: RelayState, use: SessionUse) -> Job:
         now = self.clock.monotonic()
         if not self.is_alone and self.sharing.took(relay, self.work.lane_of(job), now):
             self.nudge()
-        relay.occupancy.begin(job.delivery.id, lane, use, messages=self.shaper.messages_per_session(lane))
+        relay.provider_use.begin(job.delivery.id, lane, use, messages=self.shaper.messages_per_session(lane))
         relay.in_hand += 1
         relay.moved_at = now
         return job
@@ -242,21 +242,21 @@ class Run:
         if not self.is_alone:
             self.sharing.gave_back(relay, self.work.lane_of(job))
         relay.in_hand -= 1
-        relay.occupancy.end(job.delivery.id, came_back=True)
-        relay.permission.not_attempted(job.delivery.id)
+        relay.provider_use.end(job.delivery.id, came_back=True)
+        relay.account.not_attempted(job.delivery.id)
         self.work.take_back(job)
 
     def settled(self, delivery_id: int, relay: RelayState, *, due_at: float | None = None) -> None:
         """What became of it is durable; with `due_at` it comes again."""
         relay.in_hand -= 1
         relay.moved_at = self.clock.monotonic()
-        if relay.occupancy.uncounted.pop(delivery_id, None) is None:
-            relay.occupancy.end(delivery_id)
-        if not relay.permission.is_free:
-            relay.permission.attempted(delivery_id)
+        if relay.provider_use.uncounted.pop(delivery_id, None) is None:
+            relay.provider_use.end(delivery_id)
+        if not relay.account.is_free:
+            relay.account.attempted(delivery_id)
         self.work.settled(delivery_id, due_at=due_at)
 
-    def serves(self, relay: RelayState) -> Callable[[Lane], bool]:
+    def serves(self, relay: RelayState) -> Callable[[QueueKey], bool]:
         """Which lanes `relay` has to do with."""
         return lambda lane: self.sharing.serves(relay, lane)
 
@@ -354,7 +354,7 @@ class Run:
 
         Later runs are told of it.  Other relays go on; without any the run waits, or ends with everybody still open.
         """
-        if not relay.permission.pause(seconds, why):
+        if not relay.account.pause(seconds, why):
             self.leave_out_until(relay, Hold(self.clock.now() + seconds, why))
         elif self.has_several:
             self.tell(relay, f"{relay.name} is left alone for {say_duration(seconds)}, because {why}")

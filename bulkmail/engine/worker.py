@@ -161,7 +161,7 @@ class Worker:
         try:
             first = self._attempt(ahead.job, await ahead.message(), first_at=ahead.first_at)
             line = await self._session.ready(job)
-            if line is not None and not (await self._relay.permission.granted() and await self._passes(job)):
+            if line is not None and not (await self._relay.account.granted() and await self._passes(job)):
                 line = None
         except BaseException:
             run.take_back(job, self._relay)
@@ -208,14 +208,14 @@ class Worker:
 
     def _permitted(self) -> Transfer | None:
         """As `_more()`, as long as hours and quotas let another message begin."""
-        permission = self._relay.permission
-        if self._run.is_plain and permission.is_free and self._run.shaper.is_free and self._first is None:
+        account = self._relay.account
+        if self._run.is_plain and account.is_free and self._run.shaper.is_free and self._first is None:
             return self._plain()
-        if not permission.take():
+        if not account.take():
             return None
         transfer = self._more()
         if transfer is None:
-            permission.put_back()
+            account.put_back()
         return transfer
 
     def _more(self) -> Transfer | None:
@@ -262,7 +262,7 @@ class Worker:
                 record_unmade(run, job, relay, error)
                 continue
             lane = run.lane_of_path(delivery.forward_path)
-            relay.occupancy.uncounted[delivery.id] = lane, self._session.use
+            relay.provider_use.uncounted[delivery.id] = lane, self._session.use
             return Attempt(run, relay, self._session, job, message, lane, first_at, conclude=self._conclude)
         return None
 
@@ -272,7 +272,7 @@ class Worker:
         Each takes a slot of the rate: those who set limits count forward paths.
         """
         run, refused = self._run, None
-        self._relay.permission.began(first.job.delivery.id)
+        self._relay.account.began(first.job.delivery.id)
         attempts, message = [first], first.message
         while len(attempts) < self._most_copies and (job := self._next_copy(first.job)) is not None:
             signed = self._desk.make_now(job)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import anyio
 
 from bulkmail.engine.failing import gives_up, is_dismissal, tell_wait
-from bulkmail.engine.occupancy import Use
 from bulkmail.engine.ports import Line, Sessions
+from bulkmail.engine.provider_use import SessionUse
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Run
 from bulkmail.model.opening import login_wait
@@ -34,7 +34,7 @@ class WorkerSession:
         self._relay = relay
         self._enlarge = enlarge
         self.line: Line | None = None
-        self.use = Use()
+        self.use = SessionUse()
         self.used_at = 0.0
         self.carried = 0  # messages whose recipient got an outcome of its own
         self.is_spent = False  # not to be used again, because of what came of a message

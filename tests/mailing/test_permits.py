@@ -130,7 +130,7 @@ class Trial:
                 await asyncio.sleep(0)
                 if not loop._ready:
                     break
-            if not self.engine or not any(relay.permission.is_asking for relay in self.engine._run.relays):
+            if not self.engine or not any(relay.account.is_asking for relay in self.engine._run.relays):
                 break
             await asyncio.sleep(0.001)  # a thread is at the ledger; what it says has to be acted on before time goes on
         if (wake := self.clock.next_wake) is not None:

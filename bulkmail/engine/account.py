@@ -19,7 +19,7 @@ Start = Callable[[Callable[[], Coroutine[Any, Any, None]]], object]
 """Starts a task that the run waits for."""
 
 
-class Permission:
+class Account:
     """A relay's permit as the workers use it: plain calls on the loop, and a task of the run that asks for more.
 
     `changed` is called when an answer has come, `failed` when none will.  Without a permit everything may go.

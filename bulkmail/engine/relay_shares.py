@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bulkmail.engine.queues import QueueKey
 from bulkmail.engine.relay_state import RelayState
-from bulkmail.engine.work import Lane
 
 LEAD = 16.0  # jobs that a relay may be ahead of its share: enough that no session waits for another relay's
 
@@ -21,13 +21,13 @@ class _Member:
         self.was_away = False
 
 
-class Sharing:
+class RelayShares:
     """Plain bookkeeping; `now` is monotonic seconds.
 
     `serving` says which relays, by their number, each lane may go through.
     """
 
-    def __init__(self, relays: Sequence[RelayState], serving: Mapping[Lane, Sequence[int]]) -> None:
+    def __init__(self, relays: Sequence[RelayState], serving: Mapping[QueueKey, Sequence[int]]) -> None:
         self._lanes = {
             lane: {relays[number]: _Member(relays[number]) for number in numbers} for lane, numbers in serving.items()
         }
@@ -36,11 +36,11 @@ class Sharing:
         }
         self._is_holding = False
 
-    def serves(self, relay: RelayState, lane: Lane) -> bool:
+    def serves(self, relay: RelayState, lane: QueueKey) -> bool:
         """Whether the jobs of `lane` may go through `relay`."""
         return relay in self._lanes[lane]
 
-    def may_take(self, relay: RelayState, lane: Lane, now: float) -> bool:
+    def may_take(self, relay: RelayState, lane: QueueKey, now: float) -> bool:
         """Whether `relay` may take a job of `lane` now, as far as the other relays are concerned."""
         members = self._lanes[lane]
         mine = members.get(relay)
@@ -58,7 +58,7 @@ class Sharing:
             return False
         return True
 
-    def took(self, relay: RelayState, lane: Lane, now: float) -> bool:
+    def took(self, relay: RelayState, lane: QueueKey, now: float) -> bool:
         """Books a job; says whether somebody who was held back for this relay's sake should look again."""
         members = self._lanes[lane]
         mine = members[relay]
@@ -86,11 +86,11 @@ class Sharing:
                 other.was_away = True
         return found
 
-    def gave_back(self, relay: RelayState, lane: Lane) -> None:
+    def gave_back(self, relay: RelayState, lane: QueueKey) -> None:
         """The reverse of `took()`: nothing came of it."""
         self._lanes[lane][relay].taken -= 1.0 / relay.weight
 
-    def has_others(self, relay: RelayState, lane: Lane) -> bool:
+    def has_others(self, relay: RelayState, lane: QueueKey) -> bool:
         """Whether another relay that is not out could take the jobs of `lane`."""
         return any(other is not relay and not other.is_out for other in self._lanes[lane])
 
@@ -101,7 +101,7 @@ class Sharing:
             for members in self._lanes.values()
         )
 
-    def stranded(self) -> list[tuple[Lane, RelayState]]:
+    def stranded(self) -> list[tuple[QueueKey, RelayState]]:
         """The lanes that no relay is left for, each with one that it would have gone through."""
         return [
             (lane, next(iter(members)))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.engine.occupancy import Occupancy, Use
+from bulkmail.engine.provider_use import ProviderUse, SessionUse
 
 LIMITS = {"google": 2, "gmx": 1, "shop.example": None}
 
 
 @given(st.lists(st.tuples(st.sampled_from(["begin", "end", "back", "renew"]), st.sampled_from(sorted(LIMITS)))))
 def test_use_is_full_exactly_when_a_lane_has_all_that_a_session_may_carry(events: list[tuple[str, str]]) -> None:
-    occupancy, use, out, number = Occupancy(), Use(), [], 0
+    occupancy, use, out, number = ProviderUse(), SessionUse(), [], 0
     for what, lane in events:
         if what == "begin":
             number += 1

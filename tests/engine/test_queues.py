@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from bulkmail.engine.work import BATCH, Work
+from bulkmail.engine.queues import BATCH, Queues
 
 
 def number_of(job):
@@ -18,7 +18,7 @@ def sort(outbox, lanes):
 def test_lanes_take_turns(people, outbox):
     people(9)
     sort(outbox, 3)
-    work = Work(outbox, lanes=range(3))
+    work = Queues(outbox, lanes=range(3))
     assert [number_of(work.next(1.0)) % 3 for _ in range(9)] == [0, 1, 2] * 3
     assert work.next(1.0) is None
 
@@ -26,7 +26,7 @@ def test_lanes_take_turns(people, outbox):
 def test_closed_lane_is_passed_over_and_not_looked_through(people, outbox, monkeypatch):
     people(5 * BATCH)
     sort(outbox, 2)
-    work = Work(outbox, lanes=range(2))
+    work = Queues(outbox, lanes=range(2))
     looks = []
     due = outbox.due
     monkeypatch.setattr(outbox, "due", lambda now, **more: looks.append(more["lane"]) or due(now, **more))
@@ -42,7 +42,7 @@ def test_unwanted_are_never_looked_at(people, outbox, monkeypatch):
     made = []
     due = outbox.due
     monkeypatch.setattr(outbox, "due", lambda now, **more: made.extend(found := due(now, **more)) or found)
-    work = Work(outbox, wants={9 * BATCH, 3, 10 * BATCH + 1})
+    work = Queues(outbox, wants={9 * BATCH, 3, 10 * BATCH + 1})
     assert [number_of(work.next(1.0)), number_of(work.next(1.0))] == [3, 9 * BATCH]
     assert work.next(1.0) is None
     assert len(made) == 2
@@ -52,7 +52,7 @@ def test_unwanted_that_are_due_later_are_not_waited_for(people, outbox):
     people(3)
     with outbox.store.writing() as connection:
         connection.execute("UPDATE delivery SET status = 'deferred', due_at = 10 * id")
-    work = Work(outbox, wants={2})
+    work = Queues(outbox, wants={2})
     assert (work.next_due(1.0), work.left_in(0)) == (20.0, 1)
     assert number_of(work.next(40.0)) == 2
     assert work.next(40.0) is None
@@ -60,7 +60,7 @@ def test_unwanted_that_are_due_later_are_not_waited_for(people, outbox):
 
 def test_wanted_that_comes_again_at_once_is_handed_out_again(people, outbox):
     people(5)
-    work = Work(outbox, wants={4, 5})
+    work = Queues(outbox, wants={4, 5})
     first, second = work.next(1.0), work.next(1.0)
     work.settled(first.delivery.id, due_at=0.0)
     assert number_of(work.next(1.0)) == number_of(first) and number_of(second) == 5
@@ -71,7 +71,7 @@ def test_everybody_comes_until_closed_whatever_happens(people, outbox):
     people(150)
     sort(outbox, 3)
     dice = random.Random(7)
-    work, out, closed, now = Work(outbox, lanes=range(3)), {}, set(), 1.0
+    work, out, closed, now = Queues(outbox, lanes=range(3)), {}, set(), 1.0
     while len(closed) < 150:
         job = work.next(now, may_go=lambda lane: dice.random() < 0.8) if dice.random() < 0.6 else None
         if job is not None:

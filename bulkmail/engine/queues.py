@@ -15,7 +15,7 @@ from bulkmail.outbox.outbox import Job, Outbox
 BATCH = 64  # jobs a look into the outbox brings
 MOST_ASIDE = 2_000  # jobs that wait for their own provider while others go
 
-Lane = int
+QueueKey = int
 """The number of a part of the work that has its own queue: what is due in another one never stands before it."""
 
 
@@ -26,7 +26,7 @@ class _Queue:
     What was never tried is behind the id `after`.
     """
 
-    lane: Lane
+    lane: QueueKey
     ready: deque[Job] = field(default_factory=deque)
     after: int = 0
     dry_until: float = -math.inf
@@ -38,7 +38,7 @@ class _Queue:
             self.after = min(self.after, delivery_id - 1)
 
 
-class Work:
+class Queues:
     """The jobs of one run.  Holds a batch of each lane, and the ids of those that are out.
 
     `limit` is how many may be begun, None for all; `wants` are the ids of the only deliveries to hand out.
@@ -48,7 +48,7 @@ class Work:
         self,
         outbox: Outbox,
         *,
-        lanes: Iterable[Lane] = (0,),
+        lanes: Iterable[QueueKey] = (0,),
         limit: int | None = None,
         wants: Collection[int] | None = None,
     ) -> None:
@@ -72,7 +72,7 @@ class Work:
         """Whether the limit has been reached, so that there will be no more."""
         return self._left is not None and self._left <= 0
 
-    def next(self, now: float, *, may_go: Callable[[Lane], bool] | None = None) -> Job | None:
+    def next(self, now: float, *, may_go: Callable[[QueueKey], bool] | None = None) -> Job | None:
         """A job that may go now (`now` is wall-clock seconds), or None: all that is left is out or due later.
 
         `may_go` leaves the jobs of other lanes where they are.  Lanes take turns.
@@ -125,7 +125,7 @@ class Work:
         return self._aside[0][0] if self._aside else None
 
     @property
-    def next_aside(self) -> tuple[Lane, Job] | None:
+    def next_aside(self) -> tuple[QueueKey, Job] | None:
         """What was set aside and is ready next."""
         return (self._aside[0][3].lane, self._aside[0][2]) if self._aside else None
 
@@ -159,15 +159,15 @@ class Work:
             self._out[copy.delivery.id] = queue
             self._passed_over.add(copy.delivery.id)
 
-    def lane_of(self, job: Job) -> Lane:
+    def lane_of(self, job: Job) -> QueueKey:
         """The lane of a job that is out."""
         return self._out[job.delivery.id].lane
 
-    def has_some(self, now: float, *, among: Callable[[Lane], bool]) -> bool:
+    def has_some(self, now: float, *, among: Callable[[QueueKey], bool]) -> bool:
         """Whether a job of one of these lanes could go now, were it allowed."""
         return next(self.lanes_with_some(now, among=among), None) is not None
 
-    def lanes_with_some(self, now: float, *, among: Callable[[Lane], bool]) -> Iterator[Lane]:
+    def lanes_with_some(self, now: float, *, among: Callable[[QueueKey], bool]) -> Iterator[QueueKey]:
         """Those of these lanes that have a job that could go now, were it allowed."""
         return (q.lane for q in self._turn if not self.is_used_up and among(q.lane) and self._has_ready(q, now))
 
@@ -185,7 +185,7 @@ class Work:
         if self._left is not None:
             self._left += 1
 
-    def next_due(self, now: float, *, among: Callable[[Lane], bool] | None = None) -> float | None:
+    def next_due(self, now: float, *, among: Callable[[QueueKey], bool] | None = None) -> float | None:
         """When after `now` the next deferred one of these lanes is due, wall-clock seconds; None when none is.
 
         What is due by now is ready, out, or set aside.
@@ -209,11 +209,11 @@ class Work:
             )
         )
 
-    def has_open(self, among: Callable[[Lane], bool]) -> bool:
+    def has_open(self, among: Callable[[QueueKey], bool]) -> bool:
         """Whether a delivery of one of these lanes is still open."""
         return any(self.left_in(lane) for lane in self._queues if among(lane))
 
-    def left_in(self, lane: Lane) -> int:
+    def left_in(self, lane: QueueKey) -> int:
         """How many deliveries of `lane` are still open."""
         return self._outbox.count_open(lane, wanted=self._wanted)
 
@@ -240,5 +240,5 @@ class Work:
             due = self._next_due(queue.lane, now)
             queue.dry_until = math.inf if due is None else due
 
-    def _next_due(self, lane: Lane, now: float) -> float | None:
+    def _next_due(self, lane: QueueKey, now: float) -> float | None:
         return self._outbox.next_due(lane, after=now, wanted=self._wanted)
