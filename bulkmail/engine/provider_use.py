@@ -1,16 +1,22 @@
-"""Which lanes the sessions of one relay are busy with: some providers want few sessions, or few letters in each."""
+"""Which providers the sessions of one relay are busy with: some want few sessions, or few messages in each."""
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bulkmail.engine.relay_state import RelayState
+    from bulkmail.engine.scheduler import Booking
 
 
 class SessionUse:
-    """What one sender's session carries and has carried, by lane; `full` of them want no more letters in it."""
+    """What one worker's session carries and has carried, by provider; `full` of them want no more messages in it."""
 
-    __slots__ = ("carried", "full", "in_flight")
+    __slots__ = ("carried", "full", "in_flight", "relay")
 
-    def __init__(self) -> None:
+    def __init__(self, relay: RelayState) -> None:
+        self.relay = relay
         self.in_flight: Counter[str] = Counter()
         self.carried: Counter[str] = Counter()
         self.full = 0
@@ -22,35 +28,41 @@ class SessionUse:
 
 
 class ProviderUse:
-    """Plain counting for all sessions of one relay."""
+    """Plain counting for all sessions of one relay.
+
+    `uncounted` are the bookings made while no provider had a limit.  They are counted when somebody asks.
+    """
 
     def __init__(self) -> None:
-        self._sessions: Counter[str] = Counter()  # that have a letter of the lane under way
+        self._sessions: Counter[str] = Counter()  # that have a message of the provider under way
         self._held: dict[int, tuple[str, SessionUse, int | None]] = {}
-        self.uncounted: dict[int, tuple[str, SessionUse]] = {}  # under way while no lane had a limit, by delivery
+        self.uncounted: dict[int, Booking] = {}
 
-    def sessions(self, lane: str) -> int:
-        """How many sessions have a letter of `lane` under way."""
-        uncounted = {id(use) for name, use in self.uncounted.values() if name == lane and not use.in_flight[lane]}
-        return self._sessions[lane] + len(uncounted)
+    def sessions(self, provider: str) -> int:
+        """How many sessions have a message of `provider` under way."""
+        while self.uncounted:
+            delivery_id, booking = self.uncounted.popitem()
+            self.begin(delivery_id, booking.provider, booking.session, messages=None)
+        return self._sessions[provider]
 
-    def has_room(self, lane: str, use: SessionUse, *, sessions: int, messages: int | None) -> bool:
-        """Whether one more letter of `lane` may go over the session of `use`.
+    def has_room(self, provider: str, use: SessionUse, *, sessions: int, messages: int | None) -> bool:
+        """Whether one more message of `provider` may go over the session of `use`.
 
-        At most so many `sessions` may be busy with the lane, and each carry so many of its `messages`.
+        At most so many `sessions` may be busy with the provider, and each carry so many of its `messages`.
         """
-        if messages is not None and use.carried[lane] >= messages:
+        busy = self.sessions(provider)
+        if messages is not None and use.carried[provider] >= messages:
             return False
-        return use.in_flight[lane] > 0 or self.sessions(lane) < sessions
+        return use.in_flight[provider] > 0 or busy < sessions
 
-    def begin(self, delivery_id: int, lane: str, use: SessionUse, *, messages: int | None) -> None:
-        """A letter of `lane`, of which a session may carry so many `messages`, is on its way over that of `use`."""
-        self._held[delivery_id] = lane, use, messages
-        if not use.in_flight[lane]:
-            self._sessions[lane] += 1
-        use.in_flight[lane] += 1
-        use.carried[lane] += 1
-        use.full += use.carried[lane] == messages
+    def begin(self, delivery_id: int, provider: str, use: SessionUse, *, messages: int | None) -> None:
+        """A message of `provider` is on its way over the session of `use`, which may carry so many `messages` of it."""
+        self._held[delivery_id] = provider, use, messages
+        if not use.in_flight[provider]:
+            self._sessions[provider] += 1
+        use.in_flight[provider] += 1
+        use.carried[provider] += 1
+        use.full += use.carried[provider] == messages
 
     def end(self, delivery_id: int, *, came_back: bool = False) -> None:
         """It is no longer; with `came_back` nothing of it went."""
@@ -58,12 +70,12 @@ class ProviderUse:
             return
         if (held := self._held.pop(delivery_id, None)) is None:
             return
-        lane, use, messages = held
-        use.in_flight[lane] -= 1
-        if came_back and use.carried[lane]:
-            use.full -= use.carried[lane] == messages
-            use.carried[lane] -= 1
-        if not use.in_flight[lane]:
-            self._sessions[lane] -= 1
-            if not self._sessions[lane]:
-                del self._sessions[lane]
+        provider, use, messages = held
+        use.in_flight[provider] -= 1
+        if came_back and use.carried[provider]:
+            use.full -= use.carried[provider] == messages
+            use.carried[provider] -= 1
+        if not use.in_flight[provider]:
+            self._sessions[provider] -= 1
+            if not self._sessions[provider]:
+                del self._sessions[provider]

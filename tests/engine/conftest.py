@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bulkmail.engine.engine import Engine
+from bulkmail.engine.plan import Plan
 from bulkmail.engine.ports import Ending, Event, Line, Outlet
-from bulkmail.engine.run import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace

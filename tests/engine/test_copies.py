@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bulkmail.engine.engine import Engine
+from bulkmail.engine.plan import Plan
 from bulkmail.engine.ports import Outlet, Settled
-from bulkmail.engine.run import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace

@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from bulkmail.engine.engine import Engine
+from bulkmail.engine.plan import Plan
 from bulkmail.engine.ports import Notice, Outlet, Settled
-from bulkmail.engine.run import Plan
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError
 from bulkmail.model.pace import Pace

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from bulkmail.config.tables import known_feedback
 from bulkmail.engine.engine import Engine
+from bulkmail.engine.plan import Plan
 from bulkmail.engine.ports import Ending, Notice, Outlet, Settled
-from bulkmail.engine.run import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.hold import Hold

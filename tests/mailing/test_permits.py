@@ -16,8 +16,8 @@ import pytest
 
 from bulkmail.config.zones import find_zone
 from bulkmail.engine.engine import Engine
+from bulkmail.engine.plan import Plan
 from bulkmail.engine.ports import Ending, Event, Line, Notice, Outlet, Settled
-from bulkmail.engine.run import Plan
 from bulkmail.mailing.permits import open_permits
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
