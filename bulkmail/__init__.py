@@ -15,7 +15,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bulkmail.config.suppressions import SuppressionSettings as SuppressionSettings
     from bulkmail.engine.ports import Settled as Settled
     from bulkmail.mailing.deliveries import Deliveries as Deliveries
     from bulkmail.mailing.deliveries import SendingStopped as SendingStopped
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
     from bulkmail.model.route import Route as Route
     from bulkmail.recipients.source import ListOptions as ListOptions
     from bulkmail.report.report import Report as Report
+    from bulkmail.settings.suppressions import SuppressionSettings as SuppressionSettings
     from bulkmail.smtp.conversation import Conversation as Conversation
     from bulkmail.smtp.conversation import ConversationLine as ConversationLine
 
@@ -95,7 +95,7 @@ _HOMES = {
     "Settled": "engine.ports",
     "Status": "model.delivery",
     "SuppressionError": "model.errors",
-    "SuppressionSettings": "config.suppressions",
+    "SuppressionSettings": "settings.suppressions",
     "Template": "model.campaign",
     "TemplateError": "model.errors",
     "Unsubscribe": "model.campaign",

@@ -15,10 +15,6 @@ from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, to_json, told
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.running import password_prompt
-from bulkmail.config.keys import find_keys
-from bulkmail.config.permission import commands_in, home_of, refuse_unallowed
-from bulkmail.config.secrets import find_passwords
-from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.following import FollowUp
 from bulkmail.mailing.gate import Online
 from bulkmail.mailing.ordering import Checked, check
@@ -32,6 +28,10 @@ from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK
 from bulkmail.model.units import count
 from bulkmail.preflight.checks import INTAKE_STALE, check_code, gravest_first, softened, without
 from bulkmail.preflight.finding import is_refused
+from bulkmail.settings.keys import find_keys
+from bulkmail.settings.permission import commands_in, home_of, refuse_unallowed
+from bulkmail.settings.secrets import find_passwords
+from bulkmail.settings.settings import Settings, load
 
 EPILOG = """\b
 Examples:

@@ -18,9 +18,6 @@ import click
 from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, overrides_from
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.words import wrapped
-from bulkmail.config.keys import find_keys
-from bulkmail.config.permission import commands_in
-from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.ordering import letters
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
@@ -33,6 +30,9 @@ from bulkmail.preflight.evidence import Found
 from bulkmail.preview.files import write_message
 from bulkmail.preview.parts import parse
 from bulkmail.preview.text import plain_view
+from bulkmail.settings.keys import find_keys
+from bulkmail.settings.permission import commands_in
+from bulkmail.settings.settings import Settings, load
 
 if TYPE_CHECKING:
     from bulkmail.preview.page import Album

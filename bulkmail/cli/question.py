@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 import click
 
 from bulkmail.cli.words import wrapped
-from bulkmail.config.tables import known_lanes
 from bulkmail.mailing.audience import audience_of
 from bulkmail.mailing.choosing import count_next
 from bulkmail.mailing.mailing import Mailing
@@ -19,6 +18,7 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.printing import printable
 from bulkmail.model.route import Route
 from bulkmail.model.units import count, say_duration
+from bulkmail.settings.tables import known_lanes
 
 _DONE = (Status.ACCEPTED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT, Status.CANCELLED)
 MOST_PROVIDERS = 4  # that the question names

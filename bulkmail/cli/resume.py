@@ -25,11 +25,6 @@ from bulkmail.cli.running import (
     tell,
 )
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
-from bulkmail.config.keys import find_keys
-from bulkmail.config.permission import commands_in, refuse_unallowed
-from bulkmail.config.relay_presets import expanded
-from bulkmail.config.runs import find_run
-from bulkmail.config.secrets import find_passwords
 from bulkmail.mailing.history import look, refuse_relays_of_other_kind
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.permits import lift_pauses
@@ -45,6 +40,11 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.route import Route
 from bulkmail.model.units import count
+from bulkmail.settings.keys import find_keys
+from bulkmail.settings.permission import commands_in, refuse_unallowed
+from bulkmail.settings.relay_presets import expanded
+from bulkmail.settings.runs import find_run
+from bulkmail.settings.secrets import find_passwords
 from bulkmail.smtp.trace import Trace
 
 EPILOG = """\b

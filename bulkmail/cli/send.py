@@ -37,10 +37,6 @@ from bulkmail.cli.running import (
     tell_stale_intake,
 )
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
-from bulkmail.config.keys import find_keys
-from bulkmail.config.permission import allow, commands_in, home_of, refuse_unallowed
-from bulkmail.config.secrets import find_passwords
-from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.choosing import choose
 from bulkmail.mailing.history import Past
 from bulkmail.mailing.intake_duty import intake_overdue
@@ -56,6 +52,10 @@ from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
 from bulkmail.preflight.checks import check_code
+from bulkmail.settings.keys import find_keys
+from bulkmail.settings.permission import allow, commands_in, home_of, refuse_unallowed
+from bulkmail.settings.secrets import find_passwords
+from bulkmail.settings.settings import Settings, load
 from bulkmail.smtp.trace import Trace
 
 EPILOG = """\b

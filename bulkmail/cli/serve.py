@@ -18,9 +18,6 @@ import click
 from bulkmail.cli.bounces import source_of
 from bulkmail.cli.notifying import say_fault
 from bulkmail.cli.running import run_async
-from bulkmail.config.bounces import load_mailboxes
-from bulkmail.config.serving import ServeSettings, load_serving
-from bulkmail.config.suppressions import load_suppressions
 from bulkmail.mailing.intake import Intake
 from bulkmail.mailing.looking_up import outbox_of
 from bulkmail.mailing.mailboxes import Mailboxes
@@ -28,6 +25,9 @@ from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.mailing.unsubscribe_keys import verifier_of
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.units import count
+from bulkmail.settings.bounces import load_mailboxes
+from bulkmail.settings.serving import ServeSettings, load_serving
+from bulkmail.settings.suppressions import load_suppressions
 from bulkmail.suppression.store import SqliteSuppressions
 
 if TYPE_CHECKING:

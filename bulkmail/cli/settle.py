@@ -11,7 +11,6 @@ from pathlib import Path
 import click
 
 from bulkmail.cli.running import password_prompt
-from bulkmail.config.runs import find_run
 from bulkmail.evidence.imap import Mailbox, look_in_imap
 from bulkmail.evidence.logs import look_in_log
 from bulkmail.evidence.maildir import look_in_maildir
@@ -24,6 +23,7 @@ from bulkmail.model.tally import EXIT_IN_DOUBT
 from bulkmail.model.units import count
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.settings.runs import find_run
 
 VARIABLE = "BULKMAIL_IMAP_PASSWORD"
 MOST_SHOWN = 20  # rows of each kind
@@ -121,7 +121,7 @@ def _on_the_server(
 
 def password_of(mailbox: Mailbox, place: str, *, variable: str = VARIABLE) -> Secret:
     """The password of an IMAP login, from `place` (`"file:PATH"` and so on), from `variable`, or by asking."""
-    from bulkmail.config.places import LONGEST_SECRET, Wanted, secret_at
+    from bulkmail.settings.places import LONGEST_SECRET, Wanted, secret_at
 
     ask = password_prompt()
     if place:

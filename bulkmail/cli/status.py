@@ -15,7 +15,6 @@ import msgspec
 
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import step, wrapped
-from bulkmail.config.runs import find_run, names_outbox
 from bulkmail.mailing.coming_back import opened_campaign
 from bulkmail.mailing.intake_duty import overdue_of
 from bulkmail.model.delivery import Status
@@ -33,6 +32,7 @@ from bulkmail.report.returned import came_back, of_passes
 from bulkmail.report.slowdowns import sentence, slowdowns_of
 from bulkmail.report.source import Source
 from bulkmail.report.text import copies_of, say_left, say_rows
+from bulkmail.settings.runs import find_run, names_outbox
 
 MOST_DOUBTFUL = 20
 MOST_SLOWED = 5

@@ -7,7 +7,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from bulkmail.config.suppressions import load_suppressions
 from bulkmail.mailing.suppression_list import list_in_use, open_suppressions, recorded_list, scope_of
 from bulkmail.message.verp import TOKEN
 from bulkmail.model.errors import ConfigError, SuppressionError
@@ -16,6 +15,7 @@ from bulkmail.model.keys import BounceKey, Keys
 from bulkmail.model.relay import Secret
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.settings.suppressions import load_suppressions
 
 RUN, KEY_ID = "bounce_run", "bounce_key"
 """Settings of an outbox: the run's number, and which key its tokens were made with."""

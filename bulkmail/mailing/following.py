@@ -12,7 +12,6 @@ from types import MappingProxyType
 
 import msgspec
 
-from bulkmail.config.suppressions import SuppressionSettings
 from bulkmail.mailing.history import look
 from bulkmail.mailing.rows import Rows
 from bulkmail.mailing.succession import earlier_passes
@@ -33,6 +32,7 @@ from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
 from bulkmail.recipients.remarks import Remarks
+from bulkmail.settings.suppressions import SuppressionSettings
 
 MESSAGE_ID, REFERENCES = "thread_message_id", "thread_references"
 """The fields of a row of a follow-up: the Message-ID that it answers, and all those of the conversation."""

@@ -17,9 +17,6 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.config.keys import find_keys
-from bulkmail.config.relay_presets import expanded
-from bulkmail.config.suppressions import SuppressionSettings, load_suppressions
 from bulkmail.mailing.deliveries import Deliveries, SendingStopped
 from bulkmail.mailing.digests import Digest, DigestedRows, add_message, digest_of_messages
 from bulkmail.mailing.feed import Handover
@@ -50,6 +47,9 @@ from bulkmail.model.variants import Variants, parse_variants
 from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.source import ListOptions
 from bulkmail.report.report import Report
+from bulkmail.settings.keys import find_keys
+from bulkmail.settings.relay_presets import expanded
+from bulkmail.settings.suppressions import SuppressionSettings, load_suppressions
 from bulkmail.smtp.conversation import Conversation, ConversationTrace
 
 Through = str | Relay | Route | Iterable[str | Relay | Route]

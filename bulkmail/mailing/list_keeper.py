@@ -12,7 +12,6 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.config.tables import known_lanes
 from bulkmail.engine.ports import Connect, Event, Line, Notice, Settled
 from bulkmail.mailing.bounce_keys import known_run
 from bulkmail.mailing.suppression_list import ListInUse, open_suppressions
@@ -27,6 +26,7 @@ from bulkmail.model.suppression import MISTAKE_LEAST
 from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.settings.tables import known_lanes
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions
 

@@ -15,8 +15,6 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.config.suppressions import SuppressionSettings
-from bulkmail.config.tables import known_feedback
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Connect, Ending, Event, Outlet, Settled
 from bulkmail.engine.run import Plan, make_shaper
@@ -74,6 +72,8 @@ from bulkmail.recipients.screening import Suppression
 from bulkmail.recipients.source import RecipientList
 from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.report.report import Report
+from bulkmail.settings.suppressions import SuppressionSettings
+from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.exchangers import Exchangers
 
 SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6

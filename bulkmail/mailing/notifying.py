@@ -18,7 +18,6 @@ from typing import Any
 import anyio
 from anyio import to_thread
 
-from bulkmail.config.notifying import find_webhook, signing_key
 from bulkmail.mailing.https import request
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.relays import open_routes
@@ -35,6 +34,7 @@ from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
 from bulkmail.model.tally import Tally
 from bulkmail.report.rows import iso
+from bulkmail.settings.notifying import find_webhook, signing_key
 
 VERSION = 1
 COMMAND_TIMEOUT = 60.0  # seconds

@@ -15,9 +15,6 @@ from pathlib import Path
 import msgspec
 from anyio import to_thread
 
-from bulkmail.config.runs import run_path
-from bulkmail.config.serving import is_served
-from bulkmail.config.settings import Settings
 from bulkmail.mailing.digests import Digest
 from bulkmail.mailing.following import Followed, FollowUp, RunRows, following, read_followed, said, with_thread
 from bulkmail.mailing.gate import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
@@ -74,6 +71,9 @@ from bulkmail.preflight.list_checks import ambiguous
 from bulkmail.recipients.grouping import EMAIL, Grouping
 from bulkmail.recipients.screening import Suppression, screen
 from bulkmail.recipients.source import ListOptions
+from bulkmail.settings.runs import run_path
+from bulkmail.settings.serving import is_served
+from bulkmail.settings.settings import Settings
 
 _PAGE = 100  # messages of several rows that are read at a time
 

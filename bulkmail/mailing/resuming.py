@@ -9,12 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from bulkmail.config.zones import find_zone
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError, OutboxError
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.settings.zones import find_zone
 
 _FOR_EVER = 1e12  # seconds; JSON has no infinity
 

@@ -7,7 +7,6 @@ from functools import lru_cache
 
 from anyio import to_thread
 
-from bulkmail.config.tables import known_feedback, known_lanes
 from bulkmail.message.composer import Composer
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.campaign import Campaign
@@ -21,6 +20,7 @@ from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.preflight.checks import NO_RELAY
 from bulkmail.preflight.finding import Finding, Severity
+from bulkmail.settings.tables import known_feedback, known_lanes
 
 Serving = dict[int, tuple[int, ...]]
 """Which relays, by number, each lane of the outbox may go through."""

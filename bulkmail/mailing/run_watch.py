@@ -12,9 +12,6 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from bulkmail.config.notifying import load_notify
-from bulkmail.config.permission import commands_in, refuse_unallowed
-from bulkmail.config.secrets import find_passwords
 from bulkmail.engine.ports import Event, Settled, Waiting
 from bulkmail.mailing import run_notes
 from bulkmail.mailing.mailing import Mailing
@@ -26,6 +23,9 @@ from bulkmail.model.relay import Secret
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.settings.notifying import load_notify
+from bulkmail.settings.permission import commands_in, refuse_unallowed
+from bulkmail.settings.secrets import find_passwords
 
 SETTING = "notify"  # of the outbox: what the campaign says, never what the user's own settings say
 LOOK = 30.0  # seconds: how exactly a standstill is noticed

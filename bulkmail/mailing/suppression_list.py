@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 
-from bulkmail.config.suppressions import VARIABLE, SuppressionSettings
-from bulkmail.config.tables import known_lanes
 from bulkmail.message.row_address import is_same_for_all
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, SuppressionRules, campaign_scope, list_scope
+from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings
+from bulkmail.settings.tables import known_lanes
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions
 

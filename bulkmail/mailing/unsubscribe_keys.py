@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from bulkmail.config.keys import find_keys
 from bulkmail.feedback.matching import VerifyUnsubscribe
 from bulkmail.message.unsubscribe import read_unsubscribe
 from bulkmail.model.address import Address
@@ -16,6 +15,7 @@ from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.feedback_event import KnownRun
 from bulkmail.model.relay import Secret
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.settings.keys import find_keys
 
 
 def verifier_of(

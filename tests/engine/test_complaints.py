@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from bulkmail.config.tables import known_feedback
 from bulkmail.engine.complaints import TIDIED, TOLD, Complaints
 from bulkmail.engine.occupancy import Occupancy
 from bulkmail.engine.ports import Slowed
@@ -15,6 +14,7 @@ from bulkmail.model import shaper as shapers
 from bulkmail.model.lane import Lanes
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.shaper import Shaper
+from bulkmail.settings.tables import known_feedback
 from bulkmail.testing import ManualClock
 
 BUSY = Reply(Stage.RCPT, 451, "4.7.28", "unusual rate of mail")

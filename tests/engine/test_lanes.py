@@ -11,7 +11,6 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.config.tables import known_feedback, known_lanes
 from bulkmail.engine.ports import Notice, Slowed
 from bulkmail.model.address import Address
 from bulkmail.model.breaker import Limits
@@ -25,6 +24,7 @@ from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.verdict import Rule, Scope
 from bulkmail.outbox.outbox import Entry
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.settings.tables import known_feedback, known_lanes
 from bulkmail.testing import Late, ScriptedRelay
 
 LANES, FEEDBACK = known_lanes(), known_feedback()

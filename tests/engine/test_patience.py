@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 
-from bulkmail.config.tables import known_feedback
 from bulkmail.engine.ports import Waiting
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError, SendingRests
@@ -14,6 +13,7 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import Backoff
 from bulkmail.sandbox.lines import NullLine
+from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.session import SessionRefused
 from bulkmail.testing import ManualClock
 

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bulkmail.config.tables import known_feedback
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Ending, Notice, Outlet, Settled, Waiting
 from bulkmail.engine.run import Plan
@@ -23,6 +22,7 @@ from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Entry, Outbox
+from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.session import Manners, Session, Timeouts
 from bulkmail.testing import ManualClock

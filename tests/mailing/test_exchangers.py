@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import bulkmail
-from bulkmail.config.tables import known_lanes
 from bulkmail.mailing import mailing
 from bulkmail.mailing.exchangers import with_exchangers
 from bulkmail.model.pace import Pace
+from bulkmail.settings.tables import known_lanes
 from bulkmail.smtp.exchangers import Exchangers
 from bulkmail.testing import ScriptedRelay
 

@@ -17,7 +17,6 @@ from click.testing import CliRunner
 
 import bulkmail
 from bulkmail.cli import main
-from bulkmail.config.settings import load
 from bulkmail.mailing.ordering import letters
 from bulkmail.model.delivery import Status
 from bulkmail.model.keys import NO_KEYS
@@ -28,6 +27,7 @@ from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.csv import write_csv
 from bulkmail.report.json import write_json
 from bulkmail.report.text import summary
+from bulkmail.settings.settings import load
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run
 from tests.recipients.test_workbooks import workbook

@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bulkmail.config.zones import find_zone
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Ending, Event, Line, Notice, Outlet, Settled, Waiting
 from bulkmail.engine.run import Plan
@@ -35,6 +34,7 @@ from bulkmail.model.window import parse_windows
 from bulkmail.outbox.ledger import open_ledger
 from bulkmail.outbox.outbox import Entry, Job, Outbox
 from bulkmail.sandbox.lines import Mark, NullLine
+from bulkmail.settings.zones import find_zone
 from bulkmail.testing import ManualClock
 
 VIENNA = ZoneInfo("Europe/Vienna")

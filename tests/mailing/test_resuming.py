@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.config.tables import known_lanes
-from bulkmail.config.zones import find_zone
 from bulkmail.mailing.resuming import from_settings, to_settings
 from bulkmail.model.breaker import Limits
 from bulkmail.model.errors import OutboxError
@@ -17,6 +15,8 @@ from bulkmail.model.quota import Quota
 from bulkmail.model.ramp import Ramp
 from bulkmail.model.route import Route
 from bulkmail.model.window import Window, Windows, parse_windows
+from bulkmail.settings.tables import known_lanes
+from bulkmail.settings.zones import find_zone
 
 ROUTES = (Route.parse("smtp://ann@relay.example?quota=500/day"),)
 CAPE = Windows((Window(frozenset({1}), 540, 1020, timezone(timedelta(hours=-3.5))),))

@@ -9,11 +9,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.config.settings import load
 from bulkmail.mailing.gate import Online
 from bulkmail.mailing.ordering import check
 from bulkmail.preflight.finding import Finding, Hits, Severity
 from bulkmail.preflight.records import MOST_AT_ONCE, KeyState, Records, Unanswered, find_records
+from bulkmail.settings.settings import load
 from bulkmail.testing import ScriptedRelay
 
 Zone = Mapping[tuple[str, str], tuple[str, ...] | None]
@@ -195,8 +195,8 @@ def shop(tmp_path: Path) -> Path:
 
 
 async def findings(shop: Path, relay: str, zone: Zone) -> list[Finding]:
-    from bulkmail.config.keys import find_keys
-    from bulkmail.config.overrides import Overrides
+    from bulkmail.settings.keys import find_keys
+    from bulkmail.settings.overrides import Overrides
 
     settings = load(str(shop), Overrides(relays=(relay,)), environ={})
     checked = await check(

@@ -16,13 +16,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bulkmail.cli.relay_table import WIDTH, as_table, to_json
-from bulkmail.config.tables import known_feedback
 from bulkmail.model.address import Address, has_control
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.preflight.certificate import read_certificate
 from bulkmail.preflight.relay import Login, RelayFacts, look_at
 from bulkmail.preflight.relay_trouble import Clue, Trouble, explain, guess
+from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.dialling import Tried
 from bulkmail.smtp.exchange import Mode
 from bulkmail.smtp.session import Credentials, Timeouts

@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 import pytest
 import trustme
 
-from bulkmail.config.tables import known_feedback
 from bulkmail.model.address import Address
 from bulkmail.model.relay import Relay
 from bulkmail.preflight.relay import look_at
+from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.exchange import Mode
 from bulkmail.smtp.session import Timeouts
 from bulkmail.testing import ScriptedRelay

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.config.tables import known_feedback
 from bulkmail.model.feedback import LONGEST_PAUSE, Feedback, Heeding
 from bulkmail.model.outcome import Effect, quota, throttle
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import Outcome, Rule, Scope, enhanced_pattern, judge
+from bulkmail.settings.tables import known_feedback
 
 BUSY = Rule(
     ("421", "45"),

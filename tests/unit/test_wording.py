@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.config.tables import known_feedback
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.reply import Reply, Stage, make_reply
 from bulkmail.model.subjects import Subject
 from bulkmail.model.verdict import Outcome, Reason, Scope, judge
 from bulkmail.model.wording import plain, read
+from bulkmail.settings.tables import known_feedback
 
 FOLDER = Path(__file__).parent / "replies"
 
