@@ -10,6 +10,8 @@ from typing import Any
 import anyio
 import click
 
+from bulkmail.checks.checks import INTAKE_STALE, check_code, gravest_first, softened, without
+from bulkmail.checks.finding import is_refused
 from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, gate_options, overrides_from
 from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, to_json, told
 from bulkmail.cli.groups import GroupedCommand
@@ -26,8 +28,6 @@ from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
 from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK
 from bulkmail.model.units import count
-from bulkmail.preflight.checks import INTAKE_STALE, check_code, gravest_first, softened, without
-from bulkmail.preflight.finding import is_refused
 from bulkmail.settings.keys import find_keys
 from bulkmail.settings.permission import commands_in, home_of, refuse_unallowed
 from bulkmail.settings.secrets import find_passwords

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bulkmail.checks.evidence import Found
 from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, overrides_from
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.words import wrapped
@@ -26,7 +27,6 @@ from bulkmail.model.message import Message
 from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.units import count
-from bulkmail.preflight.evidence import Found
 from bulkmail.preview.files import write_message
 from bulkmail.preview.parts import parse
 from bulkmail.preview.text import plain_view

@@ -13,6 +13,7 @@ from typing import TypeVar
 import anyio
 import click
 
+from bulkmail.checks.finding import Severity
 from bulkmail.cli.mishaps import judge
 from bulkmail.cli.mishaps import tell as tell_mishap
 from bulkmail.cli.program import note_outbox, note_result
@@ -31,7 +32,6 @@ from bulkmail.model.relay import Secret
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import EXIT_STOPPED
 from bulkmail.model.units import count
-from bulkmail.preflight.finding import Severity
 from bulkmail.report.files import ReportUnwritten
 from bulkmail.report.json import head
 from bulkmail.report.recognising import is_report

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from anyio import to_thread
 
+from bulkmail.checks.checks import check_code
 from bulkmail.cli.choices import (
     DatedFile,
     campaign_options,
@@ -51,7 +52,6 @@ from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
-from bulkmail.preflight.checks import check_code
 from bulkmail.settings.keys import find_keys
 from bulkmail.settings.permission import allow, commands_in, home_of, refuse_unallowed
 from bulkmail.settings.secrets import find_passwords

@@ -33,7 +33,7 @@ from bulkmail.suppression.store import SqliteSuppressions
 if TYPE_CHECKING:
     from uvicorn import Server
 
-    from bulkmail.web.app import PublicSide
+    from bulkmail.serve.app import PublicSide
 
 KILLED_LOOK = 60.0  # seconds between two looks for runs that were killed
 GRACE = 10  # seconds for requests under way, at the end
@@ -134,10 +134,10 @@ def _make(settings: ServeSettings, store: SqliteSuppressions) -> tuple[Server, P
     from bulkmail.message.unsubscribe import read_unsubscribe
     from bulkmail.model.address import Address
     from bulkmail.model.feedback_event import FeedbackEvent
-    from bulkmail.web.app import PublicSide, make_app
-    from bulkmail.web.connection import BoundedConnection
-    from bulkmail.web.proofs import Webhook
-    from bulkmail.web.writer import Writer
+    from bulkmail.serve.app import PublicSide, make_app
+    from bulkmail.serve.connection import BoundedConnection
+    from bulkmail.serve.proofs import Webhook
+    from bulkmail.serve.writer import Writer
 
     keys = [key.reveal() for key in settings.keys]
 

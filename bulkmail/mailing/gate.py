@@ -7,6 +7,12 @@ from dataclasses import replace
 
 from anyio import to_thread
 
+from bulkmail.checks.evidence import Evidence, flaws_of
+from bulkmail.checks.finding import SHOWN, Hits
+from bulkmail.checks.letter import LetterCheck
+from bulkmail.checks.records import MOST_DOMAINS, Ask, ask_dns, find_records
+from bulkmail.checks.repeats import Repeats
+from bulkmail.checks.rows import RowCheck
 from bulkmail.mailing.loading import Told, try_letters
 from bulkmail.mailing.relays import look_at_relay
 from bulkmail.mailing.rows import Rows
@@ -26,12 +32,6 @@ from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.preflight.evidence import Evidence, flaws_of
-from bulkmail.preflight.finding import SHOWN, Hits
-from bulkmail.preflight.letter import LetterCheck
-from bulkmail.preflight.records import MOST_DOMAINS, Ask, ask_dns, find_records
-from bulkmail.preflight.repeats import Repeats
-from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed, own_columns
 from bulkmail.recipients.grouping import EMAIL
 from bulkmail.recipients.screening import Suppression

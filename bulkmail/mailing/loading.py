@@ -9,6 +9,7 @@ from email.message import EmailMessage
 
 from anyio import to_thread
 
+from bulkmail.checks.letter import LetterCheck, Letters
 from bulkmail.mailing.feed import Feed
 from bulkmail.message.ready_made import take_apart
 from bulkmail.model.address import Address
@@ -17,7 +18,6 @@ from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Place, PlainRows, Recipient
 from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
-from bulkmail.preflight.letter import LetterCheck, Letters
 from bulkmail.recipients.grouping import Grouping, Ungrouped
 from bulkmail.recipients.screening import Screened
 

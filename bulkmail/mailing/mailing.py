@@ -15,6 +15,10 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
+from bulkmail.checks.checks import SUPPRESSION_ENTRY, gravest_first, judge, without
+from bulkmail.checks.evidence import Evidence
+from bulkmail.checks.finding import Finding, refuse
+from bulkmail.checks.rows import RowCheck
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Connect, Ending, Event, Outlet, Settled
 from bulkmail.engine.run import Plan, make_shaper
@@ -63,10 +67,6 @@ from bulkmail.model.tally import Tally
 from bulkmail.outbox.header import REHEARSAL
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.preflight.checks import SUPPRESSION_ENTRY, gravest_first, judge, without
-from bulkmail.preflight.evidence import Evidence
-from bulkmail.preflight.finding import Finding, refuse
-from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.grouping import Grouping
 from bulkmail.recipients.screening import Suppression
 from bulkmail.recipients.source import RecipientList

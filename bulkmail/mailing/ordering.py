@@ -15,6 +15,10 @@ from pathlib import Path
 import msgspec
 from anyio import to_thread
 
+from bulkmail.checks.checks import NO_RELAY, gravest_first, judge
+from bulkmail.checks.evidence import Found
+from bulkmail.checks.finding import Finding
+from bulkmail.checks.list_checks import ambiguous
 from bulkmail.mailing.digests import Digest
 from bulkmail.mailing.following import Followed, FollowUp, RunRows, following, read_followed, said, with_thread
 from bulkmail.mailing.gate import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
@@ -64,10 +68,6 @@ from bulkmail.model.route import Route
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.preflight.checks import NO_RELAY, gravest_first, judge
-from bulkmail.preflight.evidence import Found
-from bulkmail.preflight.finding import Finding
-from bulkmail.preflight.list_checks import ambiguous
 from bulkmail.recipients.grouping import EMAIL, Grouping
 from bulkmail.recipients.screening import Suppression, screen
 from bulkmail.recipients.source import ListOptions

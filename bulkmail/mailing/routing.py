@@ -7,6 +7,8 @@ from functools import lru_cache
 
 from anyio import to_thread
 
+from bulkmail.checks.checks import NO_RELAY
+from bulkmail.checks.finding import Finding, Severity
 from bulkmail.message.composer import Composer
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.campaign import Campaign
@@ -18,8 +20,6 @@ from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route, clashes, serving
 from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.preflight.checks import NO_RELAY
-from bulkmail.preflight.finding import Finding, Severity
 from bulkmail.settings.tables import known_feedback, known_lanes
 
 Serving = dict[int, tuple[int, ...]]

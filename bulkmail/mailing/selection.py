@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from enum import Enum
 
+from bulkmail.checks.rows import RowCheck
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.tally import MOST_INVALID
-from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.screening import Screened, Suppression, screen
 
 

@@ -32,11 +32,11 @@ from bulkmail.model.feedback_event import FeedbackKind, KnownRun
 from bulkmail.model.relay import Secret
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.outbox.finding import FoundDelivery
+from bulkmail.serve.app import PublicSide, make_app, masked
+from bulkmail.serve.proofs import Webhook
+from bulkmail.serve.writer import Writer
 from bulkmail.suppression.ports import EntryQuery
 from bulkmail.suppression.store import SqliteSuppressions
-from bulkmail.web.app import PublicSide, make_app, masked
-from bulkmail.web.proofs import Webhook
-from bulkmail.web.writer import Writer
 
 KEY = "0123456789abcdef0123"
 ANN = Address("ann", "example.org")
@@ -298,7 +298,7 @@ async def test_other_paths_are_not_there(ask: Ask, path: str) -> None:
 
 
 async def test_log_and_numbers_hold_no_token(ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO", "bulkmail.web")
+    caplog.set_level("INFO", "bulkmail.serve")
     await ask("GET", path_of())
     await ask("POST", "/hooks/mailgun", b"{}")
     assert ask.side.counts == {("unsubscribe page", 200): 1, ("webhook", 401): 1}  # type: ignore[attr-defined]

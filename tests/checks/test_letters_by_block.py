@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkmail.checks import letter
+from bulkmail.checks.letter import LetterCheck
 from bulkmail.message.bodies import linked_fields
 from bulkmail.message.composer import Composer, Tried
 from bulkmail.message.names import printed_names
@@ -18,8 +20,6 @@ from bulkmail.model.campaign import Campaign, Template, Unsubscribe
 from bulkmail.model.keys import Keys
 from bulkmail.model.recipient import Place, Recipient, StoredRow
 from bulkmail.model.relay import Secret
-from bulkmail.preflight import letter
-from bulkmail.preflight.letter import LetterCheck
 
 PLAIN = Campaign(
     "plain",

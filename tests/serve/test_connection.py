@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from bulkmail.web import connection
-from bulkmail.web.connection import BoundedConnection
+from bulkmail.serve import connection
+from bulkmail.serve.connection import BoundedConnection
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

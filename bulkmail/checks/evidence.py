@@ -6,6 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING
 
+from bulkmail.checks.finding import Finding, Hits, Severity
+from bulkmail.checks.letter import LetterCheck
+from bulkmail.checks.page import Flaw, look_over, merge
+from bulkmail.checks.repeats import Repeats
+from bulkmail.checks.rows import RowCheck
 from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError
@@ -13,16 +18,11 @@ from bulkmail.model.intake_duty import MANY
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Place
 from bulkmail.model.tally import MOST_INVALID, Tally
-from bulkmail.preflight.finding import Finding, Hits, Severity
-from bulkmail.preflight.letter import LetterCheck
-from bulkmail.preflight.page import Flaw, look_over, merge
-from bulkmail.preflight.repeats import Repeats
-from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.remarks import Remarks
 
 if TYPE_CHECKING:
-    from bulkmail.preflight.records import Records
-    from bulkmail.preflight.relay import RelayFacts
+    from bulkmail.checks.records import Records
+    from bulkmail.checks.relay import RelayFacts
 
 
 @dataclass(frozen=True, slots=True)

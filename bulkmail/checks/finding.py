@@ -1,4 +1,4 @@
-"""One thing that the preflight found, and what it means for sending."""
+"""One thing that the checks found, and what it means for sending."""
 
 from __future__ import annotations
 

@@ -9,6 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkmail.checks import bulk_checks
+from bulkmail.checks.checks import judge, softened
+from bulkmail.checks.evidence import MANY, Evidence, flaws_of
+from bulkmail.checks.finding import Finding, Hits, Severity
+from bulkmail.checks.leftovers import leftover
+from bulkmail.checks.letter import SAMPLE, LetterCheck, Sample
+from bulkmail.checks.mistyped import _PROVIDERS, meant
+from bulkmail.checks.page import MOST, look_over
+from bulkmail.checks.rows import RowCheck
 from bulkmail.message.composer import Composer, Rendered, Tried
 from bulkmail.message.names import mentioned_names, printed_names
 from bulkmail.message.tags import Masked
@@ -16,15 +25,6 @@ from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.delivery import Status
 from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.tally import Tally
-from bulkmail.preflight import bulk_checks
-from bulkmail.preflight.checks import judge, softened
-from bulkmail.preflight.evidence import MANY, Evidence, flaws_of
-from bulkmail.preflight.finding import Finding, Hits, Severity
-from bulkmail.preflight.leftovers import leftover
-from bulkmail.preflight.letter import SAMPLE, LetterCheck, Sample
-from bulkmail.preflight.mistyped import _PROVIDERS, meant
-from bulkmail.preflight.page import MOST, look_over
-from bulkmail.preflight.rows import RowCheck
 
 MakeRecipient = Callable[..., Recipient]
 

@@ -25,13 +25,13 @@ from bulkmail.feedback.matching import Arrived
 from bulkmail.message.unsubscribe import UnsubscribeRequest, read_unsubscribe
 from bulkmail.model.errors import SuppressionError
 from bulkmail.model.relay import Secret
-from bulkmail.web import pages
-from bulkmail.web.fetching import fetch as fetch_https
-from bulkmail.web.hooks import arrived
-from bulkmail.web.proofs import Call, Fetch, HookRefused, Webhook, is_sns_address, verified
-from bulkmail.web.writer import TooBusy, Writer
+from bulkmail.serve import pages
+from bulkmail.serve.fetching import fetch as fetch_https
+from bulkmail.serve.hooks import arrived
+from bulkmail.serve.proofs import Call, Fetch, HookRefused, Webhook, is_sns_address, verified
+from bulkmail.serve.writer import TooBusy, Writer
 
-log = logging.getLogger("bulkmail.web")
+log = logging.getLogger("bulkmail.serve")
 
 REQUEST_TIMEOUT = 10.0  # seconds
 LONGEST_FORM = 65_536  # bytes

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from bulkmail.checks import bulk_checks, letter_checks, list_checks, online_checks
+from bulkmail.checks.evidence import Check, Evidence
+from bulkmail.checks.finding import Finding, Severity
 from bulkmail.message.suggestion import suggest
 from bulkmail.model.errors import ConfigError
-from bulkmail.preflight import bulk_checks, letter_checks, list_checks, online_checks
-from bulkmail.preflight.evidence import Check, Evidence
-from bulkmail.preflight.finding import Finding, Severity
 
 _E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
 

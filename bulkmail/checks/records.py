@@ -10,10 +10,10 @@ from enum import Enum
 import anyio
 import anyio.to_thread
 
+from bulkmail.checks.alignment import organization
+from bulkmail.checks.finding import Hits
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.preflight.alignment import organization
-from bulkmail.preflight.finding import Hits
 
 Ask = Callable[[str, str], Awaitable[tuple[str, ...]]]
 """The records of a name and a type (TXT, MX, A, AAAA) as texts, none if there are none.  Raises `Unanswered`."""

@@ -5,6 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 
+from bulkmail.checks.evidence import Evidence, Found
+from bulkmail.checks.finding import Hits, Severity
+from bulkmail.checks.letter import Failure
+from bulkmail.checks.mistyped import meant
+from bulkmail.checks.repeats import Repeats
 from bulkmail.message.explain import EnclosureError, UnknownName
 from bulkmail.message.heading import EmptySubject
 from bulkmail.message.names import FUNCTIONS
@@ -14,11 +19,6 @@ from bulkmail.model.errors import TemplateError
 from bulkmail.model.printing import printable
 from bulkmail.model.units import count
 from bulkmail.model.variants import FIELD as VARIANT
-from bulkmail.preflight.evidence import Evidence, Found
-from bulkmail.preflight.finding import Hits, Severity
-from bulkmail.preflight.letter import Failure
-from bulkmail.preflight.mistyped import meant
-from bulkmail.preflight.repeats import Repeats
 from bulkmail.recipients.columns import listed
 from bulkmail.recipients.remarks import Lines
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from bulkmail.checks.checks import CHECKS
 from bulkmail.cli import main
-from bulkmail.preflight.checks import CHECKS
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,6 +9,9 @@ from dataclasses import field
 from html import unescape
 from itertools import islice
 
+from bulkmail.checks.addresses import dead, placeholder_in
+from bulkmail.checks.finding import Hits
+from bulkmail.checks.leftovers import ANGLES, positions
 from bulkmail.message.local_files import pictures
 from bulkmail.message.scanner import VOID, Attribute, Element, EndTag, Remark, scan
 from bulkmail.message.tags import PLACE, Kind, Masked, mask
@@ -18,9 +21,6 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Place
-from bulkmail.preflight.addresses import dead, placeholder_in
-from bulkmail.preflight.finding import Hits
-from bulkmail.preflight.leftovers import ANGLES, positions
 
 LONGEST_SHOWN = 50  # characters of an address
 LONGEST_PAGE = 1_000_000  # characters that are looked at; what is longer has another fault

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from difflib import get_close_matches
 
+from bulkmail.checks.leftovers import positions
 from bulkmail.message.tags import PLACE
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.preflight.leftovers import positions
 
 _SCHEME = lazy_pattern(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _WEB = lazy_pattern(r"https?", re.IGNORECASE)

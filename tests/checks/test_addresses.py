@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from bulkmail.checks.addresses import dead, placeholder_in
 from bulkmail.cli import main
-from bulkmail.preflight.addresses import dead, placeholder_in
 
 DEAD = [
     "www.example.com",

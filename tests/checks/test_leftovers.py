@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bulkmail.preflight.leftovers import damage, is_worth_a_look, leftover
+from bulkmail.checks.leftovers import damage, is_worth_a_look, leftover
 
 # How UTF-8 looks in another character set, and the other way round.
 DAMAGED = [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bulkmail.checks.evidence import Evidence, Found
+from bulkmail.checks.finding import Severity
+from bulkmail.checks.records import MOST_LOOKUPS, KeyState
 from bulkmail.model.printing import printable
 from bulkmail.model.units import count
-from bulkmail.preflight.evidence import Evidence, Found
-from bulkmail.preflight.finding import Severity
-from bulkmail.preflight.records import MOST_LOOKUPS, KeyState
 
 MOST = 10
 
@@ -24,7 +24,7 @@ def relay_unusable(evidence: Evidence) -> Iterator[Found]:
 def relay_login_untried(evidence: Evidence) -> Iterator[Found]:
     """Logins that no password was there for."""
     for facts in evidence.relays:
-        from bulkmail.preflight.relay import Login  # late: whoever has no facts has not imported it, and it is large
+        from bulkmail.checks.relay import Login  # late: whoever has no facts has not imported it, and it is large
 
         if facts.login is Login.NO_PASSWORD:
             yield Found("the login was not tried: there is no password at hand", str(facts.relay))

@@ -9,10 +9,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from bulkmail.checks.finding import Finding, Hits, Severity
+from bulkmail.checks.records import MOST_AT_ONCE, KeyState, Records, Unanswered, find_records
 from bulkmail.mailing.gate import Online
 from bulkmail.mailing.ordering import check
-from bulkmail.preflight.finding import Finding, Hits, Severity
-from bulkmail.preflight.records import MOST_AT_ONCE, KeyState, Records, Unanswered, find_records
 from bulkmail.settings.settings import load
 from bulkmail.testing import ScriptedRelay
 

@@ -7,6 +7,9 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Protocol, TypeVar
 
+from bulkmail.checks.addresses import dead
+from bulkmail.checks.finding import Hits
+from bulkmail.checks.leftovers import ODD_CELLS, damage, is_worth_a_look, leftover
 from bulkmail.message.composer import Rendered, Tried
 from bulkmail.model.address import Address
 from bulkmail.model.errors import TemplateError
@@ -14,9 +17,6 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Place, Recipient, RowFields, StoredRow
-from bulkmail.preflight.addresses import dead
-from bulkmail.preflight.finding import Hits
-from bulkmail.preflight.leftovers import ODD_CELLS, damage, is_worth_a_look, leftover
 
 K = TypeVar("K")
 
