@@ -21,8 +21,8 @@ from bulkmail.model.tally import MOST_INVALID, Tally
 from bulkmail.recipients.remarks import Remarks
 
 if TYPE_CHECKING:
-    from bulkmail.checks.records import Records
-    from bulkmail.checks.relay import RelayFacts
+    from bulkmail.probe.records import Records
+    from bulkmail.probe.relay import RelayFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from bulkmail.checks.evidence import Evidence, Found
 from bulkmail.checks.finding import Severity
-from bulkmail.checks.records import MOST_LOOKUPS, KeyState
 from bulkmail.model.printing import printable
 from bulkmail.model.units import count
+from bulkmail.probe.records import MOST_LOOKUPS, KeyState
 
 MOST = 10
 
@@ -24,7 +24,7 @@ def relay_unusable(evidence: Evidence) -> Iterator[Found]:
 def relay_login_untried(evidence: Evidence) -> Iterator[Found]:
     """Logins that no password was there for."""
     for facts in evidence.relays:
-        from bulkmail.checks.relay import Login  # late: whoever has no facts has not imported it, and it is large
+        from bulkmail.probe.relay import Login  # late: whoever has no facts has not imported it, and it is large
 
         if facts.login is Login.NO_PASSWORD:
             yield Found("the login was not tried: there is no password at hand", str(facts.relay))
@@ -98,8 +98,9 @@ def domain_without_mail(evidence: Evidence) -> Iterator[Found]:
     """Domains of recipients that take no mail."""
     if evidence.records is None:
         return
-    for domain, reason, hits in evidence.records.no_mail[:MOST]:
-        yield Found(f"{domain} {reason}: {count(hits.number, 'row')}, {hits}", hits=hits)
+    for domain, reason in evidence.records.no_mail[:MOST]:
+        hits = evidence.letters.domains[domain]
+        yield Found(f"{domain} {reason.value}: {count(hits.number, 'row')}, {hits}", hits=hits)
     if len(evidence.records.no_mail) > MOST:
         yield Found(f"{count(len(evidence.records.no_mail) - MOST, 'more domain')} take no mail")
 

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import click
 
-from bulkmail.checks.checks import INTAKE_STALE, check_code, gravest_first, softened, without
+from bulkmail.checks.catalog import INTAKE_STALE, check_code, gravest_first, softened, without
 from bulkmail.checks.finding import is_refused
 from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, gate_options, overrides_from
 from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, to_json, told

@@ -41,8 +41,8 @@ def command(where: str, sender: str | None, recipient: str | None, name: str, as
     Connects, logs in once and sends nothing.  Exit code: 0 it can be used, 3
     it cannot, 2 wrong usage.
     """
-    from bulkmail.checks.relay import look_at
     from bulkmail.cli.relay_table import as_table, to_json
+    from bulkmail.probe.relay import look_at
     from bulkmail.settings.relay_presets import preset_at, say_preset
     from bulkmail.settings.tables import known_feedback
     from bulkmail.settings.tokens import find_key_password, find_proxy_password, find_tokens

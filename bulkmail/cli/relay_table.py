@@ -7,11 +7,11 @@ import json
 import textwrap
 from collections.abc import Iterator
 
-from bulkmail.checks.certificate import Certificate
-from bulkmail.checks.relay import Login, RelayFacts
 from bulkmail.model.printing import printable
 from bulkmail.model.relay import Tls
 from bulkmail.model.reply import Reply
+from bulkmail.probe.certificate import Certificate
+from bulkmail.probe.relay import Login, RelayFacts
 from bulkmail.smtp.exchange import Mode
 
 WIDTH = 80  # columns

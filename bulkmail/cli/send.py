@@ -10,7 +10,7 @@ from typing import Any
 import click
 from anyio import to_thread
 
-from bulkmail.checks.checks import check_code
+from bulkmail.checks.catalog import check_code
 from bulkmail.cli.choices import (
     DatedFile,
     campaign_options,

@@ -10,7 +10,6 @@ from anyio import to_thread
 from bulkmail.checks.evidence import Evidence, flaws_of
 from bulkmail.checks.finding import SHOWN, Hits
 from bulkmail.checks.letter import LetterCheck
-from bulkmail.checks.records import MOST_DOMAINS, Ask, ask_dns, find_records
 from bulkmail.checks.repeats import Repeats
 from bulkmail.checks.rows import RowCheck
 from bulkmail.mailing.loading import Told, try_letters
@@ -32,6 +31,7 @@ from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.probe.records import MOST_DOMAINS, Ask, ask_dns, find_records
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed, own_columns
 from bulkmail.recipients.grouping import EMAIL
 from bulkmail.recipients.screening import Suppression
@@ -132,7 +132,7 @@ async def ask_outside(evidence: Evidence, routes: Sequence[Route], *, keys: Keys
         sender_domain=evidence.sender.domain if evidence.sender else "",
         bounce_domain=evidence.bounce_domain,
         keys={record_name(dkim): public_key(dkim, key) for dkim, key in signatures},
-        recipients=evidence.letters.domains,
+        recipients={domain: hits.number for domain, hits in evidence.letters.domains.items()},
         most_domains=None if online.all_domains else MOST_DOMAINS,
     )
     return replace(evidence, relays=tuple(relays), records=records)

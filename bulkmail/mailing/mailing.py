@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.checks.checks import SUPPRESSION_ENTRY, gravest_first, judge, without
+from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, without
 from bulkmail.checks.evidence import Evidence
 from bulkmail.checks.finding import Finding, refuse
 from bulkmail.checks.rows import RowCheck

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from anyio import to_thread
 
-from bulkmail.checks.checks import NO_RELAY, gravest_first, judge
+from bulkmail.checks.catalog import NO_RELAY, gravest_first, judge
 from bulkmail.checks.evidence import Found
 from bulkmail.checks.finding import Finding
 from bulkmail.checks.list_checks import ambiguous

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from anyio import to_thread
 
-from bulkmail.checks.checks import NO_RELAY
+from bulkmail.checks.catalog import NO_RELAY
 from bulkmail.checks.finding import Finding, Severity
 from bulkmail.message.composer import Composer
 from bulkmail.model.address import parse_mailbox

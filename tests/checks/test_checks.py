@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.checks import bulk_checks
-from bulkmail.checks.checks import judge, softened
+from bulkmail.checks.catalog import judge, softened
 from bulkmail.checks.evidence import MANY, Evidence, flaws_of
 from bulkmail.checks.finding import Finding, Hits, Severity
 from bulkmail.checks.leftovers import leftover

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from bulkmail.checks.checks import CHECKS
+from bulkmail.checks.catalog import CHECKS
 from bulkmail.cli import main
 
 ROOT = Path(__file__).parents[2]

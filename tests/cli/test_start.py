@@ -19,7 +19,7 @@ UNUSED = (
     "bulkmail.message.inlining",
     "bulkmail.message.markdown",
     "bulkmail.message.mjml",
-    "bulkmail.checks.relay",
+    "bulkmail.probe.relay",
     "bulkmail.preview",
     "bulkmail.recipients.json",
     "bulkmail.recipients.jsonl",

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import trustme
 
-from bulkmail.checks.relay import Login, look_at
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.quota import parse_quota
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Secret, Tls
 from bulkmail.model.route import Route
+from bulkmail.probe.relay import Login, look_at
 from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.relay_presets import RelayPreset, expanded, preset_at, presets_table, relay_presets, say_preset
 from bulkmail.settings.settings import load

@@ -6,7 +6,6 @@ import datetime
 import re
 from enum import Enum
 
-from bulkmail.checks.certificate import Certificate
 from bulkmail.model.advice import ADVICE, advice
 from bulkmail.model.feedback import Feedback
 from bulkmail.model.lazy_dataclass import dataclass
@@ -14,6 +13,7 @@ from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import Reason
+from bulkmail.probe.certificate import Certificate
 from bulkmail.smtp.tls_mode import relay_url, wrong_mode
 
 

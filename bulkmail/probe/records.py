@@ -10,10 +10,9 @@ from enum import Enum
 import anyio
 import anyio.to_thread
 
-from bulkmail.checks.alignment import organization
-from bulkmail.checks.finding import Hits
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
+from bulkmail.probe.alignment import organization
 
 Ask = Callable[[str, str], Awaitable[tuple[str, ...]]]
 """The records of a name and a type (TXT, MX, A, AAAA) as texts, none if there are none.  Raises `Unanswered`."""
@@ -41,6 +40,13 @@ class KeyState(Enum):
     UNANSWERED = "unanswered"
 
 
+class NoMail(Enum):
+    """Why a domain takes no mail."""
+
+    NULL_MX = "says that it takes no mail (null MX)"
+    NO_SERVER = "has no mail server, and may not exist"
+
+
 @dataclass(frozen=True, slots=True)
 class Spf:
     """The SPF record of `domain`, empty if there is none.  `lookups` are those that judging it can take, all told.
@@ -58,7 +64,7 @@ class Spf:
 class Records:
     """What was found out.  `policy` is DMARC's `none`, `quarantine` or `reject`, empty if there is no record.
 
-    `keys` are by the name of their record.  `no_mail` are domains of recipients that take no mail, each with the rows;
+    `keys` are by the name of their record.  `no_mail` are domains of recipients that take no mail, and why;
     `asked` of `domains` were asked about.  `unanswered` are questions that nobody answered.
     """
 
@@ -66,7 +72,7 @@ class Records:
     keys: Mapping[str, KeyState] = field(default_factory=dict)
     dmarc_domain: str = ""
     policy: str | None = None
-    no_mail: tuple[tuple[str, str, Hits], ...] = ()
+    no_mail: tuple[tuple[str, NoMail], ...] = ()
     asked: int = 0
     domains: int = 0
     unanswered: tuple[str, ...] = ()
@@ -99,23 +105,24 @@ async def find_records(
     sender_domain: str,
     bounce_domain: str,
     keys: Mapping[str, str],
-    recipients: Mapping[str, Hits],
+    recipients: Mapping[str, int],
     most_domains: int | None = MOST_DOMAINS,
     patience: float = TIMEOUT,
 ) -> Records:
     """Asks for everything.  `keys` are what DKIM records must hold (`p=`), by the record's name.
 
-    Of the domains of `recipients` at most `most_domains` are asked about, None for all.  Never raises.
+    `recipients` are the rows by domain; at most `most_domains` are asked about, those with most rows, None for all.
+    Never raises.
 
     `patience` are the seconds that one question may take.
     """
     questions = Questions(ask, timeout=patience)
-    chosen = sorted(recipients, key=lambda domain: -recipients[domain].number)[:most_domains]
-    reasons: dict[str, str] = {}
+    chosen = sorted(recipients, key=lambda domain: -recipients[domain])[:most_domains]
+    reasons: dict[str, NoMail] = {}
     done: list[str] = []
 
     async def look(domain: str) -> None:
-        if reason := await _why_no_mail(questions, domain):
+        if (reason := await _why_no_mail(questions, domain)) is not None:
             reasons[domain] = reason
         done.append(domain)
 
@@ -138,26 +145,26 @@ async def find_records(
         states,
         dmarc_domain,
         policy,
-        tuple((domain, reasons[domain], recipients[domain]) for domain in chosen if domain in reasons),
+        tuple((domain, reasons[domain]) for domain in chosen if domain in reasons),
         len(done),
         len(recipients),
         tuple(questions.unanswered),
     )
 
 
-async def _why_no_mail(questions: Questions, domain: str) -> str:
+async def _why_no_mail(questions: Questions, domain: str) -> NoMail | None:
     exchangers = await questions.of(domain, "MX")
     if exchangers is None:
-        return ""
+        return None
     if any(record.split()[-1:] in (["."], []) for record in exchangers):
-        return "says that it takes no mail (null MX)"
+        return NoMail.NULL_MX
     if exchangers:
-        return ""
+        return None
     for kind in ("A", "AAAA"):  # RFC 5321 §5.1: without MX the host itself
         hosts = await questions.of(domain, kind)
         if hosts is None or hosts:
-            return ""
-    return "has no mail server, and may not exist"
+            return None
+    return NoMail.NO_SERVER
 
 
 async def _spf(questions: Questions, domain: str) -> Spf | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bulkmail.checks.relay import Login, RelayFacts, look_at
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.reply import Breakage
+from bulkmail.probe.relay import Login, RelayFacts, look_at
 from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError, Tokens
 from bulkmail.testing import ScriptedRelay

@@ -10,14 +10,14 @@ import time
 from dataclasses import replace
 from enum import Enum
 
-from bulkmail.checks.certificate import Certificate, read_certificate
-from bulkmail.checks.relay_trouble import Clue, Trouble, explain, guess
 from bulkmail.model.address import Address
 from bulkmail.model.feedback import Feedback
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
+from bulkmail.probe.certificate import Certificate, read_certificate
+from bulkmail.probe.relay_trouble import Clue, Trouble, explain, guess
 from bulkmail.smtp.asking import Asking
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import Credentials

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 import pytest
 import trustme
 
-from bulkmail.checks.relay import look_at
 from bulkmail.model.address import Address
 from bulkmail.model.relay import Relay
+from bulkmail.probe.relay import look_at
 from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.exchange import Mode
 from bulkmail.smtp.session import Timeouts
