@@ -222,7 +222,7 @@ def _named(
     then: str | None,
 ) -> list[BounceMailbox]:
     """The mailboxes that flags name."""
-    from bulkmail.evidence.imap import Mailbox
+    from bulkmail.mailbox.imap_connection import Mailbox
 
     then = then or "keep"
     password = f"file:{password_file}" if password_file is not None else ""

@@ -11,10 +11,7 @@ from pathlib import Path
 import click
 
 from bulkmail.cli.running import password_prompt
-from bulkmail.evidence.imap import Mailbox, look_in_imap
-from bulkmail.evidence.logs import look_in_log
-from bulkmail.evidence.maildir import look_in_maildir
-from bulkmail.evidence.sighting import Sighting
+from bulkmail.mailbox.imap_connection import Mailbox
 from bulkmail.mailing.settling import Findings, rewriter_of, settle, weigh
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.printing import printable
@@ -23,6 +20,9 @@ from bulkmail.model.tally import EXIT_IN_DOUBT
 from bulkmail.model.units import count
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.reconcile.logs import look_in_log
+from bulkmail.reconcile.mail_folders import look_in_imap, look_in_maildir
+from bulkmail.reconcile.sighting import Sighting
 from bulkmail.settings.runs import find_run
 
 VARIABLE = "BULKMAIL_IMAP_PASSWORD"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bulkmail.evidence.sighting import Sighting
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.reconcile.sighting import Sighting
 
 REWRITERS = {"amazonaws.com": "Amazon SES"}
 """Relays, by their domain, that put a Message-ID of their own in the place of ours."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from bulkmail.evidence.imap import Mailbox
+from bulkmail.mailbox.imap_connection import Mailbox
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.settings.problems import Problems

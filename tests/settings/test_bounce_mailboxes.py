@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.evidence.imap import Mailbox
+from bulkmail.mailbox.imap_connection import Mailbox
 from bulkmail.model.errors import ConfigError
 from bulkmail.settings.bounces import BounceMailbox, load_mailboxes
 

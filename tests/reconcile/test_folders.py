@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.evidence.imap import Mailbox, look_in_imap
-from bulkmail.evidence.maildir import look_in_maildir
+from bulkmail.mailbox.imap_connection import Mailbox
 from bulkmail.model.errors import BulkmailError, ConfigError, RelayError
 from bulkmail.model.relay import Secret
+from bulkmail.reconcile.mail_folders import look_in_imap, look_in_maildir
 
 PASSWORD = "the canary's own sôngbook"
 HEADER = b"Delivered-To: ann@example.com\nMessage-ID: <1.run@shop.example>\nSubject: x\n"

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.evidence.logs import LONGEST_LINE, LogReader, look_in_log
 from bulkmail.model.errors import ConfigError
+from bulkmail.reconcile.logs import LONGEST_LINE, LogReader, look_in_log
 
 POSTFIX = """\
 Jan 10 10:00:00 mx postfix/smtpd[71]: 4Qx1: client=shop.example[192.0.2.1]

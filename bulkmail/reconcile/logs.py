@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bulkmail.evidence.sighting import Sighting, addresses_in
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.printing import printable
+from bulkmail.reconcile.sighting import Sighting, addresses_in
 
 LONGEST_LINE = 65_536  # characters; what follows is another line
 _MOST_QUEUED = 200_000  # Postfix' queue ids that are remembered at a time

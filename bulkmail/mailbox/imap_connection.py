@@ -1,26 +1,21 @@
-"""Whether a folder on an IMAP server has letters, asked by Message-ID."""
+"""A connection to an IMAP server that reads no more than it has room for."""
 
 from __future__ import annotations
 
 import imaplib
-import re
 import ssl
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from email.parser import BytesHeaderParser
 from urllib.parse import unquote, urlsplit
 
-from bulkmail.evidence.sighting import ENVELOPE_FIELDS, Sighting, sighted
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
 
 TIMEOUT = 60.0  # seconds for each answer
-_FIELDS = " ".join(("MESSAGE-ID", *(name.upper() for name in ENVELOPE_FIELDS)))
-_ASKABLE = re.compile(r"[!#-\[\]-~]{3,900}")  # what may stand between quotes without being escaped
-_MOST_HITS = 20  # messages looked at for one Message-ID
-_MOST_BYTES = 4 << 20  # of all answers about one Message-ID
+MOST_HEADER_BYTES = 4 << 20
+"""Of all answers to one question about headers."""
+
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
@@ -67,7 +62,7 @@ class Mailbox:
 class Bounded(imaplib.IMAP4):
     """Reads no more than it has room for, whatever size the server announces: raises `RelayError`, and hangs up."""
 
-    room = _MOST_BYTES
+    room = MOST_HEADER_BYTES
 
     def read(self, size: int) -> bytes:
         self._take(size, "announces an answer of")
@@ -82,10 +77,10 @@ class Bounded(imaplib.IMAP4):
         if size > self.room:
             with suppress(OSError):
                 self.shutdown()
-            size = size if size > _MOST_BYTES else _MOST_BYTES
+            size = size if size > MOST_HEADER_BYTES else MOST_HEADER_BYTES
             raise RelayError(
                 f"{self.host} port {self.port} {does} {size:,} bytes where headers of messages were asked for,"
-                f" and was left: at most {_MOST_BYTES:,} bytes are read",
+                f" and was left: at most {MOST_HEADER_BYTES:,} bytes are read",
                 hint="check that host and port are those of an IMAP server that you trust",
             )
         self.room -= size
@@ -93,41 +88,6 @@ class Bounded(imaplib.IMAP4):
 
 class BoundedTls(Bounded, imaplib.IMAP4_SSL):
     """The same over TLS."""
-
-
-def look_in_imap(
-    mailbox: Mailbox,
-    password: Secret,
-    *,
-    folder: str,
-    message_ids: Iterable[str],
-    context: ssl.SSLContext | None = None,
-    told: Callable[[str], None] = lambda message_id: None,
-) -> Iterator[Sighting]:
-    """Asks `folder` for each of `message_ids`, changing nothing there.  Blocks; raises `RelayError`.
-
-    `told` is called with a Message-ID that cannot be asked for: it holds what no search may.
-    """
-    try:
-        client = connect(mailbox, context or ssl.create_default_context())
-    except (OSError, ValueError, imaplib.IMAP4.error) as error:
-        raise RelayError(f"{mailbox} cannot be reached: {words_of(error)}", hint="check host, port and TLS") from None
-    try:
-        log_in(client, mailbox, password)
-        _enter(client, folder)
-        for message_id in message_ids:
-            client.room = _MOST_BYTES
-            if _ASKABLE.fullmatch(message_id):
-                yield from _find(client, message_id, place=f"{folder} of {mailbox}")
-            else:
-                told(message_id)
-    except (OSError, ValueError, imaplib.IMAP4.error) as error:  # ValueError: a number of 5,000 digits
-        raise RelayError(f"{mailbox} did not answer as IMAP servers do: {words_of(error)}") from None
-    finally:
-        with suppress(OSError, ValueError, imaplib.IMAP4.error, RelayError):
-            client.logout()
-        with suppress(OSError):
-            client.shutdown()  # which a logout that failed left out
 
 
 def connect(mailbox: Mailbox, context: ssl.SSLContext) -> Bounded:
@@ -154,30 +114,6 @@ def log_in(client: imaplib.IMAP4, mailbox: Mailbox, password: Secret) -> None:
             client.login(mailbox.username, secret)
     except (imaplib.IMAP4.error, UnicodeEncodeError):  # its words may repeat what was said
         raise RelayError(f"{mailbox} refused the login", hint="check user name and password") from None
-
-
-def _enter(client: imaplib.IMAP4, folder: str) -> None:
-    name = folder.replace("\\", "\\\\").replace('"', '\\"')
-    if not folder.isascii() or not folder.isprintable():
-        raise ConfigError(f"{printable(folder)} is no folder name that can be asked for", hint="write it in ASCII")
-    said, _ = client.select(f'"{name}"', readonly=True)
-    if said != "OK":
-        raise RelayError(
-            f"there is no folder {printable(folder)}", hint="name one with --folder, such as Sent or INBOX"
-        )
-
-
-def _find(client: imaplib.IMAP4, message_id: str, *, place: str) -> Iterator[Sighting]:
-    """The search is for a part of the field, so each hit is looked at."""
-    _, found = client.uid("SEARCH", "HEADER", "Message-ID", f'"{message_id}"')
-    hits = found[0].split() if found and isinstance(found[0], bytes) else []
-    for number in hits[:_MOST_HITS]:
-        _, fetched = client.uid("FETCH", number.decode("ascii", "replace"), f"(BODY.PEEK[HEADER.FIELDS ({_FIELDS})])")
-        for part in fetched:
-            if isinstance(part, tuple):
-                sighting = sighted(BytesHeaderParser().parsebytes(part[1]), place)
-                if sighting is not None and sighting.message_id == message_id:
-                    yield sighting
 
 
 def words_of(error: Exception) -> str:
