@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from difflib import get_close_matches
 
 from bulkmail.checks.leftovers import positions
 from bulkmail.message.tags import PLACE
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError
 from bulkmail.model.pattern import lazy_pattern
+from bulkmail.text import close_matches
 
 _SCHEME = lazy_pattern(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _WEB = lazy_pattern(r"https?", re.IGNORECASE)
@@ -91,7 +91,7 @@ def _scheme_fault(scheme: str, rest: str, *, is_whole: bool) -> str:
         return f"has no number after {name}:"
     if len(name) == 1:
         return "is a file on your own computer"
-    if name not in ("tel", "sms", "ftp") and get_close_matches(name, ("https", "http", "mailto"), n=1, cutoff=0.8):
+    if name not in ("tel", "sms", "ftp") and close_matches(name, ("https", "http", "mailto"), cutoff=0.8):
         return f"begins with {scheme}:, which is no scheme"
     return ""
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from bulkmail.checks import bulk_checks, letter_checks, list_checks, online_checks
 from bulkmail.checks.evidence import Check, Evidence
 from bulkmail.checks.finding import Finding, Severity
-from bulkmail.message.suggestion import suggest
 from bulkmail.model.errors import ConfigError
+from bulkmail.text import suggest
 
 _E, _W, _N = Severity.ERROR, Severity.WARNING, Severity.NOTE
 

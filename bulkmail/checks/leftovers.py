@@ -6,7 +6,7 @@ import html.entities
 import re
 
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 _LONGEST = 40  # characters of what is quoted
 

@@ -15,8 +15,8 @@ from bulkmail.model.address import Address
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Place, Recipient, RowFields, StoredRow
+from bulkmail.text import printable
 
 K = TypeVar("K")
 

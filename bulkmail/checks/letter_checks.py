@@ -9,8 +9,7 @@ from bulkmail.checks.evidence import Evidence, Found
 from bulkmail.checks.finding import Hits, Severity
 from bulkmail.checks.letter import LONGEST_SUBJECT
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
-from bulkmail.model.units import count
+from bulkmail.text import count, printable
 
 MOST = 5  # findings of one kind
 CLIPPED = 102 * 1024  # octets of HTML from which Gmail shows only the beginning

@@ -13,14 +13,12 @@ from bulkmail.checks.repeats import Repeats
 from bulkmail.message.explain import EnclosureError, UnknownName
 from bulkmail.message.heading import EmptySubject
 from bulkmail.message.names import FUNCTIONS
-from bulkmail.message.suggestion import suggest
 from bulkmail.message.values import read_values
 from bulkmail.model.errors import TemplateError
-from bulkmail.model.printing import printable
-from bulkmail.model.units import count
 from bulkmail.model.variants import FIELD as VARIANT
 from bulkmail.recipients.columns import listed
 from bulkmail.recipients.remarks import Lines
+from bulkmail.text import count, printable, suggest
 
 FEW_INVALID = 3  # rows; one or two never stop a run, however short the list is
 # By number, as Excel calls them in its list of formats.

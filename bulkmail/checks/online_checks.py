@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from bulkmail.checks.evidence import Evidence, Found
 from bulkmail.checks.finding import Severity
-from bulkmail.model.printing import printable
-from bulkmail.model.units import count
 from bulkmail.probe.records import MOST_LOOKUPS, KeyState
+from bulkmail.text import count, printable
 
 MOST = 10
 

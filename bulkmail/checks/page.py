@@ -19,8 +19,8 @@ from bulkmail.model.campaign import Template
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Place
+from bulkmail.text import printable
 
 LONGEST_SHOWN = 50  # characters of an address
 LONGEST_PAGE = 1_000_000  # characters that are looked at; what is longer has another fault

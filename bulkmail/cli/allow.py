@@ -8,10 +8,10 @@ import click
 
 from bulkmail.mailing.resuming import recorded, recorded_campaign, recorded_settings
 from bulkmail.mailing.run_watch import recorded_notify
-from bulkmail.model.printing import printable
 from bulkmail.settings.permission import LONGEST_SHOWN, VARIABLE, allow, commands_in, forget, home_of
 from bulkmail.settings.runs import is_campaign_file
 from bulkmail.settings.settings import load
+from bulkmail.text import printable
 
 EPILOG = f"""\b
 Examples:

@@ -15,11 +15,10 @@ import click
 from bulkmail.cli.program import json_option, note_result
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
-from bulkmail.model.printing import printable
 from bulkmail.model.tally import EXIT_OK
-from bulkmail.model.units import count
 from bulkmail.settings.bounces import BounceMailbox, load_mailboxes
 from bulkmail.settings.suppressions import user_file
+from bulkmail.text import count, printable
 
 if TYPE_CHECKING:
     from bulkmail.mailbox.ports import MailSource

@@ -24,14 +24,13 @@ from bulkmail.mailing.scheduling import say_plan
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import Keys
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
 from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK
-from bulkmail.model.units import count
 from bulkmail.settings.keys import find_keys
 from bulkmail.settings.permission import commands_in, home_of, refuse_unallowed
 from bulkmail.settings.secrets import find_passwords
 from bulkmail.settings.settings import Settings, load
+from bulkmail.text import count, printable
 
 EPILOG = """\b
 Examples:

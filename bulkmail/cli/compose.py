@@ -26,7 +26,6 @@ from bulkmail.model.address import parse_mailbox, parse_mailboxes
 from bulkmail.model.errors import AddressError, BulkmailError, ConfigError
 from bulkmail.model.keys import NO_KEYS
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import EXIT_NOTHING_SENT
@@ -37,6 +36,7 @@ from bulkmail.settings.relay_presets import FROM, expanded, named_preset, relay_
 from bulkmail.settings.secrets import find_password
 from bulkmail.settings.settings import load
 from bulkmail.smtp.trace import Trace
+from bulkmail.text import printable
 
 T = TypeVar("T")
 

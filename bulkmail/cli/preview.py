@@ -24,15 +24,14 @@ from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.keys import Keys
 from bulkmail.model.message import Message
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Recipient
-from bulkmail.model.units import count
 from bulkmail.preview.files import write_message
 from bulkmail.preview.parts import parse
 from bulkmail.preview.text import plain_view
 from bulkmail.settings.keys import find_keys
 from bulkmail.settings.permission import commands_in
 from bulkmail.settings.settings import Settings, load
+from bulkmail.text import count, printable
 
 if TYPE_CHECKING:
     from bulkmail.preview.page import Album

@@ -15,10 +15,10 @@ from bulkmail.mailing.outlook import Outlook, look_ahead
 from bulkmail.mailing.scheduling import demand_of, planned_now, say_plan
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.printing import printable
 from bulkmail.model.route import Route
-from bulkmail.model.units import count, say_duration
+from bulkmail.model.units import say_duration
 from bulkmail.settings.tables import known_lanes
+from bulkmail.text import count, printable
 
 _DONE = (Status.ACCEPTED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT, Status.CANCELLED)
 MOST_PROVIDERS = 4  # that the question names

@@ -27,11 +27,9 @@ from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.run_watch import RunWatch
 from bulkmail.mailing.succession import reports_beside
 from bulkmail.model.intake_duty import say_overdue
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import EXIT_STOPPED
-from bulkmail.model.units import count
 from bulkmail.report.files import ReportUnwritten
 from bulkmail.report.json import head
 from bulkmail.report.recognising import is_report
@@ -39,6 +37,7 @@ from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
 from bulkmail.report.text import rows_and_copies, summary
 from bulkmail.smtp.trace import Trace
+from bulkmail.text import count, printable
 
 T = TypeVar("T")
 

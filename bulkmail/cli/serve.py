@@ -24,11 +24,11 @@ from bulkmail.mailing.mailboxes import Mailboxes
 from bulkmail.mailing.suppression_list import open_settings
 from bulkmail.mailing.unsubscribe_keys import verifier_of
 from bulkmail.model.errors import ConfigError, RelayError
-from bulkmail.model.units import count
 from bulkmail.settings.bounces import load_mailboxes
 from bulkmail.settings.serving import ServeSettings, load_serving
 from bulkmail.settings.suppressions import load_suppressions
 from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.text import count
 
 if TYPE_CHECKING:
     from uvicorn import Server

@@ -14,16 +14,15 @@ from bulkmail.cli.running import password_prompt
 from bulkmail.mailbox.imap_connection import Mailbox
 from bulkmail.mailing.settling import Findings, rewriter_of, settle, weigh
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
 from bulkmail.model.tally import EXIT_IN_DOUBT
-from bulkmail.model.units import count
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.reconcile.logs import look_in_log
 from bulkmail.reconcile.mail_folders import look_in_imap, look_in_maildir
 from bulkmail.reconcile.sighting import Sighting
 from bulkmail.settings.runs import find_run
+from bulkmail.text import count, printable
 
 VARIABLE = "BULKMAIL_IMAP_PASSWORD"
 MOST_SHOWN = 20  # rows of each kind

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from bulkmail.engine.channel import Channel
 from bulkmail.engine.ports import Waiting
-from bulkmail.model.units import count, say_duration
+from bulkmail.model.units import say_duration
+from bulkmail.text import count
 
 if TYPE_CHECKING:
     from bulkmail.engine.run import Run

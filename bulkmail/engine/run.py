@@ -27,7 +27,6 @@ from bulkmail.model.feedback import Feedback, Heeding
 from bulkmail.model.lane import Lanes
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
-from bulkmail.model.printing import printable
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.slowdown import Slowdown
@@ -35,6 +34,7 @@ from bulkmail.model.units import say_duration
 from bulkmail.model.verdict import Scope
 from bulkmail.outbox.journal import Journal
 from bulkmail.outbox.outbox import Job, Outbox
+from bulkmail.text import printable
 
 LONGEST_NOTICE = 2_000  # characters
 SOON = 0.05  # seconds after which a lane is looked at again that has as many sessions as it may

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from bulkmail.mailbox.ports import BATCH, KEEP, MOST_BYTES, Afterwards, FetchedMail, Interruptible
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import ReadingPlaces
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 _OVERLAP = 3_600  # seconds: a file may get its name some time after its last byte was written
 _MAILDIR = 1  # stands for UIDVALIDITY in the place of a Maildir

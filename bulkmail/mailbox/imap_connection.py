@@ -9,8 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
+from bulkmail.text import printable
 
 TIMEOUT = 60.0  # seconds for each answer
 MOST_HEADER_BYTES = 4 << 20

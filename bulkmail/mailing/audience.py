@@ -10,8 +10,8 @@ from bulkmail.message.composer import Composer
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.lane import Lanes
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Recipient
+from bulkmail.text import printable
 
 _BATCH = 10_000  # rows
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.printing import printable
 from bulkmail.model.tally import Tally
-from bulkmail.model.units import count
 from bulkmail.report.report import Report
+from bulkmail.text import count, printable
 
 
 class NothingToSend(BulkmailError):

@@ -19,14 +19,12 @@ from bulkmail.message.bodies import linked_fields
 from bulkmail.message.composer import Composer
 from bulkmail.message.dkim import public_key, record_name
 from bulkmail.message.names import mentioned_names, names_of_message, names_of_rows, printed_names
-from bulkmail.message.suggestion import closest
 from bulkmail.message.templates import Condition, referenced_names
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import Keys
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
@@ -35,6 +33,7 @@ from bulkmail.probe.records import MOST_DOMAINS, Ask, ask_dns, find_records
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed, own_columns
 from bulkmail.recipients.grouping import EMAIL
 from bulkmail.recipients.screening import Suppression
+from bulkmail.text import closest, printable
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,12 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.mailbox_reply import event_of_reply
 from bulkmail.model.outcome import Outcome
 from bulkmail.model.suppression import MISTAKE_LEAST
-from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.settings.tables import known_lanes
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.text import count
 
 log = logging.getLogger("bulkmail.mailing")
 

@@ -15,11 +15,11 @@ from bulkmail.message.ready_made import take_apart
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Place, PlainRows, Recipient
 from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
 from bulkmail.recipients.grouping import Grouping, Ungrouped
 from bulkmail.recipients.screening import Screened
+from bulkmail.text import printable
 
 BATCH = 1000  # rows a transaction and a turn of the worker thread
 

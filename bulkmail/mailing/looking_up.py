@@ -8,9 +8,9 @@ from pathlib import Path
 
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.feedback_event import KnownRun
-from bulkmail.model.printing import printable
 from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.text import printable
 
 log = logging.getLogger("bulkmail.mailing")
 

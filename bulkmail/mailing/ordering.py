@@ -61,7 +61,6 @@ from bulkmail.model.keys import Keys
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
 from bulkmail.model.pace import Pace
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
@@ -74,6 +73,7 @@ from bulkmail.recipients.source import ListOptions
 from bulkmail.settings.runs import run_path
 from bulkmail.settings.serving import is_served
 from bulkmail.settings.settings import Settings
+from bulkmail.text import printable
 
 _PAGE = 100  # messages of several rows that are read at a time
 

@@ -18,9 +18,9 @@ from bulkmail.model.lane import Lanes
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route, clashes, serving
-from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.settings.tables import known_feedback, known_lanes
+from bulkmail.text import count
 
 Serving = dict[int, tuple[int, ...]]
 """Which relays, by number, each lane of the outbox may go through."""

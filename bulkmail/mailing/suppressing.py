@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from bulkmail.model.errors import ConfigError, OutboxError
-from bulkmail.model.printing import printable
 from bulkmail.outbox.reader import OutboxReader, is_outbox
 from bulkmail.recipients.screening import REACHED_NOBODY, Suppression
+from bulkmail.text import printable
 
 SETTING = "suppress"  # of the outbox: the files, as JSON
 

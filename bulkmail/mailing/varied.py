@@ -8,9 +8,9 @@ from dataclasses import replace
 from bulkmail.mailing.rows import Rows
 from bulkmail.mailing.wrapped_rows import WrappedRows
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.variants import FIELD, variant_of
+from bulkmail.text import printable
 
 
 class VariedRows(WrappedRows):

@@ -12,7 +12,7 @@ from bulkmail.model.address import Address, parse_mailbox, parse_mailboxes, spli
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import AddressError
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 Mailbox = tuple[str, Address]
 

@@ -29,14 +29,13 @@ from bulkmail.message.names import fields_in
 from bulkmail.message.numbers import MissingFile
 from bulkmail.message.plan import boundary_of, check_attachment, file_head
 from bulkmail.message.strictness import printed
-from bulkmail.message.suggestion import closest
 from bulkmail.message.templates import Workshop
 from bulkmail.model.campaign import Campaign, RowAttachment, RowPictures
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.filenames import composed, other_case, same_name
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
+from bulkmail.text import closest, printable
 
 LARGEST_FILE = 25_000_000  # octets; mail servers take less
 KEPT = 16_000_000  # octets of encoded files that are remembered

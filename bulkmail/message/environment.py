@@ -16,9 +16,9 @@ from markupsafe import Markup
 
 from bulkmail.message import drawing, links, local_filters, strict_tree, strictness
 from bulkmail.message.local_filters import Locality
-from bulkmail.message.suggestion import suggest
 from bulkmail.message.tags import with_css_apart
 from bulkmail.model.pattern import lazy_pattern
+from bulkmail.text import suggest
 
 LONGEST_OUTPUT = 10_000_000  # characters of one rendered template
 LONGEST_RANGE = 100_000  # numbers that the ranges of one rendering give, all together

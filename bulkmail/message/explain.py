@@ -13,11 +13,10 @@ from bulkmail.message.environment import LONGEST_OUTPUT, LetterEnvironment
 from bulkmail.message.local_filters import NoLocale
 from bulkmail.message.numbers import MissingFile, Refused
 from bulkmail.message.strict_tree import is_own
-from bulkmail.message.suggestion import closest, suggest
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import RowFields
+from bulkmail.text import closest, printable, suggest
 
 _UNDEFINED = lazy_pattern(r"'(\w+)' is undefined")
 _ATTRIBUTE = lazy_pattern(r"'str object' has no attribute '(\w+)'")

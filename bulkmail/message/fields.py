@@ -16,7 +16,7 @@ from bulkmail.message.templates import Rendering
 from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.errors import AddressError, TemplateError
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 _LONGEST_SHOWN = 80
 

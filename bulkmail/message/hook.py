@@ -9,7 +9,7 @@ from email.policy import SMTP, SMTPUTF8
 
 from bulkmail.message.ready_made import octets_of
 from bulkmail.model.errors import BulkmailError, TemplateError
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 Hook = Callable[[EmailMessage], EmailMessage]
 """Given a finished letter, returns it or another.  Must do the same for the same letter, whenever it is asked."""

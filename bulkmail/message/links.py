@@ -15,7 +15,7 @@ from bulkmail.message.scanner import Patches, elements
 from bulkmail.message.strictness import printed
 from bulkmail.message.tags import PLACE, Kind, Masked, Tag
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 FILTER = "link"
 SCHEMES = ("http", "https", "mailto", "tel", "sms")

@@ -10,10 +10,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, cast
 
 from bulkmail.message.dates import ORDERS, Months
-from bulkmail.message.suggestion import suggest
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
+from bulkmail.text import suggest
 
 if TYPE_CHECKING:
     from babel import Locale

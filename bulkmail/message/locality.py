@@ -11,7 +11,7 @@ from bulkmail.message.locales import UnknownLocale, find_locale, load
 from bulkmail.model.campaign import Campaign, templates_of
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 if TYPE_CHECKING:
     from babel import Locale

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from bulkmail.message.scanner import Element, EndTag, Patches, elements, scan
-from bulkmail.message.suggestion import suggest
 from bulkmail.message.tags import CLOSE, OPEN, PLACE, Kind, Masked, mask
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.pattern import lazy_pattern
+from bulkmail.text import suggest
 
 KNOWN = frozenset(
     {"mjml", "mj-head", "mj-body", "mj-attributes", "mj-all", "mj-class", "mj-breakpoint", "mj-font", "mj-preview"}

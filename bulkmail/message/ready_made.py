@@ -17,7 +17,7 @@ from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 _FORWARD = ("To", "Cc", "Bcc")
 _ADDRESSED = ("From", "Sender", "Reply-To", "To", "Cc")

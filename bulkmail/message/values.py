@@ -10,7 +10,7 @@ import msgspec
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.literal import Literal, read_number
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 LONGEST = 10_000_000  # bytes of all values as JSON
 RESERVED = frozenset({

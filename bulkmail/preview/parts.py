@@ -12,7 +12,7 @@ from bulkmail.message.framed import Picture
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 
 @dataclass(frozen=True, slots=True)

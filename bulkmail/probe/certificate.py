@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 _MOST_NAMES = 20
 

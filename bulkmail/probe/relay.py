@@ -13,7 +13,6 @@ from enum import Enum
 from bulkmail.model.address import Address
 from bulkmail.model.feedback import Feedback
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.probe.certificate import Certificate, read_certificate
@@ -32,6 +31,7 @@ from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.tls_mode import speaks_tls, trusting
 from bulkmail.smtp.transactions import PROBE
+from bulkmail.text import printable
 
 PATIENCE = Timeouts(connect=10.0, greeting=60.0, ehlo=30.0, mail=30.0, quit=3.0)
 _FIRST_PATIENCE = 6.0  # seconds for a greeting before we look whether something else than SMTP is spoken

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.printing import printable
 from bulkmail.reconcile.sighting import Sighting, addresses_in
+from bulkmail.text import printable
 
 LONGEST_LINE = 65_536  # characters; what follows is another line
 _MOST_QUEUED = 200_000  # Postfix' queue ids that are remembered at a time

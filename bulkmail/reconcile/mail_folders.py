@@ -13,9 +13,9 @@ from pathlib import Path
 from bulkmail.mailbox.files import mails_in, read_mail
 from bulkmail.mailbox.imap_connection import MOST_HEADER_BYTES, Mailbox, connect, log_in, words_of
 from bulkmail.model.errors import ConfigError, RelayError
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
 from bulkmail.reconcile.sighting import ENVELOPE_FIELDS, Sighting, sighted
+from bulkmail.text import printable
 
 _FIELDS = " ".join(("MESSAGE-ID", *(name.upper() for name in ENVELOPE_FIELDS)))
 _ASKABLE = re.compile(r"[!#-\[\]-~]{3,900}")  # what may stand between quotes without being escaped

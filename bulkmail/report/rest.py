@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import msgspec
 
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.window import say_until
 from bulkmail.outbox.shape import Moment
+from bulkmail.text import printable
 
 SETTING = "rest"
 LONGEST = 400  # characters of a reason

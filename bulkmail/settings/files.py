@@ -20,8 +20,8 @@ from bulkmail.model.campaign import Attachment, Template
 from bulkmail.model.filenames import composed, other_case, same_name
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
-from bulkmail.settings.problems import Problems, Said, did_you_mean, show
+from bulkmail.settings.problems import Problems, Said, show
+from bulkmail.text import did_you_mean, printable
 
 if TYPE_CHECKING:
     from jinja2 import nodes

@@ -14,9 +14,10 @@ from bulkmail.model.pattern import lazy_pattern
 from bulkmail.settings.files import resolve
 from bulkmail.settings.lines import check_mailbox, one_line
 from bulkmail.settings.locator import KeyPath
-from bulkmail.settings.problems import Said, did_you_mean, show
+from bulkmail.settings.problems import Said, show
 from bulkmail.settings.schema import DkimTable, UnsubscribeTable
 from bulkmail.settings.sources import Sources
+from bulkmail.text import did_you_mean
 
 MOST_TOGETHER = 20  # addresses that one message shows to each other
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.printing import printable
 from bulkmail.model.variants import Variants, parse_variants
 from bulkmail.settings.bodies import body, more_bodies, with_local_files
 from bulkmail.settings.enclosures import attachments, row_attachments
@@ -19,6 +18,7 @@ from bulkmail.settings.localities import locality
 from bulkmail.settings.problems import Said
 from bulkmail.settings.sources import Sources
 from bulkmail.settings.values import campaign_data
+from bulkmail.text import printable
 
 
 def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campaign:

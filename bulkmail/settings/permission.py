@@ -18,10 +18,10 @@ from pathlib import Path
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.notification import NotifySettings
-from bulkmail.model.printing import printable
 from bulkmail.model.route import Route
 from bulkmail.outbox.ledger import state_folder
 from bulkmail.settings.runs import FOLDER
+from bulkmail.text import printable
 
 VARIABLE = "BULKMAIL_ALLOW_COMMANDS"
 LONGEST_SHOWN = 2_000  # characters of a command

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 T = TypeVar("T")
 
@@ -48,13 +46,6 @@ def show(value: str | int | float) -> str:
     if isinstance(value, str):
         return json.dumps(printable(value, LONGEST_VALUE), ensure_ascii=False)
     return json.dumps(value)
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`'did you mean "subject"?'`, or empty when nothing known is like `word`."""
-    by_case = {name.casefold(): name for name in known}
-    close = get_close_matches(word.casefold()[:200], by_case, n=1)
-    return f"did you mean {show(by_case[close[0]])}?" if close else ""
 
 
 @dataclass(frozen=True, slots=True)

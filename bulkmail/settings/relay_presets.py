@@ -12,8 +12,9 @@ from urllib.parse import quote, urlencode
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.settings.problems import did_you_mean, show
+from bulkmail.settings.problems import show
 from bulkmail.settings.tables import read_table
+from bulkmail.text import did_you_mean
 
 FROM = "from"
 _LIMITS = ("quota", "rate", "connections")

@@ -12,8 +12,9 @@ from pydantic import BeforeValidator, Field, ValidationError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.settings.locator import KeyPath
 from bulkmail.settings.pace_tables import BreakersTable, LanesTable, LaneTable, RetryTable
-from bulkmail.settings.problems import did_you_mean, show
+from bulkmail.settings.problems import show
 from bulkmail.settings.table import Amount, Table
+from bulkmail.text import did_you_mean
 
 F = TypeVar("F", bound=Table)
 

@@ -12,7 +12,8 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Secret
 from bulkmail.settings.places import LONGEST_SECRET, Wanted, secret_at
-from bulkmail.settings.problems import Problems, Said, did_you_mean, show
+from bulkmail.settings.problems import Problems, Said, show
+from bulkmail.text import did_you_mean
 
 if TYPE_CHECKING:
     from bulkmail.settings.schema import ServeTable

@@ -15,7 +15,8 @@ from bulkmail.model.literal import read_number
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.settings.locator import TOML_STRING, KeyPath, locate_keys
 from bulkmail.settings.overrides import Overrides
-from bulkmail.settings.problems import Problems, Said, did_you_mean, show
+from bulkmail.settings.problems import Problems, Said, show
+from bulkmail.text import did_you_mean
 
 if TYPE_CHECKING:
     from bulkmail.settings.schema import CampaignFile

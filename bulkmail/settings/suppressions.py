@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.suppression import ALL_REASONS, SoftRule, SuppressionReason, SuppressionRules
-from bulkmail.settings.problems import Problems, Said, did_you_mean, show
+from bulkmail.settings.problems import Problems, Said, show
+from bulkmail.text import did_you_mean
 
 if TYPE_CHECKING:
     from bulkmail.settings.locator import KeyPath

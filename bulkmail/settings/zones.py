@@ -8,7 +8,8 @@ from datetime import UTC, tzinfo
 from pathlib import Path
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.settings.problems import did_you_mean, show
+from bulkmail.settings.problems import show
+from bulkmail.text import did_you_mean
 
 LOCAL_TIME = Path("/etc/localtime")
 _WRITE = "write the zone behind the hours, for example Europe/Vienna"

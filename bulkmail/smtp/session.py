@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 
 from bulkmail.model.message import Message
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.smtp.capabilities import Capabilities
@@ -19,6 +18,7 @@ from bulkmail.smtp.opening import SessionRefused, open_transport
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.trace import Trace
 from bulkmail.smtp.transactions import Transactions
+from bulkmail.text import printable
 
 __all__ = ["Credentials", "Manners", "Session", "SessionRefused", "Timeouts"]
 

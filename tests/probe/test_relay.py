@@ -434,9 +434,9 @@ def test_certificate_of_any_octets_is_read_or_none(der: bytes) -> None:
 def test_table_is_printable_and_80_columns_wide_whatever_the_server_says(
     lines: list[str], words: str, size: int
 ) -> None:
-    from bulkmail.model.printing import printable
     from bulkmail.model.reply import make_reply
     from bulkmail.smtp.capabilities import parse_capabilities
+    from bulkmail.text import printable
 
     reply = make_reply(Stage.MAIL, 550, [words])
     relay = Relay.parse("smtp://ann@mail.example.com:587")
