@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bulkmail.checks.letter import LetterCheck
 from bulkmail.cli.program import COLLECTED_AFTER
 from bulkmail.mailing.ordering import check
-from bulkmail.message.composer import Composer
+from bulkmail.message.compose.composer import Composer
 from bulkmail.model.keys import NO_KEYS
 from bulkmail.model.recipient import Recipient
 from bulkmail.recipients.source import ListOptions, open_list

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from bulkmail.checks.leftovers import positions
-from bulkmail.message.tags import PLACE
+from bulkmail.message.template.tags import PLACE
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError
 from bulkmail.model.pattern import lazy_pattern

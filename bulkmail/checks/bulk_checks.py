@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from bulkmail.checks.evidence import Evidence, Found
 from bulkmail.checks.finding import Severity
-from bulkmail.message.composer import Rendered
+from bulkmail.message.compose.composer import Rendered
 from bulkmail.message.verp import TOKEN
 from bulkmail.model.campaign import Unsubscribe
 from bulkmail.model.intake_duty import REFUSE_AFTER, say_overdue

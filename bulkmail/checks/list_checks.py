@@ -10,10 +10,10 @@ from bulkmail.checks.finding import Hits, Severity
 from bulkmail.checks.letter import Failure
 from bulkmail.checks.mistyped import meant
 from bulkmail.checks.repeats import Repeats
-from bulkmail.message.explain import EnclosureError, UnknownName
-from bulkmail.message.heading import EmptySubject
-from bulkmail.message.names import FUNCTIONS
-from bulkmail.message.values import read_values
+from bulkmail.message.header.heading import EmptySubject
+from bulkmail.message.template.constants import read_values
+from bulkmail.message.template.explain import EnclosureError, UnknownName
+from bulkmail.message.template.names import FUNCTIONS
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.variants import FIELD as VARIANT
 from bulkmail.recipients.columns import listed

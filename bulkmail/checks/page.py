@@ -12,9 +12,9 @@ from itertools import islice
 from bulkmail.checks.addresses import dead, placeholder_in
 from bulkmail.checks.finding import Hits
 from bulkmail.checks.leftovers import ANGLES, positions
-from bulkmail.message.local_files import pictures
-from bulkmail.message.scanner import VOID, Attribute, Element, EndTag, Remark, scan
-from bulkmail.message.tags import PLACE, Kind, Masked, mask
+from bulkmail.message.html.local_files import pictures
+from bulkmail.message.html.scanner import VOID, Attribute, Element, EndTag, Remark, scan
+from bulkmail.message.template.tags import PLACE, Kind, Masked, mask
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.lazy_dataclass import dataclass

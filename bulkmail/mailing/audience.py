@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.message.composer import Composer
+from bulkmail.message.compose.composer import Composer
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.lane import Lanes
 from bulkmail.model.lazy_dataclass import dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bulkmail.message.templates import Condition
+from bulkmail.message.template.rendering import Condition
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.lazy_dataclass import dataclass
 

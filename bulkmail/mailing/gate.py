@@ -15,11 +15,11 @@ from bulkmail.checks.rows import RowCheck
 from bulkmail.mailing.loading import Told, try_letters
 from bulkmail.mailing.relays import look_at_relay
 from bulkmail.mailing.rows import Rows
-from bulkmail.message.bodies import linked_fields
-from bulkmail.message.composer import Composer
+from bulkmail.message.compose.bodies import linked_fields
+from bulkmail.message.compose.composer import Composer
 from bulkmail.message.dkim import public_key, record_name
-from bulkmail.message.names import mentioned_names, names_of_message, names_of_rows, printed_names
-from bulkmail.message.templates import Condition, referenced_names
+from bulkmail.message.template.names import mentioned_names, names_of_message, names_of_rows, printed_names
+from bulkmail.message.template.rendering import Condition, referenced_names
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError

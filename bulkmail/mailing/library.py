@@ -34,8 +34,8 @@ from bulkmail.mailing.scheduling import to_setting as to_schedule_setting
 from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import read_suppression, to_setting
-from bulkmail.message.locality import locality_of
-from bulkmail.message.values import written_values
+from bulkmail.message.template.constants import written_values
+from bulkmail.message.template.locality import locality_of
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys

@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from bulkmail.checks.letter import LetterCheck, Letters
 from bulkmail.mailing.feed import Feed
-from bulkmail.message.ready_made import take_apart
+from bulkmail.message.compose.ready_made import take_apart
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError

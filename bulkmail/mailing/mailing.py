@@ -49,10 +49,10 @@ from bulkmail.mailing.suppressing import to_setting as suppress_to_setting
 from bulkmail.mailing.suppression_list import SETTING as SUPPRESSION_LIST
 from bulkmail.mailing.suppression_list import ListInUse, ReadList, list_in_use, recorded_list
 from bulkmail.mailing.varied import varied
-from bulkmail.message.composer import Composer
-from bulkmail.message.hook import Hook
-from bulkmail.message.locality import frozen, locality_of
-from bulkmail.message.templates import compile_condition
+from bulkmail.message.compose.composer import Composer
+from bulkmail.message.compose.hook import Hook
+from bulkmail.message.template.locality import frozen, locality_of
+from bulkmail.message.template.rendering import compile_condition
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status

@@ -48,12 +48,12 @@ from bulkmail.mailing.targets import SETTING as FILES
 from bulkmail.mailing.targets import Targets
 from bulkmail.mailing.targets import to_setting as files_to_setting
 from bulkmail.mailing.varied import varied
-from bulkmail.message.branches import Branches, Cover
-from bulkmail.message.composer import Composer
-from bulkmail.message.names import mentioned_names
-from bulkmail.message.row_address import RowAddress, is_same_for_all
-from bulkmail.message.templates import Condition, compile_condition, referenced_names
-from bulkmail.message.values import read_values
+from bulkmail.message.compose.composer import Composer
+from bulkmail.message.header.row_address import RowAddress, is_same_for_all
+from bulkmail.message.template.branches import Branches, Cover
+from bulkmail.message.template.constants import read_values
+from bulkmail.message.template.names import mentioned_names
+from bulkmail.message.template.rendering import Condition, compile_condition, referenced_names
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError

@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from bulkmail.message.bodies import (
+from bulkmail.message.attachments.filetypes import guess_type
+from bulkmail.message.compose.bodies import (
     attached_names,
     has_row_images,
     local_names,
     optional_images,
     with_attached_images,
 )
-from bulkmail.message.filetypes import guess_type
 from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, RowPictures, Template
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pattern import lazy_pattern

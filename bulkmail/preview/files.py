@@ -6,7 +6,7 @@ import os
 import re
 from pathlib import Path
 
-from bulkmail.message.framed import with_pictures
+from bulkmail.message.html.framed import with_pictures
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Message
 from bulkmail.model.pattern import lazy_pattern

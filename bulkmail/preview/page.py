@@ -12,8 +12,8 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from bulkmail.message.framed import framed
-from bulkmail.message.scanner import DEEPEST_READ
+from bulkmail.message.html.framed import framed
+from bulkmail.message.html.scanner import DEEPEST_READ
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message

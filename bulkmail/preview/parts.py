@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from email.message import EmailMessage
 from typing import cast
 
-from bulkmail.message.framed import Picture
+from bulkmail.message.html.framed import Picture
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
 from bulkmail.model.pattern import lazy_pattern

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
-from bulkmail.message.bodies import (
+from bulkmail.message.attachments.filetypes import guess_type
+from bulkmail.message.compose.bodies import (
     attached_names,
     has_row_images,
     local_names,
     optional_images,
     with_attached_images,
 )
-from bulkmail.message.filetypes import guess_type
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Campaign, InlineImage, RowPictures, Template
 from bulkmail.model.errors import ConfigError

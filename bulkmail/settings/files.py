@@ -12,9 +12,9 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bulkmail.message.filetypes import guess_type
-from bulkmail.message.syntax import say
-from bulkmail.message.tags import with_css_apart
+from bulkmail.message.attachments.filetypes import guess_type
+from bulkmail.message.template.syntax import say
+from bulkmail.message.template.tags import with_css_apart
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Attachment, Template
 from bulkmail.model.filenames import composed, other_case, same_name

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bulkmail.message.dkim import PRESETS
-from bulkmail.message.row_address import with_others
+from bulkmail.message.header.row_address import with_others
 from bulkmail.model.address import Address, has_control
 from bulkmail.model.campaign import Dkim, Template, Unsubscribe
 from bulkmail.model.errors import AddressError

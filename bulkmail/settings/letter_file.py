@@ -17,8 +17,8 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
-from bulkmail.message.copies import pieces
-from bulkmail.message.plan import check_attachment
+from bulkmail.message.compose.plan import check_attachment
+from bulkmail.message.header.copies import pieces
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment
 from bulkmail.model.errors import AddressError, ConfigError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bulkmail.message.locales import UnknownLocale, find_locale
+from bulkmail.message.template.locales import UnknownLocale, find_locale
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import ConfigError
 from bulkmail.settings.lines import one_line

@@ -205,7 +205,7 @@ def _tell_no_list(sources: Sources) -> None:
 
 
 def _list_options(sources: Sources) -> ListSettings:
-    from bulkmail.message.row_address import column_of
+    from bulkmail.message.header.row_address import column_of
     from bulkmail.settings.headings import row_address
 
     recipients, overrides = sources.file.recipients, sources.overrides
@@ -229,7 +229,7 @@ def _list_options(sources: Sources) -> ListSettings:
 
 
 def _address(sources: Sources) -> Template | None:
-    from bulkmail.message.row_address import RowAddress, is_same_for_all
+    from bulkmail.message.header.row_address import RowAddress, is_same_for_all
     from bulkmail.settings.headings import row_address
     from bulkmail.settings.lines import has_strange
 
@@ -256,7 +256,7 @@ def _address(sources: Sources) -> Template | None:
 
 
 def _allow_duplicates(sources: Sources) -> bool:
-    from bulkmail.message.row_address import is_same_for_all
+    from bulkmail.message.header.row_address import is_same_for_all
     from bulkmail.settings.headings import row_address
 
     if sources.overrides.allow_duplicates or sources.file.recipients.allow_duplicates:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from bulkmail.message.values import LONGEST, name_fault, written_values
+from bulkmail.message.template.constants import LONGEST, name_fault, written_values
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.literal import read_number
 from bulkmail.recipients.csv import CellReader, Trouble

@@ -18,9 +18,9 @@ from bulkmail.checks.letter import SAMPLE, LetterCheck, Sample
 from bulkmail.checks.mistyped import _PROVIDERS, meant
 from bulkmail.checks.page import MOST, look_over
 from bulkmail.checks.rows import RowCheck
-from bulkmail.message.composer import Composer, Rendered, Tried
-from bulkmail.message.names import mentioned_names, printed_names
-from bulkmail.message.tags import Masked
+from bulkmail.message.compose.composer import Composer, Rendered, Tried
+from bulkmail.message.template.names import mentioned_names, printed_names
+from bulkmail.message.template.tags import Masked
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.delivery import Status
 from bulkmail.model.recipient import Place, Recipient

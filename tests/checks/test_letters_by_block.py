@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from bulkmail.checks import letter
 from bulkmail.checks.letter import LetterCheck
-from bulkmail.message.bodies import linked_fields
-from bulkmail.message.composer import Composer, Tried
-from bulkmail.message.names import printed_names
-from bulkmail.message.templates import referenced_names
+from bulkmail.message.compose.bodies import linked_fields
+from bulkmail.message.compose.composer import Composer, Tried
+from bulkmail.message.template.names import printed_names
+from bulkmail.message.template.rendering import referenced_names
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template, Unsubscribe
 from bulkmail.model.keys import Keys

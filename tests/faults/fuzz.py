@@ -22,8 +22,8 @@ import atheris
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 with atheris.instrument_imports(include=["bulkmail", "jinja2"]):
-    from bulkmail.message.environment import LONGEST_OUTPUT
-    from bulkmail.message.templates import Workshop, compile_condition
+    from bulkmail.message.template.environment import LONGEST_OUTPUT
+    from bulkmail.message.template.rendering import Workshop, compile_condition
     from bulkmail.model.address import Address
     from bulkmail.model.campaign import Template
     from bulkmail.model.errors import ListError, TemplateError

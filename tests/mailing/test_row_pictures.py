@@ -16,8 +16,8 @@ from click.testing import CliRunner
 import bulkmail
 from bulkmail.cli import main
 from bulkmail.mailing.ordering import letters
-from bulkmail.message import enclosures
-from bulkmail.message.composer import Composer
+from bulkmail.message.attachments import enclosures
+from bulkmail.message.compose.composer import Composer
 from bulkmail.model.address import Address
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.keys import NO_KEYS

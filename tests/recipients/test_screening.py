@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.message.templates import compile_condition
+from bulkmail.message.template.rendering import compile_condition
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ListError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.message.composer import Composer
-from bulkmail.message.row_address import RowAddress
+from bulkmail.message.compose.composer import Composer
+from bulkmail.message.header.row_address import RowAddress
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.recipient import Place, Recipient
@@ -15,7 +15,7 @@ from bulkmail.recipients.source import ListOptions, from_rows, open_list
 from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.runs import find_run, run_path
 from bulkmail.settings.settings import Settings, load
-from tests.unit.message.pages import kinds
+from tests.message.pages import kinds
 
 HEAD = "TO: {{email}}\nSUBJECT: Numbers for {{name}}\nFROM: My Self <me@example.org>\n"
 PARTS = f"{HEAD}Content-Type: multipart/mixed; boundary=b\n\n--b\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import bulkmail
-from bulkmail.message.composer import Composer
-from bulkmail.message.values import read_values
+from bulkmail.message.compose.composer import Composer
+from bulkmail.message.template.constants import read_values
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.recipient import Place, Recipient

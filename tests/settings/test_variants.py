@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.message.composer import Composer, Rendered
+from bulkmail.message.compose.composer import Composer, Rendered
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.recipient import Place, Recipient
