@@ -161,7 +161,7 @@ def _read(
     from bulkmail.config.suppressions import load_suppressions
     from bulkmail.mailbox.files import StreamSource, is_terminal
     from bulkmail.mailing.intake import Intake
-    from bulkmail.mailing.suppression_list import open_settings
+    from bulkmail.mailing.suppression_sources import open_settings
     from bulkmail.mailing.unsubscribe_keys import verifier_of
 
     if is_stream and is_terminal(sys.stdin.buffer):
@@ -254,7 +254,7 @@ def source_of(mailbox: BounceMailbox, places: ReadingPlaces | None, *, is_dry: b
 def _list_unmatched() -> int:
     """What was kept without effect, the newest first."""
     from bulkmail.config.suppressions import load_suppressions
-    from bulkmail.mailing.suppression_list import open_settings
+    from bulkmail.mailing.suppression_sources import open_settings
 
     with open_settings(load_suppressions()) as store:
         found = store.unmatched(MOST_SHOWN)
@@ -286,7 +286,7 @@ def _list_unmatched() -> int:
 def _show(number: int) -> int:
     """The report of one event, as it came; what could steer a terminal is left out there."""
     from bulkmail.config.suppressions import load_suppressions
-    from bulkmail.mailing.suppression_list import open_settings
+    from bulkmail.mailing.suppression_sources import open_settings
 
     with open_settings(load_suppressions()) as store:
         found = store.event(number)
@@ -305,7 +305,7 @@ def _show(number: int) -> int:
 def _named_run(argument: str) -> KnownRun:
     """The run that `--run` names, for a register that does not know it yet."""
     from bulkmail.config.runs import find_run
-    from bulkmail.mailing.bounce_keys import known_run
+    from bulkmail.mailing.token_keys import known_run
     from bulkmail.outbox.reader import OutboxReader
 
     path = find_run(argument, rehearsals=False).resolve()

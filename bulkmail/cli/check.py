@@ -19,10 +19,10 @@ from bulkmail.config.keys import find_keys
 from bulkmail.config.permission import commands_in, home_of, refuse_unallowed
 from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
+from bulkmail.mailing.checking import Online
 from bulkmail.mailing.following import FollowUp
-from bulkmail.mailing.gate import Online
 from bulkmail.mailing.ordering import Checked, check
-from bulkmail.mailing.scheduling import say_plan
+from bulkmail.mailing.planned_times import say_plan
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import Keys

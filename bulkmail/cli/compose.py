@@ -22,9 +22,9 @@ from bulkmail.config.headings import MOST_TOGETHER
 from bulkmail.config.relay_presets import FROM, expanded, named_preset, relay_presets, say_login
 from bulkmail.config.secrets import find_password
 from bulkmail.config.settings import load
-from bulkmail.mailing.history import Past
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.ordering import Order, order_mailing
+from bulkmail.mailing.previous_run import Past
 from bulkmail.mailing.relays import look_at_relay
 from bulkmail.mailing.rows import GivenRows
 from bulkmail.model.address import parse_mailbox, parse_mailboxes

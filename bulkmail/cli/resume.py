@@ -30,12 +30,12 @@ from bulkmail.config.permission import commands_in, refuse_unallowed
 from bulkmail.config.relay_presets import expanded
 from bulkmail.config.runs import find_run
 from bulkmail.config.secrets import find_passwords
-from bulkmail.mailing.history import look, refuse_relays_of_other_kind
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.permits import lift_pauses
-from bulkmail.mailing.resuming import recorded, recorded_campaign, recorded_settings
+from bulkmail.mailing.planned_times import planned_now
+from bulkmail.mailing.previous_run import look, refuse_relays_of_other_kind
+from bulkmail.mailing.run_record import recorded, recorded_campaign, recorded_settings
 from bulkmail.mailing.run_watch import recorded_notify
-from bulkmail.mailing.scheduling import planned_now
 from bulkmail.mailing.selection import Doubt
 from bulkmail.mailing.slowing import lift_rests
 from bulkmail.mailing.succession import reports_beside

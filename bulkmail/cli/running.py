@@ -20,8 +20,8 @@ from bulkmail.cli.progress import Progress
 from bulkmail.cli.words import screen_width, wrapped
 from bulkmail.engine.ports import Ending
 from bulkmail.mailing.choosing import count_next
-from bulkmail.mailing.history import Past, close_finished, reached, retries, when
 from bulkmail.mailing.mailing import Mailing
+from bulkmail.mailing.previous_run import Past, close_finished, reached, retries, when
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.run_watch import RunWatch
 from bulkmail.mailing.succession import reports_beside

@@ -24,7 +24,7 @@ from bulkmail.config.suppressions import load_suppressions
 from bulkmail.mailing.intake import Intake
 from bulkmail.mailing.looking_up import outbox_of
 from bulkmail.mailing.mailboxes import Mailboxes
-from bulkmail.mailing.suppression_list import open_settings
+from bulkmail.mailing.suppression_sources import open_settings
 from bulkmail.mailing.unsubscribe_keys import verifier_of
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.units import count

@@ -16,7 +16,7 @@ from bulkmail.evidence.imap import Mailbox, look_in_imap
 from bulkmail.evidence.logs import look_in_log
 from bulkmail.evidence.maildir import look_in_maildir
 from bulkmail.evidence.sighting import Sighting
-from bulkmail.mailing.settling import Findings, rewriter_of, settle, weigh
+from bulkmail.mailing.in_doubt import Findings, rewriter_of, settle, weigh
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret

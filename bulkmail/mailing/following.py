@@ -13,10 +13,10 @@ from types import MappingProxyType
 import msgspec
 
 from bulkmail.config.suppressions import SuppressionSettings
-from bulkmail.mailing.history import look
+from bulkmail.mailing.previous_run import look
 from bulkmail.mailing.rows import Rows
 from bulkmail.mailing.succession import earlier_passes
-from bulkmail.mailing.suppression_list import open_settings
+from bulkmail.mailing.suppression_sources import open_settings
 from bulkmail.mailing.wrapped_rows import WrappedRows
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from bulkmail.mailing.suppression_list import ListInUse, open_suppressions, recorded_list
+from bulkmail.mailing.suppression_sources import ListInUse, open_suppressions, recorded_list
 from bulkmail.model.errors import OutboxError, SuppressionError
 
 

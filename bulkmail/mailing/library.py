@@ -24,16 +24,16 @@ from bulkmail.mailing.deliveries import Deliveries, SendingStopped
 from bulkmail.mailing.digests import Digest, DigestedRows, add_message, digest_of_messages
 from bulkmail.mailing.feed import Handover
 from bulkmail.mailing.following import Followed, FollowUp, parse_unless, read_followed, with_thread
-from bulkmail.mailing.history import LIST_DIGEST, Past, look, refuse_other_kind, refuse_others
-from bulkmail.mailing.listing import ListOrder
 from bulkmail.mailing.loading import Messages
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.pages import Attached, read_attachments, with_page_files
+from bulkmail.mailing.planned_times import make_schedule
+from bulkmail.mailing.planned_times import to_setting as to_schedule_setting
+from bulkmail.mailing.previous_run import LIST_DIGEST, Past, look, refuse_other_kind, refuse_others
+from bulkmail.mailing.program_input import ListOrder
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.routing import check_routes
 from bulkmail.mailing.rows import Given
-from bulkmail.mailing.scheduling import make_schedule
-from bulkmail.mailing.scheduling import to_setting as to_schedule_setting
 from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import read_suppression, to_setting

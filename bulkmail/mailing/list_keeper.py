@@ -14,8 +14,8 @@ from anyio import to_thread
 
 from bulkmail.config.tables import known_lanes
 from bulkmail.engine.ports import Connect, Event, Line, Notice, Settled
-from bulkmail.mailing.bounce_keys import known_run
-from bulkmail.mailing.suppression_list import ListInUse, open_suppressions
+from bulkmail.mailing.suppression_sources import ListInUse, open_suppressions
+from bulkmail.mailing.token_keys import known_run
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError

@@ -20,32 +20,32 @@ from bulkmail.config.tables import known_feedback
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Connect, Ending, Event, Outlet, Settled
 from bulkmail.engine.run import Plan, make_shaper
-from bulkmail.mailing.bounce_keys import with_bounce_key
 from bulkmail.mailing.canary import Canary, Wants, both
+from bulkmail.mailing.checking import Asked, gather, refuse_unknown_columns, refuse_unknown_names
 from bulkmail.mailing.composing import composing
 from bulkmail.mailing.condition import Where
 from bulkmail.mailing.digests import DigestedRows
 from bulkmail.mailing.empty import NothingToSend, why_empty
 from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
 from bulkmail.mailing.following import Followed, following, subject_notice
-from bulkmail.mailing.gate import Asked, gather, refuse_unknown_columns, refuse_unknown_names
-from bulkmail.mailing.history import GATE, PASSED, refuse_relays_of_other_kind
 from bulkmail.mailing.list_keeper import ListKeeper, noticing_all
 from bulkmail.mailing.loading import Messages, Told, nobody, record, record_messages
 from bulkmail.mailing.permits import open_permits
+from bulkmail.mailing.planned_times import Planner, notices_of, planned_until, to_setting
+from bulkmail.mailing.previous_run import GATE, PASSED, refuse_relays_of_other_kind
 from bulkmail.mailing.resting import RestNote
-from bulkmail.mailing.resuming import to_settings
 from bulkmail.mailing.routing import Sorted, check_routes, find_unserved, know_tables, lanes_for, sort_into_lanes
 from bulkmail.mailing.rows import GivenRows, Rows
-from bulkmail.mailing.scheduling import Planner, notices_of, planned_until, to_setting
+from bulkmail.mailing.run_record import to_settings
 from bulkmail.mailing.selection import Doubt, Selection
 from bulkmail.mailing.slowing import SlowdownNote
 from bulkmail.mailing.succession import check_inbox, empty_inbox, take_over
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import files_of_start, read_suppression, refuse_faults
 from bulkmail.mailing.suppressing import to_setting as suppress_to_setting
-from bulkmail.mailing.suppression_list import SETTING as SUPPRESSION_LIST
-from bulkmail.mailing.suppression_list import ListInUse, ReadList, list_in_use, recorded_list
+from bulkmail.mailing.suppression_sources import SETTING as SUPPRESSION_LIST
+from bulkmail.mailing.suppression_sources import ListInUse, ReadList, list_in_use, recorded_list
+from bulkmail.mailing.token_keys import with_bounce_key
 from bulkmail.mailing.varied import varied
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook

@@ -18,10 +18,15 @@ from anyio import to_thread
 from bulkmail.config.runs import run_path
 from bulkmail.config.serving import is_served
 from bulkmail.config.settings import Settings
+from bulkmail.mailing.checking import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
 from bulkmail.mailing.digests import Digest
 from bulkmail.mailing.following import Followed, FollowUp, RunRows, following, read_followed, said, with_thread
-from bulkmail.mailing.gate import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
-from bulkmail.mailing.history import (
+from bulkmail.mailing.intake_duty import intake_overdue
+from bulkmail.mailing.loading import Told, entries_of, record_now
+from bulkmail.mailing.mailing import Mailing
+from bulkmail.mailing.planned_times import planned_now
+from bulkmail.mailing.planned_times import to_setting as to_schedule_setting
+from bulkmail.mailing.previous_run import (
     LIST_DIGEST,
     NUMBER,
     PASSES,
@@ -32,17 +37,12 @@ from bulkmail.mailing.history import (
     refuse_changed,
     refuse_other_kind,
 )
-from bulkmail.mailing.intake_duty import intake_overdue
-from bulkmail.mailing.loading import Told, entries_of, record_now
-from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.rows import GivenRows, Rows, asks_for_delivery, opened
-from bulkmail.mailing.scheduling import planned_now
-from bulkmail.mailing.scheduling import to_setting as to_schedule_setting
 from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.succession import earlier_passes, number_of, reports_beside
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import add_pass, read_suppression, to_setting
-from bulkmail.mailing.suppression_list import ReadList, list_in_use
+from bulkmail.mailing.suppression_sources import ReadList, list_in_use
 from bulkmail.mailing.targets import SETTING as FILES
 from bulkmail.mailing.targets import Targets
 from bulkmail.mailing.targets import to_setting as files_to_setting

@@ -19,7 +19,7 @@ from bulkmail.engine.ports import Event, Settled, Waiting
 from bulkmail.mailing import run_notes
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.notifying import BACKOFF, MailWay, NotifiedRun, make_notification, notify, sender_of
-from bulkmail.mailing.resuming import from_settings
+from bulkmail.mailing.run_record import from_settings
 from bulkmail.model.errors import BulkmailError, ConfigError, OutboxError
 from bulkmail.model.notification import NotifyEvent, NotifySettings, Stillness, event_of
 from bulkmail.model.relay import Secret

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from bulkmail.mailing.history import NUMBER, PASSES, Past, Standing
+from bulkmail.mailing.previous_run import NUMBER, PASSES, Past, Standing
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Durability
 from bulkmail.model.relay import Kind

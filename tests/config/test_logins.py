@@ -13,7 +13,7 @@ from bulkmail.config.overrides import Overrides
 from bulkmail.config.secrets import find_password
 from bulkmail.config.settings import load
 from bulkmail.config.tokens import find_key_password, find_proxy_password, find_tokens
-from bulkmail.mailing.resuming import from_settings, to_settings
+from bulkmail.mailing.run_record import from_settings, to_settings
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Kind, Oauth, Relay, Secret

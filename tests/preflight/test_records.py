@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from bulkmail.config.settings import load
-from bulkmail.mailing.gate import Online
+from bulkmail.mailing.checking import Online
 from bulkmail.mailing.ordering import check
 from bulkmail.preflight.finding import Finding, Hits, Severity
 from bulkmail.preflight.records import MOST_AT_ONCE, KeyState, Records, Unanswered, find_records

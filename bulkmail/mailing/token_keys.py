@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bulkmail.config.suppressions import load_suppressions
-from bulkmail.mailing.suppression_list import list_in_use, open_suppressions, recorded_list, scope_of
+from bulkmail.mailing.suppression_sources import list_in_use, open_suppressions, recorded_list, scope_of
 from bulkmail.message.verp import TOKEN
 from bulkmail.model.errors import ConfigError, SuppressionError
 from bulkmail.model.feedback_event import KnownRun

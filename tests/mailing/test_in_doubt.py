@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bulkmail.evidence.sighting import Sighting
-from bulkmail.mailing.settling import rewriter_of, weigh
+from bulkmail.mailing.in_doubt import rewriter_of, weigh
 from bulkmail.outbox.entries import Doubtful
 
 ANN = Doubtful(1, 1, "Ann@example.com", "<1@run>", is_alone=True)

@@ -9,7 +9,7 @@ import pytest
 
 from bulkmail.config.tables import known_lanes
 from bulkmail.config.zones import find_zone
-from bulkmail.mailing.resuming import from_settings, to_settings
+from bulkmail.mailing.run_record import from_settings, to_settings
 from bulkmail.model.breaker import Limits
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
