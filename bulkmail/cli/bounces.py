@@ -162,7 +162,7 @@ def _read(
     from bulkmail.mailbox.files import StreamSource, is_terminal
     from bulkmail.mailing.intake import Intake
     from bulkmail.mailing.suppression_sources import open_settings
-    from bulkmail.mailing.unsubscribe_keys import verifier_of
+    from bulkmail.mailing.token_keys import verifier_of
 
     if is_stream and is_terminal(sys.stdin.buffer):
         raise ConfigError("standard input is a terminal", hint="bulkmail bounces - < MAIL, or name a mailbox")

@@ -9,8 +9,7 @@ import click
 
 from bulkmail.cli.words import wrapped
 from bulkmail.config.tables import known_lanes
-from bulkmail.mailing.choosing import count_next
-from bulkmail.mailing.confirm import audience_of
+from bulkmail.mailing.confirm import audience_of, count_next
 from bulkmail.mailing.forecast import Outlook, look_ahead
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.planned_times import demand_of, planned_now, say_plan

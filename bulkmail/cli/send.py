@@ -41,15 +41,15 @@ from bulkmail.config.keys import find_keys
 from bulkmail.config.permission import allow, commands_in, home_of, refuse_unallowed
 from bulkmail.config.secrets import find_passwords
 from bulkmail.config.settings import Settings, load
-from bulkmail.mailing.choosing import choose
-from bulkmail.mailing.intake_duty import intake_overdue
+from bulkmail.mailing.confirm import choose
+from bulkmail.mailing.in_doubt import Doubt
+from bulkmail.mailing.intake import intake_overdue
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
 from bulkmail.mailing.permits import lift_pauses
 from bulkmail.mailing.planned_times import planned_now
 from bulkmail.mailing.previous_run import Past
+from bulkmail.mailing.run_record import lift_rests
 from bulkmail.mailing.run_watch import notify_if_killed, record_notify
-from bulkmail.mailing.selection import Doubt
-from bulkmail.mailing.slowing import lift_rests
 from bulkmail.mailing.suppression_sources import list_in_use
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError

@@ -21,11 +21,9 @@ from bulkmail.cli.running import run_async
 from bulkmail.config.bounces import load_mailboxes
 from bulkmail.config.serving import ServeSettings, load_serving
 from bulkmail.config.suppressions import load_suppressions
-from bulkmail.mailing.intake import Intake
-from bulkmail.mailing.looking_up import outbox_of
-from bulkmail.mailing.mailboxes import Mailboxes
+from bulkmail.mailing.intake import Intake, Mailboxes, outbox_of
 from bulkmail.mailing.suppression_sources import open_settings
-from bulkmail.mailing.unsubscribe_keys import verifier_of
+from bulkmail.mailing.token_keys import verifier_of
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.units import count
 from bulkmail.suppression.store import SqliteSuppressions
