@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bulkmail.engine.ports import Settled as Settled
+    from bulkmail.mailing.checking import NothingToSend as NothingToSend
     from bulkmail.mailing.deliveries import Deliveries as Deliveries
     from bulkmail.mailing.deliveries import SendingStopped as SendingStopped
-    from bulkmail.mailing.empty import NothingToSend as NothingToSend
     from bulkmail.mailing.library import Mailer as Mailer
     from bulkmail.mailing.library import letter as letter
     from bulkmail.mailing.library import send as send
@@ -77,7 +77,7 @@ _HOMES = {
     "ListError": "model.errors",
     "ListOptions": "recipients.source",
     "Mailer": "mailing.library",
-    "NothingToSend": "mailing.empty",
+    "NothingToSend": "mailing.checking",
     "OutboxError": "model.errors",
     "Pace": "model.pace",
     "Quota": "model.quota",

@@ -15,8 +15,8 @@ import msgspec
 
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import step, wrapped
-from bulkmail.mailing.coming_back import opened_campaign
-from bulkmail.mailing.intake_duty import overdue_of
+from bulkmail.mailing.intake import overdue_of
+from bulkmail.mailing.returned import opened_campaign
 from bulkmail.model.delivery import Status
 from bulkmail.model.intake_duty import say_overdue
 from bulkmail.model.tally import Tally

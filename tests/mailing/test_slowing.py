@@ -8,7 +8,7 @@ import pytest
 
 import bulkmail
 from bulkmail.mailing.library import Mailer, SendingStopped
-from bulkmail.mailing.slowing import lift_rests
+from bulkmail.mailing.run_record import lift_rests
 from bulkmail.model.breaker import Limits
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError

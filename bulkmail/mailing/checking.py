@@ -1,4 +1,4 @@
-"""The gate: every letter tried, all that is known put together, and judged."""
+"""The checks before sending: every message tried, all that is known put together, judged; and nothing to send."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from bulkmail.message.template.names import mentioned_names, names_of_message, n
 from bulkmail.message.template.rendering import Condition, referenced_names
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Status
-from bulkmail.model.errors import ConfigError
+from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.keys import Keys
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
-from bulkmail.model.tally import MOST_INVALID
+from bulkmail.model.tally import MOST_INVALID, Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.probe.records import MOST_DOMAINS, Ask, ask_dns, find_records
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed, own_columns
 from bulkmail.recipients.grouping import EMAIL
 from bulkmail.recipients.screening import Suppression
-from bulkmail.text import closest, printable
+from bulkmail.report.report import Report
+from bulkmail.text import closest, count, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +158,25 @@ def refuse_unknown_names(where: Condition, columns: Sequence[str]) -> None:
             f"--where {where.text!r}: the list has no column {unknown[0]!r}",
             hint=f"did you mean {near!r}?" if near else f"its columns are {listed(columns)}",
         )
+
+
+class NothingToSend(BulkmailError):
+    """No recipient is left to send to: the list is empty, or all of it is left out.  `report` has every row."""
+
+    def __init__(self, message: str, report: Report) -> None:
+        hint = "if that is as it should be, allow it: --allow-empty, or allow_empty = true"
+        if report.invalid:
+            place, reason = report.invalid[0]
+            hint = f"correct the rows, the first at {place}: {printable(reason)}; {hint}"
+        super().__init__(message, hint=hint)
+        self.report = report
+
+
+def why_empty(tally: Tally, notices: Sequence[str], *, where: str) -> str:
+    """Why no row is open, as a sentence."""
+    if not tally.rows:
+        return notices[0] if notices else "the list has no rows"
+    left_out = ", ".join(f"{tally[status]:,} {status.value}" for status in Status if tally[status])
+    if where and tally[Status.FILTERED] == tally.rows:
+        return f"no row of {tally.rows:,} matches the condition {printable(where)!r}"
+    return f"no recipient is left of {count(tally.rows, 'row')} ({left_out})"

@@ -8,8 +8,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from bulkmail.mailing.succession import passes_of
-from bulkmail.mailing.suppression_list import open_suppressions, recorded_list, scope_of
+from bulkmail.mailing.previous_run import passes_of
+from bulkmail.mailing.suppression_sources import open_suppressions, recorded_list, scope_of
 from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.model.returned import Returned, ReturnedEvent, SentPath, fold_returned
 from bulkmail.outbox.reader import OutboxReader

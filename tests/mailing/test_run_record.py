@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.mailing.resuming import from_settings, to_settings
+from bulkmail.mailing.run_record import from_settings, to_settings
 from bulkmail.model.breaker import Limits
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace

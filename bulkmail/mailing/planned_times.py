@@ -96,7 +96,7 @@ def make_schedule(send_at: str | datetime, timezone: str, *, fallback: str) -> S
     return Schedule(text, timezone.strip(), fallback)
 
 
-def to_setting(schedule: Schedule | None) -> str:
+def schedule_to_setting(schedule: Schedule | None) -> str:
     """What an outbox keeps of it; empty for none."""
     return "" if schedule is None else msgspec.json.encode(schedule).decode()
 

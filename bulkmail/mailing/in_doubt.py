@@ -1,13 +1,38 @@
-"""Which letters in doubt were seen after all, and what that settles."""
+"""Rows in doubt: what a person decides about them, and which of their messages were found after all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum
 
+from bulkmail.model.delivery import Status
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.reconcile.sighting import Sighting
+
+
+class Doubt(Enum):
+    """What a person decides about rows in doubt."""
+
+    HOLD = "hold"
+    RETRY = "retry"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+
+    @property
+    def status(self) -> Status:
+        """What those rows become."""
+        return _DECISIONS[self]
+
+
+_DECISIONS = {
+    Doubt.HOLD: Status.IN_DOUBT,
+    Doubt.RETRY: Status.PENDING,
+    Doubt.ACCEPTED: Status.ACCEPTED,
+    Doubt.REJECTED: Status.REJECTED,
+}
+
 
 REWRITERS = {"amazonaws.com": "Amazon SES"}
 """Relays, by their domain, that put a Message-ID of their own in the place of ours."""

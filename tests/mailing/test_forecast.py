@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bulkmail.mailing.outlook import Outlook, look_ahead
+from bulkmail.mailing.forecast import Outlook, look_ahead
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import DAY, Quota
 from bulkmail.model.ramp import Ramp
