@@ -12,10 +12,10 @@ from bulkmail.engine.failing import gives_up, is_dismissal, tell_wait
 from bulkmail.engine.occupancy import Use
 from bulkmail.engine.ports import Line, Sessions
 from bulkmail.engine.run import Run
+from bulkmail.model.job import Job
 from bulkmail.model.opening import login_wait
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import Scope
-from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.session import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")

@@ -9,12 +9,12 @@ from msgspec import Struct
 
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.job import Job
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route
 from bulkmail.model.slowdown import Slowdown
-from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.line import More
 
 

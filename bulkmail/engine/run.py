@@ -24,6 +24,7 @@ from bulkmail.engine.signing import Signer
 from bulkmail.engine.work import Lane, Work
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.feedback import Feedback, Heeding
+from bulkmail.model.job import Job
 from bulkmail.model.lane import Lanes
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
@@ -34,7 +35,7 @@ from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.units import say_duration
 from bulkmail.model.verdict import Scope
 from bulkmail.outbox.journal import Journal
-from bulkmail.outbox.outbox import Job, Outbox
+from bulkmail.outbox.outbox import Outbox
 
 LONGEST_NOTICE = 2_000  # characters
 SOON = 0.05  # seconds after which a lane is looked at again that has as many sessions as it may

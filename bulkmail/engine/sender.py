@@ -17,11 +17,11 @@ from bulkmail.engine.together import MOST_COPIES, Together
 from bulkmail.engine.trip import Trip
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.feedback import Heeding
+from bulkmail.model.job import Job
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.status import Status
 from bulkmail.model.verdict import Scope
-from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.envelopes import joined
 from bulkmail.smtp.line import Transfer
 

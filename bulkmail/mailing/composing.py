@@ -9,9 +9,10 @@ from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
 from bulkmail.message.ready_made import message_of
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.job import Job
 from bulkmail.model.keys import Keys
 from bulkmail.model.message import Envelope, Message
-from bulkmail.outbox.outbox import Job, Outbox
+from bulkmail.outbox.outbox import Outbox
 
 
 def composing(outbox: Outbox, *, keys: Keys, on_message: Hook | None) -> tuple[Compose, Sign | None]:

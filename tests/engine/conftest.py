@@ -12,12 +12,13 @@ from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Ending, Event, Line, Outlet
 from bulkmail.engine.run import Plan
 from bulkmail.model.address import Address
+from bulkmail.model.job import Job
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.route import Route
-from bulkmail.outbox.outbox import Entry, Job, Outbox
+from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.smtp.session import Session
 from bulkmail.testing import ScriptedRelay
 

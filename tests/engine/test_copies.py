@@ -8,6 +8,7 @@ from bulkmail.engine.engine import Engine
 from bulkmail.engine.ports import Outlet, Settled
 from bulkmail.engine.run import Plan
 from bulkmail.model.address import Address
+from bulkmail.model.job import Mark
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
@@ -15,7 +16,7 @@ from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
-from bulkmail.outbox.outbox import Entry, Mark
+from bulkmail.outbox.outbox import Entry
 from bulkmail.smtp.session import Manners, Session
 from bulkmail.testing import Drop, ScriptedRelay
 

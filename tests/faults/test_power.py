@@ -10,8 +10,9 @@ import pytest
 
 from bulkmail.engine.ports import Settled
 from bulkmail.model.delivery import Status
+from bulkmail.model.job import Mark
 from bulkmail.model.pace import Durability
-from bulkmail.outbox.outbox import Mark, Outbox
+from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 

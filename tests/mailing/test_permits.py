@@ -22,6 +22,7 @@ from bulkmail.mailing.permits import open_permits
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError, SendingRests
+from bulkmail.model.job import Job
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import DAY, HOUR, Quota
@@ -33,7 +34,7 @@ from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.model.route import Route
 from bulkmail.model.window import parse_windows
 from bulkmail.outbox.ledger import open_ledger
-from bulkmail.outbox.outbox import Entry, Job, Outbox
+from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.sandbox.lines import Mark, NullLine
 from bulkmail.testing import ManualClock
 
