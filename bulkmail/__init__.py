@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bulkmail.config.suppressions import SuppressionSettings as SuppressionSettings
-    from bulkmail.engine.ports import Settled as Settled
+    from bulkmail.engine.contracts import Settled as Settled
     from bulkmail.mailing.deliveries import Deliveries as Deliveries
     from bulkmail.mailing.deliveries import SendingStopped as SendingStopped
     from bulkmail.mailing.empty import NothingToSend as NothingToSend
@@ -92,7 +92,7 @@ _HOMES = {
     "RowAttachment": "model.campaign",
     "SendingRests": "model.errors",
     "SendingStopped": "mailing.deliveries",
-    "Settled": "engine.ports",
+    "Settled": "engine.contracts",
     "Status": "model.delivery",
     "SuppressionError": "model.errors",
     "SuppressionSettings": "config.suppressions",

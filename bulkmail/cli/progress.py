@@ -11,7 +11,7 @@ from typing import Protocol, TextIO
 from bulkmail.cli.machine import JsonErrors, put
 from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.cli.words import about, by_relay, pace, say_waiting, slowed
-from bulkmail.engine.ports import Event, Notice, Sessions, Settled, Slowed, Waiting
+from bulkmail.engine.contracts import Event, Notice, Sessions, Settled, Slowed, Waiting
 from bulkmail.model.delivery import Status
 from bulkmail.model.schedule import Planned
 from bulkmail.model.units import count

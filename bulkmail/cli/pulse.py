@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from bulkmail.engine.ports import Event, Sessions, Settled, Slowed, Waiting
+from bulkmail.engine.contracts import Event, Sessions, Settled, Slowed, Waiting
 from bulkmail.model.delivery import Status
 from bulkmail.model.slowdown import Slowdowns
 

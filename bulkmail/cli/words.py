@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from bulkmail.cli.pulse import OUTCOMES, Pulse
-from bulkmail.engine.ports import Waiting
+from bulkmail.engine.contracts import Waiting
 from bulkmail.model.delivery import Status
 from bulkmail.model.printing import printable
 from bulkmail.model.units import count, say_duration, say_rate

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from bulkmail.engine.channel import Channel
 from bulkmail.engine.clock import Clock
+from bulkmail.engine.contracts import Slowed
 from bulkmail.engine.explain import say_slowed
-from bulkmail.engine.ports import Slowed
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.shaper import Shaper

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from bulkmail.engine.channel import Channel
-from bulkmail.engine.ports import Ending, Settled
+from bulkmail.engine.contracts import Ending, Settled
 from bulkmail.engine.run import Run
 from bulkmail.model.breaker import Danger, Trip
 from bulkmail.model.delivery import Attempt, Delivery, Status, accepted, settle

@@ -14,11 +14,11 @@ import anyio
 from bulkmail.engine.channel import Channel
 from bulkmail.engine.clock import Clock, SystemClock
 from bulkmail.engine.complaints import Complaints
+from bulkmail.engine.contracts import Compose, Ending, Event, Notice, Observe, Outlet, Rest, Sign, Waiting
 from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest
 from bulkmail.engine.failing import gives_up, tell_wait
 from bulkmail.engine.occupancy import Use
 from bulkmail.engine.permission import Permission
-from bulkmail.engine.ports import Compose, Ending, Event, Notice, Observe, Outlet, Rest, Sign, Waiting
 from bulkmail.engine.sharing import Sharing
 from bulkmail.engine.signing import Signer
 from bulkmail.engine.work import Lane, Work
@@ -102,7 +102,7 @@ class Run:
                 clock=plan.clock,
                 pause=self.pause,
                 permission=Permission(
-                    outlet.permit,
+                    outlet.limits,
                     clock=plan.clock,
                     changed=self.nudge,
                     failed=lambda error: self.end(Ending(error)),

@@ -7,10 +7,10 @@ import math
 from collections.abc import Callable
 
 from bulkmail.engine.channel import IDLE, Channel
+from bulkmail.engine.contracts import Waiting
 from bulkmail.engine.desk import Desk
 from bulkmail.engine.outcomes import record_unmade
 from bulkmail.engine.own_session import OwnSession
-from bulkmail.engine.ports import Waiting
 from bulkmail.engine.resting import LOOK, is_held, wait_for_permit
 from bulkmail.engine.run import HELD, Run
 from bulkmail.engine.together import MOST_COPIES, Together

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from bulkmail.engine.channel import Channel
+from bulkmail.engine.contracts import Ending
 from bulkmail.engine.outcomes import as_outbox_error, record, record_acceptance
 from bulkmail.engine.own_session import OwnSession
-from bulkmail.engine.ports import Ending
 from bulkmail.engine.run import Run
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.job import Job, Mark, Release

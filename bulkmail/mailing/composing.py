@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bulkmail.engine.ports import Compose, Sign
+from bulkmail.engine.contracts import Compose, Sign
 from bulkmail.message.composer import Composer
 from bulkmail.message.hook import Hook
 from bulkmail.message.ready_made import message_of

@@ -13,7 +13,7 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.config.tables import known_lanes
-from bulkmail.engine.ports import Connect, Event, Line, Notice, Settled
+from bulkmail.engine.contracts import Connect, Connection, Event, Notice, Settled
 from bulkmail.mailing.bounce_keys import known_run
 from bulkmail.mailing.suppression_list import ListInUse, open_suppressions
 from bulkmail.model.address import Address
@@ -93,7 +93,7 @@ class ListKeeper:
     def noticing(self, label: str, connect: Connect) -> Connect:
         """`connect`, with a look at what the relay called `label` says of itself."""
 
-        async def opened() -> Line:
+        async def opened() -> Connection:
             line = await connect()
             capabilities = getattr(line, "capabilities", None)
             if capabilities is not None and not capabilities.sandbox:

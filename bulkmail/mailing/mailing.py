@@ -17,8 +17,8 @@ from anyio import to_thread
 
 from bulkmail.config.suppressions import SuppressionSettings
 from bulkmail.config.tables import known_feedback
+from bulkmail.engine.contracts import Connect, Ending, Event, Outlet, Settled
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Connect, Ending, Event, Outlet, Settled
 from bulkmail.engine.run import Plan, make_shaper
 from bulkmail.mailing.bounce_keys import with_bounce_key
 from bulkmail.mailing.canary import Canary, Wants, both

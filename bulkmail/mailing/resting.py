@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bulkmail.engine.ports import Ending, Event, Settled, Waiting
+from bulkmail.engine.contracts import Ending, Event, Settled, Waiting
 from bulkmail.model.errors import SendingRests
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.rest import SETTING, Resting

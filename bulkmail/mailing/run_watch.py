@@ -15,7 +15,7 @@ from anyio import to_thread
 from bulkmail.config.notifying import load_notify
 from bulkmail.config.permission import commands_in, refuse_unallowed
 from bulkmail.config.secrets import find_passwords
-from bulkmail.engine.ports import Event, Settled, Waiting
+from bulkmail.engine.contracts import Event, Settled, Waiting
 from bulkmail.mailing import run_notes
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.notifying import BACKOFF, MailWay, NotifiedRun, make_notification, notify, sender_of

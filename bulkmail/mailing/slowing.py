@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from bulkmail.engine.ports import Event, Slowed, Waiting
+from bulkmail.engine.contracts import Event, Slowed, Waiting
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.slowdown import MOST_KEPT, Slowdown, Slowdowns
 from bulkmail.outbox.outbox import Outbox

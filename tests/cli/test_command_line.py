@@ -20,7 +20,7 @@ from bulkmail.cli import main, program, running
 from bulkmail.cli.choices import campaign_options, overrides_from
 from bulkmail.cli.mishaps import judge, tell
 from bulkmail.config.overrides import Overrides
-from bulkmail.engine.ports import Ending
+from bulkmail.engine.contracts import Ending
 from bulkmail.model.errors import (
     BulkmailError,
     ConfigError,

@@ -19,7 +19,7 @@ from bulkmail.cli.metrics import Metrics, counted
 from bulkmail.cli.progress import Plain, make_progress
 from bulkmail.cli.pulse import Pulse
 from bulkmail.cli.words import step
-from bulkmail.engine.ports import Notice, Sessions, Settled, Slowed, Waiting
+from bulkmail.engine.contracts import Notice, Sessions, Settled, Slowed, Waiting
 from bulkmail.model.adapt import Speed
 from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.errors import ConfigError

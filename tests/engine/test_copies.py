@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from bulkmail.engine.contracts import Outlet, Settled
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Outlet, Settled
 from bulkmail.engine.run import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.job import Mark

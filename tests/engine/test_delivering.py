@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.engine.ports import Settled
+from bulkmail.engine.contracts import Settled
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError
 from bulkmail.model.opening import OpeningBudget

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bulkmail.config.tables import known_feedback
-from bulkmail.engine.ports import Notice
+from bulkmail.engine.contracts import Notice
 from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from bulkmail.config.tables import known_feedback
-from bulkmail.engine.ports import Waiting
+from bulkmail.engine.contracts import Waiting
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError, SendingRests
 from bulkmail.model.pace import Pace

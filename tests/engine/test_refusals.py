@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from bulkmail.config.tables import known_feedback
-from bulkmail.engine.ports import Slowed
+from bulkmail.engine.contracts import Slowed
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError, SendingRests
 from bulkmail.model.pace import Pace

@@ -8,8 +8,8 @@ from collections import Counter
 import anyio
 import pytest
 
+from bulkmail.engine.contracts import Notice, Outlet, Settled
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Notice, Outlet, Settled
 from bulkmail.engine.run import Plan
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError

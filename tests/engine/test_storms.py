@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bulkmail.config.tables import known_feedback
+from bulkmail.engine.contracts import Ending, Notice, Outlet, Settled, Waiting
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Ending, Notice, Outlet, Settled, Waiting
 from bulkmail.engine.run import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.engine.ports import Settled
+from bulkmail.engine.contracts import Settled
 from bulkmail.model.delivery import Status
 from bulkmail.model.job import Mark
 from bulkmail.model.pace import Durability

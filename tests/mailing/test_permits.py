@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bulkmail.config.zones import find_zone
+from bulkmail.engine.contracts import Connection, Ending, Event, Notice, Outlet, Settled, Waiting
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Ending, Event, Line, Notice, Outlet, Settled, Waiting
 from bulkmail.engine.run import Plan
 from bulkmail.mailing.permits import open_permits
 from bulkmail.model.address import Address
@@ -107,7 +107,7 @@ class Trial:
         async with open_permits(routes, pace, run_id=run_id, is_rehearsal=rehearsal) as permits:
 
             def outlet(route: Route, permit: object) -> Outlet:
-                async def connect() -> Line:
+                async def connect() -> Connection:
                     return Server(self, route.label)
 
                 return Outlet(route, connect, permit)  # type: ignore[arg-type]

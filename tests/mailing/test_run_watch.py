@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bulkmail.engine.ports import Waiting
+from bulkmail.engine.contracts import Waiting
 from bulkmail.mailing import run_notes
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.rows import GivenRows
