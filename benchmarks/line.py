@@ -31,7 +31,8 @@ from bulkmail.model.message import Envelope, Message
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.smtp.line import Transfer
-from bulkmail.smtp.session import Manners, Session
+from bulkmail.smtp.manners import Manners
+from bulkmail.smtp.session import Session
 
 Shares = list[list[Message]]  # what each session carries
 Way = Callable[[int, Shares], Awaitable[None]]

@@ -29,7 +29,7 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import EXIT_NOTHING_SENT
-from bulkmail.recipients.source import ListOptions
+from bulkmail.recipients.reading import ListOptions
 from bulkmail.settings.draft import Draft, write_campaign
 from bulkmail.settings.headings import MOST_TOGETHER
 from bulkmail.settings.relay_presets import FROM, expanded, named_preset, relay_presets, say_login

@@ -19,7 +19,7 @@ from bulkmail.cli.mishaps import tell as tell_mishap
 from bulkmail.cli.program import note_outbox, note_result
 from bulkmail.cli.progress import Progress
 from bulkmail.cli.words import screen_width, wrapped
-from bulkmail.engine.ports import Ending
+from bulkmail.engine.contracts import Ending
 from bulkmail.mailing.confirm import count_next
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.previous_run import Past, close_finished, reached, reports_beside, retries, when

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from bulkmail.cli.pulse import OUTCOMES, Pulse
-from bulkmail.engine.ports import Waiting
-from bulkmail.model.delivery import Status
+from bulkmail.engine.contracts import Waiting
+from bulkmail.model.status import Status
 from bulkmail.model.units import say_duration, say_rate
 from bulkmail.model.window import say_until
 from bulkmail.report.slowdowns import name_of, treatment

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from functools import partial
 
 from bulkmail.engine.clock import Clock
+from bulkmail.engine.contracts import Outlet
 from bulkmail.engine.occupancy import Occupancy
 from bulkmail.engine.permission import Permission
-from bulkmail.engine.ports import Outlet
 from bulkmail.engine.turnstile import Turnstile
 from bulkmail.model.breaker import Strikes
 from bulkmail.model.errors import BulkmailError

@@ -7,13 +7,13 @@ from collections.abc import Callable
 
 from bulkmail.engine.channel import Channel
 from bulkmail.engine.clock import Clock
+from bulkmail.engine.contracts import Slowed
 from bulkmail.engine.explain import say_slowed
-from bulkmail.engine.ports import Slowed
 from bulkmail.model.feedback import Heeding
+from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.slowdown import Slowdown
-from bulkmail.model.verdict import Scope
 
 TOLD = 60.0  # seconds in which a notice about the same is given once
 MOMENT = 0.05  # seconds of which all that was taken is counted at once

@@ -8,8 +8,8 @@ from bulkmail.engine.outcomes import record_unmade
 from bulkmail.engine.run import Run
 from bulkmail.engine.signing import Signing
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.job import Job
 from bulkmail.model.message import Message
-from bulkmail.outbox.outbox import Job
 
 
 class Desk:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import anyio
 
 from bulkmail.engine.channel import SILENT, Channel
+from bulkmail.engine.contracts import Ending
 from bulkmail.engine.failing import tell_silence
-from bulkmail.engine.ports import Ending
 from bulkmail.engine.run import Plan, Run
 from bulkmail.engine.sender import Sender
 from bulkmail.engine.starter import Starter

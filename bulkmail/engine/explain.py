@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bulkmail.engine.ports import Rest
+from bulkmail.engine.contracts import Rest
 from bulkmail.model.advice import advice
 from bulkmail.model.errors import RelayError, SendingRests
 from bulkmail.model.feedback import Feedback

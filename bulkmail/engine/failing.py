@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bulkmail.engine.channel import Channel
-from bulkmail.engine.ports import Waiting
+from bulkmail.engine.contracts import Waiting
 from bulkmail.model.units import say_duration
 from bulkmail.text import count
 

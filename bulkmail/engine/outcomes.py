@@ -7,16 +7,17 @@ from dataclasses import replace
 from functools import partial
 
 from bulkmail.engine.channel import Channel
-from bulkmail.engine.ports import Ending, Settled
+from bulkmail.engine.contracts import Ending, Settled
 from bulkmail.engine.run import Run
 from bulkmail.model.breaker import Danger, Trip
-from bulkmail.model.delivery import Attempt, Delivery, Status, accepted, settle
+from bulkmail.model.delivery import Attempt, Delivery, accepted, settle
 from bulkmail.model.errors import OutboxError, RelayError, TemplateError
 from bulkmail.model.feedback import Heeding
+from bulkmail.model.job import Job, PutBack, Settlement
 from bulkmail.model.outcome import Reason, Scope, rejected
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.status import Status
 from bulkmail.model.verdict import ACCEPTED
-from bulkmail.outbox.outbox import Job, PutBack, Settlement
 from bulkmail.text import printable
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bulkmail.engine.channel import Channel
-from bulkmail.engine.ports import Waiting
+from bulkmail.engine.contracts import Waiting
 from bulkmail.engine.run import Run
 
 LOOK = 60.0  # seconds after which the clock on the wall is looked at again: it may have been set, the machine asleep

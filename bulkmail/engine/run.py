@@ -14,26 +14,27 @@ import anyio
 from bulkmail.engine.channel import Channel
 from bulkmail.engine.clock import Clock, SystemClock
 from bulkmail.engine.complaints import Complaints
+from bulkmail.engine.contracts import Compose, Ending, Event, Notice, Observe, Outlet, Rest, Sign, Waiting
 from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest
 from bulkmail.engine.failing import gives_up, tell_wait
 from bulkmail.engine.occupancy import Use
 from bulkmail.engine.permission import Permission
-from bulkmail.engine.ports import Compose, Ending, Event, Notice, Observe, Outlet, Rest, Sign, Waiting
 from bulkmail.engine.sharing import Sharing
 from bulkmail.engine.signing import Signer
 from bulkmail.engine.work import Lane, Work
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.feedback import Feedback, Heeding
+from bulkmail.model.job import Job
 from bulkmail.model.lane import Lanes
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.outcome import Scope
 from bulkmail.model.pace import Pace
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.units import say_duration
-from bulkmail.model.verdict import Scope
 from bulkmail.outbox.journal import Journal
-from bulkmail.outbox.outbox import Job, Outbox
+from bulkmail.outbox.outbox import Outbox
 from bulkmail.text import printable
 
 LONGEST_NOTICE = 2_000  # characters
@@ -101,7 +102,7 @@ class Run:
                 clock=plan.clock,
                 pause=self.pause,
                 permission=Permission(
-                    outlet.permit,
+                    outlet.limits,
                     clock=plan.clock,
                     changed=self.nudge,
                     failed=lambda error: self.end(Ending(error)),

@@ -7,21 +7,21 @@ import math
 from collections.abc import Callable
 
 from bulkmail.engine.channel import IDLE, Channel
+from bulkmail.engine.contracts import Waiting
 from bulkmail.engine.desk import Desk
 from bulkmail.engine.outcomes import record_unmade
 from bulkmail.engine.own_session import OwnSession
-from bulkmail.engine.ports import Waiting
 from bulkmail.engine.resting import LOOK, is_held, wait_for_permit
 from bulkmail.engine.run import HELD, Run
 from bulkmail.engine.together import MOST_COPIES, Together
 from bulkmail.engine.trip import Trip
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.feedback import Heeding
+from bulkmail.model.job import Job
 from bulkmail.model.message import Message
+from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.status import Status
-from bulkmail.model.verdict import Scope
-from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.envelopes import joined
 from bulkmail.smtp.line import Transfer
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from bulkmail.engine.channel import Channel
+from bulkmail.engine.contracts import Ending
 from bulkmail.engine.outcomes import as_outbox_error, record, record_acceptance
 from bulkmail.engine.own_session import OwnSession
-from bulkmail.engine.ports import Ending
 from bulkmail.engine.run import Run
 from bulkmail.model.feedback import Heeding
+from bulkmail.model.job import Job, Mark, Release
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.outbox.outbox import Job, Mark, Release
 from bulkmail.smtp.line import Done, Transfer
 
 Heed = Callable[[str, Heeding, Reply | Fault], None]

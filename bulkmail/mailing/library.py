@@ -42,7 +42,7 @@ from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
 from bulkmail.model.variants import Variants, parse_variants
 from bulkmail.recipients.given import not_rows, reader_of
-from bulkmail.recipients.source import ListOptions
+from bulkmail.recipients.reading import ListOptions
 from bulkmail.report.report import Report
 from bulkmail.settings.keys import find_keys
 from bulkmail.settings.relay_presets import expanded

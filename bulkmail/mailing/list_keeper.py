@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.engine.ports import Connect, Event, Line, Notice, Settled
+from bulkmail.engine.contracts import Connect, Connection, Event, Notice, Settled
 from bulkmail.mailing.suppression_sources import ListInUse, open_suppressions, recorded_list
 from bulkmail.mailing.token_keys import known_run
 from bulkmail.model.address import Address
@@ -94,7 +94,7 @@ class ListKeeper:
     def noticing(self, label: str, connect: Connect) -> Connect:
         """`connect`, with a look at what the relay called `label` says of itself."""
 
-        async def opened() -> Line:
+        async def opened() -> Connection:
             line = await connect()
             capabilities = getattr(line, "capabilities", None)
             if capabilities is not None and not capabilities.sandbox:

@@ -17,8 +17,8 @@ from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, wit
 from bulkmail.checks.evidence import Evidence
 from bulkmail.checks.finding import Finding, refuse
 from bulkmail.checks.rows import RowCheck
+from bulkmail.engine.contracts import Connect, Ending, Event, Outlet, Settled
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Connect, Ending, Event, Outlet, Settled
 from bulkmail.engine.run import Plan, make_shaper
 from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.checking import (
@@ -69,7 +69,6 @@ from bulkmail.message.template.locality import frozen, locality_of
 from bulkmail.message.template.rendering import compile_condition
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, GateClosed
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.lane import Lanes
@@ -77,6 +76,7 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Schedule
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.header import REHEARSAL
 from bulkmail.outbox.outbox import Outbox

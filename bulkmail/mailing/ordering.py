@@ -58,7 +58,6 @@ from bulkmail.message.template.constants import read_values
 from bulkmail.message.template.names import mentioned_names
 from bulkmail.message.template.rendering import Condition, compile_condition, referenced_names
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.keys import Keys
 from bulkmail.model.lazy_dataclass import dataclass
@@ -68,11 +67,12 @@ from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Planned
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.recipients.grouping import EMAIL, Grouping
+from bulkmail.recipients.reading import ListOptions
 from bulkmail.recipients.screening import Suppression, screen
-from bulkmail.recipients.source import ListOptions
 from bulkmail.settings.runs import run_path
 from bulkmail.settings.serving import is_served
 from bulkmail.settings.settings import Settings

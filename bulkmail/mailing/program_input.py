@@ -26,7 +26,8 @@ from bulkmail.model.errors import ConfigError, EmptyList
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.schedule import Schedule
-from bulkmail.recipients.source import ListOptions, open_list
+from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.source import open_list
 
 
 @dataclass(frozen=True, slots=True)

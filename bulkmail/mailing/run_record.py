@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from bulkmail.engine.ports import Ending, Event, Settled, Slowed, Waiting
+from bulkmail.engine.contracts import Ending, Event, Settled, Slowed, Waiting
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError, OutboxError, SendingRests
 from bulkmail.model.pace import Pace

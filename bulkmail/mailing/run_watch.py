@@ -16,7 +16,7 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from bulkmail.engine.ports import Event, Settled, Waiting
+from bulkmail.engine.contracts import Event, Settled, Waiting
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.notifying import BACKOFF, MailWay, NotifiedRun, make_notification, notify, sender_of
 from bulkmail.mailing.run_record import from_settings

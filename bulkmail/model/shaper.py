@@ -10,10 +10,10 @@ from bulkmail.model.adapt import Crowd, Meter, Share, Speed, Suspension
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.gate import Gate
 from bulkmail.model.lane import Lanes
+from bulkmail.model.outcome import Scope
 from bulkmail.model.rate import Rate
 from bulkmail.model.retry import LANE_BACKOFF, RELAY_BACKOFF, Backoff
 from bulkmail.model.slowdown import LONGEST_WORDS, Slowdown
-from bulkmail.model.verdict import Scope
 from bulkmail.text import printable
 
 CAMPAIGN = "campaign"

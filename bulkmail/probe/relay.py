@@ -22,11 +22,12 @@ from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import DialError, Tried, try_all
 from bulkmail.smtp.exchange import Mode
+from bulkmail.smtp.manners import Manners
 from bulkmail.smtp.mechanisms import PASSWORD_MECHANISMS, TOKEN_MECHANISMS
 from bulkmail.smtp.opening import SessionRefused, ehlo_name, open_transport
 from bulkmail.smtp.proxying import reach
 from bulkmail.smtp.replies import RawReply
-from bulkmail.smtp.session import Manners, check_requiretls
+from bulkmail.smtp.session import check_requiretls
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.tls_mode import speaks_tls, trusting

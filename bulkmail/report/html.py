@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.returned import GRAVEST_FIRST
+from bulkmail.model.status import Status
 from bulkmail.model.units import say_duration
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader

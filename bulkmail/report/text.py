@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from bulkmail.model.delivery import Status
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import say_duration
 from bulkmail.report.planned import sentence

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from bulkmail.engine.complaints import TIDIED, TOLD, Complaints
+from bulkmail.engine.contracts import Slowed
 from bulkmail.engine.occupancy import Occupancy
-from bulkmail.engine.ports import Slowed
 from bulkmail.model import shaper as shapers
 from bulkmail.model.lane import Lanes
 from bulkmail.model.reply import Reply, Stage

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bulkmail.engine.ports import Waiting
+from bulkmail.engine.contracts import Waiting
 from bulkmail.mailing import run_watch
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.rows import GivenRows
@@ -22,7 +22,7 @@ from bulkmail.model.notification import NotifySettings
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
-from bulkmail.recipients.source import ListOptions
+from bulkmail.recipients.reading import ListOptions
 
 SCRIPT = "import json, sys; open(sys.argv[1], 'a').write(json.dumps(json.load(sys.stdin)) + chr(10))"
 

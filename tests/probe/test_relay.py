@@ -23,9 +23,10 @@ from bulkmail.probe.certificate import read_certificate
 from bulkmail.probe.relay import Login, RelayFacts, look_at
 from bulkmail.probe.relay_trouble import Clue, Trouble, explain, guess
 from bulkmail.settings.tables import known_feedback
+from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import Tried
 from bulkmail.smtp.exchange import Mode
-from bulkmail.smtp.session import Credentials, Timeouts
+from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from tests.servers.kept import UNKNOWN, MailServer
 

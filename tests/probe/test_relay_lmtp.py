@@ -16,7 +16,7 @@ from bulkmail.model.relay import Relay
 from bulkmail.probe.relay import look_at
 from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.exchange import Mode
-from bulkmail.smtp.session import Timeouts
+from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.testing import ScriptedRelay
 
 FEEDBACK = known_feedback()  # read before any loop runs

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import bulkmail.settings
+from bulkmail.model.outcome import Outcome
 from bulkmail.model.reply import Stage, make_reply
 from bulkmail.model.subjects import Subject
-from bulkmail.model.verdict import Outcome, judge
+from bulkmail.model.verdict import judge
 from bulkmail.model.wording import read
 from bulkmail.settings.tables import known_feedback, known_lanes
 

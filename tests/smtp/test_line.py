@@ -16,12 +16,14 @@ from typing import cast
 import pytest
 
 from bulkmail.model.message import Message
+from bulkmail.model.outcome import Outcome
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Outcome, judge
+from bulkmail.model.verdict import judge
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.line import Line, Transfer
-from bulkmail.smtp.session import Session, Timeouts
+from bulkmail.smtp.session import Session
+from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.transactions import Transactions
 from bulkmail.testing import Hang, ScriptedRelay, Split
 

@@ -11,7 +11,8 @@ from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.smtp.line import Transfer
-from bulkmail.smtp.session import Manners, Session
+from bulkmail.smtp.manners import Manners
+from bulkmail.smtp.session import Session
 from bulkmail.testing import Drop, ScriptedRelay
 
 MakeMessage = Callable[..., Message]

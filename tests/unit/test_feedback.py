@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.feedback import LONGEST_PAUSE, Feedback, Heeding
-from bulkmail.model.outcome import Effect, quota, throttle
+from bulkmail.model.outcome import Effect, Outcome, Scope, quota, throttle
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Outcome, Rule, Scope, enhanced_pattern, judge
+from bulkmail.model.verdict import Rule, enhanced_pattern, judge
 from bulkmail.settings.tables import known_feedback
 
 BUSY = Rule(

@@ -9,16 +9,16 @@ from msgspec import Struct
 
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.job import Job
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route
 from bulkmail.model.slowdown import Slowdown
-from bulkmail.outbox.outbox import Job
 from bulkmail.smtp.line import More
 
 
-class Line(Protocol):
+class Connection(Protocol):
     """One open session with a relay, or what stands for one."""
 
     @property
@@ -32,7 +32,7 @@ class Line(Protocol):
     def abort(self) -> None: ...
 
 
-Connect = Callable[[], Awaitable[Line]]
+Connect = Callable[[], Awaitable[Connection]]
 """Opens a session, or raises `SessionRefused`."""
 
 
@@ -44,7 +44,7 @@ class Rest:
     why: str
 
 
-class Permit(Protocol):
+class Limits(Protocol):
     """Whoever says how many recipients may still be written to through a relay, and when.  Times are wall clock.
 
     Plain calls never wait.  Nobody calls `refill()` or `settle()` while one of them is under way.
@@ -81,11 +81,11 @@ class Permit(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outlet:
-    """A relay, with the way to open sessions with it; without a permit everything may go at any time."""
+    """A relay, with the way to open sessions with it; without limits everything may go at any time."""
 
     route: Route
     connect: Connect
-    permit: Permit | None = None
+    limits: Limits | None = None
 
 
 Compose = Callable[[Job, float], Message]
