@@ -15,7 +15,7 @@ from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.outbox.outbox import Job
-from bulkmail.smtp.line import More
+from bulkmail.smtp.connection import More
 
 
 class Line(Protocol):

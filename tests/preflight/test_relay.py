@@ -24,8 +24,8 @@ from bulkmail.preflight.certificate import read_certificate
 from bulkmail.preflight.relay import Login, RelayFacts, look_at
 from bulkmail.preflight.relay_trouble import Clue, Trouble, explain, guess
 from bulkmail.smtp.dialling import Tried
-from bulkmail.smtp.exchange import Mode
 from bulkmail.smtp.session import Credentials, Timeouts
+from bulkmail.smtp.transfer import Mode
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from tests.servers.kept import UNKNOWN, MailServer
 

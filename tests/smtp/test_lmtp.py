@@ -15,7 +15,7 @@ from bulkmail.model.message import Envelope, Message
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import Outcome, judge
-from bulkmail.smtp.line import Done, Transfer
+from bulkmail.smtp.connection import Done, Transfer
 from bulkmail.smtp.session import Manners, Session, SessionRefused
 from bulkmail.testing import Drop, ScriptedRelay, Split
 

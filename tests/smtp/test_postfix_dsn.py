@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from bulkmail.model.message import Envelope
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Reply
-from bulkmail.smtp.line import Transfer
+from bulkmail.smtp.connection import Transfer
 from bulkmail.smtp.session import Manners, Session
 from tests.servers.kept import MailServer
 

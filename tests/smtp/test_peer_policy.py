@@ -10,7 +10,7 @@ import pytest
 from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Fault, Reply
-from bulkmail.smtp.line import Transfer
+from bulkmail.smtp.connection import Transfer
 from bulkmail.smtp.session import Manners, Session
 from bulkmail.testing import Drop, ScriptedRelay
 
