@@ -15,7 +15,7 @@ from bulkmail.model.message import Message
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route
 from bulkmail.model.slowdown import Slowdown
-from bulkmail.smtp.line import More
+from bulkmail.smtp.connection import More
 
 
 class Connection(Protocol):

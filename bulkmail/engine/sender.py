@@ -22,8 +22,8 @@ from bulkmail.model.message import Message
 from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.status import Status
+from bulkmail.smtp.connection import Transfer
 from bulkmail.smtp.envelopes import joined
-from bulkmail.smtp.line import Transfer
 
 log = logging.getLogger("bulkmail.engine")
 

@@ -18,7 +18,7 @@ from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.route import Route
 from bulkmail.settings.tokens import find_key_password, find_proxy_password, find_tokens
 from bulkmail.smtp.credentials import Credentials, Tokens
-from bulkmail.smtp.manners import Manners
+from bulkmail.smtp.peer_policy import Manners
 from bulkmail.smtp.session import Session
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.trace import Trace

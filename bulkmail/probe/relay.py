@@ -17,21 +17,21 @@ from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.probe.certificate import Certificate, read_certificate
 from bulkmail.probe.relay_trouble import Clue, Trouble, explain, guess
-from bulkmail.smtp.asking import Asking
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import DialError, Tried, try_all
-from bulkmail.smtp.exchange import Mode
-from bulkmail.smtp.manners import Manners
+from bulkmail.smtp.dialogue import Asking
 from bulkmail.smtp.mechanisms import PASSWORD_MECHANISMS, TOKEN_MECHANISMS
 from bulkmail.smtp.opening import SessionRefused, ehlo_name, open_transport
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.protocol import PROBE
 from bulkmail.smtp.proxying import reach
 from bulkmail.smtp.replies import RawReply
 from bulkmail.smtp.session import check_requiretls
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.tls_mode import speaks_tls, trusting
-from bulkmail.smtp.transactions import PROBE
+from bulkmail.smtp.transfer import Mode
 from bulkmail.text import printable
 
 PATIENCE = Timeouts(connect=10.0, greeting=60.0, ehlo=30.0, mail=30.0, quit=3.0)
@@ -285,7 +285,7 @@ class _Look:
         await self._ask(asking, b"RSET\r\n", Stage.MAIL)
 
     async def _probe(self, asking: Asking) -> None:
-        """Whether a chunk may be written ahead of the answers; see `smtp.transactions.PROBE`."""
+        """Whether a chunk may be written ahead of the answers; see `smtp.protocol.PROBE`."""
         patience = self._timeouts.mail
         chunk, fence = await asking.ask(PROBE, stage=Stage.MAIL, patience=patience, replies=2)
         if fence.code >= 500:  # it took the chunk for a command; the answer to RSET is still to come

@@ -17,7 +17,7 @@ from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Entry
-from bulkmail.smtp.manners import Manners
+from bulkmail.smtp.peer_policy import Manners
 from bulkmail.smtp.session import Session
 from bulkmail.testing import Drop, ScriptedRelay
 

@@ -24,7 +24,7 @@ from bulkmail.model.status import Status
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.manners import Manners
+from bulkmail.smtp.peer_policy import Manners
 from bulkmail.smtp.session import Session
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.testing import ManualClock

@@ -25,8 +25,8 @@ from bulkmail.probe.relay_trouble import Clue, Trouble, explain, guess
 from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import Tried
-from bulkmail.smtp.exchange import Mode
 from bulkmail.smtp.timeouts import Timeouts
+from bulkmail.smtp.transfer import Mode
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from tests.servers.kept import UNKNOWN, MailServer
 

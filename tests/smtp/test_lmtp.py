@@ -16,9 +16,9 @@ from bulkmail.model.outcome import Outcome
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.line import Done, Transfer
-from bulkmail.smtp.manners import Manners
+from bulkmail.smtp.connection import Done, Transfer
 from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.peer_policy import Manners
 from bulkmail.smtp.session import Session
 from bulkmail.testing import Drop, ScriptedRelay, Split
 

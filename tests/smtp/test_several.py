@@ -16,8 +16,8 @@ from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.model.verdict import judge
 from bulkmail.smtp.ahead import Ahead
 from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.exchange import Exchange, Mode
-from bulkmail.smtp.transactions import Transactions
+from bulkmail.smtp.protocol import Transactions
+from bulkmail.smtp.transfer import Exchange, Mode
 from tests.examples import many
 
 BODY = b"Subject: hello\r\n\r\nDear all\r\n"

@@ -20,10 +20,10 @@ from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
+from bulkmail.smtp.connection import Done
 from bulkmail.smtp.envelopes import Wishes, joined, mail_command, rcpt_command
-from bulkmail.smtp.line import Done
-from bulkmail.smtp.manners import Manners
 from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.peer_policy import Manners
 from bulkmail.smtp.session import Session
 from bulkmail.testing import ScriptedRelay
 

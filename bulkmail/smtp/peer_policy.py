@@ -9,8 +9,8 @@ from bulkmail.model.relay import Relay
 from bulkmail.smtp.ahead import Ahead, Trial
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.envelopes import NO_WISHES, Wishes
-from bulkmail.smtp.exchange import Mode
-from bulkmail.smtp.transactions import Transactions
+from bulkmail.smtp.protocol import Transactions
+from bulkmail.smtp.transfer import Mode
 
 DEPTH = 8  # messages under way on a connection, where a relay allows several
 

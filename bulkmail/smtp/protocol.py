@@ -15,9 +15,9 @@ from bulkmail.smtp.ahead import Ahead, Trial
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.content import CHUNK_END, TERMINATOR, chunk_pieces, short_content, wire_pieces
 from bulkmail.smtp.envelopes import NO_WISHES, Wishes, mail_command, plain_envelope, rcpt_command, unsendable
-from bulkmail.smtp.exchange import Exchange, Mode, Step
 from bulkmail.smtp.flight import Flight
 from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
+from bulkmail.smtp.transfer import Exchange, Mode, Step
 
 # A server that swallows the chunk of a refused BDAT answers 5xx, then 250 to RSET.  One that does not would take the
 # text of a letter for commands; it answers 5xx to what is no command in between.

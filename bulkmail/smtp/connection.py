@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Fault, Reply
-from bulkmail.smtp.exchange import Exchange, Step
+from bulkmail.smtp.protocol import Transactions
 from bulkmail.smtp.tapped import TAP
 from bulkmail.smtp.timeouts import Timeouts
-from bulkmail.smtp.transactions import Transactions
+from bulkmail.smtp.transfer import Exchange, Step
 
 Done = Callable[[BaseException | None], None]
 Mark = Callable[[Done], None]

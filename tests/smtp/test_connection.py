@@ -21,10 +21,10 @@ from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
 from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.line import Line, Transfer
+from bulkmail.smtp.connection import Line, Transfer
+from bulkmail.smtp.protocol import Transactions
 from bulkmail.smtp.session import Session
 from bulkmail.smtp.timeouts import Timeouts
-from bulkmail.smtp.transactions import Transactions
 from bulkmail.testing import Hang, ScriptedRelay, Split
 
 MakeMessage = Callable[..., Message]

@@ -8,7 +8,7 @@ import pytest
 
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Stage
-from bulkmail.smtp.asking import Asking
+from bulkmail.smtp.dialogue import Asking
 from bulkmail.smtp.opening import SessionRefused, open_transport
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.testing import Drop, Hang, ScriptedRelay

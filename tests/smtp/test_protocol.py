@@ -15,8 +15,8 @@ from bulkmail.model.outcome import Outcome
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
 from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.exchange import Exchange, Step
-from bulkmail.smtp.transactions import Transactions
+from bulkmail.smtp.protocol import Transactions
+from bulkmail.smtp.transfer import Exchange, Step
 from tests.examples import many
 
 LETTER = b"Subject: hello\r\n\r\nDear Ann\r\n"

@@ -10,8 +10,8 @@ import pytest
 from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Fault, Reply
-from bulkmail.smtp.line import Transfer
-from bulkmail.smtp.manners import Manners
+from bulkmail.smtp.connection import Transfer
+from bulkmail.smtp.peer_policy import Manners
 from bulkmail.smtp.session import Session
 from bulkmail.testing import Drop, ScriptedRelay
 
