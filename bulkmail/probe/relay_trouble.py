@@ -203,7 +203,7 @@ _LOGINS = (
 
 
 def _reply_words(reply: Reply, relay: Relay, feedback: Feedback) -> tuple[str, str]:
-    reason = feedback.heed(reply).verdict.reason
+    reason = feedback.decide(reply).verdict.reason
     match reply.stage:
         case Stage.AUTH:
             return _login_words(reply, reason)

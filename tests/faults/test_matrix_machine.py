@@ -204,7 +204,7 @@ async def test_f58_cancelled_at_any_turn_of_the_loop_leaves_books_that_agree(
     assert {a for a, s in rows.items() if s is Status.ACCEPTED} <= got.keys() <= known
     assert not [path for path, times in got.items() if times > 1]
     assert outbox.tally().adds_up
-    assert not [task for task in asyncio.all_tasks() if "Sender" in repr(task)]
+    assert not [task for task in asyncio.all_tasks() if "Worker" in repr(task)]
 
 
 MEASURED = """

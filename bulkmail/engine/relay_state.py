@@ -19,17 +19,13 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.shaper import Shaper
-
-IDLE = 5.0  # seconds an unused session is kept
-SILENT = 10.0  # seconds without an answer after which that is said
-SILENT_STILL = 60.0  # seconds after which it is said again
-FULL_AFTER = 10.0  # seconds a relay may keep all its sessions busy without getting anywhere before others help out
+from bulkmail.model.timing import IDLE_SESSION_KEPT, RELAY_FULL_AFTER, SILENCE_NOTED_AFTER, SILENCE_NOTED_AGAIN_AFTER
 
 
-class Channel:
-    """Shared by the senders that hold sessions with one relay.
+class RelayState:
+    """Shared by the workers that hold sessions with one relay.
 
-    `error`, once set, is why it gets nothing any more in this run.  `idle` are its senders without anything to do,
+    `error`, once set, is why it gets nothing any more in this run.  `idle` are its workers without anything to do,
     `in_hand` the jobs they have, `moved_at` (monotonic) is when one was last begun or dealt with.  `failure` is how it
     failed last.
     """
@@ -66,7 +62,7 @@ class Channel:
         )
         self.occupancy = Occupancy()
         self.permission = permission
-        self.senders = 0
+        self.workers = 0
         self.idle = 0
         self.in_hand = 0
         self.error: BulkmailError | None = None
@@ -94,9 +90,9 @@ class Channel:
     def silence_to_tell(self, now: float) -> float:
         """Seconds for which the server has not answered although it is its turn; 0 while there is nothing to tell."""
         silence = now - max(self.moved_at, self._turned_at)
-        if not self._awaiting or silence < SILENT:
+        if not self._awaiting or silence < SILENCE_NOTED_AFTER:
             self._told_silence = 0.0
-        elif not self._told_silence or silence - self._told_silence >= SILENT_STILL:
+        elif not self._told_silence or silence - self._told_silence >= SILENCE_NOTED_AGAIN_AFTER:
             self._told_silence = silence
             return silence
         return 0.0
@@ -119,7 +115,7 @@ class Channel:
 
     def is_able(self, now: float) -> bool:
         """Whether it takes what it is given, so that others need not."""
-        is_held = self.permission.rest() or self._shaper.relay_wait(self.name, now) > FULL_AFTER
+        is_held = self.permission.rest() or self._shaper.relay_wait(self.name, now) > RELAY_FULL_AFTER
         return not (self.is_out or self.health.is_failing or self.is_full(now) or is_held)
 
     def is_hopeful(self, now: float) -> bool:
@@ -128,11 +124,11 @@ class Channel:
 
     def is_full(self, now: float) -> bool:
         """Whether it has had no room for long: every sender is busy, or held back by the relay's own rate."""
-        if now - self.moved_at <= FULL_AFTER or self.idle:
+        if now - self.moved_at <= RELAY_FULL_AFTER or self.idle:
             return False
         return self.in_hand > 0 or (self._shaper.own_wait(self.name, now) > 0)
 
 
 def useful_connections(connections: int, rates: Sequence[Rate | None]) -> int:
     """No more sessions than the rates keep busy: one that waits long for its turn is closed by the server."""
-    return min([connections, *(math.ceil(rate.per_second * IDLE) + rate.burst for rate in rates if rate)])
+    return min([connections, *(math.ceil(rate.per_second * IDLE_SESSION_KEPT) + rate.burst for rate in rates if rate)])

@@ -6,22 +6,23 @@ import logging
 import math
 from collections.abc import Callable
 
-from bulkmail.engine.channel import IDLE, Channel
-from bulkmail.engine.contracts import Waiting
+from bulkmail.engine.attempt import Attempt
 from bulkmail.engine.desk import Desk
+from bulkmail.engine.grouped_attempt import MOST_COPIES, GroupedAttempt
 from bulkmail.engine.outcomes import record_unmade
-from bulkmail.engine.own_session import OwnSession
-from bulkmail.engine.resting import LOOK, is_held, wait_for_permit
-from bulkmail.engine.run import HELD, Run
-from bulkmail.engine.together import MOST_COPIES, Together
-from bulkmail.engine.trip import Trip
+from bulkmail.engine.relay_state import RelayState
+from bulkmail.engine.resting import is_held, wait_for_permit
+from bulkmail.engine.run import Run
+from bulkmail.engine.worker_session import WorkerSession
 from bulkmail.model.errors import TemplateError
-from bulkmail.model.feedback import Heeding
+from bulkmail.model.feedback import ThrottleDecision
+from bulkmail.model.hold import Hold
 from bulkmail.model.job import Job
 from bulkmail.model.message import Message
 from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.status import Status
+from bulkmail.model.timing import IDLE_SESSION_KEPT, OTHER_RELAY_CHECKED_AFTER, WALL_CLOCK_CHECKED_AFTER
 from bulkmail.smtp.connection import Transfer
 from bulkmail.smtp.envelopes import joined
 
@@ -32,17 +33,17 @@ PLANNED = "the next messages are planned for then (send_at)"
 DEFERRED_OR_PLANNED = "deferred deliveries and planned messages (send_at)"
 
 
-class Sender:
+class Worker:
     """Works until there is nothing left for it to do.  `enlarge` is called whenever it found a job."""
 
-    def __init__(self, run: Run, channel: Channel, *, enlarge: Callable[[], None]) -> None:
+    def __init__(self, run: Run, relay: RelayState, *, enlarge: Callable[[], None]) -> None:
         self._run = run
-        self._channel = channel
+        self._relay = relay
         self._enlarge = enlarge
         self._is_counted = True
-        self._first: Trip | None = None  # what the session was opened for
-        self._session = OwnSession(run, channel, enlarge=enlarge)
-        self._desk = Desk(run, channel, self._session.use)
+        self._first: Attempt | None = None  # what the session was opened for
+        self._session = WorkerSession(run, relay, enlarge=enlarge)
+        self._desk = Desk(run, relay, self._session.use)
         self._most_copies = MOST_COPIES  # forward paths of a transaction
 
     async def work(self) -> None:
@@ -57,20 +58,20 @@ class Sender:
             self._desk.clear()
             self._session.drop()
             self._leave()
-            self._channel.has_tried(self._session)
+            self._relay.has_tried(self._session)
             self._run.nudge()
 
     def _leave(self) -> None:
         if self._is_counted:
             self._is_counted = False
-            self._channel.senders -= 1
+            self._relay.workers -= 1
             self._session.leave()
 
     # -- jobs
 
     async def _next_job(self) -> Job | None:
         """The next job, waiting for one if need be; None when this sender is not needed any more."""
-        run, channel = self._run, self._channel
+        run, relay = self._run, self._relay
         while self._is_wanted():
             if run.plan.ready is not None:
                 await run.plan.ready()
@@ -79,44 +80,44 @@ class Sender:
             if self._session.is_worn:
                 await self._session.close()
             hold = self._hold()
-            if hold == 0 and (job := run.next_job(channel, self._session.use)) is not None:
+            if hold == 0 and (job := run.next_job(relay, self._session.use)) is not None:
                 return job
             wait = self._wait_for_work()
             if wait is None:
                 return None
-            channel.idle += hold == 0
+            relay.idle += hold == 0
             try:
-                if self._session.is_open and wait >= IDLE:
-                    await run.pause(IDLE)
+                if self._session.is_open and wait >= IDLE_SESSION_KEPT:
+                    await run.pause(IDLE_SESSION_KEPT)
                     if run.ending is None and run.work.in_hand == 0:
                         await self._session.close()
                 else:
                     await run.pause(max(wait, hold))
-                    if self._session.is_open and run.clock.monotonic() - self._session.used_at >= IDLE:
+                    if self._session.is_open and run.clock.monotonic() - self._session.used_at >= IDLE_SESSION_KEPT:
                         await self._session.close()  # other relays do the work
             finally:
-                channel.idle -= hold == 0
+                relay.idle -= hold == 0
         return None
 
     def _is_wanted(self) -> bool:
         """Whether this sender may go on to another job."""
-        run, channel = self._run, self._channel
+        run, relay = self._run, self._relay
         # Who has no session leaves first: a limit that was lowered costs no session that may stay.
-        health = channel.health
-        is_one_too_many = health.is_crowded if self._session.is_open else channel.senders > health.limit
-        return run.ending is None and not channel.is_out and not is_one_too_many
+        health = relay.health
+        is_one_too_many = health.is_crowded if self._session.is_open else relay.workers > health.limit
+        return run.ending is None and not relay.is_out and not is_one_too_many
 
     def _hold(self) -> float:
         """Seconds for which no job is taken, because it would only wait here while other relays could have it."""
-        run, channel = self._run, self._channel
+        run, relay = self._run, self._relay
         if run.is_alone:
             return 0.0
         now = run.clock.monotonic()
-        hold = max(channel.health.resume_at - now, channel.turnstile.wait - HELD)
-        if hold <= 0 and not self._session.is_open and not channel.health.may_open(now):
-            return HELD
-        if channel.is_on_trial and channel.trying not in (None, self._session):
-            return HELD
+        hold = max(relay.health.resume_at - now, relay.turnstile.wait - OTHER_RELAY_CHECKED_AFTER)
+        if hold <= 0 and not self._session.is_open and not relay.health.may_open(now):
+            return OTHER_RELAY_CHECKED_AFTER
+        if relay.is_on_trial and relay.trying not in (None, self._session):
+            return OTHER_RELAY_CHECKED_AFTER
         return max(0.0, hold)
 
     def _wait_for_work(self) -> float | None:
@@ -124,17 +125,19 @@ class Sender:
         run = self._run
         if run.work.is_used_up:
             return None
-        if is_held(self._channel):
-            return wait_for_permit(run, self._channel)
-        held, rests = run.held_for(self._channel)
+        if is_held(self._relay):
+            return wait_for_permit(run, self._relay)
+        held, rests = run.held_for(self._relay)
         if run.work.in_hand:
-            return min(IDLE, held)  # one of those may be deferred and come back; the settling of each wakes us
-        if held <= HELD:
+            return min(
+                IDLE_SESSION_KEPT, held
+            )  # one of those may be deferred and come back; the settling of each wakes us
+        if held <= OTHER_RELAY_CHECKED_AFTER:
             return held
-        if self._channel.senders > 1:
+        if self._relay.workers > 1:
             return None  # one is enough to watch
         now = run.clock.now()
-        due = run.work.next_due(now, among=None if run.is_alone else run.serves(self._channel))
+        due = run.work.next_due(now, among=None if run.is_alone else run.serves(self._relay))
         due_in = math.inf if due is None else max(0.0, due - now)
         wait = min(held, due_in)
         its_turn_comes = held <= due_in and not rests  # at its lane's rate, which is waited for as others are
@@ -144,9 +147,9 @@ class Sender:
             return wait
         if run.has_plan:  # looked at again and again: the clock on the wall may be set, the machine asleep
             due_is = DEFERRED_OR_PLANNED if run.plan.outbox.tally().with_copies(Status.DEFERRED) else PLANNED
-            run.tell_waiting(Waiting(now + wait, due_is if due_in <= held else RESTING))
-            return min(wait, LOOK)
-        run.plan.observe(Waiting(now + wait, DEFERRED if due_in <= held else RESTING))
+            run.tell_waiting(Hold(now + wait, due_is if due_in <= held else RESTING))
+            return min(wait, WALL_CLOCK_CHECKED_AFTER)
+        run.plan.observe(Hold(now + wait, DEFERRED if due_in <= held else RESTING))
         return wait
 
     async def _deliver(self, job: Job) -> None:
@@ -156,56 +159,56 @@ class Sender:
         if ahead is None:
             return
         try:
-            first = self._trip(ahead.job, await ahead.message(), first_at=ahead.first_at)
+            first = self._attempt(ahead.job, await ahead.message(), first_at=ahead.first_at)
             line = await self._session.ready(job)
-            if line is not None and not (await self._channel.permission.granted() and await self._passes(job)):
+            if line is not None and not (await self._relay.permission.granted() and await self._passes(job)):
                 line = None
         except BaseException:
-            run.take_back(job, self._channel)
+            run.take_back(job, self._relay)
             raise
-        if line is None or run.ending is not None or self._channel.is_out:
+        if line is None or run.ending is not None or self._relay.is_out:
             self._give_back(job)
             return
-        first.slot = self._channel.turnstile.slot
+        first.slot = self._relay.turnstile.slot
         self._first = first
         if line.usable:  # else it was closed while it waited for its turn
             try:
-                with self._channel.awaiting():
+                with self._relay.awaiting():
                     await line.carry(self._permitted)
             except BaseException:
                 self._first_goes_back()
                 raise
         self._first_goes_back()
-        self._channel.has_tried(self._session)
+        self._relay.has_tried(self._session)
         self._session.rests(line)
 
     def _first_goes_back(self) -> None:
         """What the session was opened for has not begun: another session may have it at once, and its slot."""
         if self._first is not None:
             first, self._first = self._first, None
-            self._channel.turnstile.give_back(first.slot)
+            self._relay.turnstile.give_back(first.slot)
             self._give_back(first.job)
 
     async def _passes(self, job: Job) -> bool:
         """Whether the message may go now, after it has waited for its turn."""
-        turnstile = self._channel.turnstile
-        if self._run.is_to_yield(job, self._channel):
-            return await turnstile.passes(self._run.lane_of(job), within=IDLE)
+        turnstile = self._relay.turnstile
+        if self._run.is_to_yield(job, self._relay):
+            return await turnstile.passes(self._run.lane_of(job), within=IDLE_SESSION_KEPT)
         return await turnstile.passes(self._run.lane_of(job))
 
     def _give_back(self, job: Job) -> None:
-        self._channel.has_tried(self._session)
-        self._run.take_back(job, self._channel)
+        self._relay.has_tried(self._session)
+        self._run.take_back(job, self._relay)
         if self._run.has_several:
             self._run.nudge()  # another relay may be waiting for work
 
-    def _trip(self, job: Job, message: Message, *, first_at: float) -> Trip:
+    def _attempt(self, job: Job, message: Message, *, first_at: float) -> Attempt:
         lane = self._run.lane_of(job)
-        return Trip(self._run, self._channel, self._session, job, message, lane, first_at, heed=self._heed)
+        return Attempt(self._run, self._relay, self._session, job, message, lane, first_at, conclude=self._conclude)
 
     def _permitted(self) -> Transfer | None:
         """As `_more()`, as long as hours and quotas let another message begin."""
-        permission = self._channel.permission
+        permission = self._relay.permission
         if self._run.is_plain and permission.is_free and self._run.shaper.is_free and self._first is None:
             return self._plain()
         if not permission.take():
@@ -220,110 +223,110 @@ class Sender:
 
         Called at the moment that the next envelope is written, so that the rate's slot is taken then and not before.
         """
-        run, channel = self._run, self._channel
+        run, relay = self._run, self._relay
         if self._first is not None:
             first, self._first = self._first, None
             first.begins()
             return self._with_copies(first)
-        while self._may_go_on() and channel.turnstile.wait == 0:
+        while self._may_go_on() and relay.turnstile.wait == 0:
             signed = self._desk.next()
             if signed is None:
                 return None
             job = signed.job
-            if channel.turnstile.passes_at_once(run.lane_of(job)):
+            if relay.turnstile.passes_at_once(run.lane_of(job)):
                 self._enlarge()
-                trip = self._trip(job, signed.now(), first_at=signed.first_at)
-                trip.slot = channel.turnstile.slot
-                return self._with_copies(trip)
+                attempt = self._attempt(job, signed.now(), first_at=signed.first_at)
+                attempt.slot = relay.turnstile.slot
+                return self._with_copies(attempt)
             self._give_back(job)
             return None
         return None
 
     def _plain(self) -> Transfer | None:
         """As `_more()`, where a message has to wait for nothing but its session, and goes alone."""
-        run, channel = self._run, self._channel
+        run, relay = self._run, self._relay
         while self._may_go_on():
             now = run.clock.now()
             job = run.work.next_plain(now)
             if job is None:
                 return None
-            channel.in_hand += 1
-            channel.moved_at = run.clock.monotonic()
-            if channel.senders < channel.most_connections:
+            relay.in_hand += 1
+            relay.moved_at = run.clock.monotonic()
+            if relay.workers < relay.most_connections:
                 self._enlarge()
             delivery = job.delivery
             first_at = delivery.first_at or now
             try:
                 message = run.plan.compose(job, first_at)
             except TemplateError as error:
-                record_unmade(run, job, channel, error)
+                record_unmade(run, job, relay, error)
                 continue
             lane = run.lane_of_path(delivery.forward_path)
-            channel.occupancy.uncounted[delivery.id] = lane, self._session.use
-            return Trip(run, channel, self._session, job, message, lane, first_at, heed=self._heed)
+            relay.occupancy.uncounted[delivery.id] = lane, self._session.use
+            return Attempt(run, relay, self._session, job, message, lane, first_at, conclude=self._conclude)
         return None
 
-    def _with_copies(self, first: Trip) -> Transfer:
+    def _with_copies(self, first: Attempt) -> Transfer:
         """`first` and, in the same transaction, the copies of its letter that may go this instant.
 
         Each takes a slot of the rate: those who set limits count forward paths.
         """
         run, refused = self._run, None
-        self._channel.permission.began(first.job.delivery.id)
-        trips, message = [first], first.message
-        while len(trips) < self._most_copies and (job := self._next_copy(first.job)) is not None:
+        self._relay.permission.began(first.job.delivery.id)
+        attempts, message = [first], first.message
+        while len(attempts) < self._most_copies and (job := self._next_copy(first.job)) is not None:
             signed = self._desk.make_now(job)
             if signed is None:
                 continue
-            trip = self._trip(job, signed.now(), first_at=signed.first_at)
-            both = joined(message, trip.message)
-            if both is None or not self._channel.turnstile.passes_at_once(run.lane_of(job)):
-                if trip.message.envelope.reverse_path != message.envelope.reverse_path:
+            attempt = self._attempt(job, signed.now(), first_at=signed.first_at)
+            both = joined(message, attempt.message)
+            if both is None or not self._relay.turnstile.passes_at_once(run.lane_of(job)):
+                if attempt.message.envelope.reverse_path != message.envelope.reverse_path:
                     self._most_copies = 1  # each copy has a reverse path of its own, and so have those of other rows
                 refused = job
                 break
-            trips.append(trip)
+            attempts.append(attempt)
             message = both
         run.work.release_copies(first.job)
         if refused is not None:
-            run.take_back(refused, self._channel)
-        return first if len(trips) == 1 else Together(message, trips, too_many=self._takes_at_most)
+            run.take_back(refused, self._relay)
+        return first if len(attempts) == 1 else GroupedAttempt(message, attempts, too_many=self._takes_at_most)
 
     def _next_copy(self, job: Job) -> Job | None:
-        return self._run.next_copy(job, self._channel, self._session.use)
+        return self._run.next_copy(job, self._relay, self._session.use)
 
     def _takes_at_most(self, paths: int) -> None:
         self._most_copies = min(self._most_copies, paths)
 
     def _may_go_on(self) -> bool:
         """Whether this sender may begin another message on the session it has."""
-        run, channel, session = self._run, self._channel, self._session
-        if run.ending is not None or channel.error is not None or channel.is_on_trial or run.plan.ready is not None:
+        run, relay, session = self._run, self._relay, self._session
+        if run.ending is not None or relay.error is not None or relay.is_on_trial or run.plan.ready is not None:
             return False
         if session.line is None or session.is_spent:
             return False
-        now, health = run.clock.monotonic(), channel.health
+        now, health = run.clock.monotonic(), relay.health
         return health.resume_at <= now and not health.is_crowded and not session.is_worn_at(now)
 
-    def _heed(self, lane: str, heeding: Heeding, event: Reply | Fault) -> None:
+    def _conclude(self, lane: str, decision: ThrottleDecision, event: Reply | Fault) -> None:
         """What the verdict on a message means for its lane, the relay and the campaign."""
-        run, channel, verdict = self._run, self._channel, heeding.verdict
+        run, relay, verdict = self._run, self._relay, decision.verdict
         if isinstance(event, Reply) and verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE, Scope.LANE):
             self._session.carries()
-        if pause := heeding.pause_at(run.clock.now()):
-            run.pause_account(channel, pause, f"{channel.name} says: {event}")
+        if pause := decision.pause_at(run.clock.now()):
+            run.pause_account(relay, pause, f"{relay.name} says: {event}")
         elif verdict.stops:
-            run.leave_out(channel, event)
+            run.leave_out(relay, event)
         elif verdict.strikes:
             pass  # counted where its outcome was put down
-        elif run.heed(heeding, event, channel, lane):
-            run.fine(channel)  # it works, and says how it wants to be treated
+        elif run.throttle(decision, event, relay, lane):
+            run.record_success(relay)  # it works, and says how it wants to be treated
         elif verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE):
-            run.fine(channel)
+            run.record_success(relay)
         elif not verdict.drops:
-            channel.is_on_trial = channel.is_on_trial or verdict.probes
-            run.trouble(channel, event, asked=heeding.asked)
+            relay.is_on_trial = relay.is_on_trial or verdict.probes
+            run.record_failure(relay, event, asked=decision.asked)
         elif not self._session.is_spent:  # else it follows from what ended the session
-            channel.is_on_trial = channel.is_on_trial or verdict.probes
-            self._session.fails(event, verdict.scope, asked=heeding.asked)
+            relay.is_on_trial = relay.is_on_trial or verdict.probes
+            self._session.fails(event, verdict.scope, asked=decision.asked)
         self._session.is_spent = self._session.is_spent or verdict.drops

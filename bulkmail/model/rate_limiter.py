@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from bulkmail.model.rate import Rate
 
 
-class Gate:
+class RateLimiter:
     """Rates by name (`"campaign"`, a relay's, a lane's) and how far each is booked.  Names without a rate are free.
 
     Every method is plain arithmetic on the times it is given: seconds of one clock that never goes back.  For every

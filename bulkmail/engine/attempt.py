@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bulkmail.engine.channel import Channel
 from bulkmail.engine.contracts import Ending
 from bulkmail.engine.outcomes import as_outbox_error, record, record_acceptance
-from bulkmail.engine.own_session import OwnSession
+from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Run
-from bulkmail.model.feedback import Heeding
+from bulkmail.engine.worker_session import WorkerSession
+from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.job import Job, Mark, Release
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.smtp.connection import Done, Transfer
 
-Heed = Callable[[str, Heeding, Reply | Fault], None]
+Conclude = Callable[[str, ThrottleDecision, Reply | Fault], None]
 _END = Stage.END
 
 
-class Trip(Transfer):
+class Attempt(Transfer):
     """A transfer that records itself: every outcome is durable before anybody is told.
 
-    `heed` is told what an outcome other than acceptance means for the lane, the session and the relay.  `slot` is what
-    its rate's slot was booked by, and is given back if nothing of it went.
+    `conclude` is told what an outcome other than acceptance means for the lane, the session and the relay.  `slot` is
+    what its rate's slot was booked by, and is given back if nothing of it went.
     """
 
     __slots__ = (
         "_at",
         "_began",
-        "_channel",
+        "_conclude",
         "_first_at",
-        "_heed",
         "_is_noted",
         "_job",
+        "_relay",
         "_run",
         "_session",
         "lane",
@@ -43,23 +43,23 @@ class Trip(Transfer):
     def __init__(
         self,
         run: Run,
-        channel: Channel,
-        session: OwnSession,
+        relay: RelayState,
+        session: WorkerSession,
         job: Job,
         message: Message,
         lane: str,
         first_at: float,
         *,
-        heed: Heed,
+        conclude: Conclude,
     ) -> None:
         super().__init__(message, self._mark, self._decided)
         self._run = run
-        self._channel = channel
+        self._relay = relay
         self._session = session
         self._job = job
         self.lane = lane
         self._first_at = first_at
-        self._heed = heed
+        self._conclude = conclude
         self._is_noted = False  # the mark, in the journal
         self.slot: Mapping[str, float] = {}
         self._at, self._began = run.clock.now(), run.clock.monotonic()
@@ -83,7 +83,7 @@ class Trip(Transfer):
             done(error)
 
         # Which of several it was is told to whoever looks for the message after a crash.
-        relay = self._channel.name if self._run.has_several else ""
+        relay = self._relay.name if self._run.has_several else ""
         mark = Mark(self._job.delivery.id, self.message.message_id, self._first_at, self.message.digest(), relay)
         self._run.journal.put(mark, noted)
 
@@ -91,19 +91,19 @@ class Trip(Transfer):
         run, job = self._run, self._job
         if event.__class__ is Reply and event.stage is _END and event.is_positive:
             took = run.clock.monotonic() - self._began
-            record_acceptance(run, job, self._channel, event, at=self._at, took=took)
+            record_acceptance(run, job, self._relay, event, at=self._at, took=took)
             self._session.carries()
-            run.complaints.accepted(self._channel, self.lane)
+            run.throttling.accepted(self._relay, self.lane)
             return
         if self._is_as_before(event):
             if self._is_noted:
                 run.journal.put(Release(job.delivery.id), _ignore)
-            self._channel.turnstile.give_back(self.slot)
-            run.take_back(job, self._channel)
+            self._relay.turnstile.give_back(self.slot)
+            run.take_back(job, self._relay)
             run.nudge()
             return
         took = run.clock.monotonic() - self._began
-        self._heed(self.lane, record(run, job, self._channel, event, at=self._at, took=took), event)
+        self._conclude(self.lane, record(run, job, self._relay, event, at=self._at, took=took), event)
 
     def _is_as_before(self, event: Reply | Fault) -> bool:
         """Whether nothing of the message left that could count as a try: it goes again as if nothing had been."""

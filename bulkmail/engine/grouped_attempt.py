@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from bulkmail.engine.trip import Trip
+from bulkmail.engine.attempt import Attempt
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.smtp.connection import Done, Transfer
@@ -12,23 +12,23 @@ from bulkmail.smtp.connection import Done, Transfer
 MOST_COPIES = 50  # forward paths of a transaction: RFC 5321 §4.5.3.1.8 asks servers for 100, some providers take 50
 
 
-class Together(Transfer):
-    """Several trips of one row as one transfer.
+class GroupedAttempt(Transfer):
+    """Several attempts of one row as one transfer.
 
     The marks of all are put in the journal in one turn, so that one commit makes them durable; who was refused before
     that needs none.  `too_many` is told how many forward paths the server takes at a time, when it says so.
     """
 
-    __slots__ = ("_too_many", "_trips")
+    __slots__ = ("_attempts", "_too_many")
 
-    def __init__(self, message: Message, trips: Sequence[Trip], *, too_many: Callable[[int], None]) -> None:
-        """`message` is that of the trips, to the forward paths of all in their order."""
+    def __init__(self, message: Message, attempts: Sequence[Attempt], *, too_many: Callable[[int], None]) -> None:
+        """`message` is that of the attempts, to the forward paths of all in their order."""
         super().__init__(message, self._mark, self._decided)
-        self._trips = trips
+        self._attempts = attempts
         self._too_many = too_many
 
     def _mark(self, done: Done) -> None:
-        going = [trip for number, trip in enumerate(self._trips) if number not in self.own]
+        going = [attempt for number, attempt in enumerate(self._attempts) if number not in self.own]
         waiting = len(going)
 
         def one_done(error: BaseException | None) -> None:
@@ -37,17 +37,17 @@ class Together(Transfer):
             if error is not None or waiting == 0:
                 done(error)
 
-        for trip in going:
-            trip.mark(one_done)
+        for attempt in going:
+            attempt.mark(one_done)
 
     def _decided(self, event: Reply | Fault) -> None:
         # From the back: what goes once more goes to the head of the queue, and there the order shall be the same.
-        for number, trip in reversed(list(enumerate(self._trips))):
+        for number, attempt in reversed(list(enumerate(self._attempts))):
             own = self.own.get(number, event)
             if number and _is_too_many(own):
                 self._too_many(number)
                 own = Fault(Stage.RCPT, Breakage.STOPPED, f"it goes in a transaction of its own: {own}")
-            trip.decided(own)
+            attempt.decided(own)
 
 
 def _is_too_many(event: Reply | Fault) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Purse:
+class QuotaCredit:
     """The recipients of one reservation after another, spent one message at a time.
 
     Times are those of the clock that set `until`.  It never gives out more than was put in, nor any after `until`.
