@@ -19,8 +19,8 @@ from types import CodeType, FrameType
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import bulkmail
+from bulkmail.engine.contracts import Ending
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Ending
 from bulkmail.model.lane import Lane, LaneLimits, Lanes
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import Quota
@@ -34,7 +34,9 @@ GENERAL = Pace(
     wait=0,
     rate=Rate(100_000.0, burst=1_000),
     quota=Quota(per_hour=1_000_000),
-    lanes=Lanes({"example": Lane("example", frozenset(["example.net"]), limits=LaneLimits(Rate(100_000.0, 1_000), 10))}),
+    lanes=Lanes(
+        {"example": Lane("example", frozenset(["example.net"]), limits=LaneLimits(Rate(100_000.0, 1_000), 10))}
+    ),
 )
 
 

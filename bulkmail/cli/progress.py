@@ -11,13 +11,13 @@ from typing import Protocol, TextIO
 from bulkmail.cli.machine import JsonErrors, put
 from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.cli.words import about, by_relay, pace, say_waiting, slowed
-from bulkmail.engine.ports import Event, Notice, Sessions, Settled, Slowed
-from bulkmail.model.delivery import Status
+from bulkmail.engine.contracts import Event, Notice, Sessions, Settled, Slowed
 from bulkmail.model.hold import Hold
 from bulkmail.model.schedule import Planned
-from bulkmail.model.units import count
+from bulkmail.model.status import Status
 from bulkmail.report.planned import as_object as planned_object
 from bulkmail.report.slowdowns import as_object
+from bulkmail.text import count
 
 MODES = ("auto", "bar", "plain", "json", "none")
 EVERY = 5.0  # seconds between two plain lines

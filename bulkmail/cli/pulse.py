@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from bulkmail.engine.ports import Event, Sessions, Settled, Slowed
-from bulkmail.model.delivery import Status
+from bulkmail.engine.contracts import Event, Sessions, Settled, Slowed
 from bulkmail.model.hold import Hold
 from bulkmail.model.slowdown import Slowdowns
+from bulkmail.model.status import Status
 
 WINDOW = 10.0  # seconds that "now" looks back
 

@@ -15,14 +15,11 @@ import msgspec
 
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import step, wrapped
-from bulkmail.config.runs import find_run, names_outbox
-from bulkmail.mailing.coming_back import opened_campaign
-from bulkmail.mailing.intake_duty import overdue_of
-from bulkmail.model.delivery import Status
+from bulkmail.mailing.intake import overdue_of
+from bulkmail.mailing.returned import opened_campaign
 from bulkmail.model.intake_duty import say_overdue
-from bulkmail.model.printing import printable
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
-from bulkmail.model.units import count
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
 from bulkmail.report.json import head
@@ -33,6 +30,8 @@ from bulkmail.report.returned import came_back, of_passes
 from bulkmail.report.slowdowns import sentence, slowdowns_of
 from bulkmail.report.source import Source
 from bulkmail.report.text import copies_of, say_left, say_rows
+from bulkmail.settings.runs import find_run, names_outbox
+from bulkmail.text import count, printable
 
 MOST_DOUBTFUL = 20
 MOST_SLOWED = 5

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from bulkmail.cli.pulse import OUTCOMES, Pulse
-from bulkmail.model.delivery import Status
 from bulkmail.model.hold import Hold
-from bulkmail.model.printing import printable
-from bulkmail.model.units import count, say_duration, say_rate
+from bulkmail.model.status import Status
+from bulkmail.model.units import say_duration, say_rate
 from bulkmail.model.window import say_until
 from bulkmail.report.slowdowns import name_of, treatment
+from bulkmail.text import count, printable
 
 SOON = 3600.0  # seconds
 MOST_SLOWED = 4  # relays and providers that a line names

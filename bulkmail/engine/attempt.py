@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from bulkmail.engine.ports import Ending, Settled
+from bulkmail.engine.contracts import Ending, Settled
 from bulkmail.engine.run import Run
 from bulkmail.engine.scheduler import Booking
 from bulkmail.engine.worker_session import WorkerSession
@@ -14,13 +14,13 @@ from bulkmail.model.breaker import Danger, Trip
 from bulkmail.model.delivery import Status, accepted, settle
 from bulkmail.model.errors import OutboxError, RelayError, TemplateError
 from bulkmail.model.feedback import ThrottleDecision
+from bulkmail.model.job import Mark, PutBack, Release, Settlement
 from bulkmail.model.message import Message
 from bulkmail.model.outcome import Reason, Scope, rejected
-from bulkmail.model.printing import printable
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import ACCEPTED
-from bulkmail.outbox.outbox import Mark, PutBack, Release, Settlement
-from bulkmail.smtp.line import Done, Transfer
+from bulkmail.smtp.connection import Done, Transfer
+from bulkmail.text import printable
 
 Conclude = Callable[[str, ThrottleDecision, Reply | Fault], None]
 _END = Stage.END

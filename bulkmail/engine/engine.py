@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import anyio
 
+from bulkmail.engine.contracts import Ending
 from bulkmail.engine.plan import Plan
-from bulkmail.engine.ports import Ending
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Run
 from bulkmail.engine.starter import Starter

@@ -8,8 +8,9 @@ from bulkmail.model.feedback import Feedback
 from bulkmail.model.hold import Hold
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.slowdown import Slowdown
-from bulkmail.model.units import count, say_duration
+from bulkmail.model.units import say_duration
 from bulkmail.model.window import say_until
+from bulkmail.text import count
 
 _AGAIN = "; then run the same command again: it goes on where this one stopped"
 

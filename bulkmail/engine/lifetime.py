@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import anyio
 
 from bulkmail.engine.clock import Clock
-from bulkmail.engine.ports import Ending
+from bulkmail.engine.contracts import Ending
 
 
 class Lifetime:

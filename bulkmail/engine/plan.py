@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import field
 
 from bulkmail.engine.clock import Clock, SystemClock
-from bulkmail.engine.ports import Compose, Event, Observe, Outlet, Sign
+from bulkmail.engine.contracts import Compose, Event, Observe, Outlet, Sign
 from bulkmail.engine.queues import QueueKey
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.feedback import Feedback

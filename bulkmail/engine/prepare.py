@@ -6,7 +6,7 @@ import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from bulkmail.engine.clock import Clock
-from bulkmail.engine.ports import Compose, Sign
+from bulkmail.engine.contracts import Compose, Sign
 from bulkmail.engine.scheduler import Booking
 from bulkmail.model.message import Message
 

@@ -11,7 +11,7 @@ import anyio
 
 from bulkmail.engine.account import Account
 from bulkmail.engine.clock import Clock
-from bulkmail.engine.ports import Outlet
+from bulkmail.engine.contracts import Outlet
 from bulkmail.engine.provider_use import ProviderUse
 from bulkmail.model.breaker import Strikes
 from bulkmail.model.errors import BulkmailError

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bulkmail.engine.account import Account
+from bulkmail.engine.contracts import Ending, Notice
 from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest
 from bulkmail.engine.lifetime import Lifetime
 from bulkmail.engine.plan import Plan, make_shaper
-from bulkmail.engine.ports import Ending, Notice
 from bulkmail.engine.prepare import Preparer
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.scheduler import Scheduler
@@ -14,11 +14,11 @@ from bulkmail.engine.throttling import Throttling
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.hold import Hold
-from bulkmail.model.printing import printable
+from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Fault, Reply
-from bulkmail.model.units import count, say_duration
-from bulkmail.model.verdict import Scope
+from bulkmail.model.units import say_duration
 from bulkmail.outbox.journal import Journal
+from bulkmail.text import count, printable
 
 LONGEST_NOTICE = 2_000  # characters
 
@@ -42,7 +42,7 @@ class Run:
                 shaper=self.shaper,
                 clock=plan.clock,
                 account=Account(
-                    outlet.permit,
+                    outlet.limits,
                     clock=plan.clock,
                     changed=self.life.nudge,
                     failed=lambda error: self.life.end(Ending(error)),

@@ -14,6 +14,7 @@ from bulkmail.engine.queues import QueueKey, Queues
 from bulkmail.engine.relay_shares import RelayShares
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.model.hold import Hold
+from bulkmail.model.job import Job
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.status import Status
 from bulkmail.model.timing import (
@@ -23,7 +24,6 @@ from bulkmail.model.timing import (
     QUOTA_ANSWER_CHECKED_AFTER,
     WALL_CLOCK_CHECKED_AFTER,
 )
-from bulkmail.outbox.outbox import Job
 
 DEFERRED, RESTING = "deferred deliveries", "providers that want to be left alone"
 PLANNED = "the next messages are planned for then (send_at)"

@@ -6,15 +6,15 @@ import math
 from collections.abc import Callable
 
 from bulkmail.engine.clock import Clock
+from bulkmail.engine.contracts import Slowed
 from bulkmail.engine.explain import say_slowed
-from bulkmail.engine.ports import Slowed
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.model.feedback import ThrottleDecision
+from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.timing import ACCEPTED_COUNTED_WITHIN, PROVIDERS_FORGOTTEN_EVERY, SAME_NOTICE_AFTER
-from bulkmail.model.verdict import Scope
 
 _MOST_TOLD = 1_000
 

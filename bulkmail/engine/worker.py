@@ -14,11 +14,11 @@ from bulkmail.engine.worker_session import WorkerSession
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.hold import Hold
+from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.timing import IDLE_SESSION_KEPT, OTHER_RELAY_CHECKED_AFTER, SHORT_WAIT
-from bulkmail.model.verdict import Scope
+from bulkmail.smtp.connection import Transfer
 from bulkmail.smtp.envelopes import joined
-from bulkmail.smtp.line import Transfer
 
 
 class Worker:

@@ -7,16 +7,16 @@ from collections.abc import Callable
 
 import anyio
 
-from bulkmail.engine.ports import Line, Sessions
+from bulkmail.engine.contracts import Connection, Sessions
 from bulkmail.engine.provider_use import SessionUse
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Run
 from bulkmail.engine.scheduler import Booking
 from bulkmail.model.opening import login_wait
+from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.timing import IDLE_SESSION_KEPT
-from bulkmail.model.verdict import Scope
-from bulkmail.smtp.session import SessionRefused
+from bulkmail.smtp.opening import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")
 
@@ -32,7 +32,7 @@ class WorkerSession:
         self._run = run
         self.relay = relay
         self._enlarge = enlarge
-        self.line: Line | None = None
+        self.line: Connection | None = None
         self.use = SessionUse(relay)
         self.used_at = 0.0
         self.carried = 0  # messages whose recipient got an outcome of its own
@@ -58,7 +58,7 @@ class WorkerSession:
             self._is_leaving = True
             self.relay.health.leaving += 1
 
-    async def ready(self, booking: Booking) -> Line | None:
+    async def ready(self, booking: Booking) -> Connection | None:
         """An open session whose turn is near; None when this sender is not to have one, or another relay has."""
         run, relay = self._run, self.relay
         if self.line is not None and not self.line.usable:
@@ -148,7 +148,7 @@ class WorkerSession:
             return True
         return self.line is not None and self.line.transactions >= relay.messages_per_session
 
-    def rests(self, line: Line) -> None:
+    def rests(self, line: Connection) -> None:
         """Nothing is under way on `line`: it is kept for the next message, or dropped if it takes none."""
         self.used_at = self._run.clock.monotonic()
         if self.is_spent or not line.usable:

@@ -7,11 +7,11 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Set
 
-from bulkmail.engine.ports import Ending, Event, Settled
-from bulkmail.model.breaker import Ahead, CanaryBreaker, Limits, ahead_key, judge_canary, policy_key
+from bulkmail.engine.contracts import Ending, Event, Settled
+from bulkmail.model.breaker import Ahead, BreakerLimits, CanaryBreaker, ahead_key, judge_canary, policy_key
 from bulkmail.model.errors import SendingRests
 from bulkmail.model.hold import Hold
-from bulkmail.model.verdict import Outcome, Scope
+from bulkmail.model.outcome import Outcome, Scope
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.shape import noticing_damage
 
@@ -32,7 +32,7 @@ class Canary:
     `limit` is the most letters begun in this run, None for all.  `stop` ends what is being sent.
     """
 
-    def __init__(self, outbox: Outbox, limits: Limits, *, limit: int | None, stop: Callable[[], None]) -> None:
+    def __init__(self, outbox: Outbox, limits: BreakerLimits, *, limit: int | None, stop: Callable[[], None]) -> None:
         self._outbox = outbox
         self._limits = limits
         self._left = limit

@@ -10,7 +10,7 @@ from functools import reduce
 import anyio
 from anyio import to_thread
 
-from bulkmail.engine.ports import Permit
+from bulkmail.engine.contracts import Limits
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace
@@ -132,7 +132,7 @@ class AccountPermit:
 @asynccontextmanager
 async def open_permits(
     routes: Sequence[Route], pace: Pace, *, run_id: str, is_rehearsal: bool
-) -> AsyncIterator[list[Permit | None]]:
+) -> AsyncIterator[list[Limits | None]]:
     """The permits of `routes`, in their order; None for those that write to nobody.
 
     A rehearsal with real relays keeps to their quotas, since their mail counts there, but at any hour.  Raises

@@ -39,7 +39,7 @@ class AddressError(ValueError):
 
 
 class GateClosed(BulkmailError):
-    """The preflight found a fault that would spoil the whole mailing.  Nothing was sent."""
+    """The checks found a fault that would spoil the whole mailing.  Nothing was sent."""
 
 
 class OutboxError(BulkmailError):

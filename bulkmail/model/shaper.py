@@ -10,13 +10,13 @@ from bulkmail.model.adapt import AdaptiveRate, ConcurrencyLimit, Meter, Share
 from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.hold import NO_HOLD, Hold
 from bulkmail.model.lane import Lanes
-from bulkmail.model.printing import printable
+from bulkmail.model.outcome import Scope
 from bulkmail.model.rate import Rate
 from bulkmail.model.rate_limiter import RateLimiter
 from bulkmail.model.retry import LANE_BACKOFF, RELAY_BACKOFF, Backoff
 from bulkmail.model.slowdown import LONGEST_WORDS, Slowdown
 from bulkmail.model.timing import LONGEST_SUSPENSION, RISING_RATE_CHECKED_AFTER, RISING_RATE_UPDATED_EVERY
-from bulkmail.model.verdict import Scope
+from bulkmail.text import printable
 
 CAMPAIGN = "campaign"
 _LANE = "lane "

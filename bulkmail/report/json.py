@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.hold import Hold
 from bulkmail.model.returned import ReturnedCounts
+from bulkmail.model.status import Status
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.columns import DELIVERY_COLUMNS

@@ -11,9 +11,9 @@ from typing import TypedDict
 import msgspec
 
 from bulkmail.model.hold import Hold
-from bulkmail.model.printing import printable
 from bulkmail.model.window import say_until
 from bulkmail.outbox.shape import Moment
+from bulkmail.text import printable
 
 SETTING = "rest"
 LONGEST = 400  # characters of a reason

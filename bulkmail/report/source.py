@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.hold import Hold
 from bulkmail.model.lazy_dataclass import dataclass
@@ -21,6 +20,7 @@ from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.returned import CameBack, Returned, ReturnedCounts
 from bulkmail.model.schedule import Planned
 from bulkmail.model.slowdown import Slowdown
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.encoding import decode_fields
 from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, RowRecord

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from bulkmail.model.delivery import Status
-from bulkmail.model.printing import printable
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
-from bulkmail.model.units import count, say_duration
+from bulkmail.model.units import say_duration
 from bulkmail.report.planned import sentence
 from bulkmail.report.report import Report, Trouble
 from bulkmail.report.rest import next_try, say_rest
 from bulkmail.report.returned import came_back, of_passes, of_variants
 from bulkmail.report.slowdowns import short_sentence
+from bulkmail.text import count, printable
 
 if TYPE_CHECKING:
     from rich.text import Text

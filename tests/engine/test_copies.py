@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from bulkmail.engine.contracts import Outlet, Settled
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.plan import Plan
-from bulkmail.engine.ports import Outlet, Settled
 from bulkmail.model.address import Address
+from bulkmail.model.job import Mark
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
@@ -15,8 +16,9 @@ from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
-from bulkmail.outbox.outbox import Entry, Mark
-from bulkmail.smtp.session import Manners, Session
+from bulkmail.outbox.outbox import Entry
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.session import Session
 from bulkmail.testing import Drop, ScriptedRelay
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))

@@ -6,15 +6,15 @@ import asyncio
 
 import pytest
 
-from bulkmail.config.tables import known_feedback
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError, SendingRests
 from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import Backoff
+from bulkmail.model.status import Status
 from bulkmail.sandbox.lines import NullLine
-from bulkmail.smtp.session import SessionRefused
+from bulkmail.settings.tables import known_feedback
+from bulkmail.smtp.opening import SessionRefused
 from bulkmail.testing import ManualClock
 
 FEEDBACK = known_feedback()

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkmail.engine.account import Account
+from bulkmail.engine.contracts import Outlet
 from bulkmail.engine.plan import Plan, make_shaper
-from bulkmail.engine.ports import Outlet
 from bulkmail.engine.provider_use import SessionUse
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.scheduler import Booking, Scheduler
@@ -69,7 +69,7 @@ class Quota:
 
 
 @dataclass(frozen=True)
-class Limits:
+class Given:
     rate: Rate | None
     providers: tuple[LaneLimits, LaneLimits]
     quota: int | None
@@ -82,7 +82,7 @@ class Limits:
 class Trial:
     """A scheduler over people of three providers, and all that was booked and not settled."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Given) -> None:
         self.clock = ManualClock(1_000.0)
         self.outbox = Outbox.create(None, campaign=None, settings={})
         self.outbox.record(self._people())
@@ -109,7 +109,7 @@ class Trial:
                 pace=pace,
                 shaper=self.shaper,
                 clock=self.clock,
-                account=Account(outlet.permit, clock=self.clock, changed=nothing, failed=print),
+                account=Account(outlet.limits, clock=self.clock, changed=nothing, failed=print),
             )
             for outlet in outlets
         ]
@@ -214,7 +214,7 @@ LANE_LIMITS = st.builds(
     messages_per_session=st.none() | st.just(3),
 )
 LIMITS = st.builds(
-    Limits,
+    Given,
     rate=st.none() | st.sampled_from([Rate(2.0), Rate(0.5, 3)]),
     providers=st.tuples(LANE_LIMITS, LANE_LIMITS),
     quota=st.none() | st.sampled_from([5, 20]),
@@ -233,7 +233,7 @@ EVENTS = st.lists(
 SLOWER = ThrottleDecision(replace(throttle(Scope.LANE, Effect.SLOWER, label="busy"), suspend=30.0))
 
 
-async def play(limits: Limits, events: list[tuple[str, int]]) -> None:
+async def play(limits: Given, events: list[tuple[str, int]]) -> None:
     trial = Trial(limits)
     with trial.outbox:
         for relay in trial.relays:
@@ -300,6 +300,6 @@ async def finish(trial: Trial) -> None:
 @settings(max_examples=60)
 @given(LIMITS, EVENTS)
 def test_all_that_was_booked_went_or_was_given_back_and_no_hold_is_silent(
-    limits: Limits, events: list[tuple[str, int]]
+    limits: Given, events: list[tuple[str, int]]
 ) -> None:
     asyncio.run(play(limits, events))

@@ -12,20 +12,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bulkmail.config.tables import known_feedback
+from bulkmail.engine.contracts import Ending, Notice, Outlet, Settled
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.plan import Plan
-from bulkmail.engine.ports import Ending, Notice, Outlet, Settled
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
 from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.route import Route
+from bulkmail.model.status import Status
 from bulkmail.outbox.outbox import Entry, Outbox
+from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.session import Manners, Session, Timeouts
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.session import Session
+from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.testing import ManualClock
 from tests.engine.conftest import compose
 from tests.examples import IN_CI

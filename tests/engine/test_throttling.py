@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from bulkmail.config.tables import known_feedback
-from bulkmail.engine.ports import Slowed
+from bulkmail.engine.contracts import Slowed
 from bulkmail.engine.provider_use import ProviderUse
 from bulkmail.engine.throttling import Throttling
 from bulkmail.model import shaper as shapers
@@ -16,6 +15,7 @@ from bulkmail.model.lane import Lanes
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.timing import PROVIDERS_FORGOTTEN_EVERY, SAME_NOTICE_AFTER
+from bulkmail.settings.tables import known_feedback
 from bulkmail.testing import ManualClock
 
 BUSY = Reply(Stage.RCPT, 451, "4.7.28", "unusual rate of mail")

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.config.tables import known_feedback
 from bulkmail.model.feedback import Feedback, ThrottleDecision
-from bulkmail.model.outcome import Effect, quota, throttle
+from bulkmail.model.outcome import Effect, Outcome, Scope, quota, throttle
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.timing import LONGEST_ACCOUNT_PAUSE
-from bulkmail.model.verdict import Outcome, Rule, Scope, enhanced_pattern, judge
+from bulkmail.model.verdict import Rule, enhanced_pattern, judge
+from bulkmail.settings.tables import known_feedback
 
 BUSY = Rule(
     ("421", "45"),

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.config.tables import known_feedback
 from bulkmail.model import shaper as module
 from bulkmail.model.lane import Lane, LaneLimits, Lanes
 from bulkmail.model.rate import Rate
 from bulkmail.model.reply import Reply, Stage, make_reply
 from bulkmail.model.retry import Backoff
 from bulkmail.model.shaper import Shaper
+from bulkmail.settings.tables import known_feedback
 
 SLOW_LANE = Lanes({"google": Lane("google", limits=LaneLimits(Rate(2.0), 3, 50))})
 

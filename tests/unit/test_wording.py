@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.config.tables import known_feedback
 from bulkmail.model.feedback import ThrottleDecision
+from bulkmail.model.outcome import Outcome, Reason, Scope
 from bulkmail.model.reply import Reply, Stage, make_reply
 from bulkmail.model.subjects import Subject
-from bulkmail.model.verdict import Outcome, Reason, Scope, judge
+from bulkmail.model.verdict import judge
 from bulkmail.model.wording import plain, read
+from bulkmail.settings.tables import known_feedback
 
 FOLDER = Path(__file__).parent / "replies"
 
