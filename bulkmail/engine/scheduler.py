@@ -93,17 +93,22 @@ class Scheduler:
             relay.in_hand += 1
             relay.moved_at = self._clock.monotonic()
             return booking
-        is_next = reserved is not None and reserved.is_next
-        wait = relay.rate_wait(self._clock.monotonic())
-        if wait > 0 or (relay.turn.locked() and not is_next):
+        now, account = self._clock.monotonic(), relay.account
+        wait = relay.rate_wait(now)
+        if wait > 0 or (relay.turn.locked() and not (reserved is not None and reserved.is_next)):
             return Hold(self._clock.now() + max(wait, PROVIDER_SESSIONS_CHECKED_AFTER), RATE)
-        booking_or_none = reserved or self.reserve(session)
-        if booking_or_none is None:
+        if not account.take():
+            return self._account_hold(relay)
+        candidate = reserved or self._pick(session, now)
+        if candidate is None:
+            account.give_back()
             return self._why_not(relay)
-        if (hold := self._book(booking_or_none)) is None:
-            return booking_or_none
+        if (hold := self._book_slot(candidate, now)) is None:
+            candidate.has_quota = True
+            return candidate
+        account.give_back()
         if reserved is None:
-            self.give_back(booking_or_none)
+            self.give_back(candidate)
         return hold
 
     def take_copy(self, first: Booking) -> Booking | None:
@@ -111,36 +116,40 @@ class Scheduler:
 
         Those who set limits count forward paths.
         """
-        relay, use = first.session.relay, first.session
-        if self._is_simple or relay.turn.locked():
+        relay, now = first.session.relay, self._clock.monotonic()
+        if self._is_simple or relay.turn.locked() or not relay.account.take():
             return None
         copy = self.queues.next_copy(first.job)
-        if copy is None:
-            return None
-        booking = self._reserved(copy, use, self.provider_of(copy))
-        if self._book(booking) is None:
-            return booking
-        self._unreserve(booking)
-        self.queues.return_copy(first.job, copy)
+        if copy is not None:
+            booking = self._reserved(copy, first.session, self.provider_of(copy))
+            if self._book_slot(booking, now) is None:
+                booking.has_quota = True
+                return booking
+            self._unreserve(booking)
+            self.queues.return_copy(first.job, copy)
+        relay.account.give_back()
         return None
 
     def reserve(self, session: SessionUse) -> Booking | None:
         """A message that may go over `session` now, but for the relay's rate; None when none may."""
-        relay = session.relay
-        if not relay.account.may_begin():
-            return None
-        now = self._clock.monotonic()
-        self.queues.bring_back(now)
+        return self._pick(session, self._clock.monotonic()) if session.relay.account.may_begin() else None
+
+    def _pick(self, session: SessionUse, now: float) -> Booking | None:
+        queues, providers = self.queues, self._plan.providers
+        queues.bring_back(now)
         may_go = None if self.is_alone else lambda key: self._may_go(key, session, now)
-        while (job := self.queues.next(self._clock.now(), may_go=may_go)) is not None:
-            provider = self.provider_of(job)
+        while (job := queues.next(self._clock.now(), may_go=may_go)) is not None:
+            provider = providers.get(queues.key_of(job)) if providers else None
+            if provider is not None and may_go is not None:  # which has looked at it
+                return self._reserved(job, session, provider)
+            provider = provider or self._domain_provider(job.delivery.forward_path)
             wait = self._provider_wait(provider, session, now)
             if wait <= 0:
                 return self._reserved(job, session, provider)
-            if self.queues.has_much_aside:
-                self.queues.take_back(job)
+            if queues.has_much_aside:
+                queues.take_back(job)
                 return None
-            self.queues.set_aside(job, now + wait)
+            queues.set_aside(job, now + wait)
         return None
 
     def give_back(self, booking: Booking) -> None:
@@ -177,20 +186,16 @@ class Scheduler:
         relay.moved_at = now
         return Booking(job, session, provider)
 
-    def _book(self, booking: Booking) -> Hold | None:
-        """Books rates and quota for a message that is reserved; neither when one of them holds it back."""
-        relay, now = booking.session.relay, self._clock.monotonic()
-        if not self._shaper.take(relay.name, booking.provider, now):
-            return Hold(self._clock.now() + self._shaper.wait(relay.name, booking.provider, now), PROVIDER)
-        slot = self._shaper.booked
-        if relay.account.take():
-            booking.slot, booking.has_quota = slot, True
+    def _book_slot(self, booking: Booking, now: float) -> Hold | None:
+        """Books all rates for a message that is reserved, or none when one of them holds it back."""
+        relay = booking.session.relay
+        if self._shaper.take(relay.name, booking.provider, now):
+            booking.slot = self._shaper.booked
             return None
-        self._shaper.give_back(slot)
-        return self._account_hold(relay)
+        return Hold(self._clock.now() + self._shaper.wait(relay.name, booking.provider, now), PROVIDER)
 
     def unbook(self, booking: Booking) -> None:
-        """The reverse of `_book()`: nothing of the message goes, which is out all the same."""
+        """Gives rates and quota back: nothing of the message goes, which is out all the same."""
         if booking.slot is not None:
             self._shaper.give_back(booking.slot)
             booking.slot = None
@@ -199,7 +204,7 @@ class Scheduler:
             booking.has_quota = False
 
     def _unreserve(self, booking: Booking) -> None:
-        """The reverse of `_book()` and `_reserved()`."""
+        """Gives back everything but the place in the queue."""
         relay = booking.session.relay
         self.unbook(booking)
         if not self.is_alone:
@@ -222,12 +227,8 @@ class Scheduler:
         wait = self._shaper.lane_wait(relay.name, provider, now)
         if wait > 0:
             return wait
-        has_room = relay.provider_use.has_room(
-            provider,
-            session,
-            sessions=self._shaper.lane_connections(relay.name, provider),
-            messages=self._shaper.messages_per_session(provider),
-        )
+        sessions, messages = self._shaper.session_limits(relay.name, provider)
+        has_room = relay.provider_use.has_room(provider, session, sessions=sessions, messages=messages)
         return 0.0 if has_room else PROVIDER_SESSIONS_CHECKED_AFTER
 
     def _held_for(self, relay: RelayState) -> tuple[float, bool]:

@@ -38,6 +38,7 @@ class _State:
         "meter",
         "name",
         "share",
+        "shared",
         "speed",
         "times",
         "turned_at",
@@ -45,8 +46,10 @@ class _State:
         "words",
     )
 
-    def __init__(self, name: str, *, rate: Rate | None, connections: int, backoff: Backoff) -> None:
+    def __init__(self, name: str, shared: str, *, rate: Rate | None, connections: int, backoff: Backoff) -> None:
+        """`name` is that of its own rate, `shared` of the one that it shares with others."""
         self.name = name
+        self.shared = shared
         self.backoff = backoff
         self.speed = AdaptiveRate(rate.per_second if rate else None)
         self.burst = rate.burst if rate else 1
@@ -144,7 +147,9 @@ class Shaper:
         if relay in self._relays:
             return
         name = f"relay {relay}"
-        state = self._relays[relay] = _State(name, rate=rate, connections=connections, backoff=self._relay_backoff)
+        state = self._relays[relay] = _State(
+            name, CAMPAIGN, rate=rate, connections=connections, backoff=self._relay_backoff
+        )
         self._limiter.turn(name, rate, 0.0)
         self.is_free = self.is_free and rate is None
         if (known := self._known.pop((relay, ""), None)) is not None:
@@ -156,9 +161,7 @@ class Shaper:
 
     def relay_wait(self, relay: str, now: float) -> float:
         """Seconds until `relay` and the campaign let any message go, whatever its lane says."""
-        state = self._relays[relay]
-        self._refresh(state, now)
-        return max(self.relay_rest(relay, now), self._limiter.wait((CAMPAIGN,), now), self._rate_wait(state, now))
+        return self._wait_of(self._relays[relay], now)
 
     def relay_rest(self, relay: str, now: float) -> float:
         """Seconds for which `relay` is left alone, whatever rates say."""
@@ -175,14 +178,22 @@ class Shaper:
 
     def lane_wait(self, relay: str, lane: str, now: float) -> float:
         """Seconds until `lane` lets a message go through `relay`, whatever the relay says."""
-        state = self._lane(relay, lane)
-        self._refresh(state, now)
-        return max(_rest(state, now), self._limiter.wait((_LANE + lane,), now), self._rate_wait(state, now))
+        return self._wait_of(self._lane(relay, lane), now)
 
-    def _rate_wait(self, state: _State, now: float) -> float:
-        """Seconds until its own rate lets one go; while that is on its way up, ask again after a second."""
-        wait = self._limiter.wait((state.name,), now)
-        return min(wait, RISING_RATE_CHECKED_AFTER) if state.speed.is_rising(now) else wait
+    def _wait_of(self, state: _State, now: float) -> float:
+        """Seconds until its own rate and the shared one let one go, and it is not left alone any more.
+
+        While its own rate is on its way up, it is asked again after a second.
+        """
+        if state.speed.low is None:  # its rate was never lowered
+            wait = self._limiter.wait((state.shared, state.name), now)
+        else:
+            self._refresh(state, now)
+            wait = self._limiter.wait((state.name,), now)
+            if state.speed.is_rising(now):
+                wait = min(wait, RISING_RATE_CHECKED_AFTER)
+            wait = max(wait, self._limiter.wait((state.shared,), now))
+        return wait if state.hold is NO_HOLD else max(wait, _rest(state, now))
 
     def is_left_alone(self, relay: str, lane: str, now: float) -> bool:
         """Whether `lane` is held back by more than a rate: it rests, or takes nothing at all."""
@@ -197,10 +208,13 @@ class Shaper:
 
     def take(self, relay: str, lane: str, now: float) -> bool:
         """Books one message; False, and nothing is booked, when it must wait."""
-        states = self._states(relay, lane)
-        if states[0].is_suspended(now) or states[1].is_suspended(now):
-            return False
-        return self._limiter.take(self._names(states, lane, now), now)
+        own, through = self._relays[relay], self._lane(relay, lane)
+        for state in (own, through):
+            if state.hold is not NO_HOLD and state.is_suspended(now):
+                return False
+            if state.speed.low is not None:
+                self._refresh(state, now)
+        return self._limiter.take((CAMPAIGN, own.name, through.shared, through.name), now)
 
     @property
     def booked(self) -> Mapping[str, float]:
@@ -214,7 +228,7 @@ class Shaper:
     def accepted(self, relay: str, lane: str, now: float, count: int = 1) -> bool:
         """The relay took `count` messages of `lane`; whether relay or lane gets more for it than they would have."""
         gets_more = False
-        for state in self._states(relay, lane):
+        for state in (self._relays[relay], self._lane(relay, lane)):
             if state.speed.is_blocked:
                 state.speed = state.speed.opened(now, sustained=state.long_meter.per_second(now))
                 self._turn(state, now)
@@ -225,7 +239,7 @@ class Shaper:
             state.long_meter.take(now, count)
             if state.in_row and not state.is_suspended(now):
                 state.in_row = 0
-            if state.concurrency.size < state.concurrency.limit:
+            if 0 < state.concurrency.allowed < state.concurrency.limit:
                 before = state.concurrency.size
                 state.concurrency = state.concurrency.take(now, count)
                 gets_more = gets_more or state.concurrency.size > before
@@ -266,12 +280,15 @@ class Shaper:
         concurrency = self._relays[relay].concurrency
         return concurrency.allowed or concurrency.limit
 
-    def lane_connections(self, relay: str, lane: str) -> int:
-        """The most sessions that may carry letters of `lane` through `relay` at once, 1 or more."""
-        return min(self._lane(relay, lane).concurrency.size, self.connections(relay))
+    def session_limits(self, relay: str, lane: str) -> tuple[int, int | None]:
+        """The most sessions that may carry messages of `lane` through `relay` at once, 1 or more.
+
+        With it, how many of them one session may carry; None: as many as of others.
+        """
+        return min(self._lane(relay, lane).concurrency.size, self.connections(relay)), self.messages_per_session(lane)
 
     def messages_per_session(self, lane: str) -> int | None:
-        """How many letters of `lane` one session may carry; None: as many as of others."""
+        """How many messages of `lane` one session may carry; None: as many as of others."""
         return self._lanes.limits(lane).messages_per_session
 
     def slowdown(self, relay: str, lane: str, now: float) -> Slowdown | None:
@@ -298,9 +315,6 @@ class Shaper:
             self._through = {key: state for key, state in self._through.items() if not state.is_fine(now)}
             self._limiter.forget(now, beginning=_LANE)
 
-    def _states(self, relay: str, lane: str) -> tuple[_State, _State]:
-        return self._relays[relay], self._lane(relay, lane)
-
     def _lane(self, relay: str, lane: str) -> _State:
         state = self._through.get((relay, lane))
         if state is None:
@@ -308,18 +322,13 @@ class Shaper:
             # Its configured rate is that of the lane as a whole; this one begins with the first complaint.
             connections = most if limits.connections is None else min(limits.connections, most)
             state = self._through[relay, lane] = _State(
-                f"{relay} {lane}", rate=None, connections=connections, backoff=self._lane_backoff
+                f"{relay} {lane}", _LANE + lane, rate=None, connections=connections, backoff=self._lane_backoff
             )
             if (known := self._known.pop((relay, lane), None)) is not None:
                 state.recall(known)
             if limits.rate is not None and self._limiter.rate(_LANE + lane) is None:
                 self._limiter.turn(_LANE + lane, limits.rate, 0.0)
         return state
-
-    def _names(self, states: tuple[_State, _State], lane: str, now: float) -> tuple[str, ...]:
-        for state in states:
-            self._refresh(state, now)
-        return CAMPAIGN, states[0].name, _LANE + lane, states[1].name
 
     def _refresh(self, state: _State, now: float) -> None:
         if state.speed.low is not None and not 0 <= now - state.turned_at < RISING_RATE_UPDATED_EVERY:
