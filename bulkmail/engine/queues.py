@@ -53,10 +53,10 @@ class Queues:
         limit: int | None = None,
         wants: Collection[int] | None = None,
     ) -> None:
-        self._outbox = outbox
+        self.outbox = outbox
         self._turn = deque(_Queue(key) for key in keys)  # the first of these that has a job gives it, and goes last
         self._queues = {queue.key: queue for queue in self._turn}
-        self._out: dict[int, _Queue] = {}
+        self.out: dict[int, _Queue] = {}  # handed out and not yet settled, by delivery
         self._passed_over: set[int] = set()  # out, or set aside
         self._aside: list[tuple[float, int, Job, _Queue]] = []  # a heap: until when (monotonic), and what
         self._has_copies = outbox.has_copies
@@ -67,7 +67,7 @@ class Queues:
     @property
     def in_hand(self) -> int:
         """How many are out and not yet settled."""
-        return len(self._out)
+        return len(self.out)
 
     @property
     def is_used_up(self) -> bool:
@@ -91,7 +91,7 @@ class Queues:
             self._turn.append(queue)
         job = queue.ready.popleft()
         number = job.delivery.id
-        self._out[number] = queue
+        self.out[number] = queue
         self._passed_over.add(number)
         if self._left is not None:
             self._left -= 1
@@ -102,7 +102,7 @@ class Queues:
     def set_aside(self, job: Job, until: float) -> None:
         """Nothing of it may go before `until` (monotonic seconds); what stands behind it may."""
         self.release_copies(job)
-        queue = self._out.pop(job.delivery.id)
+        queue = self.out.pop(job.delivery.id)
         if self._left is not None:
             self._left += 1
         heapq.heappush(self._aside, (until, job.delivery.id, job, queue))
@@ -153,12 +153,12 @@ class Queues:
         kept = self._copies[job.delivery.id] = deque()
         while queue.ready and queue.ready[0].delivery.row == row:
             kept.append(copy := queue.ready.popleft())
-            self._out[copy.delivery.id] = queue
+            self.out[copy.delivery.id] = queue
             self._passed_over.add(copy.delivery.id)
 
     def key_of(self, job: Job) -> QueueKey:
         """The key of a job that is out."""
-        return self._out[job.delivery.id].key
+        return self.out[job.delivery.id].key
 
     def has_some(self, now: float, *, among: Callable[[QueueKey], bool]) -> bool:
         """Whether a job of one of these keys could go now, were it allowed."""
@@ -170,7 +170,7 @@ class Queues:
 
     def settled(self, delivery_id: int, *, due_at: float | None = None) -> None:
         """What became of it is durable; with `due_at` (wall clock; 0 is at once) it comes again."""
-        queue = self._out.pop(delivery_id, None)
+        queue = self.out.pop(delivery_id, None)
         self._passed_over.discard(delivery_id)
         if queue is not None and due_at is not None:
             queue.comes_again(delivery_id, due_at)
@@ -204,9 +204,9 @@ class Queues:
         return any(self._has_others_stored(queue, done) for queue in self._queues.values())
 
     def _has_others_stored(self, queue: _Queue, done: Collection[int]) -> bool:
-        excluded = {*done, *self._out}
+        excluded = {*done, *self.out}
         return bool(
-            self._outbox.due(
+            self.outbox.due(
                 math.inf, limit=1, excluding=excluded, lane=queue.key, after=queue.after, wanted=self._wanted
             )
         )
@@ -217,10 +217,10 @@ class Queues:
 
     def left_in(self, key: QueueKey) -> int:
         """How many deliveries of `key` are still open."""
-        return self._outbox.count_open(key, wanted=self._wanted)
+        return self.outbox.count_open(key, wanted=self._wanted)
 
     def _return(self, job: Job) -> None:
-        queue = self._out.pop(job.delivery.id)
+        queue = self.out.pop(job.delivery.id)
         self._passed_over.discard(job.delivery.id)
         queue.ready.appendleft(job)
 
@@ -230,7 +230,7 @@ class Queues:
         return bool(queue.ready)
 
     def _refill(self, queue: _Queue, now: float) -> None:
-        jobs = self._outbox.due(
+        jobs = self.outbox.due(
             now, limit=BATCH, excluding=self._passed_over, lane=queue.key, after=queue.after, wanted=self._wanted
         )
         for job in jobs:
@@ -243,4 +243,4 @@ class Queues:
             queue.dry_until = math.inf if due is None else due
 
     def _next_due(self, key: QueueKey, now: float) -> float | None:
-        return self._outbox.next_due(key, after=now, wanted=self._wanted)
+        return self.outbox.next_due(key, after=now, wanted=self._wanted)
