@@ -144,7 +144,11 @@ class Holds:
         if relay.workers > 1:
             return Hold(math.inf, rest.why)  # one is enough to watch
         serves = self._shares.serving(relay)
-        due_at = now if self._queues.has_some(now, among=serves) else self._queues.next_due(now, among=serves)
+        due_at = (
+            now
+            if any(True for _ in self._queues.keys_with_some(now, among=serves))
+            else self._queues.next_due(now, among=serves)
+        )
         if due_at is None:
             return soon if in_hand else Hold(math.inf, NOTHING)
         ready_at = max(rest.until, due_at)
@@ -185,6 +189,6 @@ class Holds:
         held = [
             self._rests[relay.name]
             for relay in self._relays
-            if relay.name in self._rests and self._queues.has_open(self._shares.serving(relay))
+            if relay.name in self._rests and any(map(self._queues.left_in, self._shares.keys_of(relay)))
         ]
         return min(held, key=lambda hold: hold.until, default=None)

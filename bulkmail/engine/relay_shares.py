@@ -37,6 +37,10 @@ class RelayShares:
         self._is_holding = False
         self.is_alone = len(relays) == 1 and len(serving) == 1  # one relay, one queue: nobody to reckon with
 
+    def keys_of(self, relay: RelayState) -> list[QueueKey]:
+        """The queues whose jobs may go through `relay`."""
+        return [key for key, members in self._members.items() if relay in members]
+
     def serving(self, relay: RelayState) -> Callable[[QueueKey], bool]:
         """Which queues `relay` has to do with."""
         return lambda key: relay in self._members[key]

@@ -130,10 +130,8 @@ class Scheduler:
             wait = self._provider_wait(provider, session, now)
             if wait <= 0:
                 return self._reserved(job, session, provider)
-            if queues.has_much_aside:
-                queues.take_back(job)
+            if not queues.set_aside(job, now + wait):
                 return None
-            queues.set_aside(job, now + wait)
         return None
 
     def give_back(self, booking: Booking) -> None:
