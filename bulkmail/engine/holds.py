@@ -75,7 +75,7 @@ class Holds:
         for key in self._queues.keys_with_some(self._clock.now(), among=self._shares.serving(relay)):
             provider = self._plan.providers.get(key)
             # Without a wait another relay comes first, or as many sessions as may be are busy with it.
-            wait = (shaper.lane_wait(relay.name, provider, now) if provider else 0.0) or OTHER_RELAY_CHECKED_AFTER
+            wait = (shaper.provider_wait(relay.name, provider, now) if provider else 0.0) or OTHER_RELAY_CHECKED_AFTER
             if wait < held:
                 held, rests = wait, bool(provider and shaper.is_left_alone(relay.name, provider, now))
         return held, rests

@@ -85,9 +85,9 @@ class Run:
             relay.is_on_trial = False
             self.life.nudge()
 
-    def throttle(self, decision: ThrottleDecision, event: Reply | Fault, relay: RelayState, lane: str) -> bool:
+    def throttle(self, decision: ThrottleDecision, event: Reply | Fault, relay: RelayState, provider: str) -> bool:
         """Does what a complaint asks for: slower, fewer sessions, a rest; False when it is no such complaint."""
-        if not self.throttling.throttle(decision, event, relay, lane):
+        if not self.throttling.throttle(decision, event, relay, provider):
             return False
         if decision.verdict.scope is Scope.RELAY:
             self._leave_out_if_long(relay, self.shaper.relay_rest(relay.name, self.clock.monotonic()), event)
@@ -137,7 +137,7 @@ class Run:
 
     def is_dismissal(self, relay: RelayState, messages: int) -> bool:
         """Whether a 421 on a session that had carried so many messages is about that session only."""
-        most = relay.health.dismissed(self.clock.monotonic(), messages)
+        most = relay.health.dismissals.add(self.clock.monotonic(), messages)
         if most and most < relay.messages_per_session:
             relay.messages_per_session = most
             self.tell(relay, f"{relay.name} ends a session after {count(most, 'message')}: it gets no more in one")

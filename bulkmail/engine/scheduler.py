@@ -206,7 +206,7 @@ class Scheduler:
     def _provider_wait(self, provider: str, session: SessionUse, now: float) -> float:
         """Seconds for which no message to `provider` goes over `session`; 0 for one that may go."""
         relay = session.relay
-        wait = self._shaper.lane_wait(relay.name, provider, now)
+        wait = self._shaper.provider_wait(relay.name, provider, now)
         if wait > 0:
             return wait
         sessions, messages = self._shaper.session_limits(relay.name, provider)

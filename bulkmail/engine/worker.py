@@ -159,7 +159,7 @@ class Worker:
             return
         if line.usable:  # else it was closed while it waited for its turn
             try:
-                with relay.awaiting():
+                with relay.silence.awaiting():
                     await line.carry(self._next)
             except BaseException:
                 self._give_back_ahead()

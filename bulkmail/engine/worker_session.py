@@ -93,7 +93,7 @@ class WorkerSession:
         run, relay = self._run, self.relay
         relay.health.begin(run.clock.monotonic())
         try:
-            with relay.awaiting(), run.life.opening() as opening:
+            with relay.silence.awaiting(), run.life.opening() as opening:
                 self.line = await relay.connect()
         except BaseException as error:
             relay.health.failed()

@@ -1,4 +1,4 @@
-"""Who may go when, through which relay and into which lane, as servers bear it: all that is lowered and held in one."""
+"""What may go when, through which relay and to which provider: all that is lowered or held, in one place."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from bulkmail.model.timing import LONGEST_SUSPENSION, RISING_RATE_CHECKED_AFTER,
 from bulkmail.text import printable
 
 CAMPAIGN = "campaign"
-_LANE = "lane "
-MOST_IDLE = 10_000  # lanes that are kept in mind although nothing is wrong with them
+_PROVIDER = "provider "
+MOST_IDLE = 10_000  # providers that are kept in mind although nothing is wrong with them
 
 
 class _State:
-    """How a relay, or one lane through it, is doing.  `times` it has complained, `in_row` of them led to a rest."""
+    """How a relay, or one provider through it, is doing.  `times` it has complained, `in_row` of them led to a rest.
+
+    It has more attributes than a class should: rate, sessions and rest of one server, with what each is reckoned from.
+    """
 
     __slots__ = (
         "at",
@@ -114,13 +117,16 @@ def _rest(state: _State, now: float) -> float:
 
 
 class Shaper:
-    """Rates, connections and suspensions of a campaign, its relays and, through each relay, its lanes.
+    """Rates, connections and suspensions of a campaign, its relays and, through each relay, its providers.
 
-    Pure bookkeeping: every time is seconds of one monotonic clock.  A lane that is slow or suspended is asked about by
-    `wait()`, which books nothing, so that whoever may not go costs the others nothing.
+    Pure bookkeeping: every time is seconds of one monotonic clock.  `wait()` tells of a provider that is slow or
+    suspended, and books nothing, so that whoever may not go costs the others nothing.
 
     `is_free`: no message has to wait for anything of this, and none needs to be booked; only the number of sessions may
     be limited.  Once it is not, it stays so.
+
+    It has more methods than a class should: who asks is the scheduler, who tells are complaints and acceptances, and
+    what they share is the state of one relay or provider.
     """
 
     def __init__(
@@ -155,12 +161,12 @@ class Shaper:
         if (known := self._known.pop((relay, ""), None)) is not None:
             state.recall(known)
 
-    def wait(self, relay: str, lane: str, now: float) -> float:
-        """Seconds until one message of `lane` may go through `relay`; 0 when it may go now."""
-        return max(self.relay_wait(relay, now), self.lane_wait(relay, lane, now))
+    def wait(self, relay: str, provider: str, now: float) -> float:
+        """Seconds until one message of `provider` may go through `relay`; 0 when it may go now."""
+        return max(self.relay_wait(relay, now), self.provider_wait(relay, provider, now))
 
     def relay_wait(self, relay: str, now: float) -> float:
-        """Seconds until `relay` and the campaign let any message go, whatever its lane says."""
+        """Seconds until `relay` and the campaign let any message go, whatever its provider says."""
         return self._wait_of(self._relays[relay], now)
 
     def relay_rest(self, relay: str, now: float) -> float:
@@ -176,9 +182,9 @@ class Shaper:
         """Seconds until `relay`'s own rate, apart from the campaign's, lets one more go."""
         return self._limiter.wait((self._relays[relay].name,), now)
 
-    def lane_wait(self, relay: str, lane: str, now: float) -> float:
-        """Seconds until `lane` lets a message go through `relay`, whatever the relay says."""
-        return self._wait_of(self._lane(relay, lane), now)
+    def provider_wait(self, relay: str, provider: str, now: float) -> float:
+        """Seconds until `provider` lets a message go through `relay`, whatever the relay says."""
+        return self._wait_of(self._provider(relay, provider), now)
 
     def _wait_of(self, state: _State, now: float) -> float:
         """Seconds until its own rate and the shared one let one go, and it is not left alone any more.
@@ -195,9 +201,9 @@ class Shaper:
             wait = max(wait, self._limiter.wait((state.shared,), now))
         return wait if state.hold is NO_HOLD else max(wait, _rest(state, now))
 
-    def is_left_alone(self, relay: str, lane: str, now: float) -> bool:
-        """Whether `lane` is held back by more than a rate: it rests, or takes nothing at all."""
-        state = self._lane(relay, lane)
+    def is_left_alone(self, relay: str, provider: str, now: float) -> bool:
+        """Whether `provider` is held back by more than a rate: it rests, or takes nothing at all."""
+        state = self._provider(relay, provider)
         return state.is_suspended(now) or state.speed.is_blocked
 
     def refused(self, relay: str, now: float, *, open: int, why: str, words: str) -> None:
@@ -206,9 +212,9 @@ class Shaper:
         state.complained(now, why=why, words=words)
         state.concurrency = state.concurrency.refuse(now, open=open)
 
-    def take(self, relay: str, lane: str, now: float) -> bool:
+    def take(self, relay: str, provider: str, now: float) -> bool:
         """Books one message; False, and nothing is booked, when it must wait."""
-        own, through = self._relays[relay], self._lane(relay, lane)
+        own, through = self._relays[relay], self._provider(relay, provider)
         for state in (own, through):
             if state.hold is not NO_HOLD and state.is_suspended(now):
                 return False
@@ -225,10 +231,10 @@ class Shaper:
         """The message that this was booked for did not go: another may go in its place."""
         self._limiter.give_back(booked)
 
-    def accepted(self, relay: str, lane: str, now: float, count: int = 1) -> bool:
-        """The relay took `count` messages of `lane`; whether relay or lane gets more for it than they would have."""
+    def accepted(self, relay: str, provider: str, now: float, count: int = 1) -> bool:
+        """The relay took `count` messages to `provider`; whether either gets more for it than it would have."""
         gets_more = False
-        for state in (self._relays[relay], self._lane(relay, lane)):
+        for state in (self._relays[relay], self._provider(relay, provider)):
             if state.speed.is_blocked:
                 state.speed = state.speed.opened(now, sustained=state.long_meter.per_second(now))
                 self._turn(state, now)
@@ -248,22 +254,22 @@ class Shaper:
     def throttle(
         self,
         decision: ThrottleDecision,
-        relay: str,
-        lane: str,
+        scope: tuple[str, str],
         now: float,
         *,
         open: int,
         words: str = "",
         jitter: float = 0.5,
     ) -> None:
-        """Does what a complaint asks for; `open` are the sessions open in its scope beside the one that was refused.
+        """Does what a complaint about a relay, or about one provider through it, asks for.
 
-        `words` are the server's own; `jitter`, in [0, 1), spreads how long it is left alone.
+        `scope` names both.  `open` are the sessions open there beside the one that was refused.  `words` are the
+        server's own; `jitter`, in [0, 1), spreads how long it is left alone.
         """
         if not decision.is_complaint:
             return
         self.is_free = False
-        state = self._lane(relay, lane) if decision.verdict.scope is Scope.LANE else self._relays[relay]
+        state = self._provider(*scope) if decision.verdict.scope is Scope.LANE else self._relays[scope[0]]
         state.complained(now, why=decision.verdict.says, words=words)
         if decision.is_slower:
             state.slow_down(now)
@@ -280,25 +286,26 @@ class Shaper:
         concurrency = self._relays[relay].concurrency
         return concurrency.allowed or concurrency.limit
 
-    def session_limits(self, relay: str, lane: str) -> tuple[int, int | None]:
-        """The most sessions that may carry messages of `lane` through `relay` at once, 1 or more.
+    def session_limits(self, relay: str, provider: str) -> tuple[int, int | None]:
+        """The most sessions that may carry messages of `provider` through `relay` at once, 1 or more.
 
         With it, how many of them one session may carry; None: as many as of others.
         """
-        return min(self._lane(relay, lane).concurrency.size, self.connections(relay)), self.messages_per_session(lane)
+        sessions = self._provider(relay, provider).concurrency.size
+        return min(sessions, self.connections(relay)), self.messages_per_session(provider)
 
-    def messages_per_session(self, lane: str) -> int | None:
-        """How many messages of `lane` one session may carry; None: as many as of others."""
-        return self._lanes.limits(lane).messages_per_session
+    def messages_per_session(self, provider: str) -> int | None:
+        """How many messages of `provider` one session may carry; None: as many as of others."""
+        return self._lanes.limits(provider).messages_per_session
 
-    def slowdown(self, relay: str, lane: str, now: float) -> Slowdown | None:
-        """What `lane` (empty for the relay itself) has complained of, and what it gets since; None for nothing."""
-        state = self._through.get((relay, lane)) if lane else self._relays[relay]
+    def slowdown(self, relay: str, provider: str, now: float) -> Slowdown | None:
+        """What `provider` (empty for the relay itself) has complained of, and what it gets since; None for nothing."""
+        state = self._through.get((relay, provider)) if provider else self._relays[relay]
         if state is None or not state.times:
             return None
         return Slowdown(
             relay,
-            lane,
+            provider,
             times=state.times,
             at=state.at,
             why=state.why,
@@ -310,24 +317,28 @@ class Shaper:
         )
 
     def tidy(self, now: float) -> None:
-        """Forgets lanes that nothing is wrong with, when there are many: call it now and then."""
+        """Forgets providers that nothing is wrong with, when there are many: call it now and then."""
         if len(self._through) > MOST_IDLE:
             self._through = {key: state for key, state in self._through.items() if not state.is_fine(now)}
-            self._limiter.forget(now, beginning=_LANE)
+            self._limiter.forget(now, beginning=_PROVIDER)
 
-    def _lane(self, relay: str, lane: str) -> _State:
-        state = self._through.get((relay, lane))
+    def _provider(self, relay: str, provider: str) -> _State:
+        state = self._through.get((relay, provider))
         if state is None:
-            limits, most = self._lanes.limits(lane), self._relays[relay].concurrency.limit
-            # Its configured rate is that of the lane as a whole; this one begins with the first complaint.
+            limits, most = self._lanes.limits(provider), self._relays[relay].concurrency.limit
+            # Its configured rate is that of the provider as a whole; this one begins with the first complaint.
             connections = most if limits.connections is None else min(limits.connections, most)
-            state = self._through[relay, lane] = _State(
-                f"{relay} {lane}", _LANE + lane, rate=None, connections=connections, backoff=self._lane_backoff
+            state = self._through[relay, provider] = _State(
+                f"{relay} {provider}",
+                _PROVIDER + provider,
+                rate=None,
+                connections=connections,
+                backoff=self._lane_backoff,
             )
-            if (known := self._known.pop((relay, lane), None)) is not None:
+            if (known := self._known.pop((relay, provider), None)) is not None:
                 state.recall(known)
-            if limits.rate is not None and self._limiter.rate(_LANE + lane) is None:
-                self._limiter.turn(_LANE + lane, limits.rate, 0.0)
+            if limits.rate is not None and self._limiter.rate(_PROVIDER + provider) is None:
+                self._limiter.turn(_PROVIDER + provider, limits.rate, 0.0)
         return state
 
     def _refresh(self, state: _State, now: float) -> None:

@@ -261,7 +261,7 @@ async def play(limits: Given, events: list[tuple[str, int]]) -> None:
                 relay = session.relay
                 provider = PROVIDERS[number % 3]
                 trial.shaper.throttle(
-                    SLOWER, relay.name, provider, trial.clock.monotonic(), open=1, words="slow down", jitter=0.0
+                    SLOWER, (relay.name, provider), trial.clock.monotonic(), open=1, words="slow down", jitter=0.0
                 )
             elif what == "on":
                 trial.clock.advance(number / 10)

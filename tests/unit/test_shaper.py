@@ -26,7 +26,7 @@ def make_shaper(lanes: Lanes = SLOW_LANE, *, rate: Rate | None = None, relay_rat
 
 def complain(shaper: Shaper, line: str, lane: str, now: float, *, stage: Stage = Stage.END, open: int = 10) -> None:
     reply = make_reply(stage, int(line[:3]), [line[4:]])
-    shaper.throttle(known_feedback().decide(reply), "one", lane, now, open=open, words="its words", jitter=0.0)
+    shaper.throttle(known_feedback().decide(reply), ("one", lane), now, open=open, words="its words", jitter=0.0)
 
 
 def test_shaper_books_campaign_relay_and_lane_together() -> None:
@@ -117,7 +117,7 @@ def test_shaper_forgets_lanes_that_are_fine(monkeypatch: pytest.MonkeyPatch) -> 
 def rest_of(shaper: Shaper, now: float, line: str = "451 4.7.500 Server busy") -> float:
     """Seconds for which a complaint of yahoo's at `now` lets it rest."""
     complain(shaper, line, "yahoo", now)
-    return shaper.lane_wait("one", "yahoo", now)
+    return shaper.provider_wait("one", "yahoo", now)
 
 
 def test_lane_rests_twice_as_long_each_time_that_it_complains_in_a_row() -> None:
@@ -154,8 +154,8 @@ def test_shaper_treats_whom_it_knows_from_an_earlier_run_as_it_did_then() -> Non
         after.add_relay("one", connections=10)
         after.add_relay("two", connections=4)
     now += 1000.0
-    assert after.lane_wait("one", "google", now) == 600.0
-    assert after.lane_wait("two", "google", now) == 0.0
+    assert after.provider_wait("one", "google", now) == 600.0
+    assert after.provider_wait("two", "google", now) == 0.0
     assert (after.connections("one"), after.session_limits("one", "google")[0]) == (3, 1)
     assert after.slowdown("one", "google", now) == known[0].shifted(1000.0)
     complain(after, "421 4.7.28 unusual rate of mail", "google", now + 600.0)
@@ -212,9 +212,11 @@ def test_shaper_never_exceeds_what_was_configured_whatever_servers_say(
                 assert last - first + 1 <= rate.burst + rate.per_second * (went[name][last] - begin) + 1e-6
 
 
-def test_shaper_needs_a_reply_to_heed() -> None:
+def test_shaper_needs_a_complaint() -> None:
     shaper = make_shaper()
-    shaper.throttle(known_feedback().decide(Reply(Stage.RCPT, 450, "4.2.0", "greylisted")), "one", "yahoo", 0.0, open=1)
+    shaper.throttle(
+        known_feedback().decide(Reply(Stage.RCPT, 450, "4.2.0", "greylisted")), ("one", "yahoo"), 0.0, open=1
+    )
     assert shaper.slowdown("one", "yahoo", 0.0) is shaper.slowdown("one", "", 0.0) is None
 
 
