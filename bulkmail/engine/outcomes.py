@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
-from bulkmail.engine.contracts import Ending, Settled
+from bulkmail.engine.contracts import DeliveryResult, Ending
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Run
 from bulkmail.model.breaker import Danger, Trip
@@ -82,7 +82,7 @@ def _trips(run: Run, trip: Trip) -> None:
     """
     if trip.put_back:
         run.journal.put(PutBack(trip.put_back), _nothing)
-    if trip.danger is not Danger.CANARY:  # which is judged when all of those letters are done
+    if trip.danger is not Danger.CANARY:  # which is judged when all of those messages are done
         run.end(Ending(RelayError(f"stopped, and nobody is lost: {trip.sentence}", hint=trip.hint)))
 
 
@@ -91,7 +91,7 @@ def _nothing(error: BaseException | None) -> None:
 
 
 def record_unmade(run: Run, job: Job, relay: RelayState, error: TemplateError) -> None:
-    """No letter can be made for a row: it is invalid, or, when it was tried before, rejected in our words."""
+    """No message can be made for a row: it is invalid, or, when it was tried before, rejected in our words."""
     run.work.release_copies(job)
     if job.delivery.status is Status.PENDING:
         if job.delivery.row not in run.invalid_rows:  # one forward path speaks for all
@@ -113,7 +113,7 @@ def _told(
     if error is not None:
         run.end(Ending(as_outbox_error(error)))
         return
-    run.plan.observe(Settled(delivery, attempt, job.recipient))
+    run.plan.observe(DeliveryResult(delivery, attempt, job.recipient))
     if is_open or run.work.in_hand == 0:
         run.nudge()
 

@@ -26,7 +26,7 @@ from bulkmail.model.breaker import Breaker
 from bulkmail.model.feedback import Feedback, ThrottleDecision
 from bulkmail.model.hold import Hold
 from bulkmail.model.job import Job
-from bulkmail.model.lane import Lanes
+from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.outcome import Scope
 from bulkmail.model.pace import Pace
@@ -63,7 +63,7 @@ class Plan:
     outlets: Sequence[Outlet]
     serving: Mapping[Lane, Sequence[int]] | None = None
     pace: Pace = field(default_factory=Pace)
-    lanes: Lanes = field(default_factory=Lanes)
+    lanes: MailboxProviders = field(default_factory=MailboxProviders)
     providers: Mapping[Lane, str] = field(default_factory=dict)
     shaper: Shaper | None = None
     feedback: Feedback = field(default_factory=Feedback)
@@ -77,9 +77,11 @@ class Plan:
     rng: Callable[[], float] = random.random
 
 
-def make_shaper(lanes: Lanes, pace: Pace, *, known: Iterable[Slowdown] = ()) -> Shaper:
+def make_shaper(lanes: MailboxProviders, pace: Pace, *, known: Iterable[Slowdown] = ()) -> Shaper:
     """Keeps the rates of a campaign and lowers them; `known` are the slowdowns of the past, in monotonic seconds."""
-    return Shaper(lanes, rate=pace.rate, relay_backoff=pace.relay_backoff, lane_backoff=pace.lane_backoff, known=known)
+    return Shaper(
+        lanes, rate=pace.rate, relay_backoff=pace.relay_backoff, provider_backoff=pace.provider_backoff, known=known
+    )
 
 
 class Run:
@@ -196,14 +198,14 @@ class Run:
         return not provider or self._held(provider, relay, use, now) <= 0
 
     def _held(self, lane: str, relay: RelayState, use: Use, now: float) -> float:
-        """Seconds for which no letter of `lane` goes over that session; 0 for one that may go."""
-        wait = self.shaper.lane_wait(relay.name, lane, now)
+        """Seconds for which no message of `lane` goes over that session; 0 for one that may go."""
+        wait = self.shaper.provider_wait(relay.name, lane, now)
         if wait > 0:
             return wait
         has_room = relay.occupancy.has_room(
             lane,
             use,
-            sessions=self.shaper.lane_connections(relay.name, lane),
+            sessions=self.shaper.provider_connections(relay.name, lane),
             messages=self.shaper.messages_per_session(lane),
         )
         return 0.0 if has_room else PROVIDER_SESSIONS_CHECKED_AFTER
@@ -224,7 +226,7 @@ class Run:
         for number in self.work.lanes_with_some(self.clock.now(), among=self.serves(relay)):
             provider = self.plan.providers.get(number)
             # Without a wait another relay comes first, or as many sessions as may be are busy with it.
-            wait = (shaper.lane_wait(relay.name, provider, now) if provider else 0.0) or OTHER_RELAY_CHECKED_AFTER
+            wait = (shaper.provider_wait(relay.name, provider, now) if provider else 0.0) or OTHER_RELAY_CHECKED_AFTER
             if wait < held:
                 held, rests = wait, bool(provider and shaper.is_left_alone(relay.name, provider, now))
         return held, rests

@@ -267,7 +267,7 @@ class Worker:
         return None
 
     def _with_copies(self, first: Attempt) -> Transfer:
-        """`first` and, in the same transaction, the copies of its letter that may go this instant.
+        """`first` and, in the same transaction, the copies of its message that may go this instant.
 
         Each takes a slot of the rate: those who set limits count forward paths.
         """
@@ -311,7 +311,7 @@ class Worker:
     def _conclude(self, lane: str, decision: ThrottleDecision, event: Reply | Fault) -> None:
         """What the verdict on a message means for its lane, the relay and the campaign."""
         run, relay, verdict = self._run, self._relay, decision.verdict
-        if isinstance(event, Reply) and verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE, Scope.LANE):
+        if isinstance(event, Reply) and verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE, Scope.PROVIDER):
             self._session.carries()
         if pause := decision.pause_at(run.clock.now()):
             run.pause_account(relay, pause, f"{relay.name} says: {event}")
