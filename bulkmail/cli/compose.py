@@ -171,7 +171,7 @@ def _ask_login() -> _Login:
             continue
         if facts.trouble is None:
             return _Login(written, route, password)
-        _say(f"{facts.trouble.what} {facts.trouble.mend}")
+        _say(f"{facts.trouble.what} {facts.trouble.fix}")
 
 
 def _relay(answer: str) -> tuple[str, Route]:

@@ -11,7 +11,7 @@ from typing import Protocol, TextIO
 from bulkmail.cli.machine import JsonErrors, put
 from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.cli.words import about, by_relay, pace, say_waiting, slowed
-from bulkmail.engine.ports import Event, Notice, Sessions, Settled, Slowed, Waiting
+from bulkmail.engine.ports import DeliveryResult, Event, Notice, Sessions, Slowed, Waiting
 from bulkmail.model.delivery import Status
 from bulkmail.model.schedule import Planned
 from bulkmail.model.units import count
@@ -113,7 +113,7 @@ class Plain(Silent):
         now = time.monotonic()
         self.pulse.note(event, now)
         match event:
-            case Settled() if now - self._said >= EVERY:
+            case DeliveryResult() if now - self._said >= EVERY:
                 self._said = now
                 self.say(sentence(self.pulse, now))
             case Waiting(until=until, why=why):
@@ -167,7 +167,7 @@ class JsonLines(Plain):
         now = time.monotonic()
         self.pulse.note(event, now)
         match event:
-            case Settled(delivery=delivery, attempt=attempt):
+            case DeliveryResult(delivery=delivery, attempt=attempt):
                 line: dict[str, object] = {
                     "event": "settled",
                     "row": delivery.row,
@@ -189,7 +189,7 @@ class JsonLines(Plain):
             case Slowed():
                 line = {"event": "slowed", **as_object(event.slowdown, time.time())}
         self._put(line)
-        if isinstance(event, Settled) and now - self._said >= EVERY:
+        if isinstance(event, DeliveryResult) and now - self._said >= EVERY:
             self._said = now
             self._put(figures(self.pulse, now))
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import click
 
 from bulkmail.cli.words import wrapped
-from bulkmail.config.tables import known_lanes
+from bulkmail.config.tables import known_providers
 from bulkmail.mailing.audience import audience_of
 from bulkmail.mailing.choosing import count_next
 from bulkmail.mailing.mailing import Mailing
@@ -60,7 +60,7 @@ def tell_plan(mailing: Mailing, outlook: Outlook) -> None:
 
 def _described_mailing(mailing: Mailing, outlook: Outlook) -> Iterator[tuple[str, str]]:
     tally, pace, number, campaign = mailing.tally, mailing.pace, _number(mailing), mailing.outbox.campaign
-    audience = audience_of(mailing, known_lanes())
+    audience = audience_of(mailing, known_providers())
     if campaign is not None:
         yield "From", audience.sender or campaign.sender.text.strip()
         yield "Subject", audience.subject or campaign.subject.text.strip()

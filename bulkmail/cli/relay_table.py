@@ -33,7 +33,7 @@ def as_table(facts: RelayFacts) -> str:
         lines += textwrap.wrap(f"Not usable: {facts.trouble.what}", WIDTH)
         if facts.trouble.words:
             lines += _indented(f"The server said: {facts.trouble.words}")
-        lines += _indented(facts.trouble.mend, is_ours=True)
+        lines += _indented(facts.trouble.fix, is_ours=True)
     return "\n".join(lines) + "\n"
 
 
@@ -86,7 +86,7 @@ def _ms(seconds: float) -> str:
 def _tls(facts: RelayFacts) -> str:
     if not facts.tls_version:
         return "none: everything goes in clear text"
-    how = "from the first octet" if facts.relay.tls is Tls.IMPLICIT else "by STARTTLS"
+    how = "from the first byte" if facts.relay.tls is Tls.IMPLICIT else "by STARTTLS"
     return f"{facts.tls_version} {how}, {facts.cipher}"
 
 
@@ -192,7 +192,7 @@ def to_json(facts: RelayFacts) -> str:
     found = {
         "relay": str(facts.relay),
         "usable": facts.is_usable,
-        "trouble": trouble and {"what": trouble.what, "mend": trouble.mend, "reply": trouble.words or None},
+        "trouble": trouble and {"what": trouble.what, "fix": trouble.fix, "reply": trouble.words or None},
         "addresses": [
             {"address": tried.address, "seconds": None if tried.error else tried.seconds, "error": tried.error or None}
             for tried in facts.addresses

@@ -17,7 +17,7 @@ import click
 
 from bulkmail.cli.program import json_option, note_result
 from bulkmail.config.suppressions import SuppressionSettings, load_suppressions
-from bulkmail.config.tables import known_lanes
+from bulkmail.config.tables import known_providers
 from bulkmail.model.errors import AddressError, ConfigError, ListError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.printing import printable
@@ -377,7 +377,7 @@ def _settings(file: Path | None) -> SuppressionSettings:
 @contextmanager
 def _opened(file: Path | None) -> Iterator[SqliteSuppressions]:
     settings = _settings(file)
-    with SqliteSuppressions(settings.path(), rules=settings.rules, provider_of=known_lanes().of) as store:
+    with SqliteSuppressions(settings.path(), rules=settings.rules, provider_of=known_providers().of) as store:
         yield store
 
 

@@ -40,7 +40,7 @@ def build_pace(sources: Sources) -> Pace:
         session_age=read(sources, session_age, parse_positive, usual.session_age),
         durability=read(sources, durability, _parse_durability, usual.durability),
         relay_backoff=relay,
-        lane_backoff=_backoff(sources, "lane", sending.retry.lane, usual.lane_backoff),
+        provider_backoff=_backoff(sources, "mailbox_provider", sending.retry.mailbox_provider, usual.provider_backoff),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError
 
 from bulkmail.config.locator import KeyPath
-from bulkmail.config.pace_tables import BreakersTable, LanesTable, LaneTable, RetryTable
+from bulkmail.config.pace_tables import BreakersTable, ProvidersTable, ProviderTable, RetryTable
 from bulkmail.config.problems import did_you_mean, show
 from bulkmail.config.table import Amount, Table
 from bulkmail.model.lazy_dataclass import dataclass
@@ -23,8 +23,8 @@ def _short_for(key: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
-def _letter(value: object) -> object:
-    """A text of several lines is the letter itself, one of a single line names its file."""
+def _message(value: object) -> object:
+    """A text of several lines is the message itself, one of a single line names its file."""
     if isinstance(value, str):
         return {"inline" if "\n" in value else "file": value}
     return value
@@ -118,8 +118,8 @@ class RecipientsTable(Table):
     group_by: Annotated[list[str], BeforeValidator(lambda value: _one_text(value))] = []
 
 
-class LetterTable(Table):
-    """`text = "letter.txt"`, a text of several lines, or `{ inline = "…" }`."""
+class BodyTable(Table):
+    """`text = "message.txt"`, a text of several lines, or `{ inline = "…" }`."""
 
     expected: ClassVar[str] = 'a file name in quotes, a text of several lines in """ or { inline = "…" }'
     file: str | None = None
@@ -191,8 +191,8 @@ class MessageTable(Table):
     to_name: str | None = None
     reverse_path: str | None = None
     subject: str | None = None
-    text: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
-    html: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    text: Annotated[BodyTable | None, BeforeValidator(_message)] = None
+    html: Annotated[BodyTable | None, BeforeValidator(_message)] = None
     headers: dict[str, str] = {}
     attachments: list[Annotated[AttachmentTable, _short_for("file")]] = []
     to: AddressList = None
@@ -204,10 +204,10 @@ class MessageTable(Table):
     unsubscribe: UnsubscribeTable | None = None
     dkim: Annotated[list[DkimTable], BeforeValidator(_only_one)] = []
     attachments_root: str | None = None
-    markdown: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
-    mjml: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    markdown: Annotated[BodyTable | None, BeforeValidator(_message)] = None
+    mjml: Annotated[BodyTable | None, BeforeValidator(_message)] = None
     preheader: str | None = None
-    calendar: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    calendar: Annotated[BodyTable | None, BeforeValidator(_message)] = None
     embed: bool = True
     inline_css: bool = True
     locale: str | None = None
@@ -316,7 +316,7 @@ class CampaignFile(Table):
     message: MessageTable = MessageTable.model_construct()
     sending: SendingTable = SendingTable.model_construct()
     data: Any = None
-    lanes: LanesTable | None = None
+    mailbox_providers: ProvidersTable | None = None
     breakers: BreakersTable = BreakersTable.model_construct()
     suppressions: SuppressionsTable = SuppressionsTable.model_construct()
     notify: NotifyTable = NotifyTable.model_construct()
@@ -329,11 +329,11 @@ class CampaignFile(Table):
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One fault of shape: the key it is at, what was found and expected, and how to mend it."""
+    """One fault of shape: the key it is at, what was found and expected, and how to fix it."""
 
     path: KeyPath
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def read_shape(data: Mapping[str, Any]) -> tuple[CampaignFile, list[Mistake]]:
@@ -444,8 +444,8 @@ def _unknown_key(path: KeyPath) -> Mistake:
             f"a password does not belong in a file that others may read: [relay] has no key {show(str(key))}",
             'write password_env = "NAME", password_file, password_command or keyring = true',
         )
-    mend = did_you_mean(str(key), known) or _elsewhere(str(key)) or f"known are {', '.join(known)}"
-    return Mistake(path, f"{table} has no key {show(str(key))}", mend)
+    fix = did_you_mean(str(key), known) or _elsewhere(str(key)) or f"known are {', '.join(known)}"
+    return Mistake(path, f"{table} has no key {show(str(key))}", fix)
 
 
 def _elsewhere(key: str) -> str:
@@ -463,7 +463,7 @@ def known_keys(path: list[str | int]) -> list[str]:
         case ["message", "attachments"]:
             return _keys(AttachmentTable)
         case ["message", "text" | "html" | "markdown" | "mjml" | "calendar"]:
-            return _keys(LetterTable)
+            return _keys(BodyTable)
         case ["message", "unsubscribe"]:
             return _keys(UnsubscribeTable)
         case ["message", "dkim"]:
@@ -472,8 +472,8 @@ def known_keys(path: list[str | int]) -> list[str]:
             return _keys(OauthTable)
         case ["sending", "retry"]:
             return _keys(RetryTable)
-        case ["lanes", _]:
-            return _keys(LaneTable)
+        case ["mailbox_providers", _]:
+            return _keys(ProviderTable)
         case _:
             return _keys(_tables_by_name()[".".join(names)])
 
@@ -487,7 +487,7 @@ def _tables_by_name() -> dict[str, type[Table]]:
         "message": MessageTable,
         "recipients": RecipientsTable,
         "sending": SendingTable,
-        "lanes": LanesTable,
+        "mailbox_providers": ProvidersTable,
         "breakers": BreakersTable,
         "suppressions": SuppressionsTable,
         "notify": NotifyTable,
@@ -500,5 +500,5 @@ def _tables_by_name() -> dict[str, type[Table]]:
 
 
 def _all_tables() -> list[type[Table]]:
-    inner = (LetterTable, AttachmentTable, UnsubscribeTable, DkimTable, LaneTable, OauthTable, RetryTable)
+    inner = (BodyTable, AttachmentTable, UnsubscribeTable, DkimTable, ProviderTable, OauthTable, RetryTable)
     return [*_tables_by_name().values(), *inner]

@@ -29,13 +29,13 @@ class Complaints:
         shaper: Shaper,
         *,
         clock: Clock,
-        dice: Callable[[], float],
+        jitter: Callable[[], float],
         show: Callable[[Slowed], None],
         tell: Callable[[Channel, str], None],
     ) -> None:
         self._shaper = shaper
         self._clock = clock
-        self._dice = dice
+        self._jitter = jitter
         self._show = show
         self._tell = tell
         self._told_at: dict[tuple[str, str], float] = {}
@@ -49,9 +49,9 @@ class Complaints:
             return False
         verdict, now = heeding.verdict, self._clock.monotonic()
         self._count(now)
-        is_lane = verdict.scope is Scope.LANE
+        is_lane = verdict.scope is Scope.PROVIDER
         others = (channel.occupancy.sessions(lane) if is_lane else channel.health.open) - verdict.drops
-        self._shaper.heed(heeding, channel.name, lane, now, open=others, words=str(event), dice=self._dice())
+        self._shaper.heed(heeding, channel.name, lane, now, open=others, words=str(event), jitter=self._jitter())
         self._look(channel, lane if is_lane else "", now, event=event)
         return True
 

@@ -1,4 +1,4 @@
-"""Where one sender's letters are made: at once, or, where signing them takes long, one ahead of the line."""
+"""Where one sender's messages are made: at once, or, where signing them takes long, one ahead of the line."""
 
 from __future__ import annotations
 

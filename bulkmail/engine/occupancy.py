@@ -1,4 +1,4 @@
-"""Which lanes the sessions of one relay are busy with: some providers want few sessions, or few letters in each."""
+"""Which lanes the sessions of one relay are busy with: some providers want few sessions, or few messages in each."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 
 class Use:
-    """What one sender's session carries and has carried, by lane; `full` of them want no more letters in it."""
+    """What one sender's session carries and has carried, by lane; `full` of them want no more messages in it."""
 
     __slots__ = ("carried", "full", "in_flight")
 
@@ -25,17 +25,17 @@ class Occupancy:
     """Plain counting for all sessions of one relay."""
 
     def __init__(self) -> None:
-        self._sessions: Counter[str] = Counter()  # that have a letter of the lane under way
+        self._sessions: Counter[str] = Counter()  # that have a message of the lane under way
         self._held: dict[int, tuple[str, Use, int | None]] = {}
         self.uncounted: dict[int, tuple[str, Use]] = {}  # under way while no lane had a limit, by delivery
 
     def sessions(self, lane: str) -> int:
-        """How many sessions have a letter of `lane` under way."""
+        """How many sessions have a message of `lane` under way."""
         uncounted = {id(use) for name, use in self.uncounted.values() if name == lane and not use.in_flight[lane]}
         return self._sessions[lane] + len(uncounted)
 
     def has_room(self, lane: str, use: Use, *, sessions: int, messages: int | None) -> bool:
-        """Whether one more letter of `lane` may go over the session of `use`.
+        """Whether one more message of `lane` may go over the session of `use`.
 
         At most so many `sessions` may be busy with the lane, and each carry so many of its `messages`.
         """
@@ -44,7 +44,7 @@ class Occupancy:
         return use.in_flight[lane] > 0 or self.sessions(lane) < sessions
 
     def begin(self, delivery_id: int, lane: str, use: Use, *, messages: int | None) -> None:
-        """A letter of `lane`, of which a session may carry so many `messages`, is on its way over that of `use`."""
+        """A message of `lane`, of which a session may carry so many `messages`, is on its way over that of `use`."""
         self._held[delivery_id] = lane, use, messages
         if not use.in_flight[lane]:
             self._sessions[lane] += 1

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 from bulkmail.engine.channel import Channel
-from bulkmail.engine.ports import Ending, Settled
+from bulkmail.engine.ports import DeliveryResult, Ending
 from bulkmail.engine.run import Run
 from bulkmail.model.breaker import Danger, Trip
 from bulkmail.model.delivery import Attempt, Delivery, Status, accepted, settle
@@ -31,7 +31,7 @@ def record(run: Run, job: Job, channel: Channel, event: Reply | Fault, *, at: fl
         verdict = rejected(Scope.RECIPIENT, Reason.POLICY) if own else verdict
     heeding = replace(heeding, verdict=verdict)
     attempt = Attempt(at, took, channel.name, event, verdict)
-    delivery = settle(job.delivery, attempt, run.plan.pace.retry, dice=run.plan.dice())
+    delivery = settle(job.delivery, attempt, run.plan.pace.retry, jitter=run.plan.jitter())
     _put(run, job, channel, delivery, attempt)
     trip = run.breaker.note(
         number,
@@ -81,7 +81,7 @@ def _trips(run: Run, trip: Trip) -> None:
     """
     if trip.put_back:
         run.journal.put(PutBack(trip.put_back), _nothing)
-    if trip.danger is not Danger.CANARY:  # which is judged when all of those letters are done
+    if trip.danger is not Danger.CANARY:  # which is judged when all of those messages are done
         run.end(Ending(RelayError(f"stopped, and nobody is lost: {trip.sentence}", hint=trip.hint)))
 
 
@@ -90,7 +90,7 @@ def _nothing(error: BaseException | None) -> None:
 
 
 def record_unmade(run: Run, job: Job, channel: Channel, error: TemplateError) -> None:
-    """No letter can be made for a row: it is invalid, or, when it was tried before, rejected in our words."""
+    """No message can be made for a row: it is invalid, or, when it was tried before, rejected in our words."""
     run.work.release_copies(job)
     if job.delivery.status is Status.PENDING:
         if job.delivery.row not in run.invalid_rows:  # one forward path speaks for all
@@ -112,7 +112,7 @@ def _told(
     if error is not None:
         run.end(Ending(as_outbox_error(error)))
         return
-    run.plan.observe(Settled(delivery, attempt, job.recipient))
+    run.plan.observe(DeliveryResult(delivery, attempt, job.recipient))
     if is_open or run.work.in_hand == 0:
         run.nudge()
 

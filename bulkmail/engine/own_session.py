@@ -110,7 +110,7 @@ class OwnSession:
         run.complaints.say_fewer(channel)
         self._opened_at = self.used_at = run.clock.monotonic()
         self.carried, self.is_spent, self._is_closed = 0, False, False
-        if run.is_alone:  # else it has to deal with a letter first, or one that hangs would hold many
+        if run.is_alone:  # else it has to deal with a message first, or one that hangs would hold many
             self._enlarge()
         run.plan.observe(Sessions(channel.health.open, channel.name))
 
@@ -122,7 +122,7 @@ class OwnSession:
         misspelt = isinstance(event, Fault) and event.kind in _HOPELESS_AT_FIRST and not health.is_proven
         # Of a relay that serves us already, a refusal says only that it wants no more sessions; not so of a login.
         stops = heeding.verdict.stops and not (health.open and isinstance(event, Reply) and event.stage in _CONNECTING)
-        health.back_off(run.clock.monotonic(), dice=run.plan.dice(), asked=asked)
+        health.back_off(run.clock.monotonic(), jitter=run.plan.jitter(), asked=asked)
         if pause := heeding.pause_at(run.clock.now()):
             run.pause_account(channel, pause, f"{channel.name} says: {event}")
         elif stops or (misspelt and not run.has_several):
@@ -192,5 +192,5 @@ class OwnSession:
         if self._is_leaving:
             self._is_leaving = False
             health.leaving -= 1
-        health.closed(run.clock.monotonic(), carried=self.carried, was_lost=was_lost, dice=run.plan.dice())
+        health.closed(run.clock.monotonic(), carried=self.carried, was_lost=was_lost, jitter=run.plan.jitter())
         run.plan.observe(Sessions(health.open, self._channel.name))

@@ -24,7 +24,7 @@ from bulkmail.engine.signing import Signer
 from bulkmail.engine.work import Lane, Work
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.feedback import Feedback, Heeding
-from bulkmail.model.lane import Lanes
+from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.printing import printable
@@ -62,7 +62,7 @@ class Plan:
     outlets: Sequence[Outlet]
     serving: Mapping[Lane, Sequence[int]] | None = None
     pace: Pace = field(default_factory=Pace)
-    lanes: Lanes = field(default_factory=Lanes)
+    lanes: MailboxProviders = field(default_factory=MailboxProviders)
     providers: Mapping[Lane, str] = field(default_factory=dict)
     shaper: Shaper | None = None
     feedback: Feedback = field(default_factory=Feedback)
@@ -73,12 +73,14 @@ class Plan:
     breaker: Breaker | None = None
     planned_until: float = 0.0
     clock: Clock = field(default_factory=SystemClock)
-    dice: Callable[[], float] = random.random
+    jitter: Callable[[], float] = random.random
 
 
-def make_shaper(lanes: Lanes, pace: Pace, *, known: Iterable[Slowdown] = ()) -> Shaper:
+def make_shaper(lanes: MailboxProviders, pace: Pace, *, known: Iterable[Slowdown] = ()) -> Shaper:
     """What keeps the rates of a campaign and heeds complaints; `known` are those of the past, in monotonic seconds."""
-    return Shaper(lanes, rate=pace.rate, relay_backoff=pace.relay_backoff, lane_backoff=pace.lane_backoff, known=known)
+    return Shaper(
+        lanes, rate=pace.rate, relay_backoff=pace.relay_backoff, provider_backoff=pace.provider_backoff, known=known
+    )
 
 
 class Run:
@@ -89,7 +91,9 @@ class Run:
         self.clock = plan.clock
         self.journal = Journal(plan.outbox)
         self.shaper = plan.shaper or make_shaper(plan.lanes, plan.pace)
-        self.complaints = Complaints(self.shaper, clock=plan.clock, dice=plan.dice, show=plan.observe, tell=self.tell)
+        self.complaints = Complaints(
+            self.shaper, clock=plan.clock, jitter=plan.jitter, show=plan.observe, tell=self.tell
+        )
         self.signer = Signer(plan.sign) if plan.sign is not None else None
         self.breaker = plan.breaker or Breaker(plan.pace.breakers, total=plan.outbox.tally().eligible)
         self._lane_of = lru_cache(maxsize=65_536)(plan.lanes.of)
@@ -195,14 +199,14 @@ class Run:
         return not provider or self._held(provider, channel, use, now) <= 0
 
     def _held(self, lane: str, channel: Channel, use: Use, now: float) -> float:
-        """Seconds for which no letter of `lane` goes over that session; 0 for one that may go."""
-        wait = self.shaper.lane_wait(channel.name, lane, now)
+        """Seconds for which no message of `lane` goes over that session; 0 for one that may go."""
+        wait = self.shaper.provider_wait(channel.name, lane, now)
         if wait > 0:
             return wait
         has_room = channel.occupancy.has_room(
             lane,
             use,
-            sessions=self.shaper.lane_connections(channel.name, lane),
+            sessions=self.shaper.provider_connections(channel.name, lane),
             messages=self.shaper.messages_per_session(lane),
         )
         return 0.0 if has_room else SOON
@@ -223,7 +227,7 @@ class Run:
         for number in self.work.lanes_with_some(self.clock.now(), among=self.serves(channel)):
             provider = self.plan.providers.get(number)
             # Without a wait another relay comes first, or as many sessions as may be are busy with it.
-            wait = (shaper.lane_wait(channel.name, provider, now) if provider else 0.0) or HELD
+            wait = (shaper.provider_wait(channel.name, provider, now) if provider else 0.0) or HELD
             if wait < held:
                 held, rests = wait, bool(provider and shaper.is_left_alone(channel.name, provider, now))
         return held, rests
@@ -300,7 +304,7 @@ class Run:
             channel.is_told = True
             self.tell(channel, explain_failing(event, relay=channel.name, feedback=self.plan.feedback))
         channel.failure = event
-        health.trouble(now, dice=self.plan.dice(), asked=asked)
+        health.trouble(now, jitter=self.plan.jitter(), asked=asked)
         if asked:
             self._leave_out_if_long(channel, health.resume_at - now, event)
         if not gives_up(self, channel):

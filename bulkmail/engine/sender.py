@@ -264,7 +264,7 @@ class Sender:
         return None
 
     def _with_copies(self, first: Trip) -> Transfer:
-        """`first` and, in the same transaction, the copies of its letter that may go this instant.
+        """`first` and, in the same transaction, the copies of its message that may go this instant.
 
         Each takes a slot of the rate: those who set limits count forward paths.
         """
@@ -308,7 +308,7 @@ class Sender:
     def _heed(self, lane: str, heeding: Heeding, event: Reply | Fault) -> None:
         """What the verdict on a message means for its lane, the relay and the campaign."""
         run, channel, verdict = self._run, self._channel, heeding.verdict
-        if isinstance(event, Reply) and verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE, Scope.LANE):
+        if isinstance(event, Reply) and verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE, Scope.PROVIDER):
             self._session.carries()
         if pause := heeding.pause_at(run.clock.now()):
             run.pause_account(channel, pause, f"{channel.name} says: {event}")

@@ -1,4 +1,4 @@
-"""Copies of one letter on their way in one transaction, each with an outcome of its own."""
+"""Copies of one message on their way in one transaction, each with an outcome of its own."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from bulkmail.evidence.sighting import Sighting, sighted
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.printing import printable
 
-LONGEST_HEADER = 262_144  # octets that are read of a message
+LONGEST_HEADER = 262_144  # bytes that are read of a message
 
 
 def look_in_maildir(folder: Path) -> Iterator[Sighting]:
@@ -41,7 +41,7 @@ def mails_in(folder: Path) -> Iterator[Path]:
 
 
 def read_mail(path: Path, limit: int) -> bytes | None:
-    """The first `limit` octets of a file; None for what is no message, or was moved away meanwhile."""
+    """The first `limit` bytes of a file; None for what is no message, or was moved away meanwhile."""
     try:
         opened = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         with open(opened, "rb") as file:

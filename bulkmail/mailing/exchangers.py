@@ -6,26 +6,28 @@ from collections.abc import Iterable
 
 import anyio
 
-from bulkmail.model.lane import Lane, Lanes
+from bulkmail.model.lane import MailboxProvider, MailboxProviders
 from bulkmail.smtp.exchangers import Exchangers
 
-PATIENCE = 60.0  # seconds for all questions together; what is not known then is a lane of its own
+PATIENCE = 60.0  # seconds for all questions together; what is not known then is a provider of its own
 MOST_ASKED = 5_000  # domains, those with most recipients
 
 
-async def with_exchangers(lanes: Lanes, domains: Iterable[str], exchangers: Exchangers) -> Lanes:
-    """`lanes`, which also know the `domains` whose mail exchangers are a provider's."""
+async def with_exchangers(
+    providers: MailboxProviders, domains: Iterable[str], exchangers: Exchangers
+) -> MailboxProviders:
+    """`providers`, which also know the `domains` whose mail exchangers are a provider's."""
     found: dict[str, set[str]] = {}
 
     async def look(domain: str) -> None:
-        if (name := lanes.of_exchangers(await exchangers.find(domain))) is not None:
+        if (name := providers.of_exchangers(await exchangers.find(domain))) is not None:
             found.setdefault(name, set()).add(domain)
 
     with anyio.move_on_after(PATIENCE):
         async with anyio.create_task_group() as group:
             for domain in domains:
-                if lanes.of(domain) not in lanes.by_name:
+                if providers.of(domain) not in providers.by_name:
                     group.start_soon(look, domain)
     for name, theirs in found.items():
-        lanes = lanes.with_lane(Lane(name, domains=frozenset(theirs)))
-    return lanes
+        providers = providers.with_provider(MailboxProvider(name, domains=frozenset(theirs)))
+    return providers

@@ -12,8 +12,8 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.config.tables import known_lanes
-from bulkmail.engine.ports import Connect, Event, Line, Notice, Settled
+from bulkmail.config.tables import known_providers
+from bulkmail.engine.ports import Connect, DeliveryResult, Event, Line, Notice
 from bulkmail.mailing.bounce_keys import known_run
 from bulkmail.mailing.suppression_list import ListInUse, open_suppressions
 from bulkmail.model.address import Address
@@ -78,7 +78,7 @@ class ListKeeper:
         self._campaign = outbox.campaign.name if outbox.campaign else outbox.settings.get("name", "")
         self._delivering: set[str] = set()  # relays that do
         self._is_registered = False
-        self._provider_of = known_lanes().of
+        self._provider_of = known_providers().of
         self._events: list[tuple[FeedbackEvent, str]] = []  # not written yet, with the relay that said it
         self._domains: dict[str, int] = {}  # messages by domain that are not in `_answered` yet
         self._answered: Counter[str] = Counter()  # messages by provider whose number is not written yet
@@ -104,7 +104,7 @@ class ListKeeper:
 
     def observe(self, event: Event) -> None:
         """The engine tells: of each message, so that this must cost next to nothing."""
-        if event.__class__ is Settled:
+        if event.__class__ is DeliveryResult:
             delivery, outcome = event.delivery, event.attempt.verdict.outcome
             if outcome is _ACCEPTED or outcome is _REJECTED:
                 path = delivery.forward_path
@@ -114,7 +114,7 @@ class ListKeeper:
                 self._note(event)
         self._observe(event)
 
-    def _note(self, event: Settled) -> None:
+    def _note(self, event: DeliveryResult) -> None:
         delivery, attempt = event.delivery, event.attempt
         if attempt.verdict.outcome is _ACCEPTED:
             if self._soft and self._store is not None and attempt.relay in self._delivering:

@@ -1,4 +1,4 @@
-"""Filling an outbox: every row of the list recorded, then every letter tried, before anything is sent."""
+"""Filling an outbox: every row of the list recorded, then every message tried, before anything is sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Place, PlainRows, Recipient
 from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
-from bulkmail.preflight.letter import LetterCheck, Letters
+from bulkmail.preflight.letter import MessageCheck, MessageRenderer
 from bulkmail.recipients.grouping import Grouping, Ungrouped
 from bulkmail.recipients.screening import Screened
 
@@ -49,7 +49,7 @@ async def record(
 ) -> None:
     """Puts every row into `outbox`, screened; with `redirect_to` that address gets them all instead.
 
-    `forward_paths` says where the letter of a row goes, if not only to its own address; a row that it raises
+    `forward_paths` says where the message of a row goes, if not only to its own address; a row that it raises
     `TemplateError` for is invalid.  `suppressed_copies` says which of them, the first being the row's own, are left
     out, and why.  `grouping` says which rows share a message; a row that it cannot tell it of is invalid.
 
@@ -195,24 +195,24 @@ def _record_batch(outbox: Outbox, entries: Iterator[Entry | PlainRows], size: in
     return rows
 
 
-async def try_letters(outbox: Outbox, check: LetterCheck, letters: Letters, *, told: Told = nobody) -> None:
-    """Renders the letter of every row that is to be sent; those that fail become invalid."""
+async def try_messages(outbox: Outbox, check: MessageCheck, messages: MessageRenderer, *, told: Told = nobody) -> None:
+    """Renders the message of every row that is to be sent; those that fail become invalid."""
     last = 0
-    while (last := await to_thread.run_sync(_try_batch, outbox, check, letters, last)) >= 0:
+    while (last := await to_thread.run_sync(_try_batch, outbox, check, messages, last)) >= 0:
         told(check.rows)
 
 
-def _try_batch(outbox: Outbox, check: LetterCheck, letters: Letters, last: int) -> int:
+def _try_batch(outbox: Outbox, check: MessageCheck, messages: MessageRenderer, last: int) -> int:
     if outbox.is_grouped:
         people = outbox.pending_rows(last, BATCH)
         if not people:
             return -1
         # One by one: the rows of a message are in memory only while it is tried.
         whole = ((number, replace(person, rows=outbox.rows_of(number))) for number, person in people)
-        outbox.invalidate_many(check.bad_rows(whole, letters))
+        outbox.invalidate_many(check.bad_rows(whole, messages))
         return people[-1][0]
     rows = outbox.pending_in_brief(last, BATCH)
     if not rows:
         return -1
-    outbox.invalidate_many(check.bad_stored_rows(rows, letters))
+    outbox.invalidate_many(check.bad_stored_rows(rows, messages))
     return rows[-1][0]

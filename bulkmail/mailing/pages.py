@@ -1,4 +1,4 @@
-"""The files that a program's letter names: those of its page, read now, and those of its rows."""
+"""The files that a program's message names: those of its page, read now, and those of its rows."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bulkmail.engine.ports import Ending, Event, Settled, Waiting
-from bulkmail.model.errors import SendingRests
+from bulkmail.engine.ports import DeliveryResult, Ending, Event, Waiting
+from bulkmail.model.errors import SendingPaused
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.rest import SETTING, Resting
 
@@ -22,14 +22,14 @@ class RestNote:
         """The engine tells."""
         if isinstance(event, Waiting):
             self._note(Resting(event.until, event.why))
-        elif self._is_noted and isinstance(event, Settled):
+        elif self._is_noted and isinstance(event, DeliveryResult):
             self._clear()
         self._observe(event)
 
     def ended(self, ending: Ending) -> None:
         """The run is over; what it was waiting for no longer matters, unless that is why it ended."""
         error = ending.error
-        if isinstance(error, SendingRests):
+        if isinstance(error, SendingPaused):
             self._note(Resting(error.until, error.why))
         elif self._is_noted:
             self._clear()

@@ -43,7 +43,7 @@ def recorded_settings(path: Path) -> Mapping[str, str]:
 
 
 def recorded_campaign(path: Path) -> Campaign | None:
-    """The letter of the run in `path`; None where a program brought its messages.  Raises `OutboxError`."""
+    """The message of the run in `path`; None where a program brought its messages.  Raises `OutboxError`."""
     with OutboxReader.open(path) as reader:
         return reader.campaign
 

@@ -7,13 +7,13 @@ from functools import lru_cache
 
 from anyio import to_thread
 
-from bulkmail.config.tables import known_feedback, known_lanes
+from bulkmail.config.tables import known_feedback, known_providers
 from bulkmail.message.composer import Composer
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.keys import Keys
-from bulkmail.model.lane import Lanes
+from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route, clashes, serving
@@ -40,29 +40,29 @@ def check_routes(routes: Sequence[Route]) -> None:
         raise ConfigError("no relay is given, so there is no way to send", hint="name at least one")
     for clash in clashes(routes):
         first, second = routes[clash.first].label, routes[clash.second].label
-        raise ConfigError(f"the relays {first} and {second} {clash.what}", hint=clash.mend)
+        raise ConfigError(f"the relays {first} and {second} {clash.what}", hint=clash.fix)
 
 
 async def know_tables() -> None:
     """Reads the tables of providers and replies, once: they are files, and the loop does not wait for a disk."""
-    await to_thread.run_sync(known_lanes)
+    await to_thread.run_sync(known_providers)
     await to_thread.run_sync(known_feedback)
 
 
-def lanes_for(routes: Sequence[Route], lanes: Lanes | None) -> Lanes:
+def providers_for(routes: Sequence[Route], lanes: MailboxProviders | None) -> MailboxProviders:
     """The providers as a run through `routes` knows them; a provider's own mail exchanger comes with its presets."""
-    lanes = lanes or known_lanes()
+    lanes = lanes or known_providers()
     if len(routes) != 1:
         return lanes
     relay = routes[0].relay
     return lanes.for_relay(host=relay.host, port=relay.port)
 
 
-def sort_into_lanes(outbox: Outbox, routes: Sequence[Route], lanes: Lanes, *, keys: Keys) -> Sorted:
+def sort_into_lanes(outbox: Outbox, routes: Sequence[Route], lanes: MailboxProviders, *, keys: Keys) -> Sorted:
     """Puts all deliveries of one provider that may go through the same relays into a lane of their own.
 
-    A lane without relays is that of mail which nobody serves: see `find_unserved()`.  Copies of a letter stay together,
-    in the lane of its recipient.  A rehearsal knows no providers.
+    A lane without relays holds mail that no relay serves: see `find_unserved()`.  Copies stay
+    with their message, in the lane of its recipient.  A rehearsal knows no providers.
     """
     has_routes = any(route.senders or route.recipients for route in routes)
     if not has_routes and routes[0].relay.kind.is_rehearsal:
@@ -107,7 +107,7 @@ def find_unserved(outbox: Outbox, served: Serving) -> list[Finding]:
                     NO_RELAY,
                     Severity.ERROR,
                     f"no relay takes the mail of {count(number, 'delivery', 'deliveries')}, for example {names}",
-                    mend='add their domains to the recipients (or senders) of a relay, or "*" for everybody else',
+                    fix='add their domains to the recipients (or senders) of a relay, or "*" for everybody else',
                 )
             )
     return found

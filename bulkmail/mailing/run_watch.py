@@ -15,7 +15,7 @@ from anyio import to_thread
 from bulkmail.config.notifying import load_notify
 from bulkmail.config.permission import commands_in, refuse_unallowed
 from bulkmail.config.secrets import find_passwords
-from bulkmail.engine.ports import Event, Settled, Waiting
+from bulkmail.engine.ports import DeliveryResult, Event, Waiting
 from bulkmail.mailing import run_notes
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.notifying import BACKOFF, MailWay, NotifiedRun, make_notification, notify, sender_of
@@ -117,7 +117,7 @@ class RunWatch:
         def see(event: Event) -> None:
             now = time.monotonic()
             match event:
-                case Settled():
+                case DeliveryResult():
                     self._moved_at = now
                     stillness.moved(now)
                 case Waiting(until=until, is_planned=True):

@@ -1,4 +1,4 @@
-"""Which letters in doubt were seen after all, and what that settles."""
+"""Which messages in doubt were seen after all, and what that settles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ REWRITERS = {"amazonaws.com": "Amazon SES"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A delivery in doubt and where its letter was seen."""
+    """A delivery in doubt and where its message was seen."""
 
     doubtful: Doubtful
     place: str
@@ -25,7 +25,7 @@ class Finding:
 class Findings:
     """What a search came to.
 
-    `unclear` were seen, but their letter went to several people and nothing says whose copy that was.  `missing` were
+    `unclear` were seen, but their message went to several people and nothing says whose copy that was.  `missing` were
     not seen, which proves nothing.  `looked_at` counts everything that had a Message-ID.
     """
 

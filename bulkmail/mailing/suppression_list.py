@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from bulkmail.config.suppressions import VARIABLE, SuppressionSettings
-from bulkmail.config.tables import known_lanes
+from bulkmail.config.tables import known_providers
 from bulkmail.message.row_address import is_same_for_all
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import OutboxError, SuppressionError
@@ -70,7 +70,7 @@ def recorded_list(settings: Mapping[str, str]) -> ListInUse | None:
 
 def open_suppressions(path: Path, rules: SuppressionRules) -> SqliteSuppressions:
     """The list at `path`, made if need be.  Raises `SuppressionError`."""
-    return SqliteSuppressions(path, rules=rules, provider_of=known_lanes().of)
+    return SqliteSuppressions(path, rules=rules, provider_of=known_providers().of)
 
 
 def open_settings(settings: SuppressionSettings) -> SqliteSuppressions:

@@ -110,30 +110,30 @@ class OpeningBudget:
         self._fruitless = 0
         self._begun.clear()
 
-    def closed(self, now: float, *, carried: int, was_lost: bool, dice: float) -> None:
+    def closed(self, now: float, *, carried: int, was_lost: bool, jitter: float) -> None:
         """A session is over that has carried so many messages; `was_lost` unless we closed it ourselves."""
         self.open -= 1
         self._most_carried = max(self._most_carried, carried)
         if carried:
             self.fruitful -= 1
         elif was_lost:
-            self.back_off(now, dice=dice)
+            self.back_off(now, jitter=jitter)
         else:
-            self.opens_at = max(self.opens_at, now + self._backoff.wait(1, dice=dice))
+            self.opens_at = max(self.opens_at, now + self._backoff.wait(1, jitter=jitter))
 
-    def back_off(self, now: float, *, dice: float, asked: float = 0.0) -> None:
+    def back_off(self, now: float, *, jitter: float, asked: float = 0.0) -> None:
         """An opening carried nothing: no other begins for a while.  Several within one such while count as one.
 
         `asked` is for how many seconds the relay wants that itself, 0 when it did not say.
         """
         if now >= self.opens_at:
             self._fruitless += 1
-            self.opens_at = now + self._cut(now, self._backoff.wait(self._fruitless, dice=dice))
+            self.opens_at = now + self._cut(now, self._backoff.wait(self._fruitless, jitter=jitter))
         self.opens_at = max(self.opens_at, now + asked)
 
     # -- does the relay work at all?
 
-    def trouble(self, now: float, *, dice: float, asked: float = 0.0) -> None:
+    def trouble(self, now: float, *, jitter: float, asked: float = 0.0) -> None:
         """The relay failed: leave it alone for a while.  Several failures within one such while count as one.
 
         `asked` as for `back_off()`.
@@ -142,7 +142,7 @@ class OpeningBudget:
             self._failing_since = now
         if now >= self.resume_at:
             self._failures += 1
-            self.resume_at = now + self._cut(now, self._backoff.wait(self._failures, dice=dice))
+            self.resume_at = now + self._cut(now, self._backoff.wait(self._failures, jitter=jitter))
         self.resume_at = max(self.resume_at, now + asked)
         self.opens_at = min(self.opens_at, max(self.resume_at, self._gives_up_at))
 

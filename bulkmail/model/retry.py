@@ -29,10 +29,10 @@ class RetryPolicy:
     max_age: float = 5 * 86400.0
     schedule: tuple[float, ...] = ()
 
-    def delay(self, attempts: int, *, age: float, dice: float, asked: float = 0.0) -> float | None:
+    def delay(self, attempts: int, *, age: float, jitter: float, asked: float = 0.0) -> float | None:
         """Seconds until try number `attempts + 1`; None when the delivery expires instead.
 
-        `attempts` are those made (1 or more), `age` the seconds since the first, `dice` a random number in [0, 1).
+        `attempts` are those made (1 or more), `age` the seconds since the first, `jitter` a random number in [0, 1).
         `asked` is how long the server wants to be left alone: it makes a wait longer, never shorter.
         """
         if attempts >= self.max_attempts:
@@ -42,7 +42,7 @@ class RetryPolicy:
                 return None
             wait = self.schedule[attempts - 1]
         else:
-            wait = min(self.longest, self.first * _doubled(attempts)) * (0.5 + dice)
+            wait = min(self.longest, self.first * _doubled(attempts)) * (0.5 + jitter)
         wait = max(wait, asked)
         return wait if age + wait <= self.max_age else None
 
@@ -132,8 +132,8 @@ class Backoff:
     longest: float = 3600.0
     schedule: tuple[float, ...] = ()
 
-    def wait(self, times: int, *, dice: float, asked: float = 0.0, least: float = 0.0) -> float:
-        """Seconds to leave it alone after number `times` (1 or more), `dice` being a random number in [0, 1).
+    def wait(self, times: int, *, jitter: float, asked: float = 0.0, least: float = 0.0) -> float:
+        """Seconds to leave it alone after number `times` (1 or more), `jitter` being a random number in [0, 1).
 
         `least` is what such a complaint is worth by itself: what doubles instead of `first`, the first time exactly it,
         then spread over 100 % to 150 %.  `asked` is how long the server wants to be left alone: it makes a wait longer,
@@ -142,10 +142,10 @@ class Backoff:
         if self.schedule:
             own = self.schedule[min(times, len(self.schedule)) - 1]
         elif least:
-            own = least * _doubled(times) * (1.0 + dice / 2 if times > 1 else 1.0)
+            own = least * _doubled(times) * (1.0 + jitter / 2 if times > 1 else 1.0)
             own = min(own, max(least, self.longest))
         else:
-            own = min(self.longest, self.first * _doubled(times)) * (0.5 + dice / 2)
+            own = min(self.longest, self.first * _doubled(times)) * (0.5 + jitter / 2)
         return max(own, asked)
 
 
@@ -157,5 +157,5 @@ def _doubled(times: int) -> float:
 RELAY_BACKOFF = Backoff(first=1.0, longest=300.0)
 REFUSED_BACKOFF = Backoff(first=4.0, longest=300.0)
 """For a row that was refused because of us: long enough that another is tried before it."""
-LANE_BACKOFF = Backoff()
-"""By an hour a lane has been lowered to a rate that hardly any provider minds."""
+PROVIDER_BACKOFF = Backoff()
+"""By an hour a provider has been lowered to a rate that hardly any provider minds."""

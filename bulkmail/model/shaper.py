@@ -1,4 +1,4 @@
-"""Who may go when, through which relay and into which lane, as servers bear it: all that is lowered and held in one."""
+"""What may be sent when, through which relay and to which provider: all reduced rates and holds in one place."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dataclasses import replace
 from bulkmail.model.adapt import Crowd, Meter, Share, Speed, Suspension
 from bulkmail.model.feedback import Heeding
 from bulkmail.model.gate import Gate
-from bulkmail.model.lane import Lanes
+from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.printing import printable
 from bulkmail.model.rate import Rate
-from bulkmail.model.retry import LANE_BACKOFF, RELAY_BACKOFF, Backoff
+from bulkmail.model.retry import PROVIDER_BACKOFF, RELAY_BACKOFF, Backoff
 from bulkmail.model.slowdown import LONGEST_WORDS, Slowdown
 from bulkmail.model.verdict import Scope
 
 CAMPAIGN = "campaign"
-_LANE = "lane "
+_PROVIDER = "provider "
 _REFRESH = 0.5  # seconds between two looks at a rate that is on its way up
 _RISING = 1.0  # seconds: a wait that was reckoned with the rate of now is too long while the rate rises
-MOST_IDLE = 10_000  # lanes that are kept in mind although nothing is wrong with them
+MOST_IDLE = 10_000  # providers that are kept in mind although nothing is wrong with them
 
 
 class _State:
-    """How a relay, or one lane through it, is doing.  `times` it has complained, `in_row` of them led to a rest."""
+    """How a relay, or one provider through it, is doing.  `times` it has complained, `in_row` of them led to a rest."""
 
     __slots__ = (
         "at",
@@ -74,11 +74,11 @@ class _State:
         if self.speed.low is not None:
             self.lowest = self.speed.low if self.lowest is None else min(self.lowest, self.speed.low)
 
-    def suspend(self, now: float, *, asked: float, least: float, dice: float) -> None:
+    def suspend(self, now: float, *, asked: float, least: float, jitter: float) -> None:
         """Leaves it alone for a while; what is heard while it rests already was under way before."""
         if not self.suspension.holds(now):
             self.in_row += 1
-        seconds = self.backoff.wait(max(1, self.in_row), dice=dice, asked=asked, least=least)
+        seconds = self.backoff.wait(max(1, self.in_row), jitter=jitter, asked=asked, least=least)
         self.suspension = self.suspension.extended(now, seconds, self.why)
 
     def recall(self, known: Slowdown) -> None:
@@ -108,10 +108,10 @@ def _rest(state: _State, now: float) -> float:
 
 
 class Shaper:
-    """Rates, connections and suspensions of a campaign, its relays and, through each relay, its lanes.
+    """Rates, connections and suspensions of a campaign, its relays and, through each relay, its providers.
 
-    Pure bookkeeping: every time is seconds of one monotonic clock.  A lane that is slow or suspended is asked about by
-    `wait()`, which books nothing, so that whoever may not go costs the others nothing.
+    Pure bookkeeping: every time is seconds of one monotonic clock.  `wait()` books nothing, so that a provider that is
+    slow or suspended costs the others nothing.
 
     `is_free`: no message has to wait for anything of this, and none needs to be booked; only the number of sessions may
     be limited.  Once it is not, it stays so.
@@ -119,22 +119,22 @@ class Shaper:
 
     def __init__(
         self,
-        lanes: Lanes,
+        providers: MailboxProviders,
         *,
         rate: Rate | None = None,
         relay_backoff: Backoff = RELAY_BACKOFF,
-        lane_backoff: Backoff = LANE_BACKOFF,
+        provider_backoff: Backoff = PROVIDER_BACKOFF,
         known: Iterable[Slowdown] = (),
     ) -> None:
-        """`known` is what relays and lanes complained of before: they are treated as they were then."""
+        """`known` is what relays and providers complained of before: they are treated as they were then."""
         self._gate = Gate({CAMPAIGN: rate} if rate else {})
-        self._lanes = lanes
+        self._providers = providers
         self._relay_backoff = relay_backoff
-        self._lane_backoff = lane_backoff
+        self._provider_backoff = provider_backoff
         self._known = {slowdown.key: slowdown for slowdown in known}
         self._relays: dict[str, _State] = {}
         self._through: dict[tuple[str, str], _State] = {}
-        self.is_free = rate is None and not self._known and not lanes.has_limits
+        self.is_free = rate is None and not self._known and not providers.has_limits
 
     def add_relay(self, relay: str, *, connections: int, rate: Rate | None = None) -> None:
         """A relay by its name, with the limits that were configured for it; one that is there already stays so."""
@@ -147,12 +147,12 @@ class Shaper:
         if (known := self._known.pop((relay, ""), None)) is not None:
             state.recall(known)
 
-    def wait(self, relay: str, lane: str, now: float) -> float:
-        """Seconds until one message of `lane` may go through `relay`; 0 when it may go now."""
-        return max(self.relay_wait(relay, now), self.lane_wait(relay, lane, now))
+    def wait(self, relay: str, provider: str, now: float) -> float:
+        """Seconds until one message of `provider` may go through `relay`; 0 when it may go now."""
+        return max(self.relay_wait(relay, now), self.provider_wait(relay, provider, now))
 
     def relay_wait(self, relay: str, now: float) -> float:
-        """Seconds until `relay` and the campaign let any message go, whatever its lane says."""
+        """Seconds until `relay` and the campaign let any message go, whatever its provider says."""
         state = self._relays[relay]
         self._refresh(state, now)
         return max(self.relay_rest(relay, now), self._gate.wait((CAMPAIGN,), now), self._rate_wait(state, now))
@@ -170,20 +170,20 @@ class Shaper:
         """Seconds until `relay`'s own rate, apart from the campaign's, lets one more go."""
         return self._gate.wait((self._relays[relay].name,), now)
 
-    def lane_wait(self, relay: str, lane: str, now: float) -> float:
-        """Seconds until `lane` lets a message go through `relay`, whatever the relay says."""
-        state = self._lane(relay, lane)
+    def provider_wait(self, relay: str, provider: str, now: float) -> float:
+        """Seconds until `provider` lets a message go through `relay`, whatever the relay says."""
+        state = self._provider(relay, provider)
         self._refresh(state, now)
-        return max(_rest(state, now), self._gate.wait((_LANE + lane,), now), self._rate_wait(state, now))
+        return max(_rest(state, now), self._gate.wait((_PROVIDER + provider,), now), self._rate_wait(state, now))
 
     def _rate_wait(self, state: _State, now: float) -> float:
         """Seconds until its own rate lets one go; while that is on its way up, ask again after a second."""
         wait = self._gate.wait((state.name,), now)
         return min(wait, _RISING) if state.speed.is_rising(now) else wait
 
-    def is_left_alone(self, relay: str, lane: str, now: float) -> bool:
-        """Whether `lane` is held back by more than a rate: it rests, or takes nothing at all."""
-        state = self._lane(relay, lane)
+    def is_left_alone(self, relay: str, provider: str, now: float) -> bool:
+        """Whether `provider` is held back by more than a rate: it rests, or takes nothing at all."""
+        state = self._provider(relay, provider)
         return state.suspension.holds(now) or state.speed.is_blocked
 
     def refused(self, relay: str, now: float, *, open: int, why: str, words: str) -> None:
@@ -192,12 +192,12 @@ class Shaper:
         state.complained(now, why=why, words=words)
         state.crowd = state.crowd.refuse(now, open=open)
 
-    def take(self, relay: str, lane: str, now: float) -> bool:
+    def take(self, relay: str, provider: str, now: float) -> bool:
         """Books one message; False, and nothing is booked, when it must wait."""
-        states = self._states(relay, lane)
+        states = self._states(relay, provider)
         if states[0].suspension.holds(now) or states[1].suspension.holds(now):
             return False
-        return self._gate.take(self._names(states, lane, now), now)
+        return self._gate.take(self._names(states, provider, now), now)
 
     @property
     def booked(self) -> Mapping[str, float]:
@@ -208,10 +208,10 @@ class Shaper:
         """The message that this was booked for did not go: another may go in its place."""
         self._gate.give_back(booked)
 
-    def accepted(self, relay: str, lane: str, now: float, count: int = 1) -> bool:
-        """The relay took `count` messages of `lane`; whether relay or lane gets more for it than they would have."""
+    def accepted(self, relay: str, provider: str, now: float, count: int = 1) -> bool:
+        """The relay accepted `count` messages of `provider`; returns whether a rate or a limit went up for it."""
         gets_more = False
-        for state in self._states(relay, lane):
+        for state in self._states(relay, provider):
             if state.speed.is_blocked:
                 state.speed = state.speed.opened(now, sustained=state.long_meter.per_second(now))
                 self._turn(state, now)
@@ -229,16 +229,24 @@ class Shaper:
         return gets_more
 
     def heed(
-        self, heeding: Heeding, relay: str, lane: str, now: float, *, open: int, words: str = "", dice: float = 0.5
+        self,
+        heeding: Heeding,
+        relay: str,
+        provider: str,
+        now: float,
+        *,
+        open: int,
+        words: str = "",
+        jitter: float = 0.5,
     ) -> None:
         """Does what a complaint asks for; `open` are the sessions open in its scope beside the one that was refused.
 
-        `words` are the server's own; `dice`, in [0, 1), spreads how long it is left alone.
+        `words` are the server's own; `jitter`, in [0, 1), spreads how long it is left alone.
         """
         if not heeding.is_complaint:
             return
         self.is_free = False
-        state = self._lane(relay, lane) if heeding.verdict.scope is Scope.LANE else self._relays[relay]
+        state = self._provider(relay, provider) if heeding.verdict.scope is Scope.PROVIDER else self._relays[relay]
         state.complained(now, why=heeding.verdict.says, words=words)
         if heeding.is_slower:
             state.slow_down(now)
@@ -248,29 +256,29 @@ class Shaper:
         elif heeding.is_fewer:
             state.crowd = state.crowd.refuse(now, open=open)
         if heeding.is_suspending:
-            state.suspend(now, asked=heeding.asked, least=heeding.verdict.suspend, dice=dice)
+            state.suspend(now, asked=heeding.asked, least=heeding.verdict.suspend, jitter=jitter)
 
     def connections(self, relay: str) -> int:
         """The most sessions that `relay` bears just now, 1 or more."""
         crowd = self._relays[relay].crowd
         return crowd.allowed or crowd.limit
 
-    def lane_connections(self, relay: str, lane: str) -> int:
-        """The most sessions that may carry letters of `lane` through `relay` at once, 1 or more."""
-        return min(self._lane(relay, lane).crowd.size, self.connections(relay))
+    def provider_connections(self, relay: str, provider: str) -> int:
+        """The most sessions that may carry messages of `provider` through `relay` at once, 1 or more."""
+        return min(self._provider(relay, provider).crowd.size, self.connections(relay))
 
-    def messages_per_session(self, lane: str) -> int | None:
-        """How many letters of `lane` one session may carry; None: as many as of others."""
-        return self._lanes.limits(lane).messages_per_session
+    def messages_per_session(self, provider: str) -> int | None:
+        """How many messages of `provider` one session may carry; None: as many as of others."""
+        return self._providers.limits(provider).messages_per_session
 
-    def slowdown(self, relay: str, lane: str, now: float) -> Slowdown | None:
-        """What `lane` (empty for the relay itself) has complained of, and what it gets since; None for nothing."""
-        state = self._through.get((relay, lane)) if lane else self._relays[relay]
+    def slowdown(self, relay: str, provider: str, now: float) -> Slowdown | None:
+        """What `provider` (empty for the relay itself) has complained of, and what it gets since; None for nothing."""
+        state = self._through.get((relay, provider)) if provider else self._relays[relay]
         if state is None or not state.times:
             return None
         return Slowdown(
             relay,
-            lane,
+            provider,
             times=state.times,
             at=state.at,
             why=state.why,
@@ -282,33 +290,33 @@ class Shaper:
         )
 
     def tidy(self, now: float) -> None:
-        """Forgets lanes that nothing is wrong with, when there are many: call it now and then."""
+        """Forgets providers that nothing is wrong with, when there are many: call it now and then."""
         if len(self._through) > MOST_IDLE:
             self._through = {key: state for key, state in self._through.items() if not state.is_fine(now)}
-            self._gate.forget(now, beginning=_LANE)
+            self._gate.forget(now, beginning=_PROVIDER)
 
-    def _states(self, relay: str, lane: str) -> tuple[_State, _State]:
-        return self._relays[relay], self._lane(relay, lane)
+    def _states(self, relay: str, provider: str) -> tuple[_State, _State]:
+        return self._relays[relay], self._provider(relay, provider)
 
-    def _lane(self, relay: str, lane: str) -> _State:
-        state = self._through.get((relay, lane))
+    def _provider(self, relay: str, provider: str) -> _State:
+        state = self._through.get((relay, provider))
         if state is None:
-            limits, most = self._lanes.limits(lane), self._relays[relay].crowd.limit
-            # Its configured rate is that of the lane as a whole; this one begins with the first complaint.
+            limits, most = self._providers.limits(provider), self._relays[relay].crowd.limit
+            # Its configured rate is that of the provider as a whole; this one begins with the first complaint.
             connections = most if limits.connections is None else min(limits.connections, most)
-            state = self._through[relay, lane] = _State(
-                f"{relay} {lane}", rate=None, connections=connections, backoff=self._lane_backoff
+            state = self._through[relay, provider] = _State(
+                f"{relay} {provider}", rate=None, connections=connections, backoff=self._provider_backoff
             )
-            if (known := self._known.pop((relay, lane), None)) is not None:
+            if (known := self._known.pop((relay, provider), None)) is not None:
                 state.recall(known)
-            if limits.rate is not None and self._gate.rate(_LANE + lane) is None:
-                self._gate.turn(_LANE + lane, limits.rate, 0.0)
+            if limits.rate is not None and self._gate.rate(_PROVIDER + provider) is None:
+                self._gate.turn(_PROVIDER + provider, limits.rate, 0.0)
         return state
 
-    def _names(self, states: tuple[_State, _State], lane: str, now: float) -> tuple[str, ...]:
+    def _names(self, states: tuple[_State, _State], provider: str, now: float) -> tuple[str, ...]:
         for state in states:
             self._refresh(state, now)
-        return CAMPAIGN, states[0].name, _LANE + lane, states[1].name
+        return CAMPAIGN, states[0].name, _PROVIDER + provider, states[1].name
 
     def _refresh(self, state: _State, now: float) -> None:
         if state.speed.low is not None and not 0 <= now - state.turned_at < _REFRESH:

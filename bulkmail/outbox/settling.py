@@ -217,7 +217,7 @@ class Settler:
             fault = Fault(Stage.END, Breakage.STOPPED, "bulkmail was ended before the server’s answer came")
             attempt = Attempt(at=ending_at, took=0.0, relay=ending_relay or relay, event=fault, verdict=judge(fault))
             delivery = Delivery(number, row, path, STATUS_OF[status], attempts, tries, due_at, first_at)
-            settlements.append(Settlement(settle(delivery, attempt, RetryPolicy(), dice=0.0), attempt))
+            settlements.append(Settlement(settle(delivery, attempt, RetryPolicy(), jitter=0.0), attempt))
         self.write(connection, settlements, now=now)
         if marked:
             connection.execute("UPDATE run SET recovered_at = ?, recovered = recovered + ?", (now, len(marked)))

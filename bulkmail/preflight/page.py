@@ -117,9 +117,9 @@ def _flaws_in(
             yield from _link_flaws(link[0], link.start())
     if is_page:  # a browser takes `<<Name>>` for a tag, and shows the brackets
         for found in ANGLES.finditer(text):
-            yield "placeholder", f"{found[0]!r} stands in the letter", found.start()
+            yield "placeholder", f"{found[0]!r} stands in the message", found.start()
     for position, word in positions(shown):
-        yield "placeholder", f"{word!r} stands in the letter", position
+        yield "placeholder", f"{word!r} stands in the message", position
     if is_page or is_plain:
         for seen in (_ESCAPED_TAG if is_page else _TAG).finditer(shown):
             yield "visible-tag", f"recipients see {printable(unescape(seen[0]), LONGEST_SHOWN)!r}", seen.start()
@@ -128,7 +128,7 @@ def _flaws_in(
             tag = masked.tag(place)
             if tag.kind is Kind.RAW:
                 for _, word in positions(re.sub(r"\{%.*?%\}", "", tag.text)):
-                    yield "placeholder", f"{word!r} stands in the letter", place.start()
+                    yield "placeholder", f"{word!r} stands in the message", place.start()
 
 
 def _without_markup(text: str, tokens: Iterable[Element | EndTag | Remark]) -> str:
@@ -153,7 +153,7 @@ def _flaws_of(element: Element, text: str) -> Iterator[tuple[str, str, int]]:
         if word:
             yield "placeholder", f"{printable(word, LONGEST_SHOWN)!r} stands in {attribute.name}=", at
     if element.name in _NOT_LOADED:
-        yield "active-content", f"{_NOT_LOADED[element.name]} (<{element.name}>) does not work in a letter", at
+        yield "active-content", f"{_NOT_LOADED[element.name]} (<{element.name}>) does not work in a message", at
     if element.name in ("a", "area"):
         href = element.get("href")
         if href is None and not (element.get("id") or element.get("name")):

@@ -52,7 +52,7 @@ class Step(Enum):
 class Exchange:
     """One message on its way over one session.
 
-    `stage` is how far it has come: END from the moment that the first octet of the terminator was handed out.
+    `stage` is how far it has come: END from the moment that the first byte of the terminator was handed out.
     `result` is what decided it, None until then.  `refusal` is the first refusal that concerns all its forward paths,
     which decides it when the replies that this makes moot have come.  `own` are the answers for one path alone, by its
     number: its RCPT refused, or by LMTP its own reply to the end.  `envelope` are MAIL, RCPT and DATA in one, where a

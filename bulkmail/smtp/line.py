@@ -1,4 +1,4 @@
-"""One connection in our hands: carries octets between a transport and its transactions, and watches the time."""
+"""One connection in our hands: carries bytes between a transport and its transactions, and watches the time."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ Mark = Callable[[Done], None]
 Decided = Callable[[Reply | Fault], None]
 
 PROBE_PATIENCE = 30.0  # seconds; silence is an answer, too: it means no
-_READ_AT_ONCE = 8_192  # octets
-_LONGEST_LEFTOVER = 262_144  # octets read from a dead connection at the most
+_READ_AT_ONCE = 8_192  # bytes
+_LONGEST_LEFTOVER = 262_144  # bytes read from a dead connection at the most
 
 
 class Transfer(Exchange):
@@ -45,7 +45,7 @@ More = Callable[[], Transfer | None]
 class Line(asyncio.BufferedProtocol):
     """Owns a connected transport that is past greeting, TLS and login, until the end.
 
-    All work is done where octets arrive: there the next message is asked for, and there whoever sent one is told of it.
+    All work is done where bytes arrive: there the next message is asked for, and there whoever sent one is told of it.
     """
 
     def __init__(self, transport: asyncio.Transport, transactions: Transactions, *, timeouts: Timeouts) -> None:
@@ -76,7 +76,7 @@ class Line(asyncio.BufferedProtocol):
         self._duplicate = _duplicated(transport)
         transport.set_protocol(self)
         # Paused means: something of what was written is still in our own buffers.  That is what the terminator waits
-        # for, unless it goes in one write with a short letter.  A TLS transport pauses at its limit already.
+        # for, unless it goes in one write with a short message.  A TLS transport pauses at its limit already.
         over_tls = transport.get_extra_info("ssl_object") is not None
         transport.set_write_buffer_limits(high=1 if over_tls else 0, low=0)
 
@@ -143,7 +143,7 @@ class Line(asyncio.BufferedProtocol):
         self.data_received(bytes(self._buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """Octets from the server."""
+        """Bytes from the server."""
         self._transactions.receive(data)
         self._advance()
 
@@ -285,7 +285,7 @@ def _nothing() -> Transfer | None:
 def _duplicated(transport: asyncio.Transport) -> socket.socket | None:
     """Another descriptor of the same plain connection, to read what a transport drops when it fails.
 
-    None over TLS, where the octets would mean nothing, and when there are no descriptors left.
+    None over TLS, where the bytes would mean nothing, and when there are no descriptors left.
     """
     if transport.get_extra_info("ssl_object") is not None:
         return None

@@ -57,7 +57,7 @@ class Manners:
     def _give_up_dsn(self, why: str) -> None:
         if self._takes_dsn:
             self._takes_dsn = False
-            self._notify(f"{why}, so the reports that dsn asks for will not come; letters are sent without asking")
+            self._notify(f"{why}, so the reports that dsn asks for will not come; messages are sent without asking")
 
     def is_tired(self, transactions: Transactions) -> bool:
         """Whether it is about to end this session, because it has refused so many recipients.

@@ -1,4 +1,4 @@
-"""Replies as they come off the wire, octet by octet, and nothing that is not one (RFC 5321 §4.2)."""
+"""Replies as they come off the wire, byte by byte, and nothing that is not one (RFC 5321 §4.2)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from bulkmail.model.printing import printable
 
-LONGEST_REPLY = 32_768  # octets, all lines of a reply together: several times the longest EHLO answer known
+LONGEST_REPLY = 32_768  # bytes, all lines of a reply together: several times the longest EHLO answer known
 
-_TOO_LONG = f"sent a reply of more than {LONGEST_REPLY:,} octets"
+_TOO_LONG = f"sent a reply of more than {LONGEST_REPLY:,} bytes"
 
 _CODES = {str(code).encode(): code for code in range(200, 600)}
 
@@ -33,7 +33,7 @@ class RawReply(NamedTuple):
         return self if lines is self.lines else self._replace(lines=lines)
 
     def on_the_line(self) -> bytes:
-        """The reply as octets, in which every line has the same code."""
+        """The reply as bytes, in which every line has the same code."""
         last = len(self.lines) - 1
         return "".join(
             f"{self.code}{' ' if number == last else '-'}{line}\r\n" for number, line in enumerate(self.lines)
@@ -45,7 +45,7 @@ class ReplyError(Exception):
 
 
 class ReplyParser:
-    """Turns octets into replies, however they are cut.  After a `ReplyError` it must not be used again.
+    """Turns bytes into replies, however they are cut.  After a `ReplyError` it must not be used again.
 
     A bare LF also ends a line: servers of note send it now and then, and nothing can be smuggled to a client that way.
     So do they send an empty line inside a reply, which is passed over, and lines of one reply with different codes: of
@@ -59,7 +59,7 @@ class ReplyParser:
         self._secrets = tuple(secrets)
         self._rest = b""  # the beginning of a line
         self._begun: list[RawReply] = []  # the lines so far of a reply that has more
-        self._size = 0  # octets of the lines so far
+        self._size = 0  # bytes of the lines so far
 
     @property
     def has_partial(self) -> bool:
@@ -67,7 +67,7 @@ class ReplyParser:
         return bool(self._rest or self._begun)
 
     def replies(self, data: bytes) -> Iterator[RawReply]:
-        """The replies that are whole with these octets.  To be used up, unless no more is fed.  Raises `ReplyError`."""
+        """The replies that are whole with these bytes.  To be used up, unless no more is fed.  Raises `ReplyError`."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._size += len(line) + 1

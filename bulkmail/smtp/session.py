@@ -115,7 +115,7 @@ class Session:
 
     @property
     def reached_end(self) -> bool:
-        """Whether an octet of the terminator of the message begun last was handed to the transport."""
+        """Whether a byte of the terminator of the message begun last was handed to the transport."""
         return self._latest is not None and self._latest.stage is Stage.END
 
     async def carry(self, more: More) -> None:
@@ -190,7 +190,7 @@ def check_requiretls(relay: Relay, transport: asyncio.Transport, capabilities: C
     if transport.get_extra_info("ssl_object") is None:
         what = "is reached without TLS, and requiretls asks for it all the way"
     elif not capabilities.requiretls:
-        what = "does not offer REQUIRETLS, so it does not promise to hand letters on over TLS only"
+        what = "does not offer REQUIRETLS, so it does not promise to hand messages on over TLS only"
     else:
         return
     raise SessionRefused(Fault(Stage.EHLO, Breakage.NO_REQUIRETLS, f"{relay.place} {what}"))

@@ -1,4 +1,4 @@
-"""Mail transactions as a conversation on paper: messages and octets in, octets and decisions out.
+"""Mail transactions as a conversation on paper: messages and bytes in, bytes and decisions out.
 
 No socket, no clock.  Every command written is remembered until its reply comes, in order; a reply that nothing waits
 for is never booked to a message.  How far ahead of the replies commands are written is the mode.
@@ -20,10 +20,10 @@ from bulkmail.smtp.flight import Flight
 from bulkmail.smtp.replies import RawReply, ReplyError, ReplyParser
 
 # A server that swallows the chunk of a refused BDAT answers 5xx, then 250 to RSET.  One that does not would take the
-# text of a letter for commands; it answers 5xx to what is no command in between.
+# text of a message for commands; it answers 5xx to what is no command in between.
 PROBE = b"BDAT 6 LAST\r\nXNOP\r\nRSET\r\n"
 
-_SMALL = 65_536  # octets; so much is written at once
+_SMALL = 65_536  # bytes; so much is written at once
 
 # Exim ends a session, with 554, at the eleventh command that brings no mail forward (smtp_accept_max_nonmail); only the
 # first RSET after an accepted message is free.  Whatever is then under way would have no answer.
@@ -111,7 +111,7 @@ class Transactions(Flight):
         exchange.is_marked = True
 
     def receive(self, data: bytes) -> None:
-        """Takes octets from the server and acts on every reply that they complete.  Never raises."""
+        """Takes bytes from the server and acts on every reply that they complete.  Never raises."""
         if self._is_in_step and self._take_turn(data):
             self._is_in_step = bool(self._expected)  # the second of two parts
             return
@@ -177,7 +177,7 @@ class Transactions(Flight):
     def next_output(self) -> bytes | memoryview | None:
         """What to write now, at most about 64 KB; None while it is not our turn.
 
-        To be called only when the octets are handed to the transport at once, and not while writing is paused: the
+        To be called only when the bytes are handed to the transport at once, and not while writing is paused: the
         terminator comes out of here too, and once it does the message may be delivered.
         """
         if self.is_over or self._last_words:
@@ -210,7 +210,7 @@ class Transactions(Flight):
             exchange.pieces = chain((following,), exchange.pieces)
             return piece
         exchange.is_written = True
-        return bytes(piece) + (self._terminator(exchange) or b"")  # a short letter in one write
+        return bytes(piece) + (self._terminator(exchange) or b"")  # a short message in one write
 
     def _begin(self) -> bytes | None:
         """The envelope of another message, if one may be begun and there is one."""
@@ -289,11 +289,11 @@ class Transactions(Flight):
         if not exchange.to_write and not exchange.is_mark_asked:
             exchange.is_mark_asked = True
             self.mark_wanted = exchange
-        octets = b""
+        raw = b""
         for step, command in commands:
             self._expected.append((step, exchange))
-            octets += command
-        return octets
+            raw += command
+        return raw
 
     def _content(self, exchange: Exchange) -> Iterator[bytes | memoryview]:
         if not self.mode.is_chunked:
@@ -303,7 +303,7 @@ class Transactions(Flight):
         return chunk_pieces(exchange.message)
 
     def _terminator(self, exchange: Exchange) -> bytes | None:
-        """The octets that end the message, and with them, in the same write, the next envelope."""
+        """The bytes that end the message, and with them, in the same write, the next envelope."""
         is_void = exchange.result is not None or exchange.is_void
         if not is_void and not exchange.is_marked:
             return None

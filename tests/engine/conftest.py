@@ -23,7 +23,7 @@ from bulkmail.testing import ScriptedRelay
 
 
 def compose(job: Job, first_at: float) -> Message:
-    """The shortest letter there is."""
+    """The shortest message there is."""
     path = job.delivery.forward_path
     content = f"Subject: hello\r\nMessage-ID: <{job.delivery.row}@example.com>\r\n\r\nDear {path}\r\n".encode()
     return Message(Envelope("sender@example.com", path), f"<{job.delivery.row}@example.com>", (content,))

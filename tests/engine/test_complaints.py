@@ -12,7 +12,7 @@ from bulkmail.engine.complaints import TIDIED, TOLD, Complaints
 from bulkmail.engine.occupancy import Occupancy
 from bulkmail.engine.ports import Slowed
 from bulkmail.model import shaper as shapers
-from bulkmail.model.lane import Lanes
+from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.shaper import Shaper
 from bulkmail.testing import ManualClock
@@ -25,14 +25,14 @@ class Trial:
     def __init__(self) -> None:
         self.clock = ManualClock(1_000.0)
         self.clock.set_wall(5_000.0)
-        self.shaper = Shaper(Lanes())
+        self.shaper = Shaper(MailboxProviders())
         self.shaper.add_relay("one", connections=3)
         self.shown: list[Slowed] = []
         self.told: list[str] = []
         self.complaints = Complaints(
             self.shaper,
             clock=self.clock,
-            dice=lambda: 0.0,
+            jitter=lambda: 0.0,
             show=self.shown.append,
             tell=lambda channel, text: self.told.append(text),
         )
@@ -46,7 +46,7 @@ def test_every_complaint_is_shown_and_a_notice_given_once_a_minute() -> None:
     for _ in range(5):
         trial.complain("google")
     trial.complain("yahoo")
-    assert [(each.slowdown.lane, each.slowdown.times) for each in trial.shown[-2:]] == [("google", 5), ("yahoo", 1)]
+    assert [(each.slowdown.provider, each.slowdown.times) for each in trial.shown[-2:]] == [("google", 5), ("yahoo", 1)]
     assert trial.shown[-1].slowdown.until == 5_600.0  # by the clock on the wall
     assert [text.partition(" ")[0] for text in trial.told] == ["google", "yahoo"]
     trial.clock.advance(TOLD)

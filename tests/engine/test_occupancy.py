@@ -1,4 +1,4 @@
-"""Which sessions are busy with which lane, and how many letters of it they have carried."""
+"""Which sessions are busy with which lane, and how many messages of it they have carried."""
 
 from __future__ import annotations
 

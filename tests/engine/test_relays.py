@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Notice, Outlet, Settled
+from bulkmail.engine.ports import DeliveryResult, Notice, Outlet
 from bulkmail.engine.run import Plan
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError
@@ -49,7 +49,7 @@ def paths_of(*relays):
 
 def relay_of(events):
     """Address → the relay of its last try."""
-    return {e.delivery.forward_path: e.attempt.relay for e in events if isinstance(e, Settled)}
+    return {e.delivery.forward_path: e.attempt.relay for e in events if isinstance(e, DeliveryResult)}
 
 
 def notices(events):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bulkmail.config.tables import known_feedback
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Ending, Notice, Outlet, Settled, Waiting
+from bulkmail.engine.ports import DeliveryResult, Ending, Notice, Outlet, Waiting
 from bulkmail.engine.run import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
@@ -227,8 +227,8 @@ class Trial:
                     self.ending = await running
             self.tally = box.tally().by_status
 
-    def settled(self) -> list[Settled]:
-        return [event for event in self.events if isinstance(event, Settled)]
+    def settled(self) -> list[DeliveryResult]:
+        return [event for event in self.events if isinstance(event, DeliveryResult)]
 
     def events_of(self, kind: type[object]) -> list[object]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -268,7 +268,7 @@ class Trial:
             observe=self.events.append,
             feedback=FEEDBACK,
             clock=self.clock,
-            dice=lambda: 0.0,
+            jitter=lambda: 0.0,
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.config.tables import known_lanes
+from bulkmail.config.tables import known_providers
 from bulkmail.config.zones import find_zone
 from bulkmail.mailing.resuming import from_settings, to_settings
 from bulkmail.model.breaker import Limits
@@ -27,7 +27,12 @@ CAPE = Windows((Window(frozenset({1}), 540, 1020, timezone(timedelta(hours=-3.5)
     [
         Pace(windows=parse_windows("Mon-Fri 09:00-17:00 Europe/Vienna; Sat 9-12 UTC", find_zone), start=1.8e9),
         Pace(windows=CAPE),
-        Pace(quota=Quota(500, 2000), ramp=Ramp(200, percent=30.0), breakers=Limits(canary=25), lanes=known_lanes()),
+        Pace(
+            quota=Quota(500, 2000),
+            ramp=Ramp(200, percent=30.0),
+            breakers=Limits(canary=25),
+            mailbox_providers=known_providers(),
+        ),
     ],
     ids=["zones", "offset", "quota"],
 )

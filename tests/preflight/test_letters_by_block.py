@@ -19,7 +19,7 @@ from bulkmail.model.keys import Keys
 from bulkmail.model.recipient import Place, Recipient, StoredRow
 from bulkmail.model.relay import Secret
 from bulkmail.preflight import letter
-from bulkmail.preflight.letter import LetterCheck
+from bulkmail.preflight.letter import MessageCheck
 
 PLAIN = Campaign(
     "plain",
@@ -80,10 +80,10 @@ rows = st.lists(
 )
 
 
-def check_of(campaign: Campaign, total: int) -> LetterCheck:
+def check_of(campaign: Campaign, total: int) -> MessageCheck:
     printed = frozenset(printed_names(campaign))
     names = frozenset(referenced_names(campaign)) | printed
-    return LetterCheck(names, printed=printed, linked=linked_fields(campaign), total=total, hidden={3, 5})
+    return MessageCheck(names, printed=printed, linked=linked_fields(campaign), total=total, hidden={3, 5})
 
 
 @pytest.mark.parametrize("campaign", CAMPAIGNS.values(), ids=CAMPAIGNS.keys())

@@ -175,7 +175,7 @@ async def test_login_is_refused(answer: str, what: str) -> None:
     assert facts.login is Login.REFUSED
     assert facts.trouble is not None
     assert facts.trouble.what == what
-    assert facts.trouble.mend and facts.trouble.words.startswith(answer[:3])
+    assert facts.trouble.fix and facts.trouble.words.startswith(answer[:3])
 
 
 async def test_nothing_listens() -> None:
@@ -223,7 +223,7 @@ async def test_tls_where_it_begins_in_clear_text() -> None:
         facts = await look(relay, "", scheme="smtps", user="ann@", credentials=ANN)
         assert relay.auth_attempts == 0
     assert facts.trouble == Trouble(
-        f"localhost port {relay.port} begins without TLS, and was spoken to with TLS from the first octet.",
+        f"localhost port {relay.port} begins without TLS, and was spoken to with TLS from the first byte.",
         f"Write smtp://ann@localhost:{relay.port}, which goes over to TLS before anything is said.",
     )
 
@@ -232,7 +232,7 @@ async def test_clear_text_where_tls_is_spoken_from_the_first_octet() -> None:
     async with ScriptedRelay(tls=secure(AUTHORITY.issue_cert("localhost")), implicit=True) as relay:
         facts = await look(relay, "")
     assert facts.trouble == Trouble(
-        f"localhost port {relay.port} speaks TLS from the first octet, and was spoken to without.",
+        f"localhost port {relay.port} speaks TLS from the first byte, and was spoken to without.",
         f"Write smtps://localhost:{relay.port}",
     )
 
@@ -255,7 +255,7 @@ async def test_server_without_starttls() -> None:
     assert facts.trouble.what == (
         f"localhost port {relay.port} offers no encryption (STARTTLS), so everything would go in clear text."
     )
-    assert "smtps://ann@localhost:465" in facts.trouble.mend
+    assert "smtps://ann@localhost:465" in facts.trouble.fix
 
 
 YESTERDAY = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
@@ -351,7 +351,7 @@ async def test_refusal_in_words_of_one_provider_gets_the_advice_that_a_run_gives
     async with ScriptedRelay(rcpt="554 smtpport check error.") as relay:
         facts = await look(relay, sender=SHOP, recipient=BOB)
     assert facts.trouble is not None
-    assert "reverse DNS name" in facts.trouble.mend
+    assert "reverse DNS name" in facts.trouble.fix
 
 
 @pytest.mark.parametrize("step", ["greeting", "ehlo", "mail", "rset"])
@@ -364,7 +364,7 @@ async def test_server_that_breaks_is_told_and_not_raised(step: str, behaviour: A
         await asyncio.sleep(0.01)
     assert facts.trouble is not None
     assert f"localhost port {relay.port}" in facts.trouble.what
-    assert facts.trouble.mend
+    assert facts.trouble.fix
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ async def test_socket_is_looked_at_or_told_missing(folder: Path) -> None:
     facts = await look_at(Relay.parse(f"lmtp://{folder}/none"), None, feedback=FEEDBACK, timeouts=HASTY)
     assert facts.trouble is not None
     assert facts.trouble.what == f"there is no socket {folder}/none."
-    assert "socket" in facts.trouble.mend
+    assert "socket" in facts.trouble.fix
 
 
 @pytest.mark.parametrize("extensions", [("REQUIRETLS",), ()], ids=["offered", "not offered"])
@@ -62,4 +62,4 @@ async def test_requiretls_is_looked_for(extensions: tuple[str, ...], tmp_path: P
         facts = await look_at(Relay.parse(url), None, feedback=FEEDBACK, timeouts=HASTY)
     assert facts.is_usable == bool(extensions)
     if facts.trouble is not None:
-        assert "does not offer REQUIRETLS" in facts.trouble.what and "requiretls" in facts.trouble.mend
+        assert "does not offer REQUIRETLS" in facts.trouble.what and "requiretls" in facts.trouble.fix

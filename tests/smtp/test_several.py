@@ -32,7 +32,7 @@ every_way = pytest.mark.parametrize(
 every_mode = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name.lower())
 
 
-def letter(number: int, recipients: int) -> Exchange:
+def make_message(number: int, recipients: int) -> Exchange:
     first, *others = (f"{name}{number}@example.com" for name in NAMES[:recipients])
     return Exchange(Message(Envelope("s@example.org", first, tuple(others)), f"<{number}@example.org>", (BODY,)))
 
@@ -56,7 +56,7 @@ class Talk:
             Capabilities(), peer="mail.example.com", mode=mode, depth=depth, is_lmtp=is_lmtp, ahead=ahead
         )
         self.transactions.window = window
-        self.exchanges = [letter(number, many) for number, many in enumerate(recipients)]
+        self.exchanges = [make_message(number, many) for number, many in enumerate(recipients)]
         self.waiting = deque(self.exchanges)
         self.grants_marks = grants_marks
         self.held: list[Exchange] = []

@@ -143,7 +143,7 @@ async def test_server_that_offers_no_reports_is_named_once_and_gets_the_message(
     assert len(relay.messages) == 2
     assert not any("NOTIFY" in command or "RET=" in command for command in relay.commands)
     assert notices == [
-        "127.0.0.1 does not offer DSN, so the reports that dsn asks for will not come; letters are sent without asking"
+        "127.0.0.1 does not offer DSN, so the reports that dsn asks for will not come; messages are sent without asking"
     ]
 
 

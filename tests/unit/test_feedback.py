@@ -16,7 +16,7 @@ from bulkmail.model.verdict import Outcome, Rule, Scope, enhanced_pattern, judge
 
 BUSY = Rule(
     ("421", "45"),
-    throttle(Scope.LANE, Effect.SLOWER, label="busy", suspend=300.0),
+    throttle(Scope.PROVIDER, Effect.SLOWER, label="busy", suspend=300.0),
     enhanced=(enhanced_pattern("4.7.5??"),),
 )
 QUOTA = Rule(("550",), quota(86400.0, label="daily quota"))
@@ -26,7 +26,7 @@ TABLE = Feedback((BUSY, QUOTA, MAILBOX))
 
 def test_feedback_names_scope_and_effect() -> None:
     heeding = TABLE.heed(Reply(Stage.RCPT, 451, "4.7.500", "Server busy"))
-    assert (heeding.verdict.outcome, heeding.verdict.scope) == (Outcome.DEFERRED, Scope.LANE)
+    assert (heeding.verdict.outcome, heeding.verdict.scope) == (Outcome.DEFERRED, Scope.PROVIDER)
     assert (heeding.verdict.says, heeding.verdict.counts) == ("busy", False)
     assert (heeding.is_slower, heeding.is_fewer, heeding.suspend, heeding.pause) == (True, False, 300.0, 0.0)
 
