@@ -15,11 +15,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    pass
-    from bulkmail.mailing.checking import NothingToSend as NothingToSend
-
-    pass
     from bulkmail.engine.contracts import DeliveryResult as DeliveryResult
+    from bulkmail.mailing.checking import NothingToSend as NothingToSend
     from bulkmail.mailing.deliveries import DeliveryResults as DeliveryResults
     from bulkmail.mailing.deliveries import SendingStopped as SendingStopped
     from bulkmail.mailing.library import Mailer as Mailer

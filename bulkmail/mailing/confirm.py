@@ -29,7 +29,7 @@ class Audience:
     providers: tuple[tuple[str, int], ...]
 
 
-def audience_of(mailing: Mailing, providers: MailboxProviders) -> Audience:
+def audience_of(mailing: Mailing, known: MailboxProviders) -> Audience:
     """Reads all rows that are pending: about a second for 100,000."""
     sender = subject = ""
     providers: Counter[str] = Counter()
@@ -39,7 +39,7 @@ def audience_of(mailing: Mailing, providers: MailboxProviders) -> Audience:
             sender, subject = _first_message(mailing, recipient)
         domains[recipient.address.domain] += 1
     for domain, number in domains.items():
-        providers[providers.of(domain)] += number
+        providers[known.of(domain)] += number
     return Audience(sender, subject, tuple(providers.most_common()))
 
 

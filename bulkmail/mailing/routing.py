@@ -10,13 +10,12 @@ from anyio import to_thread
 
 from bulkmail.checks.catalog import NO_RELAY
 from bulkmail.checks.finding import Finding, Severity
-from bulkmail.engine.work import Lane
 from bulkmail.message.compose.composer import Composer
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.keys import Keys
-from bulkmail.model.lane import MailboxProviders
+from bulkmail.model.lane import MailboxProvider, MailboxProviders
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route, clashes, serving
@@ -176,5 +175,5 @@ async def with_exchangers(lanes: MailboxProviders, domains: Iterable[str], excha
                 if lanes.of(domain) not in lanes.by_name:
                     group.start_soon(look, domain)
     for name, theirs in found.items():
-        lanes = lanes.with_provider(Lane(name, domains=frozenset(theirs)))
+        lanes = lanes.with_provider(MailboxProvider(name, domains=frozenset(theirs)))
     return lanes

@@ -24,6 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 with atheris.instrument_imports(include=["bulkmail", "jinja2"]):
     from bulkmail.message.template.environment import LONGEST_OUTPUT
     from bulkmail.message.template.rendering import Workshop, compile_condition
+
+    pass
+    pass
+    pass
+    pass
+    pass
     from bulkmail.model.address import Address
     from bulkmail.model.campaign import Template
     from bulkmail.model.errors import ListError, TemplateError

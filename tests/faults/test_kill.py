@@ -229,7 +229,7 @@ async def test_f50_killed_report_leaves_outbox_and_old_report_whole(tmp_path: Pa
         url = f"smtp://{relay.host}:{relay.port}?tls=off"
         campaign = write_campaign(tmp_path / "spring", people, relay=url)
         await run("send", campaign, "--yes", "--limit", "50", cwd=tmp_path)
-    outbox, jitter = campaign / "runs" / "spring.outbox", random.Random()
+    outbox, rng = campaign / "runs" / "spring.outbox", random.Random()
     before = outbox.read_bytes()
     report = tmp_path / "report.csv"
     report.write_text("the old one")

@@ -27,7 +27,7 @@ async def outbox(tmp_path: Path) -> Path:
     )
     async with ScriptedRelay() as relay:
         url = f"smtp://{relay.host}:{relay.port}?tls=off"
-        await bulkmail.send(message, ROWS, relay=url, outbox=tmp_path / "run.outbox")
+        await bulkmail.send(campaign, ROWS, relay=url, outbox=tmp_path / "run.outbox")
     return tmp_path / "run.outbox"
 
 

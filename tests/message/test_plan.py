@@ -112,9 +112,9 @@ def test_plan_keeps_attachments_to_the_octet(contents):
     assert max(map(len, raw.split(b"\r\n"))) <= 78
 
 
-messages = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="/\\")
+chars = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="/\\")
 file_names = (
-    st.text(messages, max_size=60).map(str.strip).filter(lambda name: name and not ("=?" in name and "?=" in name))
+    st.text(chars, max_size=60).map(str.strip).filter(lambda name: name and not ("=?" in name and "?=" in name))
 )
 
 

@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import bulkmail.config
 import pytest
 
 import bulkmail.settings

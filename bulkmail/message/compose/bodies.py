@@ -360,6 +360,9 @@ def _derived(
     from bulkmail.message.html.reading import read_template  # late: most campaigns bring a text of their own
     from bulkmail.message.html.stability import instability, marked
 
+    pass
+    pass
+
     if instability(masked) or any(not _ESCAPING.isdisjoint(tag.words) for tag in masked.tags):
         return None
     plain = masked.without_control()
