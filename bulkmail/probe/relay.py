@@ -306,7 +306,7 @@ class _Look:
     async def _look_into(self, event: Reply | Fault) -> Obstacle:
         clue = Clue.NOTHING
         if isinstance(event, Fault):
-            if event.kind is Breakage.UNTRUSTED:
+            if event.kind in (Breakage.UNTRUSTED, Breakage.WRONG_NAME):
                 self._note(certificate=await self._shown_certificate())
             elif event.stage is not Stage.AUTH and event.kind in _WORTH_A_LOOK and self.facts.connected_to == "":
                 clue = await self._look_closer()
