@@ -15,14 +15,11 @@ from bulkmail.message.compose.bodies import (
     optional_images,
     with_attached_images,
 )
-from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, RowPictures, Template
+from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, RowPictures, Template, is_template
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.pattern import lazy_pattern
 
 Attached = str | os.PathLike[str] | Attachment | RowAttachment
 """A file, or what is in one, or a template of a path such as `"invoices/{{ id }}.pdf"`, one file for each row."""
-
-_TAG = lazy_pattern(r"\{[{%]")
 
 
 def read_attachments(
@@ -36,7 +33,7 @@ def read_attachments(
             everybody.append(item)
         elif isinstance(item, RowAttachment):
             rows.append(item)
-        elif isinstance(item, str) and _TAG.search(item):
+        elif isinstance(item, str) and is_template(item):
             rows.append(RowAttachment(Template("attachments", item), os.path.abspath(root)))
         else:
             name = Path(item).name
