@@ -23,7 +23,8 @@ from bulkmail.mailing.ordering import check
 from bulkmail.message.compose.composer import Composer
 from bulkmail.model.keys import NO_KEYS
 from bulkmail.model.recipient import Recipient
-from bulkmail.recipients.source import ListOptions, open_list
+from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.source import open_list
 from bulkmail.settings.settings import load
 
 ROWS = 20_000

@@ -7,10 +7,10 @@ import re
 
 from bulkmail.model.advice import ADVICE, advice
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.outcome import Reason
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Reason
 from bulkmail.probe.certificate import Certificate
 from bulkmail.probe.clue import Clue
 from bulkmail.probe.relay import Login, RelayFacts

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bulkmail.mailing.resuming import recorded, recorded_campaign, recorded_settings
+from bulkmail.mailing.run_record import recorded, recorded_campaign, recorded_settings
 from bulkmail.mailing.run_watch import recorded_notify
 from bulkmail.settings.permission import LONGEST_SHOWN, VARIABLE, allow, commands_in, forget, home_of
 from bulkmail.settings.runs import is_campaign_file

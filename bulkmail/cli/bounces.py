@@ -158,8 +158,8 @@ def _read(
 ) -> int:
     from bulkmail.mailbox.files import StreamSource, is_terminal
     from bulkmail.mailing.intake import Intake
-    from bulkmail.mailing.suppression_list import open_settings
-    from bulkmail.mailing.unsubscribe_keys import verifier_of
+    from bulkmail.mailing.suppression_sources import open_settings
+    from bulkmail.mailing.token_keys import verifier_of
     from bulkmail.settings.serving import load_serve_keys
     from bulkmail.settings.suppressions import load_suppressions
 
@@ -252,7 +252,7 @@ def source_of(mailbox: BounceMailbox, places: ReadingPlaces | None, *, is_dry: b
 
 def _list_unmatched() -> int:
     """What was kept without effect, the newest first."""
-    from bulkmail.mailing.suppression_list import open_settings
+    from bulkmail.mailing.suppression_sources import open_settings
     from bulkmail.settings.suppressions import load_suppressions
 
     with open_settings(load_suppressions()) as store:
@@ -284,7 +284,7 @@ def _list_unmatched() -> int:
 
 def _show(number: int) -> int:
     """The report of one event, as it came; what could steer a terminal is left out there."""
-    from bulkmail.mailing.suppression_list import open_settings
+    from bulkmail.mailing.suppression_sources import open_settings
     from bulkmail.settings.suppressions import load_suppressions
 
     with open_settings(load_suppressions()) as store:
@@ -303,7 +303,7 @@ def _show(number: int) -> int:
 
 def _named_run(argument: str) -> KnownRun:
     """The run that `--run` names, for a register that does not know it yet."""
-    from bulkmail.mailing.bounce_keys import known_run
+    from bulkmail.mailing.token_keys import known_run
     from bulkmail.outbox.reader import OutboxReader
     from bulkmail.settings.runs import find_run
 

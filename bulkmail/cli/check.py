@@ -17,14 +17,14 @@ from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, to_json, told
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.running import password_prompt
+from bulkmail.mailing.checking import Online
 from bulkmail.mailing.following import FollowUp
-from bulkmail.mailing.gate import Online
 from bulkmail.mailing.ordering import Checked, check
-from bulkmail.mailing.scheduling import say_plan
-from bulkmail.model.delivery import Status
+from bulkmail.mailing.planned_times import say_plan
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import Keys
 from bulkmail.model.relay import Secret
+from bulkmail.model.status import Status
 from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK
 from bulkmail.settings.keys import find_keys
 from bulkmail.settings.permission import commands_in, home_of, refuse_unallowed

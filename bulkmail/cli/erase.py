@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bulkmail.mailing.erasing import erase_everywhere, find_outboxes
-from bulkmail.mailing.suppression_list import open_settings
+from bulkmail.mailing.suppression_sources import open_settings
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.tally import EXIT_SOME_FAILED

@@ -10,7 +10,7 @@ import click
 from bulkmail.cli.choices import DatedFile
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import screen_width
-from bulkmail.mailing.coming_back import opened_campaign
+from bulkmail.mailing.returned import opened_campaign
 from bulkmail.mailing.targets import Targets, recorded_inputs
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.csv import write_csv

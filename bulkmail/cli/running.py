@@ -19,13 +19,12 @@ from bulkmail.cli.mishaps import tell as tell_mishap
 from bulkmail.cli.program import note_outbox, note_result
 from bulkmail.cli.progress import Progress
 from bulkmail.cli.words import screen_width, wrapped
-from bulkmail.engine.ports import Ending
-from bulkmail.mailing.choosing import count_next
-from bulkmail.mailing.history import Past, close_finished, reached, retries, when
+from bulkmail.engine.contracts import Ending
+from bulkmail.mailing.confirm import count_next
 from bulkmail.mailing.mailing import Mailing
+from bulkmail.mailing.previous_run import Past, close_finished, reached, reports_beside, retries, when
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.run_watch import RunWatch
-from bulkmail.mailing.succession import reports_beside
 from bulkmail.model.intake_duty import say_overdue
 from bulkmail.model.relay import Secret
 from bulkmail.model.schedule import Planned

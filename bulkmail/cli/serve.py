@@ -18,11 +18,9 @@ import click
 from bulkmail.cli.bounces import source_of
 from bulkmail.cli.notifying import say_fault
 from bulkmail.cli.running import run_async
-from bulkmail.mailing.intake import Intake
-from bulkmail.mailing.looking_up import outbox_of
-from bulkmail.mailing.mailboxes import Mailboxes
-from bulkmail.mailing.suppression_list import open_settings
-from bulkmail.mailing.unsubscribe_keys import verifier_of
+from bulkmail.mailing.intake import Intake, Mailboxes, outbox_of
+from bulkmail.mailing.suppression_sources import open_settings
+from bulkmail.mailing.token_keys import verifier_of
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.settings.bounces import load_mailboxes
 from bulkmail.settings.serving import ServeSettings, load_serving

@@ -12,11 +12,9 @@ from types import MappingProxyType
 
 import msgspec
 
-from bulkmail.mailing.history import look
-from bulkmail.mailing.rows import Rows
-from bulkmail.mailing.succession import earlier_passes
-from bulkmail.mailing.suppression_list import open_settings
-from bulkmail.mailing.wrapped_rows import WrappedRows
+from bulkmail.mailing.previous_run import earlier_passes, look
+from bulkmail.mailing.rows import Rows, WrappedRows
+from bulkmail.mailing.suppression_sources import open_settings
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import ConfigError

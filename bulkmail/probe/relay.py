@@ -13,25 +13,26 @@ from enum import Enum
 from bulkmail.model.address import Address
 from bulkmail.model.feedback import Feedback
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.outcome import Reason
 from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
-from bulkmail.model.verdict import Reason
 from bulkmail.probe.certificate import Certificate, read_certificate
 from bulkmail.probe.clue import Clue, guess
-from bulkmail.smtp.asking import Asking
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import DialError, Tried, try_all
-from bulkmail.smtp.exchange import Mode
+from bulkmail.smtp.dialogue import Asking
 from bulkmail.smtp.mechanisms import PASSWORD_MECHANISMS, TOKEN_MECHANISMS
 from bulkmail.smtp.opening import SessionRefused, ehlo_name, open_transport
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.protocol import PROBE
 from bulkmail.smtp.proxying import reach
 from bulkmail.smtp.replies import RawReply
-from bulkmail.smtp.session import Manners, check_requiretls
+from bulkmail.smtp.session import check_requiretls
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.tls_mode import speaks_tls, trusting
-from bulkmail.smtp.transactions import PROBE
+from bulkmail.smtp.transfer import Mode
 from bulkmail.text import printable
 
 PATIENCE = Timeouts(connect=10.0, greeting=60.0, ehlo=30.0, mail=30.0, quit=3.0)
@@ -285,7 +286,7 @@ class _Look:
         await self._ask(asking, b"RSET\r\n", Stage.MAIL)
 
     async def _probe(self, asking: Asking) -> None:
-        """Whether a chunk may be written ahead of the answers; see `smtp.transactions.PROBE`."""
+        """Whether a chunk may be written ahead of the answers; see `smtp.protocol.PROBE`."""
         patience = self._timeouts.mail
         chunk, fence = await asking.ask(PROBE, stage=Stage.MAIL, patience=patience, replies=2)
         if fence.code >= 500:  # it took the chunk for a command; the answer to RSET is still to come
@@ -347,7 +348,7 @@ class _Look:
 
 
 def _obstacle(event: Reply | Fault, feedback: Feedback, clue: Clue = Clue.NOTHING) -> Obstacle:
-    return Obstacle(event, feedback.heed(event).verdict.reason, clue, datetime.datetime.now(datetime.UTC))
+    return Obstacle(event, feedback.decide(event).verdict.reason, clue, datetime.datetime.now(datetime.UTC))
 
 
 _WORTH_A_LOOK = {Breakage.TIMEOUT, Breakage.LOST, Breakage.DESYNC, Breakage.TLS, Breakage.WRONG_TLS}

@@ -12,8 +12,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.returned import GRAVEST_FIRST
+from bulkmail.model.status import Status
 from bulkmail.model.units import say_duration
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.returned import COMPLAINTS_BAD, COMPLAINTS_GOOD, ReturnedCounts
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.report.source import Pass
 from bulkmail.text import count

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import tzinfo
 from typing import TYPE_CHECKING, TypeVar
 
-from bulkmail.model.breaker import Limits
+from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lane import Lane, LaneLimits, Lanes
 from bulkmail.model.pace import Pace
@@ -110,8 +110,8 @@ def _names(sources: Sources, key: KeyPath, names: list[str]) -> frozenset[str]:
     return frozenset(name.lower() for name in names)
 
 
-def _breakers(sources: Sources) -> Limits:
-    table, usual = sources.file.breakers, Limits()
+def _breakers(sources: Sources) -> BreakerLimits:
+    table, usual = sources.file.breakers, BreakerLimits()
     sending, typed = sources.file.sending, sources.overrides.canary
     canary = sources.pick(("sending", "canary"), sending.canary, flag="--canary", typed=typed)
 
@@ -119,7 +119,7 @@ def _breakers(sources: Sources) -> Limits:
         return sources.pick(("breakers", key), written)
 
     run = read(sources, said("policy_rejections", table.policy_rejections), _not_negative, usual.policy_run)
-    return Limits(
+    return BreakerLimits(
         policy_run=run,
         policy_among=max(run * 5 // 2, 1),
         unknown_share=read(sources, said("unknown_users", table.unknown_users), parse_share, usual.unknown_share),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bulkmail.checks import bulk_checks
 from bulkmail.checks.catalog import judge, softened
-from bulkmail.checks.evidence import MANY, Evidence, flaws_of
+from bulkmail.checks.evidence import Evidence, flaws_of
 from bulkmail.checks.finding import Finding, Hits, Severity
 from bulkmail.checks.leftovers import leftover
 from bulkmail.checks.letter import SAMPLE, LetterCheck, Sample
@@ -22,8 +22,9 @@ from bulkmail.message.compose.composer import Composer, Rendered, Tried
 from bulkmail.message.template.names import mentioned_names, printed_names
 from bulkmail.message.template.tags import Masked
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
-from bulkmail.model.delivery import Status
+from bulkmail.model.intake_duty import MANY
 from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 
 MakeRecipient = Callable[..., Recipient]

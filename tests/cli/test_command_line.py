@@ -19,7 +19,7 @@ from click.testing import CliRunner, Result
 from bulkmail.cli import main, program, running
 from bulkmail.cli.choices import campaign_options, overrides_from
 from bulkmail.cli.mishaps import judge, tell
-from bulkmail.engine.ports import Ending
+from bulkmail.engine.contracts import Ending
 from bulkmail.model.errors import (
     BulkmailError,
     ConfigError,

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from bulkmail.checks.finding import Finding, Severity
-from bulkmail.mailing.gate import Online
+from bulkmail.mailing.checking import Online
 from bulkmail.mailing.ordering import check
 from bulkmail.probe.records import MOST_AT_ONCE, KeyState, NoMail, Records, Unanswered, find_records
 from bulkmail.settings.settings import load

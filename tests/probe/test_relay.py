@@ -24,9 +24,10 @@ from bulkmail.probe.certificate import read_certificate
 from bulkmail.probe.clue import Clue, guess
 from bulkmail.probe.relay import Login, Obstacle, RelayFacts, look_at
 from bulkmail.settings.tables import known_feedback
+from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import Tried
-from bulkmail.smtp.exchange import Mode
-from bulkmail.smtp.session import Credentials, Timeouts
+from bulkmail.smtp.timeouts import Timeouts
+from bulkmail.smtp.transfer import Mode
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from tests.servers.kept import UNKNOWN, MailServer
 
@@ -405,7 +406,7 @@ async def test_server_that_breaks_is_told_and_not_raised(step: str, behaviour: A
 )
 def test_nobody_answers(fault: Fault, port: int, trouble: RelayTrouble) -> None:
     assert (
-        explain(fault, Relay.parse(f"smtp://m.example:{port}"), reason=FEEDBACK.heed(fault).verdict.reason) == trouble
+        explain(fault, Relay.parse(f"smtp://m.example:{port}"), reason=FEEDBACK.decide(fault).verdict.reason) == trouble
     )
 
 
@@ -451,7 +452,7 @@ def test_table_is_printable_and_80_columns_wide_whatever_the_server_says(
         round_trip=0.0123,
         sender=reply,
         obstacle=Obstacle(
-            reply, FEEDBACK.heed(reply).verdict.reason, Clue.NOTHING, datetime.datetime.now(datetime.UTC)
+            reply, FEEDBACK.decide(reply).verdict.reason, Clue.NOTHING, datetime.datetime.now(datetime.UTC)
         ),
     )
     shown = as_table(facts)

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from bulkmail.cli import main
-from bulkmail.mailing.run_notes import RunNote, keep
+from bulkmail.mailing.run_watch import RunNote, keep_note
 from bulkmail.message.unsubscribe import make_token
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
@@ -181,7 +181,7 @@ def test_serve_notifies_of_a_run_that_was_killed(start: Start, tmp_path: Path, m
         outbox.finish_loading()
         run_id = outbox.run_id
     command = (sys.executable, "-c", "import sys; open(sys.argv[1], 'w').write(sys.stdin.read())", str(told))
-    keep(RunNote(str(path), run_id, "spring", NotifySettings(command=command)))
+    keep_note(RunNote(str(path), run_id, "spring", NotifySettings(command=command)))
     process, _ = start()
     until = time.monotonic() + 30
     while not told.exists() or not told.read_text():

@@ -13,9 +13,9 @@ import pytest
 
 import bulkmail
 from bulkmail.mailbox.files import MaildirSource
-from bulkmail.mailing.bounce_keys import known_run
 from bulkmail.mailing.intake import Intake
-from bulkmail.mailing.suppression_list import open_settings
+from bulkmail.mailing.suppression_sources import open_settings
+from bulkmail.mailing.token_keys import known_run
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.settings.suppressions import load_suppressions

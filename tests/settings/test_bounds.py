@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bulkmail.model.breaker import Limits
+from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lane import LaneLimits
 from bulkmail.model.pace import Pace
@@ -60,7 +60,7 @@ def pace_of(make_shop: MakeShop, toml: str, overrides: Overrides | None = None) 
 def test_bounds_by_default_hold_nothing_back(make_shop: MakeShop) -> None:
     pace = pace_of(make_shop, "")
     assert (pace.quota, pace.windows.each, pace.start, pace.ramp) == (NO_QUOTA, (), None, None)
-    assert pace.breakers == Limits()
+    assert pace.breakers == BreakerLimits()
     assert pace.lanes is None
 
 
@@ -69,7 +69,7 @@ def test_bounds_are_read_from_the_file(make_shop: MakeShop) -> None:
     assert pace.quota == Quota(500, 2000)
     assert pace.windows.is_open(NINE) and not pace.windows.is_open(NINE - 1)
     assert (pace.start, pace.ramp) == (NINE, Ramp(200, percent=30.0))
-    assert pace.breakers == Limits(10, 25, 0.05, 100, 25, 0.5)
+    assert pace.breakers == BreakerLimits(10, 25, 0.05, 100, 25, 0.5)
     lanes = pace.lanes
     assert lanes is not None and lanes.by_exchanger
     assert lanes.limits("google") == LaneLimits(Rate(20.0), 5, 50)

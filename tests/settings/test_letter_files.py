@@ -11,7 +11,8 @@ from bulkmail.message.header.row_address import RowAddress
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.recipient import Place, Recipient
-from bulkmail.recipients.source import ListOptions, from_rows, open_list
+from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.source import from_rows, open_list
 from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.runs import find_run, run_path
 from bulkmail.settings.settings import Settings, load

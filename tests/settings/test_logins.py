@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.mailing.resuming import from_settings, to_settings
+from bulkmail.mailing.run_record import from_settings, to_settings
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Kind, Oauth, Relay, Secret

@@ -301,7 +301,7 @@ def test_schedule_is_kept_to_its_end(make_shop: MakeShop) -> None:
     make_shop(f'{SOUND}[sending]\nretry = "1d*30"\n')
     retry = load("shop").pace.retry
     assert retry.max_attempts == 31
-    assert retry.delay(30, age=29.5 * 86400, dice=0.5) == 86400
+    assert retry.delay(30, age=29.5 * 86400, jitter=0.5) == 86400
 
 
 def test_schedules_of_relays_and_lanes_stand_beside_that_of_recipients(make_shop: MakeShop) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 import bulkmail.settings
+from bulkmail.model.outcome import Outcome
 from bulkmail.model.reply import Stage, make_reply
 from bulkmail.model.subjects import Subject
-from bulkmail.model.verdict import Outcome, judge
+from bulkmail.model.verdict import judge
 from bulkmail.model.wording import read
 from bulkmail.settings.tables import known_feedback, known_lanes
 
@@ -33,7 +34,7 @@ def test_replies_table_knows_its_examples(number: int, line: str) -> None:
         reply = make_reply(stage, int(line[:3]), [line[4:]])
         assert next(each for each in known_feedback().rules if each.fits(reply, read(reply))) is rule
         label = rule.verdict.label if rule.verdict else ""
-        assert known_feedback().heed(reply).verdict.label == label
+        assert known_feedback().decide(reply).verdict.label == label
 
 
 @pytest.mark.parametrize(("number", "line"), EXAMPLES)
@@ -45,9 +46,9 @@ def test_no_reply_of_the_table_about_us_rejects_a_recipient(number: int, line: s
             assert judge(reply).outcome is Outcome.DEFERRED
         is_recipients = rule.verdict is None and rule.subject in (Subject.RECIPIENT, Subject.CONTENT)
         if not is_recipients or stage not in (Stage.RCPT, Stage.END):
-            assert known_feedback().heed(reply).verdict.outcome is Outcome.DEFERRED
+            assert known_feedback().decide(reply).verdict.outcome is Outcome.DEFERRED
         else:
-            assert known_feedback().heed(reply).verdict.outcome is Outcome.REJECTED
+            assert known_feedback().decide(reply).verdict.outcome is Outcome.REJECTED
 
 
 def test_replies_table_asks_for_bounded_times() -> None:
