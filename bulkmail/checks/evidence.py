@@ -12,7 +12,7 @@ from bulkmail.checks.page import Flaw, look_over, merge
 from bulkmail.checks.repeats import Repeats
 from bulkmail.checks.rows import RowCheck
 from bulkmail.model.address import Address, parse_mailbox
-from bulkmail.model.campaign import Campaign
+from bulkmail.model.campaign import Campaign, is_template
 from bulkmail.model.errors import AddressError
 from bulkmail.model.intake_duty import MANY
 from bulkmail.model.lazy_dataclass import dataclass
@@ -92,7 +92,7 @@ class Evidence:
     @property
     def bounce_domain(self) -> str:
         """The domain of the reverse path; empty when the row decides."""
-        if "{{" in self.campaign.reverse_path or "{%" in self.campaign.reverse_path:
+        if is_template(self.campaign.reverse_path):
             return ""
         if self.campaign.reverse_path:
             return self.campaign.reverse_path.rpartition("@")[2].lower()

@@ -12,7 +12,7 @@ from bulkmail.checks.mistyped import meant
 from bulkmail.checks.repeats import Repeats
 from bulkmail.message.header.heading import EmptySubject
 from bulkmail.message.template.constants import read_values
-from bulkmail.message.template.explain import EnclosureError, UnknownName
+from bulkmail.message.template.explain import EnclosureError, UndefinedField
 from bulkmail.message.template.names import FUNCTIONS
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.variants import FIELD as VARIANT
@@ -92,7 +92,7 @@ def _failed(evidence: Evidence, failures: list[Failure]) -> Iterator[Found]:
 def _fix_of(error: TemplateError) -> str:
     if isinstance(error, EnclosureError):
         return f"put the file where the row says, or correct the cell; {error.hint}"
-    if isinstance(error, UnknownName):
+    if isinstance(error, UndefinedField) and not error.is_clock:
         return f"{error.hint}; correct the name, or {{{{ name | default('…') }}}} says what to write instead"
     return error.hint
 
@@ -101,9 +101,13 @@ def unknown_name(evidence: Evidence) -> Iterator[Found]:
     """Names that no column has, in parts of a message that no row has reached."""
     if not evidence.messages.rows or not evidence.columns:
         return
-    told = " ".join(evidence.messages.failures)
+    told = {
+        failure.error.name
+        for failure in evidence.messages.failures.values()
+        if isinstance(failure.error, UndefinedField)
+    }
     for name in sorted(evidence.required - set(evidence.columns) - FUNCTIONS):
-        if f"'{name}'" not in told:
+        if name not in told:
             yield Found(f"the message uses {name!r}, and no column is called so{suggest(name, evidence.columns)}")
 
 

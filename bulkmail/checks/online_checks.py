@@ -15,9 +15,12 @@ MOST = 10
 def relay_unusable(evidence: Evidence) -> Iterator[Found]:
     """Relays that take no mail from us."""
     for facts in evidence.relays:
-        if facts.trouble is not None:
-            words = f" (the server said: {facts.trouble.words})" if facts.trouble.words else ""
-            yield Found(f"{printable(facts.trouble.what)}{printable(words)}", str(facts.relay), facts.trouble.fix)
+        from bulkmail.checks.relay_trouble import trouble_with  # late: only who has facts has imported what it needs
+
+        trouble = trouble_with(facts)
+        if trouble is not None:
+            words = f" (the server said: {trouble.words})" if trouble.words else ""
+            yield Found(f"{printable(trouble.what)}{printable(words)}", str(facts.relay), trouble.fix)
 
 
 def relay_login_untried(evidence: Evidence) -> Iterator[Found]:

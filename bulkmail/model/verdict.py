@@ -83,7 +83,7 @@ def _judge_fault(fault: Fault) -> Verdict:
         return _IN_DOUBT  # whatever broke: the server may have the message
     what = fault.kind.value
     match fault.kind:
-        case Breakage.UNTRUSTED | Breakage.NO_TLS | Breakage.NO_LOGIN | Breakage.NO_REQUIRETLS:
+        case Breakage.UNTRUSTED | Breakage.WRONG_NAME | Breakage.NO_TLS | Breakage.NO_LOGIN | Breakage.NO_REQUIRETLS:
             return stop(Scope.RELAY, Reason.FAULT, label=what)
         case Breakage.NO_TOKEN | Breakage.IMPOSTOR | Breakage.WRONG_TLS:
             return stop(Scope.RELAY, Reason.FAULT, label=what)

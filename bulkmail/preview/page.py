@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterable
 from email.message import EmailMessage
-from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
-
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from bulkmail.message.html.framed import framed
 from bulkmail.message.html.scanner import DEEPEST_READ
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
+from bulkmail.pages.kit import page_of
 from bulkmail.preview.files import file_stem, write_file
 from bulkmail.preview.parts import header, headers, parse, pictures, take_parts
 from bulkmail.preview.text import say_size
@@ -124,24 +119,12 @@ class Album:
         """
         if not self.sheets:
             raise ConfigError("there is no message to show")
-        script, css = _part("page.js"), _part("page.css")
-        page = (
-            Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
-            .from_string(_part("page.html"))
-            .render(
-                title=printable(title),
-                subtitle=f"{count(len(self.sheets), 'message')}, as they would be read",
-                views=_VIEWS,
-                sheets=self.sheets,
-                chosen=chosen,
-                # Both are ours, and neither holds an end of its own element.
-                css=Markup(css),  # noqa: S704
-                script=Markup(script),  # noqa: S704
-                script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
-            )
+        page = page_of(
+            "bulkmail.preview",
+            title=printable(title),
+            subtitle=f"{count(len(self.sheets), 'message')}, as they would be read",
+            views=_VIEWS,
+            sheets=self.sheets,
+            chosen=chosen,
         )
-        return write_file(folder, file_stem(stem) + ".html", page.encode("utf-8", "replace"))
-
-
-def _part(name: str) -> str:
-    return files("bulkmail.preview").joinpath(name).read_text("utf-8")
+        return write_file(folder, file_stem(stem) + ".html", page)

@@ -17,14 +17,14 @@ from bulkmail.message.compose.bodies import (
     with_attached_images,
 )
 from bulkmail.model.address import has_control
-from bulkmail.model.campaign import Campaign, InlineImage, RowPictures, Template
+from bulkmail.model.campaign import Campaign, InlineImage, RowPictures, Template, is_template
 from bulkmail.model.errors import ConfigError
 from bulkmail.settings.files import FileReader, on_disk
 from bulkmail.settings.lines import one_line
 from bulkmail.settings.problems import Said, show
 from bulkmail.settings.schema import BodyTable
 from bulkmail.settings.sources import Sources
-from bulkmail.settings.variants import chosen_by_row, is_by_row
+from bulkmail.settings.variants import chosen_by_row
 
 LARGEST_IMAGE = 10_000_000  # bytes; a message's pictures have thousands
 LONGEST_STYLESHEET = 1_000_000  # bytes
@@ -63,7 +63,7 @@ def body(sources: Sources, reader: FileReader, part: str) -> Template | None:
     if table.inline is not None:
         return Template(sources.template_name(part), table.inline)
     said = Said(table.file or "", sources.place(key), sources.home)
-    if is_by_row(said.value):
+    if is_template(said.value):
         return chosen_by_row(said, table.fallback, part=part, sources=sources, reader=reader)
     if table.fallback is not None:
         what = f"{said}: has a fallback, and names the same file for every row"
@@ -163,7 +163,7 @@ class _Finder:
 
     def _content(self, source: str, file: str, *, longest: int, fix: str) -> bytes | None:
         place = f"{self._name}: names the file {show(source)}"
-        if "{{" in source or "{%" in source:  # a style sheet
+        if is_template(source):  # a style sheet
             what = f"{place}, which depends on the row and cannot be brought along"
             self._sources.problems.add(what, "give its address on the web, https://…, or set embed = false")
             return None

@@ -25,8 +25,6 @@ from bulkmail.settings.zones import find_zone
 if TYPE_CHECKING:
     from bulkmail.settings.pace_tables import ProviderTable
 
-    pass
-
 T = TypeVar("T")
 V = TypeVar("V", str, int)
 

@@ -8,7 +8,7 @@ from typing import Any
 from bulkmail.message.dkim import PRESETS
 from bulkmail.message.header.row_address import with_others
 from bulkmail.model.address import Address, has_control
-from bulkmail.model.campaign import Dkim, Template, Unsubscribe
+from bulkmail.model.campaign import Dkim, Template, Unsubscribe, is_template
 from bulkmail.model.errors import AddressError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.settings.files import resolve
@@ -91,7 +91,7 @@ def reverse_path(sources: Sources) -> str:
     if said is None:
         return ""
     text = said.value.strip()
-    if "{{" in text or "{%" in text:
+    if is_template(text):
         template = one_line(sources, "reverse_path", text)
         return "" if template is None else template.text
     try:

@@ -20,7 +20,7 @@ from typing import Any
 from bulkmail.message.compose.plan import check_attachment
 from bulkmail.message.header.copies import pieces
 from bulkmail.model.address import Address
-from bulkmail.model.campaign import Attachment
+from bulkmail.model.campaign import Attachment, is_template
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
@@ -252,7 +252,7 @@ def _take_part(message: _MessageFile, piece: str, line: int) -> None:
 def _enclose(message: _MessageFile, text: str, line: int, *, content_type: Message, encoding: str) -> None:
     """A part that is a file, the same for all."""
     kind = content_type.get_content_type()
-    if "{{" in text or "{%" in text:
+    if is_template(text):
         fix = "write what depends on the row into the text; files of rows go into ATTACHMENT"
         message.fault(line, f"a part of the type {show(kind)} is a file, and nothing is filled in there", fix)
         return

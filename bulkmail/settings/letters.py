@@ -45,13 +45,9 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
         row_attachments=row_attachments(sources),
     )
     _tell_missing_body(sources)
-    lines = (campaign.locale, campaign.sender, campaign.subject, campaign.to_name, campaign.reply_to)
-    more = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
-    bodies = (campaign.text, campaign.html, campaign.markdown, campaign.mjml, campaign.preheader, campaign.calendar)
     before = len(sources.problems)
-    for template in (*lines, *more, *bodies, *(value for _, value in campaign.headers)):
-        if template is not None:
-            reader.collect_parts(template)
+    for template in campaign.templates():
+        reader.collect_parts(template)
     campaign = replace(campaign, partials=tuple(reader.parts[key] for key in sorted(reader.parts)))
     return campaign if len(sources.problems) > before else with_local_files(campaign, sources, reader)
 

@@ -117,8 +117,6 @@ def open_sources(
     if path.suffix.lower() != SUFFIX:
         from bulkmail.settings.letter_file import read_message_file
 
-        pass
-
         message, message_lines, enclosed, notices = read_message_file(text, path, problems)
         return Sources(
             overrides,

@@ -14,11 +14,6 @@ MOST = 200  # files of one body
 _VALUE = lazy_pattern(r"\{\{(.*?)\}\}")
 
 
-def is_by_row(file: str) -> bool:
-    """Whether the name of a file has a template in it."""
-    return "{{" in file or "{%" in file
-
-
 def chosen_by_row(
     said: Said[str], fallback: str | None, *, part: str, sources: Sources, reader: FileReader
 ) -> Template | None:

@@ -16,8 +16,6 @@ from bulkmail.message.template.strict_tree import NUMBER_AT_END
 if TYPE_CHECKING:
     from bulkmail.message.template.environment import MessageEnvironment
 
-    pass
-
 _MOST_PIECES = 2_000  # of one template: the generated functions stay small
 _DEEPEST_INCLUDE = 5
 _NOT_CELLS = frozenset({"row", "self", "super", "loop", "caller", "varargs", "kwargs"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -236,7 +236,7 @@ def referenced_names(campaign: Campaign) -> set[str]:
     environment = make_environment(sources, values=read_values(campaign.data))
     partials = {partial.name: _parse(partial, environment) for partial in campaign.partials}
     names: set[str] = set()
-    for template in templates_of(campaign):
+    for template in campaign.templates():
         tree = _parse(template, environment)
         try:
             names |= required_by(tree, partials)
@@ -244,33 +244,6 @@ def referenced_names(campaign: Campaign) -> set[str]:
             raise explain(error, name=template.name, environment=environment) from None
     names -= _ALWAYS_THERE | ({UNSUBSCRIBE_URL} if campaign.unsubscribe else set())
     return names - ({ROWS} if campaign.group_by else set())
-
-
-def templates_of(campaign: Campaign) -> Iterator[Template]:
-    """All that is rendered of `campaign`, but what is included."""
-    yield campaign.sender
-    yield campaign.subject
-    message = (
-        campaign.locale,
-        campaign.to_name,
-        campaign.reply_to,
-        campaign.text,
-        campaign.html,
-        campaign.markdown,
-        campaign.mjml,
-    )
-    heading = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
-    for template in (*message, campaign.preheader, campaign.calendar, *heading):
-        if template is not None:
-            yield template
-    if campaign.reverse_path:
-        yield Template("reverse_path", campaign.reverse_path)
-    for _, template in campaign.headers:
-        yield template
-    for attachment in campaign.row_attachments:
-        yield attachment.path
-        if attachment.filename is not None:
-            yield attachment.filename
 
 
 def _parse(template: Template, environment: MessageEnvironment) -> nodes.Template:
