@@ -12,7 +12,7 @@ from bulkmail.model.relay import Tls
 from bulkmail.model.reply import Reply
 from bulkmail.preflight.certificate import Certificate
 from bulkmail.preflight.relay import Login, RelayFacts
-from bulkmail.smtp.transfer import Mode
+from bulkmail.smtp.peer_policy import Mode
 
 WIDTH = 80  # columns
 _LABEL = 13

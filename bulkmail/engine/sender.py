@@ -22,8 +22,8 @@ from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.status import Status
 from bulkmail.model.verdict import Scope
 from bulkmail.outbox.outbox import Job
-from bulkmail.smtp.connection import Transfer
 from bulkmail.smtp.envelopes import joined
+from bulkmail.smtp.transfer import Transfer
 
 log = logging.getLogger("bulkmail.engine")
 

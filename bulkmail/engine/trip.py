@@ -13,7 +13,7 @@ from bulkmail.model.feedback import Heeding
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.outbox.outbox import Job, Mark, Release
-from bulkmail.smtp.connection import Done, Transfer
+from bulkmail.smtp.transfer import Done, Transfer
 
 Heed = Callable[[str, Heeding, Reply | Fault], None]
 _END = Stage.END

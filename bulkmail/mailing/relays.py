@@ -17,8 +17,10 @@ from bulkmail.config.tokens import find_key_password, find_proxy_password, find_
 from bulkmail.engine.ports import Connect, Line
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.route import Route
+from bulkmail.smtp.connection import Connection
 from bulkmail.smtp.credentials import Credentials, Tokens
-from bulkmail.smtp.session import Manners, Session
+from bulkmail.smtp.opening import Access
+from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.trace import Trace
 
@@ -111,12 +113,11 @@ async def _sessions(
         context = await to_thread.run_sync(make_tls_context, relay, key_password)
     credentials = await credentials_for(relay, password)
     proxy_password = await to_thread.run_sync(find_proxy_password, relay)
-    manners = Manners(depth=relay.depth, notify=notify)
+    access = Access(relay, credentials, context, proxy_password, trace=trace)
+    policy = PeerPolicy(depth=relay.depth, notify=notify)
 
     async def open_session() -> Line:
-        return await Session.open(
-            relay, credentials, tls_context=context, manners=manners, trace=trace, proxy_password=proxy_password
-        )
+        return await Connection.open(access, policy)
 
     return open_session
 

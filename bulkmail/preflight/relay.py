@@ -23,15 +23,13 @@ from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import DialError, Tried, try_all
 from bulkmail.smtp.dialogue import Asking
 from bulkmail.smtp.mechanisms import PASSWORD_MECHANISMS, TOKEN_MECHANISMS
-from bulkmail.smtp.opening import SessionRefused, ehlo_name, open_transport
+from bulkmail.smtp.opening import Access, SessionRefused, Timeouts, check_requiretls, ehlo_name, open_transport
+from bulkmail.smtp.peer_policy import Mode, PeerPolicy
 from bulkmail.smtp.protocol import PROBE
 from bulkmail.smtp.proxying import reach
 from bulkmail.smtp.replies import RawReply
-from bulkmail.smtp.session import Manners, check_requiretls
-from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.tls_mode import speaks_tls, trusting
-from bulkmail.smtp.transfer import Mode
 
 PATIENCE = Timeouts(connect=10.0, greeting=60.0, ehlo=30.0, mail=30.0, quit=3.0)
 _FIRST_PATIENCE = 6.0  # seconds for a greeting before we look whether something else than SMTP is spoken
@@ -155,8 +153,7 @@ class _Look:
             return self.facts
         try:
             await self._describe(asking)
-            if self._relay.requires_tls:
-                check_requiretls(self._relay, asking.transport, self.facts.capabilities or Capabilities())
+            check_requiretls(self._relay, asking.transport, self.facts.capabilities or Capabilities())
             if not self._relay.username:
                 await self._try(asking)
                 return self.facts
@@ -175,14 +172,8 @@ class _Look:
 
     async def _open(self, credentials: Credentials | None, timeouts: Timeouts) -> Asking:
         said: list[str] = []
-        transport, capabilities = await open_transport(
-            self._relay,
-            credentials,
-            tls_context=self._context,
-            timeouts=timeouts,
-            proxy_password=self._proxy_password,
-            said=said,
-        )
+        access = Access(self._relay, credentials, self._context, self._proxy_password, timeouts)
+        transport, capabilities = await open_transport(access, said)
         self._note(capabilities=capabilities)
         return Asking(transport, peer=self._relay.place, secrets=said)
 
@@ -255,7 +246,7 @@ class _Look:
         self._note(
             limits=_limits(self.facts.extensions),
             mechanism=next((name for name in known if name in capabilities.auth_mechanisms), ""),
-            mode=Manners(depth=self._relay.depth).mode(capabilities, is_lmtp=self._relay.is_lmtp),
+            mode=PeerPolicy(depth=self._relay.depth).mode(capabilities, is_lmtp=self._relay.is_lmtp),
         )
         taken = []
         for _ in range(_ROUND_TRIPS):
@@ -317,9 +308,8 @@ class _Look:
     async def _shown_certificate(self) -> Certificate | None:
         """The certificate of a server that we do not trust, to say what is wrong with it; it is told nothing else."""
         try:
-            transport, _ = await open_transport(
-                self._relay, None, tls_context=trusting(), timeouts=self._timeouts, proxy_password=self._proxy_password
-            )
+            access = Access(self._relay, None, trusting(), self._proxy_password, self._timeouts)
+            transport, _ = await open_transport(access, [])
         except SessionRefused:
             return None
         secured = transport.get_extra_info("ssl_object")

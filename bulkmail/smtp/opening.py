@@ -9,11 +9,12 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypedDict
+from dataclasses import replace
 
 import aiosmtplib
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
@@ -27,7 +28,6 @@ from bulkmail.smtp.mechanisms import LoginError
 from bulkmail.smtp.proxying import reach
 from bulkmail.smtp.replies import RawReply
 from bulkmail.smtp.tap import Tap
-from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import alert_behind, make_tls_context, tls_breakage
 from bulkmail.smtp.tls_mode import speaks_tls, wrong_mode
 from bulkmail.smtp.trace import Trace, connected, hidden, not_connected, tapped, watch
@@ -43,54 +43,62 @@ class SessionRefused(Exception):
         self.event = event
 
 
-class _How(TypedDict):
-    """What is the same for each attempt."""
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds without any progress, by stage; the defaults are those of RFC 5321 §4.5.3.2.
 
-    tls_context: ssl.SSLContext | None
-    timeouts: Timeouts
-    trace: Trace | None
-    proxy_password: Secret | None
-    said: list[str]
+    `connect` is for reaching the host, all its addresses together; `block` for each piece of the body that is not
+    taken; `end` for the answer to the end of the message: too short a wait there is a duplicate in somebody's inbox.
+    """
+
+    connect: float = 30.0
+    greeting: float = 300.0
+    ehlo: float = 300.0
+    mail: float = 300.0
+    rcpt: float = 300.0
+    data: float = 120.0
+    block: float = 180.0
+    end: float = 600.0
+    quit: float = 5.0
 
 
-async def open_transport(
-    relay: Relay,
-    credentials: Credentials | None,
-    *,
-    tls_context: ssl.SSLContext | None,
-    timeouts: Timeouts,
-    trace: Trace | None = None,
-    proxy_password: Secret | None = None,
-    said: list[str] | None = None,
-) -> tuple[asyncio.Transport, Capabilities]:
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a relay is reached: what all connections to it have in common.
+
+    `tls_context` is from `tls.make_tls_context`; None makes one for each connection.  `trace` gets the whole
+    conversation.
+    """
+
+    relay: Relay
+    credentials: Credentials | None = None
+    tls_context: ssl.SSLContext | None = None
+    proxy_password: Secret | None = None
+    timeouts: Timeouts = Timeouts()
+    trace: Trace | None = None
+
+
+async def open_transport(access: Access, said: list[str]) -> tuple[asyncio.Transport, Capabilities]:
     """A transport on which nothing is outstanding, and what the server at its end offers.  Raises `SessionRefused`.
 
     `said` gets what the login said, which no later reply may be shown to repeat.
     One login attempt; a second one only where an access token was refused and a newer one can be had.
     """
-    if tls_context is None and relay.tls is not Tls.OFF:
-        tls_context = await asyncio.to_thread(make_tls_context, relay)
-    if credentials is not None and not credentials.username:
-        credentials = None
-    how: _How = {
-        "tls_context": tls_context,
-        "timeouts": timeouts,
-        "trace": trace,
-        "proxy_password": proxy_password,
-        "said": [] if said is None else said,
-    }
-    if credentials is None or credentials.tokens is None:
-        return await _open(relay, credentials, None, **how)
+    if access.tls_context is None and access.relay.tls is not Tls.OFF:
+        access = replace(access, tls_context=await asyncio.to_thread(make_tls_context, access.relay))
+    credentials = access.credentials
+    if credentials is None or not credentials.username or credentials.tokens is None:
+        return await _open(access, None, said)
     tokens = credentials.tokens
     token: AccessToken | None
     try:
         token = await tokens.current()
         try:
-            opened = await _open(relay, credentials, token, **how)
+            opened = await _open(access, token, said)
         except SessionRefused as refusal:
             if not _is_bad_login(refusal.event) or (token := await tokens.instead_of(token)) is None:
                 raise
-            opened = await _open(relay, credentials, token, **how)
+            opened = await _open(access, token, said)
     except TokenError as error:
         raise SessionRefused(Fault(Stage.AUTH, error.kind, str(error))) from None
     tokens.accepted(token)
@@ -101,41 +109,23 @@ def _is_bad_login(event: Reply | Fault) -> bool:
     return isinstance(event, Reply) and event.stage is Stage.AUTH and event.code == 535
 
 
-async def _open(
-    relay: Relay,
-    credentials: Credentials | None,
-    token: AccessToken | None,
-    *,
-    tls_context: ssl.SSLContext | None,
-    timeouts: Timeouts,
-    trace: Trace | None,
-    proxy_password: Secret | None,
-    said: list[str],
-) -> tuple[asyncio.Transport, Capabilities]:
+async def _open(access: Access, token: AccessToken | None, said: list[str]) -> tuple[asyncio.Transport, Capabilities]:
+    relay, credentials = access.relay, access.credentials
     try:
-        connection = await reach(relay, proxy_password, timeout=timeouts.connect)
+        connection = await reach(relay, access.proxy_password, timeout=access.timeouts.connect)
     except DialError as error:
-        not_connected(trace, str(error))
+        not_connected(access.trace, str(error))
         raise SessionRefused(Fault(Stage.CONNECT, error.kind, str(error))) from None
-    known = (credentials.password if credentials else None, token.secret if token else None, proxy_password)
+    known = (credentials.password if credentials else None, token.secret if token else None, access.proxy_password)
     tap = connected(
-        trace,
+        access.trace,
         relay.peer,
         connection,
         secrets=[secret.reveal() for secret in known if secret is not None],
         username=credentials.username if credentials else "",
     )
     try:
-        opening = _Opening(
-            relay,
-            connection,
-            tls_context=tls_context,
-            timeouts=timeouts,
-            tap=tap,
-            proxy_password=proxy_password,
-            said=said,
-        )
-        return await opening.run(credentials, token)
+        return await _Opening(access, connection, tap, said).run(token)
     except BaseException:
         connection.close()
         raise
@@ -144,22 +134,14 @@ async def _open(
 class _Opening:
     """One attempt to open a session over a connected socket."""
 
-    def __init__(
-        self,
-        relay: Relay,
-        connection: socket.socket,
-        *,
-        tls_context: ssl.SSLContext | None,
-        timeouts: Timeouts,
-        tap: Tap | None,
-        proxy_password: Secret | None,
-        said: list[str],
-    ) -> None:
+    def __init__(self, access: Access, connection: socket.socket, tap: Tap | None, said: list[str]) -> None:
+        relay = access.relay
         self._relay = relay
-        self._proxy_password = proxy_password
+        self._credentials = access.credentials if access.credentials and access.credentials.username else None
+        self._proxy_password = access.proxy_password
         self._tap = tap
         self._connection = connection
-        self._timeouts = timeouts
+        self._timeouts = timeouts = access.timeouts
         self._peer = relay.place
         self._is_secure = relay.tls is Tls.IMPLICIT
         self._stage = Stage.CONNECT if self._is_secure else Stage.GREETING
@@ -172,13 +154,11 @@ class _Opening:
             sock=connection,
             use_tls=self._is_secure,
             start_tls=False,  # None, aiosmtplib's own default, would go on in clear text where STARTTLS is stripped
-            tls_context=tls_context,
+            tls_context=access.tls_context,
             timeout=timeouts.greeting,
         )
 
-    async def run(
-        self, credentials: Credentials | None, token: AccessToken | None
-    ) -> tuple[asyncio.Transport, Capabilities]:
+    async def run(self, token: AccessToken | None) -> tuple[asyncio.Transport, Capabilities]:
         """The whole opening, in order.  The connection is dropped if it does not come to its end."""
         try:
             async with self._told():
@@ -189,8 +169,8 @@ class _Opening:
             await self._say_hello()
             if not self._is_secure and self._relay.tls is not Tls.OFF:
                 await self._secure()
-            if credentials is not None:
-                await self._log_in(credentials, token)
+            if self._credentials is not None:
+                await self._log_in(self._credentials, token)
             async with self._told():
                 return tapped(self._tap, self._client.raw_transport), self._capabilities
         except BaseException as error:
@@ -402,3 +382,16 @@ def ehlo_name(relay: Relay, connection: socket.socket) -> str:
         return "localhost"  # over a Unix socket there is no address to name
     ours = connection.getsockname()[0].partition("%")[0]
     return f"[IPv6:{ours}]" if ":" in ours else f"[{ours}]"  # RFC 5321 §4.1.3
+
+
+def check_requiretls(relay: Relay, transport: asyncio.Transport, capabilities: Capabilities) -> None:
+    """Raises `SessionRefused` where REQUIRETLS cannot be asked for (RFC 8689 §4.1): no row is at fault."""
+    if not relay.requires_tls:
+        return
+    if transport.get_extra_info("ssl_object") is None:
+        what = "is reached without TLS, and requiretls asks for it all the way"
+    elif not capabilities.requiretls:
+        what = "does not offer REQUIRETLS, so it does not promise to hand messages on over TLS only"
+    else:
+        return
+    raise SessionRefused(Fault(Stage.EHLO, Breakage.NO_REQUIRETLS, f"{relay.place} {what}"))

@@ -23,9 +23,10 @@ from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.preflight.certificate import read_certificate
 from bulkmail.preflight.relay import Login, RelayFacts, look_at
 from bulkmail.preflight.relay_trouble import Clue, Trouble, explain, guess
+from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import Tried
-from bulkmail.smtp.session import Credentials, Timeouts
-from bulkmail.smtp.transfer import Mode
+from bulkmail.smtp.opening import Timeouts
+from bulkmail.smtp.peer_policy import Mode
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from tests.servers.kept import UNKNOWN, MailServer
 

@@ -15,8 +15,8 @@ from bulkmail.config.tables import known_feedback
 from bulkmail.model.address import Address
 from bulkmail.model.relay import Relay
 from bulkmail.preflight.relay import look_at
-from bulkmail.smtp.session import Timeouts
-from bulkmail.smtp.transfer import Mode
+from bulkmail.smtp.opening import Timeouts
+from bulkmail.smtp.peer_policy import Mode
 from bulkmail.testing import ScriptedRelay
 
 FEEDBACK = known_feedback()  # read before any loop runs

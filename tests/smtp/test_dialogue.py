@@ -9,15 +9,14 @@ import pytest
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Stage
 from bulkmail.smtp.dialogue import Asking
-from bulkmail.smtp.opening import SessionRefused, open_transport
-from bulkmail.smtp.timeouts import Timeouts
+from bulkmail.smtp.opening import Access, SessionRefused, open_transport
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from bulkmail.testing.answers import Script
 
 
 async def asking(relay: ScriptedRelay) -> Asking:
     where = Relay.parse(f"smtp://127.0.0.1:{relay.port}?tls=off")
-    transport, _ = await open_transport(where, None, tls_context=None, timeouts=Timeouts())
+    transport, _ = await open_transport(Access(where), [])
     return Asking(transport, peer="relay.test")
 
 

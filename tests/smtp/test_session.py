@@ -10,12 +10,12 @@ import pytest
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import Outcome, judge
-from bulkmail.smtp.session import Session
 from bulkmail.testing import Drop, Hang, Reset, ScriptedRelay, Slow, Split
 from bulkmail.testing.answers import Answer, Script
+from tests.connections import Single
 
 MakeMessage = Callable[..., Message]
-SessionTo = Callable[..., AbstractAsyncContextManager[Session]]
+SessionTo = Callable[..., AbstractAsyncContextManager[Single]]
 Done = Callable[[BaseException | None], None]
 
 BIG = (b"x" * 76 + b"\r\n") * 120_000  # 9 MB: more than the buffers of kernel and transport together
