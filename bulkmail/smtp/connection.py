@@ -157,10 +157,11 @@ class Connection(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(self._buffer[:nbytes]))
+        self._protocol.receive(bytes(self._buffer[:nbytes]))
+        self._advance()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the server."""
+        """Bytes from the server, where something stands between the transport and us."""
         self._protocol.receive(data)
         self._advance()
 
@@ -251,7 +252,7 @@ class Connection(asyncio.BufferedProtocol):
             if error is not None:  # without its mark a message is not ended, and the session cannot be used for another
                 self.abort()
             else:
-                self._protocol.marked(transfer)
+                transfer.is_marked = True
                 if transfer.may_go_on:  # else the server has to say so first
                     self._advance()
 

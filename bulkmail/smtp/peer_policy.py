@@ -100,13 +100,14 @@ class Window:
     the first RSET after an accepted message is free.  Whatever is then under way would have no answer.
     """
 
-    __slots__ = ("_clean", "_idle_resets", "_most", "size", "was_reset")
+    __slots__ = ("_clean", "_idle_resets", "_most", "is_used_up", "size", "was_reset")
 
     MOST_IDLE_RESETS = 10
 
     def __init__(self, most: int) -> None:
         self.size = 1
         self.was_reset = True  # since the last message was accepted
+        self.is_used_up = False  # the session has seen as many refusals as any server bears
         self._most = most
         self._clean = 0  # decided without a fault since it was enlarged
         self._idle_resets = 0  # answered, with no message accepted since the one before
@@ -121,6 +122,7 @@ class Window:
         """RSET was answered."""
         self._idle_resets += self.was_reset
         self.was_reset = True
+        self.is_used_up = self._idle_resets >= self.MOST_IDLE_RESETS
 
     @property
     def limit(self) -> int:
@@ -128,11 +130,6 @@ class Window:
         if not self._idle_resets:
             return self.size
         return max(1, min(self.size, self.MOST_IDLE_RESETS - self._idle_resets))  # each of them may be refused
-
-    @property
-    def is_used_up(self) -> bool:
-        """Whether the session has seen as many refusals as any server bears."""
-        return self._idle_resets >= self.MOST_IDLE_RESETS
 
 
 def _unheard(notice: str) -> None:

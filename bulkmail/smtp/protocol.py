@@ -53,12 +53,12 @@ class Protocol:
     """The transactions of one session, in the order begun.
 
     Whoever owns the transport gives it messages through `more`, which is called at the moment that the next envelope
-    could be written and may return None; tells what happens (`receive`, `marked`, `lost` …); then writes what
+    could be written and may return None; tells what happens (`receive`, `lost` …); then writes what
     `next_output` gives until that is None or writing is paused; then looks at three answers:
 
-    `mark_wanted`: the envelope of this transfer is written, and its terminator waits for `marked`.  The owner sets it
-    back to None.  `settled`: transfers that have a result; the owner clears it.  `closed`: how the session ended, None
-    while more may be written.
+    `mark_wanted`: the envelope of this transfer is written, and its terminator waits for `Transfer.is_marked`; the owner
+    sets it back to None.  `settled`: transfers that have a result; the owner clears it.  `closed`: how the session
+    ended, None while more may be written.
 
     More attributes and methods than elsewhere: they are the state of one dialogue and the handlers of one table.
     """
@@ -126,10 +126,6 @@ class Protocol:
     def leave(self) -> None:
         """Says QUIT after the last message."""
         self._is_leaving = True
-
-    def marked(self, transfer: Transfer) -> None:
-        """The mark of this transfer is durable: its terminator may be written."""
-        transfer.is_marked = True
 
     def receive(self, data: bytes) -> None:
         """Takes bytes from the server and acts on every reply that they complete.  Never raises."""
@@ -371,7 +367,7 @@ class Protocol:
 
     def _terminator(self, transfer: Transfer) -> bytes | None:
         """The bytes that end the message, and with them, in the same write, the next envelope."""
-        is_void = transfer.result is not None or transfer.is_void
+        is_void = transfer.result is not None or (transfer.refusal is not None and transfer.is_void)
         if not is_void and not transfer.is_marked:
             return None
         self._writing = None

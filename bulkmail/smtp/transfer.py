@@ -91,7 +91,7 @@ class Transfer:
         self.decided = decided
         self.paths = message.envelope.forward_paths
         self.envelope = b""
-        self.is_marked = False
+        self.is_marked = False  # its mark is durable: its terminator may be written
         self.is_mark_asked = False
         self.is_ahead = False  # its envelope was written before the message in front of it was decided
         self.result: Reply | Fault | None = None

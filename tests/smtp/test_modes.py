@@ -53,7 +53,7 @@ class Talk:
             if (wanting := self.protocol.mark_wanted) is not None:
                 self.protocol.mark_wanted = None
                 if self.grants_marks:
-                    self.protocol.marked(wanting)
+                    wanting.is_marked = True
                 else:
                     self.held.append(wanting)
         return outputs
@@ -176,7 +176,7 @@ def test_terminator_waits_for_the_mark(mode: Mode) -> None:
     written = talk.written()
     assert written in (BODY, CHUNK.encode())
     assert talk.transfers[0].stage is Stage.BODY
-    talk.protocol.marked(talk.held[0])
+    talk.held[0].is_marked = True
     assert talk.written().startswith(b".\r\nMAIL" if mode is Mode.PIPELINING else b"\r\nRSET\r\nMAIL")
     assert talk.transfers[0].stage is Stage.END
 
@@ -250,9 +250,9 @@ def test_deep_loss_leaves_exactly_those_in_doubt_whose_end_was_written() -> None
     talk = deep(4, grants_marks=False)
     talk.protocol.window.size = 4
     talk.written()
-    talk.protocol.marked(talk.held[0])
+    talk.held[0].is_marked = True
     talk.written()
-    talk.protocol.marked(talk.held[1])
+    talk.held[1].is_marked = True
     talk.written()
     talk.protocol.lost()
     outcomes = [judge(e.result).outcome if e.result else None for e in talk.transfers]
@@ -404,7 +404,7 @@ def test_other_sessions_learn_what_is_refused_behind_an_end() -> None:
 def test_mark_of_a_message_that_was_not_heard_holds_when_it_goes_again() -> None:
     talk = Talk(Mode.PIPELINING, messages=2, grants_marks=False)
     talk.written()
-    talk.protocol.marked(talk.held[0])
+    talk.held[0].is_marked = True
     talk.hears(OK, OK, GO)
     talk.written()
     talk.hears(OK, OUT_OF_TURN, OUT_OF_TURN, OUT_OF_TURN)
@@ -412,7 +412,7 @@ def test_mark_of_a_message_that_was_not_heard_holds_when_it_goes_again() -> None
     assert len(talk.held) == 2  # it was asked for once
     talk.hears(OK, OK, OK, GO)
     assert talk.writes() == [BODY]
-    talk.protocol.marked(talk.held[1])
+    talk.held[1].is_marked = True
     assert talk.writes() == [b".\r\n"]
 
 
@@ -628,7 +628,7 @@ def test_end_waits_for_the_mark_when_a_recipient_was_taken_although_the_sender_w
     talk.written()
     talk.hears(b"503 5.5.1 nested MAIL\r\n", OK)
     assert talk.written() == b""
-    talk.protocol.marked(talk.held[0])
+    talk.held[0].is_marked = True
     assert talk.written() == b"\r\n"
     talk.protocol.lost()
     result = talk.transfers[0].result

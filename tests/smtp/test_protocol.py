@@ -60,7 +60,7 @@ class Talk:
                 self.marks_wanted += 1
                 self.protocol.mark_wanted = None
                 if self.grants_marks:
-                    self.protocol.marked(wanting)
+                    wanting.is_marked = True
         return output
 
     def follow(self, transcript: str) -> None:
@@ -266,7 +266,7 @@ def test_mark_is_wanted_when_the_envelope_is_written_and_the_end_waits_for_it() 
     assert talk.written() == LETTER
     assert transfer.stage.value == "body"
     assert talk.protocol.awaited is None
-    talk.protocol.marked(transfer)
+    transfer.is_marked = True
     assert talk.written() == b".\r\n"
     assert transfer.stage is Stage.END
 
@@ -395,7 +395,7 @@ def test_any_server_leads_to_honest_results(server: list[bytes], data: st.DataOb
             if (wanting := talk.protocol.mark_wanted) is not None:
                 talk.protocol.mark_wanted = None
                 if data.draw(st.booleans()):
-                    talk.protocol.marked(wanting)
+                    wanting.is_marked = True
         ended |= {n for n, transfer in enumerate(transfers) if transfer.stage is Stage.END}
         settled = len(talk.protocol.settled)
         talk.protocol.receive(piece)

@@ -68,7 +68,7 @@ class Talk:
             if (wanting := self.protocol.mark_wanted) is not None:
                 self.protocol.mark_wanted = None
                 if self.grants_marks:
-                    self.protocol.marked(wanting)
+                    wanting.is_marked = True
                 else:
                     self.held.append(wanting)
 
@@ -253,7 +253,7 @@ def test_mark_is_wanted_once_for_all(mode: Mode, is_lmtp: bool) -> None:
     talk.serve({"rcpt a0@example.com": NO})
     assert talk.held == talk.transfers
     assert talk.transfers[0].stage is not Stage.END
-    talk.protocol.marked(talk.held[0])
+    talk.held[0].is_marked = True
     talk.writes()
     assert talk.transfers[0].stage is Stage.END
     talk.protocol.lost()
@@ -369,7 +369,7 @@ def test_any_octets_lead_to_one_honest_outcome_each(
     for piece in pieces:
         talk.writes()
         if talk.held and data.draw(st.booleans()):
-            talk.protocol.marked(talk.held.pop(0))
+            talk.held.pop(0).is_marked = True
             talk.writes()
         ended = [transfer.stage is Stage.END for transfer in talk.transfers]
         before = len(talk.protocol.settled)

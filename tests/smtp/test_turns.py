@@ -125,7 +125,7 @@ def conversation(
             written += bytes(output)
             if (wanting := protocol.mark_wanted) is not None:
                 protocol.mark_wanted = None
-                protocol.marked(wanting)
+                wanting.is_marked = True
         log += written
         pieces = server.answers(written)
         if not pieces and len(delays) == left:  # nothing is said any more, and nothing was late
@@ -195,7 +195,7 @@ def test_turn_does_not_show_what_it_repeats_of_a_login() -> None:
     protocol.more = lambda: next(waiting, None)
     assert protocol.check(transfer) is None
     protocol.next_output()
-    protocol.marked(transfer)
+    transfer.is_marked = True
     protocol.receive(b"250 ok\r\n250 ok\r\n354 go\r\n")
     protocol.next_output()
     protocol.receive(b"250 2.0.0 queued for opensesame\r\n")
