@@ -10,10 +10,11 @@ from collections.abc import Callable
 from typing import Self
 
 from bulkmail.model.printing import printable
-from bulkmail.smtp.opening import Access, SessionRefused, Timeouts, check_requiretls, open_transport
+from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.opening import Access, Timeouts, check_requiretls, open_dialogue
 from bulkmail.smtp.peer_policy import CloseReason, PeerPolicy
 from bulkmail.smtp.protocol import Protocol
-from bulkmail.smtp.tapped import TAP
+from bulkmail.smtp.tap import TAP
 from bulkmail.smtp.transfer import Step, Transfer
 
 PROBE_PATIENCE = 30.0  # seconds; silence is an answer, too: it means no
@@ -58,7 +59,8 @@ class Connection(asyncio.BufferedProtocol):
         Raises `SessionRefused`, and `ConfigError` for settings that no server could do anything about.
         """
         said: list[str] = []
-        transport, capabilities = await open_transport(access, said)
+        dialogue, capabilities = await open_dialogue(access, said)
+        transport = dialogue.release()
         policy = policy or PeerPolicy(is_plain=True)
         try:
             check_requiretls(access.relay, transport, capabilities)

@@ -56,8 +56,8 @@ class Protocol:
     could be written and may return None; tells what happens (`receive`, `lost` …); then writes what
     `next_output` gives until that is None or writing is paused; then looks at three answers:
 
-    `mark_wanted`: the envelope of this transfer is written, and its terminator waits for `Transfer.is_marked`; the owner
-    sets it back to None.  `settled`: transfers that have a result; the owner clears it.  `closed`: how the session
+    `mark_wanted`: the envelope of this transfer is written, and its terminator waits for `is_marked`; the owner sets it
+    back to None.  `settled`: transfers that have a result; the owner clears it.  `closed`: how the session
     ended, None while more may be written.
 
     More attributes and methods than elsewhere: they are the state of one dialogue and the handlers of one table.

@@ -14,7 +14,7 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import Backoff
 from bulkmail.sandbox.lines import NullLine
-from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.testing import ManualClock
 
 FEEDBACK = known_feedback()

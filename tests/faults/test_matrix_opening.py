@@ -12,7 +12,8 @@ from bulkmail.model.errors import RelayError
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Stage
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.opening import SessionRefused, Timeouts
+from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.opening import Timeouts
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from tests.connections import Single
 from tests.faults.quick import FastClock, sessions

@@ -14,7 +14,7 @@ from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.dialogue import SessionRefused
 from tests.connections import Single
 
 

@@ -15,7 +15,7 @@ from bulkmail.model.message import Envelope, Message
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import Outcome, judge
-from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.smtp.transfer import Done, Transfer
 from bulkmail.testing import Drop, ScriptedRelay, Split

@@ -15,9 +15,9 @@ from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError, Tokens
+from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.login import choose_mechanism, log_in
 from bulkmail.smtp.mechanisms import LoginError, Mechanism
-from bulkmail.smtp.opening import SessionRefused
 from bulkmail.smtp.replies import RawReply
 from bulkmail.testing import Late, ScriptedRelay
 from tests.connections import Single

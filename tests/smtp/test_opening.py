@@ -25,7 +25,8 @@ from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.opening import SessionRefused, Timeouts
+from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.opening import Timeouts
 from bulkmail.smtp.tls import make_tls_context, tls_breakage
 from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay
 from bulkmail.testing.answers import Script
@@ -283,6 +284,19 @@ async def test_ehlo_answer_that_is_untidy_is_read(answer: bytes) -> None:
     async with ScriptedRelay(ehlo=answer) as relay, opened(url(relay, "tls=off")) as session:
         assert session.capabilities.size_limit == 1000
         assert session.capabilities.eight_bit_mime
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [
+        pytest.param(b"220-hello\r\n\r\n220-no spam here\r\n220 ESMTP\r\n", id="empty-line"),
+        pytest.param(b"220-hello\n\n220 ESMTP\n", id="bare-line-ends"),
+        pytest.param(b"220\r\n", id="no-text"),
+    ],
+)
+async def test_greeting_that_is_untidy_is_read(greeting: bytes) -> None:
+    async with ScriptedRelay(greeting=greeting) as relay, opened(url(relay, "tls=off")) as session:
+        assert session.usable
 
 
 _PIECES = st.lists(

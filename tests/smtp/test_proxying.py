@@ -15,7 +15,8 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Stage
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.opening import SessionRefused, Timeouts
+from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.opening import Timeouts
 from bulkmail.testing import ScriptedRelay
 from tests.connections import Single
 

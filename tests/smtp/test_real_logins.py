@@ -15,7 +15,7 @@ from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.smtp.credentials import AccessToken, Credentials, Tokens
-from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.dialogue import SessionRefused
 from tests.connections import Single
 from tests.servers.certificates import Authority, authority
 from tests.servers.dovecot_sasl import MECHANISMS, DovecotSasl, run_dovecot_sasl

@@ -19,8 +19,8 @@ from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import Outcome, Scope, judge
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
+from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.envelopes import Wishes, joined, mail_command, rcpt_command
-from bulkmail.smtp.opening import SessionRefused
 from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.smtp.transfer import Done
 from bulkmail.testing import ScriptedRelay
