@@ -274,8 +274,10 @@ class _Opening:
         """What transport and handshake raise inside, told as a `SessionRefused`."""
         try:
             yield
-        except TimeoutError:
-            raise self._dialogue.overdue(self._stage, self._access.timeouts.greeting) from None
+        except TimeoutError:  # of a handshake: replies are watched by the dialogue
+            timeouts = self._access.timeouts
+            seconds = timeouts.greeting if self._stage is Stage.CONNECT else timeouts.ehlo
+            raise self._dialogue.overdue(self._stage, seconds) from None
         except OSError as error:  # SSLError is one
             raise self._broken(error) from None
         except SessionRefused as refusal:

@@ -85,6 +85,7 @@ async def test_f10_handshake_that_does_not_come_off_is_the_servers_fault(does):
         relay = Relay.parse(f"smtps://127.0.0.1:{port}")
         await Single.to(relay, None, tls_context=None, timeouts=Timeouts(connect=0.3, greeting=0.3))
     server.close()
+    await asyncio.sleep(0.01)  # until the server has seen that we are gone
     assert isinstance(refused.value.event, Fault)
     assert refused.value.event.kind in (Breakage.TIMEOUT, Breakage.LOST), refused.value.event
 
