@@ -8,7 +8,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 LONGEST_REPLY = 32_768  # bytes, all lines of a reply together: several times the longest EHLO answer known
 

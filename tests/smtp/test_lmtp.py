@@ -12,9 +12,10 @@ import pytest
 from msgspec.structs import replace
 
 from bulkmail.model.message import Envelope, Message
+from bulkmail.model.outcome import Outcome
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Outcome, judge
+from bulkmail.model.verdict import judge
 from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.smtp.transfer import Done, Transfer

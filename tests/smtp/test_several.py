@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from bulkmail.model.address import has_control
 from bulkmail.model.message import Envelope, Message
+from bulkmail.model.outcome import Outcome
 from bulkmail.model.reply import Fault, Reply, Stage
-from bulkmail.model.verdict import Outcome, judge
+from bulkmail.model.verdict import judge
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.peer_policy import Mode, PeerPolicy, Terms
 from bulkmail.smtp.protocol import Protocol

@@ -15,9 +15,10 @@ from msgspec.structs import replace
 
 from bulkmail.model.dsn import Dsn
 from bulkmail.model.message import Envelope, Message
+from bulkmail.model.outcome import Outcome, Scope
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Outcome, Scope, judge
+from bulkmail.model.verdict import judge
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
 from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.envelopes import Wishes, joined, mail_command, rcpt_command
