@@ -12,7 +12,7 @@ from bulkmail.model.relay import Tls
 from bulkmail.model.reply import Reply
 from bulkmail.probe.certificate import Certificate
 from bulkmail.probe.relay import Login, RelayFacts
-from bulkmail.smtp.transfer import Mode
+from bulkmail.smtp.peer_policy import Mode
 from bulkmail.text import printable
 
 WIDTH = 80  # columns

@@ -13,7 +13,7 @@ from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.job import Job, Mark, Release
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.smtp.connection import Done, Transfer
+from bulkmail.smtp.transfer import Done, Transfer
 
 Conclude = Callable[[str, ThrottleDecision, Reply | Fault], None]
 _END = Stage.END

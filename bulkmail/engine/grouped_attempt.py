@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from bulkmail.engine.attempt import Attempt
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.smtp.connection import Done, Transfer
+from bulkmail.smtp.transfer import Done, Transfer
 
 MOST_COPIES = 50  # forward paths of a transaction: RFC 5321 §4.5.3.1.8 asks servers for 100, some providers take 50
 

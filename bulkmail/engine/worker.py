@@ -23,8 +23,8 @@ from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.status import Status
 from bulkmail.model.timing import IDLE_SESSION_KEPT, OTHER_RELAY_CHECKED_AFTER, WALL_CLOCK_CHECKED_AFTER
-from bulkmail.smtp.connection import Transfer
 from bulkmail.smtp.envelopes import joined
+from bulkmail.smtp.transfer import Transfer
 
 log = logging.getLogger("bulkmail.engine")
 

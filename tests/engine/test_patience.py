@@ -14,7 +14,7 @@ from bulkmail.model.retry import Backoff
 from bulkmail.model.status import Status
 from bulkmail.sandbox.lines import NullLine
 from bulkmail.settings.tables import known_feedback
-from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.testing import ManualClock
 
 FEEDBACK = known_feedback()

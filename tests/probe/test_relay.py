@@ -26,8 +26,8 @@ from bulkmail.probe.relay import Login, Obstacle, RelayFacts, look_at
 from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import Tried
-from bulkmail.smtp.timeouts import Timeouts
-from bulkmail.smtp.transfer import Mode
+from bulkmail.smtp.opening import Timeouts
+from bulkmail.smtp.peer_policy import Mode
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from tests.servers.kept import UNKNOWN, MailServer
 

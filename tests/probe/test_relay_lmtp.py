@@ -15,8 +15,8 @@ from bulkmail.model.address import Address
 from bulkmail.model.relay import Relay
 from bulkmail.probe.relay import look_at
 from bulkmail.settings.tables import known_feedback
-from bulkmail.smtp.timeouts import Timeouts
-from bulkmail.smtp.transfer import Mode
+from bulkmail.smtp.opening import Timeouts
+from bulkmail.smtp.peer_policy import Mode
 from bulkmail.testing import ScriptedRelay
 from tests.probe.test_relay import trouble_of
 
