@@ -19,7 +19,7 @@ from bulkmail.checks.finding import Finding, refuse
 from bulkmail.checks.rows import RowCheck
 from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan, make_shaper
+from bulkmail.engine.plan import Plan, make_shaper
 from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.checking import (
     Asked,

@@ -10,7 +10,7 @@ import pytest
 
 from bulkmail.engine.contracts import Connection, Ending, Event, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.job import Job
 from bulkmail.model.message import Envelope, Message

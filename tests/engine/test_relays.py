@@ -10,7 +10,7 @@ import pytest
 
 from bulkmail.engine.contracts import DeliveryResult, Notice, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.model.errors import RelayError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bulkmail.engine.contracts import Slowed
-from bulkmail.engine.occupancy import Occupancy
+from bulkmail.engine.provider_use import ProviderUse
 from bulkmail.engine.throttling import Throttling
 from bulkmail.model import shaper as shapers
 from bulkmail.model.lane import MailboxProviders
@@ -19,7 +19,7 @@ from bulkmail.settings.tables import known_feedback
 from bulkmail.testing import ManualClock
 
 BUSY = Reply(Stage.RCPT, 451, "4.7.28", "unusual rate of mail")
-RELAY: Any = SimpleNamespace(name="one", occupancy=Occupancy(), health=SimpleNamespace(open=3))
+RELAY: Any = SimpleNamespace(name="one", provider_use=ProviderUse(), health=SimpleNamespace(open=3))
 
 
 class Trial:
