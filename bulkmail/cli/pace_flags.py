@@ -22,6 +22,7 @@ PACE_OPTIONS = (
     click.option("--ramp", metavar="RAMP", help='More each day, for a new sender: "200/day +30%".'),
     click.option("--canary", metavar="N", type=click.IntRange(min=0), help="First N; the rest if they fare well."),
     click.option("--wait", metavar="TIME", help='Wait so long for what must wait: "10m", "forever", "0".'),
+    click.option("--processes", metavar="N", help='Processes to use: "auto", or 1 to compose in this one only.'),
 )
 
 lift_option = click.option(
@@ -38,7 +39,7 @@ def pace_options(function: F) -> F:
 
 def with_pace_flags(pace: Pace, flags: Mapping[str, Any]) -> Pace:
     """`pace` with what was typed, the other things as they were.  Raises `ConfigError` naming the flag."""
-    from bulkmail.config.pacing import parse_wait
+    from bulkmail.config.pacing import parse_processes, parse_wait
     from bulkmail.config.zones import find_zone
     from bulkmail.model.quota import parse_quota
     from bulkmail.model.ramp import parse_ramp
@@ -63,5 +64,6 @@ def with_pace_flags(pace: Pace, flags: Mapping[str, Any]) -> Pace:
         start=read("start", pace.start, lambda text: parse_start(text, find_zone)),
         ramp=read("ramp", pace.ramp, parse_ramp),
         wait=read("wait", pace.wait, parse_wait),
+        processes=read("processes", pace.processes, parse_processes),
         breakers=breakers,
     )
