@@ -16,8 +16,8 @@ import msgspec
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import step, wrapped
 from bulkmail.config.runs import find_run, names_outbox
-from bulkmail.mailing.intake import overdue_of
 from bulkmail.mailing.returned import opened_campaign
+from bulkmail.mailing.suppression_sources import overdue_of
 from bulkmail.model.delivery import Status
 from bulkmail.model.intake_duty import say_overdue
 from bulkmail.model.printing import printable
