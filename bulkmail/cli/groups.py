@@ -14,7 +14,7 @@ _GROUPS = {
     ),
     "Message": "sender subject text html attach headers values",
     "Relay": "relays urls connections",
-    "Pace": "rate quota window start send_at timezone ramp canary wait retry limit paced lift_pause",
+    "Pace": "rate quota window start send_at timezone ramp canary wait processes retry limit paced lift_pause",
     "Safety": (
         "yes expect dry_run redirect_to strict ignored allow_stale_intake online all_domains"
         " in_doubt retry_rejected retry_expired begin_anew only_unreached"

@@ -471,14 +471,20 @@ class Mailing:
     ) -> Ending:
         if self._keeper is not None:
             connects = noticing_all(self._keeper, [route.label for route in self.routes], connects)
-        compose, sign = composing(self.outbox, keys=self.keys, on_message=self.on_message)
         slowing = SlowdownNote(self.outbox, observe)
         note = RestNote(self.outbox, slowing.observe)
         canary = Canary(self.outbox, self.pace.breakers, limit=self.pace.limit, stop=self._end_pass)
         is_rehearsal = self.outbox.is_rehearsal
-        async with open_permits(
-            self.routes, self.pace, run_id=self.outbox.run_id, is_rehearsal=is_rehearsal
-        ) as permits:
+        async with (
+            open_permits(self.routes, self.pace, run_id=self.outbox.run_id, is_rehearsal=is_rehearsal) as permits,
+            composing(
+                self.outbox,
+                keys=self.keys,
+                on_message=self.on_message,
+                processes=self.pace.processes,
+                observe=note.observe,
+            ) as (compose, sign),
+        ):
             plan = Plan(
                 self.outbox,
                 compose=compose,

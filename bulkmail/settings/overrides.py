@@ -43,6 +43,7 @@ class Overrides:
     connections: int | None = None
     retry: str | None = None
     wait: str | None = None
+    processes: str | None = None
     limit: int | None = None
     quota: str | None = None
     window: str | None = None

@@ -241,6 +241,7 @@ class SendingTable(Table):
     messages_per_session: int | None = None
     session_age: Amount = None
     durability: str | None = None
+    processes: int | str | None = None
     quota: str | None = None
     window: str | None = None
     start: Annotated[str | None, BeforeValidator(_moment_as_text)] = None
