@@ -40,6 +40,7 @@ from bulkmail.mailing.rows import GivenRows, Rows
 from bulkmail.mailing.scheduling import Planner, notices_of, planned_until, to_setting
 from bulkmail.mailing.selection import Doubt, Selection
 from bulkmail.mailing.slowing import SlowdownNote
+from bulkmail.mailing.stopping import heeding_stop
 from bulkmail.mailing.succession import check_inbox, empty_inbox, take_over
 from bulkmail.mailing.suppressing import SETTING as SUPPRESS
 from bulkmail.mailing.suppressing import files_of_start, read_suppression, refuse_faults
@@ -77,7 +78,6 @@ from bulkmail.report.report import Report
 from bulkmail.smtp.exchangers import Exchangers
 
 SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
-
 
 FOLLOWS = "follows"  # a setting of the outbox: the outbox of the run that it follows up
 _IGNORED = "ignored"  # a setting of the outbox: the codes of findings that do not matter
@@ -440,8 +440,10 @@ class Mailing:
             self.outbox = take_over(self.outbox, self.takes_over, durability=self.pace.durability)
             self.takes_over = None
         self.keys = await to_thread.run_sync(with_bounce_key, self.outbox, self.keys)
-        async with self._keeping_to_list(observe) as observe:
-            return await self._send(connects, found, observe=observe, ready=ready)
+        ending = Ending(was_stopped=True)  # where `stop --now` cuts it short
+        async with heeding_stop(self.outbox, self.stop, observe), self._keeping_to_list(observe) as told:
+            ending = await self._send(connects, found, observe=told, ready=ready)
+        return ending
 
     @asynccontextmanager
     async def _keeping_to_list(self, observe: Callable[[Event], None]) -> AsyncIterator[Callable[[Event], None]]:

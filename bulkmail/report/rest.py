@@ -1,4 +1,4 @@
-"""Why a run rests and until when, as its outbox remembers it and as people read it."""
+"""Why a run is paused or stopped, and until when, as its outbox remembers it and as people read it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import msgspec
 
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.printing import printable
+from bulkmail.model.stop import StopRequest
 from bulkmail.model.window import say_until
 from bulkmail.outbox.shape import Moment
 
 SETTING = "rest"
+STOPPED = "stopped"  # a setting of the outbox: who stopped the run, until it goes on
 LONGEST = 400  # characters of a reason
 
 
@@ -41,6 +43,12 @@ def rest_of(settings: Mapping[str, str], now: float) -> Resting | None:
         return None
     resting = msgspec.json.decode(kept, type=Resting)
     return None if resting.until is not None and resting.until <= now else resting
+
+
+def stopped_by(settings: Mapping[str, str]) -> StopRequest | None:
+    """Who stopped the run, if it has not gone on since.  Raises `OutboxError`."""
+    kept = settings.get(STOPPED)
+    return StopRequest.read(kept) if kept else None
 
 
 def next_try(due: float | None, now: float) -> str | None:
