@@ -17,7 +17,7 @@ from starlette.types import ASGIApp
 
 from bulkmail.console.campaign_pages import CampaignPages
 from bulkmail.console.commands import Commands
-from bulkmail.console.folders import Folders
+from bulkmail.console.folders import Folders, home_shown
 from bulkmail.console.guard import Guard
 from bulkmail.console.journal import Journal
 from bulkmail.console.live import Live
@@ -60,7 +60,7 @@ def make_app(
     journal, views = Journal(state), Views()
     commands = Commands(journal, state / "console-output")
     console = Console(folders, views, Live(views), commands, journal, Renderer())
-    templates = Templates({"folders": ", ".join(folders.shown(root) for root in folders.roots)})
+    templates = Templates({"folders": ", ".join(map(home_shown, folders.roots))})
     writing = CampaignPages(console, templates, make=make_campaign)
     sending, runs = SendingPages(console, templates), RunPages(console, templates)
 

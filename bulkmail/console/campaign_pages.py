@@ -30,7 +30,7 @@ from bulkmail.console.document import (
     read_document,
     save,
 )
-from bulkmail.console.folders import CampaignFolder, RunFile
+from bulkmail.console.folders import CampaignFolder, RunFile, home_shown
 from bulkmail.console.guard import HEADERS
 from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
 from bulkmail.console.run_view import RunView
@@ -114,7 +114,7 @@ class CampaignPages:
             "others": found.get("", [])[:20],
             "unreadable": unreadable[:20],
             "kinds": KINDS,
-            "root": self._console.folders.shown(self._console.folders.roots[0]),
+            "root": home_shown(self._console.folders.roots[0]),
             "accepted": Status.ACCEPTED,
             "form": {"name": "", **(form or {})},
             "problem": problem,
@@ -213,7 +213,7 @@ class CampaignPages:
             draft = draft_of(document, typed or {})
         except BulkmailError as error:
             return Rendered(faults=tuple((line, "") for line in printable_lines(str(error))))
-        return await self._console.renderer.render(Wanted(str(campaign.folder), row, draft.texts(campaign.file)))
+        return await self._console.renderer.render(Wanted(campaign.shown, row, draft.texts(campaign.file)))
 
     def _keep(self, campaign: CampaignFolder, rendered: Rendered) -> str:
         key = secrets.token_urlsafe(12)

@@ -153,3 +153,9 @@ def _id(path: Path, name: str) -> str:
 
 def _name(name: str) -> str:
     return printable(name, _LONGEST_NAME)
+
+
+def home_shown(path: Path) -> str:
+    """`path` with ~ for the user's own folder."""
+    home = Path.home()
+    return printable(f"~/{path.relative_to(home)}" if path != home and path.is_relative_to(home) else str(path), 300)

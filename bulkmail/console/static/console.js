@@ -73,6 +73,12 @@ if (form) {
     area.addEventListener("scroll", () => { lines.scrollTop = area.scrollTop; });
     show();
   });
+  // On a phone the preview begins as a phone shows it.
+  if (matchMedia("(max-width: 40rem)").matches && !new URLSearchParams(location.search).has("as")) {
+    const phone = document.querySelector("input[name=as][value=phone]");
+    phone.checked = true;
+    addEventListener("load", () => phone.dispatchEvent(new Event("change", { bubbles: true })));
+  }
   const fields = () => [...form.querySelectorAll("input[name], textarea[name], select[name]")]
     .filter((one) => !["digest", "as", "row"].includes(one.name) && one.type !== "radio" && one.type !== "file");
   const key = `draft:${location.pathname}`;
