@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
 import signal
 import socket
 import sys
@@ -19,6 +18,7 @@ import click
 
 from bulkmail.cli.running import run_async
 from bulkmail.model.errors import ConfigError, RelayError
+from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:
     from uvicorn import Server
@@ -32,7 +32,7 @@ Examples:
   bulkmail console ~/mailings ~/shop/mail
   bulkmail console --no-open --allow-host localhost:9026    behind ssh -L 9026:localhost:8026
 """
-_HOST = re.compile(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):\d{1,5}")
+_HOST = lazy_pattern(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):\d{1,5}")
 
 
 @click.command(epilog=EPILOG)

@@ -111,7 +111,7 @@ def open_sources(
     problems: Problems,
     drafts: Mapping[str, str] | None = None,
 ) -> Sources:
-    """Finds and reads the campaign's file, or its draft.  Raises `ConfigError` when neither is there, or it is not TOML."""
+    """Finds and reads the campaign's file, or its draft.  Raises `ConfigError` when neither is there or is TOML."""
     from bulkmail.config.schema import CampaignFile, read_shape
 
     path = find_campaign(campaign, overrides)

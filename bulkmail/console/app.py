@@ -54,15 +54,22 @@ def make_app(
     state: Path,
     allowed: Iterable[str] = (),
     make_campaign: Callable[[str, Path], object],
+    renderer: Renderer | None = None,
 ) -> ASGIApp:
-    """The application for the campaigns below `roots`.  `make_campaign` makes one of a kind in a folder."""
+    """The application for the campaigns below `roots`.  `make_campaign` makes one of a kind in a folder.
+
+    `renderer` makes the messages to look at; None is one with a worker of its own.
+    """
     folders = Folders(roots)
     journal, views = Journal(state), Views()
     commands = Commands(journal, state / "console-output")
-    console = Console(folders, views, Live(views), commands, journal, Renderer())
+    console = Console(folders, views, Live(views), commands, journal, renderer or Renderer())
     templates = Templates({"folders": ", ".join(map(home_shown, folders.roots))})
     writing = CampaignPages(console, templates, make=make_campaign)
     sending, runs = SendingPages(console, templates), RunPages(console, templates)
+
+    for each in STATIC:
+        static_address(each)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

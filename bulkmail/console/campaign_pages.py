@@ -157,7 +157,7 @@ class CampaignPages:
 
     async def compose(self, request: Request) -> Response:
         """The form with a preview of the first row."""
-        campaign = self._console.campaign(request)
+        campaign = await self._console.campaign(request)
         document = await to_thread.run_sync(self._read, campaign)
         return await self._form(request, campaign, document, notice=_SAVED.get(request.query_params.get("said", "")))
 
@@ -224,7 +224,7 @@ class CampaignPages:
 
     async def preview(self, request: Request) -> Response:
         """The draft as it was typed: a part of the page for its script, the whole page without one."""
-        campaign = self._console.campaign(request)
+        campaign = await self._console.campaign(request)
         form = await form_of(request)
         document = await to_thread.run_sync(self._read, campaign)
         if request.headers.get("hx-request") != "true":
@@ -253,7 +253,7 @@ class CampaignPages:
 
     async def message(self, request: Request) -> Response:
         """The message itself, for a frame in which nothing runs."""
-        campaign = self._console.campaign(request)
+        campaign = await self._console.campaign(request)
         kept = self._rendered.get(request.query_params.get("key", ""))
         if kept is None or kept[0] != campaign.id:
             raise HTTPException(404, "this preview is too old; show it again")
@@ -267,7 +267,7 @@ class CampaignPages:
 
     async def save(self, request: Request) -> Response:
         """Writes the form to the campaign's files."""
-        campaign = self._console.campaign(request)
+        campaign = await self._console.campaign(request)
         form = await form_of(request)
         return await self._saved(request, campaign, form, said="saved")
 
@@ -275,7 +275,7 @@ class CampaignPages:
         """Takes a file out of the attachments."""
         form = await form_of(request)
         wanted: dict[str, str] = {name: form[name] for name in ("digest", "remove") if name in form}
-        return await self._saved(request, self._console.campaign(request), wanted, said="detached")
+        return await self._saved(request, await self._console.campaign(request), wanted, said="detached")
 
     async def _saved(
         self, request: Request, campaign: CampaignFolder, form: Mapping[str, str], *, said: str
@@ -297,13 +297,10 @@ class CampaignPages:
 
     async def _conflict(self, campaign: CampaignFolder, form: Mapping[str, str]) -> Response:
         document = await to_thread.run_sync(self._read, campaign)
-        pairs = [
-            (name, document.head(key), form[key])
-            for key, name in HEADS.items()
-            if form.get(key, "") != document.head(key)
-        ]
+        typed = [(name, document.head(key), form[key]) for key, name in HEADS.items() if key in form]
+        pairs = [(name, disk, yours) for name, disk, yours in typed if disk != yours]
         for body in document.bodies:
-            yours = form.get(f"body-{body.kind}", "").replace("\r\n", "\n")
+            yours = form.get(f"body-{body.kind}", body.text).replace("\r\n", "\n")
             if yours != body.text:
                 pairs.append((body.file or BODIES[body.kind], body.text, yours))
         if "settings" in form:
@@ -314,7 +311,7 @@ class CampaignPages:
 
     async def settings(self, request: Request) -> Response:
         """`campaign.toml` as it is."""
-        campaign = self._console.campaign(request)
+        campaign = await self._console.campaign(request)
         document = await to_thread.run_sync(self._read, campaign)
         notice = _SAVED.get(request.query_params.get("said", ""))
         return self._settings(campaign, document, document.settings, notice)
@@ -328,7 +325,7 @@ class CampaignPages:
 
     async def save_settings(self, request: Request) -> Response:
         """Writes `campaign.toml` as it was typed."""
-        campaign = self._console.campaign(request)
+        campaign = await self._console.campaign(request)
         form = await form_of(request)
         typed = form.get("settings", "").replace("\r\n", "\n")
 
@@ -356,7 +353,7 @@ class CampaignPages:
         return await self._uploaded(request, field="attach", suffixes=(), said="attached")
 
     async def _uploaded(self, request: Request, *, field: str, suffixes: tuple[str, ...], said: str) -> Response:
-        campaign = self._console.campaign(request)
+        campaign = await self._console.campaign(request)
         async with request.form(max_files=1, max_fields=4) as form:
             upload, digest = form.get("file"), form.get("digest")
             if not isinstance(upload, UploadFile) or not upload.filename:
@@ -411,7 +408,7 @@ def _row(text: str) -> int:
 def file_name(label: str) -> str:
     """A plain file name made of what an upload calls itself: no folders, no leading dot, not too long."""
     last = re.split(r"[/\\]", label)[-1]
-    cleaned = re.sub(r"[^\w.@+ -]+", "_", printable(last, 200)).strip(" .-") or "file"
+    cleaned = re.sub(r"[^\w.@+ -]+", "_", last).strip(" .-") or "file"
     stem, dot, suffix = cleaned.rpartition(".")
     return f"{stem[:80]}.{suffix[:12]}" if dot and stem else cleaned[:80]
 

@@ -25,7 +25,8 @@ from bulkmail.model.relay import Secret
 
 LOG_SUFFIX = ".console.log"
 MOST_KEPT = 200  # jobs that have ended
-LONGEST_OUTPUT = 20_000  # characters of a command's output that are shown
+LONGEST_OUTPUT = 20_000  # bytes of a command's output that are shown
+LONGEST_RESULT = 5_000_000  # of its JSON
 _REAPED_EVERY = 0.2  # seconds
 
 
@@ -53,18 +54,18 @@ class Job:
         """The line to type in a terminal."""
         return shlex.join(["bulkmail", *self.words])
 
-    def read_output(self) -> str:
+    def read_output(self, longest: int = LONGEST_OUTPUT) -> str:
         """The end of what it printed."""
         try:
             with self.output.open("rb") as file:
-                file.seek(max(self.start, file.seek(0, os.SEEK_END) - LONGEST_OUTPUT))
-                return file.read(LONGEST_OUTPUT).decode("utf-8", "replace")
+                file.seek(max(self.start, file.seek(0, os.SEEK_END) - longest))
+                return file.read(longest).decode("utf-8", "replace")
         except OSError:
             return ""
 
     def result(self) -> dict[str, object]:
         """The JSON object that it printed at its end; empty where there is none."""
-        text = self.read_output()
+        text = self.read_output(LONGEST_RESULT)
         for number in [0, *(found + 1 for found in _all(text, "\n{"))]:
             if text.startswith("{", number):
                 with suppress(msgspec.MsgspecError, RecursionError):

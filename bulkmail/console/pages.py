@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
+from anyio import to_thread
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.datastructures import UploadFile
@@ -62,16 +64,16 @@ class Console:
         """What there is now."""
         return self.folders.listing()
 
-    def campaign(self, request: Request) -> CampaignFolder:
+    async def campaign(self, request: Request) -> CampaignFolder:
         """The campaign of the address.  Raises `HTTPException` 404."""
-        found = self.listing().campaigns.get(request.path_params["campaign"])
+        found = (await to_thread.run_sync(self.listing)).campaigns.get(request.path_params["campaign"])
         if found is None:
             raise HTTPException(404, "there is no such campaign below the folders of the console")
         return found
 
-    def run(self, request: Request) -> RunFile:
+    async def run(self, request: Request) -> RunFile:
         """The run of the address.  Raises `HTTPException` 404."""
-        found = self.listing().runs.get(request.path_params["run"])
+        found = (await to_thread.run_sync(self.listing)).runs.get(request.path_params["run"])
         if found is None:
             raise HTTPException(404, "there is no such run below the folders of the console")
         return found
@@ -92,29 +94,37 @@ class Templates:
     """The pages' templates, with escaping on, and with the values that all of them show."""
 
     def __init__(self, shared: Mapping[str, Any]) -> None:
-        self._environment = Environment(
-            loader=PackageLoader("bulkmail.console"), autoescape=True, undefined=StrictUndefined, trim_blocks=False
-        )
-        self._environment.globals.update(shared)
-        self._environment.globals["static"] = static_address
-        self._environment.filters.update(
-            number=lambda value: f"{value:,}",
-            percent=say_percent,
-            moment=moment,
-            rate=say_rate,
-            duration=say_duration,
-            shown=lambda text: printable(str(text), 200),
-            word=lambda text: str(text).replace("_", " "),
-            segments=segments,
-        )
+        self._environment = _environment()
+        self._shared = dict(shared)
 
     def text(self, name: str, **context: Any) -> str:
         """The page, or a part of one."""
-        return self._environment.get_template(name).render(**context)
+        return self._environment.get_template(name).render(self._shared | context)
 
     def page(self, name: str, status: int = 200, headers: Mapping[str, str] | None = None, **context: Any) -> Response:
         """The page as an answer."""
         return HTMLResponse(self.text(name, **{"here": "", "notice": None} | context), status, headers)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("bulkmail.console"), autoescape=True, undefined=StrictUndefined, auto_reload=False
+    )
+    environment.globals["static"] = static_address
+    environment.filters.update(
+        number=lambda value: f"{value:,}",
+        percent=say_percent,
+        moment=moment,
+        rate=say_rate,
+        duration=say_duration,
+        shown=lambda text: printable(str(text), 200),
+        word=lambda text: str(text).replace("_", " "),
+        segments=segments,
+    )
+    for name in environment.list_templates():  # now, and not when a page waits for it
+        environment.get_template(name)
+    return environment
 
 
 def say_percent(value: float) -> str:
@@ -143,16 +153,13 @@ def segments(view: RunView) -> list[tuple[str, str, str]]:
     return found
 
 
-_DIGESTS: dict[str, str] = {}
-
-
+@cache
 def static_file(name: str) -> bytes:
     """A style sheet or script.  Raises `FileNotFoundError`."""
     return files("bulkmail.console").joinpath("static", name).read_bytes()
 
 
+@cache
 def static_address(name: str) -> str:
     """Where it is; another address after a change, so that it can be kept by the browser."""
-    if name not in _DIGESTS:
-        _DIGESTS[name] = sha256(static_file(name)).hexdigest()[:12]
-    return f"/static/{_DIGESTS[name]}/{name}"
+    return f"/static/{sha256(static_file(name)).hexdigest()[:12]}/{name}"

@@ -45,7 +45,7 @@ class RunPages:
 
     async def show(self, request: Request) -> Response:
         """Where the run stands."""
-        return await self.page(self._console.run(request))
+        return await self.page(await self._console.run(request))
 
     async def page(self, run: RunFile, notice: Notice | None = None, status: int = 200) -> Response:
         """The run's page with something said at its top."""
@@ -66,7 +66,7 @@ class RunPages:
 
     async def events(self, request: Request) -> Response:
         """What has changed, as it changes (server-sent events)."""
-        run = self._console.run(request)
+        run = await self._console.run(request)
         if self._streams >= MOST_STREAMS:
             body = "retry: 10000\nevent: full\ndata: \n\n"
             return Response(body, media_type="text/event-stream")
@@ -120,7 +120,7 @@ class RunPages:
 
     async def reports(self, request: Request) -> Response:
         """The report in its formats."""
-        run = self._console.run(request)
+        run = await self._console.run(request)
         view = await to_thread.run_sync(self._console.views.view, run.path)
         return self._templates.page(
             "report.html", run=run, view=view, command=f"bulkmail report {run.shown} -o report.html"
@@ -128,7 +128,7 @@ class RunPages:
 
     async def report(self, request: Request) -> Response:
         """The report as a file; the page is shown in the browser, without anything that runs."""
-        run = self._console.run(request)
+        run = await self._console.run(request)
         suffix = request.url.path.rpartition(".")[2]
         content = await to_thread.run_sync(_report, run.path, suffix)
         name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in run.path.name.split(".")[0])

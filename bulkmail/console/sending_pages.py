@@ -102,13 +102,14 @@ class SendingPages:
 
     async def check(self, request: Request) -> Response:
         """What the checks before sending found."""
-        campaign = self._console.campaign(request)
+        campaign = await self._console.campaign(request)
         signature, job = self._checks.get(campaign.id, ("", None))
         is_current = job is not None and signature == await to_thread.run_sync(self._signature, campaign)
         result = await to_thread.run_sync(_checked, job, campaign) if job is not None else None
         notice = None
         if job is not None and job.exit_code is not None and result is None:
-            notice = Notice("bad", "The checks could not be made.", printable(job.read_output(), 3_000))
+            said = await to_thread.run_sync(job.read_output)
+            notice = Notice("bad", "The checks could not be made.", printable(said, 3_000))
         elif result is not None and not is_current:
             notice = Notice("warn", "The campaign has changed since these checks.")
         return self._templates.page(
@@ -122,7 +123,7 @@ class SendingPages:
 
     async def start_check(self, request: Request) -> Response:
         """Starts the checks."""
-        campaign = self._console.campaign(request)
+        campaign = await self._console.campaign(request)
         form = await form_of(request)
         job = await to_thread.run_sync(self._start_check, campaign, bool(form.get("online")))
         await self._console.commands.wait(job, WAITED_CHECK)
@@ -155,7 +156,7 @@ class SendingPages:
 
     async def start(self, request: Request) -> Response:
         """The screen that asks before it sends."""
-        return await self._start(self._console.campaign(request))
+        return await self._start(await self._console.campaign(request))
 
     async def _start(
         self, campaign: CampaignFolder, *, notice: Notice | None = None, problem: str = "", status: int = 200
@@ -205,7 +206,7 @@ class SendingPages:
 
     async def count(self, request: Request) -> Response:
         """Finds out how many recipients there are: by the checks, or, after a run, by a rehearsal of what is left."""
-        campaign = self._console.campaign(request)
+        campaign = await self._console.campaign(request)
         context = await to_thread.run_sync(self._about_start, campaign)
         if context["run"] is not None:
             return await self._rehearse(campaign, "", is_changed=True)
@@ -217,7 +218,7 @@ class SendingPages:
 
     async def rehearse(self, request: Request) -> Response:
         """Starts a rehearsal."""
-        campaign = self._console.campaign(request)
+        campaign = await self._console.campaign(request)
         form = await form_of(request)
         context = await to_thread.run_sync(self._about_start, campaign)
         run = context["run"]
@@ -242,7 +243,7 @@ class SendingPages:
 
     async def send(self, request: Request) -> Response:
         """Sends for real, if the number was typed that the page showed."""
-        campaign = self._console.campaign(request)
+        campaign = await self._console.campaign(request)
         form = await form_of(request)
         context = await to_thread.run_sync(self._about_start, campaign)
         expected = context["expected"]
@@ -290,17 +291,19 @@ class SendingPages:
                 await anyio.sleep(_LOOKED_EVERY)
         return f"/j/{job.id}"
 
-    def _run_of(self, campaign: CampaignFolder, job: Job, is_rehearsal: bool) -> RunFile | None:
-        """The run that a command has begun: it is sending, or has ended and made it."""
+    def _run_of(
+        self, campaign: CampaignFolder, job: Job, is_rehearsal: bool, *, is_waiting_enough: bool = False
+    ) -> RunFile | None:
+        """The run that a command has begun to send, or has ended; `is_waiting_enough`: or that it has only loaded."""
         self._console.folders.forget()
         runs = runs_of(self._console, campaign, self._read(campaign))
         found = runs.rehearsal if is_rehearsal else runs.run
-        if found is None:
+        if found is None or job.exit_code in (EXIT_NOTHING_SENT, EXIT_BUG):
             return None
         run, view = found
         is_its = view.process is not None and view.process[0] == job.pid and view.is_loaded
-        has_ended = job.exit_code not in (None, EXIT_NOTHING_SENT, EXIT_BUG)
-        return run if is_its or has_ended else None
+        has_begun = view.started_at is not None or is_waiting_enough
+        return run if (is_its and has_begun) or job.exit_code is not None else None
 
     # -- a command
 
@@ -310,12 +313,14 @@ class SendingPages:
             job = self._console.commands[request.path_params["job"]]
         except KeyError:
             raise HTTPException(404, "this command was not started since the console was; the log has it") from None
-        campaign = self._console.listing().campaigns.get(job.subject)
+        listing = await to_thread.run_sync(self._console.listing)
+        campaign = listing.campaigns.get(job.subject)
         result = await to_thread.run_sync(job.result) if job.exit_code is not None else {}
         error, hint = result.get("error"), result.get("hint")
         notice = Notice("bad", printable(str(error), 2_000), printable(str(hint or ""), 1_000)) if error else None
         run = await to_thread.run_sync(self._any_run_of, campaign, job) if campaign is not None else None
-        output = "\n".join(printable(line, 1_000) for line in job.read_output().split("\n")[-200:])
+        printed = await to_thread.run_sync(job.read_output)
+        output = "\n".join(printable(line, 1_000) for line in printed.split("\n")[-200:])
         return self._templates.page(
             "job.html",
             job=job,
@@ -328,7 +333,9 @@ class SendingPages:
         )
 
     def _any_run_of(self, campaign: CampaignFolder, job: Job) -> RunFile | None:
-        return self._run_of(campaign, job, False) or self._run_of(campaign, job, True)
+        return next(
+            filter(None, (self._run_of(campaign, job, kind, is_waiting_enough=True) for kind in _kinds(job))), None
+        )
 
 
 def password_of(form: Any) -> Secret | None:
@@ -337,6 +344,11 @@ def password_of(form: Any) -> Secret | None:
     if len(typed) > LONGEST_PASSWORD or any(character in typed for character in "\0\r\n"):
         raise HTTPException(400, "the password is not one line of text")
     return Secret(typed) if typed else None
+
+
+def _kinds(job: Job) -> tuple[bool, ...]:
+    """Whether a command rehearses; both where its words do not say."""
+    return (True,) if SANDBOX in job.words else (False, True)
 
 
 def _typed(words: Sequence[str]) -> str:
