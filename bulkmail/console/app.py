@@ -15,14 +15,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from bulkmail.console.action_pages import ActionPages
 from bulkmail.console.campaign_pages import CampaignPages
 from bulkmail.console.commands import Commands
 from bulkmail.console.folders import Folders, home_shown
 from bulkmail.console.guard import Guard
 from bulkmail.console.journal import Journal
 from bulkmail.console.live import Live
+from bulkmail.console.other_pages import OtherPages
 from bulkmail.console.pages import Console, Templates, static_address, static_file
 from bulkmail.console.renderer import Renderer
+from bulkmail.console.row_pages import RowPages
 from bulkmail.console.run_pages import RunPages
 from bulkmail.console.run_view import Views
 from bulkmail.console.sending_pages import SendingPages
@@ -67,6 +70,8 @@ def make_app(
     templates = Templates({"folders": ", ".join(map(home_shown, folders.roots))})
     writing = CampaignPages(console, templates, make=make_campaign)
     sending, runs = SendingPages(console, templates), RunPages(console, templates)
+    actions, rows = ActionPages(console, templates, runs), RowPages(console, templates)
+    others = OtherPages(console, templates)
 
     for each in STATIC:
         static_address(each)
@@ -124,10 +129,25 @@ def make_app(
         Route(f"{campaign}/count", sending.count, methods=["POST"]),
         Route(f"{campaign}/rehearse", sending.rehearse, methods=["POST"]),
         Route(f"{campaign}/send", sending.send, methods=["POST"]),
+        Route(f"{campaign}/test", others.test),
+        Route(f"{campaign}/test", others.send_test, methods=["POST"]),
+        Route(f"{campaign}/relay", others.relay),
+        Route(f"{campaign}/relay", others.ask_relay, methods=["POST"]),
         Route("/j/{job}", sending.job),
+        Route("/returns", others.returns),
+        Route("/suppressions", others.suppressions),
+        Route("/log", others.log),
         Route(run, runs.show),
         Route(f"{run}/events", runs.events),
         Route(f"{run}/report", runs.reports),
+        Route(f"{run}/rows", rows.rows),
+        Route(f"{run}/rows/{{row}}", rows.row),
+        Route(f"{run}/stop", actions.stop, methods=["POST"]),
+        Route(f"{run}/resume", actions.resume, methods=["POST"]),
+        Route(f"{run}/cancel", actions.ask_cancel),
+        Route(f"{run}/cancel", actions.cancel, methods=["POST"]),
+        Route(f"{run}/doubt", actions.doubt),
+        Route(f"{run}/doubt", actions.decide, methods=["POST"]),
         *(Route(f"{run}/report.{suffix}", runs.report, name=suffix) for suffix in ("csv", "json", "html")),
         Route("/static/{digest}/{name}", static),
     ]
@@ -136,4 +156,5 @@ def make_app(
         exception_handlers={HTTPException: refused, BulkmailError: failed, Exception: broken},
         lifespan=lifespan,
     )
+    app.router.redirect_slashes = False
     return Guard(app, token=token, port=port, allowed=allowed)

@@ -72,6 +72,11 @@ class RunView:
         return self.tally.eligible - self.tally.open_rows
 
     @property
+    def accepted(self) -> int:
+        """Messages that a server took."""
+        return self.tally[Status.ACCEPTED]
+
+    @property
     def percent(self) -> float:
         """How much of the run is done."""
         return 100.0 * self.done / self.tally.eligible if self.tally.eligible else 100.0

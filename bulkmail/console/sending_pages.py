@@ -52,7 +52,7 @@ MEANINGS = {
     EXIT_IN_DOUBT: "some messages are in doubt",
     EXIT_BUG: "a bug of bulkmail",
 }
-_QUIET = ("--progress", "none", "--json")  # for our own reading
+QUIET = ("--progress", "none", "--json")  # for our own reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class SendingPages:
             result=result,
             is_running=job is not None and job.exit_code is None,
             notice=notice,
-            command=_typed(["check", campaign.shown]),
+            command=command_line(["check", campaign.shown]),
         )
 
     async def start_check(self, request: Request) -> Response:
@@ -190,8 +190,8 @@ class SendingPages:
             "sender": printable(document.head("from"), 200),
             "subject": printable(document.head("subject"), 300),
             "asks_password": _asks_password(document),
-            "rehearse_command": _typed(self._rehearse_words(campaign, "", is_changed=run is not None)),
-            "send_command": _typed(words),
+            "rehearse_command": command_line(self._rehearse_words(campaign, "", is_changed=run is not None)),
+            "send_command": command_line(words),
             "accepted": Status.ACCEPTED,
         }
 
@@ -269,7 +269,7 @@ class SendingPages:
 
         def begin() -> Job:
             return self._console.commands.start(
-                words, subject=campaign.id, output=log_of(campaign), unsaid=_QUIET, password=password
+                words, subject=campaign.id, output=log_of(campaign), unsaid=QUIET, password=password
             )
 
         try:
@@ -351,7 +351,7 @@ def _kinds(job: Job) -> tuple[bool, ...]:
     return (True,) if SANDBOX in job.words else (False, True)
 
 
-def _typed(words: Sequence[str]) -> str:
+def command_line(words: Sequence[str]) -> str:
     return shlex.join(["bulkmail", *words])
 
 

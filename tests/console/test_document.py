@@ -138,7 +138,7 @@ def _inner(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from _inner(each)
 
 
-_SECRETS = ["command", "password", "secret", "token", "_env", "key", "attachments_root", "webhook", "proxy", "on_message"]
+_SECRETS = ("command", "password", "secret", "token", "_env", "key", "_root", "webhook", "proxy", "on_message")
 
 
 def test_every_key_that_names_a_command_a_secret_or_a_hook_is_locked(tmp_path: Path) -> None:
