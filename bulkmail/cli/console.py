@@ -30,7 +30,7 @@ EPILOG = """\b
 Examples:
   bulkmail console
   bulkmail console ~/mailings ~/shop/mail
-  bulkmail console --no-open --allow-host localhost:9026    behind ssh -L 9026:localhost:8026
+  bulkmail console --no-open --allow-host localhost:9026
 """
 _HOST = lazy_pattern(r"([A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):\d{1,5}")
 
