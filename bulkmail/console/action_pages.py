@@ -19,9 +19,9 @@ from bulkmail.console.run_pages import RunPages
 from bulkmail.console.sending_pages import QUIET, command_line, password_of
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.text import printable
 
 WAITED = 8.0  # seconds that the answer waits for what was asked for
 MOST_DOUBTFUL = 500

@@ -30,8 +30,8 @@ from bulkmail.console.run_pages import RunPages
 from bulkmail.console.run_view import Views
 from bulkmail.console.sending_pages import SendingPages
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
+from bulkmail.text import printable
 
 log = logging.getLogger(__name__)
 

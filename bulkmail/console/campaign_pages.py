@@ -18,7 +18,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from bulkmail.config.sources import FILE_NAME
 from bulkmail.console.document import (
     BODIES,
     HEADS,
@@ -39,7 +38,8 @@ from bulkmail.console.worker import Request as Wanted
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
+from bulkmail.settings.sources import FILE_NAME
+from bulkmail.text import printable
 
 VIEWS = {"desktop": "Desktop", "phone": "Phone", "text": "Text", "source": "Source"}
 MARKS = {
@@ -438,7 +438,7 @@ def _store(folder: Path, name: str, source: BinaryIO) -> str:
 
 def _copy(source: Path, target: Path) -> None:
     """The files of a campaign without its runs.  Raises `ConfigError`."""
-    from bulkmail.config.runs import FOLDER
+    from bulkmail.settings.runs import FOLDER
 
     def left_out(folder: str, names: list[str]) -> set[str]:
         return {

@@ -10,10 +10,10 @@ from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
 
-from bulkmail.config.runs import FOLDER, SUFFIX
-from bulkmail.config.sources import FILE_NAME
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
+from bulkmail.settings.runs import FOLDER, SUFFIX
+from bulkmail.settings.sources import FILE_NAME
+from bulkmail.text import printable
 
 DEPTH = 2  # levels below a folder that was given
 MOST_FOLDERS = 5_000  # that are looked into

@@ -13,10 +13,10 @@ from anyio import to_thread
 from bulkmail.console.run_view import RunView, Views
 from bulkmail.model.delivery import Status
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.searching import Try
 from bulkmail.report.figures import Timeline
+from bulkmail.text import printable
 
 EVERY = 1.0  # seconds between two looks
 KEPT = 60.0  # seconds that the figures of a run are kept when nobody looks any more

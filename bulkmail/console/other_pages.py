@@ -11,19 +11,19 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bulkmail.config.suppressions import load_suppressions
 from bulkmail.console.commands import Job
 from bulkmail.console.folders import CampaignFolder
 from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
 from bulkmail.console.sending_pages import command_line, log_of, password_of
-from bulkmail.mailing.suppression_list import open_settings
+from bulkmail.mailing.suppression_sources import open_settings
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, BulkmailError
 from bulkmail.model.feedback_event import FeedbackKind
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
 from bulkmail.model.suppression import SuppressionReason
+from bulkmail.settings.suppressions import load_suppressions
 from bulkmail.suppression.ports import EntryQuery, StoredEvent, SuppressionStore
+from bulkmail.text import printable
 
 MOST = 200  # entries and events that are shown
 WAITED = 20.0  # seconds that the answer waits for a command that takes seconds

@@ -28,8 +28,8 @@ from bulkmail.console.run_view import RunView, Views
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.units import say_duration, say_rate
+from bulkmail.text import printable
 
 MOST_FIELDS = 100
 _SHOWN_STATUSES = ("accepted", "rejected", "expired", "in_doubt", "deferred")

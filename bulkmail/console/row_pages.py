@@ -14,9 +14,9 @@ from bulkmail.console.folders import RunFile
 from bulkmail.console.pages import Console, Templates
 from bulkmail.console.run_view import WORDS
 from bulkmail.model.delivery import Status
-from bulkmail.model.printing import printable
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.text import printable
 
 PAGE = 100
 LONGEST_SEARCH = 200  # characters

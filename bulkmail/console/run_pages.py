@@ -20,7 +20,8 @@ from bulkmail.console.live import EVERY, Picture
 from bulkmail.console.pages import Console, Notice, Templates, say_percent
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.units import count, say_duration
+from bulkmail.model.units import say_duration
+from bulkmail.text import count
 
 MOST_STREAMS = 64
 HEARTBEAT = 15.0  # seconds

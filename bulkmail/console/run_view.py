@@ -10,14 +10,14 @@ from threading import Lock
 
 from bulkmail.model.delivery import Status
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
 from bulkmail.report.planned import planned_in
 from bulkmail.report.planned import sentence as planned_sentence
-from bulkmail.report.rest import next_try, rest_of
+from bulkmail.report.rest import next_try, rest_of, say_rest
 from bulkmail.report.slowdowns import sentence, slowdowns_of
+from bulkmail.text import printable
 
 MOST_SLOWED = 8
 _MOST_KEPT = 500  # views
@@ -107,7 +107,7 @@ def read_view(path: Path) -> RunView:
         waiting: list[str] = []
         if tally.open:
             rest = rest_of(reader.settings, now)
-            waiting.append((rest.sentence(now) if rest else next_try(reader.next_try_at(), now)) or "")
+            waiting.append((say_rest(rest, now) if rest else next_try(reader.next_try_at(), now)) or "")
             plan = planned_in(reader)
             waiting.append(planned_sentence(plan, now, is_running=running is not None) if plan is not None else "")
         slowed = [

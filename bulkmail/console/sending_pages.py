@@ -16,8 +16,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bulkmail.config.dating import pattern_of
-from bulkmail.config.runs import FOLDER, file_stem
 from bulkmail.console.commands import LOG_SUFFIX, Job
 from bulkmail.console.document import Document, read_document
 from bulkmail.console.folders import CampaignFolder, RunFile
@@ -26,7 +24,6 @@ from bulkmail.console.run_view import RunView
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.tally import (
     EXIT_BUG,
@@ -36,6 +33,9 @@ from bulkmail.model.tally import (
     EXIT_SOME_FAILED,
     EXIT_STOPPED,
 )
+from bulkmail.settings.dating import pattern_of
+from bulkmail.settings.runs import FOLDER, file_stem
+from bulkmail.text import printable
 
 SANDBOX = "sandbox:"
 MOST_FINDINGS = 200

@@ -14,7 +14,7 @@ import msgspec
 
 from bulkmail.model.errors import BulkmailError, ConfigError, TemplateError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 MEMORY = 1_500_000_000  # bytes of address space: a template may ask for more than there is
 LONGEST_SOURCE = 200_000  # characters of a message's source that are shown
@@ -76,10 +76,10 @@ def printable_lines(text: str) -> list[str]:
 
 
 def _message(request: Request) -> Rendered:
-    from bulkmail.config.keys import find_keys
-    from bulkmail.config.settings import load
     from bulkmail.mailing.ordering import letters
     from bulkmail.preview.page import sheet_of
+    from bulkmail.settings.keys import find_keys
+    from bulkmail.settings.settings import load
 
     settings = load(request.campaign, drafts=request.drafts)
     keys = find_keys(settings.campaign, runs_commands=False)

@@ -10,9 +10,9 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from bulkmail.config import schema
 from bulkmail.console.document import ChangedOnDisk, Draft, check_change, draft_of, is_locked, read_document, save
 from bulkmail.model.errors import ConfigError
+from bulkmail.settings import schema
 
 TOML = """# A note above.
 relay = "smtp://ann@mail.example.com"  # the shop's
