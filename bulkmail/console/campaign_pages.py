@@ -8,6 +8,7 @@ import secrets
 import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO
@@ -89,10 +90,9 @@ class CampaignPages:
     async def campaigns(self, request: Request) -> Response:
         """All campaigns and runs."""
         context = await to_thread.run_sync(self._listed)
-        page = self._templates.page("campaigns.html", **context)
-        if "seen" in request.query_params:  # asked every two seconds: answered only when something has changed
-            return Response(status_code=204) if request.query_params["seen"] == context["seen"] else page
-        return page
+        if request.query_params.get("seen") == context["seen"]:  # asked every two seconds
+            return Response(status_code=204)
+        return self._templates.page("campaigns.html", **context)
 
     def _listed(self, form: Mapping[str, str] | None = None, problem: str = "") -> dict[str, Any]:
         listing = self._console.listing()
@@ -107,7 +107,7 @@ class CampaignPages:
             runs.sort(key=lambda each: -each[1].created_at)
         campaigns = [Item(folder, found.get(folder.id, [])[:3]) for folder in listing.campaigns.values()]
         campaigns.sort(key=lambda item: (-(item.runs[0][1].created_at if item.runs else 0), item.folder.name.lower()))
-        shown = [(run.id, view.tally, view.state) for runs in found.values() for run, view in runs]
+        shown = [(run.id, view.state, view.counts()) for runs in found.values() for run, view in runs]
         return {
             "here": "/",
             "campaigns": campaigns,
@@ -118,7 +118,7 @@ class CampaignPages:
             "accepted": Status.ACCEPTED,
             "form": {"name": "", **(form or {})},
             "problem": problem,
-            "seen": f"{hash((tuple(listing.campaigns), str(shown))) & 0xFFFFFFFFFF:x}",
+            "seen": sha256(repr((list(listing.campaigns), shown)).encode()).hexdigest()[:16],
         }
 
     async def make(self, request: Request) -> Response:

@@ -22,11 +22,13 @@ from bulkmail.console.journal import Entry, Journal
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Secret
+from bulkmail.model.tally import EXIT_IN_DOUBT, EXIT_OK, EXIT_SOME_FAILED, EXIT_STOPPED
 
 LOG_SUFFIX = ".console.log"
 MOST_KEPT = 200  # jobs that have ended
 LONGEST_OUTPUT = 20_000  # bytes of a command's output that are shown
 LONGEST_RESULT = 5_000_000  # of its JSON
+_DONE = (EXIT_OK, EXIT_SOME_FAILED, EXIT_STOPPED, EXIT_IN_DOUBT)
 _REAPED_EVERY = 0.2  # seconds
 
 
@@ -53,6 +55,11 @@ class Job:
     def command(self) -> str:
         """The line to type in a terminal."""
         return shlex.join(["bulkmail", *self.words])
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether it ended without doing what was asked for."""
+        return self.exit_code not in (None, *_DONE)
 
     def read_output(self, longest: int = LONGEST_OUTPUT) -> str:
         """The end of what it printed."""
@@ -136,6 +143,10 @@ class Commands:
         self._forget_old()
         self._journal.add(Entry(job.started_at, job.command, subject, process.pid))
         return job
+
+    def last(self, subject: str) -> Job | None:
+        """The newest command about this campaign."""
+        return next((job for job in self.jobs() if job.subject == subject), None)
 
     async def reap(self) -> None:
         """Notes the ends of commands as they come.  To be cancelled."""

@@ -110,7 +110,10 @@ class Guard:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self._token.reveal().encode())
 
 
-_HEAD = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+_HEAD = (
+    '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    '<link rel="icon" href="data:,">'
+)
 _NO_TOKEN = f"""{_HEAD}<title>bulkmail console</title>
 <h1>This page needs the console's address with its token</h1>
 <p>Open the address that <code>bulkmail console</code> prints when it starts. It looks like this:</p>

@@ -51,6 +51,7 @@ class RunPages:
     async def page(self, run: RunFile, notice: Notice | None = None, status: int = 200) -> Response:
         """The run's page with something said at its top."""
         picture = await self._console.live.picture(run.path)
+        last = self._console.commands.last(run.campaign or run.id)
         return self._templates.page(
             "run.html",
             status,
@@ -61,6 +62,7 @@ class RunPages:
             state=_state(picture),
             commands=f"bulkmail status {run.shown}",
             notice=notice,
+            failed=last if last is not None and last.has_failed else None,
         )
 
     # -- as it goes on
