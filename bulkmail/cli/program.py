@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "erase": ("bulkmail.cli.erase", "Erase an address from everything that bulkmail keeps."),
     "purge": ("bulkmail.cli.purge", "Remove runs that are old enough, with their reports."),
     "serve": ("bulkmail.cli.serve", "Serve the unsubscribe page, one-click unsubscribe and webhooks."),
+    "console": ("bulkmail.cli.console", "Open a page to write, rehearse, send and watch campaigns."),
     "relay": ("bulkmail.cli.relay", "Say whether a mail server can be used, and what it is like."),
     "sandbox": ("bulkmail.cli.sandbox", "Run a mail server that keeps everything and delivers nothing."),
     "inbox": ("bulkmail.cli.inbox", "Read what a rehearsal or the sandbox kept."),

@@ -105,15 +105,21 @@ class Sources:
 
 
 def open_sources(
-    campaign: str | None, overrides: Overrides, *, environ: Mapping[str, str], problems: Problems
+    campaign: str | None,
+    overrides: Overrides,
+    *,
+    environ: Mapping[str, str],
+    problems: Problems,
+    drafts: Mapping[str, str] | None = None,
 ) -> Sources:
-    """Finds and reads the campaign's file.  Raises `ConfigError` when there is none to be read, or it is not TOML."""
+    """Finds and reads the campaign's file, or its draft.  Raises `ConfigError` when neither is there or is TOML."""
     from bulkmail.settings.schema import CampaignFile, read_shape
 
     path = find_campaign(campaign, overrides)
     if path is None:
         return Sources(overrides, environ, problems, None, CampaignFile.model_construct())
-    text = read_text(path)
+    draft = (drafts or {}).get(str(path.absolute()))
+    text = read_text(path) if draft is None else draft
     if path.suffix.lower() != SUFFIX:
         from bulkmail.settings.letter_file import read_message_file
 
