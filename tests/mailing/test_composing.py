@@ -263,12 +263,12 @@ def test_signed_message_is_not_signed_again(tmp_path, ring):
         asking = Asking(outbox, keys)
         try:
             asking.ask(until=1)
-            message = next(
+            signed = next(
                 found
                 for made in list(asking.others._made.values())
                 if (found := asking.others.take(made.delivery, made.date)) is not None
             )
         finally:
             asking.others.stop()
-    assert isinstance(message, SignedMessage)
-    assert ring.verifies(b"".join(message.buffers))
+    assert isinstance(signed, SignedMessage)
+    assert ring.verifies(b"".join(signed.buffers))
