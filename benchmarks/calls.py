@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import bulkmail
 from bulkmail.engine.contracts import Ending
 from bulkmail.engine.engine import Engine
-from bulkmail.model.lane import Lane, LaneLimits, Lanes
+from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import Quota
 from bulkmail.model.rate import Rate
@@ -30,13 +30,13 @@ from bulkmail.testing import ScriptedRelay
 Function = tuple[str, str, str]  # room, module, name
 ROOMS = re.compile(r"bulkmail/(model|outbox|smtp|engine|mailing|message)/(\w+)\.py$")
 FEW, MANY = 100, 300
+FREE = ProviderLimits(Rate(100_000.0, burst=1_000), connections=10)
+EXAMPLE = MailboxProvider("example", frozenset(["example.net"]), limits=FREE)
 GENERAL = Pace(
     wait=0,
     rate=Rate(100_000.0, burst=1_000),
     quota=Quota(per_hour=1_000_000),
-    lanes=Lanes(
-        {"example": Lane("example", frozenset(["example.net"]), limits=LaneLimits(Rate(100_000.0, 1_000), 10))}
-    ),
+    lanes=MailboxProviders({"example": EXAMPLE}),
 )
 
 
@@ -75,7 +75,7 @@ def count(messages: int, pace: Pace) -> Counting:
             sys.setprofile(None)
 
     async def send() -> int:
-        campaign = bulkmail.letter(sender="shop@example.com", subject="Hi {{ n }}", text="Hello {{ n }}")
+        campaign = bulkmail.compose(from_="shop@example.com", subject="Hi {{ n }}", text="Hello {{ n }}")
         people = [{"email": f"p{number}@example.net", "n": f"N{number}"} for number in range(messages)]
         async with ScriptedRelay(extensions=("PIPELINING", "SIZE 33554432", "8BITMIME")) as relay:
             url = f"smtp://{relay.host}:{relay.port}?tls=off&connections=1"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from bulkmail.engine.contracts import Ending, Settled
+from bulkmail.engine.contracts import DeliveryResult, Ending
 from bulkmail.engine.run import Run
 from bulkmail.engine.scheduler import Booking
 from bulkmail.engine.worker_session import WorkerSession
@@ -19,7 +19,7 @@ from bulkmail.model.message import Message
 from bulkmail.model.outcome import Reason, Scope, rejected
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import ACCEPTED
-from bulkmail.smtp.connection import Done, Transfer
+from bulkmail.smtp.transfer import Done, Transfer
 from bulkmail.text import printable
 
 Conclude = Callable[[str, ThrottleDecision, Reply | Fault], None]
@@ -218,7 +218,7 @@ def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: del
         if error is not None:
             run.life.end(Ending(as_outbox_error(error)))
             return
-        run.plan.observe(Settled(delivery, attempt, booking.job.recipient))
+        run.plan.observe(DeliveryResult(delivery, attempt, booking.job.recipient))
 
     run.journal.put(Settlement(delivery, attempt), told)
     run.unsettled += 1

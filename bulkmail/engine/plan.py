@@ -11,7 +11,7 @@ from bulkmail.engine.contracts import Compose, Event, Observe, Outlet, Sign
 from bulkmail.engine.queues import QueueKey
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.feedback import Feedback
-from bulkmail.model.lane import Lanes
+from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.shaper import Shaper
@@ -42,7 +42,7 @@ class Plan:
     outlets: Sequence[Outlet]
     serving: Mapping[QueueKey, Sequence[int]] | None = None
     pace: Pace = field(default_factory=Pace)
-    lanes: Lanes = field(default_factory=Lanes)
+    lanes: MailboxProviders = field(default_factory=MailboxProviders)
     providers: Mapping[QueueKey, str] = field(default_factory=dict)
     shaper: Shaper | None = None
     feedback: Feedback = field(default_factory=Feedback)
@@ -56,6 +56,8 @@ class Plan:
     rng: Callable[[], float] = random.random
 
 
-def make_shaper(lanes: Lanes, pace: Pace, *, known: Iterable[Slowdown] = ()) -> Shaper:
+def make_shaper(lanes: MailboxProviders, pace: Pace, *, known: Iterable[Slowdown] = ()) -> Shaper:
     """Keeps the rates of a campaign and lowers them; `known` are the slowdowns of the past, in monotonic seconds."""
-    return Shaper(lanes, rate=pace.rate, relay_backoff=pace.relay_backoff, lane_backoff=pace.lane_backoff, known=known)
+    return Shaper(
+        lanes, rate=pace.rate, relay_backoff=pace.relay_backoff, provider_backoff=pace.provider_backoff, known=known
+    )

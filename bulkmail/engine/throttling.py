@@ -47,7 +47,7 @@ class Throttling:
             return False
         verdict, now = decision.verdict, self._clock.monotonic()
         self._count(now)
-        is_provider = verdict.scope is Scope.LANE
+        is_provider = verdict.scope is Scope.PROVIDER
         others = (relay.provider_use.sessions(provider) if is_provider else relay.health.open) - verdict.drops
         self._shaper.throttle(decision, (relay.name, provider), now, open=others, words=str(event), jitter=self._rng())
         self._look(relay, provider if is_provider else "", now, event=event)

@@ -17,8 +17,8 @@ from bulkmail.model.hold import Hold
 from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.timing import IDLE_SESSION_KEPT, OTHER_RELAY_CHECKED_AFTER, SHORT_WAIT
-from bulkmail.smtp.connection import Transfer
 from bulkmail.smtp.envelopes import joined
+from bulkmail.smtp.transfer import Transfer
 
 
 class Worker:
@@ -261,7 +261,7 @@ class Worker:
     def _conclude(self, provider: str, decision: ThrottleDecision, event: Reply | Fault) -> None:
         """What the verdict on a message means for its provider, the relay and the campaign."""
         run, relay, session, verdict = self._run, self._relay, self._session, decision.verdict
-        if isinstance(event, Reply) and verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE, Scope.LANE):
+        if isinstance(event, Reply) and verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE, Scope.PROVIDER):
             session.carries()
         if pause := decision.pause_at(run.clock.now()):
             run.pause_account(relay, pause, f"{relay.name} says: {event}")

@@ -16,7 +16,7 @@ from bulkmail.model.opening import login_wait
 from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.timing import IDLE_SESSION_KEPT
-from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.dialogue import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from bulkmail.model.adapt import AdaptiveRate, ConcurrencyLimit, Meter, Share
 from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.hold import NO_HOLD, Hold
-from bulkmail.model.lane import Lanes
+from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.outcome import Scope
 from bulkmail.model.rate import Rate
 from bulkmail.model.rate_limiter import RateLimiter
-from bulkmail.model.retry import LANE_BACKOFF, RELAY_BACKOFF, Backoff
+from bulkmail.model.retry import PROVIDER_BACKOFF, RELAY_BACKOFF, Backoff
 from bulkmail.model.slowdown import LONGEST_WORDS, Slowdown
 from bulkmail.model.timing import LONGEST_SUSPENSION, RISING_RATE_CHECKED_AFTER, RISING_RATE_UPDATED_EVERY
 from bulkmail.text import printable
@@ -131,22 +131,22 @@ class Shaper:
 
     def __init__(
         self,
-        lanes: Lanes,
+        providers: MailboxProviders,
         *,
         rate: Rate | None = None,
         relay_backoff: Backoff = RELAY_BACKOFF,
-        lane_backoff: Backoff = LANE_BACKOFF,
+        provider_backoff: Backoff = PROVIDER_BACKOFF,
         known: Iterable[Slowdown] = (),
     ) -> None:
-        """`known` is what relays and lanes complained of before: they are treated as they were then."""
+        """`known` is what relays and providers complained of before: they are treated as they were then."""
         self._limiter = RateLimiter({CAMPAIGN: rate} if rate else {})
-        self._lanes = lanes
+        self._providers = providers
         self._relay_backoff = relay_backoff
-        self._lane_backoff = lane_backoff
+        self._provider_backoff = provider_backoff
         self._known = {slowdown.key: slowdown for slowdown in known}
         self._relays: dict[str, _State] = {}
         self._through: dict[tuple[str, str], _State] = {}
-        self.is_free = rate is None and not self._known and not lanes.has_limits
+        self.is_free = rate is None and not self._known and not providers.has_limits
 
     def add_relay(self, relay: str, *, connections: int, rate: Rate | None = None) -> None:
         """A relay by its name, with the limits that were configured for it; one that is there already stays so."""
@@ -269,7 +269,7 @@ class Shaper:
         if not decision.is_complaint:
             return
         self.is_free = False
-        state = self._provider(*scope) if decision.verdict.scope is Scope.LANE else self._relays[scope[0]]
+        state = self._provider(*scope) if decision.verdict.scope is Scope.PROVIDER else self._relays[scope[0]]
         state.complained(now, why=decision.verdict.says, words=words)
         if decision.is_slower:
             state.slow_down(now)
@@ -296,7 +296,7 @@ class Shaper:
 
     def messages_per_session(self, provider: str) -> int | None:
         """How many messages of `provider` one session may carry; None: as many as of others."""
-        return self._lanes.limits(provider).messages_per_session
+        return self._providers.limits(provider).messages_per_session
 
     def slowdown(self, relay: str, provider: str, now: float) -> Slowdown | None:
         """What `provider` (empty for the relay itself) has complained of, and what it gets since; None for nothing."""
@@ -325,7 +325,7 @@ class Shaper:
     def _provider(self, relay: str, provider: str) -> _State:
         state = self._through.get((relay, provider))
         if state is None:
-            limits, most = self._lanes.limits(provider), self._relays[relay].concurrency.limit
+            limits, most = self._providers.limits(provider), self._relays[relay].concurrency.limit
             # Its configured rate is that of the provider as a whole; this one begins with the first complaint.
             connections = most if limits.connections is None else min(limits.connections, most)
             state = self._through[relay, provider] = _State(
@@ -333,7 +333,7 @@ class Shaper:
                 _PROVIDER + provider,
                 rate=None,
                 connections=connections,
-                backoff=self._lane_backoff,
+                backoff=self._provider_backoff,
             )
             if (known := self._known.pop((relay, provider), None)) is not None:
                 state.recall(known)

@@ -18,7 +18,7 @@ from bulkmail.engine.scheduler import Booking, Scheduler
 from bulkmail.model.address import Address
 from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.hold import Hold
-from bulkmail.model.lane import Lane, LaneLimits, Lanes
+from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.outcome import Effect, Scope, throttle
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
@@ -71,7 +71,7 @@ class Quota:
 @dataclass(frozen=True)
 class Given:
     rate: Rate | None
-    providers: tuple[LaneLimits, LaneLimits]
+    providers: tuple[ProviderLimits, ProviderLimits]
     quota: int | None
     weights: tuple[int | None, ...]
     """Of the relays."""
@@ -89,9 +89,9 @@ class Trial:
         self.outbox.finish_loading()
         if limits.lanes > 1:
             self.outbox.sort_into_lanes(self._lane, reads_rows=False)
-        lanes = Lanes(
+        lanes = MailboxProviders(
             {
-                name: Lane(name, frozenset([f"{name}.example"]), limits=given)
+                name: MailboxProvider(name, frozenset([f"{name}.example"]), limits=given)
                 for name, given in zip(PROVIDERS, limits.providers, strict=False)
             }
         )
@@ -207,8 +207,8 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-LANE_LIMITS = st.builds(
-    LaneLimits,
+PROVIDER_LIMITS = st.builds(
+    ProviderLimits,
     rate=st.none() | st.sampled_from([Rate(1.0), Rate(0.2, 2)]),
     connections=st.none() | st.just(1),
     messages_per_session=st.none() | st.just(3),
@@ -216,7 +216,7 @@ LANE_LIMITS = st.builds(
 LIMITS = st.builds(
     Given,
     rate=st.none() | st.sampled_from([Rate(2.0), Rate(0.5, 3)]),
-    providers=st.tuples(LANE_LIMITS, LANE_LIMITS),
+    providers=st.tuples(PROVIDER_LIMITS, PROVIDER_LIMITS),
     quota=st.none() | st.sampled_from([5, 20]),
     weights=st.sampled_from([(None,), (1, 3), (None, None)]),
     lanes=st.sampled_from([1, 2]),
@@ -230,7 +230,7 @@ EVENTS = st.lists(
     min_size=30,
     max_size=60,
 )
-SLOWER = ThrottleDecision(replace(throttle(Scope.LANE, Effect.SLOWER, label="busy"), suspend=30.0))
+SLOWER = ThrottleDecision(replace(throttle(Scope.PROVIDER, Effect.SLOWER, label="busy"), suspend=30.0))
 
 
 async def play(limits: Given, events: list[tuple[str, int]]) -> None:
