@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import bulkmail
 from bulkmail.engine.contracts import Ending
 from bulkmail.engine.engine import Engine
-from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
+from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import Quota
 from bulkmail.model.rate import Rate
@@ -36,7 +36,7 @@ GENERAL = Pace(
     wait=0,
     rate=Rate(100_000.0, burst=1_000),
     quota=Quota(per_hour=1_000_000),
-    lanes=MailboxProviders({"example": EXAMPLE}),
+    mailbox_providers=MailboxProviders({"example": EXAMPLE}),
 )
 
 

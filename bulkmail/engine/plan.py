@@ -11,8 +11,8 @@ from bulkmail.engine.contracts import Compose, Event, Observe, Outlet, Sign
 from bulkmail.engine.queues import QueueKey
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.feedback import Feedback
-from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.mailbox_provider import MailboxProviders
 from bulkmail.model.pace import Pace
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.slowdown import Slowdown

@@ -9,8 +9,8 @@ from bulkmail.mailing.mailing import Mailing
 from bulkmail.message.compose.composer import Composer
 from bulkmail.model.address import Address
 from bulkmail.model.errors import BulkmailError, ConfigError
-from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.mailbox_provider import MailboxProviders
 from bulkmail.model.recipient import Recipient
 from bulkmail.text import printable
 

@@ -72,8 +72,8 @@ from bulkmail.model.breaker import Breaker
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ChecksFailed, ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
-from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.mailbox_provider import MailboxProviders
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Schedule

@@ -15,8 +15,8 @@ from bulkmail.model.address import parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.keys import Keys
-from bulkmail.model.lane import MailboxProvider, MailboxProviders
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route, clashes, serving
 from bulkmail.outbox.outbox import Outbox

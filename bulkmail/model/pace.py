@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from bulkmail.model.breaker import BreakerLimits
-from bulkmail.model.lane import MailboxProviders
+from bulkmail.model.mailbox_provider import MailboxProviders
 from bulkmail.model.quota import NO_QUOTA, Quota
 from bulkmail.model.ramp import Ramp
 from bulkmail.model.rate import Rate

@@ -9,7 +9,7 @@ from dataclasses import replace
 from bulkmail.model.adapt import AdaptiveRate, ConcurrencyLimit, Meter, Share
 from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.hold import NO_HOLD, Hold
-from bulkmail.model.lane import MailboxProviders
+from bulkmail.model.mailbox_provider import MailboxProviders
 from bulkmail.model.outcome import Scope
 from bulkmail.model.rate import Rate
 from bulkmail.model.rate_limiter import RateLimiter

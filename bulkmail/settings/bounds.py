@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
+from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.pace import Pace
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.quota import NO_QUOTA, parse_quota

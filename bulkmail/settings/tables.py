@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from bulkmail.model.feedback import Feedback
-from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
+from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.outcome import Effect, Scope, Verdict, quota, throttle
 from bulkmail.model.rate import Rate
 from bulkmail.model.reply import Reply, Stage

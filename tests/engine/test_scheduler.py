@@ -18,7 +18,7 @@ from bulkmail.engine.scheduler import Booking, Scheduler
 from bulkmail.model.address import Address
 from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.hold import Hold
-from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
+from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.outcome import Effect, Scope, throttle
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate

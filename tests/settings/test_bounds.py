@@ -8,7 +8,7 @@ import pytest
 
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lane import ProviderLimits
+from bulkmail.model.mailbox_provider import ProviderLimits
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import NO_QUOTA, Quota
 from bulkmail.model.ramp import Ramp

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
+from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.rate import Rate
 
 GOOGLE = MailboxProvider(
@@ -18,7 +18,7 @@ PROVIDERS = MailboxProviders({provider.name: provider for provider in (GOOGLE, Y
 
 
 @pytest.mark.parametrize(
-    ("domain", "mailbox_provider"),
+    ("domain", "provider"),
     [
         ("gmail.com", "google"),
         ("GMail.Com.", "google"),

@@ -15,7 +15,7 @@ from bulkmail.engine.contracts import Notice, Slowed
 from bulkmail.model.address import Address
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.feedback import Feedback
-from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
+from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.outcome import Scope, throttle
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
@@ -91,7 +91,7 @@ async def test_lane_that_is_suspended_does_not_delay_the_others(mixed, run, outb
     assert re.match(r"google is left alone for 10 min.*unusual rate of mail", notice)
     shown = [event.slowdown for event in events if isinstance(event, Slowed)]
     assert [each.times for each in shown] == list(range(1, asked["gmail.com"] + 1))
-    assert shown[-1].lane == "google" and shown[-1].words == BUSY
+    assert shown[-1].provider == "google" and shown[-1].words == BUSY
     assert begun <= shown[-1].until - 600 <= time.time()
 
 
