@@ -36,12 +36,12 @@ PROVIDERS = MailboxProviders({provider.name: provider for provider in (GOOGLE, Y
         ("localhost", "localhost"),
     ],
 )
-def test_lane_is_the_provider_or_the_domain(domain: str, provider: str) -> None:
+def test_provider_is_the_known_one_or_the_domain(domain: str, provider: str) -> None:
     assert PROVIDERS.of(domain) == provider
 
 
 @pytest.mark.parametrize(
-    ("hosts", "mailbox_provider"),
+    ("hosts", "provider"),
     [
         (["aspmx.l.google.com", "alt1.aspmx.l.google.com"], "google"),
         (["MX.YAHOODNS.NET."], "yahoo"),
@@ -51,7 +51,7 @@ def test_lane_is_the_provider_or_the_domain(domain: str, provider: str) -> None:
         (["mx.example.org", "google.com"], "google"),
     ],
 )
-def test_lane_by_exchanger_goes_by_the_end_of_the_name(hosts: list[str], provider: str | None) -> None:
+def test_provider_by_exchanger_goes_by_the_end_of_the_name(hosts: list[str], provider: str | None) -> None:
     assert PROVIDERS.of_exchangers(hosts) == provider
 
 
