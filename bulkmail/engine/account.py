@@ -98,7 +98,7 @@ class Account:
         self._start = start
 
     def pause(self, seconds: float, why: str) -> bool:
-        """The account rests from this instant on, also for later runs; False when nobody keeps account of it."""
+        """Pauses the account from this instant on, also for later runs; False when there is no ledger for it."""
         limits = self._limits
         if limits is None or self._start is None:
             return False

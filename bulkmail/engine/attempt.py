@@ -1,4 +1,4 @@
-"""Deliveries under way over a session, from their mark to what each came to: nobody is told before it is durable."""
+"""Deliveries under way over a session, from their mark to their outcome, which is durable before it is told."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Attempt(Transfer):
                 run.life.end(Ending(as_outbox_error(error)))
             done(error)
 
-        # Which of several it was is told to whoever looks for the message after a crash.
+        # With several relays the mark names its own, for those who look for the message after a crash.
         relay = self.booking.session.relay.name if run.has_several else ""
         message = self.message
         run.journal.put(
@@ -152,7 +152,7 @@ def _ignore(error: BaseException | None) -> None:
 
 
 def record(run: Run, booking: Booking, event: Reply | Fault, *, at: float, took: float) -> ThrottleDecision:
-    """Puts down how a try that began `at` (wall clock) ended after so many seconds; what is to be made of that."""
+    """Records how an attempt that began `at` (wall clock) ended after `took` seconds; returns what follows from it."""
     job, relay = booking.job, booking.session.relay
     decision = run.plan.feedback.decide(event)
     number = job.delivery.id

@@ -1,4 +1,4 @@
-"""What the engine asks of its neighbours and tells to whoever watches."""
+"""What the engine asks of its neighbours and tells its observers."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Holds:
         return relay.account.hold() or Hold(self._clock.now() + QUOTA_ANSWER_CHECKED_AFTER, QUOTA)
 
     def why_not(self, relay: RelayState) -> Hold:
-        """Why nothing goes through `relay` this instant; nobody is told, and what is due later is not looked up."""
+        """Why nothing goes through `relay` this instant; neither tells the observers nor asks the outbox."""
         now, queues = self._clock.now(), self._queues
         if queues.is_used_up:
             return Hold(math.inf, LIMIT)
@@ -101,7 +101,7 @@ class Holds:
     def hold(self, relay: RelayState) -> Hold:
         """Until when, and why, a worker of `relay` has nothing to do; infinity when it is not needed any more.
 
-        What the whole run waits for, is told to whoever watches.
+        Observers are told what the whole run waits for.
         """
         now, queues = self._clock.now(), self._queues
         if queues.is_used_up:

@@ -1,4 +1,4 @@
-"""How a run ends, and how those who wait in it are woken."""
+"""How a run ends, and how its waiting workers are woken."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Lifetime:
                 self._openings.remove(scope)
 
     def nudge(self) -> None:
-        """Something changed: whoever pauses looks again."""
+        """Something changed: wakes every `pause()`."""
         self._wake.set()
         self._wake = anyio.Event()
 

@@ -19,8 +19,8 @@ from bulkmail.model.slowdown import Slowdown
 from bulkmail.outbox.outbox import Outbox
 
 
-def _nobody(event: Event) -> None:
-    """Watches nothing."""
+def _unobserved(event: Event) -> None:
+    """Ignores every event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Plan:
     shaper: Shaper | None = None
     feedback: Feedback = field(default_factory=Feedback)
     sign: Sign | None = None
-    observe: Observe = _nobody
+    observe: Observe = _unobserved
     ready: Callable[[], Awaitable[None]] | None = None
     wants: Collection[int] | None = None
     breaker: Breaker | None = None

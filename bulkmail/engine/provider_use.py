@@ -48,7 +48,7 @@ class ProviderUse:
     def has_room(self, provider: str, use: SessionUse, *, sessions: int, messages: int | None) -> bool:
         """Whether one more message of `provider` may go over the session of `use`.
 
-        At most so many `sessions` may be busy with the provider, and each carry so many of its `messages`.
+        At most `sessions` may be busy with the provider, and each may carry at most `messages` of it.
         """
         busy = self.sessions(provider)
         if messages is not None and use.carried[provider] >= messages:
@@ -56,7 +56,7 @@ class ProviderUse:
         return use.in_flight[provider] > 0 or busy < sessions
 
     def begin(self, delivery_id: int, provider: str, use: SessionUse, *, messages: int | None) -> None:
-        """A message of `provider` is on its way over the session of `use`, which may carry so many `messages` of it."""
+        """A message of `provider` is on its way over the session of `use`, which may carry at most `messages` of it."""
         self._held[delivery_id] = provider, use, messages
         if not use.in_flight[provider]:
             self._sessions[provider] += 1

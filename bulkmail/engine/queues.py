@@ -188,7 +188,7 @@ class Queues:
             self._return(copy)
 
     def _keep_copies(self, queue: _Queue, job: Job, now: float) -> None:
-        """Puts the copies of `job` aside for whoever has it, lest another sender takes them while that one waits."""
+        """Keeps the copies of `job` for the worker that has it, or another would take them while that one waits."""
         row = job.delivery.row
         if not queue.has_ready(now, excluding=self._passed_over) or queue.ready[0].delivery.row != row:
             return

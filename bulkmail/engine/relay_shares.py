@@ -35,7 +35,7 @@ class RelayShares:
             key: {relay.priority for relay in members if relay.is_weighted} for key, members in self._members.items()
         }
         self._is_holding = False
-        self.is_alone = len(relays) == 1 and len(serving) == 1  # one relay, one queue: nobody to reckon with
+        self.is_alone = len(relays) == 1 and len(serving) == 1  # one relay and one queue: nothing to share
 
     def keys_of(self, relay: RelayState) -> list[QueueKey]:
         """The queues whose jobs may go through `relay`."""

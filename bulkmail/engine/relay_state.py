@@ -108,11 +108,11 @@ class RelayState:
         self.silence = Silence(clock)
 
     def rate_wait(self, now: float) -> float:
-        """Seconds until the next message could go, were nobody waiting and whoever its provider."""
+        """Seconds until the next message could go, apart from those that wait and from its provider."""
         return self._shaper.relay_wait(self.name, now)
 
     def wait_for_turn(self, now: float) -> float:
-        """Seconds until whoever begins to wait now could go, as far as is known."""
+        """Seconds until a worker that begins to wait now could go, as far as is known."""
         ahead = self.turn.statistics().tasks_waiting + self.turn.locked()
         return self.rate_wait(now) + (ahead * self._shaper.spacing(self.name) if ahead else 0.0)
 

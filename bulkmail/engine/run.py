@@ -136,7 +136,7 @@ class Run:
             self.scheduler.holds.tell(Hold(self.clock.now() + wait, why, is_planned=False))
 
     def is_dismissal(self, relay: RelayState, messages: int) -> bool:
-        """Whether a 421 on a session that had carried so many messages is about that session only."""
+        """Whether a 421 on a session that had carried `messages` is about that session only."""
         most = relay.health.dismissals.add(self.clock.monotonic(), messages)
         if most and most < relay.messages_per_session:
             relay.messages_per_session = most
@@ -156,7 +156,7 @@ class Run:
         self.life.nudge()
 
     def tell(self, relay: RelayState, text: str) -> None:
-        """Tells whoever looks after `relay` what it should know."""
+        """Gives a notice about `relay` to the observers."""
         self.plan.observe(Notice(printable(text, LONGEST_NOTICE), relay.name))
 
     def give_up(self, relay: RelayState, event: Reply | Fault) -> None:

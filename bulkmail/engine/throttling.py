@@ -1,4 +1,4 @@
-"""What relays and providers complain of: acted on at once, told to whoever watches, and not too often."""
+"""What relays and providers complain of: acted on at once, and told to observers, but not too often."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from bulkmail.model.timing import (
     RATE_DOUBLES_BELOW_PEAK_IN,
 )
 
-FLOOR = 1 / 60  # messages a second: nobody is slowed down below one a minute; to stop is what suspensions are for
+FLOOR = 1 / 60  # messages a second: no rate falls below one a minute; to stop sending, there are suspensions
 KEPT = 0.9  # of the rate that the server was seen to take, after it complained
 CUT = 0.7  # of our own rate, when the server took less than that
 BLOCKED = 0.5  # messages a second, at the most, while the server takes nothing

@@ -25,15 +25,15 @@ class Dismissals:
 
     def __init__(self) -> None:
         self._at = -math.inf  # when it last did
-        self._once_after: set[int] = set()  # so many messages after its begin
+        self._once_after: set[int] = set()  # messages after which it did
         self._most_carried = 0  # messages, in one session
 
     def carried(self, messages: int) -> None:
-        """A session is over that has carried so many."""
+        """A session is over that has carried `messages`."""
         self._most_carried = max(self._most_carried, messages)
 
     def add(self, now: float, messages: int) -> int | None:
-        """The relay ended a session that had carried so many `messages`, without a word of a limit.
+        """The relay ended a session that had carried `messages`, without a word of a limit.
 
         Returns 0 if that is the end of this session only; more if it is the most messages that it takes in a session,
         which is known when it happens twice and none carried more; None if several sessions end at once, which says

@@ -24,16 +24,17 @@ class Durability(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """Speed and patience of one run.  `rate` None is as fast as the relay takes it.
+    """Speed and patience of one run: more attributes than a class should have, as many as there are settings.
 
+    `rate` None is as fast as the relay takes it.
     `retry` is how often a recipient is tried again; `relay_backoff` and `provider_backoff` say how long to back off
     from a relay that fails or throttles, and from a provider that throttles.
     `wait` is how many seconds a run waits for the next deferred delivery before it ends and leaves it to the next run;
     infinity waits for all.  `patience` is how many seconds a relay that stopped working in the middle is tried again.
     `limit`, if not None, is the most deliveries begun in this run.  `start`, if not None, is the wall-clock second
     before which nothing goes.  `quota` holds for each account that messages go through.
-    `providers` None are the known providers, none of them with limits.  `processes` is how many may be at work, all
-    but one to compose; 0 is as many as are worth while.
+    `mailbox_providers` None are the known providers, none of them with limits.  `processes` is how many may be at
+    work, all but one to compose; 0 is as many as are worth while.
     """
 
     rate: Rate | None = None

@@ -120,7 +120,7 @@ class Shaper:
     """Rates, connections and suspensions of a campaign, its relays and, through each relay, its providers.
 
     Pure bookkeeping: every time is seconds of one monotonic clock.  `wait()` tells of a provider that is slow or
-    suspended, and books nothing, so that whoever may not go costs the others nothing.
+    suspended, and books nothing, so that a message that may not go costs the others nothing.
 
     `is_free`: no message has to wait for anything of this, and none needs to be booked; only the number of sessions may
     be limited.  Once it is not, it stays so.

@@ -11,7 +11,7 @@ from __future__ import annotations
 IDLE_SESSION_KEPT = 5.0
 """How long a session without a message stays open; one whose next message is further away is closed before."""
 
-# -- looking again: whoever waits is woken by every change as well
+# -- looking again: every change wakes the waiting workers as well
 
 SHORT_WAIT = 0.5
 """Shorter waits for a rate are slept through, which costs less than watching for a change."""
