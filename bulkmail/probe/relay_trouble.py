@@ -14,7 +14,7 @@ from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.probe.certificate import Certificate
-from bulkmail.smtp.tls_mode import relay_url, wrong_mode
+from bulkmail.smtp.tls import relay_url, wrong_mode
 
 
 @dataclass(frozen=True, slots=True)
