@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import deque
 from collections.abc import Callable
 
-from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import Fault, Reply, Stage
+from bulkmail.model.outcome import Reason
+from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.retry import RELAY_BACKOFF, Backoff
 from bulkmail.model.timing import (
     DISMISSALS_MERGED_WITHIN,
@@ -18,6 +17,7 @@ from bulkmail.model.timing import (
     LOGIN_RETRIED_AFTER,
     OPENINGS_WINDOW,
 )
+from bulkmail.model.verdict import judge
 
 
 class OpeningBudget:
@@ -190,11 +190,7 @@ class OpeningBudget:
         return None if now - before < DISMISSALS_MERGED_WITHIN else 0
 
 
-_LOGINS_COUNTED = lazy_pattern(r"\btoo many\b|\blogin (attempts|rate)\b", re.IGNORECASE)
-
-
 def login_wait(event: Reply | Fault) -> float:
     """Seconds to wait before another login: a minute where the relay counts them, else 0."""
-    if event.stage is not Stage.AUTH or not isinstance(event, Reply) or not event.is_transient:
-        return 0.0
-    return LOGIN_RETRIED_AFTER if _LOGINS_COUNTED.search(event.text) else 0.0
+    verdict = judge(event)
+    return LOGIN_RETRIED_AFTER if verdict.reason is Reason.TOO_MANY_LOGINS and not verdict.stops else 0.0

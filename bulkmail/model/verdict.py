@@ -196,6 +196,9 @@ _OF_NO_TIME = r"^(?!.*\b(rate|hour|day|daily|minute|second|today|time))"  # else
 _NO_SPACE = "mailbox.{0,20}full|over.?quota|quota exceeded|insufficient (system )?storage|exceed.{0,20}(quota|storage)"
 _NO_USER = "(unknown|no such|invalid|not exist|does not exist).{0,30}|user.{0,20}(unknown|not found)"
 
+_OTHER_LOGIN = "application-specific|app(lication)?[- ]password|BadCredentials|InvalidSecondFactor"
+_TOO_MANY_LOGINS = r"\btoo many\b|\blogin (attempts|rate)\b"
+
 # Login: one refusal is enough; another try could lock the account.
 _LOGIN_RULES = (
     _codes("432", stop(Scope.RELAY, Reason.NEW_PASSWORD)),  # RFC 4954 §6; elsewhere 432 is a throttle
@@ -209,6 +212,10 @@ _LOGIN_RULES = (
         stop(Scope.RELAY, Reason.LOGIN_DISABLED),
         text=r"authentication is disabled|auth\w* (is |has been )?disabled",
     ),
+    _codes("5", stop(Scope.RELAY, Reason.APP_PASSWORD_NEEDED), text=_OTHER_LOGIN),
+    _codes("5", stop(Scope.RELAY, Reason.BROWSER_LOGIN_NEEDED), text=r"web ?browser|WebLoginRequired"),
+    _codes("4", deferred(Scope.RELAY, Reason.TOO_MANY_LOGINS, counts=False, drops=True), text=_TOO_MANY_LOGINS),
+    _codes("5", stop(Scope.RELAY, Reason.TOO_MANY_LOGINS), text=_TOO_MANY_LOGINS),
     _codes("4", deferred(Scope.RELAY, Reason.LOGIN_LATER, counts=False, drops=True)),
     _codes("5", stop(Scope.RELAY, Reason.LOGIN_REFUSED)),
 )
