@@ -21,6 +21,7 @@ _MENDS = {
     Breakage.EXHAUSTED: "set connections lower, or allow more with ulimit -n",
     Breakage.UNTRUSTED: "use the name that the certificate is for, or name the server's own authority "
     "with ?ca_file=FILE in the relay URL",
+    Breakage.OTHER_NAME: "use the name that the certificate is for",
     Breakage.NO_TLS: "use smtps:// if the server has TLS from the start (port 465); only for a server on this machine "
     "or a trusted network add ?tls=off",
     Breakage.WRONG_TLS: "change the relay URL",

@@ -113,7 +113,7 @@ def _judge_fault(fault: Fault) -> Verdict:
     match fault.kind:
         case Breakage.UNTRUSTED | Breakage.NO_TLS | Breakage.NO_LOGIN | Breakage.NO_REQUIRETLS:
             return stop(Scope.RELAY, Reason.FAULT, label=what)
-        case Breakage.NO_TOKEN | Breakage.IMPOSTOR | Breakage.WRONG_TLS:
+        case Breakage.NO_TOKEN | Breakage.IMPOSTOR | Breakage.WRONG_TLS | Breakage.OTHER_NAME:
             return stop(Scope.RELAY, Reason.FAULT, label=what)
         case Breakage.UNSENDABLE:
             return rejected(Scope.MESSAGE, Reason.UNSENDABLE)

@@ -293,7 +293,7 @@ class _Look:
     async def _explain(self, event: Reply | Fault) -> Trouble:
         clue = Clue.NOTHING
         if isinstance(event, Fault):
-            if event.kind is Breakage.UNTRUSTED:
+            if event.kind in (Breakage.UNTRUSTED, Breakage.OTHER_NAME):
                 self._note(certificate=await self._shown_certificate())
             elif event.stage is not Stage.AUTH and event.kind in _WORTH_A_LOOK and self.facts.connected_to == "":
                 clue = await self._look_closer()

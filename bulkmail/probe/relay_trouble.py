@@ -72,7 +72,7 @@ def explain(
         return Trouble(f"{event}.", "Check the path, that the server is running and that you may use its socket.")
     if event.kind is Breakage.NO_REQUIRETLS:
         return Trouble(f"{event}.", "Leave requiretls out to do without that promise, or use a relay that gives it.")
-    if event.kind is Breakage.UNTRUSTED:
+    if event.kind in (Breakage.UNTRUSTED, Breakage.OTHER_NAME):
         return _untrusted(event, relay, certificate, now)
     if event.stage is Stage.CONNECT and event.kind in _NOBODY and not relay.proxy:
         what, mend = _NOBODY[event.kind]
@@ -152,12 +152,12 @@ def _untrusted(event: Fault, relay: Relay, certificate: Certificate | None, now:
             f"The certificate of {relay.host} is valid only from {certificate.valid_from:%Y-%m-%d} on.",
             "Check the clock of this computer.",
         )
-    if certificate.is_self_signed and "another name" not in event.what:
+    if certificate.is_self_signed and event.kind is not Breakage.OTHER_NAME:
         return Trouble(
             f"Nobody vouches for the certificate of {relay.host} but itself.",
             "If the server is yours, name its certificate: add ?ca_file=FILE to the URL; else do not use it.",
         )
-    if "another name" in event.what:
+    if event.kind is Breakage.OTHER_NAME:
         names = [name for name in certificate.names if not name.startswith("*")]
         shown = ", ".join(certificate.names[:3]) or certificate.subject
         return Trouble(

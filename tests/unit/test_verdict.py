@@ -346,6 +346,7 @@ FAULTS: list[tuple[Stage, Breakage, Gist]] = [
     (Stage.AUTH, Breakage.LOST, later(Scope.RELAY, "lost", drops=True)),
     (Stage.CONNECT, Breakage.UNTRUSTED, stop(Scope.RELAY, "untrusted")),
     (Stage.STARTTLS, Breakage.UNTRUSTED, stop(Scope.RELAY, "untrusted")),
+    (Stage.CONNECT, Breakage.OTHER_NAME, stop(Scope.RELAY, "certificate for another name")),
     (Stage.STARTTLS, Breakage.NO_TLS, stop(Scope.RELAY, "no tls")),
     (Stage.AUTH, Breakage.NO_LOGIN, stop(Scope.RELAY, "no login")),
     (Stage.EHLO, Breakage.NO_REQUIRETLS, stop(Scope.RELAY, "no requiretls")),
