@@ -45,7 +45,7 @@ class BreakerLimits:
     """When the breakers open.  Shares are 0 to 1; a share of 1 or a number of 0 never opens.
 
     `policy_run` equal policy rejections among the last `policy_among` outcomes; more than `unknown_share` unknown users
-    after `unknown_after` outcomes; after `canary` letters, more than `canary_share` of them rejected.
+    after `unknown_after` outcomes; after `canary` messages, more than `canary_share` of them rejected.
     """
 
     policy_run: int = 20
@@ -112,7 +112,7 @@ _NOTHING_ODD = _Seen(0)
 
 
 class Breaker:
-    """Watches the outcomes of one run.  A campaign without faults costs it a counter a letter."""
+    """Watches the outcomes of one run.  A campaign without faults costs it a counter a message."""
 
     def __init__(self, limits: BreakerLimits | None = None, *, total: int = 0) -> None:
         """`total` is how many deliveries the whole list has, 0 for more than would make a difference."""
@@ -201,10 +201,10 @@ class Breaker:
             return None
         if self._keys[latest.key] >= self._limits.policy_run:
             same = tuple(seen.id for seen in self._lately if seen.key == latest.key)
-            among = f"{len(same)} of the last {count(len(self._lately), 'letter')} were"
+            among = f"{len(same)} of the last {count(len(self._lately), 'message')} were"
         elif verdict.reason is not Reason.RECIPIENT_RULE and self._are_too_many(is_last):
             same = tuple(self._in_row)
-            among = f"{len(same)} letters in a row were"
+            among = f"{len(same)} messages in a row were"
         else:
             return None
         self._tripped = latest.key
@@ -212,7 +212,7 @@ class Breaker:
         return Trip(
             Danger.POLICY,
             f'{among} refused with the same words, "{latest.words}": '
-            "that is about you or the letter, not about the people",
+            "that is about you or the message, not about the people",
             f"{hint}, then resume",
             put_back=same + tuple(seen.id for seen in self._repeated if seen.key == latest.key),
         )
@@ -327,9 +327,9 @@ def unreachable(relay: str, *, since: float | None, now: float, patience: float,
 
 
 def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], limits: BreakerLimits) -> Trip | None:
-    """Whether the first letters give a reason not to send the rest; None when they do not.
+    """Whether the first messages give a reason not to send the rest; None when they do not.
 
-    `outcomes` are what the canary's letters have come to, each counted once; `scopes` whose doing the rejections were.
+    `outcomes` are what the canary's messages have come to, each counted once; `scopes` whose doing the rejections were.
     None of them accepted is a reason, more than `canary_share` of them rejected too, and one in doubt.  Deferred ones
     are no reason as long as somebody was accepted: greylisting is common.
     """
@@ -341,8 +341,8 @@ def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], l
     if not accepted:
         why = "none was accepted"
     elif rejected > limits.canary_share * total:
-        by_letter = scopes.get(Scope.MESSAGE, 0)
-        about = f", {by_letter:,} of them for what is in the letter" if by_letter else ""
+        by_message = scopes.get(Scope.MESSAGE, 0)
+        about = f", {by_message:,} of them for what is in the message" if by_message else ""
         why = f"{rejected:,} were rejected{about} (the limit is {limits.canary_share:.0%})"
     elif in_doubt:
         why = f"of {in_doubt:,} nobody knows whether they arrived"
@@ -350,6 +350,6 @@ def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], l
         return None
     return Trip(
         Danger.CANARY,
-        f"of the first {count(total, 'letter')} {why}; the rest was not sent",
+        f"of the first {count(total, 'message')} {why}; the rest was not sent",
         "look at the server's words in the report, fix what they say, then resume",
     )

@@ -30,7 +30,7 @@ class Clue(Enum):
 
     NOTHING = "nothing"
     CLEAR = "SMTP that begins without TLS"
-    TLS = "TLS from the first octet"
+    TLS = "TLS from the first byte"
     IMAP = "IMAP"
     POP3 = "POP3"
     SSH = "SSH"

@@ -46,14 +46,14 @@ def unsendable(message: Message, capabilities: Capabilities) -> Fault | None:
         if not _is_writable(path):
             return _fault(f'"{printable(path, 80)}" cannot be written into a command to the server')
     if "" in paths:
-        return _fault("the message names nobody to send it to")
+        return _fault("the message names no one to send it to")
     if not capabilities.smtputf8 and _needs_smtputf8(message):
         return _fault("the address or a header needs SMTPUTF8, which the server does not offer")
     if message.is_8bit and not capabilities.eight_bit_mime:
         return _fault("the message has 8-bit content, and the server does not offer 8BITMIME")
     if capabilities.size_limit and message.size_bytes > capabilities.size_limit:
         return _fault(
-            f"the message has {message.size_bytes:,} octets, and the server takes at most {capabilities.size_limit:,}"
+            f"the message has {message.size_bytes:,} bytes, and the server takes at most {capabilities.size_limit:,}"
         )
     return None
 
@@ -83,8 +83,8 @@ _is_plain = re.compile(f"[!-;=?-~]{{1,{LONGEST_ADDRESS}}}").fullmatch
 def joined(message: Message, other: Message) -> Message | None:
     """Both as one message to the forward paths of both, or None if one transaction cannot carry them.
 
-    They must be the same to the octet, come from the same reverse path, and need the same of the server: a path that it
-    cannot take must not keep the letter from the others.
+    They must be the same to the byte, come from the same reverse path, and need the same of the server: a path that it
+    cannot take must not keep the message from the others.
     """
     ours, theirs = message.envelope, other.envelope
     if (
@@ -136,7 +136,7 @@ _NOT_UTF8_XTEXT = re.compile(r"[^!-*,-<>-\[\]-~]")  # RFC 6533 §3: the backslas
 
 
 def _envelope_id(message: Message) -> str:
-    """What reports name the letter by: its Message-ID, which comes from run and row, the same at each try."""
+    """What reports name the message by: its Message-ID, which comes from run and row, the same at each try."""
     identity = message.message_id.strip().removeprefix("<").removesuffix(">")
     if not identity or not identity.isascii() or len(text := _xtext(identity)) > _LONGEST_ENVELOPE_ID:
         return blake2b(message.message_id.encode("utf-8", "replace"), digest_size=20).hexdigest()

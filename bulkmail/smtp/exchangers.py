@@ -19,7 +19,7 @@ class Exchangers:
     """What is known of the mail exchangers of domains.
 
     `find()` never raises: a domain that does not answer has none, as far as this run is concerned, so that it is a lane
-    of its own.  It is not asked again, or a dead name server would cost its time for every letter.
+    of its own.  It is not asked again, or a dead name server would cost its time for every message.
     """
 
     def __init__(self, ask: Ask | None = None, *, timeout: float = TIMEOUT) -> None:

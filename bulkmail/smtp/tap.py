@@ -20,8 +20,8 @@ US, THEM, EVENT, CONTENT = ">", "<", "*", "|"
 
 LONGEST_LINE = 400  # characters shown of a line
 BODY_LINES = 4  # shown of a message
-_SHORTEST_ECHO = 4  # octets: a shorter word is found in every sentence
-_PIECE = 8  # octets of a secret that are enough to hide a line: a server may cut what it repeats
+_SHORTEST_ECHO = 4  # bytes: a shorter word is found in every sentence
+_PIECE = 8  # bytes of a secret that are enough to hide a line: a server may cut what it repeats
 
 Show = Callable[[str, str], None]  # sign, text
 
@@ -29,14 +29,14 @@ Show = Callable[[str, str], None]  # sign, text
 def escaped(data: bytes, size: int | None = None) -> str:
     """`data` as printable text of bounded length: a backslash is doubled, what is not printable becomes one.
 
-    `size` is how many octets there were if `data` is only the beginning.
+    `size` is how many bytes there were if `data` is only the beginning.
     """
     text = data[:LONGEST_LINE].replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
     if not text.isprintable():
         text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
     size = len(data) if size is None else size
     if size > LONGEST_LINE or len(text) > LONGEST_LINE:
-        return f"{text[:LONGEST_LINE]}… ({size:,} octets)"
+        return f"{text[:LONGEST_LINE]}… ({size:,} bytes)"
     return text
 
 
@@ -72,7 +72,7 @@ class _Lines:
         return text
 
     def _keep(self, piece: bytes) -> None:
-        # A few octets more than are shown: a secret may begin within what is shown and end behind it.
+        # A few bytes more than are shown: a secret may begin within what is shown and end behind it.
         self._kept += piece[: max(0, LONGEST_LINE + 2 + _PIECE - len(self._kept))]
         self._size += len(piece)
 
@@ -121,13 +121,13 @@ def _forms(secret: bytes) -> Iterator[bytes]:
     yield secret.hex().encode()
     yield quote_from_bytes(secret, safe="").encode()
     for before in range(3):
-        # The first and last octets share their digits with what stands around.
+        # The first and last bytes share their digits with what stands around.
         encoded = b64encode(bytes(before) + secret)
         yield encoded[4 if before else 0 : len(encoded) // 4 * 4 - 4]
 
 
 class _Kind(Enum):
-    """What the octets are that we write."""
+    """What the bytes are that we write."""
 
     COMMANDS = "commands"
     DATA = "content after 354"
@@ -148,8 +148,8 @@ class Tap:
         self._theirs = _Lines()
         self._kind = _Kind.COMMANDS
         self._wants_data = False  # DATA was said and no 354 has come
-        self._left = 0  # octets of the chunk that are still to come
-        self._tail = b""  # the last octets of the content after 354
+        self._left = 0  # bytes of the chunk that are still to come
+        self._tail = b""  # the last bytes of the content after 354
         self._size = 0  # of the content so far
         self._lines = 0  # of the content, shown
         self._login = ""  # what is being logged in with, while that lasts
@@ -178,7 +178,7 @@ class Tap:
         rest = bytes(data)
         if self._login:
             self._remember(rest)
-            self._show(US, f"({self._login}: {len(rest):,} octets hidden)")
+            self._show(US, f"({self._login}: {len(rest):,} bytes hidden)")
             return
         while rest:
             if self._kind is _Kind.COMMANDS:
@@ -200,7 +200,7 @@ class Tap:
     def closed(self, why: str) -> None:
         """The connection is at its end."""
         if self._kind is not _Kind.COMMANDS:
-            self._end_content(f"{self._size:,} octets, cut off")
+            self._end_content(f"{self._size:,} bytes, cut off")
         self.note(why)
 
     # What we write.
@@ -233,7 +233,7 @@ class Tap:
             return b""
         used = end + len(_END) - len(self._tail)
         self._body(rest[: max(0, used - 3)])
-        self._end_content(f"{self._size:,} octets")
+        self._end_content(f"{self._size:,} bytes")
         self._show(US, ".")
         return rest[used:]
 
@@ -242,7 +242,7 @@ class Tap:
         self._left -= len(piece)
         self._body(piece)
         if not self._left:
-            self._end_content(f"{self._size:,} octets")
+            self._end_content(f"{self._size:,} bytes")
         return rest
 
     def _body(self, piece: bytes) -> None:
@@ -262,7 +262,7 @@ class Tap:
 
     def _reply(self, line: bytes, text: str) -> str:
         if self._login and line.startswith(b"3"):
-            return f"{escaped(line[:3])} ({max(0, len(line) - 4):,} octets hidden)"
+            return f"{escaped(line[:3])} ({max(0, len(line) - 4):,} bytes hidden)"
         if self._secrets.are_in(line):
             return f"{escaped(line[:3])} (hidden: it repeats a login secret)"
         if self._login and any(response in line for response in self._responses):

@@ -63,14 +63,14 @@ def _show(context: ssl.SSLContext, relay: Relay, key_password: Secret | None) ->
         context.load_cert_chain(relay.client_certificate, relay.client_key or None, password=password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            what, mend = "is not the key of the certificate", "give the two that were made together"
+            what, fix = "is not the key of the certificate", "give the two that were made together"
         elif asked and key_password is None:
-            what, mend = "is locked with a password", "write client_key_password_file, _env or _command into [relay]"
+            what, fix = "is locked with a password", "write client_key_password_file, _env or _command into [relay]"
         elif asked:
-            what, mend = "cannot be opened with its password", "check where client_key_password_… takes it from"
+            what, fix = "cannot be opened with its password", "check where client_key_password_… takes it from"
         else:
-            what, mend = "do not hold a certificate and its key", "give files in PEM form"
-        raise ConfigError(f"client_certificate {relay.client_certificate}, key {key}: {what}", hint=mend) from None
+            what, fix = "do not hold a certificate and its key", "give files in PEM form"
+        raise ConfigError(f"client_certificate {relay.client_certificate}, key {key}: {what}", hint=fix) from None
     except OSError as error:
         raise ConfigError(
             f"client_certificate {relay.client_certificate} or key {key} cannot be read: {error.strerror}",
@@ -87,7 +87,7 @@ def tls_breakage(error: ssl.SSLError, *, host: str, port: int) -> tuple[Breakage
         return Breakage.OTHER_NAME if is_other_name else Breakage.UNTRUSTED, _certificate_words(error, host=host)
     if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"):
         return Breakage.WRONG_TLS, (
-            f"{host} port {port} does not speak TLS from the first octet; smtp:// instead of smtps:// begins without"
+            f"{host} port {port} does not speak TLS from the first byte; smtp:// instead of smtps:// begins without"
         )
     if error.reason in _NO_CERTIFICATE:
         return Breakage.TLS, (
@@ -129,7 +129,7 @@ def _certificate_words(error: ssl.SSLCertVerificationError, *, host: str) -> str
 
 
 def relay_url(relay: Relay, port: int, *, is_implicit: bool = False) -> str:
-    """The URL of `relay` at another port, with TLS from the first octet or without."""
+    """The URL of `relay` at another port, with TLS from the first byte or without."""
     host = f"[{relay.host}]" if ":" in relay.host else relay.host
     user = f"{relay.username}@" if relay.username else ""
     return f"{'smtps' if is_implicit else 'smtp'}://{user}{host}:{port}"
@@ -139,11 +139,11 @@ def wrong_mode(relay: Relay) -> tuple[str, str]:
     """What is wrong when the port of `relay` speaks in the other way, and the fix."""
     if relay.tls is Tls.IMPLICIT:
         return (
-            f"{relay.place} begins without TLS, and was spoken to with TLS from the first octet",
+            f"{relay.place} begins without TLS, and was spoken to with TLS from the first byte",
             f"write {relay_url(relay, relay.port)}, which goes over to TLS before anything is said",
         )
     return (
-        f"{relay.place} speaks TLS from the first octet, and was spoken to without",
+        f"{relay.place} speaks TLS from the first byte, and was spoken to without",
         f"write {relay_url(relay, relay.port, is_implicit=True)}",
     )
 
@@ -157,7 +157,7 @@ def trusting() -> ssl.SSLContext:
 
 
 async def speaks_tls(relay: Relay, proxy_password: Secret | None, *, timeout: float) -> bool:  # noqa: ASYNC109
-    """Whether another connection to `relay` can be opened with TLS from the first octet, whoever vouches for it."""
+    """Whether another connection to `relay` can be opened with TLS from the first byte, whoever vouches for it."""
     try:
         async with asyncio.timeout(timeout):
             connection = await reach(relay, proxy_password, timeout=timeout)

@@ -196,7 +196,7 @@ def not_connected(trace: Trace | None, why: str) -> None:
 
 
 def hidden(tap: Tap | None, mechanism: str) -> AbstractContextManager[None]:
-    """From the first octet of AUTH to its final reply."""
+    """From the first byte of AUTH to its final reply."""
     return nullcontext() if tap is None else tap.hidden(f"login by {mechanism}")
 
 

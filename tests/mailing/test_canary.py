@@ -70,7 +70,7 @@ async def test_canary_that_was_interrupted_goes_on_where_it_was(send):
     async with ScriptedRelay() as relay:
         await send(relay, limit=7)
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?") as relay:
-        with pytest.raises(SendingStopped, match="of the first 10 letters 3 were rejected"):
+        with pytest.raises(SendingStopped, match="of the first 10 messages 3 were rejected"):
             await send(relay)
 
 

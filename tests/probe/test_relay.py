@@ -224,7 +224,7 @@ async def test_tls_where_it_begins_in_clear_text() -> None:
         facts = await look(relay, "", scheme="smtps", user="ann@", credentials=ANN)
         assert relay.auth_attempts == 0
     assert facts.trouble == Trouble(
-        f"localhost port {relay.port} begins without TLS, and was spoken to with TLS from the first octet.",
+        f"localhost port {relay.port} begins without TLS, and was spoken to with TLS from the first byte.",
         f"Write smtp://ann@localhost:{relay.port}, which goes over to TLS before anything is said.",
     )
 
@@ -233,7 +233,7 @@ async def test_clear_text_where_tls_is_spoken_from_the_first_octet() -> None:
     async with ScriptedRelay(tls=secure(AUTHORITY.issue_cert("localhost")), implicit=True) as relay:
         facts = await look(relay, "")
     assert facts.trouble == Trouble(
-        f"localhost port {relay.port} speaks TLS from the first octet, and was spoken to without.",
+        f"localhost port {relay.port} speaks TLS from the first byte, and was spoken to without.",
         f"Write smtps://localhost:{relay.port}",
     )
 

@@ -518,7 +518,7 @@ async def test_implicit_tls_at_a_port_that_does_not_speak_it() -> None:
     assert isinstance(event, Fault)
     assert (event.stage, event.kind) == (Stage.CONNECT, Breakage.WRONG_TLS)
     assert event.what == (
-        f"localhost port {relay.port} begins without TLS, and was spoken to with TLS from the first octet;"
+        f"localhost port {relay.port} begins without TLS, and was spoken to with TLS from the first byte;"
         f" write smtp://localhost:{relay.port}, which goes over to TLS before anything is said"
     )
     assert judge(event).stops
@@ -561,7 +561,7 @@ async def test_old_tls_is_refused(authority: trustme.CA, ca_file: Path) -> None:
     [
         ("TLSV1_ALERT_PROTOCOL_VERSION", "no TLS version in common"),
         ("UNSUPPORTED_PROTOCOL", "no TLS version in common"),
-        ("WRONG_VERSION_NUMBER", "does not speak TLS from the first octet"),
+        ("WRONG_VERSION_NUMBER", "does not speak TLS from the first byte"),
         ("SSLV3_ALERT_HANDSHAKE_FAILURE", "failed: SSLV3_ALERT_HANDSHAKE_FAILURE"),
         ("", "failed: no reason given"),
     ],

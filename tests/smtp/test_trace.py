@@ -100,7 +100,7 @@ async def test_trace_is_the_whole_conversation(make_message: Callable[..., Messa
         "| To: ann",
         "| ",
         "| Dear Ann",
-        "| (3,045 octets)",
+        "| (3,045 bytes)",
         "> .",
         "< 250 2.0.0 queued as 1",
         "> QUIT",
@@ -121,10 +121,10 @@ def test_trace_follows_chunks_and_pipelines() -> None:
     tap.said(b".two\r")
     tap.said(b"\n.\r\nQUIT\r\n")
     assert shown.lines == [
-        "> MAIL FROM:<a@b>", "> RCPT TO:<c@d>", "> BDAT 12 LAST", "| DATA", "| MAIL", "| (12 octets)",
+        "> MAIL FROM:<a@b>", "> RCPT TO:<c@d>", "> BDAT 12 LAST", "| DATA", "| MAIL", "| (12 bytes)",
         "> MAIL FROM:<e@f>", "> RCPT TO:<g@h>", "> DATA",
         "< 250 1", "< 250 2", "< 250 3", "< 250 4", "< 250 5", "< 354 go on",
-        "| one", "| ..two", "| (12 octets)", "> .", "> QUIT",
+        "| one", "| ..two", "| (12 bytes)", "> .", "> QUIT",
     ]  # fmt: skip
 
 
@@ -154,7 +154,7 @@ async def test_trace_shows_a_message_that_was_cut_off(make_message: Callable[...
     async with ScriptedRelay(body=Drop(), extensions=[]) as relay:
         lines = said(await traced(relay, make_message(b"Subject: cut\r\n\r\n" + b"x\r\n" * 2_000_000)))
     assert "| Subject: cut" in lines
-    assert any(re.fullmatch(r"\| \([\d,]+ octets, cut off\)", line) for line in lines)
+    assert any(re.fullmatch(r"\| \([\d,]+ bytes, cut off\)", line) for line in lines)
     assert lines[-1].startswith("* closed")
 
 
@@ -300,10 +300,10 @@ def test_whatever_a_login_says_is_hidden() -> None:
         shown.tap.heard(b"535 you said response-\r\n")
     shown.tap.said(b"QUIT\r\n")
     assert shown.lines == [
-        "> (login by NEW: 10 octets hidden)",
-        "< 334 (16 octets hidden)",
-        "> (login by NEW: 9 octets hidden)",
-        "> (login by NEW: 6 octets hidden)",
+        "> (login by NEW: 10 bytes hidden)",
+        "< 334 (16 bytes hidden)",
+        "> (login by NEW: 9 bytes hidden)",
+        "> (login by NEW: 6 bytes hidden)",
         "< 535 (hidden: it repeats a login secret)",
         "> QUIT",
     ]
@@ -347,7 +347,7 @@ def test_line_without_end_takes_no_memory() -> None:
     for _ in range(1000):
         shown.tap.heard(b"x" * 10_000)
     shown.tap.closed("closed")
-    assert shown.lines == [f"< {'x' * LONGEST_LINE}… (10,000,000 octets)", "* closed"]
+    assert shown.lines == [f"< {'x' * LONGEST_LINE}… (10,000,000 bytes)", "* closed"]
 
 
 # Where it goes
