@@ -27,6 +27,9 @@ class OpeningBudget:
     that carried nothing is never repeated without back-off, whatever ended it: refused, lost, or unused.  On top of
     that a relay through which nothing is carried sees at most 30 openings in the first minute and 6 a minute later.
 
+    It has more attributes and methods than other classes: whether a session may be opened and whether the relay works
+    answer one another, and in two classes each would ask the other.
+
     Opening is gradual, one until the first has succeeded: then at most as many sessions at once as are open already, so
     that a wrong password is tried once and not by the whole pool; where nobody logs in, three times as many.
     """
