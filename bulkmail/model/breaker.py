@@ -253,13 +253,13 @@ def policy_key(event: Reply | Fault, verdict: Verdict) -> str:
 class CanaryBreaker(Breaker):
     """Watches those that go ahead, too: when the last of them has an outcome, it gives back what was nobody's fault.
 
-    `letters` are the outcomes of earlier runs and passes by `ahead_key()`.
+    `messages` are the outcomes of earlier runs and passes by `ahead_key()`.
     """
 
-    def __init__(self, limits: BreakerLimits, *, total: int, letters: Mapping[str, Ahead]) -> None:
+    def __init__(self, limits: BreakerLimits, *, total: int, messages: Mapping[str, Ahead]) -> None:
         super().__init__(limits, total=total)
-        self._letters = dict(letters)
-        self._refused = {ahead.delivery: ahead.key for ahead in letters.values() if ahead.key}
+        self._messages = dict(messages)
+        self._refused = {ahead.delivery: ahead.key for ahead in messages.values() if ahead.key}
         self._canary = limits
 
     def accepted(self, delivery_id: int, reply: Reply, *, copy_to: str = "") -> Trip | None:
@@ -277,20 +277,20 @@ class CanaryBreaker(Breaker):
         """As any breaker; and whether they fared too ill, which ends nothing by itself."""
         trip = super().note(delivery_id, event, verdict, copy_to=copy_to, is_last=is_last)
         key = policy_key(event, verdict)
-        self._letters[ahead_key(delivery_id, copy_to)] = Ahead(verdict.outcome, verdict.scope, delivery_id, key)
+        self._messages[ahead_key(delivery_id, copy_to)] = Ahead(verdict.outcome, verdict.scope, delivery_id, key)
         if key:
             self._refused[delivery_id] = key
         return trip or self._canary_trip()
 
     def _canary_trip(self) -> Trip | None:
-        if len(self._letters) < self._canary.canary or self._tripped:
+        if len(self._messages) < self._canary.canary or self._tripped:
             return None
-        outcomes = Counter(ahead.outcome for ahead in self._letters.values())
+        outcomes = Counter(ahead.outcome for ahead in self._messages.values())
         if not outcomes[Outcome.ACCEPTED] and outcomes[Outcome.DEFERRED]:
             return None  # these are tried again first
-        scopes = Counter(ahead.scope for ahead in self._letters.values() if ahead.outcome is Outcome.REJECTED)
+        scopes = Counter(ahead.scope for ahead in self._messages.values() if ahead.outcome is Outcome.REJECTED)
         trip = judge_canary(outcomes, scopes, self._canary)
-        keys = Counter(ahead.key for ahead in self._letters.values() if ahead.key)
+        keys = Counter(ahead.key for ahead in self._messages.values() if ahead.key)
         if trip is None or not keys:
             return trip
         self._tripped = keys.most_common(1)[0][0]

@@ -1,4 +1,4 @@
-"""A letter to one person, ready for the line."""
+"""A message to one person, ready for the line."""
 
 from __future__ import annotations
 

@@ -13,10 +13,11 @@ from enum import Enum
 from bulkmail.model.address import Address
 from bulkmail.model.feedback import Feedback
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.outcome import Reason
 from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.probe.certificate import Certificate, read_certificate
-from bulkmail.probe.relay_trouble import Clue, Trouble, explain, guess
+from bulkmail.probe.clue import Clue, guess
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import DialError, Tried, reach, try_all
@@ -47,8 +48,18 @@ class Login(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What ended the look: `event`, judged as in a run; `clue` to what speaks at the port instead of SMTP."""
+
+    event: Reply | Fault
+    reason: Reason
+    clue: Clue
+    seen_at: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RelayFacts:
-    """All that was found out, as far as it went; `trouble` says what stands in the way, None if nothing does.
+    """All that was found out, as far as it went; `obstacle` is what stands in the way, None if nothing does.
 
     `extensions` are the lines of the EHLO answer, safe to print, `limits` those of RFC 9422.  `mechanism` is the login
     that would be used, empty if there is none.  `probe_passed` tells whether several messages may be under way at a
@@ -72,12 +83,12 @@ class RelayFacts:
     round_trip: float | None = None
     sender: Reply | None = None
     recipient: Reply | None = None
-    trouble: Trouble | None = None
+    obstacle: Obstacle | None = None
 
     @property
     def is_usable(self) -> bool:
         """Whether mail could be sent now, as far as can be told without sending any."""
-        return self.trouble is None
+        return self.obstacle is None and self.login is not Login.NO_PASSWORD
 
 
 async def look_at(
@@ -106,15 +117,11 @@ async def look_at(
                 ),
             )
         except DialError as error:
-            return replace(
-                facts, trouble=explain(Fault(Stage.CONNECT, error.kind, str(error)), relay, feedback=feedback)
-            )
+            return replace(facts, obstacle=_obstacle(Fault(Stage.CONNECT, error.kind, str(error)), feedback))
         kinds = {tried.kind for tried in facts.addresses}
         if None not in kinds:
             kind = next((kind for kind in (Breakage.REFUSED, Breakage.TIMEOUT) if kind in kinds), Breakage.UNREACHABLE)
-            return replace(
-                facts, trouble=explain(Fault(Stage.CONNECT, kind, "nobody answered"), relay, feedback=feedback)
-            )
+            return replace(facts, obstacle=_obstacle(Fault(Stage.CONNECT, kind, "nobody answered"), feedback))
     look = _Look(facts, timeouts, feedback=feedback, sender=sender, recipient=recipient, proxy_password=proxy_password)
     return await look.run(credentials, key_password)
 
@@ -147,7 +154,7 @@ class _Look:
         try:
             dialogue = await self._open_slowly()
         except SessionRefused as error:
-            self._note(trouble=await self._explain(error.event))
+            self._note(obstacle=await self._look_into(error.event))
             return self.facts
         try:
             await self._describe(dialogue)
@@ -156,7 +163,7 @@ class _Look:
                 await self._try(dialogue)
                 return self.facts
         except SessionRefused as error:
-            self._note(trouble=explain(error.event, self._relay, feedback=self._feedback))
+            self._note(obstacle=_obstacle(error.event, self._feedback))
             return self.facts
         finally:
             await dialogue.leave(patience=self._timeouts.quit)
@@ -187,13 +194,7 @@ class _Look:
 
     async def _log_in(self, credentials: Credentials | None) -> None:
         if credentials is None:
-            self._note(
-                login=Login.NO_PASSWORD,
-                trouble=Trouble(
-                    "No password was found, so the login was not tried.",
-                    "Set BULKMAIL_PASSWORD, or write password_file or password_command into [relay].",
-                ),
-            )
+            self._note(login=Login.NO_PASSWORD)
             return
         try:
             dialogue = await self._open(credentials, self._timeouts)
@@ -201,14 +202,14 @@ class _Look:
             is_login = error.event.stage is Stage.AUTH
             self._note(
                 login=Login.REFUSED if is_login else Login.NOT_REACHED,
-                trouble=explain(error.event, self._relay, feedback=self._feedback),
+                obstacle=_obstacle(error.event, self._feedback),
             )
             return
         self._note(login=Login.WORKS)
         try:
             await self._try(dialogue)
         except SessionRefused as error:
-            self._note(trouble=explain(error.event, self._relay, feedback=self._feedback))
+            self._note(obstacle=_obstacle(error.event, self._feedback))
         finally:
             await dialogue.leave(patience=self._timeouts.quit)
 
@@ -268,7 +269,7 @@ class _Look:
             answer = await self._answer(dialogue, f"RCPT TO:<{self._recipient.wire}>\r\n", Stage.RCPT)
             self._note(recipient=answer)
         if not answer.is_positive:
-            self._note(trouble=explain(answer, self._relay, feedback=self._feedback))
+            self._note(obstacle=_obstacle(answer, self._feedback))
         await self._ask(dialogue, b"RSET\r\n", Stage.MAIL)
 
     async def _probe(self, dialogue: Dialogue) -> None:
@@ -290,17 +291,14 @@ class _Look:
 
     # What went wrong.
 
-    async def _explain(self, event: Reply | Fault) -> Trouble:
+    async def _look_into(self, event: Reply | Fault) -> Obstacle:
         clue = Clue.NOTHING
         if isinstance(event, Fault):
-            if event.kind in (Breakage.UNTRUSTED, Breakage.OTHER_NAME):
+            if event.kind in (Breakage.UNTRUSTED, Breakage.WRONG_NAME):
                 self._note(certificate=await self._shown_certificate())
             elif event.stage is not Stage.AUTH and event.kind in _WORTH_A_LOOK and self.facts.connected_to == "":
                 clue = await self._look_closer()
-        now = datetime.datetime.now(datetime.UTC)
-        return explain(
-            event, self._relay, feedback=self._feedback, clue=clue, certificate=self.facts.certificate, now=now
-        )
+        return _obstacle(event, self._feedback, clue)
 
     async def _shown_certificate(self) -> Certificate | None:
         """The certificate of a server that we do not trust, to say what is wrong with it; it is told nothing else."""
@@ -333,6 +331,10 @@ class _Look:
         if clue not in (Clue.NOTHING, Clue.OTHER) or self._relay.tls is Tls.IMPLICIT:
             return clue
         return Clue.TLS if await speaks_tls(self._relay, self._proxy_password, timeout=_GLANCE) else clue
+
+
+def _obstacle(event: Reply | Fault, feedback: Feedback, clue: Clue = Clue.NOTHING) -> Obstacle:
+    return Obstacle(event, feedback.decide(event).verdict.reason, clue, datetime.datetime.now(datetime.UTC))
 
 
 _WORTH_A_LOOK = {Breakage.TIMEOUT, Breakage.LOST, Breakage.DESYNC, Breakage.TLS, Breakage.WRONG_TLS}

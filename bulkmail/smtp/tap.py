@@ -33,7 +33,7 @@ def escaped(data: bytes, size: int | None = None) -> str:
     """
     text = data[:LONGEST_LINE].replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
     if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+        text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     size = len(data) if size is None else size
     if size > LONGEST_LINE or len(text) > LONGEST_LINE:
         return f"{text[:LONGEST_LINE]}… ({size:,} bytes)"
@@ -41,7 +41,7 @@ def escaped(data: bytes, size: int | None = None) -> str:
 
 
 class _Lines:
-    """Octets of one direction cut into lines, however they come; of each only its beginning is kept."""
+    """Bytes of one direction cut into lines, however they come; of each only its beginning is kept."""
 
     def __init__(self) -> None:
         self._kept = bytearray()

@@ -83,8 +83,8 @@ def _show(context: ssl.SSLContext, relay: Relay, key_password: Secret | None) ->
 def tls_breakage(error: ssl.SSLError, *, host: str, port: int) -> tuple[Breakage, str]:
     """What a failed handshake was about, as a kind and a sentence."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        is_other_name = error.verify_code in (_WRONG_NAME, _WRONG_IP_ADDRESS)
-        return Breakage.OTHER_NAME if is_other_name else Breakage.UNTRUSTED, _certificate_words(error, host=host)
+        is_elsewhere = error.verify_code in (_WRONG_NAME, _WRONG_IP_ADDRESS)
+        return Breakage.WRONG_NAME if is_elsewhere else Breakage.UNTRUSTED, _certificate_words(error, host=host)
     if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"):
         return Breakage.WRONG_TLS, (
             f"{host} port {port} does not speak TLS from the first byte; smtp:// instead of smtps:// begins without"

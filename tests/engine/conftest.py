@@ -10,7 +10,7 @@ import pytest
 
 from bulkmail.engine.contracts import Connection, Ending, Event, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.job import Job
 from bulkmail.model.message import Envelope, Message
@@ -24,7 +24,7 @@ from tests.connections import Single
 
 
 def compose(job: Job, first_at: float) -> Message:
-    """The shortest letter there is."""
+    """The shortest message there is."""
     path = job.delivery.forward_path
     content = f"Subject: hello\r\nMessage-ID: <{job.delivery.row}@example.com>\r\n\r\nDear {path}\r\n".encode()
     return Message(Envelope("sender@example.com", path), f"<{job.delivery.row}@example.com>", (content,))

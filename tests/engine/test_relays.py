@@ -8,9 +8,9 @@ from collections import Counter
 import anyio
 import pytest
 
-from bulkmail.engine.contracts import Notice, Outlet, Settled
+from bulkmail.engine.contracts import DeliveryResult, Notice, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.model.errors import RelayError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
@@ -49,7 +49,7 @@ def paths_of(*relays):
 
 def relay_of(events):
     """Address → the relay of its last try."""
-    return {e.delivery.forward_path: e.attempt.relay for e in events if isinstance(e, Settled)}
+    return {e.delivery.forward_path: e.attempt.relay for e in events if isinstance(e, DeliveryResult)}
 
 
 def notices(events):

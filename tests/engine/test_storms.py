@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bulkmail.engine.contracts import Ending, Notice, Outlet, Settled
+from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace
@@ -230,8 +230,8 @@ class Trial:
                     self.ending = await running
             self.tally = box.tally().by_status
 
-    def settled(self) -> list[Settled]:
-        return [event for event in self.events if isinstance(event, Settled)]
+    def settled(self) -> list[DeliveryResult]:
+        return [event for event in self.events if isinstance(event, DeliveryResult)]
 
     def events_of(self, kind: type[object]) -> list[object]:
         return [event for event in self.events if isinstance(event, kind)]

@@ -1,4 +1,4 @@
-"""The fault matrix, F01 to F13: what goes wrong before the first letter."""
+"""The fault matrix, F01 to F13: what goes wrong before the first message."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ async def test_server_that_knows_no_lmtp_is_told_apart(extensions: tuple[str, ..
             await Single.to(Relay.parse(url_of(relay)), None, tls_context=None)
         assert isinstance(raised.value.event, Reply)
         assert (raised.value.event.stage, raised.value.event.code) == (Stage.EHLO, 500)
-        assert [command.split()[0] for command in relay.commands] == ["LHLO"]  # HELO would not mend it
+        assert [command.split()[0] for command in relay.commands] == ["LHLO"]  # HELO would not fix it
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="asyncio has no Unix sockets on Windows")

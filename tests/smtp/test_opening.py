@@ -377,7 +377,7 @@ async def test_untrusted_certificate(
     async with ScriptedRelay(tls=context, implicit=scheme == "smtps", auth={"ann": PASSWORD}) as relay:
         event = await refused(url(relay, f"ca_file={ca_file}", scheme=scheme), ANN)
     assert isinstance(event, Fault)
-    assert event.kind is (Breakage.OTHER_NAME if flaw == "wrong name" else Breakage.UNTRUSTED)
+    assert event.kind is (Breakage.WRONG_NAME if flaw == "wrong name" else Breakage.UNTRUSTED)
     assert event.stage is (Stage.STARTTLS if scheme == "smtp" else Stage.CONNECT)
     assert "localhost" in event.what
     assert words in event.what

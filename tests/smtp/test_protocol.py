@@ -20,15 +20,15 @@ from bulkmail.smtp.protocol import Protocol
 from bulkmail.smtp.transfer import Step, Transfer
 from tests.examples import many
 
-LETTER = b"Subject: hello\r\n\r\nDear Ann\r\n"
+MESSAGE = b"Subject: hello\r\n\r\nDear Ann\r\n"
 
 MAIL = "C MAIL FROM:<news@example.org>"
 RCPT = "C RCPT TO:<ann@example.com>"
-LETTER_AND_END = "C Subject: hello\nC \nC Dear Ann\nC ."
-ACCEPTED = f"{MAIL}\nS 250 ok\n{RCPT}\nS 250 ok\nC DATA\nS 354 go on\n{LETTER_AND_END}\nS 250 2.0.0 queued\n"
+MESSAGE_AND_END = "C Subject: hello\nC \nC Dear Ann\nC ."
+ACCEPTED = f"{MAIL}\nS 250 ok\n{RCPT}\nS 250 ok\nC DATA\nS 354 go on\n{MESSAGE_AND_END}\nS 250 2.0.0 queued\n"
 
 
-def message(content: bytes = LETTER) -> Message:
+def message(content: bytes = MESSAGE) -> Message:
     return Message(Envelope("news@example.org", "ann@example.com"), "<1@example.org>", (content,))
 
 
@@ -108,7 +108,7 @@ def test_messages_follow_one_another_without_reset() -> None:
 def test_recipient_is_taken_by_any_2xx(reply: str, code: int) -> None:
     talk = Talk()
     transfer = talk.send()
-    talk.follow(f"{MAIL}\nS 250 ok\n{RCPT}\nS {reply}\nC DATA\nS 354 go on\n{LETTER_AND_END}\nS {reply}\n")
+    talk.follow(f"{MAIL}\nS 250 ok\n{RCPT}\nS {reply}\nC DATA\nS 354 go on\n{MESSAGE_AND_END}\nS {reply}\n")
     assert isinstance(transfer.result, Reply)
     assert transfer.result.code == code
     assert judge(transfer.result).outcome is Outcome.ACCEPTED
@@ -231,7 +231,7 @@ def test_acceptance_before_the_end_is_not_believed(early: str) -> None:
 def test_refusal_in_the_middle_of_the_body_decides(early: str) -> None:
     talk = Talk(grants_marks=False)
     transfer = talk.send()
-    talk.follow(f"{ACCEPTED.partition(LETTER_AND_END)[0]}{LETTER_AND_END.removesuffix(chr(10) + 'C .')}\nS {early}\n")
+    talk.follow(f"{ACCEPTED.partition(MESSAGE_AND_END)[0]}{MESSAGE_AND_END.removesuffix(chr(10) + 'C .')}\nS {early}\n")
     assert isinstance(transfer.result, Reply)
     assert (transfer.result.stage, transfer.result.code) == (Stage.BODY, int(early[:3]))
     assert talk.protocol.closed is not None
@@ -264,7 +264,7 @@ def test_mark_is_wanted_when_the_envelope_is_written_and_the_end_waits_for_it() 
     talk.follow("S 250 ok\nC DATA")
     assert talk.marks_wanted == 1
     talk.protocol.receive(b"354 go on\r\n")
-    assert talk.written() == LETTER
+    assert talk.written() == MESSAGE
     assert transfer.stage.value == "body"
     assert talk.protocol.awaited is None
     transfer.is_marked = True

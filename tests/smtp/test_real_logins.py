@@ -317,21 +317,21 @@ async def test_forwarder_shows_what_leaves_where_nothing_hides_it(
     """That the two tests above could fail."""
     async with forwarding(postfix_with().port) as recording:
         await bulkmail.send(
-            LETTER, PEOPLE, relay=f"smtp://localhost:{recording.port}?tls=off", pace=bulkmail.Pace(wait=0.0)
+            MESSAGE, PEOPLE, relay=f"smtp://localhost:{recording.port}?tls=off", pace=bulkmail.Pace(wait=0.0)
         )
     with pytest.raises(AssertionError):
         assert_nothing_left(bytes(recording.from_client))
 
 
-LETTER = bulkmail.letter(sender="Shop <shop@sender.example>", subject="Hello", text="We are open.")
+MESSAGE = bulkmail.compose(from_="Shop <shop@sender.example>", subject="Hello", text="We are open.")
 PEOPLE = [{"email": "bob@recipient.example"}]
 
 
 async def send_campaign(port: int, certificates: Authority, scheme: str) -> str:
-    """Sends a letter with a password through `port`; the words with which that stops."""
+    """Sends a message with a password through `port`; the words with which that stops."""
     url = f"{scheme}://ann%40login.example@localhost:{port}?ca_file={certificates.ca_file}"
     with pytest.raises(bulkmail.BulkmailError) as caught:
-        await bulkmail.send(LETTER, PEOPLE, relay=url, password=PASSWORD, pace=bulkmail.Pace(patience=0.0, wait=0.0))
+        await bulkmail.send(MESSAGE, PEOPLE, relay=url, password=PASSWORD, pace=bulkmail.Pace(patience=0.0, wait=0.0))
     assert PASSWORD not in str(caught.value)
     return str(caught.value)
 
@@ -347,7 +347,7 @@ def assert_nothing_left(seen: bytes) -> None:
     for text in texts:
         raw = text.encode()
         assert raw not in seen
-        for shift in range(3):  # where it may stand within groups of three octets
+        for shift in range(3):  # where it may stand within groups of three bytes
             inner = base64.b64encode(b"\0" * shift + raw)[4:-4]
             assert inner not in seen
     assert b"AUTH" not in seen

@@ -33,7 +33,7 @@ every_way = pytest.mark.parametrize(
 every_mode = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name.lower())
 
 
-def letter(number: int, recipients: int) -> Transfer:
+def make_message(number: int, recipients: int) -> Transfer:
     first, *others = (f"{name}{number}@example.com" for name in NAMES[:recipients])
     return Transfer(Message(Envelope("s@example.org", first, tuple(others)), f"<{number}@example.org>", (BODY,)))
 
@@ -55,7 +55,7 @@ class Talk:
         policy.passed(Capabilities())
         self.protocol = Protocol(Terms(Capabilities(), mode, is_lmtp=is_lmtp), policy, peer="mail.example.com")
         self.protocol.window.size = window
-        self.transfers = [letter(number, many) for number, many in enumerate(recipients)]
+        self.transfers = [make_message(number, many) for number, many in enumerate(recipients)]
         self.waiting = deque(self.transfers)
         self.grants_marks = grants_marks
         self.held: list[Transfer] = []

@@ -79,9 +79,9 @@ def said(trace: str) -> list[str]:
 
 
 async def test_trace_is_the_whole_conversation(make_message: Callable[..., Message]) -> None:
-    letter = make_message(b"Subject: hello\r\n", b"To: ann\r\n\r\nDear Ann\r\n.dots\r\n" + b"more\r\n" * 500)
+    message = make_message(b"Subject: hello\r\n", b"To: ann\r\n\r\nDear Ann\r\n.dots\r\n" + b"more\r\n" * 500)
     async with ScriptedRelay(greeting="220-relay.test\n220 hello", extensions=["SIZE 99999"]) as relay:
-        trace = await traced(relay, letter)
+        trace = await traced(relay, message)
     lines = said(trace)
     assert lines[0].startswith("* connected to localhost: ")
     assert lines[1:] == [

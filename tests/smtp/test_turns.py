@@ -43,7 +43,7 @@ class OneByOne(Protocol):
 
 
 class Server:
-    """Answers what is written with the next replies of a script, and cuts the octets as told."""
+    """Answers what is written with the next replies of a script, and cuts the bytes as told."""
 
     def __init__(self, replies: list[bytes], go_aheads: list[bytes], cuts: list[int], *, is_lmtp: bool = False) -> None:
         self.replies, self.go_aheads, self.cuts = deque(replies), deque(go_aheads), deque(cuts)

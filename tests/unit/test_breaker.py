@@ -1,4 +1,4 @@
-"""What stops a campaign, after how many letters, and what is said then."""
+"""What stops a campaign, after how many messages, and what is said then."""
 
 from __future__ import annotations
 
@@ -195,21 +195,21 @@ def test_policy_that_names_nobody_is_the_recipients_when_nothing_speaks_for_its_
 
 
 def test_canary_gives_back_the_refusals_in_the_commonest_words_and_no_unknown_users() -> None:
-    breaker = CanaryBreaker(BreakerLimits(canary=6), total=100, letters={})
+    breaker = CanaryBreaker(BreakerLimits(canary=6), total=100, messages={})
     trip = run(breaker, ACCEPTED, UNKNOWN, SPAM, POLICY, SPAM, UNKNOWN)
     assert trip is not None and trip.danger is Danger.CANARY
     assert trip.put_back == (3, 5)
 
 
 def test_canary_of_unknown_users_gives_nobody_back() -> None:
-    trip = run(CanaryBreaker(BreakerLimits(canary=3), total=100, letters={}), *[UNKNOWN] * 3)
+    trip = run(CanaryBreaker(BreakerLimits(canary=3), total=100, messages={}), *[UNKNOWN] * 3)
     assert trip is not None and not trip.put_back
 
 
 def test_canary_goes_on_with_the_letters_of_an_earlier_run() -> None:
     verdict = judge(SPAM)
-    letters = {"7": Ahead(verdict.outcome, verdict.scope, 7, policy_key(SPAM, verdict))}
-    trip = run(CanaryBreaker(BreakerLimits(canary=2), total=100, letters=letters), SPAM)
+    messages = {"7": Ahead(verdict.outcome, verdict.scope, 7, policy_key(SPAM, verdict))}
+    trip = run(CanaryBreaker(BreakerLimits(canary=2), total=100, messages=messages), SPAM)
     assert trip is not None and trip.put_back == (7, 1)
 
 
