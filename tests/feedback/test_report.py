@@ -259,7 +259,7 @@ def test_words_of_a_report_are_printable_and_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "bytes",
+    "raw",
     [
         b"",
         b"\n",
