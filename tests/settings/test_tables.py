@@ -7,7 +7,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import bulkmail.config
 import pytest
 
 import bulkmail.settings
