@@ -15,6 +15,7 @@ import click
 from bulkmail.cli.program import json_option, note_result
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
+from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.model.tally import EXIT_OK
 from bulkmail.settings.bounces import BounceMailbox, load_mailboxes
 from bulkmail.settings.suppressions import user_file
@@ -224,7 +225,7 @@ def _named(
     from bulkmail.mailbox.imap_connection import Mailbox
 
     then = then or "keep"
-    password = f"file:{password_file}" if password_file is not None else ""
+    password = SecretSource(SecretKind.FILE, str(password_file)) if password_file is not None else None
     found = [
         BounceMailbox(imap=Mailbox.parse(url), folder=folder or "INBOX", then=then, password_from=password)
         for url in urls

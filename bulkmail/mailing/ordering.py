@@ -67,6 +67,7 @@ from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Planned
+from bulkmail.model.secret_source import commands_of
 from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
@@ -344,7 +345,7 @@ async def check(
     findings, evidence = mailing.findings, mailing.evidence
     links = settings.campaign.unsubscribe
     # Without asking outside no command is run, and a key of its own stands in for what it would print.
-    is_key_known = links is not None and (online is not None or not links.key_from.startswith("command:"))
+    is_key_known = links is not None and (online is not None or not commands_of(links.key_from))
     if evidence is not None and is_key_known and keys.unsubscribe is not None:
         evidence = replace(evidence, is_key_served=await to_thread.run_sync(is_served, keys.unsubscribe))
     if evidence is not None:

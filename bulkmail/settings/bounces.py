@@ -9,6 +9,8 @@ from pathlib import Path
 from bulkmail.mailbox.imap_connection import Mailbox
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.secret_source import SecretSource
+from bulkmail.settings.places import named_sources
 from bulkmail.settings.problems import Problems
 
 
@@ -16,8 +18,8 @@ from bulkmail.settings.problems import Problems
 class BounceMailbox:
     """One mailbox: exactly one of `imap`, `maildir` and `mbox` is given.
 
-    `password_from` is where the password of `imap` is, `"env:NAME"`, `"file:PATH"` or `"command:…"`; empty where
-    nothing says it.  `then` is what becomes of mail that was matched, as `--then` takes it.
+    `password_from` is where the password of `imap` is; None where nothing says it.
+    `then` is what becomes of mail that was matched, as `--then` takes it.
     """
 
     imap: Mailbox | None = None
@@ -25,7 +27,7 @@ class BounceMailbox:
     mbox: Path | None = None
     folder: str = "INBOX"
     then: str = "keep"
-    password_from: str = ""
+    password_from: SecretSource | None = None
 
 
 def load_mailboxes(path: Path | None = None, *, environ: Mapping[str, str] = os.environ) -> tuple[BounceMailbox, ...]:
@@ -47,11 +49,7 @@ def load_mailboxes(path: Path | None = None, *, environ: Mapping[str, str] = os.
                 f"{place}: {what}", 'write imap = "imaps://USER@HOST", maildir or mbox; a [[bounces]] for each'
             )
             continue
-        passwords = [
-            f"{kind}:{(sources.home / said).absolute() if kind == 'file' else said}"
-            for kind in ("env", "file", "command")
-            if (said := getattr(table, f"password_{kind}"))
-        ]
+        passwords = named_sources(table, "password", sources.home)
         if len(passwords) > 1 or (passwords and not table.imap):
             what = "a password is for imap" if not table.imap else "says twice where the password is"
             problems.add(
@@ -70,7 +68,7 @@ def load_mailboxes(path: Path | None = None, *, environ: Mapping[str, str] = os.
                 mbox=sources.home / table.mbox if table.mbox else None,
                 folder=table.folder or "INBOX",
                 then=table.then or "keep",
-                password_from=passwords[0] if passwords else "",
+                password_from=passwords[0] if passwords else None,
             )
         )
     problems.raise_if_any(next_command="bulkmail bounces")

@@ -10,6 +10,7 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.relay import Secret
+from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.settings.places import LONGEST_SECRET, Wanted, secret_at
 
 
@@ -26,18 +27,17 @@ def find_keys(
     unsubscribe = None
     if campaign.unsubscribe:
         wanted = Wanted("key", whose="the key that signs unsubscribe links")
-        place = campaign.unsubscribe.key_from
-        is_stood_for = place.startswith("command:") and not runs_commands
+        source = SecretSource.parse(campaign.unsubscribe.key_from)
         unsubscribe = (
             Secret(secrets.token_hex(32))
-            if is_stood_for
-            else _key(place, wanted, "[message.unsubscribe]", environ=environ)
+            if _is_stood_for(source, runs_commands)
+            else _key(source, wanted, "[message.unsubscribe]", environ=environ)
         )
     dkim = tuple(
         _signing_key()
-        if each.key_from.startswith("command:") and not runs_commands
+        if _is_stood_for(SecretSource.parse(each.key_from), runs_commands)
         else _key(
-            each.key_from,
+            SecretSource.parse(each.key_from),
             Wanted("key", whose=f"the DKIM key of {each.selector}._domainkey.{each.domain}", has_lines=True),
             "[message.dkim]",
             environ=environ,
@@ -45,6 +45,10 @@ def find_keys(
         for each in campaign.dkim
     )
     return Keys(unsubscribe, dkim)
+
+
+def _is_stood_for(source: SecretSource | None, runs_commands: bool) -> bool:
+    return source is not None and source.kind is SecretKind.COMMAND and not runs_commands
 
 
 def _signing_key() -> Secret:
@@ -55,13 +59,13 @@ def _signing_key() -> Secret:
     return Secret(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode())
 
 
-def _key(place: str, wanted: Wanted, table: str, *, environ: Mapping[str, str]) -> Secret:
-    if not place:
+def _key(source: SecretSource | None, wanted: Wanted, table: str, *, environ: Mapping[str, str]) -> Secret:
+    if source is None:
         raise ConfigError(
             f"nothing says where {wanted.whose} comes from",
             hint=f"write key_file, key_env or key_command below {table}",
         )
-    key = secret_at(place, wanted, environ=environ).strip()
+    key = secret_at(source, wanted, environ=environ).strip()
     if not key:
         raise ConfigError(f"{wanted.whose} is empty")
     if len(key) > LONGEST_SECRET or "\0" in key or ("\n" in key and not wanted.has_lines):

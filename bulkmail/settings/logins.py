@@ -8,6 +8,7 @@ from bulkmail.model.address import has_control
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Oauth, Relay
+from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.settings.files import resolve
 from bulkmail.settings.problems import Said
 from bulkmail.settings.schema import RelayTable
@@ -24,7 +25,7 @@ def with_login(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
     if table.keyring:
         if password_from:
             _tell_two(sources, ("relay", "keyring"), "password", f"{_key_of(password_from, 'password')} and keyring")
-        password_from = password_from or "keyring:"
+        password_from = password_from or str(SecretSource(SecretKind.KEYRING))
     token_from = secret_place(sources, ("relay",), table, noun="token")
     oauth = _oauth(sources, table)
     if (token_from or table.oauth) and (password_from or (token_from and table.oauth)):
@@ -103,7 +104,7 @@ def secret_place(sources: Sources, path: tuple[str, ...], table: Table, *, noun:
         return ""
     if way == "file":
         value = str(resolve(Said(value, key, sources.home)).absolute())
-    return f"{way}:{value}"
+    return str(SecretSource(SecretKind(way), value))
 
 
 def _tell_two(sources: Sources, path: tuple[str, ...], noun: str, keys: str) -> None:
@@ -112,4 +113,5 @@ def _tell_two(sources: Sources, path: tuple[str, ...], noun: str, keys: str) -> 
 
 
 def _key_of(place: str, noun: str) -> str:
-    return f"{noun}_{place.partition(':')[0]}"
+    source = SecretSource.parse(place)
+    return f"{noun}_{source.kind.value}" if source is not None else noun

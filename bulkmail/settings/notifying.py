@@ -14,6 +14,7 @@ from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.notification import NotifySettings
 from bulkmail.model.relay import Secret
+from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.model.units import parse_duration
 from bulkmail.settings.places import Wanted, secret_at
 from bulkmail.settings.problems import Problems
@@ -52,7 +53,7 @@ def build_notify(table: NotifyTable, sources: Sources) -> NotifySettings:
             sources.problems.add(
                 f"{sources.place(('notify', 'webhook'))}: the webhook is named twice", "keep one of its settings"
             )
-        webhook_from = f"url:{_checked_url(table.webhook, sources)}"
+        webhook_from = str(SecretSource(SecretKind.URL, _checked_url(table.webhook, sources)))
     if secret_from and not webhook_from:
         key = next(key for key in table.model_fields_set if key.startswith("secret_"))
         sources.problems.add(
@@ -143,18 +144,20 @@ def find_webhook(
 
     May wait for a command.  Raises `ConfigError` that says what to do, and neither of the two.
     """
-    if not settings.webhook_from:
+    webhook = SecretSource.parse(settings.webhook_from)
+    if webhook is None:
         return None
-    kind, _, url = settings.webhook_from.partition(":")
-    if kind != "url":
-        found = secret_at(settings.webhook_from, Wanted("webhook", whose="the webhook's address"), environ=environ)
+    url = webhook.where
+    if webhook.kind is not SecretKind.URL:
+        found = secret_at(webhook, Wanted("webhook", whose="the webhook's address"), environ=environ)
         try:
             url = https_url(found)
         except ConfigError as error:
             raise ConfigError(f"the webhook's address {error}", hint=error.hint) from None
-    if not settings.secret_from:
+    secret = SecretSource.parse(settings.secret_from)
+    if secret is None:
         return url, None
-    key = secret_at(settings.secret_from, Wanted("secret", whose="the webhook's secret"), environ=environ).strip()
+    key = secret_at(secret, Wanted("secret", whose="the webhook's secret"), environ=environ).strip()
     signing_key(key)
     return url, Secret(key)
 

@@ -19,13 +19,13 @@ from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.notification import NotifySettings
 from bulkmail.model.route import Route
+from bulkmail.model.secret_source import commands_of
 from bulkmail.outbox.ledger import state_folder
 from bulkmail.settings.runs import FOLDER
 from bulkmail.text import printable
 
 VARIABLE = "BULKMAIL_ALLOW_COMMANDS"
 LONGEST_SHOWN = 2_000  # characters of a command
-_KIND = "command:"
 _LARGEST = 1 << 20  # bytes of a file of permissions
 
 
@@ -44,8 +44,7 @@ def commands_in(
         places += [relay.password_from, relay.token_from, relay.key_password_from, relay.proxy_password_from]
         if relay.oauth is not None:
             places += [relay.oauth.client_secret_from, relay.oauth.refresh_token_from]
-    found = [place.removeprefix(_KIND) for place in places if place.startswith(_KIND)]
-    found += [*notify.secret_commands, *([shlex.join(notify.command)] if notify.command else [])]
+    found = [*commands_of(*places), *notify.secret_commands, *([shlex.join(notify.command)] if notify.command else [])]
     return tuple(dict.fromkeys(found))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.secret_source import SecretKind, SecretSource
 
 LONGEST_SECRET = 10_000  # characters; a token may be long, a wrong file is longer
 COMMAND_TIMEOUT = 120.0  # seconds; it may ask a person to unlock something
@@ -24,10 +25,20 @@ class Wanted:
     has_lines: bool = False
 
 
-def secret_at(place: str, wanted: Wanted, *, environ: Mapping[str, str]) -> str:
-    """What is at `"env:NAME"`, `"file:PATH"` or `"command:…"`.  Raises `ConfigError` that never says what it found."""
-    kind, _, where = place.partition(":")
-    return _PLACES[kind](where, wanted, environ)
+def named_sources(table: object, noun: str, home: Path) -> list[SecretSource]:
+    """The places that `noun_env`, `noun_file` and `noun_command` of a table name; files start from `home`."""
+    return [
+        SecretSource(kind, str((home / said).absolute()) if kind is SecretKind.FILE else said)
+        for kind in _PLACES
+        if (said := getattr(table, f"{noun}_{kind.value}", None))
+    ]
+
+
+def secret_at(source: SecretSource, wanted: Wanted, *, environ: Mapping[str, str]) -> str:
+    """What is in a variable, a file, or printed by a command.  Raises `ConfigError` that never says what it found."""
+    if source.kind not in _PLACES:
+        raise ConfigError(f"{wanted.whose} cannot come from {source.kind.value}:", hint="use env:, file: or command:")
+    return _PLACES[source.kind](source.where, wanted, environ)
 
 
 def _from_variable(name: str, wanted: Wanted, environ: Mapping[str, str]) -> str:
@@ -95,8 +106,8 @@ def _from_command(command: str, wanted: Wanted, environ: Mapping[str, str]) -> s
     return text.rstrip("\r\n") if wanted.has_lines else text.partition("\n")[0].removesuffix("\r")
 
 
-_PLACES: dict[str, Callable[[str, Wanted, Mapping[str, str]], str]] = {
-    "env": _from_variable,
-    "file": _from_file,
-    "command": _from_command,
+_PLACES: dict[SecretKind, Callable[[str, Wanted, Mapping[str, str]], str]] = {
+    SecretKind.ENV: _from_variable,
+    SecretKind.FILE: _from_file,
+    SecretKind.COMMAND: _from_command,
 }

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.route import Route
+from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.settings.places import LONGEST_SECRET, Wanted, secret_at
 
 VARIABLE = "BULKMAIL_PASSWORD"
@@ -45,10 +46,11 @@ def find_password(
     """
     if not relay.username or relay.wants_token:
         return None
-    kind = relay.password_from.partition(":")[0]
-    if kind in _NAMES:
-        return _checked(secret_at(relay.password_from, _WANTED, environ=environ), _NAMES[kind])
-    if kind == "keyring" and (kept := _from_keyring(relay)):
+    source = SecretSource.parse(relay.password_from)
+    kind = source.kind if source is not None else None
+    if source is not None and source.kind in _NAMES:
+        return _checked(secret_at(source, _WANTED, environ=environ), _NAMES[source.kind])
+    if kind is SecretKind.KEYRING and (kept := _from_keyring(relay)):
         return _checked(kept, "the keyring's password")
     if environ.get(VARIABLE):
         return _checked(environ[VARIABLE], VARIABLE)
@@ -66,9 +68,9 @@ def _checked(password: str, what: str) -> Secret:
 
 
 _NAMES = {
-    "env": "the variable that password_env names",
-    "file": "the password file",
-    "command": "what the password command printed",
+    SecretKind.ENV: "the variable that password_env names",
+    SecretKind.FILE: "the password file",
+    SecretKind.COMMAND: "what the password command printed",
 }
 
 
@@ -91,7 +93,7 @@ def _from_keyring(relay: Relay) -> str:
         ) from None
 
 
-def _where_to_put_it(relay: Relay, kind: str) -> str:
-    if kind == "keyring":
+def _where_to_put_it(relay: Relay, kind: SecretKind | None) -> str:
+    if kind is SecretKind.KEYRING:
         return f"type: keyring set {shlex.quote(relay.host)} {shlex.quote(relay.username)}"
     return f"set {VARIABLE}, or write password_file or password_command into [relay]"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Secret
-from bulkmail.settings.places import LONGEST_SECRET, Wanted, secret_at
+from bulkmail.model.secret_source import SecretKind, SecretSource
+from bulkmail.settings.places import LONGEST_SECRET, Wanted, named_sources, secret_at
 from bulkmail.settings.problems import Problems, Said, show
 from bulkmail.text import did_you_mean
 
@@ -55,7 +56,6 @@ def load_serving(
 
     problems = Problems()
     file, sources = open_user_file(path, environ, problems)
-    home = sources.home
     host, port = _address(listen or file.serve.listen or LISTEN, "--listen" if listen else "[serve] listen", problems)
     keys = _keys(file.serve, sources, environ, problems)
     hooks: list[HookSettings] = []
@@ -74,7 +74,7 @@ def load_serving(
                 hint = 'write topics = ["arn:aws:sns:eu-west-1:1234:ses-bounces"]'
                 problems.add(f"{place}: without topics a signature of any topic would do", hint)
         else:
-            found = _place(table.secret_env, table.secret_file, table.secret_command, home)
+            found = named_sources(table, "secret", sources.home)
             if len(found) != 1:
                 what = "says nowhere where its secret is" if not found else "says twice where its secret is"
                 problems.add(f"{place}: {what}", "write secret_env, secret_file or secret_command")
@@ -110,12 +110,12 @@ def load_serve_keys(environ: Mapping[str, str] = os.environ) -> tuple[Secret, ..
 def _keys(serve: ServeTable, sources: Sources, environ: Mapping[str, str], problems: Problems) -> list[Secret]:
     """The keys of unsubscribe links; those that cannot be had are told."""
     keys = [
-        _secret(f"file:{(sources.home / name).absolute()}", sources.place(("serve", "keys", number)), environ, problems)
+        _secret(_file(name, sources), sources.place(("serve", "keys", number)), environ, problems)
         for number, name in enumerate(serve.keys)
     ]
     if serve.key_command:
         place = sources.place(("serve", "key_command"))
-        keys.append(_secret(f"command:{serve.key_command}", place, environ, problems))
+        keys.append(_secret(SecretSource(SecretKind.COMMAND, serve.key_command), place, environ, problems))
     return [key for key in keys if key is not None]
 
 
@@ -132,20 +132,17 @@ def is_served(key: Secret, environ: Mapping[str, str] = os.environ) -> bool | No
     file, sources = open_user_file(None, environ, problems)
     if not file.serve.keys or file.serve.key_command:
         return None
-    places = [f"file:{(sources.home / name).absolute()}" for name in file.serve.keys]
-    served = [_secret(place, "", environ, problems) for place in places]
+    served = [_secret(_file(name, sources), "", environ, problems) for name in file.serve.keys]
     return key.reveal() in [each.reveal() for each in served if each is not None]
 
 
-def _place(variable: str | None, file: str | None, command: str | None, home: Path) -> list[str]:
-    found = [f"env:{variable}"] if variable else []
-    found += [f"file:{(home / file).absolute()}"] if file else []
-    return found + ([f"command:{command}"] if command else [])
+def _file(name: str, sources: Sources) -> SecretSource:
+    return SecretSource(SecretKind.FILE, str((sources.home / name).absolute()))
 
 
-def _secret(where: str, place: str, environ: Mapping[str, str], problems: Problems) -> Secret | None:
+def _secret(source: SecretSource, place: str, environ: Mapping[str, str], problems: Problems) -> Secret | None:
     try:
-        text = secret_at(where, Wanted("key", whose="the key"), environ=environ).strip()
+        text = secret_at(source, Wanted("key", whose="the key"), environ=environ).strip()
         if len(text.encode()) < _SHORTEST_KEY or len(text) > LONGEST_SECRET or "\n" in text:
             raise ConfigError(f"the key is not one line of {_SHORTEST_KEY} to {LONGEST_SECRET:,} characters")
     except ConfigError as error:

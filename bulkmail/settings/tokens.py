@@ -11,6 +11,7 @@ from pathlib import Path
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage
+from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.settings.places import LONGEST_SECRET, Wanted, secret_at
 from bulkmail.smtp.credentials import AccessToken, TokenError
 
@@ -35,23 +36,23 @@ def find_tokens(relay: Relay, *, environ: Mapping[str, str] = os.environ) -> Cal
     if relay.oauth is not None:
         from bulkmail.smtp.refresh import RefreshGrant
 
-        place = relay.oauth.refresh_token_from
+        source = SecretSource.parse(relay.oauth.refresh_token_from)
+        refresh_token = _secret(source, _REFRESH_TOKEN, environ)
+        if refresh_token is None:
+            raise ConfigError(f"{relay}: nothing says where the refresh token is", hint="say refresh_token_from too")
         return RefreshGrant(
             relay.oauth,
-            refresh_token=_secret(place, _REFRESH_TOKEN, environ),
-            client_secret=(
-                _secret(relay.oauth.client_secret_from, _CLIENT_SECRET, environ)
-                if relay.oauth.client_secret_from
-                else None
-            ),
-            keep=_keeper(Path(place.partition(":")[2])) if place.startswith("file:") else None,
+            refresh_token=refresh_token,
+            client_secret=_secret(SecretSource.parse(relay.oauth.client_secret_from), _CLIENT_SECRET, environ),
+            keep=_keeper(Path(source.where)) if source and source.kind is SecretKind.FILE else None,
         )
-    if not relay.token_from:
+    token = SecretSource.parse(relay.token_from)
+    if token is None:
         return None
 
     def read() -> AccessToken:
         try:
-            return AccessToken(_secret(relay.token_from, _TOKEN, environ))
+            return AccessToken(_secret_at(token, _TOKEN, environ))
         except ConfigError as error:
             raise TokenError(Breakage.NO_TOKEN, str(error)) from None
 
@@ -60,16 +61,20 @@ def find_tokens(relay: Relay, *, environ: Mapping[str, str] = os.environ) -> Cal
 
 def find_key_password(relay: Relay, *, environ: Mapping[str, str] = os.environ) -> Secret | None:
     """The password of the client certificate's key, None when no place is named for one.  Raises `ConfigError`."""
-    return _secret(relay.key_password_from, _KEY_PASSWORD, environ) if relay.key_password_from else None
+    return _secret(SecretSource.parse(relay.key_password_from), _KEY_PASSWORD, environ)
 
 
 def find_proxy_password(relay: Relay, *, environ: Mapping[str, str] = os.environ) -> Secret | None:
     """The proxy's password, None when no place is named for one.  Raises `ConfigError`."""
-    return _secret(relay.proxy_password_from, _PROXY_PASSWORD, environ) if relay.proxy_password_from else None
+    return _secret(SecretSource.parse(relay.proxy_password_from), _PROXY_PASSWORD, environ)
 
 
-def _secret(place: str, wanted: Wanted, environ: Mapping[str, str]) -> Secret:
-    text = secret_at(place, wanted, environ=environ)
+def _secret(source: SecretSource | None, wanted: Wanted, environ: Mapping[str, str]) -> Secret | None:
+    return None if source is None else _secret_at(source, wanted, environ)
+
+
+def _secret_at(source: SecretSource, wanted: Wanted, environ: Mapping[str, str]) -> Secret:
+    text = secret_at(source, wanted, environ=environ)
     if wanted not in (_KEY_PASSWORD, _PROXY_PASSWORD):
         text = text.strip()
     if not text:
