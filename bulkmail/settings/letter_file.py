@@ -9,7 +9,7 @@ import binascii
 import mimetypes
 import quopri
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from email.errors import MessageError
 from email.header import decode_header, make_header
@@ -26,7 +26,7 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.settings.locator import KeyPath
 from bulkmail.settings.problems import Problems, show
-from bulkmail.settings.schema import CampaignFile, read_shape
+from bulkmail.settings.schema import CampaignFile, read_campaign
 
 # What a header of the letter is called in `[message]`; all others are headers of the message.
 _KEYS = {"from": "from", "subject": "subject", "reply-to": "reply_to", "cc": "cc", "bcc": "bcc"} | {
@@ -73,7 +73,7 @@ class _Letter:
 
 
 def read_letter(
-    text: str, path: Path, problems: Problems
+    text: str, path: Path, problems: Problems, *, environ: Mapping[str, str]
 ) -> tuple[CampaignFile, dict[KeyPath, int], tuple[Attachment, ...], tuple[str, ...]]:
     """The campaign that the letter is, the line of each of its settings, the files among its parts, and notices.
 
@@ -89,7 +89,7 @@ def read_letter(
     content_type["Content-Type"] = given.value if given else "text/plain"
     encoding = next((h.value for h in headers if h.name.lower() == "content-transfer-encoding"), "")
     _take_body(letter, "\n".join(lines[end:]), end + 1, content_type=content_type, encoding=encoding)
-    file, mistakes = read_shape({"message": letter.message, "recipients": letter.recipients})
+    file, mistakes = read_campaign({"message": letter.message, "recipients": letter.recipients}, environ)
     for mistake in mistakes:
         letter.fault(letter.lines.get(mistake.path[:2], 1), mistake.text, mistake.mend)
     return file, letter.lines, tuple(letter.enclosed), tuple(letter.notices)

@@ -14,7 +14,7 @@ from bulkmail.model.quota import parse_quota
 from bulkmail.model.rate import Rate
 from bulkmail.model.route import Route, clashes, parse_count, parse_name, parse_patterns, split_url
 from bulkmail.settings.files import FileReader
-from bulkmail.settings.pacing import at_least_one, parse_positive
+from bulkmail.settings.parsers import at_least_one, parse_positive
 from bulkmail.settings.problems import Said
 from bulkmail.settings.relay_presets import FROM, expanded, named_preset, say_login
 from bulkmail.settings.relays import VARIABLE, build_relay

@@ -13,9 +13,9 @@ from bulkmail.settings.zones import find_zone
 
 def build_schedule(sources: Sources) -> Schedule | None:
     """None without `send_at`.  Faults are told; whether a time has passed is left to whoever loads the list."""
-    sending, overrides = sources.file.sending, sources.overrides
-    send_at = sources.pick(("sending", "send_at"), sending.send_at, flag="--send-at", typed=overrides.send_at)
-    timezone = sources.pick(("sending", "timezone"), sending.timezone, flag="--timezone", typed=overrides.timezone)
+    sending = sources.file.sending
+    send_at = sources.pick(("sending", "send_at"), sending.send_at)
+    timezone = sources.pick(("sending", "timezone"), sending.timezone)
     if send_at is None:
         if timezone is not None and ("sending", "send_at") not in sources.broken:
             sources.problems.add(
@@ -45,7 +45,6 @@ def build_schedule(sources: Sources) -> Schedule | None:
             fixed = Schedule(schedule.send_at, "UTC" if schedule.zone_column else schedule.timezone, schedule.fallback)
             fixed.moment({}, zone, now=time.time())
         except ConfigError as error:
-            place = sources.place(("sending", "send_at")) if overrides.send_at is None else "--send-at"
-            sources.problems.add(f"{place}: {error}", error.hint)
+            sources.problems.add(f"{sources.place(('sending', 'send_at'))}: {error}", error.hint)
             return None
     return schedule

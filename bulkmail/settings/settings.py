@@ -101,7 +101,6 @@ def load(
 
     `needs_list=False`: the caller brings the people.  Raises `ConfigError` with every fault there is, and no secret.
     """
-    from bulkmail.settings.bounds import with_bounds
     from bulkmail.settings.files import FileReader
     from bulkmail.settings.letters import build_campaign
     from bulkmail.settings.notifying import build_notify
@@ -127,10 +126,10 @@ def load(
         suppress=_suppress(sources, reader),
         allow_duplicates=_allow_duplicates(sources),
         allow_empty=overrides.allow_empty or sources.file.recipients.allow_empty,
-        most_invalid=_most_invalid(sources),
+        most_invalid=MOST_INVALID if (share := sources.file.recipients.max_invalid) is None else share,
         to=_to(sources),
         routes=build_routes(sources, reader),
-        pace=with_bounds(sources, build_pace(sources)),
+        pace=build_pace(sources),
         schedule=build_schedule(sources),
         suppressions=build_suppressions(sources),
         notify=build_notify(sources.file.notify, sources),
@@ -296,17 +295,6 @@ def _where(sources: Sources) -> str:
     if fault := _expression_fault(said.value):
         sources.problems.add(f"{said}: cannot be read: {fault}", "write for example country == 'AT' and age|int > 17")
     return said.value
-
-
-def _most_invalid(sources: Sources) -> float:
-    from bulkmail.settings.bounds import parse_share
-    from bulkmail.settings.pacing import read
-
-    recipients, overrides = sources.file.recipients, sources.overrides
-    said = sources.pick(
-        ("recipients", "max_invalid"), recipients.max_invalid, flag="--max-invalid", typed=overrides.max_invalid
-    )
-    return read(sources, said, parse_share, MOST_INVALID)
 
 
 def _expression_fault(text: str) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,14 +15,16 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.literal import read_number
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.settings.locator import TOML_STRING, KeyPath, locate_keys
-from bulkmail.settings.overrides import Overrides
+from bulkmail.settings.overrides import FLAGS, Overrides
 from bulkmail.settings.problems import Problems, Said, show
 from bulkmail.text import did_you_mean
 
 if TYPE_CHECKING:
-    from bulkmail.settings.schema import CampaignFile
+    from bulkmail.settings.schema import CampaignFile, Mistake
+    from bulkmail.settings.table import Table
 
 T = TypeVar("T")
+M = TypeVar("M", bound="Table")
 
 _LISTS = frozenset({".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".gz"})
 _BODIES = frozenset({"text", "html", "markdown", "mjml", "calendar"})
@@ -35,6 +38,7 @@ LONGEST_FILE = 1_000_000  # octets
 class Sources:
     """What flags, file and environment say.  `path` is None for a campaign given by flags alone.
 
+    `flags` name the flag that takes the place of a key.
     `is_letter`: the file is one of headers and a body, perhaps with files `enclosed` in it.  `notices` are about it.
     """
 
@@ -48,6 +52,7 @@ class Sources:
     is_letter: bool = False
     enclosed: tuple[Attachment, ...] = ()
     notices: tuple[str, ...] = ()
+    flags: Mapping[KeyPath, str] = field(default_factory=dict)
 
     @property
     def home(self) -> Path:
@@ -60,14 +65,17 @@ class Sources:
         """What the flag says, else what the file says at `key`, else None."""
         if typed is not None:
             return Said(typed, flag, Path("."), is_secret)
-        return None if written is None else Said(written, self.place(key), self.home, is_secret)
+        folder = Path(".") if key in self.flags else self.home
+        return None if written is None else Said(written, self.place(key), folder, is_secret)
 
     def typed(self, flag: str, value: T) -> Said[T]:
         """What a flag says."""
         return Said(value, flag, Path("."))
 
     def place(self, key: KeyPath) -> str:
-        """`shop/campaign.toml:9: rate`."""
+        """`shop/campaign.toml:9: rate`, or the flag that says it."""
+        if key in self.flags:
+            return self.flags[key]
         key = self._located(key)
         name = next((step for step in reversed(key) if isinstance(step, str)), "")
         return f"{self.path}:{self.line(key)}: {name}"
@@ -108,16 +116,57 @@ def open_sources(
     campaign: str | None, overrides: Overrides, *, environ: Mapping[str, str], problems: Problems
 ) -> Sources:
     """Finds and reads the campaign's file.  Raises `ConfigError` when there is none to be read, or it is not TOML."""
-    from bulkmail.settings.schema import CampaignFile, read_shape
+    sources = _read_file(find_campaign(campaign, overrides), overrides, environ=environ, problems=problems)
+    if overrides.typed:
+        flags, mistakes = read_flags(overrides.typed, environ=environ)
+        for flag, mistake in mistakes:
+            problems.add(f"{flag} {mistake.text}", mistake.mend)
+        sources.flags = {FLAGS[flag]: flag for flag in flags}
+        for flag, typed in flags.items():
+            sources.file = _overlaid(sources.file, typed, FLAGS[flag])
+    return sources
 
-    path = find_campaign(campaign, overrides)
+
+def read_flags(
+    typed: Mapping[str, str | int], *, environ: Mapping[str, str] = os.environ
+) -> tuple[dict[str, CampaignFile], list[tuple[str, Mistake]]]:
+    """What each flag says, as if it stood in a campaign of its own, and the faults of the others."""
+    from bulkmail.settings.schema import read_campaign
+
+    sound, faulty = {}, []
+    for flag, value in typed.items():
+        data: object = value
+        for step in reversed(FLAGS[flag]):
+            data = {step: data}
+        file, mistakes = read_campaign(data, environ)  # type: ignore[arg-type]
+        if mistakes:
+            (mistake,) = mistakes
+            text = f"{show(value)}: {mistake.what}"
+            faulty.append((flag, replace(mistake, text=text)))
+        else:
+            sound[flag] = file
+    return sound, faulty
+
+
+def _overlaid(under: M, over: M, path: KeyPath) -> M:
+    """`under` with what `over` says at `path`."""
+    name = under.field_of(str(path[0]))
+    value = getattr(over, name)
+    if path[1:]:
+        value = _overlaid(getattr(under, name), value, path[1:])
+    return under.model_copy(update={name: value})
+
+
+def _read_file(path: Path | None, overrides: Overrides, *, environ: Mapping[str, str], problems: Problems) -> Sources:
+    from bulkmail.settings.schema import CampaignFile, read_campaign
+
     if path is None:
         return Sources(overrides, environ, problems, None, CampaignFile.model_construct())
     text = read_text(path)
     if path.suffix.lower() != SUFFIX:
         from bulkmail.settings.letter_file import read_letter
 
-        letter, letter_lines, enclosed, notices = read_letter(text, path, problems)
+        letter, letter_lines, enclosed, notices = read_letter(text, path, problems, environ=environ)
         return Sources(
             overrides, environ, problems, path, letter, letter_lines, is_letter=True, enclosed=enclosed, notices=notices
         )
@@ -125,7 +174,7 @@ def open_sources(
     if "data" in data:
         data["data"] = _with_digits(text, path)
     lines = locate_keys(text)
-    file, mistakes = read_shape(data)
+    file, mistakes = read_campaign(data, environ)
     sources = Sources(overrides, environ, problems, path, file, lines, frozenset(mistake.path for mistake in mistakes))
     for mistake in mistakes:
         problems.add(f"{path}:{sources.line(mistake.path)}: {mistake.text}", mistake.mend)

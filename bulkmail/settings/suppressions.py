@@ -96,7 +96,7 @@ def open_user_file(path: Path | None, environ: Mapping[str, str], problems: Prob
     """
     from bulkmail.settings.locator import locate_keys
     from bulkmail.settings.overrides import Overrides
-    from bulkmail.settings.schema import CampaignFile, UserFile, read_user_shape
+    from bulkmail.settings.schema import CampaignFile, UserFile, read_user_file
     from bulkmail.settings.sources import Sources, parse_toml, read_text
 
     file, is_asked_for = UserFile(), path is not None
@@ -108,7 +108,7 @@ def open_user_file(path: Path | None, environ: Mapping[str, str], problems: Prob
         text = read_text(path)
         data = parse_toml(text, path)
         lines = locate_keys(text)
-        file, mistakes = read_user_shape(data)
+        file, mistakes = read_user_file(data, environ)
     broken = frozenset(mistake.path for mistake in mistakes)
     sources = Sources(Overrides(), environ, problems, path, CampaignFile(), lines, broken)
     for mistake in mistakes:

@@ -61,7 +61,6 @@ async def test_every_command_has_help_with_an_example(command, tmp_path):
 
 
 def test_guide_names_every_setting():
-    from bulkmail.settings.pace_tables import BreakersTable, LanesTable, LaneTable
     from bulkmail.settings.schema import (
         BouncesTable,
         MessageTable,
@@ -73,6 +72,7 @@ def test_guide_names_every_setting():
         SuppressionsTable,
         WebhookTable,
     )
+    from bulkmail.settings.table import BreakersTable, LanesTable, LaneTable
 
     pace = (LanesTable, LaneTable, BreakersTable)
     user = (BouncesTable, ServeTable, SuppressionsTable, WebhookTable)

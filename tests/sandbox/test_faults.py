@@ -7,25 +7,13 @@ from pathlib import Path
 import aiosmtplib
 import pytest
 
-from bulkmail.model.errors import ConfigError
 from bulkmail.model.rate import Rate
-from bulkmail.sandbox.faults import Faults, Trouble, parse_share
+from bulkmail.sandbox.faults import Faults, Trouble
 from bulkmail.sandbox.inbox import Inbox
 from bulkmail.sandbox.server import Sandbox
 
 LETTER = b"From: shop@example.com\r\nTo: ann@example.org\r\nSubject: Hello\r\n\r\nDear Ann\r\n"
 PEOPLE = [f"p{n}@example.org" for n in range(2_000)]
-
-
-@pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("0.5 %", 0.005), ("0%", 0.0), ("100%", 1.0)])
-def test_share_is_read(text: str, share: float) -> None:
-    assert parse_share(text) == pytest.approx(share)
-
-
-@pytest.mark.parametrize("text", ["5", "101%", "-1%", "%", "a%", ""])
-def test_share_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="cannot read the share"):
-        parse_share(text)
 
 
 def refused(seed: int, people: list[str]) -> set[str]:

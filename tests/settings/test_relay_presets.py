@@ -122,7 +122,7 @@ async def test_preset_is_as_bulkmail_relay_finds_the_server(preset: RelayPreset)
             there = replace(route.relay, host="127.0.0.1", port=server.port, ca_file=ca_file)
             where = replace(there, token_from="file:token") if is_token else there
             facts = await look_at(where, who, feedback=FEEDBACK)
-    assert facts.trouble is None
+    assert facts.obstacle is None
     assert facts.is_usable
     assert facts.login is Login.WORKS
     assert (facts.mechanism in ("XOAUTH2", "OAUTHBEARER")) is is_token
