@@ -30,7 +30,7 @@ def test_settings_of_the_user_in_the_guide_are_known():
     from bulkmail.settings.schema import read_user_file
 
     (example,) = [block for block in blocks(GUIDE, "toml") if "[serve]" in block]
-    assert read_user_file(tomllib.loads(example, {}))[1] == []
+    assert read_user_file(tomllib.loads(example), {})[1] == []
 
 
 @pytest.mark.parametrize("text", [README, GUIDE], ids=["readme", "guide"])
