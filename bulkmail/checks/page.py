@@ -129,9 +129,9 @@ def _flaws_in(text: str, *, masked: Masked | None = None, is_page: bool, is_plai
             yield from _link_flaws(link[0], link.start())
     if is_page:  # a browser takes `<<Name>>` for a tag, and shows the brackets
         for found in ANGLES.finditer(text):
-            yield _Seen("placeholder", f"{found[0]!r} stands in the letter", found.start())
+            yield _Seen("placeholder", f"{found[0]!r} stands in the message", found.start())
     for position, word in positions(shown):
-        yield _Seen("placeholder", f"{word!r} stands in the letter", position)
+        yield _Seen("placeholder", f"{word!r} stands in the message", position)
     if is_page or is_plain:
         for seen in (_ESCAPED_TAG if is_page else _TAG).finditer(shown):
             yield _Seen("visible-tag", f"recipients see {printable(unescape(seen[0]), LONGEST_SHOWN)!r}", seen.start())
@@ -140,7 +140,7 @@ def _flaws_in(text: str, *, masked: Masked | None = None, is_page: bool, is_plai
             tag = masked.tag(place)
             if tag.kind is Kind.RAW:
                 for _, word in positions(re.sub(r"\{%.*?%\}", "", tag.text)):
-                    yield _Seen("placeholder", f"{word!r} stands in the letter", place.start())
+                    yield _Seen("placeholder", f"{word!r} stands in the message", place.start())
 
 
 def _without_markup(text: str, tokens: Iterable[Element | EndTag | Remark]) -> str:
@@ -165,7 +165,7 @@ def _flaws_of(element: Element, text: str) -> Iterator[_Seen]:
         if word:
             yield _Seen("placeholder", f"{printable(word, LONGEST_SHOWN)!r} stands in {attribute.name}=", at)
     if element.name in _NOT_LOADED:
-        yield _Seen("active-content", f"{_NOT_LOADED[element.name]} (<{element.name}>) does not work in a letter", at)
+        yield _Seen("active-content", f"{_NOT_LOADED[element.name]} (<{element.name}>) does not work in a message", at)
     if element.name in ("a", "area"):
         href = element.get("href")
         if href is None and not (element.get("id") or element.get("name")):

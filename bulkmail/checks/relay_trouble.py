@@ -19,10 +19,10 @@ from bulkmail.smtp.tls_mode import relay_url, wrong_mode
 
 @dataclass(frozen=True, slots=True)
 class RelayTrouble:
-    """`what` was found, and `mend`: what to do about it.  `words` are the server's own, if it said any."""
+    """`what` was found, and `fix`: what to do about it.  `words` are the server's own, if it said any."""
 
     what: str
-    mend: str
+    fix: str
     words: str = ""
 
 
@@ -62,8 +62,8 @@ def explain(
     where = relay.place
     wrong_port = _wrong_port(relay, clue)
     if isinstance(event, Reply):
-        what, mend = _reply_words(event, relay, reason)
-        return RelayTrouble(what, mend, words=str(event))
+        what, fix = _reply_words(event, relay, reason)
+        return RelayTrouble(what, fix, words=str(event))
     if wrong_port is not None:
         return wrong_port
     if event.stage is Stage.CONNECT and relay.socket_path:
@@ -73,13 +73,13 @@ def explain(
     if event.kind in (Breakage.UNTRUSTED, Breakage.WRONG_NAME):
         return _untrusted(event, relay, certificate, now)
     if event.stage is Stage.CONNECT and event.kind in _NOBODY and not relay.proxy:
-        what, mend = _NOBODY[event.kind]
+        what, fix = _NOBODY[event.kind]
         if event.kind is Breakage.TIMEOUT and relay.port == 25:
             return RelayTrouble(
                 f"{where} does not answer.  Most internet providers block port 25 for their customers.",
                 f"Use port 587: {relay_url(relay, 587)}",
             )
-        return RelayTrouble(what.format(where=where, host=relay.host), mend)
+        return RelayTrouble(what.format(where=where, host=relay.host), fix)
     if event.kind is Breakage.NO_TLS:
         return RelayTrouble(
             f"{where} offers no encryption (STARTTLS), so everything would go in clear text.",
@@ -129,8 +129,8 @@ _NOBODY = {
 def _wrong_port(relay: Relay, clue: Clue) -> RelayTrouble | None:
     where = relay.place
     if (clue is Clue.TLS and relay.tls is not Tls.IMPLICIT) or (clue is Clue.CLEAR and relay.tls is Tls.IMPLICIT):
-        what, mend = wrong_mode(relay)
-        return RelayTrouble(f"{what}.", f"{mend[0].upper()}{mend[1:]}{'.' if relay.tls is Tls.IMPLICIT else ''}")
+        what, fix = wrong_mode(relay)
+        return RelayTrouble(f"{what}.", f"{fix[0].upper()}{fix[1:]}{'.' if relay.tls is Tls.IMPLICIT else ''}")
     if clue in (Clue.IMAP, Clue.POP3, Clue.SSH):
         return RelayTrouble(
             f"{where} is no mail relay: it speaks {clue.value}.",
@@ -234,9 +234,9 @@ _WITH_USER = "Put the user name into the URL: smtp://USER@HOST"
 
 
 def _login_words(reply: Reply, reason: Reason) -> tuple[str, str]:
-    for pattern, what, mend in _LOGINS:
+    for pattern, what, fix in _LOGINS:
         if pattern.search(f"{reply.enhanced} {reply.text}"):
-            return what, mend
+            return what, fix
     if reason is Reason.CREDITS_USED_UP:
         return f"The server {ADVICE[Reason.CREDITS_USED_UP].says}.", _sentence(ADVICE[Reason.CREDITS_USED_UP].fix)
     if reply.code == 534:

@@ -173,7 +173,7 @@ def _ask_login() -> _Login:
         trouble = trouble_with(facts)
         if trouble is None:
             return _Login(written, route, password)
-        _say(f"{trouble.what} {trouble.mend}")
+        _say(f"{trouble.what} {trouble.fix}")
 
 
 def _relay(answer: str) -> tuple[str, Route]:

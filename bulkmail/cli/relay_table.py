@@ -12,7 +12,7 @@ from bulkmail.model.relay import Tls
 from bulkmail.model.reply import Reply
 from bulkmail.probe.certificate import Certificate
 from bulkmail.probe.relay import Login, RelayFacts
-from bulkmail.smtp.transfer import Mode
+from bulkmail.smtp.peer_policy import Mode
 from bulkmail.text import printable
 
 WIDTH = 80  # columns
@@ -35,7 +35,7 @@ def as_table(facts: RelayFacts) -> str:
         lines += textwrap.wrap(f"Not usable: {trouble.what}", WIDTH)
         if trouble.words:
             lines += _indented(f"The server said: {trouble.words}")
-        lines += _indented(trouble.mend, is_ours=True)
+        lines += _indented(trouble.fix, is_ours=True)
     return "\n".join(lines) + "\n"
 
 
@@ -88,7 +88,7 @@ def _ms(seconds: float) -> str:
 def _tls(facts: RelayFacts) -> str:
     if not facts.tls_version:
         return "none: everything goes in clear text"
-    how = "from the first octet" if facts.relay.tls is Tls.IMPLICIT else "by STARTTLS"
+    how = "from the first byte" if facts.relay.tls is Tls.IMPLICIT else "by STARTTLS"
     return f"{facts.tls_version} {how}, {facts.cipher}"
 
 
@@ -194,7 +194,7 @@ def to_json(facts: RelayFacts) -> str:
     found = {
         "relay": str(facts.relay),
         "usable": facts.is_usable,
-        "trouble": trouble and {"what": trouble.what, "mend": trouble.mend, "reply": trouble.words or None},
+        "trouble": trouble and {"what": trouble.what, "fix": trouble.fix, "reply": trouble.words or None},
         "addresses": [
             {"address": tried.address, "seconds": None if tried.error else tried.seconds, "error": tried.error or None}
             for tried in facts.addresses

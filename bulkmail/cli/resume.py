@@ -98,7 +98,7 @@ def command(
     notify: bool | None,
     **pace_flags: Any,
 ) -> int:
-    """Go on with a run as it was recorded: its rows, its letter.
+    """Go on with a run as it was recorded: its rows, its message.
 
     RUN is an outbox file, or a campaign (its latest run).  The suppression
     files of the run are read again: open rows that they name are left out.

@@ -82,7 +82,7 @@ Examples:
 )
 @click.option("--only", metavar="ADDRESS", multiple=True, help="Only these of the list; the rest stays pending.")
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Rehearse with N rows drawn by lot.")
-@click.option("--redirect-to", metavar="ADDRESS", help="Rehearse: this address gets every letter.")
+@click.option("--redirect-to", metavar="ADDRESS", help="Rehearse: this address gets every message.")
 @click.option("--dry-run", is_flag=True, help="Rehearse: do everything but send.")
 @click.option("--paced", is_flag=True, help="Keep to the rate in a rehearsal, too.")
 @click.option("--yes", is_flag=True, help="Do not ask before sending.")
@@ -104,10 +104,10 @@ Examples:
 @notify_option
 @click.option("--new", "begin_anew", is_flag=True, help="Send to everybody, whatever an earlier run did.")
 @click.option(
-    "--changed", "only_unreached", is_flag=True, help="Send the changed letter or list to those not yet reached."
+    "--changed", "only_unreached", is_flag=True, help="Send the changed message or list to those not yet reached."
 )
 def command(campaign: str | None, **options: Any) -> int:
-    """Send a campaign: a folder with campaign.toml, or a letter given by flags.
+    """Send a campaign: a folder with campaign.toml, or a message given by flags.
 
     An unfinished run goes on where it stopped; nobody is written to twice.
     Exit code: 0 all accepted, 1 some failed, 2 nothing sent, 3 stopped before

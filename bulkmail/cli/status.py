@@ -83,7 +83,7 @@ def _show(path: Path, run: str, *, keeps_looking: bool, in_json: bool) -> None:
         lines += _doubtful(reader, tally.with_copies(Status.IN_DOUBT))
         is_running = reader.is_running is not None
         if not is_running and reader.has_marks:
-            lines.append("It was cut off while the ends of letters were on their way: going on puts these in doubt.")
+            lines.append("It was cut off while the ends of messages were on their way: going on puts these in doubt.")
         if said := say_overdue(overdue):
             lines.append(f"{said[0].upper()}{said[1:]}.  To read it: bulkmail bounces")
     for line in lines:
@@ -100,7 +100,7 @@ def _steps(tally: Tally, path: str, whole: str, *, is_running: bool) -> list[str
         lines += step(f"To go on with the {say_left(tally)} left", f"bulkmail resume {path}")
     if tally.with_copies(Status.IN_DOUBT) and not is_running:
         lines += step(
-            "To look the letters in doubt up", f"bulkmail settle {path} --imap URL, --maildir DIR or --log FILE"
+            "To look the messages in doubt up", f"bulkmail reconcile {path} --imap URL, --maildir DIR or --log FILE"
         )
         lines += step("To decide them yourself", f"bulkmail resume {path} --in-doubt retry|accepted|rejected")
     if tally.rows > tally.open_rows:

@@ -1,4 +1,4 @@
-"""How the letters of one outbox are made, and how they are signed where that takes long."""
+"""How the messages of one outbox are made, and how they are signed where that takes long."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def composing(outbox: Outbox, *, keys: Keys, on_message: Hook | None) -> tuple[C
 
 def _ready_made(job: Job, first_at: float) -> Message:
     if job.content is None:
-        raise BulkmailError(f"row {job.delivery.row} of the outbox has no letter")
+        raise BulkmailError(f"row {job.delivery.row} of the outbox has no message")
     envelope = Envelope(job.reverse_path, job.delivery.forward_path)
     return message_of(job.content, envelope=envelope, message_id=job.message_id)

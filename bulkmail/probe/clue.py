@@ -11,7 +11,7 @@ class Clue(Enum):
 
     NOTHING = "nothing"
     CLEAR = "SMTP that begins without TLS"
-    TLS = "TLS from the first octet"
+    TLS = "TLS from the first byte"
     IMAP = "IMAP"
     POP3 = "POP3"
     SSH = "SSH"
@@ -19,7 +19,7 @@ class Clue(Enum):
 
 
 def guess(first: bytes) -> Clue:
-    """What speaks by its first octets, before anything was said to it."""
+    """What speaks by its first bytes, before anything was said to it."""
     for start, clue in ((b"220", Clue.CLEAR), (b"* ", Clue.IMAP), (b"+OK", Clue.POP3), (b"SSH-", Clue.SSH)):
         if first.startswith(start):
             return clue

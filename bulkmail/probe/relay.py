@@ -21,18 +21,15 @@ from bulkmail.probe.clue import Clue, guess
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import DialError, Tried, try_all
-from bulkmail.smtp.dialogue import Asking
+from bulkmail.smtp.dialogue import Dialogue, SessionRefused
 from bulkmail.smtp.mechanisms import PASSWORD_MECHANISMS, TOKEN_MECHANISMS
-from bulkmail.smtp.opening import SessionRefused, ehlo_name, open_transport
-from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.opening import Access, Timeouts, check_requiretls, ehlo_name, open_dialogue
+from bulkmail.smtp.peer_policy import Mode, PeerPolicy
 from bulkmail.smtp.protocol import PROBE
 from bulkmail.smtp.proxying import reach
 from bulkmail.smtp.replies import RawReply
-from bulkmail.smtp.session import check_requiretls
-from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.tls_mode import speaks_tls, trusting
-from bulkmail.smtp.transfer import Mode
 from bulkmail.text import printable
 
 PATIENCE = Timeouts(connect=10.0, greeting=60.0, ehlo=30.0, mail=30.0, quit=3.0)
@@ -157,22 +154,21 @@ class _Look:
         if self._relay.tls is not Tls.OFF:
             self._context = await asyncio.to_thread(make_tls_context, self._relay, key_password)
         try:
-            asking = await self._open_slowly()
+            dialogue = await self._open_slowly()
         except SessionRefused as error:
             self._note(obstacle=await self._look_into(error.event))
             return self.facts
         try:
-            await self._describe(asking)
-            if self._relay.requires_tls:
-                check_requiretls(self._relay, asking.transport, self.facts.capabilities or Capabilities())
+            await self._describe(dialogue)
+            check_requiretls(self._relay, dialogue.transport, self.facts.capabilities or Capabilities())
             if not self._relay.username:
-                await self._try(asking)
+                await self._try(dialogue)
                 return self.facts
         except SessionRefused as error:
             self._note(obstacle=_obstacle(error.event, self._feedback))
             return self.facts
         finally:
-            await asking.leave(patience=self._timeouts.quit)
+            await dialogue.leave(patience=self._timeouts.quit)
         await self._log_in(credentials)
         return self.facts
 
@@ -181,20 +177,13 @@ class _Look:
 
     # The session.
 
-    async def _open(self, credentials: Credentials | None, timeouts: Timeouts) -> Asking:
-        said: list[str] = []
-        transport, capabilities = await open_transport(
-            self._relay,
-            credentials,
-            tls_context=self._context,
-            timeouts=timeouts,
-            proxy_password=self._proxy_password,
-            said=said,
-        )
+    async def _open(self, credentials: Credentials | None, timeouts: Timeouts) -> Dialogue:
+        access = Access(self._relay, credentials, self._context, self._proxy_password, timeouts)
+        dialogue, capabilities = await open_dialogue(access, [])
         self._note(capabilities=capabilities)
-        return Asking(transport, peer=self._relay.place, secrets=said)
+        return dialogue
 
-    async def _open_slowly(self) -> Asking:
+    async def _open_slowly(self) -> Dialogue:
         """Without a login.  Whoever greets late gets the time for it, unless it turns out to speak something else."""
         quick = replace(self._timeouts, greeting=min(_FIRST_PATIENCE, self._timeouts.greeting))
         try:
@@ -210,7 +199,7 @@ class _Look:
             self._note(login=Login.NO_PASSWORD)
             return
         try:
-            asking = await self._open(credentials, self._timeouts)
+            dialogue = await self._open(credentials, self._timeouts)
         except SessionRefused as error:
             is_login = error.event.stage is Stage.AUTH
             self._note(
@@ -220,16 +209,16 @@ class _Look:
             return
         self._note(login=Login.WORKS)
         try:
-            await self._try(asking)
+            await self._try(dialogue)
         except SessionRefused as error:
             self._note(obstacle=_obstacle(error.event, self._feedback))
         finally:
-            await asking.leave(patience=self._timeouts.quit)
+            await dialogue.leave(patience=self._timeouts.quit)
 
     # What is asked.
 
-    async def _describe(self, asking: Asking) -> None:
-        transport = asking.transport
+    async def _describe(self, dialogue: Dialogue) -> None:
+        transport = dialogue.transport
         secured = transport.get_extra_info("ssl_object")
         if secured is not None:
             der = secured.getpeercert(True)
@@ -246,7 +235,7 @@ class _Look:
         peer = transport.get_extra_info("peername")
         self._note(connected_to=str(peer[0]) if isinstance(peer, tuple) else printable(str(peer or ""), 100))
         verb = "LHLO" if self._relay.is_lmtp else "EHLO"
-        hello = await self._ask(asking, f"{verb} {name}\r\n".encode(), Stage.EHLO)
+        hello = await self._ask(dialogue, f"{verb} {name}\r\n".encode(), Stage.EHLO)
         if hello.code < 300:
             self._note(
                 server=printable(hello.lines[0], 100).split(" ")[0],
@@ -257,49 +246,49 @@ class _Look:
         self._note(
             limits=_limits(self.facts.extensions),
             mechanism=next((name for name in known if name in capabilities.auth_mechanisms), ""),
-            mode=Manners(depth=self._relay.depth).mode(capabilities, is_lmtp=self._relay.is_lmtp),
+            mode=PeerPolicy(depth=self._relay.depth).mode(capabilities, is_lmtp=self._relay.is_lmtp),
         )
         taken = []
         for _ in range(_ROUND_TRIPS):
             begun = time.perf_counter()  # uvloop's own clock knows milliseconds only
-            await self._ask(asking, b"NOOP\r\n", Stage.EHLO)
+            await self._ask(dialogue, b"NOOP\r\n", Stage.EHLO)
             taken.append(time.perf_counter() - begun)
         self._note(round_trip=statistics.median(taken))
 
-    async def _try(self, asking: Asking) -> None:
+    async def _try(self, dialogue: Dialogue) -> None:
         """What may want a login first."""
         if self._sender is not None:
-            await self._try_addresses(asking, self._sender)
+            await self._try_addresses(dialogue, self._sender)
         if self.facts.mode is Mode.DEEP:
-            await self._probe(asking)
+            await self._probe(dialogue)
 
-    async def _try_addresses(self, asking: Asking, sender: Address) -> None:
+    async def _try_addresses(self, dialogue: Dialogue, sender: Address) -> None:
         smtputf8 = sender.needs_smtputf8 or (self._recipient is not None and self._recipient.needs_smtputf8)
         command = f"MAIL FROM:<{sender.wire}>{' SMTPUTF8' if smtputf8 else ''}\r\n"
-        answer = await self._answer(asking, command, Stage.MAIL)
+        answer = await self._answer(dialogue, command, Stage.MAIL)
         self._note(sender=answer)
         if answer.is_positive and self._recipient is not None:
-            answer = await self._answer(asking, f"RCPT TO:<{self._recipient.wire}>\r\n", Stage.RCPT)
+            answer = await self._answer(dialogue, f"RCPT TO:<{self._recipient.wire}>\r\n", Stage.RCPT)
             self._note(recipient=answer)
         if not answer.is_positive:
             self._note(obstacle=_obstacle(answer, self._feedback))
-        await self._ask(asking, b"RSET\r\n", Stage.MAIL)
+        await self._ask(dialogue, b"RSET\r\n", Stage.MAIL)
 
-    async def _probe(self, asking: Asking) -> None:
+    async def _probe(self, dialogue: Dialogue) -> None:
         """Whether a chunk may be written ahead of the answers; see `smtp.protocol.PROBE`."""
         patience = self._timeouts.mail
-        chunk, fence = await asking.ask(PROBE, stage=Stage.MAIL, patience=patience, replies=2)
+        chunk, fence = await dialogue.ask(PROBE, stage=Stage.MAIL, patience=patience, replies=2)
         if fence.code >= 500:  # it took the chunk for a command; the answer to RSET is still to come
-            await asking.more(stage=Stage.MAIL, patience=patience)
+            await dialogue.answer(stage=Stage.MAIL, patience=patience)
         passed = chunk.code >= 500 and fence.code < 300
         self._note(probe_passed=passed, mode=Mode.DEEP if passed else Mode.PIPELINING)
 
-    async def _ask(self, asking: Asking, command: bytes, stage: Stage) -> RawReply:
-        (reply,) = await asking.ask(command, stage=stage, patience=self._timeouts.mail)
+    async def _ask(self, dialogue: Dialogue, command: bytes, stage: Stage) -> RawReply:
+        (reply,) = await dialogue.ask(command, stage=stage, patience=self._timeouts.mail)
         return reply
 
-    async def _answer(self, asking: Asking, command: str, stage: Stage) -> Reply:
-        reply = await self._ask(asking, command.encode(), stage)
+    async def _answer(self, dialogue: Dialogue, command: str, stage: Stage) -> Reply:
+        reply = await self._ask(dialogue, command.encode(), stage)
         return make_reply(stage, reply.code, reply.lines)
 
     # What went wrong.
@@ -316,14 +305,13 @@ class _Look:
     async def _shown_certificate(self) -> Certificate | None:
         """The certificate of a server that we do not trust, to say what is wrong with it; it is told nothing else."""
         try:
-            transport, _ = await open_transport(
-                self._relay, None, tls_context=trusting(), timeouts=self._timeouts, proxy_password=self._proxy_password
-            )
+            access = Access(self._relay, None, trusting(), self._proxy_password, self._timeouts)
+            dialogue, _ = await open_dialogue(access, [])
         except SessionRefused:
             return None
-        secured = transport.get_extra_info("ssl_object")
+        secured = dialogue.transport.get_extra_info("ssl_object")
         der = secured.getpeercert(True) if secured is not None else None
-        await Asking(transport, peer=self._relay.peer).leave(patience=self._timeouts.quit)
+        await dialogue.leave(patience=self._timeouts.quit)
         return read_certificate(der) if der else None
 
     async def _look_closer(self) -> Clue:

@@ -34,7 +34,7 @@ _OUTCOMES = {"accepted": "accepted", "deferred": "put off", "rejected": "refused
 
 
 def write_html(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
-    """Writes the page: UTF-8, some hundred kilobytes at most beside the letter.
+    """Writes the page: UTF-8, some hundred kilobytes at most beside the message.
 
     Of a long list it has the rows to look at, a thousand at most; the CSV report has all.  Raises `BulkmailError` as
     `write_csv` does.
@@ -62,7 +62,7 @@ def write_html(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
         passes=of_passes(report.passes),
         lines=figures.lines,
         lines_note=_lines_note(figures),
-        letter=specimen_of(source.campaign, source.rows()),
+        message=specimen_of(source.campaign, source.rows()),
         colophon=f"Written by bulkmail from the run {report.run.run_id}, {_moment(report.run.created_at)}.",
     )
     with replacing(target) as file:

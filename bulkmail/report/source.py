@@ -54,7 +54,7 @@ class Run:
     process: tuple[int, str] | None
     path: Path | None
     relays: tuple[str, ...] = ()  # their names
-    redirected_to: str = ""  # whoever got all the letters of a rehearsal over a real relay
+    redirected_to: str = ""  # whoever got all the messages of a rehearsal over a real relay
     rest: Hold | None = None  # why nothing is sent just now
     slowdowns: tuple[Slowdown, ...] = ()  # relays and providers that asked for less
     number: int = 1  # which run under its name it is

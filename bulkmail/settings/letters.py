@@ -1,4 +1,4 @@
-"""The letter of a campaign: flags and `[message]`, with the content of every file, as a `Campaign`."""
+"""The message of a campaign: flags and `[message]`, with the content of every file, as a `Campaign`."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _subject(sources: Sources) -> Template | None:
 def _has_subject(sources: Sources) -> bool:
     """A message file may do without; a check warns of it."""
     said = sources.overrides.subject is not None or (sources.file.message.subject or "").strip()
-    return bool(said) or not sources.is_letter
+    return bool(said) or not sources.is_message_file
 
 
 def _reply_to(sources: Sources) -> Template | None:
@@ -127,8 +127,8 @@ def _tell_missing_body(sources: Sources) -> None:
     message, overrides = sources.file.message, sources.overrides
     has_broken = any(path[:1] == ("message",) and path[1:2] in _BODY_KEYS for path in sources.broken)
     has_body = any(body is not None for body in (message.text, message.html, message.markdown, message.mjml))
-    if not (has_body or overrides.has_letter or has_broken):
-        sources.tell_missing(("message", "text"), flag="--text", what="where the letter is", example="letter.txt")
+    if not (has_body or overrides.has_message or has_broken):
+        sources.tell_missing(("message", "text"), flag="--text", what="where the message is", example="message.txt")
 
 
 def _headers(sources: Sources) -> tuple[tuple[str, Template], ...]:

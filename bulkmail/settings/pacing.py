@@ -1,4 +1,4 @@
-"""How fast, how patiently and at what hours a campaign goes: `[sending]`, `[lanes]` and `[breakers]` as a `Pace`."""
+"""How fast, how patiently and at what hours a campaign goes: `[sending]`, providers and `[breakers]` as a `Pace`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lane import Lane, LaneLimits, Lanes
+from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.pace import Pace
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.retry import RetryPolicy
@@ -17,17 +17,17 @@ from bulkmail.settings.overrides import FLAGS
 from bulkmail.settings.parsers import at_least_one
 from bulkmail.settings.problems import Said, show
 from bulkmail.settings.sources import Sources, read_flags
-from bulkmail.settings.tables import known_lanes
+from bulkmail.settings.tables import known_providers
 
 if TYPE_CHECKING:
     from bulkmail.settings.schema import SendingTable
-    from bulkmail.settings.table import LaneTable
+    from bulkmail.settings.table import ProviderTable
 
 OTHER = "other"
-"""`[lanes.other]`: each domain that belongs to no provider."""
+"""`[mailbox_providers.other]`: each domain that belongs to no provider."""
 
 _DOMAIN = lazy_pattern(r"[^\s@*.]+(\.[^\s@*.]+)*(\.\*)?")
-_PARTS = frozenset(part.name for part in fields(Pace)) - {"rate", "retry", "lanes", "breakers"}
+_PARTS = frozenset(part.name for part in fields(Pace)) - {"rate", "retry", "mailbox_providers", "breakers"}
 
 
 def build_pace(sources: Sources) -> Pace:
@@ -40,9 +40,9 @@ def build_pace(sources: Sources) -> Pace:
         _with_parts(pace, sending),
         retry=_retry(sending),
         relay_backoff=replace(pace.relay_backoff, schedule=sending.retry.relay or ()),
-        lane_backoff=replace(pace.lane_backoff, schedule=sending.retry.lane or ()),
+        provider_backoff=replace(pace.provider_backoff, schedule=sending.retry.mailbox_provider or ()),
         limit=_limit(sources),
-        lanes=_lanes(sources),
+        mailbox_providers=_providers(sources),
         breakers=_breakers(sources),
     )
     # A written schedule is kept to its end unless somebody says otherwise.
@@ -57,7 +57,7 @@ def with_flags(pace: Pace, typed: Mapping[str, str | int]) -> Pace:
     """
     files, faults = read_flags(typed)
     for flag, mistake in faults:
-        raise ConfigError(f"{flag} {mistake.text}", hint=mistake.mend)
+        raise ConfigError(f"{flag} {mistake.text}", hint=mistake.fix)
     for flag, file in files.items():
         assert FLAGS[flag][0] == "sending"  # noqa: S101
         pace = _with_parts(pace, file.sending)
@@ -93,34 +93,34 @@ def _limit(sources: Sources) -> int | None:
         return None
 
 
-def _lanes(sources: Sources) -> Lanes | None:
-    table = sources.file.lanes
+def _providers(sources: Sources) -> MailboxProviders | None:
+    table = sources.file.mailbox_providers
     if table is None:
         return None
-    lanes = replace(known_lanes(), uses_presets=table.presets, by_exchanger=table.by_mx)
-    for name, lane in table.named.items():
+    providers = replace(known_providers(), uses_presets=table.presets, by_exchanger=table.by_mx)
+    for name, provider in table.named.items():
         if name == OTHER:
-            if lane.domains or lane.exchangers:
-                place = sources.place(("lanes", name))
+            if provider.domains or provider.exchangers:
+                place = sources.place(("mailbox_providers", name))
                 sources.problems.add(
-                    f"{place}: is for the domains that no lane names", "give the lane a name of its own"
+                    f"{place}: is for the domains that no provider names", "give the provider a name of its own"
                 )
-            lanes = replace(lanes, other=_limits(lane))
+            providers = replace(providers, other=_limits(provider))
             continue
-        if name not in lanes.by_name and not lane.domains and not lane.exchangers:
-            place, known = sources.place(("lanes", name)), ", ".join(lanes.by_name)
+        if name not in providers.by_name and not provider.domains and not provider.exchangers:
+            place, known = sources.place(("mailbox_providers", name)), ", ".join(providers.by_name)
             sources.problems.add(
                 f"{place}: is no provider that is known, and has no domains",
                 f'write domains = ["example.com"] below it; known are {known}',
             )
-        domains = _names(sources, ("lanes", name, "domains"), lane.domains)
-        exchangers = _names(sources, ("lanes", name, "exchangers"), lane.exchangers)
-        lanes = lanes.with_lane(Lane(name, domains, exchangers, limits=_limits(lane)))
-    return lanes
+        domains = _names(sources, ("mailbox_providers", name, "domains"), provider.domains)
+        exchangers = _names(sources, ("mailbox_providers", name, "exchangers"), provider.exchangers)
+        providers = providers.with_provider(MailboxProvider(name, domains, exchangers, limits=_limits(provider)))
+    return providers
 
 
-def _limits(lane: LaneTable) -> LaneLimits:
-    return LaneLimits(lane.rate, lane.connections, lane.messages_per_session)
+def _limits(provider: ProviderTable) -> ProviderLimits:
+    return ProviderLimits(provider.rate, provider.connections, provider.messages_per_session)
 
 
 def _names(sources: Sources, key: KeyPath, names: list[str]) -> frozenset[str]:

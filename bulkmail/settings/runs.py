@@ -16,11 +16,11 @@ from bulkmail.settings.sources import SUFFIX as TOML
 FOLDER = "runs"
 SUFFIX = ".outbox"
 REHEARSAL_SUFFIX = ".rehearsal.outbox"
-LONGEST_STEM = 80  # octets; file systems take 255, and reports add to it
+LONGEST_STEM = 80  # bytes; file systems take 255, and reports add to it
 
 
 def run_path(settings: Settings, rehearsal: bool, *, now: float | None = None) -> Path:
-    """The outbox of a run: the campaign's, the list's and letter's, or, for `--to`, one that is not there yet.
+    """The outbox of a run: the campaign's, the list's and message's, or, for `--to`, one that is not there yet.
 
     `now` is wall-clock seconds, by default those of the clock; it dates the runs of `--to`.
     """
@@ -51,7 +51,7 @@ def file_stem(name: str) -> str:
 
 
 def find_run(argument: str, *, rehearsals: bool = True) -> Path:
-    """The outbox that `argument` means: itself, or the latest run of a campaign (a folder, a `.toml` file, a letter).
+    """The outbox that `argument` means: itself, or the latest run of a campaign (a folder, a `.toml` file, a message).
 
     `rehearsals=False` passes over rehearsals, unless one is named itself.  Raises `ConfigError` that names what was
     looked for.
@@ -87,7 +87,7 @@ def names_outbox(argument: str) -> bool:
 
 
 def is_campaign_file(path: Path) -> bool:
-    """Whether a file is a campaign or a letter, rather than an outbox."""
+    """Whether a file is a campaign or a message, rather than an outbox."""
     if path.suffix.lower() == TOML:
         return True
     if path.suffix.lower() == SUFFIX:

@@ -25,9 +25,9 @@ from bulkmail.settings.table import (
     Count,
     CountOrNone,
     Duration,
-    LanesTable,
-    LaneTable,
     PositiveDuration,
+    ProvidersTable,
+    ProviderTable,
     RetryTable,
     Share,
     Start,
@@ -44,8 +44,8 @@ def _short_for(key: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
-def _letter(value: object) -> object:
-    """A text of several lines is the letter itself, one of a single line names its file."""
+def _message(value: object) -> object:
+    """A text of several lines is the message itself, one of a single line names its file."""
     if isinstance(value, str):
         return {"inline" if "\n" in value else "file": value}
     return value
@@ -149,8 +149,8 @@ class RecipientsTable(Table):
     group_by: Annotated[list[str], BeforeValidator(lambda value: _one_text(value))] = []
 
 
-class LetterTable(Table):
-    """`text = "letter.txt"`, a text of several lines, or `{ inline = "…" }`."""
+class BodyTable(Table):
+    """`text = "message.txt"`, a text of several lines, or `{ inline = "…" }`."""
 
     expected: ClassVar[str] = 'a file name in quotes, a text of several lines in """ or { inline = "…" }'
     file: str | None = None
@@ -222,8 +222,8 @@ class MessageTable(Table):
     to_name: str | None = None
     reverse_path: str | None = None
     subject: str | None = None
-    text: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
-    html: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    text: Annotated[BodyTable | None, BeforeValidator(_message)] = None
+    html: Annotated[BodyTable | None, BeforeValidator(_message)] = None
     headers: dict[str, str] = {}
     attachments: list[Annotated[AttachmentTable, _short_for("file")]] = []
     to: AddressList = None
@@ -235,10 +235,10 @@ class MessageTable(Table):
     unsubscribe: UnsubscribeTable | None = None
     dkim: Annotated[list[DkimTable], BeforeValidator(_only_one)] = []
     attachments_root: str | None = None
-    markdown: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
-    mjml: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    markdown: Annotated[BodyTable | None, BeforeValidator(_message)] = None
+    mjml: Annotated[BodyTable | None, BeforeValidator(_message)] = None
     preheader: str | None = None
-    calendar: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    calendar: Annotated[BodyTable | None, BeforeValidator(_message)] = None
     embed: bool = True
     inline_css: bool = True
     locale: str | None = None
@@ -347,7 +347,7 @@ class CampaignFile(Table):
     message: MessageTable = MessageTable.model_construct()
     sending: SendingTable = SendingTable.model_construct()
     data: Any = None
-    lanes: LanesTable | None = None
+    mailbox_providers: ProvidersTable | None = None
     breakers: BreakersTable = BreakersTable.model_construct()
     suppressions: SuppressionsTable = SuppressionsTable.model_construct()
     notify: NotifyTable = NotifyTable.model_construct()
@@ -360,11 +360,11 @@ class CampaignFile(Table):
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One fault: the key it is at, what was found and expected, and how to mend it; `what` is wrong with a value."""
+    """One fault: the key it is at, what was found and expected, and how to fix it; `what` is wrong with a value."""
 
     path: KeyPath
     text: str
-    mend: str = ""
+    fix: str = ""
     what: str = ""
 
 
@@ -480,8 +480,8 @@ def _unknown_key(path: KeyPath) -> Mistake:
             f"a password does not belong in a file that others may read: [relay] has no key {show(str(key))}",
             'write password_env = "NAME", password_file, password_command or keyring = true',
         )
-    mend = did_you_mean(str(key), known) or _elsewhere(str(key)) or f"known are {', '.join(known)}"
-    return Mistake(path, f"{table} has no key {show(str(key))}", mend)
+    fix = did_you_mean(str(key), known) or _elsewhere(str(key)) or f"known are {', '.join(known)}"
+    return Mistake(path, f"{table} has no key {show(str(key))}", fix)
 
 
 def _elsewhere(key: str) -> str:
@@ -514,7 +514,7 @@ def _table_at(names: list[str]) -> type[Table]:
         case ["message", "attachments"]:
             return AttachmentTable
         case ["message", "text" | "html" | "markdown" | "mjml" | "calendar"]:
-            return LetterTable
+            return BodyTable
         case ["message", "unsubscribe"]:
             return UnsubscribeTable
         case ["message", "dkim"]:
@@ -523,8 +523,8 @@ def _table_at(names: list[str]) -> type[Table]:
             return OauthTable
         case ["sending", "retry"]:
             return RetryTable
-        case ["lanes", _]:
-            return LaneTable
+        case ["mailbox_providers", _]:
+            return ProviderTable
         case _:
             return _tables_by_name()[".".join(names)]
 
@@ -538,7 +538,7 @@ def _tables_by_name() -> dict[str, type[Table]]:
         "message": MessageTable,
         "recipients": RecipientsTable,
         "sending": SendingTable,
-        "lanes": LanesTable,
+        "mailbox_providers": ProvidersTable,
         "breakers": BreakersTable,
         "suppressions": SuppressionsTable,
         "notify": NotifyTable,
@@ -551,5 +551,5 @@ def _tables_by_name() -> dict[str, type[Table]]:
 
 
 def _all_tables() -> list[type[Table]]:
-    inner = (LetterTable, AttachmentTable, UnsubscribeTable, DkimTable, LaneTable, OauthTable, RetryTable)
+    inner = (BodyTable, AttachmentTable, UnsubscribeTable, DkimTable, ProviderTable, OauthTable, RetryTable)
     return [*_tables_by_name().values(), *inner]

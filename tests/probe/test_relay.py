@@ -26,8 +26,8 @@ from bulkmail.probe.relay import Login, Obstacle, RelayFacts, look_at
 from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import Tried
-from bulkmail.smtp.timeouts import Timeouts
-from bulkmail.smtp.transfer import Mode
+from bulkmail.smtp.opening import Timeouts
+from bulkmail.smtp.peer_policy import Mode
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from tests.servers.kept import UNKNOWN, MailServer
 
@@ -181,7 +181,7 @@ async def test_login_is_refused(answer: str, what: str) -> None:
         assert relay.auth_attempts == 1
     assert facts.login is Login.REFUSED
     assert trouble_of(facts).what == what
-    assert trouble_of(facts).mend and trouble_of(facts).words.startswith(answer[:3])
+    assert trouble_of(facts).fix and trouble_of(facts).words.startswith(answer[:3])
 
 
 async def test_nothing_listens() -> None:
@@ -228,7 +228,7 @@ async def test_tls_where_it_begins_in_clear_text() -> None:
         facts = await look(relay, "", scheme="smtps", user="ann@", credentials=ANN)
         assert relay.auth_attempts == 0
     assert trouble_with(facts) == RelayTrouble(
-        f"localhost port {relay.port} begins without TLS, and was spoken to with TLS from the first octet.",
+        f"localhost port {relay.port} begins without TLS, and was spoken to with TLS from the first byte.",
         f"Write smtp://ann@localhost:{relay.port}, which goes over to TLS before anything is said.",
     )
 
@@ -237,7 +237,7 @@ async def test_clear_text_where_tls_is_spoken_from_the_first_octet() -> None:
     async with ScriptedRelay(tls=secure(AUTHORITY.issue_cert("localhost")), implicit=True) as relay:
         facts = await look(relay, "")
     assert trouble_with(facts) == RelayTrouble(
-        f"localhost port {relay.port} speaks TLS from the first octet, and was spoken to without.",
+        f"localhost port {relay.port} speaks TLS from the first byte, and was spoken to without.",
         f"Write smtps://localhost:{relay.port}",
     )
 
@@ -258,7 +258,7 @@ async def test_server_without_starttls() -> None:
     assert trouble_of(facts).what == (
         f"localhost port {relay.port} offers no encryption (STARTTLS), so everything would go in clear text."
     )
-    assert "smtps://ann@localhost:465" in trouble_of(facts).mend
+    assert "smtps://ann@localhost:465" in trouble_of(facts).fix
 
 
 YESTERDAY = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
@@ -352,7 +352,7 @@ async def test_server_refuses(scripts: dict[str, str], what: str) -> None:
 async def test_refusal_in_words_of_one_provider_gets_the_advice_that_a_run_gives() -> None:
     async with ScriptedRelay(rcpt="554 smtpport check error.") as relay:
         facts = await look(relay, sender=SHOP, recipient=BOB)
-    assert "reverse DNS name" in trouble_of(facts).mend
+    assert "reverse DNS name" in trouble_of(facts).fix
 
 
 @pytest.mark.parametrize("step", ["greeting", "ehlo", "mail", "rset"])
@@ -364,7 +364,7 @@ async def test_server_that_breaks_is_told_and_not_raised(step: str, behaviour: A
         facts = await look(relay, sender=SHOP, timeouts=Timeouts(greeting=0.1, ehlo=0.1, mail=0.1, quit=0.1))
         await asyncio.sleep(0.01)
     assert f"localhost port {relay.port}" in trouble_of(facts).what
-    assert trouble_of(facts).mend
+    assert trouble_of(facts).fix
 
 
 @pytest.mark.parametrize(

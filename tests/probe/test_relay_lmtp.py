@@ -15,8 +15,8 @@ from bulkmail.model.address import Address
 from bulkmail.model.relay import Relay
 from bulkmail.probe.relay import look_at
 from bulkmail.settings.tables import known_feedback
-from bulkmail.smtp.timeouts import Timeouts
-from bulkmail.smtp.transfer import Mode
+from bulkmail.smtp.opening import Timeouts
+from bulkmail.smtp.peer_policy import Mode
 from bulkmail.testing import ScriptedRelay
 from tests.probe.test_relay import trouble_of
 
@@ -48,7 +48,7 @@ async def test_socket_is_looked_at_or_told_missing(folder: Path) -> None:
         assert facts.is_usable and facts.server == "relay.test"
     facts = await look_at(Relay.parse(f"lmtp://{folder}/none"), None, feedback=FEEDBACK, timeouts=HASTY)
     assert trouble_of(facts).what == f"there is no socket {folder}/none."
-    assert "socket" in trouble_of(facts).mend
+    assert "socket" in trouble_of(facts).fix
 
 
 @pytest.mark.parametrize("extensions", [("REQUIRETLS",), ()], ids=["offered", "not offered"])
@@ -62,4 +62,4 @@ async def test_requiretls_is_looked_for(extensions: tuple[str, ...], tmp_path: P
         facts = await look_at(Relay.parse(url), None, feedback=FEEDBACK, timeouts=HASTY)
     assert facts.is_usable == bool(extensions)
     if facts.obstacle is not None:
-        assert "does not offer REQUIRETLS" in trouble_of(facts).what and "requiretls" in trouble_of(facts).mend
+        assert "does not offer REQUIRETLS" in trouble_of(facts).what and "requiretls" in trouble_of(facts).fix

@@ -1,4 +1,4 @@
-"""What a template may do: the Jinja environments that letters are written in."""
+"""What a template may do: the Jinja environments that messages are written in."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WIDE = lazy_pattern(r"\d{6}")
 
 
 class TooMuch(TemplateRuntimeError):
-    """A template wants more output, numbers or memory than any letter needs."""
+    """A template wants more output, numbers or memory than any message needs."""
 
 
 def join_chunks(chunks: Iterable[str]) -> str:
@@ -85,7 +85,7 @@ class _Missing(StrictUndefined):
         return f"there is no field {name!r}{suggest(name, (str(key) for key in holder))}"
 
 
-class LetterEnvironment(ImmutableSandboxedEnvironment):
+class MessageEnvironment(ImmutableSandboxedEnvironment):
     """The immutable sandbox, with bounds on what an operator or a call may make of a number from a cell.
 
     Whatever it compiles is made strict: see `strictness`.
@@ -189,14 +189,14 @@ def make_environment(
     values: Mapping[str, object] = NO_VALUES,
     draws: bool = False,
     picture: Callable[[Any], object] | None = None,
-) -> LetterEnvironment:
+) -> MessageEnvironment:
     """An environment whose templates can include `partials`.  With `html` what comes from cells is escaped.
 
     `escape` is what is done to every value instead.  `locality` says for whom dates and numbers are written, `values`
     are what every template finds by name.  With `html`, or if it `draws`, the filters `qr` and `picture` may be used;
     the latter is the function of that name.
     """
-    environment = LetterEnvironment(
+    environment = MessageEnvironment(
         loader=DictLoader(dict(partials)),
         undefined=_Missing,
         autoescape=html,
@@ -204,7 +204,7 @@ def make_environment(
         auto_reload=False,
         extensions=[_OneLine] if one_line else [],
     )
-    # Chance would make the second try of a letter another letter.
+    # Chance would make the second try of a message another message.
     del environment.globals["lipsum"]
     del environment.filters["random"]
     strictness.install(environment)

@@ -9,7 +9,7 @@ from jinja2 import Template, TemplateNotFound, TemplateSyntaxError, UndefinedErr
 from jinja2.exceptions import SecurityError
 
 from bulkmail.message.template import syntax
-from bulkmail.message.template.environment import LONGEST_OUTPUT, LetterEnvironment, UndefinedValue
+from bulkmail.message.template.environment import LONGEST_OUTPUT, MessageEnvironment, UndefinedValue
 from bulkmail.message.template.local_filters import NoLocale
 from bulkmail.message.template.numbers import MissingFile, Refused
 from bulkmail.message.template.strict_tree import is_own
@@ -35,7 +35,7 @@ NO_ROW: Mapping[str, object] = {}
 
 
 class EnclosureError(TemplateError):
-    """A row names a file that its letter cannot have."""
+    """A row names a file that its message cannot have."""
 
 
 class UndefinedField(TemplateError):
@@ -55,7 +55,7 @@ def explain(
     error: Exception,
     *,
     name: str,
-    environment: LetterEnvironment,
+    environment: MessageEnvironment,
     row: Mapping[str, object] = NO_ROW,
     rows: Iterable[object] = (),
 ) -> TemplateError:
@@ -91,15 +91,15 @@ def explain(
         case ConfigError():
             return TemplateError(f"{where}: {error}", hint=error.hint)
         case SecurityError():
-            text = f"a letter must not do this: {error}"
+            text = f"a message must not do this: {error}"
         case TemplateNotFound():
             text = missing_partial(str(error.name), environment)
         case RecursionError():
             text = "includes or calls itself without end"
         case MemoryError():
             if not _has_room():
-                raise error  # it is the computer that has none: no fault of this row, nor of the letter
-            text = "wants more memory than a letter may have"
+                raise error  # it is the computer that has none: no fault of this row, nor of the message
+            text = "wants more memory than a message may have"
         case ZeroDivisionError():
             text = "divides by zero"
         case TypeError():
@@ -165,7 +165,7 @@ def _line_of(error: TemplateSyntaxError) -> str:
 
 
 def _has_room() -> bool:
-    """Whether there is memory for the longest text that a letter may have, four octets a character."""
+    """Whether there is memory for the longest text that a message may have, four bytes a character."""
     try:
         bytearray(4 * LONGEST_OUTPUT)
     except MemoryError:
@@ -174,12 +174,12 @@ def _has_room() -> bool:
 
 
 def place(name: str, line: int) -> str:
-    """`letter.txt:3`; a setting of one line, `campaign.toml: subject` or `--where`, needs no line number."""
+    """`message.txt:3`; a setting of one line, `campaign.toml: subject` or `--where`, needs no line number."""
     is_setting = ": " in name or name.startswith("-")
     return name if line <= 1 and is_setting else f"{name}:{line}"
 
 
-def missing_partial(name: str, environment: LetterEnvironment) -> str:
+def missing_partial(name: str, environment: MessageEnvironment) -> str:
     """What to say of an included template that there is not."""
     return f"there is no template {printable(name, 80)!r}{suggest(name, environment.list_templates())}"
 
@@ -195,7 +195,7 @@ def _say_fields(fields: list[str]) -> str:
     return printable(f"a template of this row can use {', '.join(names)}{rest}")
 
 
-def _in_words(text: str, environment: LetterEnvironment) -> str:
+def _in_words(text: str, environment: MessageEnvironment) -> str:
     text = text.rstrip(".")
     found = _UNKNOWN.match(text)
     if not found:

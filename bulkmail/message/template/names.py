@@ -1,4 +1,4 @@
-"""Which columns a letter mentions, and which of them stand in it as they are."""
+"""Which columns a message mentions, and which of them stand in it as they are."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def fields_in(template: Template) -> frozenset[str]:
 
 
 def printed_names(campaign: Campaign) -> set[str]:
-    """The fields whose value stands in subject, sender or body of every letter, so that an empty one leaves a gap.
+    """The fields whose value stands in subject, sender or body of every message, so that an empty one leaves a gap.
 
     Not those that a template asks about before (`{% if name %}`) or provides for (`name or "friend"`).
     """

@@ -1,37 +1,37 @@
-"""Jobs are handed out once each, lanes in turns, and nobody is overlooked whatever becomes of them."""
+"""Jobs are handed out once each, keys in turns, and nobody is overlooked whatever becomes of them."""
 
 from __future__ import annotations
 
 import random
 
-from bulkmail.engine.work import BATCH, Work
+from bulkmail.engine.queues import BATCH, Queues
 
 
 def number_of(job):
     return int(job.delivery.forward_path[1:].partition("@")[0])
 
 
-def sort(outbox, lanes):
-    outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % lanes, reads_rows=False)
+def sort(outbox, keys):
+    outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % keys, reads_rows=False)
 
 
-def test_lanes_take_turns(people, outbox):
+def test_keys_take_turns(people, outbox):
     people(9)
     sort(outbox, 3)
-    work = Work(outbox, lanes=range(3))
-    assert [number_of(work.next(1.0)) % 3 for _ in range(9)] == [0, 1, 2] * 3
-    assert work.next(1.0) is None
+    queues = Queues(outbox, keys=range(3))
+    assert [number_of(queues.next(1.0)) % 3 for _ in range(9)] == [0, 1, 2] * 3
+    assert queues.next(1.0) is None
 
 
-def test_closed_lane_is_passed_over_and_not_looked_through(people, outbox, monkeypatch):
+def test_closed_key_is_passed_over_and_not_looked_through(people, outbox, monkeypatch):
     people(5 * BATCH)
     sort(outbox, 2)
-    work = Work(outbox, lanes=range(2))
+    queues = Queues(outbox, keys=range(2))
     looks = []
     due = outbox.due
     monkeypatch.setattr(outbox, "due", lambda now, **more: looks.append(more["lane"]) or due(now, **more))
     numbers = []
-    while (job := work.next(1.0, may_go=lambda lane: lane == 1)) is not None:
+    while (job := queues.next(1.0, may_go=lambda key: key == 1)) is not None:
         numbers.append(number_of(job))
     assert numbers == list(range(1, 5 * BATCH, 2))
     assert looks.count(0) <= 1
@@ -42,9 +42,9 @@ def test_unwanted_are_never_looked_at(people, outbox, monkeypatch):
     made = []
     due = outbox.due
     monkeypatch.setattr(outbox, "due", lambda now, **more: made.extend(found := due(now, **more)) or found)
-    work = Work(outbox, wants={9 * BATCH, 3, 10 * BATCH + 1})
-    assert [number_of(work.next(1.0)), number_of(work.next(1.0))] == [3, 9 * BATCH]
-    assert work.next(1.0) is None
+    queues = Queues(outbox, wants={9 * BATCH, 3, 10 * BATCH + 1})
+    assert [number_of(queues.next(1.0)), number_of(queues.next(1.0))] == [3, 9 * BATCH]
+    assert queues.next(1.0) is None
     assert len(made) == 2
 
 
@@ -52,46 +52,46 @@ def test_unwanted_that_are_due_later_are_not_waited_for(people, outbox):
     people(3)
     with outbox.store.writing() as connection:
         connection.execute("UPDATE delivery SET status = 'deferred', due_at = 10 * id")
-    work = Work(outbox, wants={2})
-    assert (work.next_due(1.0), work.left_in(0)) == (20.0, 1)
-    assert number_of(work.next(40.0)) == 2
-    assert work.next(40.0) is None
+    queues = Queues(outbox, wants={2})
+    assert (queues.next_due(1.0), queues.left_in(0)) == (20.0, 1)
+    assert number_of(queues.next(40.0)) == 2
+    assert queues.next(40.0) is None
 
 
 def test_wanted_that_comes_again_at_once_is_handed_out_again(people, outbox):
     people(5)
-    work = Work(outbox, wants={4, 5})
-    first, second = work.next(1.0), work.next(1.0)
-    work.settled(first.delivery.id, due_at=0.0)
-    assert number_of(work.next(1.0)) == number_of(first) and number_of(second) == 5
+    queues = Queues(outbox, wants={4, 5})
+    first, second = queues.next(1.0), queues.next(1.0)
+    queues.settled(first.delivery.id, due_at=0.0)
+    assert number_of(queues.next(1.0)) == number_of(first) and number_of(second) == 5
 
 
 def test_everybody_comes_until_closed_whatever_happens(people, outbox):
     """Taken back, due again at once, due later: in any order nobody is lost and nobody is out twice."""
     people(150)
     sort(outbox, 3)
-    dice = random.Random(7)
-    work, out, closed, now = Work(outbox, lanes=range(3)), {}, set(), 1.0
+    rng = random.Random(7)
+    queues, out, closed, now = Queues(outbox, keys=range(3)), {}, set(), 1.0
     while len(closed) < 150:
-        job = work.next(now, may_go=lambda lane: dice.random() < 0.8) if dice.random() < 0.6 else None
+        job = queues.next(now, may_go=lambda key: rng.random() < 0.8) if rng.random() < 0.6 else None
         if job is not None:
             assert job.delivery.id not in out.keys() | closed
             out[job.delivery.id] = job
         elif out:
-            number = dice.choice(list(out))
+            number = rng.choice(list(out))
             job = out.pop(number)
-            what = dice.randrange(4)
+            what = rng.randrange(4)
             if what == 0:
-                work.take_back(job)
+                queues.take_back(job)
             elif what == 1:
-                work.settled(number, due_at=job.delivery.due_at)  # as it was: at once
+                queues.settled(number, due_at=job.delivery.due_at)  # as it was: at once
             else:
                 with outbox.store.writing() as connection:
                     due_at = now + 5 if what == 2 else None
                     status = "deferred" if what == 2 else "accepted"
                     connection.execute("UPDATE delivery SET status=?, due_at=? WHERE id=?", (status, due_at, number))
-                work.settled(number, due_at=due_at)
+                queues.settled(number, due_at=due_at)
                 closed |= {number} if what == 3 else set()
         now += 0.5
-    assert work.next(now) is None
-    assert work.in_hand == 0
+    assert queues.next(now) is None
+    assert queues.in_hand == 0

@@ -1,17 +1,17 @@
-"""Who of several relays may take the next job of a lane: the better ones first, equals in shares if they have any."""
+"""Who of several relays may take the next job of a queue: the better ones first, equals in shares if they have any."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bulkmail.engine.queues import QueueKey
 from bulkmail.engine.relay_state import RelayState
-from bulkmail.engine.work import Lane
 
 LEAD = 16.0  # jobs that a relay may be ahead of its share: enough that no session waits for another relay's
 
 
 class _Member:
-    """A relay in a lane.  `taken` are jobs divided by weight, as if it had been there from the beginning."""
+    """A relay of a queue.  `taken` are jobs divided by weight, as if it had been there from the beginning."""
 
     __slots__ = ("relay", "taken", "was_away")
 
@@ -21,28 +21,28 @@ class _Member:
         self.was_away = False
 
 
-class Sharing:
+class RelayShares:
     """Plain bookkeeping; `now` is monotonic seconds.
 
-    `serving` says which relays, by their number, each lane may go through.
+    `serving` says which relays, by their number, each queue may go through.
     """
 
-    def __init__(self, relays: Sequence[RelayState], serving: Mapping[Lane, Sequence[int]]) -> None:
-        self._lanes = {
-            lane: {relays[number]: _Member(relays[number]) for number in numbers} for lane, numbers in serving.items()
+    def __init__(self, relays: Sequence[RelayState], serving: Mapping[QueueKey, Sequence[int]]) -> None:
+        self._members = {
+            key: {relays[number]: _Member(relays[number]) for number in numbers} for key, numbers in serving.items()
         }
         self._weighted = {
-            lane: {relay.priority for relay in members if relay.is_weighted} for lane, members in self._lanes.items()
+            key: {relay.priority for relay in members if relay.is_weighted} for key, members in self._members.items()
         }
         self._is_holding = False
 
-    def serves(self, relay: RelayState, lane: Lane) -> bool:
-        """Whether the jobs of `lane` may go through `relay`."""
-        return relay in self._lanes[lane]
+    def serves(self, relay: RelayState, key: QueueKey) -> bool:
+        """Whether the jobs of `key` may go through `relay`."""
+        return relay in self._members[key]
 
-    def may_take(self, relay: RelayState, lane: Lane, now: float) -> bool:
-        """Whether `relay` may take a job of `lane` now, as far as the other relays are concerned."""
-        members = self._lanes[lane]
+    def may_take(self, relay: RelayState, key: QueueKey, now: float) -> bool:
+        """Whether `relay` may take a job of `key` now, as far as the other relays are concerned."""
+        members = self._members[key]
         mine = members.get(relay)
         if mine is None:
             return False
@@ -50,7 +50,7 @@ class Sharing:
             return True
         if any(other.priority < relay.priority and other.is_able(now) for other in members):
             return False
-        if relay.priority not in self._weighted[lane]:
+        if relay.priority not in self._weighted[key]:
             return True
         equals = self._equals(mine, members, now)
         if any(mine.taken - other.taken > LEAD / relay.weight for other in equals):
@@ -58,11 +58,11 @@ class Sharing:
             return False
         return True
 
-    def took(self, relay: RelayState, lane: Lane, now: float) -> bool:
+    def took(self, relay: RelayState, key: QueueKey, now: float) -> bool:
         """Books a job; says whether somebody who was held back for this relay's sake should look again."""
-        members = self._lanes[lane]
+        members = self._members[key]
         mine = members[relay]
-        if relay.priority not in self._weighted[lane]:
+        if relay.priority not in self._weighted[key]:
             return False
         equals = self._equals(mine, members, now)
         if mine.was_away and equals:  # what it has missed is not owed to it
@@ -86,25 +86,25 @@ class Sharing:
                 other.was_away = True
         return found
 
-    def gave_back(self, relay: RelayState, lane: Lane) -> None:
+    def gave_back(self, relay: RelayState, key: QueueKey) -> None:
         """The reverse of `took()`: nothing came of it."""
-        self._lanes[lane][relay].taken -= 1.0 / relay.weight
+        self._members[key][relay].taken -= 1.0 / relay.weight
 
-    def has_others(self, relay: RelayState, lane: Lane) -> bool:
-        """Whether another relay that is not out could take the jobs of `lane`."""
-        return any(other is not relay and not other.is_out for other in self._lanes[lane])
+    def has_others(self, relay: RelayState, key: QueueKey) -> bool:
+        """Whether another relay that is not out could take the jobs of `key`."""
+        return any(other is not relay and not other.is_out for other in self._members[key])
 
     def is_needed(self, relay: RelayState, now: float) -> bool:
-        """Whether some lane has no other relay that there is hope for."""
+        """Whether some queue has no other relay that there is hope for."""
         return any(
             relay in members and not any(other is not relay and other.is_hopeful(now) for other in members)
-            for members in self._lanes.values()
+            for members in self._members.values()
         )
 
-    def stranded(self) -> list[tuple[Lane, RelayState]]:
-        """The lanes that no relay is left for, each with one that it would have gone through."""
+    def stranded(self) -> list[tuple[QueueKey, RelayState]]:
+        """The queues that no relay is left for, each with one that it would have gone through."""
         return [
-            (lane, next(iter(members)))
-            for lane, members in self._lanes.items()
+            (key, next(iter(members)))
+            for key, members in self._members.items()
             if all(relay.is_out for relay in members)
         ]

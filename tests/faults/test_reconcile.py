@@ -50,14 +50,14 @@ async def test_status_names_the_rows_in_doubt_and_settle_finds_one_of_them(tmp_p
     said = (await run("status", outbox, cwd=tmp_path)).out
     assert "row 2  p1@example.com" in said and "row 5  p4@example.com" in said
     assert said.count(": 127.0.0.1 closed the connection before it answered the end of the message") == 2
-    assert "bulkmail settle" in said and "--in-doubt" in said
+    assert "bulkmail reconcile" in said and "--in-doubt" in said
 
-    dry = await run("settle", outbox, "--maildir", mail, "--dry-run", cwd=tmp_path)
+    dry = await run("reconcile", outbox, "--maildir", mail, "--dry-run", cwd=tmp_path)
     assert dry.code == 4
     assert "would become accepted" in dry.out
     assert statuses(outbox)[Status.IN_DOUBT] == 2
 
-    found = await run("settle", outbox, "--maildir", mail, cwd=tmp_path)
+    found = await run("reconcile", outbox, "--maildir", mail, cwd=tmp_path)
     assert found.code == 4, found.err
     assert "row 2  p1@example.com  found in" in found.out
     assert f"row 5  p4@example.com  {ids[4]}" in found.out
@@ -66,10 +66,10 @@ async def test_status_names_the_rows_in_doubt_and_settle_finds_one_of_them(tmp_p
 
     log = f"Jan 1 00:00:00 mx postfix/cleanup[1]: 4QxAAA1: message-id={ids[4]}\n"
     log += "Jan 1 00:00:00 mx postfix/qmgr[1]: 4QxAAA1: from=<shop@example.com>, size=1, nrcpt=1 (queue active)\n"
-    last = await run("settle", outbox, "--log", "-", cwd=tmp_path, stdin=log.encode())
+    last = await run("reconcile", outbox, "--log", "-", cwd=tmp_path, stdin=log.encode())
     assert last.code == 0, last.err
     assert statuses(outbox) == {Status.ACCEPTED: 6}
-    assert (await run("settle", outbox, "--log", "-", cwd=tmp_path, stdin=b"")).out.startswith("Nothing is in doubt")
+    assert (await run("reconcile", outbox, "--log", "-", cwd=tmp_path, stdin=b"")).out.startswith("Nothing is in doubt")
     with OutboxReader.open(outbox) as reader:
         reasons = [row.reason for row in reader.rows()]
     assert reasons[4].startswith("found in standard input, as 4QxAAA1 on 20")
@@ -92,7 +92,7 @@ async def test_settle_says_what_it_was_not_told(tmp_path: Path) -> None:
     outbox, _ = await leave_in_doubt(tmp_path)
 
     async def refused(*arguments: str | Path) -> Result:
-        result = await run("settle", outbox, *arguments, cwd=tmp_path)
+        result = await run("reconcile", outbox, *arguments, cwd=tmp_path)
         assert result.code == 2
         return result
 
@@ -117,7 +117,7 @@ async def test_letter_in_doubt_is_found_in_a_folder_of_a_real_imap_server(tmp_pa
         with smtplib.LMTP(dovecot.host, dovecot.port) as client:
             await asyncio.to_thread(client.sendmail, "shop@example.com", ["seed@example.com"], content)
         url = f"imap://seed%40example.com@127.0.0.1:{dovecot.imap_port}?tls=off"
-        wanted = ("settle", outbox, "--imap", url, "--folder", "INBOX")
+        wanted = ("reconcile", outbox, "--imap", url, "--folder", "INBOX")
         refused = await run(*wanted, cwd=tmp_path, BULKMAIL_IMAP_PASSWORD="the-wrong-canary")
         assert refused.code == 3 and "refused the login" in refused.err, refused.err
         assert "canary" not in refused.err + refused.out

@@ -1,4 +1,4 @@
-"""`bulkmail settle`: rows in doubt are looked up where their letters may have arrived."""
+"""`bulkmail reconcile`: rows in doubt are looked up where their messages may have arrived."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ VARIABLE = "BULKMAIL_IMAP_PASSWORD"
 MOST_SHOWN = 20  # rows of each kind
 EPILOG = """\b
 Examples:
-  bulkmail settle spring --imap imaps://shop%40example.com@imap.example.com
-  bulkmail settle spring --log /var/log/mail.log --log /var/log/mail.log.1
-  bulkmail settle spring --maildir ~/Maildir --dry-run
+  bulkmail reconcile spring --imap imaps://shop%40example.com@imap.example.com
+  bulkmail reconcile spring --log /var/log/mail.log --log /var/log/mail.log.1
+  bulkmail reconcile spring --maildir ~/Maildir --dry-run
 """
 
 
@@ -145,15 +145,15 @@ def _tell(findings: Findings, *, is_dry: bool) -> None:
     click.echo(f"Looked at {count(findings.looked_at, 'Message-ID')}.")
     verb = "would become accepted" if is_dry else "accepted now"
     if findings.seen:
-        click.echo(f"{count(len(findings.seen), 'letter')} found, {verb}:")
+        click.echo(f"{count(len(findings.seen), 'message')} found, {verb}:")
         _list([(f.doubtful, f"found in {f.place}") for f in findings.seen])
     if findings.unclear:
         click.echo(
-            f"{count(len(findings.unclear), 'letter')} found that went to several people; for whom, is not said:"
+            f"{count(len(findings.unclear), 'message')} found that went to several people; for whom, is not said:"
         )
         _list([(f.doubtful, f"found in {f.place}") for f in findings.unclear])
     if findings.missing:
-        click.echo(f"{count(len(findings.missing), 'letter')} not found, still in doubt:")
+        click.echo(f"{count(len(findings.missing), 'message')} not found, still in doubt:")
         _list([(doubtful, doubtful.message_id) for doubtful in findings.missing])
 
 
@@ -168,10 +168,10 @@ def _advise(findings: Findings, path: Path, *, relay: str, left: Sequence[Doubtf
     if findings.missing:
         who = rewriter_of(relay)
         click.echo(
-            f"{who} puts a Message-ID of its own into each letter, so that ours cannot be found anywhere behind it."
+            f"{who} puts a Message-ID of its own into each message, so that ours cannot be found anywhere behind it."
             if who
             else "Not found proves nothing: mail may be delayed, filed elsewhere or filtered, and some relays (Amazon"
-            " SES is one) put a Message-ID of their own into each letter."
+            " SES is one) put a Message-ID of their own into each message."
         )
     command = f"bulkmail resume {shlex.quote(str(path))}"
     if retried := sum(doubtful.is_retried for doubtful in left):

@@ -1,4 +1,4 @@
-"""What there is to do: jobs from the outbox, handed out once each, taken back when nothing became of them."""
+"""What there is to send: jobs from the outbox, handed out once each, taken back when nothing became of them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from bulkmail.outbox.outbox import Outbox
 BATCH = 64  # jobs a look into the outbox brings
 MOST_ASIDE = 2_000  # jobs that wait for their own provider while others go
 
-Lane = int
+QueueKey = int
 """The number of a part of the work that has its own queue: what is due in another one never stands before it."""
 
 
 @dataclass(slots=True)
 class _Queue:
-    """The jobs of one lane.  Holds at most a batch of them; nothing else is due before `dry_until` (wall clock).
+    """The jobs of one key.  Holds at most a batch of them; nothing else is due before `dry_until` (wall clock).
 
     What was never tried is behind the id `after`.
     """
 
-    lane: Lane
+    key: QueueKey
     ready: deque[Job] = field(default_factory=deque)
     after: int = 0
     dry_until: float = -math.inf
@@ -39,8 +39,8 @@ class _Queue:
             self.after = min(self.after, delivery_id - 1)
 
 
-class Work:
-    """The jobs of one run.  Holds a batch of each lane, and the ids of those that are out.
+class Queues:
+    """The jobs of one run.  Holds a batch of each key, and the ids of those that are out.
 
     `limit` is how many may be begun, None for all; `wants` are the ids of the only deliveries to hand out.
     """
@@ -49,16 +49,17 @@ class Work:
         self,
         outbox: Outbox,
         *,
-        lanes: Iterable[Lane] = (0,),
+        keys: Iterable[QueueKey] = (0,),
         limit: int | None = None,
         wants: Collection[int] | None = None,
     ) -> None:
         self._outbox = outbox
-        self._turn = deque(_Queue(lane) for lane in lanes)  # the first of these that has a job gives it, and goes last
-        self._queues = {queue.lane: queue for queue in self._turn}
+        self._turn = deque(_Queue(key) for key in keys)  # the first of these that has a job gives it, and goes last
+        self._queues = {queue.key: queue for queue in self._turn}
         self._out: dict[int, _Queue] = {}
         self._passed_over: set[int] = set()  # out, or set aside
         self._aside: list[tuple[float, int, Job, _Queue]] = []  # a heap: until when (monotonic), and what
+        self._has_copies = outbox.has_copies
         self._copies: dict[int, deque[Job]] = {}  # set aside for the job of this id
         self._left = limit
         self._wanted = None if wants is None else json.dumps(sorted(wants))  # as the outbox takes it
@@ -73,15 +74,15 @@ class Work:
         """Whether the limit has been reached, so that there will be no more."""
         return self._left is not None and self._left <= 0
 
-    def next(self, now: float, *, may_go: Callable[[Lane], bool] | None = None) -> Job | None:
+    def next(self, now: float, *, may_go: Callable[[QueueKey], bool] | None = None) -> Job | None:
         """A job that may go now (`now` is wall-clock seconds), or None: all that is left is out or due later.
 
-        `may_go` leaves the jobs of other lanes where they are.  Lanes take turns.
+        `may_go` leaves the jobs of other keys where they are.  Keys take turns.
         """
-        if self.is_used_up:
+        if self._left is not None and self._left <= 0:
             return None
         for queue in self._turn:
-            if self._has_ready(queue, now) and (may_go is None or may_go(queue.lane)):
+            if (queue.ready or self._has_ready(queue, now)) and (may_go is None or may_go(queue.key)):
                 break
         else:
             return None
@@ -89,24 +90,13 @@ class Work:
             self._turn.remove(queue)
             self._turn.append(queue)
         job = queue.ready.popleft()
-        self._out[job.delivery.id] = queue
-        self._passed_over.add(job.delivery.id)
-        if self._left is not None:
-            self._left -= 1
-        self._keep_copies(queue, job, now)
-        return job
-
-    def next_plain(self, now: float) -> Job | None:
-        """As `next()`, where there is one lane and no row has copies."""
-        queue = self._turn[0]
-        if (self._left is not None and self._left <= 0) or not (queue.ready or self._has_ready(queue, now)):
-            return None
-        job = queue.ready.popleft()
         number = job.delivery.id
         self._out[number] = queue
         self._passed_over.add(number)
         if self._left is not None:
             self._left -= 1
+        if self._has_copies:
+            self._keep_copies(queue, job, now)
         return job
 
     def set_aside(self, job: Job, until: float) -> None:
@@ -126,9 +116,9 @@ class Work:
         return self._aside[0][0] if self._aside else None
 
     @property
-    def next_aside(self) -> tuple[Lane, Job] | None:
+    def next_aside(self) -> tuple[QueueKey, Job] | None:
         """What was set aside and is ready next."""
-        return (self._aside[0][3].lane, self._aside[0][2]) if self._aside else None
+        return (self._aside[0][3].key, self._aside[0][2]) if self._aside else None
 
     @property
     def has_much_aside(self) -> bool:
@@ -143,6 +133,12 @@ class Work:
         if self._left is not None:
             self._left -= 1
         return kept.popleft()
+
+    def return_copy(self, job: Job, copy: Job) -> None:
+        """`copy`, which was the last that `next_copy()` gave, does not go with `job` after all."""
+        self._copies[job.delivery.id].appendleft(copy)
+        if self._left is not None:
+            self._left += 1
 
     def release_copies(self, job: Job) -> None:
         """Those copies of `job` that were not taken are the next to go, each for itself."""
@@ -160,17 +156,17 @@ class Work:
             self._out[copy.delivery.id] = queue
             self._passed_over.add(copy.delivery.id)
 
-    def lane_of(self, job: Job) -> Lane:
-        """The lane of a job that is out."""
-        return self._out[job.delivery.id].lane
+    def key_of(self, job: Job) -> QueueKey:
+        """The key of a job that is out."""
+        return self._out[job.delivery.id].key
 
-    def has_some(self, now: float, *, among: Callable[[Lane], bool]) -> bool:
-        """Whether a job of one of these lanes could go now, were it allowed."""
-        return next(self.lanes_with_some(now, among=among), None) is not None
+    def has_some(self, now: float, *, among: Callable[[QueueKey], bool]) -> bool:
+        """Whether a job of one of these keys could go now, were it allowed."""
+        return next(self.keys_with_some(now, among=among), None) is not None
 
-    def lanes_with_some(self, now: float, *, among: Callable[[Lane], bool]) -> Iterator[Lane]:
-        """Those of these lanes that have a job that could go now, were it allowed."""
-        return (q.lane for q in self._turn if not self.is_used_up and among(q.lane) and self._has_ready(q, now))
+    def keys_with_some(self, now: float, *, among: Callable[[QueueKey], bool]) -> Iterator[QueueKey]:
+        """Those of these keys that have a job that could go now, were it allowed."""
+        return (q.key for q in self._turn if not self.is_used_up and among(q.key) and self._has_ready(q, now))
 
     def settled(self, delivery_id: int, *, due_at: float | None = None) -> None:
         """What became of it is durable; with `due_at` (wall clock; 0 is at once) it comes again."""
@@ -186,12 +182,17 @@ class Work:
         if self._left is not None:
             self._left += 1
 
-    def next_due(self, now: float, *, among: Callable[[Lane], bool] | None = None) -> float | None:
-        """When after `now` the next deferred one of these lanes is due, wall-clock seconds; None when none is.
+    @property
+    def known_due(self) -> float:
+        """When something may be due next as far as is known without a look into the outbox, wall-clock seconds."""
+        return min((queue.dry_until for queue in self._turn), default=math.inf)
+
+    def next_due(self, now: float, *, among: Callable[[QueueKey], bool] | None = None) -> float | None:
+        """When after `now` the next deferred one of these keys is due, wall-clock seconds; None when none is.
 
         What is due by now is ready, out, or set aside.
         """
-        found = (self._next_due(q.lane, now) for q in self._turn if among is None or among(q.lane))
+        found = (self._next_due(q.key, now) for q in self._turn if among is None or among(q.key))
         return min((due for due in found if due is not None), default=None)
 
     def has_others(self, done: Collection[int]) -> bool:
@@ -206,17 +207,17 @@ class Work:
         excluded = {*done, *self._out}
         return bool(
             self._outbox.due(
-                math.inf, limit=1, excluding=excluded, lane=queue.lane, after=queue.after, wanted=self._wanted
+                math.inf, limit=1, excluding=excluded, lane=queue.key, after=queue.after, wanted=self._wanted
             )
         )
 
-    def has_open(self, among: Callable[[Lane], bool]) -> bool:
-        """Whether a delivery of one of these lanes is still open."""
-        return any(self.left_in(lane) for lane in self._queues if among(lane))
+    def has_open(self, among: Callable[[QueueKey], bool]) -> bool:
+        """Whether a delivery of one of these keys is still open."""
+        return any(self.left_in(key) for key in self._queues if among(key))
 
-    def left_in(self, lane: Lane) -> int:
-        """How many deliveries of `lane` are still open."""
-        return self._outbox.count_open(lane, wanted=self._wanted)
+    def left_in(self, key: QueueKey) -> int:
+        """How many deliveries of `key` are still open."""
+        return self._outbox.count_open(key, wanted=self._wanted)
 
     def _return(self, job: Job) -> None:
         queue = self._out.pop(job.delivery.id)
@@ -230,7 +231,7 @@ class Work:
 
     def _refill(self, queue: _Queue, now: float) -> None:
         jobs = self._outbox.due(
-            now, limit=BATCH, excluding=self._passed_over, lane=queue.lane, after=queue.after, wanted=self._wanted
+            now, limit=BATCH, excluding=self._passed_over, lane=queue.key, after=queue.after, wanted=self._wanted
         )
         for job in jobs:
             if job.delivery.due_at == 0:
@@ -238,8 +239,8 @@ class Work:
             queue.ready.append(job)
         if not jobs:
             # What is due but out comes again when it is settled, what is set aside by itself.
-            due = self._next_due(queue.lane, now)
+            due = self._next_due(queue.key, now)
             queue.dry_until = math.inf if due is None else due
 
-    def _next_due(self, lane: Lane, now: float) -> float | None:
-        return self._outbox.next_due(lane, after=now, wanted=self._wanted)
+    def _next_due(self, key: QueueKey, now: float) -> float | None:
+        return self._outbox.next_due(key, after=now, wanted=self._wanted)

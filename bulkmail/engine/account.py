@@ -19,8 +19,8 @@ Start = Callable[[Callable[[], Coroutine[Any, Any, None]]], object]
 """Starts a task that the run waits for."""
 
 
-class Permission:
-    """The limits of a relay as the workers use it: plain calls on the loop, and a task of the run that asks for more.
+class Account:
+    """The account behind a relay, as the scheduler uses it: plain calls on the loop, and a task that asks for more.
 
     `changed` is called when an answer has come, `failed` when none will.  Without limits everything may go.
     """
@@ -40,7 +40,6 @@ class Permission:
         self._start: Start | None = None
         self._is_asking = False
         self._answered = anyio.Event()
-        self._begun: set[int] = set()  # deliveries that have begun and may yet turn out not to have been attempted
         self.is_free = limits is None or limits.is_free  # nothing needs to be taken, until the account is paused
 
     # -- for the workers
@@ -50,9 +49,14 @@ class Permission:
         """Whether an answer is awaited; `changed` is called when it is here."""
         return self._is_asking
 
-    def rest(self) -> Hold | None:
-        """Why nothing may be begun now, and until when; None when something may, or might once it is asked for."""
+    def hold(self) -> Hold | None:
+        """Why nothing may be begun now; None when something may, or might once it is asked for."""
         return None if self._limits is None else self._limits.rest(self._clock.now())
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nothing may be begun now, or an answer is awaited that says whether it may."""
+        return self._is_asking or self.hold() is not None
 
     def may_begin(self) -> bool:
         """Whether one message may begin now.  If that is not known, it is asked for."""
@@ -60,7 +64,7 @@ class Permission:
             return True
         if not self.take():
             return False
-        self.put_back()
+        self.give_back()
         return True
 
     async def granted(self) -> bool:
@@ -72,7 +76,7 @@ class Permission:
         return True
 
     def take(self) -> bool:
-        """Takes one message out of what is left.  `began()` or `put_back()` follows in the same instant."""
+        """Takes one message out of what is left; `give_back()` follows if nothing of it is attempted."""
         limits = self._limits
         if limits is None:
             return True
@@ -82,25 +86,10 @@ class Permission:
             self._ask()
         return is_taken
 
-    def put_back(self) -> None:
-        """What was taken was not needed."""
+    def give_back(self) -> None:
+        """Nothing was attempted of a message that was taken."""
         if self._limits is not None:
             self._limits.give_back(1)
-
-    def began(self, delivery_id: int) -> None:
-        """What was taken is for this delivery, whose envelope is being written."""
-        if self._limits is not None:
-            self._begun.add(delivery_id)
-
-    def not_attempted(self, delivery_id: int) -> None:
-        """Nothing of the delivery was attempted after all."""
-        if delivery_id in self._begun:
-            self._begun.discard(delivery_id)
-            self.put_back()
-
-    def attempted(self, delivery_id: int) -> None:
-        """The delivery came to something, whatever it was: it counts."""
-        self._begun.discard(delivery_id)
 
     # -- for the run
 
