@@ -17,8 +17,8 @@ from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
 from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.model.tally import EXIT_OK
-from bulkmail.settings.bounces import BounceMailbox, load_mailboxes
 from bulkmail.settings.suppressions import user_file
+from bulkmail.settings.user_tables import BounceMailbox, load_mailboxes
 from bulkmail.text import count, printable
 
 if TYPE_CHECKING:
@@ -161,8 +161,8 @@ def _read(
     from bulkmail.mailing.intake import Intake
     from bulkmail.mailing.suppression_sources import open_settings
     from bulkmail.mailing.token_keys import verifier_of
-    from bulkmail.settings.serving import load_serve_keys
     from bulkmail.settings.suppressions import load_suppressions
+    from bulkmail.settings.user_tables import load_serve_keys
 
     if is_stream and is_terminal(sys.stdin.buffer):
         raise ConfigError("standard input is a terminal", hint="bulkmail bounces - < MAIL, or name a mailbox")

@@ -26,9 +26,8 @@ from bulkmail.model.keys import Keys
 from bulkmail.model.relay import Secret
 from bulkmail.model.status import Status
 from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK
-from bulkmail.settings.keys import find_keys
-from bulkmail.settings.permission import commands_in, home_of, refuse_unallowed
-from bulkmail.settings.secrets import find_passwords
+from bulkmail.settings.allowed_commands import commands_in, home_of, refuse_unallowed
+from bulkmail.settings.secrets import find_keys, find_passwords
 from bulkmail.settings.settings import Settings, load
 from bulkmail.text import count, printable
 

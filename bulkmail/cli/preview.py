@@ -28,8 +28,8 @@ from bulkmail.model.recipient import Recipient
 from bulkmail.preview.files import write_message
 from bulkmail.preview.parts import parse
 from bulkmail.preview.text import plain_view
-from bulkmail.settings.keys import find_keys
-from bulkmail.settings.permission import commands_in
+from bulkmail.settings.allowed_commands import commands_in
+from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.settings import Settings, load
 from bulkmail.text import count, printable
 

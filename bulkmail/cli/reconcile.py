@@ -121,7 +121,7 @@ def _on_the_server(
 
 def password_of(mailbox: Mailbox, source: SecretSource | None, *, variable: str = VARIABLE) -> Secret:
     """The password of an IMAP login, from `source`, from `variable`, or by asking."""
-    from bulkmail.settings.places import LONGEST_SECRET, Wanted, secret_at
+    from bulkmail.settings.secrets import LONGEST_SECRET, Wanted, secret_at
 
     ask = password_prompt()
     if source is not None:

@@ -86,8 +86,8 @@ from bulkmail.recipients.screening import Suppression
 from bulkmail.recipients.source import RecipientList
 from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.report.report import Report
+from bulkmail.settings.presets import known_feedback
 from bulkmail.settings.suppressions import SuppressionSettings
-from bulkmail.settings.tables import known_feedback
 
 SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
 

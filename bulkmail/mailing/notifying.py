@@ -33,7 +33,7 @@ from bulkmail.model.route import Route
 from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.report.rows import iso
-from bulkmail.settings.notifying import find_webhook, signing_key
+from bulkmail.settings.notify_settings import find_webhook, signing_key
 from bulkmail.text import printable
 
 VERSION = 1

@@ -75,8 +75,8 @@ from bulkmail.recipients.grouping import EMAIL, Grouping
 from bulkmail.recipients.reading import ListOptions
 from bulkmail.recipients.screening import Suppression, screen
 from bulkmail.settings.runs import run_path
-from bulkmail.settings.serving import is_served
 from bulkmail.settings.settings import Settings
+from bulkmail.settings.user_tables import is_served
 from bulkmail.text import printable
 
 _PAGE = 100  # messages of several rows that are read at a time

@@ -20,7 +20,7 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route, clashes, serving
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.settings.tables import known_feedback, known_providers
+from bulkmail.settings.presets import known_feedback, known_providers
 from bulkmail.smtp.exchangers import Exchangers
 from bulkmail.text import count
 

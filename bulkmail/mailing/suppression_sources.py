@@ -15,8 +15,8 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, SuppressionRules, campaign_scope, list_scope
 from bulkmail.outbox.reader import OutboxReader, is_outbox
 from bulkmail.recipients.screening import REACHED_NOBODY, Suppression
+from bulkmail.settings.presets import known_providers
 from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings
-from bulkmail.settings.tables import known_providers
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.text import printable

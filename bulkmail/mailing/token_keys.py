@@ -22,7 +22,7 @@ from bulkmail.model.relay import Secret
 from bulkmail.model.secret_source import commands_of
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.settings.keys import find_keys
+from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.suppressions import load_suppressions
 
 RUN, KEY_ID = "bounce_run", "bounce_key"

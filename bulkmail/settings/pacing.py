@@ -1,9 +1,11 @@
-"""How fast, how patiently and at what hours a campaign goes: `[sending]`, providers and `[breakers]` as a `Pace`."""
+"""How fast, how patiently and when a campaign goes: `[sending]`, providers and `[breakers]`."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from datetime import tzinfo
 from typing import TYPE_CHECKING, Any
 
 from bulkmail.model.breaker import BreakerLimits
@@ -12,16 +14,17 @@ from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimit
 from bulkmail.model.pace import Pace
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.settings.locator import KeyPath
+from bulkmail.model.schedule import COLUMN, Schedule, column_of
+from bulkmail.settings.layers import KeyPath, Sources, read_flags
 from bulkmail.settings.overrides import FLAGS
-from bulkmail.settings.parsers import at_least_one
+from bulkmail.settings.parsers import at_least_one, find_zone
+from bulkmail.settings.presets import known_providers
 from bulkmail.settings.problems import Said, show
-from bulkmail.settings.sources import Sources, read_flags
-from bulkmail.settings.tables import known_providers
 
 if TYPE_CHECKING:
+    from bulkmail.settings.key_types import ProviderTable
     from bulkmail.settings.schema import SendingTable
-    from bulkmail.settings.table import ProviderTable
+
 
 OTHER = "other"
 """`[mailbox_providers.other]`: each domain that belongs to no provider."""
@@ -142,3 +145,42 @@ def _breakers(sources: Sources) -> BreakerLimits:
         canary=usual.canary if canary is None else canary,
         canary_share=usual.canary_share if table.canary_rejections is None else table.canary_rejections,
     )
+
+
+def build_schedule(sources: Sources) -> Schedule | None:
+    """None without `send_at`.  Faults are told; whether a time has passed is left to whoever loads the list."""
+    sending = sources.file.sending
+    send_at = sources.pick(("sending", "send_at"), sending.send_at)
+    timezone = sources.pick(("sending", "timezone"), sending.timezone)
+    if send_at is None:
+        if timezone is not None and ("sending", "send_at") not in sources.broken:
+            sources.problems.add(
+                f"{timezone}: has no effect without send_at",
+                'write send_at = "09:00" as well; the zone of `now` in a message is timezone below [message]',
+            )
+        return None
+    schedule = Schedule(
+        send_at.value.strip(), timezone.value.strip() if timezone else "", sources.file.message.timezone or ""
+    )
+
+    def zone(name: str) -> tzinfo:
+        return find_zone(name, environ=sources.environ)
+
+    for said in (send_at, timezone):
+        if said is not None and (said.value.strip() == COLUMN or not said.value.strip()):
+            sources.problems.add(f"{said}: names no column", f'write "{COLUMN}NAME" with the name of a column')
+            return None
+    try:
+        if not schedule.zone_column:
+            zone(schedule.timezone or schedule.fallback)
+    except ConfigError as error:
+        sources.problems.add(f"{timezone or send_at}: {error}", error.hint)
+        return None
+    if not column_of(schedule.send_at):
+        try:
+            fixed = Schedule(schedule.send_at, "UTC" if schedule.zone_column else schedule.timezone, schedule.fallback)
+            fixed.moment({}, zone, now=time.time())
+        except ConfigError as error:
+            sources.problems.add(f"{sources.place(('sending', 'send_at'))}: {error}", error.hint)
+            return None
+    return schedule

@@ -11,9 +11,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError
 
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.settings.locator import KeyPath
-from bulkmail.settings.problems import show
-from bulkmail.settings.table import (
+from bulkmail.settings.key_types import (
     FAULT,
     Amount,
     AnyDurability,
@@ -34,6 +32,8 @@ from bulkmail.settings.table import (
     Table,
     Wait,
 )
+from bulkmail.settings.layers import KeyPath
+from bulkmail.settings.problems import show
 from bulkmail.text import did_you_mean
 
 F = TypeVar("F", bound=Table)

@@ -16,9 +16,8 @@ from bulkmail.settings.problems import Problems, Said, show
 from bulkmail.text import did_you_mean
 
 if TYPE_CHECKING:
-    from bulkmail.settings.locator import KeyPath
+    from bulkmail.settings.layers import KeyPath, Sources
     from bulkmail.settings.schema import Mistake, SuppressionsTable, UserFile
-    from bulkmail.settings.sources import Sources
 
 VARIABLE = "BULKMAIL_SUPPRESSIONS"
 FILE_NAME = "suppressions.db"
@@ -94,10 +93,9 @@ def open_user_file(path: Path | None, environ: Mapping[str, str], problems: Prob
 
     Faults are told; raises `ConfigError` for a file that cannot be read or is not TOML.
     """
-    from bulkmail.settings.locator import locate_keys
+    from bulkmail.settings.layers import Sources, locate_keys, parse_toml, read_text
     from bulkmail.settings.overrides import Overrides
     from bulkmail.settings.schema import CampaignFile, UserFile, read_user_file
-    from bulkmail.settings.sources import Sources, parse_toml, read_text
 
     file, is_asked_for = UserFile(), path is not None
     lines: Mapping[KeyPath, int] = {}
@@ -151,7 +149,7 @@ def _build(tables: list[_Table], environ: Mapping[str, str], problems: Problems)
 
 def _file(tables: list[_Table], environ: Mapping[str, str]) -> Path | None:
     """The campaign's, then the environment's, then the user's: an agency's clients must never share one by accident."""
-    from bulkmail.settings.files import resolve
+    from bulkmail.settings.campaign_files import resolve
 
     for each in tables:
         if each is tables[-1] and (chosen := environ.get(VARIABLE)):

@@ -61,6 +61,7 @@ async def test_every_command_has_help_with_an_example(command, tmp_path):
 
 
 def test_guide_names_every_setting():
+    from bulkmail.settings.key_types import BreakersTable, ProvidersTable, ProviderTable
     from bulkmail.settings.schema import (
         BouncesTable,
         MessageTable,
@@ -72,7 +73,6 @@ def test_guide_names_every_setting():
         SuppressionsTable,
         WebhookTable,
     )
-    from bulkmail.settings.table import BreakersTable, ProvidersTable, ProviderTable
 
     pace = (ProvidersTable, ProviderTable, BreakersTable)
     user = (BouncesTable, ServeTable, SuppressionsTable, WebhookTable)

@@ -37,7 +37,7 @@ with atheris.instrument_imports(include=["bulkmail", "jinja2"]):
     from bulkmail.recipients.reading import ListOptions, Reading
     from bulkmail.recipients.source import read_list
     from bulkmail.reconcile.logs import LogReader, _cut
-    from bulkmail.settings.letter_file import read_message_file
+    from bulkmail.settings.message_file import read_message_file
     from bulkmail.settings.problems import Problems
     from bulkmail.smtp.replies import LONGEST_REPLY, RawReply, ReplyError, ReplyParser
 

@@ -191,8 +191,8 @@ def shop(tmp_path: Path) -> Path:
 
 
 async def findings(shop: Path, relay: str, zone: Zone) -> list[Finding]:
-    from bulkmail.settings.keys import find_keys
     from bulkmail.settings.overrides import Overrides
+    from bulkmail.settings.secrets import find_keys
 
     settings = load(str(shop), Overrides(relays=(relay,)), environ={})
     checked = await check(

@@ -23,7 +23,7 @@ from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.probe.certificate import read_certificate
 from bulkmail.probe.clue import Clue, guess
 from bulkmail.probe.relay import Login, Obstacle, RelayFacts, look_at
-from bulkmail.settings.tables import known_feedback
+from bulkmail.settings.presets import known_feedback
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import Tried
 from bulkmail.smtp.opening import Timeouts

@@ -9,7 +9,7 @@ import pytest
 from bulkmail.mailbox.imap_connection import Mailbox
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.secret_source import SecretKind, SecretSource
-from bulkmail.settings.bounces import BounceMailbox, load_mailboxes
+from bulkmail.settings.user_tables import BounceMailbox, load_mailboxes
 
 
 @pytest.fixture

@@ -17,9 +17,16 @@ from bulkmail.model.relay import Secret, Tls
 from bulkmail.model.route import Route
 from bulkmail.probe.relay import Login, look_at
 from bulkmail.settings.overrides import Overrides
-from bulkmail.settings.relay_presets import RelayPreset, expanded, preset_at, presets_table, relay_presets, say_preset
+from bulkmail.settings.presets import (
+    RelayPreset,
+    expanded,
+    known_feedback,
+    preset_at,
+    presets_table,
+    relay_presets,
+    say_preset,
+)
 from bulkmail.settings.settings import load
-from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.credentials import AccessToken, Credentials, Tokens
 from bulkmail.testing import ScriptedRelay
 

@@ -24,7 +24,7 @@ from bulkmail.model.campaign import Attachment, is_template
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.settings.locator import KeyPath
+from bulkmail.settings.layers import KeyPath
 from bulkmail.settings.problems import Problems, show
 from bulkmail.settings.schema import CampaignFile, read_campaign
 

@@ -7,8 +7,8 @@ import re
 from bulkmail.model.address import has_control, parse_mailbox
 from bulkmail.model.campaign import Template, is_template
 from bulkmail.model.errors import AddressError
+from bulkmail.settings.layers import Sources
 from bulkmail.settings.problems import Said
-from bulkmail.settings.sources import Sources
 
 EXAMPLE_SENDER = "Corner Shop <hello@shop.example>"
 

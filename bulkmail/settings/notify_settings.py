@@ -16,12 +16,12 @@ from bulkmail.model.notification import NotifySettings
 from bulkmail.model.relay import Secret
 from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.model.units import parse_duration
-from bulkmail.settings.places import Wanted, secret_at
 from bulkmail.settings.problems import Problems
+from bulkmail.settings.secrets import Wanted, secret_at
 
 if TYPE_CHECKING:
+    from bulkmail.settings.layers import Sources
     from bulkmail.settings.schema import NotifyTable
-    from bulkmail.settings.sources import Sources
 
 SHORTEST_STILLNESS = 60.0  # seconds; retries and slow relays make shorter pauses in every run
 SECRET_PREFIX = "whsec_"  # noqa: S105 - Standard Webhooks: what a key begins with, before its base64
@@ -44,7 +44,7 @@ def load_notify(environ: Mapping[str, str] = os.environ) -> NotifySettings:
 
 def build_notify(table: NotifyTable, sources: Sources) -> NotifySettings:
     """What `table` says.  Faults are told, and never repeat an address that may be a secret."""
-    from bulkmail.settings.logins import secret_place
+    from bulkmail.settings.relay_settings import secret_place
 
     webhook_from = secret_place(sources, ("notify",), table, noun="webhook")
     secret_from = secret_place(sources, ("notify",), table, noun="secret")

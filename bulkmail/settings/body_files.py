@@ -19,12 +19,11 @@ from bulkmail.message.compose.bodies import (
 from bulkmail.model.address import has_control
 from bulkmail.model.campaign import Campaign, InlineImage, RowPictures, Template, is_template
 from bulkmail.model.errors import ConfigError
-from bulkmail.settings.files import FileReader, on_disk
-from bulkmail.settings.lines import one_line
+from bulkmail.settings.campaign_files import FileReader, chosen_by_row, on_disk
+from bulkmail.settings.layers import Sources
+from bulkmail.settings.one_line import one_line
 from bulkmail.settings.problems import Said, show
 from bulkmail.settings.schema import BodyTable
-from bulkmail.settings.sources import Sources
-from bulkmail.settings.variants import chosen_by_row
 
 LARGEST_IMAGE = 10_000_000  # bytes; a message's pictures have thousands
 LONGEST_STYLESHEET = 1_000_000  # bytes

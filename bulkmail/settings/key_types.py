@@ -20,13 +20,13 @@ from bulkmail.model.units import parse_duration, parse_share
 from bulkmail.model.window import FindZone, Windows, parse_start, parse_windows
 from bulkmail.settings.parsers import (
     at_least_one,
+    find_zone,
     not_negative,
     parse_durability,
     parse_positive,
     parse_rests,
     parse_wait,
 )
-from bulkmail.settings.zones import find_zone
 
 FAULT = "bulkmail_fault"
 """The type of a fault that a parser of ours found; its context has `what`, `hint` and what was `written`."""

@@ -15,9 +15,9 @@ from bulkmail.message.template.constants import LONGEST, name_fault, written_val
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.literal import read_number
 from bulkmail.recipients.csv import CellReader, Trouble
-from bulkmail.settings.files import FileReader
+from bulkmail.settings.campaign_files import FileReader
+from bulkmail.settings.layers import Sources, refuse_deep_keys
 from bulkmail.settings.problems import Said, show
-from bulkmail.settings.sources import Sources, refuse_deep_keys
 
 _DELIMITERS = ",;\t"
 _DECODE = msgspec.json.Decoder(float_hook=read_number).decode

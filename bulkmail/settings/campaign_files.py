@@ -1,8 +1,9 @@
-"""The files of a campaign, read once and whole: messages, the parts they include, attachments."""
+"""The files of a campaign, read once and whole: bodies, the parts they include, attachments."""
 
 from __future__ import annotations
 
 import codecs
+import glob
 import os
 import re
 import stat
@@ -16,15 +17,18 @@ from bulkmail.message.attachments.filetypes import guess_type
 from bulkmail.message.template.syntax import say
 from bulkmail.message.template.tags import with_css_apart
 from bulkmail.model.address import has_control
-from bulkmail.model.campaign import Attachment, Template
+from bulkmail.model.campaign import Attachment, RowAttachment, Template, is_template
 from bulkmail.model.filenames import composed, other_case, same_name
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
+from bulkmail.settings.layers import Sources
 from bulkmail.settings.problems import Problems, Said, show
+from bulkmail.settings.schema import AttachmentTable
 from bulkmail.text import did_you_mean, printable
 
 if TYPE_CHECKING:
     from jinja2 import nodes
+
 
 _MESSAGE_FILE_FIX_TYPED = 'write the message into a file, or "-" to read it from standard input'
 _MESSAGE_FILE_FIX = (
@@ -348,3 +352,128 @@ def _names(expression: nodes.Expr) -> list[str] | None:
     if any(names is None for names in several):
         return None
     return [name for names in several for name in names or ()]
+
+
+MOST = 200  # files of one body
+_VALUE = lazy_pattern(r"\{\{(.*?)\}\}")
+
+
+def chosen_by_row(
+    said: Said[str], fallback: str | None, *, part: str, sources: Sources, reader: FileReader
+) -> Template | None:
+    """The template that includes the file of each row, or the `fallback` where there is none.  Faults are told."""
+    file = said.value
+    if part in ("mjml", "calendar") or "{%" in file or "{{" in _VALUE.sub("", file):
+        what = f"{said}: {part} cannot be chosen so by the row"
+        sources.problems.add(what, 'write a value in the name of the file: html = "message-{{ lang }}.html"')
+        return None
+    pieces = _VALUE.split(file)  # text and expressions in turn
+    outside = next((name for name in (file, fallback or "") if name.startswith(("/", "~")) or ".." in name), None)
+    if outside is not None:
+        sources.problems.add(f"{said}: {show(outside)} is not below the campaign's folder", "put the files there")
+        return None
+    pattern = "*".join(map(glob.escape, pieces[::2]))
+    names = sorted(
+        path.relative_to(reader.root).as_posix() for path in reader.root.glob(pattern) if reader.is_below(path)
+    )
+    if not names:
+        sources.problems.add(f"{said}: there is no file {show(pattern)} in {reader.root}", "put the files there")
+        return None
+    if len(names) > MOST:
+        sources.problems.add(f"{said}: {len(names):,} files are called {show(pattern)}", f"expected {MOST} at most")
+        return None
+    for name in names:
+        reader.part(name, said)
+    if fallback is not None and fallback not in names:
+        if not reader.is_below(reader.root / fallback):
+            sources.problems.add(f"{said}: there is no fallback {show(fallback)} in {reader.root}", "put it there")
+            return None
+        reader.part(fallback, said)
+    chosen = " ~ ".join(
+        f"({piece.strip()})" if number % 2 else _quoted(piece) for number, piece in enumerate(pieces) if piece
+    )
+    if fallback is not None:
+        chosen = f"[{chosen}, {_quoted(fallback)}]"
+    template = Template(sources.template_name(part), f"{{% include {chosen} %}}\n")
+    reader.choosing.add(template.name)
+    return template
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+_TAG = lazy_pattern(r"\{\{|\{%|\{#")
+
+
+def attachments(sources: Sources, reader: FileReader) -> tuple[Attachment, ...]:
+    """The files that everybody gets."""
+    found = [
+        reader.attachment(said, name=table.name, content_type=table.type)
+        for said, table in _settings(sources)
+        if not _is_of_row(said, table)
+    ]
+    return sources.enclosed + tuple(attachment for attachment in found if attachment is not None)
+
+
+def row_attachments(sources: Sources) -> tuple[RowAttachment, ...]:
+    """The files that each row names: those whose path, or whose name, is a template."""
+    found = [_row_attachment(sources, said, table) for said, table in _settings(sources) if _is_of_row(said, table)]
+    return tuple(attachment for attachment in found if attachment is not None)
+
+
+def _settings(sources: Sources) -> Iterator[tuple[Said[str], AttachmentTable]]:
+    """The file's and the flags'."""
+    for number, table in enumerate(sources.file.message.attachments):
+        place = sources.place(("message", "attachments", number))
+        if table.file and table.file.strip():
+            yield Said(table.file.strip(), place, sources.home), table
+        else:
+            sources.problems.add(f"{place}: an attachment names no file", 'write { file = "menu.pdf" }')
+    for name in sources.overrides.attach:
+        yield sources.typed("--attach", name), AttachmentTable(file=name)
+
+
+def _is_of_row(said: Said[str], table: AttachmentTable) -> bool:
+    return is_template(said.value) or is_template(table.name or "")
+
+
+def _row_attachment(sources: Sources, said: Said[str], table: AttachmentTable) -> RowAttachment | None:
+    if table.type is not None and not CONTENT_TYPE.fullmatch(table.type):
+        sources.problems.add(
+            f"{said}: its type {show(table.type)} is not a content type", 'write type = "application/pdf"'
+        )
+        return None
+    root, prefix = _root_of(sources, said)
+    if not root.is_dir():
+        sources.problems.add(
+            f"{said}: there is no folder {root}", "files of rows are looked for there; make it, or set attachments_root"
+        )
+        return None
+    return RowAttachment(
+        path=Template(said.place, said.value),
+        root=str(root.absolute()),
+        filename=None if table.name is None else Template(said.place, table.name),
+        content_type=table.type or "",
+        is_optional=table.optional,
+        prefix=prefix,
+    )
+
+
+def _root_of(sources: Sources, said: Said[str]) -> tuple[Path, int]:
+    """The folder that a row's file must be below, and how much of its path stands for that.
+
+    It is the campaign's own folder, `attachments_root`, or, where there is none, another that the path itself begins
+    with: what stands before the first tag was written by whoever wrote the campaign, and no cell changes it.
+    """
+    message = sources.file.message
+    if message.attachments_root is not None:
+        place = sources.place(("message", "attachments_root"))
+        return resolve(Said(message.attachments_root, place, sources.home)), 0
+    tag = _TAG.search(said.value)
+    literal = said.value[: tag.start()] if tag else ""
+    folder = literal[: literal.rfind("/") + 1]
+    if Path(folder).is_absolute() or folder.startswith("~") or ".." in folder.split("/"):
+        return resolve(Said(folder, said.place, sources.home)), len(folder)
+    return Path(os.path.expanduser(sources.home)), 0
