@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from bulkmail.checks.addresses import dead
 from bulkmail.checks.finding import Hits
 from bulkmail.checks.leftovers import ODD_CELLS, damage, is_worth_a_look, leftover
-from bulkmail.message.compose.composer import Rendered, Tried
+from bulkmail.message.compose.composer import Rendered, TriedMessage
 from bulkmail.model.address import Address
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.lazy_dataclass import dataclass
@@ -105,7 +105,7 @@ class Sample:
 class MessageRenderer(Protocol):
     """Whoever makes the messages: a `Composer`."""
 
-    def check(self, recipient: Recipient) -> Tried:
+    def check(self, recipient: Recipient) -> TriedMessage:
         """Renders the message of one recipient strictly.  Raises `TemplateError`."""
 
     @property

@@ -17,7 +17,7 @@ from bulkmail.message.template.names import FUNCTIONS
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.variants import FIELD as VARIANT
 from bulkmail.recipients.columns import listed
-from bulkmail.recipients.remarks import Lines
+from bulkmail.recipients.remarks import SeenLines
 from bulkmail.text import count, printable, suggest
 
 FEW_INVALID = 3  # rows; one or two never stop a run, however short the list is
@@ -296,7 +296,7 @@ def cell_format(evidence: Evidence) -> Iterator[Found]:
         yield from _seen(evidence, column, lines, what, "open the workbook in a spreadsheet program and save it")
 
 
-def _seen(evidence: Evidence, column: int, lines: Lines, what: str, fix: str = "") -> Iterator[Found]:
+def _seen(evidence: Evidence, column: int, lines: SeenLines, what: str, fix: str = "") -> Iterator[Found]:
     name = evidence.remarks.name(column)
     if evidence.mentioned is None or name in evidence.mentioned:
         hits = Hits(lines.count, lines.first)

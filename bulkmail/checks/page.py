@@ -15,7 +15,7 @@ from bulkmail.checks.finding import Hits
 from bulkmail.checks.leftovers import ANGLES, positions
 from bulkmail.message.html.local_files import pictures
 from bulkmail.message.html.scanner import VOID, Attribute, Element, EndTag, Remark, scan
-from bulkmail.message.template.tags import PLACE, Kind, Masked, mask
+from bulkmail.message.template.tags import PLACE, Masked, TagKind, mask
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.lazy_dataclass import dataclass
@@ -59,7 +59,7 @@ class Flaw:
     hits: Hits | None = field(default=None, compare=False)
 
 
-class _Seen(NamedTuple):
+class _SeenFlaw(NamedTuple):
     """A flaw in a text; `about` is what is the matter with a link, or the address of a picture."""
 
     code: str
@@ -112,7 +112,7 @@ def merge(
     return tuple([*kept, *late][:MOST])
 
 
-def _flaws_in(text: str, *, masked: Masked | None = None, is_page: bool, is_plain: bool = False) -> Iterator[_Seen]:
+def _flaws_in(text: str, *, masked: Masked | None = None, is_page: bool, is_plain: bool = False) -> Iterator[_SeenFlaw]:
     """Code, words and position of each flaw."""
     if is_page:
         tokens = list(scan(text))
@@ -129,18 +129,20 @@ def _flaws_in(text: str, *, masked: Masked | None = None, is_page: bool, is_plai
             yield from _link_flaws(link[0], link.start())
     if is_page:  # a browser takes `<<Name>>` for a tag, and shows the brackets
         for found in ANGLES.finditer(text):
-            yield _Seen("placeholder", f"{found[0]!r} stands in the message", found.start())
+            yield _SeenFlaw("placeholder", f"{found[0]!r} stands in the message", found.start())
     for position, word in positions(shown):
-        yield _Seen("placeholder", f"{word!r} stands in the message", position)
+        yield _SeenFlaw("placeholder", f"{word!r} stands in the message", position)
     if is_page or is_plain:
         for seen in (_ESCAPED_TAG if is_page else _TAG).finditer(shown):
-            yield _Seen("visible-tag", f"recipients see {printable(unescape(seen[0]), LONGEST_SHOWN)!r}", seen.start())
+            yield _SeenFlaw(
+                "visible-tag", f"recipients see {printable(unescape(seen[0]), LONGEST_SHOWN)!r}", seen.start()
+            )
     if masked is not None:
         for place in PLACE.finditer(text):
             tag = masked.tag(place)
-            if tag.kind is Kind.RAW:
+            if tag.kind is TagKind.RAW:
                 for _, word in positions(re.sub(r"\{%.*?%\}", "", tag.text)):
-                    yield _Seen("placeholder", f"{word!r} stands in the message", place.start())
+                    yield _SeenFlaw("placeholder", f"{word!r} stands in the message", place.start())
 
 
 def _without_markup(text: str, tokens: Iterable[Element | EndTag | Remark]) -> str:
@@ -155,7 +157,7 @@ def _without_markup(text: str, tokens: Iterable[Element | EndTag | Remark]) -> s
     return "".join([*pieces, text[position:]])
 
 
-def _flaws_of(element: Element, text: str) -> Iterator[_Seen]:
+def _flaws_of(element: Element, text: str) -> Iterator[_SeenFlaw]:
     at = element.start
     for attribute in element.attributes:
         if attribute.name in _ADDRESSES:
@@ -163,54 +165,56 @@ def _flaws_of(element: Element, text: str) -> Iterator[_Seen]:
         else:
             word = next((word for _, word in positions(attribute.value)), "") if attribute.name in _READ else ""
         if word:
-            yield _Seen("placeholder", f"{printable(word, LONGEST_SHOWN)!r} stands in {attribute.name}=", at)
+            yield _SeenFlaw("placeholder", f"{printable(word, LONGEST_SHOWN)!r} stands in {attribute.name}=", at)
     if element.name in _NOT_LOADED:
-        yield _Seen("active-content", f"{_NOT_LOADED[element.name]} (<{element.name}>) does not work in a message", at)
+        yield _SeenFlaw(
+            "active-content", f"{_NOT_LOADED[element.name]} (<{element.name}>) does not work in a message", at
+        )
     if element.name in ("a", "area"):
         href = element.get("href")
         if href is None and not (element.get("id") or element.get("name")):
-            yield _Seen("link-empty", f"<{element.name}> has no href: the link leads nowhere", at)
+            yield _SeenFlaw("link-empty", f"<{element.name}> has no href: the link leads nowhere", at)
         elif href is not None:
             yield from _href_flaws(href, at)
     if element.name == "img":
         source = element.value("src").strip()
         # A template tag between the attributes may bring one.
         if element.get("alt") is None and "\ufdd0" not in re.sub(r'"[^"]*"', "", text[element.start : element.end]):
-            yield _Seen(
+            yield _SeenFlaw(
                 "image-without-alt", f"the picture {_shown(source) or 'without src'} has no alt text", at, about=source
             )
         yield from _link_flaws(source, at)
 
 
-def _left_pictures(element: Element, text: str) -> Iterator[_Seen]:
+def _left_pictures(element: Element, text: str) -> Iterator[_SeenFlaw]:
     for picture in pictures(element, text):
         if dead(picture.address) and not placeholder_in(picture.address):
             what = f"the picture {_shown(picture.address)} is neither in the message nor on the web"
-            yield _Seen("image-local", what, picture.start)
+            yield _SeenFlaw("image-local", what, picture.start)
 
 
-def _href_flaws(href: Attribute, position: int) -> Iterator[_Seen]:
+def _href_flaws(href: Attribute, position: int) -> Iterator[_SeenFlaw]:
     value = href.value.strip()
     if value in ("", "#"):
-        yield _Seen("link-empty", f'href="{value}": the link leads nowhere', position)
+        yield _SeenFlaw("link-empty", f'href="{value}": the link leads nowhere', position)
     elif not placeholder_in(value):
         if fault := dead(value):
-            yield _Seen("link-relative", f"the link {_shown(value)} {fault}", position, about=fault)
+            yield _SeenFlaw("link-relative", f"the link {_shown(value)} {fault}", position, about=fault)
         yield from _link_flaws(value, position)
 
 
-def _link_flaws(value: str, position: int) -> Iterator[_Seen]:
+def _link_flaws(value: str, position: int) -> Iterator[_SeenFlaw]:
     if _LOCAL.match(value):
-        yield _Seen("link-local", f"{_shown(value)} leads to your own computer or network", position)
+        yield _SeenFlaw("link-local", f"{_shown(value)} leads to your own computer or network", position)
     elif value.lower().startswith("http://"):
-        yield _Seen("link-insecure", f"{_shown(value)} begins with http:", position)
+        yield _SeenFlaw("link-insecure", f"{_shown(value)} begins with http:", position)
 
 
 def _shown(address: str) -> str:
     return printable(PLACE.sub("…", address), LONGEST_SHOWN)
 
 
-def _open_tags(tokens: Iterable[Element | EndTag | Remark], text: str) -> Iterator[_Seen]:
+def _open_tags(tokens: Iterable[Element | EndTag | Remark], text: str) -> Iterator[_SeenFlaw]:
     """Elements that are not closed, and end tags that close nothing."""
     stack: list[Element] = []
     opened: Counter[str] = Counter()  # what is on the stack; nobody searches it for what is not there
@@ -218,24 +222,24 @@ def _open_tags(tokens: Iterable[Element | EndTag | Remark], text: str) -> Iterat
         if isinstance(token, Element):
             if token.content is not None:
                 if token.close <= token.content[1]:
-                    yield _Seen("unclosed-tag", f"<{token.name}> is not closed", token.start)
+                    yield _SeenFlaw("unclosed-tag", f"<{token.name}> is not closed", token.start)
             elif not (token.name in VOID or (text[token.end - 2] == "/" and _is_foreign(token, opened))):
                 stack.append(token)
                 opened[token.name] += 1
         elif isinstance(token, EndTag) and token.name not in VOID:
             if not opened[token.name]:
                 if token.name != "p":
-                    yield _Seen("unclosed-tag", f"</{token.name}> closes nothing", token.start)
+                    yield _SeenFlaw("unclosed-tag", f"</{token.name}> closes nothing", token.start)
                 continue
             number = next(n for n in range(len(stack) - 1, -1, -1) if stack[n].name == token.name)
             opened.subtract(element.name for element in stack[number:])
             for element in stack[number + 1 :]:
                 if element.name not in _OPTIONAL_END:
-                    yield _Seen("unclosed-tag", f"<{element.name}> is not closed", element.start)
+                    yield _SeenFlaw("unclosed-tag", f"<{element.name}> is not closed", element.start)
             del stack[number:]
     for element in stack:
         if element.name not in _OPTIONAL_END:
-            yield _Seen("unclosed-tag", f"<{element.name}> is not closed", element.start)
+            yield _SeenFlaw("unclosed-tag", f"<{element.name}> is not closed", element.start)
 
 
 def _is_foreign(element: Element, opened: Counter[str]) -> bool:

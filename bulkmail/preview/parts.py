@@ -16,7 +16,7 @@ from bulkmail.text import printable
 
 
 @dataclass(frozen=True, slots=True)
-class Enclosure:
+class ShownFile:
     """Something beside the message itself.  `name` is safe to print and perhaps empty.
 
     `size_bytes` is as decoded; of an attached message, its parts without their headers.
@@ -28,7 +28,7 @@ class Enclosure:
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class ShownParts:
     """The message as text and as HTML, each None if it is not there, with LF line ends; and all the rest, in order.
 
     Both are as the message has them: neither is safe to print.
@@ -36,7 +36,7 @@ class Parts:
 
     text: str | None
     html: str | None
-    enclosures: tuple[Enclosure, ...]
+    enclosures: tuple[ShownFile, ...]
 
 
 def parse(message: Message) -> EmailMessage:
@@ -44,11 +44,11 @@ def parse(message: Message) -> EmailMessage:
     return email.message_from_bytes(b"".join(message.buffers), policy=email.policy.default)
 
 
-def take_parts(message: EmailMessage) -> Parts:
+def take_parts(message: EmailMessage) -> ShownParts:
     """The first text and the first HTML part that are not attachments are the message.  Takes any message."""
     text: str | None = None
     html: str | None = None
-    enclosures: list[Enclosure] = []
+    enclosures: list[ShownFile] = []
     for part in _leaves(message):
         kind = part.get_content_type()
         is_message_file = part.get_content_disposition() != "attachment"
@@ -57,8 +57,8 @@ def take_parts(message: EmailMessage) -> Parts:
         elif is_message_file and kind == "text/html" and html is None:
             html = _decoded(part)
         else:
-            enclosures.append(Enclosure(_filename(part), printable(kind, 100), len(_encoded(part))))
-    return Parts(text, html, tuple(enclosures))
+            enclosures.append(ShownFile(_filename(part), printable(kind, 100), len(_encoded(part))))
+    return ShownParts(text, html, tuple(enclosures))
 
 
 def header(message: EmailMessage, name: str, *, longest: int = 1_000) -> str:

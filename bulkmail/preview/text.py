@@ -6,7 +6,7 @@ import re
 from email.message import EmailMessage
 
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.preview.parts import Enclosure, Parts, header, take_parts
+from bulkmail.preview.parts import ShownFile, ShownParts, header, take_parts
 from bulkmail.text import count, printable
 
 MOST_LINES = 500  # of the message that are shown
@@ -37,7 +37,7 @@ def _headers(message: EmailMessage) -> list[str]:
     return [f"{printable(name, 60) + ':':<{_LABEL}} {header(message, name)}".rstrip() for name in shown]
 
 
-def _message(parts: Parts) -> list[str]:
+def _message(parts: ShownParts) -> list[str]:
     if parts.text is None:
         return [
             "(no text part: the message is HTML only)" if parts.html is not None else "(no message in this message)"
@@ -55,7 +55,7 @@ def _clean(line: str) -> str:
     return words.rstrip() if len(line) <= LONGEST_LINE else words[: LONGEST_LINE - 1] + "…"
 
 
-def _enclosed(enclosure: Enclosure) -> str:
+def _enclosed(enclosure: ShownFile) -> str:
     return f"  {enclosure.name or '(no name)'}  {enclosure.content_type}, {say_size(enclosure.size_bytes)}"
 
 

@@ -24,7 +24,7 @@ from bulkmail.recipients.encoding import choose, open_text
 from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW
 from bulkmail.recipients.hints import header_below, no_header_at, say_header
 from bulkmail.recipients.reading import HEADER_ONLY, Reading
-from bulkmail.recipients.table import Table
+from bulkmail.recipients.table import CellRows
 from bulkmail.text import count
 
 _QUOTE = '"'
@@ -36,7 +36,7 @@ _BLOCK = 1_000  # plain rows taken together
 _MOST_READ_AGAIN = LONGEST_ROW  # characters, so that hostile quotes cannot make reading quadratic
 
 
-class Trouble(Enum):
+class RowFault(Enum):
     """What is the matter with a row as text."""
 
     NONE = "none"
@@ -66,9 +66,9 @@ class CellReader:
         _raise_limit()
         self._rows = self._new_rows()
 
-    def rows(self) -> Iterator[tuple[int, list[str], Trouble]]:
+    def rows(self) -> Iterator[tuple[int, list[str], RowFault]]:
         """Each row's first line, its cells, and what is the matter with it.  Blank lines are rows of one empty cell."""
-        delimiter, clean, quote = self._delimiter, Trouble.NONE, _QUOTE
+        delimiter, clean, quote = self._delimiter, RowFault.NONE, _QUOTE
         while line := self._next_line():
             number = self.line
             if quote in line:
@@ -93,9 +93,9 @@ class CellReader:
                     rest = self._text.readline(LONGEST_CELL)
         return line
 
-    def _quoted(self, line: str) -> tuple[list[str], Trouble]:
+    def _quoted(self, line: str) -> tuple[list[str], RowFault]:
         if len(line) >= LONGEST_ROW:
-            return self._cells([line]), Trouble.TOO_LONG
+            return self._cells([line]), RowFault.TOO_LONG
         if _ESCAPED_QUOTE in line and (escaped := self._with_backslashes(line)):
             self.escaped_rows += 1
             self.first_escaped = self.first_escaped or self.line
@@ -107,7 +107,7 @@ class CellReader:
             self._rows = self._new_rows()
             if endless.is_too_long and not self._has_stray_quote():
                 self._skip_to_quote()
-                return self._cells(self._taken), Trouble.TOO_LONG
+                return self._cells(self._taken), RowFault.TOO_LONG
             return self._give_back()
         except csv.Error:  # somebody else in this process lowered the limit
             _raise_limit()
@@ -176,12 +176,12 @@ class CellReader:
             like = sum("@" in line for line in lines)
         return like * 2 > len(lines)
 
-    def _give_back(self) -> tuple[list[str], Trouble]:
+    def _give_back(self) -> tuple[list[str], RowFault]:
         """Takes only the row's first line and puts the others back."""
         first, *others = self._taken
         self._put_back(others)
         self._may_read_again -= sum(map(len, others))
-        return self._cells([first.rstrip("\r\n")]), Trouble.UNCLOSED
+        return self._cells([first.rstrip("\r\n")]), RowFault.UNCLOSED
 
     def _put_back(self, lines: list[str]) -> None:
         self._again.extendleft(reversed(lines))
@@ -209,16 +209,16 @@ class _Endless(Exception):
         self.is_too_long = is_too_long
 
 
-def _trouble(line: str) -> Trouble:
+def _trouble(line: str) -> RowFault:
     if len(line) >= LONGEST_ROW:
-        return Trouble.TOO_LONG
+        return RowFault.TOO_LONG
     if len(line) > LONGEST_CELL or "\0" in line:
-        return Trouble.CHARACTERS
+        return RowFault.CHARACTERS
     try:
         line.encode()
     except UnicodeEncodeError:
-        return Trouble.CHARACTERS
-    return Trouble.NONE
+        return RowFault.CHARACTERS
+    return RowFault.NONE
 
 
 class CsvReader:
@@ -237,7 +237,7 @@ class CsvReader:
             next(rows)
         line, header = self._header(rows)
         try:
-            self._table = Table(
+            self._table = CellRows(
                 header, reading, line=line, first=first_rows(sample, delimiter, after=line), delimiter=delimiter
             )
         except ListError as error:
@@ -254,7 +254,7 @@ class CsvReader:
     def blocks(self) -> Iterator[PlainRows | Recipient | BadRow]:
         """Everybody, once; rows that need no second look come many together."""
         yield from islice(self._everybody, 1)  # it was read to see that there is one
-        table, clean, file = self._table, Trouble.NONE, self._reading.name
+        table, clean, file = self._table, RowFault.NONE, self._reading.name
         if table.has_plain_rows:
             take = table.plain_row
             block: list[PlainRow] = []
@@ -275,7 +275,7 @@ class CsvReader:
                 yield PlainRows(file, block)
         yield from self._everybody  # the others, and the notices at the end
 
-    def _header(self, rows: Iterator[tuple[int, list[str], Trouble]]) -> tuple[int, list[str]]:
+    def _header(self, rows: Iterator[tuple[int, list[str], RowFault]]) -> tuple[int, list[str]]:
         wanted = self._reading.options.header_row
         for line, cells, trouble in rows:
             if line < wanted:
@@ -286,12 +286,12 @@ class CsvReader:
                 raise no_header_at(wanted, self._reading, unit="line", found=found)
             if is_blank:
                 continue
-            if trouble is Trouble.UNCLOSED:
+            if trouble is RowFault.UNCLOSED:
                 raise ListError(
                     f"{self._reading.place(line)}: the header has a double quote that is never closed",
                     hint='close it, or double it ("") where it is meant',
                 )
-            if trouble is Trouble.TOO_LONG:
+            if trouble is RowFault.TOO_LONG:
                 raise ListError(
                     f"{self._reading.place(line)}: the first line is longer than {LONGEST_ROW:,} characters, "
                     "expected the names of the columns"
@@ -319,15 +319,15 @@ class CsvReader:
                 f"the first at line {first:,}; read so"
             )
 
-    def _row(self, line: int, cells: list[str], trouble: Trouble) -> Recipient | BadRow | None:
-        if trouble is Trouble.NONE:
+    def _row(self, line: int, cells: list[str], trouble: RowFault) -> Recipient | BadRow | None:
+        if trouble is RowFault.NONE:
             return self._table.row(line, cells)
-        if trouble is Trouble.CHARACTERS:
+        if trouble is RowFault.CHARACTERS:
             return self._table.checked_row(line, cells)
         return self._troubled(line, cells, trouble)
 
-    def _troubled(self, line: int, cells: list[str], trouble: Trouble) -> BadRow:
-        if trouble is Trouble.UNCLOSED:
+    def _troubled(self, line: int, cells: list[str], trouble: RowFault) -> BadRow:
+        if trouble is RowFault.UNCLOSED:
             reason = 'a double quote opens a cell and nothing closes it; double it ("") where it is meant'
             return self._table.bad(line, cells, reason)
         lines = f", up to line {self._cells.line:,}" if self._cells.line > line else ""

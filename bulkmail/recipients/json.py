@@ -15,7 +15,7 @@ from bulkmail.recipients.fields import LONGEST_ROW, kind, shown
 from bulkmail.recipients.hints import LOOKED_AT, any_address, is_mailbox
 from bulkmail.recipients.jsonl import LenientDecoder, sentence
 from bulkmail.recipients.reading import Reading
-from bulkmail.recipients.records import EXAMPLE, Records
+from bulkmail.recipients.records import EXAMPLE, ObjectRows
 from bulkmail.text import count
 
 KEY = "recipients"
@@ -32,7 +32,7 @@ class JsonReader:
     def __init__(self, stream: IO[bytes], reading: Reading) -> None:
         """Raises `ListError` for a list of another shape, without rows, or in which no field holds addresses."""
         encoding = choose(stream, name=reading.name, wanted=reading.options.encoding, notices=reading.notices)
-        records = Records(reading, trims=True)
+        records = ObjectRows(reading, trims=True)
         self.columns = records.columns
         self._text = open_text(stream, encoding, newline=None)  # it closes the stream when it is forgotten
         rows = records.rows(_Document(self._text, reading).items())

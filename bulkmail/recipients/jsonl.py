@@ -15,7 +15,7 @@ from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.recipients.encoding import choose, mark, open_text
 from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW, NotJson, shown
 from bulkmail.recipients.reading import Reading
-from bulkmail.recipients.records import Records, Unreadable
+from bulkmail.recipients.records import ObjectRows, Unreadable
 
 
 class JsonLinesReader:
@@ -23,7 +23,7 @@ class JsonLinesReader:
 
     def __init__(self, stream: IO[bytes], reading: Reading) -> None:
         """Raises `ListError` for a list without rows, or in which no field holds addresses."""
-        records = Records(reading, trims=True)
+        records = ObjectRows(reading, trims=True)
         self.columns = records.columns
         self._text: IO[str] | None = None
         rows = records.rows(_items(self._lines(stream, reading)))

@@ -41,7 +41,7 @@ class Unreadable:
     fields: Mapping[str, object] = field(default_factory=dict)
 
 
-class Records:
+class ObjectRows:
     """What to make of an object.  `columns` are the fields seen so far, in order of appearance."""
 
     def __init__(self, reading: Reading, *, trims: bool = False) -> None:

@@ -130,9 +130,9 @@ def from_rows(
 
 def from_plain(rows: Iterable[object], options: ListOptions, *, name: str) -> Iterator[Recipient | BadRow]:
     """The same from what `plain_row` made of each row."""
-    from bulkmail.recipients.records import Records
+    from bulkmail.recipients.records import ObjectRows
 
-    return Records(Reading(name, options)).rows(enumerate(rows, 1))
+    return ObjectRows(Reading(name, options)).rows(enumerate(rows, 1))
 
 
 def _reader(opened: Opened, reading: Reading) -> Reader:

@@ -17,7 +17,7 @@ from bulkmail.recipients.reading import MakeAddress, Reading
 from bulkmail.text import count
 
 
-class Table:
+class CellRows:
     """What to make of a row.  `columns` are the names of the header, less those that are left out."""
 
     def __init__(

@@ -17,7 +17,7 @@ from bulkmail.recipients.reading import HEADER_ONLY, Reading
 from bulkmail.recipients.seen_cells import SeenRow, seen_cells
 from bulkmail.recipients.sheet_notes import is_open_document, read_notes
 from bulkmail.recipients.sheets import choose_sheet, say_sheet
-from bulkmail.recipients.table import Table
+from bulkmail.recipients.table import CellRows
 from bulkmail.text import printable
 
 _WHOLE = 1e21  # from here on a float is written with an exponent
@@ -35,7 +35,7 @@ class SheetReader:
             line, header = _header(rows, reading)
             first = list(itertools.islice(rows, LOOKED_AT))
             texts = [(number, [cell_text(cell) for cell in cells]) for number, cells in first]
-            self._table = Table(header, reading, line=line, first=texts, unit="row")
+            self._table = CellRows(header, reading, line=line, first=texts, unit="row")
         except ListError as error:
             raise _with_better_place(error, book, name, reading) from None
         rows = itertools.chain(first, rows)

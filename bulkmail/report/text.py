@@ -19,7 +19,7 @@ from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import say_duration
 from bulkmail.report.planned import sentence
-from bulkmail.report.report import Report, Trouble
+from bulkmail.report.report import AttentionRow, Report
 from bulkmail.report.rest import next_try, say_rest
 from bulkmail.report.returned import came_back, of_passes, of_variants
 from bulkmail.report.slowdowns import short_sentence
@@ -241,7 +241,7 @@ def _attention(report: Report, *, most: int) -> list[str]:
     return ["", "To look at:", *chain.from_iterable(map(_say_trouble, rows))] if rows else []
 
 
-def _picked(troubles: Sequence[Trouble], most: int) -> list[Trouble]:
+def _picked(troubles: Sequence[AttentionRow], most: int) -> list[AttentionRow]:
     """At most `most`, and of each status at least one if there is room, in the given order."""
     first = {trouble.status: trouble for trouble in reversed(troubles)}
     chosen = [trouble for trouble in troubles if trouble is first[trouble.status]][: max(0, most)]
@@ -249,7 +249,7 @@ def _picked(troubles: Sequence[Trouble], most: int) -> list[Trouble]:
     return sorted(chosen, key=troubles.index)
 
 
-def _say_trouble(trouble: Trouble) -> tuple[str, str]:
+def _say_trouble(trouble: AttentionRow) -> tuple[str, str]:
     """Who, and below it why: the words of a server are long, and they are what one has to read."""
     address = printable(trouble.address) or "no address"
     place = printable(str(trouble.place), 40)

@@ -1,4 +1,4 @@
-"""Trouble on request: which mail a sandbox refuses, puts off or leaves in doubt, the same for the same seed."""
+"""FaultInjector on request: which mail a sandbox refuses, puts off or leaves in doubt, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Faults:
 
 
 @dataclass(slots=True)
-class Trouble:
+class FaultInjector:
     """The faults of one sandbox, and how often each has happened."""
 
     faults: Faults

@@ -32,7 +32,7 @@ _SUFFIXES = {"text": "txt", "html": "html", "markdown": "md", "mjml": "mjml", "c
 _PAGES = ("html", "markdown", "mjml")
 
 
-class Bodies(TypedDict):
+class BodyFiles(TypedDict):
     """Fields of `Campaign`."""
 
     markdown: Template | None
@@ -72,14 +72,14 @@ def body(sources: Sources, reader: FileReader, part: str) -> Template | None:
     return reader.message(said)
 
 
-def more_bodies(sources: Sources, reader: FileReader) -> Bodies:
+def more_bodies(sources: Sources, reader: FileReader) -> BodyFiles:
     """What there is besides text and HTML."""
     message = sources.file.message
     given = [part for part in _PAGES if getattr(message, part) is not None]
     for part in given[1:]:
         what = f"{sources.place(('message', part))}: the message is given by {given[0]} already"
         sources.problems.add(what, "keep one of html, markdown and mjml")
-    return Bodies(
+    return BodyFiles(
         markdown=body(sources, reader, "markdown"),
         mjml=body(sources, reader, "mjml"),
         preheader=one_line(sources, "preheader", message.preheader),

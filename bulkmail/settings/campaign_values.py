@@ -14,7 +14,7 @@ import msgspec
 from bulkmail.message.template.constants import LONGEST, name_fault, written_values
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.literal import read_number
-from bulkmail.recipients.csv import CellReader, Trouble
+from bulkmail.recipients.csv import CellReader, RowFault
 from bulkmail.settings.campaign_files import FileReader
 from bulkmail.settings.layers import Sources, refuse_deep_keys
 from bulkmail.settings.problems import Said, show
@@ -133,7 +133,7 @@ def _rows(text: str) -> Iterator[dict[str, str]]:
     for line, cells, trouble in rows:
         if not any(cell.strip() for cell in cells):
             continue
-        if trouble in (Trouble.TOO_LONG, Trouble.UNCLOSED):
+        if trouble in (RowFault.TOO_LONG, RowFault.UNCLOSED):
             raise ValueError(f"line {line}: a quote is not closed, or the row is too long")
         if len(cells) != len(names):
             raise ValueError(f"line {line}: has {len(cells)} cells, expected {len(names)}")

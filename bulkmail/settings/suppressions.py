@@ -46,7 +46,7 @@ class SuppressionSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _OneTable:
     """One `[suppressions]`, with the file that it is in."""
 
     table: SuppressionsTable
@@ -76,7 +76,7 @@ def load_suppressions(environ: Mapping[str, str] = os.environ) -> SuppressionSet
 
 def build_suppressions(sources: Sources) -> SuppressionSettings:
     """The settings of one campaign: its own table, else the environment's, else the user's.  Faults are told."""
-    own = _Table(sources.file.suppressions, sources.path, sources)
+    own = _OneTable(sources.file.suppressions, sources.path, sources)
     return _build([own, _user_table(sources.environ, sources.problems)], sources.environ, sources.problems)
 
 
@@ -114,12 +114,12 @@ def open_user_file(path: Path | None, environ: Mapping[str, str], problems: Prob
     return file, sources
 
 
-def _user_table(environ: Mapping[str, str], problems: Problems) -> _Table:
+def _user_table(environ: Mapping[str, str], problems: Problems) -> _OneTable:
     file, sources = open_user_file(None, environ, problems)
-    return _Table(file.suppressions, sources.path, sources)
+    return _OneTable(file.suppressions, sources.path, sources)
 
 
-def _build(tables: list[_Table], environ: Mapping[str, str], problems: Problems) -> SuppressionSettings:
+def _build(tables: list[_OneTable], environ: Mapping[str, str], problems: Problems) -> SuppressionSettings:
     def said(key: str) -> Said[object] | None:
         """The first that says something of `key`."""
         found = (each.sources.pick(("suppressions", key), getattr(each.table, key)) for each in tables)
@@ -147,7 +147,7 @@ def _build(tables: list[_Table], environ: Mapping[str, str], problems: Problems)
     )
 
 
-def _file(tables: list[_Table], environ: Mapping[str, str]) -> Path | None:
+def _file(tables: list[_OneTable], environ: Mapping[str, str]) -> Path | None:
     """The campaign's, then the environment's, then the user's: an agency's clients must never share one by accident."""
     from bulkmail.settings.campaign_files import resolve
 

@@ -19,13 +19,13 @@ class Gone(Exception):
     """The client has left, or was shown the door."""
 
 
-class Connection(asyncio.Protocol):
+class ScriptedConnection(asyncio.Protocol):
     """Reads and answers for a session; knows no SMTP.  `begin` is called with it when it is connected.
 
     `lost` is done when the connection is gone.
     """
 
-    def __init__(self, begin: Callable[[Connection], None]) -> None:
+    def __init__(self, begin: Callable[[ScriptedConnection], None]) -> None:
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._begin = begin
         self._buffer = bytearray()

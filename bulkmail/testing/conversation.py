@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from bulkmail.model.message import Envelope
 from bulkmail.testing.answers import Answer, Drop, Hang, Lines, Reset, Slow, code
-from bulkmail.testing.connection import Connection, Gone
+from bulkmail.testing.connection import Gone, ScriptedConnection
 from bulkmail.testing.logins import take_login
 
 LONGEST_RESPONSE = 12_288 + 2  # bytes with CRLF, RFC 4954 §4
@@ -45,7 +45,7 @@ class Notes:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class RelayPart:
     """What a relay plays: its scripts by step, what it offers, whom it knows."""
 
     scripts: Mapping[str, Lines]
@@ -57,10 +57,10 @@ class Part:
     is_lmtp: bool = False
 
 
-class Conversation:
+class ScriptedConversation:
     """Talks until the client leaves."""
 
-    def __init__(self, connection: Connection, part: Part, notes: Notes, *, number: int) -> None:
+    def __init__(self, connection: ScriptedConnection, part: RelayPart, notes: Notes, *, number: int) -> None:
         self._connection = connection
         self._part = part
         self._notes = notes

@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from bulkmail.testing.answers import Lines, Script
-from bulkmail.testing.connection import Connection
-from bulkmail.testing.conversation import Conversation, Notes, Part, TakenMessage
+from bulkmail.testing.connection import ScriptedConnection
+from bulkmail.testing.conversation import Notes, RelayPart, ScriptedConversation, TakenMessage
 
 EXTENSIONS = ("SIZE 33554432", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "X-BULKMAIL-SANDBOX")
 MECHANISMS = ("PLAIN", "LOGIN", "CRAM-MD5")
@@ -80,7 +80,7 @@ class ScriptedRelay:
             "quit": quit,
             "auth": login,
         }
-        self._part = Part(
+        self._part = RelayPart(
             scripts={step: Lines(script) for step, script in scripts.items()},
             extensions=extensions,
             logins=auth or {},
@@ -91,7 +91,7 @@ class ScriptedRelay:
         )
         self._socket_path = socket_path
         self._server: asyncio.Server | None = None
-        self._talks: dict[Connection, asyncio.Task[None]] = {}
+        self._talks: dict[ScriptedConnection, asyncio.Task[None]] = {}
 
     @property
     def messages(self) -> list[TakenMessage]:
@@ -121,7 +121,7 @@ class ScriptedRelay:
     async def __aenter__(self) -> ScriptedRelay:
         if self._socket_path:
             self._server = await asyncio.get_running_loop().create_unix_server(
-                lambda: Connection(self._begin), self._socket_path
+                lambda: ScriptedConnection(self._begin), self._socket_path
             )
             return self
         listener = socket.socket()
@@ -131,7 +131,7 @@ class ScriptedRelay:
         listener.bind((self.host, 0))
         self.port = listener.getsockname()[1]
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._begin), sock=listener, ssl=self._part.tls if self._is_implicit else None
+            lambda: ScriptedConnection(self._begin), sock=listener, ssl=self._part.tls if self._is_implicit else None
         )
         return self
 
@@ -152,9 +152,9 @@ class ScriptedRelay:
         if talks:
             await asyncio.wait([*talks.values(), *(connection.lost for connection in talks)], timeout=1)
 
-    def _begin(self, connection: Connection) -> None:
+    def _begin(self, connection: ScriptedConnection) -> None:
         self.sessions += 1
-        conversation = Conversation(connection, self._part, self._notes, number=self.sessions)
+        conversation = ScriptedConversation(connection, self._part, self._notes, number=self.sessions)
         task = asyncio.get_running_loop().create_task(conversation.run())
         task.add_done_callback(self._ended)
         self._talks[connection] = task

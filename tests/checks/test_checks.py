@@ -18,7 +18,7 @@ from bulkmail.checks.letter import SAMPLE, MessageCheck, Sample
 from bulkmail.checks.mistyped import _PROVIDERS, meant
 from bulkmail.checks.page import MOST, look_over
 from bulkmail.checks.rows import RowCheck
-from bulkmail.message.compose.composer import Composer, Rendered, Tried
+from bulkmail.message.compose.composer import Composer, Rendered, TriedMessage
 from bulkmail.message.template.names import mentioned_names, printed_names
 from bulkmail.message.template.tags import Masked
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
@@ -132,8 +132,8 @@ def test_letter_that_reads_whole_rows_uses_every_column() -> None:
 
 def test_rows_are_looked_at_in_bounded_memory(make_recipient: MakeRecipient) -> None:
     class Trials:
-        def check(self, recipient: Recipient) -> Tried:
-            return Tried(f"lorem {recipient.place.line}")
+        def check(self, recipient: Recipient) -> TriedMessage:
+            return TriedMessage(f"lorem {recipient.place.line}")
 
         def render(self, recipient: Recipient) -> Rendered:
             return Rendered("s", "shop@shop.example", "", "t", None)

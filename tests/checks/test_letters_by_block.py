@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bulkmail.checks import letter
 from bulkmail.checks.letter import MessageCheck
 from bulkmail.message.compose.bodies import linked_fields
-from bulkmail.message.compose.composer import Composer, Tried
+from bulkmail.message.compose.composer import Composer, TriedMessage
 from bulkmail.message.template.names import printed_names
 from bulkmail.message.template.rendering import referenced_names
 from bulkmail.model.address import Address
@@ -127,9 +127,9 @@ def test_plain_rows_are_not_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     composer = Composer(PLAIN, run_id="r")
     tried: list[Recipient] = []
 
-    def check(recipient: Recipient) -> Tried:
+    def check(recipient: Recipient) -> TriedMessage:
         tried.append(recipient)
-        return Tried("x")
+        return TriedMessage("x")
 
     monkeypatch.setattr(composer, "check", check)
     fields: dict[str, object] = {"name": "Ann", "town": "Graz", "link": LINKS[0]}

@@ -1,4 +1,4 @@
-"""Trouble on request: as much as was asked for, the same for the same seed, and told honestly."""
+"""FaultInjector on request: as much as was asked for, the same for the same seed, and told honestly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import aiosmtplib
 import pytest
 
 from bulkmail.model.rate import Rate
-from bulkmail.sandbox.faults import Faults, Trouble
+from bulkmail.sandbox.faults import FaultInjector, Faults
 from bulkmail.sandbox.inbox import Inbox
 from bulkmail.sandbox.server import Sandbox
 
@@ -17,7 +17,7 @@ PEOPLE = [f"p{n}@example.org" for n in range(2_000)]
 
 
 def refused(seed: int, people: list[str]) -> set[str]:
-    trouble = Trouble(Faults(reject=0.05, seed=seed))
+    trouble = FaultInjector(Faults(reject=0.05, seed=seed))
     return {address for address in people if trouble.at_recipient(address)}
 
 
@@ -28,7 +28,7 @@ def test_seed_hits_the_same_addresses_in_whatever_order() -> None:
 
 
 def test_what_is_put_off_is_taken_in_the_end() -> None:
-    trouble = Trouble(Faults(defer=0.5))
+    trouble = FaultInjector(Faults(defer=0.5))
     left, rounds = PEOPLE, 0
     while left:
         left = [address for address in left if trouble.at_recipient(address).startswith("451")]
@@ -37,7 +37,7 @@ def test_what_is_put_off_is_taken_in_the_end() -> None:
 
 
 def test_throttle_puts_off_what_is_more() -> None:
-    trouble = Trouble(Faults(throttle=Rate.parse("10/s")))
+    trouble = FaultInjector(Faults(throttle=Rate.parse("10/s")))
     taken = [not trouble.at_sender(now / 100) for now in range(1_000)]
     assert sum(taken) == pytest.approx(100, abs=1)
     assert trouble.throttled == 1_000 - sum(taken)

@@ -35,7 +35,7 @@ from bulkmail.message.html.scanner import DEEPEST_READ, EndTag, Patches, Remark,
 from bulkmail.message.html.typesetting import typeset
 from bulkmail.message.template.links import guarded
 from bulkmail.message.template.rendering import Rendering, Workshop
-from bulkmail.message.template.tags import NONCHARACTER, PLACE, Kind, Masked, mask, without_tag_lines
+from bulkmail.message.template.tags import NONCHARACTER, PLACE, Masked, TagKind, mask, without_tag_lines
 from bulkmail.model.campaign import Campaign, InlineImage, Template
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.pattern import lazy_pattern
@@ -315,7 +315,7 @@ def linked_fields(campaign: Campaign) -> frozenset[str]:
         for element in elements(masked.text):
             href = element.get("href") if element.name in ("a", "area") else None
             place = PLACE.match(href.value.strip()) if href else None
-            if place and masked.tag(place).kind is Kind.VALUE:
+            if place and masked.tag(place).kind is TagKind.VALUE:
                 text = masked.tag(place).text
                 names = fields_in(Template(page.name, text))
                 if len(names) == 1 and not set("|~(") & set(text):

@@ -28,7 +28,7 @@ _LONGEST_FILENAME = 255
 
 
 class Slot(IntEnum):
-    """What a message fills in.  The number is its place among the values of `Plan.fill`."""
+    """What a message fills in.  The number is its place among the values of `MimePlan.fill`."""
 
     HEAD = 0
     IDENTITY = 1
@@ -39,7 +39,7 @@ class Slot(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MimePlan:
     """The bytes of a message and, where it differs from the next, the numbers of slots.
 
     Each segment becomes one buffer; a segment that is bytes is shared by all messages.
@@ -80,7 +80,7 @@ def boundary_of(subtype: str, identity: str) -> str:
 
 def make_plan(
     campaign: Campaign, *, images: Sequence[tuple[str, InlineImage]] = (), method: str = "", draws: bool = False
-) -> Plan:
+) -> MimePlan:
     """The plan for what `campaign` has.  If it `draws`, the HTML has a slot for the pictures of the row beside it.
 
     Text, HTML and calendar are alternatives, the HTML is related to its `images`, each with its Content-ID,
@@ -109,7 +109,7 @@ def make_plan(
     if campaign.row_attachments:
         end = skeleton.rindex(f"--{boundary_of('mixed', marks.identity)}--".encode())
         skeleton, last = skeleton[:end], skeleton[end:]
-    return Plan(tuple(_segments(marks.cut(skeleton))), tuple(marks.cut(last)) if last else ())
+    return MimePlan(tuple(_segments(marks.cut(skeleton))), tuple(marks.cut(last)) if last else ())
 
 
 def _files(campaign: Campaign) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ import css_inline
 from bulkmail.message.html.fallbacks import carried, carried_style, declarations, restored, restored_style
 from bulkmail.message.html.scanner import Element, Patches, elements, is_deep, scan
 from bulkmail.message.html.stability import MARKER, instability, marked
-from bulkmail.message.template.tags import NONCHARACTER, PLACE, Kind, Masked
+from bulkmail.message.template.tags import NONCHARACTER, PLACE, Masked, TagKind
 from bulkmail.model.pattern import lazy_pattern
 
 # What these select does not depend on how often something is repeated, nor on an attribute that a row fills in.
@@ -196,7 +196,7 @@ def _selects_by_row(masked: Masked) -> bool:
             tags = masked.tags_in(attribute.raw)
             if tags and attribute.name in _SELECTING:
                 return True
-            if attribute.name == "style" and any(tag.kind is not Kind.VALUE for tag in tags):
+            if attribute.name == "style" and any(tag.kind is not TagKind.VALUE for tag in tags):
                 return True
         if element.name == "style" and element.content:
             css = masked.text[slice(*element.content)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from selectolax.lexbor import LexborNode
 
 
-class Mark(StrEnum):
+class TextMark(StrEnum):
     """Single characters that no text has.  BEGIN and END enclose what the others are about."""
 
     BREAK = "\ufdd2"  # a line ends here, as often as it is said
@@ -83,10 +83,10 @@ def _read(page: str) -> str:
             waiting += reversed(_children(node))
     stream = "".join(said)
     # What is due before the next word comes down to the strongest that was said.
-    return stream if Mark.VERBATIM in stream else _DUE.sub(lambda due: max(due[0].strip()), stream)
+    return stream if TextMark.VERBATIM in stream else _DUE.sub(lambda due: max(due[0].strip()), stream)
 
 
-_DUE = lazy_pattern(f"\\s*[{Mark.LINE}{Mark.BLANK}][{Mark.LINE}{Mark.BLANK}\\s]*")
+_DUE = lazy_pattern(f"\\s*[{TextMark.LINE}{TextMark.BLANK}][{TextMark.LINE}{TextMark.BLANK}\\s]*")
 
 
 def _children(node: LexborNode) -> list[LexborNode]:
@@ -123,34 +123,34 @@ def _around(node: LexborNode, tables: dict[int, bool]) -> tuple[str, str]:
     tag = node.tag or ""
     match tag:
         case "br":
-            return Mark.BREAK, ""
+            return TextMark.BREAK, ""
         case "img":
             return _picture(node), ""
         case "a":
             target = (node.attributes.get("href") or "").strip()
-            return (Mark.LINK, f"{Mark.TARGET}{target}{Mark.END}") if target else ("", "")
+            return (TextMark.LINK, f"{TextMark.TARGET}{target}{TextMark.END}") if target else ("", "")
         case "ul" | "menu":
             return _list(node, "*")
         case "ol":
             return _list(node, node.attributes.get("start") or "1")
         case "li":
-            return Mark.ITEM, Mark.LINE
+            return TextMark.ITEM, TextMark.LINE
         case "pre":
-            return Mark.BLANK + Mark.VERBATIM, Mark.END + Mark.BLANK
+            return TextMark.BLANK + TextMark.VERBATIM, TextMark.END + TextMark.BLANK
         case "blockquote":
-            return Mark.BLANK + Mark.QUOTE, Mark.END + Mark.BLANK
+            return TextMark.BLANK + TextMark.QUOTE, TextMark.END + TextMark.BLANK
         case "hr":
-            return Mark.BLANK + Mark.RULE + Mark.BLANK, ""
+            return TextMark.BLANK + TextMark.RULE + TextMark.BLANK, ""
         case "q":
             return "“", "”"
         case "table" | "tr" | "td" | "th" if marks := _table_marks(node, tables):
             return marks
     if tag in _HEADINGS:
-        return f"{Mark.BLANK}{Mark.HEADING}{_HEADINGS[tag]}", Mark.END + Mark.BLANK
+        return f"{TextMark.BLANK}{TextMark.HEADING}{_HEADINGS[tag]}", TextMark.END + TextMark.BLANK
     if tag in _PARAGRAPHS:
-        return Mark.BLANK, Mark.BLANK
+        return TextMark.BLANK, TextMark.BLANK
     if tag in _LINES:
-        return Mark.LINE, Mark.LINE
+        return TextMark.LINE, TextMark.LINE
     return "", ""
 
 
@@ -160,13 +160,13 @@ def _picture(node: LexborNode) -> str:
     if (text := attributes.get("alt") or "").strip() or not (address := attributes.get("src") or ""):
         return text
     is_dot = any((attributes.get(side) or "").strip() in ("0", "1") for side in ("width", "height"))
-    return text if is_dot else f"{Mark.PICTURE}{address}{Mark.END}"
+    return text if is_dot else f"{TextMark.PICTURE}{address}{TextMark.END}"
 
 
 def _list(node: LexborNode, first: str) -> tuple[str, str]:
     parent = node.parent
-    gap = Mark.LINE if parent is not None and parent.tag == "li" else Mark.BLANK
-    return f"{gap}{Mark.LIST}{first if first.lstrip('-').isdigit() else '*'}", f"{Mark.END}{gap}"
+    gap = TextMark.LINE if parent is not None and parent.tag == "li" else TextMark.BLANK
+    return f"{gap}{TextMark.LIST}{first if first.lstrip('-').isdigit() else '*'}", f"{TextMark.END}{gap}"
 
 
 def _table_marks(node: LexborNode, tables: dict[int, bool]) -> tuple[str, str] | None:
@@ -182,11 +182,11 @@ def _table_marks(node: LexborNode, tables: dict[int, bool]) -> tuple[str, str] |
         return None
     match node.tag:
         case "table":
-            return Mark.BLANK + Mark.TABLE, Mark.END + Mark.BLANK
+            return TextMark.BLANK + TextMark.TABLE, TextMark.END + TextMark.BLANK
         case "tr":
-            return Mark.ROW, ""
+            return TextMark.ROW, ""
         case _:
-            return Mark.CELL, ""
+            return TextMark.CELL, ""
 
 
 def _is_data(table: LexborNode) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import field
 from types import MappingProxyType
 from urllib.parse import unquote
 
-from bulkmail.message.html.reading import Mark
+from bulkmail.message.html.reading import TextMark
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 
@@ -16,7 +16,7 @@ WIDEST_TABLE = 78  # characters; a wider one is set cell under cell
 _LONGEST_RULE = 40
 
 _MARKS = lazy_pattern("([\ufdd2-\ufde0])")
-_PICTURE = lazy_pattern(f"{Mark.PICTURE}([^\ufdd2-\ufde1]*){Mark.END}")
+_PICTURE = lazy_pattern(f"{TextMark.PICTURE}([^\ufdd2-\ufde1]*){TextMark.END}")
 _NUMBER = lazy_pattern(r"[-+]?[\d.,’' ]*\d[\d.,]*\s?(?:%|[^\w\s.,]|[A-Z]{3})?|[^\w\s.,]\s?[\d.,]+")
 _NO_ADDRESS = lazy_pattern(r"\s*(?:#|javascript:|data:|vbscript:|cid:)", re.IGNORECASE)
 
@@ -27,7 +27,7 @@ def typeset(stream: str, *, pictures: Mapping[str, str] = MappingProxyType({})) 
     A page that says nothing is read as the names of its pictures: `pictures` has those of the files that come with the
     message, by Content-ID.
     """
-    if Mark.PICTURE not in stream:
+    if TextMark.PICTURE not in stream:
         return _typeset(stream)
     said = _typeset(_PICTURE.sub("", stream))
     return said if said.strip() else _typeset(_PICTURE.sub(lambda found: _name(found[1], pictures), stream))
@@ -45,7 +45,7 @@ def _name(address: str, pictures: Mapping[str, str]) -> str:
     else:
         name = "" if scheme.lower() == "data" else unquote(re.split("[?#]", address)[0]).rpartition("/")[2]
     name = "".join(character for character in name if character.isprintable()).strip()
-    return f"{Mark.LINE}{name}{Mark.LINE}" if name else ""
+    return f"{TextMark.LINE}{name}{TextMark.LINE}" if name else ""
 
 
 @dataclass(slots=True)
@@ -112,20 +112,20 @@ def _block(parts: Iterator[str]) -> str:
     return "".join(page.pieces)
 
 
-_END = Mark.END.value
+_END = TextMark.END.value
 # Where these come without what they belong to, nothing is said.
-_STRUCTURE = frozenset({Mark.ITEM, Mark.TARGET, Mark.ROW, Mark.CELL})
+_STRUCTURE = frozenset({TextMark.ITEM, TextMark.TARGET, TextMark.ROW, TextMark.CELL})
 _ACTS: dict[str, Callable[[_Page, Iterator[str]], None]] = {
-    Mark.LINE.value: lambda page, parts: page.due(1),
-    Mark.BLANK.value: lambda page, parts: page.due(2),
-    Mark.BREAK.value: lambda page, parts: page.broken(),
-    Mark.LINK.value: lambda page, parts: page.words(_link(parts)),
-    Mark.LIST.value: lambda page, parts: page.lines(_list(parts)),
-    Mark.VERBATIM.value: lambda page, parts: page.lines(_verbatim(parts)),
-    Mark.QUOTE.value: lambda page, parts: page.lines(_prefixed(_block(parts).strip("\n"), first="> ", rest="> ")),
-    Mark.HEADING.value: lambda page, parts: page.lines(_heading(_block(parts))),
-    Mark.RULE.value: lambda page, parts: page.lines("-" * _LONGEST_RULE),
-    Mark.TABLE.value: lambda page, parts: page.lines(_table(parts)),
+    TextMark.LINE.value: lambda page, parts: page.due(1),
+    TextMark.BLANK.value: lambda page, parts: page.due(2),
+    TextMark.BREAK.value: lambda page, parts: page.broken(),
+    TextMark.LINK.value: lambda page, parts: page.words(_link(parts)),
+    TextMark.LIST.value: lambda page, parts: page.lines(_list(parts)),
+    TextMark.VERBATIM.value: lambda page, parts: page.lines(_verbatim(parts)),
+    TextMark.QUOTE.value: lambda page, parts: page.lines(_prefixed(_block(parts).strip("\n"), first="> ", rest="> ")),
+    TextMark.HEADING.value: lambda page, parts: page.lines(_heading(_block(parts))),
+    TextMark.RULE.value: lambda page, parts: page.lines("-" * _LONGEST_RULE),
+    TextMark.TABLE.value: lambda page, parts: page.lines(_table(parts)),
 }
 
 
@@ -154,9 +154,12 @@ def _link(parts: Iterator[str]) -> str:
     return f"{' ' if raw[:1].isspace() else ''}{found}{' ' if raw[-1:].isspace() else ''}"
 
 
-_TARGET = Mark.TARGET.value
-_ALL = frozenset(mark.value for mark in Mark)
-_OPENING = frozenset(mark.value for mark in (Mark.LINK, Mark.LIST, Mark.VERBATIM, Mark.QUOTE, Mark.HEADING, Mark.TABLE))
+_TARGET = TextMark.TARGET.value
+_ALL = frozenset(mark.value for mark in TextMark)
+_OPENING = frozenset(
+    mark.value
+    for mark in (TextMark.LINK, TextMark.LIST, TextMark.VERBATIM, TextMark.QUOTE, TextMark.HEADING, TextMark.TABLE)
+)
 
 
 def _is_mail(target: str) -> bool:
@@ -179,7 +182,7 @@ def _until_end(parts: Iterator[str]) -> str:
     """The words up to the next END."""
     said = []
     for part in parts:
-        if part == Mark.END:
+        if part == TextMark.END:
             break
         if part not in _ALL:
             said.append(part)
@@ -191,7 +194,7 @@ def _list(parts: Iterator[str]) -> str:
     first = next(parts, "*").strip()
     number = int(first) if first.lstrip("-").isdigit() else None
     items = []
-    for item in _pieces(parts, Mark.ITEM):
+    for item in _pieces(parts, TextMark.ITEM):
         bullet = "* " if number is None else f"{number}. "
         text = _block(iter(item)).strip("\n")
         items.append(_prefixed(text, first=bullet, rest=" " * len(bullet)) if text else bullet.rstrip())
@@ -199,19 +202,19 @@ def _list(parts: Iterator[str]) -> str:
     return "\n".join(items)
 
 
-def _pieces(parts: Iterator[str], mark: Mark) -> Iterator[list[str]]:
+def _pieces(parts: Iterator[str], mark: TextMark) -> Iterator[list[str]]:
     """What stands between the marks, up to the END of the whole; what is before the first is passed over."""
     piece: list[str] | None = None
     depth = 0
     for part in parts:
-        if part == Mark.END and depth == 0:
+        if part == TextMark.END and depth == 0:
             break
         if part == mark and depth == 0:
             if piece is not None:
                 yield piece
             piece = []
             continue
-        depth += (part in _OPENING) - (part == Mark.END)
+        depth += (part in _OPENING) - (part == TextMark.END)
         if piece is not None:
             piece.append(part)
     if piece is not None:
@@ -222,11 +225,11 @@ def _verbatim(parts: Iterator[str]) -> str:
     said = []
     depth = 0
     for part in parts:
-        if part == Mark.END:
+        if part == TextMark.END:
             if depth == 0:
                 break
             depth -= 1
-        elif part == Mark.BREAK:
+        elif part == TextMark.BREAK:
             said.append("\n")
         elif part in _OPENING:
             depth += 1
@@ -253,7 +256,10 @@ def _heading(text: str) -> str:
 
 def _table(parts: Iterator[str]) -> str:
     """Columns side by side if they fit, with numbers to the right; else the cells of each row on a line together."""
-    rows = [[_block(iter(cell)).strip() for cell in _pieces(iter(row), Mark.CELL)] for row in _pieces(parts, Mark.ROW)]
+    rows = [
+        [_block(iter(cell)).strip() for cell in _pieces(iter(row), TextMark.CELL)]
+        for row in _pieces(parts, TextMark.ROW)
+    ]
     rows = [row for row in rows if any(row)]
     if not rows:
         return ""
