@@ -11,7 +11,7 @@ import anyio
 import click
 
 from bulkmail.checks.catalog import INTAKE_STALE, check_code, gravest_first, softened, without
-from bulkmail.checks.finding import is_refused
+from bulkmail.checks.check_finding import is_refused
 from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, gate_options, overrides_from
 from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, to_json, told
 from bulkmail.cli.groups import GroupedCommand

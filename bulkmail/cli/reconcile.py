@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from bulkmail.cli.running import password_prompt
-from bulkmail.mailbox.imap_connection import Mailbox
+from bulkmail.mailbox.imap import Mailbox
 from bulkmail.mailing.in_doubt import Findings, rewriter_of, settle, weigh
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Secret

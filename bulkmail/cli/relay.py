@@ -42,7 +42,7 @@ def command(where: str, sender: str | None, recipient: str | None, name: str, as
     it cannot, 2 wrong usage.
     """
     from bulkmail.cli.relay_table import as_table, to_json
-    from bulkmail.probe.relay import look_at
+    from bulkmail.probe.relay_probe import look_at
     from bulkmail.settings.presets import known_feedback, preset_at, say_preset
     from bulkmail.settings.secrets import find_key_password, find_proxy_password, find_tokens
     from bulkmail.smtp.credentials import Credentials, Tokens

@@ -132,7 +132,7 @@ def _make(settings: ServeSettings, store: SqliteSuppressions) -> tuple[Server, P
     from bulkmail.model.address import Address
     from bulkmail.model.feedback_event import FeedbackEvent
     from bulkmail.serve.app import PublicSide, make_app
-    from bulkmail.serve.connection import BoundedConnection
+    from bulkmail.serve.client_connection import BoundedConnection
     from bulkmail.serve.proofs import Webhook
     from bulkmail.serve.writer import Writer
 

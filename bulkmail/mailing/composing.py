@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from bulkmail.engine.contracts import Compose, Sign
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.compose.hook import Hook
-from bulkmail.message.compose.ready_made import message_of
+from bulkmail.message.compose.ready_made import Hook, message_of
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.job import Job
 from bulkmail.model.keys import Keys

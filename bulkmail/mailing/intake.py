@@ -16,7 +16,7 @@ from anyio import CapacityLimiter, to_thread
 
 from bulkmail.feedback.matching import Arrived, Matcher, VerifyUnsubscribe
 from bulkmail.feedback.report import read_report
-from bulkmail.mailbox.ports import FetchedMail, MailSource, pause_after
+from bulkmail.mailbox.mail_source import FetchedMail, MailSource, pause_after
 from bulkmail.mailing.suppression_sources import ListInUse, open_suppressions, recorded_list
 from bulkmail.model.errors import BulkmailError, OutboxError, SuppressionError
 from bulkmail.model.feedback_event import EventSink, FeedbackEvent, FeedbackKind, KnownRun, Proof, RunRegister

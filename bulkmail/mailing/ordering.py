@@ -16,8 +16,8 @@ import msgspec
 from anyio import to_thread
 
 from bulkmail.checks.catalog import NO_RELAY, gravest_first, judge
+from bulkmail.checks.check_finding import Finding
 from bulkmail.checks.evidence import Found
-from bulkmail.checks.finding import Finding
 from bulkmail.checks.list_checks import ambiguous
 from bulkmail.mailing.checking import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
 from bulkmail.mailing.digests import Digest
@@ -52,10 +52,10 @@ from bulkmail.mailing.suppression_sources import (
 )
 from bulkmail.mailing.targets import FILES, Targets, inputs_to_setting
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.header.row_address import RowAddress, is_same_for_all
+from bulkmail.message.header.addresses import RowAddress, is_same_for_all
 from bulkmail.message.template.branches import Branches, Cover
 from bulkmail.message.template.constants import read_values
-from bulkmail.message.template.names import mentioned_names
+from bulkmail.message.template.field_names import mentioned_names
 from bulkmail.message.template.rendering import Condition, compile_condition, referenced_names
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError, TemplateError
@@ -72,7 +72,7 @@ from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.recipients.grouping import EMAIL, Grouping
-from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.recipients.screening import Suppression, screen
 from bulkmail.settings.runs import run_path
 from bulkmail.settings.settings import Settings

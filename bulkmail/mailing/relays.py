@@ -25,7 +25,7 @@ from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.trace import Trace
 
 if TYPE_CHECKING:
-    from bulkmail.probe.relay import RelayFacts
+    from bulkmail.probe.relay_probe import RelayFacts
 
 log = logging.getLogger("bulkmail.relay")
 
@@ -131,7 +131,7 @@ async def credentials_for(relay: Relay, password: Secret | None) -> Credentials 
 
 async def look_at_relay(relay: Relay, password: Secret | None) -> RelayFacts:
     """What `relay`, an SMTP one, is like, found out without sending anything.  Raises `ConfigError`."""
-    from bulkmail.probe.relay import look_at
+    from bulkmail.probe.relay_probe import look_at
     from bulkmail.settings.presets import known_feedback
 
     return await look_at(

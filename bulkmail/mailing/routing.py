@@ -9,7 +9,7 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.checks.catalog import NO_RELAY
-from bulkmail.checks.finding import Finding, Severity
+from bulkmail.checks.check_finding import Finding, Severity
 from bulkmail.message.compose.composer import Composer
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.campaign import Campaign

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from bulkmail.message.header.row_address import is_same_for_all
+from bulkmail.message.header.addresses import is_same_for_all
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError, OutboxError, SuppressionError
 from bulkmail.model.lazy_dataclass import dataclass

@@ -17,8 +17,8 @@ from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import PathRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.report.rows import Reasons, Variants, words
-from bulkmail.report.source import Pass, Run, Source
+from bulkmail.report.row_words import Reasons, Variants, words
+from bulkmail.report.run_source import Pass, Run, Source
 
 MOST_NAMED = 1_000  # rows in doubt that a report names; the CSV and JSON reports have all of them
 MOST_SHOWN = 20  # rows of each other status that need attention

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict
 
-from bulkmail.message.attachments.filetypes import guess_type
+from bulkmail.message.attachments.file_parts import guess_type
 from bulkmail.message.compose.bodies import (
     attached_names,
     has_row_images,

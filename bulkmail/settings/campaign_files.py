@@ -13,7 +13,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bulkmail.message.attachments.filetypes import guess_type
+from bulkmail.message.attachments.file_parts import guess_type
 from bulkmail.message.template.syntax import say
 from bulkmail.message.template.tags import with_css_apart
 from bulkmail.model.address import has_control

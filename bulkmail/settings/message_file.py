@@ -17,8 +17,8 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
-from bulkmail.message.compose.plan import check_attachment
-from bulkmail.message.header.copies import pieces
+from bulkmail.message.compose.mime_plan import check_attachment
+from bulkmail.message.header.addresses import pieces
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment, is_template
 from bulkmail.model.errors import AddressError, ConfigError

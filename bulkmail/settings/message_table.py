@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bulkmail.message.dkim import PRESETS
-from bulkmail.message.header.row_address import with_others
+from bulkmail.message.header.addresses import with_others
 from bulkmail.message.template.locales import UnknownLocale, find_locale
 from bulkmail.model.address import Address, has_control
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe, is_template

@@ -203,7 +203,7 @@ def _tell_no_list(sources: Sources) -> None:
 
 
 def _list_options(sources: Sources) -> ListSettings:
-    from bulkmail.message.header.row_address import column_of
+    from bulkmail.message.header.addresses import column_of
     from bulkmail.settings.message_table import row_address
 
     recipients, overrides = sources.file.recipients, sources.overrides
@@ -227,7 +227,7 @@ def _list_options(sources: Sources) -> ListSettings:
 
 
 def _address(sources: Sources) -> Template | None:
-    from bulkmail.message.header.row_address import RowAddress, is_same_for_all
+    from bulkmail.message.header.addresses import RowAddress, is_same_for_all
     from bulkmail.settings.message_table import row_address
     from bulkmail.settings.one_line import has_strange
 
@@ -254,7 +254,7 @@ def _address(sources: Sources) -> Template | None:
 
 
 def _allow_duplicates(sources: Sources) -> bool:
-    from bulkmail.message.header.row_address import is_same_for_all
+    from bulkmail.message.header.addresses import is_same_for_all
     from bulkmail.settings.message_table import row_address
 
     if sources.overrides.allow_duplicates or sources.file.recipients.allow_duplicates:

@@ -8,7 +8,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bulkmail.mailbox.imap_connection import Mailbox
+from bulkmail.mailbox.imap import Mailbox
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Secret

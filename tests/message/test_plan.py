@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.message.compose.plan import IDENTITY_LENGTH, MimePlan, Slot, body_slot, make_plan
+from bulkmail.message.compose.mime_plan import IDENTITY_LENGTH, MimePlan, Slot, body_slot, make_plan
 from bulkmail.model.campaign import Attachment, Campaign, Template
 from bulkmail.model.errors import ConfigError
 

@@ -9,10 +9,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.checks.finding import Finding, Severity
+from bulkmail.checks.check_finding import Finding, Severity
 from bulkmail.mailing.checking import Online
 from bulkmail.mailing.ordering import check
-from bulkmail.probe.records import MOST_AT_ONCE, KeyState, NoMail, Records, Unanswered, find_records
+from bulkmail.probe.dns_records import MOST_AT_ONCE, KeyState, NoMail, Records, Unanswered, find_records
 from bulkmail.settings.settings import load
 from bulkmail.testing import ScriptedRelay
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from bulkmail.model.address import has_control
 from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.recipients.csv import CellReader, RowFault
-from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.csv_reader import CellReader, RowFault
+from bulkmail.recipients.list_reading import ListOptions
+from bulkmail.recipients.list_source import open_list
 from bulkmail.recipients.screening import Suppression
-from bulkmail.recipients.source import open_list
 
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 CELLS = st.text(CHARACTERS, max_size=8) | st.text('",;\t|\n\r x', max_size=8)

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Envelope, Message
-from bulkmail.preview.files import file_stem, write_message
-from bulkmail.preview.parts import ShownFile, take_parts
-from bulkmail.preview.text import LONGEST_LINE, MOST_LINES, plain_view
+from bulkmail.preview.message_parts import LONGEST_LINE, MOST_LINES, ShownFile, plain_view, take_parts
+from bulkmail.preview.preview_files import file_stem, write_message
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
 

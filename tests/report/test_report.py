@@ -17,8 +17,8 @@ from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.report.csv import write_csv
-from bulkmail.report.json import write_json
+from bulkmail.report.csv_report import write_csv
+from bulkmail.report.json_report import write_json
 from bulkmail.report.report import MOST_NAMED, MOST_SHOWN, AttentionRow, Report
 from bulkmail.report.saving import save_report
 from tests.report.making import STARTED, fill_outbox, make_record, make_rejected, make_source

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.mailbox.imap_connection import Mailbox
+from bulkmail.mailbox.imap import Mailbox
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.settings.user_tables import BounceMailbox, load_mailboxes

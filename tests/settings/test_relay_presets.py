@@ -15,7 +15,7 @@ from bulkmail.model.quota import parse_quota
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Secret, Tls
 from bulkmail.model.route import Route
-from bulkmail.probe.relay import Login, look_at
+from bulkmail.probe.relay_probe import Login, look_at
 from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.presets import (
     RelayPreset,

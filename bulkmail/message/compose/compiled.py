@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import escape
 
 from bulkmail.message.compose.identity import date_field, identity_of
+from bulkmail.message.compose.mime_plan import Slot, body_slot
 from bulkmail.message.compose.pieces import FILTERS, Cell, FilterStep, NotCompiled, Piece
-from bulkmail.message.compose.plan import Slot, body_slot
-from bulkmail.message.compose.transfer import encode_text, is_mostly_foreign, line_count, quoted_line
+from bulkmail.message.compose.transfer_encoding import encode_text, is_mostly_foreign, line_count, quoted_line
 from bulkmail.message.header import headers
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:
-    from bulkmail.message.bounce_token import BounceTokens
     from bulkmail.message.unsubscribe import Unsubscriber
+    from bulkmail.message.verp import BounceTokens
     from bulkmail.model.address import Address
     from bulkmail.model.recipient import Recipient
 

@@ -10,21 +10,21 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from bulkmail.message.attachments.enclosures import Enclosure, Pictures, RowFiles, Shelf, full_path
-from bulkmail.message.bounce_token import BounceTokens
 from bulkmail.message.compose.bodies import Bodies, Written, html_partials
 from bulkmail.message.compose.compiled import Compiled, Parts, compile_message
-from bulkmail.message.compose.hook import Hook, apply
 from bulkmail.message.compose.identity import date_field, identity_of
+from bulkmail.message.compose.mime_plan import MimePlan, make_plan, picture_parts
 from bulkmail.message.compose.pieces import NotCompiled
-from bulkmail.message.compose.plan import MimePlan, make_plan, picture_parts
+from bulkmail.message.compose.ready_made import Hook, apply
 from bulkmail.message.dkim import Signer, Signers
+from bulkmail.message.header.addresses import ReversePath
 from bulkmail.message.header.heading import HeaderLines, Heading
-from bulkmail.message.header.reverse_path import ReversePath
 from bulkmail.message.template.constants import read_values
+from bulkmail.message.template.field_names import refuse_rows_in_heading
 from bulkmail.message.template.locality import locality_of
-from bulkmail.message.template.names import refuse_rows_in_heading
 from bulkmail.message.template.rendering import Rendering, Workshop
 from bulkmail.message.unsubscribe import Unsubscriber
+from bulkmail.message.verp import BounceTokens
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bulkmail.message.compose.pieces import NotCompiled, Piece
 from bulkmail.message.compose.rendered import Field, blame, mailbox, mailbox_field
 from bulkmail.message.header import headers
-from bulkmail.message.header.copies import AddressList, Mailbox, distinct
+from bulkmail.message.header.addresses import AddressList, Mailbox, distinct
 from bulkmail.message.template.rendering import Workshop
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template

@@ -9,7 +9,7 @@ from html import unescape
 from posixpath import normpath
 from urllib.parse import unquote
 
-from bulkmail.message.attachments.filetypes import guess_type
+from bulkmail.message.attachments.file_parts import guess_type
 from bulkmail.message.html.scanner import Attribute, Element, Patches, elements
 from bulkmail.message.template.tags import CLOSE, NONCHARACTER, OPEN, PLACE, Masked, Tag, TagKind
 from bulkmail.model.campaign import InlineImage, Template
