@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from bulkmail.mailing.library import compose as compose
     from bulkmail.mailing.library import send as send
     from bulkmail.mailing.library import send_sync as send_sync
+    from bulkmail.mailing.stopping import cancel as cancel
+    from bulkmail.mailing.stopping import stop as stop
     from bulkmail.message.unsubscribe import read_unsubscribe as read_unsubscribe
     from bulkmail.message.unsubscribe import verify_unsubscribe as verify_unsubscribe
     from bulkmail.message.verp import decode_verp as decode_verp
@@ -99,11 +101,13 @@ _HOMES = {
     "Template": "model.campaign",
     "TemplateError": "model.errors",
     "Unsubscribe": "model.campaign",
+    "cancel": "mailing.stopping",
     "decode_verp": "message.verp",
     "compose": "mailing.library",
     "read_unsubscribe": "message.unsubscribe",
     "send": "mailing.library",
     "send_sync": "mailing.library",
+    "stop": "mailing.stopping",
     "verify_unsubscribe": "message.unsubscribe",
 }
 

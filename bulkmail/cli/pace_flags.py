@@ -19,6 +19,7 @@ PACE_OPTIONS = (
     click.option("--ramp", metavar="RAMP", help='More each day, for a new sender: "200/day +30%".'),
     click.option("--canary", metavar="N", type=click.IntRange(min=0), help="First N; the rest if they fare well."),
     click.option("--wait", metavar="TIME", help='Wait so long for what must wait: "10m", "forever", "0".'),
+    click.option("--processes", metavar="N", help='Processes to use: "auto", or 1 to compose in this one only.'),
 )
 
 lift_option = click.option(

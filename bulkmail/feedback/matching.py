@@ -22,6 +22,7 @@ from bulkmail.model.feedback_event import (
     Proof,
 )
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.quota import DAY
 from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.text import printable
@@ -235,7 +236,7 @@ def _grouped(found: Iterable[FoundDelivery], key: Callable[[FoundDelivery], K]) 
 
 
 _SHORTEST_TOKEN = 27  # characters of an unsubscribe token
-_TOKENS = re.compile(r"[A-Za-z0-9_-]{27,1000}")
+_TOKENS = lazy_pattern(r"[A-Za-z0-9_-]{27,1000}")
 
 
 def _about(delivery: FoundDelivery, reported: Sequence[Reported]) -> Reported:

@@ -29,6 +29,7 @@ from bulkmail.mailing.program_input import Attached, ListOrder, read_attachments
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.routing import check_routes
 from bulkmail.mailing.rows import Given
+from bulkmail.mailing.run_record import recorded_campaign
 from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.suppression_sources import SUPPRESS, files_to_setting, read_suppression
 from bulkmail.message.template.constants import written_values
@@ -325,6 +326,24 @@ class Mailer:
                 messages, path=None if outbox is None else Path(outbox), allow_empty=allow_empty
             )
             return await self._run(mailing, trace=trace)
+
+    async def resume(
+        self, outbox: str | os.PathLike[str], *, suppress: Iterable[str | os.PathLike[str]] = ()
+    ) -> Report:
+        """Goes on with the run in `outbox` as it was recorded, with its rows and its message.
+
+        Raises as `send()` does; `ConfigError` for a rehearsal through a relay that delivers, and the reverse.
+        """
+        path = Path(outbox)
+
+        def reopened() -> Mailing:
+            keys = self.keys if self.keys is not None else find_keys(recorded_campaign(path))
+            return Mailing.reopen(
+                path, routes=self.routes, pace=self.pace, keys=keys, on_message=self.on_message, suppress=suppress
+            )
+
+        with self._heard() as trace:
+            return await self._run(await to_thread.run_sync(reopened), trace=trace)
 
     async def _prepared_messages(self, messages: Messages, *, path: Path | None, allow_empty: bool) -> Mailing:
         past = await self._past(path)

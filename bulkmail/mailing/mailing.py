@@ -50,6 +50,7 @@ from bulkmail.mailing.routing import (
 from bulkmail.mailing.rows import GivenRows, Rows, varied
 from bulkmail.mailing.run_record import RestNote, SlowdownNote, to_settings
 from bulkmail.mailing.selection import Selection, Where
+from bulkmail.mailing.stopping import heeding_stop
 from bulkmail.mailing.suppression_sources import (
     SUPPRESS,
     SUPPRESSION_LIST,
@@ -90,7 +91,6 @@ from bulkmail.settings.presets import known_feedback
 from bulkmail.settings.suppressions import SuppressionSettings
 
 SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
-
 
 FOLLOWS = "follows"  # a setting of the outbox: the outbox of the run that it follows up
 _IGNORED = "ignored"  # a setting of the outbox: the codes of findings that do not matter
@@ -453,13 +453,18 @@ class Mailing:
             self.outbox = take_over(self.outbox, self.takes_over, durability=self.pace.durability)
             self.takes_over = None
         self.keys = await to_thread.run_sync(with_bounce_key, self.outbox, self.keys)
-        async with keeping_to_list(self.outbox, interrupt=self._end_pass, observe=observe) as keeper:
+        ending = Ending(was_stopped=True)  # where `stop --now` cuts it short
+        async with (
+            heeding_stop(self.outbox, self.stop, observe),
+            keeping_to_list(self.outbox, interrupt=self._end_pass, observe=observe) as keeper,
+        ):
             self._keeper = keeper
             try:
                 observe = observe if keeper is None else keeper.observe
-                return await self._send(connects, found, observe=observe, ready=ready)
+                ending = await self._send(connects, found, observe=observe, ready=ready)
             finally:
                 self._keeper = None
+        return ending
 
     async def _send(
         self,
@@ -471,14 +476,20 @@ class Mailing:
     ) -> Ending:
         if self._keeper is not None:
             connects = noticing_all(self._keeper, [route.label for route in self.routes], connects)
-        compose, sign = composing(self.outbox, keys=self.keys, on_message=self.on_message)
         slowing = SlowdownNote(self.outbox, observe)
         note = RestNote(self.outbox, slowing.observe)
         canary = Canary(self.outbox, self.pace.breakers, limit=self.pace.limit, stop=self._end_pass)
         is_rehearsal = self.outbox.is_rehearsal
-        async with open_permits(
-            self.routes, self.pace, run_id=self.outbox.run_id, is_rehearsal=is_rehearsal
-        ) as permits:
+        async with (
+            open_permits(self.routes, self.pace, run_id=self.outbox.run_id, is_rehearsal=is_rehearsal) as permits,
+            composing(
+                self.outbox,
+                keys=self.keys,
+                on_message=self.on_message,
+                processes=self.pace.processes,
+                observe=note.observe,
+            ) as (compose, sign),
+        ):
             plan = Plan(
                 self.outbox,
                 compose=compose,

@@ -22,7 +22,6 @@ from bulkmail.checks.list_checks import ambiguous
 from bulkmail.mailing.checking import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
 from bulkmail.mailing.digests import Digest
 from bulkmail.mailing.following import Followed, FollowUp, RunRows, following, read_followed, said, with_thread
-from bulkmail.mailing.intake import intake_overdue
 from bulkmail.mailing.loading import Rules, Told, record_now
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.planned_times import planned_now, schedule_to_setting
@@ -47,6 +46,7 @@ from bulkmail.mailing.suppression_sources import (
     ReadList,
     add_pass,
     files_to_setting,
+    intake_overdue,
     list_in_use,
     read_suppression,
 )

@@ -217,6 +217,8 @@ def rest(report: Report) -> list[str]:
     """Why nothing is sent just now, as a line: whoever goes on too soon would wonder."""
     run, now = report.run, time.time()
     is_running = run.process is not None
+    if run.stopped is not None and report.tally.open and not is_running:
+        return [run.stopped.sentence]
     planned = sentence(run.planned, now, is_running=is_running) if run.planned is not None and report.tally.open else ""
     if run.rest is not None and report.tally.open:
         return [say_rest(run.rest, now), *([planned] if planned else [])]

@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +43,7 @@ class FileReader:
     """Reads what was named; what cannot be read becomes a fault.  `root` is where included parts are looked for.
 
     `found` are the files that there are.  `choosing` are the templates that choose among `parts` by the row, by name.
+    `drafts` are texts by absolute path that are read in place of the files there.
     """
 
     problems: Problems
@@ -51,6 +52,7 @@ class FileReader:
     parts: dict[str, Template] = field(default_factory=dict)
     choosing: set[str] = field(default_factory=set)
     found: list[Path] = field(default_factory=list)
+    drafts: Mapping[str, str] = field(default_factory=dict)
 
     def message(self, said: Said[str]) -> Template | None:
         """The message in a file, on standard input (`-`), or, being several lines, in `said` itself."""
@@ -108,6 +110,9 @@ class FileReader:
 
     def content(self, said: Said[str], *, longest: int | None = None, fix: str = "") -> bytes | None:
         """The bytes of the file, or None and a fault."""
+        if (draft := self.drafts.get(str(resolve(said).absolute()))) is not None:
+            self.found.append(resolve(said))
+            return draft.encode()
         path = self.exists(said, fix=fix)
         if path is None:
             return None

@@ -24,6 +24,7 @@ from bulkmail.settings.parsers import (
     not_negative,
     parse_durability,
     parse_positive,
+    parse_processes,
     parse_rests,
     parse_wait,
 )
@@ -96,6 +97,7 @@ Wait = Annotated[float, read_by(parse_wait, takes_numbers=True)]
 Steps = Annotated[tuple[float, ...], read_by(parse_schedule)]
 Rests = Annotated[tuple[float, ...], read_by(parse_rests)]
 Share = Annotated[float, read_by(parse_share)]
+Processes = Annotated[int, read_by(parse_processes, takes_numbers=True)]
 AnyDurability = Annotated[Durability, read_by(parse_durability)]
 Count = Annotated[int, AfterValidator(partial(_checked, at_least_one))]
 CountOrNone = Annotated[int, AfterValidator(partial(_checked, not_negative))]

@@ -116,10 +116,16 @@ class Sources:
 
 
 def open_sources(
-    campaign: str | None, overrides: Overrides, *, environ: Mapping[str, str], problems: Problems
+    campaign: str | None,
+    overrides: Overrides,
+    *,
+    environ: Mapping[str, str],
+    problems: Problems,
+    drafts: Mapping[str, str] | None = None,
 ) -> Sources:
-    """Finds and reads the campaign's file.  Raises `ConfigError` when there is none to be read, or it is not TOML."""
-    sources = _read_file(find_campaign(campaign, overrides), overrides, environ=environ, problems=problems)
+    """Finds and reads the campaign's file, or its draft.  Raises `ConfigError` when neither is there or is TOML."""
+    path = find_campaign(campaign, overrides)
+    sources = _read_file(path, overrides, environ=environ, problems=problems, drafts=drafts or {})
     if overrides.typed:
         flags, mistakes = read_flags(overrides.typed, environ=environ)
         for flag, mistake in mistakes:
@@ -160,12 +166,20 @@ def _overlaid(under: M, over: M, path: KeyPath) -> M:
     return under.model_copy(update={name: value})
 
 
-def _read_file(path: Path | None, overrides: Overrides, *, environ: Mapping[str, str], problems: Problems) -> Sources:
+def _read_file(
+    path: Path | None,
+    overrides: Overrides,
+    *,
+    environ: Mapping[str, str],
+    problems: Problems,
+    drafts: Mapping[str, str],
+) -> Sources:
     from bulkmail.settings.schema import CampaignFile, read_campaign
 
     if path is None:
         return Sources(overrides, environ, problems, None, CampaignFile.model_construct())
-    text = read_text(path)
+    draft = drafts.get(str(path.absolute()))
+    text = read_text(path) if draft is None else draft
     if path.suffix.lower() != SUFFIX:
         from bulkmail.settings.message_file import read_message_file
 

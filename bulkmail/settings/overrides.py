@@ -13,6 +13,7 @@ FLAGS = {
     "--ramp": ("sending", "ramp"),
     "--canary": ("sending", "canary"),
     "--wait": ("sending", "wait"),
+    "--processes": ("sending", "processes"),
     "--retry": ("sending", "retry", "recipient"),
     "--send-at": ("sending", "send_at"),
     "--timezone": ("sending", "timezone"),
@@ -58,6 +59,7 @@ class Overrides:
     connections: int | None = None
     retry: str | None = None
     wait: str | None = None
+    processes: str | None = None
     limit: int | None = None
     quota: str | None = None
     window: str | None = None

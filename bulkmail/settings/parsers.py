@@ -53,6 +53,16 @@ def parse_durability(text: str) -> Durability:
         ) from None
 
 
+def parse_processes(text: str) -> int:
+    """How many processes, 0 for `"auto"`.  Raises `ConfigError`."""
+    if text == "auto":
+        return 0
+    try:
+        return at_least_one(int(text))
+    except (ConfigError, ValueError):
+        raise ConfigError("is no number of processes", hint='write "auto", or a whole number from 1') from None
+
+
 def at_least_one(number: int) -> int:
     """`number` if it is 1 or more.  Raises `ConfigError`."""
     if number < 1:

@@ -24,6 +24,7 @@ from bulkmail.settings.key_types import (
     CountOrNone,
     Duration,
     PositiveDuration,
+    Processes,
     ProvidersTable,
     ProviderTable,
     RetryTable,
@@ -260,6 +261,7 @@ class SendingTable(Table):
     messages_per_session: Count | None = None
     session_age: PositiveDuration | None = None
     durability: AnyDurability | None = None
+    processes: Processes | None = None
     quota: AnyQuota | None = None
     windows: AnyWindows | None = Field(default=None, alias="window")
     start: Annotated[Start | None, BeforeValidator(_moment_as_text)] = None

@@ -158,17 +158,18 @@ def find_password(
     source = SecretSource.parse(relay.password_from)
     kind = source.kind if source is not None else None
     if source is not None and source.kind in _NAMES:
-        return _checked(secret_at(source, _WANTED, environ=environ), _NAMES[source.kind])
+        return as_password(secret_at(source, _WANTED, environ=environ), _NAMES[source.kind])
     if kind is SecretKind.KEYRING and (kept := _from_keyring(relay)):
-        return _checked(kept, "the keyring's password")
+        return as_password(kept, "the keyring's password")
     if environ.get(VARIABLE):
-        return _checked(environ[VARIABLE], VARIABLE)
+        return as_password(environ[VARIABLE], VARIABLE)
     if ask is None:
         raise ConfigError(f"{relay} wants a password, and none was found", hint=_where_to_put_it(relay, kind))
-    return _checked(ask(f"Password for {relay}: "), "the password")
+    return as_password(ask(f"Password for {relay}: "), "the password")
 
 
-def _checked(password: str, what: str) -> Secret:
+def as_password(password: str, what: str) -> Secret:
+    """`password`, if it can be one.  Raises `ConfigError` that names `what` it is, and never the password."""
     if not password:
         raise ConfigError(f"{what} is empty")
     if len(password) > LONGEST_SECRET or any(character in password for character in "\0\r\n"):

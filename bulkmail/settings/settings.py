@@ -96,10 +96,12 @@ def load(
     *,
     environ: Mapping[str, str] = os.environ,
     needs_list: bool = True,
+    drafts: Mapping[str, str] | None = None,
 ) -> Settings:
     """Reads the campaign (a folder with `campaign.toml`, a `.toml` or message file, None for flags alone).
 
-    `needs_list=False`: the caller brings the people.  Raises `ConfigError` with every fault there is, and no secret.
+    `needs_list=False`: the caller brings the people.  `drafts` are texts by absolute path, read in place of the files
+    there: what an editor has not saved yet.  Raises `ConfigError` with every fault there is, and no secret.
     """
     from bulkmail.settings.campaign_files import FileReader
     from bulkmail.settings.layers import open_sources
@@ -109,8 +111,8 @@ def load(
     from bulkmail.settings.relay_settings import build_routes
 
     problems = Problems()
-    sources = open_sources(campaign, overrides, environ=environ, problems=problems)
-    reader = FileReader(problems, sources.home)
+    sources = open_sources(campaign, overrides, environ=environ, problems=problems, drafts=drafts)
+    reader = FileReader(problems, sources.home, drafts=drafts or {})
     list_source = _list_source(sources, reader, needs_list=needs_list)
     name = _name(sources, list_source)
     settings = Settings(

@@ -385,6 +385,11 @@ class RowFiles:
         self._files = [RowFile(attachment, workshop) for attachment in campaign.row_attachments]
         self._shelf = shelf
 
+    @property
+    def are_by_row(self) -> bool:
+        """Whether there are any."""
+        return bool(self._files)
+
     def named(self, variables: dict[str, object], fields: Mapping[str, object]) -> list[Enclosure]:
         """The files that a row names.  Raises `TemplateError`."""
         return [enclosure for file in self._files for enclosure in file.enclosures(variables, fields)]

@@ -111,7 +111,7 @@ class Composer:
             picture=self._pictures.picture if self._pictures else None,
         )
         self._run_id = run_id.encode()
-        self._is_grouped = bool(campaign.group_by)
+        self.is_grouped = bool(campaign.group_by)
         self._heading = Heading(campaign, workshop)
         refuse_rows_in_heading(campaign)
         self._bodies = Bodies(campaign, workshop)
@@ -130,7 +130,7 @@ class Composer:
 
     def _compile(self) -> Compiled | None:
         """The functions that make nearly all messages of most campaigns; None where each needs the general way."""
-        if self._is_grouped or self._on_message is not None or self._plan.last or self._reverse_path.is_by_row:
+        if self.is_grouped or self._on_message is not None or self._plan.last or self._reverse_path.is_by_row:
             return None
         row_locale = self._workshop.row_locale
         if row_locale is not None and row_locale.pieces is None:
@@ -226,6 +226,20 @@ class Composer:
         `delivery` is the outbox' number of the forward path, which a `{bounce}` token names.
         """
         return self.sign(self.draft(recipient, row=row, forward_path=forward_path, date=date, delivery=delivery), date)
+
+    def shared(self, least: int) -> list[bytes]:
+        """The parts that all messages have in common and that are this long, in bytes: the same for every process."""
+        return [part for part in self._plan.segments if isinstance(part, bytes) and len(part) >= least]
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether messages are signed, so that each is good for one date only."""
+        return self._signers is not None
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether a message takes so long to make that several processes are worth while."""
+        return self.is_slow_to_sign or self._files.are_by_row or self._pictures is not None
 
     @property
     def is_slow_to_sign(self) -> bool:
