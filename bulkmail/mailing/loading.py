@@ -9,7 +9,7 @@ from email.message import EmailMessage
 
 from anyio import to_thread
 
-from bulkmail.checks.letter import MessageCheck, MessageRenderer
+from bulkmail.checks.tried_messages import MessageCheck, MessageRenderer
 from bulkmail.mailing.feed import Feed
 from bulkmail.mailing.selection import Selection
 from bulkmail.message.compose.ready_made import take_apart

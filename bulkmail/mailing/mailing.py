@@ -14,9 +14,9 @@ from pathlib import Path
 from anyio import to_thread
 
 from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, without
+from bulkmail.checks.check_finding import Finding, refuse
 from bulkmail.checks.evidence import Evidence
-from bulkmail.checks.finding import Finding, refuse
-from bulkmail.checks.rows import RowCheck
+from bulkmail.checks.row_checks import RowCheck
 from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.plan import Plan, make_shaper
@@ -65,7 +65,7 @@ from bulkmail.mailing.suppression_sources import (
 )
 from bulkmail.mailing.token_keys import with_bounce_key
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.compose.hook import Hook
+from bulkmail.message.compose.ready_made import Hook
 from bulkmail.message.template.locality import frozen, locality_of
 from bulkmail.message.template.rendering import compile_condition
 from bulkmail.model.breaker import Breaker
@@ -83,12 +83,12 @@ from bulkmail.outbox.header import REHEARSAL
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.grouping import Grouping
+from bulkmail.recipients.list_source import RecipientList
 from bulkmail.recipients.screening import Suppression
-from bulkmail.recipients.source import RecipientList
 from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.report.report import Report
+from bulkmail.settings.presets import known_feedback
 from bulkmail.settings.suppressions import SuppressionSettings
-from bulkmail.settings.tables import known_feedback
 
 SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
 

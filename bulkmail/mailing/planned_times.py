@@ -14,7 +14,7 @@ from bulkmail.model.schedule import LATEST, Planned, Schedule, written
 from bulkmail.model.window import say_until
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.planned import SETTING, schedule_of
-from bulkmail.settings.zones import find_zone
+from bulkmail.settings.parsers import find_zone
 from bulkmail.text import printable
 
 _MOST_ZONES = 1_000  # names that are kept, known or not

@@ -15,9 +15,9 @@ from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.variants import FIELD, variant_of
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.recipients.given import not_rows, reader_of
-from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.list_reading import ListOptions
+from bulkmail.recipients.list_source import from_plain, open_list
 from bulkmail.recipients.remarks import Remarks
-from bulkmail.recipients.source import from_plain, open_list
 from bulkmail.text import printable
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bulkmail.checks.rows import RowCheck
+from bulkmail.checks.row_checks import RowCheck
 from bulkmail.message.template.rendering import Condition
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError, TemplateError

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.status import Status
 from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
-from bulkmail.report.rows import words_with_feedback
+from bulkmail.report.row_words import words_with_feedback
 from bulkmail.text import printable
 
 MOST_BUCKETS = 120

@@ -19,14 +19,14 @@ from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.pages.kit import page_of
 from bulkmail.pages.plots import bar_parts, bars, stacked_bars, time_bars
+from bulkmail.report.came_back import came_back, of_passes, of_variants
 from bulkmail.report.figures import LATENCIES, MOST_ROWS, Figures, People, Timeline, figures_of
-from bulkmail.report.files import replacing
 from bulkmail.report.report import Report
-from bulkmail.report.returned import came_back, of_passes, of_variants
+from bulkmail.report.report_files import replacing
+from bulkmail.report.run_source import Source
 from bulkmail.report.slowdowns import sentence
-from bulkmail.report.source import Source
 from bulkmail.report.specimen import specimen_of
-from bulkmail.report.text import MEANINGS, copies_of, meaning, rehearsal, rest, say_rows, times
+from bulkmail.report.text_report import MEANINGS, copies_of, meaning, rehearsal, rest, say_rows, times
 from bulkmail.text import count, printable
 
 MOST_SLOWED = 20  # relays and providers that are named as having slowed the run down

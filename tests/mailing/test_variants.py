@@ -17,7 +17,7 @@ from bulkmail.model.status import Status
 from bulkmail.model.variants import parse_variants, variant_of
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
-from bulkmail.report.text import summary
+from bulkmail.report.text_report import summary
 from bulkmail.settings.settings import load
 from bulkmail.testing import ScriptedRelay
 

@@ -18,7 +18,7 @@ from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import AttemptRecord
 from bulkmail.report.figures import MOST_BUCKETS, MOST_PROVIDERS, MOST_ROWS, People, Timeline, figures_of
 from bulkmail.report.html import write_html
-from bulkmail.report.source import Source
+from bulkmail.report.run_source import Source
 from bulkmail.report.specimen import specimen_of
 from tests.report.making import STARTED, make_record, make_rejected, make_source
 
