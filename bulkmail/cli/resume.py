@@ -25,11 +25,6 @@ from bulkmail.cli.running import (
     tell,
 )
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
-from bulkmail.config.keys import find_keys
-from bulkmail.config.permission import commands_in, refuse_unallowed
-from bulkmail.config.relay_presets import expanded
-from bulkmail.config.runs import find_run
-from bulkmail.config.secrets import find_passwords
 from bulkmail.mailing.in_doubt import Doubt
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.permits import lift_pauses
@@ -39,11 +34,16 @@ from bulkmail.mailing.run_record import lift_rests, recorded, recorded_campaign,
 from bulkmail.mailing.run_watch import recorded_notify
 from bulkmail.mailing.suppression_sources import check_there
 from bulkmail.mailing.targets import Targets
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.route import Route
-from bulkmail.model.units import count
+from bulkmail.model.status import Status
+from bulkmail.settings.keys import find_keys
+from bulkmail.settings.permission import commands_in, refuse_unallowed
+from bulkmail.settings.relay_presets import expanded
+from bulkmail.settings.runs import find_run
+from bulkmail.settings.secrets import find_passwords
 from bulkmail.smtp.trace import Trace
+from bulkmail.text import count
 
 EPILOG = """\b
 Examples:

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from anyio import to_thread
 
+from bulkmail.checks.catalog import check_code
 from bulkmail.cli.choices import (
     DatedFile,
     campaign_options,
@@ -37,10 +38,6 @@ from bulkmail.cli.running import (
     tell_stale_intake,
 )
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
-from bulkmail.config.keys import find_keys
-from bulkmail.config.permission import allow, commands_in, home_of, refuse_unallowed
-from bulkmail.config.secrets import find_passwords
-from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.confirm import choose
 from bulkmail.mailing.in_doubt import Doubt
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
@@ -54,7 +51,10 @@ from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
-from bulkmail.preflight.checks import check_code
+from bulkmail.settings.keys import find_keys
+from bulkmail.settings.permission import allow, commands_in, home_of, refuse_unallowed
+from bulkmail.settings.secrets import find_passwords
+from bulkmail.settings.settings import Settings, load
 from bulkmail.smtp.trace import Trace
 
 EPILOG = """\b

@@ -13,7 +13,7 @@ from bulkmail.feedback.notice import ADDRESS, COMPLAINT, MOST_RECIPIENTS, Notice
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 OUR_HEADER = "x-bulkmail-id"
 """The header of our messages whose value is a keyed token."""

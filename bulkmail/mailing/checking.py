@@ -7,36 +7,34 @@ from dataclasses import replace
 
 from anyio import to_thread
 
+from bulkmail.checks.evidence import Evidence, flaws_of
+from bulkmail.checks.finding import SHOWN, Hits
+from bulkmail.checks.letter import LetterCheck
+from bulkmail.checks.repeats import Repeats
+from bulkmail.checks.rows import RowCheck
 from bulkmail.mailing.loading import Told, try_letters
 from bulkmail.mailing.relays import look_at_relay
 from bulkmail.mailing.rows import Rows
-from bulkmail.message.bodies import linked_fields
-from bulkmail.message.composer import Composer
+from bulkmail.message.compose.bodies import linked_fields
+from bulkmail.message.compose.composer import Composer
 from bulkmail.message.dkim import public_key, record_name
-from bulkmail.message.names import mentioned_names, names_of_message, names_of_rows, printed_names
-from bulkmail.message.suggestion import closest
-from bulkmail.message.templates import Condition, referenced_names
+from bulkmail.message.template.names import mentioned_names, names_of_message, names_of_rows, printed_names
+from bulkmail.message.template.rendering import Condition, referenced_names
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.keys import Keys
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
+from bulkmail.model.status import Status
 from bulkmail.model.tally import MOST_INVALID, Tally
-from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.preflight.evidence import Evidence, flaws_of
-from bulkmail.preflight.finding import SHOWN, Hits
-from bulkmail.preflight.letter import LetterCheck
-from bulkmail.preflight.records import MOST_DOMAINS, Ask, ask_dns, find_records
-from bulkmail.preflight.repeats import Repeats
-from bulkmail.preflight.rows import RowCheck
+from bulkmail.probe.records import MOST_DOMAINS, Ask, ask_dns, find_records
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed, own_columns
 from bulkmail.recipients.grouping import EMAIL
 from bulkmail.recipients.screening import Suppression
 from bulkmail.report.report import Report
+from bulkmail.text import closest, count, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,7 @@ async def ask_outside(evidence: Evidence, routes: Sequence[Route], *, keys: Keys
         sender_domain=evidence.sender.domain if evidence.sender else "",
         bounce_domain=evidence.bounce_domain,
         keys={record_name(dkim): public_key(dkim, key) for dkim, key in signatures},
-        recipients=evidence.letters.domains,
+        recipients={domain: hits.number for domain, hits in evidence.letters.domains.items()},
         most_domains=None if online.all_domains else MOST_DOMAINS,
     )
     return replace(evidence, relays=tuple(relays), records=records)

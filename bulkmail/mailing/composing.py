@@ -19,7 +19,7 @@ import msgspec
 from anyio import to_thread
 from msgspec import Struct
 
-from bulkmail.engine.ports import Compose, Event, Notice, Sign
+from bulkmail.engine.contracts import Compose, Event, Notice, Sign
 from bulkmail.mailing.composing_process import (
     SHARED,
     Batch,
@@ -31,14 +31,15 @@ from bulkmail.mailing.composing_process import (
     with_rows,
     write_frame,
 )
-from bulkmail.message.composer import Composer
-from bulkmail.message.hook import Hook
-from bulkmail.message.identity import date_field
-from bulkmail.message.ready_made import message_of
+from bulkmail.message.compose.composer import Composer
+from bulkmail.message.compose.hook import Hook
+from bulkmail.message.compose.identity import date_field
+from bulkmail.message.compose.ready_made import message_of
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.job import Job
 from bulkmail.model.keys import Keys
 from bulkmail.model.message import Envelope, Message
-from bulkmail.outbox.outbox import Job, Outbox
+from bulkmail.outbox.outbox import Outbox
 
 log = logging.getLogger("bulkmail.mailing")
 

@@ -19,14 +19,14 @@ from typing import IO, TypeVar
 import msgspec
 from msgspec import Struct
 
-from bulkmail.message.composer import Composer
-from bulkmail.message.hook import Hook
+from bulkmail.message.compose.composer import Composer
+from bulkmail.message.compose.hook import Hook
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.job import Job
 from bulkmail.model.keys import BounceKey, Keys
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import RowFields
 from bulkmail.model.relay import Secret
-from bulkmail.outbox.entries import Job
 from bulkmail.outbox.reader import OutboxReader
 
 SHARED = 4_096  # bytes from which a part of every message is named and not sent

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.message.composer import Composer
+from bulkmail.message.compose.composer import Composer
 from bulkmail.model.address import Address
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.lane import Lanes
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Recipient
+from bulkmail.text import printable
 
 _BATCH = 10_000  # rows
 

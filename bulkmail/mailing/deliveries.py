@@ -6,7 +6,7 @@ import math
 
 import anyio
 
-from bulkmail.engine.ports import Event, Settled
+from bulkmail.engine.contracts import Event, Settled
 from bulkmail.model.errors import BulkmailError
 from bulkmail.report.report import Report
 

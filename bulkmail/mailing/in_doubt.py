@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum
 
-from bulkmail.evidence.sighting import Sighting
-from bulkmail.model.delivery import Status
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.status import Status
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.reconcile.sighting import Sighting
 
 
 class Doubt(Enum):

@@ -19,9 +19,9 @@ from bulkmail.mailbox.ports import FetchedMail, MailSource, pause_after
 from bulkmail.model.errors import BulkmailError, OutboxError
 from bulkmail.model.feedback_event import EventSink, FeedbackEvent, FeedbackKind, KnownRun, Proof, RunRegister
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.text import printable
 
 log = logging.getLogger("bulkmail.mailing")
 

@@ -17,9 +17,6 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.config.keys import find_keys
-from bulkmail.config.relay_presets import expanded
-from bulkmail.config.suppressions import SuppressionSettings, load_suppressions
 from bulkmail.mailing.deliveries import Deliveries, SendingStopped
 from bulkmail.mailing.digests import Digest, DigestedRows, add_message, digest_of_messages
 from bulkmail.mailing.feed import Handover
@@ -34,8 +31,8 @@ from bulkmail.mailing.routing import check_routes
 from bulkmail.mailing.rows import Given
 from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.suppression_sources import SUPPRESS, files_to_setting, read_suppression
-from bulkmail.message.locality import locality_of
-from bulkmail.message.values import written_values
+from bulkmail.message.template.constants import written_values
+from bulkmail.message.template.locality import locality_of
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
@@ -45,8 +42,11 @@ from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
 from bulkmail.model.variants import Variants, parse_variants
 from bulkmail.recipients.given import not_rows, reader_of
-from bulkmail.recipients.source import ListOptions
+from bulkmail.recipients.reading import ListOptions
 from bulkmail.report.report import Report
+from bulkmail.settings.keys import find_keys
+from bulkmail.settings.relay_presets import expanded
+from bulkmail.settings.suppressions import SuppressionSettings, load_suppressions
 from bulkmail.smtp.conversation import Conversation, ConversationTrace
 
 Through = str | Relay | Route | Iterable[str | Relay | Route]

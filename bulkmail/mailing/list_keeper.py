@@ -13,8 +13,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.config.tables import known_lanes
-from bulkmail.engine.ports import Connect, Event, Line, Notice, Settled
+from bulkmail.engine.contracts import Connect, Connection, Event, Notice, Settled
 from bulkmail.mailing.suppression_sources import ListInUse, open_suppressions, recorded_list
 from bulkmail.mailing.token_keys import known_run
 from bulkmail.model.address import Address
@@ -25,11 +24,12 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.mailbox_reply import event_of_reply
 from bulkmail.model.outcome import Outcome
 from bulkmail.model.suppression import MISTAKE_LEAST
-from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.settings.tables import known_lanes
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.text import count
 
 log = logging.getLogger("bulkmail.mailing")
 
@@ -94,7 +94,7 @@ class ListKeeper:
     def noticing(self, label: str, connect: Connect) -> Connect:
         """`connect`, with a look at what the relay called `label` says of itself."""
 
-        async def opened() -> Line:
+        async def opened() -> Connection:
             line = await connect()
             capabilities = getattr(line, "capabilities", None)
             if capabilities is not None and not capabilities.sandbox:

@@ -9,19 +9,20 @@ from email.message import EmailMessage
 
 from anyio import to_thread
 
+from bulkmail.checks.letter import LetterCheck, Letters
 from bulkmail.mailing.feed import Feed
 from bulkmail.mailing.selection import Selection
-from bulkmail.message.ready_made import take_apart
+from bulkmail.message.compose.ready_made import take_apart
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Place, PlainRows, Recipient
-from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
-from bulkmail.preflight.letter import LetterCheck, Letters
+from bulkmail.model.status import Status
+from bulkmail.outbox.entries import ReadyMade
+from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.recipients.grouping import Grouping, Ungrouped
 from bulkmail.recipients.screening import Screened
+from bulkmail.text import printable
 
 BATCH = 1000  # rows a transaction and a turn of the worker thread
 

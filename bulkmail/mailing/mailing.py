@@ -13,10 +13,12 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from bulkmail.config.suppressions import SuppressionSettings
-from bulkmail.config.tables import known_feedback
+from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, without
+from bulkmail.checks.evidence import Evidence
+from bulkmail.checks.finding import Finding, refuse
+from bulkmail.checks.rows import RowCheck
+from bulkmail.engine.contracts import Connect, Ending, Event, Outlet, Settled
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Connect, Ending, Event, Outlet, Settled
 from bulkmail.engine.run import Plan, make_shaper
 from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.checking import (
@@ -61,13 +63,12 @@ from bulkmail.mailing.suppression_sources import (
     refuse_faults,
 )
 from bulkmail.mailing.token_keys import with_bounce_key
-from bulkmail.message.composer import Composer
-from bulkmail.message.hook import Hook
-from bulkmail.message.locality import frozen, locality_of
-from bulkmail.message.templates import compile_condition
+from bulkmail.message.compose.composer import Composer
+from bulkmail.message.compose.hook import Hook
+from bulkmail.message.template.locality import frozen, locality_of
+from bulkmail.message.template.rendering import compile_condition
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, GateClosed
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.lane import Lanes
@@ -75,18 +76,17 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Schedule
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.header import REHEARSAL
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.preflight.checks import SUPPRESSION_ENTRY, gravest_first, judge, without
-from bulkmail.preflight.evidence import Evidence
-from bulkmail.preflight.finding import Finding, refuse
-from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.grouping import Grouping
 from bulkmail.recipients.screening import Suppression
 from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.report.report import Report
+from bulkmail.settings.suppressions import SuppressionSettings
+from bulkmail.settings.tables import known_feedback
 
 SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
 

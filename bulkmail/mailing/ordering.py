@@ -15,9 +15,10 @@ from pathlib import Path
 import msgspec
 from anyio import to_thread
 
-from bulkmail.config.runs import run_path
-from bulkmail.config.serving import is_served
-from bulkmail.config.settings import Settings
+from bulkmail.checks.catalog import NO_RELAY, gravest_first, judge
+from bulkmail.checks.evidence import Found
+from bulkmail.checks.finding import Finding
+from bulkmail.checks.list_checks import ambiguous
 from bulkmail.mailing.checking import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
 from bulkmail.mailing.digests import Digest
 from bulkmail.mailing.following import Followed, FollowUp, RunRows, following, read_followed, said, with_thread
@@ -50,33 +51,32 @@ from bulkmail.mailing.suppression_sources import (
     read_suppression,
 )
 from bulkmail.mailing.targets import FILES, Targets, inputs_to_setting
-from bulkmail.message.branches import Branches, Cover
-from bulkmail.message.composer import Composer
-from bulkmail.message.names import mentioned_names
-from bulkmail.message.row_address import RowAddress, is_same_for_all
-from bulkmail.message.templates import Condition, compile_condition, referenced_names
-from bulkmail.message.values import read_values
+from bulkmail.message.compose.composer import Composer
+from bulkmail.message.header.row_address import RowAddress, is_same_for_all
+from bulkmail.message.template.branches import Branches, Cover
+from bulkmail.message.template.constants import read_values
+from bulkmail.message.template.names import mentioned_names
+from bulkmail.message.template.rendering import Condition, compile_condition, referenced_names
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.keys import Keys
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
 from bulkmail.model.pace import Pace
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Planned
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.preflight.checks import NO_RELAY, gravest_first, judge
-from bulkmail.preflight.evidence import Found
-from bulkmail.preflight.finding import Finding
-from bulkmail.preflight.list_checks import ambiguous
 from bulkmail.recipients.grouping import EMAIL, Grouping
+from bulkmail.recipients.reading import ListOptions
 from bulkmail.recipients.screening import Suppression, screen
-from bulkmail.recipients.source import ListOptions
+from bulkmail.settings.runs import run_path
+from bulkmail.settings.serving import is_served
+from bulkmail.settings.settings import Settings
+from bulkmail.text import printable
 
 _PAGE = 100  # messages of several rows that are read at a time
 

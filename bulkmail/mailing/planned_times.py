@@ -7,14 +7,14 @@ from datetime import datetime, tzinfo
 
 import msgspec
 
-from bulkmail.config.zones import find_zone
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Pace
-from bulkmail.model.printing import printable
 from bulkmail.model.schedule import LATEST, Planned, Schedule, written
 from bulkmail.model.window import say_until
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.planned import SETTING, schedule_of
+from bulkmail.settings.zones import find_zone
+from bulkmail.text import printable
 
 _MOST_ZONES = 1_000  # names that are kept, known or not
 _MOST_HOURS = 500

@@ -16,19 +16,19 @@ import msgspec
 from bulkmail.mailing.suppression_sources import recorded_files
 from bulkmail.mailing.targets import recorded_inputs
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Durability
 from bulkmail.model.relay import Kind
 from bulkmail.model.route import Route
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
-from bulkmail.model.units import count
 from bulkmail.outbox.header import is_rehearsal
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader, is_outbox
 from bulkmail.outbox.shape import noticing_damage
 from bulkmail.report.planned import SETTING as SCHEDULE
+from bulkmail.text import count
 
 LIST_DIGEST = "list_digest"  # a setting of the outbox: which list it was loaded from
 GATE, PASSED = "gate", "passed"  # a setting of the outbox: whether the checks before sending let it through

@@ -13,20 +13,21 @@ from anyio import to_thread
 from bulkmail.mailing.digests import Digest, DigestedRows
 from bulkmail.mailing.following import Followed, RunRows, said
 from bulkmail.mailing.rows import Given, GivenRows, NoRows, Rows, asks_for_delivery
-from bulkmail.message.bodies import (
+from bulkmail.message.attachments.filetypes import guess_type
+from bulkmail.message.compose.bodies import (
     attached_names,
     has_row_images,
     local_names,
     optional_images,
     with_attached_images,
 )
-from bulkmail.message.filetypes import guess_type
 from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, RowPictures, Template
 from bulkmail.model.errors import ConfigError, EmptyList
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.schedule import Schedule
-from bulkmail.recipients.source import ListOptions, open_list
+from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.source import open_list
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,11 @@ from pathlib import Path
 from bulkmail.mailing.previous_run import passes_of
 from bulkmail.mailing.suppression_sources import open_suppressions, recorded_list, scope_of
 from bulkmail.model.errors import OutboxError, SuppressionError
-from bulkmail.model.printing import printable
 from bulkmail.model.returned import Returned, ReturnedEvent, SentPath, fold_returned
-from bulkmail.model.units import count
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.source import Source
 from bulkmail.suppression.ports import SuppressionStore
+from bulkmail.text import count, printable
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from functools import lru_cache
 import anyio
 from anyio import to_thread
 
-from bulkmail.config.tables import known_feedback, known_lanes
-from bulkmail.message.composer import Composer
+from bulkmail.checks.catalog import NO_RELAY
+from bulkmail.checks.finding import Finding, Severity
+from bulkmail.message.compose.composer import Composer
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
@@ -18,11 +19,10 @@ from bulkmail.model.lane import Lane, Lanes
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route, clashes, serving
-from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.preflight.checks import NO_RELAY
-from bulkmail.preflight.finding import Finding, Severity
+from bulkmail.settings.tables import known_feedback, known_lanes
 from bulkmail.smtp.exchangers import Exchangers
+from bulkmail.text import count
 
 Serving = dict[int, tuple[int, ...]]
 """Which relays, by number, each lane of the outbox may go through."""

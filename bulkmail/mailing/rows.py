@@ -12,13 +12,14 @@ from typing import Protocol, cast
 from bulkmail.mailing.feed import Feed
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import EmptyList, ListError
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Place, PlainRow, PlainRows, Recipient
 from bulkmail.model.variants import FIELD, variant_of
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.recipients.given import not_rows, reader_of
+from bulkmail.recipients.reading import ListOptions
 from bulkmail.recipients.remarks import Remarks
-from bulkmail.recipients.source import ListOptions, RecipientList, from_plain, open_list
+from bulkmail.recipients.source import RecipientList, from_plain, open_list
+from bulkmail.text import printable
 
 
 class Rows(Protocol):

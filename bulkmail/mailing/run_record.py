@@ -11,20 +11,21 @@ from pathlib import Path
 
 import msgspec
 
-from bulkmail.config.zones import find_zone
-from bulkmail.engine.ports import Ending, Event, Settled, Slowed, Waiting
+from bulkmail.engine.contracts import Ending, Event, Settled, Slowed
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError, OutboxError, SendingRests
+from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
 from bulkmail.model.slowdown import MOST_KEPT, Slowdown, Slowdowns
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.rest import SETTING as REST
-from bulkmail.report.rest import Resting
+from bulkmail.report.rest import recorded as recorded_hold
 from bulkmail.report.slowdowns import SETTING as SLOWDOWNS
 from bulkmail.report.slowdowns import recorded as recorded_slowdowns
 from bulkmail.report.slowdowns import slowdowns_of
+from bulkmail.settings.zones import find_zone
 
 _FOR_EVER = 1e12  # seconds; JSON has no infinity
 
@@ -103,8 +104,8 @@ class RestNote:
 
     def observe(self, event: Event) -> None:
         """The engine tells."""
-        if isinstance(event, Waiting):
-            self._note(Resting(event.until, event.why))
+        if isinstance(event, Hold):
+            self._note(event)
         elif self._is_noted and isinstance(event, Settled):
             self._clear()
         self._observe(event)
@@ -113,13 +114,13 @@ class RestNote:
         """The run is over; what it was waiting for no longer matters, unless that is why it ended."""
         error = ending.error
         if isinstance(error, SendingRests):
-            self._note(Resting(error.until, error.why))
+            self._note(error.hold)
         elif self._is_noted:
             self._clear()
 
-    def _note(self, resting: Resting) -> None:
+    def _note(self, hold: Hold) -> None:
         self._is_noted = True
-        self._outbox.set_setting(REST, resting.recorded())
+        self._outbox.set_setting(REST, recorded_hold(hold))
 
     def _clear(self) -> None:
         self._is_noted = False
@@ -155,7 +156,7 @@ class SlowdownNote:
             # Where hundreds of domains complain, each is news, and writing all of them for each would take its time.
             if is_news and len(self._slowdowns) < MOST_KEPT:
                 self._write()
-        if self._is_changed and (isinstance(event, Waiting) or time.monotonic() - self._written_at >= EVERY):
+        if self._is_changed and (isinstance(event, Hold) or time.monotonic() - self._written_at >= EVERY):
             self._write()
         self._observe(event)
 

@@ -16,14 +16,12 @@ import anyio
 import msgspec
 from anyio import to_thread
 
-from bulkmail.config.notifying import load_notify
-from bulkmail.config.permission import commands_in, refuse_unallowed
-from bulkmail.config.secrets import find_passwords
-from bulkmail.engine.ports import Event, Settled, Waiting
+from bulkmail.engine.contracts import Event, Settled
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.notifying import BACKOFF, MailWay, NotifiedRun, make_notification, notify, sender_of
 from bulkmail.mailing.run_record import from_settings
 from bulkmail.model.errors import BulkmailError, ConfigError, OutboxError
+from bulkmail.model.hold import Hold
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.notification import NotifyEvent, NotifySettings, Stillness, event_of
 from bulkmail.model.relay import Secret
@@ -31,6 +29,9 @@ from bulkmail.model.tally import Tally
 from bulkmail.outbox.ledger import state_folder
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.settings.notifying import load_notify
+from bulkmail.settings.permission import commands_in, refuse_unallowed
+from bulkmail.settings.secrets import find_passwords
 
 _FOLDER = "notify"
 _SUFFIX = ".json"
@@ -204,7 +205,7 @@ class RunWatch:
                 case Settled():
                     self._moved_at = now
                     stillness.moved(now)
-                case Waiting(until=until, is_planned=True):
+                case Hold(until=until, is_planned=True):
                     stillness.waits_until(now + max(0.0, until - time.time()))
             observe(event)
 

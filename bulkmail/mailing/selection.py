@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bulkmail.message.templates import Condition
+from bulkmail.checks.rows import RowCheck
+from bulkmail.message.template.rendering import Condition
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.model.status import Status
 from bulkmail.model.tally import MOST_INVALID
-from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.screening import Screened, Suppression, screen
 
 

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import msgspec
 
-from bulkmail.config.suppressions import VARIABLE, SuppressionSettings
-from bulkmail.config.tables import known_lanes
-from bulkmail.message.row_address import is_same_for_all
+from bulkmail.message.header.row_address import is_same_for_all
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError, OutboxError, SuppressionError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, SuppressionRules, campaign_scope, list_scope
 from bulkmail.outbox.reader import OutboxReader, is_outbox
 from bulkmail.recipients.screening import REACHED_NOBODY, Suppression
+from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings
+from bulkmail.settings.tables import known_lanes
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.text import printable
 
 SUPPRESS = "suppress"  # of the outbox: the files, as JSON
 

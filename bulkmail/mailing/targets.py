@@ -14,12 +14,12 @@ import msgspec
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.outbox.reader import is_outbox
 from bulkmail.report.files import check_folder
 from bulkmail.report.recognising import is_report
 from bulkmail.report.saving import check_target
 from bulkmail.smtp.trace import is_trace
+from bulkmail.text import printable
 
 FILES = "files"  # of the outbox: what the campaign is made of, as JSON
 

@@ -11,8 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bulkmail.config.keys import find_keys
-from bulkmail.config.suppressions import load_suppressions
+from bulkmail.feedback.matching import VerifyUnsubscribe
 from bulkmail.mailing.suppression_sources import list_in_use, open_suppressions, recorded_list, scope_of
 from bulkmail.message.unsubscribe import read_unsubscribe
 from bulkmail.message.verp import TOKEN
@@ -23,6 +22,8 @@ from bulkmail.model.keys import BounceKey, Keys
 from bulkmail.model.relay import Secret
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.settings.keys import find_keys
+from bulkmail.settings.suppressions import load_suppressions
 
 if TYPE_CHECKING:
     from bulkmail.feedback.matching import VerifyUnsubscribe  # reads mail: not for a run

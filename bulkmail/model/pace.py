@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from enum import Enum
 
-from bulkmail.model.breaker import Limits
+from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.lane import Lanes
 from bulkmail.model.quota import NO_QUOTA, Quota
 from bulkmail.model.ramp import Ramp
@@ -49,7 +49,7 @@ class Pace:
     start: float | None = None
     ramp: Ramp | None = None
     lanes: Lanes | None = None
-    breakers: Limits = field(default_factory=Limits)
+    breakers: BreakerLimits = field(default_factory=BreakerLimits)
     relay_backoff: Backoff = RELAY_BACKOFF
     lane_backoff: Backoff = LANE_BACKOFF
     processes: int = 0

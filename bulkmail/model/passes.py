@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
+from hashlib import blake2b
 from typing import NamedTuple
 
 from bulkmail.model.status import Status
@@ -70,8 +71,7 @@ class Passes:
     of an earlier pass that no later one has count if they were sent to: an unusable row that was corrected since is
     not counted beside what it was corrected to.
 
-    Of a recipient nothing is kept but two numbers: a hash of 64 bits, and the row that counts, packed.  A million take
-    a quarter of what their addresses would.
+    Of a recipient nothing is kept but two numbers: a digest of 64 bits, and the row that counts, packed.
     """
 
     def __init__(self, passes: Sequence[Iterable[RowStatus]]) -> None:
@@ -82,11 +82,11 @@ class Passes:
         copies: dict[tuple[int, int], tuple[Status, ...]] = {}
         for number, rows in enumerate(passes):
             for row, key, status, others in rows:
-                recipient = hash(key or (number, row))
+                recipient = _digest(key or f"{number}\0{row}")
                 held = holder.get(recipient)
                 if held is not None and held // _STATUSES % several == number:
                     times = repeats[number, recipient] = repeats.get((number, recipient), 0) + 1
-                    recipient = hash((recipient, times))
+                    recipient = _digest(f"{key}\0{times}")
                     held = holder.get(recipient)
                 if held is None or not stands(_STATUS[held % _STATUSES], status):
                     held = (row * several + number) * several * _STATUSES + _NUMBER[status]
@@ -111,3 +111,7 @@ class Passes:
     def rows_of(self, number: int) -> Set[int]:
         """The rows that pass `number`, from 0, speaks for."""
         return self._rows[number]
+
+
+def _digest(who: str) -> int:
+    return int.from_bytes(blake2b(who.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")

@@ -18,17 +18,19 @@ import msgspec
 
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Attempt, Delivery, Status
+from bulkmail.model.delivery import Attempt, Delivery
+from bulkmail.model.job import Job
 from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.passes import RowStatus
 from bulkmail.model.recipient import Place, RowFields
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.schedule import Planned
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox import finding, jobs, planning, store
 from bulkmail.outbox.counting import IS_COPY, MESSAGES_DELIVERY, by_row, has_copies, read_tally
 from bulkmail.outbox.encoding import STATUS_OF, decode_fields
-from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, Job, PathRecord, RowRecord
+from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, PathRecord, RowRecord
 from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.header import read_header
 from bulkmail.outbox.lock import holder

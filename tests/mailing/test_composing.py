@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 import bulkmail
-from bulkmail.engine.ports import Notice
+from bulkmail.engine.contracts import Notice
 from bulkmail.mailing import composing
 from bulkmail.mailing.composing import ComposingProcesses, SignedMessage
-from bulkmail.message.composer import Composer
+from bulkmail.message.compose.composer import Composer
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment, Template
 from bulkmail.model.keys import BounceKey

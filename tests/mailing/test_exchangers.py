@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import bulkmail
-from bulkmail.config.tables import known_lanes
 from bulkmail.mailing import routing
 from bulkmail.mailing.routing import with_exchangers
 from bulkmail.model.pace import Pace
+from bulkmail.settings.tables import known_lanes
 from bulkmail.smtp.exchangers import Exchangers
 from bulkmail.testing import ScriptedRelay
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bulkmail.evidence.sighting import Sighting
 from bulkmail.mailing.in_doubt import rewriter_of, weigh
 from bulkmail.outbox.entries import Doubtful
+from bulkmail.reconcile.sighting import Sighting
 
 ANN = Doubtful(1, 1, "Ann@example.com", "<1@run>", is_alone=True)
 TO = Doubtful(2, 2, "to@example.com", "<2@run>", is_alone=False)

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.config.tables import known_lanes
-from bulkmail.config.zones import find_zone
 from bulkmail.mailing.run_record import from_settings, to_settings
-from bulkmail.model.breaker import Limits
+from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import Quota
 from bulkmail.model.ramp import Ramp
 from bulkmail.model.route import Route
 from bulkmail.model.window import Window, Windows, parse_windows
+from bulkmail.settings.tables import known_lanes
+from bulkmail.settings.zones import find_zone
 
 ROUTES = (Route.parse("smtp://ann@relay.example?quota=500/day"),)
 CAPE = Windows((Window(frozenset({1}), 540, 1020, timezone(timedelta(hours=-3.5))),))
@@ -27,7 +27,9 @@ CAPE = Windows((Window(frozenset({1}), 540, 1020, timezone(timedelta(hours=-3.5)
     [
         Pace(windows=parse_windows("Mon-Fri 09:00-17:00 Europe/Vienna; Sat 9-12 UTC", find_zone), start=1.8e9),
         Pace(windows=CAPE),
-        Pace(quota=Quota(500, 2000), ramp=Ramp(200, percent=30.0), breakers=Limits(canary=25), lanes=known_lanes()),
+        Pace(
+            quota=Quota(500, 2000), ramp=Ramp(200, percent=30.0), breakers=BreakerLimits(canary=25), lanes=known_lanes()
+        ),
     ],
     ids=["zones", "offset", "quota"],
 )

@@ -17,12 +17,12 @@ import pytest
 from anyio import to_thread
 
 import bulkmail
-from bulkmail.config.suppressions import SuppressionSettings
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, Proof
+from bulkmail.model.status import Status
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.sandbox.faults import Faults
 from bulkmail.sandbox.server import Sandbox
+from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.suppression.ports import Addition, EntryQuery
 from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.testing import Late, ScriptedRelay
