@@ -85,7 +85,7 @@ class Run:
     accepted: int
 
 
-SHARED, OWN = 5_000_000, 50_000  # octets of the files enclosed
+SHARED, OWN = 5_000_000, 50_000  # bytes of the files enclosed
 
 
 def write_files(folder: Path, rows: int, *, enclose: bool, names: Sequence[str] = NAMES, html: str = HTML) -> None:
@@ -94,8 +94,8 @@ def write_files(folder: Path, rows: int, *, enclose: bool, names: Sequence[str] 
         (folder / "shared.pdf").write_bytes(os.urandom(SHARED))
         for row in range(rows):
             (folder / f"own/person{row}.pdf").write_bytes(os.urandom(OWN))
-    (folder / "letter.txt").write_text(TEXT, encoding="utf-8")
-    (folder / "letter.html").write_text(html, encoding="utf-8")
+    (folder / "message.txt").write_text(TEXT, encoding="utf-8")
+    (folder / "message.html").write_text(html, encoding="utf-8")
     with (folder / "list.csv").open("w", encoding="utf-8", newline="") as target:
         writer = csv.writer(target)
         writer.writerow(["email", "name", "town"])
@@ -151,7 +151,7 @@ def run_bulkmail(
         leftover.unlink()
     command = [sys.executable, "-m", "bulkmail", "send", "--recipients", "list.csv", "--yes", "--progress", "none"]
     command += ["--from", "Shop <shop@example.org>", "--subject", "Hello {{ name }}"]
-    command += ["--text", "letter.txt", "--html", "letter.html", "--outbox", "run.outbox", "--report", "run.csv"]
+    command += ["--text", "message.txt", "--html", "message.html", "--outbox", "run.outbox", "--report", "run.csv"]
     if processes:
         command += ["--processes", str(processes)]
     if enclose:
@@ -173,7 +173,15 @@ def run_bulkmail(
 def run_nodemailer(folder: Path, *, port: int, connections: int, enclose: bool) -> Run:
     node = shutil.which("node") or sys.exit("node is missing; without it: --only bulkmail")
     install("nodemailer")
-    command = [node, str(HERE / "nodemailer.js"), "list.csv", "letter.txt", "letter.html", str(port), str(connections)]
+    command = [
+        node,
+        str(HERE / "nodemailer.js"),
+        "list.csv",
+        "message.txt",
+        "message.html",
+        str(port),
+        str(connections),
+    ]
     command += ["enclose"] if enclose else []
     return measure(command, folder, lambda words: int(json.loads(words.splitlines()[-1])["accepted"]))
 
@@ -187,7 +195,7 @@ def install(package: str) -> Path:
 
 
 def run_recipe(folder: Path, *, port: int, connections: int, enclose: bool) -> Run:
-    command = [sys.executable, str(HERE / "recipe.py"), "list.csv", "letter.txt", "letter.html"]
+    command = [sys.executable, str(HERE / "recipe.py"), "list.csv", "message.txt", "message.html"]
     return measure(
         [*command, str(port), str(connections)],
         folder,
@@ -200,7 +208,7 @@ def run_go(folder: Path, *, port: int, connections: int, enclose: bool) -> Run:
     if not program.exists():
         go = shutil.which("go") or sys.exit("go is missing; leave it out of --sides")
         subprocess.run([go, "build", "-o", str(program), str(HERE / "go_loop.go")], check=True)
-    command = [str(program), "list.csv", "letter.txt", "letter.html", str(port), str(connections)]
+    command = [str(program), "list.csv", "message.txt", "message.html", str(port), str(connections)]
     return measure(command, folder, lambda words: int(json.loads(words.splitlines()[-1])["accepted"]))
 
 
@@ -234,7 +242,7 @@ def main() -> None:
         "--names", choices=NAMES_OF, default="mixed", help="the recipients' names (quoted: bulkmail alone)"
     )
     parser.add_argument("--message", choices=["plain", "heavy"], default="plain", help="heavy: bulkmail alone")
-    parser.add_argument("--enclose", action="store_true", help="files in every letter")
+    parser.add_argument("--enclose", action="store_true", help="files in every message")
     arguments = parser.parse_args()
     names = list(arguments.sides)
     if arguments.enclose and set(names) - {"bulkmail", "bulkmail-1", "bulkmail-2", "nodemailer"}:

@@ -56,14 +56,14 @@ class Deliveries(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A mail that was read: `digest` is the same whenever and wherever it is; `octets` is the mail as it came.
+    """A mail that was read: `digest` is the same whenever and wherever it is; `raw` is the mail as it came.
 
     `source` names the mailbox, for people; `read_at` is wall-clock seconds.
     """
 
     digest: str
     report: Report
-    octets: bytes
+    raw: bytes
     source: str
     read_at: float
 
@@ -292,7 +292,7 @@ def _event(
         enhanced=finding.enhanced,
         words=printable(finding.words or report.words, MOST_WORDS),
         source=printable(mail.source, 300),
-        report=mail.octets[:MOST_REPORT_BYTES],
+        report=mail.raw[:MOST_REPORT_BYTES],
         replaces=() if proof is Proof.NONE else (unmatched,),
     )
 

@@ -80,9 +80,9 @@ class Mail:
         return (part for part in self.parts if part.content_type in content_types)
 
 
-def take_apart(octets: bytes) -> Mail:
-    """The mail in the first `MOST_BYTES` of `octets`.  Never raises, whatever they are."""
-    data = _LINE_END.sub(b"\n", octets[:MOST_BYTES])
+def take_apart(raw: bytes) -> Mail:
+    """The mail in the first `MOST_BYTES` of `raw`.  Never raises, whatever they are."""
+    data = _LINE_END.sub(b"\n", raw[:MOST_BYTES])
     if data.startswith(b"From "):  # a line of mbox
         data = data.partition(b"\n")[2]
     head, body = _divided(data)
@@ -115,13 +115,13 @@ def decoded(value: str) -> str:
         return value
 
     def word(found: re.Match[str]) -> str:
-        octets = found[3].encode("ascii", "replace")
+        raw = found[3].encode("ascii", "replace")
         if found[2].lower() == "b":
             try:
-                return _as_text(b64decode(octets + b"=" * (-len(octets) % 4)), found[1])
+                return _as_text(b64decode(raw + b"=" * (-len(raw) % 4)), found[1])
             except (binascii.Error, ValueError):
                 return found[0]
-        return _as_text(quopri.decodestring(octets, header=True), found[1])
+        return _as_text(quopri.decodestring(raw, header=True), found[1])
 
     return _ENCODED_WORD.sub(word, _SPACE_BETWEEN_WORDS.sub(r"\1", value[:_LONGEST_FIELD]))
 
@@ -201,19 +201,19 @@ def _text_of(fields: Fields, content_type: str, body: bytes) -> str:
 _TEXTS = frozenset({"application/octet-stream", "application/x-unknown"})
 
 
-def _as_text(octets: bytes, charset: str) -> str:
+def _as_text(raw: bytes, charset: str) -> str:
     """By the charset that is named, if mail uses it; else UTF-8, or Latin-1 where it is not that."""
     if charset and _CHARSET.fullmatch(charset) and not re.fullmatch("us-?ascii|ascii", charset, re.IGNORECASE):
         try:
-            return octets.decode(charset, "replace")
+            return raw.decode(charset, "replace")
         except (LookupError, ValueError):
             pass
-    if b"\x1b$B" in octets or b"\x1b$@" in octets:
-        return octets.decode("iso-2022-jp", "replace")
+    if b"\x1b$B" in raw or b"\x1b$@" in raw:
+        return raw.decode("iso-2022-jp", "replace")
     try:
-        return octets.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError:
-        return octets.decode("latin-1")
+        return raw.decode("latin-1")
 
 
 _DROPPED = lazy_pattern(r"<(style|script|head|!--)", re.IGNORECASE)

@@ -369,7 +369,7 @@ def _by_flufl(mail: Mail, own: set[str]) -> list[str]:
         temporary, permanent = all_failures(message)
     except Exception:  # detectors are many and old: one that stumbles has found nothing
         return []
-    found = [octets.decode("utf-8", "replace") for octets in (*permanent, *temporary)]
+    found = [raw.decode("utf-8", "replace") for raw in (*permanent, *temporary)]
     return [address for address in found if _WHOLE.fullmatch(address) and address.lower() not in own]
 
 

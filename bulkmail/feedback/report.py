@@ -53,9 +53,9 @@ class Report:
     words: str = ""
 
 
-def read_report(octets: bytes) -> Report:
-    """What the mail in `octets` says.  Never raises, and looks at a bounded part of them."""
-    mail = take_apart(octets)
+def read_report(raw: bytes) -> Report:
+    """What the mail in `raw` says.  Never raises, and looks at a bounded part of them."""
+    mail = take_apart(raw)
     notices = read_notices(mail)
     if (complaint := _complaint(mail, notices)) is not None:
         return complaint

@@ -92,17 +92,17 @@ class Batch(Struct, frozen=True, array_like=True):
 
 def write_frame(pipe: IO[bytes], what: Struct) -> None:
     """Raises `OSError` where the other side is gone."""
-    octets = msgspec.msgpack.encode(what)
-    pipe.write(len(octets).to_bytes(4, "big"))
-    pipe.write(octets)
+    raw = msgspec.msgpack.encode(what)
+    pipe.write(len(raw).to_bytes(4, "big"))
+    pipe.write(raw)
     pipe.flush()
 
 
 def read_frame(pipe: IO[bytes], kind: type[T]) -> T | None:
     """The next frame; None where the other side is gone."""
     head = pipe.read(4)
-    octets = pipe.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
-    return msgspec.msgpack.decode(octets, type=kind) if octets else None
+    raw = pipe.read(int.from_bytes(head, "big")) if len(head) == 4 else b""
+    return msgspec.msgpack.decode(raw, type=kind) if raw else None
 
 
 def with_rows(composer: Composer, job: Job, rows_of: Callable[[int], tuple[RowFields, ...]]) -> Job:
@@ -127,7 +127,7 @@ def main() -> None:
             return
         hook = _hook(setup.hook) if setup.hook else None
         composer = Composer(reader.campaign, run_id=setup.run_id, keys=_keys(setup), on_message=hook)
-        numbers = {id(octets): number for number, octets in enumerate(composer.shared(SHARED))}
+        numbers = {id(raw): number for number, raw in enumerate(composer.shared(SHARED))}
         ready = Ready(reader.last_delivery())
         reader.renew()
         write_frame(answers, ready)

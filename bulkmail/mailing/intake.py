@@ -148,7 +148,7 @@ class Intake:
     def _events(self, batch: Sequence[FetchedMail], name: str) -> list[list[FeedbackEvent]]:
         """The events of each mail."""
         now = self._clock()
-        mails = [Arrived(mail.digest, read_report(mail.octets), mail.octets, name, now) for mail in batch]
+        mails = [Arrived(mail.digest, read_report(mail.raw), mail.raw, name, now) for mail in batch]
         matcher = Matcher(
             self._runs(),
             self._store.token_key(),

@@ -17,7 +17,7 @@ from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, Suppression
 from bulkmail.outbox.reader import OutboxReader, is_outbox
 from bulkmail.recipients.screening import REACHED_NOBODY, Suppression
 from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings
-from bulkmail.settings.tables import known_lanes
+from bulkmail.settings.tables import known_providers
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.text import printable
@@ -153,7 +153,7 @@ def recorded_list(settings: Mapping[str, str]) -> ListInUse | None:
 
 def open_suppressions(path: Path, rules: SuppressionRules) -> SqliteSuppressions:
     """The list at `path`, made if need be.  Raises `SuppressionError`."""
-    return SqliteSuppressions(path, rules=rules, provider_of=known_lanes().of)
+    return SqliteSuppressions(path, rules=rules, provider_of=known_providers().of)
 
 
 def open_settings(settings: SuppressionSettings) -> SqliteSuppressions:

@@ -42,7 +42,7 @@ def build_pace(sources: Sources) -> Pace:
         durability=read(sources, durability, _parse_durability, usual.durability),
         processes=read(sources, processes, parse_processes, usual.processes),
         relay_backoff=relay,
-        lane_backoff=_backoff(sources, "lane", sending.retry.lane, usual.lane_backoff),
+        provider_backoff=_backoff(sources, "mailbox_provider", sending.retry.mailbox_provider, usual.provider_backoff),
     )
 
 

@@ -35,8 +35,8 @@ FILE = Attachment("a.bin", "application/octet-stream", bytes(range(256)) * 40)
 NOW = 1_800_000_000
 
 
-def letter(**changes: object):
-    campaign = bulkmail.letter(sender="Shop <shop@shop.example>", subject="Hi {{ name }}", text="Hello", html=HTML)
+def message(**changes: object):
+    campaign = bulkmail.compose(from_="Shop <shop@shop.example>", subject="Hi {{ name }}", text="Hello", html=HTML)
     return replace(campaign, **changes)
 
 
@@ -96,7 +96,7 @@ def test_messages_made_ahead_are_those_made_here(tmp_path, ring, kind):
         "file": {"attachments": (FILE,), "to_name": Template("to_name", "{{ name }}")},
     }[kind]
     keys = replace(ring.keys_for(*changes.get("dkim", ())), bounce=BounceKey(7, Secret("ab" * 16)))
-    with filled(tmp_path / "run.outbox", letter(**changes), rows=4_000) as outbox:
+    with filled(tmp_path / "run.outbox", message(**changes), rows=4_000) as outbox:
         asking = Asking(outbox, keys)
         try:
             asking.ask(until=100)
@@ -108,7 +108,7 @@ def test_messages_made_ahead_are_those_made_here(tmp_path, ring, kind):
 
 
 def test_date_is_that_of_the_first_attempt_whenever_the_message_was_made(tmp_path):
-    with filled(tmp_path / "run.outbox", letter(), rows=3_000) as outbox:
+    with filled(tmp_path / "run.outbox", message(), rows=3_000) as outbox:
         asking = Asking(outbox, bulkmail.model.keys.NO_KEYS)
         try:
             asking.ask(until=50, date=NOW)
@@ -121,7 +121,7 @@ def test_date_is_that_of_the_first_attempt_whenever_the_message_was_made(tmp_pat
 def test_secrets_are_in_neither_arguments_nor_environment(tmp_path, ring, monkeypatch):
     monkeypatch.setenv("SHOP_PASSWORD", "tell-nobody")
     keys = replace(ring.keys_for(RSA), bounce=BounceKey(7, Secret("ab" * 16)))
-    with filled(tmp_path / "run.outbox", letter(dkim=(RSA,)), rows=200) as outbox:
+    with filled(tmp_path / "run.outbox", message(dkim=(RSA,)), rows=200) as outbox:
         asking = Asking(outbox, keys, hook=shout)
         try:
             deadline = time.monotonic() + 10
@@ -148,11 +148,11 @@ def test_hook_is_in_another_process_if_it_can_be_imported_by_name(tmp_path):
     assert composing._name_of(shout) == f"{__name__}:shout"
     for hook in (lambda message: message, _local_hook(), shout.__get__("x")):
         assert composing._name_of(hook) == ""
-    composer = Composer(letter(), run_id="r")
-    with filled(tmp_path / "run.outbox", letter(), rows=10) as outbox:
+    composer = Composer(message(), run_id="r")
+    with filled(tmp_path / "run.outbox", message(), rows=10) as outbox:
         assert composing._number_of(outbox, composer, 3, hook=shout) == 2
         assert composing._number_of(outbox, composer, 3, hook=_local_hook()) == 0
-    with filled(None, letter(), rows=10) as outbox:
+    with filled(None, message(), rows=10) as outbox:
         assert composing._number_of(outbox, composer, 3, hook=None) == 0
 
 
@@ -170,22 +170,22 @@ def _local_hook():
 def test_number_of_processes_follows_rows_and_cores(tmp_path, monkeypatch, cores, rows, processes, expected):
     monkeypatch.setattr(composing, "MANY", 10)
     monkeypatch.setattr(composing, "usable_cores", lambda: cores)
-    with filled(tmp_path / "run.outbox", letter(), rows=rows) as outbox:
-        assert composing._number_of(outbox, Composer(letter(), run_id="r"), processes, hook=None) == expected
+    with filled(tmp_path / "run.outbox", message(), rows=rows) as outbox:
+        assert composing._number_of(outbox, Composer(message(), run_id="r"), processes, hook=None) == expected
 
 
 def test_several_processes_for_messages_that_take_long_to_sign(tmp_path, monkeypatch, ring):
     monkeypatch.setattr(composing, "MANY", 10)
     monkeypatch.setattr(composing, "usable_cores", lambda: 4)
-    composer = Composer(letter(dkim=(RSA,)), run_id="r", keys=ring.keys_for(RSA))
-    with filled(tmp_path / "run.outbox", letter(), rows=10) as outbox:
+    composer = Composer(message(dkim=(RSA,)), run_id="r", keys=ring.keys_for(RSA))
+    with filled(tmp_path / "run.outbox", message(), rows=10) as outbox:
         assert composing._number_of(outbox, composer, 0, hook=None) == 3
 
 
 def test_what_is_made_ahead_is_bounded_by_count_and_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(composing, "MOST_BYTES", 20_000)
     monkeypatch.setattr(composing, "LONGEST_RANGE", 16)
-    with filled(tmp_path / "run.outbox", letter(), rows=4_000) as outbox:
+    with filled(tmp_path / "run.outbox", message(), rows=4_000) as outbox:
         asking = Asking(outbox, bulkmail.model.keys.NO_KEYS)
         try:
             asking.ask(until=5)
@@ -222,7 +222,7 @@ async def test_run_goes_on_when_its_composing_processes_are_killed(tmp_path, mon
     monkeypatch.setattr(composing, "Notice", lambda text, relay: notices.append(text) or Notice(text, relay))
     async with ScriptedRelay() as relay:
         mailer = bulkmail.Mailer(f"smtp://{relay.host}:{relay.port}?tls=off&connections=4", pace=Pace(processes=3))
-        report = await mailer.send(letter(), people, outbox=path)
+        report = await mailer.send(message(), people, outbox=path)
         taken = {message.forward_paths[0]: message.content for message in relay.messages}
         assert len(relay.messages) == len(taken) == report.accepted == len(people)
     (others,) = started
@@ -243,7 +243,7 @@ async def test_run_goes_on_when_its_composing_processes_are_killed(tmp_path, mon
 
 
 def test_killed_process_is_told_of_once(tmp_path):
-    with filled(tmp_path / "run.outbox", letter(), rows=100) as outbox:
+    with filled(tmp_path / "run.outbox", message(), rows=100) as outbox:
         asking = Asking(outbox, bulkmail.model.keys.NO_KEYS)
         try:
             deadline = time.monotonic() + 10
@@ -259,16 +259,16 @@ def test_killed_process_is_told_of_once(tmp_path):
 
 def test_signed_message_is_not_signed_again(tmp_path, ring):
     keys = ring.keys_for(RSA)
-    with filled(tmp_path / "run.outbox", letter(dkim=(RSA,)), rows=2_000) as outbox:
+    with filled(tmp_path / "run.outbox", message(dkim=(RSA,)), rows=2_000) as outbox:
         asking = Asking(outbox, keys)
         try:
             asking.ask(until=1)
-            message = next(
+            signed = next(
                 found
                 for made in list(asking.others._made.values())
                 if (found := asking.others.take(made.delivery, made.date)) is not None
             )
         finally:
             asking.others.stop()
-    assert isinstance(message, SignedMessage)
-    assert ring.verifies(b"".join(message.buffers))
+    assert isinstance(signed, SignedMessage)
+    assert ring.verifies(b"".join(signed.buffers))

@@ -83,7 +83,7 @@ async def loaded(
     selection: Selection = Selection(),  # noqa: B008 - frozen
     **more: object,
 ) -> tuple[object, ...]:
-    campaign = bulkmail.letter(sender="shop@example.com", subject="To {{ town }}", text="Dear {{ name }}", cc=cc)
+    campaign = bulkmail.compose(from_="shop@example.com", subject="To {{ town }}", text="Dear {{ name }}", cc=cc)
     if more.pop("has_variants", False):
         campaign = replace(campaign, variants=(("a", 1), ("b", 2)))
     if followed := more.get("followed"):
