@@ -83,7 +83,6 @@ from bulkmail.outbox.header import REHEARSAL
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.grouping import Grouping
-from bulkmail.recipients.list_source import RecipientList
 from bulkmail.recipients.screening import Suppression
 from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.report.report import Report

@@ -17,9 +17,8 @@ from bulkmail.model.variants import FIELD, variant_of
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.recipients.given import not_rows, reader_of
 from bulkmail.recipients.list_reading import ListOptions
-from bulkmail.recipients.list_source import from_plain, open_list
+from bulkmail.recipients.list_source import RecipientList, from_plain, open_list
 from bulkmail.recipients.remarks import Remarks
-from bulkmail.recipients.source import RecipientList, from_plain, open_list
 from bulkmail.text import printable
 
 

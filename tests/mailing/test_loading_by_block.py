@@ -17,8 +17,8 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
-from bulkmail.recipients.list_source import RecipientList, open_list
 from bulkmail.model.schedule import Schedule
+from bulkmail.recipients.list_source import RecipientList, open_list
 from bulkmail.recipients.screening import Suppression
 
 LINES = [
