@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import re
 import shutil
 import sqlite3
 import sys
@@ -16,15 +15,16 @@ from enum import Enum
 from importlib import metadata
 from pathlib import Path
 
-import bulkmail
 from bulkmail.config.suppressions import load_suppressions
 from bulkmail.mailing.suppression_list import ReadList, list_in_use
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.outbox.ledger import state_folder
 from bulkmail.outbox.mounts import refuse_network
 
 NAME = "bulkmail"
+_HERE = Path(__file__).parents[1]
 LEAST_FREE = 100 << 20  # bytes
 _STA_UNSYNC = 0x0040  # adjtimex(2)
 _DNS_TIMEOUT = 5.0  # seconds
@@ -60,9 +60,7 @@ class Diagnosis:
 
 def look_at_installation() -> Iterator[Diagnosis]:
     """Python, the packages that bulkmail needs, SQLite and the text encoding."""
-    yield Diagnosis(
-        "bulkmail", State.OK, f"{bulkmail.__version__} in {Path(bulkmail.__file__).parent}, by {sys.executable}"
-    )
+    yield Diagnosis("bulkmail", State.OK, f"{version_of(NAME) or '(not installed)'} in {_HERE}, by {sys.executable}")
     yield Diagnosis("python", State.OK, f"{platform.python_version()} on {platform.platform()}")
     needed = requirements_of("")
     missing = [name for name in needed if version_of(name) is None]
@@ -162,7 +160,7 @@ def look_at_clock(now: float | None = None) -> Diagnosis:
     now = time.time() if now is None else now
     zone = time.strftime("%Z (%z)", time.localtime(now))
     said = f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(now))} {zone}"
-    installed = Path(bulkmail.__file__).stat().st_mtime
+    installed = _HERE.stat().st_mtime
     if now < installed - 86_400:
         return Diagnosis("clock", State.PROBLEM, f"{said}, which is before bulkmail was installed", "set the clock")
     match is_synchronised():
@@ -250,9 +248,9 @@ def _holds_here(marker: str) -> bool:
     return about is None or (sys.platform == about[2]) == (about[1] == "==")
 
 
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
-_EXTRA = re.compile(r"""extra\s*==\s*['"]([\w.-]+)['"]""")
-_PLATFORM = re.compile(r"""sys_platform\s*(==|!=)\s*['"](\w+)['"]""")
+_NAME = lazy_pattern(r"[A-Za-z0-9][\w.-]*")
+_EXTRA = lazy_pattern(r"""extra\s*==\s*['"]([\w.-]+)['"]""")
+_PLATFORM = lazy_pattern(r"""sys_platform\s*(==|!=)\s*['"](\w+)['"]""")
 
 
 def version_of(package: str) -> str | None:
