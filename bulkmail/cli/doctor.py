@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import click
 
+from bulkmail.checks.relay_trouble import trouble_with
 from bulkmail.cli.relay import password_of, relay_of
 from bulkmail.cli.running import run_async
 from bulkmail.cli.words import wrapped
-from bulkmail.config.sources import FILE_NAME
 from bulkmail.mailing.doctor import (
     Diagnosis,
     State,
@@ -26,9 +26,9 @@ from bulkmail.mailing.doctor import (
 )
 from bulkmail.mailing.relays import look_at_relay
 from bulkmail.model.errors import BulkmailError
-from bulkmail.model.printing import printable
 from bulkmail.model.tally import EXIT_OK, EXIT_SOME_FAILED
-from bulkmail.model.units import count
+from bulkmail.settings.sources import FILE_NAME
+from bulkmail.text import count, printable
 
 EPILOG = """\b
 Examples:
@@ -85,9 +85,9 @@ def _relay(where: str | None, name: str) -> Iterator[Diagnosis]:
     except BulkmailError as error:
         yield Diagnosis("relay", State.PROBLEM, str(error), error.hint)
         return
-    if facts.trouble is not None:
-        found = " ".join(filter(None, [facts.trouble.what, facts.trouble.words]))
-        yield Diagnosis("relay", State.PROBLEM, f"{relay}: {found}", facts.trouble.mend)
+    if (trouble := trouble_with(facts)) is not None:
+        found = " ".join(filter(None, [trouble.what, trouble.words]))
+        yield Diagnosis("relay", State.PROBLEM, f"{relay}: {found}", trouble.fix)
         return
     secured = f" over {facts.tls_version}" if facts.tls_version else " without TLS"
     yield Diagnosis("relay", State.OK, f"{relay} answers{secured}; login: {facts.login.value}")

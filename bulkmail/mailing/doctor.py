@@ -15,13 +15,13 @@ from enum import Enum
 from importlib import metadata
 from pathlib import Path
 
-from bulkmail.config.suppressions import load_suppressions
-from bulkmail.mailing.suppression_list import ReadList, list_in_use
+from bulkmail.mailing.suppression_sources import ReadList, list_in_use
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.outbox.ledger import state_folder
 from bulkmail.outbox.mounts import refuse_network
+from bulkmail.settings.suppressions import load_suppressions
 
 NAME = "bulkmail"
 _HERE = Path(__file__).parents[1]
