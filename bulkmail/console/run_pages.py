@@ -21,7 +21,7 @@ from bulkmail.console.pages import Console, Notice, Templates, say_percent
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.units import say_duration
-from bulkmail.text import count
+from bulkmail.text import count, printable
 
 MOST_STREAMS = 64
 HEARTBEAT = 15.0  # seconds
@@ -52,6 +52,11 @@ class RunPages:
         """The run's page with something said at its top."""
         picture = await self._console.live.picture(run.path)
         last = self._console.commands.last(run.campaign or run.id)
+        result = await to_thread.run_sync(last.result) if last is not None and last.exit_code else {}
+        if notice is None and last is not None and result.get("error"):
+            notice = Notice(
+                "bad", printable(str(result["error"]), 2_000), printable(str(result.get("hint") or ""), 1_000)
+            )
         return self._templates.page(
             "run.html",
             status,
@@ -62,7 +67,7 @@ class RunPages:
             state=_state(picture),
             commands=f"bulkmail status {run.shown}",
             notice=notice,
-            failed=last if last is not None and last.has_failed else None,
+            failed=last if last is not None and last.has_failed and notice is None else None,
         )
 
     # -- as it goes on

@@ -319,7 +319,7 @@ class SendingPages:
         error, hint = result.get("error"), result.get("hint")
         notice = Notice("bad", printable(str(error), 2_000), printable(str(hint or ""), 1_000)) if error else None
         run = await to_thread.run_sync(self._any_run_of, campaign, job) if campaign is not None else None
-        printed = await to_thread.run_sync(job.read_output)
+        printed = await to_thread.run_sync(job.said)
         output = "\n".join(printable(line, 1_000) for line in printed.split("\n")[-200:])
         return self._templates.page(
             "job.html",
