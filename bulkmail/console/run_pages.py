@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from bulkmail.console.folders import RunFile
-from bulkmail.console.live import EVERY, Picture
+from bulkmail.console.live import CATCHING_UP, EVERY, Picture
 from bulkmail.console.pages import Console, Notice, Templates, say_percent
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
@@ -26,6 +26,7 @@ from bulkmail.text import count, printable
 MOST_STREAMS = 64
 HEARTBEAT = 15.0  # seconds
 ANNOUNCED_EVERY = 10.0  # seconds between two words to a screen reader
+_EARLY = 0.1  # seconds: a look that is nearly due is not put off by a whole one
 _OUTCOMES = {
     "accepted": "accepted by the server",
     "deferred": "deferred",
@@ -89,10 +90,10 @@ class RunPages:
         try:
             yield "retry: 2000\n\n"
             sent: dict[str, str] = {}
-            spoken, announced = time.monotonic(), 0.0
+            spoken, announced, pause = time.monotonic(), 0.0, EVERY
             while True:
                 try:
-                    picture = await self._console.live.picture(run.path)
+                    picture = await self._console.live.picture(run.path, fresh=pause - _EARLY)
                 except OutboxError:  # just being replaced, or gone
                     yield "event: reload\ndata: \n\n"
                     return
@@ -112,7 +113,8 @@ class RunPages:
                 if now - spoken >= HEARTBEAT:
                     spoken = now
                     yield ": still here\n\n"
-                await anyio.sleep(EVERY)
+                pause = EVERY if picture.is_whole else CATCHING_UP
+                await anyio.sleep(pause)
         finally:
             self._streams -= 1
 
