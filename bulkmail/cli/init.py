@@ -14,7 +14,7 @@ from bulkmail.settings.settings import load
 
 KINDS = {
     "newsletter": "news to many, as text and HTML",
-    "letter": "a plain personal letter",
+    "mail-merge": "a plain personal message",
     "invoice": "a bill with its items, from JSON",
 }
 EPILOG = """\b
@@ -34,7 +34,7 @@ Examples:
     help="; ".join(f"{kind}: {what}" for kind, what in KINDS.items()) + ".",
 )
 def command(folder: Path, kind: str) -> None:
-    """Make a campaign to start from: settings, a letter and a small list.
+    """Make a campaign to start from: settings, a message and a small list.
 
     It works as it is, and rehearses: no mail is sent to recipients before you name a relay.
     """
@@ -45,7 +45,7 @@ def command(folder: Path, kind: str) -> None:
         click.echo(f"  {file}")
     click.echo(f"\nRead {folder / 'campaign.toml'}, change what you like, then type:")
     click.echo(f"  bulkmail check {name}       says what is wrong with it")
-    click.echo(f"  bulkmail preview {name}     shows the letters")
+    click.echo(f"  bulkmail preview {name}     shows the messages")
     click.echo(f"  bulkmail send {name}        rehearses: no mail is sent to recipients")
 
 

@@ -382,7 +382,7 @@ def _finding(found: dict[str, Any], campaign: CampaignFolder) -> dict[str, str]:
         "message": printable(str(found.get("message", "")), 2_000),
         "where": printable(str(found.get("where") or ""), 300),
         "why": printable(str(found.get("why") or ""), 2_000),
-        "fix": printable(str(found.get("fix") or found.get("mend") or ""), 2_000),
+        "fix": printable(str(found.get("fix") or ""), 2_000),
         "code": printable(str(found.get("code", "")), 60),
         "link": f"/c/{campaign.id}" if is_form else "",
     }

@@ -76,14 +76,14 @@ def printable_lines(text: str) -> list[str]:
 
 
 def _message(request: Request) -> Rendered:
-    from bulkmail.mailing.ordering import letters
+    from bulkmail.mailing.ordering import messages
     from bulkmail.preview.page import sheet_of
     from bulkmail.settings.keys import find_keys
     from bulkmail.settings.settings import load
 
     settings = load(request.campaign, drafts=request.drafts)
     keys = find_keys(settings.campaign, runs_commands=False)
-    found = next(islice(letters(settings, keys=keys, row=request.row), 1), None)
+    found = next(islice(messages(settings, keys=keys, row=request.row), 1), None)
     if found is None:
         raise ConfigError(f"row {request.row} of the list does not exist or cannot be used", hint="choose another row")
     number, recipient, message = found

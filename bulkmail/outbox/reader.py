@@ -19,14 +19,15 @@ import msgspec
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Attempt, Delivery
+from bulkmail.model.job import Job
 from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.passes import RowStatus
-from bulkmail.model.recipient import Place
+from bulkmail.model.recipient import Place, RowFields
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.schedule import Planned
 from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
-from bulkmail.outbox import finding, planning, searching, store
+from bulkmail.outbox import finding, jobs, planning, searching, store
 from bulkmail.outbox.counting import IS_COPY, MESSAGES_DELIVERY, by_row, has_copies, read_tally
 from bulkmail.outbox.encoding import STATUS_OF, decode_fields
 from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, PathRecord, RowRecord
@@ -337,6 +338,31 @@ class OutboxReader:
             ):
                 found[each.id] = overlay.found(each)
         return list(found.values())
+
+    def open_between(self, after: int, last: int, now: float) -> list[Job]:
+        """The deliveries with ids above `after` up to `last` that could be tried at `now`, by id.
+
+        The journal of turns is not asked: some of them may have got an outcome already.
+        """
+        with self._store.reading() as connection, noticing_damage(self.name):
+            return jobs.open_between(connection, after, last, now)
+
+    def rows_of(self, row: int) -> tuple[RowFields, ...]:
+        """The fields of all rows that share the message of `row`, in their order; that row's alone if none does."""
+        with self._store.reading() as connection, noticing_damage(self.name):
+            return jobs.rows_of(connection, row)
+
+    def last_delivery(self) -> int:
+        """The highest id of a delivery, 0 for none."""
+        with self._store.reading() as connection:
+            return int(connection.execute("SELECT coalesce(max(id), 0) FROM delivery").fetchone()[0])
+
+    def renew(self) -> None:
+        """From here on the moment is now."""
+        self._laid_over = None
+        with self._store.reading() as connection:
+            connection.execute("COMMIT")
+            connection.execute("BEGIN")
 
     def page(
         self, *, after: int = 0, status: Status | None = None, address: str = "", limit: int = 100

@@ -210,7 +210,7 @@ def test_draft_is_shown_as_it_is_typed_and_survives_a_closed_tab(visit: Visit, c
     shown = visit(console)
     page = shown.page
     campaign, _ = addresses(page, console)
-    before = (folder / "spring" / "letter.txt").read_bytes()
+    before = (folder / "spring" / "message.txt").read_bytes()
     page.goto(campaign)
     page.get_by_role("radio", name="Text").check()
     page.get_by_label("Plain text").fill("Dear friend")
@@ -220,13 +220,13 @@ def test_draft_is_shown_as_it_is_typed_and_survives_a_closed_tab(visit: Visit, c
     page.get_by_role("button", name="city", exact=True).click()  # a column
     assert page.get_by_label("Plain text").input_value() == "Dear friend{{ city }}"
     page.get_by_label("Plain text").fill("Dear {{ nmae }}")
-    page.get_by_text("letter.txt:1").wait_for()
+    page.get_by_text("message.txt:1").wait_for()
     assert frame.get_by_text("Dear friend").count()  # the last good message stays
     page.goto(console.address)
     page.goto(campaign)
     page.get_by_role("button", name="Restore it").click()
     assert page.get_by_label("Plain text").input_value() == "Dear {{ nmae }}"
-    assert (folder / "spring" / "letter.txt").read_bytes() == before
+    assert (folder / "spring" / "message.txt").read_bytes() == before
     assert shown.surprises == []
 
 

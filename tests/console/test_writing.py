@@ -48,7 +48,7 @@ async def test_campaign_is_made_as_a_copy_without_runs(console: Asker, root: Pat
     (root / "spring" / "link.txt").symlink_to("/etc/passwd")
     made = await console.post("/campaigns", {"name": "summer", "from": f"copy:{spring.removeprefix('/c/')}"})
     assert made.status == 303
-    assert (root / "summer" / "letter.html").read_bytes() == (root / "spring" / "letter.html").read_bytes()
+    assert (root / "summer" / "message.html").read_bytes() == (root / "spring" / "message.html").read_bytes()
     assert {"runs", "link.txt"}.isdisjoint(path.name for path in (root / "summer").iterdir())
 
 
@@ -70,18 +70,18 @@ async def test_saving_writes_the_files_and_the_next_page_says_so(console: Asker,
     assert saved.status == 303
     assert "Saved." in (await console.get(saved.target)).text
     assert tomllib.loads((root / "spring" / "campaign.toml").read_text())["message"]["subject"] == "Summer, {{ name }}"
-    assert (root / "spring" / "letter.txt").read_bytes() == b"Dear {{ name }}\n"
+    assert (root / "spring" / "message.txt").read_bytes() == b"Dear {{ name }}\n"
 
 
 async def test_change_on_disk_shows_both_versions(console: Asker, root: Path) -> None:
     spring = await campaign_of(console)
     digest = (await console.get(spring)).field("digest")
-    (root / "spring" / "letter.txt").write_text("By a colleague\n")
+    (root / "spring" / "message.txt").write_text("By a colleague\n")
     answer = await console.post(f"{spring}/save", {"digest": digest, "body-text": "By me"})
     assert answer.status == 409
     assert "By a colleague" in answer.text
     assert "By me" in answer.text
-    assert (root / "spring" / "letter.txt").read_text() == "By a colleague\n"
+    assert (root / "spring" / "message.txt").read_text() == "By a colleague\n"
 
 
 async def test_preview_shows_the_draft_and_saves_nothing(console: Asker, root: Path) -> None:
@@ -110,7 +110,7 @@ async def test_error_of_the_draft_names_the_line_and_keeps_the_last_message(cons
     key = good.field("key") if 'name="key" value' in good.text else re.findall(r'value="([\w-]{16})"', good.text)[0]
     fields = {"body-text": "Dear\n\n{{ nmae }}", "key": key}
     bad = await console.post(f"{spring}/preview", fields, {"hx-request": "true"})
-    assert "letter.txt:3" in bad.text
+    assert "message.txt:3" in bad.text
     assert "name" in bad.text
     assert f"key={key}" in bad.text
 
@@ -177,7 +177,7 @@ async def test_attachment_that_is_too_large_leaves_nothing(console: Asker, root:
     answer = await console.upload(f"{spring}/attachments", "big.bin", bytes(26_000_000), {"digest": digest})
     assert answer.status == 413
     assert sorted(path.name for path in (root / "spring").iterdir()) == [
-        "campaign.toml", "letter.html", "letter.txt", "people.csv",
+        "campaign.toml", "message.html", "message.txt", "people.csv",
     ]  # fmt: skip
 
 
