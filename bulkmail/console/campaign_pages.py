@@ -137,7 +137,9 @@ class CampaignPages:
 
     def _made(self, name: str, origin: str) -> str:
         if not _NAME.fullmatch(name):
-            raise ConfigError("the name may have letters, digits, spaces, dots and dashes, and begin with a letter or a digit")
+            raise ConfigError(
+                "a name has letters, digits, spaces, dots and dashes, and begins with a letter or a digit"
+            )
         folder = self._console.folders.roots[0] / name.replace(" ", "-")
         if folder.exists():
             raise ConfigError(f"there is already something named {folder.name}; choose another name")

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Any
 
 from anyio import to_thread
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, DictLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
@@ -29,6 +29,7 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.units import say_duration, say_rate
+from bulkmail.pages.kit import read_part
 from bulkmail.text import printable
 
 MOST_FIELDS = 100
@@ -108,8 +109,10 @@ class Templates:
 
 @cache
 def _environment() -> Environment:
+    own = PackageLoader("bulkmail.console")
+    kit = DictLoader({"macros.html": read_part("bulkmail.pages", "macros.html")})
     environment = Environment(
-        loader=PackageLoader("bulkmail.console"), autoescape=True, undefined=StrictUndefined, auto_reload=False
+        loader=ChoiceLoader([own, kit]), autoescape=True, undefined=StrictUndefined, auto_reload=False
     )
     environment.globals["static"] = static_address
     environment.filters.update(
@@ -155,8 +158,9 @@ def segments(view: RunView) -> list[tuple[str, str, str]]:
 
 @cache
 def static_file(name: str) -> bytes:
-    """A style sheet or script.  Raises `FileNotFoundError`."""
-    return files("bulkmail.console").joinpath("static", name).read_bytes()
+    """A style sheet or script; the sheet stands behind that of all pages.  Raises `FileNotFoundError`."""
+    found = files("bulkmail.console").joinpath("static", name).read_bytes()
+    return read_part("bulkmail.pages", "base.css").encode() + found if name.endswith(".css") else found
 
 
 @cache

@@ -21,6 +21,7 @@ from bulkmail.console.pages import Console, Notice, Templates, say_percent
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.units import say_duration
+from bulkmail.pages.plots import time_bars
 from bulkmail.text import count, printable
 
 MOST_STREAMS = 64
@@ -175,18 +176,10 @@ def plot_of(picture: Picture) -> dict[str, Any] | None:
     if len(picture.bars) < 2:
         return None
     highest = max(sum(bucket.values()) for bucket in picture.bars) or 1
-    bars = []
-    for x, bucket in enumerate(picture.bars):
-        top = 100.0
-        for kind in _OUTCOMES:
-            height = 100 * bucket.get(kind, 0) / highest
-            top -= height
-            if height:
-                bars.append((kind, x, f"{top:.2f}", f"{height:.2f}"))
     seen: Counter[str] = sum((Counter(bucket) for bucket in picture.bars), Counter())
     end = picture.start + picture.seconds * len(picture.bars)
     return {
-        "bars": bars,
+        "bars": time_bars(picture.bars, _OUTCOMES),
         "width": len(picture.bars),
         "most": f"{highest / picture.seconds:,.1f}/s",
         "start": picture.start,
