@@ -314,7 +314,7 @@ class SendingPages:
         except KeyError:
             raise HTTPException(404, "this command was not started since the console was; the log has it") from None
         listing = await to_thread.run_sync(self._console.listing)
-        campaign = listing.campaigns.get(job.subject)
+        campaign = listing.campaigns.get(job.subject.rpartition(" ")[2])
         result = await to_thread.run_sync(job.result) if job.exit_code is not None else {}
         error, hint = result.get("error"), result.get("hint")
         notice = Notice("bad", printable(str(error), 2_000), printable(str(hint or ""), 1_000)) if error else None
