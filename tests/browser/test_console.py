@@ -68,7 +68,7 @@ def visit(chromium: Browser) -> Iterator[Visit]:
         contexts.append(context)
         shown = Opened(context.new_page())
         page = shown.page
-        page.on("console", lambda message: shown.surprises.append(f"console: {message.text}"))
+        page.on("console", lambda message: _note_message(shown, message.text))
         page.on("pageerror", lambda error: shown.surprises.append(f"error: {error}"))
         page.on("dialog", lambda dialog: shown.surprises.append(f"dialog: {dialog.message}"))
         page.on("popup", lambda popup: shown.surprises.append(f"window: {popup.url}"))
@@ -80,6 +80,11 @@ def visit(chromium: Browser) -> Iterator[Visit]:
     yield open_console
     for context in contexts:
         context.close()
+
+
+def _note_message(shown: Opened, text: str) -> None:
+    if not text.startswith("htmx:"):  # a question that was under way when the page was left
+        shown.surprises.append(f"console: {text}")
 
 
 def _note(shown: Opened, url: str, own: str) -> None:
