@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from anyio import to_thread
-from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
+from jinja2 import ChoiceLoader, DictLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -107,6 +107,8 @@ class Templates:
 
 @cache
 def _environment() -> Environment:
+    own = PackageLoader("bulkmail.console")
+    kit = DictLoader({"macros.html": read_part("bulkmail.pages", "macros.html")})
     environment = Environment(
         loader=ChoiceLoader(
             [PackageLoader("bulkmail.console"), PrefixLoader({"kit": PackageLoader("bulkmail.pages", "")})]
@@ -152,13 +154,12 @@ def segments(view: RunView) -> list[tuple[str, str, str]]:
 
 @cache
 def static_file(name: str) -> bytes:
-    """A style sheet or script, with that of the page kit before it.  Raises `FileNotFoundError`."""
+    """A style sheet or script, with those of the page kit before it.  Raises `FileNotFoundError`."""
     own = files("bulkmail.console").joinpath("static", name).read_bytes()
-    of_kit = _OF_KIT.get(name)
-    return read_part("bulkmail.pages", of_kit).encode() + own if of_kit else own
+    return "".join(read_part("bulkmail.pages", part) for part in _OF_KIT.get(name, ())).encode() + own
 
 
-_OF_KIT = {"console.css": "kit.css", "console.js": "base.js"}
+_OF_KIT = {"console.css": ("kit.css", "base.css"), "console.js": ("base.js",)}
 
 
 @cache
