@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import deque
 from collections.abc import Callable
 
-from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import Fault, Reply, Stage
+from bulkmail.model.outcome import Reason
+from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.retry import RELAY_BACKOFF, Backoff
 from bulkmail.model.timing import (
     DISMISSALS_MERGED_WITHIN,
@@ -18,6 +17,7 @@ from bulkmail.model.timing import (
     LOGIN_RETRIED_AFTER,
     OPENINGS_WINDOW,
 )
+from bulkmail.model.verdict import judge
 
 
 class Dismissals:
@@ -53,6 +53,9 @@ class OpeningBudget:
     An opening has carried something when a recipient got an outcome of its own through it, accepted or refused.  One
     that carried nothing is never repeated without back-off, whatever ended it: refused, lost, or unused.  On top of
     that a relay through which nothing is carried sees at most 30 openings in the first minute and 6 a minute later.
+
+    It has more attributes and methods than other classes: whether a session may be opened and whether the relay works
+    answer one another, and in two classes each would ask the other.
 
     Opening is gradual, one until the first has succeeded: then at most as many sessions at once as are open already, so
     that a wrong password is tried once and not by the whole pool; where nobody logs in, three times as many.
@@ -202,11 +205,7 @@ class OpeningBudget:
         return min(wait, max(self._gives_up_at - now, LAST_WAIT_AT_LEAST))
 
 
-_LOGINS_COUNTED = lazy_pattern(r"\btoo many\b|\blogin (attempts|rate)\b", re.IGNORECASE)
-
-
 def login_wait(event: Reply | Fault) -> float:
     """Seconds to wait before another login: a minute where the relay counts them, else 0."""
-    if event.stage is not Stage.AUTH or not isinstance(event, Reply) or not event.is_transient:
-        return 0.0
-    return LOGIN_RETRIED_AFTER if _LOGINS_COUNTED.search(event.text) else 0.0
+    verdict = judge(event)
+    return LOGIN_RETRIED_AFTER if verdict.reason is Reason.TOO_MANY_LOGINS and not verdict.stops else 0.0

@@ -12,7 +12,7 @@ from bulkmail.model.rate import Rate
 from bulkmail.model.reply import Reply, Stage, make_reply
 from bulkmail.model.retry import Backoff
 from bulkmail.model.shaper import Shaper
-from bulkmail.settings.tables import known_feedback
+from bulkmail.settings.presets import known_feedback
 
 SLOW_PROVIDER = MailboxProviders({"google": MailboxProvider("google", limits=ProviderLimits(Rate(2.0), 3, 50))})
 
