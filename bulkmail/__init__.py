@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from bulkmail.model.retry import RetryPolicy as RetryPolicy
     from bulkmail.model.route import Route as Route
     from bulkmail.model.status import Status as Status
-    from bulkmail.recipients.reading import ListOptions as ListOptions
+    from bulkmail.recipients.list_reading import ListOptions as ListOptions
     from bulkmail.report.report import Report as Report
     from bulkmail.settings.suppressions import SuppressionSettings as SuppressionSettings
     from bulkmail.smtp.trace import Conversation as Conversation
@@ -77,7 +77,7 @@ _HOMES = {
     "Keys": "model.keys",
     "InlineImage": "model.campaign",
     "ListError": "model.errors",
-    "ListOptions": "recipients.source",
+    "ListOptions": "recipients.list_source",
     "Mailer": "mailing.library",
     "NothingToSend": "mailing.checking",
     "OutboxError": "model.errors",

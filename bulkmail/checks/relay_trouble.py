@@ -10,8 +10,7 @@ from bulkmail.model.outcome import Reason
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.probe.certificate import Certificate
-from bulkmail.probe.clue import Clue
-from bulkmail.probe.relay import Login, RelayFacts
+from bulkmail.probe.relay_probe import Clue, Login, RelayFacts
 from bulkmail.smtp.tls import relay_url, wrong_mode
 
 

@@ -10,7 +10,7 @@ from bulkmail.feedback.classify import BounceReason, BounceRule, by_words, class
 from bulkmail.feedback.notice import Notice
 from bulkmail.feedback.report import Report, read_report
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
-from bulkmail.settings.tables import known_feedback
+from bulkmail.settings.presets import known_feedback
 from tests.feedback import mails
 from tests.feedback.mails import ANN, OUR_ID
 
