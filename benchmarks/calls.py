@@ -36,7 +36,7 @@ GENERAL = Pace(
     wait=0,
     rate=Rate(100_000.0, burst=1_000),
     quota=Quota(per_hour=1_000_000),
-    lanes=MailboxProviders({"example": EXAMPLE}),
+    mailbox_providers=MailboxProviders({"example": EXAMPLE}),
 )
 
 
