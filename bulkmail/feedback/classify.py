@@ -53,7 +53,7 @@ class BounceReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class BounceRule:
     """One entry of `data/bounces.toml`.  Without `text` the digits alone decide."""
 
     reason: BounceReason
@@ -97,10 +97,10 @@ def provider_rules() -> tuple[verdict.Rule, ...]:
 
 
 @cache
-def rules() -> tuple[Rule, ...]:
+def rules() -> tuple[BounceRule, ...]:
     """The table, in its order."""
     return tuple(
-        Rule(
+        BounceRule(
             reason=BounceReason(table["reason"]),
             kind=FeedbackKind(table["kind"]),
             text=_words(table.get("text", "")),
@@ -164,7 +164,7 @@ def _meaning(notice: Notice, text: str, code: int | None, enhanced: str) -> tupl
     return FeedbackKind.UNCLEAR, BounceReason.UNCLEAR
 
 
-def by_words(told: str, enhanced: str = "") -> Rule | None:
+def by_words(told: str, enhanced: str = "") -> BounceRule | None:
     """The first entry of the table whose text, and whose digits where it has any, fit."""
     text = _SIGNS.sub(" ", _SENTENCE_END.sub(" | ", plain(told[:_LONGEST])))
     return next((rule for rule in rules() if rule.text is not None and rule.fits(text, enhanced)), None)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bulkmail.feedback.classify import BounceReason, Rule, by_words, classify, provider_rules, rules
+from bulkmail.feedback.classify import BounceReason, BounceRule, by_words, classify, provider_rules, rules
 from bulkmail.feedback.notice import Notice
 from bulkmail.feedback.report import Report, read_report
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
@@ -31,7 +31,7 @@ def kind_of(words: str, *, status: str = "5.0.0", action: str = "failed") -> Fee
     [(rule, example) for rule in rules() for example in rule.examples],
     ids=lambda each: str(each)[:40],
 )
-def test_table_fits_its_own_examples(rule: Rule, example: str) -> None:
+def test_table_fits_its_own_examples(rule: BounceRule, example: str) -> None:
     found = classify(Notice(ANN, action="failed", diagnostic=example))
     assert (found.kind, found.reason) == (rule.kind, rule.reason)
 
