@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from bulkmail.engine.contracts import DeliveryResult as DeliveryResult
     from bulkmail.mailing.checking import NothingToSend as NothingToSend
-    from bulkmail.mailing.deliveries import DeliveryResults as DeliveryResults
-    from bulkmail.mailing.deliveries import SendingStopped as SendingStopped
     from bulkmail.mailing.library import Mailer as Mailer
     from bulkmail.mailing.library import compose as compose
     from bulkmail.mailing.library import send as send
     from bulkmail.mailing.library import send_sync as send_sync
+    from bulkmail.mailing.program import DeliveryResults as DeliveryResults
+    from bulkmail.mailing.program import SendingStopped as SendingStopped
     from bulkmail.mailing.stopping import cancel as cancel
     from bulkmail.mailing.stopping import stop as stop
     from bulkmail.message.unsubscribe import read_unsubscribe as read_unsubscribe
@@ -71,7 +71,7 @@ _HOMES = {
     "ConfigError": "model.errors",
     "Conversation": "smtp.trace",
     "ConversationLine": "smtp.trace",
-    "DeliveryResults": "mailing.deliveries",
+    "DeliveryResults": "mailing.program",
     "Dkim": "model.campaign",
     "ChecksFailed": "model.errors",
     "Keys": "model.keys",
@@ -93,7 +93,7 @@ _HOMES = {
     "Secret": "model.relay",
     "RowAttachment": "model.campaign",
     "SendingPaused": "model.errors",
-    "SendingStopped": "mailing.deliveries",
+    "SendingStopped": "mailing.program",
     "DeliveryResult": "engine.contracts",
     "Status": "model.delivery",
     "SuppressionError": "model.errors",

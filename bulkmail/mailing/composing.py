@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager, suppress
 from operator import attrgetter
 from typing import IO, TypeVar
 
+import anyio
 import msgspec
 from anyio import to_thread
 from msgspec import Struct
@@ -104,7 +105,8 @@ async def composing(
         yield compose, sign if composer.is_slow_to_sign else None
     finally:
         if others is not None:
-            await to_thread.run_sync(others.stop)
+            with anyio.CancelScope(shield=True):
+                await to_thread.run_sync(others.stop)
 
 
 def _ready_made(job: Job, first_at: float) -> Message:

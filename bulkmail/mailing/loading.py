@@ -11,7 +11,7 @@ from anyio import to_thread
 
 from bulkmail.checks.tried_messages import MessageCheck, MessageRenderer
 from bulkmail.mailing.feed import Feed
-from bulkmail.mailing.selection import Selection
+from bulkmail.mailing.rows import Selection
 from bulkmail.message.compose.ready_made import take_apart
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError, TemplateError

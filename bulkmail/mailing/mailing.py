@@ -38,7 +38,7 @@ from bulkmail.mailing.loading import Messages, Rules, Told, nobody, record, reco
 from bulkmail.mailing.permits import open_permits
 from bulkmail.mailing.planned_times import Planner, notices_of, planned_until, schedule_to_setting
 from bulkmail.mailing.previous_run import GATE, PASSED, check_inbox, empty_inbox, refuse_relays_of_other_kind, take_over
-from bulkmail.mailing.routing import (
+from bulkmail.mailing.relays import (
     Sorted,
     ask_exchangers,
     check_routes,
@@ -47,9 +47,8 @@ from bulkmail.mailing.routing import (
     providers_for,
     sort_into_lanes,
 )
-from bulkmail.mailing.rows import GivenRows, Rows, blocks_of, varied
+from bulkmail.mailing.rows import GivenRows, Rows, Selection, Where, blocks_of, varied
 from bulkmail.mailing.run_record import RestNote, SlowdownNote, to_settings
-from bulkmail.mailing.selection import Selection, Where
 from bulkmail.mailing.stopping import heeding_stop
 from bulkmail.mailing.suppression_sources import (
     SUPPRESS,

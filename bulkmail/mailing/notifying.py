@@ -10,15 +10,16 @@ import socket
 import subprocess
 import time
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from email.message import EmailMessage
+from http.client import HTTPException, HTTPSConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 from anyio import to_thread
 
-from bulkmail.mailing.https import request
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.relays import open_routes
 from bulkmail.model.address import parse_mailbox
@@ -35,6 +36,43 @@ from bulkmail.model.tally import Tally
 from bulkmail.report.row_words import iso
 from bulkmail.settings.notify_settings import find_webhook, signing_key
 from bulkmail.text import printable
+
+TIMEOUT = 10.0  # seconds
+LONGEST = 65_536  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the server answered: the status and the body, which is complete."""
+
+    status: int
+    body: bytes
+
+
+def request(
+    address: str, *, method: str = "GET", body: bytes | None = None, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """The answer to a request.  Blocks for `TIMEOUT` seconds or so; raises `OSError` without the address."""
+    parts = urlsplit(address)
+    if parts.scheme != "https" or not parts.hostname:
+        raise OSError("not an https address")
+    until = time.monotonic() + TIMEOUT
+    connection = HTTPSConnection(parts.hostname, parts.port or 443, timeout=TIMEOUT)
+    try:
+        target = f"{parts.path or '/'}{'?' + parts.query if parts.query else ''}"
+        connection.request(method, target, body=body, headers=dict(headers or {}))
+        answer = connection.getresponse()
+        found = bytearray()
+        while piece := answer.read1(8_192):
+            found += piece
+            if len(found) > LONGEST or time.monotonic() > until:
+                raise OSError("the answer is too long or too slow")
+        return Answer(answer.status, bytes(found))
+    except HTTPException as error:
+        raise OSError(f"no HTTP answer: {type(error).__name__}") from None
+    finally:
+        connection.close()
+
 
 VERSION = 1
 COMMAND_TIMEOUT = 60.0  # seconds

@@ -39,8 +39,7 @@ from bulkmail.mailing.previous_run import (
     refuse_other_kind,
     reports_beside,
 )
-from bulkmail.mailing.rows import GivenRows, Rows, asks_for_delivery, opened, varied
-from bulkmail.mailing.selection import Selection
+from bulkmail.mailing.rows import GivenRows, Rows, Selection, asks_for_delivery, opened, varied
 from bulkmail.mailing.suppression_sources import (
     SUPPRESS,
     ReadList,

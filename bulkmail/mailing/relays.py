@@ -1,31 +1,203 @@
-"""From a relay to a way of opening sessions with it, whatever kind it is."""
+"""The relays of a run: which of them each delivery may go through, and how sessions with them are opened."""
 
 from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+import anyio
 from anyio import to_thread
 
+from bulkmail.checks.catalog import NO_RELAY
+from bulkmail.checks.check_finding import Finding, Severity
 from bulkmail.engine.contracts import Connect, Connection
+from bulkmail.message.compose.composer import Composer
+from bulkmail.model.address import parse_mailbox
+from bulkmail.model.campaign import Campaign
+from bulkmail.model.errors import AddressError, ConfigError, TemplateError
+from bulkmail.model.keys import Keys
+from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.mailbox_provider import MailboxProvider, MailboxProviders
+from bulkmail.model.recipient import Recipient
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
-from bulkmail.model.route import Route
+from bulkmail.model.route import Route, clashes, serving
+from bulkmail.outbox.outbox import Outbox
+from bulkmail.settings.presets import known_feedback, known_providers
 from bulkmail.settings.secrets import find_key_password, find_proxy_password, find_tokens
 from bulkmail.smtp.connection import Connection as SmtpConnection
 from bulkmail.smtp.credentials import Credentials, Tokens
+from bulkmail.smtp.exchangers import Exchangers
 from bulkmail.smtp.opening import Access
 from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.trace import Trace
+from bulkmail.text import count
 
 if TYPE_CHECKING:
     from bulkmail.probe.relay_probe import RelayFacts
+
+
+Serving = dict[int, tuple[int, ...]]
+"""Which relays, by number, each lane of the outbox may go through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sorted:
+    """How the deliveries of an outbox are divided; `providers` names the provider of each lane that has but one."""
+
+    serving: Serving
+    providers: dict[int, str]
+
+
+def check_routes(routes: Sequence[Route]) -> None:
+    """Raises `ConfigError` for relays that cannot stand beside one another, and for none at all."""
+    if not routes:
+        raise ConfigError("no relay is given, so there is no way to send", hint="name at least one")
+    for clash in clashes(routes):
+        first, second = routes[clash.first].label, routes[clash.second].label
+        raise ConfigError(f"the relays {first} and {second} {clash.what}", hint=clash.fix)
+
+
+async def know_tables() -> None:
+    """Reads the tables of providers and replies, once: they are files, and the loop does not wait for a disk."""
+    await to_thread.run_sync(known_providers)
+    await to_thread.run_sync(known_feedback)
+
+
+def providers_for(routes: Sequence[Route], lanes: MailboxProviders | None) -> MailboxProviders:
+    """The providers as a run through `routes` knows them; a provider's own mail exchanger comes with its presets."""
+    lanes = lanes or known_providers()
+    if len(routes) != 1:
+        return lanes
+    relay = routes[0].relay
+    return lanes.for_relay(host=relay.host, port=relay.port)
+
+
+def sort_into_lanes(outbox: Outbox, routes: Sequence[Route], lanes: MailboxProviders, *, keys: Keys) -> Sorted:
+    """Puts all deliveries of one provider that may go through the same relays into a lane of their own.
+
+    A lane without relays holds mail that no relay serves: see `find_unserved()`.  Copies stay
+    with their message, in the lane of its recipient.  A rehearsal knows no providers.
+    """
+    has_routes = any(route.senders or route.recipients for route in routes)
+    if not has_routes and routes[0].relay.kind.is_rehearsal:
+        if outbox.settings.get("routed") == "yes":  # an earlier run of it had relays of another kind
+            outbox.sort_into_lanes(lambda path, recipient, reverse_path: 0, reads_rows=False)
+            outbox.set_setting("routed", "no")
+        return Sorted({0: tuple(range(len(routes)))}, {})
+    outbox.set_setting("routed", "yes")
+    has_copies = outbox.campaign is not None and bool(outbox.campaign.to or outbox.campaign.cc or outbox.campaign.bcc)
+    numbers: dict[tuple[tuple[int, ...], str], int] = {(tuple(range(len(routes))), ""): 0}
+    has_senders = any(route.senders for route in routes)
+    sender_of, is_fixed = _senders(outbox, keys) if has_senders else (_nobody, True)
+
+    @lru_cache(maxsize=65_536)
+    def lane(sender: str, domain: str, home: str) -> int:
+        served = serving(routes, sender=sender, recipient=domain) if has_routes else tuple(range(len(routes)))
+        provider = lanes.of(home)
+        key = served, provider if provider in lanes.by_name else ""
+        return numbers.setdefault(key, len(numbers))
+
+    def lane_of(path: str, recipient: Recipient | None, reverse_path: str) -> int:
+        domain = path.rpartition("@")[2]
+        home = recipient.address.domain if has_copies and recipient is not None else domain
+        return lane(sender_of(recipient, reverse_path), domain, home)
+
+    outbox.sort_into_lanes(lane_of, reads_rows=not is_fixed or has_copies)
+    return Sorted(
+        {number: served for (served, _), number in numbers.items()},
+        {number: provider for (_, provider), number in numbers.items() if provider},
+    )
+
+
+def find_unserved(outbox: Outbox, served: Serving) -> list[Finding]:
+    """An error when there is mail that no relay takes."""
+    found = []
+    for lane, numbers in served.items():
+        if not numbers and (number := outbox.count_open(lane)):
+            jobs = outbox.due(float("inf"), limit=3, excluding=(), lane=lane)
+            names = ", ".join(job.delivery.forward_path for job in jobs)
+            found.append(
+                Finding(
+                    NO_RELAY,
+                    Severity.ERROR,
+                    f"no relay takes the mail of {count(number, 'delivery', 'deliveries')}, for example {names}",
+                    fix='add their domains to the recipients (or senders) of a relay, or "*" for everybody else',
+                )
+            )
+    return found
+
+
+_SenderOf = Callable[[Recipient | None, str], str]
+
+
+def _nobody(recipient: Recipient | None, reverse_path: str) -> str:
+    return ""
+
+
+def _senders(outbox: Outbox, keys: Keys) -> tuple[_SenderOf, bool]:
+    """How to find the domain that a message is from, and whether it is the same for all.
+
+    That is the domain of From; for a ready-made message that of its reverse path.
+    """
+    campaign = outbox.campaign
+    if campaign is None:
+        return lambda recipient, reverse_path: reverse_path.rpartition("@")[2].lower(), False
+    if (fixed := _fixed_sender(campaign)) is not None:
+        return lambda recipient, reverse_path: fixed, True
+    composer = Composer(campaign, run_id=outbox.run_id, keys=keys)
+
+    def of_row(recipient: Recipient | None, reverse_path: str) -> str:
+        try:
+            return composer.author(recipient).domain if recipient is not None else ""
+        except TemplateError:  # the row becomes invalid when its turn comes
+            return ""
+
+    return of_row, False
+
+
+def _fixed_sender(campaign: Campaign) -> str | None:
+    if "{" in campaign.sender.text:
+        return None
+    try:
+        return parse_mailbox(campaign.sender.text)[1].domain
+    except AddressError:
+        return None
+
+
+PATIENCE = 60.0  # seconds for all questions together; what is not known then is a lane of its own
+MOST_ASKED = 5_000  # domains, those with most recipients
+
+
+async def ask_exchangers(outbox: Outbox, lanes: MailboxProviders) -> MailboxProviders:
+    """`lanes`, which also know whose mail exchangers are a provider's, among the domains of `outbox`."""
+    return await with_exchangers(lanes, outbox.domains(MOST_ASKED), Exchangers())
+
+
+async def with_exchangers(lanes: MailboxProviders, domains: Iterable[str], exchangers: Exchangers) -> MailboxProviders:
+    """`lanes`, which also know the `domains` whose mail exchangers are a provider's."""
+    found: dict[str, set[str]] = {}
+
+    async def look(domain: str) -> None:
+        if (name := lanes.of_exchangers(await exchangers.find(domain))) is not None:
+            found.setdefault(name, set()).add(domain)
+
+    with anyio.move_on_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            for domain in domains:
+                if lanes.of(domain) not in lanes.by_name:
+                    group.start_soon(look, domain)
+    for name, theirs in found.items():
+        lanes = lanes.with_provider(MailboxProvider(name, domains=frozenset(theirs)))
+    return lanes
+
 
 log = logging.getLogger("bulkmail.relay")
 

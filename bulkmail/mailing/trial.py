@@ -12,8 +12,7 @@ from bulkmail.checks.check_finding import Severity
 from bulkmail.mailing.following import FollowUp, read_followed, with_thread
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.ordering import messages
-from bulkmail.mailing.rows import GivenRows
-from bulkmail.mailing.selection import Selection
+from bulkmail.mailing.rows import GivenRows, Selection
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bulkmail.mailing.https import request
+from bulkmail.mailing.notifying import request
 
 
 def fetch(address: str) -> bytes:

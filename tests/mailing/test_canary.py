@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import bulkmail
-from bulkmail.mailing.deliveries import SendingStopped
 from bulkmail.mailing.library import Mailer
+from bulkmail.mailing.program import SendingStopped
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy

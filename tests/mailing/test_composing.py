@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
 
 import bulkmail
@@ -255,6 +256,28 @@ def test_killed_process_is_told_of_once(tmp_path):
             assert asking.others.take(1, NOW) is None
         finally:
             asking.others.stop()
+
+
+async def test_cancelled_run_leaves_no_process(tmp_path, monkeypatch):
+    started: list[ComposingProcesses] = []
+    init = ComposingProcesses.__init__
+
+    def note(self, *arguments):
+        started.append(self)
+        init(self, *arguments)
+
+    monkeypatch.setattr(ComposingProcesses, "__init__", note)
+    with filled(tmp_path / "run.outbox", message(), rows=10) as outbox:
+        with anyio.CancelScope() as scope:
+            async with composing.composing(
+                outbox, keys=bulkmail.model.keys.NO_KEYS, on_message=None, processes=3, observe=print
+            ):
+                while len(started[0].pids) < 2:
+                    await anyio.sleep(0.01)
+                scope.cancel()
+                await anyio.sleep(1)
+        assert scope.cancelled_caught
+        assert started[0].pids == []
 
 
 def test_signed_message_is_not_signed_again(tmp_path, ring):

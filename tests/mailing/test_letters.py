@@ -15,8 +15,7 @@ from anyio import to_thread
 
 import bulkmail
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.rows import GivenRows
-from bulkmail.mailing.selection import Selection
+from bulkmail.mailing.rows import GivenRows, Selection
 from bulkmail.model.address import Address
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 import bulkmail
-from bulkmail.mailing import deliveries as outcomes
+from bulkmail.mailing import program as outcomes
 from bulkmail.testing import Drop, Late, ScriptedRelay
 
 ROWS = [{"email": f"p{n}@example.com", "first_name": f"P{n}"} for n in range(20)]

@@ -11,7 +11,7 @@ from anyio import to_thread
 import bulkmail
 from bulkmail.mailing.following import Followed, with_thread
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.selection import Selection
+from bulkmail.mailing.rows import Selection
 from bulkmail.model.address import Address
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import BadRow, Recipient

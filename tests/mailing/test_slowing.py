@@ -7,8 +7,8 @@ import time
 import pytest
 
 import bulkmail
-from bulkmail.mailing.deliveries import SendingStopped
 from bulkmail.mailing.library import Mailer
+from bulkmail.mailing.program import SendingStopped
 from bulkmail.mailing.run_record import lift_rests
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import OutboxError
