@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from bulkmail.recipients.list_reading import ListOptions as ListOptions
     from bulkmail.report.report import Report as Report
     from bulkmail.settings.suppressions import SuppressionSettings as SuppressionSettings
-    from bulkmail.smtp.conversation import Conversation as Conversation
-    from bulkmail.smtp.conversation import ConversationLine as ConversationLine
+    from bulkmail.smtp.trace import Conversation as Conversation
+    from bulkmail.smtp.trace import ConversationLine as ConversationLine
 
 _HOMES = {
     "Address": "model.address",
@@ -69,8 +69,8 @@ _HOMES = {
     "Backoff": "model.retry",
     "Campaign": "model.campaign",
     "ConfigError": "model.errors",
-    "Conversation": "smtp.conversation",
-    "ConversationLine": "smtp.conversation",
+    "Conversation": "smtp.trace",
+    "ConversationLine": "smtp.trace",
     "DeliveryResults": "mailing.deliveries",
     "Dkim": "model.campaign",
     "ChecksFailed": "model.errors",

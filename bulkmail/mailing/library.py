@@ -48,7 +48,7 @@ from bulkmail.report.report import Report
 from bulkmail.settings.presets import expanded
 from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.suppressions import SuppressionSettings, load_suppressions
-from bulkmail.smtp.conversation import Conversation, ConversationTrace
+from bulkmail.smtp.trace import Conversation, ConversationTrace
 
 Through = str | Relay | Route | Iterable[str | Relay | Route]
 """A relay as a program gives it: its URL, or what was made of one; or several of these."""

@@ -47,7 +47,7 @@ from bulkmail.mailing.routing import (
     providers_for,
     sort_into_lanes,
 )
-from bulkmail.mailing.rows import GivenRows, Rows, varied
+from bulkmail.mailing.rows import GivenRows, Rows, blocks_of, varied
 from bulkmail.mailing.run_record import RestNote, SlowdownNote, to_settings
 from bulkmail.mailing.selection import Selection, Where
 from bulkmail.mailing.stopping import heeding_stop
@@ -83,7 +83,6 @@ from bulkmail.outbox.header import REHEARSAL
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.grouping import Grouping
-from bulkmail.recipients.list_source import RecipientList
 from bulkmail.recipients.screening import Suppression
 from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.report.report import Report
@@ -196,21 +195,19 @@ class Mailing:
             seen = RowCheck()
             grouping = Grouping(campaign.group_by, address_column=selection.address_column)
             is_one_each = not (composer.has_copies or campaign.group_by)
-            are_all_meant = selection.takes_all and is_one_each and planner is None
+            are_all_meant = selection.takes_all and is_one_each
+            due_at = planner.due_at if planner is not None else None
+            why_not = followed.why_not if followed is not None else None
             await record(
                 outbox,
-                rows.blocks() if isinstance(rows, RecipientList) and are_all_meant else rows,
+                blocks_of(rows) if are_all_meant else rows,
                 Rules(
-                    partial(
-                        selection.screen,
-                        seen=seen,
-                        where=where,
-                        due_at=planner.due_at if planner is not None else None,
-                        why_not=followed.why_not if followed is not None else None,
-                    ),
+                    partial(selection.screen, seen=seen, where=where, due_at=due_at, why_not=why_not),
                     selection,
                     composer.forward_paths if composer.has_copies else None,
                     grouping if campaign.group_by else None,
+                    due_at,
+                    why_not,
                 ),
                 fetch=fetch,
                 told=told_loading,

@@ -15,13 +15,10 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.feedback import Feedback
 from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.outcome import Effect, Scope, Verdict, quota, throttle
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.rate import Rate
 from bulkmail.model.reply import Reply, Stage
-from bulkmail.model.subjects import Subject
-from bulkmail.model.units import parse_duration
-from bulkmail.model.verdict import Rule, enhanced_pattern, judge
+from bulkmail.model.verdict import judge, rule_of
 from bulkmail.settings.problems import show
 from bulkmail.text import did_you_mean
 
@@ -38,7 +35,7 @@ def known_providers() -> MailboxProviders:
 def known_feedback() -> Feedback:
     """The judge with the rules of `data/replies.toml`, in their order."""
     judge(Reply(Stage.RCPT, 500, text="denied for an hour"))  # its patterns are compiled now, and not on a loop
-    return Feedback(tuple(_rule(table) for table in read_table("replies.toml")["reply"]))
+    return Feedback(tuple(map(rule_of, read_table("replies.toml")["reply"])))
 
 
 def read_table(name: str) -> dict[str, Any]:
@@ -51,33 +48,6 @@ def _provider(name: str, table: Mapping[str, Any]) -> MailboxProvider:
     return MailboxProvider(
         name, frozenset(table.get("domains", ())), frozenset(table.get("exchangers", ())), preset=preset
     )
-
-
-_SCOPES = {"provider": Scope.PROVIDER, "relay": Scope.RELAY}
-
-
-def _rule(table: Mapping[str, Any]) -> Rule:
-    return Rule(
-        codes=tuple(table["codes"].split()),
-        verdict=_verdict(table),
-        stages=frozenset(Stage(name) for name in table.get("stages", ())),
-        enhanced=tuple(enhanced_pattern(text) for text in table.get("enhanced", "").split()),
-        text=re.compile(table["text"], re.IGNORECASE) if "text" in table else None,
-        subject=Subject[table.get("about", "recipient").upper().replace(" ", "_")],
-    )
-
-
-def _verdict(table: Mapping[str, Any]) -> Verdict | None:
-    match table.get("scope"):
-        case None:
-            return None
-        case "account":
-            return quota(parse_duration(table["pause"]), label=table["name"])
-        case scope:
-            effects = [Effect(name) for name in table["effects"]]
-            return throttle(
-                _SCOPES[scope], *effects, label=table["name"], suspend=parse_duration(table.get("suspend", "0"))
-            )
 
 
 FROM = "from"

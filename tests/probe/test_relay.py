@@ -149,9 +149,9 @@ async def test_no_password_is_found() -> None:
     )
 
 
-WRONG = "The server does not accept the user name or the password."
-APP = "The provider wants an app password here, not the password of the account."
-MICROSOFT = "Microsoft has switched off passwords for SMTP in this account."
+WRONG = "The server refused the login."
+APP = "The server wants an app password here, not the password of the account."
+MICROSOFT = "The server has switched off logins with a password for this account."
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ MICROSOFT = "Microsoft has switched off passwords for SMTP in this account."
         ("535 5.7.8 wrong user or password", WRONG),
         ("534-5.7.9 Application-specific password required. Learn more at\n534 5.7.9 https://support.example", APP),
         ("535-5.7.8 Username and Password not accepted.\n535 5.7.8 https://x.example/?p=BadCredentials", APP),
-        ("534 5.7.14 Please log in via your web browser", "The provider wants you to sign in with a browser first."),
+        ("534 5.7.14 Please log in via your web browser", "The server wants you to sign in with a browser first."),
         ("535 5.7.139 Authentication unsuccessful, basic authentication is disabled.", MICROSOFT),
         ("535 5.7.139 SmtpClientAuthentication is disabled for the Mailbox.", MICROSOFT),
         (
@@ -170,7 +170,7 @@ MICROSOFT = "Microsoft has switched off passwords for SMTP in this account."
         ("454 4.7.0 Temporary authentication failure", "The server cannot check the password at the moment."),
         (
             "454 4.7.0 Too many login attempts",
-            "The provider has seen too many failed logins and takes none for now.",
+            "The server has seen too many logins and takes none for now.",
         ),
     ],
 )
