@@ -27,7 +27,7 @@ from bulkmail.mailing.doctor import (
 from bulkmail.mailing.relays import look_at_relay
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.tally import EXIT_OK, EXIT_SOME_FAILED
-from bulkmail.settings.sources import FILE_NAME
+from bulkmail.settings.layers import FILE_NAME
 from bulkmail.text import count, printable
 
 EPILOG = """\b
