@@ -30,7 +30,7 @@ from bulkmail.text import count
 if TYPE_CHECKING:
     from uvicorn import Server
 
-    from bulkmail.serve.app import PublicSide
+    from bulkmail.serve.public_app import PublicSide
 
 KILLED_LOOK = 60.0  # seconds between two looks for runs that were killed
 GRACE = 10  # seconds for requests under way, at the end
@@ -131,9 +131,9 @@ def _make(settings: ServeSettings, store: SqliteSuppressions) -> tuple[Server, P
     from bulkmail.message.unsubscribe import read_unsubscribe
     from bulkmail.model.address import Address
     from bulkmail.model.feedback_event import FeedbackEvent
-    from bulkmail.serve.app import PublicSide, make_app
     from bulkmail.serve.client_connection import BoundedConnection
     from bulkmail.serve.proofs import Webhook
+    from bulkmail.serve.public_app import PublicSide, make_app
     from bulkmail.serve.writer import Writer
 
     keys = [key.reveal() for key in settings.keys]

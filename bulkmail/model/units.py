@@ -22,7 +22,7 @@ def parse_share(text: str) -> float:
     """0 to 1 for `"0%"` to `"100%"`, `"0.5 %"`.  Raises `ConfigError`."""
     found = _SHARE.fullmatch(text.strip())
     if not found or float(found["percent"]) > 100:
-        raise ConfigError("is not a percentage", hint='write "10%", from 0% to 100%')
+        raise ConfigError(f"cannot read the share {text!r}", hint='write "5%", from 0% to 100%')
     return float(found["percent"]) / 100
 
 

@@ -17,8 +17,8 @@ from bulkmail.recipients.fields import shown
 from bulkmail.recipients.given import plain_row
 from bulkmail.recipients.list_reading import ListOptions, Reading
 from bulkmail.recipients.sheet_bounds import bounded
+from bulkmail.recipients.sheets import MAGIC, SUFFIXES
 from bulkmail.recipients.streams import Opened, list_errors, mark, open_bytes
-from bulkmail.recipients.xlsx import MAGIC, SUFFIXES
 
 __all__ = ["ListOptions", "RecipientList", "from_rows", "open_list"]
 

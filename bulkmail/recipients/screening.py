@@ -21,8 +21,8 @@ from bulkmail.recipients.fields import LONGEST_CELL, shown
 from bulkmail.recipients.hints import is_mailbox
 from bulkmail.recipients.list_reading import ListOptions, Reading
 from bulkmail.recipients.list_source import read_list
+from bulkmail.recipients.sheets import SUFFIXES
 from bulkmail.recipients.streams import Opened, choose, list_errors, open_bytes, open_text
-from bulkmail.recipients.xlsx import SUFFIXES
 
 _SAMPLE = 1 << 16
 _MOST_FAULTS = 20

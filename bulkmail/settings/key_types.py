@@ -16,13 +16,14 @@ from bulkmail.model.quota import Quota, parse_quota
 from bulkmail.model.ramp import Ramp, parse_ramp
 from bulkmail.model.rate import Rate
 from bulkmail.model.retry import parse_schedule
-from bulkmail.model.units import parse_duration, parse_share
+from bulkmail.model.units import parse_duration
 from bulkmail.model.window import FindZone, Windows, parse_start, parse_windows
 from bulkmail.settings.parsers import (
     at_least_one,
     find_zone,
     not_negative,
     parse_durability,
+    parse_percentage,
     parse_positive,
     parse_processes,
     parse_rests,
@@ -96,7 +97,7 @@ PositiveDuration = Annotated[float, read_by(parse_positive, takes_numbers=True)]
 Wait = Annotated[float, read_by(parse_wait, takes_numbers=True)]
 Steps = Annotated[tuple[float, ...], read_by(parse_schedule)]
 Rests = Annotated[tuple[float, ...], read_by(parse_rests)]
-Share = Annotated[float, read_by(parse_share)]
+Share = Annotated[float, read_by(parse_percentage)]
 Processes = Annotated[int, read_by(parse_processes, takes_numbers=True)]
 AnyDurability = Annotated[Durability, read_by(parse_durability)]
 Count = Annotated[int, AfterValidator(partial(_checked, at_least_one))]

@@ -30,7 +30,7 @@ OTHER = "other"
 """`[mailbox_providers.other]`: each domain that belongs to no provider."""
 
 _DOMAIN = lazy_pattern(r"[^\s@*.]+(\.[^\s@*.]+)*(\.\*)?")
-_PARTS = frozenset(part.name for part in fields(Pace)) - {"rate", "retry", "mailbox_providers", "breakers"}
+_MADE_OTHERWISE = frozenset({"rate", "retry", "mailbox_providers", "breakers"})
 
 
 def build_pace(sources: Sources) -> Pace:
@@ -40,7 +40,7 @@ def build_pace(sources: Sources) -> Pace:
         said = Said(sending.burst, sources.place(("sending", "burst")), sources.home)
         sources.problems.add(f"{said}: has no effect without a rate", 'write rate = "50/s" as well')
     pace = replace(
-        _with_parts(pace, sending),
+        with_parts(pace, sending),
         retry=_retry(sending),
         relay_backoff=replace(pace.relay_backoff, schedule=sending.retry.relay or ()),
         provider_backoff=replace(pace.provider_backoff, schedule=sending.retry.mailbox_provider or ()),
@@ -63,15 +63,16 @@ def with_flags(pace: Pace, typed: Mapping[str, str | int]) -> Pace:
         raise ConfigError(f"{flag} {mistake.text}", hint=mistake.fix)
     for flag, file in files.items():
         assert FLAGS[flag][0] == "sending"  # noqa: S101
-        pace = _with_parts(pace, file.sending)
+        pace = with_parts(pace, file.sending)
         if file.sending.canary is not None:
             pace = replace(pace, breakers=replace(pace.breakers, canary=file.sending.canary))
     return pace
 
 
-def _with_parts(pace: Pace, sending: SendingTable) -> Pace:
+def with_parts(pace: Pace, sending: SendingTable) -> Pace:
     """The keys that are parts of a `Pace` by their names, and the rate with its burst."""
-    given: dict[str, Any] = {name: value for name, value in sending.given().items() if name in _PARTS}
+    parts = {part.name for part in fields(pace)} - _MADE_OTHERWISE
+    given: dict[str, Any] = {name: value for name, value in sending.given().items() if name in parts}
     if sending.rate is not None:
         given["rate"] = sending.rate if sending.burst is None else replace(sending.rate, burst=sending.burst)
     return replace(pace, **given)

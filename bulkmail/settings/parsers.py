@@ -12,7 +12,7 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Durability
 from bulkmail.model.quota import DAY
 from bulkmail.model.retry import parse_schedule
-from bulkmail.model.units import parse_duration
+from bulkmail.model.units import parse_duration, parse_share
 from bulkmail.settings.problems import show
 from bulkmail.text import did_you_mean
 
@@ -51,6 +51,14 @@ def parse_durability(text: str) -> Durability:
         raise ConfigError(
             "is not a kind of durability", hint='write "process" (survives kill -9) or "power" (survives a power cut)'
         ) from None
+
+
+def parse_percentage(text: str) -> float:
+    """The share in `"10%"`, 0 to 1.  Raises `ConfigError`."""
+    try:
+        return parse_share(text)
+    except ConfigError:
+        raise ConfigError("is not a percentage", hint='write "10%", or "100%" to allow all') from None
 
 
 def parse_processes(text: str) -> int:

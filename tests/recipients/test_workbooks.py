@@ -190,7 +190,7 @@ def test_cell_is_text_as_people_see_it(cell: object, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bytes", "message", "hint"),
+    ("raw", "message", "hint"),
     [
         pytest.param(workbook([]), "list.xlsx: the sheet is empty", "its first row must name the columns", id="empty"),
         pytest.param(

@@ -22,7 +22,7 @@ import os, signal, sys
 from pathlib import Path
 from bulkmail.model.delivery import Status
 from bulkmail.model.tally import Tally
-from bulkmail.report.{module} import write_{module}
+from bulkmail.report.{module}_report import write_{module}
 from bulkmail.report.run_source import Source
 from tests.report.making import make_record, make_run
 

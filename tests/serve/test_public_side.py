@@ -32,8 +32,8 @@ from bulkmail.model.feedback_event import FeedbackKind, KnownRun
 from bulkmail.model.relay import Secret
 from bulkmail.model.suppression import SuppressionReason
 from bulkmail.outbox.finding import FoundDelivery
-from bulkmail.serve.app import PublicSide, make_app, masked
 from bulkmail.serve.proofs import Webhook
+from bulkmail.serve.public_app import PublicSide, make_app, masked
 from bulkmail.serve.writer import Writer
 from bulkmail.suppression.ports import EntryQuery
 from bulkmail.suppression.store import SqliteSuppressions

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
+from pydantic import ValidationError
 
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import ConfigError
@@ -13,7 +15,10 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.quota import NO_QUOTA, Quota
 from bulkmail.model.ramp import Ramp
 from bulkmail.model.rate import Rate
+from bulkmail.settings.key_types import PositiveDuration
 from bulkmail.settings.overrides import Overrides
+from bulkmail.settings.pacing import with_parts
+from bulkmail.settings.schema import SendingTable
 from bulkmail.settings.settings import load
 from tests.settings.conftest import SOUND, MakeShop
 
@@ -141,3 +146,22 @@ def test_bounds_that_cannot_be_kept_are_refused(make_shop: MakeShop, toml: str, 
     assert what in str(caught.value)
     assert str(caught.value).startswith("shop/campaign.toml:")
     assert fix in caught.value.hint
+
+
+class LongerTable(SendingTable):
+    nap: PositiveDuration | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LongerPace(Pace):
+    nap: float = 0.0
+
+
+def test_new_key_needs_a_line_in_the_schema_and_a_part_of_the_pace() -> None:
+    """The example of docs/design.md: what reads the file, its faults and its flags knows nothing of the key."""
+
+    read = LongerTable.model_validate({"nap": "2m", "wait": "1h"}, context={"environ": {}})
+    pace = with_parts(LongerPace(), read)
+    assert isinstance(pace, LongerPace) and (pace.nap, pace.wait) == (120.0, 3600.0)
+    with pytest.raises(ValidationError, match="cannot read the duration"):
+        LongerTable.model_validate({"nap": "soon"}, context={"environ": {}})

@@ -98,5 +98,5 @@ def test_share_is_read(text: str, share: float) -> None:
 
 @pytest.mark.parametrize("text", ["5", "101%", "-1%", "%", "a%", ""])
 def test_share_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="is not a percentage"):
+    with pytest.raises(ConfigError, match="cannot read the share"):
         parse_share(text)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from bulkmail.message.html.inlining import declarations, is_important
+from bulkmail.message.html.fallbacks import declarations, is_important
 from bulkmail.message.template.tags import NONCHARACTER, PLACE
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern

@@ -25,7 +25,7 @@ from bulkmail.feedback.matching import Arrived
 from bulkmail.message.unsubscribe import UnsubscribeRequest, read_unsubscribe
 from bulkmail.model.errors import SuppressionError
 from bulkmail.model.relay import Secret
-from bulkmail.serve import pages
+from bulkmail.serve import opt_out_pages as pages
 from bulkmail.serve.fetching import fetch as fetch_https
 from bulkmail.serve.hooks import arrived
 from bulkmail.serve.proofs import Call, Fetch, HookRefused, Webhook, is_sns_address, verified
