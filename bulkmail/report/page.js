@@ -1,3 +1,4 @@
+"use strict";
 // Search and sort: without this script the page says the same.
 const table = document.querySelector("table.rows");
 if (table) {

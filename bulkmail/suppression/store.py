@@ -42,6 +42,7 @@ from bulkmail.suppression.ports import (
     ProviderMistake,
     StoredEvent,
 )
+from bulkmail.suppression.since import known_since
 from bulkmail.suppression.wording import explain
 
 SLOT = 600  # seconds of messages that are counted together
@@ -259,9 +260,9 @@ class SqliteSuppressions:
     def since_run(
         self, run_id: str, *, kinds: Mapping[FeedbackKind, str], reasons: Mapping[SuppressionReason, str], now: float
     ) -> dict[bytes, str]:
-        """As `returning.known_since()`."""
+        """As `known_since()`."""
         with self._file.reading() as connection:
-            return returning.known_since(connection, run_id, kinds=kinds, reasons=reasons, now=now)
+            return known_since(connection, run_id, kinds=kinds, reasons=reasons, now=now)
 
     def mistakes(self) -> list[ProviderMistake]:
         """Providers whose hard bounces are not believed, the newest first."""
