@@ -13,7 +13,8 @@ from markupsafe import Markup
 def page_of(package: str, **values: object) -> bytes:
     """The `page.html` of `package` with its `page.css` and `page.js` inside, in UTF-8.
 
-    It extends `base.html` and may import `macros.html`; its style sheet is added to `base.css`.
+    It extends `base.html` and may import `macros.html`; its style sheet is added to `base.css`, its
+    script to `base.js`.
     """
     environment = Environment(
         autoescape=True,
@@ -21,7 +22,7 @@ def page_of(package: str, **values: object) -> bytes:
         keep_trailing_newline=True,
         loader=FunctionLoader(lambda name: read_part("bulkmail.pages", name)),
     )
-    script = read_part(package, "page.js")
+    script = read_part("bulkmail.pages", "base.js") + read_part(package, "page.js")
     page = environment.from_string(read_part(package, "page.html")).render(
         **values,
         # All ours, and none holds an end of its own element.

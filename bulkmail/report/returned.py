@@ -35,7 +35,12 @@ def came_back(returned: ReturnedCounts, accepted: int) -> list[str]:
         if number := returned[kind]:
             share = f" ({number / accepted:.2%})" if kind in _SHARED and accepted else ""
             said.append(_say(kind, number) + share)
-    lines = [f"After sending: {', '.join(said)}."] if said else []
+    return [*([f"After sending: {', '.join(said)}."] if said else []), *remarks(returned, accepted)]
+
+
+def remarks(returned: ReturnedCounts, accepted: int) -> list[str]:
+    """What there is to say beside the numbers of each kind, as lines."""
+    lines = []
     copies = {kind: number for kind, number in returned.copies.items() if number}
     if copies:
         told = ", ".join(_say(kind, number) for kind, number in copies.items())

@@ -98,17 +98,18 @@ class Run:
             )
 
 
+def _no_attempts() -> Iterator[AttemptRecord]:
+    return iter(())
+
+
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """One run of a campaign that was sent in several."""
+    """One run of a campaign that was sent in several, with its tries."""
 
     run: Run
     tally: Tally
     returned: ReturnedCounts
-
-
-def _no_attempts() -> Iterator[AttemptRecord]:
-    return iter(())
+    attempts: Callable[[], Iterator[AttemptRecord]] = _no_attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +187,7 @@ class Source:
                 (source._returned.counts(passes.rows_of(number)) for number, source in enumerate(sources)),
                 ReturnedCounts(),
             ),
-            passes=tuple(Pass(source.run, source.tally, source.returned) for source in sources),
+            passes=tuple(Pass(source.run, source.tally, source.returned, source.attempts) for source in sources),
         )
 
     def rows(self) -> Iterator[RowRecord]:

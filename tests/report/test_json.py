@@ -42,6 +42,7 @@ def test_json_holds_the_run_and_every_row() -> None:
         "is_rehearsal": False,
         "exit_code": 1,
         "rest": None,
+        "stopped": None,
         "follows": None,
         "planned": None,
         "slowdowns": [],
