@@ -7,8 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+
+from markupsafe import Markup
 
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.pages.moments import moment
+
+SHORT = 600.0  # seconds of a plot whose axis shows seconds
 
 _GAP = 0.1  # of the width of a bar
 
@@ -50,6 +56,14 @@ class TimePlot:
     ticks: tuple[Tick, ...]
     moments: tuple[float, ...]
     highest: float  # a second
+
+    def shown_moments(self) -> list[Markup]:
+        """The moments as short as they can be: the date where it is another one, seconds where the plot is short."""
+        first, *others = self.moments
+        shown = "clock_second" if self.moments[-1] - first < SHORT else "clock"
+        if date.fromtimestamp(first) != date.fromtimestamp(self.moments[-1]):
+            shown = "minute"
+        return [moment(first, "minute"), *(moment(at, shown) for at in others)]
 
 
 def time_plot(

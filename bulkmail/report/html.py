@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -34,7 +33,6 @@ from bulkmail.report.text import MEANINGS, copies_of, meaning, rehearsal, rest, 
 from bulkmail.text import count, printable
 
 MOST_REASONS = 8  # of each status
-SHORT = 600.0  # seconds of a plot whose axis shows seconds
 MOST_SLOWED = 20  # relays and providers that are named as having slowed the run down
 _OUTCOMES = {"accepted": "accepted", "deferred": "deferred", "rejected": "rejected", "in_doubt": "in doubt"}
 _LEFT_OUT = "left out of this run"
@@ -174,16 +172,12 @@ def _plots(report: Report, figures: Figures) -> Iterator[dict[str, Any]]:
         plot = time_plot(timeline.buckets, _OUTCOMES, start=timeline.start, seconds=timeline.seconds)
         if plot is None:
             continue
-        first, last = plot.moments[0], plot.moments[-1]
-        shown = "clock_second" if last - first < SHORT else "clock"
-        if datetime.fromtimestamp(first).date() != datetime.fromtimestamp(last).date():
-            shown = "minute"
         seen: Counter[str] = sum(timeline.buckets, Counter())
         yield {
             "title": title,
             "boxes": plot.boxes,
             "ticks": plot.ticks,
-            "moments": [moment(first, "minute"), *(moment(at, shown) for at in plot.moments[1:])],
+            "moments": plot.shown_moments(),
             "words": f"Tries a second by outcome, {say_duration(timeline.seconds)} a bar; at most {plot.highest:,.1f}.",
             "key": [(kind, f"{word} {seen[kind]:,}") for kind, word in _OUTCOMES.items() if seen[kind]],
         }
