@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 
 import pytest
@@ -11,7 +10,9 @@ import pytest
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, start, write_campaign
 
-PEOPLE = [f"p{n}@example.com" for n in range(120)]
+pytestmark = pytest.mark.timeout(120)  # several processes, on a busy machine
+
+PEOPLE = [f"p{n}@example.com" for n in range(80)]
 
 
 def url_of(relay):
@@ -36,14 +37,11 @@ async def test_stop_from_another_terminal_and_resume(make_campaign, tmp_path):
         stopped = await run("stop", "spring", cwd=tmp_path, USER="ann", LOGNAME="ann")
         assert stopped.code == 0, stopped.err
         sent, at = len(relay.messages), time.monotonic()
-        _, err = await sending.communicate()
+        out, err = await sending.communicate()
         assert sending.returncode == 3
         assert "ann on " in err.decode() and "stopped this run: finishing the messages under way" in err.decode()
+        assert "Stopped by ann on " in out.decode()
         assert "bulkmail resume spring/runs/spring.outbox" in stopped.out
-        status = await run("status", "spring", cwd=tmp_path)
-        assert "Stopped by ann on " in status.out
-        again = await run("stop", "spring", "--json", cwd=tmp_path)
-        assert (again.code, json.loads(again.out)["was_sending"]) == (0, False)
         await asyncio.sleep(max(0, 3 - (time.monotonic() - at)))
         assert len(relay.messages) == sent
         resumed = await run("resume", "spring", "--yes", "--rate", "1000/s", cwd=tmp_path)

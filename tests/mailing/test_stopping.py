@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import bulkmail
+from bulkmail.cli import main
 from bulkmail.mailing.stopping import EVERY, FileControl, requested_here, stop_note
 from bulkmail.model.errors import OutboxBusy, OutboxError
 from bulkmail.model.stop import NOBODY_NAMED, StopRequest
@@ -177,3 +179,11 @@ async def test_request_that_cannot_be_left_says_what_to_do(held, outbox):
         await held.ask_to_stop(requested_here())
     assert "write permission" in caught.value.hint
     assert [path.name for path in outbox.parent.glob("*.stop*")] == ["spring.outbox.stop"]
+
+
+def test_command_says_that_a_run_is_not_being_sent(campaign, outbox, capsys):
+    bulkmail.send_sync(campaign, PEOPLE[:2], relay="null:", outbox=outbox)
+    with pytest.raises(SystemExit) as ended:
+        main(["stop", str(outbox), "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert (ended.value.code, said["was_sending"], said["has_ended"], said["left"]) == (0, False, True, 0)
