@@ -15,6 +15,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from bulkmail.console.commands import command_line
 from bulkmail.console.folders import RunFile
 from bulkmail.console.live import CATCHING_UP, EVERY, Picture
 from bulkmail.console.pages import Console, Notice, Templates, say_percent
@@ -67,7 +68,7 @@ class RunPages:
             picture=picture,
             plot=plot_of(picture),
             state=_state(picture),
-            commands=f"bulkmail status {run.shown}",
+            commands="\n".join(_commands(run, picture)),
             notice=notice,
             failed=last if last is not None and last.has_failed and notice is None else None,
         )
@@ -134,7 +135,7 @@ class RunPages:
         run = await self._console.run(request)
         view = await to_thread.run_sync(self._console.views.view, run.path)
         return self._templates.page(
-            "report.html", run=run, view=view, command=f"bulkmail report {run.shown} -o report.html"
+            "report.html", run=run, view=view, command=command_line(["report", run.shown, "-o", "report.html"])
         )
 
     async def report(self, request: Request) -> Response:
@@ -156,6 +157,16 @@ def _report(path: Path, suffix: str) -> bytes:
         target = Path(folder) / f"report.{suffix}"
         save_report(Report.read(path), target)
         return target.read_bytes()
+
+
+def _commands(run: RunFile, picture: Picture) -> list[str]:
+    """The lines that do in a terminal what the page does."""
+    if picture.view.is_running:
+        return [command_line(["status", run.shown, "--watch"]), command_line(["stop", run.shown])]
+    going_on = (
+        [command_line(["resume", run.shown]), command_line(["cancel", run.shown])] if picture.view.tally.open else []
+    )
+    return [command_line(["status", run.shown]), *going_on, command_line(["report", run.shown])]
 
 
 def _state(picture: Picture) -> str:
