@@ -46,6 +46,7 @@ class RunPages:
         self._console = console
         self._templates = templates
         self._streams = 0
+        self._made: dict[str, tuple[Picture, dict[str, str]]] = {}
 
     async def show(self, request: Request) -> Response:
         """Where the run stands."""
@@ -121,6 +122,15 @@ class RunPages:
             self._streams -= 1
 
     def _parts(self, run: RunFile, picture: Picture) -> dict[str, str]:
+        """The parts of the page that change, made once for all tabs."""
+        kept = self._made.get(run.id)
+        if kept is None or kept[0] is not picture:
+            kept = self._made[run.id] = picture, self._make_parts(run, picture)
+            while len(self._made) > MOST_STREAMS:
+                del self._made[next(iter(self._made))]
+        return dict(kept[1])
+
+    def _make_parts(self, run: RunFile, picture: Picture) -> dict[str, str]:
         context: dict[str, Any] = {"run": run, "picture": picture, "plot": plot_of(picture)}
         return {
             "figures": self._templates.text("_run_figures.html", **context),
@@ -163,10 +173,8 @@ def _commands(run: RunFile, picture: Picture) -> list[str]:
     """The lines that do in a terminal what the page does."""
     if picture.view.is_running:
         return [command_line(["status", run.shown, "--watch"]), command_line(["stop", run.shown])]
-    going_on = (
-        [command_line(["resume", run.shown]), command_line(["cancel", run.shown])] if picture.view.tally.open else []
-    )
-    return [command_line(["status", run.shown]), *going_on, command_line(["report", run.shown])]
+    words = ("status", "resume", "cancel", "report") if picture.view.tally.open else ("status", "report")
+    return [command_line([word, run.shown]) for word in words]
 
 
 def _state(picture: Picture) -> str:
