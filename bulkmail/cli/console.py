@@ -135,7 +135,7 @@ def _listening(port: int, *, takes_next: bool) -> Iterator[socket.socket]:
 def _server(app: object) -> Server:
     from uvicorn import Config, Server
 
-    from bulkmail.serve.connection import BoundedConnection
+    from bulkmail.serve.client_connection import BoundedConnection
 
     return Server(
         Config(

@@ -39,7 +39,7 @@ from bulkmail.console.worker import Request as Wanted
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.settings.sources import FILE_NAME
+from bulkmail.settings.layers import FILE_NAME
 from bulkmail.text import printable
 
 VIEWS = {"desktop": "Desktop", "phone": "Phone", "text": "Text", "source": "Source"}

@@ -18,8 +18,8 @@ from tomlkit.exceptions import TOMLKitError
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.settings.layers import FILE_NAME, LONGEST_FILE, parse_toml
 from bulkmail.settings.schema import sensitivity_of
-from bulkmail.settings.sources import FILE_NAME, LONGEST_FILE, parse_toml
 
 BODIES = {"markdown": "Markdown", "html": "HTML", "mjml": "MJML", "text": "Plain text"}
 """The formats of a message that can be written here, with what people call them."""

@@ -22,7 +22,7 @@ from bulkmail.console.pages import Console, Notice, Templates, say_percent
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.units import say_duration
-from bulkmail.pages.plots import time_bars
+from bulkmail.pages.plots import time_plot
 from bulkmail.text import count, printable
 
 MOST_STREAMS = 64
@@ -191,19 +191,17 @@ def announcement(picture: Picture) -> str:
 
 
 def plot_of(picture: Picture) -> dict[str, Any] | None:
-    """The tries over time as bars, bottom up, in a picture 100 high and one wide for each."""
-    if len(picture.bars) < 2:
+    """The tries over time, as the page kit draws them."""
+    plot = time_plot(picture.bars, _OUTCOMES, start=picture.start, seconds=picture.seconds)
+    if plot is None:
         return None
-    highest = max(sum(bucket.values()) for bucket in picture.bars) or 1
     seen: Counter[str] = sum((Counter(bucket) for bucket in picture.bars), Counter())
-    end = picture.start + picture.seconds * len(picture.bars)
     return {
-        "bars": time_bars(picture.bars, _OUTCOMES),
-        "width": len(picture.bars),
-        "most": f"{highest / picture.seconds:,.1f}/s",
-        "start": picture.start,
-        "end": end,
-        "words": f"Tries by outcome, {say_duration(picture.seconds)} a bar; at most {highest / picture.seconds:,.1f}/s."
+        "title": "",
+        "boxes": plot.boxes,
+        "ticks": plot.ticks,
+        "moments": plot.shown_moments(),
+        "words": f"Tries a second by outcome, {say_duration(picture.seconds)} a bar; at most {plot.highest:,.1f}."
         + ("" if picture.is_whole else " Earlier tries are still being counted."),
-        "key": [(kind, word, seen[kind]) for kind, word in _OUTCOMES.items() if seen[kind]],
+        "key": [(kind, f"{word} {seen[kind]:,}") for kind, word in _OUTCOMES.items() if seen[kind]],
     }

@@ -219,8 +219,6 @@ def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: del
             run.life.end(Ending(as_outbox_error(error)))
             return
         run.plan.observe(DeliveryResult(delivery, attempt, booking.job.recipient))
-        if is_open or not run.scheduler.queues.in_hand:
-            run.life.nudge()
 
     run.journal.put(Settlement(delivery, attempt), told)
     run.unsettled += 1

@@ -6,11 +6,9 @@ import heapq
 import json
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import field
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from bulkmail.model.job import Job
-from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.outbox.outbox import Outbox
 
 BATCH = 64  # jobs a look into the outbox brings
@@ -20,17 +18,56 @@ QueueKey = int
 """The number of a part of the work that has its own queue: what is due in another one never stands before it."""
 
 
-@dataclass(slots=True)
 class _Queue:
     """The jobs of one key.  Holds at most a batch of them; nothing else is due before `dry_until` (wall clock).
 
     What was never tried is behind the id `after`.
     """
 
-    key: QueueKey
-    ready: deque[Job] = field(default_factory=deque)
-    after: int = 0
-    dry_until: float = -math.inf
+    __slots__ = ("_outbox", "_wanted", "after", "dry_until", "key", "ready")
+
+    def __init__(self, key: QueueKey, outbox: Outbox, wanted: str | None) -> None:
+        self.key = key
+        self.ready: deque[Job] = deque()
+        self.after = 0
+        self.dry_until = -math.inf
+        self._outbox = outbox
+        self._wanted = wanted
+
+    def has_ready(self, now: float, *, excluding: Collection[int]) -> bool:
+        """Whether a job is ready that is not among those; looks into the outbox where none is at hand."""
+        if not self.ready and now >= self.dry_until:
+            self._refill(now, excluding)
+        return bool(self.ready)
+
+    def _refill(self, now: float, excluding: Collection[int]) -> None:
+        for job in self._due(now, limit=BATCH, excluding=excluding):
+            if job.delivery.due_at == 0:
+                self.after = max(self.after, job.delivery.id)
+            self.ready.append(job)
+        if not self.ready:
+            # What is due but out comes again when it is settled, what is set aside by itself.
+            due = self.next_due(now)
+            self.dry_until = math.inf if due is None else due
+
+    def _due(self, now: float, *, limit: int, excluding: Collection[int]) -> Sequence[Job]:
+        return self._outbox.due(
+            now, limit=limit, excluding=excluding, lane=self.key, after=self.after, wanted=self._wanted
+        )
+
+    def next_due(self, now: float) -> float | None:
+        """When after `now` the next deferred one is due, wall-clock seconds."""
+        return self._outbox.next_due(self.key, after=now, wanted=self._wanted)
+
+    def count_open(self) -> int:
+        """How many deliveries are still open."""
+        return self._outbox.count_open(self.key, wanted=self._wanted)
+
+    def has_others(self, excluding: Collection[int]) -> bool:
+        """Whether one that is not among those may be begun in this run, now or later."""
+        return any(job.delivery.id not in excluding for job in self.ready) or bool(
+            self._due(math.inf, limit=1, excluding=excluding)
+        )
 
     def comes_again(self, delivery_id: int, due_at: float) -> None:
         """A delivery that was out is due again."""
@@ -43,6 +80,9 @@ class Queues:
     """The jobs of one run.  Holds a batch of each key, and the ids of those that are out.
 
     `limit` is how many may be begun, None for all; `wants` are the ids of the only deliveries to hand out.
+
+    It has more methods than a class should: each is one move of a job between ready, out, aside and kept as a copy, or
+    one look at them.
     """
 
     def __init__(
@@ -53,21 +93,20 @@ class Queues:
         limit: int | None = None,
         wants: Collection[int] | None = None,
     ) -> None:
-        self._outbox = outbox
-        self._turn = deque(_Queue(key) for key in keys)  # the first of these that has a job gives it, and goes last
-        self._queues = {queue.key: queue for queue in self._turn}
-        self._out: dict[int, _Queue] = {}
+        wanted = None if wants is None else json.dumps(sorted(wants))  # as the outbox takes it
+        # The first of these that has a job gives it, and goes last.
+        self._turn = deque(_Queue(key, outbox, wanted) for key in keys)
+        self.out: dict[int, _Queue] = {}  # handed out and not yet settled, by delivery
         self._passed_over: set[int] = set()  # out, or set aside
         self._aside: list[tuple[float, int, Job, _Queue]] = []  # a heap: until when (monotonic), and what
         self._has_copies = outbox.has_copies
         self._copies: dict[int, deque[Job]] = {}  # set aside for the job of this id
         self._left = limit
-        self._wanted = None if wants is None else json.dumps(sorted(wants))  # as the outbox takes it
 
     @property
     def in_hand(self) -> int:
         """How many are out and not yet settled."""
-        return len(self._out)
+        return len(self.out)
 
     @property
     def is_used_up(self) -> bool:
@@ -82,7 +121,8 @@ class Queues:
         if self._left is not None and self._left <= 0:
             return None
         for queue in self._turn:
-            if (queue.ready or self._has_ready(queue, now)) and (may_go is None or may_go(queue.key)):
+            has_some = queue.ready or queue.has_ready(now, excluding=self._passed_over)
+            if has_some and (may_go is None or may_go(queue.key)):
                 break
         else:
             return None
@@ -91,7 +131,7 @@ class Queues:
             self._turn.append(queue)
         job = queue.ready.popleft()
         number = job.delivery.id
-        self._out[number] = queue
+        self.out[number] = queue
         self._passed_over.add(number)
         if self._left is not None:
             self._left -= 1
@@ -99,13 +139,20 @@ class Queues:
             self._keep_copies(queue, job, now)
         return job
 
-    def set_aside(self, job: Job, until: float) -> None:
-        """Nothing of it may go before `until` (monotonic seconds); what stands behind it may."""
+    def set_aside(self, job: Job, until: float) -> bool:
+        """Nothing of it may go before `until` (monotonic seconds); what stands behind it may.
+
+        False where so many are set aside already that it is the next to go instead.
+        """
+        if len(self._aside) >= MOST_ASIDE:
+            self.take_back(job)
+            return False
         self.release_copies(job)
-        queue = self._out.pop(job.delivery.id)
+        queue = self.out.pop(job.delivery.id)
         if self._left is not None:
             self._left += 1
         heapq.heappush(self._aside, (until, job.delivery.id, job, queue))
+        return True
 
     def bring_back(self, now: float) -> float | None:
         """What was set aside until `now` (monotonic seconds) is ready again; when the next will be, None for none."""
@@ -119,11 +166,6 @@ class Queues:
     def next_aside(self) -> tuple[QueueKey, Job] | None:
         """What was set aside and is ready next."""
         return (self._aside[0][3].key, self._aside[0][2]) if self._aside else None
-
-    @property
-    def has_much_aside(self) -> bool:
-        """Whether so many are set aside that no more should be."""
-        return len(self._aside) >= MOST_ASIDE
 
     def next_copy(self, job: Job) -> Job | None:
         """A copy of `job`, which is out: another forward path of its row that may go now."""
@@ -148,29 +190,29 @@ class Queues:
     def _keep_copies(self, queue: _Queue, job: Job, now: float) -> None:
         """Puts the copies of `job` aside for whoever has it, lest another sender takes them while that one waits."""
         row = job.delivery.row
-        if not self._has_ready(queue, now) or queue.ready[0].delivery.row != row:
+        if not queue.has_ready(now, excluding=self._passed_over) or queue.ready[0].delivery.row != row:
             return
         kept = self._copies[job.delivery.id] = deque()
         while queue.ready and queue.ready[0].delivery.row == row:
             kept.append(copy := queue.ready.popleft())
-            self._out[copy.delivery.id] = queue
+            self.out[copy.delivery.id] = queue
             self._passed_over.add(copy.delivery.id)
 
     def key_of(self, job: Job) -> QueueKey:
         """The key of a job that is out."""
-        return self._out[job.delivery.id].key
-
-    def has_some(self, now: float, *, among: Callable[[QueueKey], bool]) -> bool:
-        """Whether a job of one of these keys could go now, were it allowed."""
-        return next(self.keys_with_some(now, among=among), None) is not None
+        return self.out[job.delivery.id].key
 
     def keys_with_some(self, now: float, *, among: Callable[[QueueKey], bool]) -> Iterator[QueueKey]:
         """Those of these keys that have a job that could go now, were it allowed."""
-        return (q.key for q in self._turn if not self.is_used_up and among(q.key) and self._has_ready(q, now))
+        return (
+            q.key
+            for q in self._turn
+            if not self.is_used_up and among(q.key) and q.has_ready(now, excluding=self._passed_over)
+        )
 
     def settled(self, delivery_id: int, *, due_at: float | None = None) -> None:
         """What became of it is durable; with `due_at` (wall clock; 0 is at once) it comes again."""
-        queue = self._out.pop(delivery_id, None)
+        queue = self.out.pop(delivery_id, None)
         self._passed_over.discard(delivery_id)
         if queue is not None and due_at is not None:
             queue.comes_again(delivery_id, due_at)
@@ -192,55 +234,21 @@ class Queues:
 
         What is due by now is ready, out, or set aside.
         """
-        found = (self._next_due(q.key, now) for q in self._turn if among is None or among(q.key))
+        found = (q.next_due(now) for q in self._turn if among is None or among(q.key))
         return min((due for due in found if due is not None), default=None)
 
     def has_others(self, done: Collection[int]) -> bool:
         """Whether a delivery that is not out and not among `done` may be begun in this run, now or later."""
         if self.is_used_up:
             return False
-        if self._aside or any(job.delivery.id not in done for queue in self._queues.values() for job in queue.ready):
-            return True
-        return any(self._has_others_stored(queue, done) for queue in self._queues.values())
-
-    def _has_others_stored(self, queue: _Queue, done: Collection[int]) -> bool:
-        excluded = {*done, *self._out}
-        return bool(
-            self._outbox.due(
-                math.inf, limit=1, excluding=excluded, lane=queue.key, after=queue.after, wanted=self._wanted
-            )
-        )
-
-    def has_open(self, among: Callable[[QueueKey], bool]) -> bool:
-        """Whether a delivery of one of these keys is still open."""
-        return any(self.left_in(key) for key in self._queues if among(key))
+        excluded = {*done, *self.out}
+        return bool(self._aside) or any(queue.has_others(excluded) for queue in self._turn)
 
     def left_in(self, key: QueueKey) -> int:
         """How many deliveries of `key` are still open."""
-        return self._outbox.count_open(key, wanted=self._wanted)
+        return next((queue.count_open() for queue in self._turn if queue.key == key), 0)
 
     def _return(self, job: Job) -> None:
-        queue = self._out.pop(job.delivery.id)
+        queue = self.out.pop(job.delivery.id)
         self._passed_over.discard(job.delivery.id)
         queue.ready.appendleft(job)
-
-    def _has_ready(self, queue: _Queue, now: float) -> bool:
-        if not queue.ready and now >= queue.dry_until:
-            self._refill(queue, now)
-        return bool(queue.ready)
-
-    def _refill(self, queue: _Queue, now: float) -> None:
-        jobs = self._outbox.due(
-            now, limit=BATCH, excluding=self._passed_over, lane=queue.key, after=queue.after, wanted=self._wanted
-        )
-        for job in jobs:
-            if job.delivery.due_at == 0:
-                queue.after = max(queue.after, job.delivery.id)
-            queue.ready.append(job)
-        if not jobs:
-            # What is due but out comes again when it is settled, what is set aside by itself.
-            due = self._next_due(queue.key, now)
-            queue.dry_until = math.inf if due is None else due
-
-    def _next_due(self, key: QueueKey, now: float) -> float | None:
-        return self._outbox.next_due(key, after=now, wanted=self._wanted)

@@ -23,7 +23,7 @@ from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.route import Route
 from bulkmail.model.status import Status
 from bulkmail.outbox.outbox import Entry, Outbox
-from bulkmail.settings.tables import known_feedback
+from bulkmail.settings.presets import known_feedback
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.opening import Timeouts
 from bulkmail.smtp.peer_policy import PeerPolicy

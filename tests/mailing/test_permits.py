@@ -36,7 +36,7 @@ from bulkmail.model.window import parse_windows
 from bulkmail.outbox.ledger import open_ledger
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.sandbox.lines import Mark, NullLine
-from bulkmail.settings.zones import find_zone
+from bulkmail.settings.parsers import find_zone
 from bulkmail.testing import ManualClock
 
 VIENNA = ZoneInfo("Europe/Vienna")
