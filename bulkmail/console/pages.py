@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from anyio import to_thread
-from jinja2 import ChoiceLoader, DictLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -107,8 +107,6 @@ class Templates:
 
 @cache
 def _environment() -> Environment:
-    own = PackageLoader("bulkmail.console")
-    kit = DictLoader({"macros.html": read_part("bulkmail.pages", "macros.html")})
     environment = Environment(
         loader=ChoiceLoader(
             [PackageLoader("bulkmail.console"), PrefixLoader({"kit": PackageLoader("bulkmail.pages", "")})]
