@@ -12,11 +12,11 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bulkmail.console.commands import LOG_SUFFIX, Job
+from bulkmail.console.commands import LOG_SUFFIX, Job, command_line
 from bulkmail.console.folders import RunFile
 from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
 from bulkmail.console.run_pages import RunPages
-from bulkmail.console.sending_pages import QUIET, command_line, password_of
+from bulkmail.console.sending_pages import QUIET, password_of
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.relay import Secret

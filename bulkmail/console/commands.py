@@ -54,7 +54,7 @@ class Job:
     @property
     def command(self) -> str:
         """The line to type in a terminal."""
-        return shlex.join(["bulkmail", *self.words])
+        return command_line(self.words)
 
     @property
     def has_failed(self) -> bool:
@@ -85,6 +85,11 @@ class Job:
                 with suppress(msgspec.MsgspecError, RecursionError):
                     return text[:number], msgspec.json.decode(text[number:], type=dict[str, object])
         return text, {}
+
+
+def command_line(words: Sequence[str]) -> str:
+    """The line to type in a terminal."""
+    return shlex.join(["bulkmail", *words])
 
 
 def _all(text: str, part: str) -> Iterable[int]:

@@ -11,10 +11,10 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bulkmail.console.commands import Job
+from bulkmail.console.commands import Job, command_line
 from bulkmail.console.folders import CampaignFolder
 from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
-from bulkmail.console.sending_pages import command_line, log_of, password_of
+from bulkmail.console.sending_pages import log_of, password_of
 from bulkmail.mailing.suppression_sources import open_settings
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, BulkmailError

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from bulkmail.console.commands import Commands
+from bulkmail.console.commands import Commands, command_line
 from bulkmail.console.folders import CampaignFolder, Folders, Listing, RunFile
 from bulkmail.console.guard import LONGEST_BODY
 from bulkmail.console.journal import Journal
@@ -115,7 +115,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         auto_reload=False,
     )
-    environment.globals["static"] = static_address
+    environment.globals.update(static=static_address, command_line=command_line)
     environment.filters.update(
         number=lambda value: f"{value:,}",
         percent=say_percent,

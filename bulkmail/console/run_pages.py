@@ -15,6 +15,7 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from bulkmail.console.commands import command_line
 from bulkmail.console.folders import RunFile
 from bulkmail.console.live import CATCHING_UP, EVERY, Picture
 from bulkmail.console.pages import Console, Notice, Templates, say_percent
@@ -45,6 +46,7 @@ class RunPages:
         self._console = console
         self._templates = templates
         self._streams = 0
+        self._made: dict[str, tuple[Picture, dict[str, str]]] = {}
 
     async def show(self, request: Request) -> Response:
         """Where the run stands."""
@@ -67,7 +69,7 @@ class RunPages:
             picture=picture,
             plot=plot_of(picture),
             state=_state(picture),
-            commands=f"bulkmail status {run.shown}",
+            commands="\n".join(_commands(run, picture)),
             notice=notice,
             failed=last if last is not None and last.has_failed and notice is None else None,
         )
@@ -120,6 +122,15 @@ class RunPages:
             self._streams -= 1
 
     def _parts(self, run: RunFile, picture: Picture) -> dict[str, str]:
+        """The parts of the page that change, made once for all tabs."""
+        kept = self._made.get(run.id)
+        if kept is None or kept[0] is not picture:
+            kept = self._made[run.id] = picture, self._make_parts(run, picture)
+            while len(self._made) > MOST_STREAMS:
+                del self._made[next(iter(self._made))]
+        return dict(kept[1])
+
+    def _make_parts(self, run: RunFile, picture: Picture) -> dict[str, str]:
         context: dict[str, Any] = {"run": run, "picture": picture, "plot": plot_of(picture)}
         return {
             "figures": self._templates.text("_run_figures.html", **context),
@@ -134,7 +145,7 @@ class RunPages:
         run = await self._console.run(request)
         view = await to_thread.run_sync(self._console.views.view, run.path)
         return self._templates.page(
-            "report.html", run=run, view=view, command=f"bulkmail report {run.shown} -o report.html"
+            "report.html", run=run, view=view, command=command_line(["report", run.shown, "-o", "report.html"])
         )
 
     async def report(self, request: Request) -> Response:
@@ -156,6 +167,14 @@ def _report(path: Path, suffix: str) -> bytes:
         target = Path(folder) / f"report.{suffix}"
         save_report(Report.read(path), target)
         return target.read_bytes()
+
+
+def _commands(run: RunFile, picture: Picture) -> list[str]:
+    """The lines that do in a terminal what the page does."""
+    if picture.view.is_running:
+        return [command_line(["status", run.shown, "--watch"]), command_line(["stop", run.shown])]
+    words = ("status", "resume", "cancel", "report") if picture.view.tally.open else ("status", "report")
+    return [command_line([word, run.shown]) for word in words]
 
 
 def _state(picture: Picture) -> str:

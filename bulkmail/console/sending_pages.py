@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from bulkmail.console.commands import LOG_SUFFIX, Job
+from bulkmail.console.commands import LOG_SUFFIX, Job, command_line
 from bulkmail.console.document import Document, read_document
 from bulkmail.console.folders import CampaignFolder, RunFile
 from bulkmail.console.pages import Console, Notice, Templates, form_of, redirect
@@ -349,10 +348,6 @@ def password_of(form: Any) -> Secret | None:
 def _kinds(job: Job) -> tuple[bool, ...]:
     """Whether a command rehearses; both where its words do not say."""
     return (True,) if SANDBOX in job.words else (False, True)
-
-
-def command_line(words: Sequence[str]) -> str:
-    return shlex.join(["bulkmail", *words])
 
 
 def _checked(job: Job, campaign: CampaignFolder) -> dict[str, Any] | None:
