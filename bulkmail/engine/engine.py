@@ -13,7 +13,7 @@ from bulkmail.engine.starter import Starter
 
 
 class Engine:
-    """Delivers what is open in the outbox of `plan`; every outcome is durable before anybody is told.
+    """Delivers what is open in the store of `plan`; every outcome is durable before anybody is told.
 
     `stop()` lets the transactions under way finish and begins no others.  Cancelling the task in `run()` aborts them;
     whoever had been sent the end of a message without an answer is in doubt then.
@@ -43,7 +43,7 @@ class Engine:
                 group.cancel_scope.cancel()
         finally:
             await self._run.aclose()
-        return self._run.conclude()
+        return await self._run.conclude()
 
     async def _watch(self) -> None:
         """Looks now and then whether the relays answer."""

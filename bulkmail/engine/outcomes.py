@@ -7,13 +7,13 @@ from dataclasses import replace
 from functools import partial
 
 from bulkmail.engine.channel import Channel
-from bulkmail.engine.contracts import Ending, Settled
+from bulkmail.engine.contracts import ClaimLost, Ending, Settled
 from bulkmail.engine.run import Run
 from bulkmail.model.breaker import Danger, Trip
 from bulkmail.model.delivery import Attempt, Delivery, Status, accepted, settle
-from bulkmail.model.errors import OutboxError, RelayError, TemplateError
+from bulkmail.model.errors import RelayError, TemplateError
 from bulkmail.model.feedback import Heeding
-from bulkmail.model.job import Job, PutBack, Settlement
+from bulkmail.model.job import Invalidation, Job, PutBack, Settlement
 from bulkmail.model.outcome import Reason, Scope, rejected
 from bulkmail.model.printing import printable
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
@@ -93,13 +93,24 @@ def record_unmade(run: Run, job: Job, channel: Channel, error: TemplateError) ->
     """No letter can be made for a row: it is invalid, or, when it was tried before, rejected in our words."""
     run.work.release_copies(job)
     if job.delivery.status is Status.PENDING:
-        if job.delivery.row not in run.invalid_rows:  # one forward path speaks for all
-            run.plan.outbox.invalidate(job.delivery.row, str(error))
-            run.invalid_rows.add(job.delivery.row)
-        run.settled(job.delivery.id, channel)
+        entry = Invalidation(job.delivery.id, job.delivery.row, str(error))
+        run.journal.put(entry, partial(_invalidated, run, job, channel))
+        run.unsettled += 1
     else:  # a file of the row has gone since, or a hook changed its mind
         fault = Fault(Stage.MAIL, Breakage.UNSENDABLE, printable(str(error)))
         record(run, job, channel, fault, at=run.clock.now(), took=0.0)
+
+
+def _invalidated(run: Run, job: Job, channel: Channel, error: BaseException | None) -> None:
+    run.unsettled -= 1
+    if isinstance(error, ClaimLost):
+        run.lost(job, channel)
+        return
+    run.settled(job.delivery.id, channel)
+    if error is not None:
+        run.store_failed(error)
+    elif run.work.in_hand == 0:
+        run.nudge()
 
 
 def _told(
@@ -107,20 +118,14 @@ def _told(
 ) -> None:
     """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
     run.unsettled -= 1
+    if isinstance(error, ClaimLost):  # it was never marked, and another process tries it, or has tried it
+        run.lost(job, channel)
+        return
     is_open = delivery.status is not Status.ACCEPTED and delivery.status.is_open
     run.settled(delivery.id, channel, due_at=delivery.due_at if is_open else None)
     if error is not None:
-        run.end(Ending(as_outbox_error(error)))
+        run.store_failed(error)
         return
     run.plan.observe(Settled(delivery, attempt, job.recipient))
     if is_open or run.work.in_hand == 0:
         run.nudge()
-
-
-def as_outbox_error(error: BaseException) -> OutboxError:
-    """What to end a run with when its outbox fails."""
-    if isinstance(error, OutboxError):
-        return error
-    if isinstance(error, MemoryError):  # which has no words of its own
-        return OutboxError("the outbox failed: there is not enough memory", hint="what was recorded is safe")
-    return OutboxError(f"the outbox failed: {error}")

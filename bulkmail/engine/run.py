@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field
 from functools import lru_cache
@@ -14,15 +14,17 @@ import anyio
 from bulkmail.engine.channel import Channel
 from bulkmail.engine.clock import Clock, SystemClock
 from bulkmail.engine.complaints import Complaints
-from bulkmail.engine.contracts import Compose, Ending, Event, Notice, Observe, Outlet, Rest, Sign, Waiting
+from bulkmail.engine.contracts import Compose, Ending, Event, Notice, Observe, Outlet, Rest, Sign, Store, Waiting
 from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest
 from bulkmail.engine.failing import gives_up, tell_wait
+from bulkmail.engine.journal import Journal
 from bulkmail.engine.occupancy import Use
 from bulkmail.engine.permission import Permission
 from bulkmail.engine.sharing import Sharing
 from bulkmail.engine.signing import Signer
 from bulkmail.engine.work import Lane, Work
 from bulkmail.model.breaker import Breaker
+from bulkmail.model.errors import OutboxError
 from bulkmail.model.feedback import Feedback, Heeding
 from bulkmail.model.job import Job
 from bulkmail.model.lane import Lanes
@@ -34,8 +36,6 @@ from bulkmail.model.shaper import Shaper
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.units import say_duration
 from bulkmail.model.verdict import Scope
-from bulkmail.outbox.journal import Journal
-from bulkmail.outbox.outbox import Outbox
 
 LONGEST_NOTICE = 2_000  # characters
 SOON = 0.05  # seconds after which a lane is looked at again that has as many sessions as it may
@@ -50,15 +50,15 @@ def _nobody(event: Event) -> None:
 class Plan:
     """What a run is to do and by what means.
 
-    `serving` says which of `outlets`, by number, the jobs of each lane of the outbox may go through; None is one lane,
+    `serving` says which of `outlets`, by number, the jobs of each lane of `store` may go through; None is one lane,
     0, through all.  `providers` names the provider of a lane that has but one; in the others every domain is what
     `lanes` says.  `shaper` is that of an earlier part of the same campaign.  `sign`, if not None, finishes what
-    `compose` made, in a thread.  `ready` is awaited before a job is taken; `wants` are the ids of
-    the only deliveries to send.  `breaker` watches in place of the usual one.  `planned_until` is the latest planned
-    time of a delivery, wall-clock seconds, that the run waits for however short its `wait` is.
+    `compose` made, in a thread.  `ready` is awaited before a job is taken.  `breaker` watches in place of the usual
+    one.  `planned_until` is the latest planned time of a delivery, wall-clock seconds, that the run waits for however
+    short its `wait` is.
     """
 
-    outbox: Outbox
+    store: Store
     compose: Compose
     outlets: Sequence[Outlet]
     serving: Mapping[Lane, Sequence[int]] | None = None
@@ -70,11 +70,19 @@ class Plan:
     sign: Sign | None = None
     observe: Observe = _nobody
     ready: Callable[[], Awaitable[None]] | None = None
-    wants: Collection[int] | None = None
     breaker: Breaker | None = None
     planned_until: float = 0.0
     clock: Clock = field(default_factory=SystemClock)
     dice: Callable[[], float] = random.random
+
+
+def as_outbox_error(error: BaseException) -> OutboxError:
+    """What to end a run with when its store fails."""
+    if isinstance(error, OutboxError):
+        return error
+    if isinstance(error, MemoryError):  # which has no words of its own
+        return OutboxError("the outbox failed: there is not enough memory", hint="what was recorded is safe")
+    return OutboxError(f"the outbox failed: {error}")
 
 
 def make_shaper(lanes: Lanes, pace: Pace, *, known: Iterable[Slowdown] = ()) -> Shaper:
@@ -88,11 +96,11 @@ class Run:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.clock = plan.clock
-        self.journal = Journal(plan.outbox)
+        self.journal = Journal(plan.store)
         self.shaper = plan.shaper or make_shaper(plan.lanes, plan.pace)
         self.complaints = Complaints(self.shaper, clock=plan.clock, dice=plan.dice, show=plan.observe, tell=self.tell)
         self.signer = Signer(plan.sign) if plan.sign is not None else None
-        self.breaker = plan.breaker or Breaker(plan.pace.breakers, total=plan.outbox.tally().eligible)
+        self.breaker = plan.breaker or Breaker(plan.pace.breakers, total=plan.store.eligible)
         self._lane_of = lru_cache(maxsize=65_536)(plan.lanes.of)
         self.channels = [
             Channel(
@@ -111,16 +119,15 @@ class Run:
             for outlet in plan.outlets
         ]
         serving = plan.serving if plan.serving is not None else {0: tuple(range(len(self.channels)))}
-        self.work = Work(plan.outbox, lanes=serving, limit=plan.pace.limit, wants=plan.wants)
+        self.work = Work(plan.store, lanes=serving, limit=plan.pace.limit, changed=self.nudge, failed=self.store_failed)
         self.sharing = Sharing(self.channels, serving)
         self.has_several = len(self.channels) > 1
         self.is_alone = not self.has_several and len(serving) == 1  # one relay, one lane: nobody to reckon with
         self.is_plain = (  # whoever may go needs to ask nobody but relay and account
-            self.is_alone and plan.sign is None and plan.ready is None and not plan.outbox.has_copies
+            self.is_alone and plan.sign is None and plan.ready is None and not plan.store.has_copies
         )
         self._only = plan.providers.get(next(iter(serving), 0), "")
         self.unsettled = 0  # jobs in hand whose outcome is in the journal and not durable yet
-        self.invalid_rows: set[int] = set()  # found to be so in this run
         self.ending: Ending | None = None
         self._wake = anyio.Event()
         self._openings: set[anyio.CancelScope] = set()
@@ -142,6 +149,7 @@ class Run:
             self.signer.close()
         try:
             await self.journal.aclose()
+            await self.plan.store.aclose()
         finally:
             for channel in self.channels:
                 await channel.permission.settle()
@@ -256,6 +264,20 @@ class Run:
         if not channel.permission.is_free:
             channel.permission.attempted(delivery_id)
         self.work.settled(delivery_id, due_at=due_at)
+
+    def lost(self, job: Job, channel: Channel) -> None:
+        """Its delivery is not this run's any more."""
+        if not self.is_alone:
+            self.sharing.gave_back(channel, self.work.lane_of(job))
+        channel.in_hand -= 1
+        channel.occupancy.end(job.delivery.id, came_back=True)
+        channel.permission.not_attempted(job.delivery.id)
+        self.work.lost(job.delivery.id)
+        self.nudge()
+
+    def store_failed(self, error: BaseException) -> None:
+        """Nothing can be read or recorded any more."""
+        self.end(Ending(as_outbox_error(error)))
 
     def serves(self, channel: Channel) -> Callable[[Lane], bool]:
         """Which lanes `channel` has to do with."""
@@ -381,14 +403,14 @@ class Run:
             self._told = waiting
             self.plan.observe(waiting)
 
-    def conclude(self) -> Ending:
+    async def conclude(self) -> Ending:
         """How it ended.  Rows that no relay was left for are the fault of the one that they were meant for."""
         if self.ending is None:
-            held = [rest for channel, rest in self._rests.items() if self.work.has_open(self.serves(channel))]
+            held = [rest for channel, rest in self._rests.items() if await self.work.has_open(self.serves(channel))]
             if held:
                 return Ending(explain_rest(min(held, key=lambda rest: rest.until), self.clock.now()))
             for lane, channel in self.sharing.stranded():
-                if self.work.left_in(lane):
+                if await self.work.left_in(lane):
                     return Ending(channel.error)
         return self.ending or Ending()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import math
 from collections.abc import Callable
@@ -127,7 +128,7 @@ class Sender:
         if is_held(self._channel):
             return wait_for_permit(run, self._channel)
         held, rests = run.held_for(self._channel)
-        if run.work.in_hand:
+        if run.work.in_hand or run.work.is_asking:
             return min(IDLE, held)  # one of those may be deferred and come back; the settling of each wakes us
         if held <= HELD:
             return held
@@ -143,11 +144,16 @@ class Sender:
         if its_turn_comes:
             return wait
         if run.has_plan:  # looked at again and again: the clock on the wall may be set, the machine asleep
-            due_is = DEFERRED_OR_PLANNED if run.plan.outbox.tally().with_copies(Status.DEFERRED) else PLANNED
-            run.tell_waiting(Waiting(now + wait, due_is if due_in <= held else RESTING))
+            run.tell_waiting(Waiting(now + wait, self._what_is_due() if due_in <= held else RESTING))
             return min(wait, LOOK)
         run.plan.observe(Waiting(now + wait, DEFERRED if due_in <= held else RESTING))
         return wait
+
+    def _what_is_due(self) -> str:
+        tally = self._run.plan.store.tally()
+        if isinstance(tally, asyncio.Future):  # it says so later; for these words nobody waits
+            return DEFERRED_OR_PLANNED
+        return DEFERRED_OR_PLANNED if tally.with_copies(Status.DEFERRED) else PLANNED
 
     async def _deliver(self, job: Job) -> None:
         """Does for `job` what can be done now, and for others while the session is at it; or it goes back."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from bulkmail.engine.channel import Channel
-from bulkmail.engine.contracts import Ending
-from bulkmail.engine.outcomes import as_outbox_error, record, record_acceptance
+from bulkmail.engine.contracts import ClaimLost
+from bulkmail.engine.outcomes import record, record_acceptance
 from bulkmail.engine.own_session import OwnSession
 from bulkmail.engine.run import Run
 from bulkmail.model.feedback import Heeding
@@ -32,6 +32,7 @@ class Trip(Transfer):
         "_channel",
         "_first_at",
         "_heed",
+        "_is_lost",
         "_is_noted",
         "_job",
         "_run",
@@ -60,6 +61,7 @@ class Trip(Transfer):
         self.lane = lane
         self._first_at = first_at
         self._heed = heed
+        self._is_lost = False  # the claim
         self._is_noted = False  # the mark, in the journal
         self.slot: Mapping[str, float] = {}
         self._at, self._began = run.clock.now(), run.clock.monotonic()
@@ -78,8 +80,11 @@ class Trip(Transfer):
         self._is_noted = True
 
         def noted(error: BaseException | None) -> None:
-            if error is not None:  # nothing can be recorded any more
-                self._run.end(Ending(as_outbox_error(error)))
+            if isinstance(error, ClaimLost):
+                self._is_lost = True
+                self._session.is_left()
+            elif error is not None:  # nothing can be recorded any more
+                self._run.store_failed(error)
             done(error)
 
         # Which of several it was is told to whoever looks for the message after a crash.
@@ -94,6 +99,10 @@ class Trip(Transfer):
             record_acceptance(run, job, self._channel, event, at=self._at, took=took)
             self._session.carries()
             run.complaints.accepted(self._channel, self.lane)
+            return
+        if self._is_lost:  # its end was not written
+            self._channel.turnstile.give_back(self.slot)
+            run.lost(job, self._channel)
             return
         if self._is_as_before(event):
             if self._is_noted:

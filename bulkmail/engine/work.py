@@ -1,67 +1,76 @@
-"""What there is to do: jobs from the outbox, handed out once each, taken back when nothing became of them."""
+"""What there is to do: jobs from the store, handed out once each, taken back when nothing became of them."""
 
 from __future__ import annotations
 
+import asyncio
 import heapq
-import json
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import field
+from functools import partial
 
-from bulkmail.model.job import Job
+from bulkmail.engine.contracts import Store
+from bulkmail.model.job import Claim, Job
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.outbox.outbox import Outbox
 
-BATCH = 64  # jobs a look into the outbox brings
+BATCH = 64  # jobs that are claimed at a time
+AGAIN = 1.0  # seconds after which a store is asked again that gave what is still out here
 MOST_ASIDE = 2_000  # jobs that wait for their own provider while others go
 
 Lane = int
 """The number of a part of the work that has its own queue: what is due in another one never stands before it."""
 
 
+def _nothing() -> None:
+    """Nobody waits."""
+
+
+def _no_matter(error: BaseException) -> None:
+    """The next call of the store says so, too."""
+
+
 @dataclass(slots=True)
 class _Queue:
-    """The jobs of one lane.  Holds at most a batch of them; nothing else is due before `dry_until` (wall clock).
-
-    What was never tried is behind the id `after`.
-    """
+    """The jobs of one lane.  Holds at most a batch of them; nothing else is due before `dry_until` (wall clock)."""
 
     lane: Lane
     ready: deque[Job] = field(default_factory=deque)
-    after: int = 0
     dry_until: float = -math.inf
+    is_asking: bool = False  # the store, which answers later
 
-    def comes_again(self, delivery_id: int, due_at: float) -> None:
+    def comes_again(self, due_at: float) -> None:
         """A delivery that was out is due again."""
         self.dry_until = min(self.dry_until, due_at)
-        if due_at == 0:
-            self.after = min(self.after, delivery_id - 1)
 
 
 class Work:
     """The jobs of one run.  Holds a batch of each lane, and the ids of those that are out.
 
-    `limit` is how many may be begun, None for all; `wants` are the ids of the only deliveries to hand out.
+    `limit` is how many may be begun, None for all.  `changed` is called when the store has answered later, `failed`
+    when it did so with an error.
     """
 
     def __init__(
         self,
-        outbox: Outbox,
+        store: Store,
         *,
         lanes: Iterable[Lane] = (0,),
         limit: int | None = None,
-        wants: Collection[int] | None = None,
+        changed: Callable[[], None] = _nothing,
+        failed: Callable[[BaseException], None] = _no_matter,
     ) -> None:
-        self._outbox = outbox
+        self._store = store
+        self._epoch = store.epoch
+        self._changed = changed
+        self._failed = failed
         self._turn = deque(_Queue(lane) for lane in lanes)  # the first of these that has a job gives it, and goes last
         self._queues = {queue.lane: queue for queue in self._turn}
         self._out: dict[int, _Queue] = {}
-        self._passed_over: set[int] = set()  # out, or set aside
+        self._stale: set[int] = set()  # of those, whose claim was lost while they were out
         self._aside: list[tuple[float, int, Job, _Queue]] = []  # a heap: until when (monotonic), and what
         self._copies: dict[int, deque[Job]] = {}  # set aside for the job of this id
         self._left = limit
-        self._wanted = None if wants is None else json.dumps(sorted(wants))  # as the outbox takes it
 
     @property
     def in_hand(self) -> int:
@@ -78,6 +87,8 @@ class Work:
 
         `may_go` leaves the jobs of other lanes where they are.  Lanes take turns.
         """
+        if self._epoch != self._store.epoch:
+            self._start_over()
         if self.is_used_up:
             return None
         for queue in self._turn:
@@ -90,7 +101,6 @@ class Work:
             self._turn.append(queue)
         job = queue.ready.popleft()
         self._out[job.delivery.id] = queue
-        self._passed_over.add(job.delivery.id)
         if self._left is not None:
             self._left -= 1
         self._keep_copies(queue, job, now)
@@ -98,13 +108,13 @@ class Work:
 
     def next_plain(self, now: float) -> Job | None:
         """As `next()`, where there is one lane and no row has copies."""
+        if self._epoch != self._store.epoch:
+            self._start_over()
         queue = self._turn[0]
         if (self._left is not None and self._left <= 0) or not (queue.ready or self._has_ready(queue, now)):
             return None
         job = queue.ready.popleft()
-        number = job.delivery.id
-        self._out[number] = queue
-        self._passed_over.add(number)
+        self._out[job.delivery.id] = queue
         if self._left is not None:
             self._left -= 1
         return job
@@ -120,8 +130,7 @@ class Work:
     def bring_back(self, now: float) -> float | None:
         """What was set aside until `now` (monotonic seconds) is ready again; when the next will be, None for none."""
         while self._aside and self._aside[0][0] <= now:
-            _, delivery_id, job, queue = heapq.heappop(self._aside)
-            self._passed_over.discard(delivery_id)
+            _, _, job, queue = heapq.heappop(self._aside)
             queue.ready.appendleft(job)
         return self._aside[0][0] if self._aside else None
 
@@ -158,7 +167,6 @@ class Work:
         while queue.ready and queue.ready[0].delivery.row == row:
             kept.append(copy := queue.ready.popleft())
             self._out[copy.delivery.id] = queue
-            self._passed_over.add(copy.delivery.id)
 
     def lane_of(self, job: Job) -> Lane:
         """The lane of a job that is out."""
@@ -175,9 +183,18 @@ class Work:
     def settled(self, delivery_id: int, *, due_at: float | None = None) -> None:
         """What became of it is durable; with `due_at` (wall clock; 0 is at once) it comes again."""
         queue = self._out.pop(delivery_id, None)
-        self._passed_over.discard(delivery_id)
+        self._stale.discard(delivery_id)
         if queue is not None and due_at is not None:
-            queue.comes_again(delivery_id, due_at)
+            queue.comes_again(due_at)
+
+    def lost(self, delivery_id: int) -> None:
+        """The store did not grant its mark or take its outcome: it is another's now, or will be claimed again."""
+        queue = self._out.pop(delivery_id, None)
+        self._stale.discard(delivery_id)
+        if self._left is not None:
+            self._left += 1
+        if queue is not None:
+            queue.comes_again(0.0)
 
     def take_back(self, job: Job) -> None:
         """Nothing was attempted: it is the next to go."""
@@ -191,8 +208,13 @@ class Work:
 
         What is due by now is ready, out, or set aside.
         """
-        found = (self._next_due(q.lane, now) for q in self._turn if among is None or among(q.lane))
-        return min((due for due in found if due is not None), default=None)
+        found = (q.dry_until for q in self._turn if among is None or among(q.lane))
+        return min((due for due in found if now < due < math.inf), default=None)
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether the store has been asked for jobs and has not answered; `changed` is called when it has."""
+        return any(queue.is_asking for queue in self._turn)
 
     def has_others(self, done: Collection[int]) -> bool:
         """Whether a delivery that is not out and not among `done` may be begun in this run, now or later."""
@@ -200,46 +222,67 @@ class Work:
             return False
         if self._aside or any(job.delivery.id not in done for queue in self._queues.values() for job in queue.ready):
             return True
-        return any(self._has_others_stored(queue, done) for queue in self._queues.values())
+        return any(queue.is_asking or self._store.has_more(queue.lane, besides=done) for queue in self._turn)
 
-    def _has_others_stored(self, queue: _Queue, done: Collection[int]) -> bool:
-        excluded = {*done, *self._out}
-        return bool(
-            self._outbox.due(
-                math.inf, limit=1, excluding=excluded, lane=queue.lane, after=queue.after, wanted=self._wanted
-            )
-        )
-
-    def has_open(self, among: Callable[[Lane], bool]) -> bool:
+    async def has_open(self, among: Callable[[Lane], bool]) -> bool:
         """Whether a delivery of one of these lanes is still open."""
-        return any(self.left_in(lane) for lane in self._queues if among(lane))
+        for lane in self._queues:
+            if among(lane) and await self.left_in(lane):
+                return True
+        return False
 
-    def left_in(self, lane: Lane) -> int:
+    async def left_in(self, lane: Lane) -> int:
         """How many deliveries of `lane` are still open."""
-        return self._outbox.count_open(lane, wanted=self._wanted)
+        answer = self._store.count_open(lane)
+        return await answer if isinstance(answer, asyncio.Future) else answer
 
     def _return(self, job: Job) -> None:
         queue = self._out.pop(job.delivery.id)
-        self._passed_over.discard(job.delivery.id)
-        queue.ready.appendleft(job)
+        if job.delivery.id in self._stale:
+            self._stale.discard(job.delivery.id)
+            queue.comes_again(0.0)
+        else:
+            queue.ready.appendleft(job)
 
     def _has_ready(self, queue: _Queue, now: float) -> bool:
-        if not queue.ready and now >= queue.dry_until:
+        if not queue.ready and now >= queue.dry_until and not queue.is_asking:
             self._refill(queue, now)
         return bool(queue.ready)
 
     def _refill(self, queue: _Queue, now: float) -> None:
-        jobs = self._outbox.due(
-            now, limit=BATCH, excluding=self._passed_over, lane=queue.lane, after=queue.after, wanted=self._wanted
-        )
-        for job in jobs:
-            if job.delivery.due_at == 0:
-                queue.after = max(queue.after, job.delivery.id)
-            queue.ready.append(job)
-        if not jobs:
-            # What is due but out comes again when it is settled, what is set aside by itself.
-            due = self._next_due(queue.lane, now)
-            queue.dry_until = math.inf if due is None else due
+        queue.dry_until = math.inf  # until the answer, or until one that is out comes again
+        answer = self._store.claim(queue.lane, limit=BATCH, now=now)
+        if isinstance(answer, asyncio.Future):
+            queue.is_asking = True
+            answer.add_done_callback(partial(self._answered, queue, self._epoch, now))
+        else:
+            self._claimed(queue, answer, now)
 
-    def _next_due(self, lane: Lane, now: float) -> float | None:
-        return self._outbox.next_due(lane, after=now, wanted=self._wanted)
+    def _claimed(self, queue: _Queue, claim: Claim, now: float) -> None:
+        if self._stale and any(job.delivery.id in self._stale for job in claim.jobs):
+            # Until the try that has begun is over: its mark will not be granted, its outcome may be taken.
+            self._store.give_back([job.delivery.id for job in claim.jobs])
+            queue.dry_until = min(queue.dry_until, now + AGAIN)
+            return
+        queue.ready.extend(claim.jobs)
+        queue.dry_until = min(queue.dry_until, claim.more_at)
+
+    def _answered(self, queue: _Queue, epoch: int, now: float, answer: asyncio.Future[Claim]) -> None:
+        queue.is_asking = False
+        error = None if answer.cancelled() else answer.exception()
+        if error is not None:
+            self._failed(error)
+        elif answer.cancelled() or epoch != self._store.epoch:
+            queue.dry_until = -math.inf
+        else:
+            self._claimed(queue, answer.result(), now)
+        self._changed()
+
+    def _start_over(self) -> None:
+        """Claims were lost: what has not begun is claimed again; what has begun learns it at its mark."""
+        self._epoch = self._store.epoch
+        self._stale.update(self._out)
+        self._aside.clear()
+        for queue in self._turn:
+            queue.ready.clear()
+            queue.dry_until = -math.inf

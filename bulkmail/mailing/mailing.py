@@ -65,6 +65,7 @@ from bulkmail.model.tally import Tally
 from bulkmail.outbox.header import REHEARSAL
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.sending import OutboxStore
 from bulkmail.preflight.checks import SUPPRESSION_ENTRY, gravest_first, judge, without
 from bulkmail.preflight.evidence import Evidence
 from bulkmail.preflight.finding import Finding, refuse
@@ -490,7 +491,7 @@ class Mailing:
             self.routes, self.pace, run_id=self.outbox.run_id, is_rehearsal=is_rehearsal
         ) as permits:
             plan = Plan(
-                self.outbox,
+                OutboxStore(self.outbox, wants=self.wants),
                 compose=compose,
                 outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
                 serving={lane: numbers for lane, numbers in found.serving.items() if numbers},
@@ -502,7 +503,6 @@ class Mailing:
                 sign=sign,
                 observe=note.observe,
                 ready=ready,
-                wants=self.wants,
                 planned_until=planned_until(self.outbox, self.pace),
             )
 
@@ -511,8 +511,9 @@ class Mailing:
                     canary.note(event)
                     note.observe(event)
 
-                chosen, breaker = both(self.wants, only), canary.breaker(total=self.outbox.tally().eligible)
-                return await self._pass(replace(_limited(plan, limit), observe=tell, wants=chosen, breaker=breaker))
+                store = OutboxStore(self.outbox, wants=both(self.wants, only))
+                breaker = canary.breaker(total=store.eligible)
+                return await self._pass(replace(_limited(plan, limit), store=store, observe=tell, breaker=breaker))
 
             ending = await canary.go(send_ahead) or await self._pass(_limited(plan, canary.left))
         note.ended(ending)

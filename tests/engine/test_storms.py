@@ -23,6 +23,7 @@ from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Entry, Outbox
+from bulkmail.outbox.sending import OutboxStore
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.session import Manners, Session, Timeouts
 from bulkmail.testing import ManualClock
@@ -261,7 +262,7 @@ class Trial:
             return await Session.open(relay, credentials, tls_context=TLS, manners=manners, timeouts=timeouts)
 
         return Plan(
-            box,
+            OutboxStore(box),
             compose,
             [Outlet(Route(relay, "the relay"), connect)],
             pace=self.pace,

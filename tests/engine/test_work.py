@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import random
 
+from msgspec.structs import replace
+
 from bulkmail.engine.work import BATCH, Work
+from bulkmail.model.delivery import Attempt, Status
+from bulkmail.model.job import Settlement
+from bulkmail.model.verdict import judge
+from bulkmail.outbox.sending import OutboxStore
+from tests.outbox.making import BUSY, OK
 
 
 def number_of(job):
@@ -15,10 +22,19 @@ def sort(outbox, lanes):
     outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % lanes, reads_rows=False)
 
 
+def settle(store, job, status, due_at):
+    """What became of a job is put down as an engine does."""
+    event = OK if status is Status.ACCEPTED else BUSY
+    attempt = Attempt(1.0, 0.0, "the relay", event, judge(event))
+    store.write(
+        [Settlement(replace(job.delivery, status=status, due_at=due_at, tries=job.delivery.tries + 1), attempt)]
+    )
+
+
 def test_lanes_take_turns(people, outbox):
     people(9)
     sort(outbox, 3)
-    work = Work(outbox, lanes=range(3))
+    work = Work(OutboxStore(outbox), lanes=range(3))
     assert [number_of(work.next(1.0)) % 3 for _ in range(9)] == [0, 1, 2] * 3
     assert work.next(1.0) is None
 
@@ -26,7 +42,7 @@ def test_lanes_take_turns(people, outbox):
 def test_closed_lane_is_passed_over_and_not_looked_through(people, outbox, monkeypatch):
     people(5 * BATCH)
     sort(outbox, 2)
-    work = Work(outbox, lanes=range(2))
+    work = Work(OutboxStore(outbox), lanes=range(2))
     looks = []
     due = outbox.due
     monkeypatch.setattr(outbox, "due", lambda now, **more: looks.append(more["lane"]) or due(now, **more))
@@ -42,36 +58,40 @@ def test_unwanted_are_never_looked_at(people, outbox, monkeypatch):
     made = []
     due = outbox.due
     monkeypatch.setattr(outbox, "due", lambda now, **more: made.extend(found := due(now, **more)) or found)
-    work = Work(outbox, wants={9 * BATCH, 3, 10 * BATCH + 1})
+    work = Work(OutboxStore(outbox, wants={9 * BATCH, 3, 10 * BATCH + 1}))
     assert [number_of(work.next(1.0)), number_of(work.next(1.0))] == [3, 9 * BATCH]
     assert work.next(1.0) is None
     assert len(made) == 2
 
 
-def test_unwanted_that_are_due_later_are_not_waited_for(people, outbox):
+async def test_unwanted_that_are_due_later_are_not_waited_for(people, outbox):
     people(3)
     with outbox.store.writing() as connection:
         connection.execute("UPDATE delivery SET status = 'deferred', due_at = 10 * id")
-    work = Work(outbox, wants={2})
-    assert (work.next_due(1.0), work.left_in(0)) == (20.0, 1)
+    work = Work(OutboxStore(outbox, wants={2}))
+    assert work.next(1.0) is None
+    assert (work.next_due(1.0), await work.left_in(0)) == (20.0, 1)
     assert number_of(work.next(40.0)) == 2
     assert work.next(40.0) is None
 
 
-def test_wanted_that_comes_again_at_once_is_handed_out_again(people, outbox):
+async def test_wanted_that_comes_again_at_once_is_handed_out_again(people, outbox):
     people(5)
-    work = Work(outbox, wants={4, 5})
+    store = OutboxStore(outbox, wants={4, 5})
+    work = Work(store)
     first, second = work.next(1.0), work.next(1.0)
+    settle(store, first, Status.PENDING, 0.0)
     work.settled(first.delivery.id, due_at=0.0)
     assert number_of(work.next(1.0)) == number_of(first) and number_of(second) == 5
 
 
-def test_everybody_comes_until_closed_whatever_happens(people, outbox):
+async def test_everybody_comes_until_closed_whatever_happens(people, outbox):
     """Taken back, due again at once, due later: in any order nobody is lost and nobody is out twice."""
     people(150)
     sort(outbox, 3)
     dice = random.Random(7)
-    work, out, closed, now = Work(outbox, lanes=range(3)), {}, set(), 1.0
+    store = OutboxStore(outbox)
+    work, out, closed, now = Work(store, lanes=range(3)), {}, set(), 1.0
     while len(closed) < 150:
         job = work.next(now, may_go=lambda lane: dice.random() < 0.8) if dice.random() < 0.6 else None
         if job is not None:
@@ -83,14 +103,14 @@ def test_everybody_comes_until_closed_whatever_happens(people, outbox):
             what = dice.randrange(4)
             if what == 0:
                 work.take_back(job)
-            elif what == 1:
-                work.settled(number, due_at=job.delivery.due_at)  # as it was: at once
             else:
-                with outbox.store.writing() as connection:
-                    due_at = now + 5 if what == 2 else None
-                    status = "deferred" if what == 2 else "accepted"
-                    connection.execute("UPDATE delivery SET status=?, due_at=? WHERE id=?", (status, due_at, number))
-                work.settled(number, due_at=due_at)
+                status, due_at = [
+                    (job.delivery.status, job.delivery.due_at),  # as it was: at once
+                    (Status.DEFERRED, now + 5),
+                    (Status.ACCEPTED, 0.0),
+                ][what - 1]
+                settle(store, job, status, due_at)
+                work.settled(number, due_at=due_at if status.is_open else None)
                 closed |= {number} if what == 3 else set()
         now += 0.5
     assert work.next(now) is None
