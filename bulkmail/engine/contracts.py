@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.hold import Hold
 from bulkmail.model.job import Claim, Job, Written
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
@@ -17,7 +18,7 @@ from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.tally import Tally
-from bulkmail.smtp.line import More
+from bulkmail.smtp.connection import More
 
 T = TypeVar("T")
 Answer: TypeAlias = T | asyncio.Future[T]
@@ -105,14 +106,6 @@ Connect = Callable[[], Awaitable[Connection]]
 """Opens a session, or raises `SessionRefused`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Rest:
-    """Nothing is begun before `until` (wall-clock seconds), because `why`: half a sentence."""
-
-    until: float
-    why: str
-
-
 class Limits(Protocol):
     """Whoever says how many recipients may still be written to through a relay, and when.  Times are wall clock.
 
@@ -123,7 +116,7 @@ class Limits(Protocol):
     def is_free(self) -> bool:
         """Whether neither hours nor quotas hold for now, so that nothing needs to be taken; a pause ends that."""
 
-    def rest(self, now: float) -> Rest | None:
+    def rest(self, now: float) -> Hold | None:
         """Why nothing may be begun at `now`, as far as is known."""
 
     def take(self, count: int, now: float) -> bool:
@@ -173,18 +166,6 @@ class Settled(Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """Nothing is to be done before `until` (wall-clock seconds), because of `why`.
-
-    `is_planned` tells whether hours, quotas and retries ask for that, rather than a relay that fails.
-    """
-
-    until: float
-    why: str
-    is_planned: bool = True
-
-
-@dataclass(frozen=True, slots=True)
 class Sessions:
     """So many sessions are open now with one of the relays."""
 
@@ -207,7 +188,7 @@ class Slowed:
     slowdown: Slowdown
 
 
-Event = Settled | Waiting | Sessions | Notice | Slowed
+Event = Settled | Hold | Sessions | Notice | Slowed
 Observe = Callable[[Event], None]
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import anyio
 
 from bulkmail.engine.clock import Clock
-from bulkmail.engine.contracts import Limits, Rest
+from bulkmail.engine.contracts import Limits
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.hold import Hold
 
 log = logging.getLogger("bulkmail.engine")
 
@@ -19,7 +20,7 @@ Start = Callable[[Callable[[], Coroutine[Any, Any, None]]], object]
 
 
 class Permission:
-    """The limits of a relay as the senders use it: plain calls on the loop, and a task of the run that asks for more.
+    """The limits of a relay as the workers use it: plain calls on the loop, and a task of the run that asks for more.
 
     `changed` is called when an answer has come, `failed` when none will.  Without limits everything may go.
     """
@@ -42,14 +43,14 @@ class Permission:
         self._begun: set[int] = set()  # deliveries that have begun and may yet turn out not to have been attempted
         self.is_free = limits is None or limits.is_free  # nothing needs to be taken, until the account is paused
 
-    # -- for the senders
+    # -- for the workers
 
     @property
     def is_asking(self) -> bool:
         """Whether an answer is awaited; `changed` is called when it is here."""
         return self._is_asking
 
-    def rest(self) -> Rest | None:
+    def rest(self) -> Hold | None:
         """Why nothing may be begun now, and until when; None when something may, or might once it is asked for."""
         return None if self._limits is None else self._limits.rest(self._clock.now())
 

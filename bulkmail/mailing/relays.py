@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from bulkmail.config.tokens import find_key_password, find_proxy_password, find_tokens
 from bulkmail.engine.contracts import Connect, Connection
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.route import Route
+from bulkmail.settings.tokens import find_key_password, find_proxy_password, find_tokens
 from bulkmail.smtp.credentials import Credentials, Tokens
-from bulkmail.smtp.session import Manners, Session
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.session import Session
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.trace import Trace
 
 if TYPE_CHECKING:
-    from bulkmail.preflight.relay import RelayFacts
+    from bulkmail.probe.relay import RelayFacts
 
 log = logging.getLogger("bulkmail.relay")
 
@@ -130,8 +131,8 @@ async def credentials_for(relay: Relay, password: Secret | None) -> Credentials 
 
 async def look_at_relay(relay: Relay, password: Secret | None) -> RelayFacts:
     """What `relay`, an SMTP one, is like, found out without sending anything.  Raises `ConfigError`."""
-    from bulkmail.config.tables import known_feedback
-    from bulkmail.preflight.relay import look_at
+    from bulkmail.probe.relay import look_at
+    from bulkmail.settings.tables import known_feedback
 
     return await look_at(
         relay,

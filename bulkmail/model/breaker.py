@@ -13,8 +13,9 @@ from bulkmail.model.advice import ADVICE
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.reply import Fault, Reply
-from bulkmail.model.units import count, say_duration
+from bulkmail.model.units import say_duration
 from bulkmail.model.verdict import ACCEPTED
+from bulkmail.text import count
 
 
 class Danger(Enum):

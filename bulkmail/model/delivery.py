@@ -5,10 +5,10 @@ from __future__ import annotations
 from msgspec import Struct
 
 from bulkmail.model.errors import IllegalMove
+from bulkmail.model.outcome import Outcome, Verdict
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.retry import REFUSED_BACKOFF, RetryPolicy, asked_wait
 from bulkmail.model.status import Status
-from bulkmail.model.verdict import Outcome, Verdict
 
 __all__ = [
     "MOST_FREE_TRIES",
@@ -98,8 +98,8 @@ def accepted(delivery: Delivery, *, at: float) -> Delivery:
     )
 
 
-def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, dice: float) -> Delivery:
-    """The delivery after `attempt`.  `dice` is a random number in [0, 1).
+def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, jitter: float) -> Delivery:
+    """The delivery after `attempt`.  `jitter` is a random number in [0, 1).
 
     A verdict that stops the campaign leaves the status as it is: the row was not at fault and nobody forgets it.
     So does one that strikes or probes, and the row waits longer each time, so that others are tried before it.
@@ -120,9 +120,9 @@ def settle(delivery: Delivery, attempt: Attempt, policy: RetryPolicy, *, dice: f
         asked = asked_wait(attempt.event.text) if isinstance(attempt.event, Reply) else 0.0
         if not counts:  # the session or relay slows down instead
             if verdict.strikes or verdict.probes:
-                asked = max(asked, REFUSED_BACKOFF.wait(delivery.tries + 1, dice=dice))
+                asked = max(asked, REFUSED_BACKOFF.wait(delivery.tries + 1, jitter=jitter))
             status, due_at = delivery.status, ended_at + asked
-        elif (delay := policy.delay(attempts, age=ended_at - first_at, dice=dice, asked=asked)) is None:
+        elif (delay := policy.delay(attempts, age=ended_at - first_at, jitter=jitter, asked=asked)) is None:
             status = Status.EXPIRED
         else:
             due_at = ended_at + delay

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.timing import LONGEST_ASKED_WAIT
 from bulkmail.model.units import parse_duration
 
 _STEP = lazy_pattern(r"\s*(?P<duration>[^*,]+?)\s*(?:\*\s*(?P<times>\d{1,4})\s*)?")
@@ -29,10 +30,10 @@ class RetryPolicy:
     max_age: float = 5 * 86400.0
     schedule: tuple[float, ...] = ()
 
-    def delay(self, attempts: int, *, age: float, dice: float, asked: float = 0.0) -> float | None:
+    def delay(self, attempts: int, *, age: float, jitter: float, asked: float = 0.0) -> float | None:
         """Seconds until try number `attempts + 1`; None when the delivery expires instead.
 
-        `attempts` are those made (1 or more), `age` the seconds since the first, `dice` a random number in [0, 1).
+        `attempts` are those made (1 or more), `age` the seconds since the first, `jitter` a random number in [0, 1).
         `asked` is how long the server wants to be left alone: it makes a wait longer, never shorter.
         """
         if attempts >= self.max_attempts:
@@ -42,7 +43,7 @@ class RetryPolicy:
                 return None
             wait = self.schedule[attempts - 1]
         else:
-            wait = min(self.longest, self.first * _doubled(attempts)) * (0.5 + dice)
+            wait = min(self.longest, self.first * _doubled(attempts)) * (0.5 + jitter)
         wait = max(wait, asked)
         return wait if age + wait <= self.max_age else None
 
@@ -60,8 +61,6 @@ def parse_schedule(text: str) -> tuple[float, ...]:
     return tuple(waits)
 
 
-LONGEST_ASKED = 6 * 3600.0  # seconds; a server that asks for more is asked again after this
-
 # "try again in 5 minutes", "retry after 300 seconds", "please wait 2 hours", "Retry in: 90s", "again in 00:05:00"
 _ASKED = lazy_pattern(
     r"(?:\b(?:again|retry|retried|back|come back|wait|resend)\b[^.;\d]{0,20}|\bdeferred for |\bgr[ea]y.?listed for )"
@@ -71,7 +70,7 @@ _ASKED = lazy_pattern(
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def asked_wait(text: str, *, longest: float = LONGEST_ASKED) -> float:
+def asked_wait(text: str, *, longest: float = LONGEST_ASKED_WAIT) -> float:
     """Seconds that a server's words ask to be left alone, at most `longest`; 0 when they name no time."""
     found = _ASKED.search(text)
     if not found:
@@ -132,8 +131,8 @@ class Backoff:
     longest: float = 3600.0
     schedule: tuple[float, ...] = ()
 
-    def wait(self, times: int, *, dice: float, asked: float = 0.0, least: float = 0.0) -> float:
-        """Seconds to leave it alone after number `times` (1 or more), `dice` being a random number in [0, 1).
+    def wait(self, times: int, *, jitter: float, asked: float = 0.0, least: float = 0.0) -> float:
+        """Seconds to leave it alone after number `times` (1 or more), `jitter` being a random number in [0, 1).
 
         `least` is what such a complaint is worth by itself: what doubles instead of `first`, the first time exactly it,
         then spread over 100 % to 150 %.  `asked` is how long the server wants to be left alone: it makes a wait longer,
@@ -142,10 +141,10 @@ class Backoff:
         if self.schedule:
             own = self.schedule[min(times, len(self.schedule)) - 1]
         elif least:
-            own = least * _doubled(times) * (1.0 + dice / 2 if times > 1 else 1.0)
+            own = least * _doubled(times) * (1.0 + jitter / 2 if times > 1 else 1.0)
             own = min(own, max(least, self.longest))
         else:
-            own = min(self.longest, self.first * _doubled(times)) * (0.5 + dice / 2)
+            own = min(self.longest, self.first * _doubled(times)) * (0.5 + jitter / 2)
         return max(own, asked)
 
 

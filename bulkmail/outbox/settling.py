@@ -7,11 +7,12 @@ from collections.abc import Iterable, Set
 from itertools import product
 from typing import NamedTuple, NoReturn
 
-from bulkmail.model.delivery import Attempt, Delivery, Status, check_move, settle
+from bulkmail.model.delivery import Attempt, Delivery, check_move, settle
 from bulkmail.model.errors import IllegalMove, OutboxError
 from bulkmail.model.job import Invalidation, Job, Mark, PutBack, Settlement, Written
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.status import Status
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.encoding import STATUS_OF, attempt_columns, storable
 from bulkmail.outbox.entries import Fold
@@ -236,7 +237,7 @@ class Settler:
             fault = Fault(Stage.END, Breakage.STOPPED, "bulkmail was ended before the server’s answer came")
             attempt = Attempt(at=ending_at, took=0.0, relay=ending_relay or relay, event=fault, verdict=judge(fault))
             delivery = Delivery(number, row, path, STATUS_OF[status], attempts, tries, due_at, first_at)
-            settlements.append(Settlement(settle(delivery, attempt, RetryPolicy(), dice=0.0), attempt))
+            settlements.append(Settlement(settle(delivery, attempt, RetryPolicy(), jitter=0.0), attempt))
         self.write(connection, settlements, now=now)
         if marked:
             connection.execute("UPDATE run SET recovered_at = ?, recovered = recovered + ?", (now, len(marked)))

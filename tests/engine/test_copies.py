@@ -18,7 +18,8 @@ from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Entry
 from bulkmail.outbox.sending import OutboxStore
-from bulkmail.smtp.session import Manners, Session
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.session import Session
 from bulkmail.testing import Drop, ScriptedRelay
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))
@@ -196,10 +197,10 @@ async def test_limit_counts_copies(rows, run, events):
 async def test_more_copies_than_a_transaction_holds_go_in_several(rows, run, events):
     rows(2, 26)  # as many as there are letters
     async with ScriptedRelay(extensions=PIPED) as relay:
-        import bulkmail.engine.sender as sender
+        import bulkmail.engine.worker as worker
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sender, "MOST_COPIES", 10)
+            patch.setattr(worker, "MOST_COPIES", 10)
             await run(relay, connections=1)
     assert [len(message.forward_paths) for message in relay.messages] == [10, 10, 6] * 2
 

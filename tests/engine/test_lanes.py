@@ -11,20 +11,20 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.config.tables import known_feedback, known_lanes
 from bulkmail.engine.contracts import Notice, Slowed
 from bulkmail.model.address import Address
 from bulkmail.model.breaker import BreakerLimits
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback import Feedback
 from bulkmail.model.lane import Lane, LaneLimits, Lanes
-from bulkmail.model.outcome import throttle
+from bulkmail.model.outcome import Scope, throttle
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.recipient import Place, Recipient
-from bulkmail.model.verdict import Rule, Scope
+from bulkmail.model.status import Status
+from bulkmail.model.verdict import Rule
 from bulkmail.outbox.outbox import Entry
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.settings.tables import known_feedback, known_lanes
 from bulkmail.testing import Late, ScriptedRelay
 
 LANES, FEEDBACK = known_lanes(), known_feedback()

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from bulkmail.engine.contracts import Settled
-from bulkmail.model.delivery import Status
 from bulkmail.model.job import Mark
 from bulkmail.model.pace import Durability
+from bulkmail.model.status import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.testing import ScriptedRelay

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 import bulkmail
-from bulkmail.mailing.library import Mailer, SendingStopped
+from bulkmail.mailing.deliveries import SendingStopped
+from bulkmail.mailing.library import Mailer
 from bulkmail.model.breaker import BreakerLimits
-from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.status import Status
 from bulkmail.testing import Drop, ScriptedRelay
 
 LETTER = bulkmail.letter(sender="shop@example.com", subject="Hello", text="Dear {{ email }},\n")

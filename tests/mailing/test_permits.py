@@ -14,14 +14,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bulkmail.config.zones import find_zone
-from bulkmail.engine.contracts import Connection, Ending, Event, Notice, Outlet, Settled, Waiting
+from bulkmail.engine.contracts import Connection, Ending, Event, Notice, Outlet, Settled
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.run import Plan
 from bulkmail.mailing.permits import open_permits
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError, SendingRests
+from bulkmail.model.hold import Hold
 from bulkmail.model.job import Job
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
@@ -32,11 +31,13 @@ from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.model.route import Route
+from bulkmail.model.status import Status
 from bulkmail.model.window import parse_windows
 from bulkmail.outbox.ledger import open_ledger
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.sandbox.lines import Mark, NullLine
+from bulkmail.settings.zones import find_zone
 from bulkmail.testing import ManualClock
 
 VIENNA = ZoneInfo("Europe/Vienna")
@@ -133,15 +134,15 @@ class Trial:
                 await asyncio.sleep(0)
                 if not loop._ready:
                     break
-            if not self.engine or not any(channel.permission.is_asking for channel in self.engine._run.channels):
+            if not self.engine or not any(relay.permission.is_asking for relay in self.engine._run.relays):
                 break
             await asyncio.sleep(0.001)  # a thread is at the ledger; what it says has to be acted on before time goes on
         if (wake := self.clock.next_wake) is not None:
             self.clock.advance(wake)
 
     @property
-    def waits(self) -> list[Waiting]:
-        return [event for event in self.events if isinstance(event, Waiting)]
+    def waits(self) -> list[Hold]:
+        return [event for event in self.events if isinstance(event, Hold)]
 
     @property
     def accepted(self) -> int:

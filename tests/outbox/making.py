@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Attempt, Delivery, Status, settle
+from bulkmail.model.delivery import Attempt, Delivery, settle
 from bulkmail.model.job import Mark, Settlement
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.status import Status
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.outbox import Entry, Outbox
 
@@ -48,7 +49,7 @@ def make_settlement(
     policy: RetryPolicy = RetryPolicy(),  # noqa: B008 (frozen)
 ) -> Settlement:
     attempt = Attempt(at, 0.5, "smtp://relay.example.org:587", event, judge(event))
-    return Settlement(settle(delivery, attempt, policy, dice=0.5), attempt)
+    return Settlement(settle(delivery, attempt, policy, jitter=0.5), attempt)
 
 
 def due(outbox: Outbox, now: float = 0.0, *, limit: int = 10_000, excluding: object = ()) -> list[Delivery]:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Attempt, Status, settle
+from bulkmail.model.delivery import Attempt, settle
 from bulkmail.model.job import Mark, Settlement
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.entries import Entry, RowRecord
@@ -101,5 +102,5 @@ def fill_outbox(outbox: Outbox, events: Sequence[Reply | Fault | None], *, bad: 
         if event is not None:
             outbox.write([Mark(job.delivery.id, f"<{job.delivery.id}@example.com>", STARTED, b"0123456789abcdef")])
             attempt = Attempt(STARTED, 0.25, "smtp://mail.example.com:587", event, judge(event))
-            outbox.write([Settlement(settle(job.delivery, attempt, RetryPolicy(), dice=0.5), attempt)])
+            outbox.write([Settlement(settle(job.delivery, attempt, RetryPolicy(), jitter=0.5), attempt)])
     outbox.finish()

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Attempt, Status, settle
+from bulkmail.model.delivery import Attempt, settle
 from bulkmail.model.errors import BulkmailError, OutboxError
 from bulkmail.model.job import Mark, Settlement
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.model.verdict import judge
 from bulkmail.outbox import reader as reading
@@ -97,7 +98,7 @@ def fill(outbox: Outbox, made: Sequence[Made]) -> None:
                 continue
             outbox.write([Mark(job.delivery.id, row.message_id, STARTED, b"0123456789abcdef")])
             attempt = Attempt(STARTED, 0.25, "main", event, judge(event))
-            outbox.write([Settlement(settle(job.delivery, attempt, RetryPolicy(), dice=0.5), attempt)])
+            outbox.write([Settlement(settle(job.delivery, attempt, RetryPolicy(), jitter=0.5), attempt)])
     outbox.write([Fold()])
 
 

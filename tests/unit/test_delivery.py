@@ -9,20 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from bulkmail.model.delivery import (
-    MOST_FREE_TRIES,
-    MOVES,
-    OPERATOR_MOVES,
-    Attempt,
-    Delivery,
-    Status,
-    check_move,
-    settle,
-)
+from bulkmail.model.delivery import MOST_FREE_TRIES, MOVES, OPERATOR_MOVES, Attempt, Delivery, check_move, settle
 from bulkmail.model.errors import IllegalMove
+from bulkmail.model.outcome import Outcome, Scope, Verdict
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import RetryPolicy
-from bulkmail.model.verdict import Outcome, Scope, Verdict, judge
+from bulkmail.model.status import Status
+from bulkmail.model.verdict import judge
 
 S = Status
 AFTER_DEFERRED = {S.ACCEPTED, S.DEFERRED, S.REJECTED, S.EXPIRED, S.IN_DOUBT, S.SUPPRESSED, S.CANCELLED}
@@ -113,11 +106,11 @@ LOST_AT_END = Fault(Stage.END, Breakage.LOST, "the connection ended")
 
 
 def test_settle_counts_a_try_that_is_not_the_rows_fault_when_there_were_too_many() -> None:
-    free = settle(replace(FRESH, tries=MOST_FREE_TRIES - 1), attempt(SHUTDOWN), POLICY, dice=0.5)
-    counted = settle(replace(FRESH, tries=MOST_FREE_TRIES), attempt(SHUTDOWN), POLICY, dice=0.5)
+    free = settle(replace(FRESH, tries=MOST_FREE_TRIES - 1), attempt(SHUTDOWN), POLICY, jitter=0.5)
+    counted = settle(replace(FRESH, tries=MOST_FREE_TRIES), attempt(SHUTDOWN), POLICY, jitter=0.5)
     assert (free.attempts, counted.attempts) == (0, 1)
     assert counted.due_at > free.due_at
-    assert settle(replace(FRESH, tries=MOST_FREE_TRIES), attempt(BAD_LOGIN), POLICY, dice=0.5).attempts == 0
+    assert settle(replace(FRESH, tries=MOST_FREE_TRIES), attempt(BAD_LOGIN), POLICY, jitter=0.5).attempts == 0
 
 
 @pytest.mark.parametrize("delivery", [FRESH, TRIED], ids=["pending", "deferred"])
@@ -127,7 +120,7 @@ def test_settle_counts_a_try_that_is_not_the_rows_fault_when_there_were_too_many
     ids=["accepted", "rejected", "in-doubt", "deferred"],
 )
 def test_settle_takes_the_verdicts_outcome(delivery: Delivery, event: Reply | Fault, status: Status) -> None:
-    after = settle(delivery, attempt(event), POLICY, dice=0.5)
+    after = settle(delivery, attempt(event), POLICY, jitter=0.5)
     assert after.status is status
     assert after.attempts == delivery.attempts + 1
     assert after.tries == delivery.tries + 1
@@ -135,33 +128,33 @@ def test_settle_takes_the_verdicts_outcome(delivery: Delivery, event: Reply | Fa
 
 
 def test_settle_makes_a_deferred_delivery_due_after_the_policys_wait() -> None:
-    after = settle(FRESH, attempt(BUSY), POLICY, dice=0.25)
+    after = settle(FRESH, attempt(BUSY), POLICY, jitter=0.25)
     assert after.due_at == 1000.0 + 2.0 + 60.0 * 0.75
 
 
 def test_settle_measures_age_from_the_first_try_to_the_end_of_this_one() -> None:
     at_the_limit = RetryPolicy(first=60.0, max_age=1000.0 + 2.0 - 100.0 + 120.0)
     just_below = RetryPolicy(first=60.0, max_age=at_the_limit.max_age - 0.5)
-    assert settle(TRIED, attempt(BUSY), at_the_limit, dice=0.5).status is S.DEFERRED
-    assert settle(TRIED, attempt(BUSY), just_below, dice=0.5).status is S.EXPIRED
+    assert settle(TRIED, attempt(BUSY), at_the_limit, jitter=0.5).status is S.DEFERRED
+    assert settle(TRIED, attempt(BUSY), just_below, jitter=0.5).status is S.EXPIRED
 
 
 def test_settle_expires_when_the_policy_gives_up() -> None:
-    after = settle(replace(TRIED, attempts=2), attempt(BUSY), POLICY, dice=0.5)
+    after = settle(replace(TRIED, attempts=2), attempt(BUSY), POLICY, jitter=0.5)
     assert after.status is S.EXPIRED
     assert after.attempts == 3
     assert after.due_at == 900.0
 
 
 def test_settle_sets_the_first_time_once() -> None:
-    assert settle(FRESH, attempt(OK), POLICY, dice=0.5).first_at == 1000.0
-    assert settle(TRIED, attempt(OK), POLICY, dice=0.5).first_at == 100.0
-    assert settle(replace(FRESH, first_at=0.0), attempt(OK), POLICY, dice=0.5).first_at == 0.0
+    assert settle(FRESH, attempt(OK), POLICY, jitter=0.5).first_at == 1000.0
+    assert settle(TRIED, attempt(OK), POLICY, jitter=0.5).first_at == 100.0
+    assert settle(replace(FRESH, first_at=0.0), attempt(OK), POLICY, jitter=0.5).first_at == 0.0
 
 
 @pytest.mark.parametrize("delivery", [FRESH, TRIED], ids=["pending", "deferred"])
 def test_settle_keeps_the_status_when_the_row_was_not_at_fault(delivery: Delivery) -> None:
-    after = settle(delivery, attempt(SHUTDOWN), POLICY, dice=0.5)
+    after = settle(delivery, attempt(SHUTDOWN), POLICY, jitter=0.5)
     assert after.status is delivery.status
     assert after.attempts == delivery.attempts
     assert after.tries == delivery.tries + 1
@@ -170,7 +163,7 @@ def test_settle_keeps_the_status_when_the_row_was_not_at_fault(delivery: Deliver
 
 @pytest.mark.parametrize("delivery", [FRESH, TRIED], ids=["pending", "deferred"])
 def test_settle_leaves_the_row_as_it_is_when_the_campaign_stops(delivery: Delivery) -> None:
-    after = settle(delivery, attempt(BAD_LOGIN), POLICY, dice=0.5)
+    after = settle(delivery, attempt(BAD_LOGIN), POLICY, jitter=0.5)
     assert after.status is delivery.status
     assert after.attempts == delivery.attempts
     assert after.due_at == delivery.due_at
@@ -181,7 +174,7 @@ def test_settle_leaves_the_row_as_it_is_when_the_campaign_stops(delivery: Delive
 @pytest.mark.parametrize("status", [status for status in S if not status.is_open], ids=lambda status: status.value)
 def test_settle_refuses_a_closed_delivery(status: Status, event: Reply | Fault) -> None:
     with pytest.raises(IllegalMove):
-        settle(replace(FRESH, status=status), attempt(event), POLICY, dice=0.5)
+        settle(replace(FRESH, status=status), attempt(event), POLICY, jitter=0.5)
 
 
 VERDICTS = st.builds(
@@ -203,13 +196,13 @@ VERDICTS = st.builds(
     st.floats(0, 1, exclude_max=True),
 )
 def test_settle_makes_only_moves_of_the_table(
-    verdict: Verdict, status: Status, attempts: int, first_at: float | None, took: float, dice: float
+    verdict: Verdict, status: Status, attempts: int, first_at: float | None, took: float, jitter: float
 ) -> None:
     before = Delivery(
         id=1, row=1, forward_path="a@b.example", status=status, attempts=attempts, tries=attempts, first_at=first_at
     )
     tried = Attempt(at=2e9, took=took, relay="", event=OK, verdict=verdict)
-    after = settle(before, tried, POLICY, dice=dice)
+    after = settle(before, tried, POLICY, jitter=jitter)
     assert after.status is before.status or (before.status, after.status) in ALLOWED
     assert after.tries == before.tries + 1
     assert after.attempts - before.attempts == verdict.counts
@@ -228,4 +221,4 @@ def test_settle_comes_back_no_sooner_than_the_server_asks() -> None:
     ):
         reply = Reply(Stage.RCPT, code, "", text)
         attempt = Attempt(0.0, 1.0, "relay", reply, judge(reply))
-        assert settle(delivery, attempt, RetryPolicy(), dice=0.5).due_at == due, text
+        assert settle(delivery, attempt, RetryPolicy(), jitter=0.5).due_at == due, text
