@@ -254,7 +254,7 @@ class Work:
         answer = self._store.claim(queue.lane, limit=BATCH, now=now)
         if isinstance(answer, asyncio.Future):
             queue.is_asking = True
-            answer.add_done_callback(partial(self._answered, queue, self._epoch, now))
+            answer.add_done_callback(partial(self._answered, queue, now))
         else:
             self._claimed(queue, answer, now)
 
@@ -267,12 +267,14 @@ class Work:
         queue.ready.extend(claim.jobs)
         queue.dry_until = min(queue.dry_until, claim.more_at)
 
-    def _answered(self, queue: _Queue, epoch: int, now: float, answer: asyncio.Future[Claim]) -> None:
+    def _answered(self, queue: _Queue, now: float, answer: asyncio.Future[Claim]) -> None:
         queue.is_asking = False
+        if self._epoch != self._store.epoch:
+            self._start_over()
         error = None if answer.cancelled() else answer.exception()
         if error is not None:
             self._failed(error)
-        elif answer.cancelled() or epoch != self._store.epoch:
+        elif answer.cancelled() or answer.result().epoch != self._epoch:
             queue.dry_until = -math.inf
         else:
             self._claimed(queue, answer.result(), now)

@@ -84,8 +84,9 @@ class Claim(Struct, frozen=True):
     """What a store hands out: jobs that nobody else gets until something became of them.
 
     `more_at` says when it is worth asking again (wall clock): 0 is as soon as these are used up, infinity only when one
-    that is out comes back.
+    that is out comes back.  `epoch` is the store's when it claimed them: in a later one they are lost.
     """
 
     jobs: list[Job]
     more_at: float = 0.0
+    epoch: int = 0
