@@ -58,11 +58,11 @@ async def test_campaign_reaches_everybody_once(make_store: Open) -> None:
     assert (await answered(store.tally()))[Status.ACCEPTED] == 150
 
 
-@pytest.mark.parametrize("seed", range(12))
-async def test_campaign_over_a_store_that_refuses_and_loses(seed: int) -> None:
-    rng = random.Random(seed)
-    recipients = [make_recipient(number) for number in range(1, 61)]
-    store = MemoryStore(recipients, rng=rng, refuses=0.05 * (seed % 3), loses=0.1 * (seed % 4))
+@pytest.mark.parametrize(("refuses", "loses"), [(0.0, 0.0), (0.1, 0.0), (0.0, 0.2), (0.05, 0.1), (0.05, 0.3)])
+async def test_campaign_over_a_store_that_refuses_and_loses(refuses: float, loses: float) -> None:
+    rng = random.Random(int(100 * refuses + 1000 * loses))
+    recipients = [make_recipient(number) for number in range(1, 41)]
+    store = MemoryStore(recipients, rng=rng, refuses=refuses, loses=loses)
     async with ScriptedRelay(rcpt=lambda path: None if rng.random() < 0.9 else "451 4.2.1 busy") as relay:
         told = await send(store, relay)
     times = taken(relay)
@@ -70,6 +70,6 @@ async def test_campaign_over_a_store_that_refuses_and_loses(seed: int) -> None:
     by_path = {row.delivery.forward_path: number for number, row in store.rows.items()}
     here = {by_path[path] for path in times}
     assert not here & store.elsewhere, "what another process had taken over was sent here, too"
-    assert store.statuses() == {Status.ACCEPTED: 60}
+    assert store.statuses() == {Status.ACCEPTED: 40}
     assert here | store.elsewhere == store.rows.keys()
     assert Counter(e.delivery.id for e in told if e.delivery.status is Status.ACCEPTED) == Counter(here)
