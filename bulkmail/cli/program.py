@@ -41,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "purge": ("bulkmail.cli.purge", "Remove runs that are old enough, with their reports."),
     "serve": ("bulkmail.cli.serve", "Serve the unsubscribe page, one-click unsubscribe and webhooks."),
     "relay": ("bulkmail.cli.relay", "Say whether a mail server can be used, and what it is like."),
+    "store": ("bulkmail.cli.store", "Make, upgrade and check a store in PostgreSQL."),
     "sandbox": ("bulkmail.cli.sandbox", "Run a mail server that keeps everything and delivers nothing."),
     "inbox": ("bulkmail.cli.inbox", "Read what a rehearsal or the sandbox kept."),
     "completion": ("bulkmail.cli.completion", "Make the Tab key complete commands and flags."),

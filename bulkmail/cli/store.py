@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeVar
 
+import anyio
 import click
 
 from bulkmail.cluster import schema
@@ -84,8 +85,6 @@ def check(url: str | None) -> int:
 
 
 def _with(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
-    import asyncio
-
     async def run() -> T:
         connection = await connect(url)
         try:
@@ -93,4 +92,4 @@ def _with(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
         finally:
             await connection.close(timeout=5)
 
-    return asyncio.run(run())
+    return anyio.run(run)

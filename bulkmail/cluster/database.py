@@ -29,7 +29,7 @@ def store_url(text: str | None) -> str:
 
     A password on the command line is refused: everybody on the machine can read it there.
     """
-    if text is not None and (urlsplit(text).password or "password" in dict(parse_qsl(urlsplit(text).query))):
+    if text is not None and _has_password(text):
         raise ConfigError(
             "the URL of the store has a password in it, which every user of this machine could read",
             hint=f"put it into ~/.pgpass, PGPASSWORD or {STORE_VARIABLE}",
@@ -37,11 +37,22 @@ def store_url(text: str | None) -> str:
     url = text or os.environ.get(STORE_VARIABLE, "")
     if not url:
         raise ConfigError("no store is named", hint=f"write its URL, or set {STORE_VARIABLE}=postgresql://HOST/NAME")
-    if urlsplit(url).scheme not in ("postgresql", "postgres"):
-        raise ConfigError(
-            f"{printable(shown(url), 80)!r} is not the URL of a store", hint="write postgresql://USER@HOST/DATABASE"
-        )
+    hint = "write postgresql://USER@HOST/DATABASE"
+    try:
+        is_one = urlsplit(url).scheme in ("postgresql", "postgres")
+    except ValueError as error:
+        raise ConfigError(f"the URL of the store cannot be read: {error}", hint=hint) from error
+    if not is_one:
+        raise ConfigError(f"{printable(shown(url), 80)!r} is not the URL of a store", hint=hint)
     return url
+
+
+def _has_password(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.password is not None or "password" in dict(parse_qsl(parts.query))
 
 
 def shown(url: str) -> str:
@@ -90,7 +101,7 @@ def saying(url: str) -> Iterator[None]:
         raise StoreError(f"{where}: {error}", hint="createdb makes a database") from error
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
         raise StoreError(f"{where} is not a store yet", hint="bulkmail store create") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
         raise StoreError(f"{where}: {error or 'no answer in time'}") from error
 
 

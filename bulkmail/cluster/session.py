@@ -81,7 +81,7 @@ class Session:
 
     def is_safe(self) -> bool:
         """Whether an end of a message may be written this instant: nobody else can have taken it over."""
-        return self._clock() < self._ends - GUARD
+        return self._clock() < self._ends - min(GUARD, self._lease / 3)
 
     async def __aenter__(self) -> Session:
         self._version = await to_thread.run_sync(version, "bulkmail")

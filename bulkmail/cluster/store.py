@@ -193,6 +193,8 @@ class ClusterStore:
     async def _claimed(self, connection: Connection, lane: int, limit: int) -> Claim:
         session, epoch = self._session.id, self._session.epoch
         due = _DUE.format(self.campaign)
+        for number in [number for number, under in self._out.items() if under != session]:
+            del self._out[number]  # the engine knows by the epoch that these are lost
         while True:
             found = await connection.fetch(due, self.campaign, session, lane, list(self._out), limit)
             if found or await connection.fetchval(_CLAIM, session, self.campaign, lane) is None:

@@ -37,9 +37,10 @@ class Store(Protocol):
     """Where the deliveries of a run are: it hands them out, grants marks and keeps outcomes.
 
     A delivery that was claimed is handed out to nobody else, and not again to this run, until its outcome or its
-    invalidation has been answered, or an entry about it was not granted.  A store may lose claims at any time; then it
-    grants no mark that rests on them.  Every answer may be later, and every call may raise `BulkmailError`, at once or
-    in its future, when nothing can be read or recorded any more; from then on every `write()` does.
+    invalidation has been answered, an entry about it was not granted, or the `epoch` is another.  A store may lose
+    claims at any time; then it grants no mark that rests on them.  Every answer may be later, and every call may raise
+    `BulkmailError`, at once or in its future, when nothing can be read or recorded any more; from then on every
+    `write()` does.
     """
 
     @property
