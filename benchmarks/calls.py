@@ -63,7 +63,7 @@ def count(messages: int) -> Counting:
             sys.setprofile(None)
 
     async def send() -> int:
-        campaign = bulkmail.letter(sender="shop@example.com", subject="Hi {{ n }}", text="Hello {{ n }}")
+        campaign = bulkmail.compose(from_="shop@example.com", subject="Hi {{ n }}", text="Hello {{ n }}")
         people = [{"email": f"p{number}@example.net", "n": f"N{number}"} for number in range(messages)]
         async with ScriptedRelay(extensions=("PIPELINING", "SIZE 33554432", "8BITMIME")) as relay:
             url = f"smtp://{relay.host}:{relay.port}?tls=off&connections=1"

@@ -1,4 +1,4 @@
-"""How much processor time the gate takes for a list, against rendering the same letters.
+"""How much processor time the gate takes for a list, against rendering the same messages.
 
 Run from a checkout: python benchmarks/check.py [ROWS]
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bulkmail.checks.letter import LetterCheck
+from bulkmail.checks.letter import MessageCheck
 from bulkmail.cli.program import COLLECTED_AFTER
 from bulkmail.mailing.ordering import check
 from bulkmail.message.compose.composer import Composer
@@ -42,11 +42,11 @@ def make(folder: Path, rows: int) -> None:
     """A campaign with a list of so many rows."""
     (folder / "campaign.toml").write_text(
         'relay = "null:"\nrecipients = "people.csv"\n[message]\nfrom = "News <news@example.com>"\n'
-        f'subject = "{SUBJECT}"\ntext = "letter.txt"\nhtml = "letter.html"\n',
+        f'subject = "{SUBJECT}"\ntext = "message.txt"\nhtml = "message.html"\n',
         encoding="utf-8",
     )
-    (folder / "letter.txt").write_text(TEXT, encoding="utf-8")
-    (folder / "letter.html").write_text(HTML, encoding="utf-8")
+    (folder / "message.txt").write_text(TEXT, encoding="utf-8")
+    (folder / "message.html").write_text(HTML, encoding="utf-8")
     names = ("Ann", "Zoë", "Müller", "Bob", "Łukasz", "Carol", "Dave", "Eve")
     with (folder / "people.csv").open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
@@ -82,8 +82,8 @@ def main() -> None:
                 composer.render(recipient)
 
         def look() -> None:
-            letters = LetterCheck(names, printed=names, total=rows)
-            letters.bad_rows(enumerate(people, 1), composer)
+            messages = MessageCheck(names, printed=names, total=rows)
+            messages.bad_rows(enumerate(people, 1), composer)
 
         def whole() -> None:
             checked = asyncio.run(check(settings, keys=NO_KEYS, reading=lambda rows: None, checking=lambda rows: None))

@@ -1,4 +1,4 @@
-"""How long a letter of 2 KB text and 2 KB HTML takes, against Jinja and the standard library's own EmailMessage.
+"""How long a message of 2 KB text and 2 KB HTML takes, against Jinja and the standard library's own EmailMessage.
 
 And how much longer a DKIM signature takes than the bare RSA signature in it.
 
@@ -37,7 +37,7 @@ from bulkmail.model.campaign import Campaign, Dkim, Template
 from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Secret
 
-LETTERS = 2000
+MESSAGES = 2000
 ROUNDS = 5
 
 SUBJECT = "{{ first_name }}, what is new in {{ city }}"
@@ -52,12 +52,12 @@ HTML += '<p style="color: #333">This is one of the lines that everybody gets.</p
 HTML += "{% for item in ['one', 'two', 'three'] %}<li>{{ item }} for {{ city }}</li>\n{% endfor %}"
 HTML += '<p style="color: #333">And some lines more before we come to the end.</p>\n' * 11
 HTML += '<p><a href="https://example.com/u?who={{ email | urlencode }}">Goodbye</a></p>\n</body></html>\n'
-LETTER = Campaign(
+MESSAGE = Campaign(
     "benchmark",
     Template("sender", "Example News <news@example.com>"),
     Template("subject", SUBJECT),
-    text=Template("letter.txt", TEXT),
-    html=Template("letter.html", HTML),
+    text=Template("message.txt", TEXT),
+    html=Template("message.html", HTML),
 )
 NAMES = ("Ann", "Zoë", "Müller", "Bob", "Łukasz", "Carol", "Dave", "Eve")
 
@@ -78,13 +78,13 @@ def people() -> list[Recipient]:
             },
             Place("people.csv", number + 2),
         )
-        for number in range(LETTERS)
+        for number in range(MESSAGES)
     ]
 
 
 def ours(recipients: list[Recipient]) -> Callable[[], int]:
-    """Composes them all; returns the octets."""
-    composer = Composer(LETTER, run_id="benchmark")
+    """Composes them all; returns the bytes."""
+    composer = Composer(MESSAGE, run_id="benchmark")
 
     def run() -> int:
         return sum(
@@ -97,7 +97,7 @@ def ours(recipients: list[Recipient]) -> Callable[[], int]:
 
 def gate(recipients: list[Recipient]) -> Callable[[], int]:
     """Checks them all, as the preflight does."""
-    composer = Composer(LETTER, run_id="benchmark")
+    composer = Composer(MESSAGE, run_id="benchmark")
 
     def run() -> int:
         for recipient in recipients:
@@ -108,7 +108,7 @@ def gate(recipients: list[Recipient]) -> Callable[[], int]:
 
 
 def standard(recipients: list[Recipient], *, with_message: bool = True) -> Callable[[], int]:
-    """The same by Jinja and EmailMessage, with what can be kept between letters kept."""
+    """The same by Jinja and EmailMessage, with what can be kept between messages kept."""
     plain = ImmutableSandboxedEnvironment(undefined=StrictUndefined)
     escaped = ImmutableSandboxedEnvironment(undefined=StrictUndefined, autoescape=True)
     subject, text, html = plain.from_string(SUBJECT), plain.from_string(TEXT), escaped.from_string(HTML)
@@ -116,11 +116,11 @@ def standard(recipients: list[Recipient], *, with_message: bool = True) -> Calla
     date = format_datetime(datetime.fromtimestamp(1_700_000_000, UTC))
 
     def run() -> int:
-        octets = 0
+        raw = 0
         for row, recipient in enumerate(recipients, 1):
             rendered = [template.render(recipient.fields) for template in (subject, text, html)]
             if not with_message:
-                octets += sum(map(len, rendered))
+                raw += sum(map(len, rendered))
                 continue
             message = EmailMessage()
             message["From"] = sender
@@ -130,33 +130,33 @@ def standard(recipients: list[Recipient], *, with_message: bool = True) -> Calla
             message["Message-ID"] = f"<{row}@example.com>"
             message.set_content(rendered[1])
             message.add_alternative(rendered[2], subtype="html")
-            octets += len(message.as_bytes(policy=SMTP))
-        return octets
+            raw += len(message.as_bytes(policy=SMTP))
+        return raw
 
     return run
 
 
 def signed(recipients: list[Recipient]) -> tuple[Callable[[], int], Callable[[], int], Callable[[], int]]:
-    """Signs all letters with DKIM, RSA-2048; in two threads; and the bare signature of as many octets as DKIM signs."""
+    """Signs all messages with DKIM, RSA-2048; in two threads; and the bare signature of as many bytes as DKIM signs."""
     key = generate_private_key(65537, 2048)
     text = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    campaign = replace(LETTER, list_id=Template("list_id", "news.example.com"))
+    campaign = replace(MESSAGE, list_id=Template("list_id", "news.example.com"))
     composer = Composer(campaign, run_id="benchmark")
-    letters = [
+    messages = [
         composer.compose(recipient, row=row, forward_path=recipient.address.wire, date=1_700_000_000.0).buffers
         for row, recipient in enumerate(recipients, 1)
     ]
     signers = Signers([Signer(Dkim("example.com", "s1"), Secret(text))], make_plan(campaign).segments)
 
     def sign() -> int:
-        return sum(len(signers.sign(buffers, 1_700_000_000)) for buffers in letters)
+        return sum(len(signers.sign(buffers, 1_700_000_000)) for buffers in messages)
 
     def bare() -> int:
         data, padding, digest = b"x" * 700, PKCS1v15(), SHA256()
-        return sum(len(key.sign(data, padding, digest)) for _ in letters)
+        return sum(len(key.sign(data, padding, digest)) for _ in messages)
 
     def sign_half(start: int) -> int:
-        return sum(len(signers.sign(buffers, 1_700_000_000)) for buffers in letters[start::2])
+        return sum(len(signers.sign(buffers, 1_700_000_000)) for buffers in messages[start::2])
 
     def sign_in_threads() -> int:
         with ThreadPoolExecutor(2) as pool:
@@ -166,14 +166,14 @@ def signed(recipients: list[Recipient]) -> tuple[Callable[[], int], Callable[[],
 
 
 def microseconds(run: Callable[[], int]) -> float:
-    """The median time a letter, after one round to warm up."""
+    """The median time a message, after one round to warm up."""
     run()
     times = []
     for _ in range(ROUNDS):
         started = time.perf_counter()
         run()
         times.append(time.perf_counter() - started)
-    return statistics.median(times) / LETTERS * 1e6
+    return statistics.median(times) / MESSAGES * 1e6
 
 
 def main() -> None:
@@ -185,8 +185,8 @@ def main() -> None:
     composed = microseconds(ours(recipients))
     sign, sign_in_threads, bare = signed(recipients)
     dkim, threads, rsa = microseconds(sign), microseconds(sign_in_threads), microseconds(bare)
-    print(f"text {len(TEXT)} and HTML {len(HTML)} characters, {LETTERS:,} letters, median of {ROUNDS}")
-    print(f"Jinja + EmailMessage + as_bytes  {theirs:8.1f} µs a letter")
+    print(f"text {len(TEXT)} and HTML {len(HTML)} characters, {MESSAGES:,} messages, median of {ROUNDS}")
+    print(f"Jinja + EmailMessage + as_bytes  {theirs:8.1f} µs a message")
     print(f"Jinja alone                      {jinja:8.1f} µs")
     print(f"bulkmail, check                  {checked:8.1f} µs")
     print(f"bulkmail, compose                {composed:8.1f} µs, {theirs / composed:.1f} times as fast")

@@ -4,7 +4,7 @@
     python benchmarks/distance.py --without chunking   # PIPELINING alone
     python benchmarks/distance.py --only bulkmail --depth 16
 
-A real Postfix of its own, as root, and before it a relay of TCP that holds all octets back for --delay milliseconds in
+A real Postfix of its own, as root, and before it a relay of TCP that holds all bytes back for --delay milliseconds in
 each direction.  Postfix queues what it takes, in memory, and delivers nothing.  Each run is a whole process: start,
 read the list, send, report, end.  Needs Postfix, and Node.js with npm.
 """

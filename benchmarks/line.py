@@ -1,6 +1,6 @@
 """How many messages a second the line alone can carry, beside stock aiosmtplib, to Postfix' smtp-sink on loopback.
 
-    python benchmarks/line.py [--messages 20000] [--sessions 10] [--octets 2048] [--runs 5]
+    python benchmarks/line.py [--messages 20000] [--sessions 10] [--bytes 2048] [--runs 5]
 
 Needs `smtp-sink` (Debian package postfix).  Every message has its own envelope; its mark is done at once.  All take
 turns, and medians count.
@@ -30,21 +30,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Fault, Reply
-from bulkmail.smtp.connection import Transfer
-from bulkmail.smtp.peer_policy import Manners
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.connection import Connection
+from bulkmail.smtp.opening import Access
+from bulkmail.smtp.peer_policy import PeerPolicy
+from bulkmail.smtp.transfer import Transfer
 
 Shares = list[list[Message]]  # what each session carries
 Way = Callable[[int, Shares], Awaitable[None]]
 
 
-def ready_messages(*, messages: int, sessions: int, octets: int) -> Shares:
-    """Letters of about that size, each with its own envelope."""
+def ready_messages(*, messages: int, sessions: int, raw: int) -> Shares:
+    """Messages of about that size, each with its own envelope."""
     head = b"From: a@example.com\r\nTo: b@example.com\r\nSubject: news\r\n\r\n"
     line = b"x" * 70 + b"\r\n"
-    letter = head + line * max(1, (octets - len(head)) // len(line))
+    message = head + line * max(1, (raw - len(head)) // len(line))
     envelopes = [Envelope("a@example.com", f"r{number}@example.com") for number in range(messages)]
-    ready = [Message(envelope, "<1@example.com>", (letter,)) for envelope in envelopes]
+    ready = [Message(envelope, "<1@example.com>", (message,)) for envelope in envelopes]
     return [ready[start::sessions] for start in range(sessions)]
 
 
@@ -53,34 +54,29 @@ def accepted(event: Reply | Fault) -> None:
     assert isinstance(event, Reply) and event.is_positive, event
 
 
-async def by_session(port: int, shares: Shares) -> None:
-    """Our line, one command at a time."""
-    relay = Relay.parse(f"smtp://127.0.0.1:{port}?tls=off")
+async def plainly(port: int, shares: Shares) -> None:
+    """Our connection, one command at a time."""
+    await _carried(port, shares, PeerPolicy(is_plain=True))
+
+
+async def ahead(port: int, shares: Shares) -> None:
+    """Our connection as the engine uses it: ahead of the replies, as far as the server offers."""
+    await _carried(port, shares, PeerPolicy())
+
+
+async def _carried(port: int, shares: Shares, policy: PeerPolicy) -> None:
+    access = Access(Relay.parse(f"smtp://127.0.0.1:{port}?tls=off"))
 
     async def sender(share: list[Message]) -> None:
-        session = await Session.open(relay, None, tls_context=None)
-        for message in share:
-            accepted(await session.transact(message, lambda done: done(None)))
-        await session.quit()
-
-    await asyncio.gather(*map(sender, shares))
-
-
-async def by_line(port: int, shares: Shares) -> None:
-    """Our line as the engine uses it: ahead of the replies, as far as the server offers."""
-    relay = Relay.parse(f"smtp://127.0.0.1:{port}?tls=off")
-    manners = Manners(depth=relay.depth)
-
-    async def sender(share: list[Message]) -> None:
-        session = await Session.open(relay, None, tls_context=None, manners=manners)
+        connection = await Connection.open(access, policy)
         left = iter(share)
 
         def more() -> Transfer | None:
             message = next(left, None)
-            return None if message is None else Transfer(message, lambda done: done(None), accepted)
+            return None if message is None else Transfer(message, decided=accepted)
 
-        await session.carry(more)
-        await session.quit()
+        await connection.carry(more)
+        await connection.quit()
 
     await asyncio.gather(*map(sender, shares))
 
@@ -123,10 +119,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--messages", type=int, default=20_000)
     parser.add_argument("--sessions", type=int, default=10)
-    parser.add_argument("--octets", type=int, default=2_048)
+    parser.add_argument("--bytes", type=int, default=2_048)
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
-    shares = ready_messages(messages=options.messages, sessions=options.sessions, octets=options.octets)
+    shares = ready_messages(messages=options.messages, sessions=options.sessions, raw=options.raw)
     rates: dict[tuple[str, str], list[float]] = {}
     with sink() as port:
         for _ in range(options.runs):
@@ -135,7 +131,7 @@ def main() -> None:
                 with asyncio.Runner(loop_factory=LOOPS[loop]) as runner:
                     runner.run(WAYS[way](port, shares))
                 rates.setdefault((way, loop), []).append(options.messages / (time.perf_counter() - started))
-            if seconds := smtp_source(port, options.sessions, options.messages, options.octets):
+            if seconds := smtp_source(port, options.sessions, options.messages, options.raw):
                 rates.setdefault((SMTP_SOURCE, ""), []).append(options.messages / seconds)
     for (way, loop), of_runs in rates.items():
         rate = statistics.median(of_runs)
@@ -143,12 +139,12 @@ def main() -> None:
         print(f"{way:20} {loop:8} {rate:8,.0f} messages/s  {beside:5.2f} times aiosmtplib")
 
 
-def smtp_source(port: int, sessions: int, messages: int, octets: int) -> float | None:
+def smtp_source(port: int, sessions: int, messages: int, raw: int) -> float | None:
     """The seconds that Postfix' own load generator needs, in C, with one constant message."""
     program = shutil.which("smtp-source", path=f"{os.environ['PATH']}:/usr/sbin")
     if program is None:
         return None
-    command = [program, "-d", "-s", str(sessions), "-m", str(messages), "-l", str(octets), f"inet:127.0.0.1:{port}"]
+    command = [program, "-d", "-s", str(sessions), "-m", str(messages), "-l", str(raw), f"inet:127.0.0.1:{port}"]
     started = time.perf_counter()
     subprocess.run(command, check=True)
     return time.perf_counter() - started
@@ -156,7 +152,7 @@ def smtp_source(port: int, sessions: int, messages: int, octets: int) -> float |
 
 STOCK = "aiosmtplib sendmail"
 SMTP_SOURCE = "smtp-source -d"
-WAYS: dict[str, Way] = {STOCK: by_aiosmtplib, "Session.transact": by_session, "Session.carry": by_line}
+WAYS: dict[str, Way] = {STOCK: by_aiosmtplib, "one command at a time": plainly, "Connection.carry": ahead}
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 if __name__ == "__main__":

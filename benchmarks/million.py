@@ -36,8 +36,8 @@ from bulkmail.model.status import Status
 from bulkmail.outbox.reader import OutboxReader
 from tests.servers.sinks import Sink, run_sink
 
-LARGEST_GROWTH = 20e6  # octets that the long list may take more than the short one
-DEPTH = 2  # letters of a connection that can be without an answer: the sink offers PIPELINING and no CHUNKING
+LARGEST_GROWTH = 20e6  # bytes that the long list may take more than the short one
+DEPTH = 2  # messages of a connection that can be without an answer: the sink offers PIPELINING and no CHUNKING
 KINDS = (signal.SIGKILL, signal.SIGINT)
 STEP = 0.1  # seconds between two looks
 
@@ -71,8 +71,8 @@ class Life:
     descriptors: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
     tasks: list[int] = field(default_factory=list)
-    first: int | None = None  # the look that saw the first letter gone
-    marks: int = 0  # letters whose end was on its way when it was killed
+    first: int | None = None  # the look that saw the first message gone
+    marks: int = 0  # messages whose end was on its way when it was killed
 
     def look(self, pid: int) -> None:
         """Notes how the process stands; nothing once it has ended."""
@@ -93,7 +93,7 @@ class Course:
     """All processes of one list, and what came of it.
 
     `lost` counts recipients who are neither accepted nor in doubt, or not exactly once in the report; `surplus` the
-    letters that the sink took beyond those.
+    messages that the sink took beyond those.
     """
 
     recipients: int
@@ -112,14 +112,14 @@ class Course:
 def command_of(sink: Sink, connections: int) -> list[str]:
     command = [sys.executable, "-m", "bulkmail", "send", "--recipients", "list.csv", "--yes", "--progress", "none"]
     command += ["--from", "Shop <shop@example.org>", "--subject", "Hello {{ name }}"]
-    command += ["--text", "letter.txt", "--html", "letter.html", "--outbox", "run.outbox"]
+    command += ["--text", "message.txt", "--html", "message.html", "--outbox", "run.outbox"]
     # Named, because a short list would get a page as well, and the two shall do the same.
     command += ["--report", "run.csv", "--report", "run.json"]
     return [*command, "--relay", sink.url, "--connections", str(connections)]
 
 
 def live(command: Sequence[str], folder: Path, sink: Sink, *, until: float, kind: signal.Signals | None) -> Life:
-    """One process, which gets `kind` as soon as the sink has taken `until` letters."""
+    """One process, which gets `kind` as soon as the sink has taken `until` messages."""
     life, seen, before = Life(), folder / "tasks", sink.count()
     seen.write_text("")
     environment = dict(os.environ, PYTHONPATH=f"{folder / 'watch'}:{blast.HERE.parent}", TASKS_SEEN=str(seen))

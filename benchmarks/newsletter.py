@@ -21,12 +21,12 @@ from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.recipient import Place, Recipient
 
-LETTERS = 300
+MESSAGES = 300
 ROUNDS = 7
 FOLDER = Path(__file__).resolve().parent.parent / "samples" / "newsletter"
-HTML = (FOLDER / "letter.html").read_text("utf-8")
-TEXT = (FOLDER / "letter.txt").read_text("utf-8")
-# A style of the row's own: each letter has to be inlined for itself.
+HTML = (FOLDER / "message.html").read_text("utf-8")
+TEXT = (FOLDER / "message.txt").read_text("utf-8")
+# A style of the row's own: each message has to be inlined for itself.
 OF_ROW = HTML.replace('class="gift ink"', "class=\"gift ink {{ favourite | replace(' ', '-') }}\"")
 MARKDOWN = (
     "# Good morning {{ name }}\n\nFrom Monday **the ovens are on**.\n\n- {{ favourite }}\n- [more](https://x.example)\n"
@@ -42,13 +42,13 @@ def people() -> list[Recipient]:
             {"name": f"Ann Lí {number}", "favourite": "rye loaf", "visits": str(number % 40)},
             Place("people.csv", number + 2),
         )
-        for number in range(LETTERS)
+        for number in range(MESSAGES)
     ]
 
 
 def compose(**parts: str | bool) -> Callable[[], object]:
-    """Composes the letter of these parts for everybody."""
-    made = {name: Template(f"letter.{name}", part) if isinstance(part, str) else part for name, part in parts.items()}
+    """Composes the message of these parts for everybody."""
+    made = {name: Template(f"message.{name}", part) if isinstance(part, str) else part for name, part in parts.items()}
     campaign = Campaign(
         "benchmark", Template("s", "Bakery <hello@linden.example>"), Template("t", "{{ name }}!"), **made
     )
@@ -76,7 +76,7 @@ def inline_alone() -> Callable[[], object]:
 
 
 def main() -> None:
-    """Prints microseconds a letter."""
+    """Prints microseconds a message."""
     roads = {
         "css-inline alone": inline_alone(),
         "text, HTML, inlined once": compose(text=TEXT, html=HTML),
@@ -91,12 +91,12 @@ def main() -> None:
         for name, run in roads.items():
             started = time.perf_counter()
             run()
-            times[name].append((time.perf_counter() - started) / LETTERS * 1e6)
+            times[name].append((time.perf_counter() - started) / MESSAGES * 1e6)
     alone = statistics.median(times["css-inline alone"])
-    print(f"the sample newsletter, {len(HTML):,} characters, {LETTERS} letters, median of {ROUNDS}")
+    print(f"the sample newsletter, {len(HTML):,} characters, {MESSAGES} messages, median of {ROUNDS}")
     for name, found in times.items():
         median = statistics.median(found)
-        print(f"{name:<38}{median:8.1f} µs a letter, {median / alone:5.2f} × css-inline alone")
+        print(f"{name:<38}{median:8.1f} µs a message, {median / alone:5.2f} × css-inline alone")
 
 
 if __name__ == "__main__":

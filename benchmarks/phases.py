@@ -102,7 +102,7 @@ async def measure(folder: Path, *, sends: bool) -> dict[str, float]:
     clock.watch(mailings, "gather", "checks")
     clock.watch(mailings, "judge", "checks")
     clock.watch(Engine, "run", "send")
-    campaign = bulkmail.letter(sender="Shop <shop@example.com>", subject=SUBJECT, text=TEXT, html=HTML)
+    campaign = bulkmail.compose(from_="Shop <shop@example.com>", subject=SUBJECT, text=TEXT, html=HTML)
     outbox = folder / "run.outbox"
     if not sends:
 

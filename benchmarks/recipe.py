@@ -1,6 +1,6 @@
-"""Sends one letter to every row of a CSV file with stock aiosmtplib: so many clients, each on a connection of its own.
+"""Sends one message to every row of a CSV file with stock aiosmtplib: so many clients, each on a connection of its own.
 
-python recipe.py LIST.csv LETTER.txt LETTER.html PORT CONNECTIONS
+python recipe.py LIST.csv MESSAGE.txt MESSAGE.html PORT CONNECTIONS
 The list is email,name,town without quotes.  Prints {"accepted": …, "failed": …}.
 """
 
@@ -26,7 +26,7 @@ async def main() -> int:
     text, html = (Path(file).read_text("utf-8") for file in (text_file, html_file))  # noqa: ASYNC240 - on disk
     counts = {"accepted": 0, "failed": 0}
 
-    def letter(row: dict[str, str]) -> EmailMessage:
+    def make_message(row: dict[str, str]) -> EmailMessage:
         message = EmailMessage()
         message["From"] = "Shop <shop@example.org>"
         message["To"] = Address(row["name"], addr_spec=row["email"])
@@ -42,7 +42,7 @@ async def main() -> int:
         async with aiosmtplib.SMTP(hostname="127.0.0.1", port=int(port), start_tls=False, timeout=600) as smtp:
             for row in rows:
                 try:
-                    await smtp.send_message(letter(row))
+                    await smtp.send_message(make_message(row))
                     counts["accepted"] += 1
                 except aiosmtplib.SMTPException as error:
                     counts["failed"] += 1

@@ -24,11 +24,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
 MOST_SHOWN = 20  # packages
-LETTER = ["--from", "Shop <shop@example.org>", "--subject", "Hello {{ name }}", "--text", "letter.txt"]
+MESSAGE = ["--from", "Shop <shop@example.org>", "--subject", "Hello {{ name }}", "--text", "message.txt"]
 
 
 class Server:
-    """Takes all mail on loopback and remembers when it heard the first octet."""
+    """Takes all mail on loopback and remembers when it heard the first byte."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -54,10 +54,10 @@ class Server:
 
 
 def measure(checkout: Path, folder: Path, server: Server) -> tuple[float, float, float]:
-    """Milliseconds: until the first octet, until the end, and of processor."""
+    """Milliseconds: until the first byte, until the end, and of processor."""
     for leftover in folder.glob("run.*"):
         leftover.unlink()
-    command = [sys.executable, "-m", "bulkmail", "send", "--recipients", "people.csv", *LETTER, "--yes"]
+    command = [sys.executable, "-m", "bulkmail", "send", "--recipients", "people.csv", *MESSAGE, "--yes"]
     command += ["--relay", f"smtp://127.0.0.1:{server.port}?tls=off", "--outbox", "run.outbox", "--report", "run.csv"]
     environment = dict(os.environ, PYTHONPATH=str(checkout), BULKMAIL_STATE_DIR=str(folder / "state"))
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as installed: not compiled anew at every start
@@ -89,7 +89,7 @@ def import_times(checkout: Path, folder: Path) -> dict[str, float]:
     for _ in range(3):
         for leftover in folder.glob("run.*"):
             leftover.unlink()
-        command = [sys.executable, "-X", "importtime", "-m", "bulkmail", "send", "--recipients", "people.csv", *LETTER]
+        command = [sys.executable, "-X", "importtime", "-m", "bulkmail", "send", "--recipients", "people.csv", *MESSAGE]
         command += ["--yes", "--relay", "null:", "--outbox", "run.outbox", "--report", "run.csv"]
         said = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True).stderr
         for microseconds, module in re.findall(r"import time: +(\d+) \| +\d+ \| +(\S+)", said):
@@ -114,7 +114,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "people.csv").write_text("email,name\nann@example.com,Ann\nbob@example.net,Bob\n", encoding="utf-8")
-        (folder / "letter.txt").write_text("Dear {{ name }},\n\nhow are you?\n", encoding="utf-8")
+        (folder / "message.txt").write_text("Dear {{ name }},\n\nhow are you?\n", encoding="utf-8")
         times: dict[Path, list[tuple[float, float, float]]] = {checkout: [] for checkout in checkouts}
         for number in range(runs + 1):
             for checkout in checkouts:

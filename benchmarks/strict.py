@@ -120,13 +120,21 @@ def run_side(side: str, folder: Path, port: int) -> tuple[float, str]:
     environment = {"PYTHONPATH": str(blast.HERE.parent), "BULKMAIL_STATE_DIR": str(folder / "state")}
     if side == "bulkmail":
         command = [sys.executable, "-m", "bulkmail", "send", "--recipients", "list.csv", "--yes", "--progress", "none"]
-        command += ["--from", "Shop <shop@example.org>", "--subject", "Hello {{ name }}", "--text", "letter.txt"]
+        command += ["--from", "Shop <shop@example.org>", "--subject", "Hello {{ name }}", "--text", "message.txt"]
         command += ["--outbox", "run.outbox", "--report", "run.csv", "--relay", f"smtp://127.0.0.1:{port}?tls=off"]
     elif side == "nodemailer":
-        command = ["node", str(blast.HERE / "nodemailer.js"), "list.csv", "letter.txt", "letter.html", str(port), "10"]
+        command = [
+            "node",
+            str(blast.HERE / "nodemailer.js"),
+            "list.csv",
+            "message.txt",
+            "message.html",
+            str(port),
+            "10",
+        ]
     else:
         script = str(blast.HERE / "recipe.py")
-        command = [sys.executable, script, "list.csv", "letter.txt", "letter.html", str(port), "10"]
+        command = [sys.executable, script, "list.csv", "message.txt", "message.html", str(port), "10"]
     begun = time.monotonic()
     done = subprocess.run(
         command, cwd=folder, env={**blast.os.environ, **environment}, capture_output=True, text=True, check=False

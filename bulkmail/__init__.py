@@ -1,12 +1,12 @@
-"""bulkmail: one letter to a whole list, personal, paced, resumable, every row accounted for.
+"""bulkmail: one message to a whole list, personal, paced, resumable, every row accounted for.
 
 import bulkmail
 
-letter = bulkmail.letter(
-    sender="Shop <news@example.com>", subject="Hello {{ first_name }}", text="Dear {{ first_name }}, …"
+campaign = bulkmail.compose(
+    from_="Shop <news@example.com>", subject="Hello {{ first_name }}", text="Dear {{ first_name }}, …"
 )
-report = await bulkmail.send(letter, "people.csv", relay="smtps://news@mail.example.com", password="…")
-print(report.accepted, report.refused)
+report = await bulkmail.send(campaign, "people.csv", relay="smtps://news@mail.example.com", password="…")
+print(report.accepted, report.failed)
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    pass
+    from bulkmail.engine.contracts import DeliveryResult as DeliveryResult
     from bulkmail.mailing.checking import NothingToSend as NothingToSend
-
-    pass
-    from bulkmail.engine.contracts import Settled as Settled
-    from bulkmail.mailing.deliveries import Deliveries as Deliveries
+    from bulkmail.mailing.deliveries import DeliveryResults as DeliveryResults
     from bulkmail.mailing.deliveries import SendingStopped as SendingStopped
     from bulkmail.mailing.library import Mailer as Mailer
-    from bulkmail.mailing.library import letter as letter
+    from bulkmail.mailing.library import compose as compose
     from bulkmail.mailing.library import send as send
     from bulkmail.mailing.library import send_sync as send_sync
+    from bulkmail.mailing.stopping import cancel as cancel
+    from bulkmail.mailing.stopping import stop as stop
     from bulkmail.message.unsubscribe import read_unsubscribe as read_unsubscribe
     from bulkmail.message.unsubscribe import verify_unsubscribe as verify_unsubscribe
     from bulkmail.message.verp import decode_verp as decode_verp
@@ -38,12 +37,12 @@ if TYPE_CHECKING:
     from bulkmail.model.campaign import Template as Template
     from bulkmail.model.campaign import Unsubscribe as Unsubscribe
     from bulkmail.model.errors import BulkmailError as BulkmailError
+    from bulkmail.model.errors import ChecksFailed as ChecksFailed
     from bulkmail.model.errors import ConfigError as ConfigError
-    from bulkmail.model.errors import GateClosed as GateClosed
     from bulkmail.model.errors import ListError as ListError
     from bulkmail.model.errors import OutboxError as OutboxError
     from bulkmail.model.errors import RelayError as RelayError
-    from bulkmail.model.errors import SendingRests as SendingRests
+    from bulkmail.model.errors import SendingPaused as SendingPaused
     from bulkmail.model.errors import SuppressionError as SuppressionError
     from bulkmail.model.errors import TemplateError as TemplateError
     from bulkmail.model.keys import Keys as Keys
@@ -72,9 +71,9 @@ _HOMES = {
     "ConfigError": "model.errors",
     "Conversation": "smtp.conversation",
     "ConversationLine": "smtp.conversation",
-    "Deliveries": "mailing.deliveries",
+    "DeliveryResults": "mailing.deliveries",
     "Dkim": "model.campaign",
-    "GateClosed": "model.errors",
+    "ChecksFailed": "model.errors",
     "Keys": "model.keys",
     "InlineImage": "model.campaign",
     "ListError": "model.errors",
@@ -93,20 +92,22 @@ _HOMES = {
     "Route": "model.route",
     "Secret": "model.relay",
     "RowAttachment": "model.campaign",
-    "SendingRests": "model.errors",
+    "SendingPaused": "model.errors",
     "SendingStopped": "mailing.deliveries",
-    "Settled": "engine.contracts",
+    "DeliveryResult": "engine.contracts",
     "Status": "model.delivery",
     "SuppressionError": "model.errors",
     "SuppressionSettings": "settings.suppressions",
     "Template": "model.campaign",
     "TemplateError": "model.errors",
     "Unsubscribe": "model.campaign",
+    "cancel": "mailing.stopping",
     "decode_verp": "message.verp",
-    "letter": "mailing.library",
+    "compose": "mailing.library",
     "read_unsubscribe": "message.unsubscribe",
     "send": "mailing.library",
     "send_sync": "mailing.library",
+    "stop": "mailing.stopping",
     "verify_unsubscribe": "message.unsubscribe",
 }
 

@@ -68,7 +68,7 @@ def loop_watch() -> BlockBuster:
     """Raises on calls that block the loop if bulkmail makes them.
 
     The outbox may, for its microseconds (design §5), and so may what keeps a rehearsal's mail: a thread costs more.
-    So may the files of rows, which are read where the letter is written, at the moment that the line asks for it, and
+    So may the files of rows, which are read where the message is written, at the moment that the line asks for it, and
     a program's own rows, which are read where the program is.
     """
     watch = BlockBuster("bulkmail")
@@ -137,7 +137,7 @@ def make_campaign() -> Callable[..., Campaign]:
         name="spring",
         sender=Template("campaign.toml: from", "Shop <shop@example.org>"),
         subject=Template("campaign.toml: subject", "Hello {{ name }}"),
-        text=Template("letter.txt", "Dear {{ name }},\n\nwe are open.\n"),
+        text=Template("message.txt", "Dear {{ name }},\n\nwe are open.\n"),
     )
 
     def make(**changes: object) -> Campaign:

@@ -9,4 +9,4 @@ from hypothesis import settings
 IN_CI = bool(os.environ.get("CI"))
 
 many = settings(max_examples=int(os.environ.get("BULKMAIL_EXAMPLES", "2000" if IN_CI else "100")))
-"""For what is said on the wire, and for the bytes of a letter: 2,000 in CI, or as many as `BULKMAIL_EXAMPLES` says."""
+"""For what is said on the wire, and for the bytes of a message: 2,000 in CI, or as many as `BULKMAIL_EXAMPLES` says."""

@@ -21,8 +21,8 @@ UNSUBSCRIBE_KEY = "0123456789abcdef0123456789abcdef"
 
 def pem(key: object) -> Secret:
     """A private key as its file has it."""
-    octets = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())  # type: ignore[attr-defined]
-    return Secret(octets.decode())
+    raw = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())  # type: ignore[attr-defined]
+    return Secret(raw.decode())
 
 
 @dataclass

@@ -92,7 +92,7 @@ def made_up_domain(evidence: Evidence) -> Iterator[Found]:
     }
     for name, template in campaign.headers:
         domains[name] = _made_up_in(_domains_in(template.text))
-    linked = (domain for sample in evidence.letters.samples for domain in _linked_domains(sample.letter))
+    linked = (domain for sample in evidence.messages.samples for domain in _linked_domains(sample.message))
     domains["a link"] = _made_up_in(linked)
     made_up = {what: domain for what, domain in domains.items() if _MADE_UP.search(domain)}
     if made_up:
@@ -114,9 +114,9 @@ def _domains_in(text: str) -> list[str]:
     return [domain.lower() for domain in _AT_DOMAIN.findall(text)]
 
 
-def _linked_domains(letter: Rendered) -> Iterator[str]:
-    """The domains that links and pictures of a letter lead to."""
-    for body in (letter.html, letter.text):
+def _linked_domains(message: Rendered) -> Iterator[str]:
+    """The domains that links and pictures of a message lead to."""
+    for body in (message.html, message.text):
         for link in _LINK.findall(body or ""):
             yield from _domains_in(link)
 
@@ -141,7 +141,7 @@ def dkim_alignment(evidence: Evidence) -> Iterator[Found]:
     if not signatures:
         if evidence.is_big:
             relay = "the relay has to sign with DKIM, headers for unsubscribing included"
-            yield Found(f"bulkmail does not sign these letters: {relay}", severity=Severity.NOTE)
+            yield Found(f"bulkmail does not sign these messages: {relay}", severity=Severity.NOTE)
     elif not any(is_aligned(each.domain, sender.domain) for each in signatures):
         domains = ", ".join(each.domain for each in signatures)
         yield Found(f"DKIM signs for {domains}, and From is at {sender.domain}", evidence.campaign.sender.name)

@@ -1,4 +1,4 @@
-"""The table of all checks: what each finds, why it matters, how it is mended."""
+"""The table of all checks: what each finds, why it matters, how it is fixed."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ CHECKS: tuple[Check, ...] = (
         "correct the list; if it is as it should be, allow more with --max-invalid 40%", list_checks.many_invalid,
     ),
     Check(
-        "row-does-not-render", _W, "letters that the template cannot make; an error if that is so for every row",
-        "Rather than half a letter, these rows get none.",
-        "correct the name in the letter or the column in the list; "
+        "row-does-not-render", _W, "messages that the template cannot make; an error if that is so for every row",
+        "Rather than half a message, these rows get none.",
+        "correct the name in the message or the column in the list; "
         "{{ name | default('…') }} says what to write instead", list_checks.row_does_not_render,
     ),
     Check(
         "subject-empty", _W, "rows whose subject comes out empty; an error if that is so for every row",
-        "A letter without a subject is taken for junk; these rows get none.",
+        "A message without a subject is taken for junk; these rows get none.",
         "fill in the cell, or write {{ name or '…' }} in the subject", list_checks.subject_empty,
     ),
     Check(
@@ -47,7 +47,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "attachment-missing", _W, "files that rows name and that cannot be sent; an error if that is so for every row",
-        "These rows get no letter.",
+        "These rows get no message.",
         "put the file where the row says, or correct the cell", list_checks.attachment_missing,
     ),
     Check(
@@ -62,9 +62,9 @@ CHECKS: tuple[Check, ...] = (
         list_checks.suppression_entry,
     ),
     Check(
-        "unknown-name", _W, "names in the letter that no column has, where no row has come to yet",
-        "As soon as a row comes to that part, its letter fails.",
-        "correct the name in the letter, or add the column", list_checks.unknown_name,
+        "unknown-name", _W, "names in the message that no column has, where no row has come to yet",
+        "As soon as a row comes to that part, its message fails.",
+        "correct the name in the message, or add the column", list_checks.unknown_name,
     ),
     Check(
         "ambiguous-column", _E, "names in the message that several columns of the list have",
@@ -82,9 +82,9 @@ CHECKS: tuple[Check, ...] = (
         "write {% if variant == 'b' %} in a template, or take variants out", list_checks.variants_same,
     ),
     Check(
-        "empty-field", _W, "columns that stand in the letter and are blank in some rows",
-        "These letters have a gap there: “Dear ,”.",
-        "fill it in, or write {{ name or '…' }} in the letter", list_checks.empty_field,
+        "empty-field", _W, "columns that stand in the message and are blank in some rows",
+        "These messages have a gap there: “Dear ,”.",
+        "fill it in, or write {{ name or '…' }} in the message", list_checks.empty_field,
     ),
     Check(
         "duplicate-differs", _W, "rows of one address that differ in something that the message uses",
@@ -122,13 +122,13 @@ CHECKS: tuple[Check, ...] = (
         list_checks.damaged_cell,
     ),
     Check(
-        "placeholder", _W, "{{, lorem ipsum, unfinished notes and other programs' placeholders in letter or cells",
+        "placeholder", _W, "{{, lorem ipsum, unfinished notes and other programs' placeholders in message or cells",
         "People would read what was meant to be replaced.",
         "write what is meant, or take it out", letter_checks.placeholder,
     ),
     Check(
         "mistyped-address", _W, "domains one slip away from those of large providers, such as gmial.com",
-        "The letter goes to nobody or to a stranger, and many such addresses spoil your name as a sender.",
+        "The message goes to nobody or to a stranger, and many such addresses spoil your name as a sender.",
         "correct the address, or take the row out", list_checks.mistyped_address,
     ),
     Check(
@@ -190,7 +190,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "active-content", _W, "scripts, forms, frames and objects in a page",
-        "Mail programs take them out, and some take the letter for an attack.",
+        "Mail programs take them out, and some take the message for an attack.",
         "link to a page that has them", letter_checks.active_content,
     ),
     Check(
@@ -281,7 +281,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "domain-without-mail", _W, "domains of recipients that have no mail server or say that they take no mail",
-        "These letters come back, and many of them spoil your name as a sender.",
+        "These messages come back, and many of them spoil your name as a sender.",
         "correct the addresses, or take the rows out", online_checks.domain_without_mail, is_online=True,
     ),
     Check(
@@ -301,7 +301,7 @@ CHECKS: tuple[Check, ...] = (
     ),
     Check(
         "duplicate", _N, "rows that repeat an address",
-        "Each address gets one letter: that of its first row.",
+        "Each address gets one message: that of its first row.",
         "nothing needs doing; --allow-duplicates writes to them each time", list_checks.duplicate,
     ),
     Check(
@@ -310,8 +310,8 @@ CHECKS: tuple[Check, ...] = (
         "nothing needs doing", list_checks.suppressed,
     ),
     Check(
-        "unused-column", _N, "columns that neither letter nor settings mention",
-        "Perhaps the letter was to use them.",
+        "unused-column", _N, "columns that neither message nor settings mention",
+        "Perhaps the message was to use them.",
         "nothing needs doing if that is meant", list_checks.unused_column,
     ),
 )  # fmt: skip
@@ -356,10 +356,10 @@ def check_code(code: str) -> str:
 
 def table() -> str:
     """The checks as a table in Markdown."""
-    head = "| code | severity | finds | why it matters | the mend |\n|---|---|---|---|---|\n"
+    head = "| code | severity | finds | why it matters | the fix |\n|---|---|---|---|---|\n"
     return head + "".join(
         f"| `{check.code}` | {check.severity.value}{' (`--online`)' if check.is_online else ''} "
-        f"| {_cell(check.finds)} | {_cell(check.why)} | {_cell(check.mend)} |\n"
+        f"| {_cell(check.finds)} | {_cell(check.why)} | {_cell(check.fix)} |\n"
         for check in CHECKS
     )
 

@@ -7,12 +7,12 @@ from dataclasses import field
 from typing import TYPE_CHECKING
 
 from bulkmail.checks.finding import Finding, Hits, Severity
-from bulkmail.checks.letter import LetterCheck
+from bulkmail.checks.letter import MessageCheck
 from bulkmail.checks.page import Flaw, look_over, merge
 from bulkmail.checks.repeats import Repeats
 from bulkmail.checks.rows import RowCheck
 from bulkmail.model.address import Address, parse_mailbox
-from bulkmail.model.campaign import Campaign
+from bulkmail.model.campaign import Campaign, is_template
 from bulkmail.model.errors import AddressError
 from bulkmail.model.intake_duty import MANY
 from bulkmail.model.lazy_dataclass import dataclass
@@ -43,7 +43,7 @@ class Evidence:
 
     campaign: Campaign
     rows: RowCheck
-    letters: LetterCheck
+    messages: MessageCheck
     tally: Tally
     columns: tuple[str, ...] = ()
     own_columns: frozenset[str] = frozenset()
@@ -81,10 +81,10 @@ class Evidence:
 
     @property
     def sender(self) -> Address | None:
-        """The address of From in the first letter; None if there is none."""
-        for sample in self.letters.samples:
+        """The address of From in the first message; None if there is none."""
+        for sample in self.messages.samples:
             try:
-                return parse_mailbox(sample.letter.sender)[1]
+                return parse_mailbox(sample.message.sender)[1]
             except AddressError:
                 continue
         return None
@@ -92,15 +92,15 @@ class Evidence:
     @property
     def bounce_domain(self) -> str:
         """The domain of the reverse path; empty when the row decides."""
-        if "{{" in self.campaign.reverse_path or "{%" in self.campaign.reverse_path:
+        if is_template(self.campaign.reverse_path):
             return ""
         if self.campaign.reverse_path:
             return self.campaign.reverse_path.rpartition("@")[2].lower()
         return self.sender.domain if self.sender is not None and self.campaign.sent_by is None else ""
 
 
-def flaws_of(campaign: Campaign, letters: LetterCheck) -> tuple[Flaw, ...]:
-    """What is wrong with templates and sampled letters, each flaw once."""
+def flaws_of(campaign: Campaign, messages: MessageCheck) -> tuple[Flaw, ...]:
+    """What is wrong with templates and sampled messages, each flaw once."""
     found: list[Flaw] = []
     if campaign.html is not None:
         found += look_over(campaign.html, is_page=True)
@@ -114,8 +114,8 @@ def flaws_of(campaign: Campaign, letters: LetterCheck) -> tuple[Flaw, ...]:
         if template is not None:
             found += look_over(template, is_page=False)
     name = next((each.name for each in (campaign.html, campaign.markdown, campaign.mjml) if each is not None), "")
-    pages = [(sample.letter.html, sample.place) for sample in letters.samples]
-    return merge(found, pages, name=name, cells=[fault for _, fault in letters.dead_links])
+    pages = [(sample.message.html, sample.place) for sample in messages.samples]
+    return merge(found, pages, name=name, cells=[fault for _, fault in messages.dead_links])
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ class Found:
 
     message: str
     where: str = ""
-    mend: str = ""
+    fix: str = ""
     severity: Severity | None = None
     column: str = ""
     hits: Hits | None = None
@@ -132,13 +132,13 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One check: what it finds, why that matters, how it is mended, and the function that looks."""
+    """One check: what it finds, why that matters, how it is fixed, and the function that looks."""
 
     code: str
     severity: Severity
     finds: str
     why: str
-    mend: str
+    fix: str
     look: Callable[[Evidence], Iterable[Found]]
     is_online: bool = False
 
@@ -150,7 +150,7 @@ class Check:
                 found.severity or self.severity,
                 found.message,
                 where=found.where,
-                mend=found.mend or self.mend,
+                fix=found.fix or self.fix,
                 why=self.why,
                 column=found.column,
                 lines=tuple(found.hits.first) if found.hits else (),

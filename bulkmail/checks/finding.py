@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import field
 from enum import Enum
 
-from bulkmail.model.errors import GateClosed
+from bulkmail.model.errors import ChecksFailed
 from bulkmail.model.lazy_dataclass import dataclass
 
 SHOWN = 5  # lines of the list named in one finding
@@ -27,7 +27,7 @@ class Severity(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`code` is a stable word to refer to it by, `where` a file and line or a column; `mend` says what to do.
+    """`code` is a stable word to refer to it by, `where` a file and line or a column; `fix` says what to do.
 
     `why` says what happens if nothing is done.  `lines` are the first lines of the list that it is about, `times` is
     how many there are in all.
@@ -37,7 +37,7 @@ class Finding:
     severity: Severity
     message: str
     where: str = ""
-    mend: str = ""
+    fix: str = ""
     why: str = ""
     column: str = ""
     lines: tuple[int, ...] = ()
@@ -70,14 +70,14 @@ def is_refused(findings: Iterable[Finding], *, strict: bool = False) -> bool:
 
 
 def refuse(findings: Iterable[Finding], *, strict: bool = False) -> None:
-    """Raises `GateClosed` with all that `is_refused` counts among `findings`; returns if there is nothing."""
+    """Raises `ChecksFailed` with all that `is_refused` counts among `findings`; returns if there is nothing."""
     refusing = [finding for finding in findings if _refuses(finding, strict=strict)]
     if refusing:
-        mends = dict.fromkeys(finding.mend for finding in refusing if finding.mend)
-        raise GateClosed(
+        fixes = dict.fromkeys(finding.fix for finding in refusing if finding.fix)
+        raise ChecksFailed(
             "nothing was sent: "
             + "; ".join(f"{found.where}: {found.message}".removeprefix(": ") for found in refusing),
-            hint="; ".join(mends),
+            hint="; ".join(fixes),
         )
 
 

@@ -43,7 +43,7 @@ _LEFTOVER = lazy_pattern(
 )
 _LOREM = lazy_pattern(r"\blorem\b", re.IGNORECASE)
 
-# What UTF-8 becomes when a program takes it for Windows-1252: a sign between À and ß or a â, and what its second octet
+# What UTF-8 becomes when a program takes it for Windows-1252: a sign between À and ß or a â, and what its second byte
 # is there.  Quotes and dashes do stand behind a capital letter; within a word they do not.
 _SECOND = r"[\x80-\xbf€‚ƒ„†‡ˆ‰Š‹ŒŽ•˜™š›œžŸ]"
 _SECOND_1251 = "[Ѐ-Џѐ-џҐґ\xa0-\xbf‚„…†‡€‰‹‘’“”•–—™›№]"
@@ -54,7 +54,7 @@ _DAMAGE = lazy_pattern(
     r"|Â[\xa0-\xbf]"
     r"|[ÄÅ](?:[\x80-\x9f¤¥¦§±¼½¾‚ƒ„†‡ˆ‰Š‹ŒŽ˜™š›œžŸ](?=[a-zß-ÿ])|[\x80-\x9f])"
     r"|â(?:€.|‚¬)|ðŸ"
-    rf"|(?:[ÐÑ]{_SECOND}){{2}}|(?:[ÎÏ]{_SECOND}){{2}}"  # Cyrillic and Greek letters
+    rf"|(?:[ÐÑ]{_SECOND}){{2}}|(?:[ÎÏ]{_SECOND}){{2}}"  # Cyrillic and Greek messages
     rf"|(?:[РС]{_SECOND_1251}){{2}}|(?<=[A-Za-z])Г{_SECOND_1251}"  # taken for Windows-1251
     r"|[├┬][^\s\w─━│]|[├┬][ñöäåæçéèêëíìîïóòôõúùûüßÑÖÄÅÆÇÉ]|(?:[╨╤]\S){2}"  # for that of DOS
     r"|√[\xa0-\xffºøŒœ∂∆π∏](?=\w)"  # for that of a Mac
@@ -120,7 +120,7 @@ def is_worth_a_look(text: str) -> bool:
 
 
 def positions(text: str) -> list[tuple[int, str]]:
-    """Every leftover in `text`, and every damaged letter, with where it begins."""
+    """Every leftover in `text`, and every damaged message, with where it begins."""
     found = {match.start(): printable(match[0], _LONGEST) for match in _LEFTOVER.finditer(text)}
     found |= {match.start(): match[0] for match in _LOREM.finditer(text) if match.start() not in found}
     for match in _DAMAGE.finditer(text):

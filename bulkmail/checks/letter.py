@@ -1,4 +1,4 @@
-"""What trying the letter of every row showed."""
+"""What trying the message of every row showed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bulkmail.text import printable
 
 K = TypeVar("K")
 
-SAMPLE = 20  # letters that are looked at whole
+SAMPLE = 20  # messages that are looked at whole
 _BLOCK = 50  # rows whose cells are searched as one text; one with a find is searched row by row
 _MOST_KINDS = 1_000  # reasons, cells: they may quote the list, and memory stays flat
 _MOST_DOMAINS = 50_000
@@ -79,7 +79,7 @@ _NOBODY = frozenset(
 
 @dataclass(slots=True)
 class Failure:
-    """One reason that letters fail for, and the rows that it is true of."""
+    """One reason that messages fail for, and the rows that it is true of."""
 
     error: TemplateError
     place: Place
@@ -96,28 +96,28 @@ class DeadLink:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One row's letter as its reader would see it."""
+    """One row's message as its reader would see it."""
 
     place: Place
-    letter: Rendered
+    message: Rendered
 
 
-class Letters(Protocol):
-    """Whoever makes the letters: a `Composer`."""
+class MessageRenderer(Protocol):
+    """Whoever makes the messages: a `Composer`."""
 
     def check(self, recipient: Recipient) -> Tried:
-        """Renders the letter of one recipient strictly.  Raises `TemplateError`."""
+        """Renders the message of one recipient strictly.  Raises `TemplateError`."""
 
     @property
     def check_in_brief(self) -> Callable[[dict[str, object], str, str], str | None] | None:
         """Gives the subject for fields, address and name of a row that `check` need not look at, else None."""
 
     def render(self, recipient: Recipient) -> Rendered:
-        """The whole letter.  Raises `TemplateError`."""
+        """The whole message.  Raises `TemplateError`."""
 
 
 @dataclass(slots=True)
-class LetterCheck:
+class MessageCheck:
     """Tries row after row and remembers what is worth telling, in bounded memory.
 
     `names` are the fields that the message uses, `printed` those whose value stands in it as it is, `linked`
@@ -146,17 +146,17 @@ class LetterCheck:
     roles: dict[str, Hits] = field(default_factory=dict)
     hidden_rows: Hits = field(default_factory=Hits)
     empty_files: dict[str, Hits] = field(default_factory=dict)
-    largest_files: tuple[int, int] = (0, 0)  # octets of the files of one row, and its line
+    largest_files: tuple[int, int] = (0, 0)  # bytes of the files of one row, and its line
     samples: list[Sample] = field(default_factory=list)
 
-    def bad_rows(self, rows: Iterable[tuple[int, Recipient]], letters: Letters) -> list[tuple[int, str]]:
+    def bad_rows(self, rows: Iterable[tuple[int, Recipient]], messages: MessageRenderer) -> list[tuple[int, str]]:
         """The numbers of those rows that do not render, each with the reason."""
-        return [(number, fault) for number, recipient in rows if (fault := self._try(recipient, letters)) is not None]
+        return [(number, fault) for number, recipient in rows if (fault := self._try(recipient, messages)) is not None]
 
-    def bad_stored_rows(self, rows: Sequence[StoredRow], letters: Letters) -> list[tuple[int, str]]:
+    def bad_stored_rows(self, rows: Sequence[StoredRow], messages: MessageRenderer) -> list[tuple[int, str]]:
         """The same.  Rows whose message surely renders, and whose cells say nothing, get no more than a look."""
         bad: list[tuple[int, str]] = []
-        check = letters.check_in_brief
+        check = messages.check_in_brief
         for start in range(0, len(rows), _BLOCK):
             block = rows[start : start + _BLOCK]
             subjects = self._plain_subjects(block, check) if check is not None else [None] * len(block)
@@ -165,7 +165,7 @@ class LetterCheck:
                     number, wire, name, fields, file, line = row
                     local, _, domain = wire.rpartition("@")
                     person = Recipient(Address(local, domain), name, fields, Place(file, line))
-                    if (fault := self._try(person, letters)) is not None:
+                    if (fault := self._try(person, messages)) is not None:
                         bad.append((number, fault))
                 else:
                     self.rows += 1
@@ -200,13 +200,13 @@ class LetterCheck:
         """Whether the row is looked at whole that is the one with this number, from 1, among those tried."""
         return number % max(1, self.total // SAMPLE) == 0 and len(self.samples) <= SAMPLE
 
-    def _try(self, recipient: Recipient, letters: Letters) -> str | None:
+    def _try(self, recipient: Recipient, messages: MessageRenderer) -> str | None:
         """Why the row does not render; None if it does, and what there is to say of it is remembered then."""
         self.rows += 1
         try:
-            tried = letters.check(recipient)
+            tried = messages.check(recipient)
             if self._is_sample(self.rows):
-                self.samples.append(Sample(recipient.place, letters.render(recipient)))
+                self.samples.append(Sample(recipient.place, messages.render(recipient)))
         except TemplateError as error:
             self._note_failure(error, recipient.place)
             self.failed += 1
@@ -302,7 +302,7 @@ class LetterCheck:
 
 
 LONGEST_SUBJECT = 100  # characters; what a wide window shows
-# "test" where it marks a trial; in the middle of a sentence a letter may speak of one.
+# "test" where it marks a trial; in the middle of a sentence a message may speak of one.
 _TEST = lazy_pattern(r"^\W*test(?:ing|mail|e-?mail)?\b|[\[(]\s*test\s*[\])]|\btest\W*$", re.IGNORECASE)
 
 

@@ -1,4 +1,4 @@
-"""Checks on the letter: subject, page, leftovers, size."""
+"""Checks on the message: subject, page, leftovers, size."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bulkmail.model.pattern import lazy_pattern
 from bulkmail.text import count, printable
 
 MOST = 5  # findings of one kind
-CLIPPED = 102 * 1024  # octets of HTML from which Gmail shows only the beginning
-SOME_REFUSE, MOST_REFUSE = 10_000_000, 25_000_000  # octets of a message
-_BASE64 = 78 / 57  # octets on the line for each of a file: 57 become a line of 76 and its end
+CLIPPED = 102 * 1024  # bytes of HTML from which Gmail shows only the beginning
+SOME_REFUSE, MOST_REFUSE = 10_000_000, 25_000_000  # bytes of a message
+_BASE64 = 78 / 57  # bytes on the line for each of a file: 57 become a line of 76 and its end
 
 
 def subject_missing(evidence: Evidence) -> Iterator[Found]:
@@ -25,7 +25,7 @@ def subject_missing(evidence: Evidence) -> Iterator[Found]:
 
 def subject_long(evidence: Evidence) -> Iterator[Found]:
     """Subjects that nobody sees the end of."""
-    hits, longest = evidence.letters.long_subjects, evidence.letters.longest_subject
+    hits, longest = evidence.messages.long_subjects, evidence.messages.longest_subject
     if hits.number:
         yield Found(
             f"the subject has more than {LONGEST_SUBJECT} characters (at most {len(longest)}) in "
@@ -37,16 +37,16 @@ def subject_long(evidence: Evidence) -> Iterator[Found]:
 
 def subject_test(evidence: Evidence) -> Iterator[Found]:
     """Subjects of a trial."""
-    if hits := evidence.letters.subjects.get("test"):
+    if hits := evidence.messages.subjects.get("test"):
         yield Found(
             f'the subject says "test" in {count(hits.number, "row")}: {hits}', evidence.campaign.subject.name, hits=hits
         )
 
 
 def placeholder(evidence: Evidence) -> Iterator[Found]:
-    """What was to be replaced, in the letter or in cells that it shows."""
+    """What was to be replaced, in the message or in cells that it shows."""
     yield from _flaws(evidence, "placeholder")
-    for (name, found), hits in list(evidence.letters.leftovers.items())[:MOST]:
+    for (name, found), hits in list(evidence.messages.leftovers.items())[:MOST]:
         yield Found(
             f"{found!r} stands in {name!r} of {count(hits.number, 'row')}: {hits}",
             f"column {name}",
@@ -54,10 +54,10 @@ def placeholder(evidence: Evidence) -> Iterator[Found]:
             column=name,
             hits=hits,
         )
-    if not evidence.letters.leftovers:
+    if not evidence.messages.leftovers:
         told = {flaw.what for flaw in evidence.flaws}
-        for found, hits in evidence.letters.subjects.items():
-            if found != "test" and f"{found!r} stands in the letter" not in told:
+        for found, hits in evidence.messages.subjects.items():
+            if found != "test" and f"{found!r} stands in the message" not in told:
                 where = evidence.campaign.subject.name
                 yield Found(f"{found!r} stands in the subject of {count(hits.number, 'row')}: {hits}", where, hits=hits)
 
@@ -90,7 +90,7 @@ def link_empty(evidence: Evidence) -> Iterator[Found]:
 def link_relative(evidence: Evidence) -> Iterator[Found]:
     """Links that lead nowhere from a mail."""
     yield from _flaws(evidence, "link-relative")
-    for (name, fault), link in list(evidence.letters.dead_links.items())[:MOST]:
+    for (name, fault), link in list(evidence.messages.dead_links.items())[:MOST]:
         yield Found(
             f"a link begins with {name!r}, which {fault} in {count(link.hits.number, 'row')}, for example "
             f"{printable(link.example, 60)!r}: {link.hits}",
@@ -119,7 +119,7 @@ def active_content(evidence: Evidence) -> Iterator[Found]:
 def _flaws(evidence: Evidence, code: str) -> Iterator[Found]:
     flaws = [flaw for flaw in evidence.flaws if flaw.code == code]
     for flaw in flaws[:MOST]:
-        rows = f", for example in the letter{'s' if flaw.hits.number > 1 else ''} of {flaw.hits}" if flaw.hits else ""
+        rows = f", for example in the message{'s' if flaw.hits.number > 1 else ''} of {flaw.hits}" if flaw.hits else ""
         yield Found(f"{flaw.what}{rows}", flaw.where, hits=flaw.hits)
     if len(flaws) > MOST:
         places = ", ".join(dict.fromkeys(flaw.where for flaw in flaws[MOST:][:MOST]))
@@ -129,8 +129,8 @@ def _flaws(evidence: Evidence, code: str) -> Iterator[Found]:
 def html_clipped(evidence: Evidence) -> Iterator[Found]:
     """Pages that Gmail cuts off."""
     hits, largest = Hits(), 0
-    for sample in evidence.letters.samples:
-        size = len((sample.letter.html or "").encode())
+    for sample in evidence.messages.samples:
+        size = len((sample.message.html or "").encode())
         if size > CLIPPED:
             hits.add(sample.place.line)
             largest = max(largest, size)
@@ -140,7 +140,7 @@ def html_clipped(evidence: Evidence) -> Iterator[Found]:
 
 def attachment_empty(evidence: Evidence) -> Iterator[Found]:
     """Files without content."""
-    campaign, empty = evidence.campaign, evidence.letters.empty_files
+    campaign, empty = evidence.campaign, evidence.messages.empty_files
     fixed = [(item.filename, item.content) for item in campaign.attachments]
     for filename, content in fixed + [(image.filename, image.content) for image in campaign.images]:
         if not content:
@@ -162,21 +162,21 @@ def invitation_attached(evidence: Evidence) -> Iterator[Found]:
             yield Found(
                 f"{printable(item.filename, 60)!r} is an invitation (METHOD:{method[1].decode('ascii')}) attached as "
                 f"a plain file{tags}",
-                mend=f'write calendar = "{printable(item.filename, 60)}" below [message] instead of attaching it',
+                fix=f'write calendar = "{printable(item.filename, 60)}" below [message] instead of attaching it',
             )
 
 
 _METHOD = lazy_pattern(rb"^METHOD:(REQUEST|CANCEL|REPLY|COUNTER)\s*$", re.IGNORECASE | re.MULTILINE)
-_BEGINNING = 100_000  # octets
+_BEGINNING = 100_000  # bytes
 
 
 def attachment_too_big(evidence: Evidence) -> Iterator[Found]:
     """Messages that servers refuse for their size."""
-    campaign, (row_files, line) = evidence.campaign, evidence.letters.largest_files
+    campaign, (row_files, line) = evidence.campaign, evidence.messages.largest_files
     files = [(item.filename, len(item.content)) for item in campaign.attachments]
     files += [(image.filename, len(image.content)) for image in campaign.images]
-    bodies = max((_size(sample.letter.text, sample.letter.html) for sample in evidence.letters.samples), default=0)
-    size = int((sum(octets for _, octets in files) + row_files) * _BASE64) + bodies
+    bodies = max((_size(sample.message.text, sample.message.html) for sample in evidence.messages.samples), default=0)
+    size = int((sum(raw for _, raw in files) + row_files) * _BASE64) + bodies
     hits = Hits()
     if row_files:
         hits.add(line)

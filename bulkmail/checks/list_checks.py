@@ -12,7 +12,7 @@ from bulkmail.checks.mistyped import meant
 from bulkmail.checks.repeats import Repeats
 from bulkmail.message.header.heading import EmptySubject
 from bulkmail.message.template.constants import read_values
-from bulkmail.message.template.explain import EnclosureError, UnknownName
+from bulkmail.message.template.explain import EnclosureError, UndefinedField
 from bulkmail.message.template.names import FUNCTIONS
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.variants import FIELD as VARIANT
@@ -43,68 +43,72 @@ def bad_row(evidence: Evidence) -> Iterator[Found]:
 
 def many_invalid(evidence: Evidence) -> Iterator[Found]:
     """So many rows that cannot be used, or have no message, that the list itself must be damaged."""
-    letters = evidence.letters
+    messages = evidence.messages
     for number, of, what in (
         (evidence.rows.bad, evidence.tally.rows, "cannot be used"),
-        (letters.failed, letters.rows, "have no message"),
+        (messages.failed, messages.rows, "have no message"),
     ):
         if FEW_INVALID <= number < of and number > evidence.most_invalid * of:
             yield Found(
                 f"{number:,} of {count(of, 'row')} {what}: {number / of:.1%}, the limit is {evidence.most_invalid:.0%}",
-                mend="correct the list; if it is as it should be, allow more with"
+                fix="correct the list; if it is as it should be, allow more with"
                 f" --max-invalid {math.ceil(100 * number / of)}%",
             )
 
 
 def row_does_not_render(evidence: Evidence) -> Iterator[Found]:
-    """Letters that their templates cannot make."""
-    failures = [each for each in evidence.letters.failures.values() if not isinstance(each.error, _SPECIAL)]
+    """Messages that their templates cannot make."""
+    failures = [each for each in evidence.messages.failures.values() if not isinstance(each.error, _SPECIAL)]
     yield from _failed(evidence, failures)
 
 
 def attachment_missing(evidence: Evidence) -> Iterator[Found]:
     """Files that rows name and that are not there."""
-    failures = [each for each in evidence.letters.failures.values() if isinstance(each.error, EnclosureError)]
+    failures = [each for each in evidence.messages.failures.values() if isinstance(each.error, EnclosureError)]
     yield from _failed(evidence, failures)
 
 
 def subject_empty(evidence: Evidence) -> Iterator[Found]:
     """Rows whose subject comes out empty."""
-    failures = [each for each in evidence.letters.failures.values() if isinstance(each.error, EmptySubject)]
+    failures = [each for each in evidence.messages.failures.values() if isinstance(each.error, EmptySubject)]
     yield from _failed(evidence, failures)
 
 
 def _failed(evidence: Evidence, failures: list[Failure]) -> Iterator[Found]:
     """An error only if no row at all can be sent."""
-    letters = evidence.letters
-    severity = Severity.ERROR if letters.rows and letters.failed == letters.rows else Severity.WARNING
+    messages = evidence.messages
+    severity = Severity.ERROR if messages.rows and messages.failed == messages.rows else Severity.WARNING
     failures = sorted(failures, key=lambda failure: -failure.hits.number)
     for failure in failures[:MOST]:
         place, hits = failure.place, failure.hits
         where = str(place) if hits.number == 1 else place.file
         rows = f" in {count(hits.number, 'row')}" + (f": {hits}" if hits.number > 1 else "")
-        yield Found(f"{failure.error}{rows}", where, _mend_of(failure.error), severity, hits=hits)
+        yield Found(f"{failure.error}{rows}", where, _fix_of(failure.error), severity, hits=hits)
     if len(failures) > MOST:
         rest = sum(failure.hits.number for failure in failures[MOST:])
         yield Found(f"{count(rest, 'more row')} fail for other reasons; the report names them all", severity=severity)
 
 
-def _mend_of(error: TemplateError) -> str:
+def _fix_of(error: TemplateError) -> str:
     if isinstance(error, EnclosureError):
         return f"put the file where the row says, or correct the cell; {error.hint}"
-    if isinstance(error, UnknownName):
+    if isinstance(error, UndefinedField) and not error.is_clock:
         return f"{error.hint}; correct the name, or {{{{ name | default('…') }}}} says what to write instead"
     return error.hint
 
 
 def unknown_name(evidence: Evidence) -> Iterator[Found]:
-    """Names that no column has, in parts of a letter that no row has reached."""
-    if not evidence.letters.rows or not evidence.columns:
+    """Names that no column has, in parts of a message that no row has reached."""
+    if not evidence.messages.rows or not evidence.columns:
         return
-    told = " ".join(evidence.letters.failures)
+    told = {
+        failure.error.name
+        for failure in evidence.messages.failures.values()
+        if isinstance(failure.error, UndefinedField)
+    }
     for name in sorted(evidence.required - set(evidence.columns) - FUNCTIONS):
-        if f"'{name}'" not in told:
-            yield Found(f"the letter uses {name!r}, and no column is called so{suggest(name, evidence.columns)}")
+        if name not in told:
+            yield Found(f"the message uses {name!r}, and no column is called so{suggest(name, evidence.columns)}")
 
 
 def value_hidden(evidence: Evidence) -> Iterator[Found]:
@@ -141,12 +145,12 @@ def ambiguous(repeated: Mapping[str, Sequence[str]], used: Set[str]) -> Iterator
 
 
 def empty_field(evidence: Evidence) -> Iterator[Found]:
-    """Columns that stand in the letter and are blank in some rows."""
-    for name, hits in sorted(evidence.letters.blank.items(), key=lambda item: -item[1].number):
+    """Columns that stand in the message and are blank in some rows."""
+    for name, hits in sorted(evidence.messages.blank.items(), key=lambda item: -item[1].number):
         yield Found(
             f"{name!r} is empty in {count(hits.number, 'row')}: {hits}",
             f"column {name}",
-            f"fill it in, or write {{{{ {_in_template(name)} or '…' }}}} in the letter",
+            f"fill it in, or write {{{{ {_in_template(name)} or '…' }}}} in the message",
             column=name,
             hits=hits,
         )
@@ -158,7 +162,7 @@ def _in_template(name: str) -> str:
 
 def dummy_cell(evidence: Evidence) -> Iterator[Found]:
     """Cells where a program wrote that there is nothing."""
-    for (name, cell), hits in list(evidence.letters.dummies.items())[:MOST]:
+    for (name, cell), hits in list(evidence.messages.dummies.items())[:MOST]:
         yield Found(
             f"{name!r} is {cell!r} in {count(hits.number, 'row')}: {hits}", f"column {name}", column=name, hits=hits
         )
@@ -166,7 +170,7 @@ def dummy_cell(evidence: Evidence) -> Iterator[Found]:
 
 def damaged_cell(evidence: Evidence) -> Iterator[Found]:
     """Cells that a program has damaged, in columns that stand in the message."""
-    damaged = evidence.letters.damaged
+    damaged = evidence.messages.damaged
     for (name, cell, sign), hits in list(damaged.items())[:MOST]:
         what = f" (see {sign!r})" if sign != cell else ""
         rows = f"{count(hits.number, 'row')}: {hits}"
@@ -178,7 +182,7 @@ def damaged_cell(evidence: Evidence) -> Iterator[Found]:
 
 def unused_column(evidence: Evidence) -> Iterator[Found]:
     """Columns that nothing mentions."""
-    if evidence.mentioned is None or not evidence.letters.rows:
+    if evidence.mentioned is None or not evidence.messages.rows:
         return
     made = {VARIANT} if evidence.campaign.variants else set()
     own = evidence.own_columns | made | {name.partition(".")[0] for name in evidence.own_columns}
@@ -186,17 +190,17 @@ def unused_column(evidence: Evidence) -> Iterator[Found]:
     if unused:
         names = ", ".join(repr(printable(name, 40)) for name in unused[:MOST])
         more = f" and {len(unused) - MOST:,} more" if len(unused) > MOST else ""
-        yield Found(f"the letter uses nothing of {count(len(unused), 'column')}: {names}{more}")
+        yield Found(f"the message uses nothing of {count(len(unused), 'column')}: {names}{more}")
 
 
 def mistyped_address(evidence: Evidence) -> Iterator[Found]:
     """Domains that are one slip away from those of the large providers."""
-    found = [(domain, hits, right) for domain, hits in evidence.letters.domains.items() if (right := meant(domain))]
+    found = [(domain, hits, right) for domain, hits in evidence.messages.domains.items() if (right := meant(domain))]
     found.sort(key=lambda item: -item[1].number)
     for domain, hits, right in found[:MOST]:
         yield Found(
             f"@{domain} in {count(hits.number, 'row')}: {hits}; did you mean @{right}?",
-            mend=f"correct it to @{right} if that is meant, or take the row out",
+            fix=f"correct it to @{right} if that is meant, or take the row out",
             hits=hits,
         )
     if len(found) > MOST:
@@ -206,7 +210,7 @@ def mistyped_address(evidence: Evidence) -> Iterator[Found]:
 def role_address(evidence: Evidence) -> Iterator[Found]:
     """Addresses of offices rather than people."""
     for kind, what in (("role", "an office, not a person (info@, sales@ …)"), ("nobody", "a machine (noreply@ …)")):
-        if hits := evidence.letters.roles.get(kind):
+        if hits := evidence.messages.roles.get(kind):
             yield Found(f"{count(hits.number, 'address', 'addresses')} of {what}: {hits}", hits=hits)
 
 
@@ -216,7 +220,7 @@ def duplicate(evidence: Evidence) -> Iterator[Found]:
         hits = evidence.duplicates
         rows = count(hits.number, "row repeats", "rows repeat")
         fix = "see duplicate-differs: some of them say something else" if evidence.repeats.rows else ""
-        yield Found(f"{rows} an address that stands above: {hits}", mend=fix, hits=hits)
+        yield Found(f"{rows} an address that stands above: {hits}", fix=fix, hits=hits)
 
 
 def duplicate_differs(evidence: Evidence) -> Iterator[Found]:
@@ -268,8 +272,8 @@ def suppression_entry(evidence: Evidence) -> Iterator[Found]:
 
 def hidden_row(evidence: Evidence) -> Iterator[Found]:
     """Rows that a sheet hides, by a filter or by hand, and that get the message all the same."""
-    if evidence.letters.hidden_rows.number:
-        hits = evidence.letters.hidden_rows
+    if evidence.messages.hidden_rows.number:
+        hits = evidence.messages.hidden_rows
         rows = count(hits.number, "row is hidden in the sheet and gets", "rows are hidden in the sheet and get")
         yield Found(f"{rows} the message: {hits}", hits=hits)
 

@@ -15,9 +15,12 @@ MOST = 10
 def relay_unusable(evidence: Evidence) -> Iterator[Found]:
     """Relays that take no mail from us."""
     for facts in evidence.relays:
-        if facts.trouble is not None:
-            words = f" (the server said: {facts.trouble.words})" if facts.trouble.words else ""
-            yield Found(f"{printable(facts.trouble.what)}{printable(words)}", str(facts.relay), facts.trouble.mend)
+        from bulkmail.checks.relay_trouble import trouble_with  # late: only who has facts has imported what it needs
+
+        trouble = trouble_with(facts)
+        if trouble is not None:
+            words = f" (the server said: {trouble.words})" if trouble.words else ""
+            yield Found(f"{printable(trouble.what)}{printable(words)}", str(facts.relay), trouble.fix)
 
 
 def relay_login_untried(evidence: Evidence) -> Iterator[Found]:
@@ -53,11 +56,11 @@ def spf_broken(evidence: Evidence) -> Iterator[Found]:
             "take out what does not send for you any more, or write addresses (ip4:) instead of names",
         )
     for name in spf.missing:
-        mend = f"take include:{printable(name, 100)} out, or correct it"
-        yield Found(f"the SPF record of {spf.domain} includes {printable(name, 100)}, which has none", spf.domain, mend)
+        fix = f"take include:{printable(name, 100)} out, or correct it"
+        yield Found(f"the SPF record of {spf.domain} includes {printable(name, 100)}, which has none", spf.domain, fix)
     if {"+all", "all"} & set(spf.records[0].lower().split()):
-        mend = "write ~all or -all at its end"
-        yield Found(f"the SPF record of {spf.domain} lets everybody send in its name (+all)", spf.domain, mend)
+        fix = "write ~all or -all at its end"
+        yield Found(f"the SPF record of {spf.domain} lets everybody send in its name (+all)", spf.domain, fix)
 
 
 _KEY_FAULTS = {
@@ -98,7 +101,7 @@ def domain_without_mail(evidence: Evidence) -> Iterator[Found]:
     if evidence.records is None:
         return
     for domain, reason in evidence.records.no_mail[:MOST]:
-        hits = evidence.letters.domains[domain]
+        hits = evidence.messages.domains[domain]
         yield Found(f"{domain} {reason.value}: {count(hits.number, 'row')}, {hits}", hits=hits)
     if len(evidence.records.no_mail) > MOST:
         yield Found(f"{count(len(evidence.records.no_mail) - MOST, 'more domain')} take no mail")
@@ -116,5 +119,5 @@ def dns_unanswered(evidence: Evidence) -> Iterator[Found]:
     if records.asked < records.domains:
         yield Found(
             f"{records.asked:,} of {records.domains:,} domains of recipients were asked about, the most frequent first",
-            mend="--all-domains asks about all of them",
+            fix="--all-domains asks about all of them",
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import field
 from html import unescape
 from itertools import islice
+from typing import NamedTuple
 
 from bulkmail.checks.addresses import dead, placeholder_in
 from bulkmail.checks.finding import Hits
@@ -58,6 +59,15 @@ class Flaw:
     hits: Hits | None = field(default=None, compare=False)
 
 
+class _Seen(NamedTuple):
+    """A flaw in a text; `about` is what is the matter with a link, or the address of a picture."""
+
+    code: str
+    what: str
+    position: int
+    about: str = ""
+
+
 def look_over(template: Template, *, is_page: bool, is_plain: bool = False) -> list[Flaw]:
     """The flaws of a template itself, with its lines.  `is_plain`: it is plain text, where tags mean nothing."""
     try:
@@ -66,10 +76,12 @@ def look_over(template: Template, *, is_page: bool, is_plain: bool = False) -> l
         return []
     found = []
     # Finding a line takes a look at all before it: only where it will be told.
-    for code, what, position in islice(_flaws_in(masked.text, masked=masked, is_page=is_page, is_plain=is_plain), MOST):
-        line = masked.unmasked(masked.text[:position]).count("\n") + 1
+    for seen in islice(_flaws_in(masked.text, masked=masked, is_page=is_page, is_plain=is_plain), MOST):
+        line = masked.unmasked(masked.text[: seen.position]).count("\n") + 1
         is_setting = ": " in template.name
-        found.append(Flaw(code, what, template.name if is_setting and line <= 1 else f"{template.name}:{line}"))
+        found.append(
+            Flaw(seen.code, seen.what, template.name if is_setting and line <= 1 else f"{template.name}:{line}")
+        )
     return found
 
 
@@ -80,7 +92,7 @@ def merge(
 
     `cells` are faults of links that are told of the cells which they come from.
     """
-    told = tuple(cells)
+    told = frozenset(cells)
     lines = {flaw.what: flaw.where for flaw in found if flaw.code == "unclosed-tag"}
     kept = dict.fromkeys(flaw for flaw in found if flaw.code != "unclosed-tag")
     known = {(flaw.code, flaw.what) for flaw in kept}
@@ -88,19 +100,19 @@ def merge(
     for html, place in pages:
         if html is None or len(html) > LONGEST_PAGE:
             continue
-        for code, what in dict.fromkeys((code, what) for code, what, _ in _flaws_in(html, is_page=True)):
+        for (code, what), about in {
+            (each.code, each.what): each.about for each in _flaws_in(html, is_page=True)
+        }.items():
             # Pictures of the campaign's folder have other names by now; the template has told of them.
             is_told = (code, what) in known or code in ("placeholder", "active-content")
-            is_told = is_told or (code == "link-relative" and what.endswith(told))
-            if not is_told and not (code == "image-without-alt" and "cid:" in what):
+            is_told = is_told or (code == "link-relative" and about in told)
+            if not is_told and not (code == "image-without-alt" and about.startswith("cid:")):
                 seen.setdefault((code, what), Hits()).add(place.line)
     late = [Flaw(code, what, lines.get(what, name), hits) for (code, what), hits in seen.items()]
     return tuple([*kept, *late][:MOST])
 
 
-def _flaws_in(
-    text: str, *, masked: Masked | None = None, is_page: bool, is_plain: bool = False
-) -> Iterator[tuple[str, str, int]]:
+def _flaws_in(text: str, *, masked: Masked | None = None, is_page: bool, is_plain: bool = False) -> Iterator[_Seen]:
     """Code, words and position of each flaw."""
     if is_page:
         tokens = list(scan(text))
@@ -117,18 +129,18 @@ def _flaws_in(
             yield from _link_flaws(link[0], link.start())
     if is_page:  # a browser takes `<<Name>>` for a tag, and shows the brackets
         for found in ANGLES.finditer(text):
-            yield "placeholder", f"{found[0]!r} stands in the letter", found.start()
+            yield _Seen("placeholder", f"{found[0]!r} stands in the message", found.start())
     for position, word in positions(shown):
-        yield "placeholder", f"{word!r} stands in the letter", position
+        yield _Seen("placeholder", f"{word!r} stands in the message", position)
     if is_page or is_plain:
         for seen in (_ESCAPED_TAG if is_page else _TAG).finditer(shown):
-            yield "visible-tag", f"recipients see {printable(unescape(seen[0]), LONGEST_SHOWN)!r}", seen.start()
+            yield _Seen("visible-tag", f"recipients see {printable(unescape(seen[0]), LONGEST_SHOWN)!r}", seen.start())
     if masked is not None:
         for place in PLACE.finditer(text):
             tag = masked.tag(place)
             if tag.kind is Kind.RAW:
                 for _, word in positions(re.sub(r"\{%.*?%\}", "", tag.text)):
-                    yield "placeholder", f"{word!r} stands in the letter", place.start()
+                    yield _Seen("placeholder", f"{word!r} stands in the message", place.start())
 
 
 def _without_markup(text: str, tokens: Iterable[Element | EndTag | Remark]) -> str:
@@ -143,7 +155,7 @@ def _without_markup(text: str, tokens: Iterable[Element | EndTag | Remark]) -> s
     return "".join([*pieces, text[position:]])
 
 
-def _flaws_of(element: Element, text: str) -> Iterator[tuple[str, str, int]]:
+def _flaws_of(element: Element, text: str) -> Iterator[_Seen]:
     at = element.start
     for attribute in element.attributes:
         if attribute.name in _ADDRESSES:
@@ -151,52 +163,54 @@ def _flaws_of(element: Element, text: str) -> Iterator[tuple[str, str, int]]:
         else:
             word = next((word for _, word in positions(attribute.value)), "") if attribute.name in _READ else ""
         if word:
-            yield "placeholder", f"{printable(word, LONGEST_SHOWN)!r} stands in {attribute.name}=", at
+            yield _Seen("placeholder", f"{printable(word, LONGEST_SHOWN)!r} stands in {attribute.name}=", at)
     if element.name in _NOT_LOADED:
-        yield "active-content", f"{_NOT_LOADED[element.name]} (<{element.name}>) does not work in a letter", at
+        yield _Seen("active-content", f"{_NOT_LOADED[element.name]} (<{element.name}>) does not work in a message", at)
     if element.name in ("a", "area"):
         href = element.get("href")
         if href is None and not (element.get("id") or element.get("name")):
-            yield "link-empty", f"<{element.name}> has no href: the link leads nowhere", at
+            yield _Seen("link-empty", f"<{element.name}> has no href: the link leads nowhere", at)
         elif href is not None:
             yield from _href_flaws(href, at)
     if element.name == "img":
         source = element.value("src").strip()
         # A template tag between the attributes may bring one.
         if element.get("alt") is None and "\ufdd0" not in re.sub(r'"[^"]*"', "", text[element.start : element.end]):
-            yield "image-without-alt", f"the picture {_shown(source) or 'without src'} has no alt text", at
+            yield _Seen(
+                "image-without-alt", f"the picture {_shown(source) or 'without src'} has no alt text", at, about=source
+            )
         yield from _link_flaws(source, at)
 
 
-def _left_pictures(element: Element, text: str) -> Iterator[tuple[str, str, int]]:
+def _left_pictures(element: Element, text: str) -> Iterator[_Seen]:
     for picture in pictures(element, text):
         if dead(picture.address) and not placeholder_in(picture.address):
             what = f"the picture {_shown(picture.address)} is neither in the message nor on the web"
-            yield "image-local", what, picture.start
+            yield _Seen("image-local", what, picture.start)
 
 
-def _href_flaws(href: Attribute, position: int) -> Iterator[tuple[str, str, int]]:
+def _href_flaws(href: Attribute, position: int) -> Iterator[_Seen]:
     value = href.value.strip()
     if value in ("", "#"):
-        yield "link-empty", f'href="{value}": the link leads nowhere', position
+        yield _Seen("link-empty", f'href="{value}": the link leads nowhere', position)
     elif not placeholder_in(value):
         if fault := dead(value):
-            yield "link-relative", f"the link {_shown(value)} {fault}", position
+            yield _Seen("link-relative", f"the link {_shown(value)} {fault}", position, about=fault)
         yield from _link_flaws(value, position)
 
 
-def _link_flaws(value: str, position: int) -> Iterator[tuple[str, str, int]]:
+def _link_flaws(value: str, position: int) -> Iterator[_Seen]:
     if _LOCAL.match(value):
-        yield "link-local", f"{_shown(value)} leads to your own computer or network", position
+        yield _Seen("link-local", f"{_shown(value)} leads to your own computer or network", position)
     elif value.lower().startswith("http://"):
-        yield "link-insecure", f"{_shown(value)} begins with http:", position
+        yield _Seen("link-insecure", f"{_shown(value)} begins with http:", position)
 
 
 def _shown(address: str) -> str:
     return printable(PLACE.sub("…", address), LONGEST_SHOWN)
 
 
-def _open_tags(tokens: Iterable[Element | EndTag | Remark], text: str) -> Iterator[tuple[str, str, int]]:
+def _open_tags(tokens: Iterable[Element | EndTag | Remark], text: str) -> Iterator[_Seen]:
     """Elements that are not closed, and end tags that close nothing."""
     stack: list[Element] = []
     opened: Counter[str] = Counter()  # what is on the stack; nobody searches it for what is not there
@@ -204,24 +218,24 @@ def _open_tags(tokens: Iterable[Element | EndTag | Remark], text: str) -> Iterat
         if isinstance(token, Element):
             if token.content is not None:
                 if token.close <= token.content[1]:
-                    yield "unclosed-tag", f"<{token.name}> is not closed", token.start
+                    yield _Seen("unclosed-tag", f"<{token.name}> is not closed", token.start)
             elif not (token.name in VOID or (text[token.end - 2] == "/" and _is_foreign(token, opened))):
                 stack.append(token)
                 opened[token.name] += 1
         elif isinstance(token, EndTag) and token.name not in VOID:
             if not opened[token.name]:
                 if token.name != "p":
-                    yield "unclosed-tag", f"</{token.name}> closes nothing", token.start
+                    yield _Seen("unclosed-tag", f"</{token.name}> closes nothing", token.start)
                 continue
             number = next(n for n in range(len(stack) - 1, -1, -1) if stack[n].name == token.name)
             opened.subtract(element.name for element in stack[number:])
             for element in stack[number + 1 :]:
                 if element.name not in _OPTIONAL_END:
-                    yield "unclosed-tag", f"<{element.name}> is not closed", element.start
+                    yield _Seen("unclosed-tag", f"<{element.name}> is not closed", element.start)
             del stack[number:]
     for element in stack:
         if element.name not in _OPTIONAL_END:
-            yield "unclosed-tag", f"<{element.name}> is not closed", element.start
+            yield _Seen("unclosed-tag", f"<{element.name}> is not closed", element.start)
 
 
 def _is_foreign(element: Element, opened: Counter[str]) -> bool:

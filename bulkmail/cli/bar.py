@@ -1,4 +1,4 @@
-"""The progress of a run on a terminal: a bar, what became of the letters, how fast and through what."""
+"""The progress of a run on a terminal: a bar, what became of the messages, how fast and through what."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Bar:
 def sending(pulse: Pulse, *, now: float, width: int) -> list[Text]:
     """The picture of a run that is under way."""
     said = f" {pulse.done:,} of {pulse.total:,}"
-    share = min(1.0, pulse.done / pulse.total) if pulse.total else 1.0  # copies make it more letters than rows
+    share = min(1.0, pulse.done / pulse.total) if pulse.total else 1.0  # copies make it more messages than rows
     left = about(pulse.remaining(now))
     first = Text("sending   ")
     room = min(_WIDEST_BAR, width - len("sending   ") - len(said) - len(left) - 2)

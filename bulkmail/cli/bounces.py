@@ -235,7 +235,7 @@ def _named(
 
 def source_of(mailbox: BounceMailbox, places: ReadingPlaces | None, *, is_dry: bool) -> MailSource:
     """Raises `ConfigError`."""
-    from bulkmail.cli.settle import password_of
+    from bulkmail.cli.reconcile import password_of
     from bulkmail.mailbox.files import MaildirSource, MboxSource
     from bulkmail.mailbox.imap import ImapSource
     from bulkmail.mailbox.ports import KEEP, Afterwards

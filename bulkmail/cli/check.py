@@ -1,4 +1,4 @@
-"""`bulkmail check`: what is wrong with list, letter or settings."""
+"""`bulkmail check`: what is wrong with list, message or settings."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ def command(
     allow_stale_intake: bool,
     **options: Any,
 ) -> int:
-    """Say what is wrong with list, letter or settings, and send nothing.
+    """Say what is wrong with list, message or settings, and send nothing.
 
-    Every row is read and every letter tried.  Exit code: 0 it can be sent, 2
+    Every row is read and every message tried.  Exit code: 0 it can be sent, 2
     it would be refused.
     """
     if all_domains and not online:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import click
 from anyio import to_thread
 
+from bulkmail.checks.relay_trouble import trouble_with
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.question import ask, look_ahead_of
 from bulkmail.cli.running import abandoned_on_error, deliver_and_conclude, password_prompt, run_async, tell
@@ -169,9 +170,10 @@ def _ask_login() -> _Login:
         except BulkmailError as error:
             _say(f"{error}; {error.hint}" if error.hint else str(error))
             continue
-        if facts.trouble is None:
+        trouble = trouble_with(facts)
+        if trouble is None:
             return _Login(written, route, password)
-        _say(f"{facts.trouble.what} {facts.trouble.mend}")
+        _say(f"{trouble.what} {trouble.fix}")
 
 
 def _relay(answer: str) -> tuple[str, Route]:

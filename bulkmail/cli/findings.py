@@ -24,13 +24,13 @@ _PLACE = lazy_pattern(r"(?P<file>.+):(?P<line>\d+)")
 
 
 def told(findings: Sequence[Finding]) -> Iterator[str]:
-    """The lines to print: all findings of one kind together, why and mend said once."""
+    """The lines to print: all findings of one kind together, why and fix said once."""
     for (code, severity), group in groupby(findings, key=lambda finding: (finding.code, finding.severity)):
         same = list(group)
         for finding in same:
             yield from _wrapped(finding)
-        mends = dict.fromkeys(finding.mend for finding in same if finding.mend)
-        for text in (same[0].why, *[f"Mend: {mend}" for mend in mends]):
+        fixes = dict.fromkeys(finding.fix for finding in same if finding.fix)
+        for text in (same[0].why, *[f"Fix: {fix}" for fix in fixes]):
             if text:
                 yield from _indented(text)
         yield f"  [{code}]"
@@ -93,5 +93,5 @@ def _as_json(finding: Finding) -> dict[str, object]:
         "rows": finding.lines,
         "rows_in_all": finding.times,
         "why": finding.why,
-        "mend": finding.mend,
+        "fix": finding.fix,
     }

@@ -70,10 +70,10 @@ def _row(kept: Kept, width: int) -> str:
 def _open(inbox: Inbox, number: int) -> None:
     """Shows message `number` in the browser, with those around it."""
     from bulkmail.cli.browser import show
-    from bulkmail.preview.page import MOST_LETTERS, Album
+    from bulkmail.preview.page import MOST_MESSAGES, Album
 
     inbox.read(number)  # says what is wrong with the number
-    first = max(1, min(number - MOST_LETTERS // 2, len(inbox) - MOST_LETTERS + 1))
+    first = max(1, min(number - MOST_MESSAGES // 2, len(inbox) - MOST_MESSAGES + 1))
     album, chosen = Album(), 0
     for other in range(first, len(inbox) + 1):
         if album.is_full and other > number:

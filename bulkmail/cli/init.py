@@ -14,7 +14,7 @@ from bulkmail.settings.settings import load
 
 KINDS = {
     "newsletter": "news to many, as text and HTML",
-    "letter": "a plain personal letter",
+    "mail-merge": "a plain personal message",
     "invoice": "a bill with its items, from JSON",
 }
 EPILOG = """\b
@@ -34,22 +34,28 @@ Examples:
     help="; ".join(f"{kind}: {what}" for kind, what in KINDS.items()) + ".",
 )
 def command(folder: Path, kind: str) -> None:
-    """Make a campaign to start from: settings, a letter and a small list.
+    """Make a campaign to start from: settings, a message and a small list.
 
     It works as it is, and rehearses: no mail is sent to recipients before you name a relay.
     """
-    _refuse_occupied(folder)
-    files = copy_template(kind, folder)
-    settings = load(str(folder))
-    allow(folder, commands_in(settings.campaign, settings.routes))  # they are ours
+    files = make_campaign(kind, folder)
     name = shlex.quote(str(folder))
     click.echo(f"{folder} is now a campaign to start from: {kind}")
     for file in files:
         click.echo(f"  {file}")
     click.echo(f"\nRead {folder / 'campaign.toml'}, change what you like, then type:")
     click.echo(f"  bulkmail check {name}       says what is wrong with it")
-    click.echo(f"  bulkmail preview {name}     shows the letters")
+    click.echo(f"  bulkmail preview {name}     shows the messages")
     click.echo(f"  bulkmail send {name}        rehearses: no mail is sent to recipients")
+
+
+def make_campaign(kind: str, folder: Path) -> list[str]:
+    """Makes a campaign of a kind in a new folder; returns the names of its files.  Raises `ConfigError`."""
+    _refuse_occupied(folder)
+    files = copy_template(kind, folder)
+    settings = load(str(folder))
+    allow(folder, commands_in(settings.campaign, settings.routes))  # they are ours
+    return files
 
 
 def _refuse_occupied(folder: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bulkmail.cli.progress import Progress
 from bulkmail.cli.pulse import OUTCOMES, Pulse
-from bulkmail.engine.contracts import Event, Settled
+from bulkmail.engine.contracts import DeliveryResult, Event
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.schedule import Planned
 
@@ -37,7 +37,7 @@ class Metrics:
         """The engine tells."""
         with self._lock:
             self._pulse.note(event, time.monotonic())
-            if isinstance(event, Settled):
+            if isinstance(event, DeliveryResult):
                 attempt = event.attempt
                 code = str(getattr(attempt.event, "code", "none"))
                 self._tries[attempt.relay, attempt.verdict.outcome.value, code] += 1
@@ -64,10 +64,10 @@ class Metrics:
                 sessions.add_metric([relay], number)
             durations = HistogramMetricFamily("bulkmail_try_seconds", "How long tries took")
             durations.add_metric([], buckets=self._buckets(), sum_value=self._seconds)
-            lanes = ["relay", "lane"]  # no lane: the relay itself
-            complaints = CounterMetricFamily("bulkmail_complaints", "How often less was asked for", labels=lanes)
-            rests = GaugeMetricFamily("bulkmail_resting_seconds", "How long it is still left alone", labels=lanes)
-            rates = GaugeMetricFamily("bulkmail_lowered_rate", "Messages a second that it gets now", labels=lanes)
+            providers = ["relay", "mailbox_provider"]  # no provider: the relay itself
+            complaints = CounterMetricFamily("bulkmail_throttles", "How often less was asked for", labels=providers)
+            rests = GaugeMetricFamily("bulkmail_backoff_seconds", "How long it is still left alone", labels=providers)
+            rates = GaugeMetricFamily("bulkmail_reduced_rate", "Messages a second that it gets now", labels=providers)
             now = time.time()
             for each in self._pulse.slowdowns:
                 complaints.add_metric(each.key, each.times)

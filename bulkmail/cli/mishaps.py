@@ -9,7 +9,7 @@ import traceback
 import click
 
 from bulkmail.cli.program import COMMANDS, DEBUG_VARIABLE, ReaderGone, UnknownCommand
-from bulkmail.model.errors import BulkmailError, OutboxError, RelayError, SendingRests, SuppressionError
+from bulkmail.model.errors import BulkmailError, OutboxError, RelayError, SendingPaused, SuppressionError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.tally import EXIT_BUG, EXIT_NOTHING_SENT, EXIT_STOPPED
@@ -49,7 +49,7 @@ def judge(error: BaseException, *, outbox: str = "") -> Mishap:
     """What to say of `error`."""
     match error:
         case BulkmailError():
-            is_stopped = isinstance(error, RelayError | OutboxError | SendingRests | SuppressionError)
+            is_stopped = isinstance(error, RelayError | OutboxError | SendingPaused | SuppressionError)
             code = EXIT_STOPPED if is_stopped else EXIT_NOTHING_SENT
             return Mishap(str(error), code, error.hint)
         case click.ClickException():

@@ -22,6 +22,7 @@ PACE_OPTIONS = (
     click.option("--ramp", metavar="RAMP", help='More each day, for a new sender: "200/day +30%".'),
     click.option("--canary", metavar="N", type=click.IntRange(min=0), help="First N; the rest if they fare well."),
     click.option("--wait", metavar="TIME", help='Wait so long for what must wait: "10m", "forever", "0".'),
+    click.option("--processes", metavar="N", help='Processes to use: "auto", or 1 to compose in this one only.'),
 )
 
 lift_option = click.option(
@@ -42,7 +43,7 @@ def with_pace_flags(pace: Pace, flags: Mapping[str, Any]) -> Pace:
     from bulkmail.model.ramp import parse_ramp
     from bulkmail.model.rate import Rate
     from bulkmail.model.window import parse_start, parse_windows
-    from bulkmail.settings.pacing import parse_wait
+    from bulkmail.settings.pacing import parse_processes, parse_wait
     from bulkmail.settings.zones import find_zone
 
     def read(name: str, usual: T, parse: Callable[[str], T]) -> T:
@@ -63,5 +64,6 @@ def with_pace_flags(pace: Pace, flags: Mapping[str, Any]) -> Pace:
         start=read("start", pace.start, lambda text: parse_start(text, find_zone)),
         ramp=read("ramp", pace.ramp, parse_ramp),
         wait=read("wait", pace.wait, parse_wait),
+        processes=read("processes", pace.processes, parse_processes),
         breakers=breakers,
     )

@@ -1,4 +1,4 @@
-"""`bulkmail preview`: the letters as they would go out."""
+"""`bulkmail preview`: the messages as they would go out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from bulkmail.checks.evidence import Found
 from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, overrides_from
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.words import wrapped
-from bulkmail.mailing.ordering import letters
+from bulkmail.mailing.ordering import messages
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.keys import Keys
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  bulkmail preview spring                     the first letter, here
+  bulkmail preview spring                     the first message, here
   bulkmail preview spring --open              the first 200, in the browser
   bulkmail preview spring --row 3 --open      the third
   bulkmail preview spring --sample --open     those that show each branch
-  bulkmail preview spring --all --out letters as .eml, .txt and .html files
+  bulkmail preview spring --all --out messages as .eml, .txt and .html files
 """
 
 Shown = tuple[int, Recipient, Message]
@@ -52,10 +52,12 @@ _PREVIEW_KEPT = 86_400.0  # seconds
 
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("campaign", required=False)
-@click.option("--row", type=click.IntRange(min=1), metavar="N", help="The letter of row N of the list.")
-@click.option("--address", metavar="ADDRESS", help="The letter of this address.")
-@click.option("--sample", is_flag=True, help="As few letters as take every branch of the templates that any row takes.")
-@click.option("--all", "whole", is_flag=True, help="The letters of all rows.")
+@click.option("--row", type=click.IntRange(min=1), metavar="N", help="The message of row N of the list.")
+@click.option("--address", metavar="ADDRESS", help="The message of this address.")
+@click.option(
+    "--sample", is_flag=True, help="As few messages as take every branch of the templates that any row takes."
+)
+@click.option("--all", "whole", is_flag=True, help="The messages of all rows.")
 @click.option(
     "--out", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write files here."
 )
@@ -72,16 +74,16 @@ def command(
     in_browser: bool,
     **options: Any,
 ) -> None:
-    """Show the letters as they would go out, and send nothing.
+    """Show the messages as they would go out, and send nothing.
 
-    Without --row, --address, --sample or --all it is the first letter; in the
+    Without --row, --address, --sample or --all it is the first message; in the
     browser, the first 200.
     """
     if sum((row is not None, address is not None, sample, whole)) > 1:
-        raise ConfigError("--row, --address, --sample and --all each say which letters are meant", hint="keep one")
+        raise ConfigError("--row, --address, --sample and --all each say which messages are meant", hint="keep one")
     follow_up = follow_up_of(options)
     settings = load(campaign, overrides_from(options), needs_list=follow_up is None)
-    found: Iterable[tuple[int, Recipient, Message | TemplateError]] = letters(
+    found: Iterable[tuple[int, Recipient, Message | TemplateError]] = messages(
         settings,
         keys=_keys(settings),
         row=row,
@@ -96,12 +98,12 @@ def command(
     if not shown:
         raise _nobody(settings, row=row, address=address)
     if folder is not None and not in_browser:
-        click.echo(f"{count(shown, 'letter')} written to {folder}")
+        click.echo(f"{count(shown, 'message')} written to {folder}")
 
 
 def _tell(found: Found) -> None:
     click.echo(wrapped(f"error: {printable(f'{found.where}: {found.message}', 1000)}", indent=2), err=True)
-    click.echo(wrapped(f"hint: {printable(found.mend, 1000)}; the first of them is shown here", indent=2), err=True)
+    click.echo(wrapped(f"hint: {printable(found.fix, 1000)}; the first of them is shown here", indent=2), err=True)
 
 
 def _keys(settings: Settings) -> Keys:
@@ -111,7 +113,7 @@ def _keys(settings: Settings) -> Keys:
 
 
 def _good(found: Iterable[tuple[int, Recipient, Message | TemplateError]], *, bears_faults: bool) -> Iterator[Shown]:
-    """The letters; says which rows have none, or raises the reason."""
+    """The messages; says which rows have none, or raises the reason."""
     for number, recipient, message in found:
         if not isinstance(message, TemplateError):
             yield number, recipient, message
@@ -122,7 +124,7 @@ def _good(found: Iterable[tuple[int, Recipient, Message | TemplateError]], *, be
 
 
 def _show(found: Iterable[Shown], folder: Path | None) -> int:
-    """The letters as text, or as files in `folder`; says how many they were."""
+    """The messages as text, or as files in `folder`; says how many they were."""
     shown = 0
     for number, recipient, message in found:
         shown += 1
@@ -135,7 +137,7 @@ def _show(found: Iterable[Shown], folder: Path | None) -> int:
 
 
 def _open(found: Iterable[Shown], settings: Settings, folder: Path | None) -> int:
-    """The letters as a page in the browser; says how many they were."""
+    """The messages as a page in the browser; says how many they were."""
     from bulkmail.cli.browser import show
     from bulkmail.preview.page import Album
 
@@ -169,7 +171,7 @@ def _is_mine(found: os.stat_result) -> bool:
 
 def _say_where(page: Path, album: Album, *, is_whole: bool) -> None:
     number = len(album.sheets)
-    what = "The letter is" if number == 1 and is_whole else f"{count(number, 'letter')} are"
+    what = "The message is" if number == 1 and is_whole else f"{count(number, 'message')} are"
     more = "" if is_whole else "; --row, --address and --where show others"
     click.echo(f"{what} in {page}{more}")
 

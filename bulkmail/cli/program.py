@@ -26,13 +26,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 COMMANDS: dict[str, tuple[str, str]] = {
     "init": ("bulkmail.cli.init", "Make a campaign to start from."),
     "allow": ("bulkmail.cli.allow", "Allow a campaign or an outbox to run the commands it names."),
-    "check": ("bulkmail.cli.check", "Say what is wrong with list, letter or settings; send nothing."),
-    "preview": ("bulkmail.cli.preview", "Show the letters as they would go out."),
+    "check": ("bulkmail.cli.check", "Say what is wrong with list, message or settings; send nothing."),
+    "preview": ("bulkmail.cli.preview", "Show the messages as they would go out."),
     "send": ("bulkmail.cli.send", "Send a campaign, or go on with one that was interrupted."),
     "compose": ("bulkmail.cli.compose", "Write a message in the terminal and send it, step by step."),
     "resume": ("bulkmail.cli.resume", "Go on with a run as it was recorded."),
-    "cancel": ("bulkmail.cli.cancel", "End a run: whoever was not reached yet is left out."),
-    "settle": ("bulkmail.cli.settle", "Look letters in doubt up in a mailbox or a server's log."),
+    "stop": ("bulkmail.cli.stop", "Stop a run that another process is sending; resume goes on."),
+    "cancel": ("bulkmail.cli.cancel", "Cancel a run: recipients not yet sent to are skipped."),
+    "reconcile": ("bulkmail.cli.reconcile", "Look messages in doubt up in a mailbox or a server's log."),
     "status": ("bulkmail.cli.status", "Say where a run stands, also while it is sending."),
     "report": ("bulkmail.cli.report", "Say what became of every row: text, CSV, JSON or a page."),
     "bounces": ("bulkmail.cli.bounces", "Read bounces, spam complaints and unsubscribe requests."),
@@ -40,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "erase": ("bulkmail.cli.erase", "Erase an address from everything that bulkmail keeps."),
     "purge": ("bulkmail.cli.purge", "Remove runs that are old enough, with their reports."),
     "serve": ("bulkmail.cli.serve", "Serve the unsubscribe page, one-click unsubscribe and webhooks."),
+    "console": ("bulkmail.cli.console", "Open a page to write, rehearse, send and watch campaigns."),
     "relay": ("bulkmail.cli.relay", "Say whether a mail server can be used, and what it is like."),
     "store": ("bulkmail.cli.store", "Make, upgrade and check a store in PostgreSQL."),
     "sandbox": ("bulkmail.cli.sandbox", "Run a mail server that keeps everything and delivers nothing."),
@@ -47,7 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("bulkmail.cli.completion", "Make the Tab key complete commands and flags."),
 }
 
-HELP = """Send one letter to a whole list: personal, paced, every row accounted for.
+HELP = """Send one message to a whole list: personal, paced, every row accounted for.
 
 \b
 New here?  Type:
@@ -57,7 +59,7 @@ New here?  Type:
 EPILOG = "bulkmail COMMAND --help explains a command and shows examples."
 DEBUG_VARIABLE = "BULKMAIL_DEBUG"
 # Objects, not 700: imports make a hundred thousand that stay, and an eighth of a short run went into searching them for
-# garbage.  A letter leaves none that only such a search would find.
+# garbage.  A message leaves none that only such a search would find.
 COLLECTED_AFTER = 20_000
 
 

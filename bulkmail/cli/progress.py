@@ -11,7 +11,7 @@ from typing import Protocol, TextIO
 from bulkmail.cli.machine import JsonErrors, put
 from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.cli.words import about, by_relay, pace, say_waiting, slowed
-from bulkmail.engine.contracts import Event, Notice, Sessions, Settled, Slowed
+from bulkmail.engine.contracts import DeliveryResult, Event, Notice, Sessions, Slowed
 from bulkmail.model.hold import Hold
 from bulkmail.model.schedule import Planned
 from bulkmail.model.status import Status
@@ -114,7 +114,7 @@ class Plain(Silent):
         now = time.monotonic()
         self.pulse.note(event, now)
         match event:
-            case Settled() if now - self._said >= EVERY:
+            case DeliveryResult() if now - self._said >= EVERY:
                 self._said = now
                 self.say(sentence(self.pulse, now))
             case Hold(until=until, why=why):
@@ -168,7 +168,7 @@ class JsonLines(Plain):
         now = time.monotonic()
         self.pulse.note(event, now)
         match event:
-            case Settled(delivery=delivery, attempt=attempt):
+            case DeliveryResult(delivery=delivery, attempt=attempt):
                 line: dict[str, object] = {
                     "event": "settled",
                     "row": delivery.row,
@@ -190,7 +190,7 @@ class JsonLines(Plain):
             case Slowed():
                 line = {"event": "slowed", **as_object(event.slowdown, time.time())}
         self._put(line)
-        if isinstance(event, Settled) and now - self._said >= EVERY:
+        if isinstance(event, DeliveryResult) and now - self._said >= EVERY:
             self._said = now
             self._put(figures(self.pulse, now))
 

@@ -1,10 +1,10 @@
-"""How a run goes, in numbers: what became of the letters so far, how fast, and how long it will still take."""
+"""How a run goes, in numbers: what became of the messages so far, how fast, and how long it will still take."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 
-from bulkmail.engine.contracts import Event, Sessions, Settled, Slowed
+from bulkmail.engine.contracts import DeliveryResult, Event, Sessions, Slowed
 from bulkmail.model.hold import Hold
 from bulkmail.model.slowdown import Slowdowns
 from bulkmail.model.status import Status
@@ -17,7 +17,7 @@ OUTCOMES = (Status.ACCEPTED, Status.DEFERRED, Status.REJECTED, Status.EXPIRED, S
 class Pulse:
     """Fed with what the engine tells.  `now` is always seconds of a clock that never goes back.
 
-    `total` is how many letters were open at the beginning, `done` how many of them are settled for good, `connections`
+    `total` is how many messages were open at the beginning, `done` how many of them are settled for good, `connections`
     are those open now by relay, `through` is what each relay accepted, `waiting` says for what nothing is done, if so,
     `slowdowns` are whoever has complained.
     """
@@ -43,7 +43,7 @@ class Pulse:
     def note(self, event: Event, now: float) -> None:
         """The engine tells."""
         match event:
-            case Settled(delivery=delivery, attempt=attempt):
+            case DeliveryResult(delivery=delivery, attempt=attempt):
                 self.waiting = None
                 self._settled(delivery.id, delivery.status, now)
                 if delivery.status is Status.ACCEPTED:
@@ -69,7 +69,7 @@ class Pulse:
             self.done += 1
 
     def __getitem__(self, status: Status) -> int:
-        """How many letters are in `status` now; those deferred and then accepted count as accepted only."""
+        """How many messages are in `status` now; those deferred and then accepted count as accepted only."""
         return len(self._deferred) if status is Status.DEFERRED else self._ended[status]
 
     def mean_rate(self, now: float) -> float:

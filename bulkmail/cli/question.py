@@ -16,7 +16,7 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.route import Route
 from bulkmail.model.status import Status
 from bulkmail.model.units import say_duration
-from bulkmail.settings.tables import known_lanes
+from bulkmail.settings.tables import known_providers
 from bulkmail.text import count, printable
 
 _DONE = (Status.ACCEPTED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT, Status.CANCELLED)
@@ -59,7 +59,7 @@ def tell_plan(mailing: Mailing, outlook: Outlook) -> None:
 
 def _described_mailing(mailing: Mailing, outlook: Outlook) -> Iterator[tuple[str, str]]:
     tally, pace, number, campaign = mailing.tally, mailing.pace, _number(mailing), mailing.outbox.campaign
-    audience = audience_of(mailing, known_lanes())
+    audience = audience_of(mailing, known_providers())
     if campaign is not None:
         yield "From", audience.sender or campaign.sender.text.strip()
         yield "Subject", audience.subject or campaign.subject.text.strip()

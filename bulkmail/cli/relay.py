@@ -34,8 +34,13 @@ _SCHEME = lazy_pattern(r"(?:sandbox|maildir|null|smtps?|lmtp|[sl]mtp\+unix):", r
 @click.option("--from", "sender", metavar="ADDRESS", help="Ask whether mail from this address is taken.")
 @click.option("--to", "recipient", metavar="ADDRESS", help="With --from: ask for this recipient, too.")
 @click.option("--relay", "name", default="", metavar="NAME", help="Which of the campaign's relays.")
+@click.option(
+    "--password-stdin", is_flag=True, help="Read the password from standard input, one line; it is stored nowhere."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
-def command(where: str, sender: str | None, recipient: str | None, name: str, as_json: bool) -> int:
+def command(
+    where: str, sender: str | None, recipient: str | None, name: str, password_stdin: bool, as_json: bool
+) -> int:
     """Say what a mail server is like, and whether it can be used.
 
     Connects, logs in once and sends nothing.  Exit code: 0 it can be used, 3
@@ -52,11 +57,11 @@ def command(where: str, sender: str | None, recipient: str | None, name: str, as
         raise ConfigError("--to asks for a recipient of mail from somebody", hint="add --from ADDRESS")
     from_address = _address("--from", sender) if sender else None
     to_address = _address("--to", recipient) if recipient else None
-    relay = _relay(where, name)
+    relay = relay_of(where, name)
     credentials: Credentials | None = None
     if (fetch := find_tokens(relay)) is not None:
         credentials = Credentials(relay.username, tokens=Tokens(fetch))
-    elif (password := _password(relay)) is not None:
+    elif (password := password_of(relay, from_stdin=password_stdin)) is not None:
         credentials = Credentials(relay.username, password)
     key_password, proxy_password = find_key_password(relay), find_proxy_password(relay)
     feedback = known_feedback()
@@ -82,7 +87,7 @@ def command(where: str, sender: str | None, recipient: str | None, name: str, as
     return EXIT_OK if facts.is_usable else EXIT_STOPPED
 
 
-def _relay(where: str, name: str) -> Relay:
+def relay_of(where: str, name: str) -> Relay:
     """The server that a URL names, or a campaign; of several the one called `name`."""
     from bulkmail.model.relay import Kind
     from bulkmail.model.route import Route
@@ -115,15 +120,20 @@ class _NoPassword(Exception):
     """There is none, and nobody to ask."""
 
 
-def _password(relay: Relay) -> Secret | None:
+def password_of(relay: Relay, *, from_stdin: bool = False, can_ask: bool = True) -> Secret | None:
     """The password, or None where none is wanted or found."""
+    if from_stdin:
+        from bulkmail.cli.passwords import passwords_for
+        from bulkmail.model.route import Route
+
+        return passwords_for([Route(relay)], from_stdin=True)[0]
     from bulkmail.settings.secrets import find_password
 
     def nobody(prompt: str) -> str:
         raise _NoPassword
 
     try:
-        return find_password(relay, ask=password_prompt() or nobody)
+        return find_password(relay, ask=(password_prompt() if can_ask else None) or nobody)
     except _NoPassword:
         return None
 

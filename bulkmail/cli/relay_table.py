@@ -7,11 +7,12 @@ import json
 import textwrap
 from collections.abc import Iterator
 
+from bulkmail.checks.relay_trouble import trouble_with
 from bulkmail.model.relay import Tls
 from bulkmail.model.reply import Reply
 from bulkmail.probe.certificate import Certificate
 from bulkmail.probe.relay import Login, RelayFacts
-from bulkmail.smtp.transfer import Mode
+from bulkmail.smtp.peer_policy import Mode
 from bulkmail.text import printable
 
 WIDTH = 80  # columns
@@ -27,13 +28,14 @@ def as_table(facts: RelayFacts) -> str:
         shown = label
     if shown:
         lines.append("")
-    if facts.trouble is None:
+    trouble = trouble_with(facts)
+    if trouble is None:
         lines += textwrap.wrap(_praise(facts), WIDTH)
     else:
-        lines += textwrap.wrap(f"Not usable: {facts.trouble.what}", WIDTH)
-        if facts.trouble.words:
-            lines += _indented(f"The server said: {facts.trouble.words}")
-        lines += _indented(facts.trouble.mend, is_ours=True)
+        lines += textwrap.wrap(f"Not usable: {trouble.what}", WIDTH)
+        if trouble.words:
+            lines += _indented(f"The server said: {trouble.words}")
+        lines += _indented(trouble.fix, is_ours=True)
     return "\n".join(lines) + "\n"
 
 
@@ -86,7 +88,7 @@ def _ms(seconds: float) -> str:
 def _tls(facts: RelayFacts) -> str:
     if not facts.tls_version:
         return "none: everything goes in clear text"
-    how = "from the first octet" if facts.relay.tls is Tls.IMPLICIT else "by STARTTLS"
+    how = "from the first byte" if facts.relay.tls is Tls.IMPLICIT else "by STARTTLS"
     return f"{facts.tls_version} {how}, {facts.cipher}"
 
 
@@ -188,11 +190,11 @@ def _praise(facts: RelayFacts) -> str:
 
 def to_json(facts: RelayFacts) -> str:
     """One object; what was not found out is null."""
-    certificate, capabilities, trouble = facts.certificate, facts.capabilities, facts.trouble
+    certificate, capabilities, trouble = facts.certificate, facts.capabilities, trouble_with(facts)
     found = {
         "relay": str(facts.relay),
         "usable": facts.is_usable,
-        "trouble": trouble and {"what": trouble.what, "mend": trouble.mend, "reply": trouble.words or None},
+        "trouble": trouble and {"what": trouble.what, "fix": trouble.fix, "reply": trouble.words or None},
         "addresses": [
             {"address": tried.address, "seconds": None if tried.error else tried.seconds, "error": tried.error or None}
             for tried in facts.addresses

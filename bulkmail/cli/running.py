@@ -105,7 +105,7 @@ def abandoned_on_error(mailing: Mailing) -> Iterator[None]:
 
 
 def tell(mailing: Mailing) -> None:
-    """What was noticed about list and letter, and what an earlier crash left."""
+    """What was noticed about list and message, and what an earlier crash left."""
     for notice in mailing.notices:
         click.echo(wrapped(f"note: {printable(notice)}", indent=2), err=True)
     grave = [finding for finding in mailing.findings if finding.severity is not Severity.NOTE]
@@ -113,7 +113,7 @@ def tell(mailing: Mailing) -> None:
         where = f"{finding.where}: " if finding.where else ""
         click.echo(wrapped(f"{finding.severity.value}: {printable(where + finding.message)}", indent=2), err=True)
     if grave:
-        click.echo("note: bulkmail check says more of each, and how it is mended", err=True)
+        click.echo("note: bulkmail check says more of each, and how it is fixed", err=True)
     if mailing.newly_suppressed or mailing.newly_suppressed_copies:
         number = rows_and_copies(mailing.newly_suppressed, mailing.newly_suppressed_copies)
         click.echo(
@@ -121,7 +121,7 @@ def tell(mailing: Mailing) -> None:
             err=True,
         )
     if mailing.outbox.newly_in_doubt:
-        number = count(mailing.outbox.newly_in_doubt, "letter")
+        number = count(mailing.outbox.newly_in_doubt, "message")
         click.echo(
             f"note: the last run was cut off while the server had {number} in hand: delivered or not, nobody can tell; "
             "they are held (see --in-doubt)",

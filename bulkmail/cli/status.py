@@ -15,8 +15,8 @@ import msgspec
 
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import step, wrapped
-from bulkmail.mailing.intake import overdue_of
 from bulkmail.mailing.returned import opened_campaign
+from bulkmail.mailing.suppression_sources import overdue_of
 from bulkmail.model.intake_duty import say_overdue
 from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
@@ -25,7 +25,7 @@ from bulkmail.outbox.shape import noticing_damage
 from bulkmail.report.json import head
 from bulkmail.report.planned import planned_in
 from bulkmail.report.planned import sentence as planned_sentence
-from bulkmail.report.rest import next_try, rest_of, say_rest
+from bulkmail.report.rest import next_try, rest_of, say_rest, stopped_by
 from bulkmail.report.returned import came_back, of_passes
 from bulkmail.report.slowdowns import sentence, slowdowns_of
 from bulkmail.report.source import Source
@@ -83,7 +83,7 @@ def _show(path: Path, run: str, *, keeps_looking: bool, in_json: bool) -> None:
         lines += _doubtful(reader, tally.with_copies(Status.IN_DOUBT))
         is_running = reader.is_running is not None
         if not is_running and reader.has_marks:
-            lines.append("It was cut off while the ends of letters were on their way: going on puts these in doubt.")
+            lines.append("It was cut off while the ends of messages were on their way: going on puts these in doubt.")
         if said := say_overdue(overdue):
             lines.append(f"{said[0].upper()}{said[1:]}.  To read it: bulkmail bounces")
     for line in lines:
@@ -100,7 +100,7 @@ def _steps(tally: Tally, path: str, whole: str, *, is_running: bool) -> list[str
         lines += step(f"To go on with the {say_left(tally)} left", f"bulkmail resume {path}")
     if tally.with_copies(Status.IN_DOUBT) and not is_running:
         lines += step(
-            "To look the letters in doubt up", f"bulkmail settle {path} --imap URL, --maildir DIR or --log FILE"
+            "To look the messages in doubt up", f"bulkmail reconcile {path} --imap URL, --maildir DIR or --log FILE"
         )
         lines += step("To decide them yourself", f"bulkmail resume {path} --in-doubt retry|accepted|rejected")
     if tally.rows > tally.open_rows:
@@ -117,6 +117,7 @@ def _said(reader: OutboxReader, tally: Tally, path: Path, *, passes: Sequence[st
     now = time.time()
     with noticing_damage(reader.name):
         rest = rest_of(reader.settings, now) if tally.open else None
+        stopped = stopped_by(reader.settings) if tally.open and reader.is_running is None else None
     plan = planned_in(reader) if tally.open else None
     planned = planned_sentence(plan, now, is_running=reader.is_running is not None) if plan is not None else ""
     waiting = say_rest(rest, now) if rest else next_try(reader.next_try_at(), now)
@@ -126,6 +127,7 @@ def _said(reader: OutboxReader, tally: Tally, path: Path, *, passes: Sequence[st
         *passes,
         *_relays(reader),
         _times(reader),
+        *([stopped.sentence] if stopped else []),
         *([waiting] if waiting else []),
         *([planned] if planned else []),
         *_slowed(reader),

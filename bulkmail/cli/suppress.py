@@ -21,7 +21,7 @@ from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionReason, list_scope
 from bulkmail.model.units import parse_duration
 from bulkmail.settings.suppressions import SuppressionSettings, load_suppressions
-from bulkmail.settings.tables import known_lanes
+from bulkmail.settings.tables import known_providers
 from bulkmail.suppression.exchange import adopt, export, is_archive, iso, read_file
 from bulkmail.suppression.ports import Addition, AddressHistory, EntryQuery, StoredEvent
 from bulkmail.suppression.store import SqliteSuppressions
@@ -377,7 +377,7 @@ def _settings(file: Path | None) -> SuppressionSettings:
 @contextmanager
 def _opened(file: Path | None) -> Iterator[SqliteSuppressions]:
     settings = _settings(file)
-    with SqliteSuppressions(settings.path(), rules=settings.rules, provider_of=known_lanes().of) as store:
+    with SqliteSuppressions(settings.path(), rules=settings.rules, provider_of=known_providers().of) as store:
         yield store
 
 

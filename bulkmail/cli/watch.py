@@ -51,7 +51,7 @@ class Watch:
         return said
 
     def _speed(self) -> float:
-        """Letters settled a second, over the last looks."""
+        """Messages settled a second, over the last looks."""
         (began, before), (ended, after) = self._seen[0], self._seen[-1]
         return (after - before) / (ended - began) if ended > began else 0.0
 

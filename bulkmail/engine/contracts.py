@@ -158,7 +158,7 @@ Sign = Callable[[Message, float], Message]
 """A message that `Compose` made for this time, signed.  May be called in any thread."""
 
 
-class Settled(Struct, frozen=True):
+class DeliveryResult(Struct, frozen=True):
     """A delivery has got an outcome, and that is durable."""
 
     delivery: Delivery
@@ -189,7 +189,7 @@ class Slowed:
     slowdown: Slowdown
 
 
-Event = Settled | Hold | Sessions | Notice | Slowed
+Event = DeliveryResult | Hold | Sessions | Notice | Slowed
 Observe = Callable[[Event], None]
 
 

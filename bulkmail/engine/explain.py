@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bulkmail.model.advice import advice
-from bulkmail.model.errors import RelayError, SendingRests
+from bulkmail.model.errors import RelayError, SendingPaused
 from bulkmail.model.feedback import Feedback
 from bulkmail.model.hold import Hold
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
@@ -14,13 +14,13 @@ from bulkmail.text import count
 
 _AGAIN = "; then run the same command again: it goes on where this one stopped"
 
-_MENDS = {
+_FIXES = {
     Breakage.REFUSED: "check host and port (587 and 465 are usual) and that the server is running",
     Breakage.NO_SUCH_HOST: "check the spelling of the host",
     Breakage.UNREACHABLE: "check host and port, and whether a firewall is in between",
     Breakage.EXHAUSTED: "set connections lower, or allow more with ulimit -n",
-    Breakage.UNTRUSTED: "use the name that the certificate is for, or name the server's own authority "
-    "with ?ca_file=FILE in the relay URL",
+    Breakage.UNTRUSTED: "name the server's own authority with ?ca_file=FILE in the relay URL",
+    Breakage.WRONG_NAME: "write the name that the certificate is for into the relay URL",
     Breakage.NO_TLS: "use smtps:// if the server has TLS from the start (port 465); only for a server on this machine "
     "or a trusted network add ?tls=off",
     Breakage.WRONG_TLS: "change the relay URL",
@@ -36,14 +36,14 @@ def explain(event: Reply | Fault, *, relay: str, feedback: Feedback, patience: f
 
     `feedback` is the run's own judge, here and below.
     """
-    message, mend = _told(event, relay, feedback, patience)
-    return RelayError(f"stopped, and nobody is lost: {message}", hint=mend + _AGAIN)
+    message, fix = _told(event, relay, feedback, patience)
+    return RelayError(f"stopped, and nobody is lost: {message}", hint=fix + _AGAIN)
 
 
 def explain_left_out(event: Reply | Fault, *, relay: str, feedback: Feedback, patience: float | None = None) -> str:
     """Why one of several relays gets nothing more in this run, in a sentence that also says what to do."""
-    message, mend = _told(event, relay, feedback, patience)
-    return f"{relay} is left out from now on, the other relays go on: {message}; {mend}"
+    message, fix = _told(event, relay, feedback, patience)
+    return f"{relay} is left out from now on, the other relays go on: {message}; {fix}"
 
 
 def explain_failing(event: Reply | Fault, *, relay: str, feedback: Feedback) -> str:
@@ -55,14 +55,14 @@ def explain_failing(event: Reply | Fault, *, relay: str, feedback: Feedback) -> 
 def _told(event: Reply | Fault, relay: str, feedback: Feedback, patience: float | None) -> tuple[str, str]:
     """What happened, and what to do about it."""
     if isinstance(event, Fault):
-        message, mend = str(event), _MENDS.get(event.kind, "check that the server is running and reachable")
+        message, fix = str(event), _FIXES.get(event.kind, "check that the server is running and reachable")
         if event.stage is Stage.CONNECT and "+unix://" in relay:
-            mend = "check the path of the socket, that its server is running and that this user may use it"
+            fix = "check the path of the socket, that its server is running and that this user may use it"
     else:
-        message, mend = _refusal(event, relay, feedback)
+        message, fix = _refusal(event, relay, feedback)
     if patience is not None:
         message = f"{message}; it has been so for {say_duration(patience)}"
-    return message, mend
+    return message, fix
 
 
 def say_slowed(slowdown: Slowdown, event: Reply | Fault, now: float) -> str:
@@ -74,21 +74,21 @@ def say_slowed(slowdown: Slowdown, event: Reply | Fault, now: float) -> str:
         done.append(f"slowed down to {rate:.3g} messages a second")
     if slowdown.connections is not None:
         done.append(f"given {count(slowdown.connections, 'connection')}")
-    return f"{slowdown.lane or slowdown.relay} is {' and '.join(done) or 'treated more gently'}: {event}"
+    return f"{slowdown.provider or slowdown.relay} is {' and '.join(done) or 'treated more gently'}: {event}"
 
 
 def _refusal(reply: Reply, relay: str, feedback: Feedback) -> tuple[str, str]:
-    words, mend = advice(feedback.decide(reply).verdict.reason) or ("", "")
+    words, fix = advice(feedback.decide(reply).verdict.reason) or ("", "")
     if not words and reply.is_permanent:
-        words, mend = "refused", "ask whoever runs that server"
+        words, fix = "refused", "ask whoever runs that server"
     elif not words:
-        words, mend = "is not ready to take mail", "wait a while"
-    return f"{relay} {words}: {reply}", mend
+        words, fix = "is not ready to take mail", "wait a while"
+    return f"{relay} {words}: {reply}", fix
 
 
-def explain_rest(rest: Hold, now: float) -> SendingRests:
+def explain_rest(rest: Hold, now: float) -> SendingPaused:
     """The error that ends a run which does not wait for the end of `rest`."""
-    return SendingRests(
+    return SendingPaused(
         f"nobody is written to before {say_until(rest.until, now)}, because {rest.why}; nobody is lost",
         hint="run the same command again then, by hand or from cron: it goes on where this one stopped; "
         "with --wait forever it waits itself",

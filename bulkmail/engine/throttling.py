@@ -47,8 +47,8 @@ class Throttling:
             return False
         verdict, now = decision.verdict, self._clock.monotonic()
         self._count(now)
-        is_lane = verdict.scope is Scope.LANE
-        others = (relay.occupancy.sessions(lane) if is_lane else relay.health.open) - verdict.drops
+        is_lane = verdict.scope is Scope.PROVIDER
+        others = (relay.provider_use.sessions(lane) if is_lane else relay.health.open) - verdict.drops
         self._shaper.throttle(decision, relay.name, lane, now, open=others, words=str(event), jitter=self._rng())
         self._look(relay, lane if is_lane else "", now, event=event)
         return True

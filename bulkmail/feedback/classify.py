@@ -11,6 +11,7 @@ from bulkmail.feedback.notice import Notice
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.outcome import Outcome, Reason
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import Stage, make_reply
 from bulkmail.model.verdict import judge
 from bulkmail.model.wording import plain
@@ -126,8 +127,8 @@ def by_words(told: str, enhanced: str = "") -> Rule | None:
     return next((rule for rule in rules() if rule.text is not None and rule.fits(text, enhanced)), None)
 
 
-_SENTENCE_END = re.compile(r"[.;!?]+(?=\s|$)")
-_SIGNS = re.compile(r"(?:[^\w@~/.'|]|[.'](?!\w))+")  # a word and the next, whatever stands between them
+_SENTENCE_END = lazy_pattern(r"[.;!?]+(?=\s|$)")
+_SIGNS = lazy_pattern(r"(?:[^\w@~/.'|]|[.'](?!\w))+")  # a word and the next, whatever stands between them
 
 _KINDS = {
     Reason.UNKNOWN_USER: (FeedbackKind.HARD, "unknown-user"),
@@ -164,20 +165,20 @@ def _by_judge(told: str, code: int | None, enhanced: str) -> tuple[FeedbackKind,
 
 
 _OF_STORAGE = frozenset({452, 552})  # RFC 5321 §4.2.3: storage, quota
-_STILL_TRYING = re.compile(
+_STILL_TRYING = lazy_pattern(
     r"not yet been delivered|warning message only|will (?:continue|keep) (?:to )?(?:try|trying|attempt)|still trying"
     r"|attempts? will continue|will be retried|do not need to resend|no need to resend|has been (?:delayed|postponed)",
     re.IGNORECASE,
 )
-_BEFORE_RCPT = re.compile(
+_BEFORE_RCPT = lazy_pattern(
     r"after mail from|our mail from|reply to (?:mail from|helo|ehlo)|refused to talk to me|after initial connection"
     r"|\[mail_?from\]|after (?:helo|ehlo)|>>> (?:mail from|helo|ehlo)[^\n]{0,200}\n\s{0,10}<<< [45]",
     re.IGNORECASE,
 )
-_AT_END = re.compile(r"end of data|final data|after i sent the message|reply to data", re.IGNORECASE)
-_CODE = re.compile(r"(?<![\d.\w-])([245][0-5]\d)(?=[ -]|$)(?![ -]?\d{1,3}\.\d{1,3}\.\d{1,3}\.\d)")
-_HASH_CODE = re.compile(r"(?<![\d.\w])([45]\d\d)[ -]")
-_ENHANCED = re.compile(r"(?<![\d.])#?([245]\.\d\.\d{1,3})(?![\d]|\.\d)")
+_AT_END = lazy_pattern(r"end of data|final data|after i sent the message|reply to data", re.IGNORECASE)
+_CODE = lazy_pattern(r"(?<![\d.\w-])([245][0-5]\d)(?=[ -]|$)(?![ -]?\d{1,3}\.\d{1,3}\.\d{1,3}\.\d)")
+_HASH_CODE = lazy_pattern(r"(?<![\d.\w])([45]\d\d)[ -]")
+_ENHANCED = lazy_pattern(r"(?<![\d.])#?([245]\.\d\.\d{1,3})(?![\d]|\.\d)")
 
 
 def _digits(text: str) -> tuple[int | None, str]:

@@ -22,6 +22,7 @@ from bulkmail.model.feedback_event import (
     Proof,
 )
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.quota import DAY
 from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.text import printable
@@ -55,14 +56,14 @@ class Deliveries(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A mail that was read: `digest` is the same whenever and wherever it is; `octets` is the mail as it came.
+    """A mail that was read: `digest` is the same whenever and wherever it is; `raw` is the mail as it came.
 
     `source` names the mailbox, for people; `read_at` is wall-clock seconds.
     """
 
     digest: str
     report: Report
-    octets: bytes
+    raw: bytes
     source: str
     read_at: float
 
@@ -235,7 +236,7 @@ def _grouped(found: Iterable[FoundDelivery], key: Callable[[FoundDelivery], K]) 
 
 
 _SHORTEST_TOKEN = 27  # characters of an unsubscribe token
-_TOKENS = re.compile(r"[A-Za-z0-9_-]{27,1000}")
+_TOKENS = lazy_pattern(r"[A-Za-z0-9_-]{27,1000}")
 
 
 def _about(delivery: FoundDelivery, reported: Sequence[Reported]) -> Reported:
@@ -291,7 +292,7 @@ def _event(
         enhanced=finding.enhanced,
         words=printable(finding.words or report.words, MOST_WORDS),
         source=printable(mail.source, 300),
-        report=mail.octets[:MOST_REPORT_BYTES],
+        report=mail.raw[:MOST_REPORT_BYTES],
         replaces=() if proof is Proof.NONE else (unmatched,),
     )
 

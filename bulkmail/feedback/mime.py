@@ -15,6 +15,7 @@ from html import unescape
 from itertools import islice
 
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.pattern import lazy_pattern
 
 MOST_BYTES = 262_144
 """Of a mail that are read."""
@@ -25,15 +26,15 @@ _MOST_FIELDS = 400
 _LONGEST_FIELD = 8_000  # characters
 _LONGEST_LINE = 2_000  # characters of a line of text
 
-_LINE_END = re.compile(rb"\r\n?")
-_FIELD = re.compile(r"([!-9;-~]{1,100})[ \t]*:[ \t]*(.*)", re.DOTALL)
-_CHARSET = re.compile(
+_LINE_END = lazy_pattern(rb"\r\n?")
+_FIELD = lazy_pattern(r"([!-9;-~]{1,100})[ \t]*:[ \t]*(.*)", re.DOTALL)
+_CHARSET = lazy_pattern(
     r"(?:us-?ascii|ascii|utf-?8|utf-?16(?:-?[bl]e)?|iso-?(?:8859|2022)-[\w-]{1,8}|latin-?\d{1,2}|windows-?\d{3,4}|cp\d{3,4}"
     r"|koi8-[ru]|gb2312|gbk|gb18030|big5|euc-?(?:jp|kr)|shift[-_]?jis|sjis|ks_c_5601-1987)",
     re.IGNORECASE,
 )
-_ENCODED_WORD = re.compile(r"=\?([\w-]{1,40})\?([bq])\?([^?\s]{0,1000})\?=", re.IGNORECASE)
-_SPACE_BETWEEN_WORDS = re.compile(r"(\?=)[ \t\n]+(?==\?)")
+_ENCODED_WORD = lazy_pattern(r"=\?([\w-]{1,40})\?([bq])\?([^?\s]{0,1000})\?=", re.IGNORECASE)
+_SPACE_BETWEEN_WORDS = lazy_pattern(r"(\?=)[ \t\n]+(?==\?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +80,9 @@ class Mail:
         return (part for part in self.parts if part.content_type in content_types)
 
 
-def take_apart(octets: bytes) -> Mail:
-    """The mail in the first `MOST_BYTES` of `octets`.  Never raises, whatever they are."""
-    data = _LINE_END.sub(b"\n", octets[:MOST_BYTES])
+def take_apart(raw: bytes) -> Mail:
+    """The mail in the first `MOST_BYTES` of `raw`.  Never raises, whatever they are."""
+    data = _LINE_END.sub(b"\n", raw[:MOST_BYTES])
     if data.startswith(b"From "):  # a line of mbox
         data = data.partition(b"\n")[2]
     head, body = _divided(data)
@@ -114,13 +115,13 @@ def decoded(value: str) -> str:
         return value
 
     def word(found: re.Match[str]) -> str:
-        octets = found[3].encode("ascii", "replace")
+        raw = found[3].encode("ascii", "replace")
         if found[2].lower() == "b":
             try:
-                return _as_text(b64decode(octets + b"=" * (-len(octets) % 4)), found[1])
+                return _as_text(b64decode(raw + b"=" * (-len(raw) % 4)), found[1])
             except (binascii.Error, ValueError):
                 return found[0]
-        return _as_text(quopri.decodestring(octets, header=True), found[1])
+        return _as_text(quopri.decodestring(raw, header=True), found[1])
 
     return _ENCODED_WORD.sub(word, _SPACE_BETWEEN_WORDS.sub(r"\1", value[:_LONGEST_FIELD]))
 
@@ -175,8 +176,8 @@ def _pieces(body: bytes, boundary: bytes) -> Iterator[bytes]:
         yield body[start:]
 
 
-_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
-_DELIMITER = re.compile(rb"^--([^\s-][^\n]{0,200}|-{1,30}[^\s-][^\n]{0,200})\nContent-", re.MULTILINE | re.IGNORECASE)
+_TYPE = lazy_pattern(r"[\w.+-]+/[\w.+-]+")
+_DELIMITER = lazy_pattern(rb"^--([^\s-][^\n]{0,200}|-{1,30}[^\s-][^\n]{0,200})\nContent-", re.MULTILINE | re.IGNORECASE)
 
 
 def _text_of(fields: Fields, content_type: str, body: bytes) -> str:
@@ -200,24 +201,24 @@ def _text_of(fields: Fields, content_type: str, body: bytes) -> str:
 _TEXTS = frozenset({"application/octet-stream", "application/x-unknown"})
 
 
-def _as_text(octets: bytes, charset: str) -> str:
+def _as_text(raw: bytes, charset: str) -> str:
     """By the charset that is named, if mail uses it; else UTF-8, or Latin-1 where it is not that."""
     if charset and _CHARSET.fullmatch(charset) and not re.fullmatch("us-?ascii|ascii", charset, re.IGNORECASE):
         try:
-            return octets.decode(charset, "replace")
+            return raw.decode(charset, "replace")
         except (LookupError, ValueError):
             pass
-    if b"\x1b$B" in octets or b"\x1b$@" in octets:
-        return octets.decode("iso-2022-jp", "replace")
+    if b"\x1b$B" in raw or b"\x1b$@" in raw:
+        return raw.decode("iso-2022-jp", "replace")
     try:
-        return octets.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError:
-        return octets.decode("latin-1")
+        return raw.decode("latin-1")
 
 
-_DROPPED = re.compile(r"<(style|script|head|!--)", re.IGNORECASE)
-_BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d|p)\b[^<>]{0,500}>", re.IGNORECASE)
-_TAG = re.compile(r"</?[a-z!][^<>@]{0,1000}>", re.IGNORECASE)
+_DROPPED = lazy_pattern(r"<(style|script|head|!--)", re.IGNORECASE)
+_BREAK = lazy_pattern(r"<(?:br|/p|/div|/tr|/li|/h\d|p)\b[^<>]{0,500}>", re.IGNORECASE)
+_TAG = lazy_pattern(r"</?[a-z!][^<>@]{0,1000}>", re.IGNORECASE)
 
 
 def _without_tags(html: str) -> str:

@@ -37,7 +37,7 @@ def mails_in(folder: Path) -> Iterator[Path]:
 
 
 def read_mail(path: Path, limit: int) -> bytes | None:
-    """The first `limit` octets of a file; None for what is no message, or was moved away meanwhile."""
+    """The first `limit` bytes of a file; None for what is no message, or was moved away meanwhile."""
     try:
         opened = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
         with open(opened, "rb") as file:
@@ -82,9 +82,9 @@ class MaildirSource(Interruptible):
             return None
         if written < since:
             return None
-        octets = read_mail(path, MOST_BYTES)
+        raw = read_mail(path, MOST_BYTES)
         self._newest = max(self._newest, min(written, int(time.time())))
-        return None if octets is None else FetchedMail(str(path), octets)
+        return None if raw is None else FetchedMail(str(path), raw)
 
     def done(self, mails: Sequence[FetchedMail], *, understood: frozenset[str]) -> None:
         """Moves or deletes the files of those that were understood."""
@@ -152,7 +152,7 @@ class MboxSource(Interruptible):
             found = os.fstat(file.fileno())
             if self._seen == (found.st_size, found.st_mtime):
                 return
-            mails = (FetchedMail(str(number), octets) for number, octets in enumerate(_divided(file), 1))
+            mails = (FetchedMail(str(number), raw) for number, raw in enumerate(_divided(file), 1))
             while batch := list(islice(mails, BATCH)):
                 self._go_on()
                 yield batch
@@ -199,13 +199,13 @@ class StreamSource:
     def batches(self) -> Iterator[Sequence[FetchedMail]]:
         """The mail, if there is any.  Raises `RelayError`."""
         try:
-            octets = self._stream.read(MOST_BYTES)
+            raw = self._stream.read(MOST_BYTES)
             while self._stream.read(1 << 20):  # an MTA takes a closed pipe for a failure
                 pass
         except OSError as error:
             raise RelayError(f"standard input cannot be read: {error.strerror}") from None
-        if octets.strip():
-            yield [FetchedMail("1", octets)]
+        if raw.strip():
+            yield [FetchedMail("1", raw)]
 
     def done(self, mails: Sequence[FetchedMail], *, understood: frozenset[str]) -> None:
         """Nothing: the MTA takes the exit code for an answer."""

@@ -38,23 +38,23 @@ class Mailbox:
 
         Raises `ConfigError`, which never repeats what may be a password.
         """
-        mend = "write imaps://USER@HOST, with %40 for the @ in a user name"
+        fix = "write imaps://USER@HOST, with %40 for the @ in a user name"
         try:
             parts = urlsplit(url)
             port, host, user = parts.port, parts.hostname or "", unquote(parts.username or "")
         except ValueError:
-            raise ConfigError("that is no IMAP address", hint=mend) from None
+            raise ConfigError("that is no IMAP address", hint=fix) from None
         if parts.password is not None:
             raise ConfigError(
                 "a password does not belong into an IMAP address: others on this machine can read it there",
                 hint="leave it out; it is asked for, or put it into BULKMAIL_IMAP_PASSWORD or --imap-password-file",
             )
         if parts.scheme not in ("imap", "imaps") or not host or not user or parts.path.strip("/") or parts.fragment:
-            raise ConfigError("that is no IMAP address with user and host", hint=mend)
+            raise ConfigError("that is no IMAP address with user and host", hint=fix)
         if parts.query not in ("", "tls=off") or (parts.query and parts.scheme == "imaps"):
-            raise ConfigError("the only option of an IMAP address is ?tls=off, with imap://", hint=mend)
+            raise ConfigError("the only option of an IMAP address is ?tls=off, with imap://", hint=fix)
         if parts.query and host not in _LOOPBACK:
-            raise ConfigError(f"tls=off would send the password to {printable(host)} in clear text", hint=mend)
+            raise ConfigError(f"tls=off would send the password to {printable(host)} in clear text", hint=fix)
         is_implicit = parts.scheme == "imaps"
         return cls(printable(host), port or (993 if is_implicit else 143), user, is_implicit, not parts.query)
 

@@ -46,15 +46,15 @@ KEEP = Afterwards()
 
 @dataclass(frozen=True, slots=True)
 class FetchedMail:
-    """One mail: `octets` are at most `MOST_BYTES` of it; `key` is what its place knows it by."""
+    """One mail: `raw` are at most `MOST_BYTES` of it; `key` is what its place knows it by."""
 
     key: str
-    octets: bytes
+    raw: bytes
 
     @property
     def digest(self) -> str:
         """The same for a mail wherever it is read: programs that store mail add fields and change line ends."""
-        data = self.octets.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        data = self.raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if data.startswith(b"From "):
             data = data.partition(b"\n")[2]
         head, _, body = data.partition(b"\n\n")

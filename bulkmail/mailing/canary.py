@@ -1,4 +1,4 @@
-"""The first letters of a campaign go ahead; only if they fare well, the rest follows."""
+"""The first messages of a campaign go ahead; only if they fare well, the rest follows."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Set
 
-from bulkmail.engine.contracts import Ending, Event, Settled
+from bulkmail.engine.contracts import DeliveryResult, Ending, Event
 from bulkmail.model.breaker import Ahead, BreakerLimits, CanaryBreaker, ahead_key, judge_canary, policy_key
-from bulkmail.model.errors import SendingRests
+from bulkmail.model.errors import SendingPaused
 from bulkmail.model.hold import Hold
 from bulkmail.model.outcome import Outcome, Scope
 from bulkmail.outbox.outbox import Outbox
@@ -22,14 +22,14 @@ Wants = Set[int]
 """The ids of the only deliveries to send."""
 
 Send = Callable[[int | None, Wants | None], Awaitable[Ending]]
-"""Sends at most so many letters, None for all, of those that are wanted."""
+"""Sends at most so many messages, None for all, of those that are wanted."""
 
 
 class Canary:
-    """Which letters went ahead, and what the last try of each came to.  Kept in the outbox from one run to the next.
+    """Which messages went ahead, and what the last try of each came to.  Kept in the outbox from one run to the next.
 
     A copy (To, Cc, Bcc) counts by its address: once, however many rows it belongs to.
-    `limit` is the most letters begun in this run, None for all.  `stop` ends what is being sent.
+    `limit` is the most messages begun in this run, None for all.  `stop` ends what is being sent.
     """
 
     def __init__(self, outbox: Outbox, limits: BreakerLimits, *, limit: int | None, stop: Callable[[], None]) -> None:
@@ -41,36 +41,36 @@ class Canary:
         self._is_second_try = False
         kept = outbox.settings.get(SETTING, "")
         self._has_passed = kept == PASSED
-        self._letters: dict[str, Ahead] = {}  # by id, or a copy's address
+        self._messages: dict[str, Ahead] = {}  # by id, or a copy's address
         if kept and not self._has_passed:
             with noticing_damage(outbox.store.name):
-                self._letters = {
+                self._messages = {
                     key: Ahead(Outcome(outcome), Scope(scope), *rest)
                     for key, (outcome, scope, *rest) in json.loads(kept).items()
                 }
 
     def note(self, event: Event) -> None:
         """The engine tells."""
-        if isinstance(event, Settled):
+        if isinstance(event, DeliveryResult):
             self._tries += 1
             verdict, delivery = event.attempt.verdict, event.delivery
             copy_to = delivery.forward_path if delivery.is_copy else ""
             key = policy_key(event.attempt.event, verdict)
-            self._letters[ahead_key(delivery.id, copy_to)] = Ahead(verdict.outcome, verdict.scope, delivery.id, key)
+            self._messages[ahead_key(delivery.id, copy_to)] = Ahead(verdict.outcome, verdict.scope, delivery.id, key)
             if self._is_second_try and verdict.outcome is Outcome.ACCEPTED:
                 self._stop()
 
     def breaker(self, *, total: int) -> CanaryBreaker:
         """For the engine: the outcome that fails the canary gives back who was refused for no fault of theirs."""
-        return CanaryBreaker(self._limits, total=total, letters=self._letters)
+        return CanaryBreaker(self._limits, total=total, messages=self._messages)
 
     @property
     def left(self) -> int | None:
-        """How many letters may still be begun in this run."""
+        """How many messages may still be begun in this run."""
         return None if self._left is None else max(0, self._left - self._tries)
 
     async def go(self, send: Send) -> Ending | None:
-        """Sends the first letters and judges them; None when the rest may go, else how the run ends."""
+        """Sends the first messages and judges them; None when the rest may go, else how the run ends."""
         if self._has_passed or not self._limits.canary:
             return None
         ending = await self._send_ahead(send)
@@ -84,7 +84,7 @@ class Canary:
 
     async def _send_ahead(self, send: Send) -> Ending | None:
         """None when so many went, or all there are."""
-        while (wanted := self._limits.canary - len(self._letters)) > 0:
+        while (wanted := self._limits.canary - len(self._messages)) > 0:
             before, open_before = self._tries, self._outbox.tally().open
             ending = await send(wanted if self.left is None else min(wanted, self.left), None)
             self._remember()
@@ -98,7 +98,7 @@ class Canary:
     async def _try_again(self, send: Send) -> Ending | None:
         """Greylisting looks like a refusal of everybody: until the first is accepted, or nothing more is due soon."""
         self._is_second_try = True
-        ending = await send(self.left, {a.delivery for a in self._letters.values() if a.outcome is Outcome.DEFERRED})
+        ending = await send(self.left, {a.delivery for a in self._messages.values() if a.outcome is Outcome.DEFERRED})
         self._is_second_try = False
         self._remember()
         if ending.error or (ending.was_stopped and not self._outcomes[Outcome.ACCEPTED]):
@@ -106,7 +106,7 @@ class Canary:
         return None
 
     def _judged(self) -> Ending | None:
-        scopes = Counter(ahead.scope for ahead in self._letters.values() if ahead.outcome is Outcome.REJECTED)
+        scopes = Counter(ahead.scope for ahead in self._messages.values() if ahead.outcome is Outcome.REJECTED)
         trip = judge_canary(self._outcomes, scopes, self._limits)
         if trip is None:
             self._outbox.set_setting(SETTING, PASSED)
@@ -114,15 +114,17 @@ class Canary:
         self._outbox.set_setting(SETTING, "")  # whoever goes on has fixed something: others go ahead then
         hint = f"{trip.hint} (with --canary 0, if the rest is to go all the same)"
         return Ending(
-            SendingRests(f"stopped, and nobody is lost: {trip.sentence}", hint=hint, hold=Hold(math.inf, trip.sentence))
+            SendingPaused(
+                f"stopped, and nobody is lost: {trip.sentence}", hint=hint, hold=Hold(math.inf, trip.sentence)
+            )
         )
 
     @property
     def _outcomes(self) -> Counter[Outcome]:
-        return Counter(ahead.outcome for ahead in self._letters.values())
+        return Counter(ahead.outcome for ahead in self._messages.values())
 
     def _remember(self) -> None:
-        kept = {key: (a.outcome.value, a.scope.value, a.delivery, a.key) for key, a in self._letters.items()}
+        kept = {key: (a.outcome.value, a.scope.value, a.delivery, a.key) for key, a in self._messages.items()}
         self._outbox.set_setting(SETTING, json.dumps(kept))
 
 

@@ -9,10 +9,10 @@ from anyio import to_thread
 
 from bulkmail.checks.evidence import Evidence, flaws_of
 from bulkmail.checks.finding import SHOWN, Hits
-from bulkmail.checks.letter import LetterCheck
+from bulkmail.checks.letter import MessageCheck
 from bulkmail.checks.repeats import Repeats
 from bulkmail.checks.rows import RowCheck
-from bulkmail.mailing.loading import Told, try_letters
+from bulkmail.mailing.loading import Told, try_messages
 from bulkmail.mailing.relays import look_at_relay
 from bulkmail.mailing.rows import Rows
 from bulkmail.message.compose.bodies import linked_fields
@@ -61,10 +61,10 @@ async def gather(
     told: Told,
     suppression: Suppression | None = None,
 ) -> Evidence:
-    """Tries the letter of every row of `outbox`, and says what is known then.  Raises `TemplateError`."""
+    """Tries the message of every row of `outbox`, and says what is known then.  Raises `TemplateError`."""
     required = frozenset(referenced_names(campaign))
     printed = frozenset(printed_names(campaign))
-    letters = LetterCheck(
+    messages = MessageCheck(
         required | printed,
         printed=printed,
         linked=linked_fields(campaign),
@@ -72,7 +72,7 @@ async def gather(
         total=outbox.tally().open,
         hidden=rows.remarks.hidden,
     )
-    await try_letters(outbox, letters, composer, told=told)
+    await try_messages(outbox, messages, composer, told=told)
     tally = outbox.tally()
     mentioned = mentioned_names(campaign)
     repeats = Repeats()
@@ -90,7 +90,7 @@ async def gather(
     return Evidence(
         campaign,
         rows=seen,
-        letters=letters,
+        messages=messages,
         tally=tally,
         columns=columns,
         own_columns=asked.own_columns | own_columns(columns) | frozenset(DELIVERY_COLUMNS),
@@ -106,7 +106,7 @@ async def gather(
         suppression_fault_count=suppression.fault_count if suppression is not None else 0,
         relay_hosts=tuple(route.relay.host for route in routes if route.relay.host),
         most_invalid=asked.most_invalid,
-        flaws=await to_thread.run_sync(flaws_of, campaign, letters),
+        flaws=await to_thread.run_sync(flaws_of, campaign, messages),
     )
 
 
@@ -132,7 +132,7 @@ async def ask_outside(evidence: Evidence, routes: Sequence[Route], *, keys: Keys
         sender_domain=evidence.sender.domain if evidence.sender else "",
         bounce_domain=evidence.bounce_domain,
         keys={record_name(dkim): public_key(dkim, key) for dkim, key in signatures},
-        recipients={domain: hits.number for domain, hits in evidence.letters.domains.items()},
+        recipients={domain: hits.number for domain, hits in evidence.messages.domains.items()},
         most_domains=None if online.all_domains else MOST_DOMAINS,
     )
     return replace(evidence, relays=tuple(relays), records=records)

@@ -9,7 +9,7 @@ from bulkmail.mailing.mailing import Mailing
 from bulkmail.message.compose.composer import Composer
 from bulkmail.model.address import Address
 from bulkmail.model.errors import BulkmailError, ConfigError
-from bulkmail.model.lane import Lanes
+from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Recipient
 from bulkmail.text import printable
@@ -19,7 +19,7 @@ _BATCH = 10_000  # rows
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """`sender` and `subject` as in the letter of the first row that is to be written to, safe to print; empty if none.
+    """`sender` and `subject` as in the message of the first row that is to be written to, safe to print; empty if none.
 
     `providers` are those of the recipients not yet tried, the one with most first: a provider's name or a domain.
     """
@@ -29,17 +29,17 @@ class Audience:
     providers: tuple[tuple[str, int], ...]
 
 
-def audience_of(mailing: Mailing, lanes: Lanes) -> Audience:
+def audience_of(mailing: Mailing, known: MailboxProviders) -> Audience:
     """Reads all rows that are pending: about a second for 100,000."""
     sender = subject = ""
     providers: Counter[str] = Counter()
     domains: Counter[str] = Counter()
     for recipient in _pending(mailing):
         if not domains:
-            sender, subject = _first_letter(mailing, recipient)
+            sender, subject = _first_message(mailing, recipient)
         domains[recipient.address.domain] += 1
     for domain, number in domains.items():
-        providers[lanes.of(domain)] += number
+        providers[known.of(domain)] += number
     return Audience(sender, subject, tuple(providers.most_common()))
 
 
@@ -51,15 +51,15 @@ def _pending(mailing: Mailing) -> Iterator[Recipient]:
         after = rows[-1][0]
 
 
-def _first_letter(mailing: Mailing, recipient: Recipient) -> tuple[str, str]:
+def _first_message(mailing: Mailing, recipient: Recipient) -> tuple[str, str]:
     campaign = mailing.outbox.campaign
     if campaign is None:
         return "", ""
     try:
-        letter = Composer(campaign, run_id=mailing.outbox.run_id, keys=mailing.keys).render(recipient)
+        message = Composer(campaign, run_id=mailing.outbox.run_id, keys=mailing.keys).render(recipient)
     except BulkmailError:  # with an on_message hook, say; the gate has told what matters
         return "", ""
-    return printable(letter.sender), printable(letter.subject)
+    return printable(message.sender), printable(message.subject)
 
 
 def choose(mailing: Mailing, addresses: Iterable[Address]) -> None:

@@ -6,7 +6,7 @@ import math
 
 import anyio
 
-from bulkmail.engine.contracts import Event, Settled
+from bulkmail.engine.contracts import DeliveryResult, Event
 from bulkmail.model.errors import BulkmailError
 from bulkmail.report.report import Report
 
@@ -24,7 +24,7 @@ class SendingStopped(BulkmailError):
         self.report = report
 
 
-class Deliveries:
+class DeliveryResults:
     """The outcomes of a run, one by one as they become durable; `report` is there when it is over.
 
     Iterating raises what ended the run before its time, as `SendingStopped`.  The methods are for `Mailer.deliver()`.
@@ -32,15 +32,15 @@ class Deliveries:
 
     def __init__(self) -> None:
         self.report: Report | None = None
-        self._send, self._receive = anyio.create_memory_object_stream[Settled](math.inf)
+        self._send, self._receive = anyio.create_memory_object_stream[DeliveryResult](math.inf)
         self._room = anyio.Event()
         self._error: Exception | None = None
         self._is_left = False
 
-    def __aiter__(self) -> Deliveries:
+    def __aiter__(self) -> DeliveryResults:
         return self
 
-    async def __anext__(self) -> Settled:
+    async def __anext__(self) -> DeliveryResult:
         try:
             settled = await self._receive.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
@@ -52,7 +52,7 @@ class Deliveries:
 
     def observe(self, event: Event) -> None:
         """Hands an outcome to the reader, while there is one."""
-        if isinstance(event, Settled) and not self._is_left:
+        if isinstance(event, DeliveryResult) and not self._is_left:
             self._send.send_nowait(event)
 
     async def has_room(self) -> None:

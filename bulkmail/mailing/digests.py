@@ -88,7 +88,7 @@ class DigestedRows:
 def add_row(digest: Digest, row: Recipient | BadRow) -> None:
     """One row of a list: its address and all its fields."""
     address, name = (row.address.wire, row.name) if isinstance(row, Recipient) else ("", row.reason)
-    digest.add(_octets(address), _octets(name), encode_fields(row.fields, place=row.place))
+    digest.add(_encoded(address), _encoded(name), encode_fields(row.fields, place=row.place))
 
 
 async def digest_of_messages(messages: Messages) -> str:
@@ -120,7 +120,7 @@ def add_message(digest: Digest, message: EmailMessage) -> None:
         digest.add(b"part")
         for name, value in part.raw_items():
             if name.lower() not in _MADE_ANEW:
-                digest.add(_octets(name.lower()), _octets(_BOUNDARY.sub("", " ".join(str(value).split()))))
+                digest.add(_encoded(name.lower()), _encoded(_BOUNDARY.sub("", " ".join(str(value).split()))))
         if not part.is_multipart():
             digest.add(_content(part, names))
 
@@ -128,12 +128,12 @@ def add_message(digest: Digest, message: EmailMessage) -> None:
 def _content(part: Message, names: dict[str, str]) -> bytes:
     """What the part holds; in a text, each part that it shows by its Content-ID is called by its place."""
     payload = part.get_payload(decode=True)
-    content = payload if isinstance(payload, bytes) else _octets(str(part.get_payload()))
+    content = payload if isinstance(payload, bytes) else _encoded(str(part.get_payload()))
     if part.get_content_maintype() == "text":
         for name, place in names.items():
-            content = content.replace(_octets(name), _octets(place))
+            content = content.replace(_encoded(name), _encoded(place))
     return content
 
 
-def _octets(text: str) -> bytes:
+def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")

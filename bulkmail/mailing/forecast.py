@@ -1,4 +1,4 @@
-"""What a campaign may expect of its hours and quotas: how many letters go when, before the first has gone."""
+"""What a campaign may expect of its hours and quotas: how many messages go when, before the first has gone."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ REWRITERS = {"amazonaws.com": "Amazon SES"}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A delivery in doubt and where its letter was seen."""
+    """A delivery in doubt and where its message was seen."""
 
     doubtful: Doubtful
     place: str
@@ -50,7 +50,7 @@ class Finding:
 class Findings:
     """What a search came to.
 
-    `unclear` were seen, but their letter went to several people and nothing says whose copy that was.  `missing` were
+    `unclear` were seen, but their message went to several people and nothing says whose copy that was.  `missing` were
     not seen, which proves nothing.  `looked_at` counts everything that had a Message-ID.
     """
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.mailing.deliveries import Deliveries, SendingStopped
+from bulkmail.mailing.deliveries import DeliveryResults, SendingStopped
 from bulkmail.mailing.digests import Digest, DigestedRows, add_message, digest_of_messages
 from bulkmail.mailing.feed import Handover
 from bulkmail.mailing.following import Followed, FollowUp, parse_unless, read_followed, with_thread
@@ -29,6 +29,7 @@ from bulkmail.mailing.program_input import Attached, ListOrder, read_attachments
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.routing import check_routes
 from bulkmail.mailing.rows import Given
+from bulkmail.mailing.run_record import recorded_campaign
 from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.suppression_sources import SUPPRESS, files_to_setting, read_suppression
 from bulkmail.message.template.constants import written_values
@@ -53,9 +54,9 @@ Through = str | Relay | Route | Iterable[str | Relay | Route]
 """A relay as a program gives it: its URL, or what was made of one; or several of these."""
 
 
-def letter(
+def compose(
     *,
-    sender: str,
+    from_: str,
     subject: str,
     text: str | None = None,
     html: str | None = None,
@@ -66,6 +67,7 @@ def letter(
     inline_css: bool = True,
     folder: str | os.PathLike[str] | None = None,
     to_name: str | None = None,
+    sender: str | None = None,
     reply_to: str | None = None,
     headers: Mapping[str, str] | None = None,
     attachments: Iterable[Attached] = (),
@@ -81,7 +83,7 @@ def letter(
     data: Mapping[str, object] | None = None,
     variants: Iterable[str] | Mapping[str, int] = (),
     group_by: str | Iterable[str] = (),
-    name: str = "letter",
+    name: str = "message",
 ) -> Campaign:
     """A campaign from texts, each of them a Jinja template over the fields of a row.
 
@@ -99,11 +101,12 @@ def letter(
     cannot be kept.
     """
     if text is None and html is None and markdown is None and mjml is None:
-        raise ConfigError("a letter needs a text, or html, or both")
+        raise ConfigError("a message needs a text, or html, or both")
     everybody, rows = read_attachments(attachments, root=folder or ".")
     campaign = Campaign(
         name=name,
-        sender=Template("sender", sender),
+        sender=Template("from", from_),
+        sent_by=_template("sender", sender),
         subject=Template("subject", subject),
         text=_template("text", text),
         html=_template("html", html),
@@ -149,10 +152,10 @@ class Mailer:
     `relay` is a URL, a known relay with its user (`"gmail:ann@gmail.com"`), a `Relay` or a `Route`, or several of
     these; then `password` is a mapping from each relay's label (its name, or its URL without options) to its password.
     `keys` sign unsubscribe links and messages; without them
-    each campaign says where its keys are.  `on_message` is given every letter of a campaign before it is signed, and
-    returns it or another: once when the letters are tried, and once for each time it is sent.  It must make the same of
-    the same letter, or a row in doubt cannot be sent again; a letter that it raises an exception for is not sent.  It
-    may block: it is run where letters are written, so be quick.  Runs on asyncio only.
+    each campaign says where its keys are.  `on_message` is given every message of a campaign before it is signed, and
+    returns it or another: once in the pre-send checks, and once each time it is sent.  It must make the same of
+    the same message, or a row in doubt cannot be sent again; a message that it raises an exception for is not sent.  It
+    may block: it is run where messages are written, so be quick.  Runs on asyncio only.
 
     `suppressions` is the suppression list that holds: by default the user's, as for `bulkmail send`; a path is another
     file, None is none at all.  `tls_context` says whom to trust over TLS in place of each relay's `ca_file` and
@@ -237,7 +240,7 @@ class Mailer:
 
         Raises `NothingToSend`, which has the report, when no recipient is left to send to, unless `allow_empty`.
 
-        Raises `ConfigError`, `TemplateError`, `ListError`, `GateClosed`, `OutboxError` before anything is sent;
+        Raises `ConfigError`, `TemplateError`, `ListError`, `ChecksFailed`, `OutboxError` before anything is sent;
         `SendingStopped`, which has the report, when the relay or the outbox fails on the way.
         """
         schedule = make_schedule(send_at, timezone, fallback=campaign.timezone)
@@ -266,7 +269,7 @@ class Mailer:
         timezone: str = "",
         follow_up: str | os.PathLike[str] | None = None,
         unless: Iterable[str] = (),
-    ) -> AsyncIterator[Deliveries]:
+    ) -> AsyncIterator[DeliveryResults]:
         """As `send()`, but a context manager: `async with` it and `async for` over the outcomes.
 
         Leaving early, by `break` or an exception, stops the run after what is under way.
@@ -280,7 +283,7 @@ class Mailer:
             trace = stack.enter_context(self._heard())
             mailing = await self._prepared(campaign, recipients, outbox=outbox, order=order)
             heard = stack.pop_all()
-        deliveries = Deliveries()
+        deliveries = DeliveryResults()
 
         async def run() -> None:
             error: Exception | None = None
@@ -323,6 +326,24 @@ class Mailer:
                 messages, path=None if outbox is None else Path(outbox), allow_empty=allow_empty
             )
             return await self._run(mailing, trace=trace)
+
+    async def resume(
+        self, outbox: str | os.PathLike[str], *, suppress: Iterable[str | os.PathLike[str]] = ()
+    ) -> Report:
+        """Goes on with the run in `outbox` as it was recorded, with its rows and its message.
+
+        Raises as `send()` does; `ConfigError` for a rehearsal through a relay that delivers, and the reverse.
+        """
+        path = Path(outbox)
+
+        def reopened() -> Mailing:
+            keys = self.keys if self.keys is not None else find_keys(recorded_campaign(path))
+            return Mailing.reopen(
+                path, routes=self.routes, pace=self.pace, keys=keys, on_message=self.on_message, suppress=suppress
+            )
+
+        with self._heard() as trace:
+            return await self._run(await to_thread.run_sync(reopened), trace=trace)
 
     async def _prepared_messages(self, messages: Messages, *, path: Path | None, allow_empty: bool) -> Mailing:
         past = await self._past(path)
@@ -416,7 +437,7 @@ class Mailer:
         return past
 
     def _ready(self, mailing: Mailing, digest: Digest, *, where: str = "", allow_empty: bool) -> Mailing:
-        """The same mailing when it may be sent.  Raises `GateClosed` and `NothingToSend`."""
+        """The same mailing when it may be sent.  Raises `ChecksFailed` and `NothingToSend`."""
         mailing.outbox.set_setting(LIST_DIGEST, str(digest))
         mailing.pass_gate()
         if not allow_empty:
@@ -431,7 +452,7 @@ class Mailer:
         )
 
     async def _run(
-        self, mailing: Mailing, deliveries: Deliveries | None = None, *, trace: ConversationTrace | None = None
+        self, mailing: Mailing, deliveries: DeliveryResults | None = None, *, trace: ConversationTrace | None = None
     ) -> Report:
         try:
             async with open_routes(
@@ -462,7 +483,7 @@ async def send(
 ) -> Report:
     """Sends `campaign` to every recipient through `relay`; see `Mailer.send()`.
 
-    In one line: `report.accepted` counts those accepted, `report.refused` lists `(address, code, reply)`.
+    In one line: `report.accepted` counts those accepted, `report.failed` lists `(address, code, reply)`.
     """
     mailer = Mailer(relay, password=password, pace=pace)
     return await mailer.send(campaign, recipients, outbox=outbox, allow_empty=allow_empty)

@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.engine.contracts import Connect, Connection, Event, Notice, Settled
+from bulkmail.engine.contracts import Connect, Connection, DeliveryResult, Event, Notice
 from bulkmail.mailing.suppression_sources import ListInUse, open_suppressions, recorded_list
 from bulkmail.mailing.token_keys import known_run
 from bulkmail.model.address import Address
@@ -26,7 +26,7 @@ from bulkmail.model.outcome import Outcome
 from bulkmail.model.suppression import MISTAKE_LEAST
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.settings.tables import known_lanes
+from bulkmail.settings.tables import known_providers
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.text import count
@@ -79,7 +79,7 @@ class ListKeeper:
         self._campaign = outbox.campaign.name if outbox.campaign else outbox.settings.get("name", "")
         self._delivering: set[str] = set()  # relays that do
         self._is_registered = False
-        self._provider_of = known_lanes().of
+        self._provider_of = known_providers().of
         self._events: list[tuple[FeedbackEvent, str]] = []  # not written yet, with the relay that said it
         self._domains: dict[str, int] = {}  # messages by domain that are not in `_answered` yet
         self._answered: Counter[str] = Counter()  # messages by provider whose number is not written yet
@@ -105,7 +105,7 @@ class ListKeeper:
 
     def observe(self, event: Event) -> None:
         """The engine tells: of each message, so that this must cost next to nothing."""
-        if event.__class__ is Settled:
+        if event.__class__ is DeliveryResult:
             delivery, outcome = event.delivery, event.attempt.verdict.outcome
             if outcome is _ACCEPTED or outcome is _REJECTED:
                 path = delivery.forward_path
@@ -115,7 +115,7 @@ class ListKeeper:
                 self._note(event)
         self._observe(event)
 
-    def _note(self, event: Settled) -> None:
+    def _note(self, event: DeliveryResult) -> None:
         delivery, attempt = event.delivery, event.attempt
         if attempt.verdict.outcome is _ACCEPTED:
             if self._soft and self._store is not None and attempt.relay in self._delivering:

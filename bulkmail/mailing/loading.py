@@ -1,4 +1,4 @@
-"""Filling an outbox: every row of the list recorded, then every letter tried, before anything is sent."""
+"""Filling an outbox: every row of the list recorded, then every message tried, before anything is sent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from email.message import EmailMessage
 
 from anyio import to_thread
 
-from bulkmail.checks.letter import LetterCheck, Letters
+from bulkmail.checks.letter import MessageCheck, MessageRenderer
 from bulkmail.mailing.feed import Feed
 from bulkmail.mailing.selection import Selection
 from bulkmail.message.compose.ready_made import take_apart
@@ -185,24 +185,24 @@ def _record_batch(outbox: Outbox, entries: Iterator[Entry | PlainRows], size: in
     return rows
 
 
-async def try_letters(outbox: Outbox, check: LetterCheck, letters: Letters, *, told: Told = nobody) -> None:
-    """Renders the letter of every row that is to be sent; those that fail become invalid."""
+async def try_messages(outbox: Outbox, check: MessageCheck, messages: MessageRenderer, *, told: Told = nobody) -> None:
+    """Renders the message of every row that is to be sent; those that fail become invalid."""
     last = 0
-    while (last := await to_thread.run_sync(_try_batch, outbox, check, letters, last)) >= 0:
+    while (last := await to_thread.run_sync(_try_batch, outbox, check, messages, last)) >= 0:
         told(check.rows)
 
 
-def _try_batch(outbox: Outbox, check: LetterCheck, letters: Letters, last: int) -> int:
+def _try_batch(outbox: Outbox, check: MessageCheck, messages: MessageRenderer, last: int) -> int:
     if outbox.is_grouped:
         people = outbox.pending_rows(last, BATCH)
         if not people:
             return -1
         # One by one: the rows of a message are in memory only while it is tried.
         whole = ((number, replace(person, rows=outbox.rows_of(number))) for number, person in people)
-        outbox.invalidate_many(check.bad_rows(whole, letters))
+        outbox.invalidate_many(check.bad_rows(whole, messages))
         return people[-1][0]
     rows = outbox.pending_in_brief(last, BATCH)
     if not rows:
         return -1
-    outbox.invalidate_many(check.bad_stored_rows(rows, letters))
+    outbox.invalidate_many(check.bad_stored_rows(rows, messages))
     return rows[-1][0]

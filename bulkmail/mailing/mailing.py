@@ -17,9 +17,9 @@ from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, wit
 from bulkmail.checks.evidence import Evidence
 from bulkmail.checks.finding import Finding, refuse
 from bulkmail.checks.rows import RowCheck
-from bulkmail.engine.contracts import Connect, Ending, Event, Outlet, Settled
+from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan, make_shaper
+from bulkmail.engine.plan import Plan, make_shaper
 from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.checking import (
     Asked,
@@ -44,12 +44,13 @@ from bulkmail.mailing.routing import (
     check_routes,
     find_unserved,
     know_tables,
-    lanes_for,
+    providers_for,
     sort_into_lanes,
 )
 from bulkmail.mailing.rows import GivenRows, Rows, varied
 from bulkmail.mailing.run_record import RestNote, SlowdownNote, to_settings
 from bulkmail.mailing.selection import Selection, Where
+from bulkmail.mailing.stopping import heeding_stop
 from bulkmail.mailing.suppression_sources import (
     SUPPRESS,
     SUPPRESSION_LIST,
@@ -69,9 +70,9 @@ from bulkmail.message.template.locality import frozen, locality_of
 from bulkmail.message.template.rendering import compile_condition
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.errors import ConfigError, GateClosed
+from bulkmail.model.errors import ChecksFailed, ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
-from bulkmail.model.lane import Lanes
+from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
@@ -91,7 +92,6 @@ from bulkmail.settings.suppressions import SuppressionSettings
 from bulkmail.settings.tables import known_feedback
 
 SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
-
 
 FOLLOWS = "follows"  # a setting of the outbox: the outbox of the run that it follows up
 _IGNORED = "ignored"  # a setting of the outbox: the codes of findings that do not matter
@@ -121,7 +121,7 @@ class Mailing:
     newly_suppressed: int = 0
     newly_suppressed_copies: int = 0
     _sorted: Sorted | None = None
-    _asked: Lanes | None = None
+    _asked: MailboxProviders | None = None
     _engine: Engine | None = None
     _is_stopped: bool = False
     _list: ReadList | None = None
@@ -147,7 +147,7 @@ class Mailing:
         told_loading: Told = nobody,
         told_checking: Told = nobody,
     ) -> Mailing:
-        """Records every row in a new outbox at `path` (None: in memory) and tries every letter; see `findings`.
+        """Records every row in a new outbox at `path` (None: in memory) and tries every message; see `findings`.
 
         An outbox at `path` is replaced.  `schedule` says when each row is due, from this call on for good.
         `followed` is the run that this one follows up; the campaign is that of `with_thread()` then.
@@ -166,7 +166,7 @@ class Mailing:
         fetch = rows.fetch if isinstance(rows, GivenRows | DigestedRows) else None
         rows = varied(following(rows, followed, campaign), campaign)
         await to_thread.run_sync(locality_of, campaign)  # reads files
-        # Before the outbox: a letter that does not compile leaves nothing behind.
+        # Before the outbox: a message that does not compile leaves nothing behind.
         composer = Composer(campaign, run_id="", keys=keys, on_message=on_message)
         where = Where(compile_condition(selection.where)) if selection.where else None
         outbox = Outbox.create(
@@ -317,7 +317,7 @@ class Mailing:
         The files of `suppress`, and those that it was begun with as far as they are there, are read now: open rows and
         copies that they name are suppressed.  An entry that cannot be understood is a `ConfigError`, unless this
         finding is `ignored` or was when the run began.  Raises `OutboxError`, `ListError`, `ConfigError`, and
-        `GateClosed` when no relay takes some of the mail.
+        `ChecksFailed` when no relay takes some of the mail.
         """
         check_routes(routes)
         outbox = Outbox.open(path, durability=pace.durability)
@@ -333,8 +333,8 @@ class Mailing:
                 )
             if outbox.settings.get("on_message") == "yes" and on_message is None:
                 raise ConfigError(
-                    f"{path} was begun by a program whose on_message has a hand in each letter",
-                    hint="go on with that program; without it people would get another letter",
+                    f"{path} was begun by a program whose on_message has a hand in each message",
+                    hint="go on with that program; without it people would get another message",
                 )
             if outbox.campaign is not None:
                 Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a key that is missing is told now
@@ -359,7 +359,7 @@ class Mailing:
         return mailing
 
     def pass_gate(self, *, strict: bool = False, ignored: Iterable[str] = ()) -> None:
-        """Raises `GateClosed`, and lets go of the outbox, when the findings forbid sending.
+        """Raises `ChecksFailed`, and lets go of the outbox, when the findings forbid sending.
 
         With `strict` warnings do so, too; findings with a code in `ignored` are forgotten.
         """
@@ -367,7 +367,7 @@ class Mailing:
         self.findings = without(self.findings, ignored)
         try:
             refuse(self.findings, strict=strict)
-        except GateClosed:
+        except ChecksFailed:
             self.abandon()
             raise
         if ignored:
@@ -399,13 +399,13 @@ class Mailing:
         return Path(kept)
 
     def _find_unserved(self) -> list[Finding]:
-        self._sorted = sort_into_lanes(self.outbox, self.routes, self._lanes, keys=self.keys)
+        self._sorted = sort_into_lanes(self.outbox, self.routes, self._providers, keys=self.keys)
         return find_unserved(self.outbox, self._sorted.serving)
 
     @property
-    def _lanes(self) -> Lanes:
+    def _providers(self) -> MailboxProviders:
         """The providers as this run knows them; a provider's own mail exchanger comes with its presets."""
-        return lanes_for(self.routes, self._asked or self.pace.lanes)
+        return providers_for(self.routes, self._asked or self.pace.mailbox_providers)
 
     def decide_doubts(self, decision: Doubt) -> int:
         """What becomes of rows in doubt; says how many there were.
@@ -444,9 +444,9 @@ class Mailing:
         `ready` is awaited before each message is begun.
         """
         await know_tables()
-        if self._lanes.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
-            # Before the plan is made: the lanes of the outbox are numbered once more, by what DNS said.
-            self._asked = await ask_exchangers(self.outbox, self._lanes)
+        if self._providers.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
+            # Before the plan is made: the providers of the outbox are numbered once more, by what DNS said.
+            self._asked = await ask_exchangers(self.outbox, self._providers)
             await to_thread.run_sync(self._find_unserved)
         found = self._sorted or Sorted({0: tuple(range(len(self.routes)))}, {})
         refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
@@ -454,13 +454,18 @@ class Mailing:
             self.outbox = take_over(self.outbox, self.takes_over, durability=self.pace.durability)
             self.takes_over = None
         self.keys = await to_thread.run_sync(with_bounce_key, self.outbox, self.keys)
-        async with keeping_to_list(self.outbox, interrupt=self._end_pass, observe=observe) as keeper:
+        ending = Ending(was_stopped=True)  # where `stop --now` cuts it short
+        async with (
+            heeding_stop(self.outbox, self.stop, observe),
+            keeping_to_list(self.outbox, interrupt=self._end_pass, observe=observe) as keeper,
+        ):
             self._keeper = keeper
             try:
                 observe = observe if keeper is None else keeper.observe
-                return await self._send(connects, found, observe=observe, ready=ready)
+                ending = await self._send(connects, found, observe=observe, ready=ready)
             finally:
                 self._keeper = None
+        return ending
 
     async def _send(
         self,
@@ -472,22 +477,28 @@ class Mailing:
     ) -> Ending:
         if self._keeper is not None:
             connects = noticing_all(self._keeper, [route.label for route in self.routes], connects)
-        compose, sign = composing(self.outbox, keys=self.keys, on_message=self.on_message)
         slowing = SlowdownNote(self.outbox, observe)
         note = RestNote(self.outbox, slowing.observe)
         canary = Canary(self.outbox, self.pace.breakers, limit=self.pace.limit, stop=self._end_pass)
         is_rehearsal = self.outbox.is_rehearsal
-        async with open_permits(
-            self.routes, self.pace, run_id=self.outbox.run_id, is_rehearsal=is_rehearsal
-        ) as permits:
+        async with (
+            open_permits(self.routes, self.pace, run_id=self.outbox.run_id, is_rehearsal=is_rehearsal) as permits,
+            composing(
+                self.outbox,
+                keys=self.keys,
+                on_message=self.on_message,
+                processes=self.pace.processes,
+                observe=note.observe,
+            ) as (compose, sign),
+        ):
             plan = Plan(
                 OutboxStore(self.outbox, wants=self.wants),
                 compose=compose,
                 outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
-                serving={lane: numbers for lane, numbers in found.serving.items() if numbers},
+                serving={provider: numbers for provider, numbers in found.serving.items() if numbers},
                 pace=self.pace,
-                lanes=self._lanes,
-                shaper=make_shaper(self._lanes, self.pace, known=slowing.known()),  # the canary's too: it learns
+                lanes=self._providers,
+                shaper=make_shaper(self._providers, self.pace, known=slowing.known()),  # the canary's too: it learns
                 providers=found.providers,
                 feedback=known_feedback(),
                 sign=sign,
@@ -520,7 +531,7 @@ class Mailing:
 
         def tell(event: Event) -> None:
             nonlocal begun
-            begun += isinstance(event, Settled)
+            begun += isinstance(event, DeliveryResult)
             plan.observe(event)
 
         keeper = self._keeper

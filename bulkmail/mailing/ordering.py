@@ -22,7 +22,6 @@ from bulkmail.checks.list_checks import ambiguous
 from bulkmail.mailing.checking import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
 from bulkmail.mailing.digests import Digest
 from bulkmail.mailing.following import Followed, FollowUp, RunRows, following, read_followed, said, with_thread
-from bulkmail.mailing.intake import intake_overdue
 from bulkmail.mailing.loading import Rules, Told, record_now
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.planned_times import planned_now, schedule_to_setting
@@ -47,6 +46,7 @@ from bulkmail.mailing.suppression_sources import (
     ReadList,
     add_pass,
     files_to_setting,
+    intake_overdue,
     list_in_use,
     read_suppression,
 )
@@ -85,7 +85,7 @@ _PAGE = 100  # messages of several rows that are read at a time
 class Order:
     """What the words of one `send` add to the settings.  `outbox` None is the usual place, and so are no `reports`.
 
-    `sample` sends to so many rows drawn by lot, `redirect_to` gets everybody's letter, `dry_run` sends nothing: each
+    `sample` sends to so many rows drawn by lot, `redirect_to` gets everybody's message, `dry_run` sends nothing: each
     makes it a rehearsal.  A rehearsal goes as fast as it can, unless it is `paced`, and leaves out all rows but those
     of `only` (`Address.key`), if there are any.  `begin_anew` sends to everybody whatever an earlier run did,
     `only_unreached` to those whom it did not reach.  With `strict` a warning keeps the gate shut; findings with a code
@@ -304,7 +304,7 @@ async def check(
     online: Online | None = None,
     follow_up: FollowUp | None = None,
 ) -> Checked:
-    """What is wrong with letter and list, what was noticed, and what the rows would be; sends and leaves nothing.
+    """What is wrong with message and list, what was noticed, and what the rows would be; sends and leaves nothing.
 
     With `online` relays and the DNS are asked, too.
     """
@@ -370,7 +370,7 @@ def _own_columns(settings: Settings) -> frozenset[str]:
     return frozenset({options.address_column, options.name_column or ""} - {""})
 
 
-def letters(
+def messages(
     settings: Settings,
     *,
     keys: Keys,
@@ -382,9 +382,9 @@ def letters(
 ) -> Iterator[tuple[int, Recipient, Message | TemplateError]]:
     """The message of each row that is meant, or of row number `row` (from 1), or of those with `address`.
 
-    `covers` gives a few rows that between them take every branch of the letter that any row takes.  A row that is asked
-    for by number or address is shown even if `--where` or a suppression list leaves it out.  Bad rows are passed over;
-    in place of a letter that does not render comes the reason.  `doubted` is told first of each name in the messages
+    `covers` gives a few rows that together take every branch of the message that any row takes.  A row chosen
+    by number or address is shown even if `--where` or a suppression list leaves it out.  Bad rows are passed over;
+    in place of a message that does not render comes the reason.  `doubted` is told first of each name in the messages
     that several columns have.  Of a `follow_up` there are only messages to those whom the run reached.  Raises
     `ListError`, and for a run that cannot be followed what `read_followed()` raises.
     """
@@ -409,12 +409,12 @@ def letters(
         for number, recipient in chosen:
             path = recipient.address.wire
             try:
-                letter: Message | TemplateError = composer.compose(
+                message: Message | TemplateError = composer.compose(
                     recipient, row=number, forward_path=path, date=time.time()
                 )
             except TemplateError as error:
-                letter = error
-            yield number, recipient, letter
+                message = error
+            yield number, recipient, message
 
 
 def _is_reached(row: Recipient | BadRow, followed: Followed | None) -> bool:

@@ -85,7 +85,7 @@ class AccountPermit:
             self._allowance.give_back(count)
 
     def is_running_low(self, now: float) -> bool:
-        """Whether the ledger is to be asked: never while it is too early or too late for letters anyway."""
+        """Whether the ledger is to be asked: never while it is too early or too late for messages anyway."""
         if self._allowance is None or not self._windows.is_open(now) or (self._start and now < self._start.until):
             return False
         if self._refusal is not None and now < self._refusal.until:

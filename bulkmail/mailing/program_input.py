@@ -21,10 +21,9 @@ from bulkmail.message.compose.bodies import (
     optional_images,
     with_attached_images,
 )
-from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, RowPictures, Template
+from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, RowPictures, Template, is_template
 from bulkmail.model.errors import ConfigError, EmptyList
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.schedule import Schedule
 from bulkmail.recipients.reading import ListOptions
 from bulkmail.recipients.source import open_list
@@ -85,8 +84,6 @@ def _open(path: str | os.PathLike[str], options: ListOptions) -> Rows:
 Attached = str | os.PathLike[str] | Attachment | RowAttachment
 """A file, or what is in one, or a template of a path such as `"invoices/{{ id }}.pdf"`, one file for each row."""
 
-_TAG = lazy_pattern(r"\{[{%]")
-
 
 def read_attachments(
     items: Iterable[Attached], *, root: str | os.PathLike[str]
@@ -99,7 +96,7 @@ def read_attachments(
             everybody.append(item)
         elif isinstance(item, RowAttachment):
             rows.append(item)
-        elif isinstance(item, str) and _TAG.search(item):
+        elif isinstance(item, str) and is_template(item):
             rows.append(RowAttachment(Template("attachments", item), os.path.abspath(root)))
         else:
             name = Path(item).name

@@ -15,12 +15,12 @@ from bulkmail.model.address import parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.keys import Keys
-from bulkmail.model.lane import Lane, Lanes
+from bulkmail.model.lane import MailboxProvider, MailboxProviders
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route, clashes, serving
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.settings.tables import known_feedback, known_lanes
+from bulkmail.settings.tables import known_feedback, known_providers
 from bulkmail.smtp.exchangers import Exchangers
 from bulkmail.text import count
 
@@ -42,29 +42,29 @@ def check_routes(routes: Sequence[Route]) -> None:
         raise ConfigError("no relay is given, so there is no way to send", hint="name at least one")
     for clash in clashes(routes):
         first, second = routes[clash.first].label, routes[clash.second].label
-        raise ConfigError(f"the relays {first} and {second} {clash.what}", hint=clash.mend)
+        raise ConfigError(f"the relays {first} and {second} {clash.what}", hint=clash.fix)
 
 
 async def know_tables() -> None:
     """Reads the tables of providers and replies, once: they are files, and the loop does not wait for a disk."""
-    await to_thread.run_sync(known_lanes)
+    await to_thread.run_sync(known_providers)
     await to_thread.run_sync(known_feedback)
 
 
-def lanes_for(routes: Sequence[Route], lanes: Lanes | None) -> Lanes:
+def providers_for(routes: Sequence[Route], lanes: MailboxProviders | None) -> MailboxProviders:
     """The providers as a run through `routes` knows them; a provider's own mail exchanger comes with its presets."""
-    lanes = lanes or known_lanes()
+    lanes = lanes or known_providers()
     if len(routes) != 1:
         return lanes
     relay = routes[0].relay
     return lanes.for_relay(host=relay.host, port=relay.port)
 
 
-def sort_into_lanes(outbox: Outbox, routes: Sequence[Route], lanes: Lanes, *, keys: Keys) -> Sorted:
+def sort_into_lanes(outbox: Outbox, routes: Sequence[Route], lanes: MailboxProviders, *, keys: Keys) -> Sorted:
     """Puts all deliveries of one provider that may go through the same relays into a lane of their own.
 
-    A lane without relays is that of mail which nobody serves: see `find_unserved()`.  Copies of a letter stay together,
-    in the lane of its recipient.  A rehearsal knows no providers.
+    A lane without relays holds mail that no relay serves: see `find_unserved()`.  Copies stay
+    with their message, in the lane of its recipient.  A rehearsal knows no providers.
     """
     has_routes = any(route.senders or route.recipients for route in routes)
     if not has_routes and routes[0].relay.kind.is_rehearsal:
@@ -109,7 +109,7 @@ def find_unserved(outbox: Outbox, served: Serving) -> list[Finding]:
                     NO_RELAY,
                     Severity.ERROR,
                     f"no relay takes the mail of {count(number, 'delivery', 'deliveries')}, for example {names}",
-                    mend='add their domains to the recipients (or senders) of a relay, or "*" for everybody else',
+                    fix='add their domains to the recipients (or senders) of a relay, or "*" for everybody else',
                 )
             )
     return found
@@ -156,12 +156,12 @@ PATIENCE = 60.0  # seconds for all questions together; what is not known then is
 MOST_ASKED = 5_000  # domains, those with most recipients
 
 
-async def ask_exchangers(outbox: Outbox, lanes: Lanes) -> Lanes:
+async def ask_exchangers(outbox: Outbox, lanes: MailboxProviders) -> MailboxProviders:
     """`lanes`, which also know whose mail exchangers are a provider's, among the domains of `outbox`."""
     return await with_exchangers(lanes, outbox.domains(MOST_ASKED), Exchangers())
 
 
-async def with_exchangers(lanes: Lanes, domains: Iterable[str], exchangers: Exchangers) -> Lanes:
+async def with_exchangers(lanes: MailboxProviders, domains: Iterable[str], exchangers: Exchangers) -> MailboxProviders:
     """`lanes`, which also know the `domains` whose mail exchangers are a provider's."""
     found: dict[str, set[str]] = {}
 
@@ -175,5 +175,5 @@ async def with_exchangers(lanes: Lanes, domains: Iterable[str], exchangers: Exch
                 if lanes.of(domain) not in lanes.by_name:
                     group.start_soon(look, domain)
     for name, theirs in found.items():
-        lanes = lanes.with_lane(Lane(name, domains=frozenset(theirs)))
+        lanes = lanes.with_provider(MailboxProvider(name, domains=frozenset(theirs)))
     return lanes

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import msgspec
 
-from bulkmail.engine.contracts import Ending, Event, Settled, Slowed
+from bulkmail.engine.contracts import DeliveryResult, Ending, Event, Slowed
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.errors import ConfigError, OutboxError, SendingRests
+from bulkmail.model.errors import ConfigError, OutboxError, SendingPaused
 from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
@@ -54,7 +54,7 @@ def recorded_settings(path: Path) -> Mapping[str, str]:
 
 
 def recorded_campaign(path: Path) -> Campaign | None:
-    """The letter of the run in `path`; None where a program brought its messages.  Raises `OutboxError`."""
+    """The message of the run in `path`; None where a program brought its messages.  Raises `OutboxError`."""
     with OutboxReader.open(path) as reader:
         return reader.campaign
 
@@ -106,14 +106,14 @@ class RestNote:
         """The engine tells."""
         if isinstance(event, Hold):
             self._note(event)
-        elif self._is_noted and isinstance(event, Settled):
+        elif self._is_noted and isinstance(event, DeliveryResult):
             self._clear()
         self._observe(event)
 
     def ended(self, ending: Ending) -> None:
         """The run is over; what it was waiting for no longer matters, unless that is why it ended."""
         error = ending.error
-        if isinstance(error, SendingRests):
+        if isinstance(error, SendingPaused):
             self._note(error.hold)
         elif self._is_noted:
             self._clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, Suppression
 from bulkmail.outbox.reader import OutboxReader, is_outbox
 from bulkmail.recipients.screening import REACHED_NOBODY, Suppression
 from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings
-from bulkmail.settings.tables import known_lanes
+from bulkmail.settings.tables import known_providers
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.text import printable
@@ -152,7 +153,7 @@ def recorded_list(settings: Mapping[str, str]) -> ListInUse | None:
 
 def open_suppressions(path: Path, rules: SuppressionRules) -> SqliteSuppressions:
     """The list at `path`, made if need be.  Raises `SuppressionError`."""
-    return SqliteSuppressions(path, rules=rules, provider_of=known_lanes().of)
+    return SqliteSuppressions(path, rules=rules, provider_of=known_providers().of)
 
 
 def open_settings(settings: SuppressionSettings) -> SqliteSuppressions:
@@ -191,3 +192,25 @@ class ReadList:
     def close(self) -> None:
         """May be called again."""
         self._store.close()
+
+
+def intake_overdue(used: ListInUse | None, *, now: float | None = None) -> float:
+    """Seconds for which intake should have succeeded and has not; 0.0 without a list, or one that cannot be read.
+
+    Whoever needs the list to be read says so elsewhere.  Blocks.
+    """
+    if used is None or not os.path.exists(used.file):
+        return 0.0
+    try:
+        with open_suppressions(Path(used.file), used.rules) as store:
+            return store.intake_state().overdue(time.time() if now is None else now)
+    except SuppressionError:
+        return 0.0
+
+
+def overdue_of(settings: Mapping[str, str]) -> float:
+    """The same for the list that an outbox remembers in its `settings`."""
+    try:
+        return intake_overdue(recorded_list(settings))
+    except OutboxError:
+        return 0.0

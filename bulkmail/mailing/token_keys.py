@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bulkmail.feedback.matching import VerifyUnsubscribe
 from bulkmail.mailing.suppression_sources import list_in_use, open_suppressions, recorded_list, scope_of
@@ -23,6 +24,9 @@ from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.settings.keys import find_keys
 from bulkmail.settings.suppressions import load_suppressions
+
+if TYPE_CHECKING:
+    from bulkmail.feedback.matching import VerifyUnsubscribe  # reads mail: not for a run
 
 RUN, KEY_ID = "bounce_run", "bounce_key"
 """Settings of an outbox: the run's number, and which key its tokens were made with."""

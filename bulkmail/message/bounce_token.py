@@ -64,10 +64,10 @@ def read_token(text: str, key: bytes) -> TokenSubject | None:
     if not _TOKEN.fullmatch(text):
         return None
     try:
-        octets = b32decode(text.upper() + "=" * (-len(text) % 8))
+        raw = b32decode(text.upper() + "=" * (-len(text) % 8))
     except ValueError:
         return None
-    named, tag = octets[:-_TAG_BYTES], octets[-_TAG_BYTES:]
+    named, tag = raw[:-_TAG_BYTES], raw[-_TAG_BYTES:]
     numbers = _numbers(named)
     if numbers is None:
         return None
@@ -103,23 +103,23 @@ def _tag(key: bytes, what: bytes, named: bytes) -> bytes:
 
 def _varint(number: int) -> bytes:
     """Seven bits a byte, the lowest first; the top bit says that another byte follows."""
-    octets = bytearray()
+    raw = bytearray()
     while number > 127:
-        octets.append(number & 127 | 128)
+        raw.append(number & 127 | 128)
         number >>= 7
-    octets.append(number)
-    return bytes(octets)
+    raw.append(number)
+    return bytes(raw)
 
 
-def _numbers(octets: bytes) -> tuple[int, int] | None:
-    """The two numbers that `octets` are, written as `_varint` does; None for anything else."""
+def _numbers(raw: bytes) -> tuple[int, int] | None:
+    """The two numbers that `raw` are, written as `_varint` does; None for anything else."""
     found: list[int] = []
     number = shift = 0
-    for octet in octets:
-        number |= (octet & 127) << shift
+    for byte in raw:
+        number |= (byte & 127) << shift
         shift += 7
-        if octet < 128:
+        if byte < 128:
             found.append(number)
             number = shift = 0
     is_whole = len(found) == 2 and shift == 0 and max(found) < _LARGEST
-    return (found[0], found[1]) if is_whole and octets == _varint(found[0]) + _varint(found[1]) else None
+    return (found[0], found[1]) if is_whole and raw == _varint(found[0]) + _varint(found[1]) else None

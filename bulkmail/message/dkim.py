@@ -143,7 +143,7 @@ class Signers:
     """Signs messages made on one plan; what of it is the same for everybody is made canonical once."""
 
     def __init__(self, signers: Sequence[Signer], segments: Sequence[object]) -> None:
-        """`segments` are the plan's: those that are octets are shared by all messages."""
+        """`segments` are the plan's: those that are bytes are shared by all messages."""
         self._signers = signers
         self.are_slow = any(signer.is_slow for signer in signers)
         self._canonical = [canonical_body(part) if isinstance(part, bytes) else None for part in segments]

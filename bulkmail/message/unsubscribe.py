@@ -17,7 +17,7 @@ from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Secret
 
 PLACEHOLDER = "{token}"
-SHORTEST_KEY = 16  # octets: 128 bits, as many as the tag has
+SHORTEST_KEY = 16  # bytes: 128 bits, as many as the tag has
 
 _BEFORE_LIST = b"\0"  # between address and list: no address has it
 _ID = 4  # characters of a token that name its key
@@ -76,8 +76,8 @@ def read_unsubscribe(token: str, keys: Iterable[str | bytes]) -> UnsubscribeRequ
         return None
     is_signed = False
     for key in keys:
-        octets = key.encode() if isinstance(key, str) else key
-        made = f"{_key_id(octets)}{_base64(who)}{_tag(who, octets)}"
+        raw = key.encode() if isinstance(key, str) else key
+        made = f"{_key_id(raw)}{_base64(who)}{_tag(who, raw)}"
         is_signed |= hmac.compare_digest(made, f"{signed_by}{body}{tag}")
     if not is_signed:
         return None
@@ -120,7 +120,7 @@ class Unsubscriber:
         self._plain, self._query = _check_mailto(self._mailto) if self._mailto else ("", "")
         self._key = b"" if key is None else key.reveal().encode()
         if len(self._key) < SHORTEST_KEY:
-            what = "is missing" if key is None else f"has {len(self._key)} octets, and {SHORTEST_KEY} are needed"
+            what = "is missing" if key is None else f"has {len(self._key)} bytes, and {SHORTEST_KEY} are needed"
             raise ConfigError(
                 f"the key that signs unsubscribe links {what}",
                 hint="write key_file, key_env or key_command below [message.unsubscribe]; "
@@ -129,7 +129,7 @@ class Unsubscriber:
         self._key_id = _key_id(self._key)
 
     def url(self, token: str) -> str:
-        """The link to put into a letter: the web's, or else the mail's."""
+        """The link to put into a message: the web's, or else the mail's."""
         return self._https.replace(PLACEHOLDER, token) if self._https else self._mail_url(token)
 
     def token(self, address: Address, list_id: str | None = None) -> str:

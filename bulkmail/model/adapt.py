@@ -27,7 +27,7 @@ BOUNDLESS = 10_000.0  # messages a second: above it no rate is held any more
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveRate:
-    """The rate of a lane or relay as its server bears it.  All rates are messages a second, times monotonic seconds.
+    """The rate that a provider or relay accepts.  Rates are messages a second, times are monotonic seconds.
 
     `limit` is what was configured, None for no limit.  Nothing is held until the server complains.  Then the rate falls
     at once below what the server was seen to take.  A first complaint says little about what that is in the long run,
@@ -152,7 +152,7 @@ SUCCESSES = 100  # messages taken, for one more session
 
 @dataclass(frozen=True, slots=True)
 class ConcurrencyLimit:
-    """How many sessions a lane or relay bears, between 1 and `limit`.  Times are monotonic seconds.
+    """How many sessions a provider or relay bears, between 1 and `limit`.  Times are monotonic seconds.
 
     A refusal for too many sessions leaves as many as were open; any other complaint halves them.  One more is tried
     after 100 messages were taken; a number that was refused after a minute, and each time that it is refused again
@@ -203,7 +203,7 @@ class ConcurrencyLimit:
 class Meter:
     """How many messages a second were taken: the mean over the last one to two times `span` seconds, monotonic ones.
 
-    The only one here that changes in place: it is told of every letter.
+    The only one here that changes in place: it is told of every message.
     """
 
     __slots__ = ("_before", "_begun", "_begun_before", "_count", "_span")

@@ -14,8 +14,8 @@ from bulkmail.model.pattern import lazy_pattern
 if TYPE_CHECKING:  # imported late: it takes a tenth of the start of a short run, and most lists never need it
     from email_validator import EmailNotValidError
 
-LONGEST_LOCAL_PART = 64  # octets, RFC 5321 §4.5.3.1.1
-LONGEST_ADDRESS = 254  # octets: a path of 256 less its angle brackets, RFC 5321 §4.5.3.1.3
+LONGEST_LOCAL_PART = 64  # bytes, RFC 5321 §4.5.3.1.1
+LONGEST_ADDRESS = 254  # bytes: a path of 256 less its angle brackets, RFC 5321 §4.5.3.1.3
 LONGEST_CELL = 1_000  # characters; a name and an address are shorter than this, an attack may not be
 
 # What nearly every address looks like; anything else takes the long way through email-validator.
@@ -65,8 +65,8 @@ class Address:
         if not at:
             raise AddressError("is empty" if not text else "has no @")
         address = cls(_checked_local_part(local), _checked_domain(domain))
-        if (not text.isascii() or "xn--" in address.domain) and _octets(text, address) > LONGEST_ADDRESS:
-            raise AddressError(f"is longer than {LONGEST_ADDRESS} octets")
+        if (not text.isascii() or "xn--" in address.domain) and _encoded(text, address) > LONGEST_ADDRESS:
+            raise AddressError(f"is longer than {LONGEST_ADDRESS} bytes")
         return address
 
 
@@ -160,7 +160,7 @@ def _unquoted(name: str) -> str:
     return name
 
 
-def _octets(text: str, address: Address) -> int:
+def _encoded(text: str, address: Address) -> int:
     """The longest form that somebody may write the address in."""
     readable = unicodedata.normalize("NFC", address.readable)
     return max(len(form.encode()) for form in (text, address.wire, readable))
@@ -172,7 +172,7 @@ def _checked_local_part(local: str) -> str:
     if not local:
         raise AddressError("has nothing before the @")
     if len(local.encode("utf-8", "surrogatepass")) > LONGEST_LOCAL_PART:
-        raise AddressError(f"has more than {LONGEST_LOCAL_PART} octets before the @")
+        raise AddressError(f"has more than {LONGEST_LOCAL_PART} bytes before the @")
     from email_validator import EmailSyntaxError
     from email_validator.syntax import validate_email_local_part
 

@@ -45,7 +45,7 @@ class BreakerLimits:
     """When the breakers open.  Shares are 0 to 1; a share of 1 or a number of 0 never opens.
 
     `policy_run` equal policy rejections among the last `policy_among` outcomes; more than `unknown_share` unknown users
-    after `unknown_after` outcomes; after `canary` letters, more than `canary_share` of them rejected.
+    after `unknown_after` outcomes; after `canary` messages, more than `canary_share` of them rejected.
     """
 
     policy_run: int = 20
@@ -112,7 +112,7 @@ _NOTHING_ODD = _Seen(0)
 
 
 class Breaker:
-    """Watches the outcomes of one run.  A campaign without faults costs it a counter a letter."""
+    """Watches the outcomes of one run.  A campaign without faults costs it a counter a message."""
 
     def __init__(self, limits: BreakerLimits | None = None, *, total: int = 0) -> None:
         """`total` is how many deliveries the whole list has, 0 for more than would make a difference."""
@@ -201,10 +201,10 @@ class Breaker:
             return None
         if self._keys[latest.key] >= self._limits.policy_run:
             same = tuple(seen.id for seen in self._lately if seen.key == latest.key)
-            among = f"{len(same)} of the last {count(len(self._lately), 'letter')} were"
+            among = f"{len(same)} of the last {count(len(self._lately), 'message')} were"
         elif verdict.reason is not Reason.RECIPIENT_RULE and self._are_too_many(is_last):
             same = tuple(self._in_row)
-            among = f"{len(same)} letters in a row were"
+            among = f"{len(same)} messages in a row were"
         else:
             return None
         self._tripped = latest.key
@@ -212,7 +212,7 @@ class Breaker:
         return Trip(
             Danger.POLICY,
             f'{among} refused with the same words, "{latest.words}": '
-            "that is about you or the letter, not about the people",
+            "that is about you or the message, not about the people",
             f"{hint}, then resume",
             put_back=same + tuple(seen.id for seen in self._repeated if seen.key == latest.key),
         )
@@ -253,13 +253,13 @@ def policy_key(event: Reply | Fault, verdict: Verdict) -> str:
 class CanaryBreaker(Breaker):
     """Watches those that go ahead, too: when the last of them has an outcome, it gives back what was nobody's fault.
 
-    `letters` are the outcomes of earlier runs and passes by `ahead_key()`.
+    `messages` are the outcomes of earlier runs and passes by `ahead_key()`.
     """
 
-    def __init__(self, limits: BreakerLimits, *, total: int, letters: Mapping[str, Ahead]) -> None:
+    def __init__(self, limits: BreakerLimits, *, total: int, messages: Mapping[str, Ahead]) -> None:
         super().__init__(limits, total=total)
-        self._letters = dict(letters)
-        self._refused = {ahead.delivery: ahead.key for ahead in letters.values() if ahead.key}
+        self._messages = dict(messages)
+        self._refused = {ahead.delivery: ahead.key for ahead in messages.values() if ahead.key}
         self._canary = limits
 
     def accepted(self, delivery_id: int, reply: Reply, *, copy_to: str = "") -> Trip | None:
@@ -277,20 +277,20 @@ class CanaryBreaker(Breaker):
         """As any breaker; and whether they fared too ill, which ends nothing by itself."""
         trip = super().note(delivery_id, event, verdict, copy_to=copy_to, is_last=is_last)
         key = policy_key(event, verdict)
-        self._letters[ahead_key(delivery_id, copy_to)] = Ahead(verdict.outcome, verdict.scope, delivery_id, key)
+        self._messages[ahead_key(delivery_id, copy_to)] = Ahead(verdict.outcome, verdict.scope, delivery_id, key)
         if key:
             self._refused[delivery_id] = key
         return trip or self._canary_trip()
 
     def _canary_trip(self) -> Trip | None:
-        if len(self._letters) < self._canary.canary or self._tripped:
+        if len(self._messages) < self._canary.canary or self._tripped:
             return None
-        outcomes = Counter(ahead.outcome for ahead in self._letters.values())
+        outcomes = Counter(ahead.outcome for ahead in self._messages.values())
         if not outcomes[Outcome.ACCEPTED] and outcomes[Outcome.DEFERRED]:
             return None  # these are tried again first
-        scopes = Counter(ahead.scope for ahead in self._letters.values() if ahead.outcome is Outcome.REJECTED)
+        scopes = Counter(ahead.scope for ahead in self._messages.values() if ahead.outcome is Outcome.REJECTED)
         trip = judge_canary(outcomes, scopes, self._canary)
-        keys = Counter(ahead.key for ahead in self._letters.values() if ahead.key)
+        keys = Counter(ahead.key for ahead in self._messages.values() if ahead.key)
         if trip is None or not keys:
             return trip
         self._tripped = keys.most_common(1)[0][0]
@@ -327,9 +327,9 @@ def unreachable(relay: str, *, since: float | None, now: float, patience: float,
 
 
 def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], limits: BreakerLimits) -> Trip | None:
-    """Whether the first letters give a reason not to send the rest; None when they do not.
+    """Whether the first messages give a reason not to send the rest; None when they do not.
 
-    `outcomes` are what the canary's letters have come to, each counted once; `scopes` whose doing the rejections were.
+    `outcomes` are what the canary's messages have come to, each counted once; `scopes` whose doing the rejections were.
     None of them accepted is a reason, more than `canary_share` of them rejected too, and one in doubt.  Deferred ones
     are no reason as long as somebody was accepted: greylisting is common.
     """
@@ -341,8 +341,8 @@ def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], l
     if not accepted:
         why = "none was accepted"
     elif rejected > limits.canary_share * total:
-        by_letter = scopes.get(Scope.MESSAGE, 0)
-        about = f", {by_letter:,} of them for what is in the letter" if by_letter else ""
+        by_message = scopes.get(Scope.MESSAGE, 0)
+        about = f", {by_message:,} of them for what is in the message" if by_message else ""
         why = f"{rejected:,} were rejected{about} (the limit is {limits.canary_share:.0%})"
     elif in_doubt:
         why = f"of {in_doubt:,} nobody knows whether they arrived"
@@ -350,6 +350,6 @@ def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], l
         return None
     return Trip(
         Danger.CANARY,
-        f"of the first {count(total, 'letter')} {why}; the rest was not sent",
+        f"of the first {count(total, 'message')} {why}; the rest was not sent",
         "look at the server's words in the report, fix what they say, then resume",
     )

@@ -1,9 +1,9 @@
-"""What is to be said to everybody: sender, letter, headers, enclosures; a snapshot that needs no files any more."""
+"""What is to be said to everybody: sender, message, headers, enclosures; a snapshot that needs no files any more."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 
 
@@ -13,6 +13,11 @@ class Template:
 
     name: str
     text: str
+
+
+def is_template(text: str) -> bool:
+    """Whether a value has to be rendered for each row: it holds a tag of Jinja."""
+    return "{{" in text or "{%" in text or "{#" in text
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +31,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """Where people go who want no more of these letters; `{token}` in either says who it is.  One may be empty.
+    """Where people go who want no more of these messages; `{token}` in either says who it is.  One may be empty.
 
     `https` takes the one-click POST of RFC 8058, `mailto` is an address, perhaps with `?subject=…`.  `key_from` names
     where the key comes from that signs the tokens: `"env:NAME"`, `"file:PATH"`, `"command:…"`, or empty when a program
@@ -100,7 +105,7 @@ class Campaign:
     included under.  `reverse_path` is an address, a template of one, or has `{verp}` in it for the address that is
     written to; empty means the address of Sender, or else From.
 
-    `to`, `cc` and `bcc` are templates of lists of mailboxes that get the letter too, `to` beside the row's own.
+    `to`, `cc` and `bcc` are templates of lists of mailboxes that get the message too, `to` beside the row's own.
     `sent_by` is a template of the mailbox that Sender names where it is not the one of From.
 
     `markdown` or `mjml` may stand for `html`, and a missing `text` is made of the HTML.  `preheader` is one line that
@@ -161,18 +166,36 @@ class Campaign:
         names = {name.lower() for name, _ in self.headers}
         return self.list_id is not None or self.unsubscribe is not None or not names.isdisjoint(_LIST_HEADERS)
 
+    def bodies(self) -> Iterator[Template]:
+        """What people read below the header, and beside the subject."""
+        bodies = (self.text, self.html, self.markdown, self.mjml, self.preheader, self.calendar)
+        return (template for template in bodies if template is not None)
+
+    def templates(self) -> Iterator[Template]:
+        """All that is rendered for a message, but what these include: that is in `partials`."""
+        names = (self.sender, self.subject, self.locale, self.to_name, self.reply_to)
+        lists = (self.to, self.cc, self.bcc, self.sent_by, self.list_id, self.feedback_id)
+        yield from (template for template in (*names, *self.bodies(), *lists) if template is not None)
+        if self.reverse_path:
+            yield Template("reverse_path", self.reverse_path)
+        yield from (template for _, template in self.headers)
+        for attachment in self.row_attachments:
+            yield attachment.path
+            if attachment.filename is not None:
+                yield attachment.filename
+
     @property
     def fingerprint(self) -> str:
         """32 hex digits that change exactly when some recipient's message might.
 
-        The names of campaign and templates do not count: a moved folder is still the same letter.  Nor do keys and
-        where they come from: a new one signs the same letter.  Nor does `moment`, which is the run's.
+        The names of campaign and templates do not count: a moved folder is still the same message.  Nor do keys and
+        where they come from: a new one signs the same message.  Nor does `moment`, which is the run's.
         """
         state = blake2b(digest_size=16)
         for part in fields(self):
             value = getattr(self, part.name)
             # What came after the first version counts only where it is used: older outboxes have fingerprints without.
-            if part.name not in _NOT_THE_LETTER and (part.name in _FIRST_PARTS or value != part.default):
+            if part.name not in _NOT_THE_MESSAGE and (part.name in _FIRST_PARTS or value != part.default):
                 if part.name == "variants":
                     value = tuple(f"{name}:{share}" for name, share in self.variants)
                 _feed(state, part.name, value, in_partials=part.name in _NAMED_PARTS)
@@ -183,12 +206,12 @@ _LIST_HEADERS = frozenset({"list-id", "list-unsubscribe"})
 _FIRST_PARTS = frozenset(
     "sender subject text html to_name reply_to headers attachments partials reverse_path".split()  # noqa: SIM905
 )
-_NOT_THE_LETTER = frozenset({"name", "moment"})
+_NOT_THE_MESSAGE = frozenset({"name", "moment"})
 _NAMED_PARTS = frozenset({"partials", "stylesheets"})  # others name them
 
 
 def _feed(state: blake2b, label: str, value: object, *, in_partials: bool = False) -> None:
-    """Adds `value` with its length in front, so that no two different campaigns feed the same octets."""
+    """Adds `value` with its length in front, so that no two different campaigns feed the same bytes."""
     match value:
         case None:
             data = b""
@@ -214,7 +237,7 @@ def _feed(state: blake2b, label: str, value: object, *, in_partials: bool = Fals
             _feed(state, "filename", value.filename)
             _feed(state, "content_type", value.content_type)
             data = value.content
-        case RowAttachment():  # not its root: a moved folder is still the same letter
+        case RowAttachment():  # not its root: a moved folder is still the same message
             _feed(state, "filename", value.filename)
             _feed(state, "content_type", value.content_type)
             _feed(state, "is_optional", value.is_optional)
@@ -233,15 +256,3 @@ def _feed(state: blake2b, label: str, value: object, *, in_partials: bool = Fals
             raise AssertionError(f"a campaign part of an unknown type: {type(value)}")
     state.update(f"{label}:{type(value).__name__}:{len(data)}:".encode())
     state.update(data)
-
-
-def templates_of(value: object) -> Iterator[Template]:
-    """Every template in a campaign, or in a part of one."""
-    if isinstance(value, Template):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from templates_of(item)
-    elif is_dataclass(value):
-        for part in fields(value):
-            yield from templates_of(getattr(value, part.name))

@@ -1,4 +1,4 @@
-"""What the relay is asked to report about a letter's further way (RFC 3461)."""
+"""What the relay is asked to report about a message's further way (RFC 3461)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EVENTS = ("success", "failure", "delay")
 class Dsn:
     """Reports on these events, some of `EVENTS`, come to the reverse path; none of them: not even bounces.
 
-    `returns_full`: a report of a failure brings back the whole letter and not only its headers.
+    `returns_full`: a report of a failure brings back the whole message and not only its headers.
     """
 
     events: tuple[str, ...]

@@ -23,7 +23,7 @@ class ConfigError(BulkmailError):
 
 
 class TemplateError(ConfigError):
-    """A template cannot be read or, for one row, not be rendered: `"letter.txt:3: 'nmae' is undefined"`."""
+    """A template cannot be read or, for one row, not be rendered: `"message.txt:3: 'nmae' is undefined"`."""
 
 
 class ListError(BulkmailError):
@@ -38,7 +38,7 @@ class AddressError(ValueError):
     """A text is not one usable mail address; `str(error)` says why, without repeating the address."""
 
 
-class GateClosed(BulkmailError):
+class ChecksFailed(BulkmailError):
     """The checks found a fault that would spoil the whole mailing.  Nothing was sent."""
 
 
@@ -58,7 +58,7 @@ class RelayError(BulkmailError):
     """The relay cannot be used: not reachable, not trusted, login refused, sender refused.  The list stays whole."""
 
 
-class SendingRests(BulkmailError):
+class SendingPaused(BulkmailError):
     """Sending has to wait for hours, a quota or somebody's decision.  The list stays whole; a later run goes on.
 
     `hold` says until when, by the clock on the wall, and why.

@@ -24,15 +24,17 @@ class ThrottleDecision:
 
     @property
     def suspend(self) -> float:
-        """Seconds for which lane or relay is left alone: the rule's own or the server's, whichever is longer."""
+        """Seconds for which provider or relay is left alone: the rule's own or the server's, whichever is longer."""
         return max(self.verdict.suspend, self.asked) if self.is_complaint else 0.0
 
     @property
     def is_complaint(self) -> bool:
-        """Whether it asks a lane or relay to be treated otherwise."""
+        """Whether it asks a provider or relay to be treated otherwise."""
         if self.verdict.outcome is not Outcome.DEFERRED:
             return False
-        return self.verdict.scope is Scope.LANE or (self.verdict.scope is Scope.RELAY and bool(self.verdict.effects))
+        return self.verdict.scope is Scope.PROVIDER or (
+            self.verdict.scope is Scope.RELAY and bool(self.verdict.effects)
+        )
 
     @property
     def is_suspending(self) -> bool:

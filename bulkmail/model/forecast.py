@@ -1,4 +1,4 @@
-"""When how many letters go out, were everybody accepted: quota, ramp, hours and rate, told before the first is sent."""
+"""How many messages go out when, if all are accepted, by quota, ramp, hours and rate: a forecast before sending."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a plan keeps to.  `ramp_began_at` is when the ramp's first letter went, None when it has not."""
+    """What a plan keeps to.  `ramp_began_at` is when the ramp's first message went, None when it has not."""
 
     quota: Quota = NO_QUOTA
     windows: Windows = ALWAYS

@@ -1,4 +1,4 @@
-"""The keys that letters are signed with: given to whoever writes them, and kept nowhere."""
+"""The keys that messages are signed with: given to whoever writes them, and kept nowhere."""
 
 from __future__ import annotations
 

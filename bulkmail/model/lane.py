@@ -10,16 +10,16 @@ from bulkmail.model.rate import Rate
 
 
 @dataclass(frozen=True, slots=True)
-class LaneLimits:
-    """How one lane may be used; None: as the relay is."""
+class ProviderLimits:
+    """How one provider may be used; None: as the relay is."""
 
     rate: Rate | None = None
     connections: int | None = None
     messages_per_session: int | None = None
 
-    def over(self, other: LaneLimits) -> LaneLimits:
+    def over(self, other: ProviderLimits) -> ProviderLimits:
         """These, and where they say nothing the `other`'s."""
-        return LaneLimits(
+        return ProviderLimits(
             rate=other.rate if self.rate is None else self.rate,
             connections=other.connections if self.connections is None else self.connections,
             messages_per_session=(
@@ -28,11 +28,11 @@ class LaneLimits:
         )
 
 
-NO_LIMITS = LaneLimits()
+NO_LIMITS = ProviderLimits()
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class MailboxProvider:
     """One provider.
 
     `domains` are what stands behind the @ in lower case, `"yahoo.*"` below any top-level domain or national suffix
@@ -43,8 +43,8 @@ class Lane:
     name: str
     domains: frozenset[str] = frozenset()
     exchangers: frozenset[str] = frozenset()
-    preset: LaneLimits = NO_LIMITS
-    limits: LaneLimits = NO_LIMITS
+    preset: ProviderLimits = NO_LIMITS
+    limits: ProviderLimits = NO_LIMITS
 
 
 # What countries have their names registered below, as "co" in co.uk (publicsuffix.org has them all, and takes 0.1 s).
@@ -66,33 +66,37 @@ def _is_suffix(rest: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Lanes:
-    """All lanes by name, and `other`: the limits of each domain that is nobody's, a lane of its own.
+class MailboxProviders:
+    """All providers by name, and `other`: the limits of each domain that is nobody's, a provider of its own.
 
     `uses_presets`: the presets hold; None: nobody said, see `for_relay()`.  Most campaigns go through a relay that
     spreads them over days if need be; what a provider bears of *it* is none of our business.
     """
 
-    by_name: Mapping[str, Lane] = field(default_factory=dict)
-    other: LaneLimits = NO_LIMITS
+    by_name: Mapping[str, MailboxProvider] = field(default_factory=dict)
+    other: ProviderLimits = NO_LIMITS
     uses_presets: bool | None = None
     by_exchanger: bool = False
     _by_domain: Mapping[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
     _by_end: Mapping[str, str] = field(init=False, repr=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        lanes = self.by_name.values()
+        providers = self.by_name.values()
         # What a user wrote stands last, and wins over the table's own.
-        object.__setattr__(self, "_by_domain", {domain: lane.name for lane in lanes for domain in lane.domains})
-        object.__setattr__(self, "_by_end", {end: lane.name for lane in lanes for end in lane.exchangers})
+        object.__setattr__(
+            self, "_by_domain", {domain: provider.name for provider in providers for domain in provider.domains}
+        )
+        object.__setattr__(
+            self, "_by_end", {end: provider.name for provider in providers for end in provider.exchangers}
+        )
 
     @property
     def has_limits(self) -> bool:
-        """Whether any lane may not be used as freely as the relay."""
+        """Whether any provider may not be used as freely as the relay."""
         return self.other != NO_LIMITS or any(self.limits(name) != NO_LIMITS for name in self.by_name)
 
     def of(self, domain: str) -> str:
-        """The lane of a recipient's domain, which is in A-labels or not; its own name when it is nobody's."""
+        """The provider of a recipient's domain, which is in A-labels or not; its own name when it is nobody's."""
         domain = domain.rstrip(".").lower()
         if domain in self._by_domain:
             return self._by_domain[domain]
@@ -102,7 +106,7 @@ class Lanes:
         return domain
 
     def of_exchangers(self, hosts: Iterable[str]) -> str | None:
-        """The lane that the mail exchangers of a domain belong to, best first; None when they are nobody's."""
+        """The provider that the mail exchangers of a domain belong to, best first; None when they are nobody's."""
         for host in hosts:
             labels = host.rstrip(".").lower().split(".")
             for start in range(len(labels)):
@@ -111,26 +115,26 @@ class Lanes:
                     return name
         return None
 
-    def limits(self, name: str) -> LaneLimits:
-        """How the lane `name`, as `of()` calls it, may be used."""
-        lane = self.by_name.get(name)
-        if lane is None:
+    def limits(self, name: str) -> ProviderLimits:
+        """How the provider `name`, as `of()` calls it, may be used."""
+        provider = self.by_name.get(name)
+        if provider is None:
             return self.other
-        return lane.limits.over(lane.preset) if self.uses_presets else lane.limits
+        return provider.limits.over(provider.preset) if self.uses_presets else provider.limits
 
-    def with_lane(self, lane: Lane) -> Lanes:
-        """With `lane`, which adds to one of the same name: its domains come too, its limits stand where it has any."""
-        old = self.by_name.get(lane.name, Lane(lane.name))
+    def with_provider(self, provider: MailboxProvider) -> MailboxProviders:
+        """With `provider`, merged into one of the same name: domains are added, limits replaced where it has any."""
+        old = self.by_name.get(provider.name, MailboxProvider(provider.name))
         merged = replace(
             old,
-            domains=old.domains | lane.domains,
-            exchangers=old.exchangers | lane.exchangers,
-            limits=lane.limits.over(old.limits),
+            domains=old.domains | provider.domains,
+            exchangers=old.exchangers | provider.exchangers,
+            limits=provider.limits.over(old.limits),
         )
-        others = {name: each for name, each in self.by_name.items() if name != lane.name}
-        return replace(self, by_name={**others, lane.name: merged})
+        others = {name: each for name, each in self.by_name.items() if name != provider.name}
+        return replace(self, by_name={**others, provider.name: merged})
 
-    def for_relay(self, *, host: str, port: int) -> Lanes:
+    def for_relay(self, *, host: str, port: int) -> MailboxProviders:
         """With presets, unless somebody said, where a relay is one of a provider's own mail exchangers.
 
         Those listen at port 25.  A provider's submission server (587, 465) is called much like them, by other rules.

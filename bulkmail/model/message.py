@@ -1,4 +1,4 @@
-"""A letter to one person, ready for the line."""
+"""A message to one person, ready for the line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Envelope(Struct, frozen=True):
 class Message(Struct, frozen=True):
     """Content as a sequence of buffers, CRLF line ends throughout, ending in CRLF, not dot-stuffed.
 
-    No bare CR or LF, no NUL, no octet above 127 unless `is_8bit`, no line over 998 octets (RFC 5322 §2.1.1).  Buffers
+    No bare CR or LF, no NUL, no byte above 127 unless `is_8bit`, no line over 998 bytes (RFC 5322 §2.1.1).  Buffers
     may be shared between messages and are never changed.
     """
 
@@ -41,11 +41,11 @@ class Message(Struct, frozen=True):
 
     @property
     def size_bytes(self) -> int:
-        """What RFC 1870 counts: the octets between DATA and the terminator, without dot-stuffing."""
+        """What RFC 1870 counts: the bytes between DATA and the terminator, without dot-stuffing."""
         return sum(map(len, self.buffers))
 
     def digest(self) -> bytes:
-        """16 octets that differ when the content or the envelope does: a resend must have the same."""
+        """16 bytes that differ when the content or the envelope does: a resend must have the same."""
         envelope = self.envelope
         paths = "\0".join((envelope.reverse_path, envelope.forward_path, *envelope.copies, ""))
         state = blake2b(paths.encode(), digest_size=16)
@@ -54,7 +54,7 @@ class Message(Struct, frozen=True):
         return state.digest()
 
 
-_LONG = 1_000_000  # octets: such a buffer is an enclosure, and mostly the same one in every message
+_LONG = 1_000_000  # bytes: such a buffer is an enclosure, and mostly the same one in every message
 
 
 @lru_cache(maxsize=2)

@@ -23,7 +23,7 @@ class Scope(Enum):
     RECIPIENT = "recipient"  # keep the session
     MESSAGE = "message"  # keep the session
     SESSION = "session"  # drop it
-    LANE = "lane"  # slow or suspend the recipient's provider
+    PROVIDER = "provider"  # slow or suspend the recipient's provider
     RELAY = "relay"  # slow or suspend the relay; repeated, stop the campaign
     SENDER = "sender"  # stop the campaign
 
@@ -96,7 +96,7 @@ class Verdict:
     `stops`: no other row would fare better, so that the campaign stops and every row stays as it is.  `strikes`: a
     permanent refusal of us that leaves the row as it is; a few in a row stop the campaign.  `probes`: a temporary one;
     one message at a time tries again.  `drops`: the session cannot be used again.
-    `suspend` is how long the lane or relay is left alone and `pause` how long the account, in seconds.
+    `suspend` is how long the provider or relay is left alone and `pause` how long the account, in seconds.
     """
 
     outcome: Outcome

@@ -9,7 +9,7 @@ from bulkmail.model.rate import Rate
 
 
 class RateLimiter:
-    """Rates by name (`"campaign"`, a relay's, a lane's) and how far each is booked.  Names without a rate are free.
+    """Rates by name (`"campaign"`, a relay's, a provider's) and how far each is booked.  Names without a rate are free.
 
     Every method is plain arithmetic on the times it is given: seconds of one clock that never goes back.  For every
     name, no window of T seconds holds more than `burst + per_second × T` of what `take()` said True to, in whatever

@@ -32,7 +32,7 @@ class Kind(Enum):
 class Tls(Enum):
     """How the connection is secured."""
 
-    IMPLICIT = "implicit"  # from the first octet, RFC 8314
+    IMPLICIT = "implicit"  # from the first byte, RFC 8314
     REQUIRED = "required"  # by STARTTLS, or not at all
     OPPORTUNISTIC = "opportunistic"  # by STARTTLS if offered; no login without it
     OFF = "off"
@@ -110,8 +110,8 @@ class Relay:
     says the place of.
 
     `is_lmtp`: it speaks LMTP (RFC 2033).  `socket_path` is a Unix socket's, absolute, in place of host and port.
-    `dsn` is what it is asked to report, if it can.  `requires_tls`: no server may hand the letter on in clear text, and
-    a relay that does not promise that (RFC 8689) gets none.
+    `dsn` is what it is asked to report, if it can.  `requires_tls`: no server may pass the message on in clear text; a
+    relay that does not promise that (RFC 8689) is not used.
     """
 
     kind: Kind
@@ -194,7 +194,7 @@ _OPTIONS = {"connections", "depth", "tls", "ca_file", "ehlo", "auth", "dsn", "ds
 }
 _OVER_SOCKET = {"connections", "depth", "ehlo", "auth", "dsn", "dsn_return"}
 _PORTS = {"smtp": 587, "smtps": 465, "lmtp": 24}
-_LONGEST_SOCKET_PATH = 107  # octets, as Linux has it
+_LONGEST_SOCKET_PATH = 107  # bytes, as Linux has it
 
 
 def _parse_socket(scheme: str, url: str) -> Relay:
@@ -206,7 +206,7 @@ def _parse_socket(scheme: str, url: str) -> Relay:
         raise _password_error() if ":" in host else ConfigError("a Unix socket's URL has no user name", hint=EXAMPLES)
     if host or not path.strip("/") or "#" in path or len(path.encode()) > _LONGEST_SOCKET_PATH:
         raise ConfigError(
-            f"{scheme}: needs the whole path of a Unix socket, of at most {_LONGEST_SOCKET_PATH} octets",
+            f"{scheme}: needs the whole path of a Unix socket, of at most {_LONGEST_SOCKET_PATH} bytes",
             hint='write three slashes, as in "lmtp:///run/dovecot/lmtp"',
         )
     options = _read_options(query, known=_OVER_SOCKET)
@@ -321,7 +321,7 @@ def _password_error() -> ConfigError:
 def _tls(scheme: str, options: dict[str, str], *, host: str) -> Tls:
     if scheme == "smtps":
         if "tls" in options:
-            raise ConfigError("smtps: has TLS from the first octet; tls= does not go with it", hint=EXAMPLES)
+            raise ConfigError("smtps: has TLS from the first byte; tls= does not go with it", hint=EXAMPLES)
         return Tls.IMPLICIT
     try:
         # LMTP is spoken to a neighbour: on this machine nobody can listen to it.
@@ -368,7 +368,7 @@ def parse_proxy(text: str) -> str:
 
     Raises `ConfigError`, also for a password in it; repeats no piece.
     """
-    mend = 'write "socks5://host:1080" or "http://host:3128", and "user@" before the host if it wants a login'
+    fix = 'write "socks5://host:1080" or "http://host:3128", and "user@" before the host if it wants a login'
     if ":" in text.partition("//")[2].rpartition("@")[0]:
         raise ConfigError("must not hold a password", hint="write proxy_password_env, _file or _command into [relay]")
     try:
@@ -377,7 +377,7 @@ def parse_proxy(text: str) -> str:
     except ValueError:
         port = None
     if not port or not parts.hostname or has_control(unquote(text)) or not text.isascii() or " " in text:
-        raise ConfigError("is not the URL of a proxy", hint=mend)
+        raise ConfigError("is not the URL of a proxy", hint=fix)
     if parts.scheme not in ("socks5", "http") or parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ConfigError("is not the URL of a proxy", hint=mend)
+        raise ConfigError("is not the URL of a proxy", hint=fix)
     return text.rstrip("/")

@@ -11,7 +11,7 @@ from bulkmail.text import LONGEST_TEXT, printable
 
 
 class Stage(Enum):
-    """How far a session or transaction had come.  END begins with the first octet of the terminator."""
+    """How far a session or transaction had come.  END begins with the first byte of the terminator."""
 
     CONNECT = "connect"
     GREETING = "greeting"
@@ -69,12 +69,13 @@ class Breakage(Enum):
     NO_SUCH_HOST = "no such host"
     EXHAUSTED = "exhausted"  # this computer gives no more connections
     UNTRUSTED = "untrusted"  # the certificate does not verify
+    WRONG_NAME = "wrong name"  # the certificate verifies, and is for another host
     NO_TLS = "no tls"  # TLS is required and not offered
     NO_LOGIN = "no login"  # no way to log in that both sides know and that is safe here
     NO_REQUIRETLS = "no requiretls"  # REQUIRETLS was asked for and is not offered
     NO_TOKEN = "no token"  # noqa: S105 - nobody gives us an access token to log in with
     IMPOSTOR = "impostor"  # the server could not prove that it knows the password
-    WRONG_TLS = "wrong tls mode"  # TLS from the first octet where it comes later, or the reverse
+    WRONG_TLS = "wrong tls mode"  # TLS from the first byte where it comes later, or the reverse
     TLS = "tls"  # the handshake failed otherwise
     TIMEOUT = "timeout"
     LOST = "lost"  # the connection ended

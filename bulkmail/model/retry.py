@@ -156,5 +156,5 @@ def _doubled(times: int) -> float:
 RELAY_BACKOFF = Backoff(first=1.0, longest=300.0)
 REFUSED_BACKOFF = Backoff(first=4.0, longest=300.0)
 """For a row that was refused because of us: long enough that another is tried before it."""
-LANE_BACKOFF = Backoff()
-"""By an hour a lane has been lowered to a rate that hardly any provider minds."""
+PROVIDER_BACKOFF = Backoff()
+"""By an hour a provider has been lowered to a rate that hardly any provider minds."""

@@ -92,8 +92,8 @@ def parse_name(text: str) -> str:
 def parse_count(text: str, what: str) -> int:
     """A weight or a priority, 1 to 1000.  Raises `ConfigError`."""
     if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= MOST):
-        mend = "; leave a relay out to send nothing through it" if what == "weight" else "; the lowest comes first"
-        raise ConfigError(f"{what}={text[:20]!r}", hint=f"write a number from 1 to {MOST}{mend}")
+        fix = "; leave a relay out to send nothing through it" if what == "weight" else "; the lowest comes first"
+        raise ConfigError(f"{what}={text[:20]!r}", hint=f"write a number from 1 to {MOST}{fix}")
     return int(text)
 
 
@@ -158,7 +158,7 @@ class Clash:
     first: int
     second: int
     what: str
-    mend: str
+    fix: str
 
 
 def clashes(routes: Sequence[Route]) -> list[Clash]:

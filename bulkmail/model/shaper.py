@@ -1,4 +1,4 @@
-"""Who may go when, through which relay and into which lane, as servers bear it: all that is lowered and held in one."""
+"""What may be sent when, through which relay and to which provider: all reduced rates and holds in one place."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dataclasses import replace
 from bulkmail.model.adapt import AdaptiveRate, ConcurrencyLimit, Meter, Share
 from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.hold import NO_HOLD, Hold
-from bulkmail.model.lane import Lanes
+from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.outcome import Scope
 from bulkmail.model.rate import Rate
 from bulkmail.model.rate_limiter import RateLimiter
-from bulkmail.model.retry import LANE_BACKOFF, RELAY_BACKOFF, Backoff
+from bulkmail.model.retry import PROVIDER_BACKOFF, RELAY_BACKOFF, Backoff
 from bulkmail.model.slowdown import LONGEST_WORDS, Slowdown
 from bulkmail.model.timing import LONGEST_SUSPENSION, RISING_RATE_CHECKED_AFTER, RISING_RATE_UPDATED_EVERY
 from bulkmail.text import printable
 
 CAMPAIGN = "campaign"
-_LANE = "lane "
-MOST_IDLE = 10_000  # lanes that are kept in mind although nothing is wrong with them
+_PROVIDER = "provider "
+MOST_IDLE = 10_000  # providers that are kept in mind although nothing is wrong with them
 
 
 class _State:
-    """How a relay, or one lane through it, is doing.  `times` it has complained, `in_row` of them led to a rest."""
+    """How a relay, or one provider through it, is doing.  `times` it has complained, `in_row` of them led to a rest."""
 
     __slots__ = (
         "at",
@@ -111,10 +111,10 @@ def _rest(state: _State, now: float) -> float:
 
 
 class Shaper:
-    """Rates, connections and suspensions of a campaign, its relays and, through each relay, its lanes.
+    """Rates, connections and suspensions of a campaign, its relays and, through each relay, its providers.
 
-    Pure bookkeeping: every time is seconds of one monotonic clock.  A lane that is slow or suspended is asked about by
-    `wait()`, which books nothing, so that whoever may not go costs the others nothing.
+    Pure bookkeeping: every time is seconds of one monotonic clock.  `wait()` books nothing, so that a provider that is
+    slow or suspended costs the others nothing.
 
     `is_free`: no message has to wait for anything of this, and none needs to be booked; only the number of sessions may
     be limited.  Once it is not, it stays so.
@@ -122,22 +122,22 @@ class Shaper:
 
     def __init__(
         self,
-        lanes: Lanes,
+        providers: MailboxProviders,
         *,
         rate: Rate | None = None,
         relay_backoff: Backoff = RELAY_BACKOFF,
-        lane_backoff: Backoff = LANE_BACKOFF,
+        provider_backoff: Backoff = PROVIDER_BACKOFF,
         known: Iterable[Slowdown] = (),
     ) -> None:
-        """`known` is what relays and lanes complained of before: they are treated as they were then."""
+        """`known` is what relays and providers complained of before: they are treated as they were then."""
         self._limiter = RateLimiter({CAMPAIGN: rate} if rate else {})
-        self._lanes = lanes
+        self._providers = providers
         self._relay_backoff = relay_backoff
-        self._lane_backoff = lane_backoff
+        self._provider_backoff = provider_backoff
         self._known = {slowdown.key: slowdown for slowdown in known}
         self._relays: dict[str, _State] = {}
         self._through: dict[tuple[str, str], _State] = {}
-        self.is_free = rate is None and not self._known and not lanes.has_limits
+        self.is_free = rate is None and not self._known and not providers.has_limits
 
     def add_relay(self, relay: str, *, connections: int, rate: Rate | None = None) -> None:
         """A relay by its name, with the limits that were configured for it; one that is there already stays so."""
@@ -150,12 +150,12 @@ class Shaper:
         if (known := self._known.pop((relay, ""), None)) is not None:
             state.recall(known)
 
-    def wait(self, relay: str, lane: str, now: float) -> float:
-        """Seconds until one message of `lane` may go through `relay`; 0 when it may go now."""
-        return max(self.relay_wait(relay, now), self.lane_wait(relay, lane, now))
+    def wait(self, relay: str, provider: str, now: float) -> float:
+        """Seconds until one message of `provider` may go through `relay`; 0 when it may go now."""
+        return max(self.relay_wait(relay, now), self.provider_wait(relay, provider, now))
 
     def relay_wait(self, relay: str, now: float) -> float:
-        """Seconds until `relay` and the campaign let any message go, whatever its lane says."""
+        """Seconds until `relay` and the campaign let any message go, whatever its provider says."""
         state = self._relays[relay]
         self._refresh(state, now)
         return max(self.relay_rest(relay, now), self._limiter.wait((CAMPAIGN,), now), self._rate_wait(state, now))
@@ -173,20 +173,20 @@ class Shaper:
         """Seconds until `relay`'s own rate, apart from the campaign's, lets one more go."""
         return self._limiter.wait((self._relays[relay].name,), now)
 
-    def lane_wait(self, relay: str, lane: str, now: float) -> float:
-        """Seconds until `lane` lets a message go through `relay`, whatever the relay says."""
-        state = self._lane(relay, lane)
+    def provider_wait(self, relay: str, provider: str, now: float) -> float:
+        """Seconds until `provider` lets a message go through `relay`, whatever the relay says."""
+        state = self._provider(relay, provider)
         self._refresh(state, now)
-        return max(_rest(state, now), self._limiter.wait((_LANE + lane,), now), self._rate_wait(state, now))
+        return max(_rest(state, now), self._limiter.wait((_PROVIDER + provider,), now), self._rate_wait(state, now))
 
     def _rate_wait(self, state: _State, now: float) -> float:
         """Seconds until its own rate lets one go; while that is on its way up, ask again after a second."""
         wait = self._limiter.wait((state.name,), now)
         return min(wait, RISING_RATE_CHECKED_AFTER) if state.speed.is_rising(now) else wait
 
-    def is_left_alone(self, relay: str, lane: str, now: float) -> bool:
-        """Whether `lane` is held back by more than a rate: it rests, or takes nothing at all."""
-        state = self._lane(relay, lane)
+    def is_left_alone(self, relay: str, provider: str, now: float) -> bool:
+        """Whether `provider` is held back by more than a rate: it rests, or takes nothing at all."""
+        state = self._provider(relay, provider)
         return state.is_suspended(now) or state.speed.is_blocked
 
     def refused(self, relay: str, now: float, *, open: int, why: str, words: str) -> None:
@@ -195,12 +195,12 @@ class Shaper:
         state.complained(now, why=why, words=words)
         state.concurrency = state.concurrency.refuse(now, open=open)
 
-    def take(self, relay: str, lane: str, now: float) -> bool:
+    def take(self, relay: str, provider: str, now: float) -> bool:
         """Books one message; False, and nothing is booked, when it must wait."""
-        states = self._states(relay, lane)
+        states = self._states(relay, provider)
         if states[0].is_suspended(now) or states[1].is_suspended(now):
             return False
-        return self._limiter.take(self._names(states, lane, now), now)
+        return self._limiter.take(self._names(states, provider, now), now)
 
     @property
     def booked(self) -> Mapping[str, float]:
@@ -211,10 +211,10 @@ class Shaper:
         """The message that this was booked for did not go: another may go in its place."""
         self._limiter.give_back(booked)
 
-    def accepted(self, relay: str, lane: str, now: float, count: int = 1) -> bool:
-        """The relay took `count` messages of `lane`; whether relay or lane gets more for it than they would have."""
+    def accepted(self, relay: str, provider: str, now: float, count: int = 1) -> bool:
+        """The relay accepted `count` messages of `provider`; returns whether a rate or a limit went up for it."""
         gets_more = False
-        for state in self._states(relay, lane):
+        for state in self._states(relay, provider):
             if state.speed.is_blocked:
                 state.speed = state.speed.opened(now, sustained=state.long_meter.per_second(now))
                 self._turn(state, now)
@@ -235,7 +235,7 @@ class Shaper:
         self,
         decision: ThrottleDecision,
         relay: str,
-        lane: str,
+        provider: str,
         now: float,
         *,
         open: int,
@@ -249,7 +249,7 @@ class Shaper:
         if not decision.is_complaint:
             return
         self.is_free = False
-        state = self._lane(relay, lane) if decision.verdict.scope is Scope.LANE else self._relays[relay]
+        state = self._provider(relay, provider) if decision.verdict.scope is Scope.PROVIDER else self._relays[relay]
         state.complained(now, why=decision.verdict.says, words=words)
         if decision.is_slower:
             state.slow_down(now)
@@ -266,22 +266,22 @@ class Shaper:
         concurrency = self._relays[relay].concurrency
         return concurrency.allowed or concurrency.limit
 
-    def lane_connections(self, relay: str, lane: str) -> int:
-        """The most sessions that may carry letters of `lane` through `relay` at once, 1 or more."""
-        return min(self._lane(relay, lane).concurrency.size, self.connections(relay))
+    def provider_connections(self, relay: str, provider: str) -> int:
+        """The most sessions that may carry messages of `provider` through `relay` at once, 1 or more."""
+        return min(self._provider(relay, provider).concurrency.size, self.connections(relay))
 
-    def messages_per_session(self, lane: str) -> int | None:
-        """How many letters of `lane` one session may carry; None: as many as of others."""
-        return self._lanes.limits(lane).messages_per_session
+    def messages_per_session(self, provider: str) -> int | None:
+        """How many messages of `provider` one session may carry; None: as many as of others."""
+        return self._providers.limits(provider).messages_per_session
 
-    def slowdown(self, relay: str, lane: str, now: float) -> Slowdown | None:
-        """What `lane` (empty for the relay itself) has complained of, and what it gets since; None for nothing."""
-        state = self._through.get((relay, lane)) if lane else self._relays[relay]
+    def slowdown(self, relay: str, provider: str, now: float) -> Slowdown | None:
+        """What `provider` (empty for the relay itself) has complained of, and what it gets since; None for nothing."""
+        state = self._through.get((relay, provider)) if provider else self._relays[relay]
         if state is None or not state.times:
             return None
         return Slowdown(
             relay,
-            lane,
+            provider,
             times=state.times,
             at=state.at,
             why=state.why,
@@ -293,33 +293,33 @@ class Shaper:
         )
 
     def tidy(self, now: float) -> None:
-        """Forgets lanes that nothing is wrong with, when there are many: call it now and then."""
+        """Forgets providers that nothing is wrong with, when there are many: call it now and then."""
         if len(self._through) > MOST_IDLE:
             self._through = {key: state for key, state in self._through.items() if not state.is_fine(now)}
-            self._limiter.forget(now, beginning=_LANE)
+            self._limiter.forget(now, beginning=_PROVIDER)
 
-    def _states(self, relay: str, lane: str) -> tuple[_State, _State]:
-        return self._relays[relay], self._lane(relay, lane)
+    def _states(self, relay: str, provider: str) -> tuple[_State, _State]:
+        return self._relays[relay], self._provider(relay, provider)
 
-    def _lane(self, relay: str, lane: str) -> _State:
-        state = self._through.get((relay, lane))
+    def _provider(self, relay: str, provider: str) -> _State:
+        state = self._through.get((relay, provider))
         if state is None:
-            limits, most = self._lanes.limits(lane), self._relays[relay].concurrency.limit
-            # Its configured rate is that of the lane as a whole; this one begins with the first complaint.
+            limits, most = self._providers.limits(provider), self._relays[relay].concurrency.limit
+            # Its configured rate is that of the provider as a whole; this one begins with the first complaint.
             connections = most if limits.connections is None else min(limits.connections, most)
-            state = self._through[relay, lane] = _State(
-                f"{relay} {lane}", rate=None, connections=connections, backoff=self._lane_backoff
+            state = self._through[relay, provider] = _State(
+                f"{relay} {provider}", rate=None, connections=connections, backoff=self._provider_backoff
             )
-            if (known := self._known.pop((relay, lane), None)) is not None:
+            if (known := self._known.pop((relay, provider), None)) is not None:
                 state.recall(known)
-            if limits.rate is not None and self._limiter.rate(_LANE + lane) is None:
-                self._limiter.turn(_LANE + lane, limits.rate, 0.0)
+            if limits.rate is not None and self._limiter.rate(_PROVIDER + provider) is None:
+                self._limiter.turn(_PROVIDER + provider, limits.rate, 0.0)
         return state
 
-    def _names(self, states: tuple[_State, _State], lane: str, now: float) -> tuple[str, ...]:
+    def _names(self, states: tuple[_State, _State], provider: str, now: float) -> tuple[str, ...]:
         for state in states:
             self._refresh(state, now)
-        return CAMPAIGN, states[0].name, _LANE + lane, states[1].name
+        return CAMPAIGN, states[0].name, _PROVIDER + provider, states[1].name
 
     def _refresh(self, state: _State, now: float) -> None:
         if state.speed.low is not None and not 0 <= now - state.turned_at < RISING_RATE_UPDATED_EVERY:

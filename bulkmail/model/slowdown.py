@@ -8,22 +8,22 @@ from dataclasses import replace
 from bulkmail.model.adapt import AdaptiveRate
 from bulkmail.model.lazy_dataclass import dataclass
 
-MOST_KEPT = 200  # relays and lanes that are kept in mind for those who look on
+MOST_KEPT = 200  # relays and providers that are kept in mind for those who look on
 LONGEST_WORDS = 400  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class Slowdown:
-    """A relay, or one lane through it, that has asked for less in this run.
+    """A relay, or one provider through it, that has asked for less in this run.
 
-    `lane` is empty for the relay itself.  It has complained `times`, last `at`; `why` is what we call that, `words` are
-    the server's own.  `speed` is how its rate rises again, None if that was never lowered, and `lowest` the messages a
-    second that it once was.  `connections` are the most that it gets, None for as many as were configured.  It is left
-    alone until `until`, 0 for not at all.  All times are seconds of one clock.
+    `provider` is empty for the relay itself.  It has throttled us `times`, last `at`; `why` is our name for it,
+    `words` are the server's.  `speed` is how its rate rises again, None if it was never lowered, and `lowest` the
+    lowest rate so far in messages a second.  `connections` is the most it gets, None for as many as configured.  We
+    back off until `until`, 0 for not at all.  All times are seconds of one clock.
     """
 
     relay: str
-    lane: str
+    provider: str
     times: int
     at: float
     why: str
@@ -35,8 +35,8 @@ class Slowdown:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Relay and lane."""
-        return self.relay, self.lane
+        """Relay and provider."""
+        return self.relay, self.provider
 
     def is_left_alone(self, now: float) -> bool:
         """Whether nothing goes there at `now`."""
@@ -61,20 +61,20 @@ class Slowdown:
 
 
 class Slowdowns:
-    """The last word on each relay and lane, 200 at most; then whoever has not complained for longest is forgotten."""
+    """The latest of each relay and provider; above 200 the one that throttled longest ago is dropped."""
 
     def __init__(self, earlier: Iterable[Slowdown] = ()) -> None:
         self._each = {slowdown.key: slowdown for slowdown in earlier}
 
     def __iter__(self) -> Iterator[Slowdown]:
-        """Relays first, then lanes, whoever has complained most often first."""
-        return iter(sorted(self._each.values(), key=lambda each: (each.lane != "", -each.times, each.key)))
+        """Relays first, then providers, whoever has complained most often first."""
+        return iter(sorted(self._each.values(), key=lambda each: (each.provider != "", -each.times, each.key)))
 
     def __len__(self) -> int:
         return len(self._each)
 
     def note(self, slowdown: Slowdown) -> Slowdown | None:
-        """Takes note; returns what was known of the same relay or lane before, if anything."""
+        """Takes note; returns what was known of the same relay or provider before, if anything."""
         known = self._each.get(slowdown.key)
         self._each[slowdown.key] = slowdown
         if len(self._each) > MOST_KEPT:

@@ -27,5 +27,5 @@ class Status(Enum):
 
     @property
     def is_eligible(self) -> bool:
-        """Whether the row was meant to get the letter at all."""
+        """Whether the row was meant to get the message at all."""
         return self not in (Status.INVALID, Status.DUPLICATE, Status.SUPPRESSED, Status.FILTERED)

@@ -63,7 +63,7 @@ class Tally:
 
     @property
     def eligible(self) -> int:
-        """Rows that were meant to get the letter."""
+        """Rows that were meant to get the message."""
         return sum(n for status, n in self.by_status.items() if status.is_eligible)
 
     @property

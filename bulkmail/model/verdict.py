@@ -83,7 +83,7 @@ def _judge_fault(fault: Fault) -> Verdict:
         return _IN_DOUBT  # whatever broke: the server may have the message
     what = fault.kind.value
     match fault.kind:
-        case Breakage.UNTRUSTED | Breakage.NO_TLS | Breakage.NO_LOGIN | Breakage.NO_REQUIRETLS:
+        case Breakage.UNTRUSTED | Breakage.WRONG_NAME | Breakage.NO_TLS | Breakage.NO_LOGIN | Breakage.NO_REQUIRETLS:
             return stop(Scope.RELAY, Reason.FAULT, label=what)
         case Breakage.NO_TOKEN | Breakage.IMPOSTOR | Breakage.WRONG_TLS:
             return stop(Scope.RELAY, Reason.FAULT, label=what)
@@ -113,10 +113,10 @@ def _judge_reply(reply: Reply, rules: Sequence[Rule]) -> Verdict:
 
 def _at_stage(verdict: Verdict, reply: Reply) -> Verdict:
     """A reply before a recipient was named cannot mean that recipient's provider, and 421 ends the session."""
-    if verdict.scope is Scope.LANE and reply.stage not in _AFTER_RECIPIENT:
+    if verdict.scope is Scope.PROVIDER and reply.stage not in _AFTER_RECIPIENT:
         verdict = replace(verdict, scope=Scope.RELAY)
     ends_session = reply.code in (421, 432) or reply.stage in _OPENING
-    if ends_session and not verdict.drops and verdict.scope in (Scope.LANE, Scope.RELAY, Scope.SENDER):
+    if ends_session and not verdict.drops and verdict.scope in (Scope.PROVIDER, Scope.RELAY, Scope.SENDER):
         return replace(verdict, drops=True)
     return verdict
 
@@ -259,8 +259,8 @@ _RULES = (
         text=_OF_NO_TIME + r".*too many recipients\b",
     ),
     # Before anybody is named it is the relay that is busy; afterwards it may be the recipient's provider.
-    _codes("421 45", deferred(Scope.LANE, Reason.THROTTLED, counts=False), enhanced="4.7.28 4.7.5?? 4.7.6??"),
-    _codes("421 45", deferred(Scope.LANE, Reason.THROTTLED, counts=False), text=r"\[TSS0"),
+    _codes("421 45", deferred(Scope.PROVIDER, Reason.THROTTLED, counts=False), enhanced="4.7.28 4.7.5?? 4.7.6??"),
+    _codes("421 45", deferred(Scope.PROVIDER, Reason.THROTTLED, counts=False), text=r"\[TSS0"),
     # The sending account.
     _codes("550 552 554", quota(DAY, label="daily sending quota used up"), enhanced="5.4.5"),
     _codes("550 554", stop(Scope.SENDER, Reason.SENDER_BLOCKED), enhanced="5.2.251 5.2.252 5.2.253 5.2.254 5.2.255"),

@@ -1,4 +1,4 @@
-"""Hours of the week in which letters go out, by the clocks of a time zone; also the moment that a campaign begins."""
+"""Hours of the week in which messages go out, by the clocks of a time zone; also the moment that a campaign begins."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ class Windows:
     each: tuple[Window, ...] = ()
 
     def is_open(self, now: float) -> bool:
-        """Whether letters may go out at `now`."""
+        """Whether messages may go out at `now`."""
         return not self.each or any(window.is_open(now) for window in self.each)
 
     def next_open(self, now: float) -> float:
-        """The first instant from `now` on at which letters may go out."""
+        """The first instant from `now` on at which messages may go out."""
         if self.is_open(now):
             return now
         # A week holds the answer, unless its one opening fell into the hour that clocks skip in spring.
@@ -83,7 +83,7 @@ class Windows:
         raise AssertionError(f"a window that never opens: {self}")
 
     def closes_at(self, now: float) -> float | None:
-        """The first instant after `now` at which letters may not go out; None when there is none within nine days."""
+        """The first instant after `now` at which messages may not go out; None when there is none within nine days."""
         return next((edge for edge in self._edges_after(now) if not self.is_open(edge)), None) if self.each else None
 
     def _edges_after(self, now: float) -> list[float]:

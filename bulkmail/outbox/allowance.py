@@ -1,4 +1,4 @@
-"""What one run may still take from the quota ledger of its account, without waiting for the disk at every letter."""
+"""What one run may still take from the quota ledger of its account, without waiting for the disk at every message."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def decode_recipient(address: str, *, name: str, fields: bytes, source: str, lin
 def encode_campaign(campaign: Campaign) -> bytearray:
     """The whole campaign, attachments included, as MessagePack.  Raises `OutboxError`, and `MemoryError`."""
     # Made here and large enough: when msgspec 0.22 finds no memory to enlarge a buffer of its own, the process crashes.
-    buffer = bytearray(_most_octets(campaign))
+    buffer = bytearray(_most_bytes(campaign))
     try:
         msgspec.msgpack.Encoder().encode_into(campaign, buffer)
         return buffer
@@ -79,7 +79,7 @@ def encode_campaign(campaign: Campaign) -> bytearray:
         raise OutboxError(f"the campaign {campaign.name!r} cannot be recorded: {error}") from error
 
 
-def _most_octets(value: object) -> int:
+def _most_bytes(value: object) -> int:
     """At least as many as `value` takes in MessagePack."""
     match value:
         case bytes():
@@ -87,9 +87,9 @@ def _most_octets(value: object) -> int:
         case str():
             return 5 + 4 * len(value)
         case tuple():
-            return 5 + sum(map(_most_octets, value))
+            return 5 + sum(map(_most_bytes, value))
         case _ if is_dataclass(value):
-            return 5 + sum(_most_octets(part.name) + _most_octets(getattr(value, part.name)) for part in fields(value))
+            return 5 + sum(_most_bytes(part.name) + _most_bytes(getattr(value, part.name)) for part in fields(value))
         case _:
             return 9
 

@@ -179,7 +179,7 @@ class Ledger:
             return _bookings(connection, now)
 
     def ramp_began(self, campaign: str) -> float | None:
-        """When the first letter of `campaign` was promised; None before that."""
+        """When the first message of `campaign` was promised; None before that."""
         with self._writing() as connection:
             row = connection.execute("SELECT began_at FROM ramp WHERE campaign = ?", (campaign,)).fetchone()
             return None if row is None else float(row[0])

@@ -18,7 +18,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-_FAR = 1 << 30  # Windows locks octets, also against reading: one far behind the text
+_FAR = 1 << 30  # Windows locks bytes, also against reading: one far behind the text
 _PATIENCE = 0.25  # seconds; a reader that looks whether somebody runs holds the lock for microseconds
 
 

@@ -407,7 +407,7 @@ class Outbox:
         """What is in doubt becomes PENDING, ACCEPTED or REJECTED; returns how many deliveries.
 
         A pending one is due `wait` seconds after its last attempt, so that the server may come to an end with that;
-        what is then sent must be the same message, octet by octet.
+        what is then sent must be the same message, byte by byte.
         """
         return self._move_all(Status.IN_DOUBT, to, reason=dated(f"{to.value} by the operator's word"), wait=wait)
 

@@ -13,14 +13,14 @@ from bulkmail.outbox.entries import Doubtful
 
 _LAST_AT = "(SELECT at + took FROM attempt WHERE attempt.id = last_attempt)"
 # Patience begins anew.  A row that certainly was not delivered also gets a new Date; one that was in doubt keeps Date,
-# Message-ID and digest, so that what is sent again is the same to the octet.
+# Message-ID and digest, so that what is sent again is the same to the byte.
 _TO_PENDING = f"""
     due_at = CASE WHEN :wait > 0 THEN coalesce({_LAST_AT}, 0.0) + :wait ELSE 0.0 END, attempts = 0, reason = '',
     first_at = CASE WHEN in_doubt_before THEN first_at END, digest = CASE WHEN in_doubt_before THEN digest END
 """
 _TO_SETTLED = "due_at = NULL, reason = :reason"
 
-# Copies of a letter, whose ids follow one another, share its Message-ID, and so may ready-made messages that a program
+# Copies of a message, whose ids follow one another, share its Message-ID, and so may ready-made messages that a program
 # hands over twice.
 # A row that is to be tried again is as doubtful as before until the end of its new message is about to go out.
 _IS_DOUBTFUL = "(status = 'in_doubt' OR in_doubt_before AND due_at IS NOT NULL) AND ending_at IS NULL"

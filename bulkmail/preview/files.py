@@ -13,9 +13,9 @@ from bulkmail.model.pattern import lazy_pattern
 from bulkmail.preview.parts import parse, pictures, take_parts
 from bulkmail.text import printable
 
-_LONGEST_STEM = 120  # octets; file systems take 255
+_LONGEST_STEM = 120  # bytes; file systems take 255
 
-# A mail program runs no script and fills in no form; a browser that does would show something else than the letter.
+# A mail program runs no script and fills in no form; a browser that does would show something else than the message.
 _POLICY = (
     '<meta http-equiv="Content-Security-Policy" content="'
     "script-src 'none'; object-src 'none'; frame-src 'none'; form-action 'none'\">\n"
@@ -24,7 +24,7 @@ _DOCTYPE = lazy_pattern(r"\A\s*<!doctype[^>]*>\s*", re.IGNORECASE)
 
 
 def write_message(message: Message, folder: Path, stem: str) -> list[Path]:
-    """Writes STEM.eml, octet by octet what the relay would get, and STEM.txt and STEM.html if there are such parts.
+    """Writes STEM.eml, byte by byte what the relay would get, and STEM.txt and STEM.html if there are such parts.
 
     Makes the folder; replaces files of these names; only their owner can read them.  `stem` may come from a cell: it is
     made a plain file name.  The HTML is as in the message but for a line at its top that keeps a browser from running
@@ -43,7 +43,7 @@ def write_message(message: Message, folder: Path, stem: str) -> list[Path]:
 
 
 def file_stem(text: str) -> str:
-    """`text` as a file name without suffix: no separators, no leading dot or dash, at most 120 octets, not empty."""
+    """`text` as a file name without suffix: no separators, no leading dot or dash, at most 120 bytes, not empty."""
     cleaned = re.sub(r"[^\w.@+-]+", "_", printable(text)).lstrip(".-")
     return cleaned.encode()[:_LONGEST_STEM].decode("utf-8", "ignore") or "message"
 

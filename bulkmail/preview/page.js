@@ -1,14 +1,14 @@
 "use strict";
-// Arrow keys, search, and which letter is open: without this script the page shows the same.
+// Arrow keys, search, and which message is open: without this script the page shows the same.
 // On a screen as narrow as a phone, the view of a desktop is too small to read.
 const phone = document.querySelector("#view-phone");
 if (phone && matchMedia("(max-width: 480px)").matches) phone.checked = true;
 const links = [...document.querySelectorAll("nav a")];
-const letters = [...document.querySelectorAll("article")];
+const messages = [...document.querySelectorAll("article")];
 if (links.length) {
   const open = () => {
-    const found = letters.findIndex((letter) => `#${letter.id}` === location.hash);
-    return found < 0 ? letters.findIndex((letter) => letter.classList.contains("chosen")) : found;
+    const found = messages.findIndex((message) => `#${message.id}` === location.hash);
+    return found < 0 ? messages.findIndex((message) => message.classList.contains("chosen")) : found;
   };
   const mark = () => {
     links.forEach((link) => link.removeAttribute("aria-current"));
@@ -19,7 +19,7 @@ if (links.length) {
   addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (!step || event.altKey || event.ctrlKey || event.metaKey || event.target.matches("input")) return;
-    const next = letters[open() + step];
+    const next = messages[open() + step];
     if (next) location.hash = next.id;
   });
   const box = document.querySelector(".search");

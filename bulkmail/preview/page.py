@@ -1,37 +1,32 @@
-"""Letters as one page that opens anywhere: as on a desktop and on a phone, as text, with headers and attachments."""
+"""Messages as one page that opens anywhere: as on a desktop and on a phone, as text, with headers and attachments."""
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Iterable
 from email.message import EmailMessage
-from hashlib import sha256
-from importlib.resources import files
 from pathlib import Path
-
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from bulkmail.message.html.framed import framed
 from bulkmail.message.html.scanner import DEEPEST_READ
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
+from bulkmail.pages.kit import page_of
 from bulkmail.preview.files import file_stem, write_file
 from bulkmail.preview.parts import header, headers, parse, pictures, take_parts
 from bulkmail.preview.text import say_size
 from bulkmail.text import count, printable
 
-MOST_LETTERS = 200  # a browser has to hold them all
-LARGEST_PAGE = 40_000_000  # characters of letters, pictures inside them included
+MOST_MESSAGES = 200  # a browser has to hold them all
+LARGEST_PAGE = 40_000_000  # characters of messages, pictures inside them included
 
-_LONGEST_PART = 2_000_000  # characters of one letter
+_LONGEST_PART = 2_000_000  # characters of one message
 _VIEWS = (("desktop", "Desktop"), ("phone", "Phone"), ("text", "Text"), ("headers", "Headers"))
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """One letter on the page.  `html` is a page of its own, for a frame in which nothing runs."""
+    """One message on the page.  `html` is a page of its own, for a frame in which nothing runs."""
 
     label: str
     subject: str
@@ -52,7 +47,7 @@ class Sheet:
 
 
 def sheet_of(message: Message, label: str) -> Sheet:
-    """The letter as the page shows it; `label` says which it is, as "row 3, people.csv:4"."""
+    """The message as the page shows it; `label` says which it is, as "row 3, people.csv:4"."""
     parsed = parse(message)
     parts = take_parts(parsed)
     html, remote, no_html = _page(parsed, parts.html)
@@ -77,16 +72,16 @@ def sheet_of(message: Message, label: str) -> Sheet:
 def _page(parsed: EmailMessage, html: str | None) -> tuple[str | None, int, str]:
     """The page for the frame with what was left out of it, or why there is none."""
     if html is None:
-        return None, 0, "This letter has no HTML part: its text is all there is."
+        return None, 0, "This message has no HTML part: its text is all there is."
     shown = framed(html, pictures(parsed)) if len(html) <= _LONGEST_PART else ("", 0)
     if shown is None:
         return (
             None,
             0,
-            f"The HTML of this letter has over {DEEPEST_READ:,} elements one within the other: too many.",
+            f"The HTML of this message has over {DEEPEST_READ:,} elements one within the other: too many.",
         )
     if max(len(html), len(shown[0])) > _LONGEST_PART:
-        return None, 0, "The HTML of this letter is too long to be shown here."
+        return None, 0, "The HTML of this message is too long to be shown here."
     return *shown, ""
 
 
@@ -100,7 +95,7 @@ def _enclosures(parsed: EmailMessage) -> Iterable[dict[str, str]]:
 
 
 class Album:
-    """Letters gathered for one page, as many as a browser bears."""
+    """Messages gathered for one page, as many as a browser bears."""
 
     def __init__(self) -> None:
         self.sheets: list[Sheet] = []
@@ -108,40 +103,28 @@ class Album:
 
     @property
     def is_full(self) -> bool:
-        """Whether no further letter should be added."""
-        return len(self.sheets) >= MOST_LETTERS or self._length >= LARGEST_PAGE
+        """Whether no further message should be added."""
+        return len(self.sheets) >= MOST_MESSAGES or self._length >= LARGEST_PAGE
 
     def add(self, message: Message, label: str) -> None:
-        """Adds a letter at the end."""
+        """Adds a message at the end."""
         sheet = sheet_of(message, label)
         self.sheets.append(sheet)
         self._length += sheet.length
 
     def write(self, folder: Path, stem: str, *, title: str, chosen: int = 0) -> Path:
-        """Writes STEM.html, which shows letter `chosen` (from 0) first; only its owner can read it.
+        """Writes STEM.html, which shows message `chosen` (from 0) first; only its owner can read it.
 
-        Raises `ConfigError`, also when there is no letter.
+        Raises `ConfigError`, also when there is no message.
         """
         if not self.sheets:
-            raise ConfigError("there is no letter to show")
-        script, css = _part("page.js"), _part("page.css")
-        page = (
-            Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
-            .from_string(_part("page.html"))
-            .render(
-                title=printable(title),
-                subtitle=f"{count(len(self.sheets), 'letter')}, as they would be read",
-                views=_VIEWS,
-                sheets=self.sheets,
-                chosen=chosen,
-                # Both are ours, and neither holds an end of its own element.
-                css=Markup(css),  # noqa: S704
-                script=Markup(script),  # noqa: S704
-                script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
-            )
+            raise ConfigError("there is no message to show")
+        page = page_of(
+            "bulkmail.preview",
+            title=printable(title),
+            subtitle=f"{count(len(self.sheets), 'message')}, as they would be read",
+            views=_VIEWS,
+            sheets=self.sheets,
+            chosen=chosen,
         )
-        return write_file(folder, file_stem(stem) + ".html", page.encode("utf-8", "replace"))
-
-
-def _part(name: str) -> str:
-    return files("bulkmail.preview").joinpath(name).read_text("utf-8")
+        return write_file(folder, file_stem(stem) + ".html", page)

@@ -17,7 +17,7 @@ from bulkmail.text import printable
 
 @dataclass(frozen=True, slots=True)
 class Enclosure:
-    """Something beside the letter itself.  `name` is safe to print and perhaps empty.
+    """Something beside the message itself.  `name` is safe to print and perhaps empty.
 
     `size_bytes` is as decoded; of an attached message, its parts without their headers.
     """
@@ -29,7 +29,7 @@ class Enclosure:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The letter as text and as HTML, each None if it is not there, with LF line ends; and all the rest, in order.
+    """The message as text and as HTML, each None if it is not there, with LF line ends; and all the rest, in order.
 
     Both are as the message has them: neither is safe to print.
     """
@@ -45,19 +45,19 @@ def parse(message: Message) -> EmailMessage:
 
 
 def take_parts(message: EmailMessage) -> Parts:
-    """The first text and the first HTML part that are not attachments are the letter.  Takes any message."""
+    """The first text and the first HTML part that are not attachments are the message.  Takes any message."""
     text: str | None = None
     html: str | None = None
     enclosures: list[Enclosure] = []
     for part in _leaves(message):
         kind = part.get_content_type()
-        is_letter = part.get_content_disposition() != "attachment"
-        if is_letter and kind == "text/plain" and text is None:
+        is_message_file = part.get_content_disposition() != "attachment"
+        if is_message_file and kind == "text/plain" and text is None:
             text = _decoded(part)
-        elif is_letter and kind == "text/html" and html is None:
+        elif is_message_file and kind == "text/html" and html is None:
             html = _decoded(part)
         else:
-            enclosures.append(Enclosure(_filename(part), printable(kind, 100), len(_octets(part))))
+            enclosures.append(Enclosure(_filename(part), printable(kind, 100), len(_encoded(part))))
     return Parts(text, html, tuple(enclosures))
 
 
@@ -91,7 +91,7 @@ def pictures(message: EmailMessage) -> dict[str, Picture]:
         name = header(part, "Content-ID").strip("<> ")
         kind = part.get_content_type()
         if name and _IMAGE.fullmatch(kind):
-            found[name] = Picture(kind, _octets(part))
+            found[name] = Picture(kind, _encoded(part))
     return found
 
 
@@ -106,18 +106,18 @@ def _leaves(message: EmailMessage) -> Iterator[EmailMessage]:
             yield part
 
 
-def _octets(part: EmailMessage) -> bytes:
+def _encoded(part: EmailMessage) -> bytes:
     """The decoded content; an attached message has its parts' in a row."""
     decoded = [inner.get_payload(decode=True) for inner in part.walk()]
-    return b"".join(octets for octets in decoded if isinstance(octets, bytes))
+    return b"".join(raw for raw in decoded if isinstance(raw, bytes))
 
 
 def _decoded(part: EmailMessage) -> str:
-    octets = _octets(part)
+    raw = _encoded(part)
     try:
-        text = octets.decode(part.get_content_charset("utf-8"), "replace")
+        text = raw.decode(part.get_content_charset("utf-8"), "replace")
     except (LookupError, ValueError):  # no such charset, or no name for one
-        text = octets.decode("utf-8", "replace")
+        text = raw.decode("utf-8", "replace")
     return text.replace("\r\n", "\n")
 
 

@@ -9,7 +9,7 @@ from bulkmail.model.pattern import lazy_pattern
 from bulkmail.preview.parts import Enclosure, Parts, header, take_parts
 from bulkmail.text import count, printable
 
-MOST_LINES = 500  # of the letter that are shown
+MOST_LINES = 500  # of the message that are shown
 LONGEST_LINE = 2_000  # characters
 
 _FIRST = ("From", "To", "Cc", "Bcc", "Reply-To", "Subject", "Date", "Message-ID")
@@ -21,7 +21,7 @@ _LABEL = 10  # columns
 def plain_view(message: EmailMessage) -> str:
     """Headers, the text part or a note that there is none, and what is enclosed; ends in a line end."""
     parts = take_parts(message)
-    lines = [*_headers(message), "", *_letter(parts)]
+    lines = [*_headers(message), "", *_message(parts)]
     if parts.html is not None and parts.text is not None:
         lines += ["", f"Also as HTML ({say_size(len(parts.html.encode('utf-8', 'replace')))})."]
     if parts.enclosures:
@@ -37,9 +37,11 @@ def _headers(message: EmailMessage) -> list[str]:
     return [f"{printable(name, 60) + ':':<{_LABEL}} {header(message, name)}".rstrip() for name in shown]
 
 
-def _letter(parts: Parts) -> list[str]:
+def _message(parts: Parts) -> list[str]:
     if parts.text is None:
-        return ["(no text part: the letter is HTML only)" if parts.html is not None else "(no letter in this message)"]
+        return [
+            "(no text part: the message is HTML only)" if parts.html is not None else "(no message in this message)"
+        ]
     lines = parts.text.rstrip().split("\n")
     shown = [_clean(line) for line in lines[:MOST_LINES]]
     if len(lines) > MOST_LINES:

@@ -13,25 +13,23 @@ from enum import Enum
 from bulkmail.model.address import Address
 from bulkmail.model.feedback import Feedback
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.outcome import Reason
 from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.probe.certificate import Certificate, read_certificate
-from bulkmail.probe.relay_trouble import Clue, Trouble, explain, guess
+from bulkmail.probe.clue import Clue, guess
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import DialError, Tried, try_all
-from bulkmail.smtp.dialogue import Asking
+from bulkmail.smtp.dialogue import Dialogue, SessionRefused
 from bulkmail.smtp.mechanisms import PASSWORD_MECHANISMS, TOKEN_MECHANISMS
-from bulkmail.smtp.opening import SessionRefused, ehlo_name, open_transport
-from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.opening import Access, Timeouts, check_requiretls, ehlo_name, open_dialogue
+from bulkmail.smtp.peer_policy import Mode, PeerPolicy
 from bulkmail.smtp.protocol import PROBE
 from bulkmail.smtp.proxying import reach
 from bulkmail.smtp.replies import RawReply
-from bulkmail.smtp.session import check_requiretls
-from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.tls_mode import speaks_tls, trusting
-from bulkmail.smtp.transfer import Mode
 from bulkmail.text import printable
 
 PATIENCE = Timeouts(connect=10.0, greeting=60.0, ehlo=30.0, mail=30.0, quit=3.0)
@@ -52,8 +50,18 @@ class Login(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What ended the look: `event`, judged as in a run; `clue` to what speaks at the port instead of SMTP."""
+
+    event: Reply | Fault
+    reason: Reason
+    clue: Clue
+    seen_at: datetime.datetime
+
+
+@dataclass(frozen=True, slots=True)
 class RelayFacts:
-    """All that was found out, as far as it went; `trouble` says what stands in the way, None if nothing does.
+    """All that was found out, as far as it went; `obstacle` is what stands in the way, None if nothing does.
 
     `extensions` are the lines of the EHLO answer, safe to print, `limits` those of RFC 9422.  `mechanism` is the login
     that would be used, empty if there is none.  `probe_passed` tells whether several messages may be under way at a
@@ -77,12 +85,12 @@ class RelayFacts:
     round_trip: float | None = None
     sender: Reply | None = None
     recipient: Reply | None = None
-    trouble: Trouble | None = None
+    obstacle: Obstacle | None = None
 
     @property
     def is_usable(self) -> bool:
         """Whether mail could be sent now, as far as can be told without sending any."""
-        return self.trouble is None
+        return self.obstacle is None and self.login is not Login.NO_PASSWORD
 
 
 async def look_at(
@@ -111,15 +119,11 @@ async def look_at(
                 ),
             )
         except DialError as error:
-            return replace(
-                facts, trouble=explain(Fault(Stage.CONNECT, error.kind, str(error)), relay, feedback=feedback)
-            )
+            return replace(facts, obstacle=_obstacle(Fault(Stage.CONNECT, error.kind, str(error)), feedback))
         kinds = {tried.kind for tried in facts.addresses}
         if None not in kinds:
             kind = next((kind for kind in (Breakage.REFUSED, Breakage.TIMEOUT) if kind in kinds), Breakage.UNREACHABLE)
-            return replace(
-                facts, trouble=explain(Fault(Stage.CONNECT, kind, "nobody answered"), relay, feedback=feedback)
-            )
+            return replace(facts, obstacle=_obstacle(Fault(Stage.CONNECT, kind, "nobody answered"), feedback))
     look = _Look(facts, timeouts, feedback=feedback, sender=sender, recipient=recipient, proxy_password=proxy_password)
     return await look.run(credentials, key_password)
 
@@ -150,22 +154,21 @@ class _Look:
         if self._relay.tls is not Tls.OFF:
             self._context = await asyncio.to_thread(make_tls_context, self._relay, key_password)
         try:
-            asking = await self._open_slowly()
+            dialogue = await self._open_slowly()
         except SessionRefused as error:
-            self._note(trouble=await self._explain(error.event))
+            self._note(obstacle=await self._look_into(error.event))
             return self.facts
         try:
-            await self._describe(asking)
-            if self._relay.requires_tls:
-                check_requiretls(self._relay, asking.transport, self.facts.capabilities or Capabilities())
+            await self._describe(dialogue)
+            check_requiretls(self._relay, dialogue.transport, self.facts.capabilities or Capabilities())
             if not self._relay.username:
-                await self._try(asking)
+                await self._try(dialogue)
                 return self.facts
         except SessionRefused as error:
-            self._note(trouble=explain(error.event, self._relay, feedback=self._feedback))
+            self._note(obstacle=_obstacle(error.event, self._feedback))
             return self.facts
         finally:
-            await asking.leave(patience=self._timeouts.quit)
+            await dialogue.leave(patience=self._timeouts.quit)
         await self._log_in(credentials)
         return self.facts
 
@@ -174,20 +177,13 @@ class _Look:
 
     # The session.
 
-    async def _open(self, credentials: Credentials | None, timeouts: Timeouts) -> Asking:
-        said: list[str] = []
-        transport, capabilities = await open_transport(
-            self._relay,
-            credentials,
-            tls_context=self._context,
-            timeouts=timeouts,
-            proxy_password=self._proxy_password,
-            said=said,
-        )
+    async def _open(self, credentials: Credentials | None, timeouts: Timeouts) -> Dialogue:
+        access = Access(self._relay, credentials, self._context, self._proxy_password, timeouts)
+        dialogue, capabilities = await open_dialogue(access, [])
         self._note(capabilities=capabilities)
-        return Asking(transport, peer=self._relay.place, secrets=said)
+        return dialogue
 
-    async def _open_slowly(self) -> Asking:
+    async def _open_slowly(self) -> Dialogue:
         """Without a login.  Whoever greets late gets the time for it, unless it turns out to speak something else."""
         quick = replace(self._timeouts, greeting=min(_FIRST_PATIENCE, self._timeouts.greeting))
         try:
@@ -200,35 +196,29 @@ class _Look:
 
     async def _log_in(self, credentials: Credentials | None) -> None:
         if credentials is None:
-            self._note(
-                login=Login.NO_PASSWORD,
-                trouble=Trouble(
-                    "No password was found, so the login was not tried.",
-                    "Set BULKMAIL_PASSWORD, or write password_file or password_command into [relay].",
-                ),
-            )
+            self._note(login=Login.NO_PASSWORD)
             return
         try:
-            asking = await self._open(credentials, self._timeouts)
+            dialogue = await self._open(credentials, self._timeouts)
         except SessionRefused as error:
             is_login = error.event.stage is Stage.AUTH
             self._note(
                 login=Login.REFUSED if is_login else Login.NOT_REACHED,
-                trouble=explain(error.event, self._relay, feedback=self._feedback),
+                obstacle=_obstacle(error.event, self._feedback),
             )
             return
         self._note(login=Login.WORKS)
         try:
-            await self._try(asking)
+            await self._try(dialogue)
         except SessionRefused as error:
-            self._note(trouble=explain(error.event, self._relay, feedback=self._feedback))
+            self._note(obstacle=_obstacle(error.event, self._feedback))
         finally:
-            await asking.leave(patience=self._timeouts.quit)
+            await dialogue.leave(patience=self._timeouts.quit)
 
     # What is asked.
 
-    async def _describe(self, asking: Asking) -> None:
-        transport = asking.transport
+    async def _describe(self, dialogue: Dialogue) -> None:
+        transport = dialogue.transport
         secured = transport.get_extra_info("ssl_object")
         if secured is not None:
             der = secured.getpeercert(True)
@@ -245,7 +235,7 @@ class _Look:
         peer = transport.get_extra_info("peername")
         self._note(connected_to=str(peer[0]) if isinstance(peer, tuple) else printable(str(peer or ""), 100))
         verb = "LHLO" if self._relay.is_lmtp else "EHLO"
-        hello = await self._ask(asking, f"{verb} {name}\r\n".encode(), Stage.EHLO)
+        hello = await self._ask(dialogue, f"{verb} {name}\r\n".encode(), Stage.EHLO)
         if hello.code < 300:
             self._note(
                 server=printable(hello.lines[0], 100).split(" ")[0],
@@ -256,76 +246,72 @@ class _Look:
         self._note(
             limits=_limits(self.facts.extensions),
             mechanism=next((name for name in known if name in capabilities.auth_mechanisms), ""),
-            mode=Manners(depth=self._relay.depth).mode(capabilities, is_lmtp=self._relay.is_lmtp),
+            mode=PeerPolicy(depth=self._relay.depth).mode(capabilities, is_lmtp=self._relay.is_lmtp),
         )
         taken = []
         for _ in range(_ROUND_TRIPS):
             begun = time.perf_counter()  # uvloop's own clock knows milliseconds only
-            await self._ask(asking, b"NOOP\r\n", Stage.EHLO)
+            await self._ask(dialogue, b"NOOP\r\n", Stage.EHLO)
             taken.append(time.perf_counter() - begun)
         self._note(round_trip=statistics.median(taken))
 
-    async def _try(self, asking: Asking) -> None:
+    async def _try(self, dialogue: Dialogue) -> None:
         """What may want a login first."""
         if self._sender is not None:
-            await self._try_addresses(asking, self._sender)
+            await self._try_addresses(dialogue, self._sender)
         if self.facts.mode is Mode.DEEP:
-            await self._probe(asking)
+            await self._probe(dialogue)
 
-    async def _try_addresses(self, asking: Asking, sender: Address) -> None:
+    async def _try_addresses(self, dialogue: Dialogue, sender: Address) -> None:
         smtputf8 = sender.needs_smtputf8 or (self._recipient is not None and self._recipient.needs_smtputf8)
         command = f"MAIL FROM:<{sender.wire}>{' SMTPUTF8' if smtputf8 else ''}\r\n"
-        answer = await self._answer(asking, command, Stage.MAIL)
+        answer = await self._answer(dialogue, command, Stage.MAIL)
         self._note(sender=answer)
         if answer.is_positive and self._recipient is not None:
-            answer = await self._answer(asking, f"RCPT TO:<{self._recipient.wire}>\r\n", Stage.RCPT)
+            answer = await self._answer(dialogue, f"RCPT TO:<{self._recipient.wire}>\r\n", Stage.RCPT)
             self._note(recipient=answer)
         if not answer.is_positive:
-            self._note(trouble=explain(answer, self._relay, feedback=self._feedback))
-        await self._ask(asking, b"RSET\r\n", Stage.MAIL)
+            self._note(obstacle=_obstacle(answer, self._feedback))
+        await self._ask(dialogue, b"RSET\r\n", Stage.MAIL)
 
-    async def _probe(self, asking: Asking) -> None:
+    async def _probe(self, dialogue: Dialogue) -> None:
         """Whether a chunk may be written ahead of the answers; see `smtp.protocol.PROBE`."""
         patience = self._timeouts.mail
-        chunk, fence = await asking.ask(PROBE, stage=Stage.MAIL, patience=patience, replies=2)
+        chunk, fence = await dialogue.ask(PROBE, stage=Stage.MAIL, patience=patience, replies=2)
         if fence.code >= 500:  # it took the chunk for a command; the answer to RSET is still to come
-            await asking.more(stage=Stage.MAIL, patience=patience)
+            await dialogue.answer(stage=Stage.MAIL, patience=patience)
         passed = chunk.code >= 500 and fence.code < 300
         self._note(probe_passed=passed, mode=Mode.DEEP if passed else Mode.PIPELINING)
 
-    async def _ask(self, asking: Asking, command: bytes, stage: Stage) -> RawReply:
-        (reply,) = await asking.ask(command, stage=stage, patience=self._timeouts.mail)
+    async def _ask(self, dialogue: Dialogue, command: bytes, stage: Stage) -> RawReply:
+        (reply,) = await dialogue.ask(command, stage=stage, patience=self._timeouts.mail)
         return reply
 
-    async def _answer(self, asking: Asking, command: str, stage: Stage) -> Reply:
-        reply = await self._ask(asking, command.encode(), stage)
+    async def _answer(self, dialogue: Dialogue, command: str, stage: Stage) -> Reply:
+        reply = await self._ask(dialogue, command.encode(), stage)
         return make_reply(stage, reply.code, reply.lines)
 
     # What went wrong.
 
-    async def _explain(self, event: Reply | Fault) -> Trouble:
+    async def _look_into(self, event: Reply | Fault) -> Obstacle:
         clue = Clue.NOTHING
         if isinstance(event, Fault):
-            if event.kind is Breakage.UNTRUSTED:
+            if event.kind in (Breakage.UNTRUSTED, Breakage.WRONG_NAME):
                 self._note(certificate=await self._shown_certificate())
             elif event.stage is not Stage.AUTH and event.kind in _WORTH_A_LOOK and self.facts.connected_to == "":
                 clue = await self._look_closer()
-        now = datetime.datetime.now(datetime.UTC)
-        return explain(
-            event, self._relay, feedback=self._feedback, clue=clue, certificate=self.facts.certificate, now=now
-        )
+        return _obstacle(event, self._feedback, clue)
 
     async def _shown_certificate(self) -> Certificate | None:
         """The certificate of a server that we do not trust, to say what is wrong with it; it is told nothing else."""
         try:
-            transport, _ = await open_transport(
-                self._relay, None, tls_context=trusting(), timeouts=self._timeouts, proxy_password=self._proxy_password
-            )
+            access = Access(self._relay, None, trusting(), self._proxy_password, self._timeouts)
+            dialogue, _ = await open_dialogue(access, [])
         except SessionRefused:
             return None
-        secured = transport.get_extra_info("ssl_object")
+        secured = dialogue.transport.get_extra_info("ssl_object")
         der = secured.getpeercert(True) if secured is not None else None
-        await Asking(transport, peer=self._relay.peer).leave(patience=self._timeouts.quit)
+        await dialogue.leave(patience=self._timeouts.quit)
         return read_certificate(der) if der else None
 
     async def _look_closer(self) -> Clue:
@@ -347,6 +333,10 @@ class _Look:
         if clue not in (Clue.NOTHING, Clue.OTHER) or self._relay.tls is Tls.IMPLICIT:
             return clue
         return Clue.TLS if await speaks_tls(self._relay, self._proxy_password, timeout=_GLANCE) else clue
+
+
+def _obstacle(event: Reply | Fault, feedback: Feedback, clue: Clue = Clue.NOTHING) -> Obstacle:
+    return Obstacle(event, feedback.decide(event).verdict.reason, clue, datetime.datetime.now(datetime.UTC))
 
 
 _WORTH_A_LOOK = {Breakage.TIMEOUT, Breakage.LOST, Breakage.DESYNC, Breakage.TLS, Breakage.WRONG_TLS}

@@ -332,7 +332,7 @@ class CsvReader:
             return self._table.bad(line, cells, reason)
         lines = f", up to line {self._cells.line:,}" if self._cells.line > line else ""
         row = self._table.checked_row(line, cells)
-        if isinstance(row, BadRow) and "longer than" in row.reason:
+        if isinstance(row, BadRow) and any(len(cell) > LONGEST_CELL for cell in cells):
             return self._table.bad(line, cells, row.reason + lines)
         return self._table.bad(line, cells, f"the row is longer than {LONGEST_ROW:,} characters{lines}")
 

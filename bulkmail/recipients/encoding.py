@@ -12,7 +12,7 @@ from bulkmail.text import printable
 
 FALLBACK = "cp1252"
 _CHUNK_BYTES = 1 << 20
-_CONTEXT_BYTES = 200  # on both sides of the first octet that is not UTF-8: enough for one value
+_CONTEXT_BYTES = 200  # on both sides of the first byte that is not UTF-8: enough for one value
 _SEPARATORS = '\n\r,;\t|"'
 _TEXT_ERRORS = "bulkmail.mark"
 
@@ -30,7 +30,7 @@ def mark(stream: IO[bytes]) -> str:
     """The encoding that the stream's byte order mark says, or "".  Leaves the stream at its beginning."""
     first = stream.read(4)
     stream.seek(0)
-    return next((encoding for octets, encoding in _MARKS if first.startswith(octets)), "")
+    return next((encoding for raw, encoding in _MARKS if first.startswith(raw)), "")
 
 
 def choose(stream: IO[bytes], *, name: str, wanted: str, notices: list[str]) -> str:
@@ -64,18 +64,18 @@ def choose(stream: IO[bytes], *, name: str, wanted: str, notices: list[str]) -> 
 
 
 def open_text(stream: IO[bytes], encoding: str, *, newline: str | None) -> io.TextIOWrapper:
-    """The stream as text in which an octet that the encoding does not have is one of U+DC00 to U+DCFF.
+    """The stream as text in which a byte that the encoding does not have is one of U+DC00 to U+DCFF.
 
-    So a bad octet spoils its own row and no other.
+    So a bad byte spoils its own row and no other.
     """
     return io.TextIOWrapper(stream, encoding=encoding, errors=_TEXT_ERRORS, newline=newline)
 
 
 def _mark_undecodable(error: UnicodeError) -> tuple[str, int]:
-    # Like surrogateescape, which refuses octets below 128; those are undecodable in UTF-16 and its like.
+    # Like surrogateescape, which refuses bytes below 128; those are undecodable in UTF-16 and its like.
     if not isinstance(error, UnicodeDecodeError):
         raise error
-    return "".join(chr(0xDC00 + octet) for octet in error.object[error.start : error.end]), error.end
+    return "".join(chr(0xDC00 + byte) for byte in error.object[error.start : error.end]), error.end
 
 
 codecs.register_error(_TEXT_ERRORS, _mark_undecodable)
@@ -94,7 +94,7 @@ def _known(wanted: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Survey:
-    """What a pass over the octets found.  `stray` is the surroundings of the first that is not UTF-8, from `at` on."""
+    """What a pass over the bytes found.  `stray` is the surroundings of the first that is not UTF-8, from `at` on."""
 
     is_ascii: bool
     stray: bytes = b""

@@ -81,7 +81,7 @@ def text_fault(text: str) -> str:
         return ""
     code = ord(found[0])
     if 0xDC00 <= code <= 0xDCFF:  # so `open_text` marks it
-        return f"has an octet (0x{code - 0xDC00:02X}) that its encoding does not have"
+        return f"has a byte (0x{code - 0xDC00:02X}) that its encoding does not have"
     return f"has half a character (the lone surrogate U+{code:04X})"
 
 

@@ -167,8 +167,8 @@ def _of_numpy(value: Any, depth: int) -> object:
     match getattr(dtype, "kind", ""), getattr(value, "ndim", None):
         case "f", 0:
             return _number(float(str(value)))  # the 0.1 that people see, where the type has fewer digits than a float
-        case ("M" | "m") as letter, _ if dtype.str.endswith(_TOO_FINE):
-            value = value.astype("datetime64[us]" if letter == "M" else "timedelta64[us]")
+        case ("M" | "m") as char, _ if dtype.str.endswith(_TOO_FINE):
+            value = value.astype("datetime64[us]" if char == "M" else "timedelta64[us]")
     return _plain(value.tolist(), depth + 1)
 
 

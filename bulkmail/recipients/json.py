@@ -272,7 +272,7 @@ class _Window:
         read = f"; {count(after, 'row')} before it could be read" if after else ""
         return ListError(
             f"{self._name}:{self.line}: the JSON is broken at column {column}: {why}{read}",
-            hint="mend the file there, or make it again",
+            hint="fix the file there, or make it again",
         )
 
     def _too_long(self, after: int) -> _TooLong:

@@ -35,7 +35,7 @@ class JsonLinesReader:
         return self._everybody
 
     def _lines(self, stream: IO[bytes], reading: Reading) -> Iterator[bytes | str]:
-        """Physical lines, of which no more than `LONGEST_ROW` + 1 octets or characters are kept."""
+        """Physical lines, of which no more than `LONGEST_ROW` + 1 bytes or characters are kept."""
         marked, wanted = mark(stream), reading.options.encoding
         if wanted or marked not in ("", "utf-8-sig"):
             encoding = choose(stream, name=reading.name, wanted=wanted, notices=reading.notices)
@@ -104,8 +104,8 @@ def _slowly(line: bytes | str, decoder: LenientDecoder) -> object:
     try:
         text = line if isinstance(line, str) else line.decode()
     except UnicodeDecodeError as error:
-        octet = error.object[error.start]
-        return Unreadable(f"the line is not UTF-8: octet {error.start + 1} of the line is 0x{octet:02X}")
+        byte = error.object[error.start]
+        return Unreadable(f"the line is not UTF-8: byte {error.start + 1} of the line is 0x{byte:02X}")
     try:
         return decoder.whole(text)
     except json.JSONDecodeError as error:

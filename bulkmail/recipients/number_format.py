@@ -311,8 +311,8 @@ def _minutes(tokens: tuple[Token, ...]) -> frozenset[int]:
     """Which of the tokens `m` mean minutes: those behind an hour or before a second."""
     parts = [(at, text[0].lower()) for at, (kind, text) in enumerate(tokens) if kind in ("date", "elapsed")]
     found = set()
-    for number, (at, letter) in enumerate(parts):
-        if letter == "m" and len(tokens[at][1]) <= 2:
+    for number, (at, char) in enumerate(parts):
+        if char == "m" and len(tokens[at][1]) <= 2:
             before = parts[number - 1][1] if number else ""
             after = parts[number + 1][1] if number + 1 < len(parts) else ""
             if before == "h" or after == "s":
@@ -330,26 +330,26 @@ def _date_part(token: Token, moment: Moment, section: Section, *, half: bool, ha
         if kind == "figure" and text in ".,":
             return text
         raise NotShown("numbers within a date")
-    letter, size = text[0].lower(), len(text)
-    if letter == "h":
+    char, size = text[0].lower(), len(text)
+    if char == "h":
         hour = (moment.hour % 12 or 12) if half else moment.hour
         return f"{hour:02}" if size > 1 else str(hour)
-    if letter == "s":
+    if char == "s":
         whole, _, fraction = text.partition(".")
         seconds = f"{moment.second:02}" if len(whole) > 1 else str(moment.second)
         return seconds + (f".{moment.microsecond:06}"[: len(fraction) + 1] if fraction else "")
-    if letter == "m" and is_minute:
+    if char == "m" and is_minute:
         return f"{moment.minute:02}" if size > 1 else str(moment.minute)
     if not has_day:
         raise NotShown("a date of a time")
-    if letter == "y":
+    if char == "y":
         return f"{moment.year:04}" if size > 2 else f"{moment.year % 100:02}"
-    number = moment.month if letter == "m" else moment.day
+    number = moment.month if char == "m" else moment.day
     if size <= 2:
         return f"{number:02}" if size == 2 else str(number)
     if not section.has_english_names:
         raise NotShown("names of months in the language of the computer")
-    name = _MONTHS[moment.month - 1] if letter == "m" else _DAYS[moment.weekday()]
+    name = _MONTHS[moment.month - 1] if char == "m" else _DAYS[moment.weekday()]
     return name[:3] if size == 3 else (name[0] if size == 5 else name)
 
 
@@ -362,12 +362,12 @@ def _elapsed(value: datetime.timedelta, section: Section) -> str:
     largest = next((units[text[0]] for kind, text in section.tokens if kind == "elapsed"), 86400)
     pieces = []
     for at, (kind, text) in enumerate(section.tokens):
-        letter = text[0].lower() if text else ""
+        char = text[0].lower() if text else ""
         if kind == "elapsed":
-            pieces.append(str(seconds // units[letter]).zfill(len(text)))
-        elif kind == "date" and (letter in "hs" or at in minutes) and "." not in text:
-            above = min(largest, {"h": 86400, "m": 3600, "s": 60}[letter])
-            pieces.append(str(seconds % above // units[letter]).zfill(min(len(text), 2)))
+            pieces.append(str(seconds // units[char]).zfill(len(text)))
+        elif kind == "date" and (char in "hs" or at in minutes) and "." not in text:
+            above = min(largest, {"h": 86400, "m": 3600, "s": 60}[char])
+            pieces.append(str(seconds % above // units[char]).zfill(min(len(text), 2)))
         elif kind == "literal":
             pieces.append(text)
         else:

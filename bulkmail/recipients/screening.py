@@ -1,4 +1,4 @@
-"""Who of a list gets the letter: bad rows, a condition, and the addresses and domains that are suppressed."""
+"""Who of a list gets the message: bad rows, a condition, and the addresses and domains that are suppressed."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ def read_entries(path: str | os.PathLike[str]) -> tuple[dict[str, int], Suppress
 
 
 class _Places:
-    """Where each key stands, by a 64-bit hash in a table with open addressing: 16 octets a slot, half of them used.
+    """Where each key stands, by a 64-bit hash in a table with open addressing: 16 bytes a slot, half of them used.
 
     Two different keys share a hash with a chance of one in 10^7 for a million against a million.
     """
@@ -347,7 +347,7 @@ def _hash(key: str) -> int:
 
 
 def _entry(line: str) -> str:
-    """The line without its comment: `#` begins one at the start or after a space; inside an address it is a letter."""
+    """The line without its comment: `#` begins one at the start or after a space; inside an address it is a message."""
     text = line.strip()
     if text.startswith("#"):
         return ""

@@ -18,7 +18,7 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.recipients.number_format import BUILT_IN, is_plain
 
 _CHUNK = 1 << 16
-_LARGEST_PART = 64 << 20  # octets, unpacked, of all parts but the sheets
+_LARGEST_PART = 64 << 20  # bytes, unpacked, of all parts but the sheets
 _MOST_FORMATS = 70_000  # of cells; Excel has room for 65,490
 _WORTH_A_LOOK = (b"hidden=", b't="e"', b"<f", b":f", b'ht="0"')
 _YES = ("1", "true", "on")
@@ -226,13 +226,13 @@ class _Sheet:
         self._text += text[:20]
 
     def _column_of(self, place: str) -> int:
-        letters = place.rstrip("0123456789")
-        column = self._columns.get(letters)
+        chars = place.rstrip("0123456789")
+        column = self._columns.get(chars)
         if column is None:
             column = 0
-            for letter in letters[:3].upper():
-                column = column * 26 + ord(letter) - 64
-            self._columns[letters] = column = column - 1
+            for char in chars[:3].upper():
+                column = column * 26 + ord(char) - 64
+            self._columns[chars] = column = column - 1
         return column
 
 

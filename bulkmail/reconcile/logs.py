@@ -1,4 +1,4 @@
-"""What Postfix and Exim wrote into their logs about letters that they took."""
+"""What Postfix and Exim wrote into their logs about messages that they took."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def look_in_log(name: str) -> Iterator[Sighting]:
     if not known:
         raise ConfigError(
             f"{printable(name)}: no line in it is of Postfix or Exim",
-            hint="name Postfix' mail.log or Exim's mainlog; journalctl -u postfix | bulkmail settle RUN --log -",
+            hint="name Postfix' mail.log or Exim's mainlog; journalctl -u postfix | bulkmail reconcile RUN --log -",
         )
 
 

@@ -20,7 +20,7 @@ from bulkmail.text import printable
 _FIELDS = " ".join(("MESSAGE-ID", *(name.upper() for name in ENVELOPE_FIELDS)))
 _ASKABLE = re.compile(r"[!#-\[\]-~]{3,900}")  # what may stand between quotes without being escaped
 _MOST_HITS = 20  # messages looked at for one Message-ID
-LONGEST_HEADER = 262_144  # octets that are read of a message
+LONGEST_HEADER = 262_144  # bytes that are read of a message
 
 
 def look_in_maildir(folder: Path) -> Iterator[Sighting]:

@@ -1,4 +1,4 @@
-"""A letter seen by its Message-ID, somewhere behind the relay."""
+"""A message seen by its Message-ID, somewhere behind the relay."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def addresses_in(text: str) -> frozenset[str]:
 def sighted(header: Message, place: str) -> Sighting | None:
     """What the header of a message in a mail folder says; None without a Message-ID.
 
-    Only the message's own: a bounce that brings the letter along is no sign that it arrived.
+    Only the message's own: a bounce that brings the message along is no sign that it arrived.
     """
     message_id = str(header.get("Message-ID") or "").strip()
     if not message_id:

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import time
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from hashlib import sha256
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
-
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 
 from bulkmail.model.returned import GRAVEST_FIRST
 from bulkmail.model.status import Status
 from bulkmail.model.units import say_duration
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.pages.kit import page_of
+from bulkmail.pages.plots import bar_parts, bars, stacked_bars, time_bars
 from bulkmail.report.figures import LATENCIES, MOST_ROWS, Figures, People, Timeline, figures_of
 from bulkmail.report.files import replacing
 from bulkmail.report.report import Report
@@ -38,7 +34,7 @@ _OUTCOMES = {"accepted": "accepted", "deferred": "put off", "rejected": "refused
 
 
 def write_html(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
-    """Writes the page: UTF-8, some hundred kilobytes at most beside the letter.
+    """Writes the page: UTF-8, some hundred kilobytes at most beside the message.
 
     Of a long list it has the rows to look at, a thousand at most; the CSV report has all.  Raises `BulkmailError` as
     `write_csv` does.
@@ -49,50 +45,34 @@ def write_html(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
     # Without the reader, which counts what is accepted by itself: the page shows rows that are accepted, too.
     report = Report.of(replace(source, unproven_rows=partial(_seen_by, people, source), reader=None))
     figures = figures_of(people, source.attempts())
-    script, css = _part("page.js"), _part("page.css")
-    page = (
-        _environment()
-        .from_string(_part("page.html"))
-        .render(
-            name=printable(report.name),
-            subtitle=_subtitle(report),
-            times=" ".join([times(report), *rest(report)]),
-            rehearsal=rehearsal(report) if report.is_rehearsal else "",
-            totals=list(_totals(report)),
-            timeline=_timeline(figures.timeline),
-            charts=list(_charts(report, figures)),
-            slowed=_slowed(report),
-            returned=[
-                *came_back(report.returned, report.accepted),
-                *filter(None, [printable(of_variants(report.returned_by_variant))]),
-            ],
-            passes=of_passes(report.passes),
-            lines=figures.lines,
-            lines_note=_lines_note(figures),
-            letter=specimen_of(source.campaign, source.rows()),
-            colophon=f"Written by bulkmail from the run {report.run.run_id}, {_moment(report.run.created_at)}.",
-            # Both are ours, and neither holds an end of its own element.
-            css=Markup(css),  # noqa: S704
-            script=Markup(script),  # noqa: S704
-            script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
-        )
+    page = page_of(
+        "bulkmail.report",
+        name=printable(report.name),
+        subtitle=_subtitle(report),
+        times=" ".join([times(report), *rest(report)]),
+        rehearsal=rehearsal(report) if report.is_rehearsal else "",
+        totals=list(_totals(report)),
+        timeline=_timeline(figures.timeline),
+        charts=list(_charts(report, figures)),
+        slowed=_slowed(report),
+        returned=[
+            *came_back(report.returned, report.accepted),
+            *filter(None, [printable(of_variants(report.returned_by_variant))]),
+        ],
+        passes=of_passes(report.passes),
+        lines=figures.lines,
+        lines_note=_lines_note(figures),
+        message=specimen_of(source.campaign, source.rows()),
+        colophon=f"Written by bulkmail from the run {report.run.run_id}, {_moment(report.run.created_at)}.",
     )
     with replacing(target) as file:
-        file.write(page.encode("utf-8", "replace"))
+        file.write(page)
 
 
 def _seen_by(people: People, source: Source) -> Iterator[RowRecord]:
     for record in source.unproven_rows():
         people.add(record)
         yield record
-
-
-def _environment() -> Environment:
-    return Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
-
-
-def _part(name: str) -> str:
-    return files("bulkmail.report").joinpath(name).read_text("utf-8")
 
 
 def _subtitle(report: Report) -> str:
@@ -134,18 +114,10 @@ def _timeline(timeline: Timeline) -> dict[str, Any] | None:
     if len(timeline.buckets) < 2:
         return None
     highest = max(bucket.total() for bucket in timeline.buckets)
-    bars = []
-    for x, bucket in enumerate(timeline.buckets):
-        top = 100.0
-        for kind in _OUTCOMES:
-            height = 100 * bucket[kind] / highest
-            top -= height
-            if height:
-                bars.append({"kind": kind, "x": x, "y": f"{top:.2f}", "height": f"{height:.2f}"})
     end = timeline.start + timeline.seconds * len(timeline.buckets)
     seen: Counter[str] = sum(timeline.buckets, Counter())
     return {
-        "bars": bars,
+        "bars": time_bars(timeline.buckets, _OUTCOMES),
         "width": len(timeline.buckets),
         "start": _moment(timeline.start),
         "end": _moment(end),
@@ -161,7 +133,7 @@ def _charts(report: Report, figures: Figures) -> Iterator[dict[str, Any]]:
         yield {
             "title": "What came back",
             "note": "Recipients by what was reported about them after the server took the message.",
-            "lines": _single([(kind.value.replace("_", " "), number) for kind, number in kinds], kind="rejected"),
+            "lines": bars([(kind.value.replace("_", " "), number) for kind, number in kinds], kind="rejected"),
         }
     if figures.providers:
         yield {
@@ -176,26 +148,26 @@ def _charts(report: Report, figures: Figures) -> Iterator[dict[str, Any]]:
             "lines": _stacked(report.outcomes_by_variant.items()),
         }
     if reasons := report.reasons:
-        yield {"title": "Why not", "note": "", "lines": _single(reasons.most_common(12), kind="rejected")}
+        yield {"title": "Why not", "note": "", "lines": bars(reasons.most_common(12), kind="rejected")}
     if figures.replies:
         yield {
             "title": "What the servers said",
             "note": "All tries, by reply code.",
-            "lines": _single(figures.replies, kind="other"),
+            "lines": bars(figures.replies, kind="other"),
         }
     if any(figures.latencies):
         median = figures.median_latency
         yield {
             "title": "How long a try took",
             "note": f"From the envelope to the reply; half of them at most {_say_seconds(median)}." if median else "",
-            "lines": _single(_latencies(figures.latencies), kind="other"),
+            "lines": bars(_latencies(figures.latencies), kind="other"),
         }
     if len(figures.attempts) > 1:
         tries = [(count(number, "try", "tries"), rows) for number, rows in figures.attempts[:12]]
-        yield {"title": "How many tries", "note": "Rows by number of tries.", "lines": _single(tries, kind="other")}
+        yield {"title": "How many tries", "note": "Rows by number of tries.", "lines": bars(tries, kind="other")}
     if figures.slowest and figures.slowest[0][1] >= 1:
         lines = [
-            {"label": address, "number": say_duration(seconds), "parts": _parts([("other", seconds)], slowest)}
+            {"label": address, "number": say_duration(seconds), "parts": bar_parts([("other", seconds)], slowest)}
             for slowest in [figures.slowest[0][1]]
             for address, seconds in figures.slowest
         ]
@@ -203,25 +175,10 @@ def _charts(report: Report, figures: Figures) -> Iterator[dict[str, Any]]:
 
 
 def _stacked(providers: Iterable[tuple[str, Counter[Status]]]) -> list[dict[str, Any]]:
-    found = list(providers)
-    most = max((counts.total() for _, counts in found), default=1) or 1
-    return [
-        {
-            "label": label,
-            "number": f"{counts.total():,}",
-            "parts": _parts([(status.value, counts[status]) for status in MEANINGS if counts[status]], most),
-        }
-        for label, counts in found
-    ]
-
-
-def _single(values: Sequence[tuple[str, int]], *, kind: str) -> list[dict[str, Any]]:
-    most = max((number for _, number in values), default=1) or 1
-    return [{"label": label, "number": f"{n:,}", "parts": _parts([(kind, n)], most)} for label, n in values]
-
-
-def _parts(values: Iterable[tuple[str, float]], most: float) -> list[dict[str, str]]:
-    return [{"kind": kind, "percent": f"{100 * value / most:.2f}"} for kind, value in values]
+    return stacked_bars(
+        (label, [(status.value, counts[status]) for status in MEANINGS if counts[status]])
+        for label, counts in providers
+    )
 
 
 def _latencies(counts: Sequence[int]) -> list[tuple[str, int]]:

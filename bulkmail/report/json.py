@@ -64,6 +64,7 @@ def head(source: Source) -> dict[str, object]:
         "is_rehearsal": run.is_rehearsal,
         "exit_code": tally.exit_code,
         "rest": run.rest and _rest(run.rest),
+        "stopped": run.stopped and {"by": run.stopped.by, "at": iso(run.stopped.at) or None},
         "follows": run.follows and {"run_id": run.follows[0], "outbox": run.follows[1]},
         "planned": run.planned and planned_object(run.planned),
         "slowdowns": [as_object(slowdown, time.time()) for slowdown in run.slowdowns],

@@ -87,7 +87,7 @@ class Report:
     """A reading at one moment; later changes of the outbox are in the next reading.
 
     `tally` counts rows, each by its own recipient, and their copies (To, Cc, Bcc) apart.  `messages` counts the same,
-    but rows that share a message (`group_by`) once; each of them has the status of its message.  `refused` has
+    but rows that share a message (`group_by`) once; each of them has the status of its message.  `failed` has
     `(address, code, reply)` of each recipient that was rejected or has expired, in input order; a copy's address is
     there once, however many rows it belongs to.  The code is 0 and the reply in our words where no server was asked.
     `invalid` has `(place, reason)` of each row that nothing could be sent for; `str(place)` is `"people.csv:3"`.
@@ -102,7 +102,7 @@ class Report:
     run: Run
     tally: Tally
     messages: Tally
-    refused: list[tuple[str, int, str]]
+    failed: list[tuple[str, int, str]]
     in_doubt: tuple[Trouble, ...]
     attention: tuple[Trouble, ...]
     reasons_of: Mapping[Status, Counter[str]]
@@ -131,7 +131,7 @@ class Report:
     def of(cls, source: Source) -> Report:
         """Goes through the rows once.  Raises `BulkmailError` when they are not those that the tally counts."""
         reasons = Reasons()
-        refused: dict[object, tuple[str, int, str]] = {}
+        failed: dict[object, tuple[str, int, str]] = {}
         invalid: list[tuple[Place, str]] = []
         troubles = Troubles()
         kept: list[RowRecord] = []
@@ -156,7 +156,7 @@ class Report:
                 if path.status in _REFUSED:
                     key = record.row if path is record else path.address.casefold()
                     said = path.reply or path.error or path.reason
-                    refused.setdefault(key, (path.address, path.code or 0, said))
+                    failed.setdefault(key, (path.address, path.code or 0, said))
             reasons.add(record)
             variants.add(record)
             if record.status is Status.INVALID:
@@ -165,7 +165,7 @@ class Report:
             run=source.run,
             tally=source.tally,
             messages=source.messages or source.tally,
-            refused=list(refused.values()),
+            failed=list(failed.values()),
             invalid=invalid,
             in_doubt=tuple(troubles.of(Status.IN_DOUBT, MOST_NAMED)),
             attention=tuple(chain.from_iterable(troubles.of(status, MOST_SHOWN) for status in _ATTENTION)),
@@ -215,7 +215,7 @@ class Report:
 
     @property
     def reasons(self) -> Counter[str]:
-        """Why rows did not get the letter that they were meant to get, or not yet: `"unknown user"` 31 times."""
+        """Why rows did not get the message that they were meant to get, or not yet: `"unknown user"` 31 times."""
         return sum((self.reasons_of.get(status, Counter()) for status in _ATTENTION), Counter())
 
     @property

@@ -34,7 +34,7 @@ def save_report(report: Report, target: Path) -> Path:
     try:
         with report.source() as source:
             writer(source, target)
-    except MemoryError:  # the page shows the letter, and the outbox has it with all its attachments
+    except MemoryError:  # the page shows the message, and the outbox has it with all its attachments
         raise ReportUnwritten(target, "this computer has not enough memory for it") from None
     return target
 

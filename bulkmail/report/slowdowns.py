@@ -50,10 +50,10 @@ def _makes_sense(slowdown: Slowdown) -> bool:
 def name_of(slowdown: Slowdown, *, has_several: bool = False) -> str:
     """Whose it is; with several relays also through which."""
     relay = printable(slowdown.relay, _LONGEST_NAME)
-    if not slowdown.lane:
+    if not slowdown.provider:
         return f"the relay {relay}"
-    lane = printable(slowdown.lane, _LONGEST_NAME)
-    return f"{lane} through {relay}" if has_several else lane
+    provider = printable(slowdown.provider, _LONGEST_NAME)
+    return f"{provider} through {relay}" if has_several else provider
 
 
 def treatment(slowdown: Slowdown, now: float) -> str:
@@ -70,7 +70,7 @@ def treatment(slowdown: Slowdown, now: float) -> str:
 
 
 def sentence(slowdown: Slowdown, now: float, *, is_running: bool, has_several: bool) -> str:
-    """For people who know nothing of lanes: who asked for less, how often, what it gets, and the server's words."""
+    """For people who know nothing of providers: who asked for less, how often, what it gets, and the server's words."""
     said = _asked(slowdown, has_several=has_several)
     if slowdown.lowest is not None:
         said += f", to {say_rate(slowdown.lowest)} at the least"
@@ -92,7 +92,7 @@ def short_sentence(slowdown: Slowdown, now: float, *, has_several: bool) -> str:
 def _asked(slowdown: Slowdown, *, has_several: bool) -> str:
     times = {1: "once", 2: "twice"}.get(slowdown.times, f"{slowdown.times:,} times")
     who = name_of(slowdown, has_several=has_several)
-    if not slowdown.lane:
+    if not slowdown.provider:
         who = f"{who[:1].upper()}{who[1:]}"  # a sentence; the name of a provider stays as it is written
     return f"{who} asked us to slow down {times}"
 
@@ -103,11 +103,11 @@ def words_of(slowdown: Slowdown) -> str:
 
 
 def as_object(slowdown: Slowdown, now: float) -> dict[str, object]:
-    """For programs; `lane` is null for a relay as a whole, and so is what does not hold at `now`."""
+    """For programs; `provider` is null for a relay as a whole, and so is what does not hold at `now`."""
     rate = slowdown.per_second(now)
     return {
         "relay": slowdown.relay,
-        "lane": slowdown.lane or None,
+        "mailbox_provider": slowdown.provider or None,
         "times": slowdown.times,
         "last_at": iso(slowdown.at),
         "why": slowdown.why,

@@ -21,13 +21,14 @@ from bulkmail.model.returned import CameBack, Returned, ReturnedCounts
 from bulkmail.model.schedule import Planned
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.model.status import Status
+from bulkmail.model.stop import StopRequest
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.encoding import decode_fields
 from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
 from bulkmail.report.planned import planned_in
-from bulkmail.report.rest import rest_of
+from bulkmail.report.rest import rest_of, stopped_by
 from bulkmail.report.slowdowns import slowdowns_of
 
 _REHEARSALS = frozenset(kind.value for kind in Kind if kind.is_rehearsal)
@@ -54,8 +55,9 @@ class Run:
     process: tuple[int, str] | None
     path: Path | None
     relays: tuple[str, ...] = ()  # their names
-    redirected_to: str = ""  # whoever got all the letters of a rehearsal over a real relay
+    redirected_to: str = ""  # whoever got all the messages of a rehearsal over a real relay
     rest: Hold | None = None  # why nothing is sent just now
+    stopped: StopRequest | None = None  # who stopped it, if it has not gone on since
     slowdowns: tuple[Slowdown, ...] = ()  # relays and providers that asked for less
     number: int = 1  # which run under its name it is
     next_try_at: float | None = None  # when the first of the deferred deliveries may be tried again
@@ -85,6 +87,7 @@ class Run:
                 process=reader.is_running,
                 path=path,
                 rest=rest_of(settings, time.time()),
+                stopped=stopped_by(settings),
                 slowdowns=slowdowns_of(settings),
                 number=int(settings.get("pass", "1")),
                 next_try_at=reader.next_try_at(),

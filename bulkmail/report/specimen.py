@@ -1,4 +1,4 @@
-"""The letter itself, as the first row that can have one would read it."""
+"""The message itself, as the first row that can have one would read it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Specimen:
 
 
 def specimen_of(campaign: Campaign | None, rows: Iterable[RowRecord]) -> Specimen | None:
-    """The letter of the first row that it can be made for; None when there is none among the first hundred."""
+    """The message of the first row that it can be made for; None when there is none among the first hundred."""
     if campaign is None:
         return None
     enclosures = tuple(attachment.filename for attachment in campaign.attachments)

@@ -33,7 +33,7 @@ _MOST_BROKEN = 12  # lines, of the title, the table and the times, that leave ro
 MOST_SLOWED = 3  # relays and providers that slowed the run down
 
 
-# In this order.  What became of the letter first, then the rows that it was never meant for.
+# In this order.  What became of the message first, then the rows that it was never meant for.
 MEANINGS = {
     Status.ACCEPTED: "taken by the mail server",
     Status.REJECTED: "refused for good",
@@ -70,7 +70,7 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
     """The report as plain text, at most 24 lines of `width` columns, 40 or more; ends in a line end.
 
     `reports` are the files that hold it row by row.  Only a command with a long path in it may be wider: it is there to
-    be copied.  Of a rehearsal the first line says so, and who got its letters.
+    be copied.  Of a rehearsal the first line says so, and who got its messages.
     """
     head = []
     if report.is_rehearsal:
@@ -97,9 +97,9 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
 
 
 def rehearsal(report: Report) -> str:
-    """That nobody on the list was written to, and who got their letters, if somebody did."""
+    """That nobody on the list was written to, and who got their messages, if somebody did."""
     if report.run.redirected_to:
-        return f"Rehearsal: {printable(report.run.redirected_to)} got every letter, nobody else was written to."
+        return f"Rehearsal: {printable(report.run.redirected_to)} got every message, nobody else was written to."
     return "Rehearsal: no mail was sent to your recipients."
 
 
@@ -217,6 +217,8 @@ def rest(report: Report) -> list[str]:
     """Why nothing is sent just now, as a line: whoever goes on too soon would wonder."""
     run, now = report.run, time.time()
     is_running = run.process is not None
+    if run.stopped is not None and report.tally.open and not is_running:
+        return [run.stopped.sentence]
     planned = sentence(run.planned, now, is_running=is_running) if run.planned is not None and report.tally.open else ""
     if run.rest is not None and report.tally.open:
         return [say_rest(run.rest, now), *([planned] if planned else [])]

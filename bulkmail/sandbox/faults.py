@@ -74,11 +74,11 @@ class Trouble:
 
     def at_recipient(self, address: str) -> str:
         """The refusal of a recipient; empty when it is taken."""
-        if self._dice("reject", address) < self.faults.reject:
+        if self._jitter("reject", address) < self.faults.reject:
             self.refused += 1
             return "550 5.1.1 no such user (as the sandbox was asked to say)"
         self._tries[address] += 1
-        if self._dice("defer", f"{address} {self._tries[address]}") < self.faults.defer:
+        if self._jitter("defer", f"{address} {self._tries[address]}") < self.faults.defer:
             self.put_off += 1
             return "451 4.3.0 try again later (as the sandbox was asked to say)"
         return ""
@@ -89,9 +89,9 @@ class Trouble:
             return False, True
         self._ends[address] += 1
         label = f"{address} {self._ends[address]}"
-        if self._dice("drop", label) >= self.faults.drop_after_dot:
+        if self._jitter("drop", label) >= self.faults.drop_after_dot:
             return False, True
-        is_kept = self._dice("keep", label) < 0.5
+        is_kept = self._jitter("keep", label) < 0.5
         self.dropped += 1
         self.dropped_kept += is_kept
         return True, is_kept
@@ -109,7 +109,7 @@ class Trouble:
             said[-1] += f" ({self.dropped_kept:,} of them kept)"
         return said
 
-    def _dice(self, kind: str, label: str) -> float:
+    def _jitter(self, kind: str, label: str) -> float:
         """A number in [0, 1) that depends on nothing but seed, kind and label."""
         data = f"{self.faults.seed}\0{kind}\0{label}".encode("utf-8", "surrogateescape")
         return int.from_bytes(blake2b(data, digest_size=8).digest(), "big") / 2**64

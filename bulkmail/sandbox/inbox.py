@@ -13,7 +13,7 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.sandbox.maildir import Maildir
 from bulkmail.text import count, printable
 
-LONGEST_HEAD = 262_144  # octets of a message that are read to list it
+LONGEST_HEAD = 262_144  # bytes of a message that are read to list it
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Inbox:
             ) from None
 
     def read(self, number: int) -> bytes:
-        """The file's octets.  Raises `BulkmailError` when there is none of this number."""
+        """The file's bytes.  Raises `BulkmailError` when there is none of this number."""
         path = self._path(number)
         try:
             return path.read_bytes()

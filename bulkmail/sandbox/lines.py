@@ -32,7 +32,7 @@ class NullLine:
         self.usable = True
         self.transactions = 0
         self.farewell = ""  # no server ends it
-        self.reached_end = False  # whether the last message's fate left our hands: the first octet of a terminator
+        self.reached_end = False  # whether the last message's fate left our hands: the first byte of a terminator
         self.opened_at = asyncio.get_running_loop().time()
 
     async def transact(self, message: Message, mark: Mark) -> Reply | Fault:

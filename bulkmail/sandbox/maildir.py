@@ -106,5 +106,5 @@ def _arrival(entry: os.DirEntry[str]) -> tuple[int, int, int, str]:
 
 
 def _path(path: str) -> bytes:
-    """A reverse or forward path as octets that cannot end a header line, whatever a client claimed."""
+    """A reverse or forward path as bytes that cannot end a header line, whatever a client claimed."""
     return path.encode("utf-8", "surrogateescape").translate(None, _CONTROLS)

@@ -16,15 +16,15 @@ from bulkmail.sandbox.maildir import Maildir
 from bulkmail.smtp.capabilities import SANDBOX
 from bulkmail.text import printable
 
-LARGEST_MESSAGE = 33_554_432  # octets, announced by SIZE (RFC 1870)
+LARGEST_MESSAGE = 33_554_432  # bytes, announced by SIZE (RFC 1870)
 
 NO_FAULTS = Faults()
 
-_LONGEST_LINE = 1_001  # octets: 998, CRLF and the transparency dot (RFC 5321 §4.5.3.1.6)
-_READ_AHEAD = 65_536  # octets
+_LONGEST_LINE = 1_001  # bytes: 998, CRLF and the transparency dot (RFC 5321 §4.5.3.1.6)
+_READ_AHEAD = 65_536  # bytes
 
 log = logging.getLogger(__name__)
-_server_log = logging.getLogger("mail.log")  # aiosmtpd's own: whole letters at debug, client mistakes at warning
+_server_log = logging.getLogger("mail.log")  # aiosmtpd's own: whole messages at debug, client mistakes at warning
 
 
 class Sandbox:

@@ -17,17 +17,17 @@ from bulkmail.message.compose.bodies import (
     with_attached_images,
 )
 from bulkmail.model.address import has_control
-from bulkmail.model.campaign import Campaign, InlineImage, RowPictures, Template
+from bulkmail.model.campaign import Campaign, InlineImage, RowPictures, Template, is_template
 from bulkmail.model.errors import ConfigError
 from bulkmail.settings.files import FileReader, on_disk
 from bulkmail.settings.lines import one_line
 from bulkmail.settings.problems import Said, show
-from bulkmail.settings.schema import LetterTable
+from bulkmail.settings.schema import BodyTable
 from bulkmail.settings.sources import Sources
-from bulkmail.settings.variants import chosen_by_row, is_by_row
+from bulkmail.settings.variants import chosen_by_row
 
-LARGEST_IMAGE = 10_000_000  # octets; a letter's pictures have thousands
-LONGEST_STYLESHEET = 1_000_000  # octets
+LARGEST_IMAGE = 10_000_000  # bytes; a message's pictures have thousands
+LONGEST_STYLESHEET = 1_000_000  # bytes
 
 _SUFFIXES = {"text": "txt", "html": "html", "markdown": "md", "mjml": "mjml", "calendar": "ics"}
 _PAGES = ("html", "markdown", "mjml")
@@ -49,28 +49,28 @@ def body(sources: Sources, reader: FileReader, part: str) -> Template | None:
     if part in ("text", "html"):
         typed = overrides.text if part == "text" else overrides.html
         if typed is not None:
-            return reader.letter(sources.typed(f"--{part}", typed))
-    table: LetterTable | None = getattr(message, part)
+            return reader.message(sources.typed(f"--{part}", typed))
+    table: BodyTable | None = getattr(message, part)
     if table is None or (part in _PAGES and overrides.html is not None):
         return None
     key = ("message", part)
     if (table.file is None) == (table.inline is None):
         if not any(path[:2] == key for path in sources.broken):
             sources.problems.add(
-                f"{sources.place(key)}: needs either file or inline", f'write {part} = "letter.{_SUFFIXES[part]}"'
+                f"{sources.place(key)}: needs either file or inline", f'write {part} = "message.{_SUFFIXES[part]}"'
             )
         return None
     if table.inline is not None:
         return Template(sources.template_name(part), table.inline)
     said = Said(table.file or "", sources.place(key), sources.home)
-    if is_by_row(said.value):
+    if is_template(said.value):
         return chosen_by_row(said, table.fallback, part=part, sources=sources, reader=reader)
     if table.fallback is not None:
         what = f"{said}: has a fallback, and names the same file for every row"
         sources.problems.add(
-            what, f'write {part} = {{ file = "letter-{{{{ lang }}}}.{_SUFFIXES[part]}", fallback = … }}'
+            what, f'write {part} = {{ file = "message-{{{{ lang }}}}.{_SUFFIXES[part]}", fallback = … }}'
         )
-    return reader.letter(said)
+    return reader.message(said)
 
 
 def more_bodies(sources: Sources, reader: FileReader) -> Bodies:
@@ -78,7 +78,7 @@ def more_bodies(sources: Sources, reader: FileReader) -> Bodies:
     message = sources.file.message
     given = [part for part in _PAGES if getattr(message, part) is not None]
     for part in given[1:]:
-        what = f"{sources.place(('message', part))}: the letter is given by {given[0]} already"
+        what = f"{sources.place(('message', part))}: the message is given by {given[0]} already"
         sources.problems.add(what, "keep one of html, markdown and mjml")
     return Bodies(
         markdown=body(sources, reader, "markdown"),
@@ -115,7 +115,9 @@ def with_local_files(campaign: Campaign, sources: Sources, reader: FileReader) -
         sources.problems.add(what, "attach the file, or name it by its path in the campaign's folder, without cid:")
     found += shown_attached
     attachments = campaign.attachments
-    if sources.is_letter:  # where a page can show a picture only if ATTACHMENT brings it: one part is meant, not two
+    if (
+        sources.is_message_file
+    ):  # where a page can show a picture only if ATTACHMENT brings it: one part is meant, not two
         shown = {(image.filename, image.content) for image in found}
         attachments = tuple(each for each in attachments if (each.filename, each.content) not in shown)
     return replace(campaign, attachments=attachments, images=found)
@@ -127,7 +129,7 @@ def _row_pictures(campaign: Campaign, sources: Sources) -> RowPictures:
     root = Path(os.path.expanduser(sources.home)).absolute()
     folder = (root / (page.name if page else "")).parent
     beside = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else ""
-    return RowPictures(str(root), "" if beside == "." else beside, are_attached=sources.is_letter)
+    return RowPictures(str(root), "" if beside == "." else beside, are_attached=sources.is_message_file)
 
 
 class _Finder:
@@ -143,7 +145,7 @@ class _Finder:
     def images(self, names: dict[str, str]) -> Iterator[InlineImage]:
         """The pictures.  `names` is what the page says, and the file that is meant."""
         for source, file in names.items():
-            content = self._content(source, file, longest=LARGEST_IMAGE, mend="embed = false leaves all pictures out")
+            content = self._content(source, file, longest=LARGEST_IMAGE, fix="embed = false leaves all pictures out")
             if content is not None:
                 filename = Path(file).name
                 yield InlineImage(source, filename, guess_type(filename), content)
@@ -155,20 +157,20 @@ class _Finder:
     def stylesheets(self, names: dict[str, str]) -> Iterator[Template]:
         """The style sheets."""
         for source, file in names.items():
-            content = self._content(source, file, longest=LONGEST_STYLESHEET, mend="")
+            content = self._content(source, file, longest=LONGEST_STYLESHEET, fix="")
             if content is not None:
                 yield Template(source, content.decode("utf-8-sig", "replace"))
 
-    def _content(self, source: str, file: str, *, longest: int, mend: str) -> bytes | None:
+    def _content(self, source: str, file: str, *, longest: int, fix: str) -> bytes | None:
         place = f"{self._name}: names the file {show(source)}"
-        if "{{" in source or "{%" in source:  # a style sheet
+        if is_template(source):  # a style sheet
             what = f"{place}, which depends on the row and cannot be brought along"
             self._sources.problems.add(what, "give its address on the web, https://…, or set embed = false")
             return None
         path = self._path(file)
         if path is None:
             what = f"{place}, which is not in {self._folders[0]}"
-            self._sources.problems.add(what, mend or "put it there, or give its address on the web, https://…")
+            self._sources.problems.add(what, fix or "put it there, or give its address on the web, https://…")
             return None
         content = self._reader.content(Said(str(path.absolute()), place, Path(".")), longest=longest)
         if content is not None and len(content) > longest:

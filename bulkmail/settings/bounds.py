@@ -1,4 +1,4 @@
-"""What holds a campaign back besides its rate: quota, hours, ramp, lanes and breakers, read into a `Pace`."""
+"""What holds a campaign back besides its rate: quota, hours, ramp, providers and breakers, read into a `Pace`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lane import Lane, LaneLimits, Lanes
+from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.pace import Pace
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.quota import NO_QUOTA, parse_quota
@@ -19,24 +19,24 @@ from bulkmail.settings.locator import KeyPath
 from bulkmail.settings.pacing import read
 from bulkmail.settings.problems import Said
 from bulkmail.settings.sources import Sources
-from bulkmail.settings.tables import known_lanes
+from bulkmail.settings.tables import known_providers
 from bulkmail.settings.zones import find_zone
 
 if TYPE_CHECKING:
-    from bulkmail.settings.pace_tables import LaneTable
+    from bulkmail.settings.pace_tables import ProviderTable
 
 T = TypeVar("T")
 V = TypeVar("V", str, int)
 
 OTHER = "other"
-"""`[lanes.other]`: each domain that belongs to no provider."""
+"""`[mailbox_providers.other]`: each domain that belongs to no provider."""
 
 _DOMAIN = lazy_pattern(r"[^\s@*.]+(\.[^\s@*.]+)*(\.\*)?")
 _PERCENT = lazy_pattern(r"(\d{1,3}(?:\.\d{1,2})?)\s*%")
 
 
 def with_bounds(sources: Sources, pace: Pace) -> Pace:
-    """`pace` with what `[sending]`, `[lanes]` and `[breakers]` add; what has a fault is told and left out."""
+    """`pace` with what `[sending]`, `[mailbox_providers]` and `[breakers]` add, without what has a fault."""
     sending, overrides = sources.file.sending, sources.overrides
 
     def zone(name: str) -> tzinfo:
@@ -53,51 +53,53 @@ def with_bounds(sources: Sources, pace: Pace) -> Pace:
         ),
         start=read(sources, said("start", sending.start, overrides.start), lambda text: parse_start(text, zone), None),
         ramp=read(sources, said("ramp", sending.ramp, overrides.ramp), parse_ramp, None),
-        lanes=_lanes(sources),
+        mailbox_providers=_providers(sources),
         breakers=_breakers(sources),
     )
 
 
-def _lanes(sources: Sources) -> Lanes | None:
-    table = sources.file.lanes
+def _providers(sources: Sources) -> MailboxProviders | None:
+    table = sources.file.mailbox_providers
     if table is None:
         return None
-    lanes = replace(known_lanes(), uses_presets=table.presets, by_exchanger=table.by_mx)
-    for name, lane in table.named.items():
+    providers = replace(known_providers(), uses_presets=table.presets, by_exchanger=table.by_mx)
+    for name, provider in table.named.items():
         if name == OTHER:
-            if lane.domains or lane.exchangers:
-                place = sources.place(("lanes", name))
+            if provider.domains or provider.exchangers:
+                place = sources.place(("mailbox_providers", name))
                 sources.problems.add(
-                    f"{place}: is for the domains that no lane names", "give the lane a name of its own"
+                    f"{place}: is for the domains that no provider names", "give the provider a name of its own"
                 )
-            lanes = replace(lanes, other=_limits(sources, name, lane))
+            providers = replace(providers, other=_limits(sources, name, provider))
             continue
-        if name not in lanes.by_name and not lane.domains and not lane.exchangers:
-            _tell_unknown(sources, name, lanes)
-        domains = _names(sources, ("lanes", name, "domains"), lane.domains)
-        exchangers = _names(sources, ("lanes", name, "exchangers"), lane.exchangers)
-        lanes = lanes.with_lane(Lane(name, domains, exchangers, limits=_limits(sources, name, lane)))
-    return lanes
+        if name not in providers.by_name and not provider.domains and not provider.exchangers:
+            _tell_unknown(sources, name, providers)
+        domains = _names(sources, ("mailbox_providers", name, "domains"), provider.domains)
+        exchangers = _names(sources, ("mailbox_providers", name, "exchangers"), provider.exchangers)
+        providers = providers.with_provider(
+            MailboxProvider(name, domains, exchangers, limits=_limits(sources, name, provider))
+        )
+    return providers
 
 
-def _tell_unknown(sources: Sources, name: str, lanes: Lanes) -> None:
-    place = sources.place(("lanes", name))
-    known = ", ".join(lanes.by_name)
+def _tell_unknown(sources: Sources, name: str, providers: MailboxProviders) -> None:
+    place = sources.place(("mailbox_providers", name))
+    known = ", ".join(providers.by_name)
     sources.problems.add(
         f"{place}: is no provider that is known, and has no domains",
         f'write domains = ["example.com"] below it; known are {known}',
     )
 
 
-def _limits(sources: Sources, name: str, lane: LaneTable) -> LaneLimits:
+def _limits(sources: Sources, name: str, provider: ProviderTable) -> ProviderLimits:
     def said(key: str, written: V | None) -> Said[V] | None:
-        return sources.pick(("lanes", name, key), written)
+        return sources.pick(("mailbox_providers", name, key), written)
 
-    return LaneLimits(
-        rate=read(sources, said("rate", lane.rate), Rate.parse, None),
-        connections=read(sources, said("connections", lane.connections), _at_least_one, None),
+    return ProviderLimits(
+        rate=read(sources, said("rate", provider.rate), Rate.parse, None),
+        connections=read(sources, said("connections", provider.connections), _at_least_one, None),
         messages_per_session=read(
-            sources, said("messages_per_session", lane.messages_per_session), _at_least_one, None
+            sources, said("messages_per_session", provider.messages_per_session), _at_least_one, None
         ),
     )
 

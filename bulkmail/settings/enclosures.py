@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from bulkmail.model.campaign import Attachment, RowAttachment, Template
+from bulkmail.model.campaign import Attachment, RowAttachment, Template, is_template
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.settings.files import CONTENT_TYPE, FileReader, resolve
 from bulkmail.settings.problems import Said, show
@@ -45,7 +45,7 @@ def _settings(sources: Sources) -> Iterator[tuple[Said[str], AttachmentTable]]:
 
 
 def _is_of_row(said: Said[str], table: AttachmentTable) -> bool:
-    return bool(_TAG.search(said.value) or _TAG.search(table.name or ""))
+    return is_template(said.value) or is_template(table.name or "")
 
 
 def _row_attachment(sources: Sources, said: Said[str], table: AttachmentTable) -> RowAttachment | None:

@@ -1,4 +1,4 @@
-"""The files of a campaign, read once and whole: letters, the parts they include, attachments."""
+"""The files of a campaign, read once and whole: messages, the parts they include, attachments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +26,12 @@ from bulkmail.text import did_you_mean, printable
 if TYPE_CHECKING:
     from jinja2 import nodes
 
-_LETTER_MEND_TYPED = 'write the letter into a file, or "-" to read it from standard input'
-_LETTER_MEND = 'if this is the letter itself, write it as { inline = "…" } or put it between """ on lines of its own'
+_MESSAGE_FILE_FIX_TYPED = 'write the message into a file, or "-" to read it from standard input'
+_MESSAGE_FILE_FIX = (
+    'if this is the message itself, write it as { inline = "…" } or put it between """ on lines of its own'
+)
 
-LONGEST_TEMPLATE = 10_000_000  # octets; a letter has thousands, a wrong file may have billions
+LONGEST_TEMPLATE = 10_000_000  # bytes; a message has thousands, a wrong file may have billions
 
 
 @dataclass(slots=True)
@@ -37,6 +39,7 @@ class FileReader:
     """Reads what was named; what cannot be read becomes a fault.  `root` is where included parts are looked for.
 
     `found` are the files that there are.  `choosing` are the templates that choose among `parts` by the row, by name.
+    `drafts` are texts by absolute path that are read in place of the files there.
     """
 
     problems: Problems
@@ -45,9 +48,10 @@ class FileReader:
     parts: dict[str, Template] = field(default_factory=dict)
     choosing: set[str] = field(default_factory=set)
     found: list[Path] = field(default_factory=list)
+    drafts: Mapping[str, str] = field(default_factory=dict)
 
-    def letter(self, said: Said[str]) -> Template | None:
-        """The letter in a file, on standard input (`-`), or, being several lines, in `said` itself."""
+    def message(self, said: Said[str]) -> Template | None:
+        """The message in a file, on standard input (`-`), or, being several lines, in `said` itself."""
         if "\n" in said.value:
             return Template(said.place, said.value)
         if said.value == "-" and said.is_typed:
@@ -55,7 +59,7 @@ class FileReader:
             name = "<stdin>"
         else:
             data = self.content(
-                said, longest=LONGEST_TEMPLATE, mend=_LETTER_MEND_TYPED if said.is_typed else _LETTER_MEND
+                said, longest=LONGEST_TEMPLATE, fix=_MESSAGE_FILE_FIX_TYPED if said.is_typed else _MESSAGE_FILE_FIX
             )
             name = said.value
         text = None if data is None else self._text(f"{said}", data)
@@ -79,7 +83,7 @@ class FileReader:
             return None
         return sys.stdin.buffer.read(LONGEST_TEMPLATE + 1)
 
-    def exists(self, said: Said[str], *, mend: str = "") -> Path | None:
+    def exists(self, said: Said[str], *, fix: str = "") -> Path | None:
         """The path of a file that can be opened, or None and a fault.
 
         A flag may also name a pipe, as the shell's `<(command)` does; a campaign's file that is one would hang.
@@ -88,7 +92,7 @@ class FileReader:
         try:
             mode = path.stat().st_mode
         except (OSError, ValueError):  # ValueError: a NUL in the name
-            self.problems.add(f"{said}: there is no such file{_in_folder(path)}", _similar(path) or mend)
+            self.problems.add(f"{said}: there is no such file{_in_folder(path)}", _similar(path) or fix)
             return None
         if not stat.S_ISREG(mode) and not (said.is_typed and stat.S_ISFIFO(mode)):
             kind = "a folder" if stat.S_ISDIR(mode) else "not an ordinary file"
@@ -100,9 +104,12 @@ class FileReader:
         self.found.append(path)
         return path
 
-    def content(self, said: Said[str], *, longest: int | None = None, mend: str = "") -> bytes | None:
-        """The octets of the file, or None and a fault."""
-        path = self.exists(said, mend=mend)
+    def content(self, said: Said[str], *, longest: int | None = None, fix: str = "") -> bytes | None:
+        """The bytes of the file, or None and a fault."""
+        if (draft := self.drafts.get(str(resolve(said).absolute()))) is not None:
+            self.found.append(resolve(said))
+            return draft.encode()
+        path = self.exists(said, fix=fix)
         if path is None:
             return None
         try:
@@ -114,12 +121,12 @@ class FileReader:
         except MemoryError:
             self.problems.add(
                 f"{said}: the file is larger than this computer has memory for",
-                "make it smaller, or put it on a web site and write its address into the letter",
+                "make it smaller, or put it on a web site and write its address into the message",
             )
             return None
 
     def _text(self, place: str, data: bytes) -> str | None:
-        """UTF-8 with `\\n` for every line end, so that a letter is the same on every system."""
+        """UTF-8 with `\\n` for every line end, so that a message is the same on every system."""
         if len(data) > LONGEST_TEMPLATE:
             self.problems.add(f"{place}: is longer than {LONGEST_TEMPLATE // 1_000_000} MB", "is it the right file?")
             return None
@@ -211,7 +218,7 @@ class FileReader:
                     yield self.parts[name]
 
     def _part_path(self, name: str) -> tuple[str, Path] | None:
-        """Where a part is, only below the campaign's folder: a letter from elsewhere must not read this machine."""
+        """Where a part is, only below the campaign's folder: a message from elsewhere must not read this machine."""
         if not name or has_control(name) or "\\" in name or ".." in name.split("/") or Path(name).is_absolute():
             return None
         path = self.root / name
@@ -249,7 +256,7 @@ _NO_TEXT = (
     (b"%PDF-", "a PDF"),
 )
 _META_CHARSET = lazy_pattern(rb"<meta\b[^>]*?\bcharset\s*=\s*[\"']?\s*([A-Za-z0-9._:-]+)", re.IGNORECASE)
-_BEGINNING = 4_096  # octets in which a page says its encoding
+_BEGINNING = 4_096  # bytes in which a page says its encoding
 # As browsers read them (WHATWG Encoding): the names of Latin-1 stand for what Windows writes.
 _MEANT = {"iso-8859-1": "cp1252", "latin1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "ascii": "cp1252"}
 

@@ -1,4 +1,4 @@
-"""Who else gets the letter, who answers for it, how people get off the list: as parts of a `Campaign`."""
+"""Who else gets the message, who answers for it, how people get off the list: as parts of a `Campaign`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from bulkmail.message.dkim import PRESETS
 from bulkmail.message.header.row_address import with_others
 from bulkmail.model.address import Address, has_control
-from bulkmail.model.campaign import Dkim, Template, Unsubscribe
+from bulkmail.model.campaign import Dkim, Template, Unsubscribe, is_template
 from bulkmail.model.errors import AddressError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.settings.files import resolve
@@ -47,7 +47,7 @@ def row_address(sources: Sources) -> Template | None:
     recipients, overrides = sources.file.recipients, sources.overrides
     if recipients.address is None or overrides.to or overrides.address_column or recipients.address_column:
         return None
-    return Template(sources.template_name("to" if sources.is_letter else "address"), recipients.address)
+    return Template(sources.template_name("to" if sources.is_message_file else "address"), recipients.address)
 
 
 def _to(sources: Sources) -> Template | None:
@@ -91,11 +91,11 @@ def reverse_path(sources: Sources) -> str:
     if said is None:
         return ""
     text = said.value.strip()
-    if "{{" in text or "{%" in text:
+    if is_template(text):
         template = one_line(sources, "reverse_path", text)
         return "" if template is None else template.text
     try:
-        # What stands for the recipient is checked when the letter is.
+        # What stands for the recipient is checked when the message is.
         filled = Address.parse(text.replace("{verp}", "a").replace("{bounce}", "a"))
     except AddressError as error:
         sources.problems.add(f"{said}: {error}", 'write reverse_path = "bounces@shop.example", or leave it out')
@@ -126,8 +126,8 @@ def _dkim(sources: Sources, tables: Sequence[DkimTable]) -> tuple[Dkim, ...]:
         if table.preset and table.preset not in PRESETS:
             said = Said(table.preset, sources.place((*path, "preset")), sources.home)
             known = ", ".join(show(name) for name in PRESETS if name)
-            mend = did_you_mean(table.preset, PRESETS) or f"known are {known}"
-            sources.problems.add(f"{said}: is not a relay with habits to be minded", mend)
+            fix = did_you_mean(table.preset, PRESETS) or f"known are {known}"
+            sources.problems.add(f"{said}: is not a relay with habits to be minded", fix)
         source = _key_source(sources, table, path)
         found.append(Dkim(table.domain or "", table.selector or "", table.preset or "", source))
     return tuple(found)
@@ -144,8 +144,8 @@ def _key_source(sources: Sources, table: UnsubscribeTable | DkimTable, path: Key
         return ""
     (key, value), *_ = given.items()
     if not value.strip() or has_control(value) or (key == "key_env" and not _VARIABLE_NAME.fullmatch(value)):
-        mend = 'write key_env = "SHOP_KEY"' if key == "key_env" else f"fill it in, or leave {key} out"
-        sources.problems.add(f"{sources.place((*path, key))}: is not {_KINDS[key]}", mend)
+        fix = 'write key_env = "SHOP_KEY"' if key == "key_env" else f"fill it in, or leave {key} out"
+        sources.problems.add(f"{sources.place((*path, key))}: is not {_KINDS[key]}", fix)
         return ""
     if key == "key_file":
         value = str(resolve(Said(value, key, sources.home)).absolute())

@@ -1,4 +1,4 @@
-"""Where the keys come from that letters are signed with: environment, file or command, looked up late."""
+"""Where the keys come from that messages are signed with: environment, file or command, looked up late."""
 
 from __future__ import annotations
 

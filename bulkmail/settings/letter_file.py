@@ -20,7 +20,7 @@ from typing import Any
 from bulkmail.message.compose.plan import check_attachment
 from bulkmail.message.header.copies import pieces
 from bulkmail.model.address import Address
-from bulkmail.model.campaign import Attachment
+from bulkmail.model.campaign import Attachment, is_template
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
@@ -28,7 +28,7 @@ from bulkmail.settings.locator import KeyPath
 from bulkmail.settings.problems import Problems, show
 from bulkmail.settings.schema import CampaignFile, read_shape
 
-# What a header of the letter is called in `[message]`; all others are headers of the message.
+# What a header of the message is called in `[message]`; all others are headers of the message.
 _KEYS = {"from": "from", "subject": "subject", "reply-to": "reply_to", "cc": "cc", "bcc": "bcc"} | {
     "return-path": "reverse_path"
 }
@@ -51,7 +51,7 @@ class _Header:
 
 
 @dataclass(slots=True)
-class _Letter:
+class _MessageFile:
     path: Path
     problems: Problems
     message: dict[str, Any] = field(default_factory=dict)
@@ -60,8 +60,8 @@ class _Letter:
     enclosed: list[Attachment] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
 
-    def fault(self, line: int, text: str, mend: str = "") -> None:
-        self.problems.add(f"{self.path}:{line}: {text}", mend)
+    def fault(self, line: int, text: str, fix: str = "") -> None:
+        self.problems.add(f"{self.path}:{line}: {text}", fix)
 
     def put(self, key: str, value: object, line: int, *, what: str) -> None:
         """A setting of `[message]`, once."""
@@ -72,30 +72,30 @@ class _Letter:
         self.lines["message", key] = line
 
 
-def read_letter(
+def read_message_file(
     text: str, path: Path, problems: Problems
 ) -> tuple[CampaignFile, dict[KeyPath, int], tuple[Attachment, ...], tuple[str, ...]]:
-    """The campaign that the letter is, the line of each of its settings, the files among its parts, and notices.
+    """The campaign that the message is, the line of each of its settings, the files among its parts, and notices.
 
     What is wrong goes into `problems`.
     """
-    letter = _Letter(path, problems)
+    message = _MessageFile(path, problems)
     lines = text.split("\n")
-    headers, end = _headers(letter, lines)
+    headers, end = _headers(message, lines)
     for header in headers:
-        _take(letter, header)
+        _take(message, header)
     content_type = Message()
     given = next((header for header in headers if header.name.lower() == "content-type"), None)
     content_type["Content-Type"] = given.value if given else "text/plain"
     encoding = next((h.value for h in headers if h.name.lower() == "content-transfer-encoding"), "")
-    _take_body(letter, "\n".join(lines[end:]), end + 1, content_type=content_type, encoding=encoding)
-    file, mistakes = read_shape({"message": letter.message, "recipients": letter.recipients})
+    _take_body(message, "\n".join(lines[end:]), end + 1, content_type=content_type, encoding=encoding)
+    file, mistakes = read_shape({"message": message.message, "recipients": message.recipients})
     for mistake in mistakes:
-        letter.fault(letter.lines.get(mistake.path[:2], 1), mistake.text, mistake.mend)
-    return file, letter.lines, tuple(letter.enclosed), tuple(letter.notices)
+        message.fault(message.lines.get(mistake.path[:2], 1), mistake.text, mistake.fix)
+    return file, message.lines, tuple(message.enclosed), tuple(message.notices)
 
 
-def _headers(letter: _Letter, lines: list[str]) -> tuple[list[_Header], int]:
+def _headers(message: _MessageFile, lines: list[str]) -> tuple[list[_Header], int]:
     """The headers, and how many lines they and the empty one after them are."""
     headers: list[_Header] = []
     number = 0
@@ -110,43 +110,43 @@ def _headers(letter: _Letter, lines: list[str]) -> tuple[list[_Header], int]:
             headers.append(_Header(found[1], found[2].strip(), number))
         elif not _COMMENT.fullmatch(line):
             if not headers:
-                what = f"{show(line)} is not a header; a letter begins with headers, and an empty line ends them"
-                letter.fault(number, what, "begin with FROM: and SUBJECT:, or name a folder with campaign.toml")
+                what = f"{show(line)} is not a header; a message begins with headers, and an empty line ends them"
+                message.fault(number, what, "begin with FROM: and SUBJECT:, or name a folder with campaign.toml")
                 return [], len(lines)
-            mend = 'write "NAME: value", or an empty line before the text'
-            letter.fault(number, f"{show(line)} is not a header", mend)
+            fix = 'write "NAME: value", or an empty line before the text'
+            message.fault(number, f"{show(line)} is not a header", fix)
     return headers, number
 
 
-def _take(letter: _Letter, header: _Header) -> None:
+def _take(message: _MessageFile, header: _Header) -> None:
     """Puts a header where it belongs."""
     name = header.name.lower()
     value = _decoded(header.value)
     if name in _ADDRESSES and (meant := _without_stray_bracket(value)):
-        notice = f"{letter.path}:{header.line}: {header.name}: {show(value)} has a single < or >; read as {meant}"
-        letter.notices.append(notice)
+        notice = f"{message.path}:{header.line}: {header.name}: {show(value)} has a single < or >; read as {meant}"
+        message.notices.append(notice)
         value = meant
     if name in _KEYS:
-        letter.put(_KEYS[name], value, header.line, what=header.name)
+        message.put(_KEYS[name], value, header.line, what=header.name)
     elif name == "to":
-        _take_to(letter, header, value)
+        _take_to(message, header, value)
     elif name == "group-by":
-        if "group_by" in letter.recipients:
-            letter.fault(header.line, f"{header.name} is there twice", "name several columns with commas between them")
+        if "group_by" in message.recipients:
+            message.fault(header.line, f"{header.name} is there twice", "name several columns with commas between them")
             return
-        letter.recipients["group_by"] = [column.strip() for column in value.split(",")]
-        letter.lines["recipients", "group_by"] = header.line
+        message.recipients["group_by"] = [column.strip() for column in value.split(",")]
+        message.lines["recipients", "group_by"] = header.line
     elif name == "attachment":
-        attachments = letter.message.setdefault("attachments", [])
-        letter.lines["message", "attachments", len(attachments)] = header.line
+        attachments = message.message.setdefault("attachments", [])
+        message.lines["message", "attachments", len(attachments)] = header.line
         attachments.append({"file": value})
     elif name not in _IGNORED:
-        known = letter.message.setdefault("headers", {})
+        known = message.message.setdefault("headers", {})
         if name in {other.lower() for other in known}:
-            letter.fault(header.line, f"{header.name} is there twice", "keep one of them")
+            message.fault(header.line, f"{header.name} is there twice", "keep one of them")
             return
         known[header.name] = value
-        letter.lines["message", "headers", header.name] = header.line
+        message.lines["message", "headers", header.name] = header.line
 
 
 def _without_stray_bracket(value: str) -> str:
@@ -160,20 +160,20 @@ def _without_stray_bracket(value: str) -> str:
         return ""
 
 
-def _take_to(letter: _Letter, header: _Header, value: str) -> None:
+def _take_to(message: _MessageFile, header: _Header, value: str) -> None:
     """TO makes the address of each row, perhaps several, perhaps with a name before it, which stands apart."""
-    if "address" in letter.recipients:
-        letter.fault(header.line, f"{header.name} is there twice", "keep one of them; others go into CC")
+    if "address" in message.recipients:
+        message.fault(header.line, f"{header.name} is there twice", "keep one of them; others go into CC")
         return
     several = [piece for piece in pieces(value) if piece.strip()]
     if not several:
-        letter.fault(header.line, f"{header.name} is empty", "write TO: {{ email }}, email being a column of the list")
+        message.fault(header.line, f"{header.name} is empty", "write TO: {{ email }}, email being a column of the list")
         return
     named = _NAMED.fullmatch(value) if len(several) == 1 else None
-    letter.recipients["address"] = named["address"] if named else value
-    letter.lines["recipients", "address"] = header.line
+    message.recipients["address"] = named["address"] if named else value
+    message.lines["recipients", "address"] = header.line
     if named and (name := named["name"].strip(' "')):
-        letter.put("to_name", name, header.line, what=header.name)
+        message.put("to_name", name, header.line, what=header.name)
 
 
 def _decoded(value: str) -> str:
@@ -187,57 +187,57 @@ def _decoded(value: str) -> str:
 
 
 def _take_body(
-    letter: _Letter, text: str, line: int, *, content_type: Message, encoding: str, is_part: bool = False
+    message: _MessageFile, text: str, line: int, *, content_type: Message, encoding: str, is_part: bool = False
 ) -> None:
     kind = content_type.get_content_type()
     if kind.startswith("multipart/"):
-        _take_parts(letter, text, line, boundary=content_type.get_boundary() or "")
+        _take_parts(message, text, line, boundary=content_type.get_boundary() or "")
         return
     part = _BODIES.get(kind)
     if is_part and (part is None or content_type.get_content_disposition() == "attachment"):
-        _enclose(letter, text, line, content_type=content_type, encoding=encoding)
+        _enclose(message, text, line, content_type=content_type, encoding=encoding)
         return
     if part is None:
-        mend = "write text/plain, text/html or text/markdown; other files go into ATTACHMENT"
-        letter.fault(line, f"a part of the type {show(kind)} cannot be written here", mend)
+        fix = "write text/plain, text/html or text/markdown; other files go into ATTACHMENT"
+        message.fault(line, f"a part of the type {show(kind)} cannot be written here", fix)
         return
     decode = _BYTES.get(encoding.strip().lower())
     try:
         text = decode(text).decode() if decode else text
     except (ValueError, binascii.Error):
-        letter.fault(line, f"the part is not {show(encoding)}, as its header says", "write it as plain text")
+        message.fault(line, f"the part is not {show(encoding)}, as its header says", "write it as plain text")
         return
     # The lines before it count: errors name those of the file.
-    letter.put(part, {"inline": f"{{#{chr(10) * (line - 1)}#}}{text}"}, line, what=f"a part of the type {kind}")
+    message.put(part, {"inline": f"{{#{chr(10) * (line - 1)}#}}{text}"}, line, what=f"a part of the type {kind}")
 
 
-def _take_parts(letter: _Letter, text: str, line: int, *, boundary: str) -> None:
+def _take_parts(message: _MessageFile, text: str, line: int, *, boundary: str) -> None:
     """The parts of a hand-written multipart (RFC 2046 §5.1.1), those in parts of parts too."""
     if not boundary:
-        mend = 'write Content-Type: multipart/alternative; boundary="x"'
-        letter.fault(line, "the multipart does not say its boundary", mend)
+        fix = 'write Content-Type: multipart/alternative; boundary="x"'
+        message.fault(line, "the multipart does not say its boundary", fix)
         return
     pieces = re.split(rf"^--{re.escape(boundary)}(--)?[ \t]*$\n?", text, flags=re.MULTILINE)
     if len(pieces) == 1:
-        letter.fault(line, f"no line begins with --{boundary}, which ends in front of each part", "write one there")
+        message.fault(line, f"no line begins with --{boundary}, which ends in front of each part", "write one there")
         return
     start = line + pieces[0].count("\n") + 1
     for closing, piece in zip(pieces[1::2], pieces[2::2], strict=True):
         if closing:
             break
-        _take_part(letter, piece.removesuffix("\n"), start)
+        _take_part(message, piece.removesuffix("\n"), start)
         start += piece.count("\n") + 1
 
 
-def _take_part(letter: _Letter, piece: str, line: int) -> None:
+def _take_part(message: _MessageFile, piece: str, line: int) -> None:
     head, empty_line, text = piece.partition("\n\n") if not piece.startswith("\n") else ("", "\n", piece[1:])
     for number, said in enumerate(head.split("\n") if head else (), line):
         if said[:1] not in (" ", "\t") and not _HEADER.fullmatch(said):
-            mend = 'write "NAME: value", or an empty line before the text'
-            letter.fault(number, f"{show(said)} is not a header of a part", mend)
+            fix = 'write "NAME: value", or an empty line before the text'
+            message.fault(number, f"{show(said)} is not a header of a part", fix)
             return
     if head and not empty_line:
-        letter.fault(
+        message.fault(
             line, "a part has headers and no text", "write an empty line behind its headers, and then the text"
         )
         return
@@ -246,28 +246,28 @@ def _take_part(letter: _Letter, piece: str, line: int) -> None:
         header[found[1]] = found[2]
     start = line + (head.count("\n") + 2 if head else len(empty_line))
     encoding = str(header.get("Content-Transfer-Encoding", ""))
-    _take_body(letter, text, start, content_type=header, encoding=encoding, is_part=True)
+    _take_body(message, text, start, content_type=header, encoding=encoding, is_part=True)
 
 
-def _enclose(letter: _Letter, text: str, line: int, *, content_type: Message, encoding: str) -> None:
+def _enclose(message: _MessageFile, text: str, line: int, *, content_type: Message, encoding: str) -> None:
     """A part that is a file, the same for all."""
     kind = content_type.get_content_type()
-    if "{{" in text or "{%" in text:
-        mend = "write what depends on the row into the text; files of rows go into ATTACHMENT"
-        letter.fault(line, f"a part of the type {show(kind)} is a file, and nothing is filled in there", mend)
+    if is_template(text):
+        fix = "write what depends on the row into the text; files of rows go into ATTACHMENT"
+        message.fault(line, f"a part of the type {show(kind)} is a file, and nothing is filled in there", fix)
         return
-    number = len(letter.enclosed) + 1
+    number = len(message.enclosed) + 1
     filename = content_type.get_filename() or f"file{number}{mimetypes.guess_extension(kind) or ''}"
     decode = _BYTES.get(encoding.strip().lower(), str.encode)
     try:
         attachment = Attachment(filename, kind, decode(text))
         check_attachment(filename, kind)
     except (ValueError, binascii.Error):
-        letter.fault(line, f"the part is not {show(encoding)}, as its header says", "encode it again")
+        message.fault(line, f"the part is not {show(encoding)}, as its header says", "encode it again")
     except ConfigError as error:
-        letter.fault(line, str(error), error.hint)
+        message.fault(line, str(error), error.hint)
     else:
-        letter.enclosed.append(attachment)
+        message.enclosed.append(attachment)
 
 
 def _quoted_printable(text: str) -> bytes:

@@ -1,4 +1,4 @@
-"""The letter of a campaign: flags and `[message]`, with the content of every file, as a `Campaign`."""
+"""The message of a campaign: flags and `[message]`, with the content of every file, as a `Campaign`."""
 
 from __future__ import annotations
 
@@ -45,13 +45,9 @@ def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campai
         row_attachments=row_attachments(sources),
     )
     _tell_missing_body(sources)
-    lines = (campaign.locale, campaign.sender, campaign.subject, campaign.to_name, campaign.reply_to)
-    more = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
-    bodies = (campaign.text, campaign.html, campaign.markdown, campaign.mjml, campaign.preheader, campaign.calendar)
     before = len(sources.problems)
-    for template in (*lines, *more, *bodies, *(value for _, value in campaign.headers)):
-        if template is not None:
-            reader.collect_parts(template)
+    for template in campaign.templates():
+        reader.collect_parts(template)
     campaign = replace(campaign, partials=tuple(reader.parts[key] for key in sorted(reader.parts)))
     return campaign if len(sources.problems) > before else with_local_files(campaign, sources, reader)
 
@@ -114,7 +110,7 @@ def _subject(sources: Sources) -> Template | None:
 def _has_subject(sources: Sources) -> bool:
     """A message file may do without; a check warns of it."""
     said = sources.overrides.subject is not None or (sources.file.message.subject or "").strip()
-    return bool(said) or not sources.is_letter
+    return bool(said) or not sources.is_message_file
 
 
 def _reply_to(sources: Sources) -> Template | None:
@@ -131,8 +127,8 @@ def _tell_missing_body(sources: Sources) -> None:
     message, overrides = sources.file.message, sources.overrides
     has_broken = any(path[:1] == ("message",) and path[1:2] in _BODY_KEYS for path in sources.broken)
     has_body = any(body is not None for body in (message.text, message.html, message.markdown, message.mjml))
-    if not (has_body or overrides.has_letter or has_broken):
-        sources.tell_missing(("message", "text"), flag="--text", what="where the letter is", example="letter.txt")
+    if not (has_body or overrides.has_message or has_broken):
+        sources.tell_missing(("message", "text"), flag="--text", what="where the message is", example="message.txt")
 
 
 def _headers(sources: Sources) -> tuple[tuple[str, Template], ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from bulkmail.model.address import has_control, parse_mailbox
-from bulkmail.model.campaign import Template
+from bulkmail.model.campaign import Template, is_template
 from bulkmail.model.errors import AddressError
 from bulkmail.settings.problems import Said
 from bulkmail.settings.sources import Sources
@@ -38,7 +38,7 @@ def has_strange(sources: Sources, said: Said[str]) -> bool:
 
 def check_mailbox(sources: Sources, said: Said[str]) -> None:
     """An address that is the same for everybody is checked now; one with a template when it is filled in."""
-    if "{{" in said.value or "{%" in said.value or has_control(said.value):
+    if is_template(said.value) or has_control(said.value):
         return
     try:
         parse_mailbox(said.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bulkmail.message.template.locales import UnknownLocale, find_locale
-from bulkmail.model.campaign import Template
+from bulkmail.model.campaign import Template, is_template
 from bulkmail.model.errors import ConfigError
 from bulkmail.settings.lines import one_line
 from bulkmail.settings.sources import Sources
@@ -22,7 +22,7 @@ def _locale(sources: Sources) -> Template | None:
     said = sources.pick(("message", "locale"), written)
     if said is None:
         return None
-    is_by_row = "{{" in said.value or "{%" in said.value
+    is_by_row = is_template(said.value)
     try:
         find_locale("en" if is_by_row else said.value)
     except UnknownLocale as error:

@@ -98,8 +98,8 @@ def secret_place(sources: Sources, path: tuple[str, ...], table: Table, *, noun:
     way = named[0]
     key, value = f"{noun}_{way}", str(given[way])
     if not value.strip() or "\0" in value or (way == "env" and not _VARIABLE_NAME.fullmatch(value)):
-        mend = f'write {key} = "SHOP_MAIL_{noun.upper()}"' if way == "env" else f"fill it in, or leave {key} out"
-        sources.problems.add(f"{sources.place((*path, key))}: is not {_WAYS[way]}", mend)
+        fix = f'write {key} = "SHOP_MAIL_{noun.upper()}"' if way == "env" else f"fill it in, or leave {key} out"
+        sources.problems.add(f"{sources.place((*path, key))}: is not {_WAYS[way]}", fix)
         return ""
     if way == "file":
         value = str(resolve(Said(value, key, sources.home)).absolute())

@@ -43,6 +43,7 @@ class Overrides:
     connections: int | None = None
     retry: str | None = None
     wait: str | None = None
+    processes: str | None = None
     limit: int | None = None
     quota: str | None = None
     window: str | None = None
@@ -53,11 +54,11 @@ class Overrides:
     timezone: str | None = None
 
     @property
-    def has_letter(self) -> bool:
-        """Whether a letter is given by flags, so that no campaign is looked for."""
+    def has_message(self) -> bool:
+        """Whether a message is given by flags, so that no campaign is looked for."""
         return self.text is not None or self.html is not None
 
     @property
-    def begins_letter(self) -> bool:
-        """Whether somebody means to give a letter by flags, be it incomplete."""
-        return self.has_letter or self.sender is not None or self.subject is not None
+    def begins_message(self) -> bool:
+        """Whether somebody means to give a message by flags, be it incomplete."""
+        return self.has_message or self.sender is not None or self.subject is not None

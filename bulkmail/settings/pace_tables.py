@@ -15,14 +15,14 @@ from bulkmail.settings.table import Amount, Table
 class RetryTable(Table):
     """`[sending.retry]`, or `retry = "steps"` for that of the recipients alone."""
 
-    expected: ClassVar[str] = "a schedule in quotes, or a table of recipient, lane and relay"
+    expected: ClassVar[str] = "a schedule in quotes, or a table of recipient, mailbox_provider and relay"
     recipient: str | None = None
-    lane: str | None = None
+    mailbox_provider: str | None = None
     relay: str | None = None
 
 
-class LaneTable(Table):
-    """`[lanes.google]`, or any other name."""
+class ProviderTable(Table):
+    """`[mailbox_providers.google]`, or any other name."""
 
     expected: ClassVar[str] = "a table of rate, connections, messages_per_session and domains"
     rate: Amount = None
@@ -32,17 +32,17 @@ class LaneTable(Table):
     exchangers: list[str] = []
 
 
-class LanesTable(Table):
-    """`[lanes]`: what holds for all, and a table for each lane."""
+class ProvidersTable(Table):
+    """`[mailbox_providers]`: what holds for all, and a table for each provider."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, LaneTable] = Field(init=False)
+    __pydantic_extra__: dict[str, ProviderTable] = Field(init=False)
     presets: bool | None = None
     by_mx: bool = False
 
     @property
-    def named(self) -> dict[str, LaneTable]:
-        """The lanes by name, in the order of the file."""
+    def named(self) -> dict[str, ProviderTable]:
+        """The providers by name, in the order of the file."""
         return self.__pydantic_extra__
 
 

@@ -28,6 +28,7 @@ def build_pace(sources: Sources) -> Pace:
     messages = sources.pick(("sending", "messages_per_session"), sending.messages_per_session)
     wait = sources.pick(("sending", "wait"), sending.wait, flag="--wait", typed=overrides.wait)
     durability = sources.pick(("sending", "durability"), sending.durability)
+    processes = sources.pick(("sending", "processes"), sending.processes, flag="--processes", typed=overrides.processes)
     limit = None if overrides.limit is None else sources.typed("--limit", overrides.limit)
     return Pace(
         rate=_rate(sources),
@@ -39,8 +40,9 @@ def build_pace(sources: Sources) -> Pace:
         messages_per_session=read(sources, messages, at_least_one, usual.messages_per_session),
         session_age=read(sources, session_age, parse_positive, usual.session_age),
         durability=read(sources, durability, _parse_durability, usual.durability),
+        processes=read(sources, processes, parse_processes, usual.processes),
         relay_backoff=relay,
-        lane_backoff=_backoff(sources, "lane", sending.retry.lane, usual.lane_backoff),
+        provider_backoff=_backoff(sources, "mailbox_provider", sending.retry.mailbox_provider, usual.provider_backoff),
     )
 
 
@@ -116,6 +118,16 @@ def at_least_one(number: int) -> int:
     if number < 1:
         raise ConfigError("must be 1 or more", hint="write a whole number from 1")
     return number
+
+
+def parse_processes(text: str | int) -> int:
+    """How many processes, 0 for `"auto"`.  Raises `ConfigError`."""
+    if text == "auto":
+        return 0
+    try:
+        return at_least_one(int(text))
+    except (ConfigError, ValueError):
+        raise ConfigError("is no number of processes", hint='write "auto", or a whole number from 1') from None
 
 
 def _parse_durability(text: str) -> Durability:

@@ -1,4 +1,4 @@
-"""Every fault of a campaign at once, each with its place, what was found there and how to mend it."""
+"""Every fault of a campaign at once, each with its place, what was found there and how to fix it."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ def show(value: str | int | float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault: `text` begins with its place; `mend` says what to do about it, or is empty."""
+    """One fault: `text` begins with its place; `fix` says what to do about it, or is empty."""
 
     text: str
-    mend: str = ""
+    fix: str = ""
 
     def __str__(self) -> str:
-        return f"{self.text}; {self.mend}" if self.mend else self.text
+        return f"{self.text}; {self.fix}" if self.fix else self.text
 
 
 class Problems:
-    """Collects faults, so that a person mends them in one go."""
+    """Collects faults, so that a person fixes them in one go."""
 
     def __init__(self) -> None:
         self._found: list[Problem] = []
@@ -68,9 +68,9 @@ class Problems:
     def __len__(self) -> int:
         return len(self._found)
 
-    def add(self, text: str, mend: str = "") -> None:
+    def add(self, text: str, fix: str = "") -> None:
         """Remembers a fault; the same one twice counts once."""
-        problem = Problem(text, mend)
+        problem = Problem(text, fix)
         if problem not in self._found:
             self._found.append(problem)
 
@@ -79,9 +79,9 @@ class Problems:
         if not self._found:
             return
         if len(self._found) == 1:
-            raise ConfigError(self._found[0].text, hint=self._found[0].mend)
+            raise ConfigError(self._found[0].text, hint=self._found[0].fix)
         lines = "".join(f"\n  {problem}" for problem in _by_line(self._found))
-        hint = f"mend them, then type: {next_command}" if next_command else "mend them, then type the same again"
+        hint = f"fix them, then type: {next_command}" if next_command else "fix them, then type the same again"
         raise ConfigError(f"{len(self._found)} things are wrong; nothing was sent:{lines}", hint=hint)
 
 

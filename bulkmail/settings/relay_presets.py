@@ -63,8 +63,8 @@ def named_preset(text: str) -> RelayPreset | None:
         return None
     if name in relay_presets():
         return relay_presets()[name]
-    if mend := did_you_mean(name, relay_presets()):
-        raise ConfigError(f"{show(name)} is not a known relay", hint=mend)
+    if fix := did_you_mean(name, relay_presets()):
+        raise ConfigError(f"{show(name)} is not a known relay", hint=fix)
     return None
 
 

@@ -87,7 +87,7 @@ def _with_ca_file(sources: Sources, reader: FileReader, relay: Relay, *, table: 
         said = Said(relay.ca_file, f"{url.place}: ca_file", url.folder)
     if said is None:
         return relay
-    path = reader.exists(said, mend="name a file of certificates in PEM form")
+    path = reader.exists(said, fix="name a file of certificates in PEM form")
     return relay if path is None else replace(relay, ca_file=str(path.absolute()))
 
 
@@ -125,7 +125,7 @@ def _with_client_certificate(
             continue
         if key == "client_key" and not (table.client_certificate or relay.client_certificate):
             sources.problems.add(f"{said}: the certificate it belongs to is not named", "name client_certificate too")
-        path = reader.exists(said, mend="name a file in PEM form")
+        path = reader.exists(said, fix="name a file in PEM form")
         if path is not None:
             paths[key] = str(path.absolute())
     return replace(
@@ -153,8 +153,8 @@ def _with_tls(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
     if said is None or said.value == relay.tls.value:
         return relay
     if relay.tls is Tls.IMPLICIT or said.value == Tls.IMPLICIT.value:
-        mend = 'write the URL as "smtps://HOST" and leave tls out, or as "smtp://HOST" for STARTTLS'
-        sources.problems.add(f"{said}: does not go with this URL", mend)
+        fix = 'write the URL as "smtps://HOST" and leave tls out, or as "smtp://HOST" for STARTTLS'
+        sources.problems.add(f"{said}: does not go with this URL", fix)
         return relay
     try:
         return replace(relay, tls=Tls(said.value))

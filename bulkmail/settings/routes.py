@@ -32,7 +32,7 @@ def build_routes(sources: Sources, reader: FileReader) -> tuple[Route, ...]:
     for clash in clashes(routes):
         first, second = routes[clash.first].label, routes[clash.second].label
         named = f"{first} and {second}" if first != second else "two relays"
-        sources.problems.add(f"{found[clash.second][1].place}: {named} {clash.what}", clash.mend)
+        sources.problems.add(f"{found[clash.second][1].place}: {named} {clash.what}", clash.fix)
     return routes
 
 
@@ -74,8 +74,8 @@ def _from_preset(sources: Sources, text: str, table: RelayTable, *, place: str) 
             if user:
                 url = expanded(f"{text.strip()}:{user}")
             else:
-                mend = f"write username below [relay]; {say_login(preset)}"
-                sources.problems.add(f"{place}: {preset.title} wants a login", mend)
+                fix = f"write username below [relay]; {say_login(preset)}"
+                sources.problems.add(f"{place}: {preset.title} wants a login", fix)
         if sources.file.sending.quota is not None or sources.overrides.quota is not None:
             url = re.sub(r"quota=[^&]*&?", "", url).rstrip("?&")
         return url

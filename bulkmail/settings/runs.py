@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bulkmail.model.errors import ConfigError, OutboxError
@@ -16,11 +16,11 @@ from bulkmail.settings.sources import SUFFIX as TOML
 FOLDER = "runs"
 SUFFIX = ".outbox"
 REHEARSAL_SUFFIX = ".rehearsal.outbox"
-LONGEST_STEM = 80  # octets; file systems take 255, and reports add to it
+LONGEST_STEM = 80  # bytes; file systems take 255, and reports add to it
 
 
 def run_path(settings: Settings, rehearsal: bool, *, now: float | None = None) -> Path:
-    """The outbox of a run: the campaign's, the list's and letter's, or, for `--to`, one that is not there yet.
+    """The outbox of a run: the campaign's, the list's and message's, or, for `--to`, one that is not there yet.
 
     `now` is wall-clock seconds, by default those of the clock; it dates the runs of `--to`.
     """
@@ -50,11 +50,11 @@ def file_stem(name: str) -> str:
     return stem or "campaign"
 
 
-def find_run(argument: str, *, rehearsals: bool = True) -> Path:
-    """The outbox that `argument` means: itself, or the latest run of a campaign (a folder, a `.toml` file, a letter).
+def find_run(argument: str, *, rehearsals: bool = True, prefers: Callable[[Path], bool] | None = None) -> Path:
+    """The outbox that `argument` means: itself, or the latest run of a campaign (a folder, a `.toml` file, a message).
 
-    `rehearsals=False` passes over rehearsals, unless one is named itself.  Raises `ConfigError` that names what was
-    looked for.
+    `rehearsals=False` passes over rehearsals, unless one is named itself.  A run that `prefers` says yes to goes before
+    later ones.  Raises `ConfigError` that names what was looked for.
     """
     path = Path(argument)
     if names_outbox(argument):
@@ -77,7 +77,7 @@ def find_run(argument: str, *, rehearsals: bool = True) -> Path:
         raise ConfigError(
             f"{argument}: has no run yet: there is no {wanted} in {folder}", hint=f"bulkmail send {argument}"
         )
-    return max(runs, key=_last_written)
+    return max(filter(prefers, runs) if prefers and any(map(prefers, runs)) else runs, key=_last_written)
 
 
 def names_outbox(argument: str) -> bool:
@@ -87,7 +87,7 @@ def names_outbox(argument: str) -> bool:
 
 
 def is_campaign_file(path: Path) -> bool:
-    """Whether a file is a campaign or a letter, rather than an outbox."""
+    """Whether a file is a campaign or a message, rather than an outbox."""
     if path.suffix.lower() == TOML:
         return True
     if path.suffix.lower() == SUFFIX:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, time
+from enum import Enum
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.settings.locator import KeyPath
-from bulkmail.settings.pace_tables import BreakersTable, LanesTable, LaneTable, RetryTable
+from bulkmail.settings.pace_tables import BreakersTable, ProvidersTable, ProviderTable, RetryTable
 from bulkmail.settings.problems import show
 from bulkmail.settings.table import Amount, Table
 from bulkmail.text import did_you_mean
@@ -24,8 +25,8 @@ def _short_for(key: str) -> BeforeValidator:
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
-def _letter(value: object) -> object:
-    """A text of several lines is the letter itself, one of a single line names its file."""
+def _message(value: object) -> object:
+    """A text of several lines is the message itself, one of a single line names its file."""
     if isinstance(value, str):
         return {"inline" if "\n" in value else "file": value}
     return value
@@ -41,21 +42,31 @@ def _alone_or_several(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
+class Sensitivity(Enum):
+    """Why only somebody with a text editor may change a key: a page must not become a shell, nor send secrets away."""
+
+    COMMAND = "command"  # it runs a program
+    SECRET = "secret"  # it says where a secret is found, or who is trusted with one  # noqa: S105
+    HOOK = "hook"  # it says where else a request with secrets or recipients in it goes
+
+
+Command = Annotated[str | None, Sensitivity.COMMAND]
+SecretPlace = Annotated[str | None, Sensitivity.SECRET]
 Domains = Annotated[list[str] | None, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
 class OauthTable(Table):
     """`[relay.oauth]`."""
 
-    token_url: str | None = None
+    token_url: Annotated[str | None, Sensitivity.HOOK] = None
     client_id: str | None = None
     scope: str | None = None
-    client_secret_env: str | None = None
-    client_secret_file: str | None = None
-    client_secret_command: str | None = None
-    refresh_token_env: str | None = None
-    refresh_token_file: str | None = None
-    refresh_token_command: str | None = None
+    client_secret_env: SecretPlace = None
+    client_secret_file: SecretPlace = None
+    client_secret_command: Command = None
+    refresh_token_env: SecretPlace = None
+    refresh_token_file: SecretPlace = None
+    refresh_token_command: Command = None
 
 
 class RelayTable(Table):
@@ -64,13 +75,13 @@ class RelayTable(Table):
     expected: ClassVar[str] = "a relay URL in quotes or a table"
     url: str | None = None
     username: str | None = None
-    password_env: str | None = None
-    password_file: str | None = None
-    password_command: str | None = None
-    keyring: bool | None = None
+    password_env: SecretPlace = None
+    password_file: SecretPlace = None
+    password_command: Command = None
+    keyring: Annotated[bool | None, Sensitivity.SECRET] = None
     connections: int | None = None
     tls: str | None = None
-    ca_file: str | None = None
+    ca_file: SecretPlace = None
     ehlo: str | None = None
     name: str | None = None
     weight: int | None = None
@@ -85,17 +96,17 @@ class RelayTable(Table):
     dsn_return: str | None = None
     requiretls: bool | None = None
     source_address: str | None = None
-    client_certificate: str | None = None
-    client_key: str | None = None
-    client_key_password_env: str | None = None
-    client_key_password_file: str | None = None
-    client_key_password_command: str | None = None
-    proxy: str | None = None
-    proxy_password_env: str | None = None
-    proxy_password_file: str | None = None
-    proxy_password_command: str | None = None
-    token_file: str | None = None
-    token_command: str | None = None
+    client_certificate: SecretPlace = None
+    client_key: SecretPlace = None
+    client_key_password_env: SecretPlace = None
+    client_key_password_file: SecretPlace = None
+    client_key_password_command: Command = None
+    proxy: Annotated[str | None, Sensitivity.HOOK] = None
+    proxy_password_env: SecretPlace = None
+    proxy_password_file: SecretPlace = None
+    proxy_password_command: Command = None
+    token_file: SecretPlace = None
+    token_command: Command = None
     oauth: OauthTable | None = None
 
 
@@ -119,8 +130,8 @@ class RecipientsTable(Table):
     group_by: Annotated[list[str], BeforeValidator(lambda value: _one_text(value))] = []
 
 
-class LetterTable(Table):
-    """`text = "letter.txt"`, a text of several lines, or `{ inline = "…" }`."""
+class BodyTable(Table):
+    """`text = "message.txt"`, a text of several lines, or `{ inline = "…" }`."""
 
     expected: ClassVar[str] = 'a file name in quotes, a text of several lines in """ or { inline = "…" }'
     file: str | None = None
@@ -143,9 +154,9 @@ class UnsubscribeTable(Table):
 
     https: str | None = None
     mailto: str | None = None
-    key_file: str | None = None
-    key_env: str | None = None
-    key_command: str | None = None
+    key_file: SecretPlace = None
+    key_env: SecretPlace = None
+    key_command: Command = None
 
 
 class DkimTable(Table):
@@ -154,9 +165,9 @@ class DkimTable(Table):
     domain: str | None = None
     selector: str | None = None
     preset: str | None = None
-    key_file: str | None = None
-    key_env: str | None = None
-    key_command: str | None = None
+    key_file: SecretPlace = None
+    key_env: SecretPlace = None
+    key_command: Command = None
 
 
 def _joined(value: object) -> object:
@@ -192,8 +203,8 @@ class MessageTable(Table):
     to_name: str | None = None
     reverse_path: str | None = None
     subject: str | None = None
-    text: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
-    html: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    text: Annotated[BodyTable | None, BeforeValidator(_message)] = None
+    html: Annotated[BodyTable | None, BeforeValidator(_message)] = None
     headers: dict[str, str] = {}
     attachments: list[Annotated[AttachmentTable, _short_for("file")]] = []
     to: AddressList = None
@@ -205,10 +216,10 @@ class MessageTable(Table):
     unsubscribe: UnsubscribeTable | None = None
     dkim: Annotated[list[DkimTable], BeforeValidator(_only_one)] = []
     attachments_root: str | None = None
-    markdown: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
-    mjml: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    markdown: Annotated[BodyTable | None, BeforeValidator(_message)] = None
+    mjml: Annotated[BodyTable | None, BeforeValidator(_message)] = None
     preheader: str | None = None
-    calendar: Annotated[LetterTable | None, BeforeValidator(_letter)] = None
+    calendar: Annotated[BodyTable | None, BeforeValidator(_message)] = None
     embed: bool = True
     inline_css: bool = True
     locale: str | None = None
@@ -230,6 +241,7 @@ class SendingTable(Table):
     messages_per_session: int | None = None
     session_age: Amount = None
     durability: str | None = None
+    processes: int | str | None = None
     quota: str | None = None
     window: str | None = None
     start: Annotated[str | None, BeforeValidator(_moment_as_text)] = None
@@ -253,8 +265,8 @@ class ServeTable(Table):
     """`[serve]`."""
 
     listen: str | None = None
-    keys: list[str] = []
-    key_command: str | None = None
+    keys: Annotated[list[str], Sensitivity.SECRET] = []
+    key_command: Command = None
     trust_proxy: bool = False
 
 
@@ -263,23 +275,23 @@ class WebhookTable(Table):
 
     provider: str | None = None
     topics: list[str] = []
-    secret_env: str | None = None
-    secret_file: str | None = None
-    secret_command: str | None = None
+    secret_env: SecretPlace = None
+    secret_file: SecretPlace = None
+    secret_command: Command = None
 
 
 class NotifyTable(Table):
     """`[notify]`."""
 
     mail: str | None = None
-    webhook: str | None = None
-    webhook_env: str | None = None
-    webhook_file: str | None = None
-    webhook_command: str | None = None
-    secret_env: str | None = None
-    secret_file: str | None = None
-    secret_command: str | None = None
-    command: list[str] | None = None
+    webhook: Annotated[str | None, Sensitivity.HOOK] = None
+    webhook_env: SecretPlace = None
+    webhook_file: SecretPlace = None
+    webhook_command: Command = None
+    secret_env: SecretPlace = None
+    secret_file: SecretPlace = None
+    secret_command: Command = None
+    command: Annotated[list[str] | None, Sensitivity.COMMAND] = None
     after: Amount = None
 
 
@@ -291,9 +303,9 @@ class BouncesTable(Table):
     mbox: str | None = None
     folder: str | None = None
     then: str | None = None
-    password_env: str | None = None
-    password_file: str | None = None
-    password_command: str | None = None
+    password_env: SecretPlace = None
+    password_file: SecretPlace = None
+    password_command: Command = None
 
 
 class UserFile(Table):
@@ -317,7 +329,7 @@ class CampaignFile(Table):
     message: MessageTable = MessageTable.model_construct()
     sending: SendingTable = SendingTable.model_construct()
     data: Any = None
-    lanes: LanesTable | None = None
+    mailbox_providers: ProvidersTable | None = None
     breakers: BreakersTable = BreakersTable.model_construct()
     suppressions: SuppressionsTable = SuppressionsTable.model_construct()
     notify: NotifyTable = NotifyTable.model_construct()
@@ -330,11 +342,11 @@ class CampaignFile(Table):
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One fault of shape: the key it is at, what was found and expected, and how to mend it."""
+    """One fault of shape: the key it is at, what was found and expected, and how to fix it."""
 
     path: KeyPath
     text: str
-    mend: str = ""
+    fix: str = ""
 
 
 def read_shape(data: Mapping[str, Any]) -> tuple[CampaignFile, list[Mistake]]:
@@ -445,8 +457,8 @@ def _unknown_key(path: KeyPath) -> Mistake:
             f"a password does not belong in a file that others may read: [relay] has no key {show(str(key))}",
             'write password_env = "NAME", password_file, password_command or keyring = true',
         )
-    mend = did_you_mean(str(key), known) or _elsewhere(str(key)) or f"known are {', '.join(known)}"
-    return Mistake(path, f"{table} has no key {show(str(key))}", mend)
+    fix = did_you_mean(str(key), known) or _elsewhere(str(key)) or f"known are {', '.join(known)}"
+    return Mistake(path, f"{table} has no key {show(str(key))}", fix)
 
 
 def _elsewhere(key: str) -> str:
@@ -457,26 +469,41 @@ def _elsewhere(key: str) -> str:
     return ""
 
 
+def sensitivity_of(path: Iterable[str | int]) -> Sensitivity | None:
+    """Whether the key at `path`, or the table that it names, names a command, a secret or a hook; None if not."""
+    names = [step for step in path if isinstance(step, str)]
+    try:
+        key, table = names.pop(), _table_at(names)
+    except (IndexError, KeyError):
+        return None
+    field = next((each for name, each in table.model_fields.items() if key in (name, each.alias)), None)
+    return next((each for each in field.metadata if isinstance(each, Sensitivity)), None) if field else None
+
+
 def known_keys(path: list[str | int]) -> list[str]:
     """The keys that the table at `path` may have, in the order of the manual."""
-    names = [str(step) for step in path if isinstance(step, str)]
+    return _keys(_table_at([str(step) for step in path if isinstance(step, str)]))
+
+
+def _table_at(names: list[str]) -> type[Table]:
+    """Raises `KeyError` where there is no table of this name."""
     match names:
         case ["message", "attachments"]:
-            return _keys(AttachmentTable)
+            return AttachmentTable
         case ["message", "text" | "html" | "markdown" | "mjml" | "calendar"]:
-            return _keys(LetterTable)
+            return BodyTable
         case ["message", "unsubscribe"]:
-            return _keys(UnsubscribeTable)
+            return UnsubscribeTable
         case ["message", "dkim"]:
-            return _keys(DkimTable)
+            return DkimTable
         case ["relay", "oauth"]:
-            return _keys(OauthTable)
+            return OauthTable
         case ["sending", "retry"]:
-            return _keys(RetryTable)
-        case ["lanes", _]:
-            return _keys(LaneTable)
+            return RetryTable
+        case ["mailbox_providers", _]:
+            return ProviderTable
         case _:
-            return _keys(_tables_by_name()[".".join(names)])
+            return _tables_by_name()[".".join(names)]
 
 
 def _keys(table: type[Table]) -> list[str]:
@@ -488,7 +515,7 @@ def _tables_by_name() -> dict[str, type[Table]]:
         "message": MessageTable,
         "recipients": RecipientsTable,
         "sending": SendingTable,
-        "lanes": LanesTable,
+        "mailbox_providers": ProvidersTable,
         "breakers": BreakersTable,
         "suppressions": SuppressionsTable,
         "notify": NotifyTable,
@@ -501,5 +528,5 @@ def _tables_by_name() -> dict[str, type[Table]]:
 
 
 def _all_tables() -> list[type[Table]]:
-    inner = (LetterTable, AttachmentTable, UnsubscribeTable, DkimTable, LaneTable, OauthTable, RetryTable)
+    inner = (BodyTable, AttachmentTable, UnsubscribeTable, DkimTable, ProviderTable, OauthTable, RetryTable)
     return [*_tables_by_name().values(), *inner]

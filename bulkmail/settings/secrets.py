@@ -47,17 +47,18 @@ def find_password(
         return None
     kind = relay.password_from.partition(":")[0]
     if kind in _NAMES:
-        return _checked(secret_at(relay.password_from, _WANTED, environ=environ), _NAMES[kind])
+        return as_password(secret_at(relay.password_from, _WANTED, environ=environ), _NAMES[kind])
     if kind == "keyring" and (kept := _from_keyring(relay)):
-        return _checked(kept, "the keyring's password")
+        return as_password(kept, "the keyring's password")
     if environ.get(VARIABLE):
-        return _checked(environ[VARIABLE], VARIABLE)
+        return as_password(environ[VARIABLE], VARIABLE)
     if ask is None:
         raise ConfigError(f"{relay} wants a password, and none was found", hint=_where_to_put_it(relay, kind))
-    return _checked(ask(f"Password for {relay}: "), "the password")
+    return as_password(ask(f"Password for {relay}: "), "the password")
 
 
-def _checked(password: str, what: str) -> Secret:
+def as_password(password: str, what: str) -> Secret:
+    """`password`, if it can be one.  Raises `ConfigError` that names `what` it is, and never the password."""
     if not password:
         raise ConfigError(f"{what} is empty")
     if len(password) > LONGEST_SECRET or any(character in password for character in "\0\r\n"):

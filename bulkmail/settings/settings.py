@@ -55,7 +55,7 @@ class Settings:
     `files` are those that it was read from, the list among them; `notices` say what was read otherwise than written.
     `suppressions` say which suppression list holds, and what of it.  `notify` is what the campaign itself says of that.
     `schedule` is when each recipient is sent to; None is at once.
-    `is_folder` tells whether a `campaign.toml` or a letter stands behind it, which then names the outbox.
+    `is_folder` tells whether a `campaign.toml` or a message stands behind it, which then names the outbox.
     """
 
     name: str
@@ -96,10 +96,12 @@ def load(
     *,
     environ: Mapping[str, str] = os.environ,
     needs_list: bool = True,
+    drafts: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Reads the campaign (a folder with `campaign.toml`, a `.toml` file, a letter, or None for flags alone), its files.
+    """Reads the campaign (a folder with `campaign.toml`, a `.toml` or message file, None for flags alone).
 
-    `needs_list=False`: the caller brings the people.  Raises `ConfigError` with every fault there is, and no secret.
+    `needs_list=False`: the caller brings the people.  `drafts` are texts by absolute path, read in place of the files
+    there: what an editor has not saved yet.  Raises `ConfigError` with every fault there is, and no secret.
     """
     from bulkmail.settings.bounds import with_bounds
     from bulkmail.settings.files import FileReader
@@ -111,8 +113,8 @@ def load(
     from bulkmail.settings.sources import open_sources
 
     problems = Problems()
-    sources = open_sources(campaign, overrides, environ=environ, problems=problems)
-    reader = FileReader(problems, sources.home)
+    sources = open_sources(campaign, overrides, environ=environ, problems=problems, drafts=drafts)
+    reader = FileReader(problems, sources.home, drafts=drafts or {})
     list_source = _list_source(sources, reader, needs_list=needs_list)
     name = _name(sources, list_source)
     settings = Settings(
@@ -145,7 +147,7 @@ def load(
 def load_relay(campaign: str, *, name: str = "", environ: Mapping[str, str] = os.environ) -> Relay | None:
     """The relay that the campaign names, or, of several, the one called `name`.  Raises `ConfigError`.
 
-    Its letter and its list are not read.
+    Its message and its list are not read.
     """
     from bulkmail.settings.files import FileReader
     from bulkmail.settings.routes import build_routes
@@ -174,7 +176,7 @@ def _name(sources: Sources, list_source: str) -> str:
         return sources.path.absolute().parent.name if sources.path.name == FILE_NAME else sources.path.stem
     if list_source == STANDARD_INPUT:
         return "stdin"
-    return Path(list_source).name.partition(".")[0] if list_source else "letter"
+    return Path(list_source).name.partition(".")[0] if list_source else "message"
 
 
 def _list_source(sources: Sources, reader: FileReader, *, needs_list: bool) -> str:
@@ -197,7 +199,7 @@ def _list_source(sources: Sources, reader: FileReader, *, needs_list: bool) -> s
 
 
 def _tell_no_list(sources: Sources) -> None:
-    if sources.path and not sources.is_letter:
+    if sources.path and not sources.is_message_file:
         text, file = f"{sources.path}: does not say whom to write to", 'write recipients = "people.csv", or '
     else:
         text, file = "--recipients is missing: it says whom to write to", ""
@@ -220,7 +222,7 @@ def _list_options(sources: Sources) -> ListSettings:
         or recipients.address_column
         or (column_of(address.text) if address else ""),
         # The TO of a message file says itself what name stands there.
-        name_column=None if sources.is_letter else recipients.name_column or "",
+        name_column=None if sources.is_message_file else recipients.name_column or "",
         encoding=encoding.value if encoding else "",
         sheet=overrides.sheet or recipients.sheet or "",
         header_row=_header_row(sources),

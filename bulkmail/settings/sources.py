@@ -28,14 +28,14 @@ _BODIES = frozenset({"text", "html", "markdown", "mjml", "calendar"})
 
 FILE_NAME = "campaign.toml"
 SUFFIX = ".toml"
-LONGEST_FILE = 1_000_000  # octets
+LONGEST_FILE = 1_000_000  # bytes
 
 
 @dataclass(slots=True)
 class Sources:
     """What flags, file and environment say.  `path` is None for a campaign given by flags alone.
 
-    `is_letter`: the file is one of headers and a body, perhaps with files `enclosed` in it.  `notices` are about it.
+    `is_message_file`: headers and a body, perhaps with files `enclosed` in it.  `notices` are about it.
     """
 
     overrides: Overrides
@@ -45,7 +45,7 @@ class Sources:
     file: CampaignFile
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
     broken: frozenset[KeyPath] = frozenset()
-    is_letter: bool = False
+    is_message_file: bool = False
     enclosed: tuple[Attachment, ...] = ()
     notices: tuple[str, ...] = ()
 
@@ -74,7 +74,7 @@ class Sources:
 
     def template_name(self, key: str) -> str:
         """What errors call a template by that stands in the file itself."""
-        if self.path and self.is_letter and key in _BODIES:
+        if self.path and self.is_message_file and key in _BODIES:
             return self.path.name
         return f"{self.path.name}: {key}" if self.path else f"--{key}"
 
@@ -93,7 +93,7 @@ class Sources:
         near = [path for path in self.broken if path[:-1] == key[:-1] and did_you_mean(str(path[-1]), [str(key[-1])])]
         if near:
             return
-        if self.path and self.is_letter:
+        if self.path and self.is_message_file:
             name = str(key[-1]).upper()
             self.problems.add(f"{self.path}: no {name} says {what}", f"write {name}: {example}")
         elif self.path:
@@ -105,21 +105,35 @@ class Sources:
 
 
 def open_sources(
-    campaign: str | None, overrides: Overrides, *, environ: Mapping[str, str], problems: Problems
+    campaign: str | None,
+    overrides: Overrides,
+    *,
+    environ: Mapping[str, str],
+    problems: Problems,
+    drafts: Mapping[str, str] | None = None,
 ) -> Sources:
-    """Finds and reads the campaign's file.  Raises `ConfigError` when there is none to be read, or it is not TOML."""
+    """Finds and reads the campaign's file, or its draft.  Raises `ConfigError` when neither is there or is TOML."""
     from bulkmail.settings.schema import CampaignFile, read_shape
 
     path = find_campaign(campaign, overrides)
     if path is None:
         return Sources(overrides, environ, problems, None, CampaignFile.model_construct())
-    text = read_text(path)
+    draft = (drafts or {}).get(str(path.absolute()))
+    text = read_text(path) if draft is None else draft
     if path.suffix.lower() != SUFFIX:
-        from bulkmail.settings.letter_file import read_letter
+        from bulkmail.settings.letter_file import read_message_file
 
-        letter, letter_lines, enclosed, notices = read_letter(text, path, problems)
+        message, message_lines, enclosed, notices = read_message_file(text, path, problems)
         return Sources(
-            overrides, environ, problems, path, letter, letter_lines, is_letter=True, enclosed=enclosed, notices=notices
+            overrides,
+            environ,
+            problems,
+            path,
+            message,
+            message_lines,
+            is_message_file=True,
+            enclosed=enclosed,
+            notices=notices,
         )
     data = parse_toml(text, path)
     if "data" in data:
@@ -128,7 +142,7 @@ def open_sources(
     file, mistakes = read_shape(data)
     sources = Sources(overrides, environ, problems, path, file, lines, frozenset(mistake.path for mistake in mistakes))
     for mistake in mistakes:
-        problems.add(f"{path}:{sources.line(mistake.path)}: {mistake.text}", mistake.mend)
+        problems.add(f"{path}:{sources.line(mistake.path)}: {mistake.text}", mistake.fix)
     return sources
 
 
@@ -141,11 +155,11 @@ def _with_digits(text: str, path: Path) -> object:
 
 
 def find_campaign(campaign: str | None, overrides: Overrides) -> Path | None:
-    """The path of the `campaign.toml` or letter that is meant; None when a letter is given by flags."""
+    """The path of the `campaign.toml` or message that is meant; None when a message is given by flags."""
     if campaign is None:
-        if Path(FILE_NAME).is_file() and not overrides.has_letter:
+        if Path(FILE_NAME).is_file() and not overrides.has_message:
             return Path(FILE_NAME)
-        if not overrides.begins_letter:
+        if not overrides.begins_message:
             raise ConfigError(
                 f"which campaign?  There is no {FILE_NAME} in this folder",
                 hint='name its folder, or type "bulkmail init DIR" for one to start from',
@@ -157,8 +171,8 @@ def find_campaign(campaign: str | None, overrides: Overrides) -> Path | None:
     if path.is_file():
         if path.suffix.lower() in _LISTS:
             raise ConfigError(
-                f"{path}: that looks like a list; a campaign is a folder with {FILE_NAME}, a .toml file or a letter",
-                hint=f"name the letter, and the list with --recipients {path}",
+                f"{path}: that looks like a list; a campaign is a folder with {FILE_NAME}, a .toml file or a message",
+                hint=f"name the message, and the list with --recipients {path}",
             )
         return path
     siblings = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
@@ -215,7 +229,7 @@ def parse_toml(text: str, path: Path) -> dict[str, object]:
         what = what[: found.start()]
     line = int(found["line"]) if found and found["line"] else text.rstrip().count("\n") + 1
     column = f" at column {found['column']}" if found and found["column"] else ""
-    raise ConfigError(f"{path}:{line}: not valid TOML{column}: {what[:1].lower()}{what[1:]}", hint=_toml_mend(what))
+    raise ConfigError(f"{path}:{line}: not valid TOML{column}: {what[:1].lower()}{what[1:]}", hint=_toml_fix(what))
 
 
 def refuse_deep_keys(text: str, path: Path) -> None:
@@ -233,7 +247,7 @@ DEEPEST_KEY = 20  # parts; those of ours have three
 # Begins where a part begins, and never goes back into one: a long word without dots is looked at once.
 _DEEP_KEY = lazy_pattern(rf"""(?<![\w"-])(?:[\w"-]++[ \t]*+\.[ \t]*+){{{DEEPEST_KEY}}}""")
 
-_TOML_MENDS = (
+_TOML_FIXES = (
     ("Invalid value", 'a text stands in quotes: name = "Spring"'),
     ("Cannot overwrite", "the same key or table stands there twice; keep one of them"),
     ("twice", "the same key or table stands there twice; keep one of them"),
@@ -244,5 +258,5 @@ _TOML_MENDS = (
 )
 
 
-def _toml_mend(what: str) -> str:
-    return next(mend for words, mend in _TOML_MENDS if words in what)
+def _toml_fix(what: str) -> str:
+    return next(fix for words, fix in _TOML_FIXES if words in what)

@@ -112,7 +112,7 @@ def open_user_file(path: Path | None, environ: Mapping[str, str], problems: Prob
     broken = frozenset(mistake.path for mistake in mistakes)
     sources = Sources(Overrides(), environ, problems, path, CampaignFile(), lines, broken)
     for mistake in mistakes:
-        problems.add(f"{path}:{sources.line(mistake.path)}: {mistake.text}", mistake.mend)
+        problems.add(f"{path}:{sources.line(mistake.path)}: {mistake.text}", mistake.fix)
     return file, sources
 
 
@@ -165,8 +165,8 @@ def _reasons(said: Said[object], problems: Problems) -> frozenset[SuppressionRea
     names = said.value if isinstance(said.value, list) else []
     for name in names:
         if name not in _NAMES:
-            mend = did_you_mean(str(name), _NAMES) or f"known are {', '.join(_NAMES)}"
-            problems.add(f"{said.place}: {show(str(name))} is not a reason to suppress an address", mend)
+            fix = did_you_mean(str(name), _NAMES) or f"known are {', '.join(_NAMES)}"
+            problems.add(f"{said.place}: {show(str(name))} is not a reason to suppress an address", fix)
     return frozenset(_NAMES[name] for name in names if name in _NAMES)
 
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from bulkmail.model.feedback import Feedback
-from bulkmail.model.lane import Lane, LaneLimits, Lanes
+from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.outcome import Effect, Scope, Verdict, quota, throttle
 from bulkmail.model.rate import Rate
 from bulkmail.model.reply import Reply, Stage
@@ -20,9 +20,11 @@ from bulkmail.model.verdict import Rule, enhanced_pattern, judge
 
 
 @cache
-def known_lanes() -> Lanes:
-    """The providers of `data/lanes.toml`."""
-    return Lanes({name: _lane(name, table) for name, table in read_table("lanes.toml").items()})
+def known_providers() -> MailboxProviders:
+    """The providers of `data/mailbox_providers.toml`."""
+    return MailboxProviders(
+        {name: _provider(name, table) for name, table in read_table("mailbox_providers.toml").items()}
+    )
 
 
 @cache
@@ -37,12 +39,14 @@ def read_table(name: str) -> dict[str, Any]:
     return tomllib.loads(files("bulkmail").joinpath("data", name).read_text("utf-8"))
 
 
-def _lane(name: str, table: Mapping[str, Any]) -> Lane:
-    preset = LaneLimits(Rate.parse(table["rate"]), table["connections"], table["messages_per_session"])
-    return Lane(name, frozenset(table.get("domains", ())), frozenset(table.get("exchangers", ())), preset=preset)
+def _provider(name: str, table: Mapping[str, Any]) -> MailboxProvider:
+    preset = ProviderLimits(Rate.parse(table["rate"]), table["connections"], table["messages_per_session"])
+    return MailboxProvider(
+        name, frozenset(table.get("domains", ())), frozenset(table.get("exchangers", ())), preset=preset
+    )
 
 
-_SCOPES = {"lane": Scope.LANE, "relay": Scope.RELAY}
+_SCOPES = {"provider": Scope.PROVIDER, "relay": Scope.RELAY}
 
 
 def _rule(table: Mapping[str, Any]) -> Rule:

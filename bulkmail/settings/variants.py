@@ -1,4 +1,4 @@
-"""A body whose file the row chooses: `html = "letter-{{ lang }}.html"`.  All such files are read beforehand."""
+"""A body whose file the row chooses: `html = "message-{{ lang }}.html"`.  All such files are read beforehand."""
 
 from __future__ import annotations
 
@@ -14,11 +14,6 @@ MOST = 200  # files of one body
 _VALUE = lazy_pattern(r"\{\{(.*?)\}\}")
 
 
-def is_by_row(file: str) -> bool:
-    """Whether the name of a file has a template in it."""
-    return "{{" in file or "{%" in file
-
-
 def chosen_by_row(
     said: Said[str], fallback: str | None, *, part: str, sources: Sources, reader: FileReader
 ) -> Template | None:
@@ -26,7 +21,7 @@ def chosen_by_row(
     file = said.value
     if part in ("mjml", "calendar") or "{%" in file or "{{" in _VALUE.sub("", file):
         what = f"{said}: {part} cannot be chosen so by the row"
-        sources.problems.add(what, 'write a value in the name of the file: html = "letter-{{ lang }}.html"')
+        sources.problems.add(what, 'write a value in the name of the file: html = "message-{{ lang }}.html"')
         return None
     pieces = _VALUE.split(file)  # text and expressions in turn
     outside = next((name for name in (file, fallback or "") if name.startswith(("/", "~")) or ".." in name), None)

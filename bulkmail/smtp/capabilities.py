@@ -12,7 +12,7 @@ from bulkmail.model.lazy_dataclass import dataclass
 class Capabilities:
     """The extensions a session may use (RFC 5321 §4.1.1.1).  All absent after a mere HELO.
 
-    `size_limit`: octets, 0 if SIZE is offered without a limit, None if it is not offered (RFC 1870).
+    `size_limit`: bytes, 0 if SIZE is offered without a limit, None if it is not offered (RFC 1870).
     `auth_mechanisms`: upper case, in the server's order (RFC 4954).  `sandbox`: the server says that it delivers
     nothing, as ours do.
     """

@@ -8,15 +8,15 @@ from itertools import chain
 
 from bulkmail.model.message import Message
 
-LONGEST_PIECE = 65_536  # octets handed to the transport at once
-CHUNK_END = b"\r\n"  # the last two octets of a chunk: without them it is not there (RFC 3030 §2)
+LONGEST_PIECE = 65_536  # bytes handed to the transport at once
+CHUNK_END = b"\r\n"  # the last two bytes of a chunk: without them it is not there (RFC 3030 §2)
 TERMINATOR = b".\r\n"  # the CRLF before it is the end of the last line (RFC 5321 §4.1.1.4)
 
-_DOT_AT_START = re.compile(rb"\n\.")  # finds two octets in half the time that `in` needs
+_DOT_AT_START = re.compile(rb"\n\.")  # finds two bytes in half the time that `in` needs
 
 
 def wire_pieces(buffers: Sequence[bytes]) -> Iterator[bytes | memoryview]:
-    """What to write between the 354 and the terminator, in pieces of at most `LONGEST_PIECE` octets.
+    """What to write between the 354 and the terminator, in pieces of at most `LONGEST_PIECE` bytes.
 
     A line that begins with a dot gets a second one, also where the line begins in another buffer than the dot.  A
     buffer that needs none is not copied unless it is so short that it pays to write it together with its neighbours.
@@ -43,7 +43,7 @@ def short_content(buffers: Sequence[bytes]) -> bytes | None:
 
 
 def chunk_pieces(message: Message) -> Iterator[bytes | memoryview]:
-    """What to write by BDAT before `CHUNK_END`: the command with the size of all, and all but the last two octets."""
+    """What to write by BDAT before `CHUNK_END`: the command with the size of all, and all but the last two bytes."""
     if message.size_bytes <= LONGEST_PIECE // 2:
         content = b"".join(message.buffers)
         if content.endswith(CHUNK_END):
@@ -64,13 +64,13 @@ def _cut(view: memoryview) -> Iterator[memoryview]:
 
 
 def _stuffed(buffers: Sequence[bytes]) -> Iterator[bytes | memoryview]:
-    before = b"\r\n"  # the two octets in front
+    before = b"\r\n"  # the two bytes in front
     for buffer in buffers:
         if not buffer:
             continue
         if before[-1:] == b"\n" and buffer[0] == 0x2E:
             yield b"."
-        # Files in base64 have no dot, and one octet is found ten times as fast as two.
+        # Files in base64 have no dot, and one byte is found ten times as fast as two.
         if b"." in buffer and b"\n." in buffer:
             yield from _stuffed_windows(buffer)
         else:

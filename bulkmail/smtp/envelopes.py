@@ -11,7 +11,7 @@ from bulkmail.model.address import LONGEST_ADDRESS
 from bulkmail.model.dsn import Dsn
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
-from bulkmail.model.reply import Breakage, Fault, Stage
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.text import printable
 
@@ -28,6 +28,12 @@ class Wishes:
 
     dsn: Dsn | None = None
     requires_tls: bool = False
+
+    def are_refused_by(self, words: Reply) -> bool:
+        """Whether `words` to MAIL or RCPT refuse a parameter of DSN, which says nothing of the message."""
+        if self.dsn is None:
+            return False
+        return words.code in (504, 555) or (words.code == 501 and words.enhanced == "5.5.4")
 
 
 NO_WISHES = Wishes()
@@ -47,7 +53,7 @@ def unsendable(message: Message, capabilities: Capabilities) -> Fault | None:
         return _fault("the message has 8-bit content, and the server does not offer 8BITMIME")
     if capabilities.size_limit and message.size_bytes > capabilities.size_limit:
         return _fault(
-            f"the message has {message.size_bytes:,} octets, and the server takes at most {capabilities.size_limit:,}"
+            f"the message has {message.size_bytes:,} bytes, and the server takes at most {capabilities.size_limit:,}"
         )
     return None
 
@@ -77,8 +83,8 @@ _is_plain = re.compile(f"[!-;=?-~]{{1,{LONGEST_ADDRESS}}}").fullmatch
 def joined(message: Message, other: Message) -> Message | None:
     """Both as one message to the forward paths of both, or None if one transaction cannot carry them.
 
-    They must be the same to the octet, come from the same reverse path, and need the same of the server: a path that it
-    cannot take must not keep the letter from the others.
+    They must be the same to the byte, come from the same reverse path, and need the same of the server: a path that it
+    cannot take must not keep the message from the others.
     """
     ours, theirs = message.envelope, other.envelope
     if (
@@ -130,7 +136,7 @@ _NOT_UTF8_XTEXT = re.compile(r"[^!-*,-<>-\[\]-~]")  # RFC 6533 §3: the backslas
 
 
 def _envelope_id(message: Message) -> str:
-    """What reports name the letter by: its Message-ID, which comes from run and row, the same at each try."""
+    """What reports name the message by: its Message-ID, which comes from run and row, the same at each try."""
     identity = message.message_id.strip().removeprefix("<").removesuffix(">")
     if not identity or not identity.isascii() or len(text := _xtext(identity)) > _LONGEST_ENVELOPE_ID:
         return blake2b(message.message_id.encode("utf-8", "replace"), digest_size=20).hexdigest()

@@ -18,8 +18,8 @@ MOST_KEPT = 20_000  # domains; those asked for longest ago are forgotten first
 class Exchangers:
     """What is known of the mail exchangers of domains.
 
-    `find()` never raises: a domain that does not answer has none, as far as this run is concerned, so that it is a lane
-    of its own.  It is not asked again, or a dead name server would cost its time for every letter.
+    `find()` never raises: a domain that does not answer has none in this run, and so is a provider of its own.
+     It is not asked again, or a dead name server would cost its time for every message.
     """
 
     def __init__(self, ask: Ask | None = None, *, timeout: float = TIMEOUT) -> None:
@@ -55,7 +55,7 @@ class Exchangers:
             with anyio.move_on_after(self._timeout):
                 try:
                     return await self._ask(domain)
-                except Exception:  # whatever a resolver may raise: a lane is no reason to stop a campaign
+                except Exception:  # whatever a resolver may raise: a provider is no reason to stop a campaign
                     return ()
         return ()
 

@@ -20,7 +20,7 @@ from bulkmail.smtp.mechanisms import (
 )
 from bulkmail.smtp.replies import RawReply
 
-LONGEST_COMMAND = 512  # octets with CRLF, RFC 5321 §4.5.3.1.4: AUTH is not exempt from it (RFC 4954 §4)
+LONGEST_COMMAND = 512  # bytes with CRLF, RFC 5321 §4.5.3.1.4: AUTH is not exempt from it (RFC 4954 §4)
 
 Say = Callable[[bytes], Awaitable[RawReply]]
 

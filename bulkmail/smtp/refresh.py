@@ -20,7 +20,7 @@ from bulkmail.smtp.mechanisms import is_token
 from bulkmail.text import printable
 
 TIMEOUT = 30.0  # seconds for the whole of question and answer
-LONGEST_ANSWER = 65_536  # octets
+LONGEST_ANSWER = 65_536  # bytes
 _LONGEST_LIFE = 10 * 365 * 86_400.0  # seconds
 
 

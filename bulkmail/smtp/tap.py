@@ -6,20 +6,22 @@ themselves are known from the start: a server may repeat them at any time.
 
 from __future__ import annotations
 
+import asyncio
 import binascii
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
+from typing import Any, cast
 from urllib.parse import quote_from_bytes
 
 US, THEM, EVENT, CONTENT = ">", "<", "*", "|"
 
 LONGEST_LINE = 400  # characters shown of a line
 BODY_LINES = 4  # shown of a message
-_SHORTEST_ECHO = 4  # octets: a shorter word is found in every sentence
-_PIECE = 8  # octets of a secret that are enough to hide a line: a server may cut what it repeats
+_SHORTEST_ECHO = 4  # bytes: a shorter word is found in every sentence
+_PIECE = 8  # bytes of a secret that are enough to hide a line: a server may cut what it repeats
 
 Show = Callable[[str, str], None]  # sign, text
 
@@ -27,19 +29,19 @@ Show = Callable[[str, str], None]  # sign, text
 def escaped(data: bytes, size: int | None = None) -> str:
     """`data` as printable text of bounded length: a backslash is doubled, what is not printable becomes one.
 
-    `size` is how many octets there were if `data` is only the beginning.
+    `size` is how many bytes there were if `data` is only the beginning.
     """
     text = data[:LONGEST_LINE].replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
     if not text.isprintable():
-        text = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+        text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
     size = len(data) if size is None else size
     if size > LONGEST_LINE or len(text) > LONGEST_LINE:
-        return f"{text[:LONGEST_LINE]}… ({size:,} octets)"
+        return f"{text[:LONGEST_LINE]}… ({size:,} bytes)"
     return text
 
 
 class _Lines:
-    """Octets of one direction cut into lines, however they come; of each only its beginning is kept."""
+    """Bytes of one direction cut into lines, however they come; of each only its beginning is kept."""
 
     def __init__(self) -> None:
         self._kept = bytearray()
@@ -70,7 +72,7 @@ class _Lines:
         return text
 
     def _keep(self, piece: bytes) -> None:
-        # A few octets more than are shown: a secret may begin within what is shown and end behind it.
+        # A few bytes more than are shown: a secret may begin within what is shown and end behind it.
         self._kept += piece[: max(0, LONGEST_LINE + 2 + _PIECE - len(self._kept))]
         self._size += len(piece)
 
@@ -119,13 +121,13 @@ def _forms(secret: bytes) -> Iterator[bytes]:
     yield secret.hex().encode()
     yield quote_from_bytes(secret, safe="").encode()
     for before in range(3):
-        # The first and last octets share their digits with what stands around.
+        # The first and last bytes share their digits with what stands around.
         encoded = b64encode(bytes(before) + secret)
         yield encoded[4 if before else 0 : len(encoded) // 4 * 4 - 4]
 
 
 class _Kind(Enum):
-    """What the octets are that we write."""
+    """What the bytes are that we write."""
 
     COMMANDS = "commands"
     DATA = "content after 354"
@@ -146,8 +148,8 @@ class Tap:
         self._theirs = _Lines()
         self._kind = _Kind.COMMANDS
         self._wants_data = False  # DATA was said and no 354 has come
-        self._left = 0  # octets of the chunk that are still to come
-        self._tail = b""  # the last octets of the content after 354
+        self._left = 0  # bytes of the chunk that are still to come
+        self._tail = b""  # the last bytes of the content after 354
         self._size = 0  # of the content so far
         self._lines = 0  # of the content, shown
         self._login = ""  # what is being logged in with, while that lasts
@@ -176,7 +178,7 @@ class Tap:
         rest = bytes(data)
         if self._login:
             self._remember(rest)
-            self._show(US, f"({self._login}: {len(rest):,} octets hidden)")
+            self._show(US, f"({self._login}: {len(rest):,} bytes hidden)")
             return
         while rest:
             if self._kind is _Kind.COMMANDS:
@@ -195,17 +197,10 @@ class Tap:
             if line.startswith(b"354") and line[3:4] != b"-" and self._wants_data:
                 self._begin(_Kind.DATA)
 
-    def greeted(self, code: int, text: str) -> None:
-        """The server's first words, which were read before anybody could listen."""
-        lines = text.split("\n")
-        for line in lines:
-            mark = "-" if line is not lines[-1] else " "
-            self.heard(f"{code}{mark}{line}\n".encode("utf-8", "replace"))
-
     def closed(self, why: str) -> None:
         """The connection is at its end."""
         if self._kind is not _Kind.COMMANDS:
-            self._end_content(f"{self._size:,} octets, cut off")
+            self._end_content(f"{self._size:,} bytes, cut off")
         self.note(why)
 
     # What we write.
@@ -238,7 +233,7 @@ class Tap:
             return b""
         used = end + len(_END) - len(self._tail)
         self._body(rest[: max(0, used - 3)])
-        self._end_content(f"{self._size:,} octets")
+        self._end_content(f"{self._size:,} bytes")
         self._show(US, ".")
         return rest[used:]
 
@@ -247,7 +242,7 @@ class Tap:
         self._left -= len(piece)
         self._body(piece)
         if not self._left:
-            self._end_content(f"{self._size:,} octets")
+            self._end_content(f"{self._size:,} bytes")
         return rest
 
     def _body(self, piece: bytes) -> None:
@@ -267,7 +262,7 @@ class Tap:
 
     def _reply(self, line: bytes, text: str) -> str:
         if self._login and line.startswith(b"3"):
-            return f"{escaped(line[:3])} ({max(0, len(line) - 4):,} octets hidden)"
+            return f"{escaped(line[:3])} ({max(0, len(line) - 4):,} bytes hidden)"
         if self._secrets.are_in(line):
             return f"{escaped(line[:3])} (hidden: it repeats a login secret)"
         if self._login and any(response in line for response in self._responses):
@@ -292,3 +287,87 @@ class Tap:
             self._show(THEM, self._reply(line, self._theirs.shown()))
         if self._ours.has_partial and self._kind is _Kind.COMMANDS:
             self._show(US, self._ours.shown())
+
+
+TAP = "bulkmail tap"  # what `get_extra_info` knows it by
+
+
+class TappedTransport(asyncio.Transport):
+    """Hands everything on to `transport`, and what passes in either direction to `tap` as well."""
+
+    def __init__(self, transport: asyncio.Transport, tap: Tap) -> None:
+        super().__init__()
+        self._transport = transport
+        self._tap = tap
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._tap.said(bytes(data))
+        self._transport.write(data)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._transport.set_protocol(TappedProtocol(cast(asyncio.Protocol, protocol), self._tap))
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._transport.get_protocol()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._tap if name == TAP else self._transport.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._transport.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def write_eof(self) -> None:
+        self._transport.write_eof()
+
+    def can_write_eof(self) -> bool:
+        return self._transport.can_write_eof()
+
+    def is_reading(self) -> bool:
+        return self._transport.is_reading()
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+
+class TappedProtocol(asyncio.Protocol):
+    """Hands everything on to `protocol`."""
+
+    def __init__(self, protocol: asyncio.Protocol, tap: Tap) -> None:
+        self._protocol = protocol
+        self._tap = tap
+
+    def data_received(self, data: bytes) -> None:
+        self._tap.heard(data)
+        self._protocol.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        self._tap.note("the server has closed its side")
+        return self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._protocol.connection_lost(error)  # it may still read what the connection had left
+        self._tap.closed(f"closed: {error}" if error else "closed")

@@ -61,14 +61,14 @@ def _show(context: ssl.SSLContext, relay: Relay, key_password: Secret | None) ->
         context.load_cert_chain(relay.client_certificate, relay.client_key or None, password=password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
-            what, mend = "is not the key of the certificate", "give the two that were made together"
+            what, fix = "is not the key of the certificate", "give the two that were made together"
         elif asked and key_password is None:
-            what, mend = "is locked with a password", "write client_key_password_file, _env or _command into [relay]"
+            what, fix = "is locked with a password", "write client_key_password_file, _env or _command into [relay]"
         elif asked:
-            what, mend = "cannot be opened with its password", "check where client_key_password_… takes it from"
+            what, fix = "cannot be opened with its password", "check where client_key_password_… takes it from"
         else:
-            what, mend = "do not hold a certificate and its key", "give files in PEM form"
-        raise ConfigError(f"client_certificate {relay.client_certificate}, key {key}: {what}", hint=mend) from None
+            what, fix = "do not hold a certificate and its key", "give files in PEM form"
+        raise ConfigError(f"client_certificate {relay.client_certificate}, key {key}: {what}", hint=fix) from None
     except OSError as error:
         raise ConfigError(
             f"client_certificate {relay.client_certificate} or key {key} cannot be read: {error.strerror}",
@@ -81,10 +81,11 @@ def _show(context: ssl.SSLContext, relay: Relay, key_password: Secret | None) ->
 def tls_breakage(error: ssl.SSLError, *, host: str, port: int) -> tuple[Breakage, str]:
     """What a failed handshake was about, as a kind and a sentence."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Breakage.UNTRUSTED, _certificate_words(error, host=host)
+        is_elsewhere = error.verify_code in (_WRONG_NAME, _WRONG_IP_ADDRESS)
+        return Breakage.WRONG_NAME if is_elsewhere else Breakage.UNTRUSTED, _certificate_words(error, host=host)
     if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"):
         return Breakage.WRONG_TLS, (
-            f"{host} port {port} does not speak TLS from the first octet; smtp:// instead of smtps:// begins without"
+            f"{host} port {port} does not speak TLS from the first byte; smtp:// instead of smtps:// begins without"
         )
     if error.reason in _NO_CERTIFICATE:
         return Breakage.TLS, (

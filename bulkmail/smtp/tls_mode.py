@@ -11,7 +11,7 @@ from bulkmail.smtp.proxying import reach
 
 
 def relay_url(relay: Relay, port: int, *, is_implicit: bool = False) -> str:
-    """The URL of `relay` at another port, with TLS from the first octet or without."""
+    """The URL of `relay` at another port, with TLS from the first byte or without."""
     host = f"[{relay.host}]" if ":" in relay.host else relay.host
     user = f"{relay.username}@" if relay.username else ""
     return f"{'smtps' if is_implicit else 'smtp'}://{user}{host}:{port}"
@@ -21,11 +21,11 @@ def wrong_mode(relay: Relay) -> tuple[str, str]:
     """What is wrong when the port of `relay` speaks in the other way, and the fix."""
     if relay.tls is Tls.IMPLICIT:
         return (
-            f"{relay.place} begins without TLS, and was spoken to with TLS from the first octet",
+            f"{relay.place} begins without TLS, and was spoken to with TLS from the first byte",
             f"write {relay_url(relay, relay.port)}, which goes over to TLS before anything is said",
         )
     return (
-        f"{relay.place} speaks TLS from the first octet, and was spoken to without",
+        f"{relay.place} speaks TLS from the first byte, and was spoken to without",
         f"write {relay_url(relay, relay.port, is_implicit=True)}",
     )
 
@@ -39,7 +39,7 @@ def trusting() -> ssl.SSLContext:
 
 
 async def speaks_tls(relay: Relay, proxy_password: Secret | None, *, timeout: float) -> bool:  # noqa: ASYNC109
-    """Whether another connection to `relay` can be opened with TLS from the first octet, whoever vouches for it."""
+    """Whether another connection to `relay` can be opened with TLS from the first byte, whoever vouches for it."""
     try:
         async with asyncio.timeout(timeout):
             connection = await reach(relay, proxy_password, timeout=timeout)

@@ -11,7 +11,7 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +19,6 @@ from typing import TextIO
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.smtp.tap import Tap
-from bulkmail.smtp.tapped import TappedTransport
 from bulkmail.text import printable
 
 HEADING = "# bulkmail trace"
@@ -192,29 +191,16 @@ def not_connected(trace: Trace | None, why: str) -> None:
 
 
 def hidden(tap: Tap | None, mechanism: str) -> AbstractContextManager[None]:
-    """From the first octet of AUTH to its final reply."""
+    """From the first byte of AUTH to its final reply."""
     return nullcontext() if tap is None else tap.hidden(f"login by {mechanism}")
 
 
-def watch(tap: Tap, protocol: object, transport: asyncio.Transport) -> None:
-    """Shows what is written through `protocol.write`, and how `transport` is secured."""
-    if "write" not in vars(protocol):  # else it is watched already, and TLS has come in between
-        write: Callable[[bytes], None] = protocol.write  # type: ignore[attr-defined]
-
-        def watched(data: bytes) -> None:
-            tap.said(data)
-            write(data)
-
-        protocol.write = watched  # type: ignore[attr-defined]
+def note_security(tap: Tap | None, transport: asyncio.Transport) -> None:
+    """Shows how `transport` is secured, if it is."""
     secured = transport.get_extra_info("ssl_object")
-    if isinstance(secured, ssl.SSLObject):
+    if tap is not None and secured is not None:
         cipher = secured.cipher() or ("",)
         tap.note(f"{secured.version()}, {cipher[0]}, certificate of {_subject(secured)}")
-
-
-def tapped(tap: Tap | None, transport: asyncio.Transport) -> asyncio.Transport:
-    """`transport` itself where nobody listens."""
-    return transport if tap is None else TappedTransport(transport, tap)
 
 
 def _subject(secured: ssl.SSLObject) -> str:

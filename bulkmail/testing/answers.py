@@ -32,15 +32,15 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Slow:
-    """For `body`: reads at most so many octets, then pauses, and so on."""
+    """For `body`: reads at most so many bytes, then pauses, and so on."""
 
-    octets: int
+    size: int
     pause: float = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Says `text` octet by octet, each in a segment of its own."""
+    """Says `text` byte by byte, each in a segment of its own."""
 
     text: str
 
@@ -54,7 +54,7 @@ class Late:
 
 
 Answer = str | bytes | Hang | Drop | Reset | Slow | Split | Late
-"""Text is a reply, its lines parted by `\\n`; octets are sent as they are, to break the rules with."""
+"""Text is a reply, its lines parted by `\\n`; bytes are sent as they are, to break the rules with."""
 
 Script = Answer | Iterable[Answer | None] | Callable[[str], Answer | None] | None
 """One answer for ever; or some, used up in order; or a function of the path.  None stands for the usual answer."""
@@ -81,7 +81,7 @@ class Lines:
         return next(self._rest, self._answer)
 
 
-def octets(answer: str | bytes) -> bytes:
+def to_bytes(answer: str | bytes) -> bytes:
     """`answer` as it goes over the wire."""
     if isinstance(answer, bytes):
         return answer

@@ -10,9 +10,9 @@ import struct
 from collections.abc import Callable
 from typing import cast
 
-from bulkmail.testing.answers import Answer, Drop, Hang, Late, Reset, Slow, Split, octets
+from bulkmail.testing.answers import Answer, Drop, Hang, Late, Reset, Slow, Split, to_bytes
 
-_MOST_UNREAD = 65_536  # octets kept before reading pauses
+_MOST_UNREAD = 65_536  # bytes kept before reading pauses
 
 
 class Gone(Exception):
@@ -33,7 +33,7 @@ class Connection(asyncio.Protocol):
         self._moved = asyncio.Event()
         self._has_ended = False
         self._is_full = False
-        self._unpaused = 0  # octets read since the last pause
+        self._unpaused = 0  # bytes read since the last pause
 
     # For the transport.
 
@@ -72,7 +72,7 @@ class Connection(asyncio.Protocol):
         return bool(self._buffer)
 
     async def line(self, *, most: int = _MOST_UNREAD, pause: float = 0.0) -> bytes:
-        """Up to and with the next LF; after `most` octets with a `pause` of seconds.  Raises `Gone` if none comes."""
+        """Up to and with the next LF; after `most` bytes with a `pause` of seconds.  Raises `Gone` if none comes."""
         searched = 0
         while (end := self._buffer.find(b"\n", searched)) < 0:
             searched = len(self._buffer)
@@ -93,14 +93,14 @@ class Connection(asyncio.Protocol):
         """Does what the answer is.  Raises `Gone` if that ends the connection."""
         match answer:
             case str() | bytes():
-                self.transport.write(octets(answer))
+                self.transport.write(to_bytes(answer))
             case Split():
-                for octet in octets(answer.text):
+                for byte in to_bytes(answer.text):
                     await asyncio.sleep(0.001)
-                    self.transport.write(bytes((octet,)))
+                    self.transport.write(bytes((byte,)))
             case Late():
                 await asyncio.sleep(answer.seconds)
-                self.transport.write(octets(answer.text))
+                self.transport.write(to_bytes(answer.text))
             case Hang():
                 while True:
                     await self._more()

@@ -13,8 +13,8 @@ from bulkmail.testing.answers import Answer, Drop, Hang, Lines, Reset, Slow, cod
 from bulkmail.testing.connection import Connection, Gone
 from bulkmail.testing.logins import take_login
 
-LONGEST_RESPONSE = 12_288 + 2  # octets with CRLF, RFC 4954 §4
-LONGEST_LINE = 1000  # octets with CRLF, RFC 5321 §4.5.3.1.6
+LONGEST_RESPONSE = 12_288 + 2  # bytes with CRLF, RFC 4954 §4
+LONGEST_LINE = 1000  # bytes with CRLF, RFC 5321 §4.5.3.1.6
 _STRAY = re.compile(rb"\r(?!\n)|(?<!\r)\n|\0")
 
 
@@ -165,7 +165,7 @@ class Conversation:
         await self._give(f"334 {base64.b64encode(challenge.encode()).decode()}")
         line = await self._connection.line()
         if len(line) > LONGEST_RESPONSE:
-            self._violation(f"a response of {len(line)} octets in the login")
+            self._violation(f"a response of {len(line)} bytes in the login")
         return line.decode("ascii", "replace").strip()
 
     async def _mail(self, argument: str) -> str:
@@ -226,7 +226,7 @@ class Conversation:
         return answer
 
     async def _slow_line(self, pace: Slow) -> bytes:
-        return await self._connection.line(most=pace.octets, pause=pace.pause)
+        return await self._connection.line(most=pace.size, pause=pace.pause)
 
     async def _end(self, content: bytes) -> str:
         """One reply, or by LMTP one a recipient."""
@@ -270,7 +270,7 @@ class Conversation:
         if _STRAY.search(line):
             self._violation(f"a bare CR, a bare LF or a NUL: {line[:80]!r}")
         if len(line) > LONGEST_LINE:
-            self._violation(f"a line of {len(line)} octets")
+            self._violation(f"a line of {len(line)} bytes")
 
     def _violation(self, what: str) -> None:
         self._notes.violations.append(what)

@@ -28,7 +28,7 @@ class ScriptedRelay:
     the moment when content begins to arrive.  An answer 221 or 421 closes the connection.
 
     `auth` are the users and passwords known; without it no login is offered or needed.  `tls` offers STARTTLS, or is
-    spoken from the first octet if `implicit`.  `receive_buffer` makes the kernel's buffer small, in octets.  `is_lmtp`:
+    spoken from the first byte if `implicit`.  `receive_buffer` makes the kernel's buffer small, in bytes.  `is_lmtp`:
     it greets by LHLO and answers the end for each recipient (RFC 2033).  With `socket_path` it listens there.
 
     Noted are: `messages` taken; `commands`, a content being "." and an AUTH without its secret; `auth_attempts`;

@@ -15,7 +15,7 @@ from tests.servers.programs import require_program
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-# The rules of WCAG 2.2 at level AA, contrast among them.  Frames hold letters, which are not ours to judge.
+# The rules of WCAG 2.2 at level AA, contrast among them.  Frames hold messages, which are not ours to judge.
 _RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], "iframes": False}
 _TOO_WIDE = """() => {
   const width = document.documentElement.clientWidth;

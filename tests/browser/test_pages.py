@@ -48,7 +48,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]  # fmt: skip
     campaign = Campaign(
         HARM, Template("from", "Garden shop <news@shop.example>"), Template("subject", RIGHT_TO_LEFT),
-        html=Template("letter.html", PAGE.replace("{{ first_name }}", "Spring")), text=Template("letter.txt", LONG),
+        html=Template("message.html", PAGE.replace("{{ first_name }}", "Spring")), text=Template("message.txt", LONG),
     )  # fmt: skip
     made = make_source(rows, name=f"{RIGHT_TO_LEFT} {HARM}", list_name=LONG, relay=HARM, is_rehearsal=True)
     source = Source(made.run, made.tally, made.unproven_rows, attempts=lambda: iter(attempts), campaign=campaign)
@@ -98,7 +98,7 @@ def test_report_fits_is_legible_and_does_nothing_unasked(opened, report, width, 
 def test_preview_fits_is_legible_and_does_nothing_unasked(opened, preview, width, scheme):
     shown = opened(preview, width=width, scheme=scheme)
     for number in (1, 2, 3):
-        shown.page.goto(f"{preview.as_uri()}#letter-{number}")
+        shown.page.goto(f"{preview.as_uri()}#message-{number}")
         for view in VIEWS:
             shown.page.get_by_role("radio", name=view).check()
             assert shown.too_wide() == [], (number, view)
@@ -133,9 +133,9 @@ def test_preview_is_searched_and_leafed_through(opened, preview):
     assert page.locator("nav li").filter(visible=True).count() == 1
     page.get_by_label("Search").blur()
     page.keyboard.press("ArrowRight")
-    assert page.locator("article").filter(visible=True).get_attribute("id") == "letter-2"
+    assert page.locator("article").filter(visible=True).get_attribute("id") == "message-2"
     page.get_by_role("link", name="Next →").click()
-    assert page.locator("article").filter(visible=True).get_attribute("id") == "letter-3"
+    assert page.locator("article").filter(visible=True).get_attribute("id") == "message-3"
 
 
 @pytest.mark.parametrize("width", [360, 1280])

@@ -92,9 +92,9 @@ def test_placeholder_of_another_program_is_found(value: str) -> None:
 
 def findings(folder: Path, html: str, rows: str) -> list[dict[str, object]]:
     (folder / "people.csv").write_text(rows)
-    (folder / "letter.html").write_text(f"<!DOCTYPE html><html><body><p>{html}</p></body></html>")
+    (folder / "message.html").write_text(f"<!DOCTYPE html><html><body><p>{html}</p></body></html>")
     flags = ("--from", "Shop <news@gardenshop.net>", "--subject", "Hi", "--relay", "sandbox:")
-    files = ("--recipients", str(folder / "people.csv"), "--html", str(folder / "letter.html"))
+    files = ("--recipients", str(folder / "people.csv"), "--html", str(folder / "message.html"))
     found: list[dict[str, object]] = json.loads(CliRunner().invoke(main, ["check", *flags, *files, "--json"]).stdout)[
         "findings"
     ]

@@ -14,7 +14,7 @@ from bulkmail.checks.catalog import judge, softened
 from bulkmail.checks.evidence import Evidence, flaws_of
 from bulkmail.checks.finding import Finding, Hits, Severity
 from bulkmail.checks.leftovers import leftover
-from bulkmail.checks.letter import SAMPLE, LetterCheck, Sample
+from bulkmail.checks.letter import SAMPLE, MessageCheck, Sample
 from bulkmail.checks.mistyped import _PROVIDERS, meant
 from bulkmail.checks.page import MOST, look_over
 from bulkmail.checks.rows import RowCheck
@@ -30,7 +30,7 @@ from bulkmail.model.tally import Tally
 MakeRecipient = Callable[..., Recipient]
 
 
-def letter(**parts: object) -> Campaign:
+def make_campaign(**parts: object) -> Campaign:
     made = {
         name: Template(name, part) if isinstance(part, str) and name != "reverse_path" else part
         for name, part in parts.items()
@@ -116,12 +116,14 @@ def test_domain_that_merely_begins_like_a_provider_is_somebodys_own(provider: st
     ],
 )
 def test_only_what_stands_in_the_letter_as_it_is_leaves_a_gap(text: str, printed: set[str]) -> None:
-    assert printed_names(letter(text=text)) == printed
+    assert printed_names(make_campaign(text=text)) == printed
 
 
 def test_letter_that_reads_whole_rows_uses_every_column() -> None:
-    assert mentioned_names(letter(text="{% for key in row %}{{ key }}{% endfor %}")) is None
-    assert mentioned_names(letter(text="{{ row['First name'] }}{{ row.get('town') }}{{ age | default('') }}")) == {
+    assert mentioned_names(make_campaign(text="{% for key in row %}{{ key }}{% endfor %}")) is None
+    assert mentioned_names(
+        make_campaign(text="{{ row['First name'] }}{{ row.get('town') }}{{ age | default('') }}")
+    ) == {
         "First name",
         "town",
         "age",
@@ -136,15 +138,15 @@ def test_rows_are_looked_at_in_bounded_memory(make_recipient: MakeRecipient) -> 
         def render(self, recipient: Recipient) -> Rendered:
             return Rendered("s", "shop@shop.example", "", "t", None)
 
-    letters = LetterCheck(frozenset({"name"}), printed=frozenset({"name"}), total=5_000)
+    messages = MessageCheck(frozenset({"name"}), printed=frozenset({"name"}), total=5_000)
     rows = ((line, make_recipient(f"a@d{line}.example", f"{{{{ {line} }}}}", line=line)) for line in range(2, 5_002))
-    assert letters.bad_rows(rows, Trials()) == []
-    assert letters.rows == 5_000
-    assert len(letters.samples) == SAMPLE
-    assert max(len(letters.leftovers), len(letters.subjects)) <= 1_000
+    assert messages.bad_rows(rows, Trials()) == []
+    assert messages.rows == 5_000
+    assert len(messages.samples) == SAMPLE
+    assert max(len(messages.leftovers), len(messages.subjects)) <= 1_000
     blank = [(1, make_recipient(name="  ", line=7000)), (2, make_recipient(name=None, line=7001))]
-    letters.bad_rows(blank, Trials())
-    assert letters.blank["name"].first == [7000, 7001]
+    messages.bad_rows(blank, Trials())
+    assert messages.blank["name"].first == [7000, 7001]
 
 
 def test_hits_are_told_in_few_words() -> None:
@@ -184,7 +186,7 @@ def test_ordinary_text_is_no_leftover(text: str) -> None:
     ],
 )
 def test_sound_page_has_no_flaw(page: str) -> None:
-    flaws = look_over(Template("letter.html", page), is_page=True)
+    flaws = look_over(Template("message.html", page), is_page=True)
     flaws = [flaw for flaw in flaws if flaw.code != "unclosed-tag" or "{%" not in page]
     assert flaws == []
 
@@ -193,15 +195,15 @@ def test_name_of_a_vocabulary_is_no_link() -> None:
     text = (
         '<mjml xmlns:v="http://schemas.microsoft.com/vml"><svg xmlns="http://www.w3.org/2000/svg"/> http://a.example/'
     )
-    flaws = look_over(Template("letter.mjml", text), is_page=False)
+    flaws = look_over(Template("message.mjml", text), is_page=False)
     assert [flaw.what for flaw in flaws] == ["http://a.example/ begins with http:"]
 
 
 def test_flaw_is_told_with_its_line_though_tags_go_over_several() -> None:
     page = "{% set x = [\n1,\n2] %}\n<a\n href=''>x</a>\n<img src='a.png'>"
-    assert [(flaw.code, flaw.where) for flaw in look_over(Template("letter.html", page), is_page=True)] == [
-        ("link-empty", "letter.html:4"),
-        ("image-without-alt", "letter.html:6"),
+    assert [(flaw.code, flaw.where) for flaw in look_over(Template("message.html", page), is_page=True)] == [
+        ("link-empty", "message.html:4"),
+        ("image-without-alt", "message.html:6"),
     ]
 
 
@@ -220,24 +222,24 @@ def test_flaw_is_told_with_its_line_though_tags_go_over_several() -> None:
     ],
 )
 def test_tag_that_recipients_see_is_a_flaw(text: str, is_page: bool, seen: list[str]) -> None:
-    flaws = look_over(Template("letter", text), is_page=is_page, is_plain=not is_page)
+    flaws = look_over(Template("message", text), is_page=is_page, is_plain=not is_page)
     assert [flaw.what for flaw in flaws if flaw.code == "visible-tag"] == [f"recipients see {tag!r}" for tag in seen]
 
 
 @given(st.text(alphabet="<>/abip \"'={}%#!-&;", max_size=80))
 def test_any_page_is_looked_over_without_an_error(page: str) -> None:
-    look_over(Template("letter.html", page), is_page=True)
+    look_over(Template("message.html", page), is_page=True)
 
 
 # --- bulk senders -----------------------------------------------------------------------------------------------------
 
 
 def evidence(campaign: Campaign, *, rows: int = 10, sender: str = "", hosts: tuple[str, ...] = ()) -> Evidence:
-    letters = LetterCheck()
+    messages = MessageCheck()
     address = sender or campaign.sender.text
-    letters.samples.append(Sample(Place("people.csv", 2), Rendered("News", address, "", "Hello", None)))
-    letters.rows = rows
-    return Evidence(campaign, RowCheck(), letters, Tally(rows, {Status.PENDING: rows}), relay_hosts=hosts)
+    messages.samples.append(Sample(Place("people.csv", 2), Rendered("News", address, "", "Hello", None)))
+    messages.rows = rows
+    return Evidence(campaign, RowCheck(), messages, Tally(rows, {Status.PENDING: rows}), relay_hosts=hosts)
 
 
 def found_in(given: Evidence) -> dict[str, Severity]:
@@ -245,7 +247,7 @@ def found_in(given: Evidence) -> dict[str, Severity]:
 
 
 def test_small_mailing_hears_nothing_of_bulk_senders() -> None:
-    campaign = letter(text="x", sender="shop@gmail.com", reverse_path="b@other.example")
+    campaign = make_campaign(text="x", from_="shop@gmail.com", reverse_path="b@other.example")
     assert found_in(evidence(campaign)) == {}
     assert found_in(evidence(campaign, rows=MANY)) == {
         "free-sender": Severity.WARNING,
@@ -260,14 +262,14 @@ def test_small_mailing_hears_nothing_of_bulk_senders() -> None:
     ("hours", "severity"), [(23, None), (24, Severity.WARNING), (47, Severity.WARNING), (48, Severity.ERROR)]
 )
 def test_mail_that_came_back_must_be_read_within_two_days(hours: int, severity: Severity | None) -> None:
-    given = replace(evidence(letter(text="x")), intake_overdue=hours * 3_600.0)
+    given = replace(evidence(make_campaign(text="x")), intake_overdue=hours * 3_600.0)
     found = judge(given)
     assert [finding.severity for finding in found if finding.code == "intake-stale"] == ([severity] if severity else [])
     assert all(each.severity is Severity.WARNING for each in softened(found, "intake-stale"))
 
 
 def test_list_that_keeps_the_rules_hears_nothing() -> None:
-    campaign = letter(
+    campaign = make_campaign(
         text="x",
         list_id="news.shop.example",
         unsubscribe=Unsubscribe(https="https://shop.example/u/{token}"),
@@ -278,7 +280,7 @@ def test_list_that_keeps_the_rules_hears_nothing() -> None:
 
 
 def test_free_provider_may_be_the_relay_itself() -> None:
-    campaign = letter(text="x", sender="shop@gmail.com", list_id="news.shop.example")
+    campaign = make_campaign(text="x", from_="shop@gmail.com", list_id="news.shop.example")
     assert not list(bulk_checks.free_sender(evidence(campaign, hosts=("smtp.gmail.com",))))
     assert list(bulk_checks.free_sender(evidence(campaign, hosts=("mail.shop.example",))))
 
@@ -296,9 +298,9 @@ def test_free_provider_may_be_the_relay_itself() -> None:
     ],
 )
 def test_domain_for_examples_goes_nowhere_but_to_this_machine(hosts: tuple[str, ...], found: list[str]) -> None:
-    campaign = letter(
+    campaign = make_campaign(
         text="x",
-        sender="news@shop.example",
+        from_="news@shop.example",
         reverse_path="bounces@real.shop",
         unsubscribe=Unsubscribe(https="https://shop.example.com/u/{token}", mailto="u@example.shop?subject={token}"),
     )
@@ -306,15 +308,15 @@ def test_domain_for_examples_goes_nowhere_but_to_this_machine(hosts: tuple[str, 
 
 
 def test_domain_for_examples_in_a_header_or_a_link_is_told() -> None:
-    campaign = letter(
+    campaign = make_campaign(
         text="x",
-        sender="news@gardenshop.net",
+        from_="news@gardenshop.net",
         reverse_path="b@gardenshop.net",
         headers=(("List-Unsubscribe", Template("h", "<mailto:stop@shop.example?subject=stop>")),),
     )
     given = evidence(campaign, hosts=("mail.relay.net",))
     page = '<p>See shop.invalid, <a href="https://www.example.com/a">this</a></p>'
-    given.letters.samples.append(Sample(Place("people.csv", 3), Rendered("News", "", "", None, page)))
+    given.messages.samples.append(Sample(Place("people.csv", 3), Rendered("News", "", "", None, page)))
     assert [each.message for each in bulk_checks.made_up_domain(given)] == [
         "List-Unsubscribe at shop.example, a link at www.example.com: nobody has such a domain"
     ]
@@ -322,7 +324,7 @@ def test_domain_for_examples_in_a_header_or_a_link_is_told() -> None:
 
 
 def test_signature_makes_good_for_a_reverse_path_elsewhere() -> None:
-    campaign = letter(
+    campaign = make_campaign(
         text="x", list_id="n.shop.example", reverse_path="b@relay.example", dkim=(Dkim("news.shop.example", "s"),)
     )
     (found,) = bulk_checks.reverse_path_alignment(evidence(campaign))
@@ -344,20 +346,20 @@ def test_signature_makes_good_for_a_reverse_path_elsewhere() -> None:
     ],
 )
 def test_reverse_path_is_aligned_within_one_organization(bounces: str, sender: str, is_one: bool) -> None:
-    campaign = letter(text="x", list_id="n.shop.net", sender=f"a@{sender}", reverse_path=f"b@{bounces}")
+    campaign = make_campaign(text="x", list_id="n.shop.net", from_=f"a@{sender}", reverse_path=f"b@{bounces}")
     assert (not list(bulk_checks.reverse_path_alignment(evidence(campaign)))) is is_one
 
 
 def test_findings_come_the_gravest_first() -> None:
-    campaign = letter(text="{{ nmae }} lorem ipsum", sender="shop@gmail.com")
+    campaign = make_campaign(text="{{ nmae }} lorem ipsum", from_="shop@gmail.com")
     composer = Composer(campaign, run_id="x")
-    letters = LetterCheck()
+    messages = MessageCheck()
     from bulkmail.model.address import Address
 
     row = Recipient(Address.parse("info@a.example"), "", {"email": "x"}, Place("p.csv", 2))
-    letters.bad_rows([(1, row)], composer)
+    messages.bad_rows([(1, row)], composer)
     found: list[Finding] = judge(
-        Evidence(campaign, RowCheck(), letters, Tally(1, {Status.INVALID: 1}), flaws=flaws_of(campaign, letters))
+        Evidence(campaign, RowCheck(), messages, Tally(1, {Status.INVALID: 1}), flaws=flaws_of(campaign, messages))
     )
     assert [finding.severity for finding in found] == [Severity.ERROR, Severity.WARNING]
     assert found[0].code == "row-does-not-render"
@@ -368,7 +370,7 @@ def test_lines_are_found_only_for_the_flaws_that_are_told(monkeypatch: pytest.Mo
     asked = []
     unmasked = Masked.unmasked
     monkeypatch.setattr(Masked, "unmasked", lambda self, text: asked.append(text) or unmasked(self, text))
-    page = Template("letter.html", "<div></nothing><o:p/>" * 5_000)
+    page = Template("message.html", "<div></nothing><o:p/>" * 5_000)
     flaws = look_over(page, is_page=True)
     assert {flaw.what for flaw in flaws} == {"</nothing> closes nothing"}
     assert len(asked) == MOST

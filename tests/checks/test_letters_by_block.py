@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.checks import letter
-from bulkmail.checks.letter import LetterCheck
+from bulkmail.checks.letter import MessageCheck
 from bulkmail.message.compose.bodies import linked_fields
 from bulkmail.message.compose.composer import Composer, Tried
 from bulkmail.message.template.names import printed_names
@@ -80,10 +80,10 @@ rows = st.lists(
 )
 
 
-def check_of(campaign: Campaign, total: int) -> LetterCheck:
+def check_of(campaign: Campaign, total: int) -> MessageCheck:
     printed = frozenset(printed_names(campaign))
     names = frozenset(referenced_names(campaign)) | printed
-    return LetterCheck(names, printed=printed, linked=linked_fields(campaign), total=total, hidden={3, 5})
+    return MessageCheck(names, printed=printed, linked=linked_fields(campaign), total=total, hidden={3, 5})
 
 
 @pytest.mark.parametrize("campaign", CAMPAIGNS.values(), ids=CAMPAIGNS.keys())

@@ -1,4 +1,4 @@
-"""A mailing with thirty faults: each is found, with row and mend; and the clean samples are clean."""
+"""A mailing with thirty faults: each is found, with row and fix; and the clean samples are clean."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ max_invalid = "20%"
 [message]
 from = "Shop <shop@gmail.com>"
 subject = "{{ subject }}"
-text = "letter.txt"
-html = "letter.html"
+text = "message.txt"
+html = "message.html"
 list_id = "Shop news <news.shop.example>"
 reverse_path = "bounces@mailer.example"
 variants = ["a", "b"]
@@ -98,9 +98,9 @@ PLANTED = [
     ("damaged-cell", 10, "column name: 'name' is 'Sh&#246;p' (see '&#246;') in 1 row: line 10"),
     ("placeholder", 14, "column name: '{{ vorname }}'"),
     ("placeholder", 20, "column name: '*|FNAME|*'"),
-    ("placeholder", 0, "letter.txt:3: 'Lorem ipsum'"),
-    ("placeholder", 0, "letter.html:13: 'TODO'"),
-    ("placeholder", 0, "letter.html:14: '%%PRICE%%'"),
+    ("placeholder", 0, "message.txt:3: 'Lorem ipsum'"),
+    ("placeholder", 0, "message.html:13: 'TODO'"),
+    ("placeholder", 0, "message.html:14: '%%PRICE%%'"),
     ("value-hidden", 0, "column city: 'city' is a column of the list and a value of the campaign"),
     ("variants-same", 0, "no template uses {{ variant }}, so the variants a, b are the same"),
     ("mistyped-address", 4, "@gmial.com in 1 row: line 4; did you mean @gmail.com?"),
@@ -108,19 +108,19 @@ PLANTED = [
     ("subject-test", 12, 'the subject says "test" in 1 row: line 12'),
     ("subject-long", 11, "more than 100 characters (at most 159) in 1 row: line 11"),
     ("html-clipped", 2, "the HTML has up to 1"),
-    ("unclosed-tag", 2, "letter.html:4: <b> is not closed"),
-    ("unclosed-tag", 2, "letter.html:15: </i> closes nothing"),
-    ("visible-tag", 0, "letter.txt:5: recipients see '<br>'"),
-    ("image-without-alt", 0, "letter.html:5: the picture https://shop.example/a.png"),
+    ("unclosed-tag", 2, "message.html:4: <b> is not closed"),
+    ("unclosed-tag", 2, "message.html:15: </i> closes nothing"),
+    ("visible-tag", 0, "message.txt:5: recipients see '<br>'"),
+    ("image-without-alt", 0, "message.html:5: the picture https://shop.example/a.png"),
     ("image-local", 2, "the picture gone.png is neither"),
-    ("link-empty", 0, 'letter.html:6: href=""'),
-    ("link-empty", 0, 'letter.html:7: href="#"'),
-    ("link-relative", 0, "letter.html:11: the link /offers is relative"),
-    ("link-local", 0, "letter.html:8: http://localhost:8000/x"),
-    ("link-insecure", 0, "letter.html:9: http://shop.example/"),
-    ("link-insecure", 0, "letter.txt:5: http://old.shop.example/"),
-    ("link-insecure", 15, "letter.html: http://shop.example/n"),
-    ("active-content", 0, "letter.html:12: a script"),
+    ("link-empty", 0, 'message.html:6: href=""'),
+    ("link-empty", 0, 'message.html:7: href="#"'),
+    ("link-relative", 0, "message.html:11: the link /offers is relative"),
+    ("link-local", 0, "message.html:8: http://localhost:8000/x"),
+    ("link-insecure", 0, "message.html:9: http://shop.example/"),
+    ("link-insecure", 0, "message.txt:5: http://old.shop.example/"),
+    ("link-insecure", 15, "message.html: http://shop.example/n"),
+    ("active-content", 0, "message.html:12: a script"),
     ("attachment-too-big", 0, "plan.bin"),
     ("invitation-attached", 0, "'invite.ics' is an invitation (METHOD:REQUEST)"),
     ("attachment-empty", 0, "'empty.txt' has 0 bytes"),
@@ -144,9 +144,9 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("BULKMAIL_RELAY", raising=False)
     folder = tmp_path / "shop"
     folder.mkdir()
-    for name, text in (("campaign.toml", TOML), ("people.csv", LIST), ("letter.txt", TEXT), ("dkim.pem", KEY)):
+    for name, text in (("campaign.toml", TOML), ("people.csv", LIST), ("message.txt", TEXT), ("dkim.pem", KEY)):
         (folder / name).write_text(text, encoding="utf-8")
-    (folder / "letter.html").write_text(HTML.replace("FILLER", "x" * 110_000), encoding="utf-8")
+    (folder / "message.html").write_text(HTML.replace("FILLER", "x" * 110_000), encoding="utf-8")
     (folder / "stop.txt").write_text("stopped@example.com\n")
     (folder / "plan.bin").write_bytes(b"x" * 8_000_000)
     (folder / "empty.txt").touch()
@@ -171,7 +171,7 @@ def test_check_names_every_planted_fault_with_row_and_mend(shop: Path) -> None:
             and (line in each["rows"] if line else True)
         ]
         assert len(found) == 1, (code, words, [each for each in told["findings"] if each["code"] == code])
-        assert found[0]["mend"]
+        assert found[0]["fix"]
         assert found[0]["why"]
     assert len(PLANTED) >= 30
     assert len(told["findings"]) == len(PLANTED), "nothing is told that was not planted"
@@ -213,14 +213,14 @@ def test_strict_refuses_what_only_warnings_speak_against(shop: Path) -> None:
 @pytest.mark.parametrize("used", ["town", 'row["town"]'])
 def test_name_of_several_columns_is_an_error_where_the_message_uses_it(shop: Path, used: str) -> None:
     (shop / "people.csv").write_text("email,town,town\nann@example.com,Wien,Linz\n")
-    (shop / "letter.txt").write_text(f"From {{{{ {used} }}}} or {{{{ town_2 }}}}\n")
+    (shop / "message.txt").write_text(f"From {{{{ {used} }}}} or {{{{ town_2 }}}}\n")
     flags = ("--recipients", "shop/people.csv", "--from", "a@example.com", "--subject", "Hi", "--relay", "sandbox:")
-    refused = check(*flags, "--text", "shop/letter.txt")
+    refused = check(*flags, "--text", "shop/message.txt")
     assert refused.exit_code == 2
     assert "[ambiguous-column]" in refused.output
-    (shop / "letter.txt").write_text("From {{ town_2 }}\n")
-    assert check(*flags, "--text", "shop/letter.txt").exit_code == 0
-    assert check(*flags, "--text", "shop/letter.txt", "--where", "town == 'Wien'").exit_code == 2
+    (shop / "message.txt").write_text("From {{ town_2 }}\n")
+    assert check(*flags, "--text", "shop/message.txt").exit_code == 0
+    assert check(*flags, "--text", "shop/message.txt", "--where", "town == 'Wien'").exit_code == 2
 
 
 def test_ignore_knows_its_codes(shop: Path) -> None:
@@ -238,7 +238,7 @@ def test_send_runs_the_same_gate(shop: Path) -> None:
 
 @pytest.mark.parametrize(
     "campaign",
-    ["samples/newsletter", "samples/letters", "templates/newsletter", "templates/letter", "templates/invoice"],
+    ["samples/newsletter", "samples/invoice", "templates/newsletter", "templates/mail-merge", "templates/invoice"],
 )
 def test_clean_campaigns_are_clean(campaign: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("BULKMAIL_RELAY", raising=False)

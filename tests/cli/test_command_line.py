@@ -22,8 +22,8 @@ from bulkmail.cli.mishaps import judge, tell
 from bulkmail.engine.contracts import Ending
 from bulkmail.model.errors import (
     BulkmailError,
+    ChecksFailed,
     ConfigError,
-    GateClosed,
     ListError,
     OutboxBusy,
     OutboxError,
@@ -110,7 +110,7 @@ def test_version_of_a_mere_checkout_says_so(monkeypatch: pytest.MonkeyPatch) -> 
         (["init"], "missing argument 'DIR'", "bulkmail init --help shows what there is"),
         (
             ["init", "x", "--kind", "novel"],
-            "invalid value for '--kind': 'novel' is not one of 'newsletter', 'letter', 'invoice'",
+            "invalid value for '--kind': 'novel' is not one of 'newsletter', 'mail-merge', 'invoice'",
             "bulkmail init --help shows what there is",
         ),
         (
@@ -137,7 +137,7 @@ def test_usage_error_says_what_to_type(
         (ConfigError("no", hint="do"), 2),
         (TemplateError("no", hint="do"), 2),
         (ListError("no", hint="do"), 2),
-        (GateClosed("no", hint="do"), 2),
+        (ChecksFailed("no", hint="do"), 2),
         (BulkmailError("no", hint="do"), 2),
         (RelayError("no", hint="do"), 3),
         (OutboxError("no", hint="do"), 3),

@@ -30,7 +30,7 @@ from bulkmail.report.slowdowns import recorded
 from bulkmail.settings.settings import load
 from tests.report.making import STARTED, fill_outbox
 
-KINDS = ("newsletter", "letter", "invoice")
+KINDS = ("newsletter", "mail-merge", "invoice")
 
 
 def run(*words: str) -> Result:
@@ -60,15 +60,15 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def shop() -> Path:
-    """A rehearsal of one good row, one bad and one that the letter does not suit has ended."""
+    """A rehearsal of one good row, one bad and one that the message does not suit has ended."""
     Path("shop").mkdir()
     Path("shop/campaign.toml").write_text(
         'relay = "sandbox:"\nrecipients = "people.csv"\n[message]\nfrom = "Shop <hello@shop.example>"\n'
-        'subject = "Hello {{ name }}"\ntext = "letter.txt"\nhtml = "letter.html"\n'
+        'subject = "Hello {{ name }}"\ntext = "message.txt"\nhtml = "message.html"\n'
     )
     Path("shop/people.csv").write_text("email,name\nann@example.com,Ann Li\nbob@,Bob\nsato@example.net,佐藤 陽菜\n")
-    Path("shop/letter.txt").write_text("Dear {{ name }},\nhello.\n")
-    Path("shop/letter.html").write_text("<p>Dear {{ name }}</p>\n")
+    Path("shop/message.txt").write_text("Dear {{ name }},\nhello.\n")
+    Path("shop/message.html").write_text("<p>Dear {{ name }}</p>\n")
     return Path("shop")
 
 
@@ -98,14 +98,14 @@ def test_init_makes_a_campaign_that_rehearses_at_once(kind: str) -> None:
 
 
 def test_init_shows_what_it_made_and_what_to_type() -> None:
-    assert run("init", "my spring", "--kind", "letter").output == (
-        "my spring is now a campaign to start from: letter\n"
+    assert run("init", "my spring", "--kind", "mail-merge").output == (
+        "my spring is now a campaign to start from: mail-merge\n"
         "  campaign.toml\n"
         "  people.csv\n"
         "\n"
         "Read my spring/campaign.toml, change what you like, then type:\n"
         "  bulkmail check 'my spring'       says what is wrong with it\n"
-        "  bulkmail preview 'my spring'     shows the letters\n"
+        "  bulkmail preview 'my spring'     shows the messages\n"
         "  bulkmail send 'my spring'        rehearses: no mail is sent to recipients\n"
     )
 
@@ -211,7 +211,7 @@ def test_check_says_that_no_relay_is_named(shop: Path) -> None:
 
 
 def test_check_refuses_a_letter_that_suits_nobody(shop: Path) -> None:
-    (shop / "letter.txt").write_text("Dear {{ nmae }}")
+    (shop / "message.txt").write_text("Dear {{ nmae }}")
     result = run("check", "shop")
     assert result.exit_code == 2
     assert "error: " in result.output
@@ -277,9 +277,9 @@ def test_preview_names_a_column_that_is_there_twice(shop: Path) -> None:
 
 
 def test_preview_writes_files(shop: Path) -> None:
-    result = run("preview", "shop", "--all", "--out", "letters")
-    assert result.output == "2 letters written to letters\n"
-    assert sorted(path.name for path in Path("letters").iterdir()) == [
+    result = run("preview", "shop", "--all", "--out", "messages")
+    assert result.output == "2 messages written to messages\n"
+    assert sorted(path.name for path in Path("messages").iterdir()) == [
         "00001-ann@example.com.eml",
         "00001-ann@example.com.html",
         "00001-ann@example.com.txt",
@@ -290,10 +290,10 @@ def test_preview_writes_files(shop: Path) -> None:
 
 
 def test_preview_opens_the_browser(shop: Path, opened: list[str]) -> None:
-    result = run("preview", "shop", "--open", "--out", "letters")
-    page = Path("letters/shop-preview.html").absolute()
+    result = run("preview", "shop", "--open", "--out", "messages")
+    page = Path("messages/shop-preview.html").absolute()
     assert opened == [page.as_uri()]
-    assert result.output == "2 letters are in letters/shop-preview.html\n"
+    assert result.output == "2 messages are in messages/shop-preview.html\n"
     text = page.read_text("utf-8")
     assert "Hello Ann Li" in text and "Hello 佐藤 陽菜" in text
 
@@ -302,14 +302,14 @@ def test_preview_says_that_there_is_no_browser(shop: Path, opened: list[str]) ->
     opened.append("one that was opened before")
     result = run("preview", "shop", "--row", "1", "--open")
     assert result.stderr == "There is no browser here that could be opened.\n"
-    page = Path(result.stdout.removeprefix("The letter is in ").rstrip())
+    page = Path(result.stdout.removeprefix("The message is in ").rstrip())
     assert page.is_file()
     page.unlink()
     page.parent.rmdir()
 
 
 def test_preview_sample_takes_every_branch_once(shop: Path) -> None:
-    (shop / "letter.txt").write_text("{% if vip %}Dear{% else %}Hello{% endif %} {{ name }}\n")
+    (shop / "message.txt").write_text("{% if vip %}Dear{% else %}Hello{% endif %} {{ name }}\n")
     rows = "".join(f"p{n}@example.com,P{n},{'yes' if n == 7 else ''}\n" for n in range(1, 11))
     (shop / "people.csv").write_text("email,name,vip\n" + rows)
     lines = run("preview", "shop", "--sample").output.splitlines()
@@ -347,7 +347,7 @@ def test_preview_shows_only_those_who_are_meant_unless_one_is_named(shop: Path) 
         (["--address", "zoe@"], "--address 'zoe@' has nothing after the @", "write it as ann@example.com"),
         (
             ["--row", "1", "--all"],
-            "--row, --address, --sample and --all each say which letters are meant",
+            "--row, --address, --sample and --all each say which messages are meant",
             "keep one",
         ),
     ],
@@ -623,7 +623,7 @@ def test_status_as_json_is_the_head_of_the_report(shop: Path) -> None:
     said = json.loads(run("status", "shop", "--json").output)
     assert (said["totals"]["rows"], said["totals"]["accepted"]) == (3, 2)
     assert (said["outbox"], said["process"]) == (str(path), None)
-    assert [each["lane"] for each in said["slowdowns"]] == [f"d{n}.example" for n in range(7)]
+    assert [each["mailbox_provider"] for each in said["slowdowns"]] == [f"d{n}.example" for n in range(7)]
     watched = run("status", "shop", "--watch", "--json").output.splitlines()
     assert [json.loads(line)["totals"] for line in watched] == [said["totals"]]
 
@@ -719,14 +719,14 @@ def test_inbox_opens_a_message_in_the_browser(rehearsed: Path, opened: list[str]
     result = run("inbox", "shop", "1", "--open")
     page = Path(result.output.removeprefix("Message 1 is in ").rstrip())
     assert opened == [page.as_uri()]
-    assert page.read_text("utf-8").count('<article id="letter-1" class="chosen"') == 1
+    assert page.read_text("utf-8").count('<article id="message-1" class="chosen"') == 1
     assert run("inbox", "shop", "1", "--open").stderr == "There is no browser here that could be opened.\n"
 
 
 def test_inbox_opens_at_the_latest(rehearsed: Path, opened: list[str]) -> None:
     output = run("inbox", "shop", "--open").output
     page = Path(output.removeprefix("Message 2 is in ").rstrip())
-    assert '<article id="letter-2" class="chosen"' in page.read_text("utf-8")
+    assert '<article id="message-2" class="chosen"' in page.read_text("utf-8")
 
 
 @pytest.mark.parametrize(

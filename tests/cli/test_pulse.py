@@ -19,7 +19,7 @@ from bulkmail.cli.metrics import Metrics, counted
 from bulkmail.cli.progress import Plain, make_progress
 from bulkmail.cli.pulse import Pulse
 from bulkmail.cli.words import step
-from bulkmail.engine.contracts import Notice, Sessions, Settled, Slowed
+from bulkmail.engine.contracts import DeliveryResult, Notice, Sessions, Slowed
 from bulkmail.model.adapt import AdaptiveRate
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import ConfigError
@@ -34,10 +34,10 @@ from bulkmail.report.slowdowns import clock_time
 OUTCOME = {Status.ACCEPTED: Outcome.ACCEPTED, Status.DEFERRED: Outcome.DEFERRED, Status.REJECTED: Outcome.REJECTED}
 
 
-def settled(number: int, status: Status = Status.ACCEPTED, relay: str = "main") -> Settled:
+def settled(number: int, status: Status = Status.ACCEPTED, relay: str = "main") -> DeliveryResult:
     code = {Status.ACCEPTED: 250, Status.DEFERRED: 451, Status.REJECTED: 550}[status]
     attempt = Attempt(0.0, 0.02, relay, Reply(Stage.END, code, "", "ok"), Verdict(OUTCOME[status], Scope.RECIPIENT, ""))
-    return Settled(Delivery(number, number, f"p{number}@example.com", status), attempt, None)
+    return DeliveryResult(Delivery(number, number, f"p{number}@example.com", status), attempt, None)
 
 
 def pulse_of(*statuses: Status, total: int = 100, each: float = 0.1) -> tuple[Pulse, float]:
@@ -95,8 +95,10 @@ def test_bar_never_wraps(width: int) -> None:
     assert ("━" in lines[0].plain) == (width >= 60)
 
 
-def slowed(lane: str = "google", **changes: Any) -> Slowed:
-    return Slowed(Slowdown(**{"relay": "main", "lane": lane, "times": 1, "at": time.time(), "why": "busy", **changes}))
+def slowed(provider: str = "google", **changes: Any) -> Slowed:
+    return Slowed(
+        Slowdown(**{"relay": "main", "provider": provider, "times": 1, "at": time.time(), "why": "busy", **changes})
+    )
 
 
 def test_progress_names_whoever_is_given_less() -> None:
@@ -129,10 +131,10 @@ def test_progress_for_machines_tells_each_complaint_and_who_is_slowed(monkeypatc
         progress.observe(settled(1))
     lines = [json.loads(line) for line in stream.getvalue().splitlines()]
     first = next(line for line in lines if line["event"] == "slowed")
-    assert (first["lane"], first["times"], first["reply"]) == ("google", 1, "421 not so [31mfast")
+    assert (first["mailbox_provider"], first["times"], first["reply"]) == ("google", 1, "421 not so [31mfast")
     assert first["until"]
     (figures,) = [line for line in lines if line["event"] == "progress"]
-    assert [each["lane"] for each in figures["slowed"]] == ["google"]
+    assert [each["mailbox_provider"] for each in figures["slowed"]] == ["google"]
 
 
 class Screen(io.StringIO):
@@ -223,11 +225,11 @@ def test_metrics_say_who_is_given_less() -> None:
     metrics.observe(slowed(times=3, speed=AdaptiveRate(limit=50.0, low=5.0, since=now + 5), until=now + 600))
     metrics.observe(slowed("", connections=2))
     found = samples(metrics)
-    assert found["bulkmail_complaints_total['google', 'main']"] == 3
-    assert found["bulkmail_resting_seconds['google', 'main']"] == pytest.approx(600, abs=5)
-    assert found["bulkmail_lowered_rate['google', 'main']"] == 5
-    assert found["bulkmail_resting_seconds['', 'main']"] == 0
-    assert "bulkmail_lowered_rate['', 'main']" not in found
+    assert found["bulkmail_throttles_total['google', 'main']"] == 3
+    assert found["bulkmail_backoff_seconds['google', 'main']"] == pytest.approx(600, abs=5)
+    assert found["bulkmail_reduced_rate['google', 'main']"] == 5
+    assert found["bulkmail_backoff_seconds['', 'main']"] == 0
+    assert "bulkmail_reduced_rate['', 'main']" not in found
 
 
 def test_metrics_are_served_on_this_machine_until_the_end() -> None:

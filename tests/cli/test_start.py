@@ -42,11 +42,11 @@ UNUSED = (
 @pytest.fixture
 def campaign(tmp_path: Path) -> Path:
     (tmp_path / "people.csv").write_text("email,name\nann@example.com,Ann\n", encoding="utf-8")
-    (tmp_path / "letter.txt").write_text("Dear {{ name }}\n", encoding="utf-8")
-    (tmp_path / "letter.html").write_text("<p>Dear {{ name }}</p>\n", encoding="utf-8")
+    (tmp_path / "message.txt").write_text("Dear {{ name }}\n", encoding="utf-8")
+    (tmp_path / "message.html").write_text("<p>Dear {{ name }}</p>\n", encoding="utf-8")
     (tmp_path / "campaign.toml").write_text(
         'relay = "null:"\nrecipients = "people.csv"\n[message]\nfrom = "Shop <shop@example.com>"\n'
-        'subject = "Hello"\ntext = "letter.txt"\nhtml = "letter.html"\n',
+        'subject = "Hello"\ntext = "message.txt"\nhtml = "message.html"\n',
         encoding="utf-8",
     )
     return tmp_path

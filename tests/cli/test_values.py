@@ -181,9 +181,9 @@ def test_objects_lists_and_null_are_not_printed_as_python() -> None:
     ]
     campaign(json.dumps(people), "{{ x }}", name="list.json")
     assert messages() == {"dan@example.com": "TRUE\n"}
-    mends = [found["mend"] for found in findings()["row-does-not-render"]]
-    assert "write {{ x['$date'] }}" in mends
-    assert "write {{ x | join(', ') }}" in mends
+    fixes = [found["fix"] for found in findings()["row-does-not-render"]]
+    assert "write {{ x['$date'] }}" in fixes
+    assert "write {{ x | join(', ') }}" in fixes
 
 
 def test_space_around_cells_is_taken_off_with_a_notice() -> None:
@@ -235,7 +235,7 @@ def test_preview_of_all_writes_what_is_sent() -> None:
     campaign(ORDERS, "{{ item }}")
     assert messages() == {"ann@example.com": "Tulip\n", "bob@example.com": "Lily\n"}
     result = run("preview", ".", "--all", "--out", "each", "--allow-duplicates")
-    assert "4 letters written" in result.output
+    assert "4 messages written" in result.output
 
 
 DAMAGED = ["MÃ¼ller", "M\ufffdller", "O&#39;Brien", "4.36642E+11", "########", "'01067", "Ã–sterreich", "GroÃŸ", "Â°C"]
@@ -270,7 +270,7 @@ def test_placeholders_of_other_programs_are_found_in_the_message(word: str) -> N
 def test_line_feed_in_a_header_is_told_with_the_fix() -> None:
     campaign('email,name\nann@example.com,"Ann\nLi"\ncy@example.com,"Cy\n"\n', "Hi", subject="For {{ name }}")
     (found,) = findings()["row-does-not-render"]
-    assert "name | replace('\\n', ' ')" in found["mend"]
+    assert "name | replace('\\n', ' ')" in found["fix"]
     assert list(messages()) == ["cy@example.com"]
 
 
@@ -312,4 +312,4 @@ def test_sign_without_width_in_a_heading_is_taken_off() -> None:
 def test_fields_are_named_once() -> None:
     campaign("email,name\nann@example.com,Ann\n", "{{ nobody }}")
     (found,) = findings()["row-does-not-render"]
-    assert "can use email, name, row;" in found["mend"]
+    assert "can use email, name, row;" in found["fix"]

@@ -13,13 +13,14 @@ from bulkmail.cluster.session import Session
 from bulkmail.cluster.store import ClusterStore
 from bulkmail.engine.contracts import Connection, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.model.job import Job, Mark, Release, Written
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
-from bulkmail.smtp.session import Session as Line
+from bulkmail.smtp import connection as smtp
+from bulkmail.smtp.opening import Access
 
 CONNECTIONS = 3
 
@@ -55,7 +56,7 @@ async def main(url: str, port: int, lease: float, marks: str) -> None:
     where = Relay.parse(f"smtp://127.0.0.1:{port}?tls=off&connections={CONNECTIONS}")
 
     async def connect() -> Connection:
-        return await Line.open(where, None, tls_context=None)
+        return await smtp.Connection.open(Access(where), None)
 
     async with Session(url, lease=lease) as session:
         store = await ClusterStore.open(session, "spring")

@@ -17,4 +17,4 @@ def test_every_check_has_a_code_of_its_own_and_says_all_that_it_should() -> None
     assert len({check.code for check in CHECKS}) == len(CHECKS)
     for check in CHECKS:
         assert check.code == check.code.lower().replace("_", "-").strip("-")
-        assert check.finds and check.why.endswith(".") and check.mend and not check.mend.endswith(".")
+        assert check.finds and check.why.endswith(".") and check.fix and not check.fix.endswith(".")

@@ -24,10 +24,10 @@ async def test_guide_example_of_a_conversation_prints_what_is_said(
     (tmp_path / "people.csv").write_text("email\nann@example.com\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     (example,) = re.findall(r"^```python\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE)
-    letter = bulkmail.letter(sender="shop@example.com", subject="Hello", text="Hello.\n")
+    campaign = bulkmail.compose(from_="shop@example.com", subject="Hello", text="Hello.\n")
     async with ScriptedRelay() as relay:
         source = example.replace("localhost:1025", f"{relay.host}:{relay.port}")
-        names: dict[str, Any] = {"asyncio": asyncio, "bulkmail": bulkmail, "letter": letter}
+        names: dict[str, Any] = {"asyncio": asyncio, "bulkmail": bulkmail, "campaign": campaign}
         exec(f"async def main():\n{textwrap.indent(source, '    ')}\n    return report", names)  # noqa: S102 - ours
         report = await names["main"]()
     assert report.accepted == 1

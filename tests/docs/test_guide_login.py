@@ -11,20 +11,20 @@ from bulkmail.settings.schema import OauthTable
 from bulkmail.settings.settings import load
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
-LETTER = """
+MESSAGE = """
 recipients = "people.csv"
 [message]
 from = "shop@example.com"
 subject = "Hello"
-text = "letter.txt"
+text = "message.txt"
 """
 
 
 def test_login_example_loads(tmp_path):
     (example,) = re.findall(r"~~~toml\n(.*?)~~~", GUIDE, re.DOTALL)
-    (tmp_path / "campaign.toml").write_text(LETTER + example, encoding="utf-8")
+    (tmp_path / "campaign.toml").write_text(MESSAGE + example, encoding="utf-8")
     (tmp_path / "people.csv").write_text("email\n", encoding="utf-8")
-    (tmp_path / "letter.txt").write_text("Hello\n", encoding="utf-8")
+    (tmp_path / "message.txt").write_text("Hello\n", encoding="utf-8")
     relay = load(str(tmp_path), Overrides()).relay
     assert str(relay) == "smtp://shop@example.com@smtp.gmail.com:587"
     assert relay.oauth == Oauth(

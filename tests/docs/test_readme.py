@@ -42,7 +42,7 @@ def test_campaign_example_loads(text, tmp_path):
     relays = "".join(block for block in found if "[[relay]]" in block)  # or stand in its place
     example = "\n".join(block for block in found if "[[relay]]" not in block)
     (tmp_path / "campaign.toml").write_text(example, encoding="utf-8")
-    for name in ("people.csv", "letter.txt", "letter.html", "menu.pdf", "terms.pdf"):
+    for name in ("people.csv", "message.txt", "message.html", "menu.pdf", "terms.pdf"):
         (tmp_path / name).write_text("email,first_name,last_name\n", encoding="utf-8")
     settings = load(str(tmp_path))
     assert settings.campaign.subject.text == tomllib.loads(example)["message"]["subject"]
@@ -61,7 +61,7 @@ async def test_every_command_has_help_with_an_example(command, tmp_path):
 
 
 def test_guide_names_every_setting():
-    from bulkmail.settings.pace_tables import BreakersTable, LanesTable, LaneTable
+    from bulkmail.settings.pace_tables import BreakersTable, ProvidersTable, ProviderTable
     from bulkmail.settings.schema import (
         BouncesTable,
         MessageTable,
@@ -74,7 +74,7 @@ def test_guide_names_every_setting():
         WebhookTable,
     )
 
-    pace = (LanesTable, LaneTable, BreakersTable)
+    pace = (ProvidersTable, ProviderTable, BreakersTable)
     user = (BouncesTable, ServeTable, SuppressionsTable, WebhookTable)
     for table in (MessageTable, RecipientsTable, RelayTable, SendingTable, NotifyTable, *user, *pace):
         for name, field in table.model_fields.items():

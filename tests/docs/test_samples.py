@@ -1,4 +1,4 @@
-"""Samples and templates: they run as they are, and show what good letters look like."""
+"""Samples and templates: they run as they are, and show what good messages look like."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ CAMPAIGNS = [
     path.parent for folder in ("samples", "templates") for path in sorted(ROOT.glob(f"{folder}/*/campaign.toml"))
 ]
 IDS = [f"{path.parent.name}/{path.name}" for path in CAMPAIGNS]
-LETTERS = [path for campaign in CAMPAIGNS for path in sorted(campaign.glob("*.html"))]
+MESSAGES = [path for campaign in CAMPAIGNS for path in sorted(campaign.glob("*.html"))]
 
 each_campaign = pytest.mark.parametrize("campaign", CAMPAIGNS, ids=IDS)
-each_page = pytest.mark.parametrize("page", LETTERS, ids=[str(path.relative_to(ROOT)) for path in LETTERS])
+each_page = pytest.mark.parametrize("page", MESSAGES, ids=[str(path.relative_to(ROOT)) for path in MESSAGES])
 
 
 def files_of(campaign: Path) -> list[Path]:
@@ -71,11 +71,11 @@ def kept(campaign: str) -> Iterator[EmailMessage]:
 
 def test_there_are_the_samples_and_templates_that_the_guide_names() -> None:
     assert IDS == [
-        "samples/letters",
+        "samples/invoice",
         "samples/newsletter",
         "samples/rough",
         "templates/invoice",
-        "templates/letter",
+        "templates/mail-merge",
         "templates/newsletter",
     ]
 
@@ -138,10 +138,10 @@ def test_every_setting_behind_a_note_is_one(campaign: Path) -> None:
     ("campaign", "exit_code", "statuses"),
     [
         ("samples/newsletter", 0, {"accepted": 25}),
-        ("samples/letters", 0, {"accepted": 4}),
+        ("samples/invoice", 0, {"accepted": 4}),
         ("samples/rough", 1, {"accepted": 3, "invalid": 2, "duplicate": 1, "suppressed": 2, "filtered": 1}),
         ("templates/newsletter", 0, {"accepted": 3}),
-        ("templates/letter", 0, {"accepted": 3}),
+        ("templates/mail-merge", 0, {"accepted": 3}),
         ("templates/invoice", 0, {"accepted": 2}),
     ],
 )
@@ -173,16 +173,16 @@ def test_newsletter_reaches_people_in_many_scripts_by_their_names(at_work: Path)
         assert str(message["Subject"]).startswith(f"{to.display_name}, ")
         assert "{" not in re.sub(r"(?s)<style>.*</style>", "", text.get_content() + page.get_content())
     assert found == people
-    scripts = {unicodedata.name(letter).split()[0] for name in people.values() for letter in name if letter.isalpha()}
+    scripts = {unicodedata.name(char).split()[0] for name in people.values() for char in name if char.isalpha()}
     assert len(scripts) == 13, scripts
 
 
 def test_bills_have_their_own_lines_and_the_terms(at_work: Path) -> None:
-    assert send("samples/letters").exit_code == 0
-    for message in kept("samples/letters"):
+    assert send("samples/invoice").exit_code == 0
+    for message in kept("samples/invoice"):
         (terms,) = message.iter_attachments()
         assert terms.get_filename() == "Terms – Spoke & Hub.pdf"
-        assert terms.get_content() == Path("samples/letters/terms.pdf").read_bytes()
+        assert terms.get_content() == Path("samples/invoice/terms.pdf").read_bytes()
         text = message.get_body(("plain",))
         assert text is not None
         prices = [float(price) for price in re.findall(r"×.* (\d+\.\d\d)$", text.get_content(), re.MULTILINE)]
@@ -192,8 +192,8 @@ def test_bills_have_their_own_lines_and_the_terms(at_work: Path) -> None:
 
 
 def test_what_a_cell_holds_is_text_in_the_page(at_work: Path) -> None:
-    assert send("samples/letters").exit_code == 0
-    pages = [message.get_body(("html",)) for message in kept("samples/letters")]
+    assert send("samples/invoice").exit_code == 0
+    pages = [message.get_body(("html",)) for message in kept("samples/invoice")]
     assert sum("Wheel trued &lt;rear&gt;" in page.get_content() for page in pages if page is not None) == 1
 
 
@@ -293,16 +293,16 @@ def contrast(one: str, other: str) -> float:
 @pytest.mark.parametrize(
     ("page", "ground", "inks"),
     [
-        ("samples/newsletter/letter.html", "#ffffff", ["#33261d", "#6b5a4d", "#8a3b12"]),
-        ("samples/newsletter/letter.html", "#8a3b12", ["#ffffff", "#ffe9d6"]),
-        ("samples/newsletter/letter.html", "#fbeadb", ["#33261d"]),
-        ("samples/newsletter/letter.html", "#2a221d", ["#f3e9df", "#c9b8a8", "#f2a66f"]),
-        ("samples/newsletter/letter.html", "#3b2a1e", ["#f3e9df"]),
-        ("templates/newsletter/letter.html", "#ffffff", ["#1d2b28", "#566561", "#17604d"]),
-        ("templates/newsletter/letter.html", "#17604d", ["#ffffff"]),
-        ("templates/newsletter/letter.html", "#1b2629", ["#e6f0ee", "#a9bcb8", "#7fd1b9"]),
-        ("samples/letters/bill.html", "#14191d", ["#e8eef2"]),
-        ("samples/letters/bill.html", "#ffffff", ["#1f2a33"]),
+        ("samples/newsletter/message.html", "#ffffff", ["#33261d", "#6b5a4d", "#8a3b12"]),
+        ("samples/newsletter/message.html", "#8a3b12", ["#ffffff", "#ffe9d6"]),
+        ("samples/newsletter/message.html", "#fbeadb", ["#33261d"]),
+        ("samples/newsletter/message.html", "#2a221d", ["#f3e9df", "#c9b8a8", "#f2a66f"]),
+        ("samples/newsletter/message.html", "#3b2a1e", ["#f3e9df"]),
+        ("templates/newsletter/message.html", "#ffffff", ["#1d2b28", "#566561", "#17604d"]),
+        ("templates/newsletter/message.html", "#17604d", ["#ffffff"]),
+        ("templates/newsletter/message.html", "#1b2629", ["#e6f0ee", "#a9bcb8", "#7fd1b9"]),
+        ("samples/invoice/bill.html", "#14191d", ["#e8eef2"]),
+        ("samples/invoice/bill.html", "#ffffff", ["#1f2a33"]),
     ],
 )
 def test_page_has_contrast_in_light_and_dark(page: str, ground: str, inks: list[str]) -> None:

@@ -59,10 +59,10 @@ def write_list(path: Path, addresses: Sequence[str]) -> Path:
 
 
 def write_campaign(folder: Path, addresses: Sequence[str], *, relay: str, settings: str = "") -> Path:
-    """A campaign folder: a short letter, a list and a relay."""
+    """A campaign folder: a short message, a list and a relay."""
     folder.mkdir(parents=True, exist_ok=True)
     write_list(folder / "people.csv", addresses)
-    (folder / "letter.txt").write_text("Dear {{ first_name }},\n\nhow are you?\n", encoding="utf-8")
+    (folder / "message.txt").write_text("Dear {{ first_name }},\n\nhow are you?\n", encoding="utf-8")
     (folder / "campaign.toml").write_text(
         f"""
 relay = "{relay}"
@@ -70,7 +70,7 @@ recipients = "people.csv"
 [message]
 from = "Shop <shop@example.com>"
 subject = "Hello {{{{ first_name }}}}"
-text = "letter.txt"
+text = "message.txt"
 [sending]
 {settings}
 """,

@@ -1,4 +1,4 @@
-"""Letters in one file, as people bring them from mailmerge: sent unchanged."""
+"""Messages in one file, as people bring them from mailmerge: sent unchanged."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_blind_copies_go_out_and_are_not_told() -> None:
     messages = send(HEAD + "BCC: myself@example.org\nCC: Boss <boss@example.org>\n\nHi {{name}}\n")
     assert sorted(str(message["To"]) for message in messages) == [
         *["bob@example.com"] * 3,
-        *["myself@example.org"] * 2,  # who has the letter already
+        *["myself@example.org"] * 2,  # who has the message already
     ]
     assert all(message["Cc"] == "Boss <boss@example.org>" and message["Bcc"] is None for message in messages)
 
@@ -115,8 +115,8 @@ def test_to_of_no_column_gets_every_row(here: Path) -> None:
 
 
 def test_message_without_a_subject_is_warned_of() -> None:
-    Path("letter.txt").write_text("TO: {{email}}\nFROM: me@example.org\n\nx\n")
-    arguments = ["letter.txt", "--recipients", "mailmerge_database.csv"]
+    Path("message.txt").write_text("TO: {{email}}\nFROM: me@example.org\n\nx\n")
+    arguments = ["message.txt", "--recipients", "mailmerge_database.csv"]
     result = CliRunner().invoke(main, ["check", *arguments, "--json"])
     assert '"subject-missing"' in result.output
     assert result.exit_code == 0
@@ -134,7 +134,7 @@ def test_status_and_preview_find_a_letter() -> None:
 
 def test_row_whose_file_is_missing_is_told_before_anything_is_sent(here: Path) -> None:
     (here / "17.txt").write_text("x")
-    Path("letter.txt").write_text(f"{HEAD}ATTACHMENT: {{{{number}}}}.txt\n\nx\n")
-    result = CliRunner().invoke(main, ["check", "letter.txt", "--recipients", "mailmerge_database.csv"])
+    Path("message.txt").write_text(f"{HEAD}ATTACHMENT: {{{{number}}}}.txt\n\nx\n")
+    result = CliRunner().invoke(main, ["check", "message.txt", "--recipients", "mailmerge_database.csv"])
     assert "'42.txt' is not there" in result.output
     assert "1 recipient of 2 rows (1 invalid)" in result.output

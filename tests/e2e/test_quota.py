@@ -147,8 +147,8 @@ async def test_canary_that_fares_ill_keeps_the_rest(make_campaign, tmp_path):
         result = await run("send", campaign, "--yes", "--canary", "3", cwd=tmp_path)
         status = await run("status", campaign, cwd=tmp_path)
     assert result.code == 3, result.err
-    assert "of the first 3 letters none was accepted; the rest was not sent" in result.err
-    assert "It rests: of the first 3 letters none was accepted" in status.out
+    assert "of the first 3 messages none was accepted; the rest was not sent" in result.err
+    assert "It rests: of the first 3 messages none was accepted" in status.out
     assert sum(command.startswith("RCPT") for command in relay.commands) == 3
 
 

@@ -1,4 +1,4 @@
-"""Real mail servers take a thousand letters each, and whom they do not know is told in their words."""
+"""Real mail servers take a thousand messages each, and whom they do not know is told in their words."""
 
 from __future__ import annotations
 
@@ -97,8 +97,8 @@ async def test_touchy_server_takes_all_and_is_not_stormed(server: str, tmp_path:
 @pytest.mark.parametrize("server", ["postfix", "exim"])
 async def test_signatures_survive_a_real_server(server, request, key_ring, tmp_path):
     real: MailServer = request.getfixturevalue(server)
-    campaign = bulkmail.letter(
-        sender="Grüne Shop <shop@shop.example>",
+    campaign = bulkmail.compose(
+        from_="Grüne Shop <shop@shop.example>",
         subject="Grüße, {{ name }}",
         text="Dear {{ name }},\n\n  two  spaces\tand a tab   \n.\nFrom here on dots:\n..\n\n\n",
         html="<table>\n  <tr>\n\t<td>  {{ name }}</td>\n  </tr>\n</table>\n",
@@ -122,7 +122,7 @@ async def test_signatures_survive_a_real_server(server, request, key_ring, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("sample", ["newsletter", "letters"])
+@pytest.mark.parametrize("sample", ["newsletter", "invoice"])
 async def test_samples_look_like_mail_to_a_spam_filter(sample, key_ring, tmp_path):
     campaign = tmp_path / sample
     await asyncio.to_thread(shutil.copytree, SAMPLES / sample, campaign, ignore=shutil.ignore_patterns("runs"))
@@ -132,8 +132,8 @@ async def test_samples_look_like_mail_to_a_spam_filter(sample, key_ring, tmp_pat
     key = key_ring.keys_for(RSA).dkim[0].reveal()
     result = await run("send", campaign, "--relay", f"maildir:{tmp_path / 'box'}", cwd=tmp_path, DKIM_KEY=key)
     assert result.code == 0, result.err
-    letters = sorted((tmp_path / "box" / "new").iterdir())
-    for letter in (letters[0], letters[-1]):
-        score, hits = await asyncio.to_thread(judged_by_spamassassin, await asyncio.to_thread(letter.read_bytes))
+    messages = sorted((tmp_path / "box" / "new").iterdir())
+    for message in (messages[0], messages[-1]):
+        score, hits = await asyncio.to_thread(judged_by_spamassassin, await asyncio.to_thread(message.read_bytes))
         assert score <= 0.5
         assert hits <= {"NO_RECEIVED", "NO_RELAYS", "HTML_MESSAGE"}  # it came over no network, and has a page

@@ -115,9 +115,9 @@ async def test_real_relay_without_yes_and_without_terminal_is_refused(tmp_path):
 async def test_letter_that_nobody_can_get_closes_the_gate(tmp_path):
     async with ScriptedRelay() as relay:
         campaign = write_campaign(tmp_path / "spring", PEOPLE, relay=f"smtp://127.0.0.1:{relay.port}?tls=off")
-        (campaign / "letter.txt").write_text("Dear {{ frist_name }},\n")
+        (campaign / "message.txt").write_text("Dear {{ frist_name }},\n")
         result = await run("send", campaign, "--yes", cwd=tmp_path)
     assert result.code == 2
-    assert "letter.txt:1" in result.err
+    assert "message.txt:1" in result.err
     assert "'frist_name'" in result.err and "first_name" in result.err
     assert relay.sessions == 0

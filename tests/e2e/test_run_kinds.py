@@ -126,10 +126,10 @@ async def test_no_file_of_the_campaign_is_a_target(make_campaign, tmp_path, mode
         kept = {path: path.read_bytes() for path in [*campaign.iterdir(), tmp_path / "notes.csv"] if path.is_file()}
         for flags in (
             ("--outbox", campaign / "people.csv"),
-            ("--outbox", campaign / "letter.txt"),
+            ("--outbox", campaign / "message.txt"),
             ("--report", campaign / "people.csv"),
             ("--report", tmp_path / "notes.csv"),
-            ("--trace", campaign / "letter.txt"),
+            ("--trace", campaign / "message.txt"),
             ("--outbox", "new.csv", "--report", "new.csv"),
         ):
             if flags[0] == "--trace" and "--dry-run" in mode:
@@ -163,7 +163,7 @@ async def test_targets_of_resume_and_report_are_looked_at_first(make_campaign, t
             result = await run("resume", campaign, "--yes", "--report", name, cwd=tmp_path)
             assert result.code == 2
         assert len(relay.messages) == 1
-        for name in (campaign / "people.csv", campaign / "letter.txt"):
+        for name in (campaign / "people.csv", campaign / "message.txt"):
             assert (await run("report", campaign, "-o", name, cwd=tmp_path)).code == 2
         for _ in range(2):  # its own text is known again
             assert (await run("report", campaign, "-o", "out.txt", cwd=tmp_path)).code == 0

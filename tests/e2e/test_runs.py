@@ -94,7 +94,7 @@ async def test_changed_letter_is_refused_and_names_the_three_commands(make_campa
     async with ScriptedRelay() as relay:
         campaign = make_campaign(relay)
         await run("send", campaign, "--yes", "--limit", "4", cwd=tmp_path)
-        (campaign / "letter.txt").write_text("Quite another letter, {{ first_name }}.\n")
+        (campaign / "message.txt").write_text("Quite another message, {{ first_name }}.\n")
         result = await run("send", campaign, "--yes", cwd=tmp_path)
     assert result.code == 2
     assert "the message changed since this run began (4 of 10 recipients accepted" in result.err
@@ -170,7 +170,7 @@ async def test_resume_needs_no_files_but_the_outbox(make_campaign, tmp_path):
     async with ScriptedRelay() as relay:
         campaign = make_campaign(relay)
         await run("send", campaign, "--yes", "--limit", "4", cwd=tmp_path)
-        for name in ("campaign.toml", "letter.txt", "people.csv"):
+        for name in ("campaign.toml", "message.txt", "people.csv"):
             (campaign / name).unlink()
         result = await run("resume", campaign / "runs" / "spring.outbox", "--yes", cwd=tmp_path)
     assert result.code == 0, result.err
@@ -218,7 +218,7 @@ async def test_redirect_is_a_rehearsal_and_leaves_the_real_run_alone(make_campai
         campaign = make_campaign(relay)
         rehearsal = await run("send", campaign, "--redirect-to", "me@example.org", "--sample", "3", cwd=tmp_path)
         assert rehearsal.code == 0, rehearsal.err
-        assert rehearsal.out.startswith("Rehearsal: me@example.org got every letter, nobody else was written to.")
+        assert rehearsal.out.startswith("Rehearsal: me@example.org got every message, nobody else was written to.")
         assert reached(relay) == {"me@example.org": 3}
         assert not (campaign / "runs" / "spring.outbox").exists()
         real = await run("send", campaign, "--yes", cwd=tmp_path)
@@ -258,11 +258,11 @@ async def test_one_letter_to_one_person_from_standard_input(tmp_path):
 
 
 async def test_list_from_standard_input_goes_on_and_notices_changes(tmp_path):
-    letter = tmp_path / "letter.txt"
-    letter.write_text("Dear {{ first_name }},\n")
+    message = tmp_path / "message.txt"
+    message.write_text("Dear {{ first_name }},\n")
     rows = b"email,first_name\na@example.com,A\nb@example.com,B\nc@example.com,C\n"
     async with ScriptedRelay() as relay:
-        command = ("send", "--recipients", "-", "--from", "me@example.org", "--subject", "Hi", "--text", letter,
+        command = ("send", "--recipients", "-", "--from", "me@example.org", "--subject", "Hi", "--text", message,
                    "--relay", url_of(relay), "--yes")  # fmt: skip
         first = await run(*command, "--limit", "1", cwd=tmp_path, stdin=rows)
         other = await run(*command, cwd=tmp_path, stdin=rows + b"d@example.com,D\n")

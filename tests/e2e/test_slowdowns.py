@@ -27,12 +27,12 @@ async def test_status_of_another_process_says_who_slows_it_down(tmp_path):
             assert sending.returncode is None
         _, said = await sending.communicate()
     (google,) = seen["slowdowns"]
-    assert (google["lane"], google["times"], google["reply"]) == ("google", 1, BUSY)
+    assert (google["mailbox_provider"], google["times"], google["reply"]) == ("google", 1, BUSY)
     assert google["until"] and seen["process"]["pid"] == sending.pid
     assert sending.returncode == 3
     lines = [json.loads(line) for line in said.decode().splitlines() if line.startswith("{")]
-    assert [line["lane"] for line in lines if line["event"] == "slowed"] == ["google"]
+    assert [line["mailbox_provider"] for line in lines if line["event"] == "slowed"] == ["google"]
     after = await run("status", campaign, cwd=tmp_path)
     assert "Slowed down:\n  google asked us to slow down once" in after.out
     report = json.loads((tmp_path / "shop/runs/shop-report.json").read_text())
-    assert report["slowdowns"][0]["lane"] == "google" and report["totals"]["accepted"] == 40
+    assert report["slowdowns"][0]["mailbox_provider"] == "google" and report["totals"]["accepted"] == 40

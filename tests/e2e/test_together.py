@@ -34,7 +34,7 @@ async def test_together_sends_one_message_that_shows_all_addresses(tmp_path):
     assert "each recipient sees all of them" in " ".join(result.err.split())
     report = Report.read(tmp_path / "d.outbox")
     assert report.tally.rows == 1
-    assert [address for address, _, _ in report.refused] == ["cid@example.com"]
+    assert [address for address, _, _ in report.failed] == ["cid@example.com"]
 
 
 async def test_without_together_nobody_sees_the_others(tmp_path):

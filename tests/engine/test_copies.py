@@ -1,12 +1,12 @@
-"""Copies of one letter: one transaction, one outcome each, one commit before the end."""
+"""Copies of one message: one transaction, one outcome each, one commit before the end."""
 
 from __future__ import annotations
 
 import pytest
 
-from bulkmail.engine.contracts import Outlet, Settled
+from bulkmail.engine.contracts import DeliveryResult, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.job import Mark
 from bulkmail.model.message import Envelope, Message
@@ -18,9 +18,9 @@ from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Entry
 from bulkmail.outbox.sending import OutboxStore
-from bulkmail.smtp.peer_policy import Manners
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.testing import Drop, ScriptedRelay
+from tests.connections import Single
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))
 PIPED = ("PIPELINING", "SIZE 1000000", "ENHANCEDSTATUSCODES")
@@ -59,7 +59,7 @@ def extensions(request):
 def run(outbox, events):
     async def run(relay, *, pace=SOON, connections=2, scheme="smtp"):
         async def connect():
-            return await Session.open(where, None, tls_context=None, manners=Manners())
+            return await Single.to(where, None, tls_context=None, policy=PeerPolicy())
 
         where = Relay.parse(f"{scheme}://{relay.host}:{relay.port}?tls=off&connections={connections}")
         outlet = Outlet(Route(where, "the relay"), connect)
@@ -71,7 +71,7 @@ def run(outbox, events):
 
 def outcomes_of(events):
     """What each forward path came to in the end."""
-    return {e.delivery.forward_path: e.delivery.status.value for e in events if isinstance(e, Settled)}
+    return {e.delivery.forward_path: e.delivery.status.value for e in events if isinstance(e, DeliveryResult)}
 
 
 async def test_copies_go_in_one_transaction(rows, run, events, extensions):
@@ -140,7 +140,7 @@ async def test_lmtp_answers_each_copy(rows, run, events):
 
 
 async def test_too_many_recipients_go_on_in_another_transaction(rows, run, events, extensions):
-    """And the next letters are not asked again: the server's number is kept."""
+    """And the next messages are not asked again: the server's number is kept."""
     rows(4, 5)
     named = 0
 
@@ -158,7 +158,7 @@ async def test_too_many_recipients_go_on_in_another_transaction(rows, run, event
     sizes = [len(message.forward_paths) for message in relay.messages]
     assert sum(sizes) == 20 and max(sizes) == 2
     assert set(outcomes_of(events).values()) == {"accepted"}
-    assert all(event.delivery.tries == 1 for event in events if isinstance(event, Settled))
+    assert all(event.delivery.tries == 1 for event in events if isinstance(event, DeliveryResult))
     assert relay.sessions == 1
 
 
@@ -195,7 +195,7 @@ async def test_limit_counts_copies(rows, run, events):
 
 
 async def test_more_copies_than_a_transaction_holds_go_in_several(rows, run, events):
-    rows(2, 26)  # as many as there are letters
+    rows(2, 26)  # as many as there are messages
     async with ScriptedRelay(extensions=PIPED) as relay:
         import bulkmail.engine.worker as worker
 

@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.engine.contracts import Settled
+from bulkmail.engine.contracts import DeliveryResult
 from bulkmail.model.errors import RelayError
 from bulkmail.model.opening import OpeningBudget
 from bulkmail.model.pace import Pace
@@ -41,7 +41,7 @@ async def test_run_delivers_to_everybody_once(people, make_engine, outbox, event
     assert ending.error is None and not ending.was_stopped
     assert paths_of(relay) == sorted(addresses)
     assert outbox.tally().by_status == {Status.ACCEPTED: 200}
-    assert len([event for event in events if isinstance(event, Settled)]) == 200
+    assert len([event for event in events if isinstance(event, DeliveryResult)]) == 200
     assert relay.violations == []
 
 
@@ -88,7 +88,7 @@ async def test_greylisted_recipients_are_accepted_at_the_second_try(people, make
     async with ScriptedRelay(rcpt=only_first("450 4.7.1 greylisted", "@")) as relay:
         await make_engine(relay, pace=SOON).run()
     assert outbox.tally().by_status == {Status.ACCEPTED: 10}
-    tries = {e.delivery.forward_path: e.delivery.tries for e in events if isinstance(e, Settled)}
+    tries = {e.delivery.forward_path: e.delivery.tries for e in events if isinstance(e, DeliveryResult)}
     assert set(tries.values()) == {2}
 
 
@@ -135,7 +135,7 @@ async def test_session_that_the_server_closed_while_idle_costs_nothing(people, m
     async with ScriptedRelay(mail=only_second_of_session(), end=closing) as relay:
         await make_engine(relay, connections=1, pace=SOON).run()
     assert paths_of(relay) == sorted(addresses)
-    assert all(event.delivery.tries == 1 for event in events if isinstance(event, Settled))
+    assert all(event.delivery.tries == 1 for event in events if isinstance(event, DeliveryResult))
     assert outbox.tally().by_status == {Status.ACCEPTED: 12}
 
 
@@ -253,7 +253,7 @@ async def test_outcome_is_durable_before_it_is_told(people, make_engine, outbox,
     told = []
 
     def watch(event):
-        if isinstance(event, Settled):
+        if isinstance(event, DeliveryResult):
             told.append(event.delivery.id)
             assert outbox.tally()[Status.ACCEPTED] >= len(told)
 

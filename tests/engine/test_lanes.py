@@ -15,7 +15,7 @@ from bulkmail.engine.contracts import Notice, Slowed
 from bulkmail.model.address import Address
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.feedback import Feedback
-from bulkmail.model.lane import Lane, LaneLimits, Lanes
+from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.outcome import Scope, throttle
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
@@ -24,10 +24,10 @@ from bulkmail.model.status import Status
 from bulkmail.model.verdict import Rule
 from bulkmail.outbox.outbox import Entry
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.settings.tables import known_feedback, known_lanes
+from bulkmail.settings.tables import known_feedback, known_providers
 from bulkmail.testing import Late, ScriptedRelay
 
-LANES, FEEDBACK = known_lanes(), known_feedback()
+LANES, FEEDBACK = known_providers(), known_feedback()
 DOMAINS = ("gmail.com", "outlook.com", "yahoo.com", "gmx.de")
 BUSY = "451 4.7.28 our system has detected an unusual rate of mail"
 
@@ -102,7 +102,7 @@ async def test_lane_that_complains_again_after_its_rest_rests_longer(mixed, run,
         return "451 4.3.2 rest a while" if not lanes or lanes[-1].times < 3 else None
 
     lanes = []
-    short = Feedback((Rule(("451",), throttle(Scope.LANE, label="resting", suspend=0.1)),))
+    short = Feedback((Rule(("451",), throttle(Scope.PROVIDER, label="resting", suspend=0.1)),))
 
     def observe(event):
         if isinstance(event, Slowed):
@@ -126,7 +126,7 @@ async def test_sessions_that_come_back_are_shown(people, run, outbox, events):
 
     async with ScriptedRelay(end=end) as relay:
         await run(relay, {}, connections=2, pace=Pace(wait=60)).run()
-    shown = [(event.slowdown.lane, event.slowdown.connections) for event in events if isinstance(event, Slowed)]
+    shown = [(event.slowdown.provider, event.slowdown.connections) for event in events if isinstance(event, Slowed)]
     assert shown == [("", 1), ("", None)]
     assert outbox.tally().by_status == {Status.ACCEPTED: 450}
 
@@ -151,7 +151,7 @@ async def test_lane_goes_on_when_its_rest_is_over(mixed, run, outbox):
         asked[path] += 1
         return "451 4.3.2 rest a while" if asked[path] < 2 else None
 
-    short = Feedback((Rule(("451",), throttle(Scope.LANE, label="resting", suspend=0.3)),))
+    short = Feedback((Rule(("451",), throttle(Scope.PROVIDER, label="resting", suspend=0.3)),))
     async with ScriptedRelay(rcpt=rcpt) as relay:
         with anyio.fail_after(15):
             await run(relay, providers, feedback=short, pace=Pace(wait=60)).run()
@@ -160,7 +160,7 @@ async def test_lane_goes_on_when_its_rest_is_over(mixed, run, outbox):
 
 async def test_rate_of_a_lane_is_kept_and_the_others_are_faster(mixed, run, outbox):
     providers = mixed(20, "gmail.com", "gmx.de", "small.example")
-    lanes = LANES.with_lane(_limited("google", Rate(20.0)))
+    lanes = LANES.with_provider(_limited("google", Rate(20.0)))
     times = {}
 
     def end(path):
@@ -176,12 +176,12 @@ async def test_rate_of_a_lane_is_kept_and_the_others_are_faster(mixed, run, outb
 
 
 def _limited(name, rate=None, connections=None, messages=None):
-    return Lane(name, limits=LaneLimits(rate, connections, messages))
+    return MailboxProvider(name, limits=ProviderLimits(rate, connections, messages))
 
 
 async def test_rate_of_a_lane_is_waited_for_by_a_run_that_waits_for_nothing_else(mixed, run, outbox):
     providers = mixed(3, "gmail.com", "small.example")
-    lanes = replace(LANES.with_lane(_limited("google", Rate(0.7))), other=LaneLimits(Rate(0.8)))
+    lanes = replace(LANES.with_provider(_limited("google", Rate(0.7))), other=ProviderLimits(Rate(0.8)))
     async with ScriptedRelay() as relay:
         ending = await run(relay, providers, lanes=lanes, pace=Pace(wait=0)).run()
     assert ending.error is None
@@ -190,7 +190,7 @@ async def test_rate_of_a_lane_is_waited_for_by_a_run_that_waits_for_nothing_else
 
 async def test_lane_gets_no_more_sessions_than_it_may_have(mixed, run, outbox):
     providers = mixed(12, "gmail.com", "gmx.de")
-    lanes = LANES.with_lane(_limited("google", connections=1))
+    lanes = LANES.with_provider(_limited("google", connections=1))
     busy, most = 0, 0
 
     async def watch(relay):
@@ -217,7 +217,7 @@ async def test_lane_gets_no_more_sessions_than_it_may_have(mixed, run, outbox):
 
 async def test_session_carries_no_more_letters_of_a_lane_than_it_may(mixed, run, outbox):
     providers = mixed(10, "gmail.com")
-    lanes = LANES.with_lane(_limited("google", messages=2))
+    lanes = LANES.with_provider(_limited("google", messages=2))
     async with ScriptedRelay() as relay:
         await run(relay, providers, lanes=lanes, pace=Pace(wait=60)).run()
     assert relay.sessions >= 5
@@ -312,6 +312,6 @@ async def test_list_of_unknown_users_stops_the_run(people, run, outbox):
 
 
 def test_presets_hold_only_before_the_provider_itself():
-    lanes = Lanes(LANES.by_name)
-    assert lanes.for_relay(host="smtp.gmail.com", port=587).limits("google") == LaneLimits()
+    lanes = MailboxProviders(LANES.by_name)
+    assert lanes.for_relay(host="smtp.gmail.com", port=587).limits("google") == ProviderLimits()
     assert lanes.for_relay(host="gmail-smtp-in.l.google.com", port=25).limits("google").rate is not None

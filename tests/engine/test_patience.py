@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bulkmail.model.errors import RelayError, SendingRests
+from bulkmail.model.errors import RelayError, SendingPaused
 from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
@@ -14,7 +14,7 @@ from bulkmail.model.retry import Backoff
 from bulkmail.model.status import Status
 from bulkmail.sandbox.lines import NullLine
 from bulkmail.settings.tables import known_feedback
-from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.testing import ManualClock
 
 FEEDBACK = known_feedback()
@@ -77,5 +77,5 @@ async def test_run_does_not_wait_for_a_relay_that_asks_for_longer_than_it_may(tr
     busy = Reply(Stage.GREETING, 421, "", "closing, try again in 30 minutes")
     ending, asked = await trial(lambda number: busy)
     assert asked == [0.0]
-    assert isinstance(ending.error, SendingRests) and ending.error.until == 1_000.0 + 1_800.0
+    assert isinstance(ending.error, SendingPaused) and ending.error.until == 1_000.0 + 1_800.0
     assert outbox.tally()[Status.PENDING] == 3

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from bulkmail.engine.contracts import Slowed
-from bulkmail.model.errors import RelayError, SendingRests
+from bulkmail.model.errors import RelayError, SendingPaused
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import Backoff, RetryPolicy
 from bulkmail.model.status import Status
@@ -168,7 +168,7 @@ async def test_quota_pauses_until_its_window_opens(people, run, outbox, reply, s
     async with ScriptedRelay(**{stage: answer}) as relay:
         engine = run(relay, connections=1)
         ending = await engine.run()
-    assert isinstance(ending.error, SendingRests)
+    assert isinstance(ending.error, SendingPaused)
     assert abs(ending.error.until - engine._run.clock.now() - wait) < 60
     assert outbox.tally().by_status == {Status.ACCEPTED: 5, Status.PENDING: 7}
 

@@ -8,9 +8,9 @@ from collections import Counter
 import anyio
 import pytest
 
-from bulkmail.engine.contracts import Notice, Outlet, Settled
+from bulkmail.engine.contracts import DeliveryResult, Notice, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.model.errors import RelayError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
@@ -19,8 +19,8 @@ from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
 from bulkmail.model.status import Status
 from bulkmail.outbox.sending import OutboxStore
-from bulkmail.smtp.session import Session
 from bulkmail.testing import Drop, Hang, Late, ManualClock, ScriptedRelay
+from tests.connections import Single
 from tests.engine.conftest import compose
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))
@@ -31,7 +31,7 @@ def outlet(server, name, **more):
     relay = Relay.parse(f"smtp://{server.host}:{server.port}?tls=off&connections={more.pop('connections', 2)}")
 
     async def connect():
-        return await Session.open(relay, None, tls_context=None)
+        return await Single.to(relay, None, tls_context=None)
 
     return Outlet(Route(relay, name, **more), connect)
 
@@ -39,9 +39,8 @@ def outlet(server, name, **more):
 @pytest.fixture
 def make_run(outbox, events):
     def make(*outlets, **more):
-        return Engine(
-            Plan(OutboxStore(outbox), compose, list(outlets), observe=events.append, **{"pace": SOON, **more})
-        )
+        plan = Plan(OutboxStore(outbox), compose, list(outlets), observe=events.append, **{"pace": SOON, **more})
+        return Engine(plan)
 
     return make
 
@@ -52,7 +51,7 @@ def paths_of(*relays):
 
 def relay_of(events):
     """Address → the relay of its last try."""
-    return {e.delivery.forward_path: e.attempt.relay for e in events if isinstance(e, Settled)}
+    return {e.delivery.forward_path: e.attempt.relay for e in events if isinstance(e, DeliveryResult)}
 
 
 def notices(events):

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from bulkmail.engine.contracts import Slowed
-from bulkmail.engine.occupancy import Occupancy
+from bulkmail.engine.provider_use import ProviderUse
 from bulkmail.engine.throttling import Throttling
 from bulkmail.model import shaper as shapers
-from bulkmail.model.lane import Lanes
+from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.timing import PROVIDERS_FORGOTTEN_EVERY, SAME_NOTICE_AFTER
@@ -19,14 +19,14 @@ from bulkmail.settings.tables import known_feedback
 from bulkmail.testing import ManualClock
 
 BUSY = Reply(Stage.RCPT, 451, "4.7.28", "unusual rate of mail")
-RELAY: Any = SimpleNamespace(name="one", occupancy=Occupancy(), health=SimpleNamespace(open=3))
+RELAY: Any = SimpleNamespace(name="one", provider_use=ProviderUse(), health=SimpleNamespace(open=3))
 
 
 class Trial:
     def __init__(self) -> None:
         self.clock = ManualClock(1_000.0)
         self.clock.set_wall(5_000.0)
-        self.shaper = Shaper(Lanes())
+        self.shaper = Shaper(MailboxProviders())
         self.shaper.add_relay("one", connections=3)
         self.shown: list[Slowed] = []
         self.told: list[str] = []
@@ -47,7 +47,7 @@ def test_every_complaint_is_shown_and_a_notice_given_once_a_minute() -> None:
     for _ in range(5):
         trial.complain("google")
     trial.complain("yahoo")
-    assert [(each.slowdown.lane, each.slowdown.times) for each in trial.shown[-2:]] == [("google", 5), ("yahoo", 1)]
+    assert [(each.slowdown.provider, each.slowdown.times) for each in trial.shown[-2:]] == [("google", 5), ("yahoo", 1)]
     assert trial.shown[-1].slowdown.until == 5_600.0  # by the clock on the wall
     assert [text.partition(" ")[0] for text in trial.told] == ["google", "yahoo"]
     trial.clock.advance(SAME_NOTICE_AFTER)

@@ -1,9 +1,9 @@
-"""Throws octets that a fuzzer thinks of at whatever reads what others wrote; no test, and not run by pytest.
+"""Throws bytes that a fuzzer thinks of at whatever reads what others wrote; no test, and not run by pytest.
 
     pip install atheris        # not among the extras: it has no wheels for every Python
     python tests/faults/fuzz.py replies -max_total_time=240
 
-The first word says what is to read them: replies, lists, templates, letters or logs; all others are libFuzzer's.  It
+The first word says what is to read them: replies, lists, templates, messages or logs; all others are libFuzzer's.  It
 ends at the first exception that none of our promises allows, at a broken promise, after ten seconds over one input and
 at two gigabytes of memory.
 """
@@ -24,6 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 with atheris.instrument_imports(include=["bulkmail", "jinja2"]):
     from bulkmail.message.template.environment import LONGEST_OUTPUT
     from bulkmail.message.template.rendering import Workshop, compile_condition
+
+    pass
+    pass
+    pass
+    pass
+    pass
     from bulkmail.model.address import Address
     from bulkmail.model.campaign import Template
     from bulkmail.model.errors import ListError, TemplateError
@@ -31,7 +37,7 @@ with atheris.instrument_imports(include=["bulkmail", "jinja2"]):
     from bulkmail.recipients.reading import ListOptions, Reading
     from bulkmail.recipients.source import read_list
     from bulkmail.reconcile.logs import LogReader, _cut
-    from bulkmail.settings.letter_file import read_letter
+    from bulkmail.settings.letter_file import read_message_file
     from bulkmail.settings.problems import Problems
     from bulkmail.smtp.replies import LONGEST_REPLY, RawReply, ReplyError, ReplyParser
 
@@ -52,7 +58,7 @@ ROW = {
 
 
 def read_replies(data: bytes) -> None:
-    """The same replies, or the same refusal in printable words, however the octets are cut; memory stays bounded."""
+    """The same replies, or the same refusal in printable words, however the bytes are cut; memory stays bounded."""
 
     def read(*pieces: bytes) -> list[RawReply] | str:
         parser, found = ReplyParser(), []
@@ -104,18 +110,18 @@ def render_templates(data: bytes) -> None:
         if data[0] % 5 == 4:
             compile_condition(text)(ROW)
             return
-        rendering = kinds[data[0] % 5](Template("letter", text))
+        rendering = kinds[data[0] % 5](Template("message", text))
         result = rendering.render(workshop.variables(ROW, Address("ann", "example.com")))
     except TemplateError:
         return
     assert len(result) <= LONGEST_OUTPUT
 
 
-def read_letters(data: bytes) -> None:
+def read_message_files(data: bytes) -> None:
     """Settings, or faults with their line."""
     problems = Problems()
     text = data.decode("utf-8", "replace")
-    _, lines, *_ = read_letter(text, Path("letter.txt"), problems)
+    _, lines, *_ = read_message_file(text, Path("message.txt"), problems)
     last = text.count("\n") + 2
     assert all(1 <= line <= last for line in lines.values())
 
@@ -133,7 +139,7 @@ READERS: dict[str, Callable[[bytes], None]] = {
     "replies": read_replies,
     "lists": read_lists,
     "templates": render_templates,
-    "letters": read_letters,
+    "messages": read_message_files,
     "logs": read_logs,
 }
 
@@ -172,7 +178,7 @@ SEEDS: dict[str, list[bytes]] = {
         ],
         *[b"\0{{ list | map(attribute='a') | select | list }}{{ of | tojson }}{{ name | default('x') | truncate(2) }}"],
     ],
-    "letters": [
+    "messages": [
         b"TO: {{ name }} <{{ email }}>\nFROM: Shop <shop@x.org>\nSUBJECT: Hello\nATTACHMENT: a.x\n\nDear {{ name }}\n",
         b"TO: {{row['E-mail']}}\nSubject: =?utf-8?q?caf=C3=A9?=\n more\nFrom: a@b\nContent-Type: text/markdown\n\n#\n",
         b'To: {{email}}\nContent-Type: multipart/alternative; boundary="x"\n\n--x\nContent-Type: text/plain\n\na\n'
@@ -208,7 +214,7 @@ def main() -> None:
 
 def escaped(word: bytes) -> str:
     """As libFuzzer's dictionaries have it."""
-    return "".join(f"\\x{octet:02x}" for octet in word)
+    return "".join(f"\\x{byte:02x}" for byte in word)
 
 
 if __name__ == "__main__":

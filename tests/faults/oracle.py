@@ -22,7 +22,7 @@ from bulkmail.outbox.turns import Turns
 from tests.e2e.commands import write_campaign
 
 WITNESS = Path(__file__).with_name("witness.py")
-LETTER = "Dear {{ first_name }},\n\nthis is for {{ email }} alone.\n.\nfrom here on: dots\n"
+MESSAGE = "Dear {{ first_name }},\n\nthis is for {{ email }} alone.\n.\nfrom here on: dots\n"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Seen:
 
     @property
     def size(self) -> int:
-        """How many octets are written down."""
+        """How many bytes are written down."""
         return self.log.stat().st_size if self.log.exists() else 0
 
     def taken(self) -> list[Taken]:
@@ -95,16 +95,16 @@ async def witness(log: Path, **plan: Any) -> AsyncIterator[Seen]:
 
 
 def make_campaign(folder: Path, people: Sequence[str], *, settings: str = "") -> Path:
-    """A campaign whose letter says whom it is for."""
+    """A campaign whose message says whom it is for."""
     campaign = write_campaign(folder, people, relay="null:", settings=settings)
-    (campaign / "letter.txt").write_text(LETTER)
+    (campaign / "message.txt").write_text(MESSAGE)
     return campaign
 
 
 def expected_text(address: str) -> str:
     """The digest of the text that this person is to get, by our own reckoning."""
     name = address.partition("@")[0].title()
-    text = LETTER.replace("{{ first_name }}", name).replace("{{ email }}", address)
+    text = MESSAGE.replace("{{ first_name }}", name).replace("{{ email }}", address)
     return hashlib.sha256(text.rstrip("\n").encode()).hexdigest()
 
 
@@ -163,10 +163,10 @@ def hold(outbox: Path, people: Sequence[str], *witnesses: Seen, said: str = "") 
     twice = {address for address, times in got.items() if times > 1}
     assert twice <= doubtful, f"{said}: twice without having been in doubt: {twice - doubtful}"
     wrong = {entry.path for entry in entries if entry.text != expected_text(entry.path)}
-    assert not wrong, f"{said}: another one's letter: {sorted(wrong)[:5]}"
+    assert not wrong, f"{said}: another one's message: {sorted(wrong)[:5]}"
     for address in twice:
         copies = {(entry.id, entry.digest) for entry in entries if entry.path == address}
-        assert len(copies) == 1, f"{said}: two that are not the same to the octet: {address}"
+        assert len(copies) == 1, f"{said}: two that are not the same to the byte: {address}"
     ids = {entry.path: entry.id for entry in entries}
     assert len(set(ids.values())) == len(ids), f"{said}: one Message-ID for two people"
     assert all(rows[address].message_id == ids[address] for address in accepted), said

@@ -30,7 +30,7 @@ VARIANTS = parse_variants({"a": 2, "b": 1})
 @pytest.mark.timeout(120 + WANTED * 20)
 async def test_killed_at_any_instant_threads_and_variants_stay(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
-    dice, people = random.Random(seed), [f"p{n}@example.com" for n in range(400)]
+    rng, people = random.Random(seed), [f"p{n}@example.com" for n in range(400)]
     first = make_campaign(tmp_path / "first", people)
     async with witness(tmp_path / "log", syncs=False) as seen:
         sent = await run("send", first, "--yes", "--relay", seen.url(4), cwd=tmp_path)
@@ -40,13 +40,13 @@ async def test_killed_at_any_instant_threads_and_variants_stay(tmp_path: Path) -
     kills, number = 0, 0
     while kills < WANTED:
         kills += await kill_through_a_follow_up(
-            tmp_path / str(number), dice, ids, wanted=WANTED - kills, said=f"seed {seed}"
+            tmp_path / str(number), rng, ids, wanted=WANTED - kills, said=f"seed {seed}"
         )
         number += 1
 
 
 async def kill_through_a_follow_up(
-    folder: Path, dice: random.Random, ids: dict[str, str], *, wanted: int, said: str
+    folder: Path, rng: random.Random, ids: dict[str, str], *, wanted: int, said: str
 ) -> int:
     """Kills one follow-up until it is through or there were kills enough; how often."""
     people = list(ids)
@@ -62,7 +62,7 @@ async def kill_through_a_follow_up(
         command += ["--relay", seen.url(4)]
         while is_running and kills < wanted:
             process = await start(*command, cwd=folder)
-            is_running = await kill_at(process, when(dice, [seen], outbox))
+            is_running = await kill_at(process, when(rng, [seen], outbox))
             kills += is_running
         last = await run(*command, cwd=folder)
         verdict = hold(outbox, people, seen, said=f"{said}: {last.err}")

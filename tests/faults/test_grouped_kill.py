@@ -33,11 +33,11 @@ wait = "30s"
 TEXT = "{% for item in rows %}{{ item.item }} {% endfor %}sum {{ rows | sum(attribute='price') }}.\n"
 
 
-def write_campaign(folder: Path, dice: random.Random) -> dict[str, str]:
+def write_campaign(folder: Path, rng: random.Random) -> dict[str, str]:
     """A list in no order; returns what each address is to read, by our own reckoning."""
     folder.mkdir()
     rows = [(f"p{number % MESSAGES}@example.com", f"i{number}", number % 7 + 1) for number in range(ROWS)]
-    dice.shuffle(rows)
+    rng.shuffle(rows)
     lines = "".join(f"{address},{item},{price}.25\n" for address, item, price in rows)
     (folder / "orders.csv").write_text(f"email,item,price\n{lines}")
     (folder / "order.txt").write_text(TEXT)
@@ -57,22 +57,22 @@ def write_campaign(folder: Path, dice: random.Random) -> dict[str, str]:
 @pytest.mark.timeout(120 + KILLS * 15)
 async def test_messages_of_several_rows_survive_being_killed_at_any_instant(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
-    dice, kills, campaigns = random.Random(seed), 0, 0
+    rng, kills, campaigns = random.Random(seed), 0, 0
     while kills < KILLS:
         campaigns += 1
-        kills += await kill_through(tmp_path / str(campaigns), dice, most=KILLS - kills, said=f"seed {seed}")
+        kills += await kill_through(tmp_path / str(campaigns), rng, most=KILLS - kills, said=f"seed {seed}")
 
 
-async def kill_through(folder: Path, dice: random.Random, *, most: int, said: str) -> int:
+async def kill_through(folder: Path, rng: random.Random, *, most: int, said: str) -> int:
     """Sends one campaign, killed up to `most` times on its way, and holds relay, outbox and list together."""
-    expected = await asyncio.to_thread(write_campaign, folder, dice)
+    expected = await asyncio.to_thread(write_campaign, folder, rng)
     outbox, kills = folder / "run.outbox", 0
     async with ScriptedRelay() as relay:
         command = ["send", ".", "--yes", "--progress", "none", "--outbox", "run.outbox", "--relay"]
         command.append(f"smtp://{relay.host}:{relay.port}?tls=off&connections=3")
         while kills < most and len(relay.messages) < MESSAGES - 20:
             process = await start(*command, cwd=folder)
-            target = len(relay.messages) + dice.randint(1, 40)
+            target = len(relay.messages) + rng.randint(1, 40)
             ended = asyncio.ensure_future(process.communicate())
             while not ended.done() and len(relay.messages) < target:
                 await asyncio.sleep(0.001)

@@ -50,18 +50,18 @@ class Tolls:
     taken: int = 0
 
 
-def when(dice: random.Random, servers: Sequence[Seen], outbox: Path) -> Callable[[], bool]:
+def when(rng: random.Random, servers: Sequence[Seen], outbox: Path) -> Callable[[], bool]:
     """An instant: a while after the start, or right after a server wrote something down and before it answers.
 
     Or as soon as the run is loaded, or while the log is copied into the file at its end.
     """
     loop = asyncio.get_running_loop()
-    draw = dice.random()
+    draw = rng.random()
     if draw < 0.4:
-        until = loop.time() + dice.uniform(0.0, 2.0)
+        until = loop.time() + rng.uniform(0.0, 2.0)
         return lambda: loop.time() >= until
     if draw < 0.9:
-        target = sum(seen.size for seen in servers) + dice.randint(1, 40_000)
+        target = sum(seen.size for seen in servers) + rng.randint(1, 40_000)
         return lambda: sum(seen.size for seen in servers) >= target
     return lambda: outbox.exists()
 
@@ -84,13 +84,13 @@ async def kill_at(process: asyncio.subprocess.Process, has_come: Callable[[], bo
 async def test_f49_killed_at_any_instant_loses_nobody_and_doubles_nobody(tmp_path: Path, plan: str) -> None:
     offered, number, depth = PLANS[plan]
     seed = random.randrange(1 << 32)
-    dice, tolls = random.Random(seed), Tolls()
+    rng, tolls = random.Random(seed), Tolls()
     wanted = max(1, KILLS // len(PLANS))
     while tolls.kills < wanted:
         folder = tmp_path / str(tolls.campaigns)
         folder.mkdir()
         await kill_through_a_campaign(
-            folder, dice, tolls, wanted=wanted, offered=offered, number=number, depth=depth, said=f"seed {seed}, {plan}"
+            folder, rng, tolls, wanted=wanted, offered=offered, number=number, depth=depth, said=f"seed {seed}, {plan}"
         )
         tolls.campaigns += 1
     note_figures(
@@ -113,7 +113,7 @@ def note_figures(**figures: object) -> None:
 
 async def kill_through_a_campaign(
     folder: Path,
-    dice: random.Random,
+    rng: random.Random,
     tolls: Tolls,
     *,
     wanted: int,
@@ -141,7 +141,7 @@ async def kill_through_a_campaign(
             while is_running and tolls.kills < wanted:
                 process = await start(*command, cwd=folder)
                 before = in_doubt(outbox)
-                is_running = await kill_at(process, when(dice, seen, outbox))
+                is_running = await kill_at(process, when(rng, seen, outbox))
                 if is_running:
                     tolls.kills += 1
                     tolls.marks.append(count_marks(outbox))
@@ -229,13 +229,13 @@ async def test_f50_killed_report_leaves_outbox_and_old_report_whole(tmp_path: Pa
         url = f"smtp://{relay.host}:{relay.port}?tls=off"
         campaign = write_campaign(tmp_path / "spring", people, relay=url)
         await run("send", campaign, "--yes", "--limit", "50", cwd=tmp_path)
-    outbox, dice = campaign / "runs" / "spring.outbox", random.Random()
+    outbox, rng = campaign / "runs" / "spring.outbox", random.Random()
     before = outbox.read_bytes()
     report = tmp_path / "report.csv"
     report.write_text("the old one")
     for _ in range(6):
         process = await start("report", outbox, "-o", report, cwd=tmp_path)
-        await asyncio.sleep(dice.uniform(0.2, 0.8))
+        await asyncio.sleep(rng.uniform(0.2, 0.8))
         if process.returncode is None:
             process.kill()
         await process.communicate()

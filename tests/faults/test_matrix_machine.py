@@ -46,13 +46,13 @@ def statuses_of(outbox: Path) -> Counter[Status]:
 async def test_f40_server_that_is_restarted_again_and_again_gets_everything_once(tmp_path):
     """By SIGKILL at any instant, 16 messages under way on each connection; the run goes on by itself."""
     campaign = make_campaign(tmp_path / "spring", PEOPLE, settings='retry = "0s*20"\nwait = "30s"\n')
-    dice, restarts = random.Random(), 0
+    rng, restarts = random.Random(), 0
     offered = ["PIPELINING", "CHUNKING", "8BITMIME"]
     async with witness(tmp_path / "log", extensions=offered, delay=0.02, syncs=False) as seen:
         sending = await start("send", campaign, "--yes", "--relay", seen.url(2, depth=16), cwd=tmp_path)
         ended = asyncio.ensure_future(sending.communicate())
         while not ended.done() and restarts < 4:
-            target = seen.size + dice.randint(1, 12_000)
+            target = seen.size + rng.randint(1, 12_000)
             while seen.size < target and not ended.done():
                 await asyncio.sleep(0.002)
             await seen.start_again()
@@ -107,7 +107,7 @@ async def test_f53_outbox_that_cannot_be_written_stops_before_the_next_end(peopl
 @pytest.mark.slow
 @pytest.mark.timeout(60)
 async def test_f47_rate_limit_that_nobody_told_us_is_met_by_a_whole_send(tmp_path):
-    """Thirty letters in any second, else 454: everybody gets one, few are asked in vain, and little time is lost."""
+    """Thirty messages in any second, else 454: everybody gets one, few are asked in vain, and little time is lost."""
     people = PEOPLE[:180]
     campaign = make_campaign(tmp_path / "spring", people, settings='retry = "1s*30"\nwait = "30s"\n')
     taken, refused = [], []
@@ -269,7 +269,7 @@ async def test_signal_of_the_system_leaves_a_run_that_goes_on(tmp_path, word):
 
 
 async def test_full_pipe_at_standard_output_stops_nothing(tmp_path):
-    """Nobody reads what is told: the letters go out all the same, and the end is told to whoever comes back."""
+    """Nobody reads what is told: the messages go out all the same, and the end is told to whoever comes back."""
     people = PEOPLE[:150]
     campaign = make_campaign(tmp_path / "spring", people)
     reading, writing = os.pipe()
@@ -300,7 +300,7 @@ async def test_full_pipe_at_standard_output_stops_nothing(tmp_path):
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not heed RLIMIT_AS")
 async def test_attachment_of_100_mb_without_memory_for_it_is_told_and_leaves_the_list_whole(tmp_path):
-    """However little: too little to read it, to record it or to make letters of it; without it all goes well."""
+    """However little: too little to read it, to record it or to make messages of it; without it all goes well."""
     people = PEOPLE[:3]
     campaign = make_campaign(tmp_path / "spring", people)
     outbox, film = campaign / "runs" / "spring.outbox", campaign / "film.bin"

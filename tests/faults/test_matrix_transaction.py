@@ -1,4 +1,4 @@
-"""The fault matrix, F14 to F45: what goes wrong while letters are handed over."""
+"""The fault matrix, F14 to F45: what goes wrong while messages are handed over."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def reached(relay):
 
 
 def assert_right(relay, outbox):
-    """Everybody once, everybody his own letter, and the books agree."""
+    """Everybody once, everybody his own message, and the books agree."""
     got = reached(relay)
     assert outbox.tally().adds_up
     assert not [path for path, times in got.items() if times > 1]
@@ -105,7 +105,7 @@ async def test_f17_to_f23_refusal_hits_whom_it_is_for_and_nobody_else(people, ma
 
 @pytest.mark.parametrize("way", [Drop, Reset], ids=["f24-eof", "f25-reset"])
 async def test_f24_f25_loss_in_the_middle_of_the_body_is_tried_again(people, make_engine, outbox, way):
-    """The end was not on its way yet: nobody can have the letter, and nothing is in doubt.
+    """The end was not on its way yet: nobody can have the message, and nothing is in doubt.
 
     8 MB, because what fits into the buffers of the system has left ours, and then the end follows.
     """

@@ -26,22 +26,22 @@ SPREAD = 1.5  # seconds of planned times for each kill: a start takes most of on
 @pytest.mark.timeout(120 + WANTED * 20)
 async def test_killed_at_any_instant_the_plan_stays(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
-    dice, kills, campaigns = random.Random(seed), 0, 0
+    rng, kills, campaigns = random.Random(seed), 0, 0
     while kills < WANTED:
         folder = tmp_path / str(campaigns)
         folder.mkdir()
-        kills += await kill_through_a_plan(folder, dice, wanted=WANTED - kills, said=f"seed {seed}")
+        kills += await kill_through_a_plan(folder, rng, wanted=WANTED - kills, said=f"seed {seed}")
         campaigns += 1
 
 
-async def kill_through_a_plan(folder: Path, dice: random.Random, *, wanted: int, said: str) -> int:
+async def kill_through_a_plan(folder: Path, rng: random.Random, *, wanted: int, said: str) -> int:
     """Kills one campaign until it is through or there were kills enough; how often."""
     people = [f"p{n}@example.com" for n in range(200)]
     campaign = make_campaign(
         folder / "spring", people, settings='send_at = "column:when"\nretry = "0s*20"\nwait = "1s"\n'
     )
     begins = datetime.now().astimezone() + timedelta(seconds=1)
-    planned = {one: begins + timedelta(seconds=dice.uniform(0, SPREAD * min(wanted, 6) + 2)) for one in people}
+    planned = {one: begins + timedelta(seconds=rng.uniform(0, SPREAD * min(wanted, 6) + 2)) for one in people}
     rows = "".join(f"{one},{one.partition('@')[0].title()},{at.isoformat()}\n" for one, at in planned.items())
     (campaign / "people.csv").write_text(f"email,first_name,when\n{rows}")
     outbox, kills, is_running = campaign / "runs" / "spring.outbox", 0, True
@@ -49,7 +49,7 @@ async def kill_through_a_plan(folder: Path, dice: random.Random, *, wanted: int,
         command = ["send", campaign, "--yes", "--progress", "none", "--relay", seen.url(4)]
         while is_running and kills < wanted:
             process = await start(*command, cwd=folder)
-            is_running = await kill_at(process, when(dice, [seen], outbox))
+            is_running = await kill_at(process, when(rng, [seen], outbox))
             kills += is_running
         last = await run(*command, cwd=folder)
         verdict = hold(outbox, people, seen, said=f"{said}: {last.err}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster
 
-from bulkmail.engine.contracts import Settled
+from bulkmail.engine.contracts import DeliveryResult
 from bulkmail.model.job import Mark
 from bulkmail.model.pace import Durability
 from bulkmail.model.status import Status
@@ -18,7 +18,7 @@ from bulkmail.outbox.reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 
 PEOPLE = 24
-HEADER, FRAME_HEADER = 32, 24  # octets of SQLite's write-ahead log
+HEADER, FRAME_HEADER = 32, 24  # bytes of SQLite's write-ahead log
 
 
 @pytest.fixture(params=[Durability.POWER, Durability.PROCESS], ids=lambda durability: durability.value)
@@ -74,7 +74,7 @@ async def send_all(people: Callable[[int], list[str]], make_engine: Callable[...
     marked: list[tuple[int, int]] = []
 
     def watch(event: object) -> None:
-        if isinstance(event, Settled) and event.delivery.status is Status.ACCEPTED:
+        if isinstance(event, DeliveryResult) and event.delivery.status is Status.ACCEPTED:
             told.append((log_of(path).stat().st_size, event.delivery.id))
 
     async with ScriptedRelay(extensions=("8BITMIME", "PIPELINING")) as relay:

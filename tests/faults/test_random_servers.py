@@ -1,4 +1,4 @@
-"""A server that answers at random and cuts its octets anywhere; what bulkmail says of each address is what it did.
+"""A server that answers at random and cuts its bytes anywhere; what bulkmail says of each address is what it did.
 
 CI takes some seeds; `BULKMAIL_SEEDS=1000` takes so many from 0 on.
 """
@@ -32,11 +32,11 @@ class RandomServer:
     `got` and `lost` are by subject and address: `lost` was neither taken nor refused, the connection was closed.
     """
 
-    def __init__(self, dice: random.Random) -> None:
-        self.dice = dice
-        self.is_lmtp = dice.random() < 0.3
-        self.has_chunking = not self.is_lmtp and dice.random() < 0.4
-        self.is_faulty = dice.random() < 0.6
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.is_lmtp = rng.random() < 0.3
+        self.has_chunking = not self.is_lmtp and rng.random() < 0.4
+        self.is_faulty = rng.random() < 0.6
         self.got: Counter[tuple[str, str]] = Counter()
         self.lost: Counter[tuple[str, str]] = Counter()
 
@@ -53,7 +53,7 @@ class RandomServer:
 class _Conversation:
     def __init__(self, server: RandomServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._server, self._reader, self._writer = server, reader, writer
-        self._dice = server.dice
+        self._rng = server.rng
         self._read = b""
         self._unsaid = b""
         self._paths: list[str] = []
@@ -62,7 +62,7 @@ class _Conversation:
         self._say("220 mail.test ESMTP")
         while True:
             line = await self._take(b"\n")
-            if self._dice.random() < 0.1:
+            if self._rng.random() < 0.1:
                 await self._flush()
             await self._answer(line.strip().decode())
 
@@ -86,7 +86,7 @@ class _Conversation:
             case "DATA":
                 self._say("554 5.5.1 no valid recipients")
             case "BDAT":
-                content = await self._take_octets(int(line.split()[1]))
+                content = await self._take_bytes(int(line.split()[1]))
                 if self._paths:
                     await self._ends(content)
                 else:
@@ -105,7 +105,7 @@ class _Conversation:
             self._say("450 4.2.1 mailbox busy")
         else:
             self._paths.append(path)
-            self._say(*(["250 2.1.5 Ok"] if self._dice.random() < 0.9 else ["250-2.1.5 Ok", "250 2.1.5 certainly"]))
+            self._say(*(["250 2.1.5 Ok"] if self._rng.random() < 0.9 else ["250-2.1.5 Ok", "250 2.1.5 certainly"]))
 
     async def _ends(self, content: bytes) -> None:
         subject = re.findall(rb"^Subject: (\S+)", content, re.MULTILINE)[0].decode()
@@ -123,7 +123,7 @@ class _Conversation:
                 self._say("250 2.0.0 Ok: queued")
 
     def _fails(self, share: float) -> bool:
-        return self._server.is_faulty and self._dice.random() < share
+        return self._server.is_faulty and self._rng.random() < share
 
     def _say(self, *lines: str) -> None:
         self._unsaid += "".join(f"{line}\r\n" for line in lines).encode()
@@ -132,10 +132,10 @@ class _Conversation:
         """Says what is unsaid, in any pieces."""
         said, self._unsaid = self._unsaid, b""
         while said:
-            size = len(said) if self._dice.random() < 0.7 else self._dice.randint(1, len(said))
+            size = len(said) if self._rng.random() < 0.7 else self._rng.randint(1, len(said))
             self._writer.write(said[:size])
             said = said[size:]
-            await asyncio.sleep(self._dice.choice([0, 0, 0.001]))
+            await asyncio.sleep(self._rng.choice([0, 0, 0.001]))
 
     async def _take(self, end: bytes) -> bytes:
         while end not in self._read:
@@ -143,7 +143,7 @@ class _Conversation:
         taken, _, self._read = self._read.partition(end)
         return taken + end
 
-    async def _take_octets(self, size: int) -> bytes:
+    async def _take_bytes(self, size: int) -> bytes:
         while len(self._read) < size:
             await self._more()
         taken, self._read = self._read[:size], self._read[size:]
@@ -157,15 +157,15 @@ class _Conversation:
         self._read += received
 
 
-def make_list(dice: random.Random) -> list[dict[str, Any]]:
+def make_list(rng: random.Random) -> list[dict[str, Any]]:
     """People, some with copies, a few of whom nobody knows."""
-    share, rows = dice.choice([0.0, 0.2, 0.6, 1.0]), []
-    for number in range(dice.choice([1, 2, 5, 30, 120])):
-        others = [f"boss{dice.randint(0, 3)}", f"gone{dice.randint(0, 3)}", f"friend{number}"]
-        copies = dice.sample(others, dice.randint(1, 3)) if dice.random() < share else []
+    share, rows = rng.choice([0.0, 0.2, 0.6, 1.0]), []
+    for number in range(rng.choice([1, 2, 5, 30, 120])):
+        others = [f"boss{rng.randint(0, 3)}", f"gone{rng.randint(0, 3)}", f"friend{number}"]
+        copies = rng.sample(others, rng.randint(1, 3)) if rng.random() < share else []
         rows.append(
             {
-                "email": f"{'gone' if dice.random() < 0.05 else 'p'}{number}@example.org",
+                "email": f"{'gone' if rng.random() < 0.05 else 'p'}{number}@example.org",
                 "subject": f"m{number}",
                 "copies": ", ".join(f"{name}@example.com" for name in copies),
             }
@@ -176,11 +176,11 @@ def make_list(dice: random.Random) -> list[dict[str, Any]]:
 @pytest.mark.timeout(LONGEST * 2)
 @pytest.mark.parametrize("seed", range(SEEDS))
 async def test_what_is_said_of_each_address_is_what_the_server_did(seed: int) -> None:
-    dice = random.Random(seed)
-    server, rows = RandomServer(dice), make_list(dice)
+    rng = random.Random(seed)
+    server, rows = RandomServer(rng), make_list(rng)
     has_copies = any(row["copies"] for row in rows)
-    campaign = bulkmail.letter(
-        sender="shop@example.org",
+    campaign = bulkmail.compose(
+        from_="shop@example.org",
         subject="{{ subject }}",
         text="Hello {{ subject }}\n.\n",
         cc="{{ copies }}" if has_copies else None,
@@ -188,7 +188,7 @@ async def test_what_is_said_of_each_address_is_what_the_server_did(seed: int) ->
     async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         url = f"lmtp://127.0.0.1:{port}?" if server.is_lmtp else f"smtp://127.0.0.1:{port}?tls=off&"
-        sending = bulkmail.Mailer(f"{url}connections={dice.choice([1, 2, 4])}", pace=Pace(wait=0)).send(campaign, rows)
+        sending = bulkmail.Mailer(f"{url}connections={rng.choice([1, 2, 4])}", pace=Pace(wait=0)).send(campaign, rows)
         report = await asyncio.wait_for(sending, LONGEST)
     found = Counter[tuple[str, str]]()
     for row in report.rows():

@@ -74,14 +74,14 @@ async def test_killed_before_a_real_server_its_mailbox_agrees_and_its_log_settle
 
 async def kill_through_a_campaign(folder: Path, server: MailServer, figures: Figures) -> None:
     """Kills one campaign again and again until it is through or there were kills enough, then opens the books."""
-    campaign, dice, kills = make_campaign(folder / "spring", PEOPLE), random.Random(), 0
+    campaign, rng, kills = make_campaign(folder / "spring", PEOPLE), random.Random(), 0
     outbox = campaign / "runs" / "spring.outbox"
     command = ("send", campaign, "--yes", "--relay", f"{server.url}&connections={CONNECTIONS}&depth={DEPTH}")
     is_through = False
     while not is_through and figures.kills + kills < KILLS:
         process = await start(*command, "--progress", "none", cwd=folder)
         ended = asyncio.ensure_future(process.communicate())
-        target = size(server.log) + dice.randint(1, 50_000)  # some 100 letters
+        target = size(server.log) + rng.randint(1, 50_000)  # some 100 messages
         while not ended.done() and size(server.log) < target:
             await asyncio.sleep(0.002)
         if process.returncode is None:
@@ -98,7 +98,7 @@ async def kill_through_a_campaign(folder: Path, server: MailServer, figures: Fig
     arrived = await settled_down(server, at_least=len(found[Status.ACCEPTED]))
     assert max(arrived.values()) == 1
     assert found[Status.ACCEPTED] <= arrived.keys() <= found[Status.ACCEPTED] | found[Status.IN_DOUBT]
-    settled = await run("settle", outbox, "--log", server.log, cwd=folder)
+    settled = await run("reconcile", outbox, "--log", server.log, cwd=folder)
     after = by_status(outbox)
     assert after[Status.ACCEPTED] == arrived.keys(), settled.out
     assert settled.code == (4 if after[Status.IN_DOUBT] else 0)

@@ -66,7 +66,7 @@ async def test_everything_that_can_go_wrong_at_once(tmp_path: Path, depth: int) 
         assert 0 < verdict.statuses[Status.IN_DOUBT] <= 40, result.err
         assert verdict.statuses.keys() <= {Status.ACCEPTED, Status.IN_DOUBT}, result.err
         assert result.code == 4, result.err
-        # Told to, it sends those again and no others: the same to the octet.
+        # Told to, it sends those again and no others: the same to the byte.
         await run("resume", campaign, "--yes", "--in-doubt", "retry", "--wait", "0", cwd=tmp_path)
         make_due(outbox)
         await run("resume", campaign, "--yes", cwd=tmp_path)

@@ -55,7 +55,7 @@ class Witness:
             self.tls.load_cert_chain(*plan["tls"])
         self._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self._syncs: bool = plan.get("syncs", True)
-        self._dice = random.Random(plan.get("seed", 0))
+        self._rng = random.Random(plan.get("seed", 0))
         self._counts: Counter[str] = Counter()
         self._seen: set[tuple[int, str]] = set()
 
@@ -78,7 +78,7 @@ class Witness:
             return bool(count == fault["nth"])
         if "every" in fault:
             return bool(count % fault["every"] == 0)
-        if self._dice.random() >= fault.get("probability", 1.0):
+        if self._rng.random() >= fault.get("probability", 1.0):
             return False
         if fault.get("once_each"):
             if (number, path) in self._seen:
@@ -174,7 +174,7 @@ class Connection:
     async def _command(self) -> None:
         line = await self._line()
         if len(line) > 1002:
-            self._breach(f"a command of {len(line)} octets")
+            self._breach(f"a command of {len(line)} bytes")
         try:
             text = line.decode().rstrip("\r\n")
         except UnicodeDecodeError:
@@ -213,7 +213,7 @@ class Connection:
         if self._witness.tls is None or self._is_secure:
             return await self._say("503 5.5.1 not now")
         if self._waiting():
-            self._breach("octets behind STARTTLS")
+            self._breach("bytes behind STARTTLS")
         await self._say("220 2.0.0 go ahead")
         await self._writer.start_tls(self._witness.tls)
         self._is_secure, self._has_greeted = True, False
@@ -273,7 +273,7 @@ class Connection:
             await self._fail(fault)
         while (line := await self._line()) != b".\r\n":
             if len(line) > 1000 + line.startswith(b"."):
-                self._breach(f"a line of {len(line)} octets")
+                self._breach(f"a line of {len(line)} bytes")
             lines.append(line.removeprefix(b"."))
         return await self._taken(b"".join(lines))
 

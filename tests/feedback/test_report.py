@@ -244,7 +244,7 @@ def test_words_of_a_report_are_printable_and_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "octets",
+    "bytes",
     [
         b"",
         b"\n",
@@ -262,10 +262,10 @@ def test_words_of_a_report_are_printable_and_short() -> None:
         b"A:\n" * 100_000,
         b"Received: from a for a@b.example\n" * 10_000 + b"\n",
     ],
-    ids=lambda octets: repr(octets[:24]),
+    ids=lambda raw: repr(raw[:24]),
 )
-def test_hostile_mail_is_read_in_bounded_time(octets: bytes) -> None:
-    report = read_report(octets)
+def test_hostile_mail_is_read_in_bounded_time(raw: bytes) -> None:
+    report = read_report(raw)
     assert len(report.recipients) <= 100
     assert len(report.written_to) <= 50
 

@@ -1,4 +1,4 @@
-"""The first letters go ahead, and the rest only if they fared well."""
+"""The first messages go ahead, and the rest only if they fared well."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.status import Status
 from bulkmail.testing import Drop, ScriptedRelay
 
-LETTER = bulkmail.letter(sender="shop@example.com", subject="Hello", text="Dear {{ email }},\n")
+MESSAGE = bulkmail.compose(from_="shop@example.com", subject="Hello", text="Dear {{ email }},\n")
 PEOPLE = [{"email": f"p{number}@example.com"} for number in range(100)]
 SOON = RetryPolicy(schedule=(0.2, 0.2, 0.2))
 
@@ -23,7 +23,7 @@ def send(tmp_path):
     async def run(relay, *, canary=10, retry=SOON, **more):
         pace = Pace(breakers=BreakerLimits(canary=canary), retry=retry, **more)
         mailer = Mailer(f"smtp://127.0.0.1:{relay.port}?tls=off&connections=3", pace=pace)
-        return await mailer.send(LETTER, PEOPLE, outbox=tmp_path / "spring.outbox")
+        return await mailer.send(MESSAGE, PEOPLE, outbox=tmp_path / "spring.outbox")
 
     return run
 
@@ -70,7 +70,7 @@ async def test_canary_that_was_interrupted_goes_on_where_it_was(send):
     async with ScriptedRelay() as relay:
         await send(relay, limit=7)
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?") as relay:
-        with pytest.raises(SendingStopped, match="of the first 10 letters 3 were rejected"):
+        with pytest.raises(SendingStopped, match="of the first 10 messages 3 were rejected"):
             await send(relay)
 
 
@@ -94,22 +94,22 @@ async def test_some_that_are_put_off_for_long_hold_nobody_up(send):
 
 
 async def test_dead_copy_counts_once_and_holds_nobody_up(tmp_path):
-    letter = bulkmail.letter(
-        sender="shop@example.com", subject="Hello", text="Dear {{ email }},\n", bcc="dead@example.com"
+    campaign = bulkmail.compose(
+        from_="shop@example.com", subject="Hello", text="Dear {{ email }},\n", bcc="dead@example.com"
     )
     pace = Pace(breakers=BreakerLimits(canary=25), retry=SOON)
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path == "dead@example.com" else None) as relay:
         url = f"smtp://127.0.0.1:{relay.port}?tls=off&connections=3"
-        report = await Mailer(url, pace=pace).send(letter, PEOPLE, outbox=tmp_path / "spring.outbox")
+        report = await Mailer(url, pace=pace).send(campaign, PEOPLE, outbox=tmp_path / "spring.outbox")
     assert report.tally.by_status == {Status.ACCEPTED: 100}
     assert report.tally.copies == {Status.REJECTED: 100}
-    assert report.refused == [("dead@example.com", 550, "who?")]
+    assert report.failed == [("dead@example.com", 550, "who?")]
     assert report.exit_code == 1
 
 
 async def test_copy_that_is_put_off_goes_with_the_second_try(tmp_path):
-    letter = bulkmail.letter(
-        sender="shop@example.com", subject="Hello", text="Dear {{ email }},\n", cc="boss@example.com"
+    campaign = bulkmail.compose(
+        from_="shop@example.com", subject="Hello", text="Dear {{ email }},\n", cc="boss@example.com"
     )
     seen = set()
 
@@ -119,5 +119,5 @@ async def test_copy_that_is_put_off_goes_with_the_second_try(tmp_path):
 
     async with ScriptedRelay(rcpt=rcpt) as relay:
         pace = Pace(breakers=BreakerLimits(canary=10), retry=SOON)
-        report = await Mailer(f"smtp://127.0.0.1:{relay.port}?tls=off", pace=pace).send(letter, PEOPLE[:20])
+        report = await Mailer(f"smtp://127.0.0.1:{relay.port}?tls=off", pace=pace).send(campaign, PEOPLE[:20])
     assert (report.accepted, report.accepted_copies) == (20, 20)

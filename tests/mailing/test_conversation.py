@@ -19,8 +19,8 @@ PEOPLE = [{"email": f"p{n}@example.com"} for n in range(3)]
 
 
 @pytest.fixture
-def letter() -> bulkmail.Campaign:
-    return bulkmail.letter(sender="shop@example.com", subject="Hello", text="Hello.\n")
+def campaign() -> bulkmail.Campaign:
+    return bulkmail.compose(from_="shop@example.com", subject="Hello", text="Hello.\n")
 
 
 def mailer_for(relay: ScriptedRelay) -> bulkmail.Mailer:
@@ -31,11 +31,11 @@ async def read(conversation: Conversation) -> list[ConversationLine]:
     return [line async for line in conversation]
 
 
-async def test_conversation_has_every_line_and_ends_with_the_run(letter: bulkmail.Campaign) -> None:
+async def test_conversation_has_every_line_and_ends_with_the_run(campaign: bulkmail.Campaign) -> None:
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("p1@") else None) as relay:
         mailer = mailer_for(relay)
         reading = asyncio.create_task(read(mailer.conversation()))
-        report = await mailer.send(letter, PEOPLE)
+        report = await mailer.send(campaign, PEOPLE)
         async with asyncio.timeout(10):
             lines = await reading
     assert report.accepted == 2
@@ -46,7 +46,7 @@ async def test_conversation_has_every_line_and_ends_with_the_run(letter: bulkmai
     assert str(lines[0]).split()[1:3] == ["1", "*"]
 
 
-async def test_conversation_hides_the_password(letter: bulkmail.Campaign, tmp_path: Path) -> None:
+async def test_conversation_hides_the_password(campaign: bulkmail.Campaign, tmp_path: Path) -> None:
     authority = trustme.CA()
     server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
     authority.issue_cert("localhost").configure_cert(server)
@@ -56,26 +56,26 @@ async def test_conversation_hides_the_password(letter: bulkmail.Campaign, tmp_pa
             f"smtp://ann@localhost:{relay.port}", password=PASSWORD, tls_context=client, suppressions=None
         )
         reading = asyncio.create_task(read(mailer.conversation()))
-        await mailer.send(letter, PEOPLE)
+        await mailer.send(campaign, PEOPLE)
         lines = await reading
     text = "\n".join(map(str, lines))
     assert "login by PLAIN" in text
     assert PASSWORD not in text
 
 
-async def test_conversation_is_of_the_next_run_only_and_of_each_reader(letter: bulkmail.Campaign) -> None:
+async def test_conversation_is_of_the_next_run_only_and_of_each_reader(campaign: bulkmail.Campaign) -> None:
     async with ScriptedRelay() as relay:
         mailer = mailer_for(relay)
         first, second = mailer.conversation(), mailer.conversation()
-        await mailer.send(letter, PEOPLE[:1])
-        await mailer.send(letter, PEOPLE[1:2])
+        await mailer.send(campaign, PEOPLE[:1])
+        await mailer.send(campaign, PEOPLE[1:2])
         lines = await read(first)
         assert lines == await read(second)
     assert any("p0@" in line.text for line in lines)
     assert not any("p1@" in line.text for line in lines)
 
 
-async def test_reader_that_leaves_early_harms_nothing(letter: bulkmail.Campaign) -> None:
+async def test_reader_that_leaves_early_harms_nothing(campaign: bulkmail.Campaign) -> None:
     async with ScriptedRelay() as relay:
         mailer = mailer_for(relay)
         conversation = mailer.conversation()
@@ -86,38 +86,38 @@ async def test_reader_that_leaves_early_harms_nothing(letter: bulkmail.Campaign)
             await conversation.aclose()
 
         reading = asyncio.create_task(read_one())
-        report = await mailer.send(letter, PEOPLE)
+        report = await mailer.send(campaign, PEOPLE)
         await reading
     assert report.accepted == 3
     assert await read(conversation) == []
 
 
 async def test_reader_that_nobody_reads_keeps_a_bounded_number_of_lines(
-    letter: bulkmail.Campaign, monkeypatch: pytest.MonkeyPatch
+    campaign: bulkmail.Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LAG", 5)
     async with ScriptedRelay() as relay:
         mailer = mailer_for(relay)
         conversation = mailer.conversation()
-        await mailer.send(letter, PEOPLE)
+        await mailer.send(campaign, PEOPLE)
         lines = await read(conversation)
     assert len(lines) == 6
     assert lines[-1].text.endswith("lines are missing here: the reader was too slow for them")
 
 
-async def test_conversation_ends_when_the_run_cannot_begin(letter: bulkmail.Campaign) -> None:
+async def test_conversation_ends_when_the_run_cannot_begin(campaign: bulkmail.Campaign) -> None:
     mailer = bulkmail.Mailer("smtp://127.0.0.1:1?tls=off", suppressions=None)
     conversation = mailer.conversation()
     with pytest.raises(bulkmail.NothingToSend):
-        await mailer.send(letter, [])
+        await mailer.send(campaign, [])
     assert await read(conversation) == []
 
 
-async def test_conversation_goes_on_beside_the_outcomes(letter: bulkmail.Campaign) -> None:
+async def test_conversation_goes_on_beside_the_outcomes(campaign: bulkmail.Campaign) -> None:
     async with ScriptedRelay() as relay:
         mailer = mailer_for(relay)
         conversation = mailer.conversation()
-        async with mailer.deliver(letter, PEOPLE) as deliveries:
+        async with mailer.deliver(campaign, PEOPLE) as deliveries:
             outcomes = [settled async for settled in deliveries]
             async with asyncio.timeout(10):  # it ends with the run, not with this block
                 lines = await read(conversation)

@@ -1,4 +1,4 @@
-"""Domains whose mail a provider takes in are in that provider's lane, if DNS says so."""
+"""Domains whose mail a provider takes in are in that provider's provider, if DNS says so."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import bulkmail
 from bulkmail.mailing import routing
 from bulkmail.mailing.routing import with_exchangers
 from bulkmail.model.pace import Pace
-from bulkmail.settings.tables import known_lanes
+from bulkmail.settings.tables import known_providers
 from bulkmail.smtp.exchangers import Exchangers
 from bulkmail.testing import ScriptedRelay
 
-LANES = known_lanes()
+PROVIDERS = known_providers()
 RECORDS = {"firm.example": ("aspmx.l.google.com",), "own.example": ("mail.own.example",)}
 
 
@@ -21,8 +21,8 @@ async def ask(domain):
 
 
 async def test_domain_of_a_provider_is_in_its_lane():
-    lanes = await with_exchangers(LANES, ["firm.example", "own.example", "dead.example"], Exchangers(ask))
-    assert [lanes.of(domain) for domain in ("firm.example", "own.example", "dead.example", "gmail.com")] == [
+    providers = await with_exchangers(PROVIDERS, ["firm.example", "own.example", "dead.example"], Exchangers(ask))
+    assert [providers.of(domain) for domain in ("firm.example", "own.example", "dead.example", "gmail.com")] == [
         *("google", "own.example", "dead.example", "google")
     ]
 
@@ -34,11 +34,11 @@ async def test_domain_that_a_provider_serves_rests_with_it(monkeypatch):
         return "451 4.7.28 unusual rate of mail" if path.endswith("@gmail.com") else None
 
     people = [{"email": f"p{n}@{domain}"} for n in range(40) for domain in ("gmail.com", "firm.example", "own.example")]
-    letter = bulkmail.letter(sender="shop@example.com", subject="Hi", text="Hello")
-    pace = Pace(wait=0, lanes=replace(LANES, by_exchanger=True))
+    campaign = bulkmail.compose(from_="shop@example.com", subject="Hi", text="Hello")
+    pace = Pace(wait=0, mailbox_providers=replace(PROVIDERS, by_exchanger=True))
     async with ScriptedRelay(rcpt=rcpt) as relay:
         url = f"smtp://{relay.host}:{relay.port}?tls=off&connections=2"
-        report = await bulkmail.Mailer(url, pace=pace).send(letter, people)
+        report = await bulkmail.Mailer(url, pace=pace).send(campaign, people)
     asked = [command for command in relay.commands if command.startswith("RCPT") and "own.example" not in command]
     assert report.accepted >= 40
     assert len(asked) <= 40  # once the provider complained, those that it serves elsewhere rested too
@@ -46,12 +46,12 @@ async def test_domain_that_a_provider_serves_rests_with_it(monkeypatch):
 
 async def test_by_mx_sends_to_every_domain_and_slows_only_the_provider_that_complains(monkeypatch, tmp_path):
     monkeypatch.setattr(routing, "Exchangers", lambda: Exchangers(ask))
-    letter = bulkmail.letter(sender="shop@example.com", subject="Hi", text="Hello")
-    pace = Pace(wait=0, lanes=replace(LANES, by_exchanger=True))
+    campaign = bulkmail.compose(from_="shop@example.com", subject="Hi", text="Hello")
+    pace = Pace(wait=0, mailbox_providers=replace(PROVIDERS, by_exchanger=True))
     people = [{"email": f"p{n}@{domain}"} for n in range(3) for domain in ("firm.example", "own.example")]
     async with ScriptedRelay() as relay:
         url = f"smtp://{relay.host}:{relay.port}?tls=off&connections=2"
-        report = await bulkmail.Mailer(url, pace=pace).send(letter, people, outbox=tmp_path / "run.outbox")
+        report = await bulkmail.Mailer(url, pace=pace).send(campaign, people, outbox=tmp_path / "run.outbox")
     assert (report.accepted, report.exit_code) == (6, 0)
 
     def rcpt(path):
@@ -61,7 +61,7 @@ async def test_by_mx_sends_to_every_domain_and_slows_only_the_provider_that_comp
     people = [{"email": f"p{n}@{domain}"} for n in range(20) for domain in domains]
     async with ScriptedRelay(rcpt=rcpt) as relay:
         url = f"smtp://{relay.host}:{relay.port}?tls=off&connections=2"
-        report = await bulkmail.Mailer(url, pace=pace).send(letter, people)
+        report = await bulkmail.Mailer(url, pace=pace).send(campaign, people)
     accepted = [message.forward_paths[0].partition("@")[2] for message in relay.messages]
     assert accepted.count("yahoo.com") == accepted.count("own.example") == 20
-    assert {slowdown.lane for slowdown in report.run.slowdowns} == {"google"}
+    assert {slowdown.provider for slowdown in report.run.slowdowns} == {"google"}

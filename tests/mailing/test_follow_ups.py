@@ -28,7 +28,7 @@ REFUSED = {"cy@example.com": "550 5.1.1 unknown"}
 
 
 def make(name: str, subject: str = "Offer for {{ name }}") -> bulkmail.Campaign:
-    return bulkmail.letter(sender="Shop <shop@shop.example>", subject=subject, text="Hello {{ name }}\n", name=name)
+    return bulkmail.compose(from_="Shop <shop@shop.example>", subject=subject, text="Hello {{ name }}\n", name=name)
 
 
 def rows(people: Iterable[str] = PEOPLE) -> list[dict[str, str]]:
@@ -191,8 +191,8 @@ def bulkmail_routes(whole: bulkmail.Mailer):  # type: ignore[no-untyped-def]
 async def test_headers_of_the_conversation_cannot_be_set_by_the_campaign(tmp_path: Path) -> None:
     async with ScriptedRelay() as relay:
         await mailer(relay).send(make("first"), rows(), outbox=tmp_path / "1.outbox")
-        campaign = bulkmail.letter(
-            sender="a@shop.example", subject="Hi", text="Hi\n", headers={"References": "<a@b.example>"}
+        campaign = bulkmail.compose(
+            from_="a@shop.example", subject="Hi", text="Hi\n", headers={"References": "<a@b.example>"}
         )
         with pytest.raises(bulkmail.ConfigError, match="References is that of the message that is followed up"):
             await mailer(relay).send(campaign, follow_up=tmp_path / "1.outbox")
@@ -209,7 +209,7 @@ def test_follow_up_has_a_fingerprint_of_its_own() -> None:
 
 async def test_long_conversation_names_its_first_and_its_last_messages(tmp_path: Path) -> None:
     ids = [f"<{number}@shop.example>" for number in range(30)]
-    long = bulkmail.letter(sender="shop@shop.example", subject="Hi", text="Hi\n")
+    long = bulkmail.compose(from_="shop@shop.example", subject="Hi", text="Hi\n")
     fields = [{"email": "ann@example.com", "thread_references": " ".join(ids)}]
     async with ScriptedRelay() as relay:
         await mailer(relay).send(long, fields, outbox=tmp_path / "1.outbox")

@@ -16,8 +16,8 @@ from bulkmail.mailing.feed import SLICE
 
 
 @pytest.fixture
-def letter():
-    return bulkmail.letter(sender="Shop <shop@shop.test>", subject="Hello", text="Dear {{ name }},\n")
+def campaign():
+    return bulkmail.compose(from_="Shop <shop@shop.test>", subject="Hello", text="Dear {{ name }},\n")
 
 
 def rows(number):
@@ -47,7 +47,7 @@ class QuerySet:
 
 
 @pytest.mark.parametrize("number", [1, SLICE - 1, SLICE, SLICE + 1, 2 * SLICE, 2 * SLICE + 7])
-async def test_generator_is_read_in_the_thread_of_its_program(letter, number):
+async def test_generator_is_read_in_the_thread_of_its_program(campaign, number):
     here = threading.get_ident()
 
     def people():
@@ -55,49 +55,49 @@ async def test_generator_is_read_in_the_thread_of_its_program(letter, number):
             assert threading.get_ident() == here
             yield row
 
-    report = await bulkmail.send(letter, people(), relay="null:")
+    report = await bulkmail.send(campaign, people(), relay="null:")
     assert [row.address for row in report.rows()] == [row["email"] for row in rows(number)]
 
 
-async def test_row_that_is_used_again_by_its_iterator_is_taken_as_it_was(letter):
+async def test_row_that_is_used_again_by_its_iterator_is_taken_as_it_was(campaign):
     def people():
         row = {}
         for each in rows(3):
             row.update(each)
             yield row
 
-    report = await bulkmail.send(letter, people(), relay="null:")
+    report = await bulkmail.send(campaign, people(), relay="null:")
     assert [row.address for row in report.rows()] == [row["email"] for row in rows(3)]
 
 
 @pytest.mark.parametrize("factory", [None, sqlite3.Row])
-async def test_sqlite3_cursor_is_a_list(letter, factory):
+async def test_sqlite3_cursor_is_a_list(campaign, factory):
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.row_factory = factory
         connection.execute("CREATE TABLE people (email, name)")
         people = [(row["email"], row["name"]) for row in rows(SLICE + 20)]
         connection.executemany("INSERT INTO people VALUES (?, ?)", people)
-        report = await bulkmail.send(letter, connection.execute("SELECT * FROM people"), relay="null:")
+        report = await bulkmail.send(campaign, connection.execute("SELECT * FROM people"), relay="null:")
     assert report.accepted == SLICE + 20
 
 
-async def test_sqlalchemy_result_is_a_list(letter):
+async def test_sqlalchemy_result_is_a_list(campaign):
     engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.pool.StaticPool)
     with engine.connect() as connection:
         query = sqlalchemy.text(
             "SELECT 'ann@example.org' AS email, 'Ann' AS name UNION SELECT 'bob@example.org', 'Bob'"
         )
-        report = await bulkmail.send(letter, connection.execute(query), relay="null:")
+        report = await bulkmail.send(campaign, connection.execute(query), relay="null:")
     engine.dispose()
     assert report.accepted == 2
 
 
-async def test_asynchronous_rows_are_read_in_the_task_of_their_program(letter):
-    report = await bulkmail.send(letter, QuerySet(SLICE + 3), relay="null:")
+async def test_asynchronous_rows_are_read_in_the_task_of_their_program(campaign):
+    report = await bulkmail.send(campaign, QuerySet(SLICE + 3), relay="null:")
     assert report.accepted == SLICE + 3
 
 
-async def test_objects_with_fields_are_rows(letter):
+async def test_objects_with_fields_are_rows(campaign):
     @dataclasses.dataclass
     class Person:
         email: str
@@ -107,11 +107,11 @@ async def test_objects_with_fields_are_rows(letter):
         for row in rows(3):
             yield Person(**row)
 
-    report = await bulkmail.send(letter, people(), relay="null:")
+    report = await bulkmail.send(campaign, people(), relay="null:")
     assert report.accepted == 3
 
 
-async def test_asynchronous_generator_is_closed_when_its_rows_are_refused(letter):
+async def test_asynchronous_generator_is_closed_when_its_rows_are_refused(campaign):
     closed = []
 
     async def people():
@@ -122,11 +122,11 @@ async def test_asynchronous_generator_is_closed_when_its_rows_are_refused(letter
             closed.append(asyncio.current_task())
 
     with pytest.raises(bulkmail.ListError, match="no column is named email"):
-        await bulkmail.send(letter, people(), relay="null:")
+        await bulkmail.send(campaign, people(), relay="null:")
     assert closed == [asyncio.current_task()]
 
 
-async def test_loop_has_its_turn_between_slices(letter):
+async def test_loop_has_its_turn_between_slices(campaign):
     ticks = 0
     seen = []
 
@@ -143,44 +143,44 @@ async def test_loop_has_its_turn_between_slices(letter):
             yield row
 
     ticking = asyncio.create_task(tick())
-    await bulkmail.send(letter, people(), relay="null:")
+    await bulkmail.send(campaign, people(), relay="null:")
     ticking.cancel()
     assert len(seen) == 4
     assert len(set(seen)) == 4
 
 
-async def test_what_the_rows_raise_comes_out_and_nothing_is_sent(letter, tmp_path):
+async def test_what_the_rows_raise_comes_out_and_nothing_is_sent(campaign, tmp_path):
     def people():
         yield from rows(SLICE + 1)
         raise LookupError("the connection was lost")
 
     outbox = tmp_path / "run.outbox"
     with pytest.raises(LookupError, match="connection was lost"):
-        await bulkmail.send(letter, people(), relay="null:", outbox=outbox)
-    report = await bulkmail.send(letter, rows(2), relay="null:", outbox=outbox)
+        await bulkmail.send(campaign, people(), relay="null:", outbox=outbox)
+    report = await bulkmail.send(campaign, rows(2), relay="null:", outbox=outbox)
     assert report.accepted == 2
 
 
-def test_send_sync_reads_rows_where_no_loop_runs(letter):
-    report = bulkmail.send_sync(letter, QuerySet(2 * SLICE + 1), relay="null:")
+def test_send_sync_reads_rows_where_no_loop_runs(campaign):
+    report = bulkmail.send_sync(campaign, QuerySet(2 * SLICE + 1), relay="null:")
     assert report.accepted == 2 * SLICE + 1
 
 
-def test_what_the_rows_raise_comes_out_of_send_sync(letter):
+def test_what_the_rows_raise_comes_out_of_send_sync(campaign):
     def people():
         yield from rows(SLICE + 1)
         raise LookupError("the connection was lost")
 
     with pytest.raises(LookupError, match="connection was lost"):
-        bulkmail.send_sync(letter, people(), relay="null:")
+        bulkmail.send_sync(campaign, people(), relay="null:")
 
 
-def test_send_sync_takes_asynchronous_rows(letter):
+def test_send_sync_takes_asynchronous_rows(campaign):
     async def people():
         for row in rows(3):
             yield row
 
-    assert bulkmail.send_sync(letter, people(), relay="null:").accepted == 3
+    assert bulkmail.send_sync(campaign, people(), relay="null:").accepted == 3
 
 
 @pytest.mark.parametrize(
@@ -192,9 +192,9 @@ def test_send_sync_takes_asynchronous_rows(letter):
     ],
     ids=["one row", "bytes", "number"],
 )
-async def test_what_is_no_list_of_rows_is_refused(letter, given, words):
+async def test_what_is_no_list_of_rows_is_refused(campaign, given, words):
     with pytest.raises(bulkmail.ListError, match=words):
-        await bulkmail.send(letter, given, relay="null:")
+        await bulkmail.send(campaign, given, relay="null:")
 
 
 async def test_messages_are_read_in_the_thread_of_their_program():

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import bulkmail
 from bulkmail.cli import main
-from bulkmail.mailing.ordering import letters
+from bulkmail.mailing.ordering import messages
 from bulkmail.model.keys import NO_KEYS
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.status import Status
@@ -43,17 +43,17 @@ ROWS = [
 
 def campaign(group_by: str | Sequence[str] = "email", **more: str) -> bulkmail.Campaign:
     given = {"subject": "Order", "text": TEXT, **more}
-    return bulkmail.letter(sender="Shop <shop@shop.example>", group_by=group_by, name="orders", **given)
+    return bulkmail.compose(from_="Shop <shop@shop.example>", group_by=group_by, name="orders", **given)
 
 
 async def sent(
-    letter: bulkmail.Campaign, rows: object, relay: ScriptedRelay | None = None, **how: object
+    orders: bulkmail.Campaign, rows: object, relay: ScriptedRelay | None = None, **how: object
 ) -> tuple[list[tuple[tuple[str, ...], str]], bulkmail.Report]:
     """Who got which text, in order, and the report."""
     async with relay or ScriptedRelay() as server:
         url = f"smtp://{server.host}:{server.port}?tls=off"
         mailer = bulkmail.Mailer(url, suppressions=None)
-        report = await mailer.send(letter, rows, max_invalid=1.0, allow_empty=True, **how)  # type: ignore[arg-type]
+        report = await mailer.send(orders, rows, max_invalid=1.0, allow_empty=True, **how)  # type: ignore[arg-type]
         found = [
             (tuple(message.forward_paths), message.content.partition(b"\r\n\r\n")[2].decode().strip())
             for message in server.messages
@@ -97,7 +97,7 @@ def test_report_gives_each_row_the_outcome_of_its_message(tmp_path: Path) -> Non
     _, report = asyncio.run(sent(campaign(), ROWS, relay, outbox=outbox))
     assert statuses(report) == ["rejected", "accepted", "rejected"]
     assert [row.shares for row in report.rows()] == [0, 0, 1]
-    assert report.refused == [("ann@example.com", 550, "unknown")]
+    assert report.failed == [("ann@example.com", 550, "unknown")]
     assert (report.tally[Status.REJECTED], report.messages[Status.REJECTED]) == (2, 1)
     assert len(report.attention) == 1
     assert report.exit_code == 1
@@ -205,7 +205,7 @@ async def test_copies_go_with_the_message_once() -> None:
 
 
 async def test_what_failed_goes_again_with_the_same_bytes(tmp_path: Path) -> None:
-    outbox, letter = tmp_path / "orders.outbox", campaign()
+    outbox, orders = tmp_path / "orders.outbox", campaign()
     contents: list[bytes] = []
     async with ScriptedRelay(body=["450 4.3.0 later", "450 4.3.0 later", "250 ok"]) as relay:
         mailer = bulkmail.Mailer(
@@ -213,7 +213,7 @@ async def test_what_failed_goes_again_with_the_same_bytes(tmp_path: Path) -> Non
             suppressions=None,
             pace=bulkmail.Pace(bulkmail.Rate(1000.0), retry=RetryPolicy(schedule=(0.05,) * 5)),
         )
-        report = await mailer.send(letter, ROWS[:1] + ROWS[2:], outbox=outbox)
+        report = await mailer.send(orders, ROWS[:1] + ROWS[2:], outbox=outbox)
         contents = [message.content for message in relay.messages]
     assert report.accepted == 2
     assert b"pot tea" in contents[-1]
@@ -252,12 +252,12 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_example_of_the_guide_comes_out_as_it_says_in_preview_and_rehearsal(shop: Path) -> None:
     settings = load(str(shop))
     texts = []
-    for _, _, letter in letters(settings, keys=NO_KEYS):
-        assert not isinstance(letter, Exception)
-        texts.append(message_from_bytes(b"".join(letter.buffers), policy=default).get_content().replace("\r\n", "\n"))
+    for _, _, orders in messages(settings, keys=NO_KEYS):
+        assert not isinstance(orders, Exception)
+        texts.append(message_from_bytes(b"".join(orders.buffers), policy=default).get_content().replace("\r\n", "\n"))
     assert texts[0] == (shop / "expected.txt").read_text(encoding="utf-8")
     assert len(texts) == 2
-    (third,) = letters(settings, keys=NO_KEYS, row=3)
+    (third,) = messages(settings, keys=NO_KEYS, row=3)
     assert third[0] == 1, "a row that shares a message shows that"
     result = CliRunner().invoke(main, ["send", ".", "--yes", "--expect", "2"])
     assert result.exit_code == 0, result.output

@@ -1,4 +1,4 @@
-"""Rows in doubt, held against where their letters were seen."""
+"""Rows in doubt, held against where their messages were seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a letter shows only when it is sent: its copies, its keys, its hook, its signatures."""
+"""What of a message shows only when it is sent: its copies, its keys, its hook, its signatures."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ ROWS = [
 ]
 
 
-def letter(**parts):
-    return bulkmail.letter(sender="Shop <shop@example.com>", subject="Hello", text="Dear {{ email }},\n", **parts)
+def make_campaign(**parts):
+    return bulkmail.compose(from_="Shop <shop@example.com>", subject="Hello", text="Dear {{ email }},\n", **parts)
 
 
 def url_of(relay):
@@ -59,7 +59,9 @@ async def prepared(campaign, *, path=None, selection=None, **changes):
 
 async def test_copies_of_a_letter_go_together():
     async with ScriptedRelay() as relay:
-        report = await bulkmail.send(letter(cc="{{ boss }}", bcc="audit@example.com"), ROWS[:2], relay=url_of(relay))
+        report = await bulkmail.send(
+            make_campaign(cc="{{ boss }}", bcc="audit@example.com"), ROWS[:2], relay=url_of(relay)
+        )
         sent = sorted((message.forward_paths, message.content) for message in relay.messages)
     assert (report.accepted, report.accepted_copies) == (2, 3)
     assert [paths for paths, _ in sent] == [
@@ -71,7 +73,7 @@ async def test_copies_of_a_letter_go_together():
 
 
 async def test_copies_with_reverse_paths_of_their_own_go_alone():
-    campaign = letter(cc="{{ boss }}", reverse_path="bounces+{verp}@example.com")
+    campaign = make_campaign(cc="{{ boss }}", reverse_path="bounces+{verp}@example.com")
     async with ScriptedRelay() as relay:
         report = await bulkmail.send(campaign, ROWS[:2], relay=url_of(relay))
         sent = sorted(message.forward_paths for message in relay.messages)
@@ -83,10 +85,10 @@ async def test_copies_with_reverse_paths_of_their_own_go_alone():
 async def test_refused_copy_is_reported_by_its_own_address_and_its_row_as_accepted(tmp_path, outbox):
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("bob@") else None) as relay:
         report = await bulkmail.send(
-            letter(cc="{{ boss }}"), ROWS[:2], relay=url_of(relay), outbox=outbox and tmp_path / outbox
+            make_campaign(cc="{{ boss }}"), ROWS[:2], relay=url_of(relay), outbox=outbox and tmp_path / outbox
         )
     assert (report.accepted, report.accepted_copies, report.exit_code) == (2, 0, 1)
-    assert report.refused == [("bob@example.com", 550, "who?")]
+    assert report.failed == [("bob@example.com", 550, "who?")]
     assert report.tally.by_status == {Status.ACCEPTED: 2} and report.tally.adds_up
     assert report.tally.copies == {Status.REJECTED: 1}
     assert [(trouble.address, trouble.copies) for trouble in report.attention] == [("bob@example.com", 1)]
@@ -99,21 +101,21 @@ async def test_refused_copy_is_reported_by_its_own_address_and_its_row_as_accept
 
 async def test_refused_recipient_leaves_its_copies_accepted():
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("ann@") else None) as relay:
-        report = await bulkmail.send(letter(cc="{{ boss }}"), ROWS[:2], relay=url_of(relay))
+        report = await bulkmail.send(make_campaign(cc="{{ boss }}"), ROWS[:2], relay=url_of(relay))
     assert (report.accepted, report.accepted_copies, report.exit_code) == (1, 1, 1)
-    assert report.refused == [("ann@example.com", 550, "who?")]
+    assert report.failed == [("ann@example.com", 550, "who?")]
 
 
 async def test_deferred_copy_keeps_the_run_open_and_the_row_accepted(tmp_path):
     async with ScriptedRelay(rcpt=lambda path: "451 4.2.0 later" if path.startswith("bob@") else None) as relay:
         mailer = bulkmail.Mailer(url_of(relay), pace=Pace(wait=0))
-        report = await mailer.send(letter(cc="{{ boss }}"), ROWS[:2], outbox=tmp_path / "run.outbox")
+        report = await mailer.send(make_campaign(cc="{{ boss }}"), ROWS[:2], outbox=tmp_path / "run.outbox")
     assert (report.accepted, report.tally.open, report.exit_code) == (2, 1, 3)
     assert report.ended_at is None
     assert "go on with the 1 copy left" in await to_thread.run_sync(summary, report)
     async with ScriptedRelay() as relay:
         mailer = bulkmail.Mailer(url_of(relay), pace=Pace(wait=0))
-        again = await mailer.send(letter(cc="{{ boss }}"), ROWS[:2], outbox=tmp_path / "run.outbox")
+        again = await mailer.send(make_campaign(cc="{{ boss }}"), ROWS[:2], outbox=tmp_path / "run.outbox")
     assert again.tally.open == 1 and relay.messages == []  # it is not due yet
 
 
@@ -121,10 +123,10 @@ async def test_dead_blind_copy_of_a_long_list_stops_nothing_and_is_named_once(tm
     people = [{"email": f"p{number}@example.com"} for number in range(300)]
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("dead@") else None) as relay:
         report = await bulkmail.send(
-            letter(bcc="dead@example.com"), people, relay=url_of(relay), outbox=tmp_path / "run.outbox"
+            make_campaign(bcc="dead@example.com"), people, relay=url_of(relay), outbox=tmp_path / "run.outbox"
         )
     assert (report.accepted, report.exit_code) == (300, 1)
-    assert report.refused == [("dead@example.com", 550, "who?")]
+    assert report.failed == [("dead@example.com", 550, "who?")]
     assert [(trouble.address, trouble.copies) for trouble in report.attention] == [("dead@example.com", 300)]
     reports = [tmp_path / "report.csv", tmp_path / "report.json", tmp_path / "report.html"]
     for target in reports:
@@ -139,7 +141,7 @@ async def test_dead_blind_copy_of_a_long_list_stops_nothing_and_is_named_once(tm
 
     async with ScriptedRelay() as relay:  # everybody was reached, so nobody is written to again
         mailer = bulkmail.Mailer(url_of(relay))
-        again = await mailer.send(letter(bcc="dead@example.com"), people, suppress=reports[:1], allow_empty=True)
+        again = await mailer.send(make_campaign(bcc="dead@example.com"), people, suppress=reports[:1], allow_empty=True)
         assert again.tally.by_status == {Status.SUPPRESSED: 300}
     assert relay.messages == []
     with OutboxReader.open(tmp_path / "run.outbox") as reader:
@@ -147,7 +149,7 @@ async def test_dead_blind_copy_of_a_long_list_stops_nothing_and_is_named_once(tm
 
 
 async def test_row_with_a_bad_copy_is_invalid_and_says_why():
-    mailing = await prepared(letter(cc="{{ boss }}"))
+    mailing = await prepared(make_campaign(cc="{{ boss }}"))
     rows = list(OutboxReader.over(mailing.outbox).rows())
     mailing.abandon()
     assert [row.status for row in rows] == [Status.PENDING, Status.PENDING, Status.INVALID]
@@ -156,7 +158,9 @@ async def test_row_with_a_bad_copy_is_invalid_and_says_why():
 
 async def test_redirection_overrides_all_copies():
     to = Address.parse("me@example.net")
-    mailing = await prepared(letter(cc="bob@example.com", bcc="audit@example.com"), selection=Selection(redirect_to=to))
+    mailing = await prepared(
+        make_campaign(cc="bob@example.com", bcc="audit@example.com"), selection=Selection(redirect_to=to)
+    )
     jobs = mailing.outbox.due(0.0, limit=99, excluding=())
     mailing.abandon()
     assert [job.delivery.forward_path for job in jobs] == ["me@example.net"] * 3
@@ -165,7 +169,7 @@ async def test_redirection_overrides_all_copies():
 async def test_duplicates_are_told_by_the_row_and_take_their_copies_along():
     mailing = await Mailing.prepare(
         None,
-        campaign=letter(bcc="audit@example.com"),
+        campaign=make_campaign(bcc="audit@example.com"),
         rows=GivenRows([ROWS[0], ROWS[0]], ListOptions()),
         routes=[Route(Relay.parse("null:"))],
         pace=Pace(),
@@ -183,7 +187,7 @@ async def test_signed_letters_survive_the_way_through_another_server(key_ring):
             kept.append(envelope.original_content)
             return "250 ok"
 
-    campaign = letter(
+    campaign = make_campaign(
         html="<p>\n  Dear\t{{ email }},\n\n\n",
         cc="{{ boss | default('', true) }}",
         list_id="Grüße <news.shop.example>",
@@ -206,14 +210,14 @@ async def test_signed_letters_survive_the_way_through_another_server(key_ring):
 
 async def test_keys_come_from_where_the_campaign_says(monkeypatch):
     monkeypatch.setenv("SHOP_KEY", "k" * 32)
-    campaign = letter(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}", key_from="env:SHOP_KEY"))
+    campaign = make_campaign(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}", key_from="env:SHOP_KEY"))
     async with ScriptedRelay() as relay:
         await bulkmail.send(campaign, ROWS[:1], relay=url_of(relay))
         assert b"List-Unsubscribe-Post" in relay.messages[0].content
 
 
 async def test_key_that_is_missing_is_told_before_anything_is_sent(tmp_path):
-    campaign = letter(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"))
+    campaign = make_campaign(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"))
     with pytest.raises(bulkmail.ConfigError, match="key that signs unsubscribe links"):
         await bulkmail.send(campaign, ROWS, relay="null:", outbox=tmp_path / "run.outbox")
     assert not (tmp_path / "run.outbox").exists()
@@ -221,7 +225,7 @@ async def test_key_that_is_missing_is_told_before_anything_is_sent(tmp_path):
 
 def test_outbox_holds_no_key(tmp_path, key_ring):
     secret = pem(key_ring.rsa)
-    campaign = letter(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"), dkim=(RSA,))
+    campaign = make_campaign(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"), dkim=(RSA,))
     keys = bulkmail.Keys(bulkmail.Secret("hunter2-hunter2-hunter2"), (secret,))
     mailer = bulkmail.Mailer("null:", keys=keys)
     asyncio.run(mailer.send(campaign, ROWS[:1], outbox=tmp_path / "run.outbox"))
@@ -240,7 +244,7 @@ def stamp(message):
 
 async def test_hook_has_a_hand_in_every_letter():
     async with ScriptedRelay() as relay:
-        await bulkmail.Mailer(url_of(relay), on_message=stamp).send(letter(), ROWS)
+        await bulkmail.Mailer(url_of(relay), on_message=stamp).send(make_campaign(), ROWS)
         assert all(b"X-House: Rule 7\r\n" in message.content for message in relay.messages)
         assert len(relay.messages) == 3
 
@@ -252,7 +256,7 @@ async def test_letter_that_the_hook_refuses_is_not_sent():
         return message
 
     async with ScriptedRelay() as relay:
-        report = await bulkmail.Mailer(url_of(relay), on_message=refuse).send(letter(), ROWS)
+        report = await bulkmail.Mailer(url_of(relay), on_message=refuse).send(make_campaign(), ROWS)
         assert len(relay.messages) == 2
     assert report.tally[Status.INVALID] == 1
     assert report.reasons["on_message: ValueError: no certificate"] == 1
@@ -260,7 +264,7 @@ async def test_letter_that_the_hook_refuses_is_not_sent():
 
 async def test_run_with_a_hook_does_not_go_on_without_it(tmp_path):
     path = tmp_path / "run.outbox"
-    mailing = await prepared(letter(), path=path, on_message=stamp)
+    mailing = await prepared(make_campaign(), path=path, on_message=stamp)
     mailing.pass_gate()
     mailing.abandon()
     with pytest.raises(bulkmail.ConfigError, match="on_message"):
@@ -271,7 +275,7 @@ async def test_run_with_a_hook_does_not_go_on_without_it(tmp_path):
 async def test_run_with_a_key_does_not_go_on_without_it(tmp_path):
     path = tmp_path / "run.outbox"
     keys = bulkmail.Keys(bulkmail.Secret("k" * 32))
-    campaign = letter(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"))
+    campaign = make_campaign(unsubscribe=bulkmail.Unsubscribe("https://shop.example/{token}"))
     mailing = await prepared(campaign, path=path, keys=keys)
     mailing.pass_gate()
     mailing.abandon()
@@ -302,7 +306,7 @@ async def test_ready_made_messages_get_what_they_lack():
 async def stopped_by(relay):
     """How a run over `relay` stops: the report of nobody written to, and the error behind it."""
     with pytest.raises(bulkmail.SendingStopped) as stopped:
-        await bulkmail.send(letter(), ROWS[:2], relay=relay)
+        await bulkmail.send(make_campaign(), ROWS[:2], relay=relay)
     assert stopped.value.report.tally.by_status == {Status.PENDING: 2}
     return stopped.value.__cause__
 
@@ -329,8 +333,8 @@ async def test_socket_that_is_not_there_is_told():
 async def test_run_that_did_not_pass_the_gate_is_not_gone_on_with(tmp_path):
     """Nor one that was cut off before it was judged: what is wrong with it would go out."""
     path = tmp_path / "run.outbox"
-    mailing = await prepared(letter(reply_to="{{ nobody }}"), path=path)
-    with pytest.raises(bulkmail.GateClosed):
+    mailing = await prepared(make_campaign(reply_to="{{ nobody }}"), path=path)
+    with pytest.raises(bulkmail.ChecksFailed):
         mailing.pass_gate()
     with pytest.raises(bulkmail.ConfigError, match="did not pass the checks"):
         Mailing.reopen(path, routes=REAL, pace=Pace())

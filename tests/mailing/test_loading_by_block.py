@@ -65,7 +65,7 @@ def stopping_domain() -> Suppression:
 
 
 async def loaded(path: Path, *, by_row: bool, cc: str | None, selection: Selection) -> tuple[object, ...]:
-    campaign = bulkmail.letter(sender="shop@example.com", subject="To {{ town }}", text="Dear {{ name }}", cc=cc)
+    campaign = bulkmail.compose(from_="shop@example.com", subject="To {{ town }}", text="Dear {{ name }}", cc=cc)
     told: list[int] = []
     with closing(await to_thread.run_sync(open_list, path)) as rows:
         mailing = await Mailing.prepare(

@@ -1,4 +1,4 @@
-"""Letters that a program makes: what they bring along."""
+"""Messages that a program makes: what they bring along."""
 
 import re
 
@@ -8,31 +8,31 @@ import bulkmail
 from tests.message.pages import rendered
 
 
-def letter(**parts):
-    return bulkmail.letter(sender="a@example.org", subject="Hi", **parts)
+def make_campaign(**parts):
+    return bulkmail.compose(from_="a@example.org", subject="Hi", **parts)
 
 
 def test_letter_brings_pictures_and_style_sheets_of_its_folder(tmp_path):
     (tmp_path / "logo.png").write_bytes(b"PNG")
     (tmp_path / "style.css").write_text("p { color: red }")
     page = "<link rel=stylesheet href=style.css><p>x</p><img src=logo.png>"
-    made = letter(html=page, folder=tmp_path)
+    made = make_campaign(html=page, folder=tmp_path)
     assert [(image.source, image.content_type, image.content) for image in made.images] == [
         ("logo.png", "image/png", b"PNG")
     ]
     assert made.stylesheets == (bulkmail.Template("style.css", "p { color: red }"),)
-    assert letter(html=page).images == ()
+    assert make_campaign(html=page).images == ()
 
 
 def test_letter_says_which_picture_is_missing(tmp_path):
     with pytest.raises(bulkmail.ConfigError, match=r"the picture .*no\.png cannot be read: No such file"):
-        letter(html="<img src=no.png>", folder=tmp_path)
+        make_campaign(html="<img src=no.png>", folder=tmp_path)
 
 
 def test_letter_takes_files_of_everybody_and_of_rows(tmp_path):
     (tmp_path / "menu.pdf").write_bytes(b"%PDF")
     own = bulkmail.RowAttachment(bulkmail.Template("x", "{{ x }}"), str(tmp_path))
-    made = letter(
+    made = make_campaign(
         text="x",
         attachments=[tmp_path / "menu.pdf", "{{ id }}.pdf", bulkmail.Attachment("a.txt", "text/plain", b"a"), own],
         folder=tmp_path,
@@ -46,17 +46,17 @@ def test_letter_takes_files_of_everybody_and_of_rows(tmp_path):
 
 
 def test_letter_may_be_markdown_or_mjml_alone():
-    assert letter(markdown="# x").markdown is not None
-    assert letter(mjml="<mjml/>").mjml is not None
+    assert make_campaign(markdown="# x").markdown is not None
+    assert make_campaign(mjml="<mjml/>").mjml is not None
     with pytest.raises(bulkmail.ConfigError, match="needs a text"):
-        letter(preheader="x")
+        make_campaign(preheader="x")
 
 
 @pytest.fixture
 def invoices(tmp_path):
-    """A letter with a file of each row, of which only the first is there."""
+    """A message with a file of each row, of which only the first is there."""
     (tmp_path / "1.txt").write_text("one")
-    return letter(markdown="# x", attachments=["{{ id }}.txt"], folder=tmp_path)
+    return make_campaign(markdown="# x", attachments=["{{ id }}.txt"], folder=tmp_path)
 
 
 async def test_letter_with_files_of_rows_is_sent(invoices):
@@ -79,12 +79,12 @@ PLACES = {
 @pytest.mark.parametrize("page", PLACES.values(), ids=PLACES)
 def test_pictures_in_every_place_are_brought_along(tmp_path, page):
     (tmp_path / "a.png").write_bytes(b"PNG")
-    made = letter(html=page, folder=tmp_path)
+    made = make_campaign(html=page, folder=tmp_path)
     assert [(image.source, image.content) for image in made.images] == [("a.png", b"PNG")]
     html = rendered(html=page, images=made.images).html
     assert "cid:" in html
     assert not re.search(r"[^/]a\.png", html)
-    assert letter(html=page, folder=tmp_path / "elsewhere").images == ()
+    assert make_campaign(html=page, folder=tmp_path / "elsewhere").images == ()
 
 
 def test_pictures_of_a_style_sheet_are_looked_for_beside_it(tmp_path):
@@ -93,11 +93,11 @@ def test_pictures_of_a_style_sheet_are_looked_for_beside_it(tmp_path):
     (tmp_path / "img" / "bg.png").write_bytes(b"PNG")
     (tmp_path / "css" / "mail.css").write_text("p { background: url(../img/bg.png); src: url(font.woff) }")
     page = '<link rel=stylesheet href="css/mail.css"><p>x</p>'
-    made = letter(html=page, folder=tmp_path)
+    made = make_campaign(html=page, folder=tmp_path)
     assert [image.source for image in made.images] == ["img/bg.png"]
     assert "url(cid:" in rendered(html=page, images=made.images, stylesheets=made.stylesheets).html
 
 
 def test_fonts_and_pictures_that_rows_name_are_not_looked_for(tmp_path):
     page = "<style>@font-face{src:url(a.woff)}</style><p style='background:url({{ x }}.png)'>x</p>"
-    assert letter(html=page, folder=tmp_path).images == ()
+    assert make_campaign(html=page, folder=tmp_path).images == ()

@@ -14,12 +14,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bulkmail.engine.contracts import Connection, Ending, Event, Notice, Outlet, Settled
+from bulkmail.engine.contracts import Connection, DeliveryResult, Ending, Event, Notice, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.mailing.permits import open_permits
 from bulkmail.model.address import Address
-from bulkmail.model.errors import OutboxError, SendingRests
+from bulkmail.model.errors import OutboxError, SendingPaused
 from bulkmail.model.hold import Hold
 from bulkmail.model.job import Job
 from bulkmail.model.message import Envelope, Message
@@ -70,7 +70,7 @@ def make_outbox(number: int) -> Outbox:
 
 
 class Server(NullLine):
-    """Notes by the wall clock when each letter came; `refuse` may answer instead."""
+    """Notes by the wall clock when each message came; `refuse` may answer instead."""
 
     def __init__(self, trial: Trial, relay: str) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Server(NullLine):
 
 
 class Trial:
-    """A run by a clock that the test turns, with servers that note when letters came."""
+    """A run by a clock that the test turns, with servers that note when messages came."""
 
     def __init__(self, outbox: Outbox, now: float) -> None:
         self.outbox = outbox
@@ -134,7 +134,7 @@ class Trial:
                 await asyncio.sleep(0)
                 if not loop._ready:
                     break
-            if not self.engine or not any(relay.permission.is_asking for relay in self.engine._run.relays):
+            if not self.engine or not any(relay.account.is_asking for relay in self.engine._run.relays):
                 break
             await asyncio.sleep(0.001)  # a thread is at the ledger; what it says has to be acted on before time goes on
         if (wake := self.clock.next_wake) is not None:
@@ -165,7 +165,7 @@ def make_trial() -> Iterator[Callable[..., Trial]]:
 async def test_run_ends_outside_its_hours_and_says_when_they_begin(make_trial):
     trial = make_trial(3, at("2026-11-21 12:00"))  # a Saturday
     ending = await trial.run(Pace(windows=OFFICE))
-    assert isinstance(ending.error, SendingRests)
+    assert isinstance(ending.error, SendingPaused)
     assert "Mon 23 November" in str(ending.error) and "window" in str(ending.error)
     assert "run the same command again" in ending.error.hint
     assert trial.sent == [] and trial.outbox.tally()[Status.PENDING] == 3
@@ -192,7 +192,7 @@ async def test_start_is_waited_for(make_trial):
     start = at("2026-11-24 09:00")
     trial = make_trial(2)
     early = await trial.run(Pace(start=start))
-    assert isinstance(early.error, SendingRests) and "24 November" in str(early.error)
+    assert isinstance(early.error, SendingPaused) and "24 November" in str(early.error)
     await trial.run(Pace(start=start, wait=math.inf))
     assert trial.accepted == 2 and min(wall for wall, _, _ in trial.sent) >= start
 
@@ -243,10 +243,10 @@ def assert_never_faster(trial: Trial, seconds: float) -> None:
 async def test_quota_ends_the_run_and_the_next_one_after_it_sends_the_rest(make_trial):
     trial, pace = make_trial(1000), Pace(quota=Quota(per_day=500))
     ending = await trial.run(pace)
-    assert isinstance(ending.error, SendingRests) and "the quota of 500/day is used up" in str(ending.error)
+    assert isinstance(ending.error, SendingPaused) and "the quota of 500/day is used up" in str(ending.error)
     assert trial.accepted == 500 and trial.outbox.tally()[Status.PENDING] == 500
     again = await trial.run(pace)
-    assert isinstance(again.error, SendingRests) and trial.accepted == 500
+    assert isinstance(again.error, SendingPaused) and trial.accepted == 500
     trial.clock.advance(DAY + 10)
     assert (await trial.run(pace)).error is None
     assert trial.accepted == 1000
@@ -290,7 +290,7 @@ async def test_run_that_is_killed_keeps_what_it_reserved_counted(make_trial):
         assert permit is not None
         await permit.refill(trial.clock.now())  # and never settled
     ending = await trial.run(Pace(quota=Quota(per_day=50)))
-    assert isinstance(ending.error, SendingRests) and trial.accepted == 30
+    assert isinstance(ending.error, SendingPaused) and trial.accepted == 30
 
 
 async def test_other_relays_go_on_when_the_quota_of_one_is_used_up(make_trial):
@@ -306,7 +306,7 @@ async def test_relays_of_one_account_share_its_quota(make_trial):
     routes = [Route.parse(f"smtp://ann@relay.example?tls=off&name=r{number}") for number in range(2)]
     trial = make_trial(150)
     ending = await trial.run(Pace(quota=Quota(per_day=100)), routes=routes)
-    assert isinstance(ending.error, SendingRests) and trial.accepted == 100
+    assert isinstance(ending.error, SendingPaused) and trial.accepted == 100
 
 
 def routes_with(*quotas: str, account: str = "a{}") -> list[Route]:
@@ -322,7 +322,7 @@ def routes_with(*quotas: str, account: str = "a{}") -> list[Route]:
 async def test_each_relay_keeps_its_own_quota_and_the_campaigns_is_for_those_without(make_trial):
     trial = make_trial(500)
     ending = await trial.run(Pace(quota=Quota(per_day=70)), routes=routes_with("100/day", "30/day", ""))
-    assert isinstance(ending.error, SendingRests) and "is used up" in str(ending.error)
+    assert isinstance(ending.error, SendingPaused) and "is used up" in str(ending.error)
     taken = Counter(relay for _, _, relay in trial.sent)
     assert taken == {"r0": 100, "r1": 30, "r2": 70} and trial.outbox.tally()[Status.PENDING] == 300
     trial.clock.advance(DAY + 10)
@@ -342,7 +342,7 @@ async def test_relays_of_one_account_keep_all_their_quotas(make_trial):
     trial = make_trial(100)
     routes = routes_with("60/day", "50/hour,50/day", "40/hour", account="ann")
     ending = await trial.run(Pace(quota=Quota(per_day=1)), routes=routes)
-    assert isinstance(ending.error, SendingRests) and trial.accepted == 40
+    assert isinstance(ending.error, SendingPaused) and trial.accepted == 40
 
 
 async def test_ramp_grows_day_by_day(make_trial):
@@ -357,15 +357,15 @@ async def test_provider_that_says_its_quota_is_used_up_pauses_the_account_for_al
     trial = make_trial(1000)
     trial.refuse = lambda relay, path: full if len(trial.sent) >= 500 else None
     ending = await trial.run(Pace())
-    assert isinstance(ending.error, SendingRests) and "Daily user sending quota exceeded" in str(ending.error)
+    assert isinstance(ending.error, SendingPaused) and "Daily user sending quota exceeded" in str(ending.error)
     assert trial.outbox.tally().by_status == {Status.ACCEPTED: 500, Status.PENDING: 500}
     trial.refuse = lambda relay, path: None
     other = make_trial(5, trial.clock.now() + HOUR)
-    assert isinstance((await other.run(Pace(), run_id="other")).error, SendingRests) and other.sent == []
+    assert isinstance((await other.run(Pace(), run_id="other")).error, SendingPaused) and other.sent == []
     trial.clock.advance(DAY + 1)
     assert (await trial.run(Pace())).error is None
     assert trial.outbox.tally().by_status == {Status.ACCEPTED: 1000}
-    assert len({event.delivery.row for event in trial.events if isinstance(event, Settled)}) == 1000
+    assert len({event.delivery.row for event in trial.events if isinstance(event, DeliveryResult)}) == 1000
 
 
 async def test_other_relays_go_on_when_a_provider_says_that_its_quota_is_used_up(make_trial):

@@ -31,7 +31,7 @@ NO_WAIT = bulkmail.Pace(wait=0.001)
 
 @pytest.fixture
 def campaign() -> bulkmail.Campaign:
-    return bulkmail.letter(sender="Shop <shop@shop.example>", subject="Hello", text="Hello\n", name="spring")
+    return bulkmail.compose(from_="Shop <shop@shop.example>", subject="Hello", text="Hello\n", name="spring")
 
 
 def in_seconds(seconds: float) -> str:
@@ -214,7 +214,7 @@ async def test_time_that_has_passed_or_column_that_is_missing_is_told_before_any
 @pytest.fixture
 def dated() -> bulkmail.Campaign:
     """Made by no loop: it reads a time zone."""
-    return bulkmail.letter(sender="a@shop.example", subject="{{ today }}", text="Hello\n", timezone="Europe/Vienna")
+    return bulkmail.compose(from_="a@shop.example", subject="{{ today }}", text="Hello\n", timezone="Europe/Vienna")
 
 
 async def test_now_in_a_message_is_the_planned_time_where_it_is_the_same_for_all(

@@ -22,12 +22,12 @@ ROWS = [{"email": f"p{number}@example.com"} for number in range(4)]
 
 @pytest.fixture
 async def outbox(tmp_path: Path) -> Path:
-    letter = bulkmail.letter(
-        sender="Shop <shop@example.com>", subject="Hello", text="Dear {{ email }},\n", name="Spring"
+    campaign = bulkmail.compose(
+        from_="Shop <shop@example.com>", subject="Hello", text="Dear {{ email }},\n", name="Spring"
     )
     async with ScriptedRelay() as relay:
         url = f"smtp://{relay.host}:{relay.port}?tls=off"
-        await bulkmail.send(letter, ROWS, relay=url, outbox=tmp_path / "run.outbox")
+        await bulkmail.send(campaign, ROWS, relay=url, outbox=tmp_path / "run.outbox")
     return tmp_path / "run.outbox"
 
 

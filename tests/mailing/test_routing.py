@@ -8,7 +8,7 @@ from email.message import EmailMessage
 import pytest
 
 import bulkmail
-from bulkmail.model.errors import ConfigError, GateClosed
+from bulkmail.model.errors import ChecksFailed, ConfigError
 from bulkmail.testing import ScriptedRelay
 
 ROWS = [
@@ -19,8 +19,8 @@ ROWS = [
 ]
 
 
-def letter(sender="Shop <shop@shop.example>"):
-    return bulkmail.letter(sender=sender, subject="Hello", text="Dear you\n")
+def make_campaign(sender="Shop <shop@shop.example>"):
+    return bulkmail.compose(from_=sender, subject="Hello", text="Dear you\n")
 
 
 def route_to(relay, name, **more):
@@ -34,7 +34,7 @@ def domains_of(relay):
 async def test_recipients_go_through_the_relay_that_names_their_domain(tmp_path):
     async with ScriptedRelay() as one, ScriptedRelay() as other:
         routes = [route_to(one, "one", recipients=("gmail.com", "*.example.org")), route_to(other, "other")]
-        report = await bulkmail.send(letter(), ROWS, relay=routes, outbox=tmp_path / "run.outbox")
+        report = await bulkmail.send(make_campaign(), ROWS, relay=routes, outbox=tmp_path / "run.outbox")
     assert report.accepted == 30
     assert domains_of(one) == {"gmail.com", "mail.example.org"}
     assert domains_of(other) == {"other.example"}
@@ -45,7 +45,7 @@ async def test_recipients_go_through_the_relay_that_names_their_domain(tmp_path)
 async def test_senders_of_each_row_choose_the_relay(tmp_path):
     async with ScriptedRelay() as one, ScriptedRelay() as other:
         routes = [route_to(one, "one", senders=("a.example",)), route_to(other, "other", senders=("b.example",))]
-        report = await bulkmail.send(letter("Shop <shop@{{ office }}>"), ROWS, relay=routes)
+        report = await bulkmail.send(make_campaign("Shop <shop@{{ office }}>"), ROWS, relay=routes)
     assert report.accepted == 30
     assert {message.reverse_path for message in one.messages} == {"shop@a.example"}
     assert {message.reverse_path for message in other.messages} == {"shop@b.example"}
@@ -73,9 +73,9 @@ async def test_mail_that_no_relay_takes_is_told_before_anything_is_sent():
             route_to(other, "other", recipients=("*.example.org",)),
         ]
         with pytest.raises(
-            GateClosed, match=r"no relay takes the mail of 10 deliveries, for example p2@other\.example"
+            ChecksFailed, match=r"no relay takes the mail of 10 deliveries, for example p2@other\.example"
         ):
-            await bulkmail.send(letter(), ROWS, relay=routes)
+            await bulkmail.send(make_campaign(), ROWS, relay=routes)
     assert one.sessions == other.sessions == 0
 
 
@@ -84,10 +84,10 @@ async def test_run_goes_on_through_other_relays_than_it_was_begun_with(tmp_path)
     async with ScriptedRelay() as one, ScriptedRelay(mail="550 5.7.1 not you") as bad:
         routes = [route_to(one, "one", recipients=("gmail.com",)), route_to(bad, "bad")]
         with pytest.raises(bulkmail.SendingStopped, match="bad refused the sender"):
-            await bulkmail.send(letter(), ROWS, relay=routes, outbox=path)
+            await bulkmail.send(make_campaign(), ROWS, relay=routes, outbox=path)
     assert domains_of(one) == {"gmail.com"}
     async with ScriptedRelay() as last:
-        report = await bulkmail.send(letter(), ROWS, relay=[route_to(last, "last")], outbox=path)
+        report = await bulkmail.send(make_campaign(), ROWS, relay=[route_to(last, "last")], outbox=path)
     assert report.accepted == 30
     assert domains_of(last) == {"mail.example.org", "other.example"}
 
@@ -97,12 +97,12 @@ async def test_row_that_a_crash_left_at_its_end_names_its_relay(tmp_path):
     async with ScriptedRelay() as one, ScriptedRelay(mail="550 5.7.1 not you") as bad:
         routes = [route_to(one, "one", recipients=("gmail.com",)), route_to(bad, "bad")]
         with pytest.raises(bulkmail.SendingStopped):
-            await bulkmail.send(letter(), ROWS, relay=routes, outbox=path)
+            await bulkmail.send(make_campaign(), ROWS, relay=routes, outbox=path)
         with sqlite3.connect(path) as connection:  # as a kill leaves it
             connection.execute("UPDATE delivery SET ending_at = 1, ending_relay = 'bad' WHERE id = 2")
         connection.close()
         with pytest.raises(bulkmail.SendingStopped) as caught:
-            await bulkmail.send(letter(), ROWS, relay=routes, outbox=path)
+            await bulkmail.send(make_campaign(), ROWS, relay=routes, outbox=path)
     (row,) = [row for row in caught.value.report.rows() if row.status is bulkmail.Status.IN_DOUBT]
     assert (row.row, row.relay) == (2, "bad")
 

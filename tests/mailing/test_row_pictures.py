@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import bulkmail
 from bulkmail.cli import main
-from bulkmail.mailing.ordering import letters
+from bulkmail.mailing.ordering import messages
 from bulkmail.message.attachments import enclosures
 from bulkmail.message.compose.composer import Composer
 from bulkmail.model.address import Address
@@ -43,8 +43,8 @@ def person(**fields: str) -> Recipient:
 
 
 def composed(folder: Path, html: str, **fields: str) -> EmailMessage:
-    letter = bulkmail.letter(sender="shop@shop.example", subject="x", html=html, folder=folder)
-    return parsed(Composer(letter, run_id="r"), **fields)
+    campaign = bulkmail.compose(from_="shop@shop.example", subject="x", html=html, folder=folder)
+    return parsed(Composer(campaign, run_id="r"), **fields)
 
 
 def parsed(composer: Composer, **fields: str) -> EmailMessage:
@@ -111,10 +111,10 @@ def test_text_that_is_made_of_the_page_has_the_alternative_text(folder: Path) ->
 def test_picture_that_cannot_be_sent_makes_the_row_invalid(folder: Path, cell: str, what: str) -> None:
     (folder.parent / "secret.png").write_bytes(PNG)
     (folder / "badges" / "link.png").symlink_to(folder.parent / "secret.png")
-    letter = bulkmail.letter(
-        sender="a@example.com", subject="x", html='<img src="badges/{{ id }}.png" alt="b">', folder=folder
+    campaign = bulkmail.compose(
+        from_="a@example.com", subject="x", html='<img src="badges/{{ id }}.png" alt="b">', folder=folder
     )
-    composer = Composer(letter, run_id="r")
+    composer = Composer(campaign, run_id="r")
     for tried in (lambda: composer.check(person(id=cell)), lambda: parsed(composer, id=cell)):
         with pytest.raises(enclosures.EnclosureError, match=re.escape(what)) as caught:
             tried()
@@ -126,11 +126,11 @@ def test_picture_that_cannot_be_sent_makes_the_row_invalid(folder: Path, cell: s
     "cell", ["/etc/passwd", "//host/x.png", "\\\\host\\x.png", "C:/x.png", "~/x.png", "badges", ""]
 )
 def test_path_that_is_all_cell_stays_in_the_folder(folder: Path, cell: str) -> None:
-    letter = bulkmail.letter(
-        sender="a@example.com", subject="x", html='<img src="{{ pic | picture }}" alt="b">', folder=folder
+    campaign = bulkmail.compose(
+        from_="a@example.com", subject="x", html='<img src="{{ pic | picture }}" alt="b">', folder=folder
     )
     with pytest.raises(TemplateError):
-        Composer(letter, run_id="r").check(person(pic=cell))
+        Composer(campaign, run_id="r").check(person(pic=cell))
 
 
 def test_file_that_is_no_picture_is_refused(folder: Path) -> None:
@@ -139,9 +139,9 @@ def test_file_that_is_no_picture_is_refused(folder: Path) -> None:
 
 
 def test_filter_is_refused_outside_of_a_page(folder: Path) -> None:
-    letter = bulkmail.letter(sender="a@example.com", subject="{{ id | picture }}", html="<p>x</p>", folder=folder)
+    campaign = bulkmail.compose(from_="a@example.com", subject="{{ id | picture }}", html="<p>x</p>", folder=folder)
     with pytest.raises(TemplateError, match="picture shows a file of the campaign's folder"):
-        Composer(letter, run_id="r").check(person(id="1"))
+        Composer(campaign, run_id="r").check(person(id="1"))
 
 
 def test_picture_of_many_rows_is_encoded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,10 +153,10 @@ def test_picture_of_many_rows_is_encoded_once(folder: Path, monkeypatch: pytest.
         return original(data)
 
     monkeypatch.setattr(enclosures, "base64_lines", counting)
-    letter = bulkmail.letter(
-        sender="a@example.com", subject="x", html='<img src="badges/{{ id }}.png" alt="b">', folder=folder
+    campaign = bulkmail.compose(
+        from_="a@example.com", subject="x", html='<img src="badges/{{ id }}.png" alt="b">', folder=folder
     )
-    composer = Composer(letter, run_id="r")
+    composer = Composer(campaign, run_id="r")
     first, again = parsed(composer, id="1"), parsed(composer, id="1")
     assert len(encoded) == 1
     assert first.as_bytes() == again.as_bytes()
@@ -170,10 +170,10 @@ def attached(message: EmailMessage) -> list[str | None]:
 def test_picture_named_by_cid_is_shown_and_not_attached_as_well(folder: Path, attachment: str) -> None:
     name = "{{ id }}.png" if "{{" in attachment else "1.png"
     files = [attachment if "{{" in attachment else folder / attachment, "badges/{{ other }}.png"]
-    letter = bulkmail.letter(
-        sender="a@example.com", subject="x", html=f'<img src="cid:{name}" alt="b">', folder=folder, attachments=files
+    campaign = bulkmail.compose(
+        from_="a@example.com", subject="x", html=f'<img src="cid:{name}" alt="b">', folder=folder, attachments=files
     )
-    message = parsed(Composer(letter, run_id="r"), id="1", other="2")
+    message = parsed(Composer(campaign, run_id="r"), id="1", other="2")
     assert shown(message) == {"1.png": PNG + b"1.png"}
     assert attached(message) == ["2.png"]
 
@@ -221,8 +221,8 @@ def campaign(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_example_of_the_guide_shows_each_badge_in_preview_and_rehearsal(campaign: Path) -> None:
     (campaign / "badges" / "9.png").write_bytes(PNG)
-    found = [letter for _, _, letter in letters(load(str(campaign)), keys=NO_KEYS)]
-    assert len([letter for letter in found if not isinstance(letter, TemplateError)]) == 2
+    found = [campaign for _, _, campaign in messages(load(str(campaign)), keys=NO_KEYS)]
+    assert len([campaign for campaign in found if not isinstance(campaign, TemplateError)]) == 2
     run("send", ".", "--yes")
     assert sorted(name for message in rehearsed(campaign) for name in shown(message)) == ["1.png", "9.png"]
 
@@ -282,10 +282,10 @@ def test_cell_may_name_several_files_that_must_all_be_there(
     folder: Path, cell: str, expected: list[str] | None
 ) -> None:
     (folder / "badges" / "one;two.png").write_bytes(PNG)
-    letter = bulkmail.letter(
-        sender="a@example.com", subject="x", text="y", folder=folder, attachments=["badges/{{ files }}"]
+    campaign = bulkmail.compose(
+        from_="a@example.com", subject="x", text="y", folder=folder, attachments=["badges/{{ files }}"]
     )
-    composer = Composer(letter, run_id="r")
+    composer = Composer(campaign, run_id="r")
     if expected is None:
         with pytest.raises(enclosures.EnclosureError):
             composer.check(person(files=cell))

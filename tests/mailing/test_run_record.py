@@ -15,7 +15,7 @@ from bulkmail.model.quota import Quota
 from bulkmail.model.ramp import Ramp
 from bulkmail.model.route import Route
 from bulkmail.model.window import Window, Windows, parse_windows
-from bulkmail.settings.tables import known_lanes
+from bulkmail.settings.tables import known_providers
 from bulkmail.settings.zones import find_zone
 
 ROUTES = (Route.parse("smtp://ann@relay.example?quota=500/day"),)
@@ -28,7 +28,10 @@ CAPE = Windows((Window(frozenset({1}), 540, 1020, timezone(timedelta(hours=-3.5)
         Pace(windows=parse_windows("Mon-Fri 09:00-17:00 Europe/Vienna; Sat 9-12 UTC", find_zone), start=1.8e9),
         Pace(windows=CAPE),
         Pace(
-            quota=Quota(500, 2000), ramp=Ramp(200, percent=30.0), breakers=BreakerLimits(canary=25), lanes=known_lanes()
+            quota=Quota(500, 2000),
+            ramp=Ramp(200, percent=30.0),
+            breakers=BreakerLimits(canary=25),
+            mailbox_providers=known_providers(),
         ),
     ],
     ids=["zones", "offset", "quota"],

@@ -16,7 +16,7 @@ ANN, BOB, CYD = ({"email": f"{name}@example.com", "first_name": name} for name i
 
 @pytest.fixture
 def campaign():
-    return bulkmail.letter(sender="Shop <shop@example.com>", subject="Hello {{ first_name }}", text="Dear you,\n")
+    return bulkmail.compose(from_="Shop <shop@example.com>", subject="Hello {{ first_name }}", text="Dear you,\n")
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ async def test_nothing_to_send_is_raised_with_the_report_unless_allowed(campaign
 
 async def test_share_of_invalid_rows_has_a_limit(campaign):
     rows = [{"email": f"p{n}@example.com" if n % 3 else "NULL", "first_name": "P"} for n in range(12)]
-    with pytest.raises(bulkmail.GateClosed, match="4 of 12 rows"):
+    with pytest.raises(bulkmail.ChecksFailed, match="4 of 12 rows"):
         await bulkmail.Mailer("null:").send(campaign, rows)
     report = await bulkmail.Mailer("null:").send(campaign, rows, max_invalid=0.5)
     assert report.accepted == 8
@@ -186,8 +186,8 @@ async def test_share_of_invalid_rows_has_a_limit(campaign):
 
 @pytest.fixture
 def dated_campaign():
-    return bulkmail.letter(
-        sender="Shop <shop@example.com>",
+    return bulkmail.compose(
+        from_="Shop <shop@example.com>",
         subject="News",
         text="Today is {{ today | date }}, {{ now | time }}.\n",
         locale="de_AT",

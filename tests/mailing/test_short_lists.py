@@ -8,7 +8,7 @@ import bulkmail
 from bulkmail.model.retry import Backoff
 from bulkmail.testing import ScriptedRelay
 
-LETTER = bulkmail.letter(sender="Shop <shop@example.com>", subject="Hello", text="Dear {{ email }},\n")
+MESSAGE = bulkmail.compose(from_="Shop <shop@example.com>", subject="Hello", text="Dear {{ email }},\n")
 NOBODY_NAMED = "554 5.7.1 rejected"
 
 
@@ -19,7 +19,7 @@ def _short_waits(monkeypatch):
 
 async def send(relay, number, **more):
     rows = [{"email": f"p{index}@example.com"} for index in range(number)]
-    return await bulkmail.send(LETTER, rows, relay=f"smtp://{relay.host}:{relay.port}?tls=off&connections=1", **more)
+    return await bulkmail.send(MESSAGE, rows, relay=f"smtp://{relay.host}:{relay.port}?tls=off&connections=1", **more)
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -41,7 +41,7 @@ async def send(relay, number, **more):
 async def test_refusal_of_a_short_lists_recipients_rejects_them(number, stage, reply):
     async with ScriptedRelay(**{stage: reply}) as relay:
         report = await send(relay, number)
-    assert [code for _, code, _ in report.refused] == [int(reply[:3])] * number
+    assert [code for _, code, _ in report.failed] == [int(reply[:3])] * number
     assert report.exit_code == 1
 
 
@@ -50,7 +50,7 @@ async def test_refusal_of_a_short_lists_recipients_rejects_them(number, stage, r
 async def test_short_lists_recipient_that_cannot_take_it_now_stays_due(number, reply):
     async with ScriptedRelay(rcpt=reply) as relay:
         report = await send(relay, number, pace=bulkmail.Pace(wait=0.0))
-    assert (report.accepted, report.refused, report.tally.open) == (0, [], number)
+    assert (report.accepted, report.failed, report.tally.open) == (0, [], number)
 
 
 @pytest.mark.parametrize("number", [1, 2])
@@ -67,18 +67,18 @@ async def test_refusal_of_us_stops_a_short_list_and_rejects_nobody(number, reply
     async with ScriptedRelay(rcpt=reply) as relay:
         with pytest.raises(bulkmail.SendingStopped) as stopped:
             await send(relay, number)
-    assert stopped.value.report.refused == []
+    assert stopped.value.report.failed == []
     assert stopped.value.report.tally.open == number
 
 
 async def test_policy_that_names_nobody_rejects_the_one_that_got_it_while_others_are_accepted():
     async with ScriptedRelay(rcpt=lambda path: NOBODY_NAMED if path.startswith("p7@") else None) as relay:
         report = await send(relay, 20)
-    assert (report.accepted, [address for address, *_ in report.refused]) == (19, ["p7@example.com"])
+    assert (report.accepted, [address for address, *_ in report.failed]) == (19, ["p7@example.com"])
 
 
 async def test_policy_that_names_nobody_stops_a_list_at_the_third_recipient():
     async with ScriptedRelay(rcpt=NOBODY_NAMED) as relay:
         with pytest.raises(bulkmail.SendingStopped) as stopped:
             await send(relay, 20)
-    assert (stopped.value.report.refused, stopped.value.report.tally.open) == ([], 20)
+    assert (stopped.value.report.failed, stopped.value.report.tally.open) == ([], 20)

@@ -19,7 +19,7 @@ from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.slowdowns import SETTING, slowdowns_of
 from bulkmail.testing import ScriptedRelay
 
-LETTER = bulkmail.letter(sender="shop@example.com", subject="Hello", text="Dear {{ email }},\n")
+MESSAGE = bulkmail.compose(from_="shop@example.com", subject="Hello", text="Dear {{ email }},\n")
 PEOPLE = [{"email": f"p{number}@{domain}"} for number in range(40) for domain in ("gmail.com", "gmx.de")]
 BUSY = "451 4.7.28 our system has detected an unusual rate of mail"
 
@@ -29,7 +29,7 @@ def send(tmp_path):
     async def run(relay, *, path=tmp_path / "spring.outbox", connections=3, **pace):
         url = f"smtp://127.0.0.1:{relay.port}?tls=off&connections={connections}&name=main"
         mailer = Mailer(url, pace=Pace(**{"wait": 0, **pace}))
-        return await mailer.send(LETTER, PEOPLE, outbox=path)
+        return await mailer.send(MESSAGE, PEOPLE, outbox=path)
 
     return run
 
@@ -46,7 +46,7 @@ async def test_report_says_who_slowed_the_run_down(send):
     async with ScriptedRelay(rcpt=busy) as relay:
         report = await send(relay)
     (google,) = report.run.slowdowns
-    assert (google.lane, google.why, google.words) == ("google", "Gmail: unusual rate of mail", BUSY)
+    assert (google.provider, google.why, google.words) == ("google", "Gmail: unusual rate of mail", BUSY)
     assert google.times == sum(path.endswith("@gmail.com") for path in asked_of(relay)) >= 1
     assert google.until == pytest.approx(time.time() + 600, abs=30)
     assert report.tally[Status.ACCEPTED] == 40
@@ -94,7 +94,7 @@ async def test_rate_is_kept_from_the_canary_to_the_rest(send):
     begun = time.monotonic()
     async with ScriptedRelay(end=end) as relay:
         await send(relay, breakers=BreakerLimits(canary=1), rate=Rate(2.0), limit=3)
-    # A slow machine makes a letter late, never early: counted from the beginning, it cannot fail for that.
+    # A slow machine makes a message late, never early: counted from the beginning, it cannot fail for that.
     assert len(times) == 3
     assert all(at - begun >= number / 2.0 for number, at in enumerate(times))
 
@@ -117,6 +117,6 @@ async def test_complaints_of_many_domains_stay_few_in_the_outbox(send, tmp_path)
     people = [{"email": f"p@d{number}.example"} for number in range(300)]
     async with ScriptedRelay(rcpt=lambda path: BUSY) as relay:
         mailer = Mailer(f"smtp://127.0.0.1:{relay.port}?tls=off", pace=Pace(wait=0))
-        await mailer.send(LETTER, people, outbox=tmp_path / "many.outbox")
+        await mailer.send(MESSAGE, people, outbox=tmp_path / "many.outbox")
     with Outbox.open(tmp_path / "many.outbox") as outbox:
         assert len(slowdowns_of(outbox.settings)) == 200

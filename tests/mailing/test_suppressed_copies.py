@@ -27,7 +27,7 @@ def reached(relay):
 def make_campaign(folder, relay, **headers):
     campaign = write_campaign(folder / "spring", [], relay=url_of(relay))
     (campaign / "people.csv").write_text(LIST, encoding="utf-8")
-    (campaign / "letter.txt").write_text("Dear {{ email }},\n", encoding="utf-8")
+    (campaign / "message.txt").write_text("Dear {{ email }},\n", encoding="utf-8")
     settings = (campaign / "campaign.toml").read_text(encoding="utf-8")
     lines = "".join(f'{name} = "{value}"\n' for name, value in headers.items())
     settings = settings.replace("Hello {{ first_name }}", "Hello").replace("[message]\n", f"[message]\n{lines}")
@@ -72,12 +72,12 @@ async def test_suppressed_copies_are_left_out_while_their_rows_are_sent(tmp_path
 
 async def test_copies_that_another_run_reached_are_left_out_when_its_outbox_suppresses(tmp_path):
     people = [{"email": "ann@example.com"}]
-    letter = bulkmail.letter(sender="Shop <shop@example.com>", subject="Hello", text="Dear {{ email }},\n")
+    campaign = bulkmail.compose(from_="Shop <shop@example.com>", subject="Hello", text="Dear {{ email }},\n")
     async with ScriptedRelay() as relay:
         mailer = bulkmail.Mailer(url_of(relay))
-        await mailer.send(letter, [{"email": "bob@example.com"}], outbox=tmp_path / "first.outbox")
-        copied = bulkmail.letter(
-            sender="Shop <shop@example.com>",
+        await mailer.send(campaign, [{"email": "bob@example.com"}], outbox=tmp_path / "first.outbox")
+        copied = bulkmail.compose(
+            from_="Shop <shop@example.com>",
             subject="Hello",
             text="Dear {{ email }},\n",
             cc="bob@example.com, al@x.org",

@@ -30,7 +30,7 @@ def server_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLConte
 
 @pytest.fixture
 def campaign() -> bulkmail.Campaign:
-    return bulkmail.letter(sender="Shop <shop@shop.example>", subject="News", text="Hello\n", bcc="all@shop.example")
+    return bulkmail.compose(from_="Shop <shop@shop.example>", subject="News", text="Hello\n", bcc="all@shop.example")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from bulkmail.model.relay import Kind, Oauth, Relay, Tls
 from bulkmail.testing import ScriptedRelay
 from tests.smtp.test_refresh import GOOD, Provider
 
-LETTER = bulkmail.letter(sender="shop@example.com", subject="Hello", text="We are open.")
+MESSAGE = bulkmail.compose(from_="shop@example.com", subject="Hello", text="We are open.")
 PEOPLE = [{"email": f"p{number}@example.com"} for number in range(40)]
 
 
@@ -42,7 +42,7 @@ async def test_run_with_a_refresh_grant_asks_for_one_token(tmp_path: Path) -> No
     with Provider((200, {**GOOD, "access_token": "hunter2-token"})).running() as provider:
         async with ScriptedRelay(auth={"ann": "hunter2-token"}, mechanisms=["OAUTHBEARER"]) as relay:
             report = await bulkmail.send(
-                LETTER, PEOPLE, relay=token_relay(relay.port, oauth=grant(provider)), outbox=outbox
+                MESSAGE, PEOPLE, relay=token_relay(relay.port, oauth=grant(provider)), outbox=outbox
             )
     assert report.accepted == 40
     assert len(provider.asked) == 1
@@ -56,7 +56,7 @@ async def test_run_without_a_token_stops_and_says_why(status: int, words: str) -
     with Provider((status, {"error": "invalid_grant"} if status == 400 else b"")).running() as provider:
         async with ScriptedRelay(auth={"ann": "x"}, mechanisms=["OAUTHBEARER"]) as relay:
             with pytest.raises(bulkmail.BulkmailError, match=words) as caught:
-                await bulkmail.send(LETTER, PEOPLE, relay=token_relay(relay.port, oauth=grant(provider)))
+                await bulkmail.send(MESSAGE, PEOPLE, relay=token_relay(relay.port, oauth=grant(provider)))
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
     assert relay.sessions == 0
 
@@ -67,8 +67,8 @@ async def test_run_with_a_token_file_stops_at_a_token_that_is_refused(tmp_path: 
     path.chmod(0o600)
     async with ScriptedRelay(auth={"ann": "new"}, mechanisms=["XOAUTH2"]) as relay:
         with pytest.raises(bulkmail.BulkmailError, match="refused the login"):
-            await bulkmail.send(LETTER, PEOPLE, relay=token_relay(relay.port, token_from=f"file:{path}"))
+            await bulkmail.send(MESSAGE, PEOPLE, relay=token_relay(relay.port, token_from=f"file:{path}"))
         assert relay.auth_attempts == 1
         path.write_text("new\n")
-        await bulkmail.send(LETTER, PEOPLE, relay=token_relay(relay.port, token_from=f"file:{path}"))
+        await bulkmail.send(MESSAGE, PEOPLE, relay=token_relay(relay.port, token_from=f"file:{path}"))
     assert len(relay.messages) == 40

@@ -27,8 +27,8 @@ PEOPLE = [{"email": f"p{number}@example.com"} for number in range(8)]
 
 @pytest.fixture
 def campaign() -> bulkmail.Campaign:
-    return bulkmail.letter(
-        sender="Shop <shop@shop.example>", subject="{{ variant }}", text="Hello\n", variants=("a", "b"), name="spring"
+    return bulkmail.compose(
+        from_="Shop <shop@shop.example>", subject="{{ variant }}", text="Hello\n", variants=("a", "b"), name="spring"
     )
 
 
@@ -114,7 +114,7 @@ async def test_list_that_has_the_column_decides_itself(campaign: bulkmail.Campai
 
 def campaign_file(folder: Path, message: str) -> bulkmail.Campaign:
     (folder / "people.csv").write_text("email,name\nann@example.com,Ann\n")
-    for name in ("letter-short.txt", "letter-long.txt"):
+    for name in ("message-short.txt", "message-long.txt"):
         (folder / name).write_text(f"{name}\n")
     top = 'recipients = "people.csv"\n[message]\nfrom = "shop@shop.example"\n'
     (folder / "campaign.toml").write_text(top + message)
@@ -132,4 +132,4 @@ def test_guide_example_loads(tmp_path: Path) -> None:
 @pytest.mark.parametrize("written", ['["a"]', '["a", "a"]', "5", "{ a = 1, b = -1 }", '{ a = 1, b = "x" }'])
 def test_fault_in_a_campaign_file_is_told(tmp_path: Path, written: str) -> None:
     with pytest.raises(bulkmail.ConfigError, match=r"campaign\.toml:\d+"):
-        campaign_file(tmp_path, f'subject = "x"\ntext = "letter-long.txt"\nvariants = {written}\n')
+        campaign_file(tmp_path, f'subject = "x"\ntext = "message-long.txt"\nvariants = {written}\n')

@@ -14,7 +14,7 @@ from bulkmail.model.recipient import Place, Recipient
 
 def campaign_of(**parts: object) -> Campaign:
     """A campaign with these parts; texts are templates named after the part."""
-    made = {name: Template(f"letter.{name}", part) if isinstance(part, str) else part for name, part in parts.items()}
+    made = {name: Template(f"message.{name}", part) if isinstance(part, str) else part for name, part in parts.items()}
     return Campaign("spring", Template("from", "Shop <shop@example.org>"), Template("subject", "News"), **made)
 
 
@@ -24,7 +24,7 @@ def row(**fields: object) -> Recipient:
 
 
 def rendered(fields: dict[str, object] | None = None, **parts: object) -> Rendered:
-    """The letter for a row."""
+    """The message for a row."""
     return Composer(campaign_of(**parts), run_id="run").render(row(**fields or {}))
 
 

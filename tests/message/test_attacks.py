@@ -38,8 +38,8 @@ CODE = {
 
 
 @pytest.fixture
-def letter(make_campaign):
-    """A letter that shows the cell `x` in subject, text and HTML."""
+def message(make_campaign):
+    """A message that shows the cell `x` in subject, text and HTML."""
 
     def make(**changes):
         parts = {
@@ -95,21 +95,21 @@ def test_name_of_a_recipient_is_refused_when_it_breaks_the_line(make_campaign, m
 @pytest.mark.parametrize(
     "attack", ["Ann\r\nBcc: x", "Ann\rBcc: x", "Ann\nBcc: x", "\r\n.\r\n", "\u2028", "\x85"], ids=ascii
 )
-def test_cell_in_a_body_may_break_lines_and_adds_no_header(letter, make_recipient, attack):
-    read = compose(letter(subject="News"), make_recipient(x=attack))
+def test_cell_in_a_body_may_break_lines_and_adds_no_header(message, make_recipient, attack):
+    read = compose(message(subject="News"), make_recipient(x=attack))
     assert read["Bcc"] is None
     text = read.get_body(("plain",)).get_content().replace("\r\n", "\n")
     assert text == f"Dear {attack.replace(chr(13) + chr(10), chr(10)).replace(chr(13), chr(10))}!\n"
 
 
 @pytest.mark.parametrize("attack", ["\0", "\ud800"], ids=["nul", "surrogate"])
-def test_cell_in_a_body_is_refused_when_no_mail_can_hold_it(letter, make_recipient, attack):
-    assert "'x'" in refusal(letter(subject="News"), make_recipient(x=attack))
+def test_cell_in_a_body_is_refused_when_no_mail_can_hold_it(message, make_recipient, attack):
+    assert "'x'" in refusal(message(subject="News"), make_recipient(x=attack))
 
 
 @pytest.mark.parametrize("attack", CODE.values(), ids=CODE.keys())
-def test_cell_stays_text_in_the_bodies(letter, make_recipient, attack):
-    read = compose(letter(subject="News"), make_recipient(x=attack))
+def test_cell_stays_text_in_the_bodies(message, make_recipient, attack):
+    read = compose(message(subject="News"), make_recipient(x=attack))
     assert [part.get_content_type() for part in read.walk()] == ["multipart/alternative", "text/plain", "text/html"]
     assert read.get_body(("plain",)).get_content().replace("\r\n", "\n") == f"Dear {attack}!\n"
     html = read.get_body(("html",)).get_content()
@@ -144,12 +144,12 @@ def test_cell_stays_text_in_the_headers(make_campaign, make_recipient, attack):
 def test_cell_that_is_a_link_may_not_run_a_script(make_campaign, make_recipient, quote, link):
     campaign = make_campaign(html=f"<p>\n<a href={quote}{{{{ x }}}}{quote}>you</a>")
     assert "html:2: " in (told := refusal(campaign, make_recipient(x=link)))
-    assert "is no address that a letter may link to" in told
+    assert "is no address that a message may link to" in told
 
 
 @pytest.mark.parametrize("quote", ['"', "'", ""], ids=["double", "single", "bare"])
 def test_template_with_a_link_that_runs_a_script_is_refused(make_campaign, quote):
-    with pytest.raises(TemplateError, match="a link in line 2 of the letter would run a script"):
+    with pytest.raises(TemplateError, match="a link in line 2 of the message would run a script"):
         Composer(make_campaign(html=f"<p>\n<a href={quote}JavaScript:alert(1){quote}>you</a>"), run_id="run")
 
 
@@ -210,7 +210,7 @@ def test_name_of_a_megabyte_is_refused(make_campaign, make_recipient):
         "{{ [1] * (x | int) }}",
     ],
     ids=[
-        *("range", "repeat", "method", "method-of-octets", "octets", "number", "json", "filter", "percent", "format"),
+        *("range", "repeat", "method", "method-of-bytes", "bytes", "number", "json", "filter", "percent", "format"),
         *("power", "list"),
     ],
 )
@@ -325,7 +325,7 @@ def test_campaign_shows_no_content_of_files_in_its_repr():
 
 
 def test_computer_without_memory_rejects_nobody(make_campaign, make_recipient, monkeypatch):
-    """The row is not at fault, and its letter may be made when there is some again."""
+    """The row is not at fault, and its message may be made when there is some again."""
     composer = Composer(make_campaign(text="{{ x.missing }}"), run_id="run")
 
     class Short:
@@ -334,7 +334,7 @@ def test_computer_without_memory_rejects_nobody(make_campaign, make_recipient, m
             raise MemoryError
 
     recipient = make_recipient(x=Short())
-    with pytest.raises(TemplateError, match="text: wants more memory than a letter may have"):
+    with pytest.raises(TemplateError, match="text: wants more memory than a message may have"):
         composer.render(recipient)
     monkeypatch.setattr(explain, "_has_room", lambda: False)
     with pytest.raises(MemoryError):

@@ -1,4 +1,4 @@
-"""The forks of a letter, and rows that between them take them all."""
+"""The forks of a message, and rows that between them take them all."""
 
 from __future__ import annotations
 

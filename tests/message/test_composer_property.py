@@ -1,4 +1,4 @@
-"""For any cells: what is composed, read back by the standard library, is what was meant, and its octets are lawful."""
+"""For any cells: what is composed, read back by the standard library, is what was meant, and its bytes are lawful."""
 
 import re
 from email import message_from_bytes
@@ -106,19 +106,19 @@ def bodies(message: EmailMessage) -> list[str]:
 
 
 def enclosures(message: EmailMessage) -> list[tuple[str | None, object]]:
-    """Names and octets of the attachments."""
+    """Names and bytes of the attachments."""
     return [(part.get_filename(), part.get_content()) for part in message.iter_attachments()]
 
 
 @cache
 def composer_of(kinds: str, attachments: str) -> Composer:
-    """The composer of a letter that shows the cells everywhere."""
+    """The composer of a message that shows the cells everywhere."""
     campaign = Campaign(
         "property",
         Template("from", "{{ company }} <news@example.com>"),
         Template("subject", "{{ subject }}"),
-        text=Template("letter.txt", "{{ body }}") if "t" in kinds else None,
-        html=Template("letter.html", "<p>{{ body }}</p>") if "h" in kinds else None,
+        text=Template("message.txt", "{{ body }}") if "t" in kinds else None,
+        html=Template("message.html", "<p>{{ body }}</p>") if "h" in kinds else None,
         to_name=Template("to_name", "{{ name }}"),
         reply_to=Template("reply_to", "Ann <ann@example.com>"),
         headers=(("X-Tag", Template("X-Tag", "{{ tag }}")),),
@@ -128,7 +128,7 @@ def composer_of(kinds: str, attachments: str) -> Composer:
 
 
 def write(composer: Composer, fields: dict[str, object]) -> bytes:
-    """The octets of the letter for these cells."""
+    """The bytes of the message for these cells."""
     recipient = Recipient(Address.parse("zoe@example.org"), "", fields, Place("list.csv", 2))
     composer.check(recipient)
     message = composer.compose(recipient, row=1, forward_path="zoe@example.org", date=1_700_000_000.0)
@@ -138,7 +138,7 @@ def write(composer: Composer, fields: dict[str, object]) -> bytes:
 
 
 def by_the_book(fields: dict[str, str], *, kinds: str, attachments: tuple[Attachment, ...]) -> EmailMessage:
-    """The same letter by the standard library's own hand."""
+    """The same message by the standard library's own hand."""
     message = EmailMessage(policy=SMTP)
     message["From"] = StandardAddress(named(fields["company"]), addr_spec="news@example.com")
     message["To"] = StandardAddress(named(fields["name"]), addr_spec="zoe@example.org")
@@ -159,9 +159,9 @@ def by_the_book(fields: dict[str, str], *, kinds: str, attachments: tuple[Attach
     return message
 
 
-def decoded_name(octets: bytes) -> str:
+def decoded_name(raw: bytes) -> str:
     """The display name in To, decoded by the library's older code, which knows RFC 2047 §6.2."""
-    raw = message_from_bytes(octets)["To"].replace("\r\n", "")
+    raw = message_from_bytes(raw)["To"].replace("\r\n", "")
     return str(make_header(decode_header(parseaddr(raw)[0])))
 
 
@@ -170,14 +170,14 @@ def unspaced(text: str) -> str:
     return "".join(text.split())
 
 
-def assert_lawful(octets: bytes) -> None:
-    """No octet that a server may refuse or read differently (RFC 5321 §2.3.8, RFC 5322 §2.1.1, RFC 2045 §6)."""
-    assert octets.isascii()
-    assert b"\0" not in octets
-    assert octets.endswith(b"\r\n")
-    assert not re.search(rb"(?<!\r)\n|\r(?!\n)", octets)
-    assert max(map(len, octets.split(b"\r\n"))) <= 998
-    head, _, body = octets.partition(b"\r\n\r\n")
+def assert_lawful(raw: bytes) -> None:
+    """No byte that a server may refuse or read differently (RFC 5321 §2.3.8, RFC 5322 §2.1.1, RFC 2045 §6)."""
+    assert raw.isascii()
+    assert b"\0" not in raw
+    assert raw.endswith(b"\r\n")
+    assert not re.search(rb"(?<!\r)\n|\r(?!\n)", raw)
+    assert max(map(len, raw.split(b"\r\n"))) <= 998
+    head, _, body = raw.partition(b"\r\n\r\n")
     assert max(map(len, body.split(b"\r\n"))) <= 78  # the headers of parts; encoded text has 76
     assert not re.search(rb"(?m)^From ", body)
     names = [line.partition(b":")[0].decode() for line in head.split(b"\r\n") if line[:1] not in b" \t"]
@@ -202,17 +202,17 @@ def assert_lawful(octets: bytes) -> None:
 def test_composer_writes_what_the_standard_library_reads(kinds, attachments, company, name, subject, tag, body):
     fields = {"company": company, "name": name, "subject": subject, "tag": tag, "body": body}
 
-    octets = write(composer_of(kinds, attachments), fields)
+    raw = write(composer_of(kinds, attachments), fields)
 
-    assert_lawful(octets)
-    read = message_from_bytes(octets, policy=default)
+    assert_lawful(raw)
+    read = message_from_bytes(raw, policy=default)
     assert all(not part.defects for part in read.walk())
     book = by_the_book(fields, kinds=kinds, attachments=ATTACHMENTS[attachments])
     assert read["Subject"] == spaced(subject)
     assert read["To"].addresses[0].addr_spec == "zoe@example.org"
     assert len(read["To"].addresses) == len(read["From"].addresses) == 1
     assert read["From"].addresses[0].addr_spec == "news@example.com"
-    assert decoded_name(octets) == named(name)
+    assert decoded_name(raw) == named(name)
     assert read.get("X-Tag", "") == spaced(tag)
     assert structure(read) == structure(book)
     assert bodies(read) == bodies(book)

@@ -26,7 +26,7 @@ DATE = 1_700_000_000.5
 
 @pytest.fixture
 def sign(recipient, key_ring):
-    """The octets of a signed letter."""
+    """The bytes of a signed message."""
 
     def sign(campaign, *, to=recipient, row=1, **changes):
         composer = Composer(campaign, run_id="run", keys=key_ring.keys_for(*campaign.dkim), **changes)

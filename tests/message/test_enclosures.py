@@ -1,4 +1,4 @@
-"""Files that only one row's letter has: which are found, which are not, and what is shared."""
+"""Files that only one row's message has: which are found, which are not, and what is shared."""
 
 import os
 import unicodedata

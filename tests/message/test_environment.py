@@ -11,7 +11,7 @@ from bulkmail.model.errors import TemplateError
 def render(text: str, **fields: object) -> str:
     """The text for one row with these fields."""
     workshop = Workshop()
-    return workshop.text(Template("letter.txt", text)).render(workshop.variables(fields))
+    return workshop.text(Template("message.txt", text)).render(workshop.variables(fields))
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def render(text: str, **fields: object) -> str:
     ],
 )
 def test_rendering_ends_before_it_takes_the_machine(text, fields):
-    with pytest.raises(TemplateError, match=r"^letter\.txt:1: "):
+    with pytest.raises(TemplateError, match=r"^message\.txt:1: "):
         render(text, **fields)
 
 

@@ -1,4 +1,4 @@
-"""Header fields as octets, held against the parsers of the standard library."""
+"""Header fields as bytes, held against the parsers of the standard library."""
 
 import re
 from email import message_from_bytes

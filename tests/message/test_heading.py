@@ -1,4 +1,4 @@
-"""Who gets a letter and who answers for it: Cc, Bcc, more of To, Sender, List-Id, Feedback-ID."""
+"""Who gets a message and who answers for it: Cc, Bcc, more of To, Sender, List-Id, Feedback-ID."""
 
 from email import message_from_bytes
 from email.policy import default
@@ -17,7 +17,7 @@ from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 
 @pytest.fixture
 def compose(make_campaign, make_recipient):
-    """The letter as it is read, its forward paths, and its envelope's reverse path."""
+    """The message as it is read, its forward paths, and its envelope's reverse path."""
 
     def compose(fields=None, *, address="ann@example.org", **parts):
         composer = Composer(make_campaign(**parts), run_id="run")
@@ -186,7 +186,7 @@ def test_parse_mailboxes_names_the_one_that_is_wrong():
     ids=["differs", "same", "empty"],
 )
 def test_sender_is_written_where_it_differs(compose, sender, sent_by, shown):
-    read, _, reverse_path = compose(sender=sender, sent_by=sent_by)
+    read, _, reverse_path = compose(from_=sender, sent_by=sent_by)
     assert read["Sender"] == shown
     assert reverse_path == "post@example.org"
 

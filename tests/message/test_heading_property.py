@@ -31,7 +31,7 @@ composer = Composer(
         "property",
         Template("from", "{{ agent }} <{{ agent_address }}>"),
         Template("subject", "News"),
-        text=Template("letter.txt", "{{ body }}\n{{ unsubscribe_url }}\n"),
+        text=Template("message.txt", "{{ body }}\n{{ unsubscribe_url }}\n"),
         to=Template("to", "{{ friend }} <friend@example.org>"),
         cc=Template("cc", "{{ boss }} <boss@example.org>, {{ more }}"),
         bcc=Template("bcc", "archive@example.org"),
@@ -108,21 +108,21 @@ def test_heading_is_what_the_standard_library_makes(address, agent_address, more
     recipient = Recipient(address, "", fields, Place("list.csv", 2))
     composer.check(recipient)
     message = composer.compose(recipient, row=1, forward_path=address.wire, date=1_700_000_000.0)
-    octets = b"".join(message.buffers)
+    raw = b"".join(message.buffers)
 
-    head = octets.partition(b"\r\n\r\n")[0]
-    assert octets.isascii()
-    assert not re.search(rb"(?<!\r)\n|\r(?!\n)|\0", octets)
-    assert max(map(len, octets.split(b"\r\n"))) <= 998
+    head = raw.partition(b"\r\n\r\n")[0]
+    assert raw.isascii()
+    assert not re.search(rb"(?<!\r)\n|\r(?!\n)|\0", raw)
+    assert max(map(len, raw.split(b"\r\n"))) <= 998
     assert all(len(line) <= 76 for line in head.split(b"\r\n") if b"=?utf-8?" in line)
     found = re.findall(rb"(?m)^([^ \t:]+):", head)
     assert {name.decode() for name in found} == NAMES
     assert len(found) == len(NAMES) + 1  # two signatures
 
-    assert ring.verifies(octets, 0)
-    assert ring.verifies(octets, 1)
+    assert ring.verifies(raw, 0)
+    assert ring.verifies(raw, 1)
 
-    read = message_from_bytes(octets, policy=default)
+    read = message_from_bytes(raw, policy=default)
     meant = written(fields, to=address.wire)
     for name, mailboxes in meant.items():
         assert [addr for _, addr in shown(read[name])] == [addr for _, addr in mailboxes]
@@ -138,6 +138,6 @@ def test_heading_is_what_the_standard_library_makes(address, agent_address, more
     paths = composer.forward_paths(recipient)
     assert paths[0] == address.wire
     assert set(paths) >= {"friend@example.org", "boss@example.org", "archive@example.org", *more}
-    assert b"archive@" not in octets
+    assert b"archive@" not in raw
     path = message.envelope.reverse_path
     assert path == "bounces@shop.example" or decode_verp(path, VERP) == address

@@ -17,7 +17,7 @@ def compose(campaign, recipient, hook, **changes):
     return composer.compose(recipient, row=1, forward_path=recipient.address.wire, date=0.0)
 
 
-def octets(message):
+def to_bytes(message):
     return b"".join(message.buffers)
 
 
@@ -25,7 +25,9 @@ def test_hook_that_does_nothing_changes_nothing(make_campaign, recipient):
     campaign = make_campaign(
         html="<p>  ü {{ name }}", attachments=(Attachment("a.pdf", "application/pdf", bytes(9000)),), subject="Grüße"
     )
-    assert octets(compose(campaign, recipient, lambda message: message)) == octets(compose(campaign, recipient, None))
+    assert to_bytes(compose(campaign, recipient, lambda message: message)) == to_bytes(
+        compose(campaign, recipient, None)
+    )
 
 
 def test_hook_may_change_the_message(make_campaign, recipient):
@@ -34,7 +36,7 @@ def test_hook_may_change_the_message(make_campaign, recipient):
         message.replace_header("Subject", "Grüße")
         return message
 
-    read = message_from_bytes(octets(compose(make_campaign(), recipient, stamp)), policy=default)
+    read = message_from_bytes(to_bytes(compose(make_campaign(), recipient, stamp)), policy=default)
     assert read["X-House"] == "Rule 7"
     assert read["Subject"] == "Grüße"
 
@@ -48,7 +50,7 @@ def test_hook_may_return_another_message(make_campaign, recipient):
         outer.add_attachment(message.as_bytes(), maintype="application", subtype="pkcs7-mime", filename="smime.p7m")
         return outer
 
-    read = message_from_bytes(octets(compose(make_campaign(), recipient, wrap)), policy=default)
+    read = message_from_bytes(to_bytes(compose(make_campaign(), recipient, wrap)), policy=default)
     assert [part.get_filename() for part in read.iter_attachments()] == ["smime.p7m"]
 
 
@@ -58,7 +60,7 @@ def test_hook_comes_before_the_signature(make_campaign, recipient, key_ring):
         return message
 
     campaign = make_campaign(dkim=(RSA,), html="<p>x")
-    content = octets(compose(campaign, recipient, stamp, keys=key_ring.keys_for(RSA)))
+    content = to_bytes(compose(campaign, recipient, stamp, keys=key_ring.keys_for(RSA)))
     assert b"Subject: Changed" in content
     assert key_ring.verifies(content)
 
@@ -68,7 +70,7 @@ def test_hook_cannot_show_who_is_not_shown(make_campaign, recipient):
         message["Bcc"] = "audit@example.org"
         return message
 
-    assert b"audit" not in octets(compose(make_campaign(), recipient, betray))
+    assert b"audit" not in to_bytes(compose(make_campaign(), recipient, betray))
 
 
 def fails(message):
@@ -109,4 +111,4 @@ def test_hook_that_fails_is_told_by_the_gate(make_campaign, recipient, hook, sai
 def test_hook_keeps_a_message_that_needs_smtputf8(make_campaign, make_recipient):
     message = compose(make_campaign(), make_recipient("zoë@example.org"), lambda message: message)
     assert message.needs_smtputf8
-    assert "zoë@example.org".encode() in octets(message)
+    assert "zoë@example.org".encode() in to_bytes(message)

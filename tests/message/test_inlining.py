@@ -1,4 +1,4 @@
-"""Style sheets written into the elements: once where that is safe, else letter by letter, with the same result."""
+"""Style sheets written into the elements: once where that is safe, else message by message, with the same result."""
 
 import re
 from html.parser import HTMLParser
@@ -16,7 +16,7 @@ from tests.message.pages import campaign_of, rendered, row
 
 
 def once(page):
-    found = inlined_once(tidied(mask(Template("letter.html", page))))
+    found = inlined_once(tidied(mask(Template("message.html", page))))
     return None if found is None else found.unmasked()
 
 
@@ -37,7 +37,7 @@ class Elements(HTMLParser):
             self.said.append((tag, found))
 
     def handle_data(self, data):
-        if data.strip() and not self.is_style:  # rules for what is not in this letter may stay
+        if data.strip() and not self.is_style:  # rules for what is not in this message may stay
             self.said.append(" ".join(data.split()))
 
 
@@ -162,7 +162,7 @@ def test_styles_stay_where_they_are_if_the_campaign_says_so():
 
 def test_error_in_a_page_with_styles_names_its_line():
     page = "<style>\np {\n color: red\n}\n</style>\n<p>{{ nmae }}</p>"
-    with pytest.raises(Exception, match=r"letter\.html:6: 'nmae' is undefined"):
+    with pytest.raises(Exception, match=r"message\.html:6: 'nmae' is undefined"):
         rendered({"name": "x"}, html=page)
 
 

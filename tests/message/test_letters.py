@@ -1,4 +1,4 @@
-"""Composing one letter: whom it is from and to, what identifies it, what it may hold."""
+"""Composing one message: whom it is from and to, what identifies it, what it may hold."""
 
 import re
 from email import message_from_bytes
@@ -288,7 +288,7 @@ def test_lines_of_dots_arrive_as_they_are(make_campaign, recipient):
 def test_body_that_no_mail_can_hold_is_refused(make_campaign, make_recipient, body, cell, called):
     campaign = make_campaign(**{body: "a\n{{ note }}"})
     assert refusal(campaign, make_recipient(note=f"x{cell}")) == (
-        f"campaign.toml: {body}: the letter would hold {called}, from the field 'note'; no mail can"
+        f"campaign.toml: {body}: the message would hold {called}, from the field 'note'; no mail can"
     )
 
 

@@ -47,7 +47,7 @@ SCRIPTS = [
     ids=range(12),
 )
 def test_no_cell_makes_a_script_of_an_address(page, address):
-    with pytest.raises(TemplateError, match="is no address that a letter may link to"):
+    with pytest.raises(TemplateError, match="is no address that a message may link to"):
         rendered({"url": address}, html=page)
 
 
@@ -63,7 +63,7 @@ def test_no_cell_makes_a_script_in_markdown_or_a_part():
 
 def test_script_is_found_before_anything_is_sent():
     composer = Composer(campaign_of(html="<a href='{{ url }}'>x</a>"), run_id="run")
-    with pytest.raises(TemplateError, match=r"letter\.html:1: 'javascript:alert\(1\)' is no address"):
+    with pytest.raises(TemplateError, match=r"message\.html:1: 'javascript:alert\(1\)' is no address"):
         composer.check(row(url="javascript:alert(1)"))
 
 

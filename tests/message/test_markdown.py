@@ -1,4 +1,4 @@
-"""Markdown letters: a page and a text, with the template tags where they were."""
+"""Markdown messages: a page and a text, with the template tags where they were."""
 
 import pytest
 from hypothesis import given
@@ -78,10 +78,10 @@ def test_markdown_repeats_whole_items_and_rows(markdown, page):
 
 
 def test_markdown_makes_a_text_too():
-    letter = rendered(
+    message = rendered(
         {"name": "Ann", "url": "https://x.example"}, markdown="# Hi {{ name }}\n\nSee [this]({{ url }}).\n\n- a\n- b\n"
     )
-    assert letter.text == "Hi Ann\n======\n\nSee this (https://x.example).\n\n* a\n* b\n"
+    assert message.text == "Hi Ann\n======\n\nSee this (https://x.example).\n\n* a\n* b\n"
 
 
 def test_markdown_text_that_is_given_is_taken():
@@ -92,14 +92,14 @@ def test_markdown_text_that_is_given_is_taken():
 
 @given(st.text(st.sampled_from("*_`[]()<>!#-|\\~&{}%ab \n"), max_size=40))
 def test_markdown_in_a_cell_is_text(cell):
-    page = LETTER.render(row(name=cell)).html
+    page = MESSAGE.render(row(name=cell)).html
     body = body_of(page)
     assert body.startswith("<p ") or body.startswith("<p>")
     assert body.count("<") == 4  # p, strong and their ends
     assert "href" not in body
 
 
-LETTER = Composer(campaign_of(markdown="Dear **{{ name }}**"), run_id="run")
+MESSAGE = Composer(campaign_of(markdown="Dear **{{ name }}**"), run_id="run")
 
 
 def test_markdown_keeps_a_page_that_is_one_already():
@@ -108,10 +108,10 @@ def test_markdown_keeps_a_page_that_is_one_already():
 
 
 def test_markdown_fits_into_a_page_that_it_extends():
-    base = Template("base.html", "<html><body>{% block letter %}{% endblock %}</body></html>")
+    base = Template("base.html", "<html><body>{% block message %}{% endblock %}</body></html>")
     html = rendered(
         {"name": "Ann"},
-        markdown='{% extends "base.html" %}\n{% block letter %}\n# Hi {{ name }}\n{% endblock %}\n',
+        markdown='{% extends "base.html" %}\n{% block message %}\n# Hi {{ name }}\n{% endblock %}\n',
         partials=(base,),
     ).html
     assert html.replace("\n", "") == "<html><body><h1>Hi Ann</h1></body></html>"
@@ -126,9 +126,9 @@ def test_markdown_includes_markdown():
 
 
 def test_error_in_markdown_names_its_line():
-    with pytest.raises(TemplateError, match=r"letter\.markdown:5: 'nmae' is undefined; did you mean 'name'"):
+    with pytest.raises(TemplateError, match=r"message\.markdown:5: 'nmae' is undefined; did you mean 'name'"):
         rendered({"name": "x"}, markdown="# a\n\n- b\n\n{{ nmae }}")
-    with pytest.raises(TemplateError, match=r"letter\.markdown:3: "):
+    with pytest.raises(TemplateError, match=r"message\.markdown:3: "):
         rendered(markdown="# a\n\n{% if %}")
 
 

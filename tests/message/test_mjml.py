@@ -1,4 +1,4 @@
-"""MJML letters."""
+"""MJML messages."""
 
 import sys
 
@@ -17,14 +17,14 @@ def page_of(inner, **fields):
 
 def test_mjml_makes_a_page_and_a_text():
     button = '<mj-button href="{{ url }}">Go</mj-button>'
-    letter = rendered(
+    message = rendered(
         {"name": "A & B", "url": "https://x.example"},
         mjml=FRAME.format(SECTION.format("<mj-text>Hi {{ name }}</mj-text>" + button)),
     )
-    assert "Hi A &amp; B" in letter.html
-    assert 'href="https://x.example"' in letter.html
-    assert "mj-" not in letter.html.replace("mj-outlook", "").replace("mj-column", "")
-    assert letter.text == "Hi A & B\nGo (https://x.example)\n"
+    assert "Hi A &amp; B" in message.html
+    assert 'href="https://x.example"' in message.html
+    assert "mj-" not in message.html.replace("mj-outlook", "").replace("mj-column", "")
+    assert message.text == "Hi A & B\nGo (https://x.example)\n"
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def test_mjml_takes_a_condition_with_signs_of_xml():
 @pytest.mark.parametrize(
     ("inner", "reason"),
     [
-        ("\n<mj-sektion></mj-sektion>", "letter.mjml:2: MJML has no element <mj-sektion>; did you mean 'mj-section'?"),
-        (SECTION.format("\n\n<mj-nope>x</mj-nope>"), "letter.mjml:3: MJML has no element <mj-nope>"),
-        ('<mj-include path="/etc/passwd"/>', "letter.mjml:1: <mj-include> is not read"),
-        ("\n" + SECTION.format("<mj-text>a<b></mj-text>"), "letter.mjml: is not MJML"),
+        ("\n<mj-sektion></mj-sektion>", "message.mjml:2: MJML has no element <mj-sektion>; did you mean 'mj-section'?"),
+        (SECTION.format("\n\n<mj-nope>x</mj-nope>"), "message.mjml:3: MJML has no element <mj-nope>"),
+        ('<mj-include path="/etc/passwd"/>', "message.mjml:1: <mj-include> is not read"),
+        ("\n" + SECTION.format("<mj-text>a<b></mj-text>"), "message.mjml: is not MJML"),
     ],
     ids=["misspelt", "unknown", "include", "not-xml"],
 )
@@ -66,12 +66,12 @@ def test_mjml_tells_what_it_does_not_know(inner, reason):
 
 def test_mjml_tells_where_a_tag_would_be_lost():
     attribute = '<mj-column full-width="{{ name }}"></mj-column>'
-    with pytest.raises(TemplateError, match=r"letter\.mjml:2: MJML takes no tag in this attribute: \{\{ name \}\}"):
+    with pytest.raises(TemplateError, match=r"message\.mjml:2: MJML takes no tag in this attribute: \{\{ name \}\}"):
         page_of(f"\n<mj-section>{attribute}</mj-section>", name="x")
 
 
 def test_error_in_mjml_names_its_line():
-    with pytest.raises(TemplateError, match=r"letter\.mjml:3: 'nmae' is undefined"):
+    with pytest.raises(TemplateError, match=r"message\.mjml:3: 'nmae' is undefined"):
         rendered({"name": "x"}, mjml=FRAME.format(SECTION.format("\n\n<mj-text>{{ nmae }}</mj-text>")))
 
 

@@ -83,23 +83,23 @@ def test_style_sheet_of_the_folder_is_put_in():
     ids=["body", "head", "piece", "doctype"],
 )
 def test_preheader_is_the_first_thing_in_the_page_and_hidden(page):
-    letter = rendered({"name": "A < B"}, html=page, preheader="For {{ name }}")
-    before, after = letter.html.split("For A &lt; B")
+    message = rendered({"name": "A < B"}, html=page, preheader="For {{ name }}")
+    before, after = message.html.split("For A &lt; B")
     assert "x</p>" in after
     assert before.rpartition("<div")[2].startswith(' style="display: none')
-    assert letter.html.startswith(page[:15]) == page.startswith("<!doctype")
-    assert letter.text == "x\n"
+    assert message.html.startswith(page[:15]) == page.startswith("<!doctype")
+    assert message.text == "x\n"
 
 
 def test_preheader_goes_into_the_page_that_is_extended():
-    base = Template("base.html", "<html><body>{% block letter %}{% endblock %}</body></html>")
-    page = '{% extends "base.html" %}{% block letter %}<p>x</p>{% endblock %}'
+    base = Template("base.html", "<html><body>{% block message %}{% endblock %}</body></html>")
+    page = '{% extends "base.html" %}{% block message %}<p>x</p>{% endblock %}'
     html = rendered(html=page, preheader="Soon", partials=(base,)).html
     assert html.index("<body>") < html.index("Soon") < html.index("<p>x</p>")
 
 
 def test_error_in_the_preheader_names_it():
-    with pytest.raises(Exception, match=r"letter\.preheader:1: 'nmae' is undefined"):
+    with pytest.raises(Exception, match=r"message\.preheader:1: 'nmae' is undefined"):
         rendered({"name": "x"}, html="<p>x</p>", preheader="{{ nmae }}")
 
 

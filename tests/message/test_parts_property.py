@@ -41,14 +41,14 @@ def folder(tmp_path_factory):
 
 @cache
 def composer_of(parts: frozenset[str], folder: str) -> Composer:
-    """The composer of a letter with these parts."""
+    """The composer of a message with these parts."""
     campaign = Campaign("property", Template("from", "News <news@example.com>"), Template("subject", "Hello"))
-    text = Template("letter.txt", "{{ body }}")
+    text = Template("message.txt", "{{ body }}")
     picture = '<img src="logo.png" alt="">' if "picture" in parts else ""
     campaign = replace(
         campaign,
         text=text if "text" in parts else None,
-        html=Template("letter.html", f"<p>{{{{ body }}}}</p>{picture}"),
+        html=Template("message.html", f"<p>{{{{ body }}}}</p>{picture}"),
         images=(PICTURE,) if "picture" in parts else (),
         calendar=Template("event.ics", EVENT) if "calendar" in parts else None,
         attachments=(TERMS,) if "terms" in parts else (),
@@ -60,7 +60,7 @@ def composer_of(parts: frozenset[str], folder: str) -> Composer:
 
 
 def by_the_book(html: str, read: list[str], fields: dict[str, str], parts: frozenset[str]) -> EmailMessage:
-    """The same letter by the standard library's own hand; `read` is our text, which it cannot make of HTML."""
+    """The same message by the standard library's own hand; `read` is our text, which it cannot make of HTML."""
     message = EmailMessage(policy=SMTP)
     message.set_content(lines(fields["body"]) if "text" in parts else read[0])
     message.add_alternative(html, subtype="html")
@@ -80,7 +80,7 @@ def by_the_book(html: str, read: list[str], fields: dict[str, str], parts: froze
 
 
 def unfolded(text: str) -> str:
-    """A calendar as it is before its lines are cut at 75 octets (RFC 5545 §3.1)."""
+    """A calendar as it is before its lines are cut at 75 bytes (RFC 5545 §3.1)."""
     return re.sub(r"\r?\n[ \t]", "", text).replace("\r\n", "\n")
 
 
@@ -111,9 +111,9 @@ def test_parts_are_what_the_standard_library_makes(parts, body, place, file, fol
     composer.check(recipient)
     message = composer.compose(recipient, row=1, forward_path="zoe@example.org", date=1_700_000_000.0)
 
-    octets = b"".join(message.buffers)
-    assert_lawful(octets)
-    read = message_from_bytes(octets, policy=default)
+    raw = b"".join(message.buffers)
+    assert_lawful(raw)
+    read = message_from_bytes(raw, policy=default)
     assert all(not part.defects for part in read.walk())
     html = read.get_body(("html",)).get_content().replace("\r\n", "\n")
     assert ("cid:" in html) == ("picture" in parts)

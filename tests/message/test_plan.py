@@ -106,26 +106,26 @@ def test_plan_shares_long_attachments_between_messages():
 @given(st.lists(st.binary(max_size=5000), max_size=3))
 def test_plan_keeps_attachments_to_the_octet(contents):
     attachments = [Attachment(f"{number}.bin", "application/zip", each) for number, each in enumerate(contents)]
-    octets = fill(plan_of("t", *attachments))
-    read = message_from_bytes(octets, policy=default)
+    raw = fill(plan_of("t", *attachments))
+    read = message_from_bytes(raw, policy=default)
     assert [part.get_content() for part in read.iter_attachments()] == contents
-    assert max(map(len, octets.split(b"\r\n"))) <= 78
+    assert max(map(len, raw.split(b"\r\n"))) <= 78
 
 
-letters = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="/\\")
+chars = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="/\\")
 file_names = (
-    st.text(letters, max_size=60).map(str.strip).filter(lambda name: name and not ("=?" in name and "?=" in name))
+    st.text(chars, max_size=60).map(str.strip).filter(lambda name: name and not ("=?" in name and "?=" in name))
 )
 
 
 @given(file_names)
 def test_plan_keeps_file_names_of_any_script(name):
-    octets = fill(plan_of("t", Attachment(name, "application/pdf", b"x")))
-    [attachment] = message_from_bytes(octets, policy=default).iter_attachments()
+    raw = fill(plan_of("t", Attachment(name, "application/pdf", b"x")))
+    [attachment] = message_from_bytes(raw, policy=default).iter_attachments()
     # Python's reader takes angle brackets around a whole name for quotes; the parameter itself has them.
     assert attachment.get_filename() == unquote(name)
-    assert octets.isascii()
-    assert max(map(len, octets.split(b"\r\n"))) <= 998
+    assert raw.isascii()
+    assert max(map(len, raw.split(b"\r\n"))) <= 998
 
 
 def test_plan_is_not_misled_by_a_file_name_that_looks_like_its_own_marks():

@@ -16,7 +16,7 @@ ANN = Address.parse("ann@example.org")
 def render(text: str, *, kind: str = "text", partials: dict[str, str] | None = None, **fields: object) -> str:
     """The text for one row with these fields."""
     workshop = Workshop(tuple(Template(name, source) for name, source in (partials or {}).items()))
-    return getattr(workshop, kind)(Template("letter.txt", text)).render(workshop.variables(fields, ANN))
+    return getattr(workshop, kind)(Template("message.txt", text)).render(workshop.variables(fields, ANN))
 
 
 def refusal(text: str, **options: object) -> TemplateError:
@@ -117,67 +117,71 @@ def test_one_row_leaves_nothing_to_the_next():
 @pytest.mark.parametrize(
     ("text", "fields", "message"),
     [
-        pytest.param("a\n\nHi {{ nmae }}", {"name": ""}, "letter.txt:3: 'nmae' is undefined; did you mean 'name'?"),
-        pytest.param("{{ nothing_like_it }}", {"name": ""}, "letter.txt:1: 'nothing_like_it' is undefined"),
+        pytest.param("a\n\nHi {{ nmae }}", {"name": ""}, "message.txt:3: 'nmae' is undefined; did you mean 'name'?"),
+        pytest.param("{{ nothing_like_it }}", {"name": ""}, "message.txt:1: 'nothing_like_it' is undefined"),
         pytest.param(
             "{{ first_name }}",
             {"First name": ""},
-            "letter.txt:1: 'first_name' is undefined; did you mean row['First name']?",
+            "message.txt:1: 'first_name' is undefined; did you mean row['First name']?",
             id="column-of-two-words",
         ),
-        pytest.param("\n{{ row.nmae }}", {"name": ""}, "letter.txt:2: there is no field 'nmae'; did you mean 'name'?"),
+        pytest.param("\n{{ row.nmae }}", {"name": ""}, "message.txt:2: there is no field 'nmae'; did you mean 'name'?"),
         pytest.param("{{ order.totl }}", {"order": {"total": 1}}, "no field 'totl'; did you mean 'total'?", id="json"),
-        pytest.param("{{ items[3] }}", {"items": [1]}, "letter.txt:1: list object has no element 3"),
-        pytest.param("{{ 1 / n }}", {"n": 0}, "letter.txt:1: divides by zero"),
-        pytest.param("{{ n }}", {"n": None}, "letter.txt:1: n is empty (null)", id="null"),
-        pytest.param("{{ n.upper }}", {"n": "a"}, "letter.txt:1: this gives a function", id="forgotten-call"),
-        pytest.param("{{ n | map('upper') }}", {"n": ["a"]}, "letter.txt:1: this gives a function or a sequence"),
-        pytest.param("{{ n.__class__ }}", {"n": "a"}, "letter.txt:1: a letter must not do this: access to", id="class"),
-        pytest.param("{{ n.append(1) }}", {"n": []}, "letter.txt:1: a letter must not do this: access to", id="append"),
-        pytest.param("{% include n %}", {"n": "/etc/passwd"}, "letter.txt:1: there is no template '/etc/passwd'"),
+        pytest.param("{{ items[3] }}", {"items": [1]}, "message.txt:1: list object has no element 3"),
+        pytest.param("{{ 1 / n }}", {"n": 0}, "message.txt:1: divides by zero"),
+        pytest.param("{{ n }}", {"n": None}, "message.txt:1: n is empty (null)", id="null"),
+        pytest.param("{{ n.upper }}", {"n": "a"}, "message.txt:1: this gives a function", id="forgotten-call"),
+        pytest.param("{{ n | map('upper') }}", {"n": ["a"]}, "message.txt:1: this gives a function or a sequence"),
+        pytest.param(
+            "{{ n.__class__ }}", {"n": "a"}, "message.txt:1: a message must not do this: access to", id="class"
+        ),
+        pytest.param(
+            "{{ n.append(1) }}", {"n": []}, "message.txt:1: a message must not do this: access to", id="append"
+        ),
+        pytest.param("{% include n %}", {"n": "/etc/passwd"}, "message.txt:1: there is no template '/etc/passwd'"),
         pytest.param("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", {}, "includes or calls itself without end"),
-        pytest.param("{{ x | int('z') + 'a' }}", {"x": "1"}, "letter.txt:1: unsupported operand", id="type"),
+        pytest.param("{{ x | int('z') + 'a' }}", {"x": "1"}, "message.txt:1: unsupported operand", id="type"),
     ],
 )
 def test_row_that_does_not_render_is_told_by_line_and_name(text, fields, message):
     workshop = Workshop()
-    rendering = workshop.text(Template("letter.txt", text))
+    rendering = workshop.text(Template("message.txt", text))
     with pytest.raises(TemplateError) as caught:
         rendering.render(workshop.variables(fields))
     assert message in str(caught.value)
-    assert str(caught.value).startswith("letter.txt:")
+    assert str(caught.value).startswith("message.txt:")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        pytest.param("a\n{% if x %}", "letter.txt:2: Unexpected end of template", id="unclosed"),
+        pytest.param("a\n{% if x %}", "message.txt:2: Unexpected end of template", id="unclosed"),
         pytest.param(
-            "a\n\n{{ x | uper }}", "letter.txt:3: there is no filter 'uper'; did you mean 'upper'?", id="filter"
+            "a\n\n{{ x | uper }}", "message.txt:3: there is no filter 'uper'; did you mean 'upper'?", id="filter"
         ),
         pytest.param(
-            "{{ x is defind }}", "letter.txt:1: there is no test 'defind'; did you mean 'defined'?", id="test"
+            "{{ x is defind }}", "message.txt:1: there is no test 'defind'; did you mean 'defined'?", id="test"
         ),
-        pytest.param("{{ x ", "letter.txt:1: ", id="brace"),
+        pytest.param("{{ x ", "message.txt:1: ", id="brace"),
         pytest.param(
             "a\n{% if x %}{{ x | uper }}{% endif %}",
-            "letter.txt:2: there is no filter 'uper'; did you mean 'upper'?",
+            "message.txt:2: there is no filter 'uper'; did you mean 'upper'?",
             id="filter-in-a-branch",
         ),
-        pytest.param("{% if x | nope %}{% endif %}", "letter.txt:1: there is no filter 'nope'", id="condition"),
-        pytest.param("{{ 1 if x is nope }}", "letter.txt:1: there is no test 'nope'", id="test-of-a-condition"),
-        pytest.param("{{ x | random }}", "letter.txt:1: there is no filter 'random'", id="chance"),
-        pytest.param("\n{% include 'singn' %}", "letter.txt:2: there is no template 'singn'; did you mean 'sign'?"),
+        pytest.param("{% if x | nope %}{% endif %}", "message.txt:1: there is no filter 'nope'", id="condition"),
+        pytest.param("{{ 1 if x is nope }}", "message.txt:1: there is no test 'nope'", id="test-of-a-condition"),
+        pytest.param("{{ x | random }}", "message.txt:1: there is no filter 'random'", id="chance"),
+        pytest.param("\n{% include 'singn' %}", "message.txt:2: there is no template 'singn'; did you mean 'sign'?"),
         pytest.param(
-            "{% for a in b %}" * 30 + "{% endfor %}" * 30, "letter.txt:1: too many statically nested", id="deep"
+            "{% for a in b %}" * 30 + "{% endfor %}" * 30, "message.txt:1: too many statically nested", id="deep"
         ),
-        pytest.param("{{ " + "(" * 900 + ")" * 900 + " }}", "letter.txt:1: ", id="parentheses"),
+        pytest.param("{{ " + "(" * 900 + ")" * 900 + " }}", "message.txt:1: ", id="parentheses"),
     ],
 )
 def test_template_that_cannot_be_read_is_told_before_any_row(text, message):
     workshop = Workshop((Template("sign", "x"),))
     with pytest.raises(TemplateError) as caught:
-        workshop.text(Template("letter.txt", text))
+        workshop.text(Template("message.txt", text))
     assert str(caught.value).startswith(message)
 
 

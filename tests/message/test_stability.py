@@ -1,4 +1,4 @@
-"""Whatever page a template makes, what is worked out once is what would be worked out for each letter."""
+"""Whatever page a template makes, what is worked out once is what would be worked out for each message."""
 
 from html.parser import HTMLParser
 
@@ -80,11 +80,11 @@ def test_page_worked_out_once_is_the_page_worked_out_each_time(page, x, y):
         once = Composer(campaign_of(html=whole), run_id="run")
         each = Composer(campaign_of(html=whole, inline_css=False), run_id="run")
         fields = row(x=x, y=y, i="I", u="https://example.com/" + x.strip("<>"), c="blue")
-        letter, plain = once.render(fields), each.render(fields)
+        message, plain = once.render(fields), each.render(fields)
     except TemplateError:
         assume(False)
-    assert letter.text == plain.text == typeset(read_page(plain.html))
-    assert Elements(parsed(letter.html)).said == Elements(inlined(plain.html)).said
+    assert message.text == plain.text == typeset(read_page(plain.html))
+    assert Elements(parsed(message.html)).said == Elements(inlined(plain.html)).said
 
 
 @pytest.mark.parametrize("start", ["{{ x }}", "{{ '' | safe }}{{ x }}"], ids=["once", "each"])
@@ -97,10 +97,10 @@ def test_page_as_deep_as_the_sea_is_sent_as_it_is(start, opening, closing):
     """Parsers in C and Rust end the process when they run out of stack, at ten times this depth."""
     times = 2_000 // opening.count("<")
     page = f"<style>p {{ color: red }}</style>{start}{opening * times}{closing * times}"
-    letter = Composer(campaign_of(html=page), run_id="run").render(row(x="here"))
-    assert letter.text == "here\n"
-    assert letter.html.startswith("<style>p { color: red }</style>")
-    assert letter.html.count(opening) == times
+    message = Composer(campaign_of(html=page), run_id="run").render(row(x="here"))
+    assert message.text == "here\n"
+    assert message.html.startswith("<style>p { color: red }</style>")
+    assert message.html.count(opening) == times
 
 
 @pytest.mark.parametrize("start", ["", "{{ '' | safe }}"], ids=["once", "each"])
@@ -109,18 +109,20 @@ def test_page_that_a_parser_would_take_minutes_for_is_an_error_and_not_read(star
     given = []
     monkeypatch.setattr(reading, "read_page", lambda page: given.append(page) or "")
     composer = Composer(campaign_of(html=start + "<div>" * 5_000), run_id="run")
-    with pytest.raises(TemplateError, match=r"letter\.html:1: more than 2,000 elements one within the other"):
+    with pytest.raises(TemplateError, match=r"message\.html:1: more than 2,000 elements one within the other"):
         composer.render(row(x="here"))
     assert given == []
 
 
 def test_paragraphs_and_items_that_are_never_closed_do_not_nest():
-    letter = Composer(campaign_of(html="<ul>" + "<li>x" * 3_000 + "</ul>" + "<p>y" * 3_000), run_id="run").render(row())
-    assert letter.text.count("x") == letter.text.count("y") == 3_000
+    message = Composer(campaign_of(html="<ul>" + "<li>x" * 3_000 + "</ul>" + "<p>y" * 3_000), run_id="run").render(
+        row()
+    )
+    assert message.text.count("x") == message.text.count("y") == 3_000
 
 
 def test_lists_too_deep_to_be_set_are_an_error():
     for start in ("", "{{ '' | safe }}"):
         composer = Composer(campaign_of(html=start + "<ul><li>{{ x }}" * 400), run_id="run")
-        with pytest.raises(TemplateError, match=r"letter\.html:1: is nested too deeply"):
+        with pytest.raises(TemplateError, match=r"message\.html:1: is nested too deeply"):
             composer.render(row(x="here"))

@@ -11,7 +11,7 @@ from bulkmail.model.errors import TemplateError
 
 
 def masked(text):
-    return mask(Template("letter.html", text))
+    return mask(Template("message.html", text))
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_mask_tells_what_kind_a_tag_is():
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("a\n{{ x", "letter.html:2: the tag that begins with {{ does not end"),
-        ("a\n\n\ufdd0", "letter.html:3: holds U+FDD0, which is not a character"),
+        ("a\n{{ x", "message.html:2: the tag that begins with {{ does not end"),
+        ("a\n\n\ufdd0", "message.html:3: holds U+FDD0, which is not a character"),
     ],
     ids=["open-tag", "noncharacter"],
 )

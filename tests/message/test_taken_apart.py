@@ -35,7 +35,7 @@ def paths(message):
     return reverse_path, [address.wire for address in forward_paths]
 
 
-def octets(message):
+def to_bytes(message):
     return taken(message)[2]
 
 
@@ -92,8 +92,8 @@ def test_message_without_usable_paths_is_refused(headers, reason):
 
 def test_content_has_no_bcc_and_the_message_keeps_it():
     message = make(bcc="dan@example.org", resent_bcc="eve@example.org")
-    assert b"cc:" not in octets(message).lower()
-    assert b"dan@" not in octets(message)
+    assert b"cc:" not in to_bytes(message).lower()
+    assert b"dan@" not in to_bytes(message)
     assert message["Bcc"] == "dan@example.org"
     assert message["Resent-Bcc"] == "eve@example.org"
 
@@ -102,7 +102,7 @@ def test_content_is_the_message():
     message = make("Grüße\n", subject="Grüße", reply_to="Zoë <zoe@example.org>")
     message.add_alternative("<p>Grüße</p>", subtype="html")
     message.add_attachment(b"%PDF\0", maintype="application", subtype="pdf", filename="ü.pdf")
-    content = octets(message)
+    content = to_bytes(message)
     read = message_from_bytes(content, policy=default)
     assert content.isascii()
     assert read["Subject"] == "Grüße"
@@ -113,7 +113,7 @@ def test_content_is_the_message():
 
 def test_content_has_ascii_domains_and_encoded_names():
     message = make(**{"from": "Zoë <zoe@bücher.example>", "to": "Jürgen <j@münchen.example>, b@example.org"})
-    head = octets(message).partition(b"\r\n\r\n")[0]
+    head = to_bytes(message).partition(b"\r\n\r\n")[0]
     assert head.isascii()
     read = message_from_bytes(head + b"\r\n\r\n", policy=default)
     assert read["From"] == "Zoë <zoe@xn--bcher-kva.example>"
@@ -122,7 +122,7 @@ def test_content_has_ascii_domains_and_encoded_names():
 
 def test_content_has_utf8_only_when_a_local_part_needs_it():
     message = make("Grüße\n", to="zoë@münchen.example", subject="Grüße")
-    head, _, body = octets(message).partition(b"\r\n\r\n")
+    head, _, body = to_bytes(message).partition(b"\r\n\r\n")
     assert "zoë@xn--mnchen-3ya.example" in head.decode()
     assert body.isascii()
 
@@ -133,7 +133,7 @@ def test_content_of_eight_bits_is_encoded():
         b"Content-Transfer-Encoding: 8bit\n\nGr\xc3\xbc\xc3\x9fe\n",
         policy=default,
     )
-    content = octets(message)
+    content = to_bytes(message)
     assert content.isascii()
     assert message_from_bytes(content, policy=default).get_content().strip() == "Grüße"
 
@@ -160,20 +160,20 @@ def test_message_of_the_older_kind_is_taken_too():
     message = MIMEText("Grüße")
     message["From"], message["To"], message["Bcc"] = "a@example.org", "B <b@example.org>", "c@example.org"
     assert paths(message) == ("a@example.org", ["b@example.org", "c@example.org"])
-    assert b"c@example.org" not in octets(message)
+    assert b"c@example.org" not in to_bytes(message)
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r", ""], ids=ascii)
 def test_content_has_crlf_throughout(end):
     message = message_from_string(f"From: a@example.org\nTo: b@example.org\n\none{end}two{end}", policy=default)
-    assert octets(message).endswith(b"\r\n")
-    assert b"\n" not in octets(message).replace(b"\r\n", b"")
-    assert b"\r" not in octets(message).replace(b"\r\n", b"")
+    assert to_bytes(message).endswith(b"\r\n")
+    assert b"\n" not in to_bytes(message).replace(b"\r\n", b"")
+    assert b"\r" not in to_bytes(message).replace(b"\r\n", b"")
 
 
 @pytest.mark.parametrize(
     ("body", "reason"),
-    [("x" * 999, "line 6 is longer than 998 octets"), ("a\n\0\n", "line 7 holds a NUL octet")],
+    [("x" * 999, "line 6 is longer than 998 bytes"), ("a\n\0\n", "line 7 holds a NUL byte")],
     ids=["long-line", "nul"],
 )
 def test_content_that_no_server_takes_is_refused(body, reason):
@@ -216,7 +216,7 @@ def test_header_of_a_part_is_refused_like_any_other():
 def test_header_that_came_folded_is_taken():
     raw = "From: a@example.org\nTo: b@example.org\nSubject: one\n two\n\tthree\n\nx\n"
     for message in (message_from_string(raw), message_from_string(raw, policy=default)):
-        assert message_from_bytes(octets(message), policy=default)["Subject"].split() == ["one", "two", "three"]
+        assert message_from_bytes(to_bytes(message), policy=default)["Subject"].split() == ["one", "two", "three"]
 
 
 @given(
@@ -224,7 +224,7 @@ def test_header_that_came_folded_is_taken():
     body=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")),
 )
 def test_any_text_is_taken_apart_into_lawful_octets(subject, body):
-    content = octets(make(body, subject=subject))
+    content = to_bytes(make(body, subject=subject))
     assert content.isascii()
     assert b"\0" not in content
     assert max(map(len, content.split(b"\r\n"))) <= 998
@@ -314,7 +314,7 @@ PARTS = (
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_parts_that_stand_there_as_text_are_parts(end):
-    content = octets(with_text('multipart/alternative; boundary="B"', PARTS.replace("\n", end)))
+    content = to_bytes(with_text('multipart/alternative; boundary="B"', PARTS.replace("\n", end)))
     assert content.replace(b"\r\n", b"").isascii() and b"\n" not in content.replace(b"\r\n", b"")
     sent = message_from_bytes(content, policy=default)
     assert [part.get_content_type() for part in sent.walk()] == ["multipart/alternative", "text/plain", "text/html"]
@@ -323,7 +323,7 @@ def test_parts_that_stand_there_as_text_are_parts(end):
 
 
 def test_message_inside_that_stands_there_as_text_is_a_message():
-    sent = message_from_bytes(octets(with_text("message/rfc822", "Subject: inner\n\nHello\n")), policy=default)
+    sent = message_from_bytes(to_bytes(with_text("message/rfc822", "Subject: inner\n\nHello\n")), policy=default)
     assert sent.get_payload(0)["Subject"] == "inner"
 
 
@@ -337,5 +337,5 @@ def test_message_inside_that_stands_there_as_text_is_a_message():
 )
 def test_text_in_place_of_parts_is_refused_by_its_type(content_type, payload, reason):
     with pytest.raises(ConfigError, match=reason) as caught:
-        octets(with_text(content_type, payload))
+        to_bytes(with_text(content_type, payload))
     assert "set_content()" in caught.value.hint

@@ -122,15 +122,15 @@ CELLS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.samp
 
 @given(name=CELLS, items=st.lists(CELLS, max_size=3))
 def test_text_made_once_is_the_text_made_of_each_letter(name, items):
-    """What is read from the template, and then filled, is what is read from the letter."""
+    """What is read from the template, and then filled, is what is read from the message."""
     composer = ONCE
     fields = {
         "name": name.replace("\0", ""),
         "items": [item.replace("\0", "") for item in items],
         "url": "https://x.example",
     }
-    letter = composer.render(row(**fields))
-    assert letter.text == typeset(read_page(letter.html))
+    message = composer.render(row(**fields))
+    assert message.text == typeset(read_page(message.html))
 
 
 ONCE = Composer(campaign_of(html=PAGE), run_id="run")
@@ -156,8 +156,8 @@ def test_text_is_made_once_where_the_page_is_the_same_for_everybody():
 def test_text_is_made_of_each_letter_where_the_page_depends_on_the_row(page):
     composer = Composer(campaign_of(html=page), run_id="run")
     assert composer._bodies._derived is None
-    letter = composer.render(row(name="<i>A</i> & B"))
-    assert letter.text == typeset(read_page(letter.html))
+    message = composer.render(row(name="<i>A</i> & B"))
+    assert message.text == typeset(read_page(message.html))
 
 
 def test_text_is_an_alternative_of_the_page():
@@ -171,7 +171,7 @@ def test_text_that_is_given_is_taken():
 
 
 def test_text_names_the_place_of_an_error_in_the_page():
-    with pytest.raises(Exception, match=r"letter\.html:3: 'nmae' is undefined; did you mean 'name'\?"):
+    with pytest.raises(Exception, match=r"message\.html:3: 'nmae' is undefined; did you mean 'name'\?"):
         rendered({"name": "Ann"}, html="<p>\n\n{{ nmae }}</p>")
 
 

@@ -119,10 +119,10 @@ def test_base64_lines_are_those_of_the_standard_library(data):
     [
         (b"a\r\nb\r\n", ""),
         (b"x" * 998 + b"\r\n", ""),
-        (b"a\r\n" + b"x" * 999 + b"\r\n", "line 2 is longer than 998 octets"),
+        (b"a\r\n" + b"x" * 999 + b"\r\n", "line 2 is longer than 998 bytes"),
         (b"a\r\nb\nc\r\n", "line 2 has a bare LF"),
         (b"a\r\nb\rc\r\n", "line 2 has a bare CR"),
-        (b"a\r\n\r\nb\0\r\n", "line 3 holds a NUL octet"),
+        (b"a\r\n\r\nb\0\r\n", "line 3 holds a NUL byte"),
         (b"a\r\nb", "the last line does not end in CRLF"),
         (b"", "the last line does not end in CRLF"),
         (b"a\r\n.\r\n", ""),

@@ -65,10 +65,10 @@ def test_token_has_128_bits_of_tag():
 
 def test_no_changed_token_is_taken():
     token = make_token(ANN, KEY.encode())
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    for position, letter in enumerate(token):
-        for other in letters:
-            if other != letter:
+    chars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    for position, char in enumerate(token):
+        for other in chars:
+            if other != char:
                 assert verify_unsubscribe(token[:position] + other + token[position + 1 :], [KEY]) is None
 
 
@@ -238,7 +238,7 @@ def test_header_is_not_set_twice(compose, name):
         (Unsubscribe(mailto="u@x.example?subject=a b"), KEY, "a link cannot have"),
         (Unsubscribe(mailto="u@x.example>\r\nBcc: x"), KEY, "the address"),
         (Unsubscribe(HTTPS), None, "is missing"),
-        (Unsubscribe(HTTPS), "short", "has 5 octets, and 16 are needed"),
+        (Unsubscribe(HTTPS), "short", "has 5 bytes, and 16 are needed"),
     ],
 )
 def test_setting_that_makes_no_link_is_refused(setting, key, said):

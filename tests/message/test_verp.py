@@ -24,7 +24,7 @@ PATTERN = "bounces+{verp}@example.com"
         (PATTERN, "ü" * 30 + "@example.org", "bounces@example.com"),
         ("b+{verp}@" + "x" * 60 + "." + "y" * 60 + "." + "z" * 60 + ".example", "a" * 62 + "@e.example", None),
     ],
-    ids=["plain", "equals-sign", "idn", "around", "too-long", "too-many-octets", "long-domain"],
+    ids=["plain", "equals-sign", "idn", "around", "too-long", "too-many-bytes", "long-domain"],
 )
 def test_pattern_takes_the_recipient_in(pattern, forward_path, filled):
     parsed = Pattern.parse(pattern)

@@ -42,10 +42,10 @@ def garbage(path: Path) -> None:
 @pytest.fixture
 def outbox(tmp_path: Path) -> Path:
     path = tmp_path / "run.outbox"
-    letter = bulkmail.letter(sender="a@shop.test", subject="Hi", text="Dear {{ email }},\n")
+    campaign = bulkmail.compose(from_="a@shop.test", subject="Hi", text="Dear {{ email }},\n")
     rows = [{"email": f"u{n}@b.test"} for n in range(60)]
     relay = f"maildir:{tmp_path / 'mail'}"
-    bulkmail.send_sync(letter, rows, relay=relay, pace=bulkmail.Pace(limit=40), outbox=path)
+    bulkmail.send_sync(campaign, rows, relay=relay, pace=bulkmail.Pace(limit=40), outbox=path)
     return path
 
 
@@ -119,11 +119,11 @@ def test_damaged_outbox_gets_a_sentence_from_every_command(
     damage(outbox)
     content = outbox.read_bytes()
     mail = tmp_path / "mail"
-    (tmp_path / "letter.txt").write_text("FROM: a@shop.test\nTO: {{ email }}\nSUBJECT: Hi\n\nDear reader\n")
+    (tmp_path / "message.txt").write_text("FROM: a@shop.test\nTO: {{ email }}\nSUBJECT: Hi\n\nDear reader\n")
     (tmp_path / "other.csv").write_text("email\nann@example.com\n")
     send = [
         "send",
-        str(tmp_path / "letter.txt"),
+        str(tmp_path / "message.txt"),
         "--recipients",
         str(tmp_path / "other.csv"),
         "--relay",
@@ -137,7 +137,7 @@ def test_damaged_outbox_gets_a_sentence_from_every_command(
         ["inbox", str(outbox)],
         [*send, "--outbox", str(tmp_path / "o.outbox"), "--suppress", str(outbox)],
         [*send, "--outbox", str(outbox), "--changed"],
-        ["settle", str(outbox), "--maildir", str(mail), "--yes"],
+        ["reconcile", str(outbox), "--maildir", str(mail), "--yes"],
         ["cancel", str(outbox), "--yes"],
     ):
         outbox.write_bytes(content)

@@ -76,12 +76,12 @@ def killed(script: str, *arguments: object, after: Callable[[list[str]], bool]) 
 def test_killed_sender_keeps_every_promise(create: Callable[..., Outbox], path: Path, durability: Durability) -> None:
     rows = 400
     create(make_entries(rows)).close()
-    dice = random.Random(os.urandom(8))
+    rng = random.Random(os.urandom(8))
     doubts = rounds = 0
     code = -9
     while code == -9:
         rounds += 1
-        patience = dice.randint(50, 500)
+        patience = rng.randint(50, 500)
         said, code = killed(SENDER, path, durability.value, after=lambda lines, n=patience: len(lines) >= n)
         words = [line.split() for line in said if len(line.split()) == 2]
         marked = {int(number) for word, number in words if word == "mark"}
@@ -142,10 +142,10 @@ def test_killed_loading_is_not_taken_for_a_run(path: Path, slices: int) -> None:
 @pytest.mark.crash
 def test_process_killed_at_any_time_leaves_nothing_or_something_whole(path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    dice = random.Random(os.urandom(8))
+    rng = random.Random(os.urandom(8))
     for _ in range(4):
         process = subprocess.Popen([sys.executable, "-c", LOADER, path], env=environment, stdout=subprocess.DEVNULL)
-        time.sleep(dice.uniform(0.1, 1.2))
+        time.sleep(rng.uniform(0.1, 1.2))
         process.kill()
         process.wait()
         if path.exists():

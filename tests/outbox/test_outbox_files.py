@@ -517,7 +517,7 @@ def test_full_disk_while_sending_keeps_what_was_written(create: Callable[..., Ou
 
 
 def test_refusing_disk_is_told_in_the_systems_words(create: Callable[..., Outbox], path: Path) -> None:
-    """A real write error: the process may not make files of more than so many octets."""
+    """A real write error: the process may not make files of more than so many bytes."""
     create(make_entries(2000)).close()
     script = """
 import resource, signal, sys

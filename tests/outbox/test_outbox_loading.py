@@ -28,10 +28,10 @@ from tests.outbox.making import due, fill, make_bad_row, make_entries, make_reci
 
 CAMPAIGN = Campaign(
     name="spring",
-    sender=Template("letter.txt", "Ann <ann@example.org>"),
-    subject=Template("letter.txt", "Grüße {{ name }}"),
-    text=Template("letter.txt", "Hello\n"),
-    headers=(("X-Kind", Template("letter.txt", "news")),),
+    sender=Template("message.txt", "Ann <ann@example.org>"),
+    subject=Template("message.txt", "Grüße {{ name }}"),
+    text=Template("message.txt", "Hello\n"),
+    headers=(("X-Kind", Template("message.txt", "news")),),
     attachments=(Attachment("a.bin", "application/octet-stream", bytes(range(256)) * 100),),
     partials=(Template("foot.txt", "bye"),),
 )
@@ -266,12 +266,12 @@ def test_sending_waits_until_everything_is_loaded(memory: Outbox) -> None:
 def test_rows_found_unusable_by_the_gate_become_invalid(create: Callable[..., Outbox]) -> None:
     outbox = create(make_entries(4))
     assert statuses(outbox) == {Status.PENDING: 4}
-    outbox.invalidate(2, "letter.txt:3: 'nmae' is undefined")
+    outbox.invalidate(2, "message.txt:3: 'nmae' is undefined")
     outbox.invalidate_many([(3, "x\ud800"), (4, "y")])
     assert statuses(outbox) == {Status.PENDING: 1, Status.INVALID: 3}
     assert [row.reason for row in OutboxReader.over(outbox).rows()] == [
         "",
-        "letter.txt:3: 'nmae' is undefined",
+        "message.txt:3: 'nmae' is undefined",
         "x?",
         "y",
     ]

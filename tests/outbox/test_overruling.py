@@ -19,8 +19,8 @@ def lose_all(outbox: Outbox) -> None:
 
 def test_doubts_say_whether_a_message_id_is_of_one_alone(create: Callable[..., Outbox], path: Path) -> None:
     """Copies of a row are not alone, nor are ready-made messages that somebody handed over twice."""
-    twice = ReadyMade(b"x\r\n", "shop@example.org", "<twice@x>", "letter")
-    once = ReadyMade(b"x\r\n", "shop@example.org", "<once@x>", "letter")
+    twice = ReadyMade(b"x\r\n", "shop@example.org", "<twice@x>", "message")
+    once = ReadyMade(b"x\r\n", "shop@example.org", "<once@x>", "message")
     outbox = create(
         [
             *make_entries(1),

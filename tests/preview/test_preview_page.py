@@ -1,4 +1,4 @@
-"""Letters as one page: what it shows, what hostile letters come to, how many it bears."""
+"""Messages as one page: what it shows, what hostile messages come to, how many it bears."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bulkmail.message.html import framed as framing
 from bulkmail.message.html.framed import Picture, framed
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Envelope, Message
-from bulkmail.preview.page import MOST_LETTERS, Album, sheet_of
+from bulkmail.preview.page import MOST_MESSAGES, Album, sheet_of
 
 
 def ready(text: str | None = "Dear Ann\n", html: str | None = "<p>Dear Ann</p>\n", **headers: str) -> Message:
@@ -41,12 +41,12 @@ def page_of(*messages: Message, folder: Path, chosen: int = 0) -> LexborHTMLPars
 def test_page_shows_letters_that_lead_to_each_other(tmp_path: Path) -> None:
     page = page_of(ready(), ready(subject="Second"), ready(subject="Third"), folder=tmp_path, chosen=1)
     articles = page.css("article")
-    assert [article.attributes["id"] for article in articles] == ["letter-1", "letter-2", "letter-3"]
+    assert [article.attributes["id"] for article in articles] == ["message-1", "message-2", "message-3"]
     assert [article.attributes.get("class") for article in articles] == [None, "chosen", None]
     for number, article in enumerate(articles, 1):
         before, after = article.css_first("[rel=prev]"), article.css_first("[rel=next]")
-        assert (before and before.attributes["href"]) == (f"#letter-{number - 1}" if number > 1 else None)
-        assert (after and after.attributes["href"]) == (f"#letter-{number + 1}" if number < 3 else None)
+        assert (before and before.attributes["href"]) == (f"#message-{number - 1}" if number > 1 else None)
+        assert (after and after.attributes["href"]) == (f"#message-{number + 1}" if number < 3 else None)
     assert (tmp_path / "page.html").stat().st_mode & 0o077 == 0
 
 
@@ -80,16 +80,16 @@ def test_page_of_a_hostile_letter_shows_its_markup_as_text(tmp_path: Path) -> No
 def test_page_says_what_is_not_there(tmp_path: Path) -> None:
     page = page_of(ready(html=None), ready(text=None), folder=tmp_path)
     assert [note.text() for note in page.css(".empty")] == [
-        "This letter has no HTML part: its text is all there is.",
-        "This letter has no text part.",
+        "This message has no HTML part: its text is all there is.",
+        "This message has no text part.",
     ]
 
 
 def test_album_bears_so_many_letters_and_needs_one(tmp_path: Path) -> None:
     album = Album()
-    with pytest.raises(ConfigError, match="no letter"):
+    with pytest.raises(ConfigError, match="no message"):
         album.write(tmp_path, "page", title="x")
-    for _ in range(MOST_LETTERS):
+    for _ in range(MOST_MESSAGES):
         assert not album.is_full
         album.add(ready(), "row 1")
     assert album.is_full
@@ -164,8 +164,8 @@ def test_page_that_a_parser_would_take_minutes_for_is_not_read(monkeypatch: pyte
     monkeypatch.setattr(framing, "LexborHTMLParser", None)  # whoever calls it fails
     sheet = sheet_of(ready(html="<div>" * 100_000), "row 1")
     assert sheet.html is None
-    assert sheet.no_html == "The HTML of this letter has over 2,000 elements one within the other: too many."
+    assert sheet.no_html == "The HTML of this message has over 2,000 elements one within the other: too many."
     assert (
         sheet_of(ready(html="x" * 3_000_000), "row 1").no_html
-        == "The HTML of this letter is too long to be shown here."
+        == "The HTML of this message is too long to be shown here."
     )

@@ -178,14 +178,14 @@ def shop(tmp_path: Path) -> Path:
     key.write_text(pem(KeyRing().ed25519).reveal())
     key.chmod(0o600)
     (tmp_path / "campaign.toml").write_text(
-        'recipients = "people.csv"\n[message]\nfrom = "shop@shop.example"\nsubject = "News"\ntext = "letter.txt"\n'
+        'recipients = "people.csv"\n[message]\nfrom = "shop@shop.example"\nsubject = "News"\ntext = "message.txt"\n'
         'list_id = "news.shop.example"\nattachments = ["plan.bin"]\n'
         '[message.headers]\nList-Unsubscribe = "<https://shop.example/u>"\n'
         'List-Unsubscribe-Post = "List-Unsubscribe=One-Click"\n'
         '[[message.dkim]]\ndomain = "shop.example"\nselector = "s1"\nkey_file = "dkim.pem"\n'
     )
     (tmp_path / "people.csv").write_text("email\nann@null.example\nbob@good.example\n")
-    (tmp_path / "letter.txt").write_text("Hello\n")
+    (tmp_path / "message.txt").write_text("Hello\n")
     (tmp_path / "plan.bin").write_bytes(b"x" * 3_000)
     return tmp_path
 
@@ -229,7 +229,7 @@ def test_check_online_tells_what_relay_and_dns_say(shop: Path) -> None:
         ("dns-unanswered", Severity.NOTE),
     }
     assert next(each for each in found if each.code == "domain-without-mail").lines == (2,)
-    assert all(each.mend and each.why for each in found)
+    assert all(each.fix and each.why for each in found)
 
 
 def test_check_online_tells_that_nobody_answers_at_the_relay(shop: Path, unused_tcp_port: int) -> None:

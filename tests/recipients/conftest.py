@@ -72,7 +72,7 @@ def read(write: Callable[[str, str | bytes], str]) -> Callable[..., ReadList]:
 
 @pytest.fixture
 def standard_input(monkeypatch: pytest.MonkeyPatch) -> Callable[[bytes], None]:
-    """Puts octets into standard input."""
+    """Puts bytes into standard input."""
 
     def put(content: bytes) -> None:
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))

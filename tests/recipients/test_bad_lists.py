@@ -1,4 +1,4 @@
-"""What a user is told about each kind of bad list, to the letter."""
+"""What a user is told about each kind of bad list, to the message."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ BAD_ROWS = {
     ),
     "undecodable-in-named-encoding": (
         b"email,name\na@example.org,A\x81nn\xe9\n",
-        ["list.csv:2: the cell in column 'name' has an octet (0x81) that its encoding does not have"],
+        ["list.csv:2: the cell in column 'name' has a byte (0x81) that its encoding does not have"],
     ),
     "quote-never-closed": (
         'email,name\na@example.org,"Ann\n',
@@ -339,7 +339,7 @@ BAD_LINES = {
     ),
     "not-utf-8": (
         b'{"email": "b@example.org", "name": "M\xfcller"}',
-        "the line is not UTF-8: octet 38 of the line is 0xFC",
+        "the line is not UTF-8: byte 38 of the line is 0xFC",
     ),
     "array": ("[1, 2]", "the row is an array, expected an object"),
     "null": ("null", "the row is null, expected an object"),
@@ -486,7 +486,7 @@ def test_broken_json_stops_after_the_rows_before(
     with open_list(write("list.json", content)) as people, pytest.raises(ListError) as caught:
         addresses.extend(row.address.wire for row in people)
     assert str(caught.value) == message
-    assert caught.value.hint == "mend the file there, or make it again"
+    assert caught.value.hint == "fix the file there, or make it again"
     assert addresses == before
 
 

@@ -12,16 +12,16 @@ from bulkmail.recipients.encoding import choose, open_text
 Read = Callable[..., "ReadList"]  # noqa: F821  (of conftest.py)
 
 
-def chosen(octets: bytes, wanted: str = "") -> tuple[str, list[str]]:
+def chosen(raw: bytes, wanted: str = "") -> tuple[str, list[str]]:
     notices: list[str] = []
-    stream = io.BytesIO(octets)
+    stream = io.BytesIO(raw)
     encoding = choose(stream, name="list.csv", wanted=wanted, notices=notices)
     assert stream.tell() == 0
     return encoding, notices
 
 
 @pytest.mark.parametrize(
-    ("octets", "wanted", "encoding"),
+    ("bytes", "wanted", "encoding"),
     [
         pytest.param(b"", "", "utf-8", id="empty"),
         pytest.param(b"email", "", "utf-8", id="ascii"),
@@ -38,12 +38,12 @@ def chosen(octets: bytes, wanted: str = "") -> tuple[str, list[str]]:
         pytest.param(b"Zo\xc3", "utf-8", "utf-8", id="said-utf-8-and-is-not"),
     ],
 )
-def test_encoding_is_chosen_without_a_notice(octets: bytes, wanted: str, encoding: str) -> None:
-    assert chosen(octets, wanted) == (encoding, [])
+def test_encoding_is_chosen_without_a_notice(raw: bytes, wanted: str, encoding: str) -> None:
+    assert chosen(raw, wanted) == (encoding, [])
 
 
 @pytest.mark.parametrize(
-    ("octets", "encoding", "notice"),
+    ("bytes", "encoding", "notice"),
     [
         pytest.param(
             "Zoë".encode("utf-8-sig"),
@@ -54,15 +54,15 @@ def test_encoding_is_chosen_without_a_notice(octets: bytes, wanted: str, encodin
         pytest.param("Zoë".encode(), "utf-8", "list.csv is UTF-8 throughout; cp1252 was not used", id="utf-8"),
     ],
 )
-def test_named_encoding_that_is_wrong_is_noticed(octets: bytes, encoding: str, notice: str) -> None:
-    assert chosen(octets, "cp1252") == (encoding, [notice])
+def test_named_encoding_that_is_wrong_is_noticed(raw: bytes, encoding: str, notice: str) -> None:
+    assert chosen(raw, "cp1252") == (encoding, [notice])
 
 
 @pytest.mark.parametrize("before", [0, 1, 2**20 - 30, 2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20])
 def test_affected_value_is_shown_wherever_it_is(before: int) -> None:
     lines = before // 100
-    octets = (b"x" * 99 + b"\n") * lines + b"y" * (before % 100) + b";M\xfcller & S\xf6hne;z\n"
-    encoding, notices = chosen(octets)
+    raw = (b"x" * 99 + b"\n") * lines + b"y" * (before % 100) + b";M\xfcller & S\xf6hne;z\n"
+    encoding, notices = chosen(raw)
     assert encoding == "cp1252"
     assert notices == [
         f"list.csv is not UTF-8; it was read as cp1252 (Windows, Western Europe): line {lines + 1} has "
@@ -71,7 +71,7 @@ def test_affected_value_is_shown_wherever_it_is(before: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("octets", "line", "value"),
+    ("bytes", "line", "value"),
     [
         pytest.param(b"a\rb\rM\xfc\r", 3, "Mü", id="cr-only"),
         pytest.param(b'a\r\n"x, M\xfc"\r\n', 2, "Mü", id="quoted"),
@@ -81,8 +81,8 @@ def test_affected_value_is_shown_wherever_it_is(before: int) -> None:
         pytest.param(b"x" * 2**20 + b",M\xc3\xa4r\xe9", 1, "MÃ¤ré", id="mixed"),
     ],
 )
-def test_affected_value_is_cut_out(octets: bytes, line: int, value: str) -> None:
-    _, (notice,) = chosen(octets)
+def test_affected_value_is_cut_out(raw: bytes, line: int, value: str) -> None:
+    _, (notice,) = chosen(raw)
     said = notice.partition(f"line {line} has '")[2].partition("'. If")[0]
     assert said == value
 
@@ -105,7 +105,7 @@ def test_text_that_cannot_be_encoded_is_refused() -> None:
 def test_row_with_an_octet_that_cp1252_lacks_is_bad(read: Read) -> None:
     people = read(b"email,name\na@x.org,M\xfcller\nb@x.org,\x81\n")
     assert people.people[0].name == "Müller"
-    assert people.bad == ["list.csv:3: the cell in column 'name' has an octet (0x81) that its encoding does not have"]
+    assert people.bad == ["list.csv:3: the cell in column 'name' has a byte (0x81) that its encoding does not have"]
 
 
 def test_named_encoding_is_used_for_json_lines(read: Read) -> None:
@@ -122,5 +122,5 @@ def test_json_in_cp1252_is_read_with_a_notice(read: Read) -> None:
 
 def test_odd_octet_in_json_makes_its_row_bad(read: Read) -> None:
     people = read(b'[{"email": "a@x.org", "name": "M\x81\xfc"}, {"email": "b@x.org"}]', "l.json")
-    assert people.bad == ["l.json:1: the field 'name' has an octet (0x81) that its encoding does not have"]
+    assert people.bad == ["l.json:1: the field 'name' has a byte (0x81) that its encoding does not have"]
     assert people.addresses == ["b@x.org"]

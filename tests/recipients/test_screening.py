@@ -1,4 +1,4 @@
-"""Who of a list gets the letter."""
+"""Who of a list gets the message."""
 
 from __future__ import annotations
 
@@ -255,14 +255,14 @@ def test_suppression_says_which_of_several_files(write: Write) -> None:
 
 
 def test_places_finds_what_was_added_and_nothing_else() -> None:
-    dice = random.Random(7)
-    keys = [f"{dice.random()}@example.org" for _ in range(20_000)]
+    rng = random.Random(7)
+    keys = [f"{rng.random()}@example.org" for _ in range(20_000)]
     places = _Places()
     for line, key in enumerate(keys, 1):
         places.add(key, line % 3, line=line)
     assert len(places) == 20_000
     assert [places.find(key) for key in keys] == [(line % 3, line) for line in range(1, 20_001)]
-    assert not any(places.find(f"{dice.random()}@example.com") for _ in range(20_000))
+    assert not any(places.find(f"{rng.random()}@example.com") for _ in range(20_000))
 
 
 def test_places_finds_keys_whose_hashes_collide_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:

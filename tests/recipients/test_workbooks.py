@@ -48,7 +48,7 @@ def sheet(rows: Sequence[Sequence[object]], first_row: int) -> str:
 
 
 def workbook(*sheets: Sequence[Sequence[object]], hidden: int = 0, first_row: int = 1) -> bytes:
-    """The octets of an .xlsx; the first `hidden` sheets are hidden."""
+    """The bytes of an .xlsx; the first `hidden` sheets are hidden."""
     numbers = range(1, len(sheets) + 1)
     relations = "".join(
         f'<Relationship Id="r{n}" Type="{OFFICE}/worksheet" Target="worksheets/sheet{n}.xml"/>' for n in numbers
@@ -190,7 +190,7 @@ def test_cell_is_text_as_people_see_it(cell: object, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("octets", "message", "hint"),
+    ("bytes", "message", "hint"),
     [
         pytest.param(workbook([]), "list.xlsx: the sheet is empty", "its first row must name the columns", id="empty"),
         pytest.param(
@@ -228,9 +228,9 @@ def test_cell_is_text_as_people_see_it(cell: object, text: str) -> None:
         ),
     ],
 )
-def test_workbook_is_refused(write: Write, octets: bytes, message: str, hint: str) -> None:
+def test_workbook_is_refused(write: Write, raw: bytes, message: str, hint: str) -> None:
     with pytest.raises(ListError) as caught:
-        open_list(write("list.xlsx", octets))
+        open_list(write("list.xlsx", raw))
     assert str(caught.value) == message
     assert caught.value.hint == hint
 

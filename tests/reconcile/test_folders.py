@@ -31,7 +31,7 @@ def maildir(tmp_path: Path) -> Path:
 def test_maildir_is_read_by_headers_of_its_messages_alone(maildir: Path) -> None:
     (maildir / "new" / "1").write_bytes(HEADER + b"\nMessage-ID: <inside@x>\n")
     (maildir / "cur" / "2:2,S").write_bytes(b"message-id:\n <2.run@shop.example>\n\n")
-    # A bounce brings the letter along: no sign that it arrived.
+    # A bounce brings the message along: no sign that it arrived.
     (maildir / "cur" / "3").write_bytes(
         b'Message-ID: <bounce@mx>\nContent-Type: multipart/report; boundary="b"\n\n--b\n'
         b"Content-Type: message/rfc822\n\nMessage-ID: <4.run@shop.example>\n\n--b--\n"

@@ -1,4 +1,4 @@
-"""Logs of Postfix and Exim: what proves that a letter was taken, and what does not."""
+"""Logs of Postfix and Exim: what proves that a message was taken, and what does not."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from bulkmail.preview.text import LONGEST_LINE, MOST_LINES, plain_view
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
 
 
-def letter(text: str | None = "Dear Ann,\n\nhello.\n", html: str | None = None) -> EmailMessage:
+def make_message(text: str | None = "Dear Ann,\n\nhello.\n", html: str | None = None) -> EmailMessage:
     message = EmailMessage(policy=email.policy.SMTP)
     message["From"] = "Shop <shop@example.com>"
     message["To"] = "Жанна <ann@example.org>"
@@ -45,7 +45,7 @@ def parsed(content: bytes) -> EmailMessage:
 
 
 def test_view_shows_headers_letter_and_enclosures() -> None:
-    message = letter(html="<p>Dear Ann</p>\n")
+    message = make_message(html="<p>Dear Ann</p>\n")
     message["X-Campaign"] = "spring"
     message.add_attachment(b"x" * 12_345, maintype="application", subtype="pdf", filename="map, großer.pdf")
     assert plain_view(message) == (
@@ -68,8 +68,8 @@ def test_view_shows_headers_letter_and_enclosures() -> None:
 @pytest.mark.parametrize(
     ("message", "note"),
     [
-        pytest.param(letter(None, "<p>hello</p>"), "(no text part: the letter is HTML only)", id="html-only"),
-        pytest.param(parsed(b"Subject: x\nContent-Type: image/png\n\nx"), "(no letter in this message)", id="neither"),
+        pytest.param(make_message(None, "<p>hello</p>"), "(no text part: the message is HTML only)", id="html-only"),
+        pytest.param(parsed(b"Subject: x\nContent-Type: image/png\n\nx"), "(no message in this message)", id="neither"),
     ],
 )
 def test_view_says_what_is_missing(message: EmailMessage, note: str) -> None:
@@ -81,13 +81,15 @@ def test_view_says_what_is_missing(message: EmailMessage, note: str) -> None:
     [(0, "0 bytes"), (1, "1 byte"), (999, "999 bytes"), (1_000, "1.0 KB"), (999_949, "999.9 KB"), (999_950, "1.0 MB")],
 )
 def test_view_says_sizes_as_people_do(size: int, said: str) -> None:
-    message = letter()
+    message = make_message()
     message.add_attachment(b"x" * size, maintype="application", subtype="octet-stream")
     assert plain_view(message).endswith(f"  (no name)  application/octet-stream, {said}\n")
 
 
 def test_view_keeps_columns_and_cuts_what_is_too_long() -> None:
-    message = letter("  1  apples    3.20\n\t2\tpears\n" + "x" * (LONGEST_LINE + 1) + "\n" + "line\n" * MOST_LINES)
+    message = make_message(
+        "  1  apples    3.20\n\t2\tpears\n" + "x" * (LONGEST_LINE + 1) + "\n" + "line\n" * MOST_LINES
+    )
     lines = plain_view(message).splitlines()
     assert lines[4] == "  1  apples    3.20"
     assert lines[5] == "        2       pears"
@@ -116,7 +118,7 @@ def _harmless(character: str) -> bool:
 
 
 def test_view_leaves_markup_of_a_text_part_as_text() -> None:
-    assert "<script>alert(1)</script>" in plain_view(letter("<script>alert(1)</script>\n"))
+    assert "<script>alert(1)</script>" in plain_view(make_message("<script>alert(1)</script>\n"))
 
 
 def test_view_bounds_the_headers() -> None:
@@ -128,7 +130,7 @@ def test_view_bounds_the_headers() -> None:
     "content",
     [
         pytest.param(b"", id="empty"),
-        pytest.param(b"\xff\x00\x1b", id="octets"),
+        pytest.param(b"\xff\x00\x1b", id="bytes"),
         pytest.param(b"From: <\nTo: =?x?b?!!?=\nDate: 99\n\nhello", id="broken-headers"),
         pytest.param(b"Content-Type: text/plain; charset=nonsense\n\nhello", id="unknown-charset"),
         pytest.param(b"Content-Type: text/plain; charset=hex\n\nhello", id="charset-that-is-none"),
@@ -160,19 +162,19 @@ def test_view_says_so_when_the_email_package_fails(monkeypatch: pytest.MonkeyPat
 
 
 def test_parts_takes_an_attached_text_for_an_enclosure() -> None:
-    message = letter("the letter\n")
-    message.add_attachment("not the letter\n", filename="notes.txt")
-    message.add_attachment(letter("nor this\n", "<p>nor this</p>\n"), filename="older.eml")
+    message = make_message("the message\n")
+    message.add_attachment("not the message\n", filename="notes.txt")
+    message.add_attachment(make_message("nor this\n", "<p>nor this</p>\n"), filename="older.eml")
     parts = take_parts(message)
-    assert (parts.text, parts.html) == ("the letter\n", None)
+    assert (parts.text, parts.html) == ("the message\n", None)
     assert parts.enclosures == (
-        Enclosure("notes.txt", "text/plain", 15),
+        Enclosure("notes.txt", "text/plain", 16),
         Enclosure("older.eml", "message/rfc822", 25),
     )
 
 
 def test_files_hold_the_message_and_its_parts(tmp_path: Path) -> None:
-    message = ready(letter(html='<!DOCTYPE html>\n<meta charset="iso-8859-1">\n<p>Grüße</p>\n'))
+    message = ready(make_message(html='<!DOCTYPE html>\n<meta charset="iso-8859-1">\n<p>Grüße</p>\n'))
     paths = write_message(message, tmp_path / "out", "0001-ann@example.org")
     assert [path.name for path in paths] == [f"0001-ann@example.org{suffix}" for suffix in (".eml", ".txt", ".html")]
     eml, text, html = paths
@@ -186,12 +188,15 @@ def test_files_hold_the_message_and_its_parts(tmp_path: Path) -> None:
 
 
 def test_files_are_only_of_parts_that_there_are(tmp_path: Path) -> None:
-    assert [path.suffix for path in write_message(ready(letter()), tmp_path, "a")] == [".eml", ".txt"]
-    assert [path.suffix for path in write_message(ready(letter(None, "<p>x</p>")), tmp_path, "b")] == [".eml", ".html"]
+    assert [path.suffix for path in write_message(ready(make_message()), tmp_path, "a")] == [".eml", ".txt"]
+    assert [path.suffix for path in write_message(ready(make_message(None, "<p>x</p>")), tmp_path, "b")] == [
+        ".eml",
+        ".html",
+    ]
 
 
 def test_html_file_forbids_scripts_before_anything_else(tmp_path: Path) -> None:
-    *_, page = write_message(ready(letter(None, "<script>alert(1)</script><p>x</p>\n")), tmp_path, "a")
+    *_, page = write_message(ready(make_message(None, "<script>alert(1)</script><p>x</p>\n")), tmp_path, "a")
     assert page.read_text(encoding="utf-8-sig").startswith('<meta http-equiv="Content-Security-Policy"')
 
 
@@ -222,13 +227,13 @@ def test_file_stem_never_leaves_the_folder(text: str) -> None:
 def test_files_say_where_they_cannot_be_written(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot write .*/a\.eml: .") as caught:
-        write_message(ready(letter()), tmp_path / folder, "a")
+        write_message(ready(make_message()), tmp_path / folder, "a")
     assert caught.value.hint == "name a folder that you may write to, with --out FOLDER"
     assert "\0" not in str(caught.value)
 
 
 def test_html_file_has_the_pictures_of_its_message_inside(tmp_path: Path) -> None:
-    message = letter(
+    message = make_message(
         html="<img src='cid:1@inline'><p style=\"background: url('cid:1@inline')\">x <img src='cid:2@inline'>"
     )
     page = message.get_body(("html",))

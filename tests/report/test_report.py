@@ -47,7 +47,7 @@ def path(tmp_path: Path) -> Path:
 def check_mixed(report: Report) -> None:
     """What `fill_outbox` above comes to."""
     assert report.accepted == 2
-    assert report.refused == [("user2@example.org", 550, "no such user")]
+    assert report.failed == [("user2@example.org", 550, "no such user")]
     assert report.tally == Tally(
         7,
         {
@@ -114,7 +114,7 @@ def test_report_of_an_ended_run_says_how_long_it_took(tmp_path: Path) -> None:
     assert (report.started_at, report.ended_at) == (STARTED, STARTED + 10)
     assert (report.duration, report.per_second) == (10, 2)
     assert report.exit_code == 0
-    assert report.refused == []
+    assert report.failed == []
     assert report.attention == ()
 
 
@@ -182,7 +182,7 @@ def test_report_names_many_in_doubt_and_few_of_the_rest() -> None:
         *[Status.IN_DOUBT] * MOST_SHOWN,
         *[Status.REJECTED] * MOST_SHOWN,
     ]
-    assert len(report.refused) == 40
+    assert len(report.failed) == 40
 
 
 def test_report_lists_as_refused_what_was_rejected_or_expired() -> None:
@@ -192,7 +192,7 @@ def test_report_lists_as_refused_what_was_rejected_or_expired() -> None:
         make_record(3, Status.REJECTED, reason="decided by the operator"),
         make_record(4, Status.INVALID, reason="has no @"),
     ]
-    assert Report.of(make_source(records)).refused == [
+    assert Report.of(make_source(records)).failed == [
         ("user1@example.org", 450, "later"),
         ("user2@example.org", 0, "too big for this relay"),
         ("user3@example.org", 0, "decided by the operator"),
@@ -210,7 +210,7 @@ def test_report_lists_as_refused_what_was_rejected_or_expired() -> None:
             "the address is not valid: there is a ',' in it",
             id="address-quoted-again",
         ),
-        pytest.param(make_record(1, Status.INVALID, reason="letter.txt:3: 'nmae' is undefined"), None, id="template"),
+        pytest.param(make_record(1, Status.INVALID, reason="message.txt:3: 'nmae' is undefined"), None, id="template"),
         pytest.param(make_record(1, Status.SUPPRESSED, reason="in stop.txt:312"), "in stop.txt", id="stop-list"),
         pytest.param(make_record(1, Status.SUPPRESSED, reason="asked us"), None, id="stop-list-without-line"),
         pytest.param(

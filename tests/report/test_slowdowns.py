@@ -90,7 +90,7 @@ def test_sentence_names_the_relay_where_there_are_several() -> None:
 
 
 def test_hostile_names_and_words_are_printable_and_short() -> None:
-    hostile = replace(GOOGLE, lane="\x1b[31m" + "x" * 500, words="\u202e\x1b]0;" + "y" * 5000)
+    hostile = replace(GOOGLE, provider="\x1b[31m" + "x" * 500, words="\u202e\x1b]0;" + "y" * 5000)
     said = sentence(hostile, NOW, is_running=True, has_several=True)
     assert said.isprintable() and len(said) < 500
     assert str(as_object(hostile, NOW)["reply"]).isprintable()
@@ -99,7 +99,7 @@ def test_hostile_names_and_words_are_printable_and_short() -> None:
 def test_object_for_programs_has_null_for_what_does_not_hold() -> None:
     assert as_object(GOOGLE, NOW + 10) == {
         "relay": "main",
-        "lane": "google",
+        "mailbox_provider": "google",
         "times": 3,
         "last_at": "2023-11-14T22:14:20.500Z",
         "why": "Gmail: unusual rate of mail",
@@ -110,13 +110,13 @@ def test_object_for_programs_has_null_for_what_does_not_hold() -> None:
         "connections": None,
     }
     over = as_object(RELAY, NOW + 20_000)
-    assert (over["lane"], over["until"], over["per_second"], over["connections"]) == (None, None, None, 2)
+    assert (over["mailbox_provider"], over["until"], over["per_second"], over["connections"]) == (None, None, None, 2)
 
 
 def test_summary_names_three_who_slowed_it_down_and_fits_the_screen() -> None:
-    slowdowns = tuple(replace(GOOGLE, lane=f"lane {number}") for number in range(8))
+    slowdowns = tuple(replace(GOOGLE, provider=f"provider {number}") for number in range(8))
     said = summary(Report.of(make_source([make_record()], slowdowns=slowdowns)))
-    assert "\nlane 0 asked us to slow down 3 times, to 9.0/s at the least.\n" in said
+    assert "\nprovider 0 asked us to slow down 3 times, to 9.0/s at the least.\n" in said
     assert "5 others asked us to slow down, too." in said
     assert len(said.splitlines()) <= MOST_LINES
     assert "slow down" not in summary(Report.of(make_source([make_record()])))

@@ -285,7 +285,7 @@ def test_summary_of_a_redirected_rehearsal_says_who_got_the_letters() -> None:
     ]
     report = make_report(*records, is_rehearsal=True, redirected_to="me@shop.example")
     lines = summary(report).splitlines()
-    assert lines[0] == "Rehearsal: me@shop.example got every letter, nobody else was written to."
+    assert lines[0] == "Rehearsal: me@shop.example got every message, nobody else was written to."
     assert "  2 accepted  taken by the mail server" in lines
     assert "  4 filtered  not drawn for the sample 3, left out by --where 1" in lines
 
@@ -307,7 +307,7 @@ def test_summary_says_what_became_of_copies_and_names_each_address_once() -> Non
     assert said.count("dead@example.org") == 1 and "rejected: dead@example.org (copy of 30 rows)" in said
     assert "in doubt: boss@example.org (copy of 1 row)" in said
     assert "send the 1 in doubt again, perhaps twice" in said
-    assert report.refused == [("dead@example.org", 550, "no such user")]
+    assert report.failed == [("dead@example.org", 550, "no such user")]
     assert report.exit_code == 4
 
 

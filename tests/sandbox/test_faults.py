@@ -13,7 +13,7 @@ from bulkmail.sandbox.faults import Faults, Trouble, parse_share
 from bulkmail.sandbox.inbox import Inbox
 from bulkmail.sandbox.server import Sandbox
 
-LETTER = b"From: shop@example.com\r\nTo: ann@example.org\r\nSubject: Hello\r\n\r\nDear Ann\r\n"
+MESSAGE = b"From: shop@example.com\r\nTo: ann@example.org\r\nSubject: Hello\r\n\r\nDear Ann\r\n"
 PEOPLE = [f"p{n}@example.org" for n in range(2_000)]
 
 
@@ -64,7 +64,7 @@ def client(sandbox: Sandbox) -> aiosmtplib.SMTP:
 async def test_sandbox_refuses_for_good_and_keeps_nothing(tmp_path: Path) -> None:
     async with Sandbox(tmp_path, faults=Faults(reject=1.0)) as sandbox, client(sandbox) as smtp:
         with pytest.raises(aiosmtplib.SMTPRecipientsRefused) as caught:
-            await smtp.sendmail("shop@example.com", ["ann@example.org"], LETTER)
+            await smtp.sendmail("shop@example.com", ["ann@example.org"], MESSAGE)
         assert caught.value.recipients[0].code == 550
     assert len(Inbox(tmp_path)) == 0
     assert sandbox.trouble.summary() == ["1 refused"]
@@ -76,7 +76,7 @@ async def test_sandbox_hangs_up_without_an_answer_and_counts_what_it_kept(tmp_pa
             smtp = client(sandbox)
             await smtp.connect()
             with pytest.raises(aiosmtplib.SMTPServerDisconnected):
-                await smtp.sendmail("shop@example.com", [f"p{number}@example.org"], LETTER)
+                await smtp.sendmail("shop@example.com", [f"p{number}@example.org"], MESSAGE)
             smtp.close()
     kept = len(Inbox(tmp_path))
     assert 2 <= kept <= 18

@@ -15,11 +15,11 @@ from bulkmail.model.errors import BulkmailError, RelayError
 from bulkmail.sandbox.inbox import LONGEST_HEAD, Inbox
 from bulkmail.sandbox.maildir import Maildir
 
-LETTER = b"From: shop@example.com\r\nTo: Ann <ann@example.org>\r\nSubject: Hello\r\n\r\nDear Ann\r\n"
+MESSAGE = b"From: shop@example.com\r\nTo: Ann <ann@example.org>\r\nSubject: Hello\r\n\r\nDear Ann\r\n"
 
 
 def keep(maildir: Maildir, *buffers: bytes, to: str = "ann@example.org", sender: str = "shop@example.com") -> str:
-    name = maildir.write(sender, to, buffers or (LETTER,))
+    name = maildir.write(sender, to, buffers or (MESSAGE,))
     maildir.publish(name)
     return name
 
@@ -30,14 +30,14 @@ def maildir(tmp_path: Path) -> Maildir:
 
 
 def test_maildir_shows_a_message_only_once_it_is_published(maildir: Maildir) -> None:
-    name = maildir.write("shop@example.com", "ann@example.org", [LETTER])
+    name = maildir.write("shop@example.com", "ann@example.org", [MESSAGE])
     assert maildir.paths() == []
     maildir.publish(name)
     assert [path.name for path in maildir.paths()] == [name]
 
 
 def test_maildir_takes_a_message_back(maildir: Maildir) -> None:
-    written = maildir.write("shop@example.com", "ann@example.org", [LETTER])
+    written = maildir.write("shop@example.com", "ann@example.org", [MESSAGE])
     published = keep(maildir)
     for name in (written, published, "never-was"):
         maildir.discard(name)
@@ -47,24 +47,24 @@ def test_maildir_takes_a_message_back(maildir: Maildir) -> None:
 
 def test_maildir_leaves_nothing_behind_when_writing_fails(maildir: Maildir) -> None:
     with pytest.raises(UnicodeEncodeError):
-        maildir.write("shop@example.com", "\ud900@example.org", [LETTER])
+        maildir.write("shop@example.com", "\ud900@example.org", [MESSAGE])
     assert list((maildir.folder / "tmp").iterdir()) == []
 
 
 def test_maildir_is_private_and_has_lf_line_ends(maildir: Maildir) -> None:
-    keep(maildir, LETTER[:44], LETTER[44:])
+    keep(maildir, MESSAGE[:44], MESSAGE[44:])
     (path,) = maildir.paths()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(maildir.folder.stat().st_mode) == 0o700
     assert path.read_bytes() == (
-        b"Return-Path: <shop@example.com>\nDelivered-To: ann@example.org\n" + LETTER.replace(b"\r\n", b"\n")
+        b"Return-Path: <shop@example.com>\nDelivered-To: ann@example.org\n" + MESSAGE.replace(b"\r\n", b"\n")
     )
 
 
-@pytest.mark.parametrize("cut", range(len(LETTER)))
+@pytest.mark.parametrize("cut", range(len(MESSAGE)))
 def test_maildir_finds_line_ends_that_two_buffers_share(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
     maildir = Maildir(tmp_path_factory.mktemp("mail"))
-    keep(maildir, LETTER[:cut], LETTER[cut:])
+    keep(maildir, MESSAGE[:cut], MESSAGE[cut:])
     assert b"\r" not in maildir.paths()[0].read_bytes()
 
 
@@ -87,7 +87,7 @@ def test_maildir_orders_foreign_files_by_their_time(maildir: Maildir) -> None:
     name = keep(maildir)
     for other, moment in (("older", 1_000_000_000), ("newer", 4_000_000_000)):
         path = maildir.folder / "cur" / f"{other}:2,S"
-        path.write_bytes(LETTER)
+        path.write_bytes(MESSAGE)
         os.utime(path, (moment, moment))
     assert [path.name for path in maildir.paths()] == ["older:2,S", name, "newer:2,S"]
 
@@ -101,7 +101,7 @@ def test_maildir_overlooks_what_is_not_a_message(maildir: Maildir) -> None:
 
 def test_maildir_clears_messages_and_nothing_else(maildir: Maildir) -> None:
     keep(maildir)
-    maildir.write("shop@example.com", "ann@example.org", [LETTER])
+    maildir.write("shop@example.com", "ann@example.org", [MESSAGE])
     (maildir.folder / "notes.txt").write_text("mine")
     maildir.clear()
     assert maildir.paths() == []
@@ -134,27 +134,27 @@ def test_maildir_envelope_lines_hold_against_any_path(tmp_path_factory: pytest.T
 
 def test_inbox_numbers_messages_from_the_oldest(maildir: Maildir) -> None:
     for number in range(1, 4):
-        keep(maildir, LETTER.replace(b"Hello", b"Letter %d" % number), to=f"p{number}@example.org")
+        keep(maildir, MESSAGE.replace(b"Hello", b"Message %d" % number), to=f"p{number}@example.org")
     inbox = Inbox(maildir.folder)
     assert len(inbox) == 3
     assert [(kept.number, kept.subject, kept.forward_path) for kept in inbox] == [
-        (1, "Letter 1", "p1@example.org"),
-        (2, "Letter 2", "p2@example.org"),
-        (3, "Letter 3", "p3@example.org"),
+        (1, "Message 1", "p1@example.org"),
+        (2, "Message 2", "p2@example.org"),
+        (3, "Message 3", "p3@example.org"),
     ]
     assert [kept.number for kept in reversed(inbox)] == [3, 2, 1]
-    assert inbox.get(2)["Subject"] == "Letter 2"
+    assert inbox.get(2)["Subject"] == "Message 2"
     assert inbox.get(2).get_content() == "Dear Ann\n"
 
 
 def test_inbox_decodes_names_in_every_script(maildir: Maildir) -> None:
-    keep(maildir, LETTER.replace(b"Ann <", b"=?utf-8?q?=D0=96=D0=B0=D0=BD=D0=BD=D0=B0?= <"))
+    keep(maildir, MESSAGE.replace(b"Ann <", b"=?utf-8?q?=D0=96=D0=B0=D0=BD=D0=BD=D0=B0?= <"))
     assert next(iter(Inbox(maildir.folder))).to == "Жанна <ann@example.org>"
 
 
 def test_inbox_shows_nothing_that_steers_a_terminal(maildir: Maildir) -> None:
     hostile = b"=?utf-8?q?=1B]0;owned=07=1B[2J=E2=80=AE?= <script>alert(1)</script>" + b"x" * 10_000
-    keep(maildir, LETTER.replace(b"Hello", hostile).replace(b"Ann <", b"=?utf-8?q?=1B[31m?= <"), to="a\x1b[2J@b.c")
+    keep(maildir, MESSAGE.replace(b"Hello", hostile).replace(b"Ann <", b"=?utf-8?q?=1B[31m?= <"), to="a\x1b[2J@b.c")
     kept = next(iter(Inbox(maildir.folder)))
     for text in (kept.subject, kept.to, kept.sender, kept.forward_path, kept.date):
         assert text.isprintable()
@@ -166,7 +166,7 @@ def test_inbox_shows_nothing_that_steers_a_terminal(maildir: Maildir) -> None:
     "content",
     [
         pytest.param(b"", id="empty"),
-        pytest.param(b"\x00\xff\xfe", id="octets"),
+        pytest.param(b"\x00\xff\xfe", id="bytes"),
         pytest.param(b"From: <\r\nTo: @\r\nSubject:\r\nDate: 99\r\n\r\n", id="broken-headers"),
         pytest.param(b"To: =?utf-8?q?=0A=0D?= <a@b.c>, =?x?b?!!?=\r\n\r\n", id="broken-words"),
         pytest.param(b"Subject: " + b"=?utf-8?b?" * 2_000 + b"\r\n\r\n", id="many-openings"),

@@ -21,7 +21,7 @@ from bulkmail.sandbox.inbox import Inbox
 from bulkmail.sandbox.maildir import Maildir
 from bulkmail.sandbox.server import LARGEST_MESSAGE, Sandbox
 
-LETTER = b"From: shop@example.com\r\nTo: ann@example.org\r\nSubject: Hello\r\n\r\nDear Ann\r\n"
+MESSAGE = b"From: shop@example.com\r\nTo: ann@example.org\r\nSubject: Hello\r\n\r\nDear Ann\r\n"
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ async def test_sandbox_keeps_each_of_200_concurrent_messages_once(folder: Path) 
     async def send(session: int) -> None:
         async with client(sandbox) as smtp:
             for number in range(10):
-                await smtp.sendmail("shop@example.com", [f"p{session}-{number}@example.org"], LETTER)
+                await smtp.sendmail("shop@example.com", [f"p{session}-{number}@example.org"], MESSAGE)
 
     async with Sandbox(folder) as sandbox:
         await asyncio.gather(*(send(session) for session in range(20)))
@@ -65,7 +65,7 @@ async def test_sandbox_keeps_each_of_200_concurrent_messages_once(folder: Path) 
 
 async def test_sandbox_keeps_mail_of_a_blocking_client(folder: Path) -> None:
     async with Sandbox(folder) as sandbox:
-        await with_smtplib(sandbox, lambda smtp: smtp.sendmail("shop@example.com", ["ann@example.org"], LETTER))
+        await with_smtplib(sandbox, lambda smtp: smtp.sendmail("shop@example.com", ["ann@example.org"], MESSAGE))
     message = Inbox(folder).get(1)
     assert message["Return-Path"] == "<shop@example.com>"
     assert message["Delivered-To"] == "ann@example.org"
@@ -74,7 +74,7 @@ async def test_sandbox_keeps_mail_of_a_blocking_client(folder: Path) -> None:
 
 async def test_sandbox_keeps_one_file_for_each_recipient_of_a_transaction(folder: Path) -> None:
     async with Sandbox(folder) as sandbox, client(sandbox) as smtp:
-        await smtp.sendmail("shop@example.com", ["ann@example.org", "bob@example.org"], LETTER)
+        await smtp.sendmail("shop@example.com", ["ann@example.org", "bob@example.org"], MESSAGE)
     assert kept_for(folder) == Counter(["ann@example.org", "bob@example.org"])
 
 
@@ -95,20 +95,20 @@ async def test_sandbox_keeps_an_international_envelope(folder: Path) -> None:
         await smtp.ehlo()
         await smtp.mail("shop@example.com", options=["SMTPUTF8"])
         await smtp.rcpt("жанна@example.org", encoding="utf-8")
-        await smtp.data(LETTER)
+        await smtp.data(MESSAGE)
     assert [kept.forward_path for kept in Inbox(folder)] == ["жанна@example.org"]
 
 
 async def test_sandbox_shows_the_null_reverse_path(folder: Path) -> None:
     async with Sandbox(folder) as sandbox:
-        await with_smtplib(sandbox, lambda smtp: smtp.sendmail("", ["ann@example.org"], LETTER))
+        await with_smtplib(sandbox, lambda smtp: smtp.sendmail("", ["ann@example.org"], MESSAGE))
     assert Inbox(folder).read(1).startswith(b"Return-Path: <>\nDelivered-To: ann@example.org\n")
 
 
 async def test_sandbox_undoes_dot_stuffing_and_takes_the_longest_legal_line(folder: Path) -> None:
     line = "." * 998
     async with Sandbox(folder) as sandbox, client(sandbox) as smtp:
-        await smtp.sendmail("shop@example.com", ["ann@example.org"], LETTER + b".\r\n..\r\n" + line.encode() + b"\r\n")
+        await smtp.sendmail("shop@example.com", ["ann@example.org"], MESSAGE + b".\r\n..\r\n" + line.encode() + b"\r\n")
     assert Inbox(folder).get(1).get_content() == f"Dear Ann\n.\n..\n{line}\n"
 
 
@@ -116,9 +116,9 @@ async def test_sandbox_undoes_dot_stuffing_and_takes_the_longest_legal_line(fold
 async def test_sandbox_refuses_a_line_that_is_too_long(folder: Path, length: int) -> None:
     async with Sandbox(folder) as sandbox, client(sandbox) as smtp:
         with pytest.raises(aiosmtplib.SMTPDataError) as caught:
-            await smtp.sendmail("shop@example.com", ["ann@example.org"], LETTER + b"x" * length + b"\r\n")
+            await smtp.sendmail("shop@example.com", ["ann@example.org"], MESSAGE + b"x" * length + b"\r\n")
         assert caught.value.code == 500
-        await smtp.sendmail("shop@example.com", ["bob@example.org"], LETTER)
+        await smtp.sendmail("shop@example.com", ["bob@example.org"], MESSAGE)
     assert kept_for(folder) == Counter(["bob@example.org"])
 
 
@@ -126,7 +126,7 @@ async def test_sandbox_refuses_a_message_that_declares_too_large_a_size(folder: 
     async with Sandbox(folder) as sandbox, client(sandbox) as smtp:
         with pytest.raises(aiosmtplib.SMTPSenderRefused) as caught:
             await smtp.sendmail(
-                "shop@example.com", ["ann@example.org"], LETTER, mail_options=[f"SIZE={LARGEST_MESSAGE + 1}"]
+                "shop@example.com", ["ann@example.org"], MESSAGE, mail_options=[f"SIZE={LARGEST_MESSAGE + 1}"]
             )
     assert caught.value.code == 552
 
@@ -148,10 +148,10 @@ async def test_sandbox_answers_a_failure_to_keep_as_temporary(
         with monkeypatch.context() as patch:
             patch.setattr(Maildir, "publish", fail)
             with pytest.raises(aiosmtplib.SMTPDataError) as caught:
-                await smtp.sendmail("shop@example.com", ["ann@example.org", "bob@example.org"], LETTER)
+                await smtp.sendmail("shop@example.com", ["ann@example.org", "bob@example.org"], MESSAGE)
         assert f"{caught.value.code} {caught.value.message}".startswith(answer)
         assert "forged" not in caught.value.message
-        await smtp.sendmail("shop@example.com", ["cat@example.org"], LETTER)  # the transaction was closed
+        await smtp.sendmail("shop@example.com", ["cat@example.org"], MESSAGE)  # the transaction was closed
     assert kept_for(folder) == Counter(["cat@example.org"])
     assert not list((folder / "tmp").iterdir())
 
@@ -170,7 +170,7 @@ async def test_sandbox_takes_back_the_first_of_two_when_the_second_cannot_be_kep
     monkeypatch.setattr(Maildir, "publish", fail_the_second_time)
     async with Sandbox(folder) as sandbox, client(sandbox) as smtp:
         with pytest.raises(aiosmtplib.SMTPDataError):
-            await smtp.sendmail("shop@example.com", ["ann@example.org", "bob@example.org"], LETTER)
+            await smtp.sendmail("shop@example.com", ["ann@example.org", "bob@example.org"], MESSAGE)
         assert sandbox.kept == 0
     assert len(calls) == 2
     assert len(Inbox(folder)) == 0
@@ -194,7 +194,7 @@ async def test_sandbox_writes_no_header_that_an_envelope_forged(folder: Path) ->
         smtp.docmd("MAIL", "FROM:<shop@example.com>")
         smtp.send('RCPT TO:<"ann\rX-Forged: yes"@example.org>\r\n')  # docmd() would refuse it
         assert smtp.getreply()[0] == 250
-        smtp.data(LETTER)
+        smtp.data(MESSAGE)
 
     async with Sandbox(folder) as sandbox:
         await with_smtplib(sandbox, act)
@@ -210,7 +210,7 @@ async def test_sandbox_says_nothing_in_the_log_of_what_clients_do_wrong(
         smtp.ehlo()
         for _ in range(3):
             smtp.docmd("NONSENSE")
-        smtp.sendmail("shop@example.com", ["ann@example.org"], LETTER)
+        smtp.sendmail("shop@example.com", ["ann@example.org"], MESSAGE)
 
     caplog.set_level(logging.INFO)
     async with Sandbox(folder) as sandbox:
@@ -242,7 +242,7 @@ async def test_sandbox_ends_with_sessions_open_and_leaves_no_task(
             halfway[1].write(command)
         while not (await halfway[0].readline()).startswith(b"354"):
             pass
-        halfway[1].write(LETTER)
+        halfway[1].write(MESSAGE)
     for reader, writer in (idle, halfway):
         with pytest.raises(ConnectionResetError):
             while await reader.readline():
@@ -262,7 +262,7 @@ async def test_sandbox_bears_clients_that_vanish(folder: Path, caplog: pytest.Lo
             writer.write(b"EHLO x\r\n" * 50)
             writer.transport.abort()
         async with client(sandbox) as smtp:
-            await smtp.sendmail("shop@example.com", ["ann@example.org"], LETTER)
+            await smtp.sendmail("shop@example.com", ["ann@example.org"], MESSAGE)
     assert caplog.records == []
     assert len(Inbox(folder)) == 1
 

@@ -88,7 +88,7 @@ def run_dovecot(addresses: list[str], *, delimiter: str = "") -> Iterator[Mailbo
     for protocol in ("lmtp", "imap"):
         if not (Path("/usr/lib/dovecot") / protocol).exists():
             missing(f"dovecot speaks no {protocol.upper()}: dovecot-{protocol}d is not installed")
-    home = Path(tempfile.mkdtemp(prefix="bulkmail-lmtp-"))  # short: a Unix socket's path has 107 octets
+    home = Path(tempfile.mkdtemp(prefix="bulkmail-lmtp-"))  # short: a Unix socket's path has 107 bytes
     try:
         home.chmod(0o755)
         (home / "mail").mkdir()

@@ -26,8 +26,8 @@ def mailboxes() -> Iterator[Mailboxes]:
 @pytest.mark.parametrize("way", ["tcp", "socket"])
 async def test_letters_and_their_copies_are_in_the_mailboxes_once(mailboxes: Mailboxes, way: str) -> None:
     where = f"lmtp://{mailboxes.host}:{mailboxes.port}" if way == "tcp" else f"lmtp://{mailboxes.socket_path}"
-    campaign = bulkmail.letter(
-        sender="Grüner Laden <shop@example.com>",
+    campaign = bulkmail.compose(
+        from_="Grüner Laden <shop@example.com>",
         subject=f"Grüße by {way}, {{{{ email }}}}",
         text="Dear {{ email }},\n.\n..and a dot.\n",
         cc="{{ boss }}",
@@ -38,18 +38,18 @@ async def test_letters_and_their_copies_are_in_the_mailboxes_once(mailboxes: Mai
     ]
     report = await bulkmail.Mailer(f"{where}?connections=4").send(campaign, rows)
     # A copy's refusal is the copy's: each person got the message, and the unknown boss is named once.
-    assert [(path, code) for path, code, _ in report.refused] == [("nobody@example.com", 550)], mailboxes.log
+    assert [(path, code) for path, code, _ in report.failed] == [("nobody@example.com", 550)], mailboxes.log
     assert report.accepted == len(PEOPLE)
     kept = {address: await asyncio.to_thread(mailboxes.read, address) for address in (*PEOPLE, *BOSSES)}
     subjects = {
-        address: Counter(str(letter["Subject"]) for letter in letters if f" by {way}," in str(letter["Subject"]))
-        for address, letters in kept.items()
+        address: Counter(str(campaign["Subject"]) for campaign in messages if f" by {way}," in str(campaign["Subject"]))
+        for address, messages in kept.items()
     }
     for person in PEOPLE:
         assert subjects[person] == {f"Grüße by {way}, {person}": 1}
     for boss in BOSSES:
         assert subjects[boss] == {f"Grüße by {way}, {row['email']}": 1 for row in rows if row["boss"] == boss}
-    letter = next(letter for letter in kept[PEOPLE[5]] if f" by {way}," in str(letter["Subject"]))
-    assert letter.get_content().replace("\r\n", "\n") == f"Dear {PEOPLE[5]},\n.\n..and a dot.\n"
-    assert letter["Cc"] == BOSSES[1]
-    assert letter["Return-Path"] == "<shop@example.com>"
+    campaign = next(campaign for campaign in kept[PEOPLE[5]] if f" by {way}," in str(campaign["Subject"]))
+    assert campaign.get_content().replace("\r\n", "\n") == f"Dear {PEOPLE[5]},\n.\n..and a dot.\n"
+    assert campaign["Cc"] == BOSSES[1]
+    assert campaign["Return-Path"] == "<shop@example.com>"

@@ -77,7 +77,7 @@ def test_mail_is_read_whole_and_not_marked_as_seen(dovecot, client, store) -> No
     put(client, mail(1), mail(2))
     opened = source(dovecot, store)
     (batch,) = opened.batches()
-    assert [each.octets.replace(b"\r\n", b"\n") for each in batch] == [mail(1), mail(2)]
+    assert [each.raw.replace(b"\r\n", b"\n") for each in batch] == [mail(1), mail(2)]
     opened.close()
     client.select("INBOX", readonly=True)
     assert b"Seen" not in client.fetch("1:*", "(FLAGS)")[1][0]

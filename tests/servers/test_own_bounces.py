@@ -125,11 +125,11 @@ def test_every_bounce_of_ours_is_matched_to_its_row(
     provider: Provider, tmp_path: Path, monkeypatch, reverse_path: str, proof: Proof
 ) -> None:
     monkeypatch.setenv("BULKMAIL_STATE_DIR", str(tmp_path / "state"))
-    letter = bulkmail.letter(
-        sender="Shop <shop@shop.example>", subject="Hello", text="Dear {{ email }},\n", reverse_path=reverse_path
+    campaign = bulkmail.compose(
+        from_="Shop <shop@shop.example>", subject="Hello", text="Dear {{ email }},\n", reverse_path=reverse_path
     )
     rows = [{"email": address} for address in [*KNOWN, *GONE]]
-    report = bulkmail.send_sync(letter, rows, relay=provider.url, outbox=tmp_path / "run.outbox")
+    report = bulkmail.send_sync(campaign, rows, relay=provider.url, outbox=tmp_path / "run.outbox")
     assert report.accepted == len(rows)
     kept = provider.bounces
     while len(list((kept / "new").glob("*")) if (kept / "new").exists() else []) < len(GONE):

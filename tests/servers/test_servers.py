@@ -23,19 +23,19 @@ def session(server: MailServer | Sink) -> Iterator[smtplib.SMTP]:
         yield client
 
 
-def letter(number: int) -> EmailMessage:
+def make_message(number: int) -> EmailMessage:
     message = EmailMessage()
     message["From"] = SENDER
     message["To"] = f"person{number}@example.net"
-    message["Subject"] = f"Letter {number}"
+    message["Subject"] = f"Message {number}"
     message.set_content("Hello.\n..and a dot.\n")
     return message
 
 
-def send_letters(server: MailServer | Sink, count: int) -> None:
+def send_messages(server: MailServer | Sink, count: int) -> None:
     with session(server) as client:
         for number in range(count):
-            assert client.send_message(letter(number)) == {}
+            assert client.send_message(make_message(number)) == {}
 
 
 @pytest.fixture(params=["postfix", "exim"])
@@ -46,10 +46,10 @@ def server(request: pytest.FixtureRequest) -> MailServer:
 
 
 def test_server_keeps_each_accepted_message_once(server: MailServer) -> None:
-    send_letters(server, 20)
+    send_messages(server, 20)
     server.wait_for(20)
     assert server.recipients() == {f"person{number}@example.net": 1 for number in range(20)}
-    assert {message["Subject"] for message in server.kept()} == {f"Letter {number}" for number in range(20)}
+    assert {message["Subject"] for message in server.kept()} == {f"Message {number}" for number in range(20)}
     assert all(message.get_content() == "Hello.\n..and a dot.\n" for message in server.kept())
 
 
@@ -61,7 +61,7 @@ def test_server_refuses_unknown_users(server: MailServer) -> None:
         assert code == 550
         assert text.startswith(b"5.1.1 ")
         client.rset()
-        assert client.sendmail(SENDER, ["known7@example.net"], letter(7).as_bytes()) == {}
+        assert client.sendmail(SENDER, ["known7@example.net"], make_message(7).as_bytes()) == {}
     server.wait_for(1)
 
 
@@ -79,13 +79,13 @@ def test_server_discards_a_message_that_was_not_ended(server: MailServer) -> Non
         assert client.docmd("DATA")[0] == 354
         client.send("Subject: half\r\n\r\nno end")
         client.close()
-    send_letters(server, 1)
+    send_messages(server, 1)
     server.wait_for(1)
-    assert server.kept()[0]["Subject"] == "Letter 0"
+    assert server.kept()[0]["Subject"] == "Message 0"
 
 
 def test_server_tells_when_messages_are_missing(server: MailServer) -> None:
-    send_letters(server, 1)
+    send_messages(server, 1)
     server.wait_for(1)
     with pytest.raises(
         AssertionError, match=r"(?s)1 messages kept instead of 2; the log ends:\n.*person0@example\.net"
@@ -102,7 +102,7 @@ def test_postfix_takes_settings() -> None:
 
 def test_sink_counts_what_it_takes(smtp_sink: Sink) -> None:
     assert smtp_sink.count() == 0
-    send_letters(smtp_sink, 20)
+    send_messages(smtp_sink, 20)
     assert smtp_sink.count() == 20
 
 

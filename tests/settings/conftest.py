@@ -14,7 +14,7 @@ recipients = "people.csv"
 [message]
 from = "Corner Shop <hello@shop.example>"
 subject = "Hello {{ name }}"
-text = "letter.txt"
+text = "message.txt"
 """
 
 MakeShop = Callable[..., Path]
@@ -22,7 +22,7 @@ MakeShop = Callable[..., Path]
 
 @pytest.fixture
 def make_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeShop:
-    """Writes `shop/` with a campaign file, a list, a letter and what else is named; the folder above is current."""
+    """Writes `shop/` with a campaign file, a list, a message and what else is named; the folder above is current."""
     monkeypatch.chdir(tmp_path)
     for name in ("BULKMAIL_RELAY", "BULKMAIL_PASSWORD", "BULKMAIL_DEBUG"):
         monkeypatch.delenv(name, raising=False)
@@ -33,7 +33,7 @@ def make_shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeShop:
         (home / "campaign.toml").write_bytes(toml if isinstance(toml, bytes) else toml.encode())
         contents: dict[str, str | bytes] = {
             "people.csv": "email,name\nann@example.com,Ann\n",
-            "letter.txt": "Hello {{ name }}\n",
+            "message.txt": "Hello {{ name }}\n",
             **{name.replace("__", "/"): content for name, content in files.items()},
         }
         for name, content in contents.items():

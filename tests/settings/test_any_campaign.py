@@ -35,22 +35,22 @@ TABLES = {
     "message.dkim": ["domain", "selector", "preset", "key_file", "key_env", "key_command"],
     "sending": [
         "rate", "burst", "connections", "retry", "max_attempts", "max_age", "wait", "patience",
-        "messages_per_session", "session_age", "durability",
+        "messages_per_session", "session_age", "durability", "processes",
     ],
-    "sending.retry": ["recipient", "lane", "relay"],
+    "sending.retry": ["recipient", "mailbox_provider", "relay"],
 }  # fmt: skip
 KEYS = [key for keys in TABLES.values() for key in keys]
 WORDS = st.sampled_from(
     [
-        '"people.csv"', '"letter.txt"', '"."', '".."', '"-"', '""', '" "', '"\\u0000"', '"/dev/zero"', '"~"', '"~x/y"',
-        '"a@b.example"', '"{{ name }}"', '"{% include \'letter.txt\' %}"', '"{% for %}"', '"sandbox:"', '"null:"',
+        '"people.csv"', '"message.txt"', '"."', '".."', '"-"', '""', '" "', '"\\u0000"', '"/dev/zero"', '"~"', '"~x/y"',
+        '"a@b.example"', '"{{ name }}"', '"{% include \'message.txt\' %}"', '"{% for %}"', '"sandbox:"', '"null:"',
         '"smtp://ann@mail.example.com"', '"smtps://[::1]:1"', '"smtp://a:b@c"', '"1/s"', '"1m, 5m*2"', '"10m"',
         '"forever"', '"power"', '"utf-8"', '"punycode"', '"off"', "0", "1", "-1", "5", "1e400", "nan", "true", "false",
-        "[]", "{}", "2026-01-01", '["letter.txt"]', '{ inline = "x" }', '{ file = "letter.txt" }', "'''\nx\n'''",
+        "[]", "{}", "2026-01-01", '["message.txt"]', '{ inline = "x" }', '{ file = "message.txt" }', "'''\nx\n'''",
         '"https://x.example/{token}"', '"b+{verp}@x.example"', '"ses"', '["a@x.example"]', '{ domain = "x" }',
-        '"gmail"', '"ses:x"', '"de_AT"', '"Europe/Vienna"', '"letter-{{ x }}.txt"', "{ a = 1, b = 2 }", '["a", "b"]',
+        '"gmail"', '"ses:x"', '"de_AT"', '"Europe/Vienna"', '"message-{{ x }}.txt"', "{ a = 1, b = 2 }", '["a", "b"]',
         '["*", "a.example"]', '"*.example"', '["smtp://a.example", "smtp://b.example?weight=2"]',
-        '[{ file = "letter.txt", name = "x", type = "a/b" }]', '{ X-Y = "z", "\\n" = "z" }', "9" * 5000,
+        '[{ file = "message.txt", name = "x", type = "a/b" }]', '{ X-Y = "z", "\\n" = "z" }', "9" * 5000,
     ]
 )  # fmt: skip
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters='"\\'), max_size=20)
@@ -78,12 +78,12 @@ def shaped(draw: st.DrawFn) -> str:
 
 @pytest.fixture(autouse=True, scope="module")
 def here() -> object:
-    """A list and a letter in the current folder, for all examples."""
+    """A list and a message in the current folder, for all examples."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         Path("people.csv").write_text("email\nann@example.com\n")
-        Path("letter.txt").write_text("Hello\n")
+        Path("message.txt").write_text("Hello\n")
         yield
         os.chdir(before)
 
@@ -154,8 +154,8 @@ def test_no_repr_of_settings_shows_a_command(secret: str) -> None:
         to=st.lists(st.one_of(st.text(max_size=9), st.just("a@b.example")), max_size=2).map(tuple),
         sender=st.one_of(st.none(), st.text(max_size=9), st.just("a@b.example")),
         subject=st.one_of(st.none(), st.text(max_size=9)),
-        text=st.one_of(st.none(), st.text(max_size=9).filter(lambda text: text != "-"), st.just("letter.txt")),
-        html=st.one_of(st.none(), st.text(max_size=9).filter(lambda text: text != "-"), st.just("letter.txt")),
+        text=st.one_of(st.none(), st.text(max_size=9).filter(lambda text: text != "-"), st.just("message.txt")),
+        html=st.one_of(st.none(), st.text(max_size=9).filter(lambda text: text != "-"), st.just("message.txt")),
         attach=st.lists(st.text(max_size=9), max_size=2).map(tuple),
         headers=st.lists(st.text(max_size=9), max_size=2).map(tuple),
         relay=st.one_of(st.none(), st.text(max_size=9), st.just("sandbox:")),
@@ -169,7 +169,7 @@ def test_no_repr_of_settings_shows_a_command(secret: str) -> None:
         limit=st.one_of(st.none(), st.integers()),
     )
 )
-@example(Overrides(sender="a@b.example", subject="x", text="letter.txt", to=("a@b.example",)))
+@example(Overrides(sender="a@b.example", subject="x", text="message.txt", to=("a@b.example",)))
 def test_load_takes_or_refuses_any_flags(overrides: Overrides) -> None:
     Path("campaign.toml").unlink(missing_ok=True)
     try:

@@ -1,4 +1,4 @@
-"""Quota, hours, ramp, lanes and breakers, as a campaign says them."""
+"""Quota, hours, ramp, providers and breakers, as a campaign says them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.lane import LaneLimits
+from bulkmail.model.lane import ProviderLimits
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import NO_QUOTA, Quota
 from bulkmail.model.ramp import Ramp
@@ -27,21 +27,21 @@ start = "2026-12-01 09:00 Europe/Vienna"
 ramp = "200/day +30%"
 canary = 25
 
-[lanes]
+[mailbox_providers]
 presets = true
 by_mx = true
 
-[lanes.google]
+[mailbox_providers.google]
 rate = "20/s"
 domains = ["shop.example"]
 
-[lanes.club]
+[mailbox_providers.club]
 domains = ["Club.example"]
 exchangers = ["mx.club.example"]
 connections = 2
 messages_per_session = 10
 
-[lanes.other]
+[mailbox_providers.other]
 rate = "1/s"
 
 [breakers]
@@ -61,7 +61,7 @@ def test_bounds_by_default_hold_nothing_back(make_shop: MakeShop) -> None:
     pace = pace_of(make_shop, "")
     assert (pace.quota, pace.windows.each, pace.start, pace.ramp) == (NO_QUOTA, (), None, None)
     assert pace.breakers == BreakerLimits()
-    assert pace.lanes is None
+    assert pace.mailbox_providers is None
 
 
 def test_bounds_are_read_from_the_file(make_shop: MakeShop) -> None:
@@ -70,17 +70,17 @@ def test_bounds_are_read_from_the_file(make_shop: MakeShop) -> None:
     assert pace.windows.is_open(NINE) and not pace.windows.is_open(NINE - 1)
     assert (pace.start, pace.ramp) == (NINE, Ramp(200, percent=30.0))
     assert pace.breakers == BreakerLimits(10, 25, 0.05, 100, 25, 0.5)
-    lanes = pace.lanes
-    assert lanes is not None and lanes.by_exchanger
-    assert lanes.limits("google") == LaneLimits(Rate(20.0), 5, 50)
-    assert [lanes.of(domain) for domain in ("shop.example", "gmail.com", "club.example")] == [
+    providers = pace.mailbox_providers
+    assert providers is not None and providers.by_exchanger
+    assert providers.limits("google") == ProviderLimits(Rate(20.0), 5, 50)
+    assert [providers.of(domain) for domain in ("shop.example", "gmail.com", "club.example")] == [
         "google",
         "google",
         "club",
     ]
-    assert lanes.of_exchangers(["mx.club.example"]) == "club"
-    assert lanes.limits("club") == LaneLimits(None, 2, 10)
-    assert lanes.limits("example.org") == LaneLimits(Rate(1.0))
+    assert providers.of_exchangers(["mx.club.example"]) == "club"
+    assert providers.limits("club") == ProviderLimits(None, 2, 10)
+    assert providers.limits("example.org") == ProviderLimits(Rate(1.0))
 
 
 def test_bounds_are_overridden_by_flags(make_shop: MakeShop) -> None:
@@ -97,7 +97,7 @@ def test_start_may_be_a_moment_of_toml(make_shop: MakeShop, moment: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("toml", "what", "mend"),
+    ("toml", "what", "fix"),
     [
         ('[sending]\nquota = "many"\n', 'quota = "many": cannot read', "2000/day"),
         ('[sending]\nwindow = "nine to five"\n', "names no hours", "Mon-Fri 09:00-17:00"),
@@ -110,22 +110,34 @@ def test_start_may_be_a_moment_of_toml(make_shop: MakeShop, moment: str) -> None
         ("[sending]\nstart = 2026-12-01\n", "expected a text in quotes", ""),
         ('[sending]\nramp = "up"\n', "cannot read the ramp", "200/day +30%"),
         ("[sending]\ncanary = -1\n", "canary = -1: must be 0 or more", "whole number"),
-        ('[lanes.google]\nrate = "fast"\n', "cannot read the rate 'fast'", "50/s"),
-        ("[lanes.google]\nconnections = 0\n", "connections = 0: must be 1 or more", "whole number"),
-        ('[lanes.gogle]\nrate = "5/s"\n', "gogle: is no provider that is known, and has no domains", "google"),
-        ('[lanes.club]\ndomains = ["a@b.example"]\n', "is not a domain", "example.com"),
-        ('[lanes.other]\ndomains = ["b.example"]\n', "is for the domains that no lane names", "a name of its own"),
-        ("[lanes.google]\nspeed = 1\n", '[lanes.google] has no key "speed"', "known are rate, connections"),
-        ("[lanes]\npreset = true\n", "preset = true: expected a table of rate", ""),
+        ('[mailbox_providers.google]\nrate = "fast"\n', "cannot read the rate 'fast'", "50/s"),
+        ("[mailbox_providers.google]\nconnections = 0\n", "connections = 0: must be 1 or more", "whole number"),
+        (
+            '[mailbox_providers.gogle]\nrate = "5/s"\n',
+            "gogle: is no provider that is known, and has no domains",
+            "google",
+        ),
+        ('[mailbox_providers.club]\ndomains = ["a@b.example"]\n', "is not a domain", "example.com"),
+        (
+            '[mailbox_providers.other]\ndomains = ["b.example"]\n',
+            "is for the domains that no provider names",
+            "a name of its own",
+        ),
+        (
+            "[mailbox_providers.google]\nspeed = 1\n",
+            '[mailbox_providers.google] has no key "speed"',
+            "known are rate, connections",
+        ),
+        ("[mailbox_providers]\npreset = true\n", "preset = true: expected a table of rate", ""),
         ('[breakers]\nunknown_users = "many"\n', "is not a percentage", "10%"),
         ('[breakers]\nunknown_users = "101%"\n', "is not a percentage", "10%"),
         ("[breakers]\npolicy_rejections = -1\n", "must be 0 or more", "0 for never"),
         ('[breakers]\nunknown_user = "5%"\n', '[breakers] has no key "unknown_user"', "unknown_users"),
     ],
 )
-def test_bounds_that_cannot_be_kept_are_refused(make_shop: MakeShop, toml: str, what: str, mend: str) -> None:
+def test_bounds_that_cannot_be_kept_are_refused(make_shop: MakeShop, toml: str, what: str, fix: str) -> None:
     with pytest.raises(ConfigError) as caught:
         pace_of(make_shop, toml)
     assert what in str(caught.value)
     assert str(caught.value).startswith("shop/campaign.toml:")
-    assert mend in caught.value.hint
+    assert fix in caught.value.hint

@@ -15,7 +15,7 @@ from bulkmail.settings.settings import load
 SENDER = 'from = "Corner Shop <hello@shop.example>"\n'
 MESSAGE = f'[message]\n{SENDER}subject = "Hello"\n'
 HEAD = 'relay = "sandbox:"\nrecipients = "people.csv"\n'
-SOUND = f'{HEAD}{MESSAGE}text = "letter.txt"\n'
+SOUND = f'{HEAD}{MESSAGE}text = "message.txt"\n'
 LINES = len(SOUND.splitlines())
 
 
@@ -57,11 +57,11 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
             f"{SOUND}[sending]\nzzz = 1\n",
             f'shop/campaign.toml:{LINES + 2}: [sending] has no key "zzz"',
             "known are rate, burst, connections, retry, max_attempts, max_age, wait, patience, messages_per_session, "
-            "session_age, durability, quota, window, start, ramp, canary, send_at, timezone",
+            "session_age, durability, processes, quota, window, start, ramp, canary, send_at, timezone",
             id="key-like-no-other",
         ),
         pytest.param(
-            f'{SOUND}attachments = [{{ file = "letter.txt", nam = "x" }}]\n',
+            f'{SOUND}attachments = [{{ file = "message.txt", nam = "x" }}]\n',
             f'shop/campaign.toml:{LINES + 1}: [message.attachments] has no key "nam"',
             'did you mean "name"?',
             id="unknown-key-of-an-attachment",
@@ -133,8 +133,8 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
             id="text-for-bool",
         ),
         pytest.param(
-            f'{SOUND}attachments = "letter.txt"\n',
-            f'shop/campaign.toml:{LINES + 1}: attachments = "letter.txt": expected a list in square brackets',
+            f'{SOUND}attachments = "message.txt"\n',
+            f'shop/campaign.toml:{LINES + 1}: attachments = "message.txt": expected a list in square brackets',
             "",
             id="text-for-list",
         ),
@@ -151,23 +151,23 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
             id="list-for-recipients",
         ),
         pytest.param(
-            SOUND.replace('"letter.txt"', "5"),
+            SOUND.replace('"message.txt"', "5"),
             'shop/campaign.toml:6: text = 5: expected a file name in quotes, a text of several lines in """ or '
             '{ inline = "…" }',
             "",
-            id="number-for-letter",
+            id="number-for-message",
         ),
         pytest.param(
-            SOUND.replace('"letter.txt"', "{ fil = 'letter.txt' }"),
+            SOUND.replace('"message.txt"', "{ fil = 'message.txt' }"),
             'shop/campaign.toml:6: [message.text] has no key "fil"',
             'did you mean "file"?',
-            id="unknown-key-of-a-letter",
+            id="unknown-key-of-a-message",
         ),
         pytest.param(
-            SOUND.replace('"letter.txt"', "{ file = 'letter.txt', inline = 'x' }"),
+            SOUND.replace('"message.txt"', "{ file = 'message.txt', inline = 'x' }"),
             "shop/campaign.toml:6: text: needs either file or inline",
-            'write text = "letter.txt"',
-            id="letter-in-two-places",
+            'write text = "message.txt"',
+            id="message-in-two-places",
         ),
         pytest.param(
             SOUND.replace('"people.csv"', '"peple.csv"'),
@@ -176,22 +176,22 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
             id="list-missing",
         ),
         pytest.param(
-            SOUND.replace('"letter.txt"', '"leter.txt"'),
+            SOUND.replace('"message.txt"', '"leter.txt"'),
             'shop/campaign.toml:6: text = "leter.txt": there is no such file in shop',
-            'did you mean "letter.txt"?',
-            id="letter-missing",
+            'did you mean "message.txt"?',
+            id="message-missing",
         ),
         pytest.param(
-            SOUND.replace('"letter.txt"', '"Dear friends, spring is here"'),
+            SOUND.replace('"message.txt"', '"Dear friends, spring is here"'),
             'shop/campaign.toml:6: text = "Dear friends, spring is here": there is no such file in shop',
-            'if this is the letter itself, write it as { inline = "…" } or put it between """ on lines of its own',
-            id="letter-in-place-of-its-file",
+            'if this is the message itself, write it as { inline = "…" } or put it between """ on lines of its own',
+            id="message-in-place-of-its-file",
         ),
         pytest.param(
-            SOUND.replace('"letter.txt"', '"."'),
+            SOUND.replace('"message.txt"', '"."'),
             'shop/campaign.toml:6: text = ".": that is a folder',
             "name a file",
-            id="letter-is-a-folder",
+            id="message-is-a-folder",
         ),
         pytest.param(
             f'{SOUND}attachments = ["menu.pdf"]\n',
@@ -206,14 +206,14 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
             id="attachment-without-file",
         ),
         pytest.param(
-            f'{SOUND}attachments = [{{ file = "letter.txt", name = "../x" }}]\n',
-            f'shop/campaign.toml:{LINES + 1}: attachments = "letter.txt": its name "../x" is not a file name',
+            f'{SOUND}attachments = [{{ file = "message.txt", name = "../x" }}]\n',
+            f'shop/campaign.toml:{LINES + 1}: attachments = "message.txt": its name "../x" is not a file name',
             'write name = "menu.pdf"',
             id="attachment-name-is-a-path",
         ),
         pytest.param(
-            f'{SOUND}attachments = [{{ file = "letter.txt", type = "pdf" }}]\n',
-            f'shop/campaign.toml:{LINES + 1}: attachments = "letter.txt": its type "pdf" is not a content type',
+            f'{SOUND}attachments = [{{ file = "message.txt", type = "pdf" }}]\n',
+            f'shop/campaign.toml:{LINES + 1}: attachments = "message.txt": its type "pdf" is not a content type',
             'write type = "application/pdf"',
             id="attachment-type",
         ),
@@ -291,10 +291,10 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
             id="control-character",
         ),
         pytest.param(
-            SOUND.replace('text = "letter.txt"\n', ""),
-            "shop/campaign.toml: [message] does not say where the letter is",
-            'write text = "letter.txt" below [message]',
-            id="no-letter",
+            SOUND.replace('text = "message.txt"\n', ""),
+            "shop/campaign.toml: [message] does not say where the message is",
+            'write text = "message.txt" below [message]',
+            id="no-message",
         ),
         pytest.param(
             SOUND.replace('recipients = "people.csv"\n', ""),
@@ -358,11 +358,11 @@ def test_load_says_every_fault_at_once_line_by_line(make_shop) -> None:  # type:
         "[message]\n"
         'from = "Corner Shop"\n'
         'subjet = "Hello"\n'
-        'text = "letter.txt"\n'
+        'text = "message.txt"\n'
         "[sending]\n"
         'rate = "fast"\n'
         "burst = true\n",
-        **{"letter.txt": "{% if %}"},
+        **{"message.txt": "{% if %}"},
     )
     assert refusal("shop") == (
         "7 things are wrong; nothing was sent:\n"
@@ -373,8 +373,8 @@ def test_load_says_every_fault_at_once_line_by_line(make_shop) -> None:  # type:
         '  shop/campaign.toml:5: [message] has no key "subjet"; did you mean "subject"?\n'
         '  shop/campaign.toml:8: rate = "fast": cannot read the rate \'fast\'; write "50/s", "3000/h" or "1 per 2s"\n'
         "  shop/campaign.toml:9: burst = true: expected a whole number without quotes\n"
-        "  letter.txt:1: Expected an expression, got 'end of statement block'; see https://jinja.palletsprojects.com",
-        "mend them, then type: bulkmail check shop",
+        "  message.txt:1: Expected an expression, got 'end of statement block'; see https://jinja.palletsprojects.com",
+        "fix them, then type: bulkmail check shop",
     )
 
 
@@ -382,37 +382,37 @@ def test_load_says_every_fault_at_once_line_by_line(make_shop) -> None:  # type:
     ("content", "message", "hint"),
     [
         pytest.param(
-            b"Dear\nM\xfcller", 'text = "letter.txt": line 2 is not UTF-8', "save the file as UTF-8", id="latin-1"
+            b"Dear\nM\xfcller", 'text = "message.txt": line 2 is not UTF-8', "save the file as UTF-8", id="latin-1"
         ),
-        pytest.param(b"Dear\0", 'text = "letter.txt": holds a NUL character', "is it a text file?", id="nul"),
+        pytest.param(b"Dear\0", 'text = "message.txt": holds a NUL character', "is it a text file?", id="nul"),
         pytest.param(
-            b" " * 10_000_001, 'text = "letter.txt": is longer than 10 MB', "is it the right file?", id="long"
+            b" " * 10_000_001, 'text = "message.txt": is longer than 10 MB', "is it the right file?", id="long"
         ),
     ],
 )
 def test_load_refuses_a_letter_that_is_no_text(make_shop, content: bytes, message: str, hint: str) -> None:  # type: ignore[no-untyped-def]
-    make_shop(**{"letter.txt": content})
+    make_shop(**{"message.txt": content})
     assert refusal("shop") == (f"shop/campaign.toml:7: {message}", hint)
 
 
 def test_load_refuses_a_pipe_in_a_campaign(shop: Path) -> None:
-    (shop / "letter.txt").unlink()
-    os.mkfifo(shop / "letter.txt")
-    message = 'shop/campaign.toml:7: text = "letter.txt": that is not an ordinary file'
+    (shop / "message.txt").unlink()
+    os.mkfifo(shop / "message.txt")
+    message = 'shop/campaign.toml:7: text = "message.txt": that is not an ordinary file'
     assert refusal("shop") == (message, "name a file")
 
 
 def test_load_names_a_file_that_may_not_be_read(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     may_read = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "letter.txt" and may_read(path, mode))
-    message = 'shop/campaign.toml:7: text = "letter.txt": the file may not be read'
-    assert refusal("shop") == (message, "type: chmod u+r shop/letter.txt")
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "message.txt" and may_read(path, mode))
+    message = 'shop/campaign.toml:7: text = "message.txt": the file may not be read'
+    assert refusal("shop") == (message, "type: chmod u+r shop/message.txt")
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("letter.txt", 'shop/campaign.toml:7: text = "letter.txt": the file cannot be read: Input/output error'),
+        ("message.txt", 'shop/campaign.toml:7: text = "message.txt": the file cannot be read: Input/output error'),
         ("campaign.toml", "shop/campaign.toml: cannot be read: Input/output error"),
     ],
 )
@@ -443,8 +443,8 @@ def test_load_names_a_file_that_fails_while_it_is_read(
         pytest.param(
             "shop/people.csv",
             "shop/people.csv: that looks like a list; a campaign is a folder with campaign.toml, a .toml file or a "
-            "letter",
-            "name the letter, and the list with --recipients shop/people.csv",
+            "message",
+            "name the message, and the list with --recipients shop/people.csv",
             id="list",
         ),
         pytest.param(
@@ -484,19 +484,19 @@ def test_load_says_which_campaign_it_looked_for(shop: Path, campaign: str | None
     ("overrides", "message", "hint"),
     [
         pytest.param(
-            Overrides(text="shop/letter.txt", recipients="shop/people.csv", subject="Hi"),
+            Overrides(text="shop/message.txt", recipients="shop/people.csv", subject="Hi"),
             "--from is missing: it says who the mail is from",
             'add --from "Corner Shop <hello@shop.example>"',
             id="no-sender",
         ),
         pytest.param(
             Overrides(sender="a@b.example", recipients="shop/people.csv", subject="Hi"),
-            "--text is missing: it says where the letter is",
-            'add --text "letter.txt"',
-            id="no-letter",
+            "--text is missing: it says where the message is",
+            'add --text "message.txt"',
+            id="no-message",
         ),
         pytest.param(
-            Overrides(sender="a@b.example", text="shop/letter.txt", subject="Hi"),
+            Overrides(sender="a@b.example", text="shop/message.txt", subject="Hi"),
             "--recipients is missing: it says whom to write to",
             "add --recipients FILE or --to ADDRESS",
             id="no-list",
@@ -504,11 +504,11 @@ def test_load_says_which_campaign_it_looked_for(shop: Path, campaign: str | None
         pytest.param(
             Overrides(sender="a@b.example", text="Hello!", subject="Hi", to=("ann@example.com",)),
             '--text "Hello!": there is no such file',
-            'write the letter into a file, or "-" to read it from standard input',
-            id="letter-in-place-of-its-file",
+            'write the message into a file, or "-" to read it from standard input',
+            id="message-in-place-of-its-file",
         ),
         pytest.param(
-            Overrides(sender="a@b.example", text="shop/letter.txt", subject="Hi", to=("ann@",)),
+            Overrides(sender="a@b.example", text="shop/message.txt", subject="Hi", to=("ann@",)),
             '--to "ann@": has nothing after the @',
             'write --to ann@example.com or --to "Ann Li <ann@example.com>"',
             id="bad-address",
@@ -587,10 +587,10 @@ def test_load_says_which_flag_does_not_suit_the_campaign(
 def test_load_tells_a_fault_in_all_flags_to_be_tried_again(shop: Path) -> None:
     message, hint = refusal(None, Overrides(subject="Hi"))
     assert message.startswith("3 things are wrong; nothing was sent:\n  --recipients is missing")
-    assert hint == "mend them, then type the same again"
+    assert hint == "fix them, then type the same again"
 
 
 def test_load_keeps_a_hostile_value_on_one_line(make_shop) -> None:  # type: ignore[no-untyped-def]
-    make_shop(SOUND.replace('"letter.txt"', '"\\u001b[2J\\u202e' + "x" * 500 + '"'))
+    make_shop(SOUND.replace('"message.txt"', '"\\u001b[2J\\u202e' + "x" * 500 + '"'))
     message, _ = refusal("shop")
     assert message == 'shop/campaign.toml:6: text = "[2J ' + "x" * 55 + '…": there is no such file in shop'

@@ -1,4 +1,4 @@
-"""What a letter includes is read beforehand, and only from the campaign's folder."""
+"""What a message includes is read beforehand, and only from the campaign's folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_parts_are_found_through_one_another(make_shop: MakeShop) -> None:
     make_shop(
         SOUND.replace("Hello {{ name }}", "{% include 'title.txt' %}"),
         **{
-            "letter.txt": "{% extends 'base.txt' %}{% import 'parts/money.txt' as money %}",
+            "message.txt": "{% extends 'base.txt' %}{% import 'parts/money.txt' as money %}",
             "base.txt": "{% from 'parts/money.txt' import euros %}{% include ['gone.txt', 'parts/foot.txt'] %}",
             "parts__money.txt": "{% macro euros(n) %}{{ n }} €{% endmacro %}",
             "parts__foot.txt": "{% include 'base.txt' %}{% include 'never.txt' ignore missing %}",
@@ -48,113 +48,115 @@ def test_parts_of_a_letter_by_flags_are_in_the_current_folder(shop: Path) -> Non
 
 
 def test_part_reached_by_a_link_within_the_folder_is_read(make_shop: MakeShop) -> None:
-    make_shop(**{"letter.txt": "{% include 'foot.txt' %}", "real.txt": "Bye"})
+    make_shop(**{"message.txt": "{% include 'foot.txt' %}", "real.txt": "Bye"})
     Path("shop/foot.txt").symlink_to("real.txt")
     assert load("shop").campaign.partials == (Template("foot.txt", "Bye"),)
 
 
 @pytest.mark.parametrize(
-    ("letter", "message", "hint"),
+    ("template", "message", "hint"),
     [
         pytest.param(
             "Hello\n{% include 'foto.txt' %}",
-            'letter.txt:2: includes "foto.txt", which is not in shop',
+            'message.txt:2: includes "foto.txt", which is not in shop',
             'did you mean "foot.txt"?',
             id="missing",
         ),
         pytest.param(
             "{% include ['x', 'y'] %}",
-            '2 things are wrong; nothing was sent:\n  letter.txt:1: includes "x", which is not in shop\n'
-            '  letter.txt:1: includes "y", which is not in shop',
-            "mend them, then type: bulkmail check shop",
+            '2 things are wrong; nothing was sent:\n  message.txt:1: includes "x", which is not in shop\n'
+            '  message.txt:1: includes "y", which is not in shop',
+            "fix them, then type: bulkmail check shop",
             id="none-of-several",
         ),
         pytest.param(
             "{% include '../secret.txt' %}",
-            'letter.txt:1: includes "../secret.txt", but only what is below shop is read, by a path without ".."',
+            'message.txt:1: includes "../secret.txt", but only what is below shop is read, by a path without ".."',
             "copy it into the campaign's folder",
             id="above",
         ),
         pytest.param(
             "{% include 'sub/../../a.txt' %}",
-            'letter.txt:1: includes "sub/../../a.txt", but only what is below shop is read, by a path without ".."',
+            'message.txt:1: includes "sub/../../a.txt", but only what is below shop is read, by a path without ".."',
             "copy it into the campaign's folder",
             id="above-by-a-detour",
         ),
         pytest.param(
             "{% include 'sub/../foot.txt' %}",
-            'letter.txt:1: includes "sub/../foot.txt", but only what is below shop is read, by a path without ".."',
+            'message.txt:1: includes "sub/../foot.txt", but only what is below shop is read, by a path without ".."',
             "copy it into the campaign's folder",
             id="detour-within",
         ),
         pytest.param(
             "{% include '/etc/hostname' %}",
-            'letter.txt:1: includes "/etc/hostname", but only what is below shop is read, by a path without ".."',
+            'message.txt:1: includes "/etc/hostname", but only what is below shop is read, by a path without ".."',
             "copy it into the campaign's folder",
             id="absolute",
         ),
         pytest.param(
             "{% include 'link.txt' %}",
-            'letter.txt:1: includes "link.txt", but only what is below shop is read, by a path without ".."',
+            'message.txt:1: includes "link.txt", but only what is below shop is read, by a path without ".."',
             "copy it into the campaign's folder",
             id="link-out",
         ),
         pytest.param(
             "{% include 'linked/secret.txt' %}",
-            'letter.txt:1: includes "linked/secret.txt", but only what is below shop is read, by a path without ".."',
+            'message.txt:1: includes "linked/secret.txt", but only what is below shop is read, by a path without ".."',
             "copy it into the campaign's folder",
             id="folder-that-is-a-link-out",
         ),
         pytest.param(
             "{% include 'loop.txt' %}",
-            'letter.txt:1: includes "loop.txt", but only what is below shop is read, by a path without ".."',
+            'message.txt:1: includes "loop.txt", but only what is below shop is read, by a path without ".."',
             "copy it into the campaign's folder",
             id="link-to-itself",
         ),
         pytest.param(
             "{% include '..\\\\secret.txt' %}",
-            'letter.txt:1: includes "..\\\\secret.txt", which is not in shop',
+            'message.txt:1: includes "..\\\\secret.txt", which is not in shop',
             "",
             id="backslash",
         ),
-        pytest.param("{% include 'a\\0b' %}", 'letter.txt:1: includes "a b", which is not in shop', "", id="nul"),
-        pytest.param("{% include '' %}", 'letter.txt:1: includes "", which is not in shop', "", id="empty"),
-        pytest.param("{% include 'sub' %}", 'letter.txt:1: includes "sub", which is not in shop', "", id="folder"),
+        pytest.param("{% include 'a\\0b' %}", 'message.txt:1: includes "a b", which is not in shop', "", id="nul"),
+        pytest.param("{% include '' %}", 'message.txt:1: includes "", which is not in shop', "", id="empty"),
+        pytest.param("{% include 'sub' %}", 'message.txt:1: includes "sub", which is not in shop', "", id="folder"),
         pytest.param(
             "{% include name ~ '.txt' %}",
-            "letter.txt:1: includes a file whose name is computed",
+            "message.txt:1: includes a file whose name is computed",
             "write the name in quotes; it is read beforehand",
             id="computed",
         ),
         pytest.param(
             "{% include ['foot.txt', name] %}",
-            "letter.txt:1: includes a file whose name is computed",
+            "message.txt:1: includes a file whose name is computed",
             "write the name in quotes; it is read beforehand",
             id="partly-computed",
         ),
         pytest.param(
             "{% include 5 %}",
-            "letter.txt:1: includes a file whose name is computed",
+            "message.txt:1: includes a file whose name is computed",
             "write the name in quotes; it is read beforehand",
             id="number",
         ),
         pytest.param(
             "{% include 'latin.txt' %}",
-            'letter.txt:1: include = "latin.txt": line 1 is not UTF-8',
+            'message.txt:1: include = "latin.txt": line 1 is not UTF-8',
             "save the file as UTF-8",
             id="not-utf-8",
         ),
         pytest.param(
             "{% include 'foot.txt' %}{% if %}",
-            "letter.txt:1: Expected an expression, got 'end of statement block'",
+            "message.txt:1: Expected an expression, got 'end of statement block'",
             "see https://jinja.palletsprojects.com",
             id="not-jinja",
         ),
-        pytest.param("{{ " + "(" * 5000, "letter.txt: is nested too deeply", "make it simpler", id="nested-too-deeply"),
+        pytest.param(
+            "{{ " + "(" * 5000, "message.txt: is nested too deeply", "make it simpler", id="nested-too-deeply"
+        ),
     ],
 )
-def test_load_refuses_a_part(make_shop: MakeShop, letter: str, message: str, hint: str) -> None:
-    shop = make_shop(**{"letter.txt": letter, "foot.txt": "", "latin.txt": b"caf\xe9", "sub__x.txt": ""})
+def test_load_refuses_a_part(make_shop: MakeShop, template: str, message: str, hint: str) -> None:
+    shop = make_shop(**{"message.txt": template, "foot.txt": "", "latin.txt": b"caf\xe9", "sub__x.txt": ""})
     Path("secret.txt").write_text("secret")
     (shop / "link.txt").symlink_to("../secret.txt")
     (shop / "linked").symlink_to("..")
@@ -166,6 +168,6 @@ def test_load_refuses_a_part(make_shop: MakeShop, letter: str, message: str, hin
 
 def test_load_refuses_an_absolute_name_even_of_its_own_folder(make_shop: MakeShop) -> None:
     name = Path("shop/foot.txt").absolute()
-    make_shop(**{"letter.txt": f"{{% include '{name}' %}}", "foot.txt": ""})
+    make_shop(**{"message.txt": f"{{% include '{name}' %}}", "foot.txt": ""})
     with pytest.raises(ConfigError, match="but only what is below shop is read"):
         load("shop")

@@ -30,7 +30,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def settings_of(text: str, name: str = "letter.txt", **more: object) -> Settings:
+def settings_of(text: str, name: str = "message.txt", **more: object) -> Settings:
     path = Path(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -51,10 +51,10 @@ def message_of(settings: Settings, **fields: object):  # type: ignore[no-untyped
 
 def test_letter_is_a_campaign() -> None:
     settings = settings_of(f"{HEAD}\nHi, {{{{name}}}},\n\nYour number is {{{{number}}}}.\n")
-    assert settings.name == "letter"
+    assert settings.name == "message"
     assert settings.is_folder
     assert settings.list_options.address_column == "email"
-    assert run_path(settings, rehearsal=False) == Path("runs/letter.outbox")
+    assert run_path(settings, rehearsal=False) == Path("runs/message.outbox")
     message = message_of(settings)
     assert message["Subject"] == "Numbers for Bob"
     assert message["From"] == "My Self <me@example.org>"
@@ -62,13 +62,13 @@ def test_letter_is_a_campaign() -> None:
 
 
 def test_letter_has_its_runs_beside_it() -> None:
-    settings = settings_of(f"{HEAD}\nx", "post/letter.txt")
+    settings = settings_of(f"{HEAD}\nx", "post/message.txt")
     path = run_path(settings, rehearsal=False)
-    assert path == Path("post/runs/letter.outbox")
+    assert path == Path("post/runs/message.outbox")
     path.parent.mkdir()
     path.write_bytes(b"SQLite format 3\0")
-    assert find_run("post/letter.txt") == path
-    assert find_run("post/runs/letter.outbox") == path
+    assert find_run("post/message.txt") == path
+    assert find_run("post/runs/message.outbox") == path
 
 
 def test_headers_go_where_they_belong_in_any_case() -> None:
@@ -166,8 +166,8 @@ def test_first_address_that_is_not_empty_is_the_row_s_own() -> None:
     assert [each[1] for each in found] == ["bea@example.com", "ann@example.com", "", "", ""]
     assert [each[2] for each in found[2:]] == [
         "there is no address: To is empty",
-        "letter.txt: to: To has 'ann', which has no @",
-        "letter.txt: to: 'a' is undefined; a template of this row can use b, email, row",
+        "message.txt: to: To has 'ann', which has no @",
+        "message.txt: to: 'a' is undefined; a template of this row can use b, email, row",
     ]
 
 
@@ -194,7 +194,7 @@ def test_to_makes_the_addresses_of_a_file_as_well(here: Path) -> None:
         (2, "ann@x.example"),
         (4, "there is no address: To is empty"),
         (5, "dan@x.example"),
-        (6, "letter.txt: to: To has 'no', which has no @"),
+        (6, "message.txt: to: To has 'no', which has no @"),
     ]
     assert any("1 row without any content skipped, the first at line 3" in notice for notice in notices)
 
@@ -221,9 +221,9 @@ def test_column_of_to_is_found_in_any_case() -> None:
 
 def test_flags_that_name_people_or_column_go_before_to() -> None:
     text = "TO: {{ a }}, {{ b }}\nSUBJECT: x\nFROM: me@example.org\n\nx"
-    Path("letter.txt").write_text(text)
+    Path("message.txt").write_text(text)
     for flags in (Overrides(recipients="people.csv", address_column="email"), Overrides(to=("ann@example.com",))):
-        settings = load("letter.txt", flags, environ={})
+        settings = load("message.txt", flags, environ={})
         assert settings.address is None
         assert settings.campaign.to is None
 
@@ -348,7 +348,7 @@ def test_attachments_are_of_everybody_and_of_rows(here: Path) -> None:
     settings = settings_of(
         f"{HEAD}ATTACHMENT: file1.docx\nattachment: ../file2.pdf\nATTACHMENT: {here}/shared/{{{{name}}}}_work.txt\n"
         "ATTACHMENT: n{{number}}.txt\n\nx",
-        "post/letter.txt",
+        "post/message.txt",
     )
     files = list(message_of(settings).iter_attachments())
     assert [file.get_filename() for file in files] == ["file1.docx", "file2.pdf", "Bob_work.txt", "n42.txt"]
@@ -398,29 +398,29 @@ def test_picture_of_a_folder_that_is_attached_as_well_is_there_twice(here: Path)
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        ("Dear all,\n\nx", 'letter.txt:1: "Dear all," is not a header; a letter begins with headers'),
-        (f"{HEAD}what is this\n\nx", 'letter.txt:4: "what is this" is not a header'),
-        (f"{HEAD}Subject: again\n\nx", "letter.txt:4: Subject is there twice"),
-        (f"{HEAD}X-A: 1\nx-a: 2\n\nx", "letter.txt:5: x-a is there twice"),
-        (f"{HEAD}TO: {{{{other}}}}\n\nx", "letter.txt:4: TO is there twice"),
-        (HEAD.replace("{{email}}", "all.example.com") + "\nx", 'letter.txt:1: address = "all.example.com": has'),
-        (HEAD.replace("{{email}}", " ") + "\nx", "letter.txt:1: TO is empty"),
-        (HEAD.replace("{{email}}", "{{ a | }}@x.example") + "\nx", "letter.txt: to: expected token"),
-        (HEAD.replace("FROM", "X-From") + "\nx", "letter.txt: no FROM says who the mail is from"),
-        (f"{HEAD}Content-Type: image/png\n\nx", 'letter.txt:6: a part of the type "image/png" cannot be written here'),
-        (f"{HEAD}Content-Type: multipart/mixed\n\nx", "letter.txt:6: the multipart does not say its boundary"),
-        (f"{HEAD}Content-Type: multipart/mixed; boundary=b\n\nx", "letter.txt:6: no line begins with --b"),
-        (f"{PARTS}Content-Type: image/png\n\n{{{{ a }}}}\n--b--\n", 'letter.txt:9: a part of the type "image/png" is'),
+        ("Dear all,\n\nx", 'message.txt:1: "Dear all," is not a header; a message begins with headers'),
+        (f"{HEAD}what is this\n\nx", 'message.txt:4: "what is this" is not a header'),
+        (f"{HEAD}Subject: again\n\nx", "message.txt:4: Subject is there twice"),
+        (f"{HEAD}X-A: 1\nx-a: 2\n\nx", "message.txt:5: x-a is there twice"),
+        (f"{HEAD}TO: {{{{other}}}}\n\nx", "message.txt:4: TO is there twice"),
+        (HEAD.replace("{{email}}", "all.example.com") + "\nx", 'message.txt:1: address = "all.example.com": has'),
+        (HEAD.replace("{{email}}", " ") + "\nx", "message.txt:1: TO is empty"),
+        (HEAD.replace("{{email}}", "{{ a | }}@x.example") + "\nx", "message.txt: to: expected token"),
+        (HEAD.replace("FROM", "X-From") + "\nx", "message.txt: no FROM says who the mail is from"),
+        (f"{HEAD}Content-Type: image/png\n\nx", 'message.txt:6: a part of the type "image/png" cannot be written here'),
+        (f"{HEAD}Content-Type: multipart/mixed\n\nx", "message.txt:6: the multipart does not say its boundary"),
+        (f"{HEAD}Content-Type: multipart/mixed; boundary=b\n\nx", "message.txt:6: no line begins with --b"),
+        (f"{PARTS}Content-Type: image/png\n\n{{{{ a }}}}\n--b--\n", 'message.txt:9: a part of the type "image/png" is'),
         (f"{PARTS}Content-Type: image/png\nContent-Transfer-Encoding: base64\n\n%\n--b--\n", 'not "base64"'),
-        (f"{PARTS}Hello\n\nhow are you?\n--b--\n", 'letter.txt:7: "Hello" is not a header of a part'),
-        (f"{PARTS}Content-Type: text/html\n--b--\n", "letter.txt:7: a part has headers and no text"),
-        (f"{HEAD}ATTACHMENT:\n\nx", "letter.txt:4: attachments: an attachment names no file"),
-        (f"{HEAD}ATTACHMENT: no.pdf\n\nx", 'letter.txt:4: attachments = "no.pdf": there is no such file'),
-        (f"{HEAD}\nx\n{{% if %}}", "letter.txt:6: "),
-        (f"{HEAD}Content-Transfer-Encoding: base64\n\n%%%", 'letter.txt:6: the part is not "base64"'),
+        (f"{PARTS}Hello\n\nhow are you?\n--b--\n", 'message.txt:7: "Hello" is not a header of a part'),
+        (f"{PARTS}Content-Type: text/html\n--b--\n", "message.txt:7: a part has headers and no text"),
+        (f"{HEAD}ATTACHMENT:\n\nx", "message.txt:4: attachments: an attachment names no file"),
+        (f"{HEAD}ATTACHMENT: no.pdf\n\nx", 'message.txt:4: attachments = "no.pdf": there is no such file'),
+        (f"{HEAD}\nx\n{{% if %}}", "message.txt:6: "),
+        (f"{HEAD}Content-Transfer-Encoding: base64\n\n%%%", 'message.txt:6: the part is not "base64"'),
         (
             f"{HEAD}CONTENT-TYPE: text/html\n\n<img src='no.png'>",
-            'letter.txt: names the file "no.png", which is not in',
+            'message.txt: names the file "no.png", which is not in',
         ),
     ],
     ids=[
@@ -457,13 +457,13 @@ def test_fault_of_a_letter_is_told_with_its_line(text: str, fault: str) -> None:
 
 def test_error_in_a_body_names_the_line_of_the_file() -> None:
     for content_type in ("text/plain", "text/html", "text/markdown"):
-        with pytest.raises(ConfigError, match=r"letter\.txt:7: 'nmae' is undefined; did you mean 'name'\?"):
+        with pytest.raises(ConfigError, match=r"message\.txt:7: 'nmae' is undefined; did you mean 'name'\?"):
             message_of(settings_of(f"{HEAD}Content-Type: {content_type}\n\nHi\n{{{{ nmae }}}}"))
 
 
 def test_letter_may_have_windows_line_ends_and_a_mark() -> None:
-    Path("letter.txt").write_bytes(("\ufeff" + f"{HEAD}\nx\n").replace("\n", "\r\n").encode())
-    settings = load("letter.txt", Overrides(recipients="people.csv"), environ={})
+    Path("message.txt").write_bytes(("\ufeff" + f"{HEAD}\nx\n").replace("\n", "\r\n").encode())
+    settings = load("message.txt", Overrides(recipients="people.csv"), environ={})
     assert message_of(settings).get_content() == "x\r\n"
 
 
@@ -474,6 +474,6 @@ def test_flags_go_before_the_letter() -> None:
 
 
 def test_letter_without_a_list_says_how_to_name_one() -> None:
-    Path("letter.txt").write_text(f"{HEAD}\nx")
+    Path("message.txt").write_text(f"{HEAD}\nx")
     with pytest.raises(ConfigError, match="--recipients is missing"):
-        load("letter.txt", environ={})
+        load("message.txt", environ={})

@@ -22,7 +22,7 @@ from bulkmail.settings.tokens import find_key_password, find_proxy_password, fin
 from bulkmail.smtp.credentials import TokenError
 from tests.settings.conftest import SOUND, MakeShop
 
-LETTER = SOUND.replace('relay = "sandbox:"\n', "")
+MESSAGE = SOUND.replace('relay = "sandbox:"\n', "")
 URL = 'url = "smtp://mail.example.com"\nusername = "ann@example.com"\n'
 OAUTH = """[relay.oauth]
 token_url = "https://oauth.example.com/token"
@@ -31,7 +31,7 @@ client_id = "shop"
 
 
 def relay_with(make_shop: MakeShop, table: str, **files: str) -> Relay:
-    make_shop(f"{LETTER}[relay]\n{table}\n", **files)
+    make_shop(f"{MESSAGE}[relay]\n{table}\n", **files)
     relay = load("shop", Overrides()).relay
     assert relay is not None
     return relay

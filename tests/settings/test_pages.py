@@ -29,9 +29,9 @@ def fault_of(**typed: object) -> str:
 @pytest.mark.parametrize(
     ("key", "file", "text"),
     [
-        ("markdown", "letter.md", "# Hi {{ name }}"),
-        ("mjml", "letter.mjml", "<mjml><mj-body></mj-body></mjml>"),
-        ("html", "letter.html", "<p>Hi"),
+        ("markdown", "message.md", "# Hi {{ name }}"),
+        ("mjml", "message.mjml", "<mjml><mj-body></mj-body></mjml>"),
+        ("html", "message.html", "<p>Hi"),
     ],
 )
 def test_page_comes_from_a_file_or_stands_in_the_campaign(make_shop: MakeShop, key: str, file: str, text: str) -> None:
@@ -46,14 +46,14 @@ def test_page_comes_from_a_file_or_stands_in_the_campaign(make_shop: MakeShop, k
 
 
 def test_one_page_is_enough(make_shop: MakeShop) -> None:
-    make_shop(f'{HEAD}html = "letter.txt"\nmarkdown = "letter.txt"\nmjml = "letter.txt"\n')
+    make_shop(f'{HEAD}html = "message.txt"\nmarkdown = "message.txt"\nmjml = "message.txt"\n')
     fault = fault_of()
-    assert "shop/campaign.toml:8: markdown: the letter is given by html already; keep one of html" in fault
-    assert "shop/campaign.toml:9: mjml: the letter is given by html already" in fault
+    assert "shop/campaign.toml:8: markdown: the message is given by html already; keep one of html" in fault
+    assert "shop/campaign.toml:9: mjml: the message is given by html already" in fault
 
 
 def test_flag_takes_the_place_of_any_page(make_shop: MakeShop) -> None:
-    make_shop(f'{HEAD}markdown = "letter.txt"\n')
+    make_shop(f'{HEAD}markdown = "message.txt"\n')
     Path("other.html").write_text("<p>x</p>")
     campaign = campaign_of(html="other.html")
     assert campaign.markdown is None
@@ -66,9 +66,9 @@ def test_flag_takes_the_place_of_any_page(make_shop: MakeShop) -> None:
 def test_pictures_and_style_sheets_of_the_folder_come_along(make_shop: MakeShop) -> None:
     page = "<link rel=stylesheet href=style.css><img src='img/logo.png'><img src=../top.png><img src=https://x.example/a.png>"
     make_shop(
-        f'{HEAD}html = "mail/letter.html"\n',
+        f'{HEAD}html = "mail/message.html"\n',
         **{
-            "mail/letter.html": page + '{% include "foot.html" %}',
+            "mail/message.html": page + '{% include "foot.html" %}',
             "foot.html": "<img src='foot.gif'>",
             "mail/style.css": "p { color: red }",
             "mail/img/logo.png": b"\x89PNG",
@@ -86,14 +86,14 @@ def test_pictures_and_style_sheets_of_the_folder_come_along(make_shop: MakeShop)
 
 
 def test_pictures_stay_out_if_the_campaign_says_so(make_shop: MakeShop) -> None:
-    make_shop(f'{HEAD}html = "letter.html"\nembed = false\n', **{"letter.html": "<img src=no.png>"})
+    make_shop(f'{HEAD}html = "message.html"\nembed = false\n', **{"message.html": "<img src=no.png>"})
     assert campaign_of().images == ()
 
 
 @pytest.mark.parametrize(
     ("source", "fault"),
     [
-        ("no.png", 'letter.html: names the file "no.png", which is not in shop'),
+        ("no.png", 'message.html: names the file "no.png", which is not in shop'),
         ("../secret.png", 'names the file "../secret.png", which is not in shop'),
         ("/etc/passwd", 'names the file "/etc/passwd", which is not in shop'),
         ("link.png", 'names the file "link.png", which is not in shop'),
@@ -107,24 +107,24 @@ def test_picture_that_cannot_come_along_is_told(
     make_shop: MakeShop, monkeypatch: pytest.MonkeyPatch, source: str, fault: str
 ) -> None:
     monkeypatch.setattr("bulkmail.settings.bodies.LARGEST_IMAGE", 100)
-    files = {"letter.html": f'<img src="{source}">', "big.png": b"x" * 101, "folder/x": ""}
-    shop = make_shop(f'{HEAD}html = "letter.html"\n', **files)
+    files = {"message.html": f'<img src="{source}">', "big.png": b"x" * 101, "folder/x": ""}
+    shop = make_shop(f'{HEAD}html = "message.html"\n', **files)
     Path("secret.png").write_bytes(b"secret")
     (shop / "link.png").symlink_to(Path("secret.png").absolute())
     assert fault in fault_of()
 
 
 def test_pictures_of_a_letter_by_flags_are_found_beside_it(make_shop: MakeShop) -> None:
-    make_shop(**{"letter.html": "<img src=logo.png>", "logo.png": b"PNG"})
-    typed = Overrides(html="shop/letter.html", sender="a@example.org", subject="x", to=("b@example.org",))
+    make_shop(**{"message.html": "<img src=logo.png>", "logo.png": b"PNG"})
+    typed = Overrides(html="shop/message.html", sender="a@example.org", subject="x", to=("b@example.org",))
     assert [image.content for image in load(None, typed, environ={}).campaign.images] == [b"PNG"]
 
 
 def test_page_that_cannot_be_read_is_told_once(make_shop: MakeShop) -> None:
-    make_shop(f'{HEAD}html = "letter.html"\n', **{"letter.html": "a\n{% if %}"})
-    assert fault_of().count("letter.html:2") == 1
-    make_shop(f'{HEAD}html = "letter.html"\n', folder="odd", **{"letter.html": "a\n\ufdd0"})
-    with pytest.raises(ConfigError, match=r"letter\.html:2: holds U\+FDD0"):
+    make_shop(f'{HEAD}html = "message.html"\n', **{"message.html": "a\n{% if %}"})
+    assert fault_of().count("message.html:2") == 1
+    make_shop(f'{HEAD}html = "message.html"\n', folder="odd", **{"message.html": "a\n\ufdd0"})
+    with pytest.raises(ConfigError, match=r"message\.html:2: holds U\+FDD0"):
         load("odd", environ={})
 
 
@@ -133,7 +133,7 @@ def test_page_that_cannot_be_read_is_told_once(make_shop: MakeShop) -> None:
 
 def test_files_of_rows_are_told_from_those_of_everybody(make_shop: MakeShop) -> None:
     shop = make_shop(
-        f'{HEAD}text = "letter.txt"\nattachments = ["menu.pdf", "{{{{ id }}}}.pdf", '
+        f'{HEAD}text = "message.txt"\nattachments = ["menu.pdf", "{{{{ id }}}}.pdf", '
         '{ file = "terms.pdf", name = "{{ name }}.pdf", type = "application/x-pdf", optional = true }]\n',
         **{"menu.pdf": b"%PDF"},
     )
@@ -164,7 +164,7 @@ def test_folder_of_rows_is_what_the_campaign_itself_names(
     make_shop: MakeShop, path: str, root: str, prefix: int | None
 ) -> None:
     path = path.replace("HERE", os.getcwd())
-    make_shop(f'{HEAD}text = "letter.txt"\nattachments = ["{path}"]\n')
+    make_shop(f'{HEAD}text = "message.txt"\nattachments = ["{path}"]\n')
     Path("invoices").mkdir()
     (attachment,) = campaign_of().row_attachments
     assert os.path.realpath(attachment.root) == os.path.realpath(root)
@@ -172,7 +172,7 @@ def test_folder_of_rows_is_what_the_campaign_itself_names(
 
 
 def test_attachments_root_is_the_folder_of_rows(make_shop: MakeShop) -> None:
-    make_shop(f'{HEAD}text = "letter.txt"\nattachments_root = "../files"\nattachments = ["../x/{{{{ id }}}}.pdf"]\n')
+    make_shop(f'{HEAD}text = "message.txt"\nattachments_root = "../files"\nattachments = ["../x/{{{{ id }}}}.pdf"]\n')
     assert "there is no folder shop/../files" in fault_of()
     Path("files").mkdir()
     (attachment,) = campaign_of().row_attachments
@@ -181,7 +181,7 @@ def test_attachments_root_is_the_folder_of_rows(make_shop: MakeShop) -> None:
 
 
 def test_type_of_a_row_file_is_checked(make_shop: MakeShop) -> None:
-    make_shop(f'{HEAD}text = "letter.txt"\nattachments = [{{ file = "{{{{ id }}}}", type = "pdf" }}]\n')
+    make_shop(f'{HEAD}text = "message.txt"\nattachments = [{{ file = "{{{{ id }}}}", type = "pdf" }}]\n')
     assert 'its type "pdf" is not a content type' in fault_of()
 
 
@@ -200,7 +200,7 @@ WORD = """<html><head><meta http-equiv=Content-Type content="text/html; charset=
     ],
 )
 def test_page_is_read_in_the_encoding_that_it_says(make_shop: MakeShop, said: str, encoding: str) -> None:
-    make_shop(f'{HEAD}html = "letter.html"\n', **{"letter.html": WORD.format(said).encode(encoding)})
+    make_shop(f'{HEAD}html = "message.html"\n', **{"message.html": WORD.format(said).encode(encoding)})
     html = campaign_of().html
     assert html is not None
     assert "<p>Grüße – {{ name }}</p>" in html.text
@@ -215,6 +215,6 @@ def test_page_is_read_in_the_encoding_that_it_says(make_shop: MakeShop, said: st
     ],
 )
 def test_what_is_no_text_is_told_as_what_it_is(make_shop: MakeShop, content: bytes, what: str) -> None:
-    make_shop(f'{HEAD}html = "letter.html"\n', **{"letter.html": content})
+    make_shop(f'{HEAD}html = "message.html"\n', **{"message.html": content})
     assert f"is {what}" in fault_of()
     assert "save it as plain text (.txt) or as a web page (.html)" in fault_of()

@@ -75,7 +75,9 @@ OFFERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 USUAL = (("PIPELINING", "8BITMIME", "SIZE 52428800"), PASSWORDS)
 EVERY = pytest.mark.parametrize("preset", relay_presets().values(), ids=list(relay_presets()))
-TOP = '[recipients]\nfile = "people.csv"\n[message]\nfrom = "Ann <ann@gmail.com>"\nsubject = "x"\ntext = "letter.txt"\n'
+TOP = (
+    '[recipients]\nfile = "people.csv"\n[message]\nfrom = "Ann <ann@gmail.com>"\nsubject = "x"\ntext = "message.txt"\n'
+)
 
 
 def name_of(preset: RelayPreset) -> str:
@@ -130,7 +132,7 @@ async def test_preset_is_as_bulkmail_relay_finds_the_server(preset: RelayPreset)
 
 def campaign_of(folder: Path, text: str, overrides: Overrides = Overrides()) -> Route:  # noqa: B008 - frozen
     (folder / "people.csv").write_text("email\nbob@example.com\n")
-    (folder / "letter.txt").write_text("Hello\n")
+    (folder / "message.txt").write_text("Hello\n")
     (folder / "campaign.toml").write_text(text)
     (route,) = load(str(folder), overrides, environ={}).routes
     return route

@@ -13,13 +13,13 @@ from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.settings import load
 from tests.settings.conftest import SOUND, MakeShop
 
-LETTER = SOUND.replace('relay = "sandbox:"\n', "")
+MESSAGE = SOUND.replace('relay = "sandbox:"\n', "")
 URL = 'url = "smtp://ann@mail.example.com"'
 
 
 def with_relay(table: str) -> str:
     """A sound campaign with this `[relay]`."""
-    return f"{LETTER}[relay]\n{table}\n"
+    return f"{MESSAGE}[relay]\n{table}\n"
 
 
 def relay_of(campaign: str = "shop", **overrides: object) -> Relay | None:
@@ -27,14 +27,14 @@ def relay_of(campaign: str = "shop", **overrides: object) -> Relay | None:
 
 
 def test_relay_is_none_when_nobody_names_one(make_shop: MakeShop) -> None:
-    make_shop(LETTER)
+    make_shop(MESSAGE)
     assert relay_of() is None
 
 
 def test_relay_comes_from_the_environment_last(make_shop: MakeShop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BULKMAIL_RELAY", "smtps://env.example.com")
-    make_shop(LETTER)
-    make_shop(LETTER.replace("[message]", 'relay = "smtps://file.example.com"\n[message]'), folder="other")
+    make_shop(MESSAGE)
+    make_shop(MESSAGE.replace("[message]", 'relay = "smtps://file.example.com"\n[message]'), folder="other")
     assert relay_of() == Relay.parse("smtps://env.example.com")
     assert relay_of("other") == Relay.parse("smtps://file.example.com")
     assert relay_of("other", relay="smtps://flag.example.com") == Relay.parse("smtps://flag.example.com")
@@ -42,7 +42,7 @@ def test_relay_comes_from_the_environment_last(make_shop: MakeShop, monkeypatch:
 
 def test_relay_is_not_taken_from_an_empty_variable(make_shop: MakeShop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BULKMAIL_RELAY", "")
-    make_shop(LETTER)
+    make_shop(MESSAGE)
     assert relay_of() is None
 
 
@@ -255,7 +255,7 @@ def test_load_names_the_variable_that_a_bad_relay_came_from(
     make_shop: MakeShop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BULKMAIL_RELAY", "ann:hunter2@mail.example.com")
-    make_shop(LETTER)
+    make_shop(MESSAGE)
     with pytest.raises(ConfigError) as caught:
         load("shop")
     assert str(caught.value) == "BULKMAIL_RELAY: ann: is not a kind of relay"

@@ -14,7 +14,7 @@ from bulkmail.settings.secrets import find_passwords
 from bulkmail.settings.settings import load, load_relay
 from tests.settings.conftest import SOUND, MakeShop
 
-LETTER = SOUND.replace('relay = "sandbox:"\n', "")
+MESSAGE = SOUND.replace('relay = "sandbox:"\n', "")
 MAIN = '[[relay]]\nname = "main"\nurl = "smtp://ann@mail.example.com"\n'
 SPARE = '[[relay]]\nname = "spare"\nurl = "smtps://spare.example.com"\n'
 
@@ -31,7 +31,7 @@ def refusal(**overrides: object) -> str:
 
 def test_relays_take_their_own_tables(make_shop: MakeShop) -> None:
     make_shop(
-        f'{LETTER}[sending]\nconnections = 7\n{MAIN}weight = 3\nrate = "50/s"\nmessages_per_session = 100\n'
+        f'{MESSAGE}[sending]\nconnections = 7\n{MAIN}weight = 3\nrate = "50/s"\nmessages_per_session = 100\n'
         f'session_age = "1m"\nquota = "500/hour, 2000/day"\nrecipients = ["gmail.com", "*.Example.ORG"]\n'
         f'senders = "shop.example"\n'
         f'{SPARE}priority = 2\nconnections = 2\npassword_env = "SPARE"\n'
@@ -52,7 +52,7 @@ def test_relays_take_their_own_tables(make_shop: MakeShop) -> None:
 
 
 def test_relay_flag_may_be_given_several_times(make_shop: MakeShop) -> None:
-    make_shop(LETTER + MAIN + SPARE)
+    make_shop(MESSAGE + MAIN + SPARE)
     one, other = routes_of(
         relays=(
             "smtp://a.example.com?weight=3&rate=10/s&tls=off&quota=90/day",
@@ -66,7 +66,7 @@ def test_relay_flag_may_be_given_several_times(make_shop: MakeShop) -> None:
 
 
 def test_plain_texts_may_name_several_relays(make_shop: MakeShop) -> None:
-    make_shop('relay = ["smtps://a.example.com", "smtps://b.example.com?priority=2"]\n' + LETTER)
+    make_shop('relay = ["smtps://a.example.com", "smtps://b.example.com?priority=2"]\n' + MESSAGE)
     assert [(route.label, route.priority) for route in routes_of()] == [
         ("smtps://a.example.com:465", 1),
         ("smtps://b.example.com:465", 2),
@@ -109,7 +109,7 @@ def test_plain_texts_may_name_several_relays(make_shop: MakeShop) -> None:
     ],
 )
 def test_relays_that_cannot_be_used_are_told_with_what_to_do(make_shop: MakeShop, toml: str, words: list[str]) -> None:
-    make_shop(LETTER + toml)
+    make_shop(MESSAGE + toml)
     said = refusal()
     assert "shop/campaign.toml:" in said
     for some in words:
@@ -117,21 +117,21 @@ def test_relays_that_cannot_be_used_are_told_with_what_to_do(make_shop: MakeShop
 
 
 def test_fault_of_the_second_relay_names_its_own_line(make_shop: MakeShop) -> None:
-    make_shop(LETTER + MAIN + SPARE + "weight = 0\n")
-    line = (LETTER + MAIN + SPARE).count("\n") + 1
+    make_shop(MESSAGE + MAIN + SPARE + "weight = 0\n")
+    line = (MESSAGE + MAIN + SPARE).count("\n") + 1
     assert refusal().startswith(f"shop/campaign.toml:{line}: weight = 0")
 
 
 def test_overlap_is_mended_by_a_relay_that_names_both(make_shop: MakeShop) -> None:
     make_shop(
-        LETTER + MAIN + 'recipients = ["gmail.com"]\nsenders = ["*", "shop.example"]\n' + SPARE
+        MESSAGE + MAIN + 'recipients = ["gmail.com"]\nsenders = ["*", "shop.example"]\n' + SPARE
         + 'senders = ["shop.example"]\n'
     )  # fmt: skip
     assert len(routes_of()) == 2
 
 
 def test_password_of_a_flag_is_never_repeated(make_shop: MakeShop) -> None:
-    make_shop(LETTER)
+    make_shop(MESSAGE)
     said = refusal(relays=("smtp://ann:geheim?weight=0@mail.example.com", "smtp://bob:geheim@b.example.com?weight=0"))
     assert "geheim" not in said
 
@@ -151,7 +151,7 @@ def test_password_variable_is_not_shown_to_two_servers() -> None:
 
 
 def test_one_of_several_relays_can_be_looked_at(make_shop: MakeShop) -> None:
-    make_shop(LETTER + MAIN + SPARE)
+    make_shop(MESSAGE + MAIN + SPARE)
     assert load_relay("shop", name="spare") == Relay.parse("smtps://spare.example.com")
     with pytest.raises(ConfigError, match="has several relays") as caught:
         load_relay("shop")

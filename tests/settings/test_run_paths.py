@@ -21,7 +21,7 @@ NOON = time.mktime((2026, 3, 1, 12, 0, 0, 0, 0, -1))
 
 def by_flags(**more: object) -> Settings:
     """A campaign given by flags alone."""
-    given: dict[str, object] = {"sender": "a@b.example", "subject": "Hi", "text": "shop/letter.txt", **more}
+    given: dict[str, object] = {"sender": "a@b.example", "subject": "Hi", "text": "shop/message.txt", **more}
     return load(None, Overrides(**given))  # type: ignore[arg-type]
 
 

@@ -16,7 +16,7 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Durability, Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Kind, Relay
-from bulkmail.model.retry import LANE_BACKOFF, RELAY_BACKOFF, RetryPolicy
+from bulkmail.model.retry import PROVIDER_BACKOFF, RELAY_BACKOFF, RetryPolicy
 from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.settings import ListSettings, load
 from tests.settings.conftest import SOUND, MakeShop
@@ -140,7 +140,7 @@ def test_load_fills_in_what_a_short_campaign_does_not_say(shop: Path) -> None:
     assert settings.list_options == ListSettings()
     assert (settings.where, settings.suppress, settings.allow_duplicates) == ("", (), False)
     assert settings.pace == Pace()
-    assert settings.campaign.text == Template("letter.txt", "Hello {{ name }}\n")
+    assert settings.campaign.text == Template("message.txt", "Hello {{ name }}\n")
     assert settings.campaign.html is None
     assert settings.campaign.reverse_path == ""
 
@@ -228,13 +228,13 @@ def test_flags_alone_make_a_campaign(shop: Path) -> None:
     settings = load(
         None,
         Overrides(
-            sender="a@b.example", subject="Hi", html="shop/letter.txt", recipients="-", suppress=("shop/letter.txt",)
+            sender="a@b.example", subject="Hi", html="shop/message.txt", recipients="-", suppress=("shop/message.txt",)
         ),
     )
     assert (settings.name, settings.home, settings.is_folder) == ("stdin", Path("."), False)
     assert settings.list_source == "-"
-    assert settings.campaign.html == Template("shop/letter.txt", "Hello {{ name }}\n")
-    assert settings.suppress == ("shop/letter.txt",)
+    assert settings.campaign.html == Template("shop/message.txt", "Hello {{ name }}\n")
+    assert settings.suppress == ("shop/message.txt",)
     assert settings.relay is None
 
 
@@ -264,8 +264,8 @@ def test_flags_may_name_a_pipe(shop: Path) -> None:
 
 
 def test_letter_is_the_same_with_any_line_ends_and_mark(make_shop: MakeShop) -> None:
-    make_shop(folder="unix", **{"letter.txt": "Hello\nyou\n"})
-    make_shop(("\ufeff" + SOUND).replace("\n", "\r\n"), folder="windows", **{"letter.txt": "\ufeffHello\r\nyou\r\n"})
+    make_shop(folder="unix", **{"message.txt": "Hello\nyou\n"})
+    make_shop(("\ufeff" + SOUND).replace("\n", "\r\n"), folder="windows", **{"message.txt": "\ufeffHello\r\nyou\r\n"})
     assert load("unix").campaign.fingerprint == load("windows").campaign.fingerprint
 
 
@@ -305,12 +305,12 @@ def test_schedule_is_kept_to_its_end(make_shop: MakeShop) -> None:
 
 
 def test_schedules_of_relays_and_lanes_stand_beside_that_of_recipients(make_shop: MakeShop) -> None:
-    written = '[sending.retry]\nrecipient = "1m, 1h"\nrelay = "30s, 1m, 5m*3"\nlane = "5m, 1h"\n'
+    written = '[sending.retry]\nrecipient = "1m, 1h"\nrelay = "30s, 1m, 5m*3"\nmailbox_provider = "5m, 1h"\n'
     make_shop(f"{SOUND}{written}")
     pace = load("shop").pace
     assert pace.retry.schedule == (60.0, 3600.0)
     assert pace.relay_backoff == replace(RELAY_BACKOFF, schedule=(30.0, 60.0, 300.0, 300.0, 300.0))
-    assert pace.lane_backoff == replace(LANE_BACKOFF, schedule=(300.0, 3600.0))
+    assert pace.provider_backoff == replace(PROVIDER_BACKOFF, schedule=(300.0, 3600.0))
     assert pace.patience == 990.0  # to the end of what is written
     assert load("shop", Overrides(retry="5s")).pace.retry.schedule == (5.0,)
     Path("shop/campaign.toml").write_text(f"{SOUND}[sending]\npatience = 60\n{written}")
@@ -321,16 +321,20 @@ def test_schedules_of_relays_and_lanes_stand_beside_that_of_recipients(make_shop
     ("line", "message", "hint"),
     [
         (
-            'retry = { lane = "0s" }',
-            'lane = "0s": each wait must be a second at least and a day at most',
+            'retry = { mailbox_provider = "0s" }',
+            'mailbox_provider = "0s": each wait must be a second at least and a day at most',
             'write "30s, 1m, 5m*3"',
         ),
         ('retry = { relay = "2d" }', 'relay = "2d": each wait must be a second at least and a day at most', ""),
-        ("retry = 5", "retry = 5: expected a schedule in quotes, or a table of recipient, lane and relay", ""),
         (
-            'retry = { lanes = "1m" }',
-            '[sending.retry] has no key "lanes"',
-            'did you mean "lane"?',
+            "retry = 5",
+            "retry = 5: expected a schedule in quotes, or a table of recipient, mailbox_provider and relay",
+            "",
+        ),
+        (
+            'retry = { mailbox_providers = "1m" }',
+            '[sending.retry] has no key "mailbox_providers"',
+            'did you mean "mailbox_provider"?',
         ),
         ("burst = 5", "burst = 5: has no effect without a rate", 'write rate = "50/s" as well'),
         ('rate = "1/s"\nburst = 0', "burst = 0: must be 1 or more", "write a whole number from 1"),

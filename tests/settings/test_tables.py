@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import bulkmail.config
 import pytest
 
 import bulkmail.settings
@@ -15,7 +16,7 @@ from bulkmail.model.reply import Stage, make_reply
 from bulkmail.model.subjects import Subject
 from bulkmail.model.verdict import judge
 from bulkmail.model.wording import read
-from bulkmail.settings.tables import known_feedback, known_lanes
+from bulkmail.settings.tables import known_feedback, known_providers
 
 DATA = Path(bulkmail.settings.__file__).parents[1] / "data"
 REPLIES: list[dict[str, Any]] = tomllib.loads((DATA / "replies.toml").read_text("utf-8"))["reply"]
@@ -58,7 +59,7 @@ def test_replies_table_asks_for_bounded_times() -> None:
 
 
 @pytest.mark.parametrize(
-    ("domain", "lane"),
+    ("domain", "provider"),
     [
         ("gmail.com", "google"),
         ("hotmail.co.uk", "microsoft"),
@@ -73,12 +74,12 @@ def test_replies_table_asks_for_bounded_times() -> None:
         ("example.org", "example.org"),
     ],
 )
-def test_lanes_table_knows_providers(domain: str, lane: str) -> None:
-    assert known_lanes().of(domain) == lane
+def test_lanes_table_knows_providers(domain: str, provider: str) -> None:
+    assert known_providers().of(domain) == provider
 
 
 @pytest.mark.parametrize(
-    ("host", "lane"),
+    ("host", "provider"),
     [
         ("aspmx.l.google.com", "google"),
         ("alt1.aspmx.l.google.com", "google"),
@@ -90,20 +91,20 @@ def test_lanes_table_knows_providers(domain: str, lane: str) -> None:
         ("mx.zoho.eu", "zoho"),
     ],
 )
-def test_lanes_table_knows_exchangers(host: str, lane: str) -> None:
-    assert known_lanes().of_exchangers([host]) == lane
+def test_lanes_table_knows_exchangers(host: str, provider: str) -> None:
+    assert known_providers().of_exchangers([host]) == provider
 
 
 def test_lanes_table_is_in_order() -> None:
-    lanes = known_lanes().by_name.values()
+    providers = known_providers().by_name.values()
     for field in ("domains", "exchangers"):
-        names = [name for lane in lanes for name in getattr(lane, field)]
-        assert len(names) == len(set(names)), "one name, one lane"
+        names = [name for provider in providers for name in getattr(provider, field)]
+        assert len(names) == len(set(names)), "one name, one provider"
         assert all(re.fullmatch(r"[a-z0-9-]+(\.[a-z0-9-]+)*(\.\*)?", name) for name in names)
-    for lane in lanes:
-        assert re.fullmatch("[a-z][a-z-]*", lane.name)
-        assert lane.domains or lane.exchangers
-        preset = lane.preset
+    for provider in providers:
+        assert re.fullmatch("[a-z][a-z-]*", provider.name)
+        assert provider.domains or provider.exchangers
+        preset = provider.preset
         assert preset.rate and 1 <= preset.rate.per_second <= 50
         assert preset.connections and 1 <= preset.connections <= 25
         assert preset.messages_per_session and 1 <= preset.messages_per_session <= 1000

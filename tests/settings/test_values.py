@@ -18,14 +18,14 @@ from bulkmail.settings.settings import load
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 TOP = (
-    'recipients = "people.csv"\n[message]\nfrom = "shop@shop.example"\nsubject = "{{ season }}"\ntext = "letter.txt"\n'
+    'recipients = "people.csv"\n[message]\nfrom = "shop@shop.example"\nsubject = "{{ season }}"\ntext = "message.txt"\n'
 )
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "people.csv").write_text("email,name\nann@example.com,Ann\n")
-    (tmp_path / "letter.txt").write_text("{{ name }}: {{ season }}\n")
+    (tmp_path / "message.txt").write_text("{{ name }}: {{ season }}\n")
     (tmp_path / "campaign.toml").write_text(TOP + '[data]\nseason = "spring"\n')
     return tmp_path
 
@@ -77,7 +77,7 @@ def test_data_may_be_a_file(folder: Path, name: str, content: str, expected: dic
 def test_prices_keep_their_digits(folder: Path) -> None:
     (folder / "more.json").write_text('{"price": 19.90}')
     (folder / "campaign.toml").write_text(TOP + '[data]\nprice = 19.90\nseason = 1\nmore = { file = "more.json" }\n')
-    (folder / "letter.txt").write_text("{{ price }} {{ more.price }}\n")
+    (folder / "message.txt").write_text("{{ price }} {{ more.price }}\n")
     assert rendered(load(str(folder)).campaign) == "19.90 19.90\n"
 
 
@@ -88,7 +88,7 @@ def test_prices_keep_their_digits(folder: Path) -> None:
         (TOP + '[data]\n"a b" = 1\n', (), '"a b" is not a name'),
         ("data = 5\n" + TOP, (), "expected a table or the name of a file"),
         ('data = "nothing.json"\n' + TOP, (), "there is no such file"),
-        ('data = "letter.txt"\n' + TOP, (), "is none of .json, .toml and .csv"),
+        ('data = "message.txt"\n' + TOP, (), "is none of .json, .toml and .csv"),
         ('data = "broken.json"\n' + TOP, (), "Input data was truncated"),
         ('data = "broken.csv"\n' + TOP, (), "line 2: has 3 cells, expected 2"),
         ('data = "twice.csv"\n' + TOP, (), "line 1: a column has no name, or two have the same"),
@@ -105,8 +105,8 @@ def test_fault_is_told_with_its_place(folder: Path, text: str, typed: tuple[str,
 
 
 def test_library_takes_values() -> None:
-    campaign = bulkmail.letter(
-        sender="shop@shop.example",
+    campaign = bulkmail.compose(
+        from_="shop@shop.example",
         subject="x",
         text="{{ season }} {{ shop.city }}",
         data={"season": 1, "shop": {"city": "Graz"}},
@@ -114,13 +114,13 @@ def test_library_takes_values() -> None:
     assert rendered(campaign) == "1 Graz\n"
     for bad in ({"a b": 1}, {"x": object()}, {"row": 1}):
         with pytest.raises(ConfigError, match=r"^data: "):
-            bulkmail.letter(sender="shop@shop.example", subject="x", text="x", data=bad)
+            bulkmail.compose(from_="shop@shop.example", subject="x", text="x", data=bad)
 
 
 def test_guide_example_renders(folder: Path) -> None:
     section = GUIDE.partition("### Values of the campaign\n")[2].partition("\n### ")[0]
     (settings, template) = re.findall(r"^```(?:jinja)?\n(.*?)^```$", section, re.DOTALL | re.MULTILINE)
     (folder / "products.csv").write_text("name,price\nTulip,19.90\nRose,5\n")
-    (folder / "letter.txt").write_text(template)
+    (folder / "message.txt").write_text(template)
     (folder / "campaign.toml").write_text(TOP + settings)
     assert rendered(load(str(folder)).campaign) == ("15 % off this spring in Graz:\n* Tulip, €19.90\n* Rose, €5.00\n")

@@ -41,10 +41,10 @@ def test_content_on_the_wire(buffers: list[bytes], wire: bytes, padding: int) ->
     assert written(filler, *buffers) == filler + wire
 
 
-_OCTETS = st.lists(st.sampled_from([b"\r\n", b".", b"a", b"\r\n.\r\n", b"bc" * 300, b".." * 40_000])).map(b"".join)
+_BYTES = st.lists(st.sampled_from([b"\r\n", b".", b"a", b"\r\n.\r\n", b"bc" * 300, b".." * 40_000])).map(b"".join)
 
 
-@given(_OCTETS, st.data())
+@given(_BYTES, st.data())
 def test_content_comes_back_from_a_strict_server(content: bytes, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(content)), max_size=6)))
     buffers = [content[start:end] for start, end in zip([0, *cuts], [*cuts, len(content)], strict=True)]

@@ -15,12 +15,12 @@ from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError, Tokens
+from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.login import choose_mechanism, log_in
 from bulkmail.smtp.mechanisms import LoginError, Mechanism
-from bulkmail.smtp.opening import SessionRefused
 from bulkmail.smtp.replies import RawReply
-from bulkmail.smtp.session import Session
 from bulkmail.testing import Late, ScriptedRelay
+from tests.connections import Single
 
 USER, PASSWORD = "ann@example.com", "correct horse, battery=staple"
 EVERY = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "XOAUTH2", "OAUTHBEARER")
@@ -52,7 +52,7 @@ def chosen(offered: Sequence[str], who: Credentials = ANN, *, token: str = "", i
 
 
 async def opened(relay: ScriptedRelay, who: Credentials, query: str = CLEAR) -> None:
-    session = await Session.open(Relay.parse(f"smtp://127.0.0.1:{relay.port}?{query}"), who, tls_context=None)
+    session = await Single.to(Relay.parse(f"smtp://127.0.0.1:{relay.port}?{query}"), who, tls_context=None)
     assert session.usable
     await session.quit()
 
@@ -152,7 +152,7 @@ async def test_each_way_in(mechanism: str) -> None:
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "XOAUTH2", "OAUTHBEARER"])
 async def test_long_secret_does_not_go_with_the_command(mechanism: str) -> None:
-    """A command line has 512 octets at the most (RFC 4954 §4)."""
+    """A command line has 512 bytes at the most (RFC 4954 §4)."""
     secret = "x" * 3000
     who = Credentials(USER, Secret(secret)) if mechanism == "PLAIN" else by_token(secret)
     async with ScriptedRelay(auth={USER: secret}, mechanisms=[mechanism]) as relay:
@@ -314,17 +314,17 @@ async def test_pool_of_ten_logs_in_with_one_first(is_right: bool) -> None:
         return Late(0.1, answer) if len(waiting) == 1 else answer
 
     people = [{"email": f"p{number}@example.com"} for number in range(60)]
-    letter = bulkmail.letter(sender="shop@example.com", subject="Hello", text="We are open.")
+    campaign = bulkmail.compose(from_="shop@example.com", subject="Hello", text="We are open.")
     script: Any = login
     async with ScriptedRelay(auth={"ann": PASSWORD}, login=script, data=Late(0.02, "354 go on")) as relay:
         url = f"smtp://ann@127.0.0.1:{relay.port}?{CLEAR}&connections=10"
         if is_right:
-            await bulkmail.send(letter, people, relay=url, password=PASSWORD)
+            await bulkmail.send(campaign, people, relay=url, password=PASSWORD)
             assert relay.peak_sessions > 2
             assert len(relay.messages) == 60
         else:
             with pytest.raises(bulkmail.BulkmailError, match="refused the login"):
-                await bulkmail.send(letter, people, relay=url, password=PASSWORD)
+                await bulkmail.send(campaign, people, relay=url, password=PASSWORD)
             assert relay.auth_attempts == 1
             assert relay.messages == []
     assert waiting[0] == 1  # while the first one waits for its answer there is no other

@@ -15,8 +15,8 @@ from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.smtp.credentials import AccessToken, Credentials, Tokens
-from bulkmail.smtp.opening import SessionRefused
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.dialogue import SessionRefused
+from tests.connections import Single
 from tests.servers.certificates import Authority, authority
 from tests.servers.dovecot_sasl import MECHANISMS, DovecotSasl, run_dovecot_sasl
 from tests.servers.exim import run_exim
@@ -122,7 +122,7 @@ def relay_at(port: int, certificates: Authority, *, scheme: str = "smtp", query:
 
 async def refusal(relay: Relay, credentials: Credentials | None) -> Reply | Fault:
     with pytest.raises(SessionRefused) as caught:
-        await Session.open(relay, credentials, tls_context=None)
+        await Single.to(relay, credentials, tls_context=None)
     return caught.value.event
 
 
@@ -140,7 +140,7 @@ async def send_one(
 
         parse_capabilities = opening.parse_capabilities
         monkeypatch.setattr(opening, "parse_capabilities", parse)
-    session = await Session.open(relay, credentials, tls_context=None)
+    session = await Single.to(relay, credentials, tls_context=None)
     try:
         event = await session.transact(message, lambda done: done(None))
         assert isinstance(event, Reply)
@@ -200,7 +200,7 @@ async def test_expired_token_is_renewed_and_taken(
     answers = [dovecot.token(USER), dovecot.token(USER, lifetime=-60)]
     tokens = Tokens(lambda: AccessToken(Secret(answers.pop())))
     relay = relay_at(postfix_with().port, certificates)
-    session = await Session.open(relay, Credentials(USER, tokens=tokens), tls_context=None)
+    session = await Single.to(relay, Credentials(USER, tokens=tokens), tls_context=None)
     await session.quit()
     assert answers == []
 
@@ -317,21 +317,21 @@ async def test_forwarder_shows_what_leaves_where_nothing_hides_it(
     """That the two tests above could fail."""
     async with forwarding(postfix_with().port) as recording:
         await bulkmail.send(
-            LETTER, PEOPLE, relay=f"smtp://localhost:{recording.port}?tls=off", pace=bulkmail.Pace(wait=0.0)
+            MESSAGE, PEOPLE, relay=f"smtp://localhost:{recording.port}?tls=off", pace=bulkmail.Pace(wait=0.0)
         )
     with pytest.raises(AssertionError):
         assert_nothing_left(bytes(recording.from_client))
 
 
-LETTER = bulkmail.letter(sender="Shop <shop@sender.example>", subject="Hello", text="We are open.")
+MESSAGE = bulkmail.compose(from_="Shop <shop@sender.example>", subject="Hello", text="We are open.")
 PEOPLE = [{"email": "bob@recipient.example"}]
 
 
 async def send_campaign(port: int, certificates: Authority, scheme: str) -> str:
-    """Sends a letter with a password through `port`; the words with which that stops."""
+    """Sends a message with a password through `port`; the words with which that stops."""
     url = f"{scheme}://ann%40login.example@localhost:{port}?ca_file={certificates.ca_file}"
     with pytest.raises(bulkmail.BulkmailError) as caught:
-        await bulkmail.send(LETTER, PEOPLE, relay=url, password=PASSWORD, pace=bulkmail.Pace(patience=0.0, wait=0.0))
+        await bulkmail.send(MESSAGE, PEOPLE, relay=url, password=PASSWORD, pace=bulkmail.Pace(patience=0.0, wait=0.0))
     assert PASSWORD not in str(caught.value)
     return str(caught.value)
 
@@ -347,7 +347,7 @@ def assert_nothing_left(seen: bytes) -> None:
     for text in texts:
         raw = text.encode()
         assert raw not in seen
-        for shift in range(3):  # where it may stand within groups of three octets
+        for shift in range(3):  # where it may stand within groups of three bytes
             inner = base64.b64encode(b"\0" * shift + raw)[4:-4]
             assert inner not in seen
     assert b"AUTH" not in seen

@@ -52,9 +52,9 @@ class Provider:
                     for name, value in provider.headers.items():
                         self.send_header(name, value)
                     self.end_headers()
-                    for octet in (data[n : n + 1] for n in range(len(data))) if provider.pause else (data,):
+                    for byte in (data[n : n + 1] for n in range(len(data))) if provider.pause else (data,):
                         time.sleep(provider.pause)
-                        self.wfile.write(octet)
+                        self.wfile.write(byte)
                         self.wfile.flush()
                 except OSError:
                     pass

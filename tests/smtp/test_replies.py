@@ -36,7 +36,7 @@ def read(*pieces: bytes) -> list[RawReply]:
 )
 def test_parser_reads(sent: bytes, expected: list[tuple[int, tuple[str, ...]]]) -> None:
     assert read(sent) == expected
-    assert read(*(bytes((octet,)) for octet in sent)) == expected
+    assert read(*(bytes((byte,)) for byte in sent)) == expected
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def test_parser_reads(sent: bytes, expected: list[tuple[int, tuple[str, ...]]]) 
         pytest.param(b" 25 ok\r\n", id="leading space"),
         pytest.param(b"+25 ok\r\n", id="sign"),
         pytest.param("²50 ok\r\n".encode(), id="digit outside ASCII"),
-        pytest.param(b"abc ok\r\n", id="letters"),
+        pytest.param(b"abc ok\r\n", id="messages"),
         pytest.param(b"25\r\n", id="two digits"),
         pytest.param(b"2500 ok\r\n", id="four digits"),
-        pytest.param(b"250x\r\n", id="letter after the code"),
+        pytest.param(b"250x\r\n", id="message after the code"),
         pytest.param(b"150 ok\r\n", id="first digit 1"),
         pytest.param(b"650 ok\r\n", id="first digit 6"),
         pytest.param(b"050 ok\r\n", id="first digit 0"),

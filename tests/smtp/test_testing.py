@@ -123,7 +123,7 @@ async def test_refused_transaction_stays_open_until_reset() -> None:
         pytest.param([b"NO\rOP\r\n"], "a bare CR, a bare LF or a NUL", id="bare CR in a command"),
         pytest.param([b"NOOP \0\r\n"], "a bare CR, a bare LF or a NUL", id="NUL in a command"),
         pytest.param([b"NOOP\r\nNOOP\r\n"], "did not wait for the answer", id="two commands at once"),
-        pytest.param([b"NOOP " + b"x" * 1000 + b"\r\n"], "a line of 1007 octets", id="long line"),
+        pytest.param([b"NOOP " + b"x" * 1000 + b"\r\n"], "a line of 1007 bytes", id="long line"),
         pytest.param([*ENVELOPE.splitlines(True), b"x\n.\r\n"], "a bare CR", id="bare LF in content"),
         pytest.param([*ENVELOPE.splitlines(True), b"\xff\r\n.\r\n"], "8-bit content", id="8-bit content"),
         pytest.param([*ENVELOPE.splitlines(True), b"x\r\n.\r\nQUIT\r\n"], "the end of the message", id="after the end"),

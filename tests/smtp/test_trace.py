@@ -23,13 +23,13 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.smtp.credentials import Credentials
+from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.mechanisms import PASSWORD_MECHANISMS
-from bulkmail.smtp.opening import SessionRefused
-from bulkmail.smtp.peer_policy import Manners
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.smtp.tap import LONGEST_LINE, Tap
 from bulkmail.smtp.trace import HEADING, Trace
 from bulkmail.testing import Drop, ScriptedRelay
+from tests.connections import Single
 
 PASSWORD = "Canary-7-correct-horse"
 ANN = Credentials("ann", Secret(PASSWORD))
@@ -51,7 +51,7 @@ async def traced(
     *messages: Message,
     credentials: Credentials | None = None,
     url: str = "smtp://localhost:{port}?tls=off&auth=plaintext&ehlo=us.example",
-    manners: Manners | None = None,
+    policy: PeerPolicy | None = None,
 ) -> str:
     """A session that sends `messages`, as its trace."""
     stream = io.StringIO()
@@ -60,7 +60,7 @@ async def traced(
     try:
         with suppress(SessionRefused):
             where = Relay.parse(url.format(port=relay.port))
-            session = await Session.open(where, credentials, tls_context=None, manners=manners, trace=trace)
+            session = await Single.to(where, credentials, tls_context=None, policy=policy, trace=trace)
             for message in messages:
                 await session.transact(message, lambda done: done(None))
             await session.quit()
@@ -79,9 +79,9 @@ def said(trace: str) -> list[str]:
 
 
 async def test_trace_is_the_whole_conversation(make_message: Callable[..., Message]) -> None:
-    letter = make_message(b"Subject: hello\r\n", b"To: ann\r\n\r\nDear Ann\r\n.dots\r\n" + b"more\r\n" * 500)
+    message = make_message(b"Subject: hello\r\n", b"To: ann\r\n\r\nDear Ann\r\n.dots\r\n" + b"more\r\n" * 500)
     async with ScriptedRelay(greeting="220-relay.test\n220 hello", extensions=["SIZE 99999"]) as relay:
-        trace = await traced(relay, letter)
+        trace = await traced(relay, message)
     lines = said(trace)
     assert lines[0].startswith("* connected to localhost: ")
     assert lines[1:] == [
@@ -100,7 +100,7 @@ async def test_trace_is_the_whole_conversation(make_message: Callable[..., Messa
         "| To: ann",
         "| ",
         "| Dear Ann",
-        "| (3,045 octets)",
+        "| (3,045 bytes)",
         "> .",
         "< 250 2.0.0 queued as 1",
         "> QUIT",
@@ -121,10 +121,10 @@ def test_trace_follows_chunks_and_pipelines() -> None:
     tap.said(b".two\r")
     tap.said(b"\n.\r\nQUIT\r\n")
     assert shown.lines == [
-        "> MAIL FROM:<a@b>", "> RCPT TO:<c@d>", "> BDAT 12 LAST", "| DATA", "| MAIL", "| (12 octets)",
+        "> MAIL FROM:<a@b>", "> RCPT TO:<c@d>", "> BDAT 12 LAST", "| DATA", "| MAIL", "| (12 bytes)",
         "> MAIL FROM:<e@f>", "> RCPT TO:<g@h>", "> DATA",
         "< 250 1", "< 250 2", "< 250 3", "< 250 4", "< 250 5", "< 354 go on",
-        "| one", "| ..two", "| (12 octets)", "> .", "> QUIT",
+        "| one", "| ..two", "| (12 bytes)", "> .", "> QUIT",
     ]  # fmt: skip
 
 
@@ -154,7 +154,7 @@ async def test_trace_shows_a_message_that_was_cut_off(make_message: Callable[...
     async with ScriptedRelay(body=Drop(), extensions=[]) as relay:
         lines = said(await traced(relay, make_message(b"Subject: cut\r\n\r\n" + b"x\r\n" * 2_000_000)))
     assert "| Subject: cut" in lines
-    assert any(re.fullmatch(r"\| \([\d,]+ octets, cut off\)", line) for line in lines)
+    assert any(re.fullmatch(r"\| \([\d,]+ bytes, cut off\)", line) for line in lines)
     assert lines[-1].startswith("* closed")
 
 
@@ -258,7 +258,7 @@ async def test_response_of_cram_md5_and_a_secret_in_its_challenge_are_never_in_a
     async with server:
         port = server.sockets[0].getsockname()[1]
         url = f"smtp://127.0.0.1:{port}?tls=off&auth=plaintext"
-        session = await Session.open(Relay.parse(url), ANN, tls_context=None, trace=trace)
+        session = await Single.to(Relay.parse(url), ANN, tls_context=None, trace=trace)
         await session.transact(make_message(), lambda done: done(None))
         await session.quit()
     await asyncio.to_thread(trace.__exit__, None, None, None)
@@ -300,10 +300,10 @@ def test_whatever_a_login_says_is_hidden() -> None:
         shown.tap.heard(b"535 you said response-\r\n")
     shown.tap.said(b"QUIT\r\n")
     assert shown.lines == [
-        "> (login by NEW: 10 octets hidden)",
-        "< 334 (16 octets hidden)",
-        "> (login by NEW: 9 octets hidden)",
-        "> (login by NEW: 6 octets hidden)",
+        "> (login by NEW: 10 bytes hidden)",
+        "< 334 (16 bytes hidden)",
+        "> (login by NEW: 9 bytes hidden)",
+        "> (login by NEW: 6 bytes hidden)",
         "< 535 (hidden: it repeats a login secret)",
         "> QUIT",
     ]
@@ -347,7 +347,7 @@ def test_line_without_end_takes_no_memory() -> None:
     for _ in range(1000):
         shown.tap.heard(b"x" * 10_000)
     shown.tap.closed("closed")
-    assert shown.lines == [f"< {'x' * LONGEST_LINE}… (10,000,000 octets)", "* closed"]
+    assert shown.lines == [f"< {'x' * LONGEST_LINE}… (10,000,000 bytes)", "* closed"]
 
 
 # Where it goes

@@ -7,16 +7,16 @@ from collections import Counter
 
 import pytest
 
-from bulkmail.engine.contracts import Connection, Outlet, Settled, Store
+from bulkmail.engine.contracts import Connection, DeliveryResult, Outlet, Store
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
 from bulkmail.model.status import Status
-from bulkmail.smtp.session import Session
 from bulkmail.testing import ScriptedRelay
+from tests.connections import Single
 from tests.engine.conftest import compose
 from tests.outbox.making import make_recipient
 from tests.store.conftest import Open, answered
@@ -25,20 +25,20 @@ from tests.store.memory import MemoryStore
 SOON = Pace(retry=RetryPolicy(schedule=(0.02,) * 20))
 
 
-async def send(store: Store, relay: ScriptedRelay, *, connections: int = 3) -> list[Settled]:
+async def send(store: Store, relay: ScriptedRelay, *, connections: int = 3) -> list[DeliveryResult]:
     """One engine's run over the store; what it told."""
-    told: list[Settled] = []
+    told: list[DeliveryResult] = []
     where = Relay.parse(f"smtp://{relay.host}:{relay.port}?tls=off&connections={connections}")
 
     async def connect() -> Connection:
-        return await Session.open(where, None, tls_context=None)
+        return await Single.to(where)
 
     plan = Plan(
         store,
         compose,
         [Outlet(Route(where, "the relay"), connect)],
         pace=SOON,
-        observe=lambda event: told.append(event) if isinstance(event, Settled) else None,
+        observe=lambda event: told.append(event) if isinstance(event, DeliveryResult) else None,
     )
     ending = await Engine(plan).run()
     assert ending.error is None, ending.error

@@ -19,12 +19,14 @@ class Person:
 
 
 async def send_to_a_list() -> None:
-    letter = bulkmail.letter(sender="a@example.com", subject="Hi {{ name }}", text="Dear {{ name }}")
-    report = await bulkmail.send(letter, [{"email": "b@example.com", "name": "B"}], relay="smtps://a@mail.example.com")
+    campaign = bulkmail.compose(from_="a@example.com", subject="Hi {{ name }}", text="Dear {{ name }}")
+    report = await bulkmail.send(
+        campaign, [{"email": "b@example.com", "name": "B"}], relay="smtps://a@mail.example.com"
+    )
     assert_type(report.messages.messages, int)
     assert_type(report, bulkmail.Report)
     assert_type(report.accepted, int)
-    for address, code, reply in report.refused:
+    for address, code, reply in report.failed:
         assert_type((address, code, reply), tuple[str, int, str])
     for place, reason in report.invalid:
         assert_type(place.line, int)
@@ -32,33 +34,33 @@ async def send_to_a_list() -> None:
 
 
 def one_message_for_several_rows() -> None:
-    bulkmail.letter(sender="a@example.com", subject="Order", text="{{ rows | length }}", group_by="email")
-    bulkmail.letter(sender="a@example.com", subject="Order", text="{{ rows | length }}", group_by=["email", "order"])
+    bulkmail.compose(from_="a@example.com", subject="Order", text="{{ rows | length }}", group_by="email")
+    bulkmail.compose(from_="a@example.com", subject="Order", text="{{ rows | length }}", group_by=["email", "order"])
 
 
-async def send_to_what_programs_have(letter: bulkmail.Campaign, later: AsyncIterator[Person]) -> None:
+async def send_to_what_programs_have(campaign: bulkmail.Campaign, later: AsyncIterator[Person]) -> None:
     for recipients in ([Person("b@example.com", "B")], sqlite3.connect("shop.db").execute("SELECT 1"), later):
         try:
-            report = await bulkmail.send(letter, recipients, relay="null:")
+            report = await bulkmail.send(campaign, recipients, relay="null:")
             assert_type(report, bulkmail.Report)
         except bulkmail.NothingToSend as error:
             assert_type(error.report, bulkmail.Report)
 
 
-async def test_against_a_server_of_ones_own(letter: bulkmail.Campaign) -> None:
+async def test_against_a_server_of_ones_own(campaign: bulkmail.Campaign) -> None:
     async with ScriptedRelay(rcpt=["550 5.1.1 who?"]) as relay:
-        await bulkmail.send(letter, [], relay=f"smtp://{relay.host}:{relay.port}")
+        await bulkmail.send(campaign, [], relay=f"smtp://{relay.host}:{relay.port}")
 
 
-async def watch_the_outcomes(letter: bulkmail.Campaign) -> None:
+async def watch_the_outcomes(campaign: bulkmail.Campaign) -> None:
     mailer = bulkmail.Mailer(
         "smtp://a@mail.example.com",
         password="secret",
         pace=bulkmail.Pace(
-            bulkmail.Rate(10.0), quota=bulkmail.Quota(per_day=2000), lane_backoff=bulkmail.Backoff(schedule=(60.0,))
+            bulkmail.Rate(10.0), quota=bulkmail.Quota(per_day=2000), provider_backoff=bulkmail.Backoff(schedule=(60.0,))
         ),
     )
-    async with mailer.deliver(letter, "people.csv", outbox="people.outbox") as deliveries:
+    async with mailer.deliver(campaign, "people.csv", outbox="people.outbox") as deliveries:
         async for settled in deliveries:
             if settled.delivery.status is bulkmail.Status.REJECTED:
                 assert_type(settled.delivery.forward_path, str)
@@ -76,8 +78,8 @@ async def send_what_is_ready_made(messages: list[EmailMessage]) -> bulkmail.Repo
 
 
 async def send_signed(key: bulkmail.Secret, unsubscribe_key: str) -> None:
-    letter = bulkmail.letter(
-        sender="a@example.com",
+    campaign = bulkmail.compose(
+        from_="a@example.com",
         subject="Hi",
         text="{{ unsubscribe_url }}",
         cc="{{ boss }}",
@@ -86,9 +88,9 @@ async def send_signed(key: bulkmail.Secret, unsubscribe_key: str) -> None:
         dkim=[bulkmail.Dkim("example.com", "s1")],
     )
     keys = bulkmail.Keys(bulkmail.Secret(unsubscribe_key), (key,))
-    await bulkmail.Mailer("null:", keys=keys, on_message=stamped).send(letter, "people.csv")
-    await bulkmail.Mailer("null:").send(letter, "people.csv", send_at="column:when", timezone="column:tz")
-    await bulkmail.Mailer("null:").send(letter, follow_up="first.outbox", unless=["bounced"])
+    await bulkmail.Mailer("null:", keys=keys, on_message=stamped).send(campaign, "people.csv")
+    await bulkmail.Mailer("null:").send(campaign, "people.csv", send_at="column:when", timezone="column:tz")
+    await bulkmail.Mailer("null:").send(campaign, follow_up="first.outbox", unless=["bounced"])
 
 
 def stamped(message: EmailMessage) -> EmailMessage:

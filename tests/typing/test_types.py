@@ -14,7 +14,7 @@ import pytest
 PROGRAM = Path(__file__).with_name("api.py")
 WRONG = """import bulkmail
 
-bulkmail.letter(sender=7, subject="Hi", text="Hi")
+bulkmail.compose(from_=7, subject="Hi", text="Hi")
 """
 
 pytestmark = pytest.mark.slow

@@ -165,7 +165,7 @@ class ByTheMinute:
 def test_speed_finds_what_a_server_bears(
     server: Bucket | ByTheMinute, bears: float, share: float, refused: float
 ) -> None:
-    """Of 10 minutes' letters, so much of what it bears is sent, and so few are refused after the first 10 s."""
+    """Of 10 minutes' messages, so much of what it bears is sent, and so few are refused after the first 10 s."""
     speed, lately, long = AdaptiveRate(), Meter(), Meter(60.0)
     step, credit, taken, complaints = 0.005, 0.0, 0, 0
     for tick in range(120_000):

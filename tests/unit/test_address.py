@@ -40,12 +40,12 @@ def test_address_is_taken(text: str, wire: str, readable: str, key: str, needs_s
         ("ann", "has no @"),
         ("@example.org", "has nothing before the @"),
         ("ann@", "has nothing after the @"),
-        ("x" * 65 + "@example.org", "has more than 64 octets before the @"),
-        ("é" * 33 + "@example.org", "has more than 64 octets before the @"),
+        ("x" * 65 + "@example.org", "has more than 64 bytes before the @"),
+        ("é" * 33 + "@example.org", "has more than 64 bytes before the @"),
         ("a@" + "b" * 250 + ".de", "is longer than 254 characters"),
-        ("a" * 64 + "@" + ".".join(["ü" * 30] * 6) + ".de", "is longer than 254 octets"),
+        ("a" * 64 + "@" + ".".join(["ü" * 30] * 6) + ".de", "is longer than 254 bytes"),
     ],
-    ids=["empty", "no-at", "no-local", "no-domain", "long-local", "long-local-octets", "long", "long-octets"],
+    ids=["empty", "no-at", "no-local", "no-domain", "long-local", "long-local-bytes", "long", "long-bytes"],
 )
 def test_address_is_refused_in_our_words(text: str, reason: str) -> None:
     with pytest.raises(AddressError) as caught:

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from bulkmail.model.address import LONGEST_LOCAL_PART, Address, has_control, parse_mailbox
 from bulkmail.model.errors import AddressError
 
-LETTERS = "abcxyzABCXYZ0189"
-ATOMS = st.text(LETTERS + "+-_", min_size=1, max_size=12) | st.text(LETTERS + "!#$%&'*/=?^`{|}~.-", max_size=12)
+MESSAGES = "abcxyzABCXYZ0189"
+ATOMS = st.text(MESSAGES + "+-_", min_size=1, max_size=12) | st.text(MESSAGES + "!#$%&'*/=?^`{|}~.-", max_size=12)
 ODD = st.text(st.characters(), max_size=6) | st.text('.@"<>() \t\r\n\0\\,;:[]éß\u0308\u202e\u3002', max_size=6)
 LOCALS = st.one_of(
-    ATOMS, ODD, st.text(LETTERS, min_size=60, max_size=70), st.lists(ATOMS | ODD, max_size=3).map(".".join)
+    ATOMS, ODD, st.text(MESSAGES, min_size=60, max_size=70), st.lists(ATOMS | ODD, max_size=3).map(".".join)
 )
 LABELS = st.one_of(
-    st.text(LETTERS + "-", min_size=1, max_size=10),
-    st.text(LETTERS, min_size=60, max_size=66),
+    st.text(MESSAGES + "-", min_size=1, max_size=10),
+    st.text(MESSAGES, min_size=60, max_size=66),
     st.text("äöüßéжд日本إ-", min_size=1, max_size=6),
     st.sampled_from(
         ["xn--mller-kva", "xn--", "xn--a", "ab--cd", "XN--MLLER-KVA", "com", "org", "de", "рф", "localhost"]
@@ -27,7 +27,7 @@ LABELS = st.one_of(
     ODD,
 )
 DOMAINS = st.lists(LABELS, min_size=1, max_size=5).map(".".join)
-ADDRESSES = st.tuples(LOCALS, DOMAINS).map("@".join) | st.text(LETTERS + "@.-_é ", max_size=20) | st.emails()
+ADDRESSES = st.tuples(LOCALS, DOMAINS).map("@".join) | st.text(MESSAGES + "@.-_é ", max_size=20) | st.emails()
 
 
 def theirs(text: str) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""What stops a campaign, after how many letters, and what is said then."""
+"""What stops a campaign, after how many messages, and what is said then."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_breaker_stops_after_20_equal_policy_rejections_and_puts_them_back() -> 
     assert trip.danger is Danger.POLICY
     assert trip.put_back == tuple(range(1, 21))
     assert trip.sentence == (
-        '20 of the last 20 letters were refused with the same words, "550 5.7.1 message looks like spam": '
-        "that is about you or the letter, not about the people"
+        '20 of the last 20 messages were refused with the same words, "550 5.7.1 message looks like spam": '
+        "that is about you or the message, not about the people"
     )
     assert "resume" in trip.hint
 
@@ -105,7 +105,7 @@ def test_breaker_puts_back_what_a_repeated_copy_was_refused_for_too() -> None:
         trip = breaker.note(number, POLICY, judge(POLICY))
         if trip is not None:
             break
-    assert trip is not None and trip.sentence.startswith("20 of the last 20 letters")
+    assert trip is not None and trip.sentence.startswith("20 of the last 20 messages")
     assert set(trip.put_back) == set(range(1, number + 2))
 
 
@@ -195,21 +195,21 @@ def test_policy_that_names_nobody_is_the_recipients_when_nothing_speaks_for_its_
 
 
 def test_canary_gives_back_the_refusals_in_the_commonest_words_and_no_unknown_users() -> None:
-    breaker = CanaryBreaker(Limits(canary=6), total=100, letters={})
+    breaker = CanaryBreaker(Limits(canary=6), total=100, messages={})
     trip = run(breaker, ACCEPTED, UNKNOWN, SPAM, POLICY, SPAM, UNKNOWN)
     assert trip is not None and trip.danger is Danger.CANARY
     assert trip.put_back == (3, 5)
 
 
 def test_canary_of_unknown_users_gives_nobody_back() -> None:
-    trip = run(CanaryBreaker(Limits(canary=3), total=100, letters={}), *[UNKNOWN] * 3)
+    trip = run(CanaryBreaker(Limits(canary=3), total=100, messages={}), *[UNKNOWN] * 3)
     assert trip is not None and not trip.put_back
 
 
 def test_canary_goes_on_with_the_letters_of_an_earlier_run() -> None:
     verdict = judge(SPAM)
-    letters = {"7": Ahead(verdict.outcome, verdict.scope, 7, policy_key(SPAM, verdict))}
-    trip = run(CanaryBreaker(Limits(canary=2), total=100, letters=letters), SPAM)
+    messages = {"7": Ahead(verdict.outcome, verdict.scope, 7, policy_key(SPAM, verdict))}
+    trip = run(CanaryBreaker(Limits(canary=2), total=100, messages=messages), SPAM)
     assert trip is not None and trip.put_back == (7, 1)
 
 
@@ -244,10 +244,10 @@ Out, S = Outcome, Scope
         ({Out.ACCEPTED: 10}, {}, ""),
         ({Out.ACCEPTED: 9, Out.REJECTED: 1}, {S.RECIPIENT: 1}, ""),
         ({Out.ACCEPTED: 1, Out.DEFERRED: 9}, {}, ""),
-        ({Out.DEFERRED: 10}, {}, "of the first 10 letters none was accepted"),
-        ({Out.REJECTED: 1}, {S.RECIPIENT: 1}, "of the first 1 letter none was accepted"),
+        ({Out.DEFERRED: 10}, {}, "of the first 10 messages none was accepted"),
+        ({Out.REJECTED: 1}, {S.RECIPIENT: 1}, "of the first 1 message none was accepted"),
         ({Out.ACCEPTED: 8, Out.REJECTED: 2}, {S.RECIPIENT: 2}, "2 were rejected (the limit is 10%)"),
-        ({Out.ACCEPTED: 8, Out.REJECTED: 2}, {S.MESSAGE: 1}, "2 were rejected, 1 of them for what is in the letter"),
+        ({Out.ACCEPTED: 8, Out.REJECTED: 2}, {S.MESSAGE: 1}, "2 were rejected, 1 of them for what is in the message"),
         ({Out.ACCEPTED: 9, Out.IN_DOUBT: 1}, {}, "of 1 nobody knows whether they arrived"),
     ],
 )

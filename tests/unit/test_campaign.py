@@ -25,8 +25,8 @@ FULL = Campaign(
     name="spring",
     sender=Template("from", "shop@example.org"),
     subject=Template("subject", "Hello {{ name }}"),
-    text=Template("letter.txt", "text"),
-    html=Template("letter.html", "<p>text"),
+    text=Template("message.txt", "text"),
+    html=Template("message.html", "<p>text"),
     to_name=Template("to", "{{ name }}"),
     reply_to=Template("reply", "ann@example.org"),
     headers=(("X-One", Template("h1", "1")), ("X-Two", Template("h2", "2"))),
@@ -47,8 +47,8 @@ WHOLE = replace(
 )
 RICH = replace(
     WHOLE,
-    markdown=Template("letter.md", "# text"),
-    mjml=Template("letter.mjml", "<mjml>"),
+    markdown=Template("message.md", "# text"),
+    mjml=Template("message.mjml", "<mjml>"),
     preheader=Template("preheader", "now"),
     calendar=Template("invite.ics", "BEGIN:VCALENDAR"),
     images=(InlineImage("logo.png", "logo.png", "image/png", b"PNG"),),
@@ -76,10 +76,10 @@ def renamed(template: Template) -> Template:
 CHANGES: dict[str, dict[str, object]] = {
     "sender": {"sender": reworded(FULL.sender)},
     "subject": {"subject": reworded(FULL.subject)},
-    "text": {"text": Template("letter.txt", "texts")},
+    "text": {"text": Template("message.txt", "texts")},
     "text-gone": {"text": None},
-    "text-empty": {"text": Template("letter.txt", "")},
-    "html": {"html": Template("letter.html", "<p>text\n")},
+    "text-empty": {"text": Template("message.txt", "")},
+    "html": {"html": Template("message.html", "<p>text\n")},
     "html-gone": {"html": None},
     "to_name": {"to_name": Template("to", "{{ Name }}")},
     "to_name-gone": {"to_name": None},
@@ -117,7 +117,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "dkim-fewer": {"dkim": WHOLE.dkim[:1]},
     "dkim-gone": {"dkim": ()},
     **{f"{part}-gone": {part: None} for part in ("markdown", "mjml", "preheader", "calendar")},
-    "markdown": {"markdown": Template("letter.md", "## text")},
+    "markdown": {"markdown": Template("message.md", "## text")},
     "images-source": {"images": (replace(RICH.images[0], source="other.png"),)},
     "images-filename": {"images": (replace(RICH.images[0], filename="other.png"),)},
     "images-type": {"images": (replace(RICH.images[0], content_type="image/webp"),)},
@@ -168,7 +168,7 @@ def test_fingerprint_test_knows_every_field() -> None:
         {"name": "summer"},
         {"moment": "2026-12-01T09:00:00+01:00"},
         {"sender": renamed(FULL.sender)},
-        {"text": Template("moved/letter.txt", "text")},
+        {"text": Template("moved/message.txt", "text")},
         {"headers": tuple((name, renamed(value)) for name, value in FULL.headers)},
         {"unsubscribe": Unsubscribe("https://example.org/{token}", "off@example.org", "env:OTHER")},
         {"dkim": tuple(replace(each, key_from="env:OTHER") for each in WHOLE.dkim)},
@@ -186,7 +186,7 @@ def test_fingerprint_stays_the_same_from_version_to_version() -> None:
     assert WHOLE.fingerprint == "9aa1737ec081f5d86f8fe444da409e92"
 
 
-# Few letters, so that parts often run into one another: "ab" + "c" and "a" + "bc".
+# Few messages, so that parts often run into one another: "ab" + "c" and "a" + "bc".
 WORD = st.text("ab:1", max_size=3)
 TEMPLATES = st.builds(Template, WORD, WORD)
 CAMPAIGNS = st.builds(

@@ -17,7 +17,7 @@ from bulkmail.settings.tables import known_feedback
 
 BUSY = Rule(
     ("421", "45"),
-    throttle(Scope.LANE, Effect.SLOWER, label="busy", suspend=300.0),
+    throttle(Scope.PROVIDER, Effect.SLOWER, label="busy", suspend=300.0),
     enhanced=(enhanced_pattern("4.7.5??"),),
 )
 QUOTA = Rule(("550",), quota(86400.0, label="daily quota"))
@@ -27,7 +27,7 @@ TABLE = Feedback((BUSY, QUOTA, MAILBOX))
 
 def test_feedback_names_scope_and_effect() -> None:
     decision = TABLE.decide(Reply(Stage.RCPT, 451, "4.7.500", "Server busy"))
-    assert (decision.verdict.outcome, decision.verdict.scope) == (Outcome.DEFERRED, Scope.LANE)
+    assert (decision.verdict.outcome, decision.verdict.scope) == (Outcome.DEFERRED, Scope.PROVIDER)
     assert (decision.verdict.says, decision.verdict.counts) == ("busy", False)
     assert (decision.is_slower, decision.is_fewer, decision.suspend, decision.pause) == (True, False, 300.0, 0.0)
 

@@ -1,4 +1,4 @@
-"""Which provider a recipient belongs to, and how its lane may be used."""
+"""Which provider a recipient belongs to, and how its provider may be used."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.lane import Lane, LaneLimits, Lanes
+from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.rate import Rate
 
-GOOGLE = Lane("google", frozenset({"gmail.com"}), frozenset({"google.com"}), preset=LaneLimits(Rate(10.0), 5, 50))
-YAHOO = Lane("yahoo", frozenset({"yahoo.*", "aol.com"}), frozenset({"yahoodns.net"}))
-JAPAN = Lane("yahoo-japan", frozenset({"yahoo.co.jp"}))
-LANES = Lanes({lane.name: lane for lane in (GOOGLE, YAHOO, JAPAN)})
+GOOGLE = MailboxProvider(
+    "google", frozenset({"gmail.com"}), frozenset({"google.com"}), preset=ProviderLimits(Rate(10.0), 5, 50)
+)
+YAHOO = MailboxProvider("yahoo", frozenset({"yahoo.*", "aol.com"}), frozenset({"yahoodns.net"}))
+JAPAN = MailboxProvider("yahoo-japan", frozenset({"yahoo.co.jp"}))
+PROVIDERS = MailboxProviders({provider.name: provider for provider in (GOOGLE, YAHOO, JAPAN)})
 
 
 @pytest.mark.parametrize(
-    ("domain", "lane"),
+    ("domain", "mailbox_provider"),
     [
         ("gmail.com", "google"),
         ("GMail.Com.", "google"),
@@ -34,12 +36,12 @@ LANES = Lanes({lane.name: lane for lane in (GOOGLE, YAHOO, JAPAN)})
         ("localhost", "localhost"),
     ],
 )
-def test_lane_is_the_provider_or_the_domain(domain: str, lane: str) -> None:
-    assert LANES.of(domain) == lane
+def test_lane_is_the_provider_or_the_domain(domain: str, provider: str) -> None:
+    assert PROVIDERS.of(domain) == provider
 
 
 @pytest.mark.parametrize(
-    ("hosts", "lane"),
+    ("hosts", "mailbox_provider"),
     [
         (["aspmx.l.google.com", "alt1.aspmx.l.google.com"], "google"),
         (["MX.YAHOODNS.NET."], "yahoo"),
@@ -49,48 +51,52 @@ def test_lane_is_the_provider_or_the_domain(domain: str, lane: str) -> None:
         (["mx.example.org", "google.com"], "google"),
     ],
 )
-def test_lane_by_exchanger_goes_by_the_end_of_the_name(hosts: list[str], lane: str | None) -> None:
-    assert LANES.of_exchangers(hosts) == lane
+def test_lane_by_exchanger_goes_by_the_end_of_the_name(hosts: list[str], provider: str | None) -> None:
+    assert PROVIDERS.of_exchangers(hosts) == provider
 
 
 @given(st.text(max_size=300))
 def test_lane_of_anything_is_something(domain: str) -> None:
-    assert isinstance(LANES.of(domain), str)
-    assert LANES.of_exchangers([domain]) in (None, *LANES.by_name)
+    assert isinstance(PROVIDERS.of(domain), str)
+    assert PROVIDERS.of_exchangers([domain]) in (None, *PROVIDERS.by_name)
 
 
 def test_lane_presets_hold_only_where_they_are_wanted() -> None:
-    assert LANES.limits("google") == LaneLimits()
-    wanting = Lanes(LANES.by_name, uses_presets=True)
-    assert wanting.limits("google") == LaneLimits(Rate(10.0), 5, 50)
+    assert PROVIDERS.limits("google") == ProviderLimits()
+    wanting = MailboxProviders(PROVIDERS.by_name, uses_presets=True)
+    assert wanting.limits("google") == ProviderLimits(Rate(10.0), 5, 50)
 
 
 def test_lane_limits_of_the_user_stand_above_the_preset_one_by_one() -> None:
-    lanes = Lanes(LANES.by_name, uses_presets=True).with_lane(
-        Lane("google", frozenset({"shop.example"}), limits=LaneLimits(rate=Rate(20.0)))
+    providers = MailboxProviders(PROVIDERS.by_name, uses_presets=True).with_provider(
+        MailboxProvider("google", frozenset({"shop.example"}), limits=ProviderLimits(rate=Rate(20.0)))
     )
-    assert lanes.limits("google") == LaneLimits(Rate(20.0), 5, 50)
-    assert (lanes.of("shop.example"), lanes.of("gmail.com")) == ("google", "google")
-    assert lanes.with_lane(Lane("google", limits=LaneLimits(connections=1))).limits("google").rate == Rate(20.0)
+    assert providers.limits("google") == ProviderLimits(Rate(20.0), 5, 50)
+    assert (providers.of("shop.example"), providers.of("gmail.com")) == ("google", "google")
+    assert providers.with_provider(MailboxProvider("google", limits=ProviderLimits(connections=1))).limits(
+        "google"
+    ).rate == Rate(20.0)
 
 
 def test_lane_of_the_user_takes_domains_from_the_table() -> None:
-    lanes = LANES.with_lane(Lane("ours", frozenset({"gmail.com"}), limits=LaneLimits(connections=2)))
-    assert lanes.of("gmail.com") == "ours"
-    assert lanes.limits("ours").connections == 2
+    providers = PROVIDERS.with_provider(
+        MailboxProvider("ours", frozenset({"gmail.com"}), limits=ProviderLimits(connections=2))
+    )
+    assert providers.of("gmail.com") == "ours"
+    assert providers.limits("ours").connections == 2
     # One that was in the table before stands last as well, once the user wrote about it.
-    assert lanes.with_lane(Lane("google", frozenset({"gmail.com"}))).of("gmail.com") == "google"
+    assert providers.with_provider(MailboxProvider("google", frozenset({"gmail.com"}))).of("gmail.com") == "google"
 
 
 def test_lane_of_a_domain_that_is_nobodys_has_the_limits_of_the_others() -> None:
-    lanes = Lanes(LANES.by_name, other=LaneLimits(Rate(1.0)))
-    assert lanes.limits("example.org") == LaneLimits(Rate(1.0))
-    assert lanes.limits("google") == LaneLimits()
+    providers = MailboxProviders(PROVIDERS.by_name, other=ProviderLimits(Rate(1.0)))
+    assert providers.limits("example.org") == ProviderLimits(Rate(1.0))
+    assert providers.limits("google") == ProviderLimits()
 
 
 def test_lane_presets_are_about_us_only_at_a_providers_own_exchanger() -> None:
-    assert LANES.for_relay(host="gmail-smtp-in.l.google.com", port=25).uses_presets
-    assert LANES.for_relay(host="smtp.google.com", port=587) is LANES
-    assert LANES.for_relay(host="mail.example.com", port=25) is LANES
-    unwilling = Lanes(LANES.by_name, uses_presets=False)
+    assert PROVIDERS.for_relay(host="gmail-smtp-in.l.google.com", port=25).uses_presets
+    assert PROVIDERS.for_relay(host="smtp.google.com", port=587) is PROVIDERS
+    assert PROVIDERS.for_relay(host="mail.example.com", port=25) is PROVIDERS
+    unwilling = MailboxProviders(PROVIDERS.by_name, uses_presets=False)
     assert unwilling.for_relay(host="gmail-smtp-in.l.google.com", port=25) is unwilling

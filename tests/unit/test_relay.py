@@ -96,7 +96,7 @@ OPTIONS = (
 )
 
 SOCKET_OPTIONS = "known are auth, connections, depth, dsn, dsn_return, ehlo"
-NEEDS_PATH = "needs the whole path of a Unix socket, of at most 107 octets"
+NEEDS_PATH = "needs the whole path of a Unix socket, of at most 107 bytes"
 THREE_SLASHES = 'write three slashes, as in "lmtp:///run/dovecot/lmtp"'
 ONE_OF_DSN = 'write one or several of success, failure and delay, or "never" for no bounces'
 TLS_ALL_THE_WAY = "requiretls asks for TLS all the way, and this relay may be reached without"
@@ -155,7 +155,7 @@ def test_socket_of_an_smtp_server() -> None:
         ("smtp://host?tls=implicit", "tls='implicit' in the relay URL", "write tls=required, opportunistic or off"),
         (
             "smtps://host?tls=off",
-            "smtps: has TLS from the first octet; tls= does not go with it",
+            "smtps: has TLS from the first byte; tls= does not go with it",
             EXAMPLES,
         ),
         ("smtp://host?auth=login", "auth='login' in the relay URL", 'the only value is "plaintext"'),

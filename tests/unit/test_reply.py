@@ -113,7 +113,7 @@ def test_printable_looks_at_no_more_than_it_needs() -> None:
 
 
 ANY_TEXT = st.text(st.characters(), max_size=700) | st.binary(max_size=700).map(
-    lambda octets: octets.decode("utf-8", "surrogateescape")
+    lambda raw: raw.decode("utf-8", "surrogateescape")
 )
 
 

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.retry import LANE_BACKOFF, RELAY_BACKOFF, Backoff, RetryPolicy, asked_wait, parse_schedule
+from bulkmail.model.retry import (
+    PROVIDER_BACKOFF,
+    RELAY_BACKOFF,
+    Backoff,
+    RetryPolicy,
+    asked_wait,
+    parse_schedule,
+)
 from bulkmail.model.timing import LONGEST_ASKED_WAIT
 
 JITTER = st.floats(0, 1, exclude_max=True)
@@ -152,8 +159,8 @@ def test_backoff_spreads_from_half_to_the_whole() -> None:
 
 
 def test_backoff_begins_with_what_the_complaint_is_worth() -> None:
-    assert [LANE_BACKOFF.wait(n, jitter=0.5, least=600.0) for n in (1, 2, 3, 4)] == [600.0, 1500.0, 3000.0, 3600.0]
-    assert LANE_BACKOFF.wait(9, jitter=0.5, least=7200.0) == 7200.0
+    assert [PROVIDER_BACKOFF.wait(n, jitter=0.5, least=600.0) for n in (1, 2, 3, 4)] == [600.0, 1500.0, 3000.0, 3600.0]
+    assert PROVIDER_BACKOFF.wait(9, jitter=0.5, least=7200.0) == 7200.0
 
 
 def test_backoff_keeps_a_written_schedule_but_lets_the_server_have_more() -> None:

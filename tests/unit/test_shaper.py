@@ -1,4 +1,4 @@
-"""Everything that holds letters back, in one: what a complaint in one place does there, and does not do elsewhere."""
+"""Everything that holds messages back, in one: what a complaint in one place does there, and does not do elsewhere."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model import shaper as module
-from bulkmail.model.lane import Lane, LaneLimits, Lanes
+from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.rate import Rate
 from bulkmail.model.reply import Reply, Stage, make_reply
 from bulkmail.model.retry import Backoff
 from bulkmail.model.shaper import Shaper
 from bulkmail.settings.tables import known_feedback
 
-SLOW_LANE = Lanes({"google": Lane("google", limits=LaneLimits(Rate(2.0), 3, 50))})
+SLOW_PROVIDER = MailboxProviders({"google": MailboxProvider("google", limits=ProviderLimits(Rate(2.0), 3, 50))})
 
 
-def make_shaper(lanes: Lanes = SLOW_LANE, *, rate: Rate | None = None, relay_rate: Rate | None = None) -> Shaper:
-    shaper = Shaper(lanes, rate=rate)
+def make_shaper(
+    providers: MailboxProviders = SLOW_PROVIDER, *, rate: Rate | None = None, relay_rate: Rate | None = None
+) -> Shaper:
+    shaper = Shaper(providers, rate=rate)
     shaper.add_relay("one", connections=10, rate=relay_rate)
     shaper.add_relay("two", connections=4)
     return shaper
 
 
-def complain(shaper: Shaper, line: str, lane: str, now: float, *, stage: Stage = Stage.END, open: int = 10) -> None:
+def complain(shaper: Shaper, line: str, provider: str, now: float, *, stage: Stage = Stage.END, open: int = 10) -> None:
     reply = make_reply(stage, int(line[:3]), [line[4:]])
-    shaper.throttle(known_feedback().decide(reply), "one", lane, now, open=open, words="its words", jitter=0.0)
+    shaper.throttle(known_feedback().decide(reply), "one", provider, now, open=open, words="its words", jitter=0.0)
 
 
 def test_shaper_books_campaign_relay_and_lane_together() -> None:
@@ -42,8 +44,8 @@ def test_shaper_books_campaign_relay_and_lane_together() -> None:
 
 def test_shaper_knows_the_limits_of_lanes() -> None:
     shaper = make_shaper()
-    assert (shaper.connections("one"), shaper.lane_connections("one", "google")) == (10, 3)
-    assert shaper.lane_connections("one", "yahoo") == 10
+    assert (shaper.connections("one"), shaper.provider_connections("one", "google")) == (10, 3)
+    assert shaper.provider_connections("one", "yahoo") == 10
     assert (shaper.messages_per_session("google"), shaper.messages_per_session("yahoo")) == (50, None)
 
 
@@ -54,10 +56,10 @@ def test_shaper_suspends_a_lane_and_no_other() -> None:
     assert not shaper.take("one", "yahoo", 7299.0)
     assert shaper.take("one", "google", 100.0)
     assert shaper.take("two", "yahoo", 100.0)
-    assert shaper.lane_connections("one", "yahoo") == 5
+    assert shaper.provider_connections("one", "yahoo") == 5
     found = shaper.slowdown("one", "yahoo", 100.0)
     assert found is not None
-    assert (found.relay, found.lane, found.times, found.until, found.connections) == ("one", "yahoo", 1, 7300.0, 5)
+    assert (found.relay, found.provider, found.times, found.until, found.connections) == ("one", "yahoo", 1, 7300.0, 5)
     assert (found.why, found.words) == ("Yahoo: deferred for volume or complaints", "its words")
     assert shaper.slowdown("one", "google", 100.0) is None
     assert shaper.take("one", "yahoo", 7300.0)
@@ -75,7 +77,7 @@ def test_shaper_slows_a_relay_to_what_it_took() -> None:
     assert (found.connections, found.is_left_alone(now), found.is_over(now)) == (None, False, False)
     went = 0
     for tick in range(100):
-        went += shaper.take("one", f"lane{tick % 7}", now + tick / 100)
+        went += shaper.take("one", f"provider{tick % 7}", now + tick / 100)
     assert went == pytest.approx(13.5, rel=0.1)
     assert found.is_over(now + 1e6)
 
@@ -83,7 +85,7 @@ def test_shaper_slows_a_relay_to_what_it_took() -> None:
 def test_shaper_learns_how_many_sessions_a_relay_bears() -> None:
     shaper = make_shaper()
     complain(shaper, "421 4.7.0 Too many connections", "yahoo", 0.0, stage=Stage.GREETING, open=3)
-    assert shaper.connections("one") == shaper.lane_connections("one", "yahoo") == 3
+    assert shaper.connections("one") == shaper.provider_connections("one", "yahoo") == 3
     assert shaper.connections("two") == 4
     for _ in range(100):
         shaper.accepted("one", "yahoo", 61.0)
@@ -102,7 +104,7 @@ def test_shaper_takes_no_other_reply_for_a_complaint(line: str) -> None:
 
 def test_shaper_forgets_lanes_that_are_fine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_IDLE", 3)
-    shaper = make_shaper(Lanes(other=LaneLimits(Rate(0.1))))
+    shaper = make_shaper(MailboxProviders(other=ProviderLimits(Rate(0.1))))
     complain(shaper, "421 4.7.0 [TSS04] Messages temporarily deferred", "yahoo", 0.0)
     for name in "abcd":
         assert shaper.take("one", name, 0.0)
@@ -117,7 +119,7 @@ def test_shaper_forgets_lanes_that_are_fine(monkeypatch: pytest.MonkeyPatch) -> 
 def rest_of(shaper: Shaper, now: float, line: str = "451 4.7.500 Server busy") -> float:
     """Seconds for which a complaint of yahoo's at `now` lets it rest."""
     complain(shaper, line, "yahoo", now)
-    return shaper.lane_wait("one", "yahoo", now)
+    return shaper.provider_wait("one", "yahoo", now)
 
 
 def test_lane_rests_twice_as_long_each_time_that_it_complains_in_a_row() -> None:
@@ -133,8 +135,8 @@ def test_lane_rests_twice_as_long_each_time_that_it_complains_in_a_row() -> None
 
 
 def test_written_schedule_says_how_long_lanes_and_relays_rest() -> None:
-    lanes, relays = Backoff(60.0, 3600.0, (10.0, 100.0)), Backoff(1.0, 300.0, (20.0,))
-    shaper = Shaper(SLOW_LANE, lane_backoff=lanes, relay_backoff=relays)
+    providers, relays = Backoff(60.0, 3600.0, (10.0, 100.0)), Backoff(1.0, 300.0, (20.0,))
+    shaper = Shaper(SLOW_PROVIDER, provider_backoff=providers, relay_backoff=relays)
     shaper.add_relay("one", connections=10)
     assert [rest_of(shaper, now) for now in (0.0, 50.0, 500.0)] == [10.0, 100.0, 100.0]
     complain(shaper, "454 4.7.0 Throttling failure, try again in 5 seconds", "yahoo", 900.0)
@@ -148,15 +150,15 @@ def test_shaper_treats_whom_it_knows_from_an_earlier_run_as_it_did_then() -> Non
         before.accepted("one", "google", now)
     complain(before, "421 4.7.28 unusual rate of mail", "google", now)
     complain(before, "421 4.7.0 Too many connections", "", now, stage=Stage.GREETING, open=3)
-    known = [found for lane in ("google", "") if (found := before.slowdown("one", lane, now)) is not None]
-    after = Shaper(SLOW_LANE, known=[each.shifted(1000.0) for each in known])
+    known = [found for provider in ("google", "") if (found := before.slowdown("one", provider, now)) is not None]
+    after = Shaper(SLOW_PROVIDER, known=[each.shifted(1000.0) for each in known])
     for _ in range(2):  # the second engine of a campaign adds its relays once more
         after.add_relay("one", connections=10)
         after.add_relay("two", connections=4)
     now += 1000.0
-    assert after.lane_wait("one", "google", now) == 600.0
-    assert after.lane_wait("two", "google", now) == 0.0
-    assert (after.connections("one"), after.lane_connections("one", "google")) == (3, 1)
+    assert after.provider_wait("one", "google", now) == 600.0
+    assert after.provider_wait("two", "google", now) == 0.0
+    assert (after.connections("one"), after.provider_connections("one", "google")) == (3, 1)
     assert after.slowdown("one", "google", now) == known[0].shifted(1000.0)
     complain(after, "421 4.7.28 unusual rate of mail", "google", now + 600.0)
     again = after.slowdown("one", "google", now + 600.0)
@@ -196,16 +198,16 @@ def test_shaper_never_exceeds_what_was_configured_whatever_servers_say(
     shaper = make_shaper(rate=rates["campaign"], relay_rate=rates["relay"])
     went: dict[str, list[float]] = {name: [] for name in (*rates, "yahoo")}
     now = 0.0
-    for nap, lane, line in steps:
+    for nap, provider, line in steps:
         now += nap
         if line is not None:
-            complain(shaper, line, lane, now)
-        while shaper.take("one", lane, now):
-            shaper.accepted("one", lane, now)
-            for name in ("campaign", "relay", lane):
+            complain(shaper, line, provider, now)
+        while shaper.take("one", provider, now):
+            shaper.accepted("one", provider, now)
+            for name in ("campaign", "relay", provider):
                 went[name].append(now)
-        assert shaper.wait("one", lane, now) > 0
-        assert 1 <= shaper.lane_connections("one", lane) <= shaper.connections("one") <= 10
+        assert shaper.wait("one", provider, now) > 0
+        assert 1 <= shaper.provider_connections("one", provider) <= shaper.connections("one") <= 10
     for name, rate in rates.items():
         for first, begin in enumerate(went[name]):
             for last in range(first, len(went[name])):
@@ -219,7 +221,7 @@ def test_shaper_needs_a_reply_to_heed() -> None:
 
 
 def test_shaper_keeps_to_a_servers_own_limit_and_loses_little_by_it() -> None:
-    """14 letters in any second, then 454; answers take 50 ms.  Nobody told us about the limit."""
+    """14 messages in any second, then 454; answers take 50 ms.  Nobody told us about the limit."""
     shaper, now, step = make_shaper(), 0.0, 0.005
     arrived, flying = list[float](), list[tuple[float, bool]]()
     accepted, throttled_late, sent_late = 0, 0, 0
@@ -232,7 +234,7 @@ def test_shaper_keeps_to_a_servers_own_limit_and_loses_little_by_it() -> None:
                 shaper.accepted("one", "yahoo", now)
             else:
                 complain(shaper, "454 4.7.0 Throttling failure: Maximum sending rate exceeded", "yahoo", now)
-        while len(flying) < shaper.lane_connections("one", "yahoo") and shaper.take("one", "yahoo", now):
+        while len(flying) < shaper.provider_connections("one", "yahoo") and shaper.take("one", "yahoo", now):
             arrived = [at for at in arrived if at > now - 1.0]
             is_taken = len(arrived) < 14
             if is_taken:

@@ -46,14 +46,14 @@ def test_slowdowns_keep_the_last_word_on_each() -> None:
     kept = Slowdowns([SLOW])
     again = replace(SLOW, times=4)
     assert kept.note(again) == SLOW
-    assert kept.note(replace(SLOW, lane="", times=1)) is None
-    assert kept.note(replace(SLOW, lane="yahoo", times=9)) is None
-    assert [(each.lane, each.times) for each in kept] == [("", 1), ("yahoo", 9), ("google", 4)]
+    assert kept.note(replace(SLOW, provider="", times=1)) is None
+    assert kept.note(replace(SLOW, provider="yahoo", times=9)) is None
+    assert [(each.provider, each.times) for each in kept] == [("", 1), ("yahoo", 9), ("google", 4)]
 
 
 def test_slowdowns_forget_whoever_has_not_complained_for_longest() -> None:
     kept = Slowdowns()
     for number in range(MOST_KEPT + 50):
-        kept.note(replace(SLOW, lane=f"d{number}.example", at=NOW + number))
+        kept.note(replace(SLOW, provider=f"d{number}.example", at=NOW + number))
     assert len(kept) == MOST_KEPT
     assert min(each.at for each in kept) == NOW + 50

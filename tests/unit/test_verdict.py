@@ -77,7 +77,7 @@ TOO_MANY_CONNECTIONS = later(Scope.RELAY, "too many connections", drops=True)
 NOT_READY = later(Scope.RELAY, "relay not ready", drops=True)
 NO_ROOM = later(Scope.RELAY, "relay out of room")
 RELAY_THROTTLE = later(Scope.RELAY, "throttled")
-LANE_THROTTLE = later(Scope.LANE, "throttled")
+PROVIDER_THROTTLE = later(Scope.PROVIDER, "throttled")
 OUT_OF_STEP = later(Scope.SESSION, "out of step", drops=True)
 SESSION_SPENT = later(Scope.SESSION, "too many refusals in one session", drops=True)
 LOGIN_LATER = later(Scope.RELAY, "login not possible now", drops=True)
@@ -136,9 +136,9 @@ TABLE: list[tuple[Stage, str, Gist]] = [
     (Stage.RCPT, "451 4.3.0", retry("not now")),
     (Stage.MAIL, "451 4.7.1 greylisted", later(Scope.RELAY, "not now")),
     (Stage.MAIL, "451 4.7.500 Server busy. Please try again later", RELAY_THROTTLE),
-    (Stage.RCPT, "451 4.7.500", LANE_THROTTLE),
-    (Stage.RCPT, "451 4.7.699", LANE_THROTTLE),
-    (Stage.END, "451 4.7.650 The mail server has been temporarily rate limited", LANE_THROTTLE),
+    (Stage.RCPT, "451 4.7.500", PROVIDER_THROTTLE),
+    (Stage.RCPT, "451 4.7.699", PROVIDER_THROTTLE),
+    (Stage.END, "451 4.7.650 The mail server has been temporarily rate limited", PROVIDER_THROTTLE),
     (Stage.RCPT, "451 4.7.700", retry("not now")),
     (Stage.RCPT, "451 4.3.0 host 10.4.7.28 is down", retry("not now")),
     # 452
@@ -288,8 +288,8 @@ TABLE: list[tuple[Stage, str, Gist]] = [
     (Stage.GREETING, "421 4.4.5 Server busy, try again later", SHUTDOWN),
     (Stage.MAIL, "421 4.7.0 TLS required for RCPT domain", probe("login or TLS required", drops=True)),
     (Stage.RCPT, "450 4.2.1 The user you are trying to contact is receiving mail too quickly", retry("not now")),
-    (Stage.END, "421 4.7.28 rate limited", later(Scope.LANE, "throttled", drops=True)),
-    (Stage.END, "450 4.7.28 rate limited", LANE_THROTTLE),
+    (Stage.END, "421 4.7.28 rate limited", later(Scope.PROVIDER, "throttled", drops=True)),
+    (Stage.END, "450 4.7.28 rate limited", PROVIDER_THROTTLE),
     (Stage.RCPT, "450 4.2.1 Peak SMTP relay limit exceeded for customer", RELAY_THROTTLE),
     (Stage.MAIL, "450 4.2.1 Peak SMTP relay limit exceeded for customer", RELAY_THROTTLE),
     (Stage.AUTH, "454 4.7.0 Too many login attempts, please try again later", LOGIN_LATER),
@@ -300,9 +300,9 @@ TABLE: list[tuple[Stage, str, Gist]] = [
         later(Scope.RELAY, "throttled", drops=True),
     ),
     (Stage.MAIL, "451 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred", RELAY_THROTTLE),
-    (Stage.END, "451 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred", LANE_THROTTLE),
+    (Stage.END, "451 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred", PROVIDER_THROTTLE),
     # Outlook
-    (Stage.RCPT, "451 4.7.500 Server busy. Please try again later from 192.0.2.1 (S77719)", LANE_THROTTLE),
+    (Stage.RCPT, "451 4.7.500 Server busy. Please try again later from 192.0.2.1 (S77719)", PROVIDER_THROTTLE),
 ]
 
 
@@ -339,6 +339,7 @@ FAULTS: list[tuple[Stage, Breakage, Gist]] = [
     (Stage.AUTH, Breakage.LOST, later(Scope.RELAY, "lost", drops=True)),
     (Stage.CONNECT, Breakage.UNTRUSTED, stop(Scope.RELAY, "untrusted")),
     (Stage.STARTTLS, Breakage.UNTRUSTED, stop(Scope.RELAY, "untrusted")),
+    (Stage.CONNECT, Breakage.WRONG_NAME, stop(Scope.RELAY, "wrong name")),
     (Stage.STARTTLS, Breakage.NO_TLS, stop(Scope.RELAY, "no tls")),
     (Stage.AUTH, Breakage.NO_LOGIN, stop(Scope.RELAY, "no login")),
     (Stage.EHLO, Breakage.NO_REQUIRETLS, stop(Scope.RELAY, "no requiretls")),

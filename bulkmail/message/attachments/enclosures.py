@@ -1,4 +1,4 @@
-"""The files that only one row's letter has: found below a folder that no cell can lead out of, and read once."""
+"""The files that only one row's message has: found below a folder that no cell can lead out of, and read once."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.text import closest, printable
 
-LARGEST_FILE = 25_000_000  # octets; mail servers take less
-KEPT = 16_000_000  # octets of encoded files that are remembered
+LARGEST_FILE = 25_000_000  # bytes; mail servers take less
+KEPT = 16_000_000  # bytes of encoded files that are remembered
 
 _LONGEST_SHOWN = 80
 _MOST_NEIGHBOURS = 10_000  # names in a folder that are looked at
@@ -385,12 +385,17 @@ class RowFiles:
         self._files = [RowFile(attachment, workshop) for attachment in campaign.row_attachments]
         self._shelf = shelf
 
+    @property
+    def are_by_row(self) -> bool:
+        """Whether there are any."""
+        return bool(self._files)
+
     def named(self, variables: dict[str, object], fields: Mapping[str, object]) -> list[Enclosure]:
         """The files that a row names.  Raises `TemplateError`."""
         return [enclosure for file in self._files for enclosure in file.enclosures(variables, fields)]
 
     def check(self, enclosures: list[Enclosure]) -> tuple[int, tuple[str, ...]]:
-        """The octets of the files, and the paths of those without any.
+        """The bytes of the files, and the paths of those without any.
 
         Raises the `TemplateError` that `buffers` would, without reading.
         """
@@ -398,11 +403,11 @@ class RowFiles:
         for enclosure in enclosures:
             descriptor = enclosure.source.open(enclosure)
             try:
-                octets = os.fstat(descriptor).st_size
+                raw = os.fstat(descriptor).st_size
             finally:
                 os.close(descriptor)
-            size += octets
-            if not octets:
+            size += raw
+            if not raw:
                 empty.append(enclosure.path)
         return size, tuple(empty)
 

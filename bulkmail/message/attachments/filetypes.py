@@ -6,7 +6,7 @@ import mimetypes
 from functools import cache
 from pathlib import PurePosixPath
 
-# What shops attach and Python's table lacks.  The system's table is not asked: the same letter should be the same
+# What shops attach and Python's table lacks.  The system's table is not asked: the same message should be the same
 # everywhere, as its fingerprint says.
 _MORE_TYPES = {
     ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",

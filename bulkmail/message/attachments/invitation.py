@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from bulkmail.model.pattern import lazy_pattern
 
-LONGEST_LINE = 75  # octets, RFC 5545 §3.1
+LONGEST_LINE = 75  # bytes, RFC 5545 §3.1
 
 _METHOD = lazy_pattern(r"^METHOD:([A-Za-z-]+)[ \t\r]*$", re.MULTILINE | re.IGNORECASE)
 _ESCAPES = {"\\": "\\\\", ";": "\\;", ",": "\\,", "\n": "\\n", '"': "'"}
@@ -34,7 +34,7 @@ def method_of(template: str) -> str:
 
 
 def folded(calendar: str) -> str:
-    """The object with lines of at most 75 octets and without empty ones."""
+    """The object with lines of at most 75 bytes and without empty ones."""
     return "\n".join(_fold(line) for line in calendar.split("\n") if line.strip()) + "\n"
 
 
@@ -44,10 +44,10 @@ def _fold(line: str) -> str:
         return line
     pieces, piece, size = [], "", 0
     for character in line:
-        octets = len(character.encode("utf-8", "surrogatepass"))
-        if size + octets > LONGEST_LINE:
+        raw = len(character.encode("utf-8", "surrogatepass"))
+        if size + raw > LONGEST_LINE:
             pieces.append(piece)
             piece, size = " ", 1
         piece += character
-        size += octets
+        size += raw
     return "\n".join([*pieces, piece])

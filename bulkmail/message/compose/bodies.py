@@ -1,4 +1,4 @@
-"""The bodies of a letter: text, HTML and calendar, from what the campaign gives to what goes into each message."""
+"""The bodies of a message: text, HTML and calendar, from what the campaign gives to what goes into each message."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ T = TypeVar("T")
 
 # In HTML these make what a reader sees; in a text they would be seen themselves.
 _ESCAPING = frozenset({"e", "escape", "forceescape"})
-# What lists of mail show after the preheader, instead of the letter's first words.
+# What lists of mail show after the preheader, instead of the message's first words.
 _FILLER = "&zwnj;&nbsp;" * 60
 _CLOSE = "close what is open: each <div>, <b> or <span> needs its end tag"
 _HIDDEN = "display: none; max-height: 0; overflow: hidden; mso-hide: all"
 
 
 class Written(Struct, frozen=True):
-    """The bodies of one letter, with LF line ends, one at the end of each; None for what it has not.
+    """The bodies of one message, with LF line ends, one at the end of each; None for what it has not.
 
     `pictures` are those that its page draws.
     """
@@ -71,7 +71,7 @@ class Bodies:
         self._text = Body(workshop.text(without_tag_lines(campaign.text))) if campaign.text else None
         self._html: Body | None = None
         self._derived: Body | None = None
-        # Where the page is made of something else, errors are looked for in that: it is what people can mend.
+        # Where the page is made of something else, errors are looked for in that: it is what people can fix.
         self._original: Rendering | None = None
         # What a page is before it is read: where it goes out without, its style sheets say what is hidden.
         self._shown: Callable[[str], str] | None = None
@@ -130,14 +130,14 @@ class Bodies:
             text = None if html is None else self._read(html, variables, fields)
         return Written(text, html, calendar, pictures)
 
-    def octets(self, written: Written) -> tuple[bytes, bytes, bytes]:
+    def to_bytes(self, written: Written) -> tuple[bytes, bytes, bytes]:
         """What goes into the slots of text, HTML and calendar."""
         text = self._text or self._derived
-        text_octets = text.octets if text else encoded_body
+        encoded_text = text.to_bytes if text else encoded_body
         return (
-            b"" if written.text is None else text_octets(written.text),
-            b"" if written.html is None or self._html is None else self._html.octets(written.html),
-            b"" if written.calendar is None or self._calendar is None else self._calendar.octets(written.calendar),
+            b"" if written.text is None else encoded_text(written.text),
+            b"" if written.html is None or self._html is None else self._html.to_bytes(written.html),
+            b"" if written.calendar is None or self._calendar is None else self._calendar.to_bytes(written.calendar),
         )
 
     def parts(self) -> dict[Slot, Part]:
@@ -202,11 +202,11 @@ class Bodies:
 
 
 def _has_marks(html: str) -> bool:
-    """Whether there are noncharacters.  Octets are searched first, because that takes a tenth of the time."""
-    return not html.isascii() and _MARK_OCTETS in html.encode() and NONCHARACTER.search(html) is not None
+    """Whether there are noncharacters.  Bytes are searched first, because that takes a tenth of the time."""
+    return not html.isascii() and _MARK_BYTES in html.encode() and NONCHARACTER.search(html) is not None
 
 
-_MARK_OCTETS = "\ufdd0".encode()[:2]
+_MARK_BYTES = "\ufdd0".encode()[:2]
 
 
 def in_html(template: Template, campaign: Campaign) -> Masked:
@@ -356,9 +356,12 @@ def _has_styles(masked: Masked, campaign: Campaign) -> bool:
 def _derived(
     name: str, masked: Masked, workshop: Workshop, *, finish: Callable[[str], str], draws: bool
 ) -> Body | None:
-    """A template of the text that the page says; None where each letter has to be read for itself."""
+    """A template of the text that the page says; None where each message has to be read for itself."""
     from bulkmail.message.html.reading import read_template  # late: most campaigns bring a text of their own
     from bulkmail.message.html.stability import instability, marked
+
+    pass
+    pass
 
     if instability(masked) or any(not _ESCAPING.isdisjoint(tag.words) for tag in masked.tags):
         return None

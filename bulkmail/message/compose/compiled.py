@@ -32,7 +32,7 @@ LONGEST_CELL = 5_000
 """Characters; a message with a longer cell is made by the general composer, which bounds the whole."""
 
 _MOST_LINES = 8_192  # remembered encoded, of all templates, …
-_LONGEST_LINE = 1_000  # … of so many octets: 8 MB
+_LONGEST_LINE = 1_000  # … of so many bytes: 8 MB
 _UNSUBSCRIBE_URL = "unsubscribe_url"
 _EMAIL = "email"
 
@@ -378,17 +378,17 @@ class _Writer:
             before.append(f"head_{int(slot)} = {plain} if {same} else {quoted_printable}")
             head = f"head_{int(slot)}"
         joined: list[str] = [head]
-        octets = b""
+        raw = b""
         for position, line in enumerate(lines):
             if position:
-                octets += b"\r\n"
+                raw += b"\r\n"
             if id(line) in names:
-                joined += [self._constant(octets)] if octets else []
+                joined += [self._constant(raw)] if raw else []
                 joined.append(f"e{names[id(line)]}")
-                octets = b""
+                raw = b""
             else:
-                octets += quoted[id(line)]
-        return [*joined, self._constant(octets)]
+                raw += quoted[id(line)]
+        return [*joined, self._constant(raw)]
 
     def _lines(self, pieces: tuple[Piece, ...]) -> list[list[Piece]]:
         """The lines of a body without their ends, as `normalised` leaves them; the last one is empty."""

@@ -43,7 +43,7 @@ PROOFS = 20
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A letter as its reader will see it.
+    """A message as its reader will see it.
 
     `text` and `html` have LF line ends, one at the end; None where the campaign has none.  `headers` are Reply-To and
     the campaign's own, without those that came out empty.
@@ -58,14 +58,14 @@ class Rendered:
 
 
 class Tried(NamedTuple):
-    """What trying a letter showed: its subject, the octets of the files that only this row has, those without any."""
+    """What trying a message showed: its subject, the bytes of the files that only this row has, those without any."""
 
     subject: str
     files_size: int = 0
     empty_files: tuple[str, ...] = ()
 
 
-class _Letter(NamedTuple):
+class _Written(NamedTuple):
     """Everything of one message that the row decides, checked and not yet encoded.
 
     `token` stands in its links to unsubscribe, if it has any; `variables` are what it was rendered with.
@@ -79,10 +79,10 @@ class _Letter(NamedTuple):
 
 
 class Composer:
-    """Writes the letters of one campaign; what does not depend on the row is done once, when it is made.
+    """Writes the messages of one campaign; what does not depend on the row is done once, when it is made.
 
     A message depends on nothing but campaign, keys, run, numbers of row and delivery, recipient, forward path and
-    date: a resend is the same to the octet.  (`now` and `today` are the campaign's `moment`; without one, that at which
+    date: a resend is the same to the byte.  (`now` and `today` are the campaign's `moment`; without one, that at which
     this is made.)  An `on_message` hook has to keep that promise itself.
     """
 
@@ -111,7 +111,7 @@ class Composer:
             picture=self._pictures.picture if self._pictures else None,
         )
         self._run_id = run_id.encode()
-        self._is_grouped = bool(campaign.group_by)
+        self.is_grouped = bool(campaign.group_by)
         self._heading = Heading(campaign, workshop)
         refuse_rows_in_heading(campaign)
         self._bodies = Bodies(campaign, workshop)
@@ -130,7 +130,7 @@ class Composer:
 
     def _compile(self) -> Compiled | None:
         """The functions that make nearly all messages of most campaigns; None where each needs the general way."""
-        if self._is_grouped or self._on_message is not None or self._plan.last or self._reverse_path.is_by_row:
+        if self.is_grouped or self._on_message is not None or self._plan.last or self._reverse_path.is_by_row:
             return None
         row_locale = self._workshop.row_locale
         if row_locale is not None and row_locale.pieces is None:
@@ -163,11 +163,11 @@ class Composer:
 
     @property
     def has_copies(self) -> bool:
-        """Whether a letter may go to more than one address: see `forward_paths`."""
+        """Whether a message may go to more than one address: see `forward_paths`."""
         return self._heading.has_copies
 
     def forward_paths(self, recipient: Recipient) -> tuple[str, ...]:
-        """All addresses that the letter of one row goes to, each once, the recipient's first.
+        """All addresses that the message of one row goes to, each once, the recipient's first.
 
         Raises `TemplateError` for one that is wrong.
         """
@@ -191,23 +191,23 @@ class Composer:
     def check(self, recipient: Recipient) -> Tried:
         """Raises the `TemplateError` that `compose` would, without the work of encoding bodies and reading files.
 
-        With a hook the letter is composed whole and shown to it.
+        With a hook the message is composed whole and shown to it.
         """
         if self._compiled is not None and (subject := self._compiled.check(recipient)) is not None:
             return Tried(subject)
         if self._on_message is not None:
             self.compose(recipient, row=1, forward_path=recipient.address.wire, date=0.0)
-            return Tried(self._letter(recipient, write=self._bodies.check).lines.subject)
-        letter = self._letter(recipient, write=self._bodies.check)
-        _, _, sender = self._heading.senders(letter.lines)
-        self._heading.rest(letter.lines)
-        self._path(letter, recipient, sender=sender, forward_path=recipient.address.wire)
-        return Tried(letter.lines.subject, *self._files.check(letter.enclosures))
+            return Tried(self._message(recipient, write=self._bodies.check).lines.subject)
+        message = self._message(recipient, write=self._bodies.check)
+        _, _, sender = self._heading.senders(message.lines)
+        self._heading.rest(message.lines)
+        self._path(message, recipient, sender=sender, forward_path=recipient.address.wire)
+        return Tried(message.lines.subject, *self._files.check(message.enclosures))
 
     def render(self, recipient: Recipient) -> Rendered:
-        """The letter for a preview.  Raises `TemplateError`."""
-        letter = self._letter(recipient, write=self._bodies.written)
-        lines = letter.lines
+        """The message for a preview.  Raises `TemplateError`."""
+        message = self._message(recipient, write=self._bodies.written)
+        lines = message.lines
         own = [(lines.to_name, recipient.address)]
         named = [(field.name, value) for field, value in zip(self._heading.others, lines.others, strict=True)]
         shown = [("Sender", lines.sent_by), ("Cc", _readable(lines.copies.cc)), ("Bcc", _readable(lines.copies.bcc))]
@@ -215,8 +215,8 @@ class Composer:
             subject=lines.subject,
             sender=lines.sender,
             to=_readable(own + lines.copies.to),
-            text=letter.bodies.text,
-            html=letter.bodies.html,
+            text=message.bodies.text,
+            html=message.bodies.html,
             headers=tuple((name, value) for name, value in shown + named if value),
         )
 
@@ -226,6 +226,20 @@ class Composer:
         `delivery` is the outbox' number of the forward path, which a `{bounce}` token names.
         """
         return self.sign(self.draft(recipient, row=row, forward_path=forward_path, date=date, delivery=delivery), date)
+
+    def shared(self, least: int) -> list[bytes]:
+        """The parts that all messages have in common and that are this long, in bytes: the same for every process."""
+        return [part for part in self._plan.segments if isinstance(part, bytes) and len(part) >= least]
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether messages are signed, so that each is good for one date only."""
+        return self._signers is not None
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether a message takes so long to make that several processes are worth while."""
+        return self.is_slow_to_sign or self._files.are_by_row or self._pictures is not None
 
     @property
     def is_slow_to_sign(self) -> bool:
@@ -258,30 +272,30 @@ class Composer:
 
     def _draft(self, recipient: Recipient, *, row: int, forward_path: str, date: float, delivery: int) -> Message:
         """As `draft`, in the general way that suits every row."""
-        letter = self._letter(recipient, write=self._bodies.written)
-        senders, author, sender = self._heading.senders(letter.lines)
+        message = self._message(recipient, write=self._bodies.written)
+        senders, author, sender = self._heading.senders(message.lines)
         identity = identity_of(self._run_id, row)
         message_id = f"<{identity}@{author.domain}>"
         head = b"".join(
             [
                 senders,
-                self._heading.receivers(letter.lines, recipient),
+                self._heading.receivers(message.lines, recipient),
                 date_field(int(date)),
                 f"Message-ID: {message_id}\r\n".encode("ascii"),
-                *self._heading.rest(letter.lines),
+                *self._heading.rest(message.lines),
             ]
         )
         if self._unsubscriber:
-            head += self._unsubscriber.fields(letter.token)
+            head += self._unsubscriber.fields(message.token)
         if self._tokens:
             head += self._tokens.field(row)
         bounce = self._tokens.of_delivery(delivery) if self._tokens else ""
-        reverse_path = self._path(letter, recipient, sender=sender, forward_path=forward_path, bounce=bounce)
+        reverse_path = self._path(message, recipient, sender=sender, forward_path=forward_path, bounce=bounce)
         # Header fields are ASCII but for the local part of an address, and only that asks for SMTPUTF8 (RFC 6531).
         is_8bit = not head.isascii()
-        pictures = picture_parts(letter.bodies.pictures, identity) if letter.bodies.pictures else b""
-        values = (head, identity.encode("ascii"), *self._bodies.octets(letter.bodies), pictures)
-        buffers: Sequence[bytes] = self._plan.fill(values, self._files.buffers(letter.enclosures, identity=identity))
+        pictures = picture_parts(message.bodies.pictures, identity) if message.bodies.pictures else b""
+        values = (head, identity.encode("ascii"), *self._bodies.to_bytes(message.bodies), pictures)
+        buffers: Sequence[bytes] = self._plan.fill(values, self._files.buffers(message.enclosures, identity=identity))
         if self._on_message is not None:
             content = apply(self._on_message, b"".join(buffers), needs_smtputf8=is_8bit)
             buffers, is_8bit = (content,), not content.isascii()
@@ -293,9 +307,9 @@ class Composer:
             is_8bit=is_8bit,
         )
 
-    def _letter(
+    def _message(
         self, recipient: Recipient, *, write: Callable[[dict[str, object], Mapping[str, object]], Written]
-    ) -> _Letter:
+    ) -> _Written:
         fields = recipient.fields
         variables, token = self._variables(recipient)
         enclosures = self._files.named(variables, fields)
@@ -306,7 +320,7 @@ class Composer:
                 bodies = write(variables, fields)
             if shown := {picture.attached for picture in bodies.pictures if picture.attached}:
                 enclosures = [each for each in enclosures if full_path(each.source.folder, each.path) not in shown]
-        return _Letter(
+        return _Written(
             lines=self._heading.lines(recipient, variables),
             bodies=bodies,
             enclosures=enclosures,
@@ -336,10 +350,10 @@ class Composer:
         return self._workshop.variables(recipient.fields, recipient.address, unsubscribe_url=unsubscribe_url)
 
     def _path(
-        self, letter: _Letter, recipient: Recipient, *, sender: Address, forward_path: str, bounce: str = ""
+        self, message: _Written, recipient: Recipient, *, sender: Address, forward_path: str, bounce: str = ""
     ) -> str:
         fields = recipient.fields
-        return self._reverse_path.of(letter.variables, fields, sender=sender, forward_path=forward_path, token=bounce)
+        return self._reverse_path.of(message.variables, fields, sender=sender, forward_path=forward_path, token=bounce)
 
 
 def _stand_in(run_id: str) -> BounceKey:

@@ -14,7 +14,7 @@ from bulkmail.message.template.local_filters import COMPILED, Locality, filters_
 from bulkmail.message.template.strict_tree import NUMBER_AT_END
 
 if TYPE_CHECKING:
-    from bulkmail.message.template.environment import LetterEnvironment
+    from bulkmail.message.template.environment import MessageEnvironment
 
 _MOST_PIECES = 2_000  # of one template: the generated functions stay small
 _DEEPEST_INCLUDE = 5
@@ -61,7 +61,7 @@ class NotCompiled(Exception):
     """The template, or the whole campaign, needs the general composer."""
 
 
-def pieces_of(tree: nodes.Template, environment: LetterEnvironment) -> tuple[Piece, ...] | None:
+def pieces_of(tree: nodes.Template, environment: MessageEnvironment) -> tuple[Piece, ...] | None:
     """Text and cells of a template that has nothing else, includes resolved; None for any other template."""
     found: list[Piece] = []
     try:
@@ -71,7 +71,7 @@ def pieces_of(tree: nodes.Template, environment: LetterEnvironment) -> tuple[Pie
     return tuple(found)
 
 
-def _collect(tree: nodes.Template, environment: LetterEnvironment, found: list[Piece], *, depth: int) -> None:
+def _collect(tree: nodes.Template, environment: MessageEnvironment, found: list[Piece], *, depth: int) -> None:
     for output in tree.body:
         match output:
             case nodes.Output():
@@ -93,7 +93,7 @@ def _collect(tree: nodes.Template, environment: LetterEnvironment, found: list[P
             raise NotCompiled
 
 
-def _printed_cell(node: nodes.Expr, environment: LetterEnvironment) -> Cell:
+def _printed_cell(node: nodes.Expr, environment: MessageEnvironment) -> Cell:
     cell = _cell(node, environment)
     if isinstance(cell.value, date) and not (cell.filters and isinstance(cell.filters[0], Step)):
         raise NotCompiled
@@ -105,7 +105,7 @@ def _printed_cell(node: nodes.Expr, environment: LetterEnvironment) -> Cell:
     return cell
 
 
-def _cell(node: nodes.Expr, environment: LetterEnvironment) -> Cell:
+def _cell(node: nodes.Expr, environment: MessageEnvironment) -> Cell:
     match node:
         case nodes.Name(name=name) if name in environment.values:
             value = environment.values[name]

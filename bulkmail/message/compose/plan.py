@@ -20,7 +20,7 @@ from bulkmail.model.pattern import lazy_pattern
 
 IDENTITY_LENGTH = 32  # characters of the identity that boundaries are made of
 _AS_WRITTEN = SMTP.clone(refold_source="none")  # the fields of files are folded already
-_SHARED = 4096  # octets from which a constant is a buffer of its own instead of being copied into each message
+_SHARED = 4096  # bytes from which a constant is a buffer of its own instead of being copied into each message
 _CONTENT_TYPE = lazy_pattern(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}")
 # These must not be sent in base64 (RFC 2046 §5.2.1, RFC 2045 §6.4); as plain files they arrive as they were.
 _COMPOSITE = ("message/", "multipart/")
@@ -40,16 +40,16 @@ class Slot(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The octets of a message and, where it differs from the next, the numbers of slots.
+    """The bytes of a message and, where it differs from the next, the numbers of slots.
 
-    Each segment becomes one buffer; a segment that is octets is shared by all messages.
+    Each segment becomes one buffer; a segment that is bytes is shared by all messages.
     """
 
     segments: tuple[bytes | tuple[bytes | int, ...], ...]
     last: tuple[bytes | int, ...] = ()
 
     def fill(self, values: Sequence[bytes], enclosures: Iterable[bytes] = ()) -> tuple[bytes, ...]:
-        """The buffers of one message, from the octets for each `Slot` in turn.
+        """The buffers of one message, from the bytes for each `Slot` in turn.
 
         `enclosures` are the files of a row's own, whole parts with the delimiter lines before them; `last` is what
         comes after those.
@@ -141,7 +141,7 @@ class _Marks:
         return f"{self._stem}c{len(self._constants) - 1}e"
 
     def cut(self, skeleton: bytes) -> Iterator[bytes | int]:
-        """The skeleton's octets in order, with what the words stand for in their place."""
+        """The skeleton's bytes in order, with what the words stand for in their place."""
         stem = self._stem.encode()
         pattern = (
             rb"%(stem)bs(?P<head>[05])"
@@ -265,7 +265,7 @@ def check_attachment(name: str, content_type: str) -> None:
     if not name.strip() or "/" in name or "\\" in name or len(name.encode()) > _LONGEST_FILENAME:
         raise ConfigError(
             f"{name[:80]!r} is not a name for an attachment",
-            hint=f"a name has 1 to {_LONGEST_FILENAME} octets and no folder in it",
+            hint=f"a name has 1 to {_LONGEST_FILENAME} bytes and no folder in it",
         )
     if "=?" in name and "?=" in name:
         raise ConfigError(

@@ -33,10 +33,10 @@ class TakenApart(NamedTuple):
 
 
 def take_apart(message: EmailMessage, *, run_id: str, number: int, date: float) -> TakenApart:
-    """The paths and the octets of `message`; the message itself stays as it is.
+    """The paths and the bytes of `message`; the message itself stays as it is.
 
     The reverse path is the address of Sender, or else the first of From (RFC 5322 §3.6.2).  The forward paths are those
-    of To, Cc and Bcc, each once, in this order.  The octets have no Bcc, ASCII domains, no 8-bit body, and UTF-8 in
+    of To, Cc and Bcc, each once, in this order.  The bytes have no Bcc, ASCII domains, no 8-bit body, and UTF-8 in
     headers only where a local part needs it.  A message without Message-ID gets one from the run and its `number` in
     it, one without Date gets `date` (wall clock).  Raises `ConfigError` when a path is missing or wrong, or when the
     message has what no server must be sent.
@@ -57,11 +57,11 @@ def take_apart(message: EmailMessage, *, run_id: str, number: int, date: float) 
         del sent["Message-ID"]
         sent["Message-ID"] = f"<{identity_of(run_id.encode(), number)}@{sender.domain}>"
     message_id = str(sent["Message-ID"]).strip()
-    return TakenApart(sender.wire, tuple(forward_paths.values()), octets_of(sent), message_id)
+    return TakenApart(sender.wire, tuple(forward_paths.values()), bytes_of(sent), message_id)
 
 
 def message_of(content: bytes, *, envelope: Envelope, message_id: str) -> Message:
-    """A message of octets that `take_apart` has made.  Raises `ConfigError` when they are not fit for the line."""
+    """A message of bytes that `take_apart` has made.  Raises `ConfigError` when they are not fit for the line."""
     if fault := fault_in(content):
         raise ConfigError(f"the message cannot be sent: {fault}")
     is_8bit = not content.isascii()
@@ -76,8 +76,8 @@ def message_of(content: bytes, *, envelope: Envelope, message_id: str) -> Messag
     )
 
 
-def octets_of(message: EmailMessage) -> bytes:
-    """The octets of a message that this may change.  Raises `ConfigError` for what no server must be sent."""
+def bytes_of(message: EmailMessage) -> bytes:
+    """The bytes of a message that this may change.  Raises `ConfigError` for what no server must be sent."""
     for name in ("Bcc", "Resent-Bcc"):
         del message[name]
     for name in _ADDRESSED:
@@ -126,8 +126,8 @@ def _check_charsets(message: EmailMessage) -> None:
                     f"the {kind} part of the message has characters outside ASCII, and no charset that has them",
                     hint='set it by set_content(), or name the charset: "Content-Type: text/plain; charset=utf-8"',
                 )
-            octets = cast(bytes, part.get_payload(decode=True))
-            octets.decode(charset)
+            raw = cast(bytes, part.get_payload(decode=True))
+            raw.decode(charset)
         except LookupError:
             raise ConfigError(
                 f"the {kind} part of the message names the charset {printable(str(charset), 40)!r}, which is not known",
@@ -136,7 +136,7 @@ def _check_charsets(message: EmailMessage) -> None:
         except UnicodeDecodeError as error:
             raise ConfigError(
                 f"the {kind} part of the message is not in {charset}, as it says: byte {error.start + 1} of its text is"
-                f" 0x{octets[error.start]:02X}",
+                f" 0x{raw[error.start]:02X}",
                 hint="name the charset that its text is in, or set it by set_content()",
             ) from None
 

@@ -1,4 +1,4 @@
-"""The parts of a letter that are rendered: header fields and bodies, each from its template to its octets."""
+"""The parts of a message that are rendered: header fields and bodies, each from its template to its bytes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _VALUE = lazy_pattern(rf"=[\x00-\x20\"']*(?i:{_SCRIPT.pattern})")
 
 
 class Field:
-    """A header: its name, the template of its value, and how a value becomes octets.
+    """A header: its name, the template of its value, and how a value becomes bytes.
 
     `encode` raises `ValueError` (an `AddressError` is one) for a value that the header cannot have.
     """
@@ -42,7 +42,7 @@ class Field:
         self._constant: tuple[str, bytes] | None = None
         if rendering.constant is not None:
             value = self.value({}, {})
-            self._constant = value, self.octets(value)
+            self._constant = value, self.to_bytes(value)
 
     def value(self, variables: dict[str, object], fields: Mapping[str, object]) -> str:
         """The value for one row, fit for a header.  Raises `TemplateError`, also for what would break out of it."""
@@ -58,7 +58,7 @@ class Field:
             raise self.refuse(f"would be {len(value):,} characters long; {headers.LONGEST_VALUE:,} are allowed")
         return value.strip(" ")
 
-    def octets(self, value: str) -> bytes:
+    def to_bytes(self, value: str) -> bytes:
         """The whole field with its CRLF; nothing for an empty value.  Raises `TemplateError`."""
         if self._constant is not None and value == self._constant[0]:
             return self._constant[1]
@@ -77,7 +77,7 @@ class Field:
 
 
 class Body:
-    """A body of a letter: text, HTML, calendar.  `finish` is what is done to it after it was rendered."""
+    """A body of a message: text, HTML, calendar.  `finish` is what is done to it after it was rendered."""
 
     __slots__ = ("_constant", "_finish", "_is_html", "_rendering")
 
@@ -91,7 +91,7 @@ class Body:
         self._constant: tuple[str, bytes] | None = None
         if rendering.constant is not None:
             text = self.text({}, {})
-            self._constant = text, self.octets(text)
+            self._constant = text, self.to_bytes(text)
 
     def check(self, variables: dict[str, object], fields: Mapping[str, object]) -> None:
         """Raises the `TemplateError` that `text` would."""
@@ -114,12 +114,12 @@ class Body:
         text = self._rendering.render(variables)
         if bad := forbidden_in_text(text):
             what = f"would hold {headers.name_character(bad)}{blame(fields, bad)}; no mail can"
-            raise TemplateError(f"{place(self._rendering.name, 1)}: the letter {what}")
+            raise TemplateError(f"{place(self._rendering.name, 1)}: the message {what}")
         # Escaping keeps a cell inside its attribute; what a link does when it is clicked it does not decide.
         if self._is_html and (at := _script_link(text)) >= 0:
             line = text.count("\n", 0, at) + 1
             raise TemplateError(
-                f"{place(self._rendering.name, 1)}: a link in line {line} of the letter would run a script",
+                f"{place(self._rendering.name, 1)}: a link in line {line} of the message would run a script",
                 hint="a link begins with https: or mailto:",
             )
         return text
@@ -130,9 +130,9 @@ class Body:
             return self._constant[1]
         if self._finish is None and self._rendering.pieces is not None:
             return self._rendering.pieces
-        return lambda variables, fields: self.octets(self.text(variables, fields))
+        return lambda variables, fields: self.to_bytes(self.text(variables, fields))
 
-    def octets(self, text: str) -> bytes:
+    def to_bytes(self, text: str) -> bytes:
         """What goes into the plan's slot."""
         if self._constant is not None:
             return self._constant[1]
@@ -146,7 +146,7 @@ def encoded_body(text: str) -> bytes:
 
 def _script_link(html: str) -> int:
     """Where an attribute's value begins with `javascript:`; -1 when none does.  A text may speak of it."""
-    if not any(_SCRIPT.match(html, at) for letter in "jJ" for at in _places(html, letter)):
+    if not any(_SCRIPT.match(html, at) for char in "jJ" for at in _places(html, char)):
         return -1
     last, seen, in_tag = -1, 0, False
     for found in _VALUE.finditer(html):
@@ -161,12 +161,12 @@ def _script_link(html: str) -> int:
     return last if any(_SCRIPT.match(value.lstrip(_SKIPPED)) for value in values) else -1
 
 
-def _places(text: str, letter: str) -> Iterator[int]:
-    """Where a letter stands: ten times as fast as letting a pattern look for it."""
-    at = text.find(letter)
+def _places(text: str, char: str) -> Iterator[int]:
+    """Where a message stands: ten times as fast as letting a pattern look for it."""
+    at = text.find(char)
     while at >= 0:
         yield at
-        at = text.find(letter, at + 1)
+        at = text.find(char, at + 1)
 
 
 def blame(fields: Mapping[str, object], character: str) -> str:
@@ -196,5 +196,5 @@ def mailbox(name: str, value: str) -> tuple[bytes, Address]:
 
 
 def mailbox_field(name: str, value: str) -> bytes:
-    """The octets of `mailbox`."""
+    """The bytes of `mailbox`."""
     return mailbox(name, value)[0]

@@ -11,17 +11,17 @@ from typing import NamedTuple
 
 from bulkmail.model.pattern import lazy_pattern
 
-LONGEST_LINE = 998  # octets without CRLF, RFC 5322 §2.1.1
+LONGEST_LINE = 998  # bytes without CRLF, RFC 5322 §2.1.1
 
 _ASCII = bytes(range(128))
 _BASE64_LINE = 76  # RFC 2045 §6.8
-_BASE64_STRETCH = 57 * 1024  # octets: whole lines
+_BASE64_STRETCH = 57 * 1024  # bytes: whole lines
 
 
 def forbidden_in_text(text: str) -> str:
-    """The first character of `text` that no letter can hold, NUL or half a surrogate pair, or nothing."""
+    """The first character of `text` that no message can hold, NUL or half a surrogate pair, or nothing."""
     try:
-        # Octets, because a text outside Latin-1 is searched ten times as slowly as they are.
+        # Bytes, because a text outside Latin-1 is searched ten times as slowly as they are.
         return "\0" if b"\0" in text.encode() else ""
     except UnicodeEncodeError as error:
         return "\0" if "\0" in text else text[error.start]
@@ -45,7 +45,7 @@ def encode_text(text: str) -> tuple[bytes, bytes]:
         return b"base64", base64_lines(text.encode().replace(b"\n", b"\r\n")) + b"\r\n"
     lines = text.split("\n")
     body = b"\r\n".join(map(_quoted.__getitem__, lines))
-    # Quoting only ever adds octets: if none but the CRs came in, no line needed any.
+    # Quoting only ever adds bytes: if none but the CRs came in, no line needed any.
     if len(body) == len(text) + len(lines) - 1:
         return b"7bit", body
     return b"quoted-printable", body
@@ -100,7 +100,7 @@ def _base64_stretch(data: bytes | memoryview) -> bytes:
 
 
 class _QuotedLines(dict[str, bytes]):
-    """Lines in quoted-printable, remembered: most lines of a letter are the same for everybody."""
+    """Lines in quoted-printable, remembered: most lines of a message are the same for everybody."""
 
     _MOST = 4096
     LONGEST = 1000
@@ -141,10 +141,10 @@ def fault_in(content: bytes) -> str:
         line = content.count(b"\n", 0, found.start()) + 1
         match found[0]:
             case b"\0":
-                return f"line {line} holds a NUL octet"
+                return f"line {line} holds a NUL byte"
             case b"\r" | b"\n":
                 name = "CR" if found[0] == b"\r" else "LF"
                 return f"line {line} has a bare {name}"
             case _:
-                return f"line {line} is longer than {LONGEST_LINE} octets"
+                return f"line {line} is longer than {LONGEST_LINE} bytes"
     return "" if content.endswith(b"\r\n") else "the last line does not end in CRLF"

@@ -1,4 +1,4 @@
-"""Who else gets a letter: the lists of mailboxes in To, Cc and Bcc."""
+"""Who else gets a message: the lists of mailboxes in To, Cc and Bcc."""
 
 from __future__ import annotations
 

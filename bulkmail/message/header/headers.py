@@ -1,4 +1,4 @@
-"""Header fields as octets: encoded (RFC 2047), folded (RFC 5322 §2.2.3), each ending in CRLF."""
+"""Header fields as bytes: encoded (RFC 2047), folded (RFC 5322 §2.2.3), each ending in CRLF."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _TOKENS = lazy_pattern(" *[^ ]+")
 _ATOMS = lazy_pattern(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _FIELD_NAME = lazy_pattern("[!-9;-~]+")
 
-# Letters, digits and these five: what RFC 2047 §5 (3) lets stand in an encoded word anywhere, in a name too.
+# Messages, digits and these five: what RFC 2047 §5 (3) lets stand in an encoded word anywhere, in a name too.
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789!*+-/")
-_Q = [chr(octet) if octet in _SAFE else "_" if octet == 0x20 else f"={octet:02X}" for octet in range(256)]
+_Q = [chr(byte) if byte in _SAFE else "_" if byte == 0x20 else f"={byte:02X}" for byte in range(256)]
 _Q_PLAIN = bytes([*_SAFE, 0x20])
 
 
@@ -156,7 +156,7 @@ def _fold(name: str, tokens: Sequence[str]) -> bytes:
 
 
 def encoded_words(text: str, *, room: int) -> list[str]:
-    """`text` as tokens ` =?utf-8?q?…?=`, the first at most `room` octets long, in whichever encoding is shorter."""
+    """`text` as tokens ` =?utf-8?q?…?=`, the first at most `room` bytes long, in whichever encoding is shorter."""
     data = text.encode()
     quoted = len(data) + 2 * len(data.translate(None, _Q_PLAIN))
     is_quoted = quoted <= (len(data) + 2) // 3 * 4
@@ -164,13 +164,13 @@ def encoded_words(text: str, *, room: int) -> list[str]:
     if (quoted if is_quoted else (len(data) + 2) // 3 * 4) <= room:
         return [_encoded_word(data, is_quoted=is_quoted)]
     later_room = _ENCODED_LINE - 1 - _WORD_FRAME
-    if not is_quoted:  # count octets instead: three of them in four characters
+    if not is_quoted:  # count bytes instead: three of them in four characters
         room, later_room = room // 4 * 3, later_room // 4 * 3
     # A word is broken between characters, never inside one (RFC 2047 §5).
     start = used = 0
     tokens: list[str] = []
     for position, character in enumerate(text):
-        size = _octets(character)
+        size = _encoded(character)
         if is_quoted and character not in _UNQUOTED:
             size *= 3
         if used + size > room:
@@ -186,7 +186,7 @@ _SHORTEST_WORD = _WORD_FRAME + len("=F0=9F=8E=89")  # the longest single charact
 _UNQUOTED = frozenset(_Q_PLAIN.decode("ascii"))
 
 
-def _octets(character: str) -> int:
+def _encoded(character: str) -> int:
     if character < "\x80":
         return 1
     return 2 if character < "\u0800" else 3 if character < "\U00010000" else 4
@@ -194,7 +194,7 @@ def _octets(character: str) -> int:
 
 def _encoded_word(data: bytes, *, is_quoted: bool) -> str:
     if is_quoted:
-        return f" =?utf-8?q?{''.join([_Q[octet] for octet in data])}?="
+        return f" =?utf-8?q?{''.join([_Q[byte] for byte in data])}?="
     return f" =?utf-8?b?{b2a_base64(data, newline=False).decode('ascii')}?="
 
 

@@ -1,4 +1,4 @@
-"""The header of a letter: which fields it has, in which order, and what the row says in them."""
+"""The header of a message: which fields it has, in which order, and what the row says in them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from bulkmail.model.recipient import Recipient
 
 
 class EmptySubject(TemplateError):
-    """A row's letter would have no subject."""
+    """A row's message would have no subject."""
 
 
 class Copies(NamedTuple):
-    """Who gets the letter beside the recipient, each once: shown in To, shown in Cc, not shown."""
+    """Who gets the message beside the recipient, each once: shown in To, shown in Cc, not shown."""
 
     to: list[Mailbox]
     cc: list[Mailbox]
@@ -29,7 +29,7 @@ class Copies(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """The values of one letter's header, checked and not yet encoded.  `others` goes with `Heading.others`."""
+    """The values of one message's header, checked and not yet encoded.  `others` goes with `Heading.others`."""
 
     sender: str
     sent_by: str
@@ -43,7 +43,7 @@ _NO_COPIES = Copies([], [], [])
 
 
 class Heading:
-    """The header fields of one campaign's letters, but for those that the composer derives from run and row."""
+    """The header fields of one campaign's messages, but for those that the composer derives from run and row."""
 
     def __init__(self, campaign: Campaign, workshop: Workshop) -> None:
         """Raises `TemplateError` with file and line, or `ConfigError` for a header that cannot be."""
@@ -77,7 +77,7 @@ class Heading:
         )
 
     def copies(self, recipient: Recipient, variables: dict[str, object]) -> Copies:
-        """Who else gets the letter of one row.  Raises `TemplateError`."""
+        """Who else gets the message of one row.  Raises `TemplateError`."""
         known = [recipient.address]
         found: list[list[Mailbox]] = []
         for each in self._lists:
@@ -87,25 +87,25 @@ class Heading:
         return Copies(*found)
 
     def senders(self, lines: Lines) -> tuple[bytes, Address, Address]:
-        """From and, where it differs, Sender as octets; the address of From; that of whoever sends.
+        """From and, where it differs, Sender as bytes; the address of From; that of whoever sends.
 
         Raises `TemplateError`.
         """
-        octets = self._sender.octets(lines.sender)
+        raw = self._sender.to_bytes(lines.sender)
         author = mailbox("From", lines.sender)[1]
         if not lines.sent_by or self._sent_by is None:
-            return octets, author, author
-        field = self._sent_by.octets(lines.sent_by)
+            return raw, author, author
+        field = self._sent_by.to_bytes(lines.sent_by)
         agent = mailbox("Sender", lines.sent_by)[1]
         # RFC 5322 §3.6.2: a Sender that says the same as From should not be there.
-        return (octets, author, author) if agent.key == author.key else (octets + field, author, agent)
+        return (raw, author, author) if agent.key == author.key else (raw + field, author, agent)
 
     def receivers(self, lines: Lines, recipient: Recipient) -> bytes:
-        """To, Cc and Subject as octets."""
+        """To, Cc and Subject as bytes."""
         to = headers.address_field("To", [(lines.to_name, recipient.address), *lines.copies.to])
         if lines.copies.cc:
             to += headers.address_field("Cc", lines.copies.cc)
-        return to + self._subject.octets(lines.subject)
+        return to + self._subject.to_bytes(lines.subject)
 
     def constants(self) -> tuple[bytes, Address, bytes]:
         """From, its address, and the fields that `rest` gives, where they are the same for every row.
@@ -118,8 +118,8 @@ class Heading:
             raise NotCompiled
         sender, *others = [field.value({}, {}) for field in fields]
         author = mailbox("From", sender)[1]
-        rest = [field.octets(value) for field, value in zip(self.others, others, strict=True)]
-        return self._sender.octets(sender), author, b"".join(rest)
+        rest = [field.to_bytes(value) for field, value in zip(self.others, others, strict=True)]
+        return self._sender.to_bytes(sender), author, b"".join(rest)
 
     def pieces(self) -> tuple[tuple[Piece, ...] | None, tuple[Piece, ...]]:
         """What the name in To, if it is set, and Subject are made of.  Raises `NotCompiled`."""
@@ -130,8 +130,8 @@ class Heading:
         return to_name, subject
 
     def rest(self, lines: Lines) -> list[bytes]:
-        """The other fields as octets.  Raises `TemplateError`."""
-        return [field.octets(value) for field, value in zip(self.others, lines.others, strict=True)]
+        """The other fields as bytes.  Raises `TemplateError`."""
+        return [field.to_bytes(value) for field, value in zip(self.others, lines.others, strict=True)]
 
 
 def _field(

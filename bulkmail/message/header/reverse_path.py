@@ -9,7 +9,7 @@ from bulkmail.message.compose.rendered import Field, mailbox_field
 from bulkmail.message.template.rendering import Workshop
 from bulkmail.message.verp import PLACEHOLDER, TOKEN, Pattern, parse_pattern
 from bulkmail.model.address import Address
-from bulkmail.model.campaign import Template
+from bulkmail.model.campaign import Template, is_template
 from bulkmail.model.errors import AddressError, ConfigError
 
 NAME = "campaign: reverse_path"
@@ -57,11 +57,6 @@ class ReversePath:
         if isinstance(path, Pattern):
             return path.fill(forward_path, token)
         return path or sender.wire
-
-
-def is_template(text: str) -> bool:
-    """Whether a reverse path has to be rendered."""
-    return "{{" in text or "{%" in text
 
 
 @lru_cache(maxsize=1024)

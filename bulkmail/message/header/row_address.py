@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from bulkmail.message.header.copies import AddressList, Mailbox, is_list, pieces
 from bulkmail.message.template.environment import NO_VALUES
 from bulkmail.message.template.rendering import Workshop
-from bulkmail.model.campaign import Template
+from bulkmail.model.campaign import Template, is_template
 from bulkmail.model.errors import AddressError, TemplateError
 from bulkmail.model.pattern import lazy_pattern
 
 _COLUMN = lazy_pattern(
     r"\s*\{\{-?\s*(?:(?P<plain>[^\W\d]\w*)|row\[\s*(?P<quote>[\"'])(?P<quoted>[^\"']+)(?P=quote)\s*\])\s*-?\}\}\s*"
 )
-_TAG = lazy_pattern(r"\{\{|\{%")
 
 
 class RowAddress:
@@ -45,7 +44,7 @@ def column_of(text: str) -> str:
 
 def is_same_for_all(text: str) -> bool:
     """Whether no row has any part in the address."""
-    return not _TAG.search(text)
+    return not is_template(text)
 
 
 def with_others(text: str, others: str) -> str:

@@ -1,4 +1,4 @@
-"""A letter's HTML made fit for a frame that asks nothing of the network: its own pictures inside, others left out."""
+"""A message's HTML made fit for a frame that asks nothing of the network: its own pictures inside, others left out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bulkmail.message.html.scanner import DEEPEST_READ, is_deep
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 
-# What stands where a picture of the network would: grey, and as large as the letter says.
+# What stands where a picture of the network would: grey, and as large as the message says.
 _INSTEAD = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' width='64' height='64'%3E"
     "%3Crect width='100%25' height='100%25' fill='%23c9d0d8'/%3E%3C/svg%3E"
@@ -70,7 +70,7 @@ def framed(html: str, pictures: Mapping[str, Picture]) -> tuple[str, int] | None
         node.decompose()
     for node in tree.css("*"):
         if node.attributes or node.tag == "style":
-            remote += _mended(node, pictures)
+            remote += _made_local(node, pictures)
     head = tree.css_first("head")
     if head is not None:
         base = LexborHTMLParser('<base target="_blank">').css_first("base")
@@ -79,7 +79,7 @@ def framed(html: str, pictures: Mapping[str, Picture]) -> tuple[str, int] | None
     return tree.html or "", remote
 
 
-def _mended(node: LexborNode, pictures: Mapping[str, Picture]) -> int:
+def _made_local(node: LexborNode, pictures: Mapping[str, Picture]) -> int:
     """Takes out of a node what would ask the network; says how many things that were."""
     remote = 0
     attributes = node.attributes
@@ -90,34 +90,34 @@ def _mended(node: LexborNode, pictures: Mapping[str, Picture]) -> int:
         url = attributes.get(name)
         if url is None:
             continue
-        mended, is_remote = _local(url, pictures, instead=_INSTEAD if name == "src" else _NOTHING)
+        made_local, is_remote = _local(url, pictures, instead=_INSTEAD if name == "src" else _NOTHING)
         remote += is_remote
-        node.attrs[name] = mended
+        node.attrs[name] = made_local
     style = attributes.get("style")
     if style:
-        mended, number = _mended_style(style, pictures)
+        made_local, number = _local_style(style, pictures)
         remote += number
-        if mended != style:
-            node.attrs["style"] = mended
+        if made_local != style:
+            node.attrs["style"] = made_local
     if node.tag == "style":
         text = node.text(deep=True)
-        mended, number = _mended_style(text, pictures)
+        made_local, number = _local_style(text, pictures)
         remote += number
-        if mended != text:
-            fresh = LexborHTMLParser(f"<style>{mended}</style>").css_first("style")
+        if made_local != text:
+            fresh = LexborHTMLParser(f"<style>{made_local}</style>").css_first("style")
             if fresh is not None:
                 node.replace_with(fresh)
     return remote
 
 
-def _mended_style(style: str, pictures: Mapping[str, Picture]) -> tuple[str, int]:
+def _local_style(style: str, pictures: Mapping[str, Picture]) -> tuple[str, int]:
     number = 0
 
     def local(found: re.Match[str]) -> str:
         nonlocal number
-        mended, is_remote = _local(found["url"], pictures, instead=_NOTHING)
+        made_local, is_remote = _local(found["url"], pictures, instead=_NOTHING)
         number += is_remote
-        return f'url("{mended}")' if '"' not in mended else "none"
+        return f'url("{made_local}")' if '"' not in made_local else "none"
 
     return _STYLE_URL.sub(local, _IMPORT.sub("", style)), number
 

@@ -1,6 +1,6 @@
 """Style sheets written into the elements they are about: many mail readers heed no others.
 
-Where the page is the same for everybody this is done to the template, once; else to each letter.
+Where the page is the same for everybody this is done to the template, once; else to each message.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bulkmail.model.pattern import lazy_pattern
 
 # What these select does not depend on how often something is repeated, nor on an attribute that a row fills in.
 _SIMPLE_SELECTORS = lazy_pattern(
-    r"(?:[\w\s.#*>,-]|:hover|:link|:visited|:active|:focus|:root|::?before|::?after|::?first-line|::?first-letter)*"
+    r"(?:[\w\s.#*>,-]|:hover|:link|:visited|:active|:focus|:root|::?before|::?after|::?first-line|::?first-message)*"
 )
 _CSS_COMMENT = lazy_pattern(r"/\*.*?\*/", re.DOTALL)
 _TAG = lazy_pattern(r"\{(?=[{%#])")  # never meant as one in a style sheet
@@ -65,7 +65,7 @@ def _set_root_aside(patches: Patches, element: Element, css: str) -> None:
 
 
 def inlined_once(masked: Masked) -> Masked | None:
-    """The template with its style sheets inlined; None when the letters made of it could come out wrong."""
+    """The template with its style sheets inlined; None when the messages made of it could come out wrong."""
     if instability(masked) or _selects_by_row(masked):
         return None
     tokens = list(scan(masked.text))
@@ -90,7 +90,7 @@ def inlined_once(masked: Masked) -> Masked | None:
 
 
 def inlined(page: str) -> str:
-    """One letter with its style sheets inlined; as it is, if a value makes them, or the page, unreadable."""
+    """One message with its style sheets inlined; as it is, if a value makes them, or the page, unreadable."""
     if NONCHARACTER.search(page) or is_deep(page):
         return page
     try:

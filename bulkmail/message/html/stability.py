@@ -1,6 +1,6 @@
 """Whether a page has the same elements in the same places whatever the row says.
 
-Then what is found out about the template, styles or text, holds for every letter made from it.
+Then what is found out about the template, styles or text, holds for every message made from it.
 """
 
 from __future__ import annotations

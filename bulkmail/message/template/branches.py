@@ -1,4 +1,4 @@
-"""Which ways through its templates a letter takes for a row: those of its conditions and of its loops."""
+"""Which ways through its templates a message takes for a row: those of its conditions and of its loops."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from jinja2 import meta, nodes
 from jinja2.environment import TemplateExpression
 
 from bulkmail.message.template.constants import read_values
-from bulkmail.message.template.environment import LetterEnvironment, make_environment, reset_ranges
-from bulkmail.model.campaign import Campaign, templates_of
+from bulkmail.message.template.environment import MessageEnvironment, make_environment, reset_ranges
+from bulkmail.model.campaign import Campaign
 
 Way = tuple[int, int]
-"""A fork of the letter, by number, and which of its branches is taken there."""
+"""A fork of the message, by number, and which of its branches is taken there."""
 
 _Fork = Callable[[dict[str, object]], int]
 
-_UNDECIDED = -1  # the condition cannot be told from the row: the letter fails there, or never comes there
+_UNDECIDED = -1  # the condition cannot be told from the row: the message fails there, or never comes there
 
 
 class Branches:
@@ -33,11 +33,11 @@ class Branches:
         sources = {partial.name: partial.text for partial in campaign.partials}
         environment = make_environment(sources, values=read_values(campaign.data))
         self._globals = dict(environment.globals)
-        for template in templates_of(campaign):
+        for template in (*campaign.templates(), *campaign.partials):
             try:
                 tree = environment.parse(template.text)
                 self._forks += _forks(tree, environment)
-            except Exception:  # noqa: S112 - whoever writes the letter is told by those who compile it
+            except Exception:  # noqa: S112 - whoever writes the message is told by those who compile it
                 continue
 
     def __bool__(self) -> bool:
@@ -47,7 +47,7 @@ class Branches:
     def taken(
         self, row: Mapping[str, object], *, email: str = "", rows: Sequence[Mapping[str, object]] = ()
     ) -> frozenset[Way]:
-        """The ways that the letter takes for a row, with the `rows` that share it, if there are any.  Never raises."""
+        """The ways that the message takes for a row, with the `rows` that share it, if there are any.  Never raises."""
         variables = {**self._globals, "email": email, **row, "row": row, **({"rows": list(rows)} if rows else {})}
         found = set()
         for number, fork in enumerate(self._forks):
@@ -89,7 +89,7 @@ class Cover:
         return len(self._seen)
 
 
-def _forks(tree: nodes.Template, environment: LetterEnvironment) -> Iterator[_Fork]:
+def _forks(tree: nodes.Template, environment: MessageEnvironment) -> Iterator[_Fork]:
     alternatives = {id(other) for node in tree.find_all(nodes.If) for other in node.elif_}
     made_up = {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load"}
     for node in tree.find_all((nodes.If, nodes.CondExpr, nodes.For)):
@@ -108,15 +108,15 @@ def _forks(tree: nodes.Template, environment: LetterEnvironment) -> Iterator[_Fo
         yield _times(asked[0]) if isinstance(node, nodes.For) else _first_true(asked)
 
 
-def _names(question: nodes.Node, environment: LetterEnvironment) -> set[str]:
+def _names(question: nodes.Node, environment: MessageEnvironment) -> set[str]:
     return meta.find_undeclared_variables(_alone(question, environment))
 
 
-def _compiled(question: nodes.Node, environment: LetterEnvironment) -> TemplateExpression:
+def _compiled(question: nodes.Node, environment: MessageEnvironment) -> TemplateExpression:
     return TemplateExpression(environment.from_string(_alone(question, environment)), undefined_to_none=False)
 
 
-def _alone(question: nodes.Node, environment: LetterEnvironment) -> nodes.Template:
+def _alone(question: nodes.Node, environment: MessageEnvironment) -> nodes.Template:
     """A template that does nothing but work out `question`."""
     body: list[nodes.Node] = [nodes.Assign(nodes.Name("result", "store"), cast("nodes.Expr", question), lineno=1)]
     tree = nodes.Template(body, lineno=1)

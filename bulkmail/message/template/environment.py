@@ -1,17 +1,19 @@
-"""What a template may do: the Jinja environments that letters are written in."""
+"""What a template may do: the Jinja environments that messages are written in."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
-from jinja2 import DictLoader, StrictUndefined, TemplateRuntimeError, nodes
+from jinja2 import DictLoader, StrictUndefined, TemplateRuntimeError, UndefinedError, nodes
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
+from jinja2.utils import missing as NOTHING
 from markupsafe import Markup
 
 from bulkmail.message.attachments import drawing
@@ -31,7 +33,7 @@ _WIDE = lazy_pattern(r"\d{6}")
 
 
 class TooMuch(TemplateRuntimeError):
-    """A template wants more output, numbers or memory than any letter needs."""
+    """A template wants more output, numbers or memory than any message needs."""
 
 
 def join_chunks(chunks: Iterable[str]) -> str:
@@ -48,10 +50,32 @@ def join_chunks(chunks: Iterable[str]) -> str:
             return "".join(pieces)
 
 
+class UndefinedValue(UndefinedError):
+    """A template uses `name`, which is no field of the row, or no attribute of the value that stands before it."""
+
+    def __init__(self, message: str, *, name: str, is_field: bool) -> None:
+        super().__init__(message)
+        self.name = name
+        self.is_field = is_field
+
+
 class _Missing(StrictUndefined):
-    """An undefined value whose message says what a mapping would have had instead."""
+    """An undefined value that says what a mapping would have had instead, and raises `UndefinedValue`."""
 
     __slots__ = ()
+
+    def __init__(
+        self,
+        hint: str | None = None,
+        obj: Any = NOTHING,
+        name: str | None = None,
+        exc: type[TemplateRuntimeError] = UndefinedError,
+    ) -> None:
+        super().__init__(hint, obj, name, exc)
+        if hint is None and isinstance(name, str):
+            # Jinja calls it with the message, and nothing else.
+            raised = partial(UndefinedValue, name=name, is_field=obj is NOTHING)
+            self._undefined_exception = cast("type[TemplateRuntimeError]", raised)
 
     @property
     def _undefined_message(self) -> str:
@@ -61,7 +85,7 @@ class _Missing(StrictUndefined):
         return f"there is no field {name!r}{suggest(name, (str(key) for key in holder))}"
 
 
-class LetterEnvironment(ImmutableSandboxedEnvironment):
+class MessageEnvironment(ImmutableSandboxedEnvironment):
     """The immutable sandbox, with bounds on what an operator or a call may make of a number from a cell.
 
     Whatever it compiles is made strict: see `strictness`.
@@ -165,14 +189,14 @@ def make_environment(
     values: Mapping[str, object] = NO_VALUES,
     draws: bool = False,
     picture: Callable[[Any], object] | None = None,
-) -> LetterEnvironment:
+) -> MessageEnvironment:
     """An environment whose templates can include `partials`.  With `html` what comes from cells is escaped.
 
     `escape` is what is done to every value instead.  `locality` says for whom dates and numbers are written, `values`
     are what every template finds by name.  With `html`, or if it `draws`, the filters `qr` and `picture` may be used;
     the latter is the function of that name.
     """
-    environment = LetterEnvironment(
+    environment = MessageEnvironment(
         loader=DictLoader(dict(partials)),
         undefined=_Missing,
         autoescape=html,
@@ -180,7 +204,7 @@ def make_environment(
         auto_reload=False,
         extensions=[_OneLine] if one_line else [],
     )
-    # Chance would make the second try of a letter another letter.
+    # Chance would make the second try of a message another message.
     del environment.globals["lipsum"]
     del environment.filters["random"]
     strictness.install(environment)

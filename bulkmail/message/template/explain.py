@@ -9,7 +9,7 @@ from jinja2 import Template, TemplateNotFound, TemplateSyntaxError, UndefinedErr
 from jinja2.exceptions import SecurityError
 
 from bulkmail.message.template import syntax
-from bulkmail.message.template.environment import LONGEST_OUTPUT, LetterEnvironment
+from bulkmail.message.template.environment import LONGEST_OUTPUT, MessageEnvironment, UndefinedValue
 from bulkmail.message.template.local_filters import NoLocale
 from bulkmail.message.template.numbers import MissingFile, Refused
 from bulkmail.message.template.strict_tree import is_own
@@ -18,8 +18,6 @@ from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import RowFields
 from bulkmail.text import closest, printable, suggest
 
-_UNDEFINED = lazy_pattern(r"'(\w+)' is undefined")
-_ATTRIBUTE = lazy_pattern(r"'str object' has no attribute '(\w+)'")
 _UNKNOWN = lazy_pattern(r"No (filter|test) named '([\w.]+)'")
 _CLOCK = frozenset({"date", "datetime", "time", "current_date", "utcnow"})
 _DATES = frozenset({"strftime", "dateformat", "date_format", "datetime", "datetimeformat", "format_date"})
@@ -37,18 +35,27 @@ NO_ROW: Mapping[str, object] = {}
 
 
 class EnclosureError(TemplateError):
-    """A row names a file that its letter cannot have."""
+    """A row names a file that its message cannot have."""
 
 
-class UnknownName(TemplateError):
-    """A template uses a name that is neither a field of the row nor anything else."""
+class UndefinedField(TemplateError):
+    """A template uses `name`, which is neither a field of the row nor anything else; `suggestion` is the closest field.
+
+    `is_clock`: other programs have the time under that name.
+    """
+
+    def __init__(self, message: str, *, hint: str, name: str, suggestion: str = "", is_clock: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.name = name
+        self.suggestion = suggestion
+        self.is_clock = is_clock
 
 
 def explain(
     error: Exception,
     *,
     name: str,
-    environment: LetterEnvironment,
+    environment: MessageEnvironment,
     row: Mapping[str, object] = NO_ROW,
     rows: Iterable[object] = (),
 ) -> TemplateError:
@@ -66,16 +73,17 @@ def explain(
         return TemplateError(f"{where}: {_in_words(text, environment)}", hint=hint)
     where = place(*_innermost(error.__traceback__, name))
     match error:
+        case UndefinedValue(is_field=False, name=name) if name in _DATES:
+            return TemplateError(f"{where}: {printable(str(error))}", hint=_SAY_DATE)
+        case UndefinedValue(is_field=True, name=name) if name in _CLOCK:
+            return UndefinedField(f"{where}: {error}", hint=_SAY_CLOCK, name=name, is_clock=True)
+        case UndefinedValue(is_field=True, name=name):
+            fields = list(dict.fromkeys([*row, "email", "row"]))
+            meant = closest(name, fields)
+            text = f"{where}: {error}" + (f"; did you mean {_spelled(meant)}?" if meant else "")
+            return UndefinedField(text, hint=_say_fields(fields), name=name, suggestion=meant)
         case UndefinedError():
             text = str(error)
-            found = _UNDEFINED.fullmatch(text)
-            if (attribute := _ATTRIBUTE.fullmatch(text)) and attribute[1] in _DATES:
-                return TemplateError(f"{where}: {printable(text)}", hint=_SAY_DATE)
-            if found and found[1] in _CLOCK:
-                return TemplateError(f"{where}: {text}", hint=_SAY_CLOCK)
-            if found:
-                fields = list(dict.fromkeys([*row, "email", "row"]))
-                return UnknownName(f"{where}: {text}{_suggest_field(found[1], fields)}", hint=_say_fields(fields))
         case Refused():
             return _refused(error, where, row, rows)
         case NoLocale():
@@ -83,15 +91,15 @@ def explain(
         case ConfigError():
             return TemplateError(f"{where}: {error}", hint=error.hint)
         case SecurityError():
-            text = f"a letter must not do this: {error}"
+            text = f"a message must not do this: {error}"
         case TemplateNotFound():
             text = missing_partial(str(error.name), environment)
         case RecursionError():
             text = "includes or calls itself without end"
         case MemoryError():
             if not _has_room():
-                raise error  # it is the computer that has none: no fault of this row, nor of the letter
-            text = "wants more memory than a letter may have"
+                raise error  # it is the computer that has none: no fault of this row, nor of the message
+            text = "wants more memory than a message may have"
         case ZeroDivisionError():
             text = "divides by zero"
         case TypeError():
@@ -157,7 +165,7 @@ def _line_of(error: TemplateSyntaxError) -> str:
 
 
 def _has_room() -> bool:
-    """Whether there is memory for the longest text that a letter may have, four octets a character."""
+    """Whether there is memory for the longest text that a message may have, four bytes a character."""
     try:
         bytearray(4 * LONGEST_OUTPUT)
     except MemoryError:
@@ -166,22 +174,19 @@ def _has_room() -> bool:
 
 
 def place(name: str, line: int) -> str:
-    """`letter.txt:3`; a setting of one line, `campaign.toml: subject` or `--where`, needs no line number."""
+    """`message.txt:3`; a setting of one line, `campaign.toml: subject` or `--where`, needs no line number."""
     is_setting = ": " in name or name.startswith("-")
     return name if line <= 1 and is_setting else f"{name}:{line}"
 
 
-def missing_partial(name: str, environment: LetterEnvironment) -> str:
+def missing_partial(name: str, environment: MessageEnvironment) -> str:
     """What to say of an included template that there is not."""
     return f"there is no template {printable(name, 80)!r}{suggest(name, environment.list_templates())}"
 
 
-def _suggest_field(name: str, fields: Iterable[str]) -> str:
-    """Like `suggest`, but a column that is no plain word is shown as it has to be written."""
-    found = closest(name, fields)
-    if found and not found.isidentifier():
-        return f"; did you mean row[{found!r}]?"
-    return f"; did you mean {found!r}?" if found else ""
+def _spelled(field: str) -> str:
+    """A column that is no plain word is shown as it has to be written."""
+    return repr(field) if field.isidentifier() else f"row[{field!r}]"
 
 
 def _say_fields(fields: list[str]) -> str:
@@ -190,7 +195,7 @@ def _say_fields(fields: list[str]) -> str:
     return printable(f"a template of this row can use {', '.join(names)}{rest}")
 
 
-def _in_words(text: str, environment: LetterEnvironment) -> str:
+def _in_words(text: str, environment: MessageEnvironment) -> str:
     text = text.rstrip(".")
     found = _UNKNOWN.match(text)
     if not found:

@@ -1,4 +1,4 @@
-"""Addresses that a letter may link to: what a cell holds must not become a script, nor add an attribute."""
+"""Addresses that a message may link to: what a cell holds must not become a script, nor add an attribute."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def link(value: object) -> str:
     scheme = _SCHEME.match(bare)
     if scheme and (scheme[1].lower() not in SCHEMES or not bare.startswith(text[: scheme.end()])):
         raise TemplateRuntimeError(
-            f"{printable(text, 60)!r} is no address that a letter may link to; "
+            f"{printable(text, 60)!r} is no address that a message may link to; "
             f"expected {', '.join(SCHEMES[:-1])} or {SCHEMES[-1]}"
         )
     address = _SPACES.sub("%20", text)

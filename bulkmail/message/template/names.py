@@ -1,4 +1,4 @@
-"""Which columns a letter mentions, and which of them stand in it as they are."""
+"""Which columns a message mentions, and which of them stand in it as they are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from jinja2 import nodes
 
 from bulkmail.message.template.environment import make_environment
-from bulkmail.message.template.rendering import templates_of
 from bulkmail.message.template.required import field_of
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import ConfigError
@@ -19,7 +18,7 @@ FUNCTIONS = frozenset(make_environment({}).globals)
 def mentioned_names(campaign: Campaign) -> set[str] | None:
     """The fields that any template of `campaign` mentions; None when one reads rows whatever their columns are."""
     names: set[str] = set()
-    for tree in _trees([*templates_of(campaign), *campaign.partials]):
+    for tree in _trees([*campaign.templates(), *campaign.partials]):
         whole_rows = sum(1 for node in tree.find_all(nodes.Name) if node.name == "row" and node.ctx == "load")
         for node in tree.find_all((nodes.Name, nodes.Getattr, nodes.Getitem)):
             if name := field_of(node):
@@ -41,7 +40,7 @@ def names_of_message(campaign: Campaign) -> set[str]:
     """The fields of its first row that a message of several rows mentions, beside what it asks of each of `rows`."""
     return {
         name
-        for tree in _trees([*templates_of(campaign), *campaign.partials])
+        for tree in _trees([*campaign.templates(), *campaign.partials])
         for name in set(_beside_loops(tree, over_rows=False)) - _assigned(tree)
     }
 
@@ -50,7 +49,7 @@ def names_of_rows(campaign: Campaign) -> frozenset[str]:
     """What a message of several rows may ask of each of them; texts in filters are among it.  Empty for others."""
     if not campaign.group_by:
         return frozenset()
-    trees = _trees([*templates_of(campaign), *campaign.partials])
+    trees = _trees([*campaign.templates(), *campaign.partials])
     return frozenset(name for tree in trees for name in _attributes(tree))
 
 
@@ -111,14 +110,12 @@ def fields_in(template: Template) -> frozenset[str]:
 
 
 def printed_names(campaign: Campaign) -> set[str]:
-    """The fields whose value stands in subject, sender or body of every letter, so that an empty one leaves a gap.
+    """The fields whose value stands in subject, sender or body of every message, so that an empty one leaves a gap.
 
     Not those that a template asks about before (`{% if name %}`) or provides for (`name or "friend"`).
     """
-    whole = (campaign.sender, campaign.subject, campaign.text, campaign.html, campaign.markdown, campaign.mjml)
-    shown = [template for template in (*whole, campaign.preheader, campaign.calendar) if template is not None]
     printed: set[str] = set()
-    for tree in _trees([*shown, *campaign.partials]):
+    for tree in _trees([campaign.sender, campaign.subject, *campaign.bodies(), *campaign.partials]):
         printed |= set(_printed(tree, frozenset(_assigned(tree))))
     return printed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -16,7 +16,7 @@ from bulkmail.message.template.constants import read_values
 from bulkmail.message.template.environment import (
     NO_VALUES,
     NOWHERE,
-    LetterEnvironment,
+    MessageEnvironment,
     join_chunks,
     make_environment,
     reset_ranges,
@@ -51,7 +51,7 @@ class Rendering:
 
     __slots__ = ("_environment", "_template", "constant", "name", "pieces")
 
-    def __init__(self, template: Template, environment: LetterEnvironment) -> None:
+    def __init__(self, template: Template, environment: MessageEnvironment) -> None:
         """Raises `TemplateError` with file and line for what Jinja cannot read and for partials that are not there."""
         self.name = template.name
         self._environment = environment
@@ -111,7 +111,7 @@ class Workshop:
         texts = {each.name: (each if _is_page(each.name) else without_tag_lines(each)).text for each in partials}
         self._make_text = partial(make_environment, texts, locality=locality, values=values, picture=picture)
         self._text = self._make_text()
-        self._page_text: LetterEnvironment | None = None
+        self._page_text: MessageEnvironment | None = None
         self._calendar = make_environment(sources, escape=escape_value, locality=locality, values=values)
         self._locality = locality
         self._locale = self.header(locale) if locale is not None and locality.is_by_row else None
@@ -236,7 +236,7 @@ def referenced_names(campaign: Campaign) -> set[str]:
     environment = make_environment(sources, values=read_values(campaign.data))
     partials = {partial.name: _parse(partial, environment) for partial in campaign.partials}
     names: set[str] = set()
-    for template in templates_of(campaign):
+    for template in campaign.templates():
         tree = _parse(template, environment)
         try:
             names |= required_by(tree, partials)
@@ -246,34 +246,7 @@ def referenced_names(campaign: Campaign) -> set[str]:
     return names - ({ROWS} if campaign.group_by else set())
 
 
-def templates_of(campaign: Campaign) -> Iterator[Template]:
-    """All that is rendered of `campaign`, but what is included."""
-    yield campaign.sender
-    yield campaign.subject
-    letter = (
-        campaign.locale,
-        campaign.to_name,
-        campaign.reply_to,
-        campaign.text,
-        campaign.html,
-        campaign.markdown,
-        campaign.mjml,
-    )
-    heading = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
-    for template in (*letter, campaign.preheader, campaign.calendar, *heading):
-        if template is not None:
-            yield template
-    if campaign.reverse_path:
-        yield Template("reverse_path", campaign.reverse_path)
-    for _, template in campaign.headers:
-        yield template
-    for attachment in campaign.row_attachments:
-        yield attachment.path
-        if attachment.filename is not None:
-            yield attachment.filename
-
-
-def _parse(template: Template, environment: LetterEnvironment) -> nodes.Template:
+def _parse(template: Template, environment: MessageEnvironment) -> nodes.Template:
     try:
         tree = environment.parse(template.text, template.name)
         _check_filters(tree, template.name, environment)
@@ -283,7 +256,7 @@ def _parse(template: Template, environment: LetterEnvironment) -> nodes.Template
     return tree
 
 
-def _check_filters(tree: nodes.Template, name: str, environment: LetterEnvironment) -> None:
+def _check_filters(tree: nodes.Template, name: str, environment: MessageEnvironment) -> None:
     """Raises `TemplateAssertionError` for a filter or test that there is not.
 
     Jinja itself leaves one inside a condition to the rendering of each row, as the condition may ask whether it exists.
@@ -297,7 +270,7 @@ def _check_filters(tree: nodes.Template, name: str, environment: LetterEnvironme
             raise TemplateAssertionError(f"No {kind} named {node.name!r}.", node.lineno, name)
 
 
-def _check_partials(tree: nodes.Template, name: str, environment: LetterEnvironment) -> None:
+def _check_partials(tree: nodes.Template, name: str, environment: MessageEnvironment) -> None:
     """Raises `TemplateError` for a template that `tree` includes by a fixed name and that there is not."""
     known = environment.list_templates()
     for node in tree.find_all(_INCLUDING):
@@ -312,7 +285,7 @@ def _check_partials(tree: nodes.Template, name: str, environment: LetterEnvironm
 _INCLUDING = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
 
 
-def _compile(template: Template, tree: nodes.Template, environment: LetterEnvironment) -> JinjaTemplate:
+def _compile(template: Template, tree: nodes.Template, environment: MessageEnvironment) -> JinjaTemplate:
     try:
         code = environment.compile(tree, template.name, template.name)
         return environment.template_class.from_code(environment, code, _globals(environment))
@@ -320,7 +293,7 @@ def _compile(template: Template, tree: nodes.Template, environment: LetterEnviro
         raise explain(error, name=template.name, environment=environment) from None
 
 
-def _globals(environment: LetterEnvironment) -> dict[str, object]:
+def _globals(environment: MessageEnvironment) -> dict[str, object]:
     # A plain dictionary, because Jinja's own chain of them costs each rendering microseconds.
     return dict(environment.globals)
 

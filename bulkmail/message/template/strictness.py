@@ -34,7 +34,7 @@ from bulkmail.model.pattern import lazy_pattern
 
 _LONGEST_SUM = 500  # digits: more than numbers of the longest text that is read as one can have
 _AMOUNT = lazy_pattern(r"-?[0-9]{1,15}(?:\.[0-9]{1,2})?")  # nearly every cell that is added up, and one reading
-_MOST_LETTERS = 12  # of a text that may mean no
+_MOST_MESSAGES = 12  # of a text that may mean no
 _ZERO = lazy_pattern(r"[-+]?0+(?:[.,]0+)?(?:\s?[%€$£]|\s[A-Z]{3})?", re.IGNORECASE)
 _FALSE = frozenset({"false"})
 # Also what spreadsheet programs in other languages write for FALSE and TRUE.
@@ -115,7 +115,7 @@ def install(environment: Environment) -> None:
 
 def truth(value: Any, is_printed: bool = False) -> Any:
     """`value`, which is used as a condition.  Raises `Refused` for text that says no: any text counts as true."""
-    if isinstance(value, str) and 0 < len(value) <= _MOST_LETTERS and says_no(value, is_printed=is_printed):
+    if isinstance(value, str) and 0 < len(value) <= _MOST_MESSAGES and says_no(value, is_printed=is_printed):
         raise Refused(
             value,
             "is text, and any text counts as true",
@@ -131,7 +131,7 @@ def says_no(text: str, *, is_printed: bool = False) -> bool:
 
 
 def _value_or(value: Any) -> Any:
-    if isinstance(value, str) and len(value) <= _MOST_LETTERS and value.strip().casefold() in _FALSE:
+    if isinstance(value, str) and len(value) <= _MOST_MESSAGES and value.strip().casefold() in _FALSE:
         raise Refused(value, "is text, and any text counts as true", fix=f"compare it: … != {str(value)!r}")
     return value
 

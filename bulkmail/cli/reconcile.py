@@ -1,0 +1,179 @@
+"""`bulkmail reconcile`: rows in doubt are looked up where their messages may have arrived."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from itertools import chain
+from pathlib import Path
+
+import click
+
+from bulkmail.cli.running import password_prompt
+from bulkmail.mailbox.imap_connection import Mailbox
+from bulkmail.mailing.in_doubt import Findings, rewriter_of, settle, weigh
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.relay import Secret
+from bulkmail.model.tally import EXIT_IN_DOUBT
+from bulkmail.outbox.entries import Doubtful
+from bulkmail.outbox.outbox import Outbox
+from bulkmail.reconcile.logs import look_in_log
+from bulkmail.reconcile.mail_folders import look_in_imap, look_in_maildir
+from bulkmail.reconcile.sighting import Sighting
+from bulkmail.settings.runs import find_run
+from bulkmail.text import count, printable
+
+VARIABLE = "BULKMAIL_IMAP_PASSWORD"
+MOST_SHOWN = 20  # rows of each kind
+EPILOG = """\b
+Examples:
+  bulkmail reconcile spring --imap imaps://shop%40example.com@imap.example.com
+  bulkmail reconcile spring --log /var/log/mail.log --log /var/log/mail.log.1
+  bulkmail reconcile spring --maildir ~/Maildir --dry-run
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.argument("run")
+@click.option(
+    "--maildir",
+    "maildirs",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="DIR",
+    help="Look in this Maildir; repeatable.",
+)
+@click.option("--imap", "url", metavar="URL", help="Look on this server: imaps://USER@HOST.")
+@click.option("--folder", "folders", multiple=True, metavar="NAME", help="In which folder there; repeatable.  [Sent]")
+@click.option(
+    "--imap-password-file",
+    "password_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help=f"Where the password is; otherwise {VARIABLE}, or it is asked for.",
+)
+@click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    metavar="FILE",
+    help="Look in a log of Postfix or Exim; repeatable, - is standard input.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what was found and leave the rows as they are.")
+def command(
+    run: str,
+    maildirs: tuple[Path, ...],
+    url: str | None,
+    folders: tuple[str, ...],
+    password_file: Path | None,
+    logs: tuple[str, ...],
+    dry_run: bool,
+) -> int:
+    """Look rows in doubt up by their Message-IDs, and take as accepted whatever is found.
+
+    RUN is an outbox file, or a campaign (its latest run).  Not to be found proves nothing.
+    """
+    if not (maildirs or url or logs):
+        raise ConfigError("nothing says where to look", hint="add --imap URL, --maildir DIR or --log FILE")
+    if (folders or password_file) and not url:
+        raise ConfigError("--folder and --imap-password-file are for --imap", hint="add --imap imaps://USER@HOST")
+    path = find_run(run, rehearsals=False)
+    mailbox = Mailbox.parse(url) if url else None
+    outbox = Outbox.open(path)
+    try:
+        doubts = outbox.doubts() if outbox.is_loaded else []
+        if not doubts:
+            click.echo(f"Nothing is in doubt in {printable(str(path))}.")
+            return 0
+        places: list[Iterator[Sighting]] = [look_in_maildir(folder) for folder in maildirs]
+        places += [look_in_log(name) for name in logs]
+        if mailbox is not None:
+            places += _on_the_server(
+                mailbox,
+                password_of(mailbox, f"file:{password_file}" if password_file else ""),
+                folders or ("Sent",),
+                doubts,
+            )
+        findings = weigh(doubts, chain.from_iterable(places))
+        if not dry_run:
+            settle(outbox, findings)
+            outbox.finish()
+        _tell(findings, is_dry=dry_run)
+        left = doubts if dry_run else outbox.doubts()
+        _advise(findings, path, relay=outbox.settings.get("routes_record", ""), left=left)
+        return EXIT_IN_DOUBT if left else 0
+    finally:
+        outbox.close()
+
+
+def _on_the_server(
+    mailbox: Mailbox, password: Secret, folders: Sequence[str], doubts: Sequence[Doubtful]
+) -> list[Iterator[Sighting]]:
+    ids = list(dict.fromkeys(doubtful.message_id for doubtful in doubts))
+
+    def unaskable(message_id: str) -> None:
+        click.echo(f"{printable(message_id)} is no Message-ID that a server can be asked for", err=True)
+
+    return [look_in_imap(mailbox, password, folder=name, message_ids=ids, told=unaskable) for name in folders]
+
+
+def password_of(mailbox: Mailbox, place: str, *, variable: str = VARIABLE) -> Secret:
+    """The password of an IMAP login, from `place` (`"file:PATH"` and so on), from `variable`, or by asking."""
+    from bulkmail.settings.places import LONGEST_SECRET, Wanted, secret_at
+
+    ask = password_prompt()
+    if place:
+        wanted = Wanted("IMAP password", whose="the password of the mailbox")
+        password = secret_at(place, wanted, environ=os.environ)
+    elif os.environ.get(variable):
+        password = os.environ[variable]
+    elif ask is not None:
+        password = ask(f"Password for {mailbox}: ")
+    else:
+        raise ConfigError(
+            f"{printable(str(mailbox))} wants a password, and none was found",
+            hint=f"set {variable}, or name a file with --imap-password-file",
+        )
+    if not password or len(password) > LONGEST_SECRET or any(character in password for character in "\0\r\n"):
+        raise ConfigError(f"the password of the mailbox is not one line of at most {LONGEST_SECRET:,} characters")
+    return Secret(password)
+
+
+def _tell(findings: Findings, *, is_dry: bool) -> None:
+    click.echo(f"Looked at {count(findings.looked_at, 'Message-ID')}.")
+    verb = "would become accepted" if is_dry else "accepted now"
+    if findings.seen:
+        click.echo(f"{count(len(findings.seen), 'message')} found, {verb}:")
+        _list([(f.doubtful, f"found in {f.place}") for f in findings.seen])
+    if findings.unclear:
+        click.echo(
+            f"{count(len(findings.unclear), 'message')} found that went to several people; for whom, is not said:"
+        )
+        _list([(f.doubtful, f"found in {f.place}") for f in findings.unclear])
+    if findings.missing:
+        click.echo(f"{count(len(findings.missing), 'message')} not found, still in doubt:")
+        _list([(doubtful, doubtful.message_id) for doubtful in findings.missing])
+
+
+def _list(rows: Sequence[tuple[Doubtful, str]]) -> None:
+    for doubtful, words in rows[:MOST_SHOWN]:
+        click.echo(f"  row {doubtful.row:,}  {printable(doubtful.forward_path)}  {printable(words)}")
+    if len(rows) > MOST_SHOWN:
+        click.echo(f"  and {len(rows) - MOST_SHOWN:,} more")
+
+
+def _advise(findings: Findings, path: Path, *, relay: str, left: Sequence[Doubtful]) -> None:
+    if findings.missing:
+        who = rewriter_of(relay)
+        click.echo(
+            f"{who} puts a Message-ID of its own into each message, so that ours cannot be found anywhere behind it."
+            if who
+            else "Not found proves nothing: mail may be delayed, filed elsewhere or filtered, and some relays (Amazon"
+            " SES is one) put a Message-ID of their own into each message."
+        )
+    command = f"bulkmail resume {shlex.quote(str(path))}"
+    if retried := sum(doubtful.is_retried for doubtful in left):
+        click.echo(f"{count(retried, 'message')} in doubt before will be sent again by {command}")
+    if len(left) > retried:
+        click.echo(f"To decide yourself: {command} --in-doubt retry|accepted|rejected")

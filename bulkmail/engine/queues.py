@@ -1,0 +1,289 @@
+"""What there is to send: jobs from the store, handed out once each, taken back when nothing became of them."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import field
+from functools import partial
+
+from bulkmail.engine.contracts import Store
+from bulkmail.model.job import Claim, Job
+from bulkmail.model.lazy_dataclass import dataclass
+
+BATCH = 64  # jobs that are claimed at a time
+AGAIN = 1.0  # seconds after which a store is asked again that gave what is still out here
+MOST_ASIDE = 2_000  # jobs that wait for their own provider while others go
+
+QueueKey = int
+"""The number of a part of the work that has its own queue: what is due in another one never stands before it."""
+
+
+def _nothing() -> None:
+    """Nobody waits."""
+
+
+def _no_matter(error: BaseException) -> None:
+    """The next call of the store says so, too."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The jobs of one key.  Holds at most a batch of them; nothing else is due before `dry_until` (wall clock)."""
+
+    key: QueueKey
+    ready: deque[Job] = field(default_factory=deque)
+    dry_until: float = -math.inf
+    is_asking: bool = False  # the store, which answers later
+
+    def comes_again(self, due_at: float) -> None:
+        """A delivery that was out is due again."""
+        self.dry_until = min(self.dry_until, due_at)
+
+
+class Queues:
+    """The jobs of one run.  Holds a batch of each key, and the ids of those that are out.
+
+    `limit` is how many may be begun, None for all.  `changed` is called when the store has answered later, `failed`
+    when it did so with an error.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        keys: Iterable[QueueKey] = (0,),
+        limit: int | None = None,
+        changed: Callable[[], None] = _nothing,
+        failed: Callable[[BaseException], None] = _no_matter,
+    ) -> None:
+        self._store = store
+        self._epoch = store.epoch
+        self._changed = changed
+        self._failed = failed
+        self._turn = deque(_Queue(key) for key in keys)  # the first of these that has a job gives it, and goes last
+        self._queues = {queue.key: queue for queue in self._turn}
+        self._out: dict[int, _Queue] = {}
+        self._stale: set[int] = set()  # of those, whose claim was lost while they were out
+        self._aside: list[tuple[float, int, Job, _Queue]] = []  # a heap: until when (monotonic), and what
+        self._has_copies = store.has_copies
+        self._copies: dict[int, deque[Job]] = {}  # set aside for the job of this id
+        self._left = limit
+
+    @property
+    def in_hand(self) -> int:
+        """How many are out and not yet settled."""
+        return len(self._out)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something is out or asked for, so that there may be more soon; `changed` is called then."""
+        return bool(self._out) or any(queue.is_asking for queue in self._turn)
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether the limit has been reached, so that there will be no more."""
+        return self._left is not None and self._left <= 0
+
+    def next(self, now: float, *, may_go: Callable[[QueueKey], bool] | None = None) -> Job | None:
+        """A job that may go now (`now` is wall-clock seconds), or None: all that is left is out or due later.
+
+        `may_go` leaves the jobs of other keys where they are.  Keys take turns.
+        """
+        if self._epoch != self._store.epoch:
+            self._start_over()
+        if self._left is not None and self._left <= 0:
+            return None
+        for queue in self._turn:
+            if (queue.ready or self._has_ready(queue, now)) and (may_go is None or may_go(queue.key)):
+                break
+        else:
+            return None
+        if len(self._turn) > 1:
+            self._turn.remove(queue)
+            self._turn.append(queue)
+        job = queue.ready.popleft()
+        self._out[job.delivery.id] = queue
+        if self._left is not None:
+            self._left -= 1
+        if self._has_copies:
+            self._keep_copies(queue, job, now)
+        return job
+
+    def set_aside(self, job: Job, until: float) -> None:
+        """Nothing of it may go before `until` (monotonic seconds); what stands behind it may."""
+        self.release_copies(job)
+        queue = self._out.pop(job.delivery.id)
+        if self._left is not None:
+            self._left += 1
+        heapq.heappush(self._aside, (until, job.delivery.id, job, queue))
+
+    def bring_back(self, now: float) -> float | None:
+        """What was set aside until `now` (monotonic seconds) is ready again; when the next will be, None for none."""
+        while self._aside and self._aside[0][0] <= now:
+            _, _, job, queue = heapq.heappop(self._aside)
+            queue.ready.appendleft(job)
+        return self._aside[0][0] if self._aside else None
+
+    @property
+    def next_aside(self) -> tuple[QueueKey, Job] | None:
+        """What was set aside and is ready next."""
+        return (self._aside[0][3].key, self._aside[0][2]) if self._aside else None
+
+    @property
+    def has_much_aside(self) -> bool:
+        """Whether so many are set aside that no more should be."""
+        return len(self._aside) >= MOST_ASIDE
+
+    def next_copy(self, job: Job) -> Job | None:
+        """A copy of `job`, which is out: another forward path of its row that may go now."""
+        kept = self._copies.get(job.delivery.id)
+        if not kept or self.is_used_up:
+            return None
+        if self._left is not None:
+            self._left -= 1
+        return kept.popleft()
+
+    def return_copy(self, job: Job, copy: Job) -> None:
+        """`copy`, which was the last that `next_copy()` gave, does not go with `job` after all."""
+        self._copies[job.delivery.id].appendleft(copy)
+        if self._left is not None:
+            self._left += 1
+
+    def release_copies(self, job: Job) -> None:
+        """Those copies of `job` that were not taken are the next to go, each for itself."""
+        for copy in reversed(self._copies.pop(job.delivery.id, ())):
+            self._return(copy)
+
+    def _keep_copies(self, queue: _Queue, job: Job, now: float) -> None:
+        """Puts the copies of `job` aside for whoever has it, lest another sender takes them while that one waits."""
+        row = job.delivery.row
+        if not self._has_ready(queue, now) or queue.ready[0].delivery.row != row:
+            return
+        kept = self._copies[job.delivery.id] = deque()
+        while queue.ready and queue.ready[0].delivery.row == row:
+            kept.append(copy := queue.ready.popleft())
+            self._out[copy.delivery.id] = queue
+
+    def key_of(self, job: Job) -> QueueKey:
+        """The key of a job that is out."""
+        return self._out[job.delivery.id].key
+
+    def has_some(self, now: float, *, among: Callable[[QueueKey], bool]) -> bool:
+        """Whether a job of one of these keys could go now, were it allowed."""
+        return next(self.keys_with_some(now, among=among), None) is not None
+
+    def keys_with_some(self, now: float, *, among: Callable[[QueueKey], bool]) -> Iterator[QueueKey]:
+        """Those of these keys that have a job that could go now, were it allowed."""
+        return (q.key for q in self._turn if not self.is_used_up and among(q.key) and self._has_ready(q, now))
+
+    def settled(self, delivery_id: int, *, due_at: float | None = None) -> None:
+        """What became of it is durable; with `due_at` (wall clock; 0 is at once) it comes again."""
+        queue = self._out.pop(delivery_id, None)
+        if self._stale:
+            self._stale.discard(delivery_id)
+        if queue is not None and due_at is not None:
+            queue.comes_again(due_at)
+
+    def lost(self, job: Job) -> None:
+        """The store did not grant its mark or take its outcome: it is another's now, or will be claimed again."""
+        self.release_copies(job)
+        self.settled(job.delivery.id, due_at=0.0)
+        if self._left is not None:
+            self._left += 1
+
+    def take_back(self, job: Job) -> None:
+        """Nothing was attempted: it is the next to go."""
+        self.release_copies(job)
+        self._return(job)
+        if self._left is not None:
+            self._left += 1
+
+    @property
+    def known_due(self) -> float:
+        """When something may be due next as far as is known without a look into the store, wall-clock seconds."""
+        return min((queue.dry_until for queue in self._turn), default=math.inf)
+
+    def next_due(self, now: float, *, among: Callable[[QueueKey], bool] | None = None) -> float | None:
+        """When after `now` the next deferred one of these keys is due, wall-clock seconds; None when none is.
+
+        What is due by now is ready, out, or set aside.
+        """
+        found = (q.dry_until for q in self._turn if among is None or among(q.key))
+        return min((due for due in found if now < due < math.inf), default=None)
+
+    def has_others(self, done: Collection[int]) -> bool:
+        """Whether a delivery that is not out and not among `done` may be begun in this run, now or later."""
+        if self.is_used_up:
+            return False
+        if self._aside or any(job.delivery.id not in done for queue in self._queues.values() for job in queue.ready):
+            return True
+        return any(queue.is_asking or self._store.has_more(queue.key, besides=done) for queue in self._turn)
+
+    async def has_open(self, among: Callable[[QueueKey], bool]) -> bool:
+        """Whether a delivery of one of these keys is still open."""
+        for key in self._queues:
+            if among(key) and await self.left_in(key):
+                return True
+        return False
+
+    async def left_in(self, key: QueueKey) -> int:
+        """How many deliveries of `key` are still open."""
+        answer = self._store.count_open(key)
+        return await answer if isinstance(answer, asyncio.Future) else answer
+
+    def _return(self, job: Job) -> None:
+        queue = self._out.pop(job.delivery.id)
+        if job.delivery.id in self._stale:
+            self._stale.discard(job.delivery.id)
+            queue.comes_again(0.0)
+        else:
+            queue.ready.appendleft(job)
+
+    def _has_ready(self, queue: _Queue, now: float) -> bool:
+        if not queue.ready and now >= queue.dry_until and not queue.is_asking:
+            self._refill(queue, now)
+        return bool(queue.ready)
+
+    def _refill(self, queue: _Queue, now: float) -> None:
+        queue.dry_until = math.inf  # until the answer, or until one that is out comes again
+        answer = self._store.claim(queue.key, limit=BATCH, now=now)
+        if isinstance(answer, asyncio.Future):
+            queue.is_asking = True
+            answer.add_done_callback(partial(self._answered, queue, now))
+        else:
+            self._claimed(queue, answer, now)
+
+    def _claimed(self, queue: _Queue, claim: Claim, now: float) -> None:
+        if self._stale and any(job.delivery.id in self._stale for job in claim.jobs):
+            # Until the try that has begun is over: its mark will not be granted, its outcome may be taken.
+            self._store.give_back([job.delivery.id for job in claim.jobs])
+            queue.dry_until = min(queue.dry_until, now + AGAIN)
+            return
+        queue.ready.extend(claim.jobs)
+        queue.dry_until = min(queue.dry_until, claim.more_at)
+
+    def _answered(self, queue: _Queue, now: float, answer: asyncio.Future[Claim]) -> None:
+        queue.is_asking = False
+        if self._epoch != self._store.epoch:
+            self._start_over()
+        error = None if answer.cancelled() else answer.exception()
+        if error is not None:
+            self._failed(error)
+        elif answer.cancelled() or answer.result().epoch != self._epoch:
+            queue.dry_until = -math.inf
+        else:
+            self._claimed(queue, answer.result(), now)
+        self._changed()
+
+    def _start_over(self) -> None:
+        """Claims were lost: what has not begun is claimed again; what has begun learns it at its mark."""
+        self._epoch = self._store.epoch
+        self._stale.update(self._out)
+        self._aside.clear()
+        for queue in self._turn:
+            queue.ready.clear()
+            queue.dry_until = -math.inf
