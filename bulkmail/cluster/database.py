@@ -18,6 +18,7 @@ SCHEMA = "bulkmail"
 STORE_VARIABLE = "BULKMAIL_STORE"
 CONNECTING = 10.0  # seconds
 STATEMENT = 60.0  # seconds
+_SHAPE = "write postgresql://USER@HOST/DATABASE"
 
 
 class StoreError(BulkmailError):
@@ -37,13 +38,12 @@ def store_url(text: str | None) -> str:
     url = text or os.environ.get(STORE_VARIABLE, "")
     if not url:
         raise ConfigError("no store is named", hint=f"write its URL, or set {STORE_VARIABLE}=postgresql://HOST/NAME")
-    hint = "write postgresql://USER@HOST/DATABASE"
     try:
         is_one = urlsplit(url).scheme in ("postgresql", "postgres")
     except ValueError as error:
-        raise ConfigError(f"the URL of the store cannot be read: {error}", hint=hint) from error
+        raise ConfigError(f"the URL of the store cannot be read: {error}", hint=_SHAPE) from error
     if not is_one:
-        raise ConfigError(f"{printable(shown(url), 80)!r} is not the URL of a store", hint=hint)
+        raise ConfigError(f"{printable(shown(url), 80)!r} is not the URL of a store", hint=_SHAPE)
     return url
 
 
@@ -68,13 +68,12 @@ def shown(url: str) -> str:
 
 async def connect(url: str, *, within: float = CONNECTING) -> Connection:
     """A connection whose names are those of our schema.  Raises `StoreError`."""
+    settings = {"search_path": SCHEMA, "application_name": "bulkmail", "timezone": "UTC"}
     with saying(url):
-        return await _asyncpg().connect(
-            url,
-            timeout=within,
-            command_timeout=STATEMENT,
-            server_settings={"search_path": SCHEMA, "application_name": "bulkmail", "timezone": "UTC"},
-        )
+        try:
+            return await _asyncpg().connect(url, timeout=within, command_timeout=STATEMENT, server_settings=settings)
+        except ValueError as error:  # a port that is no number; several hosts are allowed, so the driver judges
+            raise StoreError(f"{printable(shown(url), 200)}: {error}", hint=_SHAPE) from error
 
 
 def _asyncpg() -> Any:
@@ -101,7 +100,7 @@ def saying(url: str) -> Iterator[None]:
         raise StoreError(f"{where}: {error}", hint="createdb makes a database") from error
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError) as error:
         raise StoreError(f"{where} is not a store yet", hint="bulkmail store create") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise StoreError(f"{where}: {error or 'no answer in time'}") from error
 
 
