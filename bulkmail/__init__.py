@@ -56,11 +56,11 @@ if TYPE_CHECKING:
     from bulkmail.model.retry import RetryPolicy as RetryPolicy
     from bulkmail.model.route import Route as Route
     from bulkmail.model.status import Status as Status
-    from bulkmail.recipients.reading import ListOptions as ListOptions
+    from bulkmail.recipients.list_reading import ListOptions as ListOptions
     from bulkmail.report.report import Report as Report
     from bulkmail.settings.suppressions import SuppressionSettings as SuppressionSettings
-    from bulkmail.smtp.conversation import Conversation as Conversation
-    from bulkmail.smtp.conversation import ConversationLine as ConversationLine
+    from bulkmail.smtp.trace import Conversation as Conversation
+    from bulkmail.smtp.trace import ConversationLine as ConversationLine
 
 _HOMES = {
     "Address": "model.address",
@@ -69,15 +69,15 @@ _HOMES = {
     "Backoff": "model.retry",
     "Campaign": "model.campaign",
     "ConfigError": "model.errors",
-    "Conversation": "smtp.conversation",
-    "ConversationLine": "smtp.conversation",
+    "Conversation": "smtp.trace",
+    "ConversationLine": "smtp.trace",
     "DeliveryResults": "mailing.deliveries",
     "Dkim": "model.campaign",
     "ChecksFailed": "model.errors",
     "Keys": "model.keys",
     "InlineImage": "model.campaign",
     "ListError": "model.errors",
-    "ListOptions": "recipients.source",
+    "ListOptions": "recipients.list_source",
     "Mailer": "mailing.library",
     "NothingToSend": "mailing.checking",
     "OutboxError": "model.errors",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from bulkmail.checks import bulk_checks, letter_checks, list_checks, online_checks
+from bulkmail.checks import bulk_checks, list_checks, message_checks, online_checks
+from bulkmail.checks.check_finding import Finding, Severity
 from bulkmail.checks.evidence import Check, Evidence
-from bulkmail.checks.finding import Finding, Severity
 from bulkmail.model.errors import ConfigError
 from bulkmail.text import suggest
 
@@ -43,7 +43,7 @@ CHECKS: tuple[Check, ...] = (
         "subject-missing", _W, "message files without a subject",
         "People delete such mail unread, and filters take it for junk.",
         "write SUBJECT: and what it is about above the empty line, or send with --subject",
-        letter_checks.subject_missing,
+        message_checks.subject_missing,
     ),
     Check(
         "attachment-missing", _W, "files that rows name and that cannot be sent; an error if that is so for every row",
@@ -124,7 +124,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "placeholder", _W, "{{, lorem ipsum, unfinished notes and other programs' placeholders in message or cells",
         "People would read what was meant to be replaced.",
-        "write what is meant, or take it out", letter_checks.placeholder,
+        "write what is meant, or take it out", message_checks.placeholder,
     ),
     Check(
         "mistyped-address", _W, "domains one slip away from those of large providers, such as gmial.com",
@@ -134,79 +134,79 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "subject-test", _W, "subjects of a trial",
         "It looks as if this was not meant to go out.",
-        "give the subject that people shall read", letter_checks.subject_test,
+        "give the subject that people shall read", message_checks.subject_test,
     ),
     Check(
         "subject-long", _W, "subjects of more than 100 characters, in the rows where they are",
         "Lists of mail show 40 to 80; nobody reads the rest.",
-        "shorten it, and put what matters first", letter_checks.subject_long,
+        "shorten it, and put what matters first", message_checks.subject_long,
     ),
     Check(
         "html-clipped", _W, "pages of more than 102 KB",
         "Gmail shows the first 102 KB only, and hides the link to unsubscribe.",
-        "take out styles and comments, link to pictures, write less", letter_checks.html_clipped,
+        "take out styles and comments, link to pictures, write less", message_checks.html_clipped,
     ),
     Check(
         "unclosed-tag", _W, "elements that are not closed, end tags that close nothing",
         "Each mail program guesses differently where they end; layouts fall apart.",
-        "add the missing tag, or take the other out", letter_checks.unclosed_tag,
+        "add the missing tag, or take the other out", message_checks.unclosed_tag,
     ),
     Check(
         "visible-tag", _W, "tags such as <br> that recipients see as text, in plain text or escaped in a page",
         "Recipients read “<br>” instead of a new line.",
         "show the lines of a cell by the filter nl2br, and take tags out of plain text and cells",
-        letter_checks.visible_tag,
+        message_checks.visible_tag,
     ),
     Check(
         "image-without-alt", _W, "pictures without alt text",
         "Many programs show no pictures at first, and people who listen to their mail see none.",
-        'write alt="what it shows", or alt="" for mere decoration', letter_checks.image_without_alt,
+        'write alt="what it shows", or alt="" for mere decoration', message_checks.image_without_alt,
     ),
     Check(
         "image-local", _W, "pictures that are neither brought along nor on the web",
         "Recipients see an empty frame.",
         "put the file into the campaign's folder under that name, or give its address on the web, https://…",
-        letter_checks.image_local,
+        message_checks.image_local,
     ),
     Check(
         "link-empty", _W, "links without an address, or with #",
         "Whoever clicks gets nowhere.",
-        "write the address, or take the link out", letter_checks.link_empty,
+        "write the address, or take the link out", message_checks.link_empty,
     ),
     Check(
         "link-relative", _W, "links without https:// or mailto: (/offers, www.example.com, ann@example.com)",
         "A mail is on no web site: mail programs do not know where such a link leads.",
-        "write the whole address: https://… or mailto:…", letter_checks.link_relative,
+        "write the whole address: https://… or mailto:…", message_checks.link_relative,
     ),
     Check(
         "link-local", _W, "links to localhost, a private network, a file",
         "They work on your computer and nowhere else.",
-        "write the public address", letter_checks.link_local,
+        "write the public address", message_checks.link_local,
     ),
     Check(
         "link-insecure", _W, "links and pictures that begin with http:",
         "Mail programs warn of them or do not show them; anybody on the way can read along.",
-        "write https:", letter_checks.link_insecure,
+        "write https:", message_checks.link_insecure,
     ),
     Check(
         "active-content", _W, "scripts, forms, frames and objects in a page",
         "Mail programs take them out, and some take the message for an attack.",
-        "link to a page that has them", letter_checks.active_content,
+        "link to a page that has them", message_checks.active_content,
     ),
     Check(
         "attachment-empty", _W, "attached files of 0 bytes",
         "Recipients get a file that they cannot open.",
-        "write the file again; it was probably copied before it was complete", letter_checks.attachment_empty,
+        "write the file again; it was probably copied before it was complete", message_checks.attachment_empty,
     ),
     Check(
         "invitation-attached", _W, "invitations to an appointment among the attachments",
         "Mail programs offer no answer to a plain file, and it is the same for every recipient.",
-        'write calendar = "invite.ics" below [message] instead', letter_checks.invitation_attached,
+        'write calendar = "invite.ics" below [message] instead', message_checks.invitation_attached,
     ),
     Check(
         "attachment-too-big", _W, "messages over 25 MB (note: over 10 MB; error: over what the relay takes, --online)",
         "Servers refuse them, each after the whole message was sent.",
-        "put the file on a web page and link to it", letter_checks.attachment_too_big,
+        "put the file on a web page and link to it", message_checks.attachment_too_big,
     ),
     Check(
         "free-sender", _W, "From at a provider of free mailboxes, for lists (List-Id) and 5,000 recipients or more",

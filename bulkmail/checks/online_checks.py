@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bulkmail.checks.check_finding import Severity
 from bulkmail.checks.evidence import Evidence, Found
-from bulkmail.checks.finding import Severity
-from bulkmail.probe.records import MOST_LOOKUPS, KeyState
+from bulkmail.probe.dns_records import MOST_LOOKUPS, KeyState
 from bulkmail.text import count, printable
 
 MOST = 10
@@ -26,7 +26,7 @@ def relay_unusable(evidence: Evidence) -> Iterator[Found]:
 def relay_login_untried(evidence: Evidence) -> Iterator[Found]:
     """Logins that no password was there for."""
     for facts in evidence.relays:
-        from bulkmail.probe.relay import Login  # late: whoever has no facts has not imported it, and it is large
+        from bulkmail.probe.relay_probe import Login  # late: whoever has no facts has not imported it, and it is large
 
         if facts.login is Login.NO_PASSWORD:
             yield Found("the login was not tried: there is no password at hand", str(facts.relay))

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import datetime
-import re
 
 from bulkmail.model.advice import ADVICE, advice
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.outcome import Reason
-from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.probe.certificate import Certificate
-from bulkmail.probe.clue import Clue
-from bulkmail.probe.relay import Login, RelayFacts
-from bulkmail.smtp.tls_mode import relay_url, wrong_mode
+from bulkmail.probe.relay_probe import Clue, Login, RelayFacts
+from bulkmail.smtp.tls import relay_url, wrong_mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,39 +171,11 @@ def _untrusted(
     )
 
 
-# What providers mean by their refusals: by the text, since several share one code.
-_LOGINS = (
-    (
-        lazy_pattern(
-            r"application-specific|app(lication)?[- ]password|BadCredentials|InvalidSecondFactor", re.IGNORECASE
-        ),
-        "The provider wants an app password here, not the password of the account.",
-        "Make one in the security settings of the account (at Google: myaccount.google.com/apppasswords), "
-        "and use it as the password.",
-    ),
-    (
-        lazy_pattern(r"basic authentication is disabled|SmtpClientAuthentication is disabled", re.IGNORECASE),
-        "Microsoft has switched off passwords for SMTP in this account.",
-        "Ask whoever administers it to allow authenticated SMTP for this mailbox (aka.ms/smtp_auth_disabled), "
-        "or use another relay.",
-    ),
-    (
-        lazy_pattern(r"web ?browser|WebLoginRequired", re.IGNORECASE),
-        "The provider wants you to sign in with a browser first.",
-        "Sign in there once and confirm that it was you; then try again.",
-    ),
-    (
-        lazy_pattern(r"too many", re.IGNORECASE),
-        "The provider has seen too many failed logins and takes none for now.",
-        "Wait an hour; then try once with the right password.",
-    ),
-)
-
-
 def _reply_words(reply: Reply, relay: Relay, reason: Reason) -> tuple[str, str]:
     match reply.stage:
         case Stage.AUTH:
-            return _login_words(reply, reason)
+            login = ADVICE.get(reason, ADVICE[Reason.LOGIN_REFUSED])
+            return f"The server {login.says}.", _sentence(login.fix)
         case Stage.MAIL if reply.code in (530, 538):
             return "The server takes mail only after a login or TLS.", _WITH_USER
         case Stage.MAIL if reason is Reason.SENDER_REFUSED:
@@ -231,19 +200,3 @@ def _sentence(fix: str) -> str:
 
 
 _WITH_USER = "Put the user name into the URL: smtp://USER@HOST"
-
-
-def _login_words(reply: Reply, reason: Reason) -> tuple[str, str]:
-    for pattern, what, fix in _LOGINS:
-        if pattern.search(f"{reply.enhanced} {reply.text}"):
-            return what, fix
-    if reason is Reason.CREDITS_USED_UP:
-        return f"The server {ADVICE[Reason.CREDITS_USED_UP].says}.", _sentence(ADVICE[Reason.CREDITS_USED_UP].fix)
-    if reply.code == 534:
-        return _LOGINS[0][1:]
-    if reply.is_transient:
-        return "The server cannot check the password at the moment.", "Try again in some minutes."
-    return (
-        "The server does not accept the user name or the password.",
-        "Check both; the user name is often the whole address.  Some providers want an app password here.",
-    )

@@ -11,7 +11,7 @@ import anyio
 import click
 
 from bulkmail.checks.catalog import INTAKE_STALE, check_code, gravest_first, softened, without
-from bulkmail.checks.finding import is_refused
+from bulkmail.checks.check_finding import is_refused
 from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, gate_options, overrides_from
 from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, to_json, told
 from bulkmail.cli.groups import GroupedCommand
@@ -26,9 +26,8 @@ from bulkmail.model.keys import Keys
 from bulkmail.model.relay import Secret
 from bulkmail.model.status import Status
 from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK
-from bulkmail.settings.keys import find_keys
-from bulkmail.settings.permission import commands_in, home_of, refuse_unallowed
-from bulkmail.settings.secrets import find_passwords
+from bulkmail.settings.allowed_commands import commands_in, home_of, refuse_unallowed
+from bulkmail.settings.secrets import find_keys, find_passwords
 from bulkmail.settings.settings import Settings, load
 from bulkmail.text import count, printable
 

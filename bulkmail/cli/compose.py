@@ -30,10 +30,10 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import EXIT_NOTHING_SENT
-from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.settings.draft import Draft, write_campaign
-from bulkmail.settings.headings import MOST_TOGETHER
-from bulkmail.settings.relay_presets import FROM, expanded, named_preset, relay_presets, say_login
+from bulkmail.settings.message_table import MOST_TOGETHER
+from bulkmail.settings.presets import FROM, expanded, named_preset, relay_presets, say_login
 from bulkmail.settings.secrets import find_password
 from bulkmail.settings.settings import load
 from bulkmail.smtp.trace import Trace

@@ -66,7 +66,7 @@ def command(
     """
     _check_installed()
     from bulkmail.cli.browser import show
-    from bulkmail.cli.init import make_campaign
+    from bulkmail.cli.init import KINDS, make_campaign
     from bulkmail.console.access import keep_port, keep_token, kept_port, write_opener
     from bulkmail.console.app import make_app
     from bulkmail.outbox.ledger import state_folder
@@ -89,6 +89,7 @@ def command(
             state=state,
             allowed=allowed,
             make_campaign=make_campaign,
+            kinds=KINDS,
         )
         address = f"http://{HOST}:{number}/?token={token.reveal()}"
         click.echo(f"The console is at {address}")
@@ -134,7 +135,7 @@ def _listening(port: int, *, takes_next: bool) -> Iterator[socket.socket]:
 def _server(app: object) -> Server:
     from uvicorn import Config, Server
 
-    from bulkmail.serve.connection import BoundedConnection
+    from bulkmail.serve.client_connection import BoundedConnection
 
     return Server(
         Config(

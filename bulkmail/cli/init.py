@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.settings.permission import allow, commands_in
+from bulkmail.settings.allowed_commands import allow, commands_in
 from bulkmail.settings.settings import load
 
 KINDS = {

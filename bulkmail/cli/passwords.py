@@ -12,8 +12,7 @@ from bulkmail.cli.running import password_prompt
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Secret
 from bulkmail.model.route import Route
-from bulkmail.settings.places import LONGEST_SECRET
-from bulkmail.settings.secrets import as_password, find_passwords
+from bulkmail.settings.secrets import LONGEST_SECRET, as_password, find_passwords
 
 F = TypeVar("F", bound=Callable[..., Any])
 

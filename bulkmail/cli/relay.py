@@ -47,10 +47,9 @@ def command(
     it cannot, 2 wrong usage.
     """
     from bulkmail.cli.relay_table import as_table, to_json
-    from bulkmail.probe.relay import look_at
-    from bulkmail.settings.relay_presets import preset_at, say_preset
-    from bulkmail.settings.tables import known_feedback
-    from bulkmail.settings.tokens import find_key_password, find_proxy_password, find_tokens
+    from bulkmail.probe.relay_probe import look_at
+    from bulkmail.settings.presets import known_feedback, preset_at, say_preset
+    from bulkmail.settings.secrets import find_key_password, find_proxy_password, find_tokens
     from bulkmail.smtp.credentials import Credentials, Tokens
 
     if recipient and not sender:
@@ -91,7 +90,7 @@ def relay_of(where: str, name: str) -> Relay:
     """The server that a URL names, or a campaign; of several the one called `name`."""
     from bulkmail.model.relay import Kind
     from bulkmail.model.route import Route
-    from bulkmail.settings.relay_presets import expanded, named_preset
+    from bulkmail.settings.presets import expanded, named_preset
 
     if not os.path.exists(where) and named_preset(where):
         where = expanded(where)
@@ -100,7 +99,7 @@ def relay_of(where: str, name: str) -> Relay:
             raise ConfigError("the relay URL cannot be read; is there a password in it?", hint="leave the password out")
         relay: Relay | None = Route.parse(where).relay
     else:
-        from bulkmail.settings.permission import commands_in, home_of, refuse_unallowed
+        from bulkmail.settings.allowed_commands import commands_in, home_of, refuse_unallowed
         from bulkmail.settings.settings import load_relay
 
         relay = load_relay(where, name=name)

@@ -11,7 +11,7 @@ from bulkmail.checks.relay_trouble import trouble_with
 from bulkmail.model.relay import Tls
 from bulkmail.model.reply import Reply
 from bulkmail.probe.certificate import Certificate
-from bulkmail.probe.relay import Login, RelayFacts
+from bulkmail.probe.relay_probe import Login, RelayFacts
 from bulkmail.smtp.peer_policy import Mode
 from bulkmail.text import printable
 

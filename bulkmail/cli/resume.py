@@ -37,10 +37,10 @@ from bulkmail.mailing.targets import Targets
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.route import Route
 from bulkmail.model.status import Status
-from bulkmail.settings.keys import find_keys
-from bulkmail.settings.permission import commands_in, refuse_unallowed
-from bulkmail.settings.relay_presets import expanded
+from bulkmail.settings.allowed_commands import commands_in, refuse_unallowed
+from bulkmail.settings.presets import expanded
 from bulkmail.settings.runs import find_run
+from bulkmail.settings.secrets import find_keys
 from bulkmail.smtp.trace import Trace
 from bulkmail.text import count
 

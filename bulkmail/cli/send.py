@@ -52,8 +52,8 @@ from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
-from bulkmail.settings.keys import find_keys
-from bulkmail.settings.permission import allow, commands_in, home_of, refuse_unallowed
+from bulkmail.settings.allowed_commands import allow, commands_in, home_of, refuse_unallowed
+from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.settings import Settings, load
 from bulkmail.smtp.trace import Trace
 

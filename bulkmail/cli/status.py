@@ -22,14 +22,14 @@ from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
-from bulkmail.report.json import head
+from bulkmail.report.came_back import came_back, of_passes
+from bulkmail.report.json_report import head
 from bulkmail.report.planned import planned_in
 from bulkmail.report.planned import sentence as planned_sentence
 from bulkmail.report.rest import next_try, rest_of, say_rest, stopped_by
-from bulkmail.report.returned import came_back, of_passes
+from bulkmail.report.run_source import Source
 from bulkmail.report.slowdowns import sentence, slowdowns_of
-from bulkmail.report.source import Source
-from bulkmail.report.text import copies_of, say_left, say_rows
+from bulkmail.report.text_report import copies_of, say_left, say_rows
 from bulkmail.settings.runs import find_run, names_outbox
 from bulkmail.text import count, printable
 

@@ -14,7 +14,7 @@ from bulkmail.mailing.stopping import WAIT, is_sending, stop
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.tally import EXIT_OK, EXIT_STOPPED, Tally
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.report.text import say_left
+from bulkmail.report.text_report import say_left
 from bulkmail.settings.runs import find_run
 
 EPILOG = """\b

@@ -19,8 +19,8 @@ from bulkmail.mailing.trial import Trial, TrialResult, prepare_trial, result_of
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
-from bulkmail.settings.keys import find_keys
-from bulkmail.settings.permission import commands_in, refuse_unallowed
+from bulkmail.settings.allowed_commands import commands_in, refuse_unallowed
+from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.settings import Settings
 from bulkmail.smtp.trace import Trace
 from bulkmail.text import printable

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -57,9 +57,10 @@ def make_app(
     state: Path,
     allowed: Iterable[str] = (),
     make_campaign: Callable[[str, Path], object],
+    kinds: Mapping[str, str],
     renderer: Renderer | None = None,
 ) -> ASGIApp:
-    """The application for the campaigns below `roots`.  `make_campaign` makes one of a kind in a folder.
+    """The application for the campaigns below `roots`.  `make_campaign` makes one of `kinds` in a folder.
 
     `renderer` makes the messages to look at; None is one with a worker of its own.
     """
@@ -68,7 +69,7 @@ def make_app(
     commands = Commands(journal, state / "console-output")
     console = Console(folders, views, Live(views), commands, journal, renderer or Renderer())
     templates = Templates({"folders": ", ".join(map(home_shown, folders.roots))})
-    writing = CampaignPages(console, templates, make=make_campaign)
+    writing = CampaignPages(console, templates, make=make_campaign, kinds=kinds)
     sending, runs = SendingPages(console, templates), RunPages(console, templates)
     actions, rows = ActionPages(console, templates, runs), RowPages(console, templates)
     others = OtherPages(console, templates)

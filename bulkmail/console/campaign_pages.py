@@ -39,7 +39,7 @@ from bulkmail.console.worker import Request as Wanted
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.settings.sources import FILE_NAME
+from bulkmail.settings.layers import FILE_NAME
 from bulkmail.text import printable
 
 VIEWS = {"desktop": "Desktop", "phone": "Phone", "text": "Text", "source": "Source"}
@@ -51,11 +51,6 @@ MARKS = {
 EXAMPLES = {"rate": "20/s", "connections": "4", "window": "Mon-Fri 09:00-17:00", "quota": "2000/day"}
 LISTS = (".csv", ".tsv", ".json", ".jsonl", ".xlsx", ".csv.gz", ".json.gz", ".jsonl.gz")
 MOST_KEPT = 40  # rendered messages
-KINDS = {
-    "newsletter": "news to many, as text and HTML",
-    "message": "a plain personal message",
-    "invoice": "a bill with its items, from JSON",
-}
 _NAME = re.compile(r"[\w][\w .-]{0,79}")
 _MESSAGE_POLICY = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'"
 _SAVED = {
@@ -79,8 +74,17 @@ class Item:
 class CampaignPages:
     """The pages about writing."""
 
-    def __init__(self, console: Console, templates: Templates, *, make: Callable[[str, Path], object]) -> None:
+    def __init__(
+        self,
+        console: Console,
+        templates: Templates,
+        *,
+        make: Callable[[str, Path], object],
+        kinds: Mapping[str, str],
+    ) -> None:
+        """`make` makes a campaign of one of `kinds`, which are there with what they are."""
         self._console = console
+        self._kinds = kinds
         self._templates = templates
         self._make = make
         self._rendered: OrderedDict[str, tuple[str, Rendered]] = OrderedDict()
@@ -113,7 +117,7 @@ class CampaignPages:
             "campaigns": campaigns,
             "others": found.get("", [])[:20],
             "unreadable": unreadable[:20],
-            "kinds": KINDS,
+            "kinds": self._kinds,
             "root": home_shown(self._console.folders.roots[0]),
             "accepted": Status.ACCEPTED,
             "form": {"name": "", **(form or {})},
@@ -133,7 +137,9 @@ class CampaignPages:
 
     def _made(self, name: str, origin: str) -> str:
         if not _NAME.fullmatch(name):
-            raise ConfigError("the name may have letters, digits, spaces, dots and dashes, and begins with a message")
+            raise ConfigError(
+                "a name has letters, digits, spaces, dots and dashes, and begins with a letter or a digit"
+            )
         folder = self._console.folders.roots[0] / name.replace(" ", "-")
         if folder.exists():
             raise ConfigError(f"there is already something named {folder.name}; choose another name")
@@ -143,7 +149,7 @@ class CampaignPages:
             if source is None:
                 raise ConfigError("the campaign to copy is no longer there")
             _copy(source.folder, folder)
-        elif kind == "kind" and value in KINDS:
+        elif kind == "kind" and value in self._kinds:
             self._make(value, folder)
         else:
             raise ConfigError("choose what to start from")

@@ -72,12 +72,19 @@ class Job:
 
     def result(self) -> dict[str, object]:
         """The JSON object that it printed at its end; empty where there is none."""
+        return self._parted()[1]
+
+    def said(self) -> str:
+        """The end of what it printed, without that object."""
+        return self._parted()[0][-LONGEST_OUTPUT:]
+
+    def _parted(self) -> tuple[str, dict[str, object]]:
         text = self.read_output(LONGEST_RESULT)
         for number in [0, *(found + 1 for found in _all(text, "\n{"))]:
             if text.startswith("{", number):
                 with suppress(msgspec.MsgspecError, RecursionError):
-                    return msgspec.json.decode(text[number:], type=dict[str, object])
-        return {}
+                    return text[:number], msgspec.json.decode(text[number:], type=dict[str, object])
+        return text, {}
 
 
 def _all(text: str, part: str) -> Iterable[int]:

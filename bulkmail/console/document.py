@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +18,8 @@ from tomlkit.exceptions import TOMLKitError
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.settings.sources import FILE_NAME, LONGEST_FILE, parse_toml
+from bulkmail.settings.layers import FILE_NAME, LONGEST_FILE, parse_toml
+from bulkmail.settings.schema import sensitivity_of
 
 BODIES = {"markdown": "Markdown", "html": "HTML", "mjml": "MJML", "text": "Plain text"}
 """The formats of a message that can be written here, with what people call them."""
@@ -28,40 +29,23 @@ HEADS = {"from": "From", "reply_to": "Reply to", "subject": "Subject", "preheade
 PACES = {"rate": "Rate", "connections": "Connections", "window": "Sending hours", "quota": "Quota"}
 LONGEST_BODY = 2_000_000  # characters of a body that can be edited here
 
-_LOCKED = frozenset(
-    {
-        "attachments_root",
-        "ca_file",
-        "client_certificate",
-        "client_key",
-        "command",
-        "keyring",
-        "on_message",
-        "proxy",
-        "source_address",
-        "token_url",
-        "webhook",
-    }
-)
-_LOCKED_ENDS = ("_command", "_env", "_file", "_secret", "_password")
+# Beside what the schema says is sensitive: which files of this computer are read or trusted, and by which address it
+# speaks.
+_LOCKED = frozenset({"attachments_root", "ca_file", "client_certificate", "client_key", "on_message", "source_address"})
 _FREE_TABLES = frozenset({("data",), ("message", "headers")})  # their keys are the user's own words
 
 
-def is_locked(key: str) -> bool:
-    """Whether a key of the settings names a command, a secret's place or a hook."""
-    return key in _LOCKED or key.endswith(_LOCKED_ENDS)
+def is_locked(path: Sequence[str | int]) -> bool:
+    """Whether a key of the settings, or the table it is in, names a command, a secret's place or a hook."""
+    names = tuple(step for step in path if isinstance(step, str))
+    if any(names[: len(table)] == table for table in _FREE_TABLES):
+        return False
+    return any(name in _LOCKED or sensitivity_of(names[:end]) is not None for end, name in enumerate(names, 1))
 
 
 def locked_values(data: Mapping[str, Any]) -> dict[tuple[str | int, ...], object]:
     """The values that are not to be changed here, by where they are."""
-    return {path: value for path, value in _leaves(data) if _is_locked_path(path)}
-
-
-def _is_locked_path(path: tuple[str | int, ...]) -> bool:
-    names = tuple(step for step in path if isinstance(step, str))
-    if any(names[: len(table)] == table for table in _FREE_TABLES):
-        return False
-    return any(map(is_locked, names))
+    return {path: value for path, value in _leaves(data) if is_locked(path)}
 
 
 def _leaves(data: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], object]]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from threading import Lock
 
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.settings.layers import FILE_NAME
 from bulkmail.settings.runs import FOLDER, SUFFIX
-from bulkmail.settings.sources import FILE_NAME
 from bulkmail.text import printable
 
 DEPTH = 2  # levels below a folder that was given

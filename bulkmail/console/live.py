@@ -23,7 +23,10 @@ KEPT = 60.0  # seconds that the figures of a run are kept when nobody looks any 
 LATEST = 12  # tries that are shown
 MOST_SAID = 12  # replies that are shown
 _MOST_REPLIES = 2_000  # kinds that are counted
-_CHUNK = 20_000  # tries that are read at a time
+CATCHING_UP = 0.2  # seconds between two looks as long as earlier tries are still being counted
+SHARE = 30  # a look that takes a second is followed by none for this many: the run needs the computer more
+_CHUNK = 2_000  # tries that are read at a time
+_BUDGET = 0.05  # seconds of reading tries in one look
 _WINDOW = 15  # looks that the rate is taken from
 
 
@@ -53,6 +56,9 @@ class Figures:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = Lock()
+        self._view: RunView | None = None
+        self._viewed_at = 0.0
+        self._view_took = 0.0
         self._begin("")
 
     def _begin(self, run_id: str) -> None:
@@ -65,16 +71,32 @@ class Figures:
         self._seen: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
 
     def look(self, views: Views) -> Picture:
-        """The run now, with at most some tens of thousands more tries counted in.  Blocks.  Raises `OutboxError`."""
+        """The run now, with as many more tries counted in as a twentieth of a second allows.  Blocks.
+
+        Raises `OutboxError`.
+        """
         with self._lock:
-            view = views.view(self._path)
-            if view.run_id != self._run_id:
-                self._begin(view.run_id)
-            with OutboxReader.open(self._path) as reader:
+            began = time.monotonic()
+            if self._view is None or began - self._viewed_at >= max(EVERY, SHARE * self._view_took):
+                view = views.view(self._path)
+                self._view_took = time.monotonic() - began
+                if view.run_id != self._run_id:
+                    self._begin(view.run_id)
+                self._view, self._viewed_at = view, began
+                self._seen.append((began, view.tally.open))
+            is_whole = self._count_tries(time.monotonic() + _BUDGET)
+            return self._picture(self._view, is_whole=is_whole)
+
+    def _count_tries(self, until: float) -> bool:
+        """Whether all tries are counted in."""
+        with OutboxReader.open(self._path) as reader:
+            while time.monotonic() < until:
                 tries = reader.tries_after(self._last, _CHUNK)
-            for each in tries:
-                self._add(each)
-            return self._picture(view, is_whole=len(tries) < _CHUNK)
+                for each in tries:
+                    self._add(each)
+                if len(tries) < _CHUNK:
+                    return True
+        return False
 
     def _add(self, each: Try) -> None:
         self._last = each.id
@@ -87,8 +109,6 @@ class Figures:
                 self._replies[key] += 1
 
     def _picture(self, view: RunView, *, is_whole: bool) -> Picture:
-        now = time.monotonic()
-        self._seen.append((now, view.tally.open))
         rate = self._rate() if view.is_running else None
         mean = None
         tried = sum(view.tally[status] for status in (Status.ACCEPTED, Status.REJECTED, Status.EXPIRED))

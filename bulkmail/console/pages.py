@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
 from importlib.resources import files
 from typing import Any
 
 from anyio import to_thread
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup, escape
+from jinja2 import ChoiceLoader, DictLoader, Environment, PackageLoader, PrefixLoader, StrictUndefined
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -29,6 +26,8 @@ from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.units import say_duration, say_rate
+from bulkmail.pages.kit import read_part
+from bulkmail.pages.moments import moment
 from bulkmail.text import printable
 
 MOST_FIELDS = 100
@@ -108,14 +107,21 @@ class Templates:
 
 @cache
 def _environment() -> Environment:
+    own = PackageLoader("bulkmail.console")
+    kit = DictLoader({"macros.html": read_part("bulkmail.pages", "macros.html")})
     environment = Environment(
-        loader=PackageLoader("bulkmail.console"), autoescape=True, undefined=StrictUndefined, auto_reload=False
+        loader=ChoiceLoader(
+            [PackageLoader("bulkmail.console"), PrefixLoader({"kit": PackageLoader("bulkmail.pages", "")})]
+        ),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
     )
     environment.globals["static"] = static_address
     environment.filters.update(
         number=lambda value: f"{value:,}",
         percent=say_percent,
-        moment=moment,
+        moment=lambda seconds: moment(seconds, "second"),
         rate=say_rate,
         duration=say_duration,
         shown=lambda text: printable(str(text), 200),
@@ -134,13 +140,6 @@ def say_percent(value: float) -> str:
     return f"{value:.0f} %"
 
 
-def moment(seconds: float) -> Markup:
-    """A time of the server, which the browser shows in its own zone."""
-    utc = datetime.fromtimestamp(seconds, UTC)
-    shown = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-    return Markup('<time datetime="{}">{}</time>').format(utc.isoformat(timespec="seconds"), escape(shown))
-
-
 def segments(view: RunView) -> list[tuple[str, str, str]]:
     """The parts of a progress bar: status, beginning and width in percent."""
     whole = view.tally.eligible or 1
@@ -155,8 +154,12 @@ def segments(view: RunView) -> list[tuple[str, str, str]]:
 
 @cache
 def static_file(name: str) -> bytes:
-    """A style sheet or script.  Raises `FileNotFoundError`."""
-    return files("bulkmail.console").joinpath("static", name).read_bytes()
+    """A style sheet or script, with those of the page kit before it.  Raises `FileNotFoundError`."""
+    own = files("bulkmail.console").joinpath("static", name).read_bytes()
+    return "".join(read_part("bulkmail.pages", part) for part in _OF_KIT.get(name, ())).encode() + own
+
+
+_OF_KIT = {"console.css": ("kit.css", "base.css"), "console.js": ("base.js",)}
 
 
 @cache

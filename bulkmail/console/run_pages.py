@@ -16,16 +16,18 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from bulkmail.console.folders import RunFile
-from bulkmail.console.live import EVERY, Picture
+from bulkmail.console.live import CATCHING_UP, EVERY, Picture
 from bulkmail.console.pages import Console, Notice, Templates, say_percent
 from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.units import say_duration
-from bulkmail.text import count
+from bulkmail.pages.plots import time_plot
+from bulkmail.text import count, printable
 
 MOST_STREAMS = 64
 HEARTBEAT = 15.0  # seconds
 ANNOUNCED_EVERY = 10.0  # seconds between two words to a screen reader
+_EARLY = 0.1  # seconds: a look that is nearly due is not put off by a whole one
 _OUTCOMES = {
     "accepted": "accepted by the server",
     "deferred": "deferred",
@@ -52,6 +54,11 @@ class RunPages:
         """The run's page with something said at its top."""
         picture = await self._console.live.picture(run.path)
         last = self._console.commands.last(run.campaign or run.id)
+        result = await to_thread.run_sync(last.result) if last is not None and last.exit_code else {}
+        if notice is None and last is not None and result.get("error"):
+            notice = Notice(
+                "bad", printable(str(result["error"]), 2_000), printable(str(result.get("hint") or ""), 1_000)
+            )
         return self._templates.page(
             "run.html",
             status,
@@ -62,7 +69,7 @@ class RunPages:
             state=_state(picture),
             commands=f"bulkmail status {run.shown}",
             notice=notice,
-            failed=last if last is not None and last.has_failed else None,
+            failed=last if last is not None and last.has_failed and notice is None else None,
         )
 
     # -- as it goes on
@@ -84,10 +91,10 @@ class RunPages:
         try:
             yield "retry: 2000\n\n"
             sent: dict[str, str] = {}
-            spoken, announced = time.monotonic(), 0.0
+            spoken, announced, pause = time.monotonic(), 0.0, EVERY
             while True:
                 try:
-                    picture = await self._console.live.picture(run.path)
+                    picture = await self._console.live.picture(run.path, fresh=pause - _EARLY)
                 except OutboxError:  # just being replaced, or gone
                     yield "event: reload\ndata: \n\n"
                     return
@@ -107,7 +114,8 @@ class RunPages:
                 if now - spoken >= HEARTBEAT:
                     spoken = now
                     yield ": still here\n\n"
-                await anyio.sleep(EVERY)
+                pause = EVERY if picture.is_whole else CATCHING_UP
+                await anyio.sleep(pause)
         finally:
             self._streams -= 1
 
@@ -164,27 +172,17 @@ def announcement(picture: Picture) -> str:
 
 
 def plot_of(picture: Picture) -> dict[str, Any] | None:
-    """The tries over time as bars, bottom up, in a picture 100 high and one wide for each."""
-    if len(picture.bars) < 2:
+    """The tries over time, as the page kit draws them."""
+    plot = time_plot(picture.bars, _OUTCOMES, start=picture.start, seconds=picture.seconds)
+    if plot is None:
         return None
-    highest = max(sum(bucket.values()) for bucket in picture.bars) or 1
-    bars = []
-    for x, bucket in enumerate(picture.bars):
-        top = 100.0
-        for kind in _OUTCOMES:
-            height = 100 * bucket.get(kind, 0) / highest
-            top -= height
-            if height:
-                bars.append((kind, x, f"{top:.2f}", f"{height:.2f}"))
     seen: Counter[str] = sum((Counter(bucket) for bucket in picture.bars), Counter())
-    end = picture.start + picture.seconds * len(picture.bars)
     return {
-        "bars": bars,
-        "width": len(picture.bars),
-        "most": f"{highest / picture.seconds:,.1f}/s",
-        "start": picture.start,
-        "end": end,
-        "words": f"Tries by outcome, {say_duration(picture.seconds)} a bar; at most {highest / picture.seconds:,.1f}/s."
+        "title": "",
+        "boxes": plot.boxes,
+        "ticks": plot.ticks,
+        "moments": plot.shown_moments(),
+        "words": f"Tries a second by outcome, {say_duration(picture.seconds)} a bar; at most {plot.highest:,.1f}."
         + ("" if picture.is_whole else " Earlier tries are still being counted."),
-        "key": [(kind, word, seen[kind]) for kind, word in _OUTCOMES.items() if seen[kind]],
+        "key": [(kind, f"{word} {seen[kind]:,}") for kind, word in _OUTCOMES.items() if seen[kind]],
     }

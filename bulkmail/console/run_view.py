@@ -72,6 +72,11 @@ class RunView:
         return self.tally.eligible - self.tally.open_rows
 
     @property
+    def is_untouched(self) -> bool:
+        """Whether nobody was sent to yet, so that starting again may take its place."""
+        return not self.is_running and self.started_at is None and self.tally.is_untouched
+
+    @property
     def accepted(self) -> int:
         """Messages that a server took."""
         return self.tally[Status.ACCEPTED]

@@ -314,12 +314,12 @@ class SendingPages:
         except KeyError:
             raise HTTPException(404, "this command was not started since the console was; the log has it") from None
         listing = await to_thread.run_sync(self._console.listing)
-        campaign = listing.campaigns.get(job.subject)
+        campaign = listing.campaigns.get(job.subject.rpartition(" ")[2])
         result = await to_thread.run_sync(job.result) if job.exit_code is not None else {}
         error, hint = result.get("error"), result.get("hint")
         notice = Notice("bad", printable(str(error), 2_000), printable(str(hint or ""), 1_000)) if error else None
         run = await to_thread.run_sync(self._any_run_of, campaign, job) if campaign is not None else None
-        printed = await to_thread.run_sync(job.read_output)
+        printed = await to_thread.run_sync(job.said)
         output = "\n".join(printable(line, 1_000) for line in printed.split("\n")[-200:])
         return self._templates.page(
             "job.html",
@@ -382,7 +382,7 @@ def _finding(found: dict[str, Any], campaign: CampaignFolder) -> dict[str, str]:
         "message": printable(str(found.get("message", "")), 2_000),
         "where": printable(str(found.get("where") or ""), 300),
         "why": printable(str(found.get("why") or ""), 2_000),
-        "fix": printable(str(found.get("fix") or found.get("fix") or ""), 2_000),
+        "fix": printable(str(found.get("fix") or ""), 2_000),
         "code": printable(str(found.get("code", "")), 60),
         "link": f"/c/{campaign.id}" if is_form else "",
     }

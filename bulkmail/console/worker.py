@@ -77,8 +77,8 @@ def printable_lines(text: str) -> list[str]:
 
 def _message(request: Request) -> Rendered:
     from bulkmail.mailing.ordering import messages
-    from bulkmail.preview.page import sheet_of
-    from bulkmail.settings.keys import find_keys
+    from bulkmail.preview.preview_page import sheet_of
+    from bulkmail.settings.secrets import find_keys
     from bulkmail.settings.settings import load
 
     settings = load(request.campaign, drafts=request.drafts)

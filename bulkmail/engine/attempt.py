@@ -245,8 +245,6 @@ def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: del
             run.store_failed(error)
             return
         run.plan.observe(DeliveryResult(delivery, attempt, booking.job.recipient))
-        if is_open or not run.scheduler.queues.in_hand:
-            run.life.nudge()
 
     run.journal.put(Settlement(delivery, attempt), told)
     run.unsettled += 1

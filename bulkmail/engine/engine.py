@@ -53,7 +53,7 @@ class Engine:
         while True:
             await run.clock.sleep(SILENCE_NOTED_AFTER / 2)
             for relay in run.relays:
-                if silence := relay.silence_to_tell(run.clock.monotonic()):
+                if silence := relay.silence.to_tell(run.clock.monotonic(), moved_at=relay.moved_at):
                     run.tell(relay, f"{relay.name} has not answered for {say_duration(silence)}; waiting for it")
 
     def _enlarge(self, relay: RelayState, starter: Starter) -> None:

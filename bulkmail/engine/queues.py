@@ -7,12 +7,10 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import field
 from functools import partial
 
 from bulkmail.engine.contracts import Store
 from bulkmail.model.job import Claim, Job
-from bulkmail.model.lazy_dataclass import dataclass
 
 BATCH = 64  # jobs that are claimed at a time
 AGAIN = 1.0  # seconds after which a store is asked again that gave what is still out here
@@ -30,14 +28,16 @@ def _no_matter(error: BaseException) -> None:
     """The next call of the store says so, too."""
 
 
-@dataclass(slots=True)
 class _Queue:
     """The jobs of one key.  Holds at most a batch of them; nothing else is due before `dry_until` (wall clock)."""
 
-    key: QueueKey
-    ready: deque[Job] = field(default_factory=deque)
-    dry_until: float = -math.inf
-    is_asking: bool = False  # the store, which answers later
+    __slots__ = ("dry_until", "is_asking", "key", "ready")
+
+    def __init__(self, key: QueueKey) -> None:
+        self.key = key
+        self.ready: deque[Job] = deque()
+        self.dry_until = -math.inf
+        self.is_asking = False  # the store, which answers later
 
     def comes_again(self, due_at: float) -> None:
         """A delivery that was out is due again."""
@@ -49,6 +49,9 @@ class Queues:
 
     `limit` is how many may be begun, None for all.  `changed` is called when the store has answered later, `failed`
     when it did so with an error.
+
+    It has more methods than a class should: each is one move of a job between ready, out, aside and kept as a copy, or
+    one look at them.
     """
 
     def __init__(
@@ -64,9 +67,9 @@ class Queues:
         self._epoch = store.epoch
         self._changed = changed
         self._failed = failed
-        self._turn = deque(_Queue(key) for key in keys)  # the first of these that has a job gives it, and goes last
-        self._queues = {queue.key: queue for queue in self._turn}
-        self._out: dict[int, _Queue] = {}
+        # The first of these that has a job gives it, and goes last.
+        self._turn = deque(_Queue(key) for key in keys)
+        self.out: dict[int, _Queue] = {}  # handed out and not yet settled, by delivery
         self._stale: set[int] = set()  # of those, whose claim was lost while they were out
         self._aside: list[tuple[float, int, Job, _Queue]] = []  # a heap: until when (monotonic), and what
         self._has_copies = store.has_copies
@@ -76,12 +79,12 @@ class Queues:
     @property
     def in_hand(self) -> int:
         """How many are out and not yet settled."""
-        return len(self._out)
+        return len(self.out)
 
     @property
     def is_waiting(self) -> bool:
         """Whether something is out or asked for, so that there may be more soon; `changed` is called then."""
-        return bool(self._out) or any(queue.is_asking for queue in self._turn)
+        return bool(self.out) or any(queue.is_asking for queue in self._turn)
 
     @property
     def is_used_up(self) -> bool:
@@ -98,7 +101,8 @@ class Queues:
         if self._left is not None and self._left <= 0:
             return None
         for queue in self._turn:
-            if (queue.ready or self._has_ready(queue, now)) and (may_go is None or may_go(queue.key)):
+            has_some = queue.ready or self._has_ready(queue, now)
+            if has_some and (may_go is None or may_go(queue.key)):
                 break
         else:
             return None
@@ -106,20 +110,28 @@ class Queues:
             self._turn.remove(queue)
             self._turn.append(queue)
         job = queue.ready.popleft()
-        self._out[job.delivery.id] = queue
+        number = job.delivery.id
+        self.out[number] = queue
         if self._left is not None:
             self._left -= 1
         if self._has_copies:
             self._keep_copies(queue, job, now)
         return job
 
-    def set_aside(self, job: Job, until: float) -> None:
-        """Nothing of it may go before `until` (monotonic seconds); what stands behind it may."""
+    def set_aside(self, job: Job, until: float) -> bool:
+        """Nothing of it may go before `until` (monotonic seconds); what stands behind it may.
+
+        False where so many are set aside already that it is the next to go instead.
+        """
+        if len(self._aside) >= MOST_ASIDE:
+            self.take_back(job)
+            return False
         self.release_copies(job)
-        queue = self._out.pop(job.delivery.id)
+        queue = self.out.pop(job.delivery.id)
         if self._left is not None:
             self._left += 1
         heapq.heappush(self._aside, (until, job.delivery.id, job, queue))
+        return True
 
     def bring_back(self, now: float) -> float | None:
         """What was set aside until `now` (monotonic seconds) is ready again; when the next will be, None for none."""
@@ -132,11 +144,6 @@ class Queues:
     def next_aside(self) -> tuple[QueueKey, Job] | None:
         """What was set aside and is ready next."""
         return (self._aside[0][3].key, self._aside[0][2]) if self._aside else None
-
-    @property
-    def has_much_aside(self) -> bool:
-        """Whether so many are set aside that no more should be."""
-        return len(self._aside) >= MOST_ASIDE
 
     def next_copy(self, job: Job) -> Job | None:
         """A copy of `job`, which is out: another forward path of its row that may go now."""
@@ -166,15 +173,11 @@ class Queues:
         kept = self._copies[job.delivery.id] = deque()
         while queue.ready and queue.ready[0].delivery.row == row:
             kept.append(copy := queue.ready.popleft())
-            self._out[copy.delivery.id] = queue
+            self.out[copy.delivery.id] = queue
 
     def key_of(self, job: Job) -> QueueKey:
         """The key of a job that is out."""
-        return self._out[job.delivery.id].key
-
-    def has_some(self, now: float, *, among: Callable[[QueueKey], bool]) -> bool:
-        """Whether a job of one of these keys could go now, were it allowed."""
-        return next(self.keys_with_some(now, among=among), None) is not None
+        return self.out[job.delivery.id].key
 
     def keys_with_some(self, now: float, *, among: Callable[[QueueKey], bool]) -> Iterator[QueueKey]:
         """Those of these keys that have a job that could go now, were it allowed."""
@@ -182,7 +185,7 @@ class Queues:
 
     def settled(self, delivery_id: int, *, due_at: float | None = None) -> None:
         """What became of it is durable; with `due_at` (wall clock; 0 is at once) it comes again."""
-        queue = self._out.pop(delivery_id, None)
+        queue = self.out.pop(delivery_id, None)
         if self._stale:
             self._stale.discard(delivery_id)
         if queue is not None and due_at is not None:
@@ -204,7 +207,7 @@ class Queues:
 
     @property
     def known_due(self) -> float:
-        """When something may be due next as far as is known without a look into the store, wall-clock seconds."""
+        """When something may be due next as far as is known without a look into the outbox, wall-clock seconds."""
         return min((queue.dry_until for queue in self._turn), default=math.inf)
 
     def next_due(self, now: float, *, among: Callable[[QueueKey], bool] | None = None) -> float | None:
@@ -219,16 +222,9 @@ class Queues:
         """Whether a delivery that is not out and not among `done` may be begun in this run, now or later."""
         if self.is_used_up:
             return False
-        if self._aside or any(job.delivery.id not in done for queue in self._queues.values() for job in queue.ready):
+        if self._aside or any(job.delivery.id not in done for queue in self._turn for job in queue.ready):
             return True
         return any(queue.is_asking or self._store.has_more(queue.key, besides=done) for queue in self._turn)
-
-    async def has_open(self, among: Callable[[QueueKey], bool]) -> bool:
-        """Whether a delivery of one of these keys is still open."""
-        for key in self._queues:
-            if among(key) and await self.left_in(key):
-                return True
-        return False
 
     async def left_in(self, key: QueueKey) -> int:
         """How many deliveries of `key` are still open."""
@@ -236,7 +232,7 @@ class Queues:
         return await answer if isinstance(answer, asyncio.Future) else answer
 
     def _return(self, job: Job) -> None:
-        queue = self._out.pop(job.delivery.id)
+        queue = self.out.pop(job.delivery.id)
         if job.delivery.id in self._stale:
             self._stale.discard(job.delivery.id)
             queue.comes_again(0.0)
@@ -282,7 +278,7 @@ class Queues:
     def _start_over(self) -> None:
         """Claims were lost: what has not begun is claimed again; what has begun learns it at its mark."""
         self._epoch = self._store.epoch
-        self._stale.update(self._out)
+        self._stale.update(self.out)
         self._aside.clear()
         for queue in self._turn:
             queue.ready.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bulkmail.engine.queues import QueueKey
 from bulkmail.engine.relay_state import RelayState
@@ -35,10 +35,15 @@ class RelayShares:
             key: {relay.priority for relay in members if relay.is_weighted} for key, members in self._members.items()
         }
         self._is_holding = False
+        self.is_alone = len(relays) == 1 and len(serving) == 1  # one relay, one queue: nobody to reckon with
 
-    def serves(self, relay: RelayState, key: QueueKey) -> bool:
-        """Whether the jobs of `key` may go through `relay`."""
-        return relay in self._members[key]
+    def keys_of(self, relay: RelayState) -> list[QueueKey]:
+        """The queues whose jobs may go through `relay`."""
+        return [key for key, members in self._members.items() if relay in members]
+
+    def serving(self, relay: RelayState) -> Callable[[QueueKey], bool]:
+        """Which queues `relay` has to do with."""
+        return lambda key: relay in self._members[key]
 
     def may_take(self, relay: RelayState, key: QueueKey, now: float) -> bool:
         """Whether `relay` may take a job of `key` now, as far as the other relays are concerned."""

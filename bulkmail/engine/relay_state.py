@@ -23,6 +23,36 @@ from bulkmail.model.shaper import Shaper
 from bulkmail.model.timing import IDLE_SESSION_KEPT, RELAY_FULL_AFTER, SILENCE_NOTED_AFTER, SILENCE_NOTED_AGAIN_AFTER
 
 
+class Silence:
+    """For how long the server of a relay has not answered although it is its turn."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._awaiting = 0  # sessions that are opening, or under way
+        self._turned_at = clock.monotonic()  # when one of them last began to be
+        self._told = 0.0
+
+    @contextmanager
+    def awaiting(self) -> Iterator[None]:
+        """While the server has to do something."""
+        self._awaiting += 1
+        self._turned_at = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            self._awaiting -= 1
+
+    def to_tell(self, now: float, *, moved_at: float) -> float:
+        """Seconds since `moved_at`, when the server last dealt with something; 0 while there is nothing to tell."""
+        silence = now - max(moved_at, self._turned_at)
+        if not self._awaiting or silence < SILENCE_NOTED_AFTER:
+            self._told = 0.0
+        elif not self._told or silence - self._told >= SILENCE_NOTED_AGAIN_AFTER:
+            self._told = silence
+            return silence
+        return 0.0
+
+
 class RelayState:
     """Shared by the workers that hold sessions with one relay.
 
@@ -75,30 +105,7 @@ class RelayState:
         self.trying: object | None = None  # which session does
         self.moved_at = clock.monotonic()
         self.failure: Reply | Fault | None = None
-        self._clock = clock
-        self._awaiting = 0  # sessions that are opening, or under way
-        self._turned_at = self.moved_at  # when one of them last began to be
-        self._told_silence = 0.0
-
-    @contextmanager
-    def awaiting(self) -> Iterator[None]:
-        """While the server has to do something."""
-        self._awaiting += 1
-        self._turned_at = self._clock.monotonic()
-        try:
-            yield
-        finally:
-            self._awaiting -= 1
-
-    def silence_to_tell(self, now: float) -> float:
-        """Seconds for which the server has not answered although it is its turn; 0 while there is nothing to tell."""
-        silence = now - max(self.moved_at, self._turned_at)
-        if not self._awaiting or silence < SILENCE_NOTED_AFTER:
-            self._told_silence = 0.0
-        elif not self._told_silence or silence - self._told_silence >= SILENCE_NOTED_AGAIN_AFTER:
-            self._told_silence = silence
-            return silence
-        return 0.0
+        self.silence = Silence(clock)
 
     def rate_wait(self, now: float) -> float:
         """Seconds until the next message could go, were nobody waiting and whoever its provider."""

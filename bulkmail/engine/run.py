@@ -61,7 +61,7 @@ class Run:
         for relay in self.relays:
             known = self.shaper.slowdown(relay.name, "", now)
             until = 0.0 if known is None else self.clock.now() + known.until - now
-            if known is not None and not self.scheduler.waits_until(until):
+            if known is not None and not self.scheduler.holds.waits_until(until):
                 self.leave_out_until(relay, Hold(until, f"{relay.name} says: {known.words}"))
 
     async def aclose(self) -> None:
@@ -90,9 +90,9 @@ class Run:
             relay.is_on_trial = False
             self.life.nudge()
 
-    def throttle(self, decision: ThrottleDecision, event: Reply | Fault, relay: RelayState, lane: str) -> bool:
+    def throttle(self, decision: ThrottleDecision, event: Reply | Fault, relay: RelayState, provider: str) -> bool:
         """Does what a complaint asks for: slower, fewer sessions, a rest; False when it is no such complaint."""
-        if not self.throttling.throttle(decision, event, relay, lane):
+        if not self.throttling.throttle(decision, event, relay, provider):
             return False
         if decision.verdict.scope is Scope.RELAY:
             self._leave_out_if_long(relay, self.shaper.relay_rest(relay.name, self.clock.monotonic()), event)
@@ -100,7 +100,7 @@ class Run:
         return True
 
     def _leave_out_if_long(self, relay: RelayState, rest: float, event: Reply | Fault) -> None:
-        if not self.scheduler.waits_until(self.clock.now() + rest):
+        if not self.scheduler.holds.waits_until(self.clock.now() + rest):
             self.leave_out_until(relay, Hold(self.clock.now() + rest, f"{relay.name} says: {event}"))
 
     def record_failure(self, relay: RelayState, event: Reply | Fault, *, asked: float = 0.0) -> None:
@@ -138,11 +138,11 @@ class Run:
         others_are_able = any(other.is_able(now) for other in self.relays if other is not relay)
         if wait > 0 and health.is_failing and not others_are_able:
             why = f"{relay.name} fails, and is tried again then: {relay.failure}"
-            self.scheduler.tell(Hold(self.clock.now() + wait, why, is_planned=False))
+            self.scheduler.holds.tell(Hold(self.clock.now() + wait, why, is_planned=False))
 
     def is_dismissal(self, relay: RelayState, messages: int) -> bool:
         """Whether a 421 on a session that had carried so many messages is about that session only."""
-        most = relay.health.dismissed(self.clock.monotonic(), messages)
+        most = relay.health.dismissals.add(self.clock.monotonic(), messages)
         if most and most < relay.messages_per_session:
             relay.messages_per_session = most
             self.tell(relay, f"{relay.name} ends a session after {count(most, 'message')}: it gets no more in one")
@@ -200,7 +200,7 @@ class Run:
         """How it ended.  Rows that no relay was left for are the fault of the one that they were meant for."""
         scheduler = self.scheduler
         if self.life.ending is None:
-            if (rest := await scheduler.rest()) is not None:
+            if (rest := await scheduler.holds.rest()) is not None:
                 return Ending(explain_rest(rest, self.clock.now()))
             for key, relay in scheduler.shares.stranded():
                 if await scheduler.queues.left_in(key):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
 from msgspec import Struct
 
+from bulkmail.engine.holds import PROVIDER, RATE, Holds
 from bulkmail.engine.plan import Plan
 from bulkmail.engine.provider_use import SessionUse
 from bulkmail.engine.queues import QueueKey, Queues
@@ -17,24 +16,7 @@ from bulkmail.engine.relay_state import RelayState
 from bulkmail.model.hold import Hold
 from bulkmail.model.job import Job
 from bulkmail.model.shaper import Shaper
-from bulkmail.model.status import Status
-from bulkmail.model.timing import (
-    IDLE_SESSION_KEPT,
-    OTHER_RELAY_CHECKED_AFTER,
-    PROVIDER_SESSIONS_CHECKED_AFTER,
-    QUOTA_ANSWER_CHECKED_AFTER,
-    WALL_CLOCK_CHECKED_AFTER,
-)
-
-DEFERRED, RESTING = "deferred deliveries", "providers that want to be left alone"
-PLANNED = "the next messages are planned for then (send_at)"
-DEFERRED_OR_PLANNED = "deferred deliveries and planned messages (send_at)"
-RATE = "the rate"
-PROVIDER = "the rate or the sessions of a provider, or another relay that goes first"
-QUOTA = "the quota ledger, which was asked"
-UNDER_WAY = "messages under way, which may have to be sent again"
-LIMIT = "as many messages as this run may send were begun"
-NOTHING = "nothing is left to send in this run"
+from bulkmail.model.timing import PROVIDER_SESSIONS_CHECKED_AFTER
 
 
 class Booking(Struct):
@@ -72,7 +54,7 @@ class Scheduler:
         serving = plan.serving if plan.serving is not None else {0: tuple(range(len(relays)))}
         self.queues = Queues(plan.store, keys=serving, limit=plan.pace.limit, changed=changed, failed=failed)
         self.shares = RelayShares(relays, serving)
-        self.is_alone = len(relays) == 1 and len(serving) == 1  # one relay, one queue: nobody to reckon with
+        self.is_alone = self.shares.is_alone
         self._is_simple = self.is_alone and not plan.store.has_copies
         self._plan = plan
         self._clock = plan.clock
@@ -81,8 +63,7 @@ class Scheduler:
         self._changed = changed
         self._provider_of = lru_cache(maxsize=65_536)(plan.lanes.of)
         self._only_provider = plan.providers.get(next(iter(serving), 0), "") if self.is_alone else ""
-        self._rests: dict[str, Hold] = {}  # relays that nobody waits for in this run, and why
-        self._told: Hold | None = None
+        self.holds = Holds(plan, relays, self.queues, self.shares, provider_of=self._key_provider, shaper=shaper)
 
     # -- what goes
 
@@ -93,24 +74,31 @@ class Scheduler:
             # Nothing holds: no rate, limit, quota or hours, and no complaint so far.
             job = self.queues.next(self._clock.now())
             if job is None:
-                return self._why_not(relay)
+                return self.holds.why_not(relay)
             delivery = job.delivery
-            booking = Booking(job, session, self._only_provider or self._domain_provider(delivery.forward_path))
+            booking = Booking(
+                job, session, self._only_provider or self._provider_of(delivery.forward_path.rpartition("@")[2])
+            )
             relay.provider_use.uncounted[delivery.id] = booking
             relay.in_hand += 1
             relay.moved_at = self._clock.monotonic()
             return booking
-        is_next = reserved is not None and reserved.is_next
-        wait = relay.rate_wait(self._clock.monotonic())
-        if wait > 0 or (relay.turn.locked() and not is_next):
+        now, account = self._clock.monotonic(), relay.account
+        wait = relay.rate_wait(now)
+        if wait > 0 or (relay.turn.locked() and not (reserved is not None and reserved.is_next)):
             return Hold(self._clock.now() + max(wait, PROVIDER_SESSIONS_CHECKED_AFTER), RATE)
-        booking_or_none = reserved or self.reserve(session)
-        if booking_or_none is None:
-            return self._why_not(relay)
-        if (hold := self._book(booking_or_none)) is None:
-            return booking_or_none
+        if not account.take():
+            return self.holds.of_account(relay)
+        candidate = reserved or self._pick(session, now)
+        if candidate is None:
+            account.give_back()
+            return self.holds.why_not(relay)
+        if (hold := self._book_slot(candidate, now)) is None:
+            candidate.has_quota = True
+            return candidate
+        account.give_back()
         if reserved is None:
-            self.give_back(booking_or_none)
+            self.give_back(candidate)
         return hold
 
     def take_copy(self, first: Booking) -> Booking | None:
@@ -118,36 +106,38 @@ class Scheduler:
 
         Those who set limits count forward paths.
         """
-        relay, use = first.session.relay, first.session
-        if self._is_simple or relay.turn.locked():
+        relay, now = first.session.relay, self._clock.monotonic()
+        if self._is_simple or relay.turn.locked() or not relay.account.take():
             return None
         copy = self.queues.next_copy(first.job)
-        if copy is None:
-            return None
-        booking = self._reserved(copy, use, self.provider_of(copy))
-        if self._book(booking) is None:
-            return booking
-        self._unreserve(booking)
-        self.queues.return_copy(first.job, copy)
+        if copy is not None:
+            booking = self._reserved(copy, first.session, self.provider_of(copy))
+            if self._book_slot(booking, now) is None:
+                booking.has_quota = True
+                return booking
+            self._unreserve(booking)
+            self.queues.return_copy(first.job, copy)
+        relay.account.give_back()
         return None
 
     def reserve(self, session: SessionUse) -> Booking | None:
         """A message that may go over `session` now, but for the relay's rate; None when none may."""
-        relay = session.relay
-        if not relay.account.may_begin():
-            return None
-        now = self._clock.monotonic()
-        self.queues.bring_back(now)
+        return self._pick(session, self._clock.monotonic()) if session.relay.account.may_begin() else None
+
+    def _pick(self, session: SessionUse, now: float) -> Booking | None:
+        queues, providers = self.queues, self._plan.providers
+        queues.bring_back(now)
         may_go = None if self.is_alone else lambda key: self._may_go(key, session, now)
-        while (job := self.queues.next(self._clock.now(), may_go=may_go)) is not None:
-            provider = self.provider_of(job)
+        while (job := queues.next(self._clock.now(), may_go=may_go)) is not None:
+            provider = providers.get(queues.key_of(job)) if providers else None
+            if provider is not None and may_go is not None:  # which has looked at it
+                return self._reserved(job, session, provider)
+            provider = provider or self._domain_provider(job.delivery.forward_path)
             wait = self._provider_wait(provider, session, now)
             if wait <= 0:
                 return self._reserved(job, session, provider)
-            if self.queues.has_much_aside:
-                self.queues.take_back(job)
+            if not queues.set_aside(job, now + wait):
                 return None
-            self.queues.set_aside(job, now + wait)
         return None
 
     def give_back(self, booking: Booking) -> None:
@@ -168,6 +158,8 @@ class Scheduler:
         if relay.provider_use.uncounted.pop(number, None) is None:
             relay.provider_use.end(number)
         self.queues.settled(number, due_at=due_at)
+        if due_at is not None or not self.queues.out:
+            self._changed()
 
     def provider_of(self, job: Job) -> str:
         """The name of the provider of a job that is out, or its domain."""
@@ -189,20 +181,16 @@ class Scheduler:
         relay.moved_at = now
         return Booking(job, session, provider)
 
-    def _book(self, booking: Booking) -> Hold | None:
-        """Books rates and quota for a message that is reserved; neither when one of them holds it back."""
-        relay, now = booking.session.relay, self._clock.monotonic()
-        if not self._shaper.take(relay.name, booking.provider, now):
-            return Hold(self._clock.now() + self._shaper.wait(relay.name, booking.provider, now), PROVIDER)
-        slot = self._shaper.booked
-        if relay.account.take():
-            booking.slot, booking.has_quota = slot, True
+    def _book_slot(self, booking: Booking, now: float) -> Hold | None:
+        """Books all rates for a message that is reserved, or none when one of them holds it back."""
+        relay = booking.session.relay
+        if self._shaper.take(relay.name, booking.provider, now):
+            booking.slot = self._shaper.booked
             return None
-        self._shaper.give_back(slot)
-        return self._account_hold(relay)
+        return Hold(self._clock.now() + self._shaper.wait(relay.name, booking.provider, now), PROVIDER)
 
     def unbook(self, booking: Booking) -> None:
-        """The reverse of `_book()`: nothing of the message goes, which is out all the same."""
+        """Gives rates and quota back: nothing of the message goes, which is out all the same."""
         if booking.slot is not None:
             self._shaper.give_back(booking.slot)
             booking.slot = None
@@ -211,15 +199,13 @@ class Scheduler:
             booking.has_quota = False
 
     def _unreserve(self, booking: Booking) -> None:
-        """The reverse of `_book()` and `_reserved()`."""
+        """Gives back everything but the place in the queue."""
         relay = booking.session.relay
         self.unbook(booking)
         if not self.is_alone:
             self.shares.gave_back(relay, self.queues.key_of(booking.job))
         relay.in_hand -= 1
         relay.provider_use.end(booking.job.delivery.id, came_back=True)
-
-    # -- what is held
 
     def _may_go(self, key: QueueKey, session: SessionUse, now: float) -> bool:
         """Whether the next job of that queue may go over `session`."""
@@ -234,149 +220,9 @@ class Scheduler:
         wait = self._shaper.provider_wait(relay.name, provider, now)
         if wait > 0:
             return wait
-        has_room = relay.provider_use.has_room(
-            provider,
-            session,
-            sessions=self._shaper.provider_connections(relay.name, provider),
-            messages=self._shaper.messages_per_session(provider),
-        )
+        sessions, messages = self._shaper.session_limits(relay.name, provider)
+        has_room = relay.provider_use.has_room(provider, session, sessions=sessions, messages=messages)
         return 0.0 if has_room else PROVIDER_SESSIONS_CHECKED_AFTER
-
-    def _held_for(self, relay: RelayState) -> tuple[float, bool]:
-        """Seconds until something may go that only its provider holds back, or another relay; infinity for nothing.
-
-        With it, whether that is because the provider wants to be left alone, and not because its turn comes then.
-        """
-        now, shaper = self._clock.monotonic(), self._shaper
-        aside = self.queues.bring_back(now)
-        held, rests = math.inf, False
-        if aside is not None and (first := self.queues.next_aside) is not None:
-            held = max(0.0, aside - now)
-            rests = shaper.is_left_alone(relay.name, self._key_provider(*first), now)
-        if self.is_alone:
-            return held, rests
-        for key in self.queues.keys_with_some(self._clock.now(), among=self.serves(relay)):
-            provider = self._plan.providers.get(key)
-            # Without a wait another relay comes first, or as many sessions as may be are busy with it.
-            wait = (shaper.provider_wait(relay.name, provider, now) if provider else 0.0) or OTHER_RELAY_CHECKED_AFTER
-            if wait < held:
-                held, rests = wait, bool(provider and shaper.is_left_alone(relay.name, provider, now))
-        return held, rests
-
-    def _account_hold(self, relay: RelayState) -> Hold:
-        return relay.account.hold() or Hold(self._clock.now() + QUOTA_ANSWER_CHECKED_AFTER, QUOTA)
-
-    def _why_not(self, relay: RelayState) -> Hold:
-        """Why nothing goes through `relay` this instant, by what is known without a look into the store."""
-        now, queues = self._clock.now(), self.queues
-        if queues.is_used_up:
-            return Hold(math.inf, LIMIT)
-        if relay.account.is_held:
-            return self._account_hold(relay)
-        held, rests = self._held_for(relay)
-        if held < math.inf:
-            return Hold(now + held, RESTING if rests else PROVIDER)
-        if queues.known_due < math.inf:
-            return Hold(queues.known_due, DEFERRED)
-        return Hold(now + IDLE_SESSION_KEPT, UNDER_WAY) if queues.is_waiting else Hold(math.inf, NOTHING)
-
-    def hold(self, relay: RelayState) -> Hold:
-        """Until when, and why, a worker of `relay` has nothing to do; infinity when it is not needed any more.
-
-        What the whole run waits for, is told to whoever watches.
-        """
-        now, queues = self._clock.now(), self.queues
-        if queues.is_used_up:
-            return Hold(math.inf, LIMIT)
-        if relay.account.is_held:
-            return self._hold_of_account(relay)
-        held, rests = self._held_for(relay)
-        if queues.is_waiting:  # one of those may come back; the settling of each wakes us
-            return Hold(now + min(IDLE_SESSION_KEPT, held), UNDER_WAY)
-        if held <= OTHER_RELAY_CHECKED_AFTER:
-            return Hold(now + held, PROVIDER)
-        due = queues.next_due(now, among=None if self.is_alone else self.serves(relay)) if relay.workers == 1 else None
-        due_in = math.inf if due is None else max(0.0, due - now)
-        its_turn_comes = held <= due_in and not rests  # at its provider's rate, which is waited for as others are
-        at = now + min(held, due_in)
-        if relay.workers > 1 or math.isinf(at) or not (its_turn_comes or self.waits_until(at)):
-            return Hold(math.inf, NOTHING)  # one worker is enough to watch
-        if its_turn_comes:
-            return Hold(at, PROVIDER)
-        hold = Hold(at, self._due_is() if due_in <= held else RESTING)
-        if not self.has_plan:
-            self._plan.observe(hold)
-            return hold
-        self.tell(hold)  # looked at again and again: the clock on the wall may be set, the machine asleep
-        return Hold(min(at, now + WALL_CLOCK_CHECKED_AFTER), hold.why)
-
-    def _due_is(self) -> str:
-        if not self.has_plan:
-            return DEFERRED
-        tally = self._plan.store.tally()
-        if isinstance(tally, asyncio.Future):  # it says so later; for these words nobody waits
-            return DEFERRED_OR_PLANNED
-        return DEFERRED_OR_PLANNED if tally.with_copies(Status.DEFERRED) else PLANNED
-
-    def _hold_of_account(self, relay: RelayState) -> Hold:
-        """As `hold()`, while hours and quotas let nothing begin: wait, leave it to other relays, or end the run."""
-        now, rest, in_hand = self._clock.now(), relay.account.hold(), self.queues.is_waiting
-        soon = Hold(now + QUOTA_ANSWER_CHECKED_AFTER, rest.why if rest is not None else QUOTA)
-        if rest is None:
-            return soon
-        if relay.workers > 1:
-            return Hold(math.inf, rest.why)  # one is enough to watch
-        serves = self.serves(relay)
-        due_at = now if self.queues.has_some(now, among=serves) else self.queues.next_due(now, among=serves)
-        if due_at is None:
-            return soon if in_hand else Hold(math.inf, NOTHING)
-        ready_at = max(rest.until, due_at)
-        others_go_on = any(
-            other is not relay and other.workers and not other.is_out and other.account.hold() is None
-            for other in self._relays
-        )
-        if self.waits_until(ready_at):
-            if not in_hand and not others_go_on:
-                self.tell(Hold(ready_at, rest.why))
-            return Hold(min(ready_at, now + WALL_CLOCK_CHECKED_AFTER), rest.why)
-        if not self.waits_until(due_at):
-            return Hold(math.inf, NOTHING)  # as without a rest
-        if in_hand or others_go_on:
-            return soon
-        self._rests[relay.name] = rest
-        return Hold(math.inf, rest.why)
-
-    # -- what the run waits for
-
-    @property
-    def has_plan(self) -> bool:
-        """Whether a planned time is still to come."""
-        return self._plan.planned_until > self._clock.now()
-
-    def waits_until(self, at: float) -> bool:
-        """Whether this run waits for what comes at `at`, wall-clock seconds: its `wait` begins after the last planned
-        time, since that is no retry.
-        """
-        return at - max(self._clock.now(), self._plan.planned_until) <= self._plan.pace.wait
-
-    def tell(self, hold: Hold) -> None:
-        """Nothing goes on just now; the same is told once."""
-        if self._told is None or self._told.why != hold.why or abs(self._told.until - hold.until) >= 1:
-            self._told = hold
-            self._plan.observe(hold)
-
-    async def rest(self) -> Hold | None:
-        """What a run did not wait for although it still has messages for that relay: the first to end."""
-        held = [
-            self._rests[relay.name]
-            for relay in self._relays
-            if relay.name in self._rests and await self.queues.has_open(self.serves(relay))
-        ]
-        return min(held, key=lambda hold: hold.until, default=None)
-
-    def serves(self, relay: RelayState) -> Callable[[QueueKey], bool]:
-        """Which queues `relay` has to do with."""
-        return lambda key: self.shares.serves(relay, key)
 
     def is_to_yield(self, booking: Booking) -> bool:
         """Whether its relay, which cannot go on with it now, leaves the message to another."""

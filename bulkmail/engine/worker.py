@@ -76,7 +76,7 @@ class Worker:
             yields_for = self._yields_for()
             if yields_for == 0 and self._reserve():
                 return True
-            wait = self._scheduler.hold(relay).until - run.clock.now()
+            wait = self._scheduler.holds.hold(relay).until - run.clock.now()
             if wait == math.inf:
                 return False
             relay.idle += yields_for == 0
@@ -159,7 +159,7 @@ class Worker:
             return
         if line.usable:  # else it was closed while it waited for its turn
             try:
-                with relay.awaiting():
+                with relay.silence.awaiting():
                     await line.carry(self._next)
             except BaseException:
                 self._give_back_ahead()

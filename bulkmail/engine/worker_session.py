@@ -97,7 +97,7 @@ class WorkerSession:
         run, relay = self._run, self.relay
         relay.health.begin(run.clock.monotonic())
         try:
-            with relay.awaiting(), run.life.opening() as opening:
+            with relay.silence.awaiting(), run.life.opening() as opening:
                 self.line = await relay.connect()
         except BaseException as error:
             relay.health.failed()
@@ -114,7 +114,7 @@ class WorkerSession:
         run.throttling.say_fewer(relay)
         self._opened_at = self.used_at = run.clock.monotonic()
         self.carried, self.is_spent, self._is_closed = 0, False, False
-        if run.scheduler.is_alone:  # else it has to deal with a message first, or one that hangs would hold many
+        if run.scheduler.is_alone:  # else it has to deal with a letter first, or one that hangs would hold many
             self._enlarge()
         run.plan.observe(Sessions(relay.health.open, relay.name))
 

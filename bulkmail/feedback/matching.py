@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from bulkmail.feedback.classify import Finding
 from bulkmail.feedback.notice import Notice
 from bulkmail.feedback.report import Report, Reported
-from bulkmail.message.bounce_token import TokenSubject, find_token, read_token
+from bulkmail.message.verp import TokenSubject, find_token, read_token
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError
 from bulkmail.model.feedback_event import (

@@ -32,9 +32,8 @@ from bulkmail.mailing.composing_process import (
     write_frame,
 )
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.compose.hook import Hook
 from bulkmail.message.compose.identity import date_field
-from bulkmail.message.compose.ready_made import message_of
+from bulkmail.message.compose.ready_made import Hook, message_of
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.job import Job
 from bulkmail.model.keys import Keys

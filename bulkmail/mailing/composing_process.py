@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Struct
 
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.compose.hook import Hook
+from bulkmail.message.compose.ready_made import Hook
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.job import Job
 from bulkmail.model.keys import BounceKey, Keys

@@ -15,7 +15,7 @@ from anyio import CapacityLimiter, to_thread
 
 from bulkmail.feedback.matching import Arrived, Matcher, VerifyUnsubscribe
 from bulkmail.feedback.report import read_report
-from bulkmail.mailbox.ports import FetchedMail, MailSource, pause_after
+from bulkmail.mailbox.mail_source import FetchedMail, MailSource, pause_after
 from bulkmail.model.errors import BulkmailError, OutboxError
 from bulkmail.model.feedback_event import EventSink, FeedbackEvent, FeedbackKind, KnownRun, Proof, RunRegister
 from bulkmail.model.lazy_dataclass import dataclass

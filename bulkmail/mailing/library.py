@@ -43,12 +43,12 @@ from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
 from bulkmail.model.variants import Variants, parse_variants
 from bulkmail.recipients.given import not_rows, reader_of
-from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.report.report import Report
-from bulkmail.settings.keys import find_keys
-from bulkmail.settings.relay_presets import expanded
+from bulkmail.settings.presets import expanded
+from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.suppressions import SuppressionSettings, load_suppressions
-from bulkmail.smtp.conversation import Conversation, ConversationTrace
+from bulkmail.smtp.trace import Conversation, ConversationTrace
 
 Through = str | Relay | Route | Iterable[str | Relay | Route]
 """A relay as a program gives it: its URL, or what was made of one; or several of these."""

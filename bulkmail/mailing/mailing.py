@@ -14,9 +14,9 @@ from pathlib import Path
 from anyio import to_thread
 
 from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, without
+from bulkmail.checks.check_finding import Finding, refuse
 from bulkmail.checks.evidence import Evidence
-from bulkmail.checks.finding import Finding, refuse
-from bulkmail.checks.rows import RowCheck
+from bulkmail.checks.row_checks import RowCheck
 from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet
 from bulkmail.engine.engine import Engine
 from bulkmail.engine.plan import Plan, make_shaper
@@ -47,7 +47,7 @@ from bulkmail.mailing.routing import (
     providers_for,
     sort_into_lanes,
 )
-from bulkmail.mailing.rows import GivenRows, Rows, varied
+from bulkmail.mailing.rows import GivenRows, Rows, blocks_of, varied
 from bulkmail.mailing.run_record import RestNote, SlowdownNote, to_settings
 from bulkmail.mailing.selection import Selection, Where
 from bulkmail.mailing.stopping import heeding_stop
@@ -65,7 +65,7 @@ from bulkmail.mailing.suppression_sources import (
 )
 from bulkmail.mailing.token_keys import with_bounce_key
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.compose.hook import Hook
+from bulkmail.message.compose.ready_made import Hook
 from bulkmail.message.template.locality import frozen, locality_of
 from bulkmail.message.template.rendering import compile_condition
 from bulkmail.model.breaker import Breaker
@@ -85,11 +85,10 @@ from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.recipients.grouping import Grouping
 from bulkmail.recipients.screening import Suppression
-from bulkmail.recipients.source import RecipientList
 from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.report.report import Report
+from bulkmail.settings.presets import known_feedback
 from bulkmail.settings.suppressions import SuppressionSettings
-from bulkmail.settings.tables import known_feedback
 
 SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
 
@@ -197,21 +196,19 @@ class Mailing:
             seen = RowCheck()
             grouping = Grouping(campaign.group_by, address_column=selection.address_column)
             is_one_each = not (composer.has_copies or campaign.group_by)
-            are_all_meant = selection.takes_all and is_one_each and planner is None
+            are_all_meant = selection.takes_all and is_one_each
+            due_at = planner.due_at if planner is not None else None
+            why_not = followed.why_not if followed is not None else None
             await record(
                 outbox,
-                rows.blocks() if isinstance(rows, RecipientList) and are_all_meant else rows,
+                blocks_of(rows) if are_all_meant else rows,
                 Rules(
-                    partial(
-                        selection.screen,
-                        seen=seen,
-                        where=where,
-                        due_at=planner.due_at if planner is not None else None,
-                        why_not=followed.why_not if followed is not None else None,
-                    ),
+                    partial(selection.screen, seen=seen, where=where, due_at=due_at, why_not=why_not),
                     selection,
                     composer.forward_paths if composer.has_copies else None,
                     grouping if campaign.group_by else None,
+                    due_at,
+                    why_not,
                 ),
                 fetch=fetch,
                 told=told_loading,

@@ -13,7 +13,7 @@ from anyio import to_thread
 from bulkmail.mailing.digests import Digest, DigestedRows
 from bulkmail.mailing.following import Followed, RunRows, said
 from bulkmail.mailing.rows import Given, GivenRows, NoRows, Rows, asks_for_delivery
-from bulkmail.message.attachments.filetypes import guess_type
+from bulkmail.message.attachments.file_parts import guess_type
 from bulkmail.message.compose.bodies import (
     attached_names,
     has_row_images,
@@ -25,8 +25,8 @@ from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttach
 from bulkmail.model.errors import ConfigError, EmptyList
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.schedule import Schedule
-from bulkmail.recipients.reading import ListOptions
-from bulkmail.recipients.source import open_list
+from bulkmail.recipients.list_reading import ListOptions
+from bulkmail.recipients.list_source import open_list
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from anyio import to_thread
 from bulkmail.engine.contracts import Connect, Connection
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.route import Route
-from bulkmail.settings.tokens import find_key_password, find_proxy_password, find_tokens
+from bulkmail.settings.secrets import find_key_password, find_proxy_password, find_tokens
 from bulkmail.smtp.connection import Connection as SmtpConnection
 from bulkmail.smtp.credentials import Credentials, Tokens
 from bulkmail.smtp.opening import Access
@@ -25,7 +25,7 @@ from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.trace import Trace
 
 if TYPE_CHECKING:
-    from bulkmail.probe.relay import RelayFacts
+    from bulkmail.probe.relay_probe import RelayFacts
 
 log = logging.getLogger("bulkmail.relay")
 
@@ -131,8 +131,8 @@ async def credentials_for(relay: Relay, password: Secret | None) -> Credentials 
 
 async def look_at_relay(relay: Relay, password: Secret | None) -> RelayFacts:
     """What `relay`, an SMTP one, is like, found out without sending anything.  Raises `ConfigError`."""
-    from bulkmail.probe.relay import look_at
-    from bulkmail.settings.tables import known_feedback
+    from bulkmail.probe.relay_probe import look_at
+    from bulkmail.settings.presets import known_feedback
 
     return await look_at(
         relay,

@@ -20,9 +20,10 @@ from bulkmail.model.errors import BulkmailError, ConfigError, SuppressionError
 from bulkmail.model.feedback_event import KnownRun
 from bulkmail.model.keys import BounceKey, Keys
 from bulkmail.model.relay import Secret
+from bulkmail.model.secret_source import commands_of
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.settings.keys import find_keys
+from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.suppressions import load_suppressions
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class _Verifier:
                     continue
                 place = campaign.unsubscribe.key_from
                 places[place] = ""
-                if place.startswith("command:"):
+                if commands_of(place):
                     if not served:
                         self._told(
                             f"unsubscribe requests by mail for {campaign.name!r} cannot be verified: its key comes from"

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from anyio import to_thread
 
-from bulkmail.checks.finding import Severity
+from bulkmail.checks.check_finding import Severity
 from bulkmail.mailing.following import FollowUp, read_followed, with_thread
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.ordering import messages
@@ -22,7 +22,7 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Recipient, RowFields
 from bulkmail.model.relay import Secret
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.recipients.source import ListOptions
+from bulkmail.recipients.list_source import ListOptions
 from bulkmail.settings.settings import Settings
 
 

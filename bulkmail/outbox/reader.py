@@ -84,6 +84,8 @@ _REACHED = """
     SELECT d.id, r.address, d.forward_path FROM delivery AS d JOIN row AS r ON r.number = d.row
     WHERE d.id > ? AND d.status IN ('accepted', 'in_doubt') ORDER BY d.id LIMIT ?
 """
+# The first condition is that of the index of what is due.
+_NEXT_TRY = "SELECT min(due_at) FROM delivery WHERE due_at IS NOT NULL AND status = 'deferred'"
 _STATUSES = """
     SELECT d.id, d.row, r.address, d.status FROM delivery AS d JOIN row AS r ON r.number = d.row
     WHERE d.id > ? ORDER BY d.id LIMIT ?
@@ -204,7 +206,7 @@ class OutboxReader:
     def next_try_at(self) -> float | None:
         """When the first of the deferred deliveries may be tried again (wall-clock seconds); None if there is none."""
         with self._store.reading() as connection:
-            (due,) = connection.execute("SELECT min(due_at) FROM delivery WHERE status = 'deferred'").fetchone()
+            (due,) = connection.execute(_NEXT_TRY).fetchone()
             return self._moment(due)
 
     def planned(self, now: float, *, zone_column: str = "", fallback: str = "") -> Planned:

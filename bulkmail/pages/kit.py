@@ -9,23 +9,27 @@ from importlib.resources import files
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+_HERE = "bulkmail.pages"
+
 
 def page_of(package: str, **values: object) -> bytes:
     """The `page.html` of `package` with its `page.css` and `page.js` inside, in UTF-8.
 
-    It extends `base.html` and may import `macros.html`; its style sheet is added to `base.css`.
+    It extends `base.html` and may import `macros.html`; its style sheet is added to `kit.css` and
+    `base.css`, its script to `base.js`.
     """
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
-        loader=FunctionLoader(lambda name: read_part("bulkmail.pages", name)),
+        loader=FunctionLoader(lambda name: read_part(_HERE, name)),
     )
-    script = read_part(package, "page.js")
+    script = read_part(_HERE, "base.js") + read_part(package, "page.js")
+    css = read_part(_HERE, "kit.css") + read_part(_HERE, "base.css") + read_part(package, "page.css")
     page = environment.from_string(read_part(package, "page.html")).render(
         **values,
         # All ours, and none holds an end of its own element.
-        css=Markup(read_part("bulkmail.pages", "base.css") + read_part(package, "page.css")),  # noqa: S704
+        css=Markup(css),  # noqa: S704
         script=Markup(script),  # noqa: S704
         policy=policy_for(script),
     )

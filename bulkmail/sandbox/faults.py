@@ -1,25 +1,13 @@
-"""Trouble on request: which mail a sandbox refuses, puts off or leaves in doubt, the same for the same seed."""
+"""FaultInjector on request: which mail a sandbox refuses, puts off or leaves in doubt, the same for the same seed."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import field
 from hashlib import blake2b
 
-from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.rate import Rate
-
-_SHARE = re.compile(r"(?P<percent>\d{1,3}(?:\.\d{1,4})?)\s*%")
-
-
-def parse_share(text: str) -> float:
-    """The share in `"5%"` or `"0.5 %"`, from 0 to 1.  Raises `ConfigError`."""
-    found = _SHARE.fullmatch(text.strip())
-    if not found or float(found["percent"]) > 100:
-        raise ConfigError(f"cannot read the share {text!r}", hint='write "5%", from 0% to 100%')
-    return float(found["percent"]) / 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +36,7 @@ class Faults:
 
 
 @dataclass(slots=True)
-class Trouble:
+class FaultInjector:
     """The faults of one sandbox, and how often each has happened."""
 
     faults: Faults

@@ -1,4 +1,4 @@
-"""Where runs are kept: the outbox of a run to come, and the run that somebody means."""
+"""Where a run keeps its files, and which run a name means."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from bulkmail.model.errors import ConfigError, OutboxError
 from bulkmail.settings.dating import pattern_of
+from bulkmail.settings.layers import FILE_NAME, parse_toml
+from bulkmail.settings.layers import SUFFIX as TOML
 from bulkmail.settings.settings import Settings
-from bulkmail.settings.sources import FILE_NAME, parse_toml
-from bulkmail.settings.sources import SUFFIX as TOML
 
 FOLDER = "runs"
 SUFFIX = ".outbox"

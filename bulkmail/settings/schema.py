@@ -11,10 +11,30 @@ from typing import Annotated, Any, ClassVar, TypeVar
 from pydantic import BeforeValidator, Field, ValidationError
 
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.settings.locator import KeyPath
-from bulkmail.settings.pace_tables import BreakersTable, ProvidersTable, ProviderTable, RetryTable
+from bulkmail.settings.key_types import (
+    FAULT,
+    Amount,
+    AnyDurability,
+    AnyQuota,
+    AnyRamp,
+    AnyRate,
+    AnyWindows,
+    BreakersTable,
+    Count,
+    CountOrNone,
+    Duration,
+    PositiveDuration,
+    Processes,
+    ProvidersTable,
+    ProviderTable,
+    RetryTable,
+    Share,
+    Start,
+    Table,
+    Wait,
+)
+from bulkmail.settings.layers import KeyPath
 from bulkmail.settings.problems import show
-from bulkmail.settings.table import Amount, Table
 from bulkmail.text import did_you_mean
 
 F = TypeVar("F", bound=Table)
@@ -126,7 +146,7 @@ class RecipientsTable(Table):
     suppress: list[str] = []
     allow_duplicates: bool = False
     allow_empty: bool = False
-    max_invalid: str | None = None
+    max_invalid: Share | None = None
     group_by: Annotated[list[str], BeforeValidator(lambda value: _one_text(value))] = []
 
 
@@ -228,25 +248,25 @@ class MessageTable(Table):
 
 
 class SendingTable(Table):
-    """`[sending]`."""
+    """`[sending]`.  A key that is called as a part of `Pace` becomes that part."""
 
-    rate: Amount = None
-    burst: int | None = None
+    rate: AnyRate | None = None
+    burst: Count | None = None
     connections: int | None = None
     retry: Annotated[RetryTable, _short_for("recipient")] = RetryTable.model_construct()
-    max_attempts: int | None = None
-    max_age: Amount = None
-    wait: Amount = None
-    patience: Amount = None
-    messages_per_session: int | None = None
-    session_age: Amount = None
-    durability: str | None = None
-    processes: int | str | None = None
-    quota: str | None = None
-    window: str | None = None
-    start: Annotated[str | None, BeforeValidator(_moment_as_text)] = None
-    ramp: str | None = None
-    canary: int | None = None
+    max_attempts: Count | None = None
+    max_age: PositiveDuration | None = None
+    wait: Wait | None = None
+    patience: Duration | None = None
+    messages_per_session: Count | None = None
+    session_age: PositiveDuration | None = None
+    durability: AnyDurability | None = None
+    processes: Processes | None = None
+    quota: AnyQuota | None = None
+    windows: AnyWindows | None = Field(default=None, alias="window")
+    start: Annotated[Start | None, BeforeValidator(_moment_as_text)] = None
+    ramp: AnyRamp | None = None
+    canary: CountOrNone | None = None
     send_at: Annotated[str | None, BeforeValidator(_moment_as_text)] = None
     timezone: str | None = None
 
@@ -342,33 +362,35 @@ class CampaignFile(Table):
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One fault of shape: the key it is at, what was found and expected, and how to fix it."""
+    """One fault: the key it is at, what was found and expected, and how to fix it; `what` is wrong with a value."""
 
     path: KeyPath
     text: str
     fix: str = ""
+    what: str = ""
 
 
-def read_shape(data: Mapping[str, Any]) -> tuple[CampaignFile, list[Mistake]]:
+def read_campaign(data: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[CampaignFile, list[Mistake]]:
     """The file's tables, without what has a fault, and all those faults."""
-    return _read(CampaignFile, data)
+    return _read(CampaignFile, data, environ)
 
 
-def read_user_shape(data: Mapping[str, Any]) -> tuple[UserFile, list[Mistake]]:
+def read_user_file(data: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[UserFile, list[Mistake]]:
     """The same of the user's own `config.toml`."""
-    return _read(UserFile, data)
+    return _read(UserFile, data, environ)
 
 
-def _read(shape: type[F], data: Mapping[str, Any]) -> tuple[F, list[Mistake]]:
+def _read(shape: type[F], data: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[F, list[Mistake]]:
+    context = {"environ": environ}
     try:
-        return shape.model_validate(data), []
+        return shape.model_validate(data, context=context), []
     except ValidationError as error:
         mistakes = [_mistake(data, one) for one in error.errors(include_url=False)]
     sound = copy.deepcopy(dict(data))
     # From the back, so that taking an item out of a list does not renumber those still to be taken out.
     for path in sorted({mistake.path for mistake in mistakes}, key=_sort_key, reverse=True):
         _take_out(sound, path)
-    return shape.model_validate(sound), mistakes
+    return shape.model_validate(sound, context=context), mistakes
 
 
 def _sort_key(path: KeyPath) -> tuple[tuple[bool, int, str], ...]:
@@ -386,6 +408,9 @@ def _mistake(data: Mapping[str, Any], error: Mapping[str, Any]) -> Mistake:
     path = tuple(_existing(data, error["loc"]))
     if error["type"] == "extra_forbidden":
         return _unknown_key(path)
+    if error["type"] == FAULT:
+        what, hint = error["ctx"]["what"], error["ctx"]["hint"]
+        return Mistake(path, f"{_written(path, error['ctx']['written'])}: {what}", hint, what)
     return Mistake(path, f"{_written(path, error['input'])}: expected {_expected(error)}", _with_quotes(path, error))
 
 

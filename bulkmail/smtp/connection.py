@@ -28,7 +28,7 @@ class Connection(asyncio.BufferedProtocol):
     """A connection past greeting, TLS and login, until its end.  Never a reply booked to another message than its own.
 
     All work is done where bytes arrive: there the next message is asked for, and there its owner is told what a message
-    came to.
+    came to.  Eight of its methods are those that asyncio and the engine call by their names.
     """
 
     def __init__(self, transport: asyncio.Transport, protocol: Protocol, *, timeouts: Timeouts) -> None:

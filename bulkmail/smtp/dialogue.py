@@ -35,6 +35,7 @@ class Dialogue(asyncio.Protocol):
 
     `peer` is what the server is called in sentences; `tap` shows what passes.  Nothing may come that was not asked for:
     it would be taken for the answer to the next command.
+    Four of its methods are asyncio's, and five make the fault of a stage.
     """
 
     def __init__(self, *, peer: str, tap: Tap | None = None) -> None:

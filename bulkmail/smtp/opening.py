@@ -18,15 +18,12 @@ from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError
-from bulkmail.smtp.dialling import DialError
+from bulkmail.smtp.dialling import DialError, reach
 from bulkmail.smtp.dialogue import Dialogue, SessionRefused
-from bulkmail.smtp.login import choose_mechanism, log_in
-from bulkmail.smtp.mechanisms import LoginError
-from bulkmail.smtp.proxying import reach
+from bulkmail.smtp.login import LoginError, choose_mechanism, log_in
 from bulkmail.smtp.replies import RawReply
 from bulkmail.smtp.tap import Tap
-from bulkmail.smtp.tls import alert_behind, make_tls_context, tls_breakage
-from bulkmail.smtp.tls_mode import speaks_tls, wrong_mode
+from bulkmail.smtp.tls import alert_behind, make_tls_context, speaks_tls, tls_breakage, wrong_mode
 from bulkmail.smtp.trace import Trace, connected, hidden, not_connected, note_security
 from bulkmail.text import printable
 

@@ -12,7 +12,7 @@ import pytest
 from anyio import to_thread
 from starlette.types import ASGIApp
 
-from bulkmail.cli.init import make_campaign
+from bulkmail.cli.init import KINDS, make_campaign
 from bulkmail.console.app import make_app
 from bulkmail.console.renderer import Renderer
 from bulkmail.console.worker import Rendered, Request, render
@@ -54,6 +54,7 @@ def app(request: pytest.FixtureRequest, root: Path, state_folder: Path) -> ASGIA
         port=PORT,
         state=state_folder,
         make_campaign=make_campaign,
+        kinds=KINDS,
         renderer=renderer,
     )
 

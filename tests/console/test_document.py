@@ -147,7 +147,7 @@ def test_every_key_that_names_a_command_a_secret_or_a_hook_is_locked(tmp_path: P
     guarded = [(path, key) for path, key in keys if any(word in key for word in _SECRETS)]
     assert len(guarded) > 25
     for path, key in guarded:
-        assert is_locked(key), (path, key)
+        assert is_locked((*path, key)), (path, key)
         after: Any = {key: "x"}
         for step in reversed(path):
             after = {step: after}

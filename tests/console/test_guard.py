@@ -68,14 +68,14 @@ async def test_token_in_the_address_becomes_a_cookie_on_a_page_that_goes_on(cons
     ids=str,
 )
 async def test_post_from_another_site_is_refused(console: Asker, root: Path, headers: dict[str, str]) -> None:
-    answer = await console.ask("POST", "/campaigns", {**COOKIE, **FORM, **headers}, b"name=made&from=kind:message")
+    answer = await console.ask("POST", "/campaigns", {**COOKIE, **FORM, **headers}, b"name=made&from=kind:newsletter")
     assert answer.status == 403
     assert not (root / "made").exists()
 
 
 @pytest.mark.parametrize("headers", [OWN, {"origin": f"http://{HOST}"}], ids=str)
 async def test_post_from_an_own_page_is_done(console: Asker, root: Path, headers: dict[str, str]) -> None:
-    answer = await console.ask("POST", "/campaigns", {**COOKIE, **FORM, **headers}, b"name=made&from=kind:message")
+    answer = await console.ask("POST", "/campaigns", {**COOKIE, **FORM, **headers}, b"name=made&from=kind:newsletter")
     assert answer.status == 303
     assert (root / "made" / "campaign.toml").is_file()
 
@@ -107,7 +107,7 @@ async def test_other_methods_and_sockets_are_refused(console: Asker) -> None:
 
 
 async def test_form_that_is_too_long_is_refused(console: Asker) -> None:
-    assert (await console.post("/campaigns", {"name": "x" * 13_000_000, "from": "kind:message"})).status == 413
+    assert (await console.post("/campaigns", {"name": "x" * 13_000_000, "from": "kind:newsletter"})).status == 413
 
 
 def test_token_and_port_are_kept_for_the_owner_alone(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_run_goes_on_when_the_console_ends(root: Path, tmp_path: Path, end: str)
         assert again.token == console.token  # tabs go on working
 
 
-def test_run_begun_elsewhere_is_seen_and_the_port_is_free_again(root: Path, tmp_path: Path) -> None:
+def test_run_begun_elsewhere_is_seen_within_two_seconds(root: Path, tmp_path: Path) -> None:
     write_list(root / "spring" / "people.csv", 20)
     state = tmp_path / "state"
     with run_console(root, state) as console:

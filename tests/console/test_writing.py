@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bulkmail.cli.init import KINDS
 from bulkmail.console.campaign_pages import file_name
 from tests.console.asking import Asker
 
@@ -29,7 +30,7 @@ async def test_empty_folder_says_how_to_begin(console: Asker, root: Path) -> Non
     assert 'action="/campaigns"' in page.text
 
 
-@pytest.mark.parametrize("kind", ["newsletter", "message", "invoice"])
+@pytest.mark.parametrize("kind", KINDS)
 async def test_campaign_is_made_from_a_template(console: Asker, root: Path, kind: str) -> None:
     made = await console.post("/campaigns", {"name": "My autumn", "from": f"kind:{kind}"})
     assert made.status == 303
@@ -54,7 +55,7 @@ async def test_campaign_is_made_as_a_copy_without_runs(console: Asker, root: Pat
 @pytest.mark.parametrize("name", ["", "..", "../x", "/tmp/x", ".hidden", "a/b", "spring", "x\0", "x" * 81, HARM])
 async def test_campaign_with_an_unfit_name_is_not_made(console: Asker, root: Path, name: str) -> None:
     before = sorted(root.parent.rglob("campaign.toml"))
-    answer = await console.post("/campaigns", {"name": name, "from": "kind:message"})
+    answer = await console.post("/campaigns", {"name": name, "from": "kind:newsletter"})
     assert answer.status == 400
     assert 'role="alert"' in answer.text
     assert HARM not in answer.text

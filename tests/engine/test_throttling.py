@@ -15,7 +15,7 @@ from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.timing import PROVIDERS_FORGOTTEN_EVERY, SAME_NOTICE_AFTER
-from bulkmail.settings.tables import known_feedback
+from bulkmail.settings.presets import known_feedback
 from bulkmail.testing import ManualClock
 
 BUSY = Reply(Stage.RCPT, 451, "4.7.28", "unusual rate of mail")

@@ -37,7 +37,7 @@ from bulkmail.outbox.ledger import open_ledger
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.sending import OutboxStore
 from bulkmail.sandbox.lines import Mark, NullLine
-from bulkmail.settings.zones import find_zone
+from bulkmail.settings.parsers import find_zone
 from bulkmail.testing import ManualClock
 
 VIENNA = ZoneInfo("Europe/Vienna")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.message.compose.plan import IDENTITY_LENGTH, Plan, Slot, body_slot, make_plan
+from bulkmail.message.compose.mime_plan import IDENTITY_LENGTH, MimePlan, Slot, body_slot, make_plan
 from bulkmail.model.campaign import Attachment, Campaign, Template
 from bulkmail.model.errors import ConfigError
 
@@ -16,7 +16,7 @@ IDENTITY = b"abcdefghijklmnopqrstuvwxyz234567"
 PDF = Attachment("invoice.pdf", "application/pdf", b"%PDF")
 
 
-def plan_of(kinds: str, *attachments: Attachment) -> Plan:
+def plan_of(kinds: str, *attachments: Attachment) -> MimePlan:
     """The plan of a campaign with a text (t), an HTML (h) and these attachments."""
     template = Template("x", "x")
     return make_plan(
@@ -31,7 +31,7 @@ def plan_of(kinds: str, *attachments: Attachment) -> Plan:
     )
 
 
-def fill(plan: Plan) -> bytes:
+def fill(plan: MimePlan) -> bytes:
     """A whole message of `plan`."""
     values = {
         Slot.HEAD: b"Subject: x\r\n",

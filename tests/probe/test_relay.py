@@ -21,9 +21,8 @@ from bulkmail.model.address import Address, has_control
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.probe.certificate import read_certificate
-from bulkmail.probe.clue import Clue, guess
-from bulkmail.probe.relay import Login, Obstacle, RelayFacts, look_at
-from bulkmail.settings.tables import known_feedback
+from bulkmail.probe.relay_probe import Clue, Login, Obstacle, RelayFacts, guess, look_at
+from bulkmail.settings.presets import known_feedback
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import Tried
 from bulkmail.smtp.opening import Timeouts
@@ -129,8 +128,8 @@ async def test_server_that_takes_a_chunk_for_commands_fails_the_probe() -> None:
 async def test_late_greeting_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     from bulkmail.testing import Late
 
-    monkeypatch.setattr("bulkmail.probe.relay._FIRST_PATIENCE", 0.05)
-    monkeypatch.setattr("bulkmail.probe.relay._GLANCE", 0.05)
+    monkeypatch.setattr("bulkmail.probe.relay_probe._FIRST_PATIENCE", 0.05)
+    monkeypatch.setattr("bulkmail.probe.relay_probe._GLANCE", 0.05)
     async with ScriptedRelay(greeting=lambda _: Late(0.3, "220 at last")) as relay:
         facts = await look(relay, timeouts=Timeouts(greeting=5))
     assert facts.is_usable, facts.obstacle
@@ -150,9 +149,9 @@ async def test_no_password_is_found() -> None:
     )
 
 
-WRONG = "The server does not accept the user name or the password."
-APP = "The provider wants an app password here, not the password of the account."
-MICROSOFT = "Microsoft has switched off passwords for SMTP in this account."
+WRONG = "The server refused the login."
+APP = "The server wants an app password here, not the password of the account."
+MICROSOFT = "The server has switched off logins with a password for this account."
 
 
 @pytest.mark.parametrize(
@@ -161,7 +160,7 @@ MICROSOFT = "Microsoft has switched off passwords for SMTP in this account."
         ("535 5.7.8 wrong user or password", WRONG),
         ("534-5.7.9 Application-specific password required. Learn more at\n534 5.7.9 https://support.example", APP),
         ("535-5.7.8 Username and Password not accepted.\n535 5.7.8 https://x.example/?p=BadCredentials", APP),
-        ("534 5.7.14 Please log in via your web browser", "The provider wants you to sign in with a browser first."),
+        ("534 5.7.14 Please log in via your web browser", "The server wants you to sign in with a browser first."),
         ("535 5.7.139 Authentication unsuccessful, basic authentication is disabled.", MICROSOFT),
         ("535 5.7.139 SmtpClientAuthentication is disabled for the Mailbox.", MICROSOFT),
         (
@@ -171,7 +170,7 @@ MICROSOFT = "Microsoft has switched off passwords for SMTP in this account."
         ("454 4.7.0 Temporary authentication failure", "The server cannot check the password at the moment."),
         (
             "454 4.7.0 Too many login attempts",
-            "The provider has seen too many failed logins and takes none for now.",
+            "The server has seen too many logins and takes none for now.",
         ),
     ],
 )
@@ -358,7 +357,7 @@ async def test_refusal_in_words_of_one_provider_gets_the_advice_that_a_run_gives
 @pytest.mark.parametrize("step", ["greeting", "ehlo", "mail", "rset"])
 @pytest.mark.parametrize("behaviour", [Drop(), Hang(), b"\x1b[2J\xff\r\n"], ids=["drop", "hang", "rubbish"])
 async def test_server_that_breaks_is_told_and_not_raised(step: str, behaviour: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("bulkmail.probe.relay._GLANCE", 0.1)
+    monkeypatch.setattr("bulkmail.probe.relay_probe._GLANCE", 0.1)
     scripts: dict[str, Any] = {step: (lambda _: behaviour)}
     async with ScriptedRelay(**scripts) as relay:
         facts = await look(relay, sender=SHOP, timeouts=Timeouts(greeting=0.1, ehlo=0.1, mail=0.1, quit=0.1))

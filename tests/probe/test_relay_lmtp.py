@@ -13,8 +13,8 @@ import trustme
 
 from bulkmail.model.address import Address
 from bulkmail.model.relay import Relay
-from bulkmail.probe.relay import look_at
-from bulkmail.settings.tables import known_feedback
+from bulkmail.probe.relay_probe import look_at
+from bulkmail.settings.presets import known_feedback
 from bulkmail.smtp.opening import Timeouts
 from bulkmail.smtp.peer_policy import Mode
 from bulkmail.testing import ScriptedRelay

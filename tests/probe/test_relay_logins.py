@@ -6,8 +6,8 @@ import pytest
 
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.reply import Breakage
-from bulkmail.probe.relay import Login, RelayFacts, look_at
-from bulkmail.settings.tables import known_feedback
+from bulkmail.probe.relay_probe import Login, RelayFacts, look_at
+from bulkmail.settings.presets import known_feedback
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError, Tokens
 from bulkmail.testing import ScriptedRelay
 from tests.probe.test_relay import trouble_of

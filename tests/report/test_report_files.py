@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bulkmail.model.errors import BulkmailError, ConfigError
-from bulkmail.report.files import replacing
+from bulkmail.report.report_files import replacing
 from bulkmail.report.saving import check_target
 
 KILLED_HALFWAY = """
@@ -23,7 +23,7 @@ from pathlib import Path
 from bulkmail.model.delivery import Status
 from bulkmail.model.tally import Tally
 from bulkmail.report.{module} import write_{module}
-from bulkmail.report.source import Source
+from bulkmail.report.run_source import Source
 from tests.report.making import make_record, make_run
 
 def rows():

@@ -12,11 +12,11 @@ from bulkmail.model.feedback_event import FeedbackKind as Kind
 from bulkmail.model.returned import CameBack, ReturnedCounts
 from bulkmail.model.status import Status
 from bulkmail.outbox.entries import PathRecord
+from bulkmail.report.came_back import came_back, of_passes, of_variants
 from bulkmail.report.html import write_html
-from bulkmail.report.json import write_json
-from bulkmail.report.returned import came_back, of_passes, of_variants
-from bulkmail.report.rows import Variants
-from bulkmail.report.source import Pass
+from bulkmail.report.json_report import write_json
+from bulkmail.report.row_words import Variants
+from bulkmail.report.run_source import Pass
 from tests.report.making import STARTED, make_record, make_run, make_source
 
 HARD = CameBack(Kind.HARD, STARTED + 60, "unknown-user")

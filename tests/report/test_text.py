@@ -19,7 +19,7 @@ from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.report.report import Report
-from bulkmail.report.text import MOST_LINES, styled, summary
+from bulkmail.report.text_report import MOST_LINES, styled, summary
 from tests.report.making import STARTED, make_record, make_rejected, make_source
 
 

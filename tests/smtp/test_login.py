@@ -16,8 +16,7 @@ from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError, Tokens
 from bulkmail.smtp.dialogue import SessionRefused
-from bulkmail.smtp.login import choose_mechanism, log_in
-from bulkmail.smtp.mechanisms import LoginError, Mechanism
+from bulkmail.smtp.login import LoginError, Mechanism, choose_mechanism, log_in
 from bulkmail.smtp.replies import RawReply
 from bulkmail.testing import Late, ScriptedRelay
 from tests.connections import Single

@@ -24,7 +24,7 @@ from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialogue import SessionRefused
-from bulkmail.smtp.mechanisms import PASSWORD_MECHANISMS
+from bulkmail.smtp.login import PASSWORD_MECHANISMS
 from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.smtp.tap import LONGEST_LINE, Tap
 from bulkmail.smtp.trace import HEADING, Trace

@@ -1,4 +1,3 @@
-"use strict";
 // What makes the pages quicker to use.  Without this script every page does the same by its forms and links.
 htmx.config.allowEval = false;
 htmx.config.includeIndicatorStyles = false;
@@ -6,12 +5,6 @@ htmx.config.historyEnabled = false;
 htmx.config.selfRequestsOnly = true;
 
 // -- times in the browser's own zone
-const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
-const localise = (root) => root.querySelectorAll("time[datetime]").forEach((one) => {
-  const when = new Date(one.dateTime);
-  if (!isNaN(when)) one.textContent = clock.format(when);
-});
-localise(document);
 document.addEventListener("htmx:afterSwap", (event) => localise(event.target));
 
 // -- a run as it goes on

@@ -10,21 +10,21 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from bulkmail.message.attachments.enclosures import Enclosure, Pictures, RowFiles, Shelf, full_path
-from bulkmail.message.bounce_token import BounceTokens
 from bulkmail.message.compose.bodies import Bodies, Written, html_partials
 from bulkmail.message.compose.compiled import Compiled, Parts, compile_message
-from bulkmail.message.compose.hook import Hook, apply
 from bulkmail.message.compose.identity import date_field, identity_of
+from bulkmail.message.compose.mime_plan import MimePlan, make_plan, picture_parts
 from bulkmail.message.compose.pieces import NotCompiled
-from bulkmail.message.compose.plan import Plan, make_plan, picture_parts
+from bulkmail.message.compose.ready_made import Hook, apply
 from bulkmail.message.dkim import Signer, Signers
-from bulkmail.message.header.heading import Heading, Lines
-from bulkmail.message.header.reverse_path import ReversePath
+from bulkmail.message.header.addresses import ReversePath
+from bulkmail.message.header.heading import HeaderLines, Heading
 from bulkmail.message.template.constants import read_values
+from bulkmail.message.template.field_names import refuse_rows_in_heading
 from bulkmail.message.template.locality import locality_of
-from bulkmail.message.template.names import refuse_rows_in_heading
 from bulkmail.message.template.rendering import Rendering, Workshop
 from bulkmail.message.unsubscribe import Unsubscriber
+from bulkmail.message.verp import BounceTokens
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError
@@ -57,7 +57,7 @@ class Rendered:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class Tried(NamedTuple):
+class TriedMessage(NamedTuple):
     """What trying a message showed: its subject, the bytes of the files that only this row has, those without any."""
 
     subject: str
@@ -71,7 +71,7 @@ class _Written(NamedTuple):
     `token` stands in its links to unsubscribe, if it has any; `variables` are what it was rendered with.
     """
 
-    lines: Lines
+    lines: HeaderLines
     bodies: Written
     enclosures: list[Enclosure]
     token: str
@@ -188,21 +188,21 @@ class Composer:
         """
         return self._compiled.check_in_brief if self._compiled is not None else None
 
-    def check(self, recipient: Recipient) -> Tried:
+    def check(self, recipient: Recipient) -> TriedMessage:
         """Raises the `TemplateError` that `compose` would, without the work of encoding bodies and reading files.
 
         With a hook the message is composed whole and shown to it.
         """
         if self._compiled is not None and (subject := self._compiled.check(recipient)) is not None:
-            return Tried(subject)
+            return TriedMessage(subject)
         if self._on_message is not None:
             self.compose(recipient, row=1, forward_path=recipient.address.wire, date=0.0)
-            return Tried(self._message(recipient, write=self._bodies.check).lines.subject)
+            return TriedMessage(self._message(recipient, write=self._bodies.check).lines.subject)
         message = self._message(recipient, write=self._bodies.check)
         _, _, sender = self._heading.senders(message.lines)
         self._heading.rest(message.lines)
         self._path(message, recipient, sender=sender, forward_path=recipient.address.wire)
-        return Tried(message.lines.subject, *self._files.check(message.enclosures))
+        return TriedMessage(message.lines.subject, *self._files.check(message.enclosures))
 
     def render(self, recipient: Recipient) -> Rendered:
         """The message for a preview.  Raises `TemplateError`."""
@@ -369,7 +369,7 @@ def _make_unsubscriber(campaign: Campaign, keys: Keys, list_id: Rendering | None
     return Unsubscriber(campaign.unsubscribe, keys.unsubscribe, list_id=scope)
 
 
-def _make_signers(campaign: Campaign, keys: Keys, plan: Plan) -> Signers | None:
+def _make_signers(campaign: Campaign, keys: Keys, plan: MimePlan) -> Signers | None:
     """Raises `ConfigError` for a signature that cannot be made."""
     if not campaign.dkim:
         return None

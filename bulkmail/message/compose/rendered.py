@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 
 from bulkmail.message.compose.compiled import Part
-from bulkmail.message.compose.plan import body_slot
-from bulkmail.message.compose.transfer import encode_text, forbidden_in_text, normalised
+from bulkmail.message.compose.mime_plan import body_slot
+from bulkmail.message.compose.transfer_encoding import encode_text, forbidden_in_text, normalised
 from bulkmail.message.header import headers
 from bulkmail.message.html.scanner import elements
-from bulkmail.message.template.explain import field_expression, place
 from bulkmail.message.template.rendering import Rendering
+from bulkmail.message.template.template_errors import field_expression, place
 from bulkmail.model.address import Address, parse_mailbox
 from bulkmail.model.errors import AddressError, TemplateError
 from bulkmail.model.pattern import lazy_pattern

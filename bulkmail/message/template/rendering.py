@@ -21,13 +21,13 @@ from bulkmail.message.template.environment import (
     make_environment,
     reset_ranges,
 )
-from bulkmail.message.template.explain import NO_ROW, explain, missing_partial, place
 from bulkmail.message.template.local_filters import Locality
 from bulkmail.message.template.locales import UnknownLocale, find_locale
 from bulkmail.message.template.locality import locale_of, locality_now
 from bulkmail.message.template.required import required_by
 from bulkmail.message.template.strictness import truth
 from bulkmail.message.template.tags import without_tag_lines
+from bulkmail.message.template.template_errors import NO_ROW, explain, missing_partial, place
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import TemplateError
