@@ -43,6 +43,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("bulkmail.cli.serve", "Serve the unsubscribe page, one-click unsubscribe and webhooks."),
     "console": ("bulkmail.cli.console", "Open a page to write, rehearse, send and watch campaigns."),
     "relay": ("bulkmail.cli.relay", "Say whether a mail server can be used, and what it is like."),
+    "store": ("bulkmail.cli.store", "Make, upgrade and check a store in PostgreSQL."),
     "doctor": ("bulkmail.cli.doctor", "Look at the installation and say what is missing."),
     "sandbox": ("bulkmail.cli.sandbox", "Run a mail server that keeps everything and delivers nothing."),
     "inbox": ("bulkmail.cli.inbox", "Read what a rehearsal or the sandbox kept."),

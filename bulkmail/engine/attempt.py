@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
-from bulkmail.engine.contracts import DeliveryResult, Ending
+from bulkmail.engine.contracts import ClaimLost, DeliveryResult, Ending
 from bulkmail.engine.run import Run
 from bulkmail.engine.scheduler import Booking
 from bulkmail.engine.worker_session import WorkerSession
 from bulkmail.model import delivery as deliveries
 from bulkmail.model.breaker import Danger, Trip
 from bulkmail.model.delivery import Status, accepted, settle
-from bulkmail.model.errors import OutboxError, RelayError, TemplateError
+from bulkmail.model.errors import RelayError, TemplateError
 from bulkmail.model.feedback import ThrottleDecision
-from bulkmail.model.job import Mark, PutBack, Release, Settlement
+from bulkmail.model.job import Invalidation, Mark, PutBack, Release, Settlement
 from bulkmail.model.message import Message
 from bulkmail.model.outcome import Reason, Scope, rejected
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
@@ -34,7 +34,7 @@ class Attempt(Transfer):
     `conclude` is told what an outcome other than acceptance means for provider, session and relay.
     """
 
-    __slots__ = ("_at", "_began", "_conclude", "_first_at", "_is_noted", "_run", "_session", "booking")
+    __slots__ = ("_at", "_began", "_conclude", "_first_at", "_is_lost", "_is_noted", "_run", "_session", "booking")
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Attempt(Transfer):
         self._session = session
         self._first_at = first_at
         self._conclude = conclude
+        self._is_lost = False  # the claim
         self._is_noted = False  # the mark, in the journal
         self._at, self._began = run.clock.now(), run.clock.monotonic()
 
@@ -61,8 +62,11 @@ class Attempt(Transfer):
         run = self._run
 
         def noted(error: BaseException | None) -> None:
-            if error is not None:  # nothing can be recorded any more
-                run.life.end(Ending(as_outbox_error(error)))
+            if isinstance(error, ClaimLost):
+                self._is_lost = True
+                self._session.is_left()
+            elif error is not None:  # nothing can be recorded any more
+                run.store_failed(error)
             done(error)
 
         # With several relays the mark names its own, for those who look for the message after a crash.
@@ -81,6 +85,10 @@ class Attempt(Transfer):
                 session.relay.health.carried()
             session.carried += 1
             run.throttling.accepted(session.relay, booking.provider)
+            return
+        if self._is_lost:  # its end was not written
+            run.scheduler.lost(booking)
+            run.life.nudge()
             return
         if self._is_as_before(event):
             if self._is_noted:
@@ -200,23 +208,41 @@ def record_unmade(run: Run, booking: Booking, error: TemplateError) -> None:
     run.scheduler.unbook(booking)
     run.scheduler.queues.release_copies(job)
     if job.delivery.status is Status.PENDING:
-        if job.delivery.row not in run.invalid_rows:  # one forward path speaks for all
-            run.plan.outbox.invalidate(job.delivery.row, str(error))
-            run.invalid_rows.add(job.delivery.row)
-        run.scheduler.settled(booking)
+        _put_invalid(run, booking, error)
     else:  # a file of the row has gone since, or a hook changed its mind
         fault = Fault(Stage.MAIL, Breakage.UNSENDABLE, printable(str(error)))
         record(run, booking, fault, at=run.clock.now(), took=0.0)
+
+
+def _put_invalid(run: Run, booking: Booking, error: TemplateError) -> None:
+    def told(failure: BaseException | None) -> None:
+        run.unsettled -= 1
+        if isinstance(failure, ClaimLost):
+            run.scheduler.lost(booking)
+        else:
+            run.scheduler.settled(booking)
+        if failure is not None and not isinstance(failure, ClaimLost):
+            run.store_failed(failure)
+        elif not run.scheduler.queues.in_hand:
+            run.life.nudge()
+
+    delivery = booking.job.delivery
+    run.journal.put(Invalidation(delivery.id, delivery.row, str(error)), told)
+    run.unsettled += 1
 
 
 def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: deliveries.Attempt) -> None:
     def told(error: BaseException | None) -> None:
         """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
         run.unsettled -= 1
+        if isinstance(error, ClaimLost):  # it was never marked, and another process tries it, or has tried it
+            run.scheduler.lost(booking)
+            run.life.nudge()
+            return
         is_open = delivery.status is not Status.ACCEPTED and delivery.status.is_open
         run.scheduler.settled(booking, due_at=delivery.due_at if is_open else None)
         if error is not None:
-            run.life.end(Ending(as_outbox_error(error)))
+            run.store_failed(error)
             return
         run.plan.observe(DeliveryResult(delivery, attempt, booking.job.recipient))
 
@@ -246,12 +272,3 @@ def _trips(run: Run, trip: Trip) -> None:
 
 def _nothing(error: BaseException | None) -> None:
     """Whoever put the outcome beside it is told, too."""
-
-
-def as_outbox_error(error: BaseException) -> OutboxError:
-    """What to end a run with when its outbox fails."""
-    if isinstance(error, OutboxError):
-        return error
-    if isinstance(error, MemoryError):  # which has no words of its own
-        return OutboxError("the outbox failed: there is not enough memory", hint="what was recorded is safe")
-    return OutboxError(f"the outbox failed: {error}")

@@ -2,21 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from typing import Protocol, TypeAlias, TypeVar
 
 from msgspec import Struct
 
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.hold import Hold
-from bulkmail.model.job import Job
+from bulkmail.model.job import Claim, Job, Written
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route
 from bulkmail.model.slowdown import Slowdown
+from bulkmail.model.tally import Tally
 from bulkmail.smtp.connection import More
+
+T = TypeVar("T")
+Answer: TypeAlias = T | asyncio.Future[T]
+"""A plain value where the answer is at hand, or a future of the running loop.
+
+SQLite on this machine answers at once, and a message must not pay for a task, a coroutine or a turn of the loop that it
+does not need.  A store over a network answers later.  `isinstance(answer, asyncio.Future)` tells which.
+"""
+
+
+class ClaimLost(Exception):
+    """The store did not grant this mark or does not take this outcome: the delivery is not this run's any more."""
+
+
+class Store(Protocol):
+    """Where the deliveries of a run are: it hands them out, grants marks and keeps outcomes.
+
+    A delivery that was claimed is handed out to nobody else, and not again to this run, until its outcome or its
+    invalidation has been answered, an entry about it was not granted, or the `epoch` is another.  A store may lose
+    claims at any time; then it grants no mark that rests on them.  Every answer may be later, and every call may raise
+    `BulkmailError`, at once or in its future, when nothing can be read or recorded any more; from then on every
+    `write()` does.
+    """
+
+    @property
+    def eligible(self) -> int:
+        """How many messages the run was about when sending began."""
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether some row goes to more than one address."""
+
+    @property
+    def epoch(self) -> int:
+        """Changes when claims were lost: what was claimed before and is not under way is claimed again."""
+
+    def claim(self, lane: int, *, limit: int, now: float) -> Answer[Claim]:
+        """At most `limit` deliveries of `lane` that may be tried at `now` (wall clock).
+
+        Deferred ones come first, by due time, then those never tried in the order of the input.
+        """
+
+    def give_back(self, ids: Collection[int]) -> None:
+        """These were claimed and are not taken up: anybody may claim them."""
+
+    def has_more(self, lane: int, *, besides: Collection[int]) -> bool:
+        """Whether something of `lane` that is not claimed and not among `besides` may be tried in this run, ever.
+
+        A plain answer, because a breaker has to judge in the instant of an outcome.  A store that would have to ask
+        says True: then a breaker or a strike waits for more, and nothing is refused for it.
+        """
+
+    def count_open(self, lane: int) -> Answer[int]:
+        """How many deliveries of `lane` sending goes on with."""
+
+    def tally(self) -> Answer[Tally]:
+        """Rows by status."""
+
+    def write(self, entries: Sequence[Written]) -> Answer[Collection[int]]:
+        """Records the entries in their order; the answer comes when they are durable.
+
+        It names the deliveries whose mark was granted or whose outcome or invalidation was taken.  The end of a message
+        must not be written unless its mark is among them.  Calls may follow each other before the first is answered;
+        answers come in the order of the calls.  An outcome after a granted mark is always taken, however late.
+        """
+
+    async def aclose(self) -> None:
+        """Gives back what is claimed and not marked.  Everything that was written has been answered."""
 
 
 class Connection(Protocol):

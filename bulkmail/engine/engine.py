@@ -55,7 +55,7 @@ class Starter:
 
 
 class Engine:
-    """Delivers what is open in the outbox of `plan`; every outcome is durable before anybody is told.
+    """Delivers what is open in the store of `plan`; every outcome is durable before anybody is told.
 
     `stop()` lets the transactions under way finish and begins no others.  Cancelling the task in `run()` aborts them;
     whoever had been sent the end of a message without an answer is in doubt then.
@@ -85,7 +85,7 @@ class Engine:
                 group.cancel_scope.cancel()
         finally:
             await self._run.aclose()
-        return self._run.conclude()
+        return await self._run.conclude()
 
     async def _watch(self) -> None:
         """Says which relays do not answer although it is their turn: after 10 s, then once a minute."""

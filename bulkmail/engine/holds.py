@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Sequence
 
@@ -96,7 +97,7 @@ class Holds:
             return Hold(now + held, RESTING if rests else PROVIDER)
         if queues.known_due < math.inf:
             return Hold(queues.known_due, DEFERRED)
-        return Hold(now + IDLE_SESSION_KEPT, UNDER_WAY) if queues.in_hand else Hold(math.inf, NOTHING)
+        return Hold(now + IDLE_SESSION_KEPT, UNDER_WAY) if queues.is_waiting else Hold(math.inf, NOTHING)
 
     def hold(self, relay: RelayState) -> Hold:
         """Until when, and why, a worker of `relay` has nothing to do; infinity when it is not needed any more.
@@ -109,7 +110,7 @@ class Holds:
         if relay.account.is_held:
             return self._hold_of_account(relay)
         held, rests = self._earliest(relay)
-        if queues.in_hand:  # one of those may come back; the settling of each wakes us
+        if queues.is_waiting:  # one of those may come back; the settling of each wakes us
             return Hold(now + min(IDLE_SESSION_KEPT, held), UNDER_WAY)
         if held <= OTHER_RELAY_CHECKED_AFTER:
             return Hold(now + held, PROVIDER)
@@ -133,11 +134,14 @@ class Holds:
     def _due_is(self) -> str:
         if not self.has_plan:
             return DEFERRED
-        return DEFERRED_OR_PLANNED if self._plan.outbox.tally().with_copies(Status.DEFERRED) else PLANNED
+        tally = self._plan.store.tally()
+        if isinstance(tally, asyncio.Future):  # it says so later; for these words nobody waits
+            return DEFERRED_OR_PLANNED
+        return DEFERRED_OR_PLANNED if tally.with_copies(Status.DEFERRED) else PLANNED
 
     def _hold_of_account(self, relay: RelayState) -> Hold:
         """As `hold()`, while hours and quotas let nothing begin: wait, leave it to other relays, or end the run."""
-        now, rest, in_hand = self._clock.now(), relay.account.hold(), self._queues.in_hand
+        now, rest, in_hand = self._clock.now(), relay.account.hold(), self._queues.is_waiting
         soon = Hold(now + QUOTA_ANSWER_CHECKED_AFTER, rest.why if rest is not None else QUOTA)
         if rest is None:
             return soon
@@ -184,11 +188,12 @@ class Holds:
             self._told = hold
             self._plan.observe(hold)
 
-    def rest(self) -> Hold | None:
+    async def rest(self) -> Hold | None:
         """What a run did not wait for although it still has messages for that relay: the first to end."""
         held = [
             self._rests[relay.name]
             for relay in self._relays
-            if relay.name in self._rests and any(map(self._queues.left_in, self._shares.keys_of(relay)))
+            if relay.name in self._rests
+            and any([await self._queues.left_in(key) for key in self._shares.keys_of(relay)])
         ]
         return min(held, key=lambda hold: hold.until, default=None)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 
 from bulkmail.engine.clock import Clock, SystemClock
-from bulkmail.engine.contracts import Compose, Event, Observe, Outlet, Sign
+from bulkmail.engine.contracts import Compose, Event, Observe, Outlet, Sign, Store
 from bulkmail.engine.queues import QueueKey
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.feedback import Feedback
@@ -16,7 +16,6 @@ from bulkmail.model.mailbox_provider import MailboxProviders
 from bulkmail.model.pace import Pace
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.slowdown import Slowdown
-from bulkmail.outbox.outbox import Outbox
 
 
 def _unobserved(event: Event) -> None:
@@ -29,15 +28,15 @@ class Plan:
 
     It has more attributes than a class should, because it is all that a run is told; nearly all have a default.
 
-    `serving` says which of `outlets`, by number, the jobs of each queue of the outbox may go through; None is one
+    `serving` says which of `outlets`, by number, the jobs of each queue of `store` may go through; None is one
     queue, 0, through all.  `providers` names the provider of a queue that has but one; in the others every domain is
     what `lanes` says.  `shaper` is that of an earlier part of the same campaign.  `sign`, if not None, finishes what
-    `compose` made, in a thread.  `ready` is awaited before a job is taken; `wants` are the ids of
-    the only deliveries to send.  `breaker` watches in place of the usual one.  `planned_until` is the latest planned
-    time of a delivery, wall-clock seconds, that the run waits for however short its `wait` is.
+    `compose` made, in a thread.  `ready` is awaited before a job is taken.  `breaker` watches in place of the usual
+    one.  `planned_until` is the latest planned time of a delivery, wall-clock seconds, that the run waits for however
+    short its `wait` is.
     """
 
-    outbox: Outbox
+    store: Store
     compose: Compose
     outlets: Sequence[Outlet]
     serving: Mapping[QueueKey, Sequence[int]] | None = None
@@ -49,7 +48,6 @@ class Plan:
     sign: Sign | None = None
     observe: Observe = _unobserved
     ready: Callable[[], Awaitable[None]] | None = None
-    wants: Collection[int] | None = None
     breaker: Breaker | None = None
     planned_until: float = 0.0
     clock: Clock = field(default_factory=SystemClock)

@@ -1,85 +1,54 @@
-"""What there is to send: jobs from the outbox, handed out once each, taken back when nothing became of them."""
+"""What there is to send: jobs from the store, handed out once each, taken back when nothing became of them."""
 
 from __future__ import annotations
 
+import asyncio
 import heapq
-import json
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 
-from bulkmail.model.job import Job
-from bulkmail.outbox.outbox import Outbox
+from bulkmail.engine.contracts import Store
+from bulkmail.model.job import Claim, Job
 
-BATCH = 64  # jobs a look into the outbox brings
+BATCH = 64  # jobs that are claimed at a time
+AGAIN = 1.0  # seconds after which a store is asked again that gave what is still out here
 MOST_ASIDE = 2_000  # jobs that wait for their own provider while others go
 
 QueueKey = int
 """The number of a part of the work that has its own queue: what is due in another one never stands before it."""
 
 
+def _nothing() -> None:
+    """Nobody waits."""
+
+
+def _no_matter(error: BaseException) -> None:
+    """The next call of the store says so, too."""
+
+
 class _Queue:
-    """The jobs of one key.  Holds at most a batch of them; nothing else is due before `dry_until` (wall clock).
+    """The jobs of one key.  Holds at most a batch of them; nothing else is due before `dry_until` (wall clock)."""
 
-    What was never tried is behind the id `after`.
-    """
+    __slots__ = ("dry_until", "is_asking", "key", "ready")
 
-    __slots__ = ("_outbox", "_wanted", "after", "dry_until", "key", "ready")
-
-    def __init__(self, key: QueueKey, outbox: Outbox, wanted: str | None) -> None:
+    def __init__(self, key: QueueKey) -> None:
         self.key = key
         self.ready: deque[Job] = deque()
-        self.after = 0
         self.dry_until = -math.inf
-        self._outbox = outbox
-        self._wanted = wanted
+        self.is_asking = False  # the store, which answers later
 
-    def has_ready(self, now: float, *, excluding: Collection[int]) -> bool:
-        """Whether a job is ready that is not among those; looks into the outbox where none is at hand."""
-        if not self.ready and now >= self.dry_until:
-            self._refill(now, excluding)
-        return bool(self.ready)
-
-    def _refill(self, now: float, excluding: Collection[int]) -> None:
-        for job in self._due(now, limit=BATCH, excluding=excluding):
-            if job.delivery.due_at == 0:
-                self.after = max(self.after, job.delivery.id)
-            self.ready.append(job)
-        if not self.ready:
-            # What is due but out comes again when it is settled, what is set aside by itself.
-            due = self.next_due(now)
-            self.dry_until = math.inf if due is None else due
-
-    def _due(self, now: float, *, limit: int, excluding: Collection[int]) -> Sequence[Job]:
-        return self._outbox.due(
-            now, limit=limit, excluding=excluding, lane=self.key, after=self.after, wanted=self._wanted
-        )
-
-    def next_due(self, now: float) -> float | None:
-        """When after `now` the next deferred one is due, wall-clock seconds."""
-        return self._outbox.next_due(self.key, after=now, wanted=self._wanted)
-
-    def count_open(self) -> int:
-        """How many deliveries are still open."""
-        return self._outbox.count_open(self.key, wanted=self._wanted)
-
-    def has_others(self, excluding: Collection[int]) -> bool:
-        """Whether one that is not among those may be begun in this run, now or later."""
-        return any(job.delivery.id not in excluding for job in self.ready) or bool(
-            self._due(math.inf, limit=1, excluding=excluding)
-        )
-
-    def comes_again(self, delivery_id: int, due_at: float) -> None:
+    def comes_again(self, due_at: float) -> None:
         """A delivery that was out is due again."""
         self.dry_until = min(self.dry_until, due_at)
-        if due_at == 0:
-            self.after = min(self.after, delivery_id - 1)
 
 
 class Queues:
     """The jobs of one run.  Holds a batch of each key, and the ids of those that are out.
 
-    `limit` is how many may be begun, None for all; `wants` are the ids of the only deliveries to hand out.
+    `limit` is how many may be begun, None for all.  `changed` is called when the store has answered later, `failed`
+    when it did so with an error.
 
     It has more methods than a class should: each is one move of a job between ready, out, aside and kept as a copy, or
     one look at them.
@@ -87,19 +56,23 @@ class Queues:
 
     def __init__(
         self,
-        outbox: Outbox,
+        store: Store,
         *,
         keys: Iterable[QueueKey] = (0,),
         limit: int | None = None,
-        wants: Collection[int] | None = None,
+        changed: Callable[[], None] = _nothing,
+        failed: Callable[[BaseException], None] = _no_matter,
     ) -> None:
-        wanted = None if wants is None else json.dumps(sorted(wants))  # as the outbox takes it
+        self._store = store
+        self._epoch = store.epoch
+        self._changed = changed
+        self._failed = failed
         # The first of these that has a job gives it, and goes last.
-        self._turn = deque(_Queue(key, outbox, wanted) for key in keys)
+        self._turn = deque(_Queue(key) for key in keys)
         self.out: dict[int, _Queue] = {}  # handed out and not yet settled, by delivery
-        self._passed_over: set[int] = set()  # out, or set aside
+        self._stale: set[int] = set()  # of those, whose claim was lost while they were out
         self._aside: list[tuple[float, int, Job, _Queue]] = []  # a heap: until when (monotonic), and what
-        self._has_copies = outbox.has_copies
+        self._has_copies = store.has_copies
         self._copies: dict[int, deque[Job]] = {}  # set aside for the job of this id
         self._left = limit
 
@@ -107,6 +80,11 @@ class Queues:
     def in_hand(self) -> int:
         """How many are out and not yet settled."""
         return len(self.out)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something is out or asked for, so that there may be more soon; `changed` is called then."""
+        return bool(self.out) or any(queue.is_asking for queue in self._turn)
 
     @property
     def is_used_up(self) -> bool:
@@ -118,10 +96,12 @@ class Queues:
 
         `may_go` leaves the jobs of other keys where they are.  Keys take turns.
         """
+        if self._epoch != self._store.epoch:
+            self._start_over()
         if self._left is not None and self._left <= 0:
             return None
         for queue in self._turn:
-            has_some = queue.ready or queue.has_ready(now, excluding=self._passed_over)
+            has_some = queue.ready or self._has_ready(queue, now)
             if has_some and (may_go is None or may_go(queue.key)):
                 break
         else:
@@ -132,7 +112,6 @@ class Queues:
         job = queue.ready.popleft()
         number = job.delivery.id
         self.out[number] = queue
-        self._passed_over.add(number)
         if self._left is not None:
             self._left -= 1
         if self._has_copies:
@@ -157,8 +136,7 @@ class Queues:
     def bring_back(self, now: float) -> float | None:
         """What was set aside until `now` (monotonic seconds) is ready again; when the next will be, None for none."""
         while self._aside and self._aside[0][0] <= now:
-            _, delivery_id, job, queue = heapq.heappop(self._aside)
-            self._passed_over.discard(delivery_id)
+            _, _, job, queue = heapq.heappop(self._aside)
             queue.ready.appendleft(job)
         return self._aside[0][0] if self._aside else None
 
@@ -190,13 +168,12 @@ class Queues:
     def _keep_copies(self, queue: _Queue, job: Job, now: float) -> None:
         """Keeps the copies of `job` for the worker that has it, or another would take them while that one waits."""
         row = job.delivery.row
-        if not queue.has_ready(now, excluding=self._passed_over) or queue.ready[0].delivery.row != row:
+        if not self._has_ready(queue, now) or queue.ready[0].delivery.row != row:
             return
         kept = self._copies[job.delivery.id] = deque()
         while queue.ready and queue.ready[0].delivery.row == row:
             kept.append(copy := queue.ready.popleft())
             self.out[copy.delivery.id] = queue
-            self._passed_over.add(copy.delivery.id)
 
     def key_of(self, job: Job) -> QueueKey:
         """The key of a job that is out."""
@@ -204,18 +181,22 @@ class Queues:
 
     def keys_with_some(self, now: float, *, among: Callable[[QueueKey], bool]) -> Iterator[QueueKey]:
         """Those of these keys that have a job that could go now, were it allowed."""
-        return (
-            q.key
-            for q in self._turn
-            if not self.is_used_up and among(q.key) and q.has_ready(now, excluding=self._passed_over)
-        )
+        return (q.key for q in self._turn if not self.is_used_up and among(q.key) and self._has_ready(q, now))
 
     def settled(self, delivery_id: int, *, due_at: float | None = None) -> None:
         """What became of it is durable; with `due_at` (wall clock; 0 is at once) it comes again."""
         queue = self.out.pop(delivery_id, None)
-        self._passed_over.discard(delivery_id)
+        if self._stale:
+            self._stale.discard(delivery_id)
         if queue is not None and due_at is not None:
-            queue.comes_again(delivery_id, due_at)
+            queue.comes_again(due_at)
+
+    def lost(self, job: Job) -> None:
+        """The store did not grant its mark or take its outcome: it is another's now, or will be claimed again."""
+        self.release_copies(job)
+        self.settled(job.delivery.id, due_at=0.0)
+        if self._left is not None:
+            self._left += 1
 
     def take_back(self, job: Job) -> None:
         """Nothing was attempted: it is the next to go."""
@@ -234,21 +215,71 @@ class Queues:
 
         What is due by now is ready, out, or set aside.
         """
-        found = (q.next_due(now) for q in self._turn if among is None or among(q.key))
-        return min((due for due in found if due is not None), default=None)
+        found = (q.dry_until for q in self._turn if among is None or among(q.key))
+        return min((due for due in found if now < due < math.inf), default=None)
 
     def has_others(self, done: Collection[int]) -> bool:
         """Whether a delivery that is not out and not among `done` may be begun in this run, now or later."""
         if self.is_used_up:
             return False
-        excluded = {*done, *self.out}
-        return bool(self._aside) or any(queue.has_others(excluded) for queue in self._turn)
+        if self._aside or any(job.delivery.id not in done for queue in self._turn for job in queue.ready):
+            return True
+        return any(queue.is_asking or self._store.has_more(queue.key, besides=done) for queue in self._turn)
 
-    def left_in(self, key: QueueKey) -> int:
+    async def left_in(self, key: QueueKey) -> int:
         """How many deliveries of `key` are still open."""
-        return next((queue.count_open() for queue in self._turn if queue.key == key), 0)
+        answer = self._store.count_open(key)
+        return await answer if isinstance(answer, asyncio.Future) else answer
 
     def _return(self, job: Job) -> None:
         queue = self.out.pop(job.delivery.id)
-        self._passed_over.discard(job.delivery.id)
-        queue.ready.appendleft(job)
+        if job.delivery.id in self._stale:
+            self._stale.discard(job.delivery.id)
+            queue.comes_again(0.0)
+        else:
+            queue.ready.appendleft(job)
+
+    def _has_ready(self, queue: _Queue, now: float) -> bool:
+        if not queue.ready and now >= queue.dry_until and not queue.is_asking:
+            self._refill(queue, now)
+        return bool(queue.ready)
+
+    def _refill(self, queue: _Queue, now: float) -> None:
+        queue.dry_until = math.inf  # until the answer, or until one that is out comes again
+        answer = self._store.claim(queue.key, limit=BATCH, now=now)
+        if isinstance(answer, asyncio.Future):
+            queue.is_asking = True
+            answer.add_done_callback(partial(self._answered, queue, now))
+        else:
+            self._claimed(queue, answer, now)
+
+    def _claimed(self, queue: _Queue, claim: Claim, now: float) -> None:
+        if self._stale and any(job.delivery.id in self._stale for job in claim.jobs):
+            # Until the try that has begun is over: its mark will not be granted, its outcome may be taken.
+            self._store.give_back([job.delivery.id for job in claim.jobs])
+            queue.dry_until = min(queue.dry_until, now + AGAIN)
+            return
+        queue.ready.extend(claim.jobs)
+        queue.dry_until = min(queue.dry_until, claim.more_at)
+
+    def _answered(self, queue: _Queue, now: float, answer: asyncio.Future[Claim]) -> None:
+        queue.is_asking = False
+        if self._epoch != self._store.epoch:
+            self._start_over()
+        error = None if answer.cancelled() else answer.exception()
+        if error is not None:
+            self._failed(error)
+        elif answer.cancelled() or answer.result().epoch != self._epoch:
+            queue.dry_until = -math.inf
+        else:
+            self._claimed(queue, answer.result(), now)
+        self._changed()
+
+    def _start_over(self) -> None:
+        """Claims were lost: what has not begun is claimed again; what has begun learns it at its mark."""
+        self._epoch = self._store.epoch
+        self._stale.update(self.out)
+        self._aside.clear()
+        for queue in self._turn:
+            queue.ready.clear()
+            queue.dry_until = -math.inf

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bulkmail.engine.account import Account
 from bulkmail.engine.contracts import Ending, Notice
 from bulkmail.engine.explain import explain, explain_failing, explain_left_out, explain_rest
+from bulkmail.engine.journal import Journal
 from bulkmail.engine.lifetime import Lifetime
 from bulkmail.engine.plan import Plan, make_shaper
 from bulkmail.engine.prepare import Preparer
@@ -12,12 +13,12 @@ from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.scheduler import Scheduler
 from bulkmail.engine.throttling import Throttling
 from bulkmail.model.breaker import Breaker
+from bulkmail.model.errors import BulkmailError, OutboxError
 from bulkmail.model.feedback import ThrottleDecision
 from bulkmail.model.hold import Hold
 from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.units import say_duration
-from bulkmail.outbox.journal import Journal
 from bulkmail.text import count, printable
 
 LONGEST_NOTICE = 2_000  # characters
@@ -30,11 +31,11 @@ class Run:
         self.plan = plan
         self.clock = plan.clock
         self.life = Lifetime(plan.clock)
-        self.journal = Journal(plan.outbox)
+        self.journal = Journal(plan.store)
         self.shaper = plan.shaper or make_shaper(plan.lanes, plan.pace)
         self.throttling = Throttling(self.shaper, clock=plan.clock, rng=plan.rng, show=plan.observe, tell=self.tell)
         self.preparer = Preparer(plan.compose, plan.sign, plan.clock)
-        self.breaker = plan.breaker or Breaker(plan.pace.breakers, total=plan.outbox.tally().eligible)
+        self.breaker = plan.breaker or Breaker(plan.pace.breakers, total=plan.store.eligible)
         self.relays = [
             RelayState(
                 outlet,
@@ -51,9 +52,8 @@ class Run:
             for outlet in plan.outlets
         ]
         self.has_several = len(self.relays) > 1
-        self.scheduler = Scheduler(plan, self.relays, self.shaper, changed=self.life.nudge)
+        self.scheduler = Scheduler(plan, self.relays, self.shaper, changed=self.life.nudge, failed=self.store_failed)
         self.unsettled = 0  # jobs in hand whose outcome is in the journal and not durable yet
-        self.invalid_rows: set[int] = set()  # found to be so in this run
 
     def begin(self) -> None:
         """Leaves alone what asked for that in an earlier run, for longer than this one waits."""
@@ -69,9 +69,14 @@ class Run:
         self.preparer.close()
         try:
             await self.journal.aclose()
+            await self.plan.store.aclose()
         finally:
             for relay in self.relays:
                 await relay.account.settle()
+
+    def store_failed(self, error: BaseException) -> None:
+        """Nothing can be read or recorded any more."""
+        self.life.end(Ending(as_store_error(error)))
 
     # -- relays
 
@@ -191,13 +196,22 @@ class Run:
         else:
             self.tell(relay, f"{relay.name} is left out from now on, because {rest.why}")
 
-    def conclude(self) -> Ending:
+    async def conclude(self) -> Ending:
         """How it ended.  Rows that no relay was left for are the fault of the one that they were meant for."""
         scheduler = self.scheduler
         if self.life.ending is None:
-            if (rest := scheduler.holds.rest()) is not None:
+            if (rest := await scheduler.holds.rest()) is not None:
                 return Ending(explain_rest(rest, self.clock.now()))
             for key, relay in scheduler.shares.stranded():
-                if scheduler.queues.left_in(key):
+                if await scheduler.queues.left_in(key):
                     return Ending(relay.error)
         return self.life.ending or Ending()
+
+
+def as_store_error(error: BaseException) -> BulkmailError:
+    """What to end a run with when its store fails."""
+    if isinstance(error, BulkmailError):
+        return error
+    if isinstance(error, MemoryError):  # which has no words of its own
+        return OutboxError("the outbox failed: there is not enough memory", hint="what was recorded is safe")
+    return OutboxError(f"the outbox failed: {error}")

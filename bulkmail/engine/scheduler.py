@@ -42,14 +42,20 @@ class Scheduler:
     """
 
     def __init__(
-        self, plan: Plan, relays: Sequence[RelayState], shaper: Shaper, *, changed: Callable[[], None]
+        self,
+        plan: Plan,
+        relays: Sequence[RelayState],
+        shaper: Shaper,
+        *,
+        changed: Callable[[], None],
+        failed: Callable[[BaseException], None],
     ) -> None:
-        """`changed` is called when others than the caller should look again."""
+        """`changed` is called when others than the caller should look again, `failed` when the store failed."""
         serving = plan.serving if plan.serving is not None else {0: tuple(range(len(relays)))}
-        self.queues = Queues(plan.outbox, keys=serving, limit=plan.pace.limit, wants=plan.wants)
+        self.queues = Queues(plan.store, keys=serving, limit=plan.pace.limit, changed=changed, failed=failed)
         self.shares = RelayShares(relays, serving)
         self.is_alone = self.shares.is_alone
-        self._is_simple = self.is_alone and not plan.outbox.has_copies
+        self._is_simple = self.is_alone and not plan.store.has_copies
         self._plan = plan
         self._clock = plan.clock
         self._relays = relays
@@ -138,6 +144,11 @@ class Scheduler:
         """Nothing was attempted: the message is the next to go, through whichever relay may have it."""
         self._unreserve(booking)
         self.queues.take_back(booking.job)
+
+    def lost(self, booking: Booking) -> None:
+        """Nothing of it was sent, and its delivery is not this run's any more."""
+        self._unreserve(booking)
+        self.queues.lost(booking.job)
 
     def settled(self, booking: Booking, *, due_at: float | None = None) -> None:
         """What became of it is durable; with `due_at` it comes again."""

@@ -37,7 +37,7 @@ class Worker:
         self._ahead: Prepared | None = None
         self._session = WorkerSession(run, relay, enlarge=enlarge)
         self._is_slow = run.preparer.is_slow
-        self._has_copies = run.plan.outbox.has_copies
+        self._has_copies = run.plan.store.has_copies
         self._most_copies = MOST_COPIES  # forward paths of a transaction
 
     async def work(self) -> None:

@@ -52,6 +52,10 @@ class WorkerSession:
         if self.carried == 1:
             self.relay.health.carried()
 
+    def is_left(self) -> None:
+        """It ends because of us, in the middle of a transaction: that says nothing of the relay."""
+        self._is_closed = True
+
     def leave(self) -> None:
         """Its owner is not there any more, and it will be closed."""
         if self.is_open and not self._is_leaving:
@@ -152,7 +156,7 @@ class WorkerSession:
         """Nothing is under way on `line`: it is kept for the next message, or dropped if it takes none."""
         self.used_at = self._run.clock.monotonic()
         if self.is_spent or not line.usable:
-            if not (self.is_spent or self.carried):
+            if not (self.is_spent or self.carried or self._is_closed):
                 self.fails(Fault(Stage.MAIL, Breakage.LOST, line.farewell))
             self.drop()
 

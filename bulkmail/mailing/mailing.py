@@ -81,6 +81,7 @@ from bulkmail.model.tally import Tally
 from bulkmail.outbox.header import REHEARSAL
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.outbox.sending import OutboxStore
 from bulkmail.recipients.grouping import Grouping
 from bulkmail.recipients.screening import Suppression
 from bulkmail.report.planned import SETTING as SCHEDULE
@@ -487,7 +488,7 @@ class Mailing:
             ) as (compose, sign),
         ):
             plan = Plan(
-                self.outbox,
+                OutboxStore(self.outbox, wants=self.wants),
                 compose=compose,
                 outlets=[Outlet(*means) for means in zip(self.routes, connects, permits, strict=True)],
                 serving={provider: numbers for provider, numbers in found.serving.items() if numbers},
@@ -499,7 +500,6 @@ class Mailing:
                 sign=sign,
                 observe=note.observe,
                 ready=ready,
-                wants=self.wants,
                 planned_until=planned_until(self.outbox, self.pace),
             )
 
@@ -508,8 +508,9 @@ class Mailing:
                     canary.note(event)
                     note.observe(event)
 
-                chosen, breaker = both(self.wants, only), canary.breaker(total=self.outbox.tally().eligible)
-                return await self._pass(replace(_limited(plan, limit), observe=tell, wants=chosen, breaker=breaker))
+                store = OutboxStore(self.outbox, wants=both(self.wants, only))
+                breaker = canary.breaker(total=store.eligible)
+                return await self._pass(replace(_limited(plan, limit), store=store, observe=tell, breaker=breaker))
 
             ending = await canary.go(send_ahead) or await self._pass(_limited(plan, canary.left))
         note.ended(ending)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from msgspec import Struct
 
 from bulkmail.model.delivery import Attempt, Delivery
@@ -60,3 +62,31 @@ class PutBack(Struct, frozen=True):
     """Deliveries, by id, that were rejected for what is not their fault: those that are become pending again."""
 
     deliveries: tuple[int, ...]
+
+
+class Invalidation(Struct, frozen=True):
+    """No message can be made for this delivery's row, which is pending: what is pending of it becomes invalid."""
+
+    delivery_id: int
+    row: int
+    reason: str
+
+
+Written = Mark | Settlement | Release | PutBack | Invalidation
+"""What a store is told."""
+
+
+EVERYTHING: Collection[int] = range(2**62)
+"""The answer of a store that took all entries: it holds every id, and looking into it costs nothing."""
+
+
+class Claim(Struct, frozen=True):
+    """What a store hands out: jobs that nobody else gets until something became of them.
+
+    `more_at` says when it is worth asking again (wall clock): 0 is as soon as these are used up, infinity only when one
+    that is out comes back.  `epoch` is the store's when it claimed them: in a later one they are lost.
+    """
+
+    jobs: list[Job]
+    more_at: float = 0.0
+    epoch: int = 0

@@ -19,7 +19,7 @@ from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import check_move
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.job import Job
+from bulkmail.model.job import Job, Written
 from bulkmail.model.pace import Durability
 from bulkmail.model.recipient import PlainRows, Recipient, RowFields, StoredRow
 from bulkmail.model.schedule import Planned
@@ -36,7 +36,7 @@ from bulkmail.outbox.lock import Lock
 from bulkmail.outbox.mounts import refuse_network
 from bulkmail.outbox.overlay import Overlay
 from bulkmail.outbox.overruling import dated, doubts, move_all, settle_found
-from bulkmail.outbox.settling import Settler, Written
+from bulkmail.outbox.settling import Settler
 from bulkmail.outbox.shape import check_values, noticing_damage
 from bulkmail.outbox.suppressing import suppress
 
@@ -345,7 +345,7 @@ class Outbox:
         with self._looking() as connection:
             return planning.last_planned(connection)
 
-    def write(self, entries: Sequence[Written]) -> None:
+    def write(self, entries: Sequence[Written | Fold]) -> None:
         """Entries in their order, in one transaction: all of them or, after an exception, none.
 
         Raises `OutboxError` for a mark or an outcome that may not follow what is stored: a settled delivery stays so.

@@ -9,7 +9,7 @@ from typing import NamedTuple, NoReturn
 
 from bulkmail.model.delivery import Attempt, Delivery, check_move, settle
 from bulkmail.model.errors import IllegalMove, OutboxError
-from bulkmail.model.job import Job, Mark, PutBack, Release, Settlement
+from bulkmail.model.job import Invalidation, Job, Mark, PutBack, Settlement, Written
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.status import Status
@@ -31,10 +31,9 @@ _SETTLE = """
     WHERE id = ? AND status = ?
 """
 _ATTEMPT = "INSERT INTO attempt VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_PENDING = "SELECT id FROM delivery WHERE row = ? AND status = 'pending' AND ending_at IS NULL"
+_INVALIDATE = "UPDATE delivery SET status = 'invalid', due_at = NULL, reason = ? WHERE id = ?"
 _REPORT_IT = "this is a bug of bulkmail: nothing was recorded; please report it with this sentence"
-
-
-Written = Mark | Settlement | Release | PutBack | Fold
 
 
 class Change(NamedTuple):
@@ -114,7 +113,7 @@ class Settler:
             self._turns = Turns.read(connection)
         return self._turns
 
-    def write(self, connection: sqlite3.Connection, entries: Iterable[Written], *, now: float) -> list[Change]:
+    def write(self, connection: sqlite3.Connection, entries: Iterable[Written | Fold], *, now: float) -> list[Change]:
         """All entries, in order.  Raises `OutboxError` for one that may not follow what is stored."""
         changes: list[Change] = []
         turns = self.journal(connection)
@@ -156,6 +155,10 @@ class Settler:
                     self._statuses.pop(number, None)
                     self._fresh.discard(number)
                     changes.append(Change(number, row, Status.REJECTED, Status.PENDING))
+            elif isinstance(entry, Invalidation):
+                is_folding = True
+                self.settle_turns(connection)  # a copy whose mark only the journal knows is not pending any more
+                changes += self._invalidate(connection, entry)
             elif turns.marks.pop(entry.delivery_id, None) is not None:
                 new.append(Released(entry.delivery_id))
             else:
@@ -196,6 +199,21 @@ class Settler:
             )
         connection.execute(_ATTEMPT, (number, delivery.id, *attempt_columns(settlement.attempt)))
         return Change(delivery.id, delivery.row, before, after)
+
+    def _invalidate(self, connection: sqlite3.Connection, entry: Invalidation) -> list[Change]:
+        """What is pending of the row becomes invalid.  Raises `OutboxError` when this delivery is neither."""
+        check_move(Status.PENDING, Status.INVALID)
+        found = [number for (number,) in connection.execute(_PENDING, (entry.row,))]
+        reason = storable(entry.reason)
+        connection.executemany(_INVALIDATE, [(reason, number) for number in found])
+        for number in found:
+            self._statuses.pop(number, None)
+            self._fresh.discard(number)
+        if entry.delivery_id not in found:  # another path of the row may have said so already
+            before = _stored_status(connection, entry.delivery_id)
+            if before is not Status.INVALID:
+                raise OutboxError(f"row {entry.row} is {before.value} and cannot become invalid", hint=_REPORT_IT)
+        return [Change(number, entry.row, Status.PENDING, Status.INVALID) for number in found]
 
     def _next_attempt(self, connection: sqlite3.Connection) -> int:
         if self._attempts is None:

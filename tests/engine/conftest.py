@@ -19,6 +19,7 @@ from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Entry, Outbox
+from bulkmail.outbox.sending import OutboxStore
 from bulkmail.testing import ScriptedRelay
 from tests.connections import Single
 
@@ -63,7 +64,9 @@ def events() -> list[Event]:
 def make_engine(outbox: Outbox, events: list[Event]) -> Callable[..., Engine]:
     """An engine over the outbox; `to` is a scripted relay or a function that opens lines."""
 
-    def make(to: Any, *, connections: int = 3, pace: Pace | None = None, **more: Any) -> Engine:
+    def make(
+        to: Any, *, connections: int = 3, pace: Pace | None = None, wants: set[int] | None = None, **more: Any
+    ) -> Engine:
         async def open_session() -> Connection:
             relay = Relay.parse(f"smtp://{to.host}:{to.port}?tls=off")
             assert relay.tls is Tls.OFF
@@ -72,7 +75,7 @@ def make_engine(outbox: Outbox, events: list[Event]) -> Callable[..., Engine]:
         url = f"smtp://{to.host}:{to.port}?tls=off" if isinstance(to, ScriptedRelay) else "smtp://me@relay.example"
         route = Route(replace(Relay.parse(url), connections=connections), name="the relay")
         plan = Plan(
-            outbox,
+            OutboxStore(outbox, wants=wants),
             compose=compose,
             outlets=[Outlet(route, open_session if isinstance(to, ScriptedRelay) else to)],
             pace=pace or Pace(),

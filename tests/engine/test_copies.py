@@ -17,6 +17,7 @@ from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Entry
+from bulkmail.outbox.sending import OutboxStore
 from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.testing import Drop, ScriptedRelay
 from tests.connections import Single
@@ -62,7 +63,7 @@ def run(outbox, events):
 
         where = Relay.parse(f"{scheme}://{relay.host}:{relay.port}?tls=off&connections={connections}")
         outlet = Outlet(Route(where, "the relay"), connect)
-        plan = Plan(outbox, compose=compose, outlets=[outlet], pace=pace, observe=events.append)
+        plan = Plan(OutboxStore(outbox), compose=compose, outlets=[outlet], pace=pace, observe=events.append)
         return await Engine(plan).run()
 
     return run

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import random
 
+from msgspec.structs import replace
+
 from bulkmail.engine.queues import BATCH, Queues
+from bulkmail.model.delivery import Attempt, Status
+from bulkmail.model.job import Settlement
+from bulkmail.model.verdict import judge
+from bulkmail.outbox.sending import OutboxStore
+from tests.outbox.making import BUSY, OK
 
 
 def number_of(job):
@@ -15,10 +22,18 @@ def sort(outbox, keys):
     outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % keys, reads_rows=False)
 
 
+def settle(store, job, status, due_at):
+    """What became of a job is put down as an engine does."""
+    event = OK if status is Status.ACCEPTED else BUSY
+    attempt = Attempt(1.0, 0.0, "the relay", event, judge(event))
+    delivery = replace(job.delivery, status=status, due_at=due_at, tries=job.delivery.tries + 1)
+    store.write([Settlement(delivery, attempt)])
+
+
 def test_keys_take_turns(people, outbox):
     people(9)
     sort(outbox, 3)
-    queues = Queues(outbox, keys=range(3))
+    queues = Queues(OutboxStore(outbox), keys=range(3))
     assert [number_of(queues.next(1.0)) % 3 for _ in range(9)] == [0, 1, 2] * 3
     assert queues.next(1.0) is None
 
@@ -26,7 +41,7 @@ def test_keys_take_turns(people, outbox):
 def test_closed_key_is_passed_over_and_not_looked_through(people, outbox, monkeypatch):
     people(5 * BATCH)
     sort(outbox, 2)
-    queues = Queues(outbox, keys=range(2))
+    queues = Queues(OutboxStore(outbox), keys=range(2))
     looks = []
     due = outbox.due
     monkeypatch.setattr(outbox, "due", lambda now, **more: looks.append(more["lane"]) or due(now, **more))
@@ -42,36 +57,40 @@ def test_unwanted_are_never_looked_at(people, outbox, monkeypatch):
     made = []
     due = outbox.due
     monkeypatch.setattr(outbox, "due", lambda now, **more: made.extend(found := due(now, **more)) or found)
-    queues = Queues(outbox, wants={9 * BATCH, 3, 10 * BATCH + 1})
+    queues = Queues(OutboxStore(outbox, wants={9 * BATCH, 3, 10 * BATCH + 1}))
     assert [number_of(queues.next(1.0)), number_of(queues.next(1.0))] == [3, 9 * BATCH]
     assert queues.next(1.0) is None
     assert len(made) == 2
 
 
-def test_unwanted_that_are_due_later_are_not_waited_for(people, outbox):
+async def test_unwanted_that_are_due_later_are_not_waited_for(people, outbox):
     people(3)
     with outbox.store.writing() as connection:
         connection.execute("UPDATE delivery SET status = 'deferred', due_at = 10 * id")
-    queues = Queues(outbox, wants={2})
-    assert (queues.next_due(1.0), queues.left_in(0)) == (20.0, 1)
+    queues = Queues(OutboxStore(outbox, wants={2}))
+    assert queues.next(1.0) is None
+    assert (queues.next_due(1.0), await queues.left_in(0)) == (20.0, 1)
     assert number_of(queues.next(40.0)) == 2
     assert queues.next(40.0) is None
 
 
-def test_wanted_that_comes_again_at_once_is_handed_out_again(people, outbox):
+async def test_wanted_that_comes_again_at_once_is_handed_out_again(people, outbox):
     people(5)
-    queues = Queues(outbox, wants={4, 5})
+    store = OutboxStore(outbox, wants={4, 5})
+    queues = Queues(store)
     first, second = queues.next(1.0), queues.next(1.0)
+    settle(store, first, Status.PENDING, 0.0)
     queues.settled(first.delivery.id, due_at=0.0)
     assert number_of(queues.next(1.0)) == number_of(first) and number_of(second) == 5
 
 
-def test_everybody_comes_until_closed_whatever_happens(people, outbox):
+async def test_everybody_comes_until_closed_whatever_happens(people, outbox):
     """Taken back, due again at once, due later: in any order nobody is lost and nobody is out twice."""
     people(150)
     sort(outbox, 3)
     rng = random.Random(7)
-    queues, out, closed, now = Queues(outbox, keys=range(3)), {}, set(), 1.0
+    store = OutboxStore(outbox)
+    queues, out, closed, now = Queues(store, keys=range(3)), {}, set(), 1.0
     while len(closed) < 150:
         job = queues.next(now, may_go=lambda key: rng.random() < 0.8) if rng.random() < 0.6 else None
         if job is not None:
@@ -83,14 +102,14 @@ def test_everybody_comes_until_closed_whatever_happens(people, outbox):
             what = rng.randrange(4)
             if what == 0:
                 queues.take_back(job)
-            elif what == 1:
-                queues.settled(number, due_at=job.delivery.due_at)  # as it was: at once
             else:
-                with outbox.store.writing() as connection:
-                    due_at = now + 5 if what == 2 else None
-                    status = "deferred" if what == 2 else "accepted"
-                    connection.execute("UPDATE delivery SET status=?, due_at=? WHERE id=?", (status, due_at, number))
-                queues.settled(number, due_at=due_at)
+                status, due_at = [
+                    (job.delivery.status, job.delivery.due_at),  # as it was: at once
+                    (Status.DEFERRED, now + 5),
+                    (Status.ACCEPTED, 0.0),
+                ][what - 1]
+                settle(store, job, status, due_at)
+                queues.settled(number, due_at=due_at if status.is_open else None)
                 closed |= {number} if what == 3 else set()
         now += 0.5
     assert queues.next(now) is None

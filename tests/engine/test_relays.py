@@ -18,6 +18,7 @@ from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
 from bulkmail.model.status import Status
+from bulkmail.outbox.sending import OutboxStore
 from bulkmail.testing import Drop, Hang, Late, ManualClock, ScriptedRelay
 from tests.connections import Single
 from tests.engine.conftest import compose
@@ -38,7 +39,8 @@ def outlet(server, name, **more):
 @pytest.fixture
 def make_run(outbox, events):
     def make(*outlets, **more):
-        return Engine(Plan(outbox, compose, list(outlets), observe=events.append, **{"pace": SOON, **more}))
+        plan = Plan(OutboxStore(outbox), compose, list(outlets), observe=events.append, **{"pace": SOON, **more})
+        return Engine(plan)
 
     return make
 

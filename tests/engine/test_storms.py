@@ -23,6 +23,7 @@ from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.route import Route
 from bulkmail.model.status import Status
 from bulkmail.outbox.outbox import Entry, Outbox
+from bulkmail.outbox.sending import OutboxStore
 from bulkmail.settings.presets import known_feedback
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.opening import Timeouts
@@ -264,7 +265,7 @@ class Trial:
             return await Single.to(relay, credentials, tls_context=TLS, policy=policy, timeouts=timeouts)
 
         return Plan(
-            box,
+            OutboxStore(box),
             compose,
             [Outlet(Route(relay, "the relay"), connect)],
             pace=self.pace,

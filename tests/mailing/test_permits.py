@@ -35,6 +35,7 @@ from bulkmail.model.status import Status
 from bulkmail.model.window import parse_windows
 from bulkmail.outbox.ledger import open_ledger
 from bulkmail.outbox.outbox import Entry, Outbox
+from bulkmail.outbox.sending import OutboxStore
 from bulkmail.sandbox.lines import Mark, NullLine
 from bulkmail.settings.parsers import find_zone
 from bulkmail.testing import ManualClock
@@ -115,7 +116,9 @@ class Trial:
 
             outlets = [outlet(route, permit) for route, permit in zip(routes, permits, strict=True)]
             self.engine = Engine(
-                Plan(self.outbox, compose, outlets, pace=pace, observe=self.events.append, clock=self.clock)
+                Plan(
+                    OutboxStore(self.outbox), compose, outlets, pace=pace, observe=self.events.append, clock=self.clock
+                )
             )
             running = asyncio.create_task(self.engine.run())
             try:

@@ -27,8 +27,9 @@ SENDER = """
 import asyncio, os, random, sys
 from pathlib import Path
 from bulkmail.model.pace import Durability
-from bulkmail.outbox.journal import Journal
+from bulkmail.engine.journal import Journal
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.outbox.sending import OutboxStore
 from tests.outbox.making import due, make_mark, make_settlement
 
 def say(word, number):
@@ -47,9 +48,11 @@ async def connection(journal, deliveries):
 async def main():
     with Outbox.open(Path(sys.argv[1]), durability=Durability(sys.argv[2])) as outbox:
         say("doubt", outbox.newly_in_doubt)
-        async with Journal(outbox) as journal:
+        store = OutboxStore(outbox)
+        async with Journal(store) as journal:
             everybody = due(outbox)
             await asyncio.gather(*(connection(journal, everybody[n::7]) for n in range(7)))
+        await store.aclose()
 asyncio.run(main())
 """
 

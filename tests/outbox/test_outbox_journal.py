@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 import anyio
 import anyio.lowlevel
 import pytest
 
+from bulkmail.engine.journal import Journal
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.job import Mark, Release, Settlement
 from bulkmail.model.pace import Durability
 from bulkmail.model.status import Status
-from bulkmail.outbox.journal import Journal
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.outbox.sending import OutboxStore
 from tests.outbox.making import due, make_entries, make_mark, make_settlement, statuses
 
 Entries = Sequence[Mark | Settlement | Release]
@@ -50,6 +52,17 @@ class Watch:
         self.committed.update(numbers)
 
 
+@asynccontextmanager
+async def over(outbox: Outbox) -> AsyncIterator[Journal]:
+    """A journal over the outbox as an engine's store."""
+    store = OutboxStore(outbox)
+    try:
+        async with Journal(store) as journal:
+            yield journal
+    finally:
+        await store.aclose()
+
+
 @pytest.fixture
 def watch(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> Watch:
     return Watch(outbox, monkeypatch)
@@ -67,7 +80,7 @@ async def test_journal_tells_after_the_commit_and_in_order(outbox: Outbox, watch
 
         return told_of
 
-    async with Journal(outbox) as journal:
+    async with over(outbox) as journal:
         for number in range(1, 31):
             journal.put(make_mark(number), then(number))
             assert told == [] or number > 10
@@ -82,7 +95,7 @@ async def test_one_turn_of_the_loop_is_one_transaction(outbox: Outbox, watch: Wa
     async def connection(journal: Journal, number: int) -> None:
         journal.put(make_mark(number), lambda error: None)
 
-    async with Journal(outbox) as journal:
+    async with over(outbox) as journal:
         await asyncio.gather(*(connection(journal, number) for number in range(1, 21)))
         await asyncio.sleep(0.01)
     assert watch.batches == [list(range(1, 21))]
@@ -94,7 +107,7 @@ async def test_writer_takes_along_what_came_while_it_waited_for_the_disk(
     outbox = create(make_entries(50), durability=Durability.POWER)
     watch = Watch(outbox, monkeypatch)
     watch.may_go.clear()
-    journal = Journal(outbox)
+    journal = Journal(OutboxStore(outbox))
     told: list[int] = []
     for number in range(1, 6):
         journal.put(make_mark(number), lambda error, number=number: told.append(number))  # type: ignore[misc]
@@ -109,7 +122,7 @@ async def test_writer_takes_along_what_came_while_it_waited_for_the_disk(
 async def test_callback_may_put_the_next_entry(outbox: Outbox) -> None:
     done = asyncio.Event()
     delivery = due(outbox)[0]
-    async with Journal(outbox) as journal:
+    async with over(outbox) as journal:
         journal.put(
             make_mark(delivery),
             lambda error: journal.put(make_settlement(delivery), lambda error: done.set()),
@@ -122,7 +135,7 @@ async def test_callback_may_put_the_next_entry(outbox: Outbox) -> None:
 async def test_failed_commit_reaches_everybody_of_it_and_everybody_after(outbox: Outbox, watch: Watch) -> None:
     watch.failure = OutboxError("the disk is full")
     told: list[BaseException | None] = []
-    async with Journal(outbox) as journal:
+    async with over(outbox) as journal:
         for number in (1, 2):
             journal.put(make_mark(number), told.append)
         await asyncio.sleep(0.1)
@@ -137,7 +150,7 @@ async def test_failed_commit_reaches_everybody_of_it_and_everybody_after(outbox:
 
 async def test_impossible_entry_fails_its_batch_and_stops_the_journal(outbox: Outbox) -> None:
     told: list[BaseException | None] = []
-    async with Journal(outbox) as journal:
+    async with over(outbox) as journal:
         journal.put(make_mark(1), told.append)
         journal.put(make_mark(1), told.append)
     assert [type(error) for error in told] == [OutboxError, OutboxError]
@@ -152,7 +165,7 @@ async def test_callback_that_raises_does_not_keep_the_others_from_being_told(out
     def fail(error: BaseException | None) -> None:
         raise ValueError("a bug")
 
-    async with Journal(outbox) as journal:
+    async with over(outbox) as journal:
         journal.put(make_mark(1), fail)
         journal.put(make_mark(2), told.append)
     assert told == [None]
@@ -160,7 +173,7 @@ async def test_callback_that_raises_does_not_keep_the_others_from_being_told(out
 
 
 async def test_closed_journal_takes_nothing(outbox: Outbox) -> None:
-    journal = Journal(outbox)
+    journal = Journal(OutboxStore(outbox))
     await journal.aclose()
     await journal.aclose()
     with pytest.raises(OutboxError, match="the journal is closed"):
@@ -174,7 +187,7 @@ async def test_closing_commits_everything_although_it_is_cancelled(
     watch = Watch(outbox, monkeypatch)
     watch.may_go.clear()
     told: list[BaseException | None] = []
-    journal = Journal(outbox)
+    journal = Journal(OutboxStore(outbox))
     journal.put(make_mark(1), told.append)
     closing = asyncio.create_task(journal.aclose())
     for _ in range(3):
@@ -200,7 +213,7 @@ async def test_closing_commits_everything_although_its_scope_is_cancelled(
     monkeypatch.setattr(asyncio, "shield", lambda task: waits.append(task) or shield(task))
     asyncio.get_running_loop().call_later(0.05, watch.may_go.set)
     with anyio.CancelScope() as scope:
-        async with Journal(outbox) as journal:
+        async with over(outbox) as journal:
             journal.put(make_mark(1), told.append)
             scope.cancel()
         assert told == [None]
@@ -215,7 +228,7 @@ async def test_power_mode_leaves_the_loop_alone_while_the_disk_works(
     outbox = create(make_entries(5), durability=Durability.POWER)
     watch = Watch(outbox, monkeypatch)
     watch.may_go.clear()
-    journal = Journal(outbox)
+    journal = Journal(OutboxStore(outbox))
     journal.put(make_mark(1), lambda error: None)
     for _ in range(20):
         await asyncio.sleep(0.001)
@@ -232,15 +245,16 @@ def test_writer_outlives_a_loop_that_was_closed_under_it(
     watch = Watch(outbox, monkeypatch)
     watch.may_go.clear()
 
-    async def forget() -> Journal:
-        journal = Journal(outbox)
+    async def forget() -> OutboxStore:
+        store = OutboxStore(outbox)
+        journal = Journal(store)
         journal.put(make_mark(1), lambda error: None)
         await asyncio.sleep(0.01)
-        return journal
+        return store
 
-    journal = asyncio.run(forget())
+    store = asyncio.run(forget())
     watch.may_go.set()
-    assert journal._writer is not None
-    journal._writer._thread.join(10)
-    assert not journal._writer._thread.is_alive()
+    assert store._writer is not None
+    store._writer.thread.join(10)
+    assert not store._writer.thread.is_alive()
     assert watch.committed == {1}

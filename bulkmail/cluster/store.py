@@ -1,0 +1,242 @@
+"""One campaign in the store, for one engine: shards are held, jobs handed out, marks and outcomes written in groups."""
+
+# ruff: noqa: S608 - what is put into a statement is the number of a campaign, or another statement
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from bulkmail.cluster.database import StoreError, connect, is_gone, saying
+from bulkmail.cluster.journal import ClusterJournal
+from bulkmail.cluster.reader import read_tally
+from bulkmail.cluster.session import Session
+from bulkmail.model.address import Address
+from bulkmail.model.delivery import Delivery
+from bulkmail.model.job import Claim, Job, PutBack, Release, Settlement, Written
+from bulkmail.model.literal import read_number
+from bulkmail.model.recipient import Place, Recipient
+from bulkmail.model.status import Status
+from bulkmail.model.tally import Tally
+
+if TYPE_CHECKING:
+    from asyncpg import Connection, Record
+
+LOOK = 1.0  # seconds after which shards that others hold are looked at again
+_STATUS_OF = {status.value: status for status in Status}
+_from_json = msgspec.json.Decoder(dict[str, object], float_hook=read_number).decode
+
+# What was tried before first, then the order of the input.
+_CLAIM = """
+    WITH live AS MATERIALIZED (
+        SELECT s.id FROM session s JOIN campaign c ON c.id = $2 AND c.state = 'sending'
+        WHERE s.id = $1 AND s.ended_at IS NULL AND s.lease_until > clock_timestamp() FOR SHARE OF s),
+    pick AS MATERIALIZED (
+        SELECT s.campaign, s.id FROM shard s, live WHERE s.campaign = $2 AND s.lane = $3 AND s.holder IS NULL
+        AND s.due_at <= clock_timestamp() ORDER BY s.due_at DESC, s.id LIMIT 1 FOR UPDATE OF s SKIP LOCKED)
+    UPDATE shard s SET holder = live.id FROM pick, live WHERE s.campaign = pick.campaign AND s.id = pick.id
+    RETURNING s.id
+"""
+_DUE = """
+    SELECT d.id, d.row_number, d.forward_path, d.status, d.attempts, d.tries, d.first_at, d.is_copy, d.digest,
+        d.in_doubt_before, d.message_id, r.address, r.name, r.fields, r.source, r.line,
+        CASE WHEN d.due_at > 'epoch' THEN extract(epoch FROM d.due_at - clock_timestamp())::float8 END AS due_in
+    FROM shard s
+    JOIN delivery_{0} d ON d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id
+    JOIN row_{0} r ON r.campaign = d.campaign AND r.number = d.row_number
+    WHERE s.campaign = $1 AND s.holder = $2 AND s.lane = $3 AND d.due_at <= clock_timestamp() AND d.marked_by IS NULL
+    AND NOT d.id = ANY ($4) ORDER BY d.due_at = 'epoch', d.due_at, d.id LIMIT $5
+"""
+_END_OF_SHARD = (
+    "(SELECT min(d.due_at) FROM delivery_{0} d WHERE d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id)"
+)
+_GIVE_BACK = (
+    f"UPDATE shard s SET holder = NULL, due_at = {_END_OF_SHARD} WHERE s.campaign = $1 AND s.holder = $2"
+    " AND ($3::integer IS NULL OR s.lane = $3)"
+    " AND NOT EXISTS (SELECT 1 FROM unnest($4::bigint[]) AS o (id) WHERE o.id BETWEEN s.first_id AND s.last_id)"
+)
+# When there may be more: a shard that nobody holds by its due time, one that another holds in a second.
+_MORE = """
+    SELECT min(CASE WHEN s.holder IS NULL THEN extract(epoch FROM s.due_at - clock_timestamp())::float8
+        WHEN s.holder = $2 THEN (SELECT extract(epoch FROM min(d.due_at) - clock_timestamp())::float8
+            FROM delivery_{0} d WHERE d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id
+            AND NOT d.id = ANY ($4))
+        ELSE $5 END)
+    FROM shard s WHERE s.campaign = $1 AND s.lane = $3 AND (s.due_at IS NOT NULL OR s.holder IS NOT NULL)
+"""
+_OPEN = """
+    SELECT count(*) FROM shard s
+    JOIN delivery_{0} d ON d.campaign = s.campaign AND d.id BETWEEN s.first_id AND s.last_id
+    WHERE s.campaign = $1 AND s.lane = $2 AND d.status IN ('pending', 'deferred')
+"""
+
+
+class ClusterStore:
+    """The deliveries of one campaign, for one engine of this worker; opened by `open()`, ended by `aclose()`.
+
+    `clock` is this machine's wall clock, which engines reckon with; what is stored is by the store's own.
+    """
+
+    def __init__(
+        self, session: Session, campaign: int, *, eligible: int, has_copies: bool, clock: Callable[[], float]
+    ) -> None:
+        """For `open()` only."""
+        self.campaign = campaign
+        self.eligible = eligible
+        self.has_copies = has_copies
+        self._session = session
+        self._clock = clock
+        self._out: dict[int, int] = {}  # under which session each was handed out
+        self._is_dry: defaultdict[int, bool] = defaultdict(bool)  # by lane: nothing is left that is not out
+        self._connection: Connection | None = None
+        self._reading = asyncio.Lock()
+        self._asking: set[asyncio.Task[Any]] = set()
+        self._journal = ClusterJournal(session, campaign, out=self._out, clock=clock)
+
+    @classmethod
+    async def open(cls, session: Session, name: str, *, clock: Callable[[], float] = time.time) -> ClusterStore:
+        """The campaign of that name.  Raises `StoreError`."""
+        connection = await connect(session.url)
+        with saying(session.url):
+            found = await connection.fetchrow("SELECT id, eligible, has_copies FROM campaign WHERE name = $1", name)
+        if found is None:
+            await connection.close()
+            raise StoreError(f"there is no campaign {name!r} in the store")
+        store = cls(session, found["id"], eligible=found["eligible"], has_copies=found["has_copies"], clock=clock)
+        store._connection = connection
+        return store
+
+    @property
+    def epoch(self) -> int:
+        """Changes when the lease was lost, and with it all claims."""
+        return self._session.epoch
+
+    def claim(self, lane: int, *, limit: int, now: float) -> asyncio.Future[Claim]:
+        """At most `limit` deliveries of `lane` that may be tried now, by the store's clock."""
+        return self._ask(self._claim(lane, limit))
+
+    def give_back(self, ids: Collection[int]) -> None:
+        """These were claimed and are not taken up."""
+        for number in ids:
+            self._out.pop(number, None)
+        self._is_dry.clear()
+
+    def has_more(self, lane: int, *, besides: Collection[int]) -> bool:
+        """Whether something of `lane` may be tried besides; True until the store has said that nothing is left."""
+        return not self._is_dry[lane]
+
+    def count_open(self, lane: int) -> asyncio.Future[int]:
+        """How many deliveries of `lane` sending goes on with, by any worker."""
+        return self._ask(self._count_open(lane))
+
+    def tally(self) -> asyncio.Future[Tally]:
+        """Rows by status."""
+        return self._ask(self._tally())
+
+    def write(self, entries: Sequence[Written]) -> asyncio.Future[Collection[int]]:
+        """Records the entries together with whatever else waits while the transaction before is under way."""
+        if any(isinstance(entry, Settlement | Release | PutBack) for entry in entries):
+            self._is_dry.clear()
+        return self._journal.write(entries)
+
+    async def aclose(self) -> None:
+        """Gives back what is held.  What is marked without an outcome stays so: its shards stay held with it."""
+        for task in self._asking:
+            task.cancel()
+        await asyncio.gather(*self._asking, return_exceptions=True)
+        await self._journal.aclose()
+        marked = list(self._journal.marked)
+        self._out.clear()
+        with suppress(StoreError):  # the lease ends it all the same
+            async with self._reading:
+                connection = await self._connected()
+                with saying(self._session.url):
+                    query = _GIVE_BACK.format(self.campaign)
+                    await connection.execute(query, self.campaign, self._session.id, None, marked)
+        if self._connection is not None:
+            with suppress(Exception):
+                await self._connection.close(timeout=2)
+            self._connection = None
+
+    # -- what takes its time
+
+    def _ask(self, asking: Any) -> asyncio.Task[Any]:
+        task: asyncio.Task[Any] = asyncio.ensure_future(asking)
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+        return task
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect(self._session.url)
+        return self._connection
+
+    async def _claim(self, lane: int, limit: int) -> Claim:
+        while True:
+            try:
+                async with self._reading:
+                    return await self._claimed(await self._connected(), lane, limit)
+            except StoreError:  # cut off: nothing is lost by waiting, the lease ends by itself
+                await asyncio.sleep(LOOK)
+            except Exception as error:
+                if not is_gone(error):
+                    raise StoreError(f"the store failed: {error}") from error
+                self._connection = None
+                await asyncio.sleep(LOOK)
+
+    async def _claimed(self, connection: Connection, lane: int, limit: int) -> Claim:
+        session, epoch = self._session.id, self._session.epoch
+        due = _DUE.format(self.campaign)
+        for number in [number for number, under in self._out.items() if under != session]:
+            del self._out[number]  # the engine knows by the epoch that these are lost
+        while True:
+            found = await connection.fetch(due, self.campaign, session, lane, list(self._out), limit)
+            if found or await connection.fetchval(_CLAIM, session, self.campaign, lane) is None:
+                break
+        if self._session.epoch != epoch:
+            return Claim([], 0.0, self._session.epoch)
+        now = self._clock()
+        if found:
+            self._out.update((record["id"], session) for record in found)
+            return Claim([_job(record, now) for record in found], 0.0, epoch)
+        out = list(self._out)
+        await connection.execute(_GIVE_BACK.format(self.campaign), self.campaign, session, lane, out)
+        wait = await connection.fetchval(_MORE.format(self.campaign), self.campaign, session, lane, out, LOOK)
+        self._is_dry[lane] = wait is None
+        return Claim([], math.inf if wait is None else now + max(0.05, wait), epoch)
+
+    async def _count_open(self, lane: int) -> int:
+        async with self._reading:
+            connection = await self._connected()
+            with saying(self._session.url):
+                return int(await connection.fetchval(_OPEN.format(self.campaign), self.campaign, lane))
+
+    async def _tally(self) -> Tally:
+        async with self._reading:
+            connection = await self._connected()
+            with saying(self._session.url):
+                return await read_tally(connection, self.campaign)
+
+
+def _job(record: Record, now: float) -> Job:
+    local, _, domain = record["address"].rpartition("@")
+    place = Place(record["source"], record["line"])
+    person = Recipient(Address(local, domain), record["name"], _from_json(record["fields"]), place)
+    delivery = Delivery(
+        record["id"],
+        record["row_number"],
+        record["forward_path"],
+        _STATUS_OF[record["status"]],
+        record["attempts"],
+        record["tries"],
+        0.0 if record["due_in"] is None else now + record["due_in"],
+        record["first_at"],
+        record["is_copy"],
+    )
+    return Job(delivery, person, None, record["digest"], record["in_doubt_before"], "", record["message_id"])

@@ -1,0 +1,131 @@
+"""`bulkmail store`: made once, upgraded, checked, and one sentence for whatever is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bulkmail.cluster import schema
+from bulkmail.cluster.database import StoreError, connect, shown, store_url
+from bulkmail.cluster.loading import LoadedRow, load
+from bulkmail.model.errors import ConfigError
+from tests.outbox.making import make_recipient
+from tests.servers.postgresql import Database
+
+ROOT = Path(__file__).parents[2]
+
+
+def store(*arguments: str, **environment: str) -> tuple[int, str]:
+    """What the command said, and its exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bulkmail", "store", *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        cwd=ROOT,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_store_is_made_once_and_can_be_used(postgresql: Database) -> None:
+    url = postgresql.make("fresh")
+    code, said = store("check", url)
+    assert code == 2 and "not a store yet" in said and "bulkmail store create" in said
+    assert store("create", BULKMAIL_STORE=url) == (0, f"{url} is a store now.\n")
+    code, said = store("create", url)
+    assert code == 2 and "is a store already" in said
+    assert store("upgrade", url)[0] == 0
+    code, said = store("check", url)
+    assert code == 0 and "no synchronous standby" in said and "can be used" in said
+
+
+async def test_rights_that_are_missing_are_named(database: str) -> None:
+    admin = await connect(database)
+    await admin.execute(
+        "DROP ROLE IF EXISTS mailer; CREATE ROLE mailer LOGIN; GRANT USAGE ON SCHEMA bulkmail TO mailer"
+    )
+    await admin.execute("GRANT SELECT ON bulkmail.version TO mailer")
+    url = database.replace("postgres@", "mailer@")
+    connection = await connect(url)
+    (remark, *_) = await schema.check(connection, url)
+    assert remark.is_error and "mailer may not read and write campaign" in remark.text and "GRANT" in remark.fix
+    await connection.close()
+    await admin.close()
+
+
+async def test_store_of_a_later_version_is_left_alone(database: str) -> None:
+    connection = await connect(database)
+    await connection.execute("INSERT INTO version (version) VALUES (99)")
+    for call in (schema.upgrade, schema.check):
+        with pytest.raises(StoreError, match="version 99"):
+            await call(connection, database)
+    await connection.close()
+
+
+async def test_two_administrators_at_once_make_one_store(postgresql: Database) -> None:
+    url = await asyncio.to_thread(postgresql.make, "pair")
+    first, second = await connect(url), await connect(url)
+    made = await asyncio.gather(schema.create(first, url), schema.create(second, url), return_exceptions=True)
+    assert sorted(type(outcome).__name__ for outcome in made) == ["NoneType", "StoreError"]
+    for connection in (first, second):
+        await connection.close()
+
+
+async def test_campaign_is_loaded_whole_or_not_at_all(database: str) -> None:
+    connection = await connect(database)
+    rows = [LoadedRow(make_recipient(number), lane=number % 3) for number in range(1, 1_201)]
+    await load(connection, database, "spring", rows)
+    shards = await connection.fetch("SELECT lane, first_id, last_id FROM shard ORDER BY first_id")
+    assert [shard["first_id"] for shard in shards] == [1, *(shard["last_id"] + 1 for shard in shards[:-1])]
+    assert max(shard["last_id"] - shard["first_id"] for shard in shards) < 500
+    with pytest.raises(StoreError, match="already"):
+        await load(connection, database, "spring", rows)
+
+    def broken():  # type: ignore[no-untyped-def]
+        yield from rows[:50]
+        raise ValueError("the list ends in the middle")
+
+    with pytest.raises(ValueError, match="in the middle"):
+        await load(connection, database, "autumn", broken())
+    assert await connection.fetchval("SELECT count(*) FROM campaign") == 1
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("postgresql://me:secret@db/mail", "password in it"),
+        ("postgresql://db/mail?password=secret", "password in it"),
+        ("mysql://db/mail", "not the URL of a store"),
+        ("spring", "not the URL of a store"),
+        ("postgresql://[db/mail", "cannot be read"),
+    ],
+)
+def test_url_that_is_none_is_refused_without_its_password(url: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
+        store_url(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_password_from_the_environment_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BULKMAIL_STORE", "postgresql://me:secret@db/mail?password=secret&sslmode=require")
+    assert shown(store_url(None)) == "postgresql://me@db/mail?sslmode=require"
+    monkeypatch.setenv("BULKMAIL_STORE", "")
+    with pytest.raises(ConfigError, match="no store is named"):
+        store_url(None)
+
+
+async def test_store_that_does_not_answer_is_named(postgresql: Database) -> None:
+    with pytest.raises(StoreError, match=re.escape("127.0.0.1:1/mail")):
+        await connect("postgresql://postgres@127.0.0.1:1/mail")
+    with pytest.raises(StoreError, match="abc"):
+        await connect("postgresql://postgres@127.0.0.1:abc/mail")
+    with pytest.raises(StoreError, match="nowhere"):
+        await connect(postgresql.url("nowhere"))
