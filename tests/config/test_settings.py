@@ -305,7 +305,7 @@ def test_schedule_is_kept_to_its_end(make_shop: MakeShop) -> None:
 
 
 def test_schedules_of_relays_and_lanes_stand_beside_that_of_recipients(make_shop: MakeShop) -> None:
-    written = '[sending.retry]\nrecipient = "1m, 1h"\nrelay = "30s, 1m, 5m*3"\nlane = "5m, 1h"\n'
+    written = '[sending.retry]\nrecipient = "1m, 1h"\nrelay = "30s, 1m, 5m*3"\nmailbox_provider = "5m, 1h"\n'
     make_shop(f"{SOUND}{written}")
     pace = load("shop").pace
     assert pace.retry.schedule == (60.0, 3600.0)
@@ -321,8 +321,8 @@ def test_schedules_of_relays_and_lanes_stand_beside_that_of_recipients(make_shop
     ("line", "message", "hint"),
     [
         (
-            'retry = { provider = "0s" }',
-            'provider = "0s": each wait must be a second at least and a day at most',
+            'retry = { mailbox_provider = "0s" }',
+            'mailbox_provider = "0s": each wait must be a second at least and a day at most',
             'write "30s, 1m, 5m*3"',
         ),
         ('retry = { relay = "2d" }', 'relay = "2d": each wait must be a second at least and a day at most', ""),
@@ -332,9 +332,9 @@ def test_schedules_of_relays_and_lanes_stand_beside_that_of_recipients(make_shop
             "",
         ),
         (
-            'retry = { providers = "1m" }',
-            '[sending.retry] has no key "providers"',
-            'did you mean "provider"?',
+            'retry = { mailbox_providers = "1m" }',
+            '[sending.retry] has no key "mailbox_providers"',
+            'did you mean "mailbox_provider"?',
         ),
         ("burst = 5", "burst = 5: has no effect without a rate", 'write rate = "50/s" as well'),
         ('rate = "1/s"\nburst = 0', "burst = 0: must be 1 or more", "write a whole number from 1"),

@@ -70,17 +70,17 @@ def test_everybody_comes_until_closed_whatever_happens(people, outbox):
     """Taken back, due again at once, due later: in any order nobody is lost and nobody is out twice."""
     people(150)
     sort(outbox, 3)
-    jitter = random.Random(7)
+    rng = random.Random(7)
     work, out, closed, now = Work(outbox, lanes=range(3)), {}, set(), 1.0
     while len(closed) < 150:
-        job = work.next(now, may_go=lambda lane: jitter.random() < 0.8) if jitter.random() < 0.6 else None
+        job = work.next(now, may_go=lambda lane: rng.random() < 0.8) if rng.random() < 0.6 else None
         if job is not None:
             assert job.delivery.id not in out.keys() | closed
             out[job.delivery.id] = job
         elif out:
-            number = jitter.choice(list(out))
+            number = rng.choice(list(out))
             job = out.pop(number)
-            what = jitter.randrange(4)
+            what = rng.randrange(4)
             if what == 0:
                 work.take_back(job)
             elif what == 1:

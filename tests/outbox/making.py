@@ -47,7 +47,7 @@ def make_settlement(
     policy: RetryPolicy = RetryPolicy(),  # noqa: B008 (frozen)
 ) -> Settlement:
     attempt = Attempt(at, 0.5, "smtp://relay.example.org:587", event, judge(event))
-    return Settlement(settle(delivery, attempt, policy, rng=0.5), attempt)
+    return Settlement(settle(delivery, attempt, policy, jitter=0.5), attempt)
 
 
 def due(outbox: Outbox, now: float = 0.0, *, limit: int = 10_000, excluding: object = ()) -> list[Delivery]:

@@ -100,5 +100,5 @@ def fill_outbox(outbox: Outbox, events: Sequence[Reply | Fault | None], *, bad: 
         if event is not None:
             outbox.write([Mark(job.delivery.id, f"<{job.delivery.id}@example.com>", STARTED, b"0123456789abcdef")])
             attempt = Attempt(STARTED, 0.25, "smtp://mail.example.com:587", event, judge(event))
-            outbox.write([Settlement(settle(job.delivery, attempt, RetryPolicy(), rng=0.5), attempt)])
+            outbox.write([Settlement(settle(job.delivery, attempt, RetryPolicy(), jitter=0.5), attempt)])
     outbox.finish()

@@ -192,7 +192,7 @@ def test_report_lists_as_refused_what_was_rejected_or_expired() -> None:
         make_record(3, Status.REJECTED, reason="decided by the operator"),
         make_record(4, Status.INVALID, reason="has no @"),
     ]
-    assert Report.of(make_source(records)).refused == [
+    assert Report.of(make_source(records)).failed == [
         ("user1@example.org", 450, "later"),
         ("user2@example.org", 0, "too big for this relay"),
         ("user3@example.org", 0, "decided by the operator"),

@@ -96,7 +96,7 @@ def fill(outbox: Outbox, made: Sequence[Made]) -> None:
                 continue
             outbox.write([Mark(job.delivery.id, row.message_id, STARTED, b"0123456789abcdef")])
             attempt = Attempt(STARTED, 0.25, "main", event, judge(event))
-            outbox.write([Settlement(settle(job.delivery, attempt, RetryPolicy(), rng=0.5), attempt)])
+            outbox.write([Settlement(settle(job.delivery, attempt, RetryPolicy(), jitter=0.5), attempt)])
     outbox.write([Fold()])
 
 

@@ -116,7 +116,7 @@ def test_object_for_programs_has_null_for_what_does_not_hold() -> None:
 def test_summary_names_three_who_slowed_it_down_and_fits_the_screen() -> None:
     slowdowns = tuple(replace(GOOGLE, provider=f"provider {number}") for number in range(8))
     said = summary(Report.of(make_source([make_record()], slowdowns=slowdowns)))
-    assert "\nlane 0 asked us to slow down 3 times, to 9.0/s at the least.\n" in said
+    assert "\nprovider 0 asked us to slow down 3 times, to 9.0/s at the least.\n" in said
     assert "5 others asked us to slow down, too." in said
     assert len(said.splitlines()) <= MOST_LINES
     assert "slow down" not in summary(Report.of(make_source([make_record()])))
