@@ -72,19 +72,19 @@ Examples:
     "password_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help=f"Where the password is; otherwise {VARIABLE}, or it is asked for.",
+    help=f"File with the password; default: {VARIABLE}, or ask.",
 )
 @click.option(
     "--then",
     "then",
     metavar="WHAT",
-    help="What becomes of mail that was matched: keep, move=FOLDER or delete.  [keep]",
+    help="What to do with matched mail: keep, move=FOLDER or delete.  [keep]",
 )
-@click.option("--run", "runs", multiple=True, metavar="RUN", help="Match against this outbox or campaign, too.")
-@click.option("--watch", is_flag=True, help="Go on as mail comes in, until Ctrl-C.")
-@click.option("--dry-run", is_flag=True, help="Say what was found; store, move and delete nothing.")
-@click.option("--unmatched", is_flag=True, help="List what was read before and matched to no message.")
-@click.option("--show", type=click.IntRange(min=1), metavar="EVENT", help="Print the report of an event as it came.")
+@click.option("--run", "runs", multiple=True, metavar="RUN", help="Also match against this outbox or campaign.")
+@click.option("--watch", is_flag=True, help="Keep reading as mail arrives, until Ctrl-C.")
+@click.option("--dry-run", is_flag=True, help="Show what was found; store, move and delete nothing.")
+@click.option("--unmatched", is_flag=True, help="List mail read before that matched no message.")
+@click.option("--show", type=click.IntRange(min=1), metavar="EVENT", help="Print the report of an event as received.")
 @json_option
 def command(
     stream: str | None,

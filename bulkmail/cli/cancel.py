@@ -16,7 +16,7 @@ Example:
 
 @click.command(epilog=EPILOG)
 @click.argument("run")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(run: str, yes: bool) -> None:
     """End a run: whoever was not reached yet never will be by it.
 

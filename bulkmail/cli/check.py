@@ -46,10 +46,10 @@ Examples:
 @campaign_options
 @follow_up_options
 @gate_options
-@click.option("--online", is_flag=True, help="Ask the relay and the DNS, too; still nothing is sent.")
-@click.option("--all-domains", is_flag=True, help="With --online: ask about every domain of the list.")
-@click.option("--allow-stale-intake", is_flag=True, help="Only warn when mail that came back is not read for days.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.option("--online", is_flag=True, help="Also check the relay and DNS; still sends nothing.")
+@click.option("--all-domains", is_flag=True, help="With --online: look up every domain of the list.")
+@click.option("--allow-stale-intake", is_flag=True, help="Only warn if returned mail has not been read for days.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     campaign: str | None,
     *,
@@ -61,10 +61,10 @@ def command(
     allow_stale_intake: bool,
     **options: Any,
 ) -> int:
-    """Say what is wrong with list, message or settings, and send nothing.
+    """Check list, message and settings, and send nothing.
 
-    Every row is read and every message tried.  Exit code: 0 it can be sent, 2
-    it would be refused.
+    Reads every row and renders every message.  Exit code: 0 ready to send, 2 a
+    check failed.
     """
     if all_domains and not online:
         raise ConfigError("--all-domains is about asking the DNS", hint="add --online")

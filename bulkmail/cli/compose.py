@@ -62,9 +62,9 @@ class _Login:
 
 
 @click.command(epilog=EPILOG)
-@click.option("--trace", "is_traced", is_flag=True, help="Show every word with the relay, without passwords.")
+@click.option("--trace", "is_traced", is_flag=True, help="Show the SMTP conversation, without passwords.")
 def command(is_traced: bool) -> int:
-    """Write a message here and send it.
+    """Write and send one message, step by step.
 
     Asks for the relay, the login, the recipients, the subject and the text,
     shows what is about to be sent and asks before it is. Nothing is left on

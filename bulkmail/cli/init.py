@@ -34,7 +34,7 @@ Examples:
     help="; ".join(f"{kind}: {what}" for kind, what in KINDS.items()) + ".",
 )
 def command(folder: Path, kind: str) -> None:
-    """Make a campaign to start from: settings, a message and a small list.
+    """Create a campaign to start from: settings, a message and a small list.
 
     It works as it is, and rehearses: no mail is sent to recipients before you name a relay.
     """

@@ -1,4 +1,4 @@
-"""`bulkmail preview`: the messages as they would go out."""
+"""`bulkmail preview`: the messages as they would be sent."""
 
 from __future__ import annotations
 
@@ -53,16 +53,18 @@ _PREVIEW_KEPT = 86_400.0  # seconds
 
 @click.command(cls=GroupedCommand, epilog=EPILOG)
 @click.argument("campaign", required=False)
-@click.option("--row", type=click.IntRange(min=1), metavar="N", help="The message of row N of the list.")
-@click.option("--address", metavar="ADDRESS", help="The message of this address.")
+@click.option("--row", type=click.IntRange(min=1), metavar="N", help="Show the message of row N.")
+@click.option("--address", metavar="ADDRESS", help="Show the message to this address.")
+@click.option("--sample", is_flag=True, help="Show a few messages that together cover every branch of the templates.")
+@click.option("--all", "whole", is_flag=True, help="Show the messages of all rows.")
 @click.option(
-    "--sample", is_flag=True, help="As few messages as take every branch of the templates that any row takes."
+    "--out",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write files to this folder.",
 )
-@click.option("--all", "whole", is_flag=True, help="The messages of all rows.")
-@click.option(
-    "--out", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Write files here."
-)
-@click.option("--open", "in_browser", is_flag=True, help="Show a page in the browser, as on a desktop and a phone.")
+@click.option("--open", "in_browser", is_flag=True, help="Open a page in the browser, as on a desktop and a phone.")
 @campaign_options
 @follow_up_options
 def command(
@@ -75,9 +77,9 @@ def command(
     in_browser: bool,
     **options: Any,
 ) -> None:
-    """Show the messages as they would go out, and send nothing.
+    """Show the messages as they would be sent, and send nothing.
 
-    Without --row, --address, --sample or --all it is the first message; in the
+    Without --row, --address, --sample or --all, shows the first message; in the
     browser, the first 200.
     """
     if sum((row is not None, address is not None, sample, whole)) > 1:

@@ -46,22 +46,22 @@ Examples:
     help="Look in this Maildir; repeatable.",
 )
 @click.option("--imap", "url", metavar="URL", help="Look on this server: imaps://USER@HOST.")
-@click.option("--folder", "folders", multiple=True, metavar="NAME", help="In which folder there; repeatable.  [Sent]")
+@click.option("--folder", "folders", multiple=True, metavar="NAME", help="Folder to search there; repeatable.  [Sent]")
 @click.option(
     "--imap-password-file",
     "password_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help=f"Where the password is; otherwise {VARIABLE}, or it is asked for.",
+    help=f"File with the password; default: {VARIABLE}, or ask.",
 )
 @click.option(
     "--log",
     "logs",
     multiple=True,
     metavar="FILE",
-    help="Look in a log of Postfix or Exim; repeatable, - is standard input.",
+    help="Look in a Postfix or Exim log, or standard input (-); repeatable.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what was found and leave the rows as they are.")
+@click.option("--dry-run", is_flag=True, help="Show what was found, and change nothing.")
 def command(
     run: str,
     maildirs: tuple[Path, ...],

@@ -31,12 +31,12 @@ _SCHEME = lazy_pattern(r"(?:sandbox|maildir|null|smtps?|lmtp|[sl]mtp\+unix):", r
 
 @click.command(epilog=EPILOG)
 @click.argument("where", metavar="URL|CAMPAIGN")
-@click.option("--from", "sender", metavar="ADDRESS", help="Ask whether mail from this address is taken.")
-@click.option("--to", "recipient", metavar="ADDRESS", help="With --from: ask for this recipient, too.")
-@click.option("--relay", "name", default="", metavar="NAME", help="Which of the campaign's relays.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.option("--from", "sender", metavar="ADDRESS", help="Ask whether mail from this address is accepted.")
+@click.option("--to", "recipient", metavar="ADDRESS", help="With --from: also ask about this recipient.")
+@click.option("--relay", "name", default="", metavar="NAME", help="Which relay of the campaign.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(where: str, sender: str | None, recipient: str | None, name: str, as_json: bool) -> int:
-    """Say what a mail server is like, and whether it can be used.
+    """Test a mail server and show what it supports.
 
     Connects, logs in once and sends nothing.  Exit code: 0 it can be used, 3
     it cannot, 2 wrong usage.

@@ -63,20 +63,20 @@ Examples:
     type=click.Choice(["hold", "retry", "accepted", "rejected"]),
     default="hold",
     show_default=True,
-    help="What becomes of rows in doubt.",
+    help="What to do with rows in doubt.",
 )
-@click.option("--retry-rejected", is_flag=True, help="Try those again that were rejected.")
-@click.option("--retry-expired", is_flag=True, help="Try those again that expired.")
-@click.option("--relay", "urls", metavar="URL", multiple=True, help="Go on through another relay; repeatable.")
+@click.option("--retry-rejected", is_flag=True, help="Retry the rows that were rejected.")
+@click.option("--retry-expired", is_flag=True, help="Retry the rows that expired.")
+@click.option("--relay", "urls", metavar="URL", multiple=True, help="Use another relay; repeatable.")
 @pace_options
 @click.option(
     "--suppress",
     type=click.Path(exists=True, dir_okay=False),
     metavar="FILE",
     multiple=True,
-    help="Leave these out as well: addresses, @domains; repeatable.",
+    help="File of more addresses and @domains to skip; repeatable.",
 )
-@click.option("--yes", is_flag=True, help="Do not ask before sending.")
+@click.option("--yes", is_flag=True, help="Send without asking for confirmation.")
 @report_option
 @progress_option
 @json_option
@@ -100,10 +100,10 @@ def command(
     notify: bool | None,
     **pace_flags: Any,
 ) -> int:
-    """Go on with a run as it was recorded: its rows, its message.
+    """Continue a run as it was recorded: its rows, its message.
 
     RUN is an outbox file, or a campaign (its latest run).  The suppression
-    files of the run are read again: open rows that they name are left out.
+    files of the run are read again, and open rows that they list are skipped.
     """
     path = find_run(run, rehearsals=False)
     past = look(path)

@@ -38,13 +38,13 @@ Examples:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("runs/sandbox.inbox"),
     show_default=True,
-    help="Keep the mail here.",
+    help="Store the mail here.",
 )
-@click.option("--reject", metavar="SHARE", default="0%", help='Refuse so many recipients for good: "5%".')
-@click.option("--defer", metavar="SHARE", default="0%", help="Put off so many tries: such mail comes again.")
-@click.option("--throttle", metavar="RATE", help='Put off what is more than that: "10/s".')
+@click.option("--reject", metavar="SHARE", default="0%", help='Reject this share of recipients permanently: "5%".')
+@click.option("--defer", metavar="SHARE", default="0%", help="Defer this share of attempts: such mail is retried.")
+@click.option("--throttle", metavar="RATE", help='Defer mail above this rate: "10/s".')
 @click.option(
-    "--drop-after-dot", metavar="SHARE", default="0%", help="Hang up without an answer after so many messages."
+    "--drop-after-dot", metavar="SHARE", default="0%", help="Disconnect without a reply after this share of messages."
 )
 @click.option(
     "--seed",
@@ -52,15 +52,15 @@ Examples:
     default=0,
     metavar="N",
     show_default=True,
-    help="Whom it hits; the same number hits the same addresses.",
+    help="Random seed; the same seed hits the same addresses.",
 )
 def command(
     port: int, maildir: Path, reject: str, defer: str, throttle: str | None, drop_after_dot: str, seed: int
 ) -> None:
-    """Run a mail server on this machine that keeps everything and delivers nothing.
+    """Run a local test mail server that keeps all mail and delivers none.
 
-    For trying out any program that sends mail, and with the flags for trouble
-    what becomes of it then.  Ctrl-C ends it.
+    Use it to test any program that sends mail; the flags simulate failures.
+    Stop it with Ctrl-C.
     """
     faults = Faults(
         reject=parse_share(reject),

@@ -78,23 +78,30 @@ Examples:
 @follow_up_options
 @gate_options
 @click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="Begin at most this many now; the rest stays pending."
+    "--limit", type=click.IntRange(min=1), metavar="N", help="Start at most N messages now; the rest stays pending."
 )
-@click.option("--only", metavar="ADDRESS", multiple=True, help="Only these of the list; the rest stays pending.")
-@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Rehearse with N rows drawn by lot.")
-@click.option("--redirect-to", metavar="ADDRESS", help="Rehearse: this address gets every message.")
-@click.option("--dry-run", is_flag=True, help="Rehearse: do everything but send.")
-@click.option("--paced", is_flag=True, help="Keep to the rate in a rehearsal, too.")
-@click.option("--yes", is_flag=True, help="Do not ask before sending.")
-@click.option("--expect", type=click.IntRange(min=0), metavar="N", help="Refuse to send to any other number than N.")
-@click.option("--outbox", type=DatedFile(), metavar="FILE", help="Keep the run's journal here; {date} is today.")
+@click.option(
+    "--only",
+    metavar="ADDRESS",
+    multiple=True,
+    help="Send only to this address of the list; repeatable; the rest stays pending.",
+)
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Rehearse with N rows chosen at random.")
+@click.option("--redirect-to", metavar="ADDRESS", help="Rehearse: send every message to this address.")
+@click.option("--dry-run", is_flag=True, help="Rehearse: do everything except sending.")
+@click.option("--paced", is_flag=True, help="Apply the rate in a rehearsal, too.")
+@click.option("--yes", is_flag=True, help="Send without asking for confirmation.")
+@click.option(
+    "--expect", type=click.IntRange(min=0), metavar="N", help="Refuse to send unless there are exactly N recipients."
+)
+@click.option("--outbox", type=DatedFile(), metavar="FILE", help="Store the outbox of the run here; {date} is today.")
 @report_option
 @click.option(
     "--in-doubt",
     type=click.Choice(["hold", "retry", "accepted", "rejected"]),
     default="hold",
     show_default=True,
-    help="What becomes of rows that an earlier crash left in doubt.",
+    help="What to do with rows that an earlier crash left in doubt.",
 )
 @progress_option
 @json_option
@@ -102,14 +109,14 @@ Examples:
 @metrics_option
 @trace_option
 @notify_option
-@click.option("--new", "begin_anew", is_flag=True, help="Send to everybody, whatever an earlier run did.")
+@click.option("--new", "begin_anew", is_flag=True, help="Start over: send to all, whatever an earlier run did.")
 @click.option(
-    "--changed", "only_unreached", is_flag=True, help="Send the changed message or list to those not yet reached."
+    "--changed", "only_unreached", is_flag=True, help="Send the changed message or list to those not reached yet."
 )
 def command(campaign: str | None, **options: Any) -> int:
     """Send a campaign: a folder with campaign.toml, or a message given by flags.
 
-    An unfinished run goes on where it stopped; nobody is written to twice.
+    Continues an unfinished run where it stopped; no recipient gets two messages.
     Exit code: 0 all accepted, 1 some failed, 2 nothing sent, 3 stopped before
     the end (run it again), 4 rows in doubt.
     """

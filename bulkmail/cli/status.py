@@ -47,10 +47,10 @@ Examples:
 
 @click.command(epilog=EPILOG)
 @click.argument("run", default=".")
-@click.option("--watch", "keeps_looking", is_flag=True, help="Look again every second until the run is over.")
-@click.option("--json", "in_json", is_flag=True, help="One JSON object, for programs; with --watch a line each time.")
+@click.option("--watch", "keeps_looking", is_flag=True, help="Update every second until the run ends.")
+@click.option("--json", "in_json", is_flag=True, help="Print one JSON object; with --watch, one per line.")
 def command(run: str, keeps_looking: bool, in_json: bool) -> None:
-    """Say where a run stands, also while another process sends.
+    """Show the state of a run, also while another process is sending.
 
     RUN is a campaign, with all its passes and what came back since, or the outbox of one run; without it, the latest
     here.

@@ -71,9 +71,9 @@ class Moment(click.ParamType[float]):
 
 @click.group(epilog=EPILOG)
 def command() -> None:
-    """Say which addresses get no mail from any campaign, and why.
+    """Manage the suppression list: addresses never to send to.
 
-    Hard bounces, spam complaints and unsubscribes enter by themselves. The list
+    Hard bounces, spam complaints and unsubscribes are added automatically. The list
     is suppressions.db in the state folder, unless [suppressions] file in
     config.toml, BULKMAIL_SUPPRESSIONS or --file names another.
     """
@@ -85,21 +85,21 @@ def _file_option(function: F) -> F:
         "file",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE",
-        help="The list that is meant.",
+        help="The suppression list to use.",
     )(function)
 
 
 @command.command(epilog="")
 @click.argument("addresses", nargs=-1, required=True, metavar="ADDRESS|@DOMAIN...")
-@click.option("--reason", type=_REASON, default="manual", show_default=True, help="Why they get no mail.")
-@click.option("--until", type=Moment(ahead=True), metavar="TIME", help="Until then only: 2027-01-31, or 180d.")
+@click.option("--reason", type=_REASON, default="manual", show_default=True, help="Why they are suppressed.")
+@click.option("--until", type=Moment(ahead=True), metavar="TIME", help="When the entry expires: 2027-01-31, or 180d.")
 @click.option("--list", "list_id", default="", metavar="ID", help="Only for campaigns with this list_id.  [all lists]")
-@click.option("--note", default="", metavar="TEXT", help="What to remember about it.")
+@click.option("--note", default="", metavar="TEXT", help="A note for the history.")
 @_file_option
 def add(
     addresses: tuple[str, ...], reason: str, until: float | None, list_id: str, note: str, file: Path | None
 ) -> None:
-    """Put addresses or domains on the list."""
+    """Add addresses or domains to the list."""
     additions = [
         Addition(_key(text), SuppressionReason(reason), list_scope(list_id), until, printable(note))
         for text in addresses
@@ -111,14 +111,14 @@ def add(
 
 @command.command()
 @click.argument("addresses", nargs=-1, metavar="[ADDRESS|@DOMAIN]...")
-@click.option("--why", metavar="TEXT", required=True, help="What the history says of it.")
+@click.option("--why", metavar="TEXT", required=True, help="The reason, for the history.")
 @click.option("--reason", type=_REASON, help="Only entries with this reason.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Only entries made since then: 2026-12-14, or 2d.")
 @click.option("--until", type=Moment(), metavar="TIME", help="Only entries made before then.")
 @click.option("--provider", default="", metavar="NAME", help="Only of this mailbox provider: google, or a domain.")
-@click.option("--run", "run", default="", metavar="RUN", help="Only what this run caused: an outbox, or a campaign.")
-@click.option("--dry-run", is_flag=True, help="Say how many, and leave them where they are.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--run", "run", default="", metavar="RUN", help="Only entries from this run: an outbox, or a campaign.")
+@click.option("--dry-run", is_flag=True, help="Show how many, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @_file_option
 def remove(
     addresses: tuple[str, ...],
@@ -132,7 +132,7 @@ def remove(
     yes: bool,
     file: Path | None,
 ) -> None:
-    """Take addresses off the list, or undo many entries at once.
+    """Remove addresses from the list, or undo many entries at once.
 
     The history keeps them; a later hard bounce or spam complaint brings an
     address back. Without addresses all entries that the flags mean are taken
@@ -168,12 +168,12 @@ def remove(
 @command.command(name="list")
 @click.option("--reason", type=_REASON, help="Only entries with this reason.")
 @click.option("--since", type=Moment(), metavar="TIME", help="Only entries made since then: 2026-12-14, or 7d.")
-@click.option("--campaign", default="", metavar="NAME", help="Only what this campaign caused.")
+@click.option("--campaign", default="", metavar="NAME", help="Only entries from this campaign.")
 @click.option("--provider", default="", metavar="NAME", help="Only of this mailbox provider: google, or a domain.")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=SHOWN, show_default=True, metavar="N", help="Show at most N entries."
 )
-@click.option("--held", is_flag=True, help="Refusals that look like their provider's mistake, instead of entries.")
+@click.option("--held", is_flag=True, help="Show rejections that look like a provider's mistake, instead of entries.")
 @json_option
 @_file_option
 def list_(
@@ -232,7 +232,7 @@ def _list_held(store: SqliteSuppressions) -> None:
 @json_option
 @_file_option
 def show(address: str, file: Path | None) -> None:
-    """Say everything that is known of an address."""
+    """Show everything that is known about an address."""
     key = _key(address)
     with _opened(file) as store:
         history = store.history(key)
@@ -271,11 +271,11 @@ def _say_history(key: str, history: AddressHistory, of_domain: tuple[Suppression
 
 @command.command(name="import")
 @click.argument("source", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE")
-@click.option("--reason", type=_REASON, default="manual", show_default=True, help="Why they get no mail.")
-@click.option("--until", type=Moment(ahead=True), metavar="TIME", help="Until then only: 2027-01-31, or 180d.")
+@click.option("--reason", type=_REASON, default="manual", show_default=True, help="Why they are suppressed.")
+@click.option("--until", type=Moment(ahead=True), metavar="TIME", help="When the entry expires: 2027-01-31, or 180d.")
 @click.option("--list", "list_id", default="", metavar="ID", help="Only for campaigns with this list_id.  [all lists]")
-@click.option("--note", default="", metavar="TEXT", help="What to remember about them.")
-@click.option("--skip-faults", is_flag=True, help="Import the others when some lines cannot be understood.")
+@click.option("--note", default="", metavar="TEXT", help="A note for the history.")
+@click.option("--skip-faults", is_flag=True, help="Skip lines that cannot be read, and import the others.")
 @_file_option
 def import_(
     source: Path,
@@ -286,7 +286,7 @@ def import_(
     skip_faults: bool,
     file: Path | None,
 ) -> None:
-    """Add the entries of a file; nothing is ever taken off by it.
+    """Add the entries of a file; removes none.
 
     FILE is an export or an archive of this program, an address or @domain in
     each line, or a list with an address column (CSV, JSON, JSON lines, XLSX).
@@ -329,22 +329,22 @@ def import_(
     "target",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Write here.  [standard output]",
+    help="Write to this file.  [default: standard output]",
 )
-@click.option("--hashed", is_flag=True, help="Without addresses and notes: their digests only.")
+@click.option("--hashed", is_flag=True, help="Write digests only, without addresses and notes.")
 @click.option(
     "--archive",
     "archive",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="The whole list with its key and history, for another machine.",
+    help="Write the whole list with its key and history, for another machine.",
 )
 @_file_option
 def export_(target: Path | None, hashed: bool, archive: Path | None, file: Path | None) -> None:
     """Write the entries as CSV, or the whole list as an archive.
 
-    An archive holds the key of all digests and links: keep it as you keep
-    passwords.
+    An archive contains the key of all digests and links: protect it like a
+    password.
     """
     if archive is not None and (target is not None or hashed):
         raise ConfigError("--archive does not go with -o or --hashed", hint="give one of them")

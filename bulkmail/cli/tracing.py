@@ -27,7 +27,7 @@ def trace_option(function: F) -> F:
         "trace_to",
         metavar="FILE",
         callback=lambda ctx, param, value: None if value is None else dated(value),
-        help='Write every word with the relay here, without passwords; "-": on the screen.',
+        help='Log the SMTP conversation to this file, without passwords; "-": to the screen.',
     )(function)
 
 
