@@ -18,8 +18,8 @@ from types import CodeType, FrameType
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import bulkmail
+from bulkmail.engine.contracts import Ending
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Ending
 from bulkmail.model.pace import Pace
 from bulkmail.testing import ScriptedRelay
 

@@ -29,9 +29,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from bulkmail.message.composer import Composer
+from bulkmail.message.compose.composer import Composer
+from bulkmail.message.compose.plan import make_plan
 from bulkmail.message.dkim import Signer, Signers
-from bulkmail.message.plan import make_plan
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Dkim, Template
 from bulkmail.model.recipient import Place, Recipient

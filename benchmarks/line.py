@@ -30,8 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Fault, Reply
-from bulkmail.smtp.line import Transfer
-from bulkmail.smtp.session import Manners, Session
+from bulkmail.smtp.connection import Transfer
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.session import Session
 
 Shares = list[list[Message]]  # what each session carries
 Way = Callable[[int, Shares], Awaitable[None]]

@@ -15,11 +15,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from bulkmail.config.suppressions import SuppressionSettings as SuppressionSettings
-    from bulkmail.engine.ports import DeliveryResult as DeliveryResult
+    pass
+    from bulkmail.mailing.checking import NothingToSend as NothingToSend
+
+    pass
+    from bulkmail.engine.contracts import DeliveryResult as DeliveryResult
     from bulkmail.mailing.deliveries import DeliveryResults as DeliveryResults
     from bulkmail.mailing.deliveries import SendingStopped as SendingStopped
-    from bulkmail.mailing.empty import NothingToSend as NothingToSend
     from bulkmail.mailing.library import Mailer as Mailer
     from bulkmail.mailing.library import compose as compose
     from bulkmail.mailing.library import send as send
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from bulkmail.model.campaign import RowAttachment as RowAttachment
     from bulkmail.model.campaign import Template as Template
     from bulkmail.model.campaign import Unsubscribe as Unsubscribe
-    from bulkmail.model.delivery import Status as Status
     from bulkmail.model.errors import BulkmailError as BulkmailError
     from bulkmail.model.errors import ChecksFailed as ChecksFailed
     from bulkmail.model.errors import ConfigError as ConfigError
@@ -55,8 +56,10 @@ if TYPE_CHECKING:
     from bulkmail.model.retry import Backoff as Backoff
     from bulkmail.model.retry import RetryPolicy as RetryPolicy
     from bulkmail.model.route import Route as Route
-    from bulkmail.recipients.source import ListOptions as ListOptions
+    from bulkmail.model.status import Status as Status
+    from bulkmail.recipients.reading import ListOptions as ListOptions
     from bulkmail.report.report import Report as Report
+    from bulkmail.settings.suppressions import SuppressionSettings as SuppressionSettings
     from bulkmail.smtp.conversation import Conversation as Conversation
     from bulkmail.smtp.conversation import ConversationLine as ConversationLine
 
@@ -77,7 +80,7 @@ _HOMES = {
     "ListError": "model.errors",
     "ListOptions": "recipients.source",
     "Mailer": "mailing.library",
-    "NothingToSend": "mailing.empty",
+    "NothingToSend": "mailing.checking",
     "OutboxError": "model.errors",
     "Pace": "model.pace",
     "Quota": "model.quota",
@@ -92,10 +95,10 @@ _HOMES = {
     "RowAttachment": "model.campaign",
     "SendingPaused": "model.errors",
     "SendingStopped": "mailing.deliveries",
-    "DeliveryResult": "engine.ports",
+    "DeliveryResult": "engine.contracts",
     "Status": "model.delivery",
     "SuppressionError": "model.errors",
-    "SuppressionSettings": "config.suppressions",
+    "SuppressionSettings": "settings.suppressions",
     "Template": "model.campaign",
     "TemplateError": "model.errors",
     "Unsubscribe": "model.campaign",

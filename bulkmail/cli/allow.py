@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from bulkmail.config.permission import LONGEST_SHOWN, VARIABLE, allow, commands_in, forget, home_of
-from bulkmail.config.runs import is_campaign_file
-from bulkmail.config.settings import load
-from bulkmail.mailing.resuming import recorded, recorded_campaign, recorded_settings
+from bulkmail.mailing.run_record import recorded, recorded_campaign, recorded_settings
 from bulkmail.mailing.run_watch import recorded_notify
-from bulkmail.model.printing import printable
+from bulkmail.settings.permission import LONGEST_SHOWN, VARIABLE, allow, commands_in, forget, home_of
+from bulkmail.settings.runs import is_campaign_file
+from bulkmail.settings.settings import load
+from bulkmail.text import printable
 
 EPILOG = f"""\b
 Examples:

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from bulkmail.cli.pulse import Pulse
 from bulkmail.cli.words import about, outcomes, pace, say_waiting, sessions, slowed
-from bulkmail.engine.ports import Event, Notice
-from bulkmail.model.printing import printable
+from bulkmail.engine.contracts import Event, Notice
 from bulkmail.model.schedule import Planned
+from bulkmail.text import printable
 
 PER_SECOND = 4  # pictures a second
 _WIDEST_BAR = 40  # columns

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 import click
 
 from bulkmail.cli.program import json_option, note_result
-from bulkmail.config.bounces import BounceMailbox, load_mailboxes
-from bulkmail.config.suppressions import user_file
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
-from bulkmail.model.printing import printable
 from bulkmail.model.tally import EXIT_OK
-from bulkmail.model.units import count
+from bulkmail.settings.bounces import BounceMailbox, load_mailboxes
+from bulkmail.settings.suppressions import user_file
+from bulkmail.text import count, printable
 
 if TYPE_CHECKING:
     from bulkmail.mailbox.ports import MailSource
@@ -157,12 +156,12 @@ def _read(
     watch: bool,
     is_dry: bool,
 ) -> int:
-    from bulkmail.config.serving import load_serve_keys
-    from bulkmail.config.suppressions import load_suppressions
     from bulkmail.mailbox.files import StreamSource, is_terminal
     from bulkmail.mailing.intake import Intake
-    from bulkmail.mailing.suppression_list import open_settings
-    from bulkmail.mailing.unsubscribe_keys import verifier_of
+    from bulkmail.mailing.suppression_sources import open_settings
+    from bulkmail.mailing.token_keys import verifier_of
+    from bulkmail.settings.serving import load_serve_keys
+    from bulkmail.settings.suppressions import load_suppressions
 
     if is_stream and is_terminal(sys.stdin.buffer):
         raise ConfigError("standard input is a terminal", hint="bulkmail bounces - < MAIL, or name a mailbox")
@@ -222,7 +221,7 @@ def _named(
     then: str | None,
 ) -> list[BounceMailbox]:
     """The mailboxes that flags name."""
-    from bulkmail.evidence.imap import Mailbox
+    from bulkmail.mailbox.imap_connection import Mailbox
 
     then = then or "keep"
     password = f"file:{password_file}" if password_file is not None else ""
@@ -253,8 +252,8 @@ def source_of(mailbox: BounceMailbox, places: ReadingPlaces | None, *, is_dry: b
 
 def _list_unmatched() -> int:
     """What was kept without effect, the newest first."""
-    from bulkmail.config.suppressions import load_suppressions
-    from bulkmail.mailing.suppression_list import open_settings
+    from bulkmail.mailing.suppression_sources import open_settings
+    from bulkmail.settings.suppressions import load_suppressions
 
     with open_settings(load_suppressions()) as store:
         found = store.unmatched(MOST_SHOWN)
@@ -285,8 +284,8 @@ def _list_unmatched() -> int:
 
 def _show(number: int) -> int:
     """The report of one event, as it came; what could steer a terminal is left out there."""
-    from bulkmail.config.suppressions import load_suppressions
-    from bulkmail.mailing.suppression_list import open_settings
+    from bulkmail.mailing.suppression_sources import open_settings
+    from bulkmail.settings.suppressions import load_suppressions
 
     with open_settings(load_suppressions()) as store:
         found = store.event(number)
@@ -304,9 +303,9 @@ def _show(number: int) -> int:
 
 def _named_run(argument: str) -> KnownRun:
     """The run that `--run` names, for a register that does not know it yet."""
-    from bulkmail.config.runs import find_run
-    from bulkmail.mailing.bounce_keys import known_run
+    from bulkmail.mailing.token_keys import known_run
     from bulkmail.outbox.reader import OutboxReader
+    from bulkmail.settings.runs import find_run
 
     path = find_run(argument, rehearsals=False).resolve()
     with OutboxReader.open(path) as reader:

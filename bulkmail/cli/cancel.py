@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from bulkmail.config.runs import find_run
-from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.settings.runs import find_run
+from bulkmail.text import count
 
 EPILOG = """\b
 Example:

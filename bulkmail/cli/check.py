@@ -10,28 +10,27 @@ from typing import Any
 import anyio
 import click
 
+from bulkmail.checks.catalog import INTAKE_STALE, check_code, gravest_first, softened, without
+from bulkmail.checks.finding import is_refused
 from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, gate_options, overrides_from
 from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, to_json, told
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.running import password_prompt
-from bulkmail.config.keys import find_keys
-from bulkmail.config.permission import commands_in, home_of, refuse_unallowed
-from bulkmail.config.secrets import find_passwords
-from bulkmail.config.settings import Settings, load
+from bulkmail.mailing.checking import Online
 from bulkmail.mailing.following import FollowUp
-from bulkmail.mailing.gate import Online
 from bulkmail.mailing.ordering import Checked, check
-from bulkmail.mailing.scheduling import say_plan
-from bulkmail.model.delivery import Status
+from bulkmail.mailing.planned_times import say_plan
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import Keys
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
+from bulkmail.model.status import Status
 from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK
-from bulkmail.model.units import count
-from bulkmail.preflight.checks import INTAKE_STALE, check_code, gravest_first, softened, without
-from bulkmail.preflight.finding import is_refused
+from bulkmail.settings.keys import find_keys
+from bulkmail.settings.permission import commands_in, home_of, refuse_unallowed
+from bulkmail.settings.secrets import find_passwords
+from bulkmail.settings.settings import Settings, load
+from bulkmail.text import count, printable
 
 EPILOG = """\b
 Examples:

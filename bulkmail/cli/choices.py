@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bulkmail.cli.pace_flags import PACE_OPTIONS
-from bulkmail.config.dating import dated
-from bulkmail.config.overrides import Overrides
 from bulkmail.model.errors import ConfigError
+from bulkmail.settings.dating import dated
+from bulkmail.settings.overrides import Overrides
 
 if TYPE_CHECKING:
     from bulkmail.mailing.following import FollowUp
@@ -121,8 +121,8 @@ def follow_up_options(function: F) -> F:
 
 def follow_up_of(options: dict[str, Any]) -> FollowUp | None:
     """Takes the flags of a follow-up out of `options`.  Raises `ConfigError`."""
-    from bulkmail.config.runs import find_run
     from bulkmail.mailing.following import FollowUp, parse_unless
+    from bulkmail.settings.runs import find_run
 
     run, unless = options.pop("follow_up"), options.pop("unless")
     if run is None:

@@ -17,26 +17,26 @@ from bulkmail.cli.question import ask, look_ahead_of
 from bulkmail.cli.running import abandoned_on_error, deliver_and_conclude, password_prompt, run_async, tell
 from bulkmail.cli.tracing import progress_mode, tracing
 from bulkmail.cli.words import wrapped
-from bulkmail.config.draft import Draft, write_campaign
-from bulkmail.config.headings import MOST_TOGETHER
-from bulkmail.config.relay_presets import FROM, expanded, named_preset, relay_presets, say_login
-from bulkmail.config.secrets import find_password
-from bulkmail.config.settings import load
-from bulkmail.mailing.history import Past
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.ordering import Order, order_mailing
+from bulkmail.mailing.previous_run import Past
 from bulkmail.mailing.relays import look_at_relay
 from bulkmail.mailing.rows import GivenRows
 from bulkmail.model.address import parse_mailbox, parse_mailboxes
 from bulkmail.model.errors import AddressError, BulkmailError, ConfigError
 from bulkmail.model.keys import NO_KEYS
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import EXIT_NOTHING_SENT
-from bulkmail.recipients.source import ListOptions
+from bulkmail.recipients.reading import ListOptions
+from bulkmail.settings.draft import Draft, write_campaign
+from bulkmail.settings.headings import MOST_TOGETHER
+from bulkmail.settings.relay_presets import FROM, expanded, named_preset, relay_presets, say_login
+from bulkmail.settings.secrets import find_password
+from bulkmail.settings.settings import load
 from bulkmail.smtp.trace import Trace
+from bulkmail.text import printable
 
 T = TypeVar("T")
 

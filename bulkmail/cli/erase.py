@@ -8,14 +8,13 @@ from pathlib import Path
 
 import click
 
-from bulkmail.config.suppressions import load_suppressions
 from bulkmail.mailing.erasing import erase_everywhere, find_outboxes
-from bulkmail.mailing.suppression_list import open_settings
+from bulkmail.mailing.suppression_sources import open_settings
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
-from bulkmail.model.printing import printable
 from bulkmail.model.tally import EXIT_SOME_FAILED
-from bulkmail.model.units import count
+from bulkmail.settings.suppressions import load_suppressions
+from bulkmail.text import count, printable
 
 EPILOG = """\b
 Examples:

@@ -1,4 +1,4 @@
-"""What the preflight found, for people and for programs."""
+"""What the checks found, for people and for programs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from itertools import groupby
 
 import click
 
+from bulkmail.checks.finding import Finding, Severity
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import Tally
-from bulkmail.preflight.finding import Finding, Severity
 from bulkmail.report.planned import as_object
+from bulkmail.text import printable
 
 WIDTH = 80  # columns
 LONGEST_FINDING = 2_000  # characters

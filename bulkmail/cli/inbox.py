@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 from rich.cells import set_cell_size
 
-from bulkmail.config.runs import find_inbox
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.message import Envelope, Message
-from bulkmail.model.units import count
 from bulkmail.preview.text import plain_view
 from bulkmail.sandbox.inbox import Inbox, Kept
+from bulkmail.settings.runs import find_inbox
+from bulkmail.text import count
 
 LATEST = 25  # messages of a list that is not asked for whole
 EPILOG = """\b

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from bulkmail.config.permission import allow, commands_in
-from bulkmail.config.settings import load
 from bulkmail.model.errors import ConfigError
+from bulkmail.settings.permission import allow, commands_in
+from bulkmail.settings.settings import load
 
 KINDS = {
     "newsletter": "news to many, as text and HTML",

@@ -11,7 +11,7 @@ from typing import Any
 
 from bulkmail.cli.progress import Progress
 from bulkmail.cli.pulse import OUTCOMES, Pulse
-from bulkmail.engine.ports import DeliveryResult, Event
+from bulkmail.engine.contracts import DeliveryResult, Event
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.schedule import Planned
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from difflib import get_close_matches
 
 import click
 
@@ -14,6 +13,7 @@ from bulkmail.model.errors import BulkmailError, OutboxError, RelayError, Sendin
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.tally import EXIT_BUG, EXIT_NOTHING_SENT, EXIT_STOPPED
+from bulkmail.text import closest
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +102,9 @@ def _usage(error: click.ClickException) -> Mishap:
 
 
 def _meant_command(name: str) -> str:
-    close = get_close_matches(name, COMMANDS, n=1)
+    close = closest(name, COMMANDS)
     if close:
-        return f'did you mean "bulkmail {close[0]}"?'
+        return f'did you mean "bulkmail {close}"?'
     return f'did you mean "bulkmail send {name}"?' if os.path.exists(name) else ""
 
 

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from bulkmail.cli.words import wrapped
-from bulkmail.model.printing import printable
 from bulkmail.outbox.ledger import state_folder
+from bulkmail.text import printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 

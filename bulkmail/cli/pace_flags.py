@@ -47,12 +47,12 @@ def pace_options(function: F) -> F:
 
 def with_pace_flags(pace: Pace, flags: Mapping[str, Any]) -> Pace:
     """`pace` with what was typed, the other things as they were.  Raises `ConfigError` naming the flag."""
-    from bulkmail.config.pacing import parse_wait
-    from bulkmail.config.zones import find_zone
     from bulkmail.model.quota import parse_quota
     from bulkmail.model.ramp import parse_ramp
     from bulkmail.model.rate import Rate
     from bulkmail.model.window import parse_start, parse_windows
+    from bulkmail.settings.pacing import parse_wait
+    from bulkmail.settings.zones import find_zone
 
     def read(name: str, usual: T, parse: Callable[[str], T]) -> T:
         typed = flags[name]

@@ -15,24 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bulkmail.checks.evidence import Found
 from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, overrides_from
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.words import wrapped
-from bulkmail.config.keys import find_keys
-from bulkmail.config.permission import commands_in
-from bulkmail.config.settings import Settings, load
 from bulkmail.mailing.ordering import messages
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.keys import Keys
 from bulkmail.model.message import Message
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Recipient
-from bulkmail.model.units import count
-from bulkmail.preflight.evidence import Found
 from bulkmail.preview.files import write_message
 from bulkmail.preview.parts import parse
 from bulkmail.preview.text import plain_view
+from bulkmail.settings.keys import find_keys
+from bulkmail.settings.permission import commands_in
+from bulkmail.settings.settings import Settings, load
+from bulkmail.text import count, printable
 
 if TYPE_CHECKING:
     from bulkmail.preview.page import Album

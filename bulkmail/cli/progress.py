@@ -11,12 +11,13 @@ from typing import Protocol, TextIO
 from bulkmail.cli.machine import JsonErrors, put
 from bulkmail.cli.pulse import OUTCOMES, Pulse
 from bulkmail.cli.words import about, by_relay, pace, say_waiting, slowed
-from bulkmail.engine.ports import DeliveryResult, Event, Notice, Sessions, Slowed, Waiting
-from bulkmail.model.delivery import Status
+from bulkmail.engine.contracts import DeliveryResult, Event, Notice, Sessions, Slowed
+from bulkmail.model.hold import Hold
 from bulkmail.model.schedule import Planned
-from bulkmail.model.units import count
+from bulkmail.model.status import Status
 from bulkmail.report.planned import as_object as planned_object
 from bulkmail.report.slowdowns import as_object
+from bulkmail.text import count
 
 MODES = ("auto", "bar", "plain", "json", "none")
 EVERY = 5.0  # seconds between two plain lines
@@ -102,7 +103,7 @@ class Plain(Silent):
         super().__init__(stream)
         self.pulse = Pulse()
         self._said = time.monotonic()
-        self._waiting = Waiting(0.0, "")
+        self._waiting = Hold(0.0, "")
 
     def begin(self, total: int) -> None:
         self._said = time.monotonic()
@@ -116,7 +117,7 @@ class Plain(Silent):
             case DeliveryResult() if now - self._said >= EVERY:
                 self._said = now
                 self.say(sentence(self.pulse, now))
-            case Waiting(until=until, why=why):
+            case Hold(until=until, why=why):
                 # Each connection that runs dry says so, and what is due next moves by fractions of a second.
                 if why != self._waiting.why or until - self._waiting.until >= EVERY:
                     self._waiting = event
@@ -180,7 +181,7 @@ class JsonLines(Plain):
                     "code": getattr(attempt.event, "code", None),
                     "reply": str(attempt.event),
                 }
-            case Waiting():
+            case Hold():
                 line = {"event": "waiting", "until": event.until, "why": event.why}
             case Sessions():
                 line = {"event": "sessions", "open": event.open, "relay": event.relay}

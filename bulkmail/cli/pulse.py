@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter, deque
 
-from bulkmail.engine.ports import DeliveryResult, Event, Sessions, Slowed, Waiting
-from bulkmail.model.delivery import Status
+from bulkmail.engine.contracts import DeliveryResult, Event, Sessions, Slowed
+from bulkmail.model.hold import Hold
 from bulkmail.model.slowdown import Slowdowns
+from bulkmail.model.status import Status
 
 WINDOW = 10.0  # seconds that "now" looks back
 
@@ -26,7 +27,7 @@ class Pulse:
         self.done = 0
         self.connections: dict[str, int] = {}
         self.through: Counter[str] = Counter()
-        self.waiting: Waiting | None = None
+        self.waiting: Hold | None = None
         self.slowdowns = Slowdowns()
         self._ended: Counter[Status] = Counter()
         self._deferred: set[int] = set()
@@ -49,7 +50,7 @@ class Pulse:
                     self.through[attempt.relay] += 1
             case Sessions():
                 self.connections[event.relay] = event.open
-            case Waiting():
+            case Hold():
                 self.waiting = event
             case Slowed():
                 self.slowdowns.note(event.slowdown)

@@ -10,9 +10,9 @@ import click
 
 from bulkmail.mailing.erasing import find_old, remove
 from bulkmail.model.errors import ConfigError, OutboxError
-from bulkmail.model.printing import printable
 from bulkmail.model.tally import EXIT_SOME_FAILED
-from bulkmail.model.units import count, parse_duration
+from bulkmail.model.units import parse_duration
+from bulkmail.text import count, printable
 
 EPILOG = """\b
 Examples:

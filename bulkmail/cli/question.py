@@ -8,17 +8,16 @@ from collections.abc import Iterator, Sequence
 import click
 
 from bulkmail.cli.words import wrapped
-from bulkmail.config.tables import known_providers
-from bulkmail.mailing.audience import audience_of
-from bulkmail.mailing.choosing import count_next
+from bulkmail.mailing.confirm import audience_of, count_next
+from bulkmail.mailing.forecast import Outlook, look_ahead
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.outlook import Outlook, look_ahead
-from bulkmail.mailing.scheduling import demand_of, planned_now, say_plan
-from bulkmail.model.delivery import Status
+from bulkmail.mailing.planned_times import demand_of, planned_now, say_plan
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.printing import printable
 from bulkmail.model.route import Route
-from bulkmail.model.units import count, say_duration
+from bulkmail.model.status import Status
+from bulkmail.model.units import say_duration
+from bulkmail.settings.tables import known_providers
+from bulkmail.text import count, printable
 
 _DONE = (Status.ACCEPTED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT, Status.CANCELLED)
 MOST_PROVIDERS = 4  # that the question names

@@ -11,19 +11,18 @@ from pathlib import Path
 import click
 
 from bulkmail.cli.running import password_prompt
-from bulkmail.config.runs import find_run
-from bulkmail.evidence.imap import Mailbox, look_in_imap
-from bulkmail.evidence.logs import look_in_log
-from bulkmail.evidence.maildir import look_in_maildir
-from bulkmail.evidence.sighting import Sighting
-from bulkmail.mailing.settling import Findings, rewriter_of, settle, weigh
+from bulkmail.mailbox.imap_connection import Mailbox
+from bulkmail.mailing.in_doubt import Findings, rewriter_of, settle, weigh
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
 from bulkmail.model.tally import EXIT_IN_DOUBT
-from bulkmail.model.units import count
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.outbox import Outbox
+from bulkmail.reconcile.logs import look_in_log
+from bulkmail.reconcile.mail_folders import look_in_imap, look_in_maildir
+from bulkmail.reconcile.sighting import Sighting
+from bulkmail.settings.runs import find_run
+from bulkmail.text import count, printable
 
 VARIABLE = "BULKMAIL_IMAP_PASSWORD"
 MOST_SHOWN = 20  # rows of each kind
@@ -121,7 +120,7 @@ def _on_the_server(
 
 def password_of(mailbox: Mailbox, place: str, *, variable: str = VARIABLE) -> Secret:
     """The password of an IMAP login, from `place` (`"file:PATH"` and so on), from `variable`, or by asking."""
-    from bulkmail.config.places import LONGEST_SECRET, Wanted, secret_at
+    from bulkmail.settings.places import LONGEST_SECRET, Wanted, secret_at
 
     ask = password_prompt()
     if place:

@@ -42,10 +42,10 @@ def command(where: str, sender: str | None, recipient: str | None, name: str, as
     it cannot, 2 wrong usage.
     """
     from bulkmail.cli.relay_table import as_table, to_json
-    from bulkmail.config.relay_presets import preset_at, say_preset
-    from bulkmail.config.tables import known_feedback
-    from bulkmail.config.tokens import find_key_password, find_proxy_password, find_tokens
-    from bulkmail.preflight.relay import look_at
+    from bulkmail.probe.relay import look_at
+    from bulkmail.settings.relay_presets import preset_at, say_preset
+    from bulkmail.settings.tables import known_feedback
+    from bulkmail.settings.tokens import find_key_password, find_proxy_password, find_tokens
     from bulkmail.smtp.credentials import Credentials, Tokens
 
     if recipient and not sender:
@@ -84,9 +84,9 @@ def command(where: str, sender: str | None, recipient: str | None, name: str, as
 
 def _relay(where: str, name: str) -> Relay:
     """The server that a URL names, or a campaign; of several the one called `name`."""
-    from bulkmail.config.relay_presets import expanded, named_preset
     from bulkmail.model.relay import Kind
     from bulkmail.model.route import Route
+    from bulkmail.settings.relay_presets import expanded, named_preset
 
     if not os.path.exists(where) and named_preset(where):
         where = expanded(where)
@@ -95,8 +95,8 @@ def _relay(where: str, name: str) -> Relay:
             raise ConfigError("the relay URL cannot be read; is there a password in it?", hint="leave the password out")
         relay: Relay | None = Route.parse(where).relay
     else:
-        from bulkmail.config.permission import commands_in, home_of, refuse_unallowed
-        from bulkmail.config.settings import load_relay
+        from bulkmail.settings.permission import commands_in, home_of, refuse_unallowed
+        from bulkmail.settings.settings import load_relay
 
         relay = load_relay(where, name=name)
         if relay is not None:
@@ -117,7 +117,7 @@ class _NoPassword(Exception):
 
 def _password(relay: Relay) -> Secret | None:
     """The password, or None where none is wanted or found."""
-    from bulkmail.config.secrets import find_password
+    from bulkmail.settings.secrets import find_password
 
     def nobody(prompt: str) -> str:
         raise _NoPassword

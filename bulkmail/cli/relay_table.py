@@ -7,12 +7,12 @@ import json
 import textwrap
 from collections.abc import Iterator
 
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Tls
 from bulkmail.model.reply import Reply
-from bulkmail.preflight.certificate import Certificate
-from bulkmail.preflight.relay import Login, RelayFacts
-from bulkmail.smtp.exchange import Mode
+from bulkmail.probe.certificate import Certificate
+from bulkmail.probe.relay import Login, RelayFacts
+from bulkmail.smtp.transfer import Mode
+from bulkmail.text import printable
 
 WIDTH = 80  # columns
 _LABEL = 13

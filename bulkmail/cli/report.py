@@ -10,8 +10,7 @@ import click
 from bulkmail.cli.choices import DatedFile
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import screen_width
-from bulkmail.config.runs import find_run, names_outbox
-from bulkmail.mailing.coming_back import opened_campaign
+from bulkmail.mailing.returned import opened_campaign
 from bulkmail.mailing.targets import Targets, recorded_inputs
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.csv import write_csv
@@ -22,6 +21,7 @@ from bulkmail.report.recognising import text_mark
 from bulkmail.report.report import Report
 from bulkmail.report.source import Source
 from bulkmail.report.text import styled, summary
+from bulkmail.settings.runs import find_run, names_outbox
 
 WRITERS = {"csv": write_csv, "json": write_json, "html": write_html}
 EPILOG = """\b

@@ -25,27 +25,25 @@ from bulkmail.cli.running import (
     tell,
 )
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
-from bulkmail.config.keys import find_keys
-from bulkmail.config.permission import commands_in, refuse_unallowed
-from bulkmail.config.relay_presets import expanded
-from bulkmail.config.runs import find_run
-from bulkmail.config.secrets import find_passwords
-from bulkmail.mailing.history import look, refuse_relays_of_other_kind
+from bulkmail.mailing.in_doubt import Doubt
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.permits import lift_pauses
-from bulkmail.mailing.resuming import recorded, recorded_campaign, recorded_settings
+from bulkmail.mailing.planned_times import planned_now
+from bulkmail.mailing.previous_run import look, refuse_relays_of_other_kind, reports_beside
+from bulkmail.mailing.run_record import lift_rests, recorded, recorded_campaign, recorded_settings
 from bulkmail.mailing.run_watch import recorded_notify
-from bulkmail.mailing.scheduling import planned_now
-from bulkmail.mailing.selection import Doubt
-from bulkmail.mailing.slowing import lift_rests
-from bulkmail.mailing.succession import reports_beside
-from bulkmail.mailing.suppressing import check_there
+from bulkmail.mailing.suppression_sources import check_there
 from bulkmail.mailing.targets import Targets
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.route import Route
-from bulkmail.model.units import count
+from bulkmail.model.status import Status
+from bulkmail.settings.keys import find_keys
+from bulkmail.settings.permission import commands_in, refuse_unallowed
+from bulkmail.settings.relay_presets import expanded
+from bulkmail.settings.runs import find_run
+from bulkmail.settings.secrets import find_passwords
 from bulkmail.smtp.trace import Trace
+from bulkmail.text import count
 
 EPILOG = """\b
 Examples:

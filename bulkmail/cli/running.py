@@ -13,25 +13,22 @@ from typing import TypeVar
 import anyio
 import click
 
+from bulkmail.checks.finding import Severity
 from bulkmail.cli.mishaps import judge
 from bulkmail.cli.mishaps import tell as tell_mishap
 from bulkmail.cli.program import note_outbox, note_result
 from bulkmail.cli.progress import Progress
 from bulkmail.cli.words import screen_width, wrapped
-from bulkmail.engine.ports import Ending
-from bulkmail.mailing.choosing import count_next
-from bulkmail.mailing.history import Past, close_finished, reached, retries, when
+from bulkmail.engine.contracts import Ending
+from bulkmail.mailing.confirm import count_next
 from bulkmail.mailing.mailing import Mailing
+from bulkmail.mailing.previous_run import Past, close_finished, reached, reports_beside, retries, when
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.run_watch import RunWatch
-from bulkmail.mailing.succession import reports_beside
 from bulkmail.model.intake_duty import say_overdue
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import EXIT_STOPPED
-from bulkmail.model.units import count
-from bulkmail.preflight.finding import Severity
 from bulkmail.report.files import ReportUnwritten
 from bulkmail.report.json import head
 from bulkmail.report.recognising import is_report
@@ -39,6 +36,7 @@ from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
 from bulkmail.report.text import rows_and_copies, summary
 from bulkmail.smtp.trace import Trace
+from bulkmail.text import count, printable
 
 T = TypeVar("T")
 

@@ -12,10 +12,10 @@ import anyio
 import click
 
 from bulkmail.model.rate import Rate
-from bulkmail.model.units import count
 from bulkmail.sandbox.faults import Faults, parse_share
 from bulkmail.sandbox.inbox import Inbox
 from bulkmail.sandbox.server import Sandbox
+from bulkmail.text import count
 
 POLL = 0.2  # seconds between two looks at what arrived
 MOST_LINES = 20  # that are printed at a time

@@ -10,6 +10,7 @@ from typing import Any
 import click
 from anyio import to_thread
 
+from bulkmail.checks.catalog import check_code
 from bulkmail.cli.choices import (
     DatedFile,
     campaign_options,
@@ -37,25 +38,24 @@ from bulkmail.cli.running import (
     tell_stale_intake,
 )
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
-from bulkmail.config.keys import find_keys
-from bulkmail.config.permission import allow, commands_in, home_of, refuse_unallowed
-from bulkmail.config.secrets import find_passwords
-from bulkmail.config.settings import Settings, load
-from bulkmail.mailing.choosing import choose
-from bulkmail.mailing.history import Past
-from bulkmail.mailing.intake_duty import intake_overdue
+from bulkmail.mailing.confirm import choose
+from bulkmail.mailing.in_doubt import Doubt
+from bulkmail.mailing.intake import intake_overdue
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
 from bulkmail.mailing.permits import lift_pauses
+from bulkmail.mailing.planned_times import planned_now
+from bulkmail.mailing.previous_run import Past
+from bulkmail.mailing.run_record import lift_rests
 from bulkmail.mailing.run_watch import notify_if_killed, record_notify
-from bulkmail.mailing.scheduling import planned_now
-from bulkmail.mailing.selection import Doubt
-from bulkmail.mailing.slowing import lift_rests
-from bulkmail.mailing.suppression_list import list_in_use
+from bulkmail.mailing.suppression_sources import list_in_use
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
-from bulkmail.preflight.checks import check_code
+from bulkmail.settings.keys import find_keys
+from bulkmail.settings.permission import allow, commands_in, home_of, refuse_unallowed
+from bulkmail.settings.secrets import find_passwords
+from bulkmail.settings.settings import Settings, load
 from bulkmail.smtp.trace import Trace
 
 EPILOG = """\b

@@ -18,22 +18,20 @@ import click
 from bulkmail.cli.bounces import source_of
 from bulkmail.cli.notifying import say_fault
 from bulkmail.cli.running import run_async
-from bulkmail.config.bounces import load_mailboxes
-from bulkmail.config.serving import ServeSettings, load_serving
-from bulkmail.config.suppressions import load_suppressions
-from bulkmail.mailing.intake import Intake
-from bulkmail.mailing.looking_up import outbox_of
-from bulkmail.mailing.mailboxes import Mailboxes
-from bulkmail.mailing.suppression_list import open_settings
-from bulkmail.mailing.unsubscribe_keys import verifier_of
+from bulkmail.mailing.intake import Intake, Mailboxes, outbox_of
+from bulkmail.mailing.suppression_sources import open_settings
+from bulkmail.mailing.token_keys import verifier_of
 from bulkmail.model.errors import ConfigError, RelayError
-from bulkmail.model.units import count
+from bulkmail.settings.bounces import load_mailboxes
+from bulkmail.settings.serving import ServeSettings, load_serving
+from bulkmail.settings.suppressions import load_suppressions
 from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.text import count
 
 if TYPE_CHECKING:
     from uvicorn import Server
 
-    from bulkmail.web.app import PublicSide
+    from bulkmail.serve.app import PublicSide
 
 KILLED_LOOK = 60.0  # seconds between two looks for runs that were killed
 GRACE = 10  # seconds for requests under way, at the end
@@ -134,10 +132,10 @@ def _make(settings: ServeSettings, store: SqliteSuppressions) -> tuple[Server, P
     from bulkmail.message.unsubscribe import read_unsubscribe
     from bulkmail.model.address import Address
     from bulkmail.model.feedback_event import FeedbackEvent
-    from bulkmail.web.app import PublicSide, make_app
-    from bulkmail.web.connection import BoundedConnection
-    from bulkmail.web.proofs import Webhook
-    from bulkmail.web.writer import Writer
+    from bulkmail.serve.app import PublicSide, make_app
+    from bulkmail.serve.connection import BoundedConnection
+    from bulkmail.serve.proofs import Webhook
+    from bulkmail.serve.writer import Writer
 
     keys = [key.reveal() for key in settings.keys]
 

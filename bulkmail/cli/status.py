@@ -15,24 +15,23 @@ import msgspec
 
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import step, wrapped
-from bulkmail.config.runs import find_run, names_outbox
-from bulkmail.mailing.coming_back import opened_campaign
-from bulkmail.mailing.intake_duty import overdue_of
-from bulkmail.model.delivery import Status
+from bulkmail.mailing.intake import overdue_of
+from bulkmail.mailing.returned import opened_campaign
 from bulkmail.model.intake_duty import say_overdue
-from bulkmail.model.printing import printable
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
-from bulkmail.model.units import count
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
 from bulkmail.report.json import head
 from bulkmail.report.planned import planned_in
 from bulkmail.report.planned import sentence as planned_sentence
-from bulkmail.report.rest import next_try, rest_of
+from bulkmail.report.rest import next_try, rest_of, say_rest
 from bulkmail.report.returned import came_back, of_passes
 from bulkmail.report.slowdowns import sentence, slowdowns_of
 from bulkmail.report.source import Source
 from bulkmail.report.text import copies_of, say_left, say_rows
+from bulkmail.settings.runs import find_run, names_outbox
+from bulkmail.text import count, printable
 
 MOST_DOUBTFUL = 20
 MOST_SLOWED = 5
@@ -120,7 +119,7 @@ def _said(reader: OutboxReader, tally: Tally, path: Path, *, passes: Sequence[st
         rest = rest_of(reader.settings, now) if tally.open else None
     plan = planned_in(reader) if tally.open else None
     planned = planned_sentence(plan, now, is_running=reader.is_running is not None) if plan is not None else ""
-    waiting = rest.sentence(now) if rest else next_try(reader.next_try_at(), now)
+    waiting = say_rest(rest, now) if rest else next_try(reader.next_try_at(), now)
     return [
         f"{printable(name)}: {rehearsal}{say_rows(tally)} in {path}",
         *(f"  {line}" for line in _table(tally)),

@@ -16,17 +16,17 @@ from typing import Any, TypeVar
 import click
 
 from bulkmail.cli.program import json_option, note_result
-from bulkmail.config.suppressions import SuppressionSettings, load_suppressions
-from bulkmail.config.tables import known_providers
 from bulkmail.model.errors import AddressError, ConfigError, ListError
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionReason, list_scope
-from bulkmail.model.units import count, parse_duration
+from bulkmail.model.units import parse_duration
+from bulkmail.settings.suppressions import SuppressionSettings, load_suppressions
+from bulkmail.settings.tables import known_providers
 from bulkmail.suppression.exchange import adopt, export, is_archive, iso, read_file
 from bulkmail.suppression.ports import Addition, AddressHistory, EntryQuery, StoredEvent
 from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.suppression.wording import explain
+from bulkmail.text import count, printable
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -400,8 +400,8 @@ def _who() -> str:
 
 
 def _run_id(run: str) -> str:
-    from bulkmail.config.runs import find_run
     from bulkmail.outbox.reader import OutboxReader
+    from bulkmail.settings.runs import find_run
 
     with OutboxReader.open(find_run(run, rehearsals=False)) as reader:
         return reader.run_id

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from bulkmail.cli.progress import MODES
-from bulkmail.config.dating import dated
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Kind, Relay
+from bulkmail.settings.dating import dated
+from bulkmail.text import printable
 
 if TYPE_CHECKING:
     from bulkmail.smtp.trace import Trace

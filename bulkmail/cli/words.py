@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import TextIO
 
 from bulkmail.cli.pulse import OUTCOMES, Pulse
-from bulkmail.engine.ports import Waiting
-from bulkmail.model.delivery import Status
-from bulkmail.model.printing import printable
-from bulkmail.model.units import count, say_duration, say_rate
+from bulkmail.model.hold import Hold
+from bulkmail.model.status import Status
+from bulkmail.model.units import say_duration, say_rate
 from bulkmail.model.window import say_until
 from bulkmail.report.slowdowns import name_of, treatment
+from bulkmail.text import count, printable
 
 SOON = 3600.0  # seconds
 MOST_SLOWED = 4  # relays and providers that a line names
@@ -70,7 +70,7 @@ def slowed(pulse: Pulse) -> list[str]:
     return said if len(said) <= MOST_SLOWED else [*said[:MOST_SLOWED], f"{len(said) - MOST_SLOWED} more"]
 
 
-def say_waiting(event: Waiting) -> str:
+def say_waiting(event: Hold) -> str:
     """Until when and why, to the second where it is soon."""
     now = time.time()
     soon = event.until - now < SOON

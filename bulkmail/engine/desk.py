@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from bulkmail.engine.channel import Channel
 from bulkmail.engine.occupancy import Use
 from bulkmail.engine.outcomes import record_unmade
+from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Run
 from bulkmail.engine.signing import Signing
 from bulkmail.model.errors import TemplateError
+from bulkmail.model.job import Job
 from bulkmail.model.message import Message
-from bulkmail.outbox.outbox import Job
 
 
 class Desk:
     """`ahead` is what goes next and may still be being signed; None where nothing is."""
 
-    def __init__(self, run: Run, channel: Channel, use: Use) -> None:
+    def __init__(self, run: Run, relay: RelayState, use: Use) -> None:
         self._run = run
-        self._channel = channel
+        self._relay = relay
         self._use = use
         self.ahead: Signing | None = None
 
@@ -56,10 +56,10 @@ class Desk:
     def clear(self) -> None:
         """Gives back what is ahead: the sender leaves."""
         if (ahead := self.take()) is not None:
-            self._run.take_back(ahead.job, self._channel)
+            self._run.take_back(ahead.job, self._relay)
 
     def _next_made(self) -> Signing | None:
-        while (job := self._run.next_job(self._channel, self._use)) is not None:
+        while (job := self._run.next_job(self._relay, self._use)) is not None:
             if (found := self.make(job)) is not None:
                 return found
         return None
@@ -70,5 +70,5 @@ class Desk:
         try:
             return run.plan.compose(job, first_at), first_at
         except TemplateError as error:
-            record_unmade(run, job, self._channel, error)
+            record_unmade(run, job, self._relay, error)
             return None, first_at

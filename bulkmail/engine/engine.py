@@ -1,15 +1,16 @@
-"""A run from its first session to its last: for each relay a bounded set of senders that grows while it bears it."""
+"""A run from its first session to its last: for each relay a bounded set of workers that grows while it bears it."""
 
 from __future__ import annotations
 
 import anyio
 
-from bulkmail.engine.channel import SILENT, Channel
+from bulkmail.engine.contracts import Ending
 from bulkmail.engine.failing import tell_silence
-from bulkmail.engine.ports import Ending
+from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Plan, Run
-from bulkmail.engine.sender import Sender
 from bulkmail.engine.starter import Starter
+from bulkmail.engine.worker import Worker
+from bulkmail.model.timing import SILENCE_NOTED_AFTER
 
 
 class Engine:
@@ -35,9 +36,9 @@ class Engine:
         try:
             async with anyio.create_task_group() as group:
                 starter = Starter(group)
-                for channel in self._run.channels:
-                    channel.permission.use(starter.start)
-                    self._enlarge(channel, starter)
+                for relay in self._run.relays:
+                    relay.permission.use(starter.start)
+                    self._enlarge(relay, starter)
                 group.start_soon(self._watch)
                 await starter.until_done()
                 group.cancel_scope.cancel()
@@ -48,12 +49,12 @@ class Engine:
     async def _watch(self) -> None:
         """Looks now and then whether the relays answer."""
         while True:
-            await self._run.clock.sleep(SILENT / 2)
+            await self._run.clock.sleep(SILENCE_NOTED_AFTER / 2)
             tell_silence(self._run)
 
-    def _enlarge(self, channel: Channel, starter: Starter) -> None:
+    def _enlarge(self, relay: RelayState, starter: Starter) -> None:
         """One more sender, if there may be one more: called for the first, and whenever a job was found."""
-        run, health = self._run, channel.health
-        if run.ending is None and not channel.is_out and channel.senders < (health.limit if health.is_proven else 1):
-            channel.senders += 1
-            starter.start(Sender(run, channel, enlarge=lambda: self._enlarge(channel, starter)).work)
+        run, health = self._run, relay.health
+        if run.ending is None and not relay.is_out and relay.workers < (health.limit if health.is_proven else 1):
+            relay.workers += 1
+            starter.start(Worker(run, relay, enlarge=lambda: self._enlarge(relay, starter)).work)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from bulkmail.engine.ports import Rest
 from bulkmail.model.advice import advice
 from bulkmail.model.errors import RelayError, SendingPaused
 from bulkmail.model.feedback import Feedback
+from bulkmail.model.hold import Hold
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.slowdown import Slowdown
-from bulkmail.model.units import count, say_duration
+from bulkmail.model.units import say_duration
 from bulkmail.model.window import say_until
+from bulkmail.text import count
 
 _AGAIN = "; then run the same command again: it goes on where this one stopped"
 
@@ -77,7 +78,7 @@ def say_slowed(slowdown: Slowdown, event: Reply | Fault, now: float) -> str:
 
 
 def _refusal(reply: Reply, relay: str, feedback: Feedback) -> tuple[str, str]:
-    words, fix = advice(feedback.heed(reply).verdict.reason) or ("", "")
+    words, fix = advice(feedback.decide(reply).verdict.reason) or ("", "")
     if not words and reply.is_permanent:
         words, fix = "refused", "ask whoever runs that server"
     elif not words:
@@ -85,12 +86,11 @@ def _refusal(reply: Reply, relay: str, feedback: Feedback) -> tuple[str, str]:
     return f"{relay} {words}: {reply}", fix
 
 
-def explain_rest(rest: Rest, now: float) -> SendingPaused:
+def explain_rest(rest: Hold, now: float) -> SendingPaused:
     """The error that ends a run which does not wait for the end of `rest`."""
     return SendingPaused(
         f"nobody is written to before {say_until(rest.until, now)}, because {rest.why}; nobody is lost",
         hint="run the same command again then, by hand or from cron: it goes on where this one stopped; "
         "with --wait forever it waits itself",
-        until=rest.until,
-        why=rest.why,
+        hold=rest,
     )

@@ -6,33 +6,34 @@ from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 
-from bulkmail.engine.channel import Channel
-from bulkmail.engine.ports import DeliveryResult, Ending
+from bulkmail.engine.contracts import DeliveryResult, Ending
+from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Run
 from bulkmail.model.breaker import Danger, Trip
-from bulkmail.model.delivery import Attempt, Delivery, Status, accepted, settle
+from bulkmail.model.delivery import Attempt, Delivery, accepted, settle
 from bulkmail.model.errors import OutboxError, RelayError, TemplateError
-from bulkmail.model.feedback import Heeding
+from bulkmail.model.feedback import ThrottleDecision
+from bulkmail.model.job import Job, PutBack, Settlement
 from bulkmail.model.outcome import Reason, Scope, rejected
-from bulkmail.model.printing import printable
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
+from bulkmail.model.status import Status
 from bulkmail.model.verdict import ACCEPTED
-from bulkmail.outbox.outbox import Job, PutBack, Settlement
+from bulkmail.text import printable
 
 
-def record(run: Run, job: Job, channel: Channel, event: Reply | Fault, *, at: float, took: float) -> Heeding:
+def record(run: Run, job: Job, relay: RelayState, event: Reply | Fault, *, at: float, took: float) -> ThrottleDecision:
     """Puts down how a try that began `at` (wall clock) ended after so many seconds; what is to be made of that."""
-    heeding = run.plan.feedback.heed(event)
+    decision = run.plan.feedback.decide(event)
     number = job.delivery.id
-    verdict = run.breaker.spared(event, heeding.verdict)
+    verdict = run.breaker.spared(event, decision.verdict)
     names_us = verdict.reason is not Reason.UNSTATED_POLICY
     if verdict.strikes and not names_us:
-        own = channel.strikes.is_own(number, has_others=lambda done: _has_others(run, done, settling=1))
+        own = relay.strikes.is_own(number, has_others=lambda done: _has_others(run, done, settling=1))
         verdict = rejected(Scope.RECIPIENT, Reason.POLICY) if own else verdict
-    heeding = replace(heeding, verdict=verdict)
-    attempt = Attempt(at, took, channel.name, event, verdict)
-    delivery = settle(job.delivery, attempt, run.plan.pace.retry, jitter=run.plan.jitter())
-    _put(run, job, channel, delivery, attempt)
+    decision = replace(decision, verdict=verdict)
+    attempt = Attempt(at, took, relay.name, event, verdict)
+    delivery = settle(job.delivery, attempt, run.plan.pace.retry, jitter=run.plan.rng())
+    _put(run, job, relay, delivery, attempt)
     trip = run.breaker.note(
         number,
         event,
@@ -42,27 +43,27 @@ def record(run: Run, job: Job, channel: Channel, event: Reply | Fault, *, at: fl
     )
     if trip is not None:
         _trips(run, trip)
-    if verdict.strikes and channel.strikes.strike(
+    if verdict.strikes and relay.strikes.strike(
         number, names_us=names_us, has_others=lambda done: _has_others(run, done)
     ):
-        run.leave_out(channel, event)
-    return heeding
+        run.leave_out(relay, event)
+    return decision
 
 
-def record_acceptance(run: Run, job: Job, channel: Channel, reply: Reply, *, at: float, took: float) -> None:
+def record_acceptance(run: Run, job: Job, relay: RelayState, reply: Reply, *, at: float, took: float) -> None:
     """As `record()`, of a positive reply to the end of a message, and what follows from it for the relay."""
     delivery = accepted(job.delivery, at=at)
-    _put(run, job, channel, delivery, Attempt(at, took, channel.name, reply, ACCEPTED))
+    _put(run, job, relay, delivery, Attempt(at, took, relay.name, reply, ACCEPTED))
     trip = run.breaker.accepted(delivery.id, reply, copy_to=delivery.forward_path if delivery.is_copy else "")
     if trip is not None:
         _trips(run, trip)
-    channel.strikes.accepted()
-    if channel.is_on_trial or channel.is_told or channel.health.is_failing:
-        run.fine(channel)
+    relay.strikes.accepted()
+    if relay.is_on_trial or relay.is_told or relay.health.is_failing:
+        run.record_success(relay)
 
 
-def _put(run: Run, job: Job, channel: Channel, delivery: Delivery, attempt: Attempt) -> None:
-    run.journal.put(Settlement(delivery, attempt), partial(_told, run, job, channel, delivery, attempt))
+def _put(run: Run, job: Job, relay: RelayState, delivery: Delivery, attempt: Attempt) -> None:
+    run.journal.put(Settlement(delivery, attempt), partial(_told, run, job, relay, delivery, attempt))
     run.unsettled += 1
 
 
@@ -89,26 +90,26 @@ def _nothing(error: BaseException | None) -> None:
     """Whoever put the outcome beside it is told, too."""
 
 
-def record_unmade(run: Run, job: Job, channel: Channel, error: TemplateError) -> None:
+def record_unmade(run: Run, job: Job, relay: RelayState, error: TemplateError) -> None:
     """No message can be made for a row: it is invalid, or, when it was tried before, rejected in our words."""
     run.work.release_copies(job)
     if job.delivery.status is Status.PENDING:
         if job.delivery.row not in run.invalid_rows:  # one forward path speaks for all
             run.plan.outbox.invalidate(job.delivery.row, str(error))
             run.invalid_rows.add(job.delivery.row)
-        run.settled(job.delivery.id, channel)
+        run.settled(job.delivery.id, relay)
     else:  # a file of the row has gone since, or a hook changed its mind
         fault = Fault(Stage.MAIL, Breakage.UNSENDABLE, printable(str(error)))
-        record(run, job, channel, fault, at=run.clock.now(), took=0.0)
+        record(run, job, relay, fault, at=run.clock.now(), took=0.0)
 
 
 def _told(
-    run: Run, job: Job, channel: Channel, delivery: Delivery, attempt: Attempt, error: BaseException | None
+    run: Run, job: Job, relay: RelayState, delivery: Delivery, attempt: Attempt, error: BaseException | None
 ) -> None:
     """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
     run.unsettled -= 1
     is_open = delivery.status is not Status.ACCEPTED and delivery.status.is_open
-    run.settled(delivery.id, channel, due_at=delivery.due_at if is_open else None)
+    run.settled(delivery.id, relay, due_at=delivery.due_at if is_open else None)
     if error is not None:
         run.end(Ending(as_outbox_error(error)))
         return

@@ -9,8 +9,9 @@ from typing import Any
 import anyio
 
 from bulkmail.engine.clock import Clock
-from bulkmail.engine.ports import Permit, Rest
+from bulkmail.engine.contracts import Limits
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.hold import Hold
 
 log = logging.getLogger("bulkmail.engine")
 
@@ -19,20 +20,20 @@ Start = Callable[[Callable[[], Coroutine[Any, Any, None]]], object]
 
 
 class Permission:
-    """A relay's permit as the senders use it: plain calls on the loop, and a task of the run that asks for more.
+    """The limits of a relay as the workers use it: plain calls on the loop, and a task of the run that asks for more.
 
-    `changed` is called when an answer has come, `failed` when none will.  Without a permit everything may go.
+    `changed` is called when an answer has come, `failed` when none will.  Without limits everything may go.
     """
 
     def __init__(
         self,
-        permit: Permit | None,
+        limits: Limits | None,
         *,
         clock: Clock,
         changed: Callable[[], None],
         failed: Callable[[BulkmailError], None],
     ) -> None:
-        self._permit = permit
+        self._limits = limits
         self._clock = clock
         self._changed = changed
         self._failed = failed
@@ -40,22 +41,22 @@ class Permission:
         self._is_asking = False
         self._answered = anyio.Event()
         self._begun: set[int] = set()  # deliveries that have begun and may yet turn out not to have been attempted
-        self.is_free = permit is None or permit.is_free  # nothing needs to be taken, until the account is paused
+        self.is_free = limits is None or limits.is_free  # nothing needs to be taken, until the account is paused
 
-    # -- for the senders
+    # -- for the workers
 
     @property
     def is_asking(self) -> bool:
         """Whether an answer is awaited; `changed` is called when it is here."""
         return self._is_asking
 
-    def rest(self) -> Rest | None:
+    def rest(self) -> Hold | None:
         """Why nothing may be begun now, and until when; None when something may, or might once it is asked for."""
-        return None if self._permit is None else self._permit.rest(self._clock.now())
+        return None if self._limits is None else self._limits.rest(self._clock.now())
 
     def may_begin(self) -> bool:
         """Whether one message may begin now.  If that is not known, it is asked for."""
-        if self._permit is None:
+        if self._limits is None:
             return True
         if not self.take():
             return False
@@ -72,23 +73,23 @@ class Permission:
 
     def take(self) -> bool:
         """Takes one message out of what is left.  `began()` or `put_back()` follows in the same instant."""
-        permit = self._permit
-        if permit is None:
+        limits = self._limits
+        if limits is None:
             return True
         now = self._clock.now()
-        is_taken = permit.rest(now) is None and permit.take(1, now)
-        if permit.is_running_low(now):
+        is_taken = limits.rest(now) is None and limits.take(1, now)
+        if limits.is_running_low(now):
             self._ask()
         return is_taken
 
     def put_back(self) -> None:
         """What was taken was not needed."""
-        if self._permit is not None:
-            self._permit.give_back(1)
+        if self._limits is not None:
+            self._limits.give_back(1)
 
     def began(self, delivery_id: int) -> None:
         """What was taken is for this delivery, whose envelope is being written."""
-        if self._permit is not None:
+        if self._limits is not None:
             self._begun.add(delivery_id)
 
     def not_attempted(self, delivery_id: int) -> None:
@@ -109,27 +110,27 @@ class Permission:
 
     def pause(self, seconds: float, why: str) -> bool:
         """The account rests from this instant on, also for later runs; False when nobody keeps account of it."""
-        permit = self._permit
-        if permit is None or self._start is None:
+        limits = self._limits
+        if limits is None or self._start is None:
             return False
         self.is_free = False
-        permit.pause(seconds, why, self._clock.now())
+        limits.pause(seconds, why, self._clock.now())
         self._start(self._remember)
         return True
 
     async def settle(self) -> None:
         """Tells what was spent, at the end of a run, also of one that is being aborted."""
-        if self._permit is not None:
+        if self._limits is not None:
             try:
                 with anyio.CancelScope(shield=True):  # a write to the disk
-                    await self._permit.settle(self._clock.now())
+                    await self._limits.settle(self._clock.now())
             except BulkmailError as error:  # what is not given back counts as spent, and that is no harm
                 log.warning("the quota ledger was not settled", extra={"why": str(error)})
 
     async def _remember(self) -> None:
-        if self._permit is not None:
+        if self._limits is not None:
             try:
-                await self._permit.remember_pause()
+                await self._limits.remember_pause()
             except BulkmailError as error:
                 self._give_up(error)
 
@@ -145,8 +146,8 @@ class Permission:
 
     async def _fetch(self) -> None:
         try:
-            if self._permit is not None:
-                await self._permit.refill(self._clock.now())
+            if self._limits is not None:
+                await self._limits.refill(self._clock.now())
         except BulkmailError as error:
             self._give_up(error)
         finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bulkmail.engine.channel import Channel
+from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.work import Lane
 
 LEAD = 16.0  # jobs that a relay may be ahead of its share: enough that no session waits for another relay's
@@ -13,10 +13,10 @@ LEAD = 16.0  # jobs that a relay may be ahead of its share: enough that no sessi
 class _Member:
     """A relay in a lane.  `taken` are jobs divided by weight, as if it had been there from the beginning."""
 
-    __slots__ = ("channel", "taken", "was_away")
+    __slots__ = ("relay", "taken", "was_away")
 
-    def __init__(self, channel: Channel) -> None:
-        self.channel = channel
+    def __init__(self, relay: RelayState) -> None:
+        self.relay = relay
         self.taken = 0.0
         self.was_away = False
 
@@ -24,89 +24,87 @@ class _Member:
 class Sharing:
     """Plain bookkeeping; `now` is monotonic seconds.
 
-    `serving` says which channels, by their number, each lane may go through.
+    `serving` says which relays, by their number, each lane may go through.
     """
 
-    def __init__(self, channels: Sequence[Channel], serving: Mapping[Lane, Sequence[int]]) -> None:
+    def __init__(self, relays: Sequence[RelayState], serving: Mapping[Lane, Sequence[int]]) -> None:
         self._lanes = {
-            lane: {channels[number]: _Member(channels[number]) for number in numbers}
-            for lane, numbers in serving.items()
+            lane: {relays[number]: _Member(relays[number]) for number in numbers} for lane, numbers in serving.items()
         }
         self._weighted = {
-            lane: {channel.priority for channel in members if channel.is_weighted}
-            for lane, members in self._lanes.items()
+            lane: {relay.priority for relay in members if relay.is_weighted} for lane, members in self._lanes.items()
         }
         self._is_holding = False
 
-    def serves(self, channel: Channel, lane: Lane) -> bool:
-        """Whether the jobs of `lane` may go through `channel`."""
-        return channel in self._lanes[lane]
+    def serves(self, relay: RelayState, lane: Lane) -> bool:
+        """Whether the jobs of `lane` may go through `relay`."""
+        return relay in self._lanes[lane]
 
-    def may_take(self, channel: Channel, lane: Lane, now: float) -> bool:
-        """Whether `channel` may take a job of `lane` now, as far as the other relays are concerned."""
+    def may_take(self, relay: RelayState, lane: Lane, now: float) -> bool:
+        """Whether `relay` may take a job of `lane` now, as far as the other relays are concerned."""
         members = self._lanes[lane]
-        mine = members.get(channel)
+        mine = members.get(relay)
         if mine is None:
             return False
         if len(members) == 1:
             return True
-        if any(other.priority < channel.priority and other.is_able(now) for other in members):
+        if any(other.priority < relay.priority and other.is_able(now) for other in members):
             return False
-        if channel.priority not in self._weighted[lane]:
+        if relay.priority not in self._weighted[lane]:
             return True
         equals = self._equals(mine, members, now)
-        if any(mine.taken - other.taken > LEAD / channel.weight for other in equals):
+        if any(mine.taken - other.taken > LEAD / relay.weight for other in equals):
             self._is_holding = True
             return False
         return True
 
-    def took(self, channel: Channel, lane: Lane, now: float) -> bool:
+    def took(self, relay: RelayState, lane: Lane, now: float) -> bool:
         """Books a job; says whether somebody who was held back for this relay's sake should look again."""
         members = self._lanes[lane]
-        mine = members[channel]
-        if channel.priority not in self._weighted[lane]:
+        mine = members[relay]
+        if relay.priority not in self._weighted[lane]:
             return False
         equals = self._equals(mine, members, now)
         if mine.was_away and equals:  # what it has missed is not owed to it
             mine.taken = max(mine.taken, min(other.taken for other in equals))
         mine.was_away = False
-        mine.taken += 1.0 / channel.weight
-        if not self._is_holding or any(o.taken - mine.taken > LEAD / o.channel.weight / 2 for o in equals):
+        mine.taken += 1.0 / relay.weight
+        if not self._is_holding or any(o.taken - mine.taken > LEAD / o.relay.weight / 2 for o in equals):
             return False
         self._is_holding = False
         return True
 
-    def _equals(self, mine: _Member, members: Mapping[Channel, _Member], now: float) -> list[_Member]:
+    def _equals(self, mine: _Member, members: Mapping[RelayState, _Member], now: float) -> list[_Member]:
         """The others of the same priority that do their share."""
         found = []
         for other in members.values():
-            if other is mine or other.channel.priority != mine.channel.priority:
+            if other is mine or other.relay.priority != mine.relay.priority:
                 continue
-            if other.channel.health.open and other.channel.is_able(now):
+            if other.relay.health.open and other.relay.is_able(now):
                 found.append(other)
             else:
                 other.was_away = True
         return found
 
-    def gave_back(self, channel: Channel, lane: Lane) -> None:
+    def gave_back(self, relay: RelayState, lane: Lane) -> None:
         """The reverse of `took()`: nothing came of it."""
-        self._lanes[lane][channel].taken -= 1.0 / channel.weight
+        self._lanes[lane][relay].taken -= 1.0 / relay.weight
 
-    def has_others(self, channel: Channel, lane: Lane) -> bool:
+    def has_others(self, relay: RelayState, lane: Lane) -> bool:
         """Whether another relay that is not out could take the jobs of `lane`."""
-        return any(other is not channel and not other.is_out for other in self._lanes[lane])
+        return any(other is not relay and not other.is_out for other in self._lanes[lane])
 
-    def is_needed(self, channel: Channel, now: float) -> bool:
+    def is_needed(self, relay: RelayState, now: float) -> bool:
         """Whether some lane has no other relay that there is hope for."""
         return any(
-            channel in members and not any(other is not channel and other.is_hopeful(now) for other in members)
+            relay in members and not any(other is not relay and other.is_hopeful(now) for other in members)
             for members in self._lanes.values()
         )
 
-    def stranded(self) -> list[tuple[Lane, Channel]]:
+    def stranded(self) -> list[tuple[Lane, RelayState]]:
         """The lanes that no relay is left for, each with one that it would have gone through."""
         return [
             (lane, next(iter(members)))
             for lane, members in self._lanes.items()
-            if all(channel.is_out for channel in members)
+            if all(relay.is_out for relay in members)
         ]

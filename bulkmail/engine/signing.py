@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from bulkmail.engine.ports import Sign
+from bulkmail.engine.contracts import Sign
+from bulkmail.model.job import Job
 from bulkmail.model.message import Message
-from bulkmail.outbox.outbox import Job
 
 THREADS = 2
 

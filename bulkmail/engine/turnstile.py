@@ -9,12 +9,11 @@ import anyio
 
 from bulkmail.engine.clock import Clock
 from bulkmail.model.shaper import Shaper
-
-SHORT = 0.5  # seconds; shorter waits are slept through, which costs less than watching for the end
+from bulkmail.model.timing import SHORT_WAIT
 
 
 class Turnstile:
-    """Lets senders of one relay through one by one, never faster than campaign, relay and lane allow.
+    """Lets workers of one relay through one by one, never faster than campaign, relay and lane allow.
 
     All are booked together, in one instant, or none is.  The slot is taken when its owner really goes, not when it was
     booked: a sender that wakes late moves the next slot, so that no window, however placed, holds more than the rate
@@ -62,7 +61,7 @@ class Turnstile:
             while (wait := self.wait) > 0:
                 if wait > within:
                     return False
-                if wait < SHORT:
+                if wait < SHORT_WAIT:
                     await self._clock.sleep(wait)
                 elif not await self._pause(wait):
                     return False

@@ -9,8 +9,9 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import field
 
+from bulkmail.model.job import Job
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.outbox.outbox import Job, Outbox
+from bulkmail.outbox.outbox import Outbox
 
 BATCH = 64  # jobs a look into the outbox brings
 MOST_ASIDE = 2_000  # jobs that wait for their own provider while others go

@@ -11,10 +11,10 @@ from bulkmail.feedback.notice import Notice
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.outcome import Outcome, Reason
-from bulkmail.model.printing import printable
 from bulkmail.model.reply import Stage, make_reply
 from bulkmail.model.verdict import judge
 from bulkmail.model.wording import plain
+from bulkmail.text import printable
 
 _LONGEST = 4_000  # characters of a text that are held against the table
 

@@ -22,9 +22,9 @@ from bulkmail.model.feedback_event import (
     Proof,
 )
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.quota import DAY
 from bulkmail.outbox.finding import FoundDelivery
+from bulkmail.text import printable
 
 K = TypeVar("K")
 

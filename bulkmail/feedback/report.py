@@ -12,7 +12,7 @@ from bulkmail.feedback.mime import NO_FIELDS, Fields, Mail, decoded, parameter, 
 from bulkmail.feedback.notice import ADDRESS, COMPLAINT, MOST_RECIPIENTS, Notice, Notices, read_notices
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 OUR_HEADER = "x-bulkmail-id"
 """The header of our messages whose value is a keyed token."""

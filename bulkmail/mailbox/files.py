@@ -3,21 +3,47 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from bulkmail.evidence.maildir import mails_in, read_mail
 from bulkmail.mailbox.ports import BATCH, KEEP, MOST_BYTES, Afterwards, FetchedMail, Interruptible
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import ReadingPlaces
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 _OVERLAP = 3_600  # seconds: a file may get its name some time after its last byte was written
 _MAILDIR = 1  # stands for UIDVALIDITY in the place of a Maildir
 _PAUSE = 5.0  # seconds between two looks
+
+
+def mails_in(folder: Path) -> Iterator[Path]:
+    """The files in `new` and `cur` of `folder`, in the order of their names.  Raises `ConfigError`."""
+    shown = printable(str(folder))
+    if not all((folder / name).is_dir() for name in ("new", "cur")):
+        raise ConfigError(
+            f"{shown} is no Maildir: it has no folders new and cur",
+            hint="name the folder that new and cur are in, such as ~/Maildir or ~/Maildir/.Sent",
+        )
+    for part in ("new", "cur"):
+        try:
+            names = sorted(os.listdir(folder / part))
+        except OSError as error:
+            raise ConfigError(f"{shown}/{part} cannot be read: {error.strerror}") from None
+        yield from (folder / part / name for name in names)
+
+
+def read_mail(path: Path, limit: int) -> bytes | None:
+    """The first `limit` bytes of a file; None for what is no message, or was moved away meanwhile."""
+    try:
+        opened = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
+        with open(opened, "rb") as file:
+            return file.read(limit) if stat.S_ISREG(os.fstat(opened).st_mode) else None
+    except OSError:
+        return None
 
 
 class MaildirSource(Interruptible):

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from bulkmail.evidence.imap import Mailbox, connect, log_in, words_of
+from bulkmail.mailbox.imap_connection import Mailbox, connect, log_in, words_of
 from bulkmail.mailbox.ports import BATCH, KEEP, MOST_BYTES, Afterwards, FetchedMail, Interruptible
 from bulkmail.model.errors import RelayError
 from bulkmail.model.feedback_event import ReadingPlaces
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Secret
+from bulkmail.text import printable
 
 if TYPE_CHECKING:
     from imap_tools import BaseMailBox

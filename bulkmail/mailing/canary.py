@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Set
 
-from bulkmail.engine.ports import DeliveryResult, Ending, Event
-from bulkmail.model.breaker import Ahead, CanaryBreaker, Limits, ahead_key, judge_canary, policy_key
+from bulkmail.engine.contracts import DeliveryResult, Ending, Event
+from bulkmail.model.breaker import Ahead, BreakerLimits, CanaryBreaker, ahead_key, judge_canary, policy_key
 from bulkmail.model.errors import SendingPaused
-from bulkmail.model.verdict import Outcome, Scope
+from bulkmail.model.hold import Hold
+from bulkmail.model.outcome import Outcome, Scope
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.shape import noticing_damage
 
@@ -30,7 +32,7 @@ class Canary:
     `limit` is the most messages begun in this run, None for all.  `stop` ends what is being sent.
     """
 
-    def __init__(self, outbox: Outbox, limits: Limits, *, limit: int | None, stop: Callable[[], None]) -> None:
+    def __init__(self, outbox: Outbox, limits: BreakerLimits, *, limit: int | None, stop: Callable[[], None]) -> None:
         self._outbox = outbox
         self._limits = limits
         self._left = limit
@@ -111,7 +113,11 @@ class Canary:
             return None
         self._outbox.set_setting(SETTING, "")  # whoever goes on has fixed something: others go ahead then
         hint = f"{trip.hint} (with --canary 0, if the rest is to go all the same)"
-        return Ending(SendingPaused(f"stopped, and nobody is lost: {trip.sentence}", hint=hint, why=trip.sentence))
+        return Ending(
+            SendingPaused(
+                f"stopped, and nobody is lost: {trip.sentence}", hint=hint, hold=Hold(math.inf, trip.sentence)
+            )
+        )
 
     @property
     def _outcomes(self) -> Counter[Outcome]:

@@ -6,7 +6,7 @@ import math
 
 import anyio
 
-from bulkmail.engine.ports import DeliveryResult, Event
+from bulkmail.engine.contracts import DeliveryResult, Event
 from bulkmail.model.errors import BulkmailError
 from bulkmail.report.report import Report
 

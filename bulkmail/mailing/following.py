@@ -12,27 +12,24 @@ from types import MappingProxyType
 
 import msgspec
 
-from bulkmail.config.suppressions import SuppressionSettings
-from bulkmail.mailing.history import look
-from bulkmail.mailing.rows import Rows
-from bulkmail.mailing.succession import earlier_passes
-from bulkmail.mailing.suppression_list import open_settings
-from bulkmail.mailing.wrapped_rows import WrappedRows
+from bulkmail.mailing.previous_run import earlier_passes, look
+from bulkmail.mailing.rows import Rows, WrappedRows
+from bulkmail.mailing.suppression_sources import open_settings
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.status import Status
 from bulkmail.model.suppression import SuppressionReason
-from bulkmail.model.units import count
 from bulkmail.model.variants import FIELD as VARIANT
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
 from bulkmail.recipients.remarks import Remarks
+from bulkmail.settings.suppressions import SuppressionSettings
+from bulkmail.text import count, printable
 
 MESSAGE_ID, REFERENCES = "thread_message_id", "thread_references"
 """The fields of a row of a follow-up: the Message-ID that it answers, and all those of the conversation."""

@@ -1,19 +1,71 @@
-"""Mail that came back, from where it lies to the suppression list: read, matched, stored, and only then put away."""
+"""Mail that came back, from where it is kept to the suppression list: read, matched, stored, only then filed."""
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import field
+from pathlib import Path
 from typing import Protocol
+
+import anyio
+from anyio import CapacityLimiter, to_thread
 
 from bulkmail.feedback.matching import Arrived, Matcher, VerifyUnsubscribe
 from bulkmail.feedback.report import read_report
-from bulkmail.mailbox.ports import FetchedMail, MailSource
-from bulkmail.mailing.looking_up import outbox_of
+from bulkmail.mailbox.ports import FetchedMail, MailSource, pause_after
+from bulkmail.mailing.suppression_sources import ListInUse, open_suppressions, recorded_list
+from bulkmail.model.errors import BulkmailError, OutboxError, SuppressionError
 from bulkmail.model.feedback_event import EventSink, FeedbackEvent, FeedbackKind, KnownRun, Proof, RunRegister
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.outbox.finding import FoundDelivery
+from bulkmail.outbox.reader import OutboxReader
+from bulkmail.text import printable
+
+log = logging.getLogger("bulkmail.mailing")
+
+
+class RunOutbox:
+    """The outbox of `run`, opened for each look, so that none is held between two.
+
+    `told` gets a sentence when it cannot be read.
+    """
+
+    def __init__(self, run: KnownRun, told: Callable[[str], None] = lambda sentence: None) -> None:
+        self._run = run
+        self._told = told
+
+    def find(
+        self,
+        *,
+        numbers: Collection[int] = (),
+        rows: Collection[int] = (),
+        message_ids: Collection[str] = (),
+        paths: Collection[str] = (),
+    ) -> list[FoundDelivery]:
+        """The deliveries with one of these numbers, rows, Message-IDs or forward paths.
+
+        No deliveries where the file cannot be read, or is another run by now: then its numbers mean other rows.
+        """
+        run = self._run
+        try:
+            with OutboxReader.open(Path(run.outbox)) as reader:
+                if reader.run_id != run.run_id:
+                    return []
+                return reader.find(numbers=numbers, rows=rows, message_ids=message_ids, paths=paths)
+        except OutboxError as error:
+            log.warning("an outbox cannot be looked into", extra={"outbox": run.outbox, "why": str(error)})
+            self._told(f"what is about {printable(run.campaign or run.run_id)} cannot be matched: {error}")
+            return []
+
+
+def outbox_of(run: KnownRun, told: Callable[[str], None] = lambda sentence: None) -> RunOutbox | None:
+    """Where to look for the deliveries of `run`; None when its outbox is gone."""
+    return RunOutbox(run, told) if run.outbox and Path(run.outbox).is_file() else None
+
 
 MOST_NOTICES = 20
 AT_ONCE = 50  # events in one transaction
@@ -128,3 +180,94 @@ class Intake:
 
 def _is_matched(event: FeedbackEvent) -> bool:
     return event.proof is not Proof.NONE
+
+
+def intake_overdue(used: ListInUse | None, *, now: float | None = None) -> float:
+    """Seconds for which intake should have succeeded and has not; 0.0 without a list, or one that cannot be read.
+
+    Whoever needs the list to be read says so elsewhere.  Blocks.
+    """
+    if used is None or not os.path.exists(used.file):
+        return 0.0
+    try:
+        with open_suppressions(Path(used.file), used.rules) as store:
+            return store.intake_state().overdue(time.time() if now is None else now)
+    except SuppressionError:
+        return 0.0
+
+
+def overdue_of(settings: Mapping[str, str]) -> float:
+    """The same for the list that an outbox remembers in its `settings`."""
+    try:
+        return intake_overdue(recorded_list(settings))
+    except OutboxError:
+        return 0.0
+
+
+WAIT = 540.0  # seconds that one wait for mail lasts
+
+
+@dataclass(slots=True)
+class MailboxState:
+    """How reading one mailbox goes: `read_at` is when all in it was last read (wall clock), None for never.
+
+    `failures` counts all of them, `trouble` is the last one's reason, empty since it was read again.
+    """
+
+    name: str
+    read_at: float | None = None
+    failures: int = 0
+    trouble: str = ""
+
+
+class Mailboxes:
+    """Reads `sources` as mail comes in, each with an intake from `make_intake`, until it is cancelled.
+
+    A mailbox that fails is tried again later, and never ends the others or the server.  `told` gets a sentence when one
+    begins to fail.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[MailSource],
+        make_intake: Callable[[], Intake],
+        *,
+        told: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
+        self.states = [MailboxState(source.name) for source in sources]
+        self._sources = sources
+        self._make_intake = make_intake
+        self._told = told
+
+    async def run(self) -> None:
+        """Until it is cancelled; a batch of mails that is being stored is finished first."""
+        async with anyio.create_task_group() as group:
+            for source, state in zip(self._sources, self.states, strict=True):
+                group.start_soon(self._keep_reading, source, state)
+            try:
+                await anyio.sleep_forever()
+            finally:  # a thread that waits for mail would be waited for
+                for source in self._sources:
+                    source.interrupt()
+
+    async def _keep_reading(self, source: MailSource, state: MailboxState) -> None:
+        limiter = CapacityLimiter(1)  # threads of its own: a wait takes minutes
+        intake = self._make_intake()
+        failures = 0
+        while True:
+            try:
+                await to_thread.run_sync(intake.take, source, limiter=limiter)
+                state.read_at, state.trouble, failures = time.time(), "", 0
+                await to_thread.run_sync(source.wait, WAIT, limiter=limiter)
+                continue
+            except BulkmailError as error:
+                trouble = str(error)
+            except Exception as error:  # whatever one mailbox brings, the server goes on
+                log.exception("a mailbox cannot be read", extra={"mailbox": source.name})
+                trouble = f"{source.name}: {type(error).__name__}"
+            failures += 1
+            state.failures += 1
+            state.trouble = trouble
+            if failures == 1:
+                self._told(f"{trouble}; it is tried again, and everything else goes on")
+            await anyio.sleep(pause_after(failures))

@@ -17,28 +17,22 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from bulkmail.config.keys import find_keys
-from bulkmail.config.relay_presets import expanded
-from bulkmail.config.suppressions import SuppressionSettings, load_suppressions
 from bulkmail.mailing.deliveries import DeliveryResults, SendingStopped
 from bulkmail.mailing.digests import Digest, DigestedRows, add_message, digest_of_messages
 from bulkmail.mailing.feed import Handover
 from bulkmail.mailing.following import Followed, FollowUp, parse_unless, read_followed, with_thread
-from bulkmail.mailing.history import LIST_DIGEST, Past, look, refuse_other_kind, refuse_others
-from bulkmail.mailing.listing import ListOrder
 from bulkmail.mailing.loading import Messages
 from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.pages import Attached, read_attachments, with_page_files
+from bulkmail.mailing.planned_times import make_schedule, schedule_to_setting
+from bulkmail.mailing.previous_run import LIST_DIGEST, Past, look, refuse_other_kind, refuse_others
+from bulkmail.mailing.program_input import Attached, ListOrder, read_attachments, with_page_files
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.routing import check_routes
 from bulkmail.mailing.rows import Given
-from bulkmail.mailing.scheduling import make_schedule
-from bulkmail.mailing.scheduling import to_setting as to_schedule_setting
 from bulkmail.mailing.selection import Selection
-from bulkmail.mailing.suppressing import SETTING as SUPPRESS
-from bulkmail.mailing.suppressing import read_suppression, to_setting
-from bulkmail.message.locality import locality_of
-from bulkmail.message.values import written_values
+from bulkmail.mailing.suppression_sources import SUPPRESS, files_to_setting, read_suppression
+from bulkmail.message.template.constants import written_values
+from bulkmail.message.template.locality import locality_of
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
@@ -48,8 +42,11 @@ from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
 from bulkmail.model.variants import Variants, parse_variants
 from bulkmail.recipients.given import not_rows, reader_of
-from bulkmail.recipients.source import ListOptions
+from bulkmail.recipients.reading import ListOptions
 from bulkmail.report.report import Report
+from bulkmail.settings.keys import find_keys
+from bulkmail.settings.relay_presets import expanded
+from bulkmail.settings.suppressions import SuppressionSettings, load_suppressions
 from bulkmail.smtp.conversation import Conversation, ConversationTrace
 
 Through = str | Relay | Route | Iterable[str | Relay | Route]
@@ -363,10 +360,10 @@ class Mailer:
             if past is not None and (past.has_begun or past.is_planned):
                 if isinstance(rows, DigestedRows):
                     await rows.read_through()
-                refuse_others(past, past.changes(campaign, str(digest), to_schedule_setting(order.schedule)))
+                refuse_others(past, past.changes(campaign, str(digest), schedule_to_setting(order.schedule)))
                 return await self._reopened(past.path, keys, order.suppress)
             suppression = await to_thread.run_sync(read_suppression, order.suppress)
-            noted = {SUPPRESS: await to_thread.run_sync(to_setting, order.suppress)}
+            noted = {SUPPRESS: await to_thread.run_sync(files_to_setting, order.suppress)}
             mailing = await Mailing.prepare(
                 path,
                 campaign=campaign,

@@ -6,16 +6,16 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
 from anyio import to_thread
 
-from bulkmail.config.tables import known_providers
-from bulkmail.engine.ports import Connect, DeliveryResult, Event, Line, Notice
-from bulkmail.mailing.bounce_keys import known_run
-from bulkmail.mailing.suppression_list import ListInUse, open_suppressions
+from bulkmail.engine.contracts import Connect, Connection, DeliveryResult, Event, Notice
+from bulkmail.mailing.suppression_sources import ListInUse, open_suppressions, recorded_list
+from bulkmail.mailing.token_keys import known_run
 from bulkmail.model.address import Address
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import OutboxError, SuppressionError
@@ -24,11 +24,12 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.mailbox_reply import event_of_reply
 from bulkmail.model.outcome import Outcome
 from bulkmail.model.suppression import MISTAKE_LEAST
-from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.settings.tables import known_providers
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.text import count
 
 log = logging.getLogger("bulkmail.mailing")
 
@@ -93,7 +94,7 @@ class ListKeeper:
     def noticing(self, label: str, connect: Connect) -> Connect:
         """`connect`, with a look at what the relay called `label` says of itself."""
 
-        async def opened() -> Line:
+        async def opened() -> Connection:
             line = await connect()
             capabilities = getattr(line, "capabilities", None)
             if capabilities is not None and not capabilities.sandbox:
@@ -325,6 +326,32 @@ class ListKeeper:
 def _address(path: str) -> Address:
     local, _, domain = path.rpartition("@")
     return Address(local, domain)
+
+
+@asynccontextmanager
+async def keeping_to_list(
+    outbox: Outbox, *, interrupt: Callable[[], None], observe: Callable[[Event], None]
+) -> AsyncIterator[ListKeeper | None]:
+    """The keeper of a run while it sends; None for a rehearsal, and for a run without a suppression list."""
+    used = recorded_list(outbox.settings)
+    if used is None or outbox.is_rehearsal:
+        yield None
+        return
+    keeper = ListKeeper(outbox, used, interrupt=interrupt, observe=observe)
+    failed: Exception | None = None
+    try:
+        await keeper.begin()
+        async with anyio.create_task_group() as group:
+            group.start_soon(keeper.run)
+            try:
+                yield keeper
+            except Exception as error:  # as it was, not in the group's exception
+                failed = error
+            group.cancel_scope.cancel()
+    finally:
+        await keeper.end()
+    if failed is not None:
+        raise failed
 
 
 def noticing_all(keeper: ListKeeper, labels: Sequence[str], connects: Sequence[Connect]) -> list[Connect]:

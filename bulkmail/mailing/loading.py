@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from dataclasses import replace
 from email.message import EmailMessage
 
 from anyio import to_thread
 
+from bulkmail.checks.letter import MessageCheck, MessageRenderer
 from bulkmail.mailing.feed import Feed
-from bulkmail.message.ready_made import take_apart
+from bulkmail.mailing.selection import Selection
+from bulkmail.message.compose.ready_made import take_apart
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
-from bulkmail.model.printing import printable
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import BadRow, Place, PlainRows, Recipient
-from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
-from bulkmail.preflight.letter import MessageCheck, MessageRenderer
+from bulkmail.model.status import Status
+from bulkmail.outbox.entries import ReadyMade
+from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.recipients.grouping import Grouping, Ungrouped
 from bulkmail.recipients.screening import Screened
+from bulkmail.text import printable
 
 BATCH = 1000  # rows a transaction and a turn of the worker thread
 
@@ -34,94 +37,81 @@ def nobody(rows: int) -> None:
     """Told nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How the rows of a list are recorded.
+
+    `screen` says what a row begins as.  `selection` says which rows and copies are suppressed, and the one address that
+    gets all messages in a rehearsal.  `forward_paths` are those of a row, if not only its own address; a row that it
+    raises `TemplateError` for is invalid.  `grouping` says which rows share a message; a row that it cannot place is
+    invalid.
+    """
+
+    screen: Callable[[Recipient | BadRow], Screened]
+    selection: Selection = Selection()
+    forward_paths: Callable[[Recipient], tuple[str, ...]] | None = None
+    grouping: Grouping | None = None
+
+    def entries(self, rows: Iterable[Recipient | BadRow | PlainRows]) -> Iterator[Entry | PlainRows]:
+        """What the outbox is told of each row, in their order.
+
+        `PlainRows` are taken as they are, but for suppressed addresses: only for a list in which each other such row
+        would become pending, its own address for its only forward path.
+        """
+        suppression = self.selection.suppression
+        for row in rows:
+            if not isinstance(row, PlainRows):
+                yield self._entry(self.screen(row))
+            elif suppression is None:
+                yield row
+            else:
+                yield from _without_suppressed(row, suppression.matches_key)
+
+    def _entry(self, screened: Screened) -> Entry:
+        group = b""
+        if self.grouping is not None and screened.status in (Status.PENDING, Status.INVALID):
+            try:
+                group = self.grouping.key(screened.row)
+            except Ungrouped as error:
+                return Entry(BadRow(str(error), screened.row.fields, screened.row.place), Status.INVALID)
+        return self._ungrouped(screened)._replace(group=group)
+
+    def _ungrouped(self, screened: Screened) -> Entry:
+        row, selection = screened.row, self.selection
+        if screened.status is not Status.PENDING:
+            return Entry(row, screened.status, screened.reason)
+        redirected = (selection.redirect_to.wire,) if selection.redirect_to else ()
+        if redirected or self.forward_paths is None or not isinstance(row, Recipient):
+            return Entry(row, screened.status, screened.reason, redirected, due_at=screened.due_at)
+        try:
+            paths = self.forward_paths(row)
+        except TemplateError as error:
+            return Entry(row, Status.INVALID, str(error))
+        left_out = selection.suppressed_copies(row, paths) if len(paths) > 1 else {}
+        return Entry(row, screened.status, screened.reason, paths, left_out, screened.due_at)
+
+
 async def record(
     outbox: Outbox,
     rows: Iterable[Recipient | BadRow | PlainRows],
+    rules: Rules,
     *,
-    screen: Callable[[Recipient | BadRow], Screened],
-    suppressed: Callable[[str], str] | None = None,
-    forward_paths: Callable[[Recipient], tuple[str, ...]] | None = None,
-    suppressed_copies: Callable[[Recipient, tuple[str, ...]], Mapping[str, str]] | None = None,
-    redirect_to: Address | None = None,
-    grouping: Grouping | None = None,
     fetch: Callable[[], Awaitable[int]] | None = None,
     told: Told = nobody,
 ) -> None:
-    """Puts every row into `outbox`, screened; with `redirect_to` that address gets them all instead.
+    """Puts every row into `outbox`, in worker threads; the caller says when loading is finished.
 
-    `forward_paths` says where the message of a row goes, if not only to its own address; a row that it raises
-    `TemplateError` for is invalid.  `suppressed_copies` says which of them, the first being the row's own, are left
-    out, and why.  `grouping` says which rows share a message; a row that it cannot tell it of is invalid.
-
-    `PlainRows` among the rows are taken as they are, but for those for whose `Address.key` `suppressed` has a reason:
-    only for a list in which each other such row would become pending, its own address for its only forward path.
-
-    `rows` are iterated in a worker thread.  `fetch`, where there is one, is awaited first, in the caller's task: it
-    says how many rows can be iterated then, 0 at the end.
-
-    What iterating the list raises (`ListError`) passes through.  The caller says when loading is finished.
+    `fetch`, where there is one, is awaited first, in the caller's task: it says how many rows can be iterated then, 0
+    at the end.  What iterating the list raises (`ListError`) passes through.
     """
-    entries = entries_of(
-        rows,
-        screen=screen,
-        suppressed=suppressed,
-        forward_paths=forward_paths,
-        suppressed_copies=suppressed_copies,
-        redirect_to=redirect_to,
-        grouping=grouping,
-    )
-    await _record_all(outbox, entries, fetch=fetch, told=told)
+    await _record_all(outbox, rules.entries(rows), fetch=fetch, told=told)
 
 
-def record_now(outbox: Outbox, entries: Iterator[Entry | PlainRows]) -> None:
-    """Puts all entries into `outbox`, in the caller's thread."""
+def record_now(outbox: Outbox, rows: Iterable[Recipient | BadRow], rules: Rules) -> None:
+    """Puts every row into `outbox`, in the caller's thread."""
+    entries = rules.entries(rows)
     while _record_batch(outbox, entries, BATCH):
         pass
-
-
-def entries_of(
-    rows: Iterable[Recipient | BadRow | PlainRows],
-    *,
-    screen: Callable[[Recipient | BadRow], Screened],
-    suppressed: Callable[[str], str] | None = None,
-    forward_paths: Callable[[Recipient], tuple[str, ...]] | None = None,
-    suppressed_copies: Callable[[Recipient, tuple[str, ...]], Mapping[str, str]] | None = None,
-    redirect_to: Address | None = None,
-    grouping: Grouping | None = None,
-) -> Iterator[Entry | PlainRows]:
-    """What the outbox is told of each row, in their order; the arguments are those of `record`."""
-    redirected: tuple[str, ...] = (redirect_to.wire,) if redirect_to else ()
-
-    def grouped(screened: Screened) -> Entry:
-        if grouping is None or screened.status not in (Status.PENDING, Status.INVALID):
-            return entry(screened)
-        try:
-            group = grouping.key(screened.row)
-        except Ungrouped as error:
-            bad = BadRow(str(error), screened.row.fields, screened.row.place)
-            return Entry(bad, Status.INVALID)
-        return entry(screened)._replace(group=group)
-
-    def entry(screened: Screened) -> Entry:
-        row = screened.row
-        if screened.status is not Status.PENDING:
-            return Entry(row, screened.status, screened.reason)
-        if redirected or forward_paths is None or not isinstance(row, Recipient):
-            return Entry(row, screened.status, screened.reason, redirected, due_at=screened.due_at)
-        try:
-            paths = forward_paths(row)
-        except TemplateError as error:
-            return Entry(row, Status.INVALID, str(error))
-        left_out = suppressed_copies(row, paths) if suppressed_copies is not None and len(paths) > 1 else {}
-        return Entry(row, screened.status, screened.reason, paths, left_out, screened.due_at)
-
-    for row in rows:
-        if not isinstance(row, PlainRows):
-            yield grouped(screen(row))
-        elif suppressed is None:
-            yield row
-        else:
-            yield from _without_suppressed(row, suppressed)
 
 
 def _without_suppressed(block: PlainRows, suppressed: Callable[[str], str]) -> Iterator[Entry | PlainRows]:

@@ -5,55 +5,70 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import field, replace
 from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
 
-import anyio
 from anyio import to_thread
 
-from bulkmail.config.suppressions import SuppressionSettings
-from bulkmail.config.tables import known_feedback
+from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, without
+from bulkmail.checks.evidence import Evidence
+from bulkmail.checks.finding import Finding, refuse
+from bulkmail.checks.rows import RowCheck
+from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Connect, DeliveryResult, Ending, Event, Outlet
 from bulkmail.engine.run import Plan, make_shaper
-from bulkmail.mailing.bounce_keys import with_bounce_key
 from bulkmail.mailing.canary import Canary, Wants, both
+from bulkmail.mailing.checking import (
+    Asked,
+    NothingToSend,
+    gather,
+    refuse_unknown_columns,
+    refuse_unknown_names,
+    why_empty,
+)
 from bulkmail.mailing.composing import composing
-from bulkmail.mailing.condition import Where
 from bulkmail.mailing.digests import DigestedRows
-from bulkmail.mailing.empty import NothingToSend, why_empty
-from bulkmail.mailing.exchangers import MOST_ASKED, with_exchangers
 from bulkmail.mailing.following import Followed, following, subject_notice
-from bulkmail.mailing.gate import Asked, gather, refuse_unknown_columns, refuse_unknown_names
-from bulkmail.mailing.history import GATE, PASSED, refuse_relays_of_other_kind
-from bulkmail.mailing.list_keeper import ListKeeper, noticing_all
-from bulkmail.mailing.loading import Messages, Told, nobody, record, record_messages
+from bulkmail.mailing.in_doubt import Doubt
+from bulkmail.mailing.list_keeper import ListKeeper, keeping_to_list, noticing_all
+from bulkmail.mailing.loading import Messages, Rules, Told, nobody, record, record_messages
 from bulkmail.mailing.permits import open_permits
-from bulkmail.mailing.resting import RestNote
-from bulkmail.mailing.resuming import to_settings
-from bulkmail.mailing.routing import Sorted, check_routes, find_unserved, know_tables, providers_for, sort_into_lanes
-from bulkmail.mailing.rows import GivenRows, Rows
-from bulkmail.mailing.scheduling import Planner, notices_of, planned_until, to_setting
-from bulkmail.mailing.selection import Doubt, Selection
-from bulkmail.mailing.slowing import SlowdownNote
-from bulkmail.mailing.succession import check_inbox, empty_inbox, take_over
-from bulkmail.mailing.suppressing import SETTING as SUPPRESS
-from bulkmail.mailing.suppressing import files_of_start, read_suppression, refuse_faults
-from bulkmail.mailing.suppressing import to_setting as suppress_to_setting
-from bulkmail.mailing.suppression_list import SETTING as SUPPRESSION_LIST
-from bulkmail.mailing.suppression_list import ListInUse, ReadList, list_in_use, recorded_list
-from bulkmail.mailing.varied import varied
-from bulkmail.message.composer import Composer
-from bulkmail.message.hook import Hook
-from bulkmail.message.locality import frozen, locality_of
-from bulkmail.message.templates import compile_condition
+from bulkmail.mailing.planned_times import Planner, notices_of, planned_until, schedule_to_setting
+from bulkmail.mailing.previous_run import GATE, PASSED, check_inbox, empty_inbox, refuse_relays_of_other_kind, take_over
+from bulkmail.mailing.routing import (
+    Sorted,
+    ask_exchangers,
+    check_routes,
+    find_unserved,
+    know_tables,
+    providers_for,
+    sort_into_lanes,
+)
+from bulkmail.mailing.rows import GivenRows, Rows, varied
+from bulkmail.mailing.run_record import RestNote, SlowdownNote, to_settings
+from bulkmail.mailing.selection import Selection, Where
+from bulkmail.mailing.suppression_sources import (
+    SUPPRESS,
+    SUPPRESSION_LIST,
+    ListInUse,
+    ReadList,
+    files_of_start,
+    files_to_setting,
+    list_in_use,
+    read_suppression,
+    recorded_list,
+    refuse_faults,
+)
+from bulkmail.mailing.token_keys import with_bounce_key
+from bulkmail.message.compose.composer import Composer
+from bulkmail.message.compose.hook import Hook
+from bulkmail.message.template.locality import frozen, locality_of
+from bulkmail.message.template.rendering import compile_condition
 from bulkmail.model.breaker import Breaker
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ChecksFailed, ConfigError
 from bulkmail.model.keys import NO_KEYS, Keys
 from bulkmail.model.lane import MailboxProviders
@@ -61,20 +76,18 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pace import Pace
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Schedule
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.header import REHEARSAL
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.preflight.checks import SUPPRESSION_ENTRY, gravest_first, judge, without
-from bulkmail.preflight.evidence import Evidence
-from bulkmail.preflight.finding import Finding, refuse
-from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.grouping import Grouping
 from bulkmail.recipients.screening import Suppression
 from bulkmail.recipients.source import RecipientList
 from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.report.report import Report
-from bulkmail.smtp.exchangers import Exchangers
+from bulkmail.settings.suppressions import SuppressionSettings
+from bulkmail.settings.tables import known_feedback
 
 SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
 
@@ -164,7 +177,7 @@ class Mailing:
                 "redirect_to": selection.redirect_to.readable if selection.redirect_to else "",
                 "on_message": "yes" if on_message else "no",
                 **_noted(used),
-                SCHEDULE: to_setting(schedule),
+                SCHEDULE: schedule_to_setting(schedule),
                 FOLLOWS: str(followed.path) if followed is not None else "",
                 **(settings or {}),
             },
@@ -187,18 +200,18 @@ class Mailing:
             await record(
                 outbox,
                 rows.blocks() if isinstance(rows, RecipientList) and are_all_meant else rows,
-                suppressed=selection.suppression.matches_key if selection.suppression else None,
-                screen=partial(
-                    selection.screen,
-                    seen=seen,
-                    where=where,
-                    due_at=planner.due_at if planner is not None else None,
-                    why_not=followed.why_not if followed is not None else None,
+                Rules(
+                    partial(
+                        selection.screen,
+                        seen=seen,
+                        where=where,
+                        due_at=planner.due_at if planner is not None else None,
+                        why_not=followed.why_not if followed is not None else None,
+                    ),
+                    selection,
+                    composer.forward_paths if composer.has_copies else None,
+                    grouping if campaign.group_by else None,
                 ),
-                forward_paths=composer.forward_paths if composer.has_copies else None,
-                suppressed_copies=selection.suppressed_copies,
-                redirect_to=selection.redirect_to,
-                grouping=grouping if campaign.group_by else None,
                 fetch=fetch,
                 told=told_loading,
             )
@@ -334,7 +347,7 @@ class Mailing:
             mailing.notices += mailing.suppression.notices
             if SUPPRESSION_ENTRY not in {*ignored, *outbox.settings.get(_IGNORED, "").split()}:
                 refuse_faults(mailing.suppression)
-            outbox.set_setting(SUPPRESS, suppress_to_setting(files))
+            outbox.set_setting(SUPPRESS, files_to_setting(files))
             mailing._suppress()
             refuse(mailing._find_unserved())
         except BaseException:
@@ -432,7 +445,7 @@ class Mailing:
         await know_tables()
         if self._providers.by_exchanger and not self.routes[0].relay.kind.is_rehearsal:
             # Before the plan is made: the providers of the outbox are numbered once more, by what DNS said.
-            self._asked = await with_exchangers(self._providers, self.outbox.domains(MOST_ASKED), Exchangers())
+            self._asked = await ask_exchangers(self.outbox, self._providers)
             await to_thread.run_sync(self._find_unserved)
         found = self._sorted or Sorted({0: tuple(range(len(self.routes)))}, {})
         refuse(find_unserved(self.outbox, found.serving))  # a row that was in doubt may be open by now
@@ -440,36 +453,13 @@ class Mailing:
             self.outbox = take_over(self.outbox, self.takes_over, durability=self.pace.durability)
             self.takes_over = None
         self.keys = await to_thread.run_sync(with_bounce_key, self.outbox, self.keys)
-        async with self._keeping_to_list(observe) as observe:
-            return await self._send(connects, found, observe=observe, ready=ready)
-
-    @asynccontextmanager
-    async def _keeping_to_list(self, observe: Callable[[Event], None]) -> AsyncIterator[Callable[[Event], None]]:
-        """Leaves out who is added to the suppression list meanwhile, and tells it what servers say of mailboxes.
-
-        A rehearsal does neither.
-        """
-        used = recorded_list(self.outbox.settings)
-        if used is None or self.outbox.is_rehearsal:
-            yield observe
-            return
-        keeper = ListKeeper(self.outbox, used, interrupt=self._end_pass, observe=observe)
-        failed: Exception | None = None
-        try:
-            await keeper.begin()
-            async with anyio.create_task_group() as group:
-                group.start_soon(keeper.run)
-                self._keeper = keeper
-                try:
-                    yield keeper.observe
-                except Exception as error:  # as it was, not in the group's exception
-                    failed = error
-                group.cancel_scope.cancel()
-        finally:
-            self._keeper = None
-            await keeper.end()
-        if failed is not None:
-            raise failed
+        async with keeping_to_list(self.outbox, interrupt=self._end_pass, observe=observe) as keeper:
+            self._keeper = keeper
+            try:
+                observe = observe if keeper is None else keeper.observe
+                return await self._send(connects, found, observe=observe, ready=ready)
+            finally:
+                self._keeper = None
 
     async def _send(
         self,

@@ -15,65 +15,68 @@ from pathlib import Path
 import msgspec
 from anyio import to_thread
 
-from bulkmail.config.runs import run_path
-from bulkmail.config.serving import is_served
-from bulkmail.config.settings import Settings
+from bulkmail.checks.catalog import NO_RELAY, gravest_first, judge
+from bulkmail.checks.evidence import Found
+from bulkmail.checks.finding import Finding
+from bulkmail.checks.list_checks import ambiguous
+from bulkmail.mailing.checking import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
 from bulkmail.mailing.digests import Digest
 from bulkmail.mailing.following import Followed, FollowUp, RunRows, following, read_followed, said, with_thread
-from bulkmail.mailing.gate import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
-from bulkmail.mailing.history import (
+from bulkmail.mailing.intake import intake_overdue
+from bulkmail.mailing.loading import Rules, Told, record_now
+from bulkmail.mailing.mailing import Mailing
+from bulkmail.mailing.planned_times import planned_now, schedule_to_setting
+from bulkmail.mailing.previous_run import (
     LIST_DIGEST,
     NUMBER,
     PASSES,
     Past,
     Standing,
+    earlier_passes,
     look,
+    number_of,
     refuse_cancelled,
     refuse_changed,
     refuse_other_kind,
+    reports_beside,
 )
-from bulkmail.mailing.intake_duty import intake_overdue
-from bulkmail.mailing.loading import Told, entries_of, record_now
-from bulkmail.mailing.mailing import Mailing
-from bulkmail.mailing.rows import GivenRows, Rows, asks_for_delivery, opened
-from bulkmail.mailing.scheduling import planned_now
-from bulkmail.mailing.scheduling import to_setting as to_schedule_setting
+from bulkmail.mailing.rows import GivenRows, Rows, asks_for_delivery, opened, varied
 from bulkmail.mailing.selection import Selection
-from bulkmail.mailing.succession import earlier_passes, number_of, reports_beside
-from bulkmail.mailing.suppressing import SETTING as SUPPRESS
-from bulkmail.mailing.suppressing import add_pass, read_suppression, to_setting
-from bulkmail.mailing.suppression_list import ReadList, list_in_use
-from bulkmail.mailing.targets import SETTING as FILES
-from bulkmail.mailing.targets import Targets
-from bulkmail.mailing.targets import to_setting as files_to_setting
-from bulkmail.mailing.varied import varied
-from bulkmail.message.branches import Branches, Cover
-from bulkmail.message.composer import Composer
-from bulkmail.message.names import mentioned_names
-from bulkmail.message.row_address import RowAddress, is_same_for_all
-from bulkmail.message.templates import Condition, compile_condition, referenced_names
-from bulkmail.message.values import read_values
+from bulkmail.mailing.suppression_sources import (
+    SUPPRESS,
+    ReadList,
+    add_pass,
+    files_to_setting,
+    list_in_use,
+    read_suppression,
+)
+from bulkmail.mailing.targets import FILES, Targets, inputs_to_setting
+from bulkmail.message.compose.composer import Composer
+from bulkmail.message.header.row_address import RowAddress, is_same_for_all
+from bulkmail.message.template.branches import Branches, Cover
+from bulkmail.message.template.constants import read_values
+from bulkmail.message.template.names import mentioned_names
+from bulkmail.message.template.rendering import Condition, compile_condition, referenced_names
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.keys import Keys
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
 from bulkmail.model.pace import Pace
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Planned
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.preflight.checks import NO_RELAY, gravest_first, judge
-from bulkmail.preflight.evidence import Found
-from bulkmail.preflight.finding import Finding
-from bulkmail.preflight.list_checks import ambiguous
 from bulkmail.recipients.grouping import EMAIL, Grouping
+from bulkmail.recipients.reading import ListOptions
 from bulkmail.recipients.screening import Suppression, screen
-from bulkmail.recipients.source import ListOptions
+from bulkmail.settings.runs import run_path
+from bulkmail.settings.serving import is_served
+from bulkmail.settings.settings import Settings
+from bulkmail.text import printable
 
 _PAGE = 100  # messages of several rows that are read at a time
 
@@ -159,7 +162,7 @@ async def order_mailing(
     with _list_at_hand(settings) as source:
         digest = _list_digest(settings, source, followed)
         begins_anew = rehearsal or order.begin_anew or order.only_unreached
-        schedule = to_schedule_setting(settings.schedule)
+        schedule = schedule_to_setting(settings.schedule)
         changed = past.changes(settings.campaign, digest, schedule)
         if (past.has_begun or (past.is_planned and not changed)) and not begins_anew:
             if changed:
@@ -242,8 +245,8 @@ def _noted(
         LIST_DIGEST: digest,
         "list": settings.list_source or ("" if followed is None or settings.to else str(followed.path)),
         "name": settings.name,
-        SUPPRESS: to_setting(settings.suppress),
-        FILES: files_to_setting(settings.files),
+        SUPPRESS: files_to_setting(settings.suppress),
+        FILES: inputs_to_setting(settings.files),
         NUMBER: str(number_of(past)),
         PASSES: msgspec.json.encode(passes).decode(),
     }
@@ -452,9 +455,9 @@ def _messages(settings: Settings, rows: Rows, composer: Composer, *, row: int | 
                 suppression.add_list(kept.reason)
         record_now(
             outbox,
-            entries_of(
-                rows,
-                screen=lambda each: screen(each, suppression=suppression, where=where),
+            rows,
+            Rules(
+                lambda each: screen(each, suppression=suppression, where=where),
                 forward_paths=composer.forward_paths if composer.has_copies else None,
                 grouping=Grouping(settings.campaign.group_by, address_column=settings.list_options.address_column),
             ),

@@ -10,8 +10,9 @@ from functools import reduce
 import anyio
 from anyio import to_thread
 
-from bulkmail.engine.ports import Permit, Rest
+from bulkmail.engine.contracts import Limits
 from bulkmail.model.errors import OutboxError
+from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import NO_QUOTA, Quota
 from bulkmail.model.relay import Kind
@@ -22,7 +23,6 @@ from bulkmail.outbox.ledger import (
     LONGEST_PAUSE,
     VARIABLE,
     Ledger,
-    Refusal,
     account_of,
     ledger_path,
     open_ledger,
@@ -55,10 +55,10 @@ class AccountPermit:
         self.account = account
         self._allowance = allowance
         self._windows = windows
-        self._start = Rest(start, START) if start is not None else None
-        self._refusal: Rest | None = None  # the ledger's
+        self._start = Hold(start, START) if start is not None else None
+        self._refusal: Hold | None = None  # the ledger's
         self._refused_at = 0.0
-        self._pause: tuple[float, Rest] | None = None  # the provider's, with when it began
+        self._pause: tuple[float, Hold] | None = None  # the provider's, with when it began
         self._asking = anyio.Lock()
 
     @property
@@ -66,14 +66,14 @@ class AccountPermit:
         """Whether nothing limits the account at any time, unless its provider complains."""
         return self._allowance is None and self._start is None and self._pause is None and self._windows == ALWAYS
 
-    def rest(self, now: float) -> Rest | None:
+    def rest(self, now: float) -> Hold | None:
         """Why nothing may be begun at `now`.  Until when, is when all that holds it back has ended."""
         until, why = now, WINDOW
         for held in (self._start, self._pause and self._pause[1], self._refusal):
             if held is not None and held.until > until:
                 until, why = held.until, held.why
         until = self._windows.next_open(until)
-        return Rest(until, why) if until > now else None
+        return Hold(until, why) if until > now else None
 
     def take(self, count: int, now: float) -> bool:
         """Spends `count` recipients, if there are so many without asking."""
@@ -98,14 +98,14 @@ class AccountPermit:
             if self._allowance is None or not self.is_running_low(now):
                 return  # for another relay of the account it was asked just now
             got = await self._allowance.refill(now)
-            self._refusal = Rest(got.until, got.why) if isinstance(got, Refusal) else None
+            self._refusal = Hold(got.until, got.why) if isinstance(got, Hold) else None
             self._refused_at = now
 
     def pause(self, seconds: float, why: str, now: float) -> None:
         """The provider's own quota is used up.  That several sessions hear it at once makes it no longer."""
         until = now + min(seconds, LONGEST_PAUSE)
         if self._pause is None or until > self._pause[1].until + MUCH_LONGER:
-            self._pause = (now, Rest(until, why))
+            self._pause = (now, Hold(until, why))
 
     async def remember_pause(self) -> None:
         """Writes it into the ledger; one that cannot be written holds for this run alone."""
@@ -132,7 +132,7 @@ class AccountPermit:
 @asynccontextmanager
 async def open_permits(
     routes: Sequence[Route], pace: Pace, *, run_id: str, is_rehearsal: bool
-) -> AsyncIterator[list[Permit | None]]:
+) -> AsyncIterator[list[Limits | None]]:
     """The permits of `routes`, in their order; None for those that write to nobody.
 
     A rehearsal with real relays keeps to their quotas, since their mail counts there, but at any hour.  Raises

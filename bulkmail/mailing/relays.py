@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING
 
 from anyio import to_thread
 
-from bulkmail.config.tokens import find_key_password, find_proxy_password, find_tokens
-from bulkmail.engine.ports import Connect, Line
+from bulkmail.engine.contracts import Connect, Connection
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.route import Route
+from bulkmail.settings.tokens import find_key_password, find_proxy_password, find_tokens
 from bulkmail.smtp.credentials import Credentials, Tokens
-from bulkmail.smtp.session import Manners, Session
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.session import Session
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.trace import Trace
 
 if TYPE_CHECKING:
-    from bulkmail.preflight.relay import RelayFacts
+    from bulkmail.probe.relay import RelayFacts
 
 log = logging.getLogger("bulkmail.relay")
 
@@ -85,14 +86,14 @@ async def open_relay(
             folder = Path(relay.directory)
             MaildirLine(folder)  # makes the folder, or says here that it cannot
 
-            async def open_maildir() -> Line:
+            async def open_maildir() -> Connection:
                 return MaildirLine(folder)
 
             yield open_maildir
         case Kind.NULL:
             from bulkmail.sandbox.lines import NullLine
 
-            async def open_null() -> Line:
+            async def open_null() -> Connection:
                 return NullLine()
 
             yield open_null
@@ -113,7 +114,7 @@ async def _sessions(
     proxy_password = await to_thread.run_sync(find_proxy_password, relay)
     manners = Manners(depth=relay.depth, notify=notify)
 
-    async def open_session() -> Line:
+    async def open_session() -> Connection:
         return await Session.open(
             relay, credentials, tls_context=context, manners=manners, trace=trace, proxy_password=proxy_password
         )
@@ -130,8 +131,8 @@ async def credentials_for(relay: Relay, password: Secret | None) -> Credentials 
 
 async def look_at_relay(relay: Relay, password: Secret | None) -> RelayFacts:
     """What `relay`, an SMTP one, is like, found out without sending anything.  Raises `ConfigError`."""
-    from bulkmail.config.tables import known_feedback
-    from bulkmail.preflight.relay import look_at
+    from bulkmail.probe.relay import look_at
+    from bulkmail.settings.tables import known_feedback
 
     return await look_at(
         relay,

@@ -1,26 +1,28 @@
-"""Which relays each delivery may go through, found out before anything is sent."""
+"""Which provider and which relays each delivery may go through, found out before anything is sent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
+import anyio
 from anyio import to_thread
 
-from bulkmail.config.tables import known_feedback, known_providers
-from bulkmail.message.composer import Composer
+from bulkmail.checks.catalog import NO_RELAY
+from bulkmail.checks.finding import Finding, Severity
+from bulkmail.message.compose.composer import Composer
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.keys import Keys
-from bulkmail.model.lane import MailboxProviders
+from bulkmail.model.lane import MailboxProvider, MailboxProviders
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route, clashes, serving
-from bulkmail.model.units import count
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.preflight.checks import NO_RELAY
-from bulkmail.preflight.finding import Finding, Severity
+from bulkmail.settings.tables import known_feedback, known_providers
+from bulkmail.smtp.exchangers import Exchangers
+from bulkmail.text import count
 
 Serving = dict[int, tuple[int, ...]]
 """Which relays, by number, each lane of the outbox may go through."""
@@ -148,3 +150,30 @@ def _fixed_sender(campaign: Campaign) -> str | None:
         return parse_mailbox(campaign.sender.text)[1].domain
     except AddressError:
         return None
+
+
+PATIENCE = 60.0  # seconds for all questions together; what is not known then is a lane of its own
+MOST_ASKED = 5_000  # domains, those with most recipients
+
+
+async def ask_exchangers(outbox: Outbox, lanes: MailboxProviders) -> MailboxProviders:
+    """`lanes`, which also know whose mail exchangers are a provider's, among the domains of `outbox`."""
+    return await with_exchangers(lanes, outbox.domains(MOST_ASKED), Exchangers())
+
+
+async def with_exchangers(lanes: MailboxProviders, domains: Iterable[str], exchangers: Exchangers) -> MailboxProviders:
+    """`lanes`, which also know the `domains` whose mail exchangers are a provider's."""
+    found: dict[str, set[str]] = {}
+
+    async def look(domain: str) -> None:
+        if (name := lanes.of_exchangers(await exchangers.find(domain))) is not None:
+            found.setdefault(name, set()).add(domain)
+
+    with anyio.move_on_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            for domain in domains:
+                if lanes.of(domain) not in lanes.by_name:
+                    group.start_soon(look, domain)
+    for name, theirs in found.items():
+        lanes = lanes.with_provider(MailboxProvider(name, domains=frozenset(theirs)))
+    return lanes

@@ -1,19 +1,24 @@
-"""The rows of a list, wherever they come from, with their columns and what was noticed on the way."""
+"""The rows of a list, wherever they come from, with their columns, notices and the fields that are added."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Iterable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from bulkmail.mailing.feed import Feed
+from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import EmptyList, ListError
 from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.model.variants import FIELD, variant_of
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.recipients.given import not_rows, reader_of
+from bulkmail.recipients.reading import ListOptions
 from bulkmail.recipients.remarks import Remarks
-from bulkmail.recipients.source import ListOptions, from_plain, open_list
+from bulkmail.recipients.source import from_plain, open_list
+from bulkmail.text import printable
 
 
 class Rows(Protocol):
@@ -127,3 +132,67 @@ def _chained(first: Iterable[object], rest: Iterator[object]) -> Iterator[object
         if isinstance(row, Recipient):
             raise TypeError("rows are mappings or recipients, not both")
         yield row
+
+
+class WrappedRows:
+    """Says of the rows what their list says; `adds` are the fields that each row gets.  A subclass iterates."""
+
+    def __init__(self, rows: Rows, *adds: str) -> None:
+        self._rows = rows
+        self._adds = adds
+        self.close = rows.close
+
+    @property
+    def columns(self) -> list[str]:
+        """The list's, and those that are added."""
+        return list(dict.fromkeys([*self._rows.columns, *self._adds]))
+
+    @property
+    def notices(self) -> list[str]:
+        """The list's."""
+        return self._rows.notices
+
+    @property
+    def repeated(self) -> dict[str, list[str]]:
+        """The list's."""
+        return self._rows.repeated
+
+    @property
+    def remarks(self) -> Remarks:
+        """The list's."""
+        return self._rows.remarks
+
+
+class VariedRows(WrappedRows):
+    """The same rows with a field `variant`.
+
+    A list that has that column decides itself, as a report does that is fed back; an empty cell there is filled in.
+    """
+
+    def __init__(self, rows: Rows, campaign: Campaign) -> None:
+        super().__init__(rows, FIELD)
+        self._variants = campaign.variants
+        self._names = {name for name, _ in campaign.variants}
+        self._salt = campaign.name
+
+    def __iter__(self) -> Iterator[Recipient | BadRow]:
+        """Each row in order."""
+        for row in self._rows:
+            if isinstance(row, BadRow):
+                yield row
+                continue
+            given = row.fields.get(FIELD)
+            if given in (None, ""):
+                chosen = variant_of(row.address, self._variants, salt=self._salt)
+                yield replace(row, fields={**row.fields, FIELD: chosen})
+            elif isinstance(given, str) and given in self._names:
+                yield row
+            else:
+                known = ", ".join(name for name, _ in self._variants)
+                reason = f"the variant {printable(str(given), 40)!r} is none of this campaign: {known}"
+                yield BadRow(reason, row.fields, row.place)
+
+
+def varied(rows: Rows, campaign: Campaign) -> Rows:
+    """The rows with the variant of each, where the campaign has variants."""
+    return VariedRows(rows, campaign) if campaign.variants else rows

@@ -2,30 +2,115 @@
 
 from __future__ import annotations
 
+import os
+import stat
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 
 import anyio
 import msgspec
 from anyio import to_thread
 
-from bulkmail.config.notifying import load_notify
-from bulkmail.config.permission import commands_in, refuse_unallowed
-from bulkmail.config.secrets import find_passwords
-from bulkmail.engine.ports import DeliveryResult, Event, Waiting
-from bulkmail.mailing import run_notes
+from bulkmail.engine.contracts import DeliveryResult, Event
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.notifying import BACKOFF, MailWay, NotifiedRun, make_notification, notify, sender_of
-from bulkmail.mailing.resuming import from_settings
+from bulkmail.mailing.run_record import from_settings
 from bulkmail.model.errors import BulkmailError, ConfigError, OutboxError
+from bulkmail.model.hold import Hold
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.notification import NotifyEvent, NotifySettings, Stillness, event_of
 from bulkmail.model.relay import Secret
 from bulkmail.model.tally import Tally
+from bulkmail.outbox.ledger import state_folder
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.settings.notifying import load_notify
+from bulkmail.settings.permission import commands_in, refuse_unallowed
+from bulkmail.settings.secrets import find_passwords
+
+_FOLDER = "notify"
+_SUFFIX = ".json"
+_CLAIMED = ".claimed"
+_LARGEST = 1 << 16  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RunNote:
+    """A run that sends, or did until it was killed; `failed` says why nothing could be delivered of its end.
+
+    A note is in the state folder, not beside the outbox: an outbox may come from anywhere, and a stranger's must not
+    make a command that only looks at it call a web address or run a program.
+    """
+
+    outbox: str
+    run_id: str
+    name: str
+    notify: NotifySettings
+    failed: tuple[str, ...] = ()
+
+
+def keep_note(note: RunNote, *, environ: Mapping[str, str] = os.environ) -> None:
+    """Writes `note` in the place of an earlier one of its outbox.  Raises `OSError`."""
+    file = _note_file(Path(note.outbox), environ)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("wb", dir=file.parent, delete=False) as new:
+        new.write(msgspec.json.encode(note))
+    Path(new.name).replace(file)
+
+
+def note_of(outbox: Path, *, environ: Mapping[str, str] = os.environ) -> RunNote | None:
+    """The note of the run in `outbox`, if there is one that can be read."""
+    return _read_note(_note_file(outbox, environ))
+
+
+def claim_note(outbox: Path, *, environ: Mapping[str, str] = os.environ) -> RunNote | None:
+    """Takes the note of `outbox` away; of several processes that ask, one gets it."""
+    file = _note_file(outbox, environ)
+    claimed = file.with_suffix(f"{_CLAIMED}-{os.getpid()}")
+    try:
+        file.replace(claimed)
+    except OSError:
+        return None
+    note = _read_note(claimed)
+    with suppress(OSError):
+        claimed.unlink()
+    return note
+
+
+def all_notes(*, environ: Mapping[str, str] = os.environ) -> Iterator[RunNote]:
+    """Every note that there is."""
+    try:
+        files = sorted((state_folder(environ) / _FOLDER).glob(f"*{_SUFFIX}"))
+    except (OSError, RuntimeError):
+        return
+    for file in files:
+        if note := _read_note(file):
+            yield note
+
+
+def _note_file(outbox: Path, environ: Mapping[str, str]) -> Path:
+    name = blake2b(os.fsencode(os.path.realpath(outbox)), digest_size=16).hexdigest()
+    return state_folder(environ) / _FOLDER / f"{name}{_SUFFIX}"
+
+
+def _read_note(file: Path) -> RunNote | None:
+    """What is in `file`; None where it is not one that only this user may write."""
+    try:
+        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+        with open(descriptor, "rb") as opened:
+            status = os.fstat(opened.fileno())
+            is_ours = os.name != "posix" or (status.st_uid == os.geteuid() and not status.st_mode & 0o022)
+            if not (is_ours and stat.S_ISREG(status.st_mode) and status.st_size <= _LARGEST):
+                return None
+            return msgspec.json.decode(opened.read(), type=RunNote)
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError):
+        return None
+
 
 SETTING = "notify"  # of the outbox: what the campaign says, never what the user's own settings say
 LOOK = 30.0  # seconds: how exactly a standstill is noticed
@@ -99,7 +184,7 @@ class RunWatch:
             return
         path = self._mailing.outbox.path
         if path is not None:
-            note = await to_thread.run_sync(run_notes.claim, path)
+            note = await to_thread.run_sync(claim_note, path)
             if note is not None and not note.failed and note.run_id == self._mailing.outbox.run_id:
                 await self._notify(NotifyEvent.KILLED, self._mailing.tally)
             await to_thread.run_sync(self._note, ())
@@ -120,7 +205,7 @@ class RunWatch:
                 case DeliveryResult():
                     self._moved_at = now
                     stillness.moved(now)
-                case Waiting(until=until, is_planned=True):
+                case Hold(until=until, is_planned=True):
                     stillness.waits_until(now + max(0.0, until - time.time()))
             observe(event)
 
@@ -148,7 +233,7 @@ class RunWatch:
         except OutboxError:  # `finish` says so, too
             tally = Tally(0)
         if outbox.path is not None:  # before the outbox is free: nobody else may take this run for a killed one
-            await to_thread.run_sync(run_notes.claim, outbox.path)
+            await to_thread.run_sync(claim_note, outbox.path)
         failed: Exception | None = None
         try:
             code = finish()
@@ -188,7 +273,7 @@ class RunWatch:
     def _note(self, faults: tuple[str, ...]) -> None:
         run = self._run()
         try:
-            run_notes.keep(run_notes.RunNote(run.outbox, run.run_id, run.name, self.settings, faults))
+            keep_note(RunNote(run.outbox, run.run_id, run.name, self.settings, faults))
         except (OSError, RuntimeError) as error:
             self._say(f"no notification would follow if this process were killed: {error}")
 
@@ -207,7 +292,7 @@ async def notify_if_killed(outbox: Path, *, backoff: Sequence[float] = ()) -> li
 
     Nothing is asked of the terminal: a password that cannot be found is one of the faults.
     """
-    note = await to_thread.run_sync(run_notes.note_of, outbox)
+    note = await to_thread.run_sync(note_of, outbox)
     if note is None or note.failed:
         return []
     try:
@@ -223,19 +308,19 @@ async def notify_if_killed(outbox: Path, *, backoff: Sequence[float] = ()) -> li
     )
     faults += await notify(note.notify, notification, mail=mail, backoff=backoff)
     if faults:
-        await to_thread.run_sync(run_notes.keep, replace(note, failed=tuple(faults)))
+        await to_thread.run_sync(keep_note, replace(note, failed=tuple(faults)))
     return faults
 
 
-def _look(outbox: Path, note: run_notes.RunNote) -> tuple[Tally, NotifiedRun, MailWay | None, list[str]] | None:
+def _look(outbox: Path, note: RunNote) -> tuple[Tally, NotifiedRun, MailWay | None, list[str]] | None:
     """What a notification of a killed run needs, and what is missing for the mail; None where nothing was killed."""
     if not outbox.exists():
-        run_notes.claim(outbox)
+        claim_note(outbox)
         return None
     with OutboxReader.open(outbox) as reader:
         if reader.is_running is not None:
             return None
-        if run_notes.claim(outbox) is None or reader.run_id != note.run_id:
+        if claim_note(outbox) is None or reader.run_id != note.run_id:
             return None  # another process was first, or a new run has taken its place
         run = NotifiedRun(_name_of(reader), reader.run_id, str(outbox.absolute()), reader.is_rehearsal)
         tally, campaign, settings = reader.tally(), reader.campaign, reader.settings
@@ -251,11 +336,11 @@ def _look(outbox: Path, note: run_notes.RunNote) -> tuple[Tally, NotifiedRun, Ma
 
 def failed_notification(outbox: Path) -> tuple[str, ...]:
     """Why nobody could be notified of the last end of the run in `outbox`; empty if all is well."""
-    note = run_notes.note_of(outbox)
+    note = note_of(outbox)
     return note.failed if note is not None else ()
 
 
 async def notify_of_all_killed() -> list[str]:
     """`notify_if_killed()` for every run of this user; returns what failed, in words."""
-    notes = await to_thread.run_sync(lambda: list(run_notes.all_notes()))
+    notes = await to_thread.run_sync(lambda: list(all_notes()))
     return [fault for note in notes for fault in await notify_if_killed(Path(note.outbox), backoff=BACKOFF)]

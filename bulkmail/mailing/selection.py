@@ -1,40 +1,41 @@
-"""Which rows are meant, and what a person decides about those in doubt."""
+"""Which rows of a list are meant, and the condition that chooses them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from enum import Enum
 
+from bulkmail.checks.rows import RowCheck
+from bulkmail.message.template.rendering import Condition
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
-from bulkmail.model.errors import ConfigError
+from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.model.status import Status
 from bulkmail.model.tally import MOST_INVALID
-from bulkmail.preflight.rows import RowCheck
 from bulkmail.recipients.screening import Screened, Suppression, screen
 
 
-class Doubt(Enum):
-    """What a person decides about rows in doubt."""
+@dataclass(slots=True)
+class Where:
+    """A condition that remembers whether it made sense for any row."""
 
-    HOLD = "hold"
-    RETRY = "retry"
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
+    condition: Condition
+    _answered: int = 0
+    _error: TemplateError | None = None
 
-    @property
-    def status(self) -> Status:
-        """What those rows become."""
-        return _DECISIONS[self]
+    def __call__(self, fields: Mapping[str, object]) -> bool:
+        try:
+            holds = self.condition(fields)
+        except TemplateError as error:
+            self._error = self._error or error
+            raise
+        self._answered += 1
+        return holds
 
-
-_DECISIONS = {
-    Doubt.HOLD: Status.IN_DOUBT,
-    Doubt.RETRY: Status.PENDING,
-    Doubt.ACCEPTED: Status.ACCEPTED,
-    Doubt.REJECTED: Status.REJECTED,
-}
+    def refuse_senseless(self) -> None:
+        """Raises the first `TemplateError` if there was nothing else: then the condition is at fault, and no row."""
+        if self._error is not None and not self._answered:
+            raise self._error
 
 
 @dataclass(frozen=True, slots=True)

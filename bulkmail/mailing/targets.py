@@ -14,14 +14,14 @@ import msgspec
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.outbox.reader import is_outbox
 from bulkmail.report.files import check_folder
 from bulkmail.report.recognising import is_report
 from bulkmail.report.saving import check_target
 from bulkmail.smtp.trace import is_trace
+from bulkmail.text import printable
 
-SETTING = "files"  # of the outbox: what the campaign is made of, as JSON
+FILES = "files"  # of the outbox: what the campaign is made of, as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def _is_filled(path: Path) -> bool:
     return path.is_dir() or (path.is_file() and (path.is_symlink() or path.stat().st_size > 0))
 
 
-def to_setting(files: Iterable[str | os.PathLike[str]]) -> str:
+def inputs_to_setting(files: Iterable[str | os.PathLike[str]]) -> str:
     """What an outbox remembers of the campaign's files."""
     return msgspec.json.encode(list(dict.fromkeys(os.path.abspath(file) for file in files))).decode()
 
@@ -82,7 +82,7 @@ def to_setting(files: Iterable[str | os.PathLike[str]]) -> str:
 def recorded_inputs(settings: Mapping[str, str]) -> tuple[str, ...]:
     """The campaign's files, as an outbox remembers them."""
     try:
-        return msgspec.json.decode(settings.get(SETTING) or "[]", type=tuple[str, ...])
+        return msgspec.json.decode(settings.get(FILES) or "[]", type=tuple[str, ...])
     except (msgspec.MsgspecError, RecursionError):
         return ()
 

@@ -7,7 +7,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
 from hashlib import sha256
 
-from bulkmail.message.headers import plain_field
+from bulkmail.message.header.headers import plain_field
 from bulkmail.message.verp import without
 from bulkmail.model.address import LONGEST_LOCAL_PART, Address
 from bulkmail.model.campaign import Unsubscribe

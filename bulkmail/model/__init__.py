@@ -1,1 +1,1 @@
-"""The pure core: frozen types and rules.  No I/O, no clock, no dice, no await, no logging."""
+"""The pure core: frozen types and rules.  No I/O, no clock, no randomness, no await, no logging."""

@@ -7,21 +7,26 @@ from dataclasses import replace
 
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.rate import Rate
+from bulkmail.model.timing import (
+    COMPLAINTS_MERGED_WITHIN,
+    CONCURRENCY_RETRIED_AFTER,
+    CONCURRENCY_RETRIED_WITHIN,
+    PEAK_REACHED_BY,
+    PEAK_REACHED_IN,
+    RATE_DOUBLES_ABOVE_PEAK_IN,
+    RATE_DOUBLES_BELOW_PEAK_IN,
+)
 
 FLOOR = 1 / 60  # messages a second: nobody is slowed down below one a minute; to stop is what suspensions are for
 KEPT = 0.9  # of the rate that the server was seen to take, after it complained
 CUT = 0.7  # of our own rate, when the server took less than that
 BLOCKED = 0.5  # messages a second, at the most, while the server takes nothing
 LAG = 1.5  # by how much, at the most, what was seen is below a rate that was rising
-GRACE = 2.0  # seconds in which complaints are about what was already under way
-FEELING = 5.0  # seconds in which the rate doubles while it is far below all that was too high
-CLIMB = 20.0, 60  # seconds or messages, whichever takes longer, for the last tenth up to a rate that was too high
-DOUBLING = 300.0  # seconds in which the rate doubles once it is above all that was too high
 BOUNDLESS = 10_000.0  # messages a second: above it no rate is held any more
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
+class AdaptiveRate:
     """The rate that a provider or relay accepts.  Rates are messages a second, times are monotonic seconds.
 
     `limit` is what was configured, None for no limit.  Nothing is held until the server complains.  Then the rate falls
@@ -54,21 +59,21 @@ class Speed:
         """Messages a second so long after the last complaint."""
         low = self.low or FLOOR
         near = max(low, KEPT * self.peak)
-        feeling = FEELING * math.log2(near / low)
-        climbing = max(CLIMB[0], CLIMB[1] / self.peak) * (self.peak - near) / (self.peak * (1 - KEPT))
+        feeling = RATE_DOUBLES_BELOW_PEAK_IN * math.log2(near / low)
+        climbing = max(PEAK_REACHED_IN, PEAK_REACHED_BY / self.peak) * (self.peak - near) / (self.peak * (1 - KEPT))
         if passed < feeling:
-            return float(low * 2.0 ** (passed / FEELING))
+            return float(low * 2.0 ** (passed / RATE_DOUBLES_BELOW_PEAK_IN))
         if passed < feeling + climbing:
             return near + (self.peak - near) * (passed - feeling) / climbing
         # The exponent is capped: a laptop may sleep for a year.
-        return float(self.peak * 2.0 ** min((passed - feeling - climbing) / DOUBLING, 60.0))
+        return float(self.peak * 2.0 ** min((passed - feeling - climbing) / RATE_DOUBLES_ABOVE_PEAK_IN, 60.0))
 
-    def lowered(self, now: float, *, seen: float) -> Speed:
+    def lowered(self, now: float, *, seen: float) -> AdaptiveRate:
         """After a complaint; `seen` is what the server took a second lately.
 
         Complaints in the same 2 s count as one.
         """
-        if self.low is not None and 0 <= now - self.since < GRACE:
+        if self.low is not None and 0 <= now - self.since < COMPLAINTS_MERGED_WITHIN:
             return self
         current = self.now(now)
         if seen <= 0:
@@ -85,7 +90,7 @@ class Speed:
     def _below(seen: float, current: float | None) -> float:
         return KEPT * seen if current is None or seen < current else CUT * current
 
-    def opened(self, now: float, *, sustained: float) -> Speed:
+    def opened(self, now: float, *, sustained: float) -> AdaptiveRate:
         """After it took one although it was blocked; `sustained` is what it took a second in the long run."""
         low = self.low or FLOOR
         return replace(self, since=now, is_blocked=False, peak=max(low, sustained or self.peak))
@@ -99,7 +104,7 @@ class Speed:
         return self.low is not None and self.now(now) != self.limit
 
     def rate(self, now: float, *, burst: int = 1) -> Rate | None:
-        """What a `Gate` is to keep; while it is lowered nothing goes in bursts, which is what servers complain of."""
+        """What a `RateLimiter` keeps; while it is lowered there are no bursts, which is what servers complain of."""
         per_second = self.now(now)
         if per_second is None:
             return None
@@ -130,7 +135,7 @@ class Share:
 
     def complain(self, now: float) -> Share:
         """One more was refused.  Those within 2 s are one complaint."""
-        if 0 <= now - self.since < GRACE:
+        if 0 <= now - self.since < COMPLAINTS_MERGED_WITHIN:
             return replace(self, refused=self.refused + 1)
         share = self.taken / (self.taken + self.refused + 1)
         is_same = MOSTLY[0] <= share < MOSTLY[1] and abs(share - self.last) <= 0.1
@@ -143,12 +148,10 @@ class Share:
 
 
 SUCCESSES = 100  # messages taken, for one more session
-PROBE = 60.0  # seconds until a number of sessions is tried again that was refused, at first
-LONGEST_PROBE = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Crowd:
+class ConcurrencyLimit:
     """How many sessions a provider or relay bears, between 1 and `limit`.  Times are monotonic seconds.
 
     A refusal for too many sessions leaves as many as were open; any other complaint halves them.  One more is tried
@@ -169,24 +172,24 @@ class Crowd:
         """The most sessions at the moment."""
         return self.allowed or self.limit
 
-    def refuse(self, now: float, *, open: int) -> Crowd:
+    def refuse(self, now: float, *, open: int) -> ConcurrencyLimit:
         """The server said that there are too many; `open` are those that it bears beside the one it refused."""
         size = max(1, min(self.size, open))
         again = self.refused == size + 1
         if again and now < self.retry_at:  # several were opening at once; they are one question and one answer
             return replace(self, allowed=size, taken=0)
-        patience = min(LONGEST_PROBE, self.patience * 2) if again else PROBE
+        patience = min(CONCURRENCY_RETRIED_WITHIN, self.patience * 2) if again else CONCURRENCY_RETRIED_AFTER
         return replace(
             self, allowed=size, refused=size + 1, retry_at=now + patience, patience=patience, since=now, taken=0
         )
 
-    def halve(self, now: float) -> Crowd:
+    def halve(self, now: float) -> ConcurrencyLimit:
         """The server said that it is too much; complaints in the same 2 s count as one."""
-        if 0 <= now - self.since < GRACE:
+        if 0 <= now - self.since < COMPLAINTS_MERGED_WITHIN:
             return self
         return replace(self, allowed=max(1, self.size // 2), since=now, taken=0)
 
-    def take(self, now: float, count: int = 1) -> Crowd:
+    def take(self, now: float, count: int = 1) -> ConcurrencyLimit:
         """The server took `count` more messages."""
         if self.size >= self.limit:
             return self
@@ -195,26 +198,6 @@ class Crowd:
         if now < self.retry_at if was_refused else taken < SUCCESSES:
             return replace(self, taken=min(taken, SUCCESSES))
         return replace(self, allowed=self.size + 1, taken=0)
-
-
-LONGEST_SUSPENSION = 86400.0  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class Suspension:
-    """Until when a provider or relay is left alone, and why.  `until` is seconds of the clock that set it."""
-
-    until: float = -1e18
-    why: str = ""
-
-    def holds(self, now: float) -> bool:
-        """Whether it is not over yet; one that would last longer than a day was set by a clock that went wrong."""
-        return now < self.until <= now + LONGEST_SUSPENSION
-
-    def extended(self, now: float, seconds: float, why: str) -> Suspension:
-        """Until at least `seconds` from now, a day at most; a longer one that holds already stays."""
-        until = now + min(seconds, LONGEST_SUSPENSION)
-        return self if self.holds(now) and self.until >= until else Suspension(until, why)
 
 
 class Meter:

@@ -13,8 +13,9 @@ from bulkmail.model.advice import ADVICE
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.reply import Fault, Reply
-from bulkmail.model.units import count, say_duration
+from bulkmail.model.units import say_duration
 from bulkmail.model.verdict import ACCEPTED
+from bulkmail.text import count
 
 
 class Danger(Enum):
@@ -40,7 +41,7 @@ class Trip:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class BreakerLimits:
     """When the breakers open.  Shares are 0 to 1; a share of 1 or a number of 0 never opens.
 
     `policy_run` equal policy rejections among the last `policy_among` outcomes; more than `unknown_share` unknown users
@@ -113,9 +114,9 @@ _NOTHING_ODD = _Seen(0)
 class Breaker:
     """Watches the outcomes of one run.  A campaign without faults costs it a counter a message."""
 
-    def __init__(self, limits: Limits | None = None, *, total: int = 0) -> None:
+    def __init__(self, limits: BreakerLimits | None = None, *, total: int = 0) -> None:
         """`total` is how many deliveries the whole list has, 0 for more than would make a difference."""
-        self._limits = limits or Limits()
+        self._limits = limits or BreakerLimits()
         self._total = total
         self._lately: deque[_Seen] = deque(maxlen=max(1, self._limits.policy_among))
         self._keys: Counter[str] = Counter()
@@ -255,7 +256,7 @@ class CanaryBreaker(Breaker):
     `messages` are the outcomes of earlier runs and passes by `ahead_key()`.
     """
 
-    def __init__(self, limits: Limits, *, total: int, messages: Mapping[str, Ahead]) -> None:
+    def __init__(self, limits: BreakerLimits, *, total: int, messages: Mapping[str, Ahead]) -> None:
         super().__init__(limits, total=total)
         self._messages = dict(messages)
         self._refused = {ahead.delivery: ahead.key for ahead in messages.values() if ahead.key}
@@ -325,7 +326,7 @@ def unreachable(relay: str, *, since: float | None, now: float, patience: float,
     )
 
 
-def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], limits: Limits) -> Trip | None:
+def judge_canary(outcomes: Mapping[Outcome, int], scopes: Mapping[Scope, int], limits: BreakerLimits) -> Trip | None:
     """Whether the first messages give a reason not to send the rest; None when they do not.
 
     `outcomes` are what the canary's messages have come to, each counted once; `scopes` whose doing the rejections were.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from msgspec import Struct
 
 from bulkmail.model.errors import IllegalMove
+from bulkmail.model.outcome import Outcome, Verdict
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.retry import REFUSED_BACKOFF, RetryPolicy, asked_wait
 from bulkmail.model.status import Status
-from bulkmail.model.verdict import Outcome, Verdict
 
 __all__ = [
     "MOST_FREE_TRIES",

@@ -5,6 +5,10 @@ A refused mail is a value (`Reply`, `Verdict`); only what stops a campaign, a li
 
 from __future__ import annotations
 
+import math
+
+from bulkmail.model.hold import Hold
+
 
 class BulkmailError(Exception):
     """Something stops the work.  `str(error)` is one sentence for people; `hint`, if not empty, says what to try."""
@@ -35,7 +39,7 @@ class AddressError(ValueError):
 
 
 class ChecksFailed(BulkmailError):
-    """The preflight found a fault that would spoil the whole mailing.  Nothing was sent."""
+    """The checks found a fault that would spoil the whole mailing.  Nothing was sent."""
 
 
 class OutboxError(BulkmailError):
@@ -57,13 +61,22 @@ class RelayError(BulkmailError):
 class SendingPaused(BulkmailError):
     """Sending has to wait for hours, a quota or somebody's decision.  The list stays whole; a later run goes on.
 
-    `until` is wall-clock seconds, None when time alone does not help; `why` is half a sentence.
+    `hold` says until when, by the clock on the wall, and why.
     """
 
-    def __init__(self, message: str, *, hint: str = "", until: float | None = None, why: str = "") -> None:
+    def __init__(self, message: str, *, hold: Hold, hint: str = "") -> None:
         super().__init__(message, hint=hint)
-        self.until = until
-        self.why = why or message
+        self.hold = hold
+
+    @property
+    def until(self) -> float | None:
+        """Wall-clock seconds; None when time alone does not help."""
+        return None if math.isinf(self.hold.until) else self.hold.until
+
+    @property
+    def why(self) -> str:
+        """Half a sentence."""
+        return self.hold.why
 
 
 class IllegalMove(BulkmailError):

@@ -6,13 +6,12 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.outcome import Effect, Outcome, Scope, Verdict
 from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.retry import asked_until, asked_wait
+from bulkmail.model.timing import LONGEST_ACCOUNT_PAUSE
 from bulkmail.model.verdict import Rule, judge
-
-LONGEST_PAUSE = 31 * 86400.0  # seconds; a server that names a later day is asked again after this
 
 
 @dataclass(frozen=True, slots=True)
-class Heeding:
+class ThrottleDecision:
     """What is to be done about one reply: its verdict, and for how long.
 
     `asked` is how many seconds the server wants to be left alone, 0 when it did not say; `until` the wall-clock second
@@ -61,7 +60,7 @@ class Heeding:
         """As `pause`, until the day that the server named if that is still to come; `now` is wall-clock seconds."""
         if not self.verdict.pause or self.until is None or self.until <= now:
             return self.pause
-        return min(self.until - now, LONGEST_PAUSE)
+        return min(self.until - now, LONGEST_ACCOUNT_PAUSE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +69,12 @@ class Feedback:
 
     rules: tuple[Rule, ...] = ()
 
-    def heed(self, event: Reply | Fault) -> Heeding:
+    def decide(self, event: Reply | Fault) -> ThrottleDecision:
         """The verdict on how an attempt ended, and what it asks of us."""
         verdict = judge(event, self.rules)
         if isinstance(event, Fault) or verdict.scope in (Scope.RECIPIENT, Scope.MESSAGE, Scope.SESSION):
-            return Heeding(verdict)
+            return ThrottleDecision(verdict)
         if verdict.pause:
-            asked = asked_wait(event.text, longest=LONGEST_PAUSE)
-            return Heeding(verdict, asked, asked_until(event.text))
-        return Heeding(verdict, asked_wait(event.text))
+            asked = asked_wait(event.text, longest=LONGEST_ACCOUNT_PAUSE)
+            return ThrottleDecision(verdict, asked, asked_until(event.text))
+        return ThrottleDecision(verdict, asked_wait(event.text))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackEvent, FeedbackKind, Proof
 from bulkmail.model.outcome import Reason, Scope
-from bulkmail.model.printing import printable
 from bulkmail.model.reply import Reply
 from bulkmail.model.status import Status
+from bulkmail.text import printable
 
 _NO_SUCH_MAILBOX = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10", "5.4.4"})  # RFC 3463, RFC 7505
 _DISABLED = "5.2.1"  # RFC 3463 §3.3: the mailbox exists, and takes no mail for now

@@ -8,7 +8,8 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
-from bulkmail.model.units import count, say_duration
+from bulkmail.model.units import say_duration
+from bulkmail.text import count
 
 _COMMAND = "command:"
 _ADDRESS = lazy_pattern(r"<?[^\s<>@\"',;:()]+@[^\s<>@\"',;:()]+>?")

@@ -10,13 +10,14 @@ from collections.abc import Callable
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.model.retry import RELAY_BACKOFF, Backoff
-
-MINUTE = 60.0
-FIRST_MINUTE = 30  # connects to a relay that has accepted nothing
-LATER_MINUTES = 6  # the same for each minute after the first
-SHORTEST = 1.0  # seconds; the last wait before patience ends is not cut below this
-AT_ONCE = 1.0  # seconds within which sessions that end belong together
-LOGIN_WAIT = 60.0  # seconds without a login where the relay counts them
+from bulkmail.model.timing import (
+    DISMISSALS_MERGED_WITHIN,
+    FIRST_OPENINGS,
+    LAST_WAIT_AT_LEAST,
+    LATER_OPENINGS,
+    LOGIN_RETRIED_AFTER,
+    OPENINGS_WINDOW,
+)
 
 
 class OpeningBudget:
@@ -49,7 +50,7 @@ class OpeningBudget:
         self._failing_since: float | None = None
         self._fruitless = 0  # openings that carried nothing, since one did
         self._begun_at = math.inf  # the first of those in `_begun`
-        self._begun: deque[float] = deque(maxlen=FIRST_MINUTE)  # when openings began since one carried something
+        self._begun: deque[float] = deque(maxlen=FIRST_OPENINGS)  # when openings began since one carried something
         self._dismissed_at = -math.inf  # when the relay ended a session last that worked
         self._once_after: set[int] = set()  # so many messages after its begin
         self._most_carried = 0  # messages, in one session
@@ -69,11 +70,11 @@ class OpeningBudget:
 
     def _most_wait(self, now: float) -> float:
         """Seconds until the relay has room for one more opening that may carry nothing."""
-        if now < self._begun_at + MINUTE:
-            return self._begun_at + MINUTE - now if len(self._begun) >= FIRST_MINUTE else 0.0
-        if len(self._begun) < LATER_MINUTES:
+        if now < self._begun_at + OPENINGS_WINDOW:
+            return self._begun_at + OPENINGS_WINDOW - now if len(self._begun) >= FIRST_OPENINGS else 0.0
+        if len(self._begun) < LATER_OPENINGS:
             return 0.0
-        return self._begun[-LATER_MINUTES] + MINUTE - now
+        return self._begun[-LATER_OPENINGS] + OPENINGS_WINDOW - now
 
     @property
     def limit(self) -> int:
@@ -133,7 +134,7 @@ class OpeningBudget:
 
     # -- does the relay work at all?
 
-    def trouble(self, now: float, *, jitter: float, asked: float = 0.0) -> None:
+    def record_failure(self, now: float, *, jitter: float, asked: float = 0.0) -> None:
         """The relay failed: leave it alone for a while.  Several failures within one such while count as one.
 
         `asked` as for `back_off()`.
@@ -146,7 +147,7 @@ class OpeningBudget:
         self.resume_at = max(self.resume_at, now + asked)
         self.opens_at = min(self.opens_at, max(self.resume_at, self._gives_up_at))
 
-    def fine(self) -> None:
+    def record_success(self) -> None:
         """The relay dealt with a message, whatever it thought of it."""
         self._failures = 0
         self._failing_since = None
@@ -170,7 +171,7 @@ class OpeningBudget:
 
     def _cut(self, now: float, wait: float) -> float:
         """`wait`, but no longer than patience lasts: what is tried last is tried when it ends, and not long after."""
-        return min(wait, max(self._gives_up_at - now, SHORTEST))
+        return min(wait, max(self._gives_up_at - now, LAST_WAIT_AT_LEAST))
 
     # -- sessions that the relay ends although they work
 
@@ -186,7 +187,7 @@ class OpeningBudget:
         if messages in self._once_after and messages >= self._most_carried:
             return messages
         self._once_after.add(messages)
-        return None if now - before < AT_ONCE else 0
+        return None if now - before < DISMISSALS_MERGED_WITHIN else 0
 
 
 _LOGINS_COUNTED = lazy_pattern(r"\btoo many\b|\blogin (attempts|rate)\b", re.IGNORECASE)
@@ -196,4 +197,4 @@ def login_wait(event: Reply | Fault) -> float:
     """Seconds to wait before another login: a minute where the relay counts them, else 0."""
     if event.stage is not Stage.AUTH or not isinstance(event, Reply) or not event.is_transient:
         return 0.0
-    return LOGIN_WAIT if _LOGINS_COUNTED.search(event.text) else 0.0
+    return LOGIN_RETRIED_AFTER if _LOGINS_COUNTED.search(event.text) else 0.0

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from enum import Enum
 
-from bulkmail.model.breaker import Limits
+from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.quota import NO_QUOTA, Quota
 from bulkmail.model.ramp import Ramp
@@ -48,7 +48,7 @@ class Pace:
     start: float | None = None
     ramp: Ramp | None = None
     mailbox_providers: MailboxProviders | None = None
-    breakers: Limits = field(default_factory=Limits)
+    breakers: BreakerLimits = field(default_factory=BreakerLimits)
     relay_backoff: Backoff = RELAY_BACKOFF
     provider_backoff: Backoff = PROVIDER_BACKOFF
 

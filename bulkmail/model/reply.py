@@ -7,7 +7,7 @@ from enum import Enum
 
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import LONGEST_TEXT, printable
+from bulkmail.text import LONGEST_TEXT, printable
 
 
 class Stage(Enum):

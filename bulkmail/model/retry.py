@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.timing import LONGEST_ASKED_WAIT
 from bulkmail.model.units import parse_duration
 
 _STEP = lazy_pattern(r"\s*(?P<duration>[^*,]+?)\s*(?:\*\s*(?P<times>\d{1,4})\s*)?")
@@ -60,8 +61,6 @@ def parse_schedule(text: str) -> tuple[float, ...]:
     return tuple(waits)
 
 
-LONGEST_ASKED = 6 * 3600.0  # seconds; a server that asks for more is asked again after this
-
 # "try again in 5 minutes", "retry after 300 seconds", "please wait 2 hours", "Retry in: 90s", "again in 00:05:00"
 _ASKED = lazy_pattern(
     r"(?:\b(?:again|retry|retried|back|come back|wait|resend)\b[^.;\d]{0,20}|\bdeferred for |\bgr[ea]y.?listed for )"
@@ -71,7 +70,7 @@ _ASKED = lazy_pattern(
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def asked_wait(text: str, *, longest: float = LONGEST_ASKED) -> float:
+def asked_wait(text: str, *, longest: float = LONGEST_ASKED_WAIT) -> float:
     """Seconds that a server's words ask to be left alone, at most `longest`; 0 when they name no time."""
     found = _ASKED.search(text)
     if not found:

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, time, timedelta, tzinfo
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
 from bulkmail.model.units import say_duration
 from bulkmail.model.window import FindZone, change_between, say_until
+from bulkmail.text import printable
 
 COLUMN = "column:"
 """In front of the name of a column that has the value of each row."""

@@ -6,20 +6,20 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from bulkmail.model.adapt import Crowd, Meter, Share, Speed, Suspension
-from bulkmail.model.feedback import Heeding
-from bulkmail.model.gate import Gate
+from bulkmail.model.adapt import AdaptiveRate, ConcurrencyLimit, Meter, Share
+from bulkmail.model.feedback import ThrottleDecision
+from bulkmail.model.hold import NO_HOLD, Hold
 from bulkmail.model.lane import MailboxProviders
-from bulkmail.model.printing import printable
+from bulkmail.model.outcome import Scope
 from bulkmail.model.rate import Rate
+from bulkmail.model.rate_limiter import RateLimiter
 from bulkmail.model.retry import PROVIDER_BACKOFF, RELAY_BACKOFF, Backoff
 from bulkmail.model.slowdown import LONGEST_WORDS, Slowdown
-from bulkmail.model.verdict import Scope
+from bulkmail.model.timing import LONGEST_SUSPENSION, RISING_RATE_CHECKED_AFTER, RISING_RATE_UPDATED_EVERY
+from bulkmail.text import printable
 
 CAMPAIGN = "campaign"
 _PROVIDER = "provider "
-_REFRESH = 0.5  # seconds between two looks at a rate that is on its way up
-_RISING = 1.0  # seconds: a wait that was reckoned with the rate of now is too long while the rate rises
 MOST_IDLE = 10_000  # providers that are kept in mind although nothing is wrong with them
 
 
@@ -30,7 +30,8 @@ class _State:
         "at",
         "backoff",
         "burst",
-        "crowd",
+        "concurrency",
+        "hold",
         "in_row",
         "long_meter",
         "lowest",
@@ -38,7 +39,6 @@ class _State:
         "name",
         "share",
         "speed",
-        "suspension",
         "times",
         "turned_at",
         "why",
@@ -48,10 +48,10 @@ class _State:
     def __init__(self, name: str, *, rate: Rate | None, connections: int, backoff: Backoff) -> None:
         self.name = name
         self.backoff = backoff
-        self.speed = Speed(rate.per_second if rate else None)
+        self.speed = AdaptiveRate(rate.per_second if rate else None)
         self.burst = rate.burst if rate else 1
-        self.crowd = Crowd(connections)
-        self.suspension = Suspension()
+        self.concurrency = ConcurrencyLimit(connections)
+        self.hold = NO_HOLD
         self.meter = Meter()
         self.share = Share()
         self.long_meter = Meter(60.0)
@@ -66,6 +66,9 @@ class _State:
         self.times += 1
         self.at, self.why, self.words = now, why, printable(words, LONGEST_WORDS)
 
+    def is_suspended(self, now: float) -> bool:
+        return self.hold.lasts(now, longest=LONGEST_SUSPENSION)
+
     def slow_down(self, now: float) -> None:
         self.share = self.share.complain(now)
         if self.share.is_in_vain:
@@ -76,10 +79,10 @@ class _State:
 
     def suspend(self, now: float, *, asked: float, least: float, jitter: float) -> None:
         """Leaves it alone for a while; what is heard while it rests already was under way before."""
-        if not self.suspension.holds(now):
+        if not self.is_suspended(now):
             self.in_row += 1
         seconds = self.backoff.wait(max(1, self.in_row), jitter=jitter, asked=asked, least=least)
-        self.suspension = self.suspension.extended(now, seconds, self.why)
+        self.hold = self.hold.extended(now, seconds, self.why, longest=LONGEST_SUSPENSION)
 
     def recall(self, known: Slowdown) -> None:
         """As it was when `known` was told, with its rate rising again since."""
@@ -88,23 +91,23 @@ class _State:
         if known.speed is not None:
             self.speed = replace(known.speed, limit=self.speed.limit)
         if known.connections is not None:
-            self.crowd = replace(self.crowd, allowed=max(1, min(known.connections, self.crowd.limit)))
+            self.concurrency = replace(self.concurrency, allowed=max(1, min(known.connections, self.concurrency.limit)))
         if known.until:
-            self.suspension = Suspension(known.until, known.why)
+            self.hold = Hold(known.until, known.why)
             self.in_row = 1
 
     def is_fine(self, now: float) -> bool:
         """Whether it could be forgotten without a difference."""
         return (
             not self.times
-            and self.crowd.size >= self.crowd.limit
-            and not self.suspension.holds(now)
+            and self.concurrency.size >= self.concurrency.limit
+            and not self.is_suspended(now)
             and not self.meter.per_second(now)
         )
 
 
 def _rest(state: _State, now: float) -> float:
-    return state.suspension.until - now if state.suspension.holds(now) else 0.0
+    return state.hold.until - now if state.is_suspended(now) else 0.0
 
 
 class Shaper:
@@ -127,7 +130,7 @@ class Shaper:
         known: Iterable[Slowdown] = (),
     ) -> None:
         """`known` is what relays and providers complained of before: they are treated as they were then."""
-        self._gate = Gate({CAMPAIGN: rate} if rate else {})
+        self._limiter = RateLimiter({CAMPAIGN: rate} if rate else {})
         self._providers = providers
         self._relay_backoff = relay_backoff
         self._provider_backoff = provider_backoff
@@ -142,7 +145,7 @@ class Shaper:
             return
         name = f"relay {relay}"
         state = self._relays[relay] = _State(name, rate=rate, connections=connections, backoff=self._relay_backoff)
-        self._gate.turn(name, rate, 0.0)
+        self._limiter.turn(name, rate, 0.0)
         self.is_free = self.is_free and rate is None
         if (known := self._known.pop((relay, ""), None)) is not None:
             state.recall(known)
@@ -155,7 +158,7 @@ class Shaper:
         """Seconds until `relay` and the campaign let any message go, whatever its provider says."""
         state = self._relays[relay]
         self._refresh(state, now)
-        return max(self.relay_rest(relay, now), self._gate.wait((CAMPAIGN,), now), self._rate_wait(state, now))
+        return max(self.relay_rest(relay, now), self._limiter.wait((CAMPAIGN,), now), self._rate_wait(state, now))
 
     def relay_rest(self, relay: str, now: float) -> float:
         """Seconds for which `relay` is left alone, whatever rates say."""
@@ -163,50 +166,50 @@ class Shaper:
 
     def spacing(self, relay: str) -> float:
         """Seconds from one message through `relay` to the next, as its rate and that of the campaign have it."""
-        rates = (self._gate.rate(CAMPAIGN), self._gate.rate(self._relays[relay].name))
+        rates = (self._limiter.rate(CAMPAIGN), self._limiter.rate(self._relays[relay].name))
         return max((1.0 / rate.per_second for rate in rates if rate is not None), default=0.0)
 
     def own_wait(self, relay: str, now: float) -> float:
         """Seconds until `relay`'s own rate, apart from the campaign's, lets one more go."""
-        return self._gate.wait((self._relays[relay].name,), now)
+        return self._limiter.wait((self._relays[relay].name,), now)
 
     def provider_wait(self, relay: str, provider: str, now: float) -> float:
         """Seconds until `provider` lets a message go through `relay`, whatever the relay says."""
         state = self._provider(relay, provider)
         self._refresh(state, now)
-        return max(_rest(state, now), self._gate.wait((_PROVIDER + provider,), now), self._rate_wait(state, now))
+        return max(_rest(state, now), self._limiter.wait((_PROVIDER + provider,), now), self._rate_wait(state, now))
 
     def _rate_wait(self, state: _State, now: float) -> float:
         """Seconds until its own rate lets one go; while that is on its way up, ask again after a second."""
-        wait = self._gate.wait((state.name,), now)
-        return min(wait, _RISING) if state.speed.is_rising(now) else wait
+        wait = self._limiter.wait((state.name,), now)
+        return min(wait, RISING_RATE_CHECKED_AFTER) if state.speed.is_rising(now) else wait
 
     def is_left_alone(self, relay: str, provider: str, now: float) -> bool:
         """Whether `provider` is held back by more than a rate: it rests, or takes nothing at all."""
         state = self._provider(relay, provider)
-        return state.suspension.holds(now) or state.speed.is_blocked
+        return state.is_suspended(now) or state.speed.is_blocked
 
     def refused(self, relay: str, now: float, *, open: int, why: str, words: str) -> None:
         """The relay would not have one more session beside those `open`, whatever it said."""
         state = self._relays[relay]
         state.complained(now, why=why, words=words)
-        state.crowd = state.crowd.refuse(now, open=open)
+        state.concurrency = state.concurrency.refuse(now, open=open)
 
     def take(self, relay: str, provider: str, now: float) -> bool:
         """Books one message; False, and nothing is booked, when it must wait."""
         states = self._states(relay, provider)
-        if states[0].suspension.holds(now) or states[1].suspension.holds(now):
+        if states[0].is_suspended(now) or states[1].is_suspended(now):
             return False
-        return self._gate.take(self._names(states, provider, now), now)
+        return self._limiter.take(self._names(states, provider, now), now)
 
     @property
     def booked(self) -> Mapping[str, float]:
         """What the last `take()` booked, to be given back if the message did not go."""
-        return self._gate.booked
+        return self._limiter.booked
 
     def give_back(self, booked: Mapping[str, float]) -> None:
         """The message that this was booked for did not go: another may go in its place."""
-        self._gate.give_back(booked)
+        self._limiter.give_back(booked)
 
     def accepted(self, relay: str, provider: str, now: float, count: int = 1) -> bool:
         """The relay accepted `count` messages of `provider`; returns whether a rate or a limit went up for it."""
@@ -220,17 +223,17 @@ class Shaper:
             if state.times:
                 state.share = state.share.take(count)
             state.long_meter.take(now, count)
-            if state.in_row and not state.suspension.holds(now):
+            if state.in_row and not state.is_suspended(now):
                 state.in_row = 0
-            if state.crowd.size < state.crowd.limit:
-                before = state.crowd.size
-                state.crowd = state.crowd.take(now, count)
-                gets_more = gets_more or state.crowd.size > before
+            if state.concurrency.size < state.concurrency.limit:
+                before = state.concurrency.size
+                state.concurrency = state.concurrency.take(now, count)
+                gets_more = gets_more or state.concurrency.size > before
         return gets_more
 
-    def heed(
+    def throttle(
         self,
-        heeding: Heeding,
+        decision: ThrottleDecision,
         relay: str,
         provider: str,
         now: float,
@@ -243,29 +246,29 @@ class Shaper:
 
         `words` are the server's own; `jitter`, in [0, 1), spreads how long it is left alone.
         """
-        if not heeding.is_complaint:
+        if not decision.is_complaint:
             return
         self.is_free = False
-        state = self._provider(relay, provider) if heeding.verdict.scope is Scope.PROVIDER else self._relays[relay]
-        state.complained(now, why=heeding.verdict.says, words=words)
-        if heeding.is_slower:
+        state = self._provider(relay, provider) if decision.verdict.scope is Scope.PROVIDER else self._relays[relay]
+        state.complained(now, why=decision.verdict.says, words=words)
+        if decision.is_slower:
             state.slow_down(now)
             self._turn(state, now)
-        if heeding.is_fewer and heeding.is_slower:
-            state.crowd = state.crowd.halve(now)
-        elif heeding.is_fewer:
-            state.crowd = state.crowd.refuse(now, open=open)
-        if heeding.is_suspending:
-            state.suspend(now, asked=heeding.asked, least=heeding.verdict.suspend, jitter=jitter)
+        if decision.is_fewer and decision.is_slower:
+            state.concurrency = state.concurrency.halve(now)
+        elif decision.is_fewer:
+            state.concurrency = state.concurrency.refuse(now, open=open)
+        if decision.is_suspending:
+            state.suspend(now, asked=decision.asked, least=decision.verdict.suspend, jitter=jitter)
 
     def connections(self, relay: str) -> int:
         """The most sessions that `relay` bears just now, 1 or more."""
-        crowd = self._relays[relay].crowd
-        return crowd.allowed or crowd.limit
+        concurrency = self._relays[relay].concurrency
+        return concurrency.allowed or concurrency.limit
 
     def provider_connections(self, relay: str, provider: str) -> int:
         """The most sessions that may carry messages of `provider` through `relay` at once, 1 or more."""
-        return min(self._provider(relay, provider).crowd.size, self.connections(relay))
+        return min(self._provider(relay, provider).concurrency.size, self.connections(relay))
 
     def messages_per_session(self, provider: str) -> int | None:
         """How many messages of `provider` one session may carry; None: as many as of others."""
@@ -285,15 +288,15 @@ class Shaper:
             words=state.words,
             speed=state.speed if state.speed.low is not None else None,
             lowest=state.lowest,
-            connections=state.crowd.size if state.crowd.size < state.crowd.limit else None,
-            until=state.suspension.until if state.suspension.holds(now) else 0.0,
+            connections=state.concurrency.size if state.concurrency.size < state.concurrency.limit else None,
+            until=state.hold.until if state.is_suspended(now) else 0.0,
         )
 
     def tidy(self, now: float) -> None:
         """Forgets providers that nothing is wrong with, when there are many: call it now and then."""
         if len(self._through) > MOST_IDLE:
             self._through = {key: state for key, state in self._through.items() if not state.is_fine(now)}
-            self._gate.forget(now, beginning=_PROVIDER)
+            self._limiter.forget(now, beginning=_PROVIDER)
 
     def _states(self, relay: str, provider: str) -> tuple[_State, _State]:
         return self._relays[relay], self._provider(relay, provider)
@@ -301,7 +304,7 @@ class Shaper:
     def _provider(self, relay: str, provider: str) -> _State:
         state = self._through.get((relay, provider))
         if state is None:
-            limits, most = self._providers.limits(provider), self._relays[relay].crowd.limit
+            limits, most = self._providers.limits(provider), self._relays[relay].concurrency.limit
             # Its configured rate is that of the provider as a whole; this one begins with the first complaint.
             connections = most if limits.connections is None else min(limits.connections, most)
             state = self._through[relay, provider] = _State(
@@ -309,8 +312,8 @@ class Shaper:
             )
             if (known := self._known.pop((relay, provider), None)) is not None:
                 state.recall(known)
-            if limits.rate is not None and self._gate.rate(_PROVIDER + provider) is None:
-                self._gate.turn(_PROVIDER + provider, limits.rate, 0.0)
+            if limits.rate is not None and self._limiter.rate(_PROVIDER + provider) is None:
+                self._limiter.turn(_PROVIDER + provider, limits.rate, 0.0)
         return state
 
     def _names(self, states: tuple[_State, _State], provider: str, now: float) -> tuple[str, ...]:
@@ -319,9 +322,9 @@ class Shaper:
         return CAMPAIGN, states[0].name, _PROVIDER + provider, states[1].name
 
     def _refresh(self, state: _State, now: float) -> None:
-        if state.speed.low is not None and not 0 <= now - state.turned_at < _REFRESH:
+        if state.speed.low is not None and not 0 <= now - state.turned_at < RISING_RATE_UPDATED_EVERY:
             self._turn(state, now)
 
     def _turn(self, state: _State, now: float) -> None:
-        self._gate.turn(state.name, state.speed.rate(now, burst=state.burst), now)
+        self._limiter.turn(state.name, state.speed.rate(now, burst=state.burst), now)
         state.turned_at = now

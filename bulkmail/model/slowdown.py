@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from bulkmail.model.adapt import Speed
+from bulkmail.model.adapt import AdaptiveRate
 from bulkmail.model.lazy_dataclass import dataclass
 
 MOST_KEPT = 200  # relays and providers that are kept in mind for those who look on
@@ -28,7 +28,7 @@ class Slowdown:
     at: float
     why: str
     words: str = ""
-    speed: Speed | None = None
+    speed: AdaptiveRate | None = None
     lowest: float | None = None
     connections: int | None = None
     until: float = 0.0

@@ -29,11 +29,6 @@ def say_duration(seconds: float) -> str:
     return f"{whole} s"
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
-    """`"1 row"`, `"1,204 rows"`."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
 def say_rate(per_second: float) -> str:
     """`"240/s"`, `"2.5/s"`, `"30/min"`: at least one figure that is not 0, where there is any."""
     if per_second >= 10 or not per_second:

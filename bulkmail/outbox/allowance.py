@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import anyio.to_thread
 
-from bulkmail.model.purse import Purse
+from bulkmail.model.hold import Hold
 from bulkmail.model.quota import NO_QUOTA, Quota
+from bulkmail.model.quota_credit import QuotaCredit
 from bulkmail.model.ramp import Ramp
-from bulkmail.outbox.ledger import Ledger, Refusal, Reservation
+from bulkmail.outbox.ledger import Ledger, Reservation
 
 BATCH = 20  # recipients that are reserved at a time, at first: as many as a crash makes us forgo
 MOST = 2_000  # of them, for whoever spends them within moments
@@ -28,7 +29,7 @@ class Allowance:
         self._quota = quota
         self._ramp = ramp
         self._campaign = campaign
-        self._purse = Purse()
+        self._credit = QuotaCredit()
         self._reservation: Reservation | None = None
         self._batch = BATCH
         self._filled_at = 0.0
@@ -36,34 +37,34 @@ class Allowance:
 
     def take(self, count: int, now: float) -> bool:
         """Spends `count` recipients; False, and nothing is spent, when `refill()` is to be asked first."""
-        return self._purse.take(count, now)
+        return self._credit.take(count, now)
 
     def give_back(self, count: int) -> None:
         """`count` recipients of messages that were not attempted after all."""
-        self._purse.give_back(count)
+        self._credit.give_back(count)
 
     def is_running_low(self, now: float) -> bool:
         """Whether it is time for `refill()`: before the last one is spent, if there may be more to have."""
         if self._is_last:
-            return not self._purse.holds(1, now)
-        return not self._purse.holds(1 + self._batch // 4, now) or not self._purse.holds(1, now + EARLY)
+            return not self._credit.holds(1, now)
+        return not self._credit.holds(1 + self._batch // 4, now) or not self._credit.holds(1, now + EARLY)
 
-    async def refill(self, now: float) -> Refusal | None:
-        """Reserves more and settles what was spent before; a `Refusal` when nothing is left and there is no more.
+    async def refill(self, now: float) -> Hold | None:
+        """Reserves more and settles what was spent before; a `Hold` when nothing is left and there is no more.
 
         What is left may be spent meanwhile.  Raises `OutboxError`.  When it is cancelled, what the ledger gave counts
         until it is settled.
         """
-        if not self._purse.holds(1, now):
+        if not self._credit.holds(1, now):
             await self.settle(now)
         self._batch = _sized(self._batch, lasted=now - self._filled_at)
         before = self._reservation
         got = await anyio.to_thread.run_sync(self._reserve, self._batch, now)
-        if isinstance(got, Refusal):
+        if isinstance(got, Hold):
             self._is_last = before is not None
             return None if before is not None else got
-        used = self._purse.used
-        self._purse.fill(got.count, until=got.until)
+        used = self._credit.used
+        self._credit.fill(got.count, until=got.until)
         self._filled_at = now
         self._is_last = got.count < self._batch
         if before is not None:
@@ -72,9 +73,9 @@ class Allowance:
 
     async def settle(self, now: float) -> None:
         """Tells the ledger what was spent and gives the rest back: at the end of a run, and before a long wait."""
-        reservation, used = self._reservation, self._purse.used
+        reservation, used = self._reservation, self._credit.used
         self._reservation = None
-        self._purse.fill(0, until=now)
+        self._credit.fill(0, until=now)
         if reservation is not None:
             await anyio.to_thread.run_sync(self._ledger.settle, reservation, used, now)
 
@@ -82,7 +83,7 @@ class Allowance:
         """The provider said that a quota is used up: no run writes to anybody for `seconds`; returns until when."""
         return await anyio.to_thread.run_sync(self._ledger.pause, seconds, why, now)
 
-    def _reserve(self, wanted: int, now: float) -> Reservation | Refusal:
+    def _reserve(self, wanted: int, now: float) -> Reservation | Hold:
         """In a thread.  Kept here and not only returned: a cancelled caller does not get it."""
         got = self._ledger.reserve(wanted, now, quota=self._quota, ramp=self._ramp, campaign=self._campaign)
         if isinstance(got, Reservation):

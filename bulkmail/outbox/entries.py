@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
-from bulkmail.model.delivery import Attempt, Delivery, Status
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.returned import CameBack
+from bulkmail.model.status import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,62 +51,8 @@ class Entry(NamedTuple):
     group: bytes = b""
 
 
-# What is made for every message is a Struct: making one takes a tenth of the time.
-class Job(Struct, frozen=True):
-    """A delivery that may be tried now, with what its message is made of.
-
-    Exactly one of `recipient` and `content` is given; `reverse_path` goes with `content`.  `message_id` is that of the
-    ready-made message or of the last marked attempt, else empty.  With `in_doubt_before` the message must have `digest`
-    again, and its Date is `delivery.first_at`.
-    """
-
-    delivery: Delivery
-    recipient: Recipient | None
-    content: bytes | None
-    digest: bytes | None
-    in_doubt_before: bool
-    reverse_path: str = ""
-    message_id: str = ""
-
-    def __repr__(self) -> str:
-        return f"Job({self.delivery!r})"
-
-
-class Mark(Struct, frozen=True):
-    """The end of this delivery's message is about to be written.
-
-    `first_at` is the message's Date in wall-clock seconds, `digest` is `Message.digest()`.  `relay` is where it
-    goes to; empty: the only one of the run.
-    """
-
-    delivery_id: int
-    message_id: str
-    first_at: float
-    digest: bytes
-    relay: str = ""
-
-
-class Settlement(Struct, frozen=True):
-    """How a try ended: the delivery as `model.delivery.settle` made it, and the try itself.  Clears the mark."""
-
-    delivery: Delivery
-    attempt: Attempt
-
-
-class Release(Struct, frozen=True):
-    """Nothing of the end of this delivery's message was written: clears the mark, if there is one."""
-
-    delivery_id: int
-
-
 class Fold(Struct, frozen=True):
     """It is time to move what the journal of turns holds into the tables."""
-
-
-class PutBack(Struct, frozen=True):
-    """Deliveries, by id, that were rejected for what is not their fault: those that are become pending again."""
-
-    deliveries: tuple[int, ...]
 
 
 class PathRecord(Struct, frozen=True, kw_only=True):

@@ -12,8 +12,9 @@ from typing import Self
 import anyio
 
 from bulkmail.model.errors import OutboxError
+from bulkmail.model.job import Mark, PutBack, Release, Settlement
 from bulkmail.model.pace import Durability
-from bulkmail.outbox.entries import Fold, Mark, PutBack, Release, Settlement
+from bulkmail.outbox.entries import Fold
 from bulkmail.outbox.outbox import Outbox
 
 Then = Callable[[BaseException | None], None]

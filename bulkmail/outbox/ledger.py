@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 
 from bulkmail.model.errors import OutboxError
+from bulkmail.model.hold import Hold
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.quota import DAY, NO_QUOTA, Booking, Quota
 from bulkmail.model.ramp import Ramp
@@ -41,14 +42,6 @@ class Reservation:
     id: int
     count: int
     until: float
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Nobody may be written to before `until`, wall-clock seconds; `why` is half a sentence."""
-
-    until: float
-    why: str
 
 
 def state_folder(environ: Mapping[str, str] = os.environ, *, platform: str = sys.platform) -> Path:
@@ -123,7 +116,7 @@ class Ledger:
         ramp: Ramp | None = None,
         campaign: str = "",
         hold: float = HOLD,
-    ) -> Reservation | Refusal:
+    ) -> Reservation | Hold:
         """The right to write to up to `wanted` recipients (1 or more), within `hold` seconds.
 
         `campaign` tells the ramps of several campaigns apart; the days of one begin with its first reservation.
@@ -136,7 +129,7 @@ class Ledger:
             bookings = _bookings(connection, now)
             free = quota.free(bookings, now)
             if free == 0:
-                return Refusal(quota.opens_at(bookings, now), f"the quota of {quota} is used up")
+                return Hold(quota.opens_at(bookings, now), f"the quota of {quota} is used up")
             count = wanted if free is None else min(wanted, free)
             if ramp is not None:
                 began_at = _ramp_began(connection, campaign, now)
@@ -145,7 +138,7 @@ class Ledger:
                 left = ramp.allowance(day) - sum(booking.count for booking in bookings if booking.at >= since)
                 if left <= 0:
                     opens_at = ramp.begins_at(began_at, day + 1)
-                    return Refusal(opens_at, f"the ramp of {ramp} allows {ramp.allowance(day):,} on day {day + 1}")
+                    return Hold(opens_at, f"the ramp of {ramp} allows {ramp.allowance(day):,} on day {day + 1}")
                 count = min(count, left)
             cursor = connection.execute("INSERT INTO reserved (until, count) VALUES (?, ?)", (now + hold, count))
             return Reservation(int(cursor.lastrowid or 0), count, now + hold)
@@ -168,7 +161,7 @@ class Ledger:
             connection.execute("INSERT OR REPLACE INTO pause VALUES (1, ?, ?)", (until, why))
             return until
 
-    def paused(self, now: float) -> Refusal | None:
+    def paused(self, now: float) -> Hold | None:
         """Until when the account rests, and why; None when it does not."""
         with self._writing() as connection:
             _heal(connection, now)
@@ -292,9 +285,9 @@ def _bookings(connection: sqlite3.Connection, now: float) -> list[Booking]:
     return [Booking(float(at), count) for at, count in rows]
 
 
-def _pause(connection: sqlite3.Connection, now: float) -> Refusal | None:
+def _pause(connection: sqlite3.Connection, now: float) -> Hold | None:
     row = connection.execute("SELECT until, why FROM pause WHERE until > ?", (now,)).fetchone()
-    return None if row is None else Refusal(float(row[0]), row[1])
+    return None if row is None else Hold(float(row[0]), row[1])
 
 
 def _ramp_began(connection: sqlite3.Connection, campaign: str, now: float) -> float:

@@ -17,29 +17,19 @@ from typing import Self
 
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status, check_move
+from bulkmail.model.delivery import check_move
 from bulkmail.model.errors import OutboxError
+from bulkmail.model.job import Job
 from bulkmail.model.pace import Durability
 from bulkmail.model.recipient import PlainRows, Recipient, RowFields, StoredRow
 from bulkmail.model.schedule import Planned
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox import jobs, loading, planning
 from bulkmail.outbox import store as stores
 from bulkmail.outbox.counting import RunningTally, count_rows
 from bulkmail.outbox.encoding import decode_fields, encode_campaign, storable
-from bulkmail.outbox.entries import (
-    Doubtful,
-    Entry,
-    Fold,
-    Job,
-    Mark,
-    PutBack,
-    ReadyMade,
-    Release,
-    RowRecord,
-    Settlement,
-    Suppressed,
-)
+from bulkmail.outbox.entries import Doubtful, Entry, Fold, ReadyMade, RowRecord, Suppressed
 from bulkmail.outbox.header import Header, read_header
 from bulkmail.outbox.jobs import Ids
 from bulkmail.outbox.lock import Lock
@@ -54,14 +44,9 @@ __all__ = [
     "Doubtful",
     "Entry",
     "Fold",
-    "Job",
-    "Mark",
     "Outbox",
-    "PutBack",
     "ReadyMade",
-    "Release",
     "RowRecord",
-    "Settlement",
 ]
 
 

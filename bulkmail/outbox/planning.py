@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 
-from bulkmail.model.printing import printable
 from bulkmail.model.schedule import Planned
 from bulkmail.outbox.counting import IS_COPY
+from bulkmail.text import printable
 
 _OPEN = "status = 'pending' AND tries = 0 AND ending_at IS NULL AND due_at IS NOT NULL"
 _IS_OWN = f"NOT {IS_COPY.format('d')}"

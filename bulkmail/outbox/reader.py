@@ -18,12 +18,13 @@ import msgspec
 
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Attempt, Delivery, Status
+from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.passes import RowStatus
 from bulkmail.model.recipient import Place
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.schedule import Planned
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox import finding, planning, store
 from bulkmail.outbox.counting import IS_COPY, MESSAGES_DELIVERY, by_row, has_copies, read_tally

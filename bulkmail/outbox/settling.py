@@ -7,13 +7,15 @@ from collections.abc import Iterable, Set
 from itertools import product
 from typing import NamedTuple, NoReturn
 
-from bulkmail.model.delivery import Attempt, Delivery, Status, check_move, settle
+from bulkmail.model.delivery import Attempt, Delivery, check_move, settle
 from bulkmail.model.errors import IllegalMove, OutboxError
+from bulkmail.model.job import Job, Mark, PutBack, Release, Settlement
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.status import Status
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.encoding import STATUS_OF, attempt_columns, storable
-from bulkmail.outbox.entries import Fold, Job, Mark, PutBack, Release, Settlement
+from bulkmail.outbox.entries import Fold
 from bulkmail.outbox.overruling import put_back
 from bulkmail.outbox.turns import FOLD, Accepted, Marked, Outcome, Released, Turns
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 
 from bulkmail.model.errors import OutboxError
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 _HINT = "keep a copy of it; sqlite3 FILE .recover may save what is left"
 

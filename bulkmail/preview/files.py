@@ -6,12 +6,12 @@ import os
 import re
 from pathlib import Path
 
-from bulkmail.message.framed import with_pictures
+from bulkmail.message.html.framed import with_pictures
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Message
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
 from bulkmail.preview.parts import parse, pictures, take_parts
+from bulkmail.text import printable
 
 _LONGEST_STEM = 120  # bytes; file systems take 255
 

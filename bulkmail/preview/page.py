@@ -12,16 +12,15 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from bulkmail.message.framed import framed
-from bulkmail.message.scanner import DEEPEST_READ
+from bulkmail.message.html.framed import framed
+from bulkmail.message.html.scanner import DEEPEST_READ
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
-from bulkmail.model.printing import printable
-from bulkmail.model.units import count
 from bulkmail.preview.files import file_stem, write_file
 from bulkmail.preview.parts import header, headers, parse, pictures, take_parts
 from bulkmail.preview.text import say_size
+from bulkmail.text import count, printable
 
 MOST_MESSAGES = 200  # a browser has to hold them all
 LARGEST_PAGE = 40_000_000  # characters of messages, pictures inside them included

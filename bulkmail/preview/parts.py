@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from email.message import EmailMessage
 from typing import cast
 
-from bulkmail.message.framed import Picture
+from bulkmail.message.html.framed import Picture
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,8 @@ import re
 from email.message import EmailMessage
 
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
-from bulkmail.model.units import count
 from bulkmail.preview.parts import Enclosure, Parts, header, take_parts
+from bulkmail.text import count, printable
 
 MOST_LINES = 500  # of the message that are shown
 LONGEST_LINE = 2_000  # characters

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 from bulkmail.model.errors import ListError
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import Place
+from bulkmail.text import did_you_mean, printable
 
 MOST_COLUMNS = 10_000
 
@@ -129,8 +128,7 @@ def _named(columns: Sequence[str], wanted: str, *, place: Place, hint: str) -> s
     alike = [column for column in columns if column.casefold() == wanted.strip().casefold()]
     if len(alike) == 1:
         return alike[0]
-    near = difflib.get_close_matches(wanted, columns, n=1)
     raise ListError(
         f"{place}: there is no column '{printable(wanted, 40)}'; found {listed(columns)}",
-        hint=f"did you mean '{printable(near[0], 40)}'?" if near else hint,
+        hint=did_you_mean(wanted, columns, quote="'") or hint,
     )

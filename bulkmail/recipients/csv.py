@@ -12,7 +12,6 @@ from typing import IO, TextIO
 from bulkmail.model.errors import EmptyList, ListError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import BadRow, PlainRow, PlainRows, Recipient
-from bulkmail.model.units import count
 from bulkmail.recipients.dialect import (
     DELIMITERS,
     SPOKEN,
@@ -26,6 +25,7 @@ from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW
 from bulkmail.recipients.hints import header_below, no_header_at, say_header
 from bulkmail.recipients.reading import HEADER_ONLY, Reading
 from bulkmail.recipients.table import Table
+from bulkmail.text import count
 
 _QUOTE = '"'
 _ESCAPED_QUOTE = '\\"'

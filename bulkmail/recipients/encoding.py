@@ -8,7 +8,7 @@ from typing import IO
 
 from bulkmail.model.errors import ListError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 FALLBACK = "cp1252"
 _CHUNK_BYTES = 1 << 20

@@ -9,7 +9,7 @@ from bulkmail.model.address import LONGEST_CELL as LONGEST_NAME
 from bulkmail.model.address import has_control
 from bulkmail.model.errors import AddressError
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 LONGEST_CELL = 1_000_000  # characters
 LONGEST_ROW = 16_000_000  # characters; what is longer is skipped, not kept

@@ -8,10 +8,10 @@ from collections.abc import Container, Sequence
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError, ListError
 from bulkmail.model.recipient import Place
-from bulkmail.model.units import count
 from bulkmail.recipients.columns import MOST_COLUMNS, listed
 from bulkmail.recipients.fields import LONGEST_CELL, shown, text_fault, trimmed
 from bulkmail.recipients.reading import Reading
+from bulkmail.text import count
 
 _MOST_NAMED = 20  # columns in an example
 

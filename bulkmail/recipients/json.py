@@ -9,7 +9,6 @@ from typing import IO, TextIO
 from bulkmail.model.errors import EmptyList, ListError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.model.units import count
 from bulkmail.recipients.columns import has_address_column, listed
 from bulkmail.recipients.encoding import choose, open_text
 from bulkmail.recipients.fields import LONGEST_ROW, kind, shown
@@ -17,6 +16,7 @@ from bulkmail.recipients.hints import LOOKED_AT, any_address, is_mailbox
 from bulkmail.recipients.jsonl import LenientDecoder, sentence
 from bulkmail.recipients.reading import Reading
 from bulkmail.recipients.records import EXAMPLE, Records
+from bulkmail.text import count
 
 KEY = "recipients"
 EXPECTED = f'an array of objects such as [{EXAMPLE}], or {{"{KEY}": […]}}'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import gzip
 import itertools
 import os
@@ -18,7 +17,7 @@ from typing import IO, cast
 from bulkmail.model.errors import ListError
 from bulkmail.model.filenames import other_case, same_name
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
+from bulkmail.text import close_matches, printable
 
 STANDARD_INPUT = "-"
 _GZIP = b"\x1f\x8b"
@@ -79,7 +78,7 @@ def _open_file(path: str, name: str) -> IO[bytes]:
         same = same_name(wanted, _neighbours(folder) or ())
         if same and same != wanted:
             return _open_file(os.path.join(folder, same), name)
-        raise ListError(f"there is no file {name}", hint=_did_you_mean(path)) from None
+        raise ListError(f"there is no file {name}", hint=_similar_names(path)) from None
     except IsADirectoryError:
         raise ListError(f"{name} is a folder, expected a file", hint=f"name the list in it: {name}/list.csv") from None
     except PermissionError:
@@ -121,13 +120,13 @@ def _opened(name: str, *, suffix: str, beneath: IO[bytes], path: str) -> Opened:
     return Opened(name, suffix, stream=beneath, beneath=beneath, path=path)
 
 
-def _did_you_mean(path: str) -> str:
+def _similar_names(path: str) -> str:
     folder, wanted = os.path.split(path)
     names = _neighbours(folder)
     if names is None:
         return f"there is no folder {printable(folder)} either"
     same = other_case(wanted, names)
-    near = [same] if same else difflib.get_close_matches(wanted, names, n=3)
+    near = [same] if same else close_matches(wanted, names)
     if not near:
         return "check the name, or the folder you are in"
     return "did you mean " + " or ".join(printable(os.path.join(folder, each)) for each in near) + "?"

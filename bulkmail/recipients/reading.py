@@ -10,10 +10,10 @@ from bulkmail.model.address import Address
 from bulkmail.model.errors import EmptyList
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import BadRow, Place, Recipient
-from bulkmail.model.units import count
 from bulkmail.recipients.columns import is_report, listed
 from bulkmail.recipients.fields import trimmed
 from bulkmail.recipients.remarks import Remarks
+from bulkmail.text import count
 
 _MOST_COLUMNS = 1_000
 

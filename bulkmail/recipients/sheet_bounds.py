@@ -19,11 +19,11 @@ from typing import IO
 from bulkmail.model.errors import ListError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.printing import printable
 from bulkmail.recipients.columns import MOST_COLUMNS
 from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW, shown
 from bulkmail.recipients.opening import Opened
 from bulkmail.recipients.reading import Reading
+from bulkmail.text import printable
 
 _PACKED = b"PK\x03\x04"
 _CHUNK = 1 << 18

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import shlex
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ from bulkmail.recipients.columns import has_address_column, listed
 from bulkmail.recipients.fields import shown
 from bulkmail.recipients.hints import setting
 from bulkmail.recipients.reading import Reading
+from bulkmail.text import closest
 
 SUFFIXES = (".xlsx", ".xlsm", ".ods")
 MAGIC = b"PK\x03\x04"
@@ -45,10 +45,10 @@ def _wanted(wanted: str, visible: Sequence[str], names: Sequence[str], reading: 
         return alike[0]
     if wanted.isdecimal() and 0 < int(wanted) <= len(visible):
         return visible[int(wanted) - 1]
-    near = difflib.get_close_matches(wanted, names, n=1)
+    near = closest(wanted, names)
     raise ListError(
         f"{reading.name}: there is no sheet {shown(wanted)}; found {listed(names)}",
-        hint=f"did you mean {say_flag(near[0])}?" if near else "name one of these, or its number: --sheet 1",
+        hint=f"did you mean {say_flag(near)}?" if near else "name one of these, or its number: --sheet 1",
     )
 
 

@@ -8,13 +8,13 @@ from contextlib import suppress
 from bulkmail.model.address import Address, parse_mailbox, plain_address
 from bulkmail.model.errors import AddressError, ListError
 from bulkmail.model.recipient import BadRow, Place, PlainRow, Recipient
-from bulkmail.model.units import count
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, address_column, is_report, name_column, unguarded
 from bulkmail.recipients.dialect import SPOKEN
 from bulkmail.recipients.fields import USUAL_NAME, display_name, shown, storable, text_fault
 from bulkmail.recipients.header import column_names
 from bulkmail.recipients.hints import Row, address_columns, by_column, check_addresses, say_column
 from bulkmail.recipients.reading import MakeAddress, Reading
+from bulkmail.text import count
 
 
 class Table:

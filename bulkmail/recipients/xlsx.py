@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from bulkmail.model.errors import EmptyList, ListError
-from bulkmail.model.printing import printable
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.recipients.columns import has_address_column
 from bulkmail.recipients.hints import LOOKED_AT, Row, header_below, no_header_at, say_header
@@ -19,6 +18,7 @@ from bulkmail.recipients.seen_cells import SeenRow, seen_cells
 from bulkmail.recipients.sheet_notes import is_open_document, read_notes
 from bulkmail.recipients.sheets import choose_sheet, say_sheet
 from bulkmail.recipients.table import Table
+from bulkmail.text import printable
 
 _WHOLE = 1e21  # from here on a float is written with an exponent
 

@@ -16,18 +16,18 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import Place
 from bulkmail.model.returned import CameBack
-from bulkmail.model.units import count
+from bulkmail.model.status import Status
 from bulkmail.outbox.entries import AcceptedRow, RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, FORMULA_STARTS, guarded_inside
 from bulkmail.report.files import replacing
 from bulkmail.report.rows import as_json, copy_object, iso, trouble
 from bulkmail.report.source import Source
+from bulkmail.text import count
 
 _HARMLESS = lazy_pattern(r"[+-]?[0-9 ().-]+|[+-]?[A-Za-z0-9._+-]+@[A-Za-z0-9.-]+")
 _OWN = ("address", "name")

@@ -7,11 +7,11 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
+from bulkmail.model.status import Status
 from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
 from bulkmail.report.rows import words_with_feedback
+from bulkmail.text import printable
 
 MOST_BUCKETS = 120
 MOST_PROVIDERS = 12

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bulkmail.model.errors import BulkmailError, ConfigError
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 _PART = ".part"
 _ABANDONED = 3600.0  # seconds since anything was written into it

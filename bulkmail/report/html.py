@@ -18,10 +18,9 @@ from typing import Any, BinaryIO
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from bulkmail.model.delivery import Status
-from bulkmail.model.printing import printable
 from bulkmail.model.returned import GRAVEST_FIRST
-from bulkmail.model.units import count, say_duration
+from bulkmail.model.status import Status
+from bulkmail.model.units import say_duration
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.figures import LATENCIES, MOST_ROWS, Figures, People, Timeline, figures_of
@@ -32,6 +31,7 @@ from bulkmail.report.slowdowns import sentence
 from bulkmail.report.source import Source
 from bulkmail.report.specimen import specimen_of
 from bulkmail.report.text import MEANINGS, copies_of, meaning, rehearsal, rest, say_rows, times
+from bulkmail.text import count, printable
 
 MOST_SLOWED = 20  # relays and providers that are named as having slowed the run down
 _OUTCOMES = {"accepted": "accepted", "deferred": "put off", "rejected": "refused", "in_doubt": "in doubt"}

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import BinaryIO
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackKind
+from bulkmail.model.hold import Hold
 from bulkmail.model.returned import ReturnedCounts
+from bulkmail.model.status import Status
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
@@ -61,7 +63,7 @@ def head(source: Source) -> dict[str, object]:
         "list": run.list_name,
         "is_rehearsal": run.is_rehearsal,
         "exit_code": tally.exit_code,
-        "rest": run.rest and {"until": iso(run.rest.until) or None, "why": run.rest.why},
+        "rest": run.rest and _rest(run.rest),
         "follows": run.follows and {"run_id": run.follows[0], "outbox": run.follows[1]},
         "planned": run.planned and planned_object(run.planned),
         "slowdowns": [as_object(slowdown, time.time()) for slowdown in run.slowdowns],
@@ -76,6 +78,10 @@ def head(source: Source) -> dict[str, object]:
             "ended": iso(run.ended_at) or None,
         },
     }
+
+
+def _rest(hold: Hold) -> dict[str, object]:
+    return {"until": None if math.isinf(hold.until) else iso(hold.until), "why": hold.why}
 
 
 def _feedback(returned: ReturnedCounts) -> dict[str, int]:

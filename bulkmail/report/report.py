@@ -10,10 +10,10 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.recipient import Place
 from bulkmail.model.returned import ReturnedCounts
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import PathRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader

@@ -3,44 +3,47 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
+from typing import TypedDict
 
 import msgspec
 
-from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
+from bulkmail.model.hold import Hold
 from bulkmail.model.window import say_until
 from bulkmail.outbox.shape import Moment
+from bulkmail.text import printable
 
 SETTING = "rest"
 LONGEST = 400  # characters of a reason
 
 
-@dataclass(frozen=True, slots=True)
-class Resting:
-    """Nobody is written to before `until` (wall-clock seconds), because of `why`; None: until somebody goes on."""
-
-    until: Moment | None
+class _Recorded(TypedDict):
+    until: Moment | None  # None: until somebody goes on
     why: str
 
-    def recorded(self) -> str:
-        """As the setting `rest` of an outbox."""
-        return json.dumps({"until": self.until, "why": printable(self.why, LONGEST)})
 
-    def sentence(self, now: float) -> str:
-        """For people."""
-        why = printable(self.why, LONGEST)
-        return f"It rests: {why}." if self.until is None else f"It rests until {say_until(self.until, now)}: {why}."
+def recorded(hold: Hold) -> str:
+    """A hold as the setting `rest` of an outbox."""
+    until = None if math.isinf(hold.until) else hold.until
+    return json.dumps(_Recorded(until=until, why=printable(hold.why, LONGEST)))
 
 
-def rest_of(settings: Mapping[str, str], now: float) -> Resting | None:
+def say_rest(hold: Hold, now: float) -> str:
+    """A hold for people."""
+    why = printable(hold.why, LONGEST)
+    return f"It rests: {why}." if math.isinf(hold.until) else f"It rests until {say_until(hold.until, now)}: {why}."
+
+
+def rest_of(settings: Mapping[str, str], now: float) -> Hold | None:
     """What the settings of an outbox say, unless it is over by `now`."""
     kept = settings.get(SETTING)
     if not kept:
         return None
-    resting = msgspec.json.decode(kept, type=Resting)
-    return None if resting.until is not None and resting.until <= now else resting
+    found = msgspec.json.decode(kept, type=_Recorded)
+    hold = Hold(math.inf if found["until"] is None else found["until"], found["why"])
+    return hold if hold.lasts(now) else None
 
 
 def next_try(due: float | None, now: float) -> str | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.returned import COMPLAINTS_BAD, COMPLAINTS_GOOD, ReturnedCounts
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
-from bulkmail.model.units import count
 from bulkmail.report.source import Pass
+from bulkmail.text import count
 
 MOST_PASSES = 6
 _SHARED = frozenset({FeedbackKind.HARD, FeedbackKind.SPAM_COMPLAINT})  # whose share of what was accepted is told

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.printing import printable
 from bulkmail.report.csv import write_csv
 from bulkmail.report.files import ReportUnwritten, check_folder
 from bulkmail.report.json import write_json
 from bulkmail.report.report import Report
 from bulkmail.report.source import Source
+from bulkmail.text import printable
 
 
 def _write_html(source: Source, target: Path | BinaryIO) -> None:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from bulkmail.model.printing import printable
 from bulkmail.model.slowdown import MOST_KEPT, Slowdown
-from bulkmail.model.units import count, say_rate
+from bulkmail.model.units import say_rate
 from bulkmail.report.rows import iso
+from bulkmail.text import count, printable
 
 SETTING = "slowdowns"
 _LONGEST_NAME = 60  # characters

@@ -12,21 +12,22 @@ from pathlib import Path
 import msgspec
 
 from bulkmail.model.campaign import Campaign
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError, ConfigError
+from bulkmail.model.hold import Hold
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.passes import Passes
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.returned import CameBack, Returned, ReturnedCounts
 from bulkmail.model.schedule import Planned
 from bulkmail.model.slowdown import Slowdown
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.encoding import decode_fields
 from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
 from bulkmail.report.planned import planned_in
-from bulkmail.report.rest import Resting, rest_of
+from bulkmail.report.rest import rest_of
 from bulkmail.report.slowdowns import slowdowns_of
 
 _REHEARSALS = frozenset(kind.value for kind in Kind if kind.is_rehearsal)
@@ -54,7 +55,7 @@ class Run:
     path: Path | None
     relays: tuple[str, ...] = ()  # their names
     redirected_to: str = ""  # whoever got all the messages of a rehearsal over a real relay
-    rest: Resting | None = None  # why nothing is sent just now
+    rest: Hold | None = None  # why nothing is sent just now
     slowdowns: tuple[Slowdown, ...] = ()  # relays and providers that asked for less
     number: int = 1  # which run under its name it is
     next_try_at: float | None = None  # when the first of the deferred deliveries may be tried again

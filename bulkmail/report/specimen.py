@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from bulkmail.message.composer import Composer
-from bulkmail.message.local_files import content_id
+from bulkmail.message.compose.composer import Composer
+from bulkmail.message.html.local_files import content_id
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import BulkmailError
@@ -60,7 +60,7 @@ def _page(html: str | None, campaign: Campaign) -> str | None:
     """The page for the frame; None where there is none that can be shown."""
     if html is None or len(html) > _LARGEST_PAGE:
         return None
-    from bulkmail.message.framed import Picture, framed  # late: a text alone needs no parser of HTML
+    from bulkmail.message.html.framed import Picture, framed  # late: a text alone needs no parser of HTML
 
     # Those that come with every message, by Content-ID.
     pictures = {content_id(image): Picture(image.content_type, image.content) for image in campaign.images}

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len, set_cell_size
 
-from bulkmail.model.delivery import Status
-from bulkmail.model.printing import printable
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
-from bulkmail.model.units import count, say_duration
+from bulkmail.model.units import say_duration
 from bulkmail.report.planned import sentence
 from bulkmail.report.report import Report, Trouble
-from bulkmail.report.rest import next_try
+from bulkmail.report.rest import next_try, say_rest
 from bulkmail.report.returned import came_back, of_passes, of_variants
 from bulkmail.report.slowdowns import short_sentence
+from bulkmail.text import count, printable
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -219,7 +219,7 @@ def rest(report: Report) -> list[str]:
     is_running = run.process is not None
     planned = sentence(run.planned, now, is_running=is_running) if run.planned is not None and report.tally.open else ""
     if run.rest is not None and report.tally.open:
-        return [run.rest.sentence(now), *([planned] if planned else [])]
+        return [say_rest(run.rest, now), *([planned] if planned else [])]
     if planned:
         return [planned]
     waiting = next_try(run.next_try_at, now) if not is_running else None

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
-from bulkmail.model.units import count
 from bulkmail.sandbox.maildir import Maildir
+from bulkmail.text import count, printable
 
 LONGEST_HEAD = 262_144  # bytes of a message that are read to list it
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from bulkmail.model.message import Message
-from bulkmail.model.printing import printable
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.sandbox.maildir import Maildir
+from bulkmail.text import printable
 
 Done = Callable[[BaseException | None], None]
 Mark = Callable[[Done], None]

@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from bulkmail.model.errors import RelayError
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 _HOST = re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname()) or "localhost"
 _number = count(1)  # of the process: two Maildir objects on one folder must not give one name twice

@@ -11,10 +11,10 @@ from typing import Any, cast
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from bulkmail.model.errors import RelayError
-from bulkmail.model.printing import printable
 from bulkmail.sandbox.faults import Faults, Trouble
 from bulkmail.sandbox.maildir import Maildir
 from bulkmail.smtp.capabilities import SANDBOX
+from bulkmail.text import printable
 
 LARGEST_MESSAGE = 33_554_432  # bytes, announced by SIZE (RFC 1870)
 

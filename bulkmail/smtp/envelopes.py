@@ -11,9 +11,9 @@ from bulkmail.model.address import LONGEST_ADDRESS
 from bulkmail.model.dsn import Dsn
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
-from bulkmail.model.printing import printable
 from bulkmail.model.reply import Breakage, Fault, Stage
 from bulkmail.smtp.capabilities import Capabilities
+from bulkmail.text import printable
 
 # What would end the command or the path: whoever made the address should have refused it, and here it stops.
 _UNSAFE = re.compile("[\x00-\x20\x7f<>\ud800-\udfff]")

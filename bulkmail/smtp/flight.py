@@ -7,8 +7,8 @@ from collections import deque
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.model.units import say_duration
 from bulkmail.smtp.ahead import Ahead, Trial
-from bulkmail.smtp.exchange import Exchange, Mode, Step
 from bulkmail.smtp.replies import RawReply
+from bulkmail.smtp.transfer import Exchange, Mode, Step
 
 _NOT_IMPLEMENTED = (500, 502, 504)
 

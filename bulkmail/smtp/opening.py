@@ -14,7 +14,6 @@ from typing import TypedDict
 import aiosmtplib
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
 from bulkmail.model.units import say_duration
@@ -31,6 +30,7 @@ from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import alert_behind, make_tls_context, tls_breakage
 from bulkmail.smtp.tls_mode import speaks_tls, wrong_mode
 from bulkmail.smtp.trace import Trace, connected, hidden, not_connected, tapped, watch
+from bulkmail.text import printable
 
 QUIET = 5.0  # seconds without a greeting after which a port is looked at more closely
 

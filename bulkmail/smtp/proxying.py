@@ -11,10 +11,10 @@ from urllib.parse import unquote, urlsplit
 import anyio
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage
 from bulkmail.smtp.dialling import DialError, dial, dial_socket
+from bulkmail.text import printable
 
 _LONGEST_ANSWER = 4_096  # bytes
 _BEGINNING = b"HTTP/1."

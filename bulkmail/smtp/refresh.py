@@ -13,11 +13,11 @@ from http.client import HTTPException, HTTPMessage
 from typing import IO
 from urllib.parse import urlencode, urlsplit
 
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Oauth, Secret
 from bulkmail.model.reply import Breakage
 from bulkmail.smtp.credentials import AccessToken, TokenError
 from bulkmail.smtp.mechanisms import is_token
+from bulkmail.text import printable
 
 TIMEOUT = 30.0  # seconds for the whole of question and answer
 LONGEST_ANSWER = 65_536  # bytes

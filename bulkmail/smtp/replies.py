@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from bulkmail.model.printing import printable
+from bulkmail.text import printable
 
 LONGEST_REPLY = 32_768  # bytes, all lines of a reply together: several times the longest EHLO answer known
 

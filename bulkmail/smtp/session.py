@@ -8,17 +8,17 @@ from collections.abc import Callable
 from functools import partial
 
 from bulkmail.model.message import Message
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.smtp.capabilities import Capabilities
+from bulkmail.smtp.connection import Done, Line, Mark, More, Transfer
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.line import Done, Line, Mark, More, Transfer
-from bulkmail.smtp.manners import Manners
 from bulkmail.smtp.opening import SessionRefused, open_transport
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.protocol import Transactions
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.trace import Trace
-from bulkmail.smtp.transactions import Transactions
+from bulkmail.text import printable
 
 __all__ = ["Credentials", "Manners", "Session", "SessionRefused", "Timeouts"]
 

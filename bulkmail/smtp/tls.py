@@ -5,9 +5,9 @@ from __future__ import annotations
 import ssl
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.printing import printable
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage
+from bulkmail.text import printable
 
 # OpenSSL's X509_V_ERR_…
 _EXPIRED, _NOT_YET_VALID, _WRONG_NAME, _WRONG_IP_ADDRESS = 10, 9, 62, 64

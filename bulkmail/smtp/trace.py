@@ -18,9 +18,9 @@ from types import TracebackType
 from typing import TextIO
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.printing import printable
 from bulkmail.smtp.tap import Tap
 from bulkmail.smtp.tapped import TappedTransport
+from bulkmail.text import printable
 
 HEADING = "# bulkmail trace"
 _LEGEND = "> we say  < the server says  * what happens  | of a message; the number is the connection's"

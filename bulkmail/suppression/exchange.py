@@ -16,12 +16,12 @@ from typing import TextIO
 
 from bulkmail.model.errors import AddressError, ListError, SuppressionError
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.printing import printable
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionReason, list_scope
 from bulkmail.outbox.reader import is_outbox
 from bulkmail.recipients.screening import entry_key, read_entries
 from bulkmail.suppression.file import APPLICATION_ID, explained
 from bulkmail.suppression.ports import DIGEST_BYTES, Addition
+from bulkmail.text import printable
 
 COLUMNS = ("address", "reason", "list", "since", "until", "note", "digest", "digest_key")
 MOST_FAULTS = 20

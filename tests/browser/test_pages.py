@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bulkmail.model.campaign import Campaign, Template
-from bulkmail.model.delivery import Status
 from bulkmail.model.message import Envelope, Message
+from bulkmail.model.status import Status
 from bulkmail.outbox.entries import AttemptRecord
 from bulkmail.preview.page import Album
 from bulkmail.report.html import write_html

@@ -19,8 +19,7 @@ from click.testing import CliRunner, Result
 from bulkmail.cli import main, program, running
 from bulkmail.cli.choices import campaign_options, overrides_from
 from bulkmail.cli.mishaps import judge, tell
-from bulkmail.config.overrides import Overrides
-from bulkmail.engine.ports import Ending
+from bulkmail.engine.contracts import Ending
 from bulkmail.model.errors import (
     BulkmailError,
     ChecksFailed,
@@ -31,6 +30,7 @@ from bulkmail.model.errors import (
     RelayError,
     TemplateError,
 )
+from bulkmail.settings.overrides import Overrides
 
 HEAVY = ("rich", "jinja2", "aiosmtplib", "msgspec", "email_validator", "anyio", "asyncio", "sqlite3")
 
@@ -309,7 +309,7 @@ def test_frame_imports_nothing_heavy(words: list[str]) -> None:
 
 def test_settings_import_nothing_heavy_before_they_are_loaded() -> None:
     script = (
-        "import sys, bulkmail.config.settings, bulkmail.config.runs, bulkmail.config.secrets\n"
+        "import sys, bulkmail.settings.settings, bulkmail.settings.runs, bulkmail.settings.secrets\n"
         "print(*sorted({'msgspec', 'jinja2', 'keyring', 'email_validator'} & sys.modules.keys()))"
     )
     assert python("-c", script).stdout == "\n"

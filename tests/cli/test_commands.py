@@ -23,11 +23,11 @@ from bulkmail.cli import init as init_module
 from bulkmail.cli import main
 from bulkmail.cli.machine import JsonErrors
 from bulkmail.cli.running import password_prompt
-from bulkmail.config.settings import load
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.slowdowns import recorded
+from bulkmail.settings.settings import load
 from tests.report.making import STARTED, fill_outbox
 
 KINDS = ("newsletter", "mail-merge", "invoice")

@@ -19,14 +19,16 @@ from bulkmail.cli.metrics import Metrics, counted
 from bulkmail.cli.progress import Plain, make_progress
 from bulkmail.cli.pulse import Pulse
 from bulkmail.cli.words import step
-from bulkmail.engine.ports import DeliveryResult, Notice, Sessions, Slowed, Waiting
-from bulkmail.model.adapt import Speed
-from bulkmail.model.delivery import Attempt, Delivery, Status
+from bulkmail.engine.contracts import DeliveryResult, Notice, Sessions, Slowed
+from bulkmail.model.adapt import AdaptiveRate
+from bulkmail.model.delivery import Attempt, Delivery
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.hold import Hold
+from bulkmail.model.outcome import Outcome, Scope, Verdict
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.slowdown import Slowdown
+from bulkmail.model.status import Status
 from bulkmail.model.units import say_rate
-from bulkmail.model.verdict import Outcome, Scope, Verdict
 from bulkmail.report.slowdowns import clock_time
 
 OUTCOME = {Status.ACCEPTED: Outcome.ACCEPTED, Status.DEFERRED: Outcome.DEFERRED, Status.REJECTED: Outcome.REJECTED}
@@ -86,7 +88,7 @@ def test_bar_never_wraps(width: int) -> None:
     for number in range(5):
         pulse.note(Sessions(12, f"smtp://mail{number}.shop.example:587"), now)
         pulse.note(slowed("l" * 20 * number, until=time.time() + 600), now)
-    pulse.note(Waiting(2_000_000_000.0, "the relay, which asked for patience"), now)
+    pulse.note(Hold(2_000_000_000.0, "the relay, which asked for patience"), now)
     lines = bars.fitted(bars.sending(pulse, now=now + 1, width=width), width)
     assert max(cell_len(line.plain) for line in lines) <= width
     assert "60 of 1,234,567" in "".join(line.plain for line in lines) or width == 20 or "40 of" in lines[0].plain
@@ -106,7 +108,7 @@ def test_progress_names_whoever_is_given_less() -> None:
     for event in (
         slowed(until=until),
         slowed("", connections=2),
-        slowed("yahoo", speed=Speed().lowered(time.time(), seen=40.0)),
+        slowed("yahoo", speed=AdaptiveRate().lowered(time.time(), seen=40.0)),
         slowed("gmx"),  # as before
     ):
         pulse.note(event, now)
@@ -149,7 +151,7 @@ def test_progress_in_a_pipe_has_no_escape_codes(mode: str, monkeypatch: pytest.M
         progress.begin(100)
         progress.observe(Sessions(3, "main"))
         progress.observe(settled(1, Status.REJECTED))
-        progress.observe(Waiting(2_000_000_000.0, "the rate"))
+        progress.observe(Hold(2_000_000_000.0, "the rate"))
         progress.observe(Notice("the spare relay is down", "spare"))
     said = stream.getvalue()
     assert "\x1b" not in said and "\r" not in said
@@ -220,7 +222,7 @@ def test_metrics_count_what_the_engine_tells() -> None:
 def test_metrics_say_who_is_given_less() -> None:
     pytest.importorskip("prometheus_client")
     metrics, now = Metrics(), time.time()
-    metrics.observe(slowed(times=3, speed=Speed(limit=50.0, low=5.0, since=now + 5), until=now + 600))
+    metrics.observe(slowed(times=3, speed=AdaptiveRate(limit=50.0, low=5.0, since=now + 5), until=now + 600))
     metrics.observe(slowed("", connections=2))
     found = samples(metrics)
     assert found["bulkmail_throttles_total['google', 'main']"] == 3
@@ -284,9 +286,9 @@ def test_plain_lines_say_once_what_a_run_waits_for() -> None:
     stream = io.StringIO()
     with make_progress("plain", stream) as progress:
         for number in range(10):
-            progress.observe(Waiting(2_000_000_000.0 + number / 10, "deferred deliveries"))
-        progress.observe(Waiting(2_000_000_060.0, "deferred deliveries"))
-        progress.observe(Waiting(2_000_000_060.0, "the quota"))
+            progress.observe(Hold(2_000_000_000.0 + number / 10, "deferred deliveries"))
+        progress.observe(Hold(2_000_000_060.0, "deferred deliveries"))
+        progress.observe(Hold(2_000_000_060.0, "the quota"))
     assert [line.partition(": ")[2] for line in stream.getvalue().splitlines()] == [
         "deferred deliveries", "deferred deliveries", "the quota",
     ]  # fmt: skip

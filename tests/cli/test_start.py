@@ -16,10 +16,10 @@ from bulkmail.cli.program import COLLECTED_AFTER
 
 UNUSED = (
     "aiosmtpd",
-    "bulkmail.message.inlining",
-    "bulkmail.message.markdown",
-    "bulkmail.message.mjml",
-    "bulkmail.preflight.relay",
+    "bulkmail.message.html.inlining",
+    "bulkmail.message.html.markdown",
+    "bulkmail.message.html.mjml",
+    "bulkmail.probe.relay",
     "bulkmail.preview",
     "bulkmail.recipients.json",
     "bulkmail.recipients.jsonl",

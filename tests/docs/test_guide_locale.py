@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from bulkmail.mailing.library import compose
-from bulkmail.message.composer import Composer
+from bulkmail.message.compose.composer import Composer
 from bulkmail.model.address import Address
 from bulkmail.model.recipient import Place, Recipient
 

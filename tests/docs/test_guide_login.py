@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bulkmail.config.overrides import Overrides
-from bulkmail.config.schema import OauthTable
-from bulkmail.config.settings import load
 from bulkmail.model.relay import Oauth, parse_proxy
+from bulkmail.settings.overrides import Overrides
+from bulkmail.settings.schema import OauthTable
+from bulkmail.settings.settings import load
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 MESSAGE = """

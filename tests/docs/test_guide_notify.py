@@ -7,11 +7,11 @@ import re
 import tomllib
 from pathlib import Path
 
-from bulkmail.config.schema import read_user_shape
 from bulkmail.mailing.notifying import VERSION, NotifiedRun, make_notification
 from bulkmail.model.notification import NotifyEvent
 from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
+from bulkmail.settings.schema import read_user_shape
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 SECTION = GUIDE.partition("### Notifications\n")[2].partition("\n## ")[0]

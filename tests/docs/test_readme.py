@@ -27,7 +27,7 @@ def test_python_example_prints_what_it_says(capsys):
 
 
 def test_settings_of_the_user_in_the_guide_are_known():
-    from bulkmail.config.schema import read_user_shape
+    from bulkmail.settings.schema import read_user_shape
 
     (example,) = [block for block in blocks(GUIDE, "toml") if "[serve]" in block]
     assert read_user_shape(tomllib.loads(example))[1] == []
@@ -35,7 +35,7 @@ def test_settings_of_the_user_in_the_guide_are_known():
 
 @pytest.mark.parametrize("text", [README, GUIDE], ids=["readme", "guide"])
 def test_campaign_example_loads(text, tmp_path):
-    from bulkmail.config.settings import load
+    from bulkmail.settings.settings import load
 
     found = [block for block in blocks(text, "toml") if "[serve]" not in block]  # which is the user's own file
     # The guide's later ones are further tables of the first.
@@ -61,8 +61,8 @@ async def test_every_command_has_help_with_an_example(command, tmp_path):
 
 
 def test_guide_names_every_setting():
-    from bulkmail.config.pace_tables import BreakersTable, ProvidersTable, ProviderTable
-    from bulkmail.config.schema import (
+    from bulkmail.settings.pace_tables import BreakersTable, ProvidersTable, ProviderTable
+    from bulkmail.settings.schema import (
         BouncesTable,
         MessageTable,
         NotifyTable,

@@ -21,10 +21,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bulkmail.cli import main
-from bulkmail.config.schema import read_shape
-from bulkmail.config.settings import load
 from bulkmail.model.relay import Kind
 from bulkmail.sandbox.inbox import Inbox
+from bulkmail.settings.schema import read_shape
+from bulkmail.settings.settings import load
 
 ROOT = Path(__file__).parents[2]
 CAMPAIGNS = [

@@ -11,7 +11,7 @@ from email import message_from_bytes
 import pytest
 import trustme
 
-from bulkmail.config.settings import load
+from bulkmail.settings.settings import load
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run
 from tests.e2e.test_terminal import Terminal

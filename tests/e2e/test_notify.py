@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.mailing import run_notes
+from bulkmail.mailing import run_watch
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.testing import Hang, ScriptedRelay
 from tests.e2e.commands import Result, run, start, write_campaign
@@ -75,7 +75,7 @@ async def test_end_of_a_run_is_notified_once(shop):
     assert (data["totals"]["rows"], data["totals"]["accepted"], data["totals"]["rejected"]) == (5, 4, 1)
     assert data["outbox"] == str(shop.outbox)
     assert "p3@" not in json.dumps(event)
-    assert await asyncio.to_thread(lambda: list(run_notes.all_notes())) == []
+    assert await asyncio.to_thread(lambda: list(run_watch.all_notes())) == []
 
 
 async def test_mail_about_the_end_is_one_message_and_no_recipient(shop):

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
+from bulkmail.engine.contracts import Connection, Ending, Event, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import Ending, Event, Line, Outlet
 from bulkmail.engine.run import Plan
 from bulkmail.model.address import Address
+from bulkmail.model.job import Job
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.route import Route
-from bulkmail.outbox.outbox import Entry, Job, Outbox
+from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.smtp.session import Session
 from bulkmail.testing import ScriptedRelay
 
@@ -63,7 +64,7 @@ def make_engine(outbox: Outbox, events: list[Event]) -> Callable[..., Engine]:
     """An engine over the outbox; `to` is a scripted relay or a function that opens lines."""
 
     def make(to: Any, *, connections: int = 3, pace: Pace | None = None, **more: Any) -> Engine:
-        async def open_session() -> Line:
+        async def open_session() -> Connection:
             relay = Relay.parse(f"smtp://{to.host}:{to.port}?tls=off")
             assert relay.tls is Tls.OFF
             return await Session.open(relay, None, tls_context=None)

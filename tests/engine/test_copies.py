@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from bulkmail.engine.contracts import DeliveryResult, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import DeliveryResult, Outlet
 from bulkmail.engine.run import Plan
 from bulkmail.model.address import Address
+from bulkmail.model.job import Mark
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
@@ -15,8 +16,9 @@ from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
-from bulkmail.outbox.outbox import Entry, Mark
-from bulkmail.smtp.session import Manners, Session
+from bulkmail.outbox.outbox import Entry
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.session import Session
 from bulkmail.testing import Drop, ScriptedRelay
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))
@@ -194,10 +196,10 @@ async def test_limit_counts_copies(rows, run, events):
 async def test_more_copies_than_a_transaction_holds_go_in_several(rows, run, events):
     rows(2, 26)  # as many as there are messages
     async with ScriptedRelay(extensions=PIPED) as relay:
-        import bulkmail.engine.sender as sender
+        import bulkmail.engine.worker as worker
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sender, "MOST_COPIES", 10)
+            patch.setattr(worker, "MOST_COPIES", 10)
             await run(relay, connections=1)
     assert [len(message.forward_paths) for message in relay.messages] == [10, 10, 6] * 2
 

@@ -6,12 +6,12 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.engine.ports import DeliveryResult
-from bulkmail.model.delivery import Status
+from bulkmail.engine.contracts import DeliveryResult
 from bulkmail.model.errors import RelayError
 from bulkmail.model.opening import OpeningBudget
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.status import Status
 from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))

@@ -11,20 +11,20 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.config.tables import known_feedback, known_providers
-from bulkmail.engine.ports import Notice, Slowed
+from bulkmail.engine.contracts import Notice, Slowed
 from bulkmail.model.address import Address
-from bulkmail.model.breaker import Limits
-from bulkmail.model.delivery import Status
+from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.feedback import Feedback
 from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
-from bulkmail.model.outcome import throttle
+from bulkmail.model.outcome import Scope, throttle
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.recipient import Place, Recipient
-from bulkmail.model.verdict import Rule, Scope
+from bulkmail.model.status import Status
+from bulkmail.model.verdict import Rule
 from bulkmail.outbox.outbox import Entry
 from bulkmail.outbox.reader import OutboxReader
+from bulkmail.settings.tables import known_feedback, known_providers
 from bulkmail.testing import Late, ScriptedRelay
 
 LANES, FEEDBACK = known_providers(), known_feedback()
@@ -304,7 +304,7 @@ async def test_list_of_unknown_users_stops_the_run(people, run, outbox):
         return "550 5.1.1 no such user" if int(path[1:].partition("@")[0]) % 4 == 0 else None
 
     async with ScriptedRelay(rcpt=rcpt) as relay:
-        ending = await run(relay, {}, pace=Pace(wait=0, breakers=Limits(unknown_after=100))).run()
+        ending = await run(relay, {}, pace=Pace(wait=0, breakers=BreakerLimits(unknown_after=100))).run()
     assert "do not exist" in str(ending.error)
     tally = outbox.tally()
     assert 90 <= tally[Status.ACCEPTED] + tally[Status.REJECTED] <= 110

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bulkmail.config.tables import known_feedback
-from bulkmail.engine.ports import Notice
-from bulkmail.model.delivery import Status
+from bulkmail.engine.contracts import Notice
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.status import Status
+from bulkmail.settings.tables import known_feedback
 from bulkmail.testing import Drop, Late, ScriptedRelay
 from bulkmail.testing.answers import Lines
 

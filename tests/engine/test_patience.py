@@ -6,15 +6,15 @@ import asyncio
 
 import pytest
 
-from bulkmail.config.tables import known_feedback
-from bulkmail.engine.ports import Waiting
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError, SendingPaused
+from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import Backoff
+from bulkmail.model.status import Status
 from bulkmail.sandbox.lines import NullLine
-from bulkmail.smtp.session import SessionRefused
+from bulkmail.settings.tables import known_feedback
+from bulkmail.smtp.opening import SessionRefused
 from bulkmail.testing import ManualClock
 
 FEEDBACK = known_feedback()
@@ -52,7 +52,7 @@ async def test_relay_is_tried_as_the_schedule_says_and_given_up_at_its_end(trial
     ending, asked = await trial(lambda number: DOWN, relay_backoff=WRITTEN, patience=390.0)
     assert asked == [0.0, 30.0, 90.0, 390.0]
     assert isinstance(ending.error, RelayError) and "it has been so for 6 min 30 s" in str(ending.error)
-    waits = [event for event in events if isinstance(event, Waiting)]
+    waits = [event for event in events if isinstance(event, Hold)]
     assert [wait.until - 1_000.0 for wait in waits] == [30.0, 90.0, 390.0]
     assert "the relay fails, and is tried again then: it hung up" in waits[0].why
     assert not any(wait.is_planned for wait in waits)

@@ -8,12 +8,12 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from bulkmail.config.tables import known_feedback
-from bulkmail.engine.ports import Slowed
-from bulkmail.model.delivery import Status
+from bulkmail.engine.contracts import Slowed
 from bulkmail.model.errors import RelayError, SendingPaused
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import Backoff, RetryPolicy
+from bulkmail.model.status import Status
+from bulkmail.settings.tables import known_feedback
 from bulkmail.testing import Hang, ScriptedRelay
 
 FEEDBACK = known_feedback()

@@ -8,16 +8,16 @@ from collections import Counter
 import anyio
 import pytest
 
+from bulkmail.engine.contracts import DeliveryResult, Notice, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import DeliveryResult, Notice, Outlet
 from bulkmail.engine.run import Plan
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
+from bulkmail.model.status import Status
 from bulkmail.smtp.session import Session
 from bulkmail.testing import Drop, Hang, Late, ManualClock, ScriptedRelay
 from tests.engine.conftest import compose

@@ -12,19 +12,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bulkmail.config.tables import known_feedback
+from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import DeliveryResult, Ending, Notice, Outlet, Waiting
 from bulkmail.engine.run import Plan
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
+from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.route import Route
+from bulkmail.model.status import Status
 from bulkmail.outbox.outbox import Entry, Outbox
+from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.session import Manners, Session, Timeouts
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.session import Session
+from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.testing import ManualClock
 from tests.engine.conftest import compose
 from tests.examples import IN_CI
@@ -216,7 +219,7 @@ class Trial:
             box.finish_loading()
             async with self.server as server:
                 engine = Engine(self._plan(box, server))
-                self._health = engine._run.channels[0].health
+                self._health = engine._run.relays[0].health
                 running = asyncio.create_task(engine.run())
                 while not running.done() and self.clock.monotonic() < 1_000.0 + 60 * MINUTES:
                     await self._settle()
@@ -268,7 +271,7 @@ class Trial:
             observe=self.events.append,
             feedback=FEEDBACK,
             clock=self.clock,
-            jitter=lambda: 0.0,
+            rng=lambda: 0.0,
         )
 
 
@@ -343,7 +346,7 @@ async def test_login_is_not_tried_again_within_a_minute_where_logins_are_counted
     times = trial.server.connects
     assert len(times) == trial.server.auths >= 3
     assert all(later - before >= 60 for before, later in pairwise(times))
-    assert trial.events_of(Waiting)
+    assert trial.events_of(Hold)
 
 
 @pytest.mark.parametrize("patience", [20.0, 100.0])
@@ -352,7 +355,7 @@ async def test_patience_ends_when_it_says(patience: float) -> None:
     await trial.run()
     assert trial.ending is not None and trial.ending.error is not None
     assert patience <= trial.server.connects[-1] - trial.server.connects[0] <= patience + 1.0
-    assert trial.events_of(Waiting)
+    assert trial.events_of(Hold)
 
 
 @pytest.mark.parametrize("most", [1, 5])

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from bulkmail.engine.ports import Line
+from bulkmail.engine.contracts import Connection
 from bulkmail.model.relay import Relay
 from bulkmail.smtp.session import Session
 from bulkmail.smtp.timeouts import Timeouts
@@ -50,11 +50,11 @@ class Lapse:
             await asyncio.sleep(0.01)
 
 
-def sessions(to: ScriptedRelay, **seconds: float) -> Callable[[], Awaitable[Line]]:
+def sessions(to: ScriptedRelay, **seconds: float) -> Callable[[], Awaitable[Connection]]:
     """Opens sessions that wait for each stage so long, and no longer."""
     relay, timeouts = Relay.parse(f"smtp://{to.host}:{to.port}?tls=off"), Timeouts(**seconds)
 
-    async def connect() -> Line:
+    async def connect() -> Connection:
         return await Session.open(relay, None, tls_context=None, timeouts=timeouts)
 
     return connect

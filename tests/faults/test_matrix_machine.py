@@ -15,11 +15,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.status import Status
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import environment, run, start, write_campaign
@@ -204,7 +204,7 @@ async def test_f58_cancelled_at_any_turn_of_the_loop_leaves_books_that_agree(
     assert {a for a, s in rows.items() if s is Status.ACCEPTED} <= got.keys() <= known
     assert not [path for path, times in got.items() if times > 1]
     assert outbox.tally().adds_up
-    assert not [task for task in asyncio.all_tasks() if "Sender" in repr(task)]
+    assert not [task for task in asyncio.all_tasks() if "Worker" in repr(task)]
 
 
 MEASURED = """

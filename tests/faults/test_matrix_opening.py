@@ -7,12 +7,13 @@ import asyncio
 import anyio
 import pytest
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import RelayError
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Stage
+from bulkmail.model.status import Status
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.session import Session, SessionRefused
+from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.session import Session
 from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from tests.faults.quick import FastClock, sessions

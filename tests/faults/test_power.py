@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.engine.ports import DeliveryResult
-from bulkmail.model.delivery import Status
+from bulkmail.engine.contracts import DeliveryResult
+from bulkmail.model.job import Mark
 from bulkmail.model.pace import Durability
-from bulkmail.outbox.outbox import Mark, Outbox
+from bulkmail.model.status import Status
+from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.testing import ScriptedRelay
 

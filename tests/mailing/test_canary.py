@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 import bulkmail
-from bulkmail.mailing.library import Mailer, SendingStopped
-from bulkmail.model.breaker import Limits
-from bulkmail.model.delivery import Status
+from bulkmail.mailing.deliveries import SendingStopped
+from bulkmail.mailing.library import Mailer
+from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.status import Status
 from bulkmail.testing import Drop, ScriptedRelay
 
 MESSAGE = bulkmail.compose(from_="shop@example.com", subject="Hello", text="Dear {{ email }},\n")
@@ -20,7 +21,7 @@ SOON = RetryPolicy(schedule=(0.2, 0.2, 0.2))
 @pytest.fixture
 def send(tmp_path):
     async def run(relay, *, canary=10, retry=SOON, **more):
-        pace = Pace(breakers=Limits(canary=canary), retry=retry, **more)
+        pace = Pace(breakers=BreakerLimits(canary=canary), retry=retry, **more)
         mailer = Mailer(f"smtp://127.0.0.1:{relay.port}?tls=off&connections=3", pace=pace)
         return await mailer.send(MESSAGE, PEOPLE, outbox=tmp_path / "spring.outbox")
 
@@ -96,7 +97,7 @@ async def test_dead_copy_counts_once_and_holds_nobody_up(tmp_path):
     campaign = bulkmail.compose(
         from_="shop@example.com", subject="Hello", text="Dear {{ email }},\n", bcc="dead@example.com"
     )
-    pace = Pace(breakers=Limits(canary=25), retry=SOON)
+    pace = Pace(breakers=BreakerLimits(canary=25), retry=SOON)
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path == "dead@example.com" else None) as relay:
         url = f"smtp://127.0.0.1:{relay.port}?tls=off&connections=3"
         report = await Mailer(url, pace=pace).send(campaign, PEOPLE, outbox=tmp_path / "spring.outbox")
@@ -117,6 +118,6 @@ async def test_copy_that_is_put_off_goes_with_the_second_try(tmp_path):
         return "450 4.7.1 greylisted, come back later" if first else None
 
     async with ScriptedRelay(rcpt=rcpt) as relay:
-        pace = Pace(breakers=Limits(canary=10), retry=SOON)
+        pace = Pace(breakers=BreakerLimits(canary=10), retry=SOON)
         report = await Mailer(f"smtp://127.0.0.1:{relay.port}?tls=off", pace=pace).send(campaign, PEOPLE[:20])
     assert (report.accepted, report.accepted_copies) == (20, 20)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import bulkmail
-from bulkmail.config.tables import known_providers
-from bulkmail.mailing import mailing
-from bulkmail.mailing.exchangers import with_exchangers
+from bulkmail.mailing import routing
+from bulkmail.mailing.routing import with_exchangers
 from bulkmail.model.pace import Pace
+from bulkmail.settings.tables import known_providers
 from bulkmail.smtp.exchangers import Exchangers
 from bulkmail.testing import ScriptedRelay
 
@@ -28,7 +28,7 @@ async def test_domain_of_a_provider_is_in_its_lane():
 
 
 async def test_domain_that_a_provider_serves_rests_with_it(monkeypatch):
-    monkeypatch.setattr(mailing, "Exchangers", lambda: Exchangers(ask))
+    monkeypatch.setattr(routing, "Exchangers", lambda: Exchangers(ask))
 
     def rcpt(path):
         return "451 4.7.28 unusual rate of mail" if path.endswith("@gmail.com") else None
@@ -45,7 +45,7 @@ async def test_domain_that_a_provider_serves_rests_with_it(monkeypatch):
 
 
 async def test_by_mx_sends_to_every_domain_and_slows_only_the_provider_that_complains(monkeypatch, tmp_path):
-    monkeypatch.setattr(mailing, "Exchangers", lambda: Exchangers(ask))
+    monkeypatch.setattr(routing, "Exchangers", lambda: Exchangers(ask))
     campaign = bulkmail.compose(from_="shop@example.com", subject="Hi", text="Hello")
     pace = Pace(wait=0, mailbox_providers=replace(PROVIDERS, by_exchanger=True))
     people = [{"email": f"p{n}@{domain}"} for n in range(3) for domain in ("firm.example", "own.example")]

@@ -17,17 +17,17 @@ from click.testing import CliRunner
 
 import bulkmail
 from bulkmail.cli import main
-from bulkmail.config.settings import load
 from bulkmail.mailing.ordering import messages
-from bulkmail.model.delivery import Status
 from bulkmail.model.keys import NO_KEYS
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.csv import write_csv
 from bulkmail.report.json import write_json
 from bulkmail.report.text import summary
+from bulkmail.settings.settings import load
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run
 from tests.recipients.test_workbooks import workbook

@@ -18,12 +18,12 @@ from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.rows import GivenRows
 from bulkmail.mailing.selection import Selection
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
+from bulkmail.model.status import Status
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.recipients.source import ListOptions
+from bulkmail.recipients.reading import ListOptions
 from bulkmail.report.saving import save_report
 from bulkmail.report.text import summary
 from bulkmail.testing import ScriptedRelay

@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from bulkmail.mailbox.ports import AFTER_TROUBLE, FetchedMail, Interruptible, pause_after
-from bulkmail.mailing import mailboxes
-from bulkmail.mailing.mailboxes import Mailboxes
+from bulkmail.mailing import intake
+from bulkmail.mailing.intake import Mailboxes
 from bulkmail.model.errors import RelayError
 
 
@@ -52,7 +52,7 @@ class Taking:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailboxes, "pause_after", lambda failures: 0.01)
+    monkeypatch.setattr(intake, "pause_after", lambda failures: 0.01)
 
 
 async def until(condition: Any) -> None:

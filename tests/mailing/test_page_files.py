@@ -5,7 +5,7 @@ import re
 import pytest
 
 import bulkmail
-from tests.unit.message.pages import rendered
+from tests.message.pages import rendered
 
 
 def make_campaign(**parts):

@@ -14,14 +14,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bulkmail.config.zones import find_zone
+from bulkmail.engine.contracts import Connection, DeliveryResult, Ending, Event, Notice, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.ports import DeliveryResult, Ending, Event, Line, Notice, Outlet, Waiting
 from bulkmail.engine.run import Plan
 from bulkmail.mailing.permits import open_permits
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError, SendingPaused
+from bulkmail.model.hold import Hold
+from bulkmail.model.job import Job
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pace import Pace
 from bulkmail.model.quota import DAY, HOUR, Quota
@@ -31,10 +31,12 @@ from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.model.route import Route
+from bulkmail.model.status import Status
 from bulkmail.model.window import parse_windows
 from bulkmail.outbox.ledger import open_ledger
-from bulkmail.outbox.outbox import Entry, Job, Outbox
+from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.sandbox.lines import Mark, NullLine
+from bulkmail.settings.zones import find_zone
 from bulkmail.testing import ManualClock
 
 VIENNA = ZoneInfo("Europe/Vienna")
@@ -106,7 +108,7 @@ class Trial:
         async with open_permits(routes, pace, run_id=run_id, is_rehearsal=rehearsal) as permits:
 
             def outlet(route: Route, permit: object) -> Outlet:
-                async def connect() -> Line:
+                async def connect() -> Connection:
                     return Server(self, route.label)
 
                 return Outlet(route, connect, permit)  # type: ignore[arg-type]
@@ -129,15 +131,15 @@ class Trial:
                 await asyncio.sleep(0)
                 if not loop._ready:
                     break
-            if not self.engine or not any(channel.permission.is_asking for channel in self.engine._run.channels):
+            if not self.engine or not any(relay.permission.is_asking for relay in self.engine._run.relays):
                 break
             await asyncio.sleep(0.001)  # a thread is at the ledger; what it says has to be acted on before time goes on
         if (wake := self.clock.next_wake) is not None:
             self.clock.advance(wake)
 
     @property
-    def waits(self) -> list[Waiting]:
-        return [event for event in self.events if isinstance(event, Waiting)]
+    def waits(self) -> list[Hold]:
+        return [event for event in self.events if isinstance(event, Hold)]
 
     @property
     def accepted(self) -> int:

@@ -15,14 +15,14 @@ from click.testing import CliRunner
 
 import bulkmail
 from bulkmail.cli import main
-from bulkmail.config.settings import load
 from bulkmail.mailing.ordering import messages
-from bulkmail.message import enclosures
-from bulkmail.message.composer import Composer
+from bulkmail.message.attachments import enclosures
+from bulkmail.message.compose.composer import Composer
 from bulkmail.model.address import Address
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.keys import NO_KEYS
 from bulkmail.model.recipient import Place, Recipient
+from bulkmail.settings.settings import load
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 PNG = b"\x89PNG\r\n\x1a\n" + b"picture"

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from bulkmail.engine.ports import Waiting
-from bulkmail.mailing import run_notes
+from bulkmail.mailing import run_watch
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.rows import GivenRows
 from bulkmail.mailing.run_watch import RunWatch, notify_of_all_killed, record_notify, recorded_notify
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import OutboxError
+from bulkmail.model.hold import Hold
 from bulkmail.model.notification import NotifySettings
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
-from bulkmail.recipients.source import ListOptions
+from bulkmail.recipients.reading import ListOptions
 
 SCRIPT = "import json, sys; open(sys.argv[1], 'a').write(json.dumps(json.load(sys.stdin)) + chr(10))"
 
@@ -66,7 +66,7 @@ async def test_standstill_is_notified_of_when_the_relay_is_the_trouble(
     watch = await RunWatch.open(mailing, passwords=[None], say=lambda fault: pytest.fail(fault))
     await watch.begin()
     observe = watch.observing(lambda event: None)
-    observe(Waiting(time.time() + 3600, "the relay fails", is_planned=False))
+    observe(Hold(time.time() + 3600, "the relay fails", is_planned=False))
     watching = asyncio.create_task(watch.watch())
     async with asyncio.timeout(30):
         while not await asyncio.to_thread(events, told):
@@ -85,7 +85,7 @@ async def test_run_that_waits_for_its_hour_is_not_notified_of(
     watch = await RunWatch.open(mailing, passwords=[None], say=lambda fault: pytest.fail(fault))
     await watch.begin()
     observe = watch.observing(lambda event: None)
-    observe(Waiting(time.time() + 3600, "the hours of the campaign"))
+    observe(Hold(time.time() + 3600, "the hours of the campaign"))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.6):
             await watch.watch()
@@ -112,7 +112,7 @@ async def test_note_of_an_outbox_that_is_gone_is_removed(mailing: Mailing, told:
     mailing.abandon()
     path.unlink()
     assert await notify_of_all_killed() == []
-    assert list(await asyncio.to_thread(lambda: list(run_notes.all_notes()))) == []
+    assert list(await asyncio.to_thread(lambda: list(run_watch.all_notes()))) == []
     assert events(told) == []
 
 
@@ -141,7 +141,7 @@ async def test_fault_of_a_notification_is_said_and_kept(mailing: Mailing) -> Non
     assert path is not None
     mailing.abandon()
     assert said == ["could not notify by command: No such file or directory"]
-    note = await asyncio.to_thread(run_notes.note_of, path)
+    note = await asyncio.to_thread(run_watch.note_of, path)
     assert note is not None and note.failed == ("by command: No such file or directory",)
     assert await notify_of_all_killed() == []  # a run that ended was not killed
 

@@ -8,7 +8,7 @@ from email.utils import localtime, make_msgid
 import pytest
 
 import bulkmail
-from bulkmail.message.locality import frozen
+from bulkmail.message.template.locality import frozen
 from bulkmail.testing import ScriptedRelay
 
 ANN, BOB, CYD = ({"email": f"{name}@example.com", "first_name": name} for name in ("ann", "bob", "cyd"))

@@ -7,13 +7,14 @@ import time
 import pytest
 
 import bulkmail
-from bulkmail.mailing.library import Mailer, SendingStopped
-from bulkmail.mailing.slowing import lift_rests
-from bulkmail.model.breaker import Limits
-from bulkmail.model.delivery import Status
+from bulkmail.mailing.deliveries import SendingStopped
+from bulkmail.mailing.library import Mailer
+from bulkmail.mailing.run_record import lift_rests
+from bulkmail.model.breaker import BreakerLimits
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
+from bulkmail.model.status import Status
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.slowdowns import SETTING, slowdowns_of
 from bulkmail.testing import ScriptedRelay
@@ -78,7 +79,7 @@ async def test_next_run_ends_at_once_while_its_only_relay_wants_to_be_left_alone
 
 async def test_rest_of_a_campaign_knows_what_its_canary_learnt(send):
     async with ScriptedRelay(rcpt=busy) as relay:
-        report = await send(relay, breakers=Limits(canary=6, canary_share=1.0))
+        report = await send(relay, breakers=BreakerLimits(canary=6, canary_share=1.0))
     asked = [path for path in asked_of(relay) if path.endswith("@gmail.com")]
     assert len(asked) <= 3  # a session each, when it complained; none by the rest
     assert report.tally[Status.ACCEPTED] == 40
@@ -92,7 +93,7 @@ async def test_rate_is_kept_from_the_canary_to_the_rest(send):
 
     begun = time.monotonic()
     async with ScriptedRelay(end=end) as relay:
-        await send(relay, breakers=Limits(canary=1), rate=Rate(2.0), limit=3)
+        await send(relay, breakers=BreakerLimits(canary=1), rate=Rate(2.0), limit=3)
     # A slow machine makes a message late, never early: counted from the beginning, it cannot fail for that.
     assert len(times) == 3
     assert all(at - begun >= number / 2.0 for number, at in enumerate(times))

@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 import bulkmail
-from bulkmail.config.settings import load
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Status
 from bulkmail.model.feedback_event import FeedbackKind
+from bulkmail.model.status import Status
 from bulkmail.model.variants import parse_variants, variant_of
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
 from bulkmail.report.text import summary
+from bulkmail.settings.settings import load
 from bulkmail.testing import ScriptedRelay
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")

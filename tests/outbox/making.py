@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Attempt, Delivery, Status, settle
+from bulkmail.model.delivery import Attempt, Delivery, settle
+from bulkmail.model.job import Mark, Settlement
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.status import Status
 from bulkmail.model.verdict import judge
-from bulkmail.outbox.outbox import Entry, Mark, Outbox, Settlement
+from bulkmail.outbox.outbox import Entry, Outbox
 
 OK = Reply(Stage.END, 250, "2.0.0", "Ok: queued as 4WxYz1")
 BUSY = Reply(Stage.RCPT, 450, "4.2.1", "try again later")

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bulkmail.model.hold import Hold
 from bulkmail.model.quota import DAY, Booking, Quota
 from bulkmail.outbox.allowance import BATCH, Allowance
-from bulkmail.outbox.ledger import HOLD, Ledger, Refusal
+from bulkmail.outbox.ledger import HOLD, Ledger
 
 NOW = 1_800_000_000.0
 
@@ -22,13 +23,13 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 async def test_allowance_of_500_sends_500_and_then_says_when(ledger: Ledger) -> None:
     allowance, sent, now = Allowance(ledger, quota=Quota(per_day=500)), 0, NOW
-    refusal: Refusal | None = None
+    refusal: Hold | None = None
     while refusal is None:
         while allowance.take(1, now):
             sent += 1
         refusal = await allowance.refill(now)
     assert sent == 500
-    assert refusal == Refusal(NOW + DAY, "the quota of 500/day is used up")
+    assert refusal == Hold(NOW + DAY, "the quota of 500/day is used up")
     assert ledger.bookings(now) == [Booking(NOW, 500)]
     assert await allowance.refill(NOW + DAY) is None
 
@@ -57,7 +58,7 @@ async def test_allowance_is_not_good_for_ever(ledger: Ledger) -> None:
 async def test_allowance_of_every_run_rests_when_the_provider_says_so(ledger: Ledger) -> None:
     one, other = Allowance(ledger), Allowance(ledger)
     assert await one.pause(DAY, "550 5.4.5 daily limit", NOW) == NOW + DAY
-    assert await other.refill(NOW + 1) == Refusal(NOW + DAY, "550 5.4.5 daily limit")
+    assert await other.refill(NOW + 1) == Hold(NOW + DAY, "550 5.4.5 daily limit")
     assert await other.refill(NOW + DAY) is None
 
 
@@ -85,4 +86,4 @@ async def test_allowance_that_got_all_there_was_is_spent_before_more_is_asked_fo
         assert not allowance.is_running_low(NOW), left
         assert allowance.take(1, NOW)
     assert allowance.is_running_low(NOW)
-    assert isinstance(await allowance.refill(NOW), Refusal)
+    assert isinstance(await allowance.refill(NOW), Hold)

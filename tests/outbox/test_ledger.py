@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import OutboxError
+from bulkmail.model.hold import Hold
 from bulkmail.model.quota import DAY, HOUR, Booking, Quota
 from bulkmail.model.ramp import Ramp
 from bulkmail.model.relay import Relay
@@ -24,7 +25,6 @@ from bulkmail.outbox.ledger import (
     LONGEST_HOLD,
     LONGEST_PAUSE,
     Ledger,
-    Refusal,
     Reservation,
     account_of,
     ledger_path,
@@ -60,7 +60,7 @@ def spend(ledger: Ledger, count: int, now: float) -> None:
 def test_ledger_reserves_what_the_quota_leaves(ledger: Ledger) -> None:
     assert reserve(ledger, 7, NOW) == Reservation(1, 7, NOW + HOLD)
     assert reserve(ledger, 7, NOW).count == 3
-    assert ledger.reserve(7, NOW, quota=QUOTA) == Refusal(NOW + HOLD + HOUR, "the quota of 10/hour, 20/day is used up")
+    assert ledger.reserve(7, NOW, quota=QUOTA) == Hold(NOW + HOLD + HOUR, "the quota of 10/hour, 20/day is used up")
 
 
 def test_ledger_gives_back_what_was_not_used(ledger: Ledger) -> None:
@@ -78,10 +78,10 @@ def test_ledger_never_books_more_than_was_reserved(ledger: Ledger) -> None:
 
 def test_ledger_forgets_when_the_window_has_passed(ledger: Ledger) -> None:
     spend(ledger, 10, NOW)
-    assert isinstance(ledger.reserve(1, NOW + HOUR - 1, quota=QUOTA), Refusal)
+    assert isinstance(ledger.reserve(1, NOW + HOUR - 1, quota=QUOTA), Hold)
     assert reserve(ledger, 100, NOW + HOUR).count == 10
     refusal = ledger.reserve(1, NOW + 2 * HOUR + HOLD, quota=QUOTA)
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, Hold)
     assert refusal.until == NOW + DAY
 
 
@@ -96,7 +96,7 @@ def test_ledger_is_shared_and_survives(path: Path) -> None:
         one.settle(ledger_one, 0, NOW)
         assert reserve(other, 10, NOW).count == 4
     with Ledger(path) as again:
-        assert isinstance(again.reserve(1, NOW, quota=QUOTA), Refusal)
+        assert isinstance(again.reserve(1, NOW, quota=QUOTA), Hold)
 
 
 def test_ledger_counts_what_a_killed_run_had_reserved(path: Path) -> None:
@@ -136,7 +136,7 @@ def test_ledger_is_used_by_many_threads_without_exceeding(path: Path) -> None:
 
 def test_ledger_counts_on_when_the_clock_is_set_back(ledger: Ledger) -> None:
     spend(ledger, 10, NOW)
-    assert isinstance(ledger.reserve(1, NOW - HOUR, quota=QUOTA), Refusal)
+    assert isinstance(ledger.reserve(1, NOW - HOUR, quota=QUOTA), Hold)
     # As if they had gone just then: not for ever, however far ahead the clock was.
     assert reserve(ledger, 10, NOW).count == 10
 
@@ -147,9 +147,9 @@ def test_ledger_recovers_from_a_clock_that_was_years_ahead(ledger: Ledger) -> No
     spend(ledger, 5, ahead)
     ledger.pause(DAY, "quota", ahead)
     ledger.reserve(1, ahead, ramp=Ramp(1, more=1), campaign="spring")
-    assert ledger.paused(NOW) == Refusal(NOW + LONGEST_PAUSE, "quota")
+    assert ledger.paused(NOW) == Hold(NOW + LONGEST_PAUSE, "quota")
     ledger.lift()
-    assert isinstance(ledger.reserve(1, NOW, quota=QUOTA), Refusal)
+    assert isinstance(ledger.reserve(1, NOW, quota=QUOTA), Hold)
     assert reserve(ledger, 10, NOW + LONGEST_HOLD + HOUR).count == 10
 
 
@@ -193,7 +193,7 @@ def test_ledger_rests_until_a_quota_reply_says_so(path: Path) -> None:
         assert ledger.pause(DAY, "550 5.4.5 daily limit", NOW) == NOW + DAY
         assert ledger.pause(HOUR, "again", NOW) == NOW + DAY
     with Ledger(path) as ledger:
-        expected = Refusal(NOW + DAY, "550 5.4.5 daily limit")
+        expected = Hold(NOW + DAY, "550 5.4.5 daily limit")
         assert ledger.paused(NOW + 1) == ledger.reserve(1, NOW + 1) == expected
         assert ledger.paused(NOW + DAY) is None
         assert ledger.pause(10 * DAY, "long", NOW) == NOW + LONGEST_PAUSE
@@ -212,7 +212,7 @@ def test_ledger_keeps_to_a_ramp_over_restarts(path: Path) -> None:
             assert got.count == allowance
             ledger.settle(got, allowance, now)
             refusal = ledger.reserve(1, now + HOUR, ramp=ramp, campaign="spring")
-            assert refusal == Refusal(now + DAY, f"the ramp of 10/day +50% allows {allowance} on day {day + 1}")
+            assert refusal == Hold(now + DAY, f"the ramp of 10/day +50% allows {allowance} on day {day + 1}")
 
 
 # --- files -----------------------------------------------------------------------------------------------------------

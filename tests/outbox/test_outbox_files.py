@@ -16,8 +16,8 @@ import pytest
 
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxBusy, OutboxError
+from bulkmail.model.status import Status
 from bulkmail.outbox import lock as locks
 from bulkmail.outbox import mounts, store
 from bulkmail.outbox.outbox import Entry, Outbox

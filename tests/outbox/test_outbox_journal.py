@@ -10,11 +10,12 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
+from bulkmail.model.job import Mark, Release, Settlement
 from bulkmail.model.pace import Durability
+from bulkmail.model.status import Status
 from bulkmail.outbox.journal import Journal
-from bulkmail.outbox.outbox import Mark, Outbox, Release, Settlement
+from bulkmail.outbox.outbox import Outbox
 from tests.outbox.making import due, make_entries, make_mark, make_settlement, statuses
 
 Entries = Sequence[Mark | Settlement | Release]

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment, Campaign, Template
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.recipient import Place, PlainRows, Recipient
-from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
+from bulkmail.model.status import Status
+from bulkmail.outbox.entries import ReadyMade
+from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.reader import OutboxReader
 from tests.outbox.making import due, fill, make_bad_row, make_entries, make_recipient, statuses
 

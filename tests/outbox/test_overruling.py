@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bulkmail.model.delivery import Status
-from bulkmail.outbox.outbox import Entry, Outbox, ReadyMade
+from bulkmail.model.status import Status
+from bulkmail.outbox.entries import ReadyMade
+from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.reader import OutboxReader
 from tests.outbox.making import BUSY, LOST, due, make_entries, make_mark, make_recipient, send, statuses
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import OutboxError
-from bulkmail.outbox.entries import Fold, PutBack, Release, RowRecord
+from bulkmail.model.job import PutBack, Release
+from bulkmail.model.status import Status
+from bulkmail.outbox.entries import Fold, RowRecord
 from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.outbox.reader import OutboxReader

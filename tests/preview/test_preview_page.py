@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
-from bulkmail.message import framed as framing
-from bulkmail.message.framed import Picture, framed
+from bulkmail.message.html import framed as framing
+from bulkmail.message.html.framed import Picture, framed
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Envelope, Message
 from bulkmail.preview.page import MOST_MESSAGES, Album, sheet_of

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.recipients.source import ListOptions, open_list
+from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.source import open_list
 from tests.recipients.blocks import read_by_blocks
 
 

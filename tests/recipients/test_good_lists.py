@@ -16,7 +16,8 @@ import pytest
 from bulkmail.model.recipient import Place
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.recipients.dialect import guess_delimiter
-from bulkmail.recipients.source import ListOptions, open_list
+from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.source import open_list
 
 Read = Callable[..., "ReadList"]  # noqa: F821  (of conftest.py)
 Write = Callable[[str, str | bytes], str]

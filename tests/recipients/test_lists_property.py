@@ -16,8 +16,9 @@ from bulkmail.model.address import has_control
 from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.recipients.csv import CellReader, Trouble
+from bulkmail.recipients.reading import ListOptions
 from bulkmail.recipients.screening import Suppression
-from bulkmail.recipients.source import ListOptions, open_list
+from bulkmail.recipients.source import open_list
 
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 CELLS = st.text(CHARACTERS, max_size=8) | st.text('",;\t|\n\r x', max_size=8)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from selectolax.lexbor import LexborHTMLParser
 
 from bulkmail.model.campaign import Campaign, InlineImage, Template, Unsubscribe
-from bulkmail.model.delivery import Status
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import AttemptRecord
 from bulkmail.report.figures import MOST_BUCKETS, MOST_PROVIDERS, MOST_ROWS, People, Timeline, figures_of

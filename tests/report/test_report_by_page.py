@@ -12,15 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkmail.model.address import Address
-from bulkmail.model.delivery import Attempt, Status, settle
+from bulkmail.model.delivery import Attempt, settle
 from bulkmail.model.errors import BulkmailError, OutboxError
+from bulkmail.model.job import Mark, Settlement
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import RetryPolicy
+from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.model.verdict import judge
 from bulkmail.outbox import reader as reading
-from bulkmail.outbox.entries import Entry, Fold, Mark, ReadyMade, RowRecord, Settlement
+from bulkmail.outbox.entries import Entry, Fold, ReadyMade, RowRecord
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.csv import write_csv

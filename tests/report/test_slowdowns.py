@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from selectolax.lexbor import LexborHTMLParser
 
-from bulkmail.model.adapt import Speed
+from bulkmail.model.adapt import AdaptiveRate
 from bulkmail.model.slowdown import Slowdown
 from bulkmail.report.html import write_html
 from bulkmail.report.report import Report
@@ -25,7 +25,7 @@ GOOGLE = Slowdown(
     at=NOW,
     why="Gmail: unusual rate of mail",
     words="421 4.7.28 unusual rate",
-    speed=Speed(low=9.0, peak=10.0, since=NOW),
+    speed=AdaptiveRate(low=9.0, peak=10.0, since=NOW),
     lowest=9.0,
     until=NOW + 600,
 )
@@ -55,7 +55,7 @@ def test_outbox_gives_back_what_it_was_told() -> None:
         "not JSON",
         recorded([replace(GOOGLE, until=1e300)]),
         recorded([replace(GOOGLE, times=0)]),
-        recorded([replace(GOOGLE, speed=Speed(low=0.0, peak=1.0, since=NOW))]),
+        recorded([replace(GOOGLE, speed=AdaptiveRate(low=0.0, peak=1.0, since=NOW))]),
     ],
 )
 def test_what_makes_no_sense_is_not_believed(kept: str) -> None:

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from bulkmail.model.errors import OutboxError
 from bulkmail.model.message import Envelope, Message
+from bulkmail.model.outcome import Outcome, Scope
 from bulkmail.model.reply import Reply, Stage
-from bulkmail.model.verdict import Outcome, Scope, judge
+from bulkmail.model.verdict import judge
 from bulkmail.sandbox.inbox import Inbox
 from bulkmail.sandbox.lines import Done, MaildirLine, NullLine
 from bulkmail.sandbox.maildir import Maildir

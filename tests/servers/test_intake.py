@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.evidence.imap import Mailbox
 from bulkmail.mailbox.imap import ImapSource
+from bulkmail.mailbox.imap_connection import Mailbox
 from bulkmail.mailbox.ports import Afterwards, FetchedMail
 from bulkmail.mailing.intake import Intake
 from bulkmail.model.errors import RelayError

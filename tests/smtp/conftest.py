@@ -13,7 +13,9 @@ import pytest
 
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.relay import Relay
-from bulkmail.smtp.session import Credentials, Session, Timeouts
+from bulkmail.smtp.credentials import Credentials
+from bulkmail.smtp.session import Session
+from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.testing import ScriptedRelay
 
 MakeMessage = Callable[..., Message]

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from bulkmail.model.message import Message
+from bulkmail.model.outcome import Outcome
 from bulkmail.model.reply import Breakage, Stage
-from bulkmail.model.verdict import Outcome, judge
+from bulkmail.model.verdict import judge
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.envelopes import mail_command, rcpt_command, unsendable
 

@@ -13,7 +13,9 @@ from aiosmtpd.smtp import SMTP, AuthResult
 from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Reply, Stage
-from bulkmail.smtp.session import Credentials, Session, SessionRefused
+from bulkmail.smtp.credentials import Credentials
+from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.session import Session
 
 
 class Keeper:

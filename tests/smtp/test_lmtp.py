@@ -12,11 +12,14 @@ import pytest
 from msgspec.structs import replace
 
 from bulkmail.model.message import Envelope, Message
+from bulkmail.model.outcome import Outcome
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Outcome, judge
-from bulkmail.smtp.line import Done, Transfer
-from bulkmail.smtp.session import Manners, Session, SessionRefused
+from bulkmail.model.verdict import judge
+from bulkmail.smtp.connection import Done, Transfer
+from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.session import Session
 from bulkmail.testing import Drop, ScriptedRelay, Split
 
 MakeMessage = Callable[..., Message]

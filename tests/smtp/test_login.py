@@ -17,8 +17,9 @@ from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError, Tokens
 from bulkmail.smtp.login import choose_mechanism, log_in
 from bulkmail.smtp.mechanisms import LoginError, Mechanism
+from bulkmail.smtp.opening import SessionRefused
 from bulkmail.smtp.replies import RawReply
-from bulkmail.smtp.session import Session, SessionRefused
+from bulkmail.smtp.session import Session
 from bulkmail.testing import Late, ScriptedRelay
 
 USER, PASSWORD = "ann@example.com", "correct horse, battery=staple"

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.message import Envelope, Message
+from bulkmail.model.outcome import Outcome
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Outcome, judge
+from bulkmail.model.verdict import judge
 from bulkmail.smtp.ahead import Ahead, Trial
 from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.exchange import Exchange, Mode
-from bulkmail.smtp.transactions import PROBE, Transactions
+from bulkmail.smtp.protocol import PROBE, Transactions
+from bulkmail.smtp.transfer import Exchange, Mode
 from tests.examples import many
 
 BODY = b"Subject: hello\r\n\r\nDear all\r\n"

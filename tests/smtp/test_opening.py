@@ -24,7 +24,10 @@ from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.session import Credentials, Session, SessionRefused, Timeouts
+from bulkmail.smtp.credentials import Credentials
+from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.session import Session
+from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.smtp.tls import make_tls_context, tls_breakage
 from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay
 from bulkmail.testing.answers import Script

@@ -10,8 +10,9 @@ from msgspec.structs import replace
 from bulkmail.model.message import Envelope
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Reply
-from bulkmail.smtp.line import Transfer
-from bulkmail.smtp.session import Manners, Session
+from bulkmail.smtp.connection import Transfer
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.session import Session
 from tests.servers.kept import MailServer
 
 PEOPLE = ("ann+x@example.com", "Ольга@example.com", "佐=+\\藤@example.com", "bob@example.com")

@@ -14,7 +14,10 @@ import pytest
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Stage
-from bulkmail.smtp.session import Credentials, Session, SessionRefused, Timeouts
+from bulkmail.smtp.credentials import Credentials
+from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.session import Session
+from bulkmail.smtp.timeouts import Timeouts
 from bulkmail.testing import ScriptedRelay
 
 HOST = "relay.invalid"  # known to the proxy alone

@@ -15,7 +15,8 @@ from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.smtp.credentials import AccessToken, Credentials, Tokens
-from bulkmail.smtp.session import Session, SessionRefused
+from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.session import Session
 from tests.servers.certificates import Authority, authority
 from tests.servers.dovecot_sasl import MECHANISMS, DovecotSasl, run_dovecot_sasl
 from tests.servers.exim import run_exim

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from bulkmail.model.message import Message
+from bulkmail.model.outcome import Outcome
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Outcome, judge
+from bulkmail.model.verdict import judge
 from bulkmail.smtp.session import Session
 from bulkmail.testing import Drop, Hang, Reset, ScriptedRelay, Slow, Split
 from bulkmail.testing.answers import Answer, Script

@@ -22,8 +22,11 @@ from hypothesis import strategies as st
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
+from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.mechanisms import PASSWORD_MECHANISMS
-from bulkmail.smtp.session import Credentials, Manners, Session, SessionRefused
+from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.session import Session
 from bulkmail.smtp.tap import LONGEST_LINE, Tap
 from bulkmail.smtp.trace import HEADING, Trace
 from bulkmail.testing import Drop, ScriptedRelay

@@ -11,8 +11,8 @@ from bulkmail.model.message import Envelope, Message
 from bulkmail.model.reply import Fault, Stage, make_acceptance, make_reply
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.envelopes import NO_WISHES, mail_command, plain_envelope, rcpt_command, unsendable
-from bulkmail.smtp.exchange import Exchange, Mode
-from bulkmail.smtp.transactions import Transactions
+from bulkmail.smtp.protocol import Transactions
+from bulkmail.smtp.transfer import Exchange, Mode
 
 BODY = b"Subject: hello\r\n\r\n.Dear all\r\n"
 

@@ -15,13 +15,16 @@ from msgspec.structs import replace
 
 from bulkmail.model.dsn import Dsn
 from bulkmail.model.message import Envelope, Message
+from bulkmail.model.outcome import Outcome, Scope
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Outcome, Scope, judge
+from bulkmail.model.verdict import judge
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
+from bulkmail.smtp.connection import Done
 from bulkmail.smtp.envelopes import Wishes, joined, mail_command, rcpt_command
-from bulkmail.smtp.line import Done
-from bulkmail.smtp.session import Manners, Session, SessionRefused
+from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.peer_policy import Manners
+from bulkmail.smtp.session import Session
 from bulkmail.testing import ScriptedRelay
 
 MakeMessage = Callable[..., Message]

@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.adapt import BOUNDLESS, FLOOR, LONGEST_SUSPENSION, Crowd, Meter, Share, Speed, Suspension
+from bulkmail.model.adapt import BOUNDLESS, FLOOR, AdaptiveRate, ConcurrencyLimit, Meter, Share
+from bulkmail.model.hold import NO_HOLD, Hold
 from bulkmail.model.rate import Rate
+from bulkmail.model.timing import LONGEST_SUSPENSION
 
 COMPLAINTS = st.lists(st.tuples(st.floats(0, 600), st.floats(0, 1e4)), max_size=30)
 KINDS = st.sampled_from(["refuse", "halve", "take"])
@@ -43,14 +45,14 @@ def test_share_takes_complaints_of_one_moment_for_one() -> None:
 
 
 def test_speed_is_free_until_somebody_complains() -> None:
-    assert Speed().now(5.0) is None
-    assert Speed().rate(5.0) is None
-    assert Speed(50.0).rate(5.0, burst=3) == Rate(50.0, 3)
-    assert not Speed(50.0).is_lowered(5.0)
+    assert AdaptiveRate().now(5.0) is None
+    assert AdaptiveRate().rate(5.0) is None
+    assert AdaptiveRate(50.0).rate(5.0, burst=3) == Rate(50.0, 3)
+    assert not AdaptiveRate(50.0).is_lowered(5.0)
 
 
 def test_speed_falls_below_what_the_server_took_and_feels_its_way_up() -> None:
-    speed = Speed().lowered(100.0, seen=14.0)
+    speed = AdaptiveRate().lowered(100.0, seen=14.0)
     assert speed.now(100.0) == pytest.approx(12.6)
     assert speed.now(105.0) == pytest.approx(25.2)
     assert speed.now(110.0) == pytest.approx(50.4)
@@ -59,7 +61,7 @@ def test_speed_falls_below_what_the_server_took_and_feels_its_way_up() -> None:
 
 
 def test_speed_that_was_too_high_when_kept_evenly_is_neared_slowly() -> None:
-    speed = Speed().lowered(100.0, seen=14.0).lowered(105.0, seen=20.0)
+    speed = AdaptiveRate().lowered(100.0, seen=14.0).lowered(105.0, seen=20.0)
     assert speed.now(105.0) == pytest.approx(18.0)
     near, peak = 0.9 * 25.2, 25.2
     feeling = 5.0 * math.log2(near / 18.0)
@@ -70,8 +72,8 @@ def test_speed_that_was_too_high_when_kept_evenly_is_neared_slowly() -> None:
 
 
 def test_speed_falls_to_next_to_nothing_while_nothing_is_taken_and_waits_for_the_first() -> None:
-    assert Speed(10.0).lowered(0.0, seen=0.0).now(0.0) == 0.5
-    blocked = Speed().lowered(0.0, seen=0.0)
+    assert AdaptiveRate(10.0).lowered(0.0, seen=0.0).now(0.0) == 0.5
+    blocked = AdaptiveRate().lowered(0.0, seen=0.0)
     assert blocked.now(0.0) == blocked.now(1000.0) == 0.35
     again = blocked.lowered(3.0, seen=0.0)
     assert again.now(3.0) == pytest.approx(0.245)
@@ -84,26 +86,26 @@ def test_speed_falls_to_next_to_nothing_while_nothing_is_taken_and_waits_for_the
 
 
 def test_speed_is_not_raised_by_what_was_measured() -> None:
-    assert Speed(10.0).lowered(0.0, seen=500.0).now(0.0) == pytest.approx(7.0)
+    assert AdaptiveRate(10.0).lowered(0.0, seen=500.0).now(0.0) == pytest.approx(7.0)
 
 
 def test_speed_takes_complaints_about_what_was_under_way_as_one() -> None:
-    once = Speed(10.0).lowered(50.0, seen=0.0)
+    once = AdaptiveRate(10.0).lowered(50.0, seen=0.0)
     assert once.lowered(51.9, seen=0.0) is once
     assert once.lowered(52.0, seen=0.0) != once
 
 
 def test_speed_ends_at_its_limit_and_is_free_again_far_above() -> None:
-    assert Speed(10.0).lowered(0.0, seen=5.0).now(1e9) == 10.0
-    assert not Speed(10.0).lowered(0.0, seen=5.0).is_lowered(1e9)
-    assert Speed().lowered(0.0, seen=5.0).now(1e9) is None
+    assert AdaptiveRate(10.0).lowered(0.0, seen=5.0).now(1e9) == 10.0
+    assert not AdaptiveRate(10.0).lowered(0.0, seen=5.0).is_lowered(1e9)
+    assert AdaptiveRate().lowered(0.0, seen=5.0).now(1e9) is None
 
 
 @given(st.one_of(st.none(), st.floats(0.001, 1e4)), COMPLAINTS)
 def test_speed_stays_between_its_floor_and_its_limit(
     limit: float | None, complaints: list[tuple[float, float]]
 ) -> None:
-    speed, now = Speed(limit), 0.0
+    speed, now = AdaptiveRate(limit), 0.0
     for nap, seen in complaints:
         now += nap
         before = speed.now(now)
@@ -118,7 +120,7 @@ def test_speed_stays_between_its_floor_and_its_limit(
 
 @given(st.floats(0.1, 1000), st.floats(0, 1000), st.floats(0, 1e5), st.floats(0, 1e5))
 def test_speed_never_falls_without_a_complaint(limit: float, seen: float, one: float, other: float) -> None:
-    speed = Speed(limit).lowered(0.0, seen=seen)
+    speed = AdaptiveRate(limit).lowered(0.0, seen=seen)
     sooner, later = sorted((one, other))
     assert (speed.now(sooner) or 0.0) <= (speed.now(later) or 0.0) * (1 + 1e-9)
 
@@ -164,7 +166,7 @@ def test_speed_finds_what_a_server_bears(
     server: Bucket | ByTheMinute, bears: float, share: float, refused: float
 ) -> None:
     """Of 10 minutes' messages, so much of what it bears is sent, and so few are refused after the first 10 s."""
-    speed, lately, long = Speed(), Meter(), Meter(60.0)
+    speed, lately, long = AdaptiveRate(), Meter(), Meter(60.0)
     step, credit, taken, complaints = 0.005, 0.0, 0, 0
     for tick in range(120_000):
         now = tick * step
@@ -188,74 +190,74 @@ def test_speed_finds_what_a_server_bears(
 
 
 def test_crowd_stays_below_what_was_refused_and_tries_it_again_ever_later() -> None:
-    crowd = Crowd(10).refuse(0.0, open=3)
-    assert crowd.size == 3
-    assert crowd.take(59.0, 100).size == 3
-    assert crowd.take(60.0, 100).size == 4
-    again = crowd.take(60.0, 100).refuse(61.0, open=3)
+    sessions = ConcurrencyLimit(10).refuse(0.0, open=3)
+    assert sessions.size == 3
+    assert sessions.take(59.0, 100).size == 3
+    assert sessions.take(60.0, 100).size == 4
+    again = sessions.take(60.0, 100).refuse(61.0, open=3)
     assert again.size == 3
     assert again.take(180.0, 1000).size == 3
     assert again.take(181.0, 1000).size == 4
 
 
 def test_crowd_takes_several_refusals_at_once_as_one_answer() -> None:
-    crowd = Crowd(10).refuse(0.0, open=3)
-    assert crowd.refuse(0.1, open=3).retry_at == crowd.retry_at
+    sessions = ConcurrencyLimit(10).refuse(0.0, open=3)
+    assert sessions.refuse(0.1, open=3).retry_at == sessions.retry_at
 
 
 def test_crowd_halves_on_other_complaints_and_grows_by_one_in_100_messages() -> None:
-    crowd = Crowd(10).halve(0.0)
-    assert crowd.size == 5
-    assert crowd.halve(1.0).size == 5
-    assert crowd.halve(2.0).size == 2
-    assert crowd.take(3.0, 99).size == 5
-    assert crowd.take(3.0, 99).take(3.0).size == 6
+    sessions = ConcurrencyLimit(10).halve(0.0)
+    assert sessions.size == 5
+    assert sessions.halve(1.0).size == 5
+    assert sessions.halve(2.0).size == 2
+    assert sessions.take(3.0, 99).size == 5
+    assert sessions.take(3.0, 99).take(3.0).size == 6
 
 
 def test_crowd_that_is_whole_counts_nothing() -> None:
-    crowd = Crowd(10)
-    assert crowd.take(0.0) is crowd
+    sessions = ConcurrencyLimit(10)
+    assert sessions.take(0.0) is sessions
 
 
 @given(st.integers(1, 100), st.lists(st.tuples(st.floats(0, 100), KINDS, st.integers(0, 100)), max_size=60))
 def test_crowd_stays_between_one_and_its_limit(limit: int, events: list[tuple[float, str, int]]) -> None:
-    crowd, now = Crowd(limit), 0.0
+    sessions, now = ConcurrencyLimit(limit), 0.0
     for nap, kind, number in events:
         now += nap
-        before = crowd.size
+        before = sessions.size
         if kind == "refuse":
-            crowd = crowd.refuse(now, open=number)
-            assert crowd.size <= max(1, before)
+            sessions = sessions.refuse(now, open=number)
+            assert sessions.size <= max(1, before)
         elif kind == "halve":
-            crowd = crowd.halve(now)
-            assert crowd.size <= before
+            sessions = sessions.halve(now)
+            assert sessions.size <= before
         else:
-            crowd = crowd.take(now, number)
-            assert before <= crowd.size <= before + 1
-        assert 1 <= crowd.size <= limit
+            sessions = sessions.take(now, number)
+            assert before <= sessions.size <= before + 1
+        assert 1 <= sessions.size <= limit
 
 
 # --- suspensions -----------------------------------------------------------------------------------------------------
 
 
 def test_suspension_has_an_end() -> None:
-    suspension = Suspension().extended(100.0, 60.0, "busy")
-    assert suspension == Suspension(160.0, "busy")
-    assert suspension.holds(159.9)
-    assert not suspension.holds(160.0)
-    assert not Suspension().holds(0.0)
+    suspension = NO_HOLD.extended(100.0, 60.0, "busy")
+    assert suspension == Hold(160.0, "busy")
+    assert suspension.lasts(159.9)
+    assert not suspension.lasts(160.0)
+    assert not NO_HOLD.lasts(0.0)
 
 
 def test_suspension_that_is_longer_stays() -> None:
-    suspension = Suspension().extended(100.0, 60.0, "busy")
+    suspension = NO_HOLD.extended(100.0, 60.0, "busy")
     assert suspension.extended(110.0, 5.0, "again") is suspension
-    assert suspension.extended(110.0, 90.0, "again") == Suspension(200.0, "again")
+    assert suspension.extended(110.0, 90.0, "again") == Hold(200.0, "again")
 
 
 @given(st.floats(0, 1e9), st.floats(0, 1e9), st.floats(-1e6, 1e6))
 def test_suspension_never_holds_for_more_than_a_day(now: float, seconds: float, set_back: float) -> None:
-    suspension = Suspension().extended(now, seconds, "why")
-    if suspension.holds(now - set_back):
+    suspension = NO_HOLD.extended(now, seconds, "why", longest=LONGEST_SUSPENSION)
+    if suspension.lasts(now - set_back, longest=LONGEST_SUSPENSION):
         assert suspension.until <= now - set_back + LONGEST_SUSPENSION
 
 

@@ -8,20 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkmail.engine.contracts import Limits
 from bulkmail.model.breaker import (
     Ahead,
     Breaker,
     CanaryBreaker,
     Danger,
-    Limits,
     Strikes,
     Trip,
     judge_canary,
     policy_key,
     unreachable,
 )
+from bulkmail.model.outcome import Outcome, Scope
 from bulkmail.model.reply import Reply, Stage
-from bulkmail.model.verdict import Outcome, Scope, judge
+from bulkmail.model.verdict import judge
 
 ACCEPTED = Reply(Stage.END, 250, "2.0.0", "queued")
 POLICY = Reply(Stage.RCPT, 550, "5.7.1", "message looks like spam")

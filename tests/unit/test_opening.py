@@ -8,17 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.opening import (
-    FIRST_MINUTE,
-    LATER_MINUTES,
-    LOGIN_WAIT,
-    MINUTE,
-    SHORTEST,
-    OpeningBudget,
-    login_wait,
-)
+from bulkmail.model.opening import OpeningBudget, login_wait
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import Backoff
+from bulkmail.model.timing import (
+    FIRST_OPENINGS,
+    LAST_WAIT_AT_LEAST,
+    LATER_OPENINGS,
+    LOGIN_RETRIED_AFTER,
+    OPENINGS_WINDOW,
+)
 
 EXACT = Backoff(schedule=(1.0, 2.0, 4.0))
 NO_WAIT = Backoff(schedule=(0.0,))
@@ -148,10 +147,13 @@ def test_relay_that_carries_nothing_sees_thirty_openings_in_the_first_minute_and
             wanted.failed()
             wanted.back_off(now, jitter=0.0)
             begun.append(now)
-    assert len([at for at in begun if at < MINUTE]) == FIRST_MINUTE
+    assert len([at for at in begun if at < OPENINGS_WINDOW]) == FIRST_OPENINGS
     for minute in range(1, 10):
-        assert len([at for at in begun if minute * MINUTE <= at < (minute + 1) * MINUTE]) <= LATER_MINUTES
-    assert len(begun) >= FIRST_MINUTE + 9 * (LATER_MINUTES - 1)  # and it is not forgotten
+        assert (
+            len([at for at in begun if minute * OPENINGS_WINDOW <= at < (minute + 1) * OPENINGS_WINDOW])
+            <= LATER_OPENINGS
+        )
+    assert len(begun) >= FIRST_OPENINGS + 9 * (LATER_OPENINGS - 1)  # and it is not forgotten
 
 
 def test_relay_that_carries_something_is_not_counted() -> None:
@@ -189,8 +191,10 @@ def test_opening_budget_holds_its_bounds_whatever_becomes_of_the_openings(
                 barren.clear()
             wanted.closed(now, carried=int(end == "carried"), was_lost=end != "unused", jitter=jitter)
         assert end == "carried" or wanted.wait(now) > 0
-        assert len([at for at in barren if at < barren[0] + MINUTE]) <= FIRST_MINUTE
-        assert len([at for at in barren if at > max(now - MINUTE, barren[0] + MINUTE)]) <= LATER_MINUTES
+        assert len([at for at in barren if at < barren[0] + OPENINGS_WINDOW]) <= FIRST_OPENINGS
+        assert (
+            len([at for at in barren if at > max(now - OPENINGS_WINDOW, barren[0] + OPENINGS_WINDOW)]) <= LATER_OPENINGS
+        )
     assert (wanted.open, wanted.opening, wanted.fruitful) == (0, 0, 0)
 
 
@@ -200,30 +204,30 @@ def test_opening_budget_holds_its_bounds_whatever_becomes_of_the_openings(
 def test_relay_in_trouble_is_left_alone_and_works_again_after_a_message() -> None:
     wanted = budget()
     assert not wanted.is_failing
-    wanted.trouble(0.0, jitter=0.0)
+    wanted.record_failure(0.0, jitter=0.0)
     assert wanted.is_failing
     assert wanted.resume_at == 1.0
-    wanted.trouble(0.5, jitter=0.0)  # another session's, within the same wait
+    wanted.record_failure(0.5, jitter=0.0)  # another session's, within the same wait
     assert wanted.resume_at == 1.0
-    wanted.trouble(1.0, jitter=0.0)
+    wanted.record_failure(1.0, jitter=0.0)
     assert wanted.resume_at == 3.0
-    wanted.fine()
+    wanted.record_success()
     assert not wanted.is_failing
-    wanted.trouble(10.0, jitter=0.0)
+    wanted.record_failure(10.0, jitter=0.0)
     assert wanted.resume_at == 11.0
 
 
 def test_patience_counts_from_the_first_failure_and_ends_when_it_says() -> None:
     wanted = budget(patience=10.0, backoff=Backoff(schedule=(4.0, 8.0)))
     assert wanted.patience_left(0.0) == math.inf
-    wanted.trouble(100.0, jitter=0.0)
+    wanted.record_failure(100.0, jitter=0.0)
     assert (wanted.patience_left(104.0), wanted.is_hopeless(104.0)) == (6.0, False)
-    wanted.trouble(104.0, jitter=0.0)
+    wanted.record_failure(104.0, jitter=0.0)
     assert wanted.resume_at == 110.0  # what is tried last is tried when patience ends, not 8 s later
     assert wanted.is_hopeless(110.0)
-    wanted.trouble(110.0, jitter=0.0)
-    assert wanted.resume_at == 110.0 + SHORTEST
-    wanted.fine()
+    wanted.record_failure(110.0, jitter=0.0)
+    assert wanted.resume_at == 110.0 + LAST_WAIT_AT_LEAST
+    wanted.record_success()
     assert not wanted.is_hopeless(1e9)
 
 
@@ -260,8 +264,11 @@ def test_sessions_that_are_dismissed_at_once_say_more_of_the_relay() -> None:
 @pytest.mark.parametrize(
     ("event", "seconds"),
     [
-        (Reply(Stage.AUTH, 454, "4.7.0", "Too many login attempts, please try again later."), LOGIN_WAIT),
-        (Reply(Stage.AUTH, 421, "4.7.0", "login rate limit"), LOGIN_WAIT),
+        (
+            Reply(Stage.AUTH, 454, "4.7.0", "Too many login attempts, please try again later."),
+            LOGIN_RETRIED_AFTER,
+        ),
+        (Reply(Stage.AUTH, 421, "4.7.0", "login rate limit"), LOGIN_RETRIED_AFTER),
         (Reply(Stage.AUTH, 454, "4.7.0", "Temporary authentication failure"), 0.0),
         (Reply(Stage.AUTH, 535, "5.7.8", "too many failures"), 0.0),
         (Reply(Stage.MAIL, 421, "4.7.0", "too many messages"), 0.0),

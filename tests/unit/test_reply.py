@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.printing import LONGEST_TEXT, printable
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
+from bulkmail.text import LONGEST_TEXT, printable
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.retry import (
-    LONGEST_ASKED,
-    PROVIDER_BACKOFF,
-    RELAY_BACKOFF,
-    Backoff,
-    RetryPolicy,
-    asked_wait,
-    parse_schedule,
-)
+from bulkmail.model.retry import PROVIDER_BACKOFF, RELAY_BACKOFF, Backoff, RetryPolicy, asked_wait, parse_schedule
+from bulkmail.model.timing import LONGEST_ASKED_WAIT
 
 JITTER = st.floats(0, 1, exclude_max=True)
 POLICIES = st.builds(
@@ -195,8 +188,8 @@ def test_backoff_never_shrinks_and_stays_within_its_longest(
         ("TRY AGAIN IN 90S", 90.0),
         ("Greylisted, please come back in 00:05:00", 300.0),
         ("greylisted for 60 seconds", 60.0),
-        ("retry after 24 hours", LONGEST_ASKED),
-        ("come back in 99:59:59", LONGEST_ASKED),
+        ("retry after 24 hours", LONGEST_ASKED_WAIT),
+        ("come back in 99:59:59", LONGEST_ASKED_WAIT),
         ("Please try again later", 0.0),
         ("try again later from 192.0.2.1 (S77719)", 0.0),
         ("again in 5 fathoms", 0.0),
@@ -210,7 +203,7 @@ def test_asked_wait_is_read_from_the_words_of_servers(text: str, seconds: float)
 
 @given(st.text(max_size=500))
 def test_asked_wait_of_anything_is_bounded(text: str) -> None:
-    assert 0.0 <= asked_wait(f"again in {text}") <= LONGEST_ASKED
+    assert 0.0 <= asked_wait(f"again in {text}") <= LONGEST_ASKED_WAIT
 
 
 @given(POLICIES, st.integers(1, 20), st.floats(0, 1e5), JITTER, st.floats(0, 1e5))
@@ -218,13 +211,13 @@ def test_retry_heeds_the_server_upward_only(
     policy: RetryPolicy, attempts: int, age: float, jitter: float, asked: float
 ) -> None:
     plain = policy.delay(attempts, age=age, jitter=jitter)
-    heeding = policy.delay(attempts, age=age, jitter=jitter, asked=asked)
+    decision = policy.delay(attempts, age=age, jitter=jitter, asked=asked)
     if plain is None:
-        assert heeding is None
-    elif heeding is None:
+        assert decision is None
+    elif decision is None:
         assert age + max(plain, asked) > policy.max_age
     else:
-        assert heeding == max(plain, asked)
+        assert decision == max(plain, asked)
 
 
 @given(POLICIES, st.lists(JITTER, min_size=1, max_size=40), st.lists(st.floats(0, 1e4), min_size=40, max_size=40))

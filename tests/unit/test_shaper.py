@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.config.tables import known_feedback
 from bulkmail.model import shaper as module
 from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.rate import Rate
 from bulkmail.model.reply import Reply, Stage, make_reply
 from bulkmail.model.retry import Backoff
 from bulkmail.model.shaper import Shaper
+from bulkmail.settings.tables import known_feedback
 
 SLOW_PROVIDER = MailboxProviders({"google": MailboxProvider("google", limits=ProviderLimits(Rate(2.0), 3, 50))})
 
@@ -28,7 +28,7 @@ def make_shaper(
 
 def complain(shaper: Shaper, line: str, provider: str, now: float, *, stage: Stage = Stage.END, open: int = 10) -> None:
     reply = make_reply(stage, int(line[:3]), [line[4:]])
-    shaper.heed(known_feedback().heed(reply), "one", provider, now, open=open, words="its words", jitter=0.0)
+    shaper.throttle(known_feedback().decide(reply), "one", provider, now, open=open, words="its words", jitter=0.0)
 
 
 def test_shaper_books_campaign_relay_and_lane_together() -> None:
@@ -216,7 +216,7 @@ def test_shaper_never_exceeds_what_was_configured_whatever_servers_say(
 
 def test_shaper_needs_a_reply_to_heed() -> None:
     shaper = make_shaper()
-    shaper.heed(known_feedback().heed(Reply(Stage.RCPT, 450, "4.2.0", "greylisted")), "one", "yahoo", 0.0, open=1)
+    shaper.throttle(known_feedback().decide(Reply(Stage.RCPT, 450, "4.2.0", "greylisted")), "one", "yahoo", 0.0, open=1)
     assert shaper.slowdown("one", "yahoo", 0.0) is shaper.slowdown("one", "", 0.0) is None
 
 

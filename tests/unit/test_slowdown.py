@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.model.adapt import Speed
+from bulkmail.model.adapt import AdaptiveRate
 from bulkmail.model.slowdown import MOST_KEPT, Slowdown, Slowdowns
 
 NOW = 1_000.0
@@ -19,7 +19,7 @@ SLOW = Slowdown(
     at=NOW,
     why="Gmail: unusual rate of mail",
     words="421 4.7.28 slow down",
-    speed=Speed(low=9.0, peak=10.0, since=NOW),
+    speed=AdaptiveRate(low=9.0, peak=10.0, since=NOW),
     lowest=9.0,
     until=NOW + 600,
 )

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.units import count, parse_duration, say_duration
+from bulkmail.model.units import parse_duration, say_duration
+from bulkmail.text import count
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.model.verdict import Outcome, Reason, Scope, Verdict, judge
+from bulkmail.model.verdict import judge
 
 OPENING = (Stage.CONNECT, Stage.GREETING, Stage.EHLO, Stage.STARTTLS, Stage.AUTH)
 

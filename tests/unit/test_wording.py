@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.config.tables import known_feedback
-from bulkmail.model.feedback import Heeding
+from bulkmail.model.feedback import ThrottleDecision
+from bulkmail.model.outcome import Outcome, Reason, Scope
 from bulkmail.model.reply import Reply, Stage, make_reply
 from bulkmail.model.subjects import Subject
-from bulkmail.model.verdict import Outcome, Reason, Scope, judge
+from bulkmail.model.verdict import judge
 from bulkmail.model.wording import plain, read
+from bulkmail.settings.tables import known_feedback
 
 FOLDER = Path(__file__).parent / "replies"
 
@@ -28,16 +29,16 @@ def reply_of(stage: str, line: str) -> Reply:
     return make_reply(Stage(stage), int(line[:3]), [line[4:]])
 
 
-def meaning_of(heeding: Heeding) -> str:
+def meaning_of(decision: ThrottleDecision) -> str:
     """What the verdict asks for, in the words of the files."""
-    verdict = heeding.verdict
+    verdict = decision.verdict
     if verdict.outcome is Outcome.REJECTED:
         return "rejected"
     if verdict.pause:
         return "quota"
     if verdict.reason is Reason.TOO_MANY_CONNECTIONS:
         return "connections"
-    if heeding.is_slower:
+    if decision.is_slower:
         return "throttle"
     if verdict.stops or verdict.strikes:
         return "stop"
@@ -49,22 +50,22 @@ def meaning_of(heeding: Heeding) -> str:
 @pytest.mark.parametrize(("stage", "line", "meaning"), replies("about_us.tsv"))
 def test_reply_about_us_rejects_nobody_and_means_what_it_says(stage: str, line: str, meaning: str) -> None:
     reply = reply_of(stage, line)
-    assert meaning_of(known_feedback().heed(reply)) == meaning
+    assert meaning_of(known_feedback().decide(reply)) == meaning
     assert judge(reply).outcome is Outcome.DEFERRED  # without the table of providers, too
 
 
 @pytest.mark.parametrize(("stage", "line", "meaning"), replies("about_the_recipient.tsv"))
 def test_reply_about_the_recipient_stays_with_that_recipient(stage: str, line: str, meaning: str) -> None:
-    heeding = known_feedback().heed(reply_of(stage, line))
-    assert heeding.verdict.scope is Scope.RECIPIENT
-    assert meaning_of(heeding) == meaning
+    decision = known_feedback().decide(reply_of(stage, line))
+    assert decision.verdict.scope is Scope.RECIPIENT
+    assert meaning_of(decision) == meaning
 
 
 @pytest.mark.parametrize(("stage", "line", "meaning"), replies("about_the_message.tsv"))
 def test_reply_about_the_content_stays_with_the_message(stage: str, line: str, meaning: str) -> None:
-    heeding = known_feedback().heed(reply_of(stage, line))
-    assert heeding.verdict.scope in (Scope.MESSAGE, Scope.RECIPIENT)
-    assert meaning_of(heeding) == meaning
+    decision = known_feedback().decide(reply_of(stage, line))
+    assert decision.verdict.scope in (Scope.MESSAGE, Scope.RECIPIENT)
+    assert meaning_of(decision) == meaning
 
 
 # --- a grammar: anybody may word it so -----------------------------------------------------------------------------
@@ -133,10 +134,10 @@ def test_refusal_of_us_rejects_nobody(
 def test_limit_on_sending_slows_down_or_pauses_as_long_as_it_holds(
     stage: Stage, code: int, enhanced: str, before: str, limit: str, amount: str, span: str, after: str
 ) -> None:
-    heeding = known_feedback().heed(made(stage, code, enhanced, before, limit.format(amount, span), after))
-    assert heeding.verdict.outcome is Outcome.DEFERRED and not heeding.verdict.counts
-    assert heeding.pause == SPANS[span]
-    assert heeding.is_slower == (not SPANS[span])
+    decision = known_feedback().decide(made(stage, code, enhanced, before, limit.format(amount, span), after))
+    assert decision.verdict.outcome is Outcome.DEFERRED and not decision.verdict.counts
+    assert decision.pause == SPANS[span]
+    assert decision.is_slower == (not SPANS[span])
 
 
 @given(st.sampled_from([450, 451, 550, 554]), ENHANCED, BEFORE, THEIRS, AFTER)

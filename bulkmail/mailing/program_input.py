@@ -1,0 +1,141 @@
+"""What a program hands over: its list, and the files that its message names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, closing
+from dataclasses import replace
+from pathlib import Path
+
+from anyio import to_thread
+
+from bulkmail.mailing.digests import Digest, DigestedRows
+from bulkmail.mailing.following import Followed, RunRows, said
+from bulkmail.mailing.rows import Given, GivenRows, NoRows, Rows, asks_for_delivery
+from bulkmail.message.attachments.filetypes import guess_type
+from bulkmail.message.compose.bodies import (
+    attached_names,
+    has_row_images,
+    local_names,
+    optional_images,
+    with_attached_images,
+)
+from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, RowPictures, Template
+from bulkmail.model.errors import ConfigError, EmptyList
+from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.schedule import Schedule
+from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.source import open_list
+
+
+@dataclass(frozen=True, slots=True)
+class ListOrder:
+    """How to read the list and which rows are meant, as `Mailer.send()` says it."""
+
+    options: ListOptions
+    where: str
+    suppress: tuple[str | os.PathLike[str], ...]
+    allow_duplicates: bool
+    allow_empty: bool
+    max_invalid: float
+    schedule: Schedule | None = None
+    followed: Followed | None = None
+
+    def digest(self, recipients: Given | None) -> Digest:
+        """The digest of a list that is a file; of rows, what is known of it before they are read."""
+        digest = Digest()
+        digest.add(repr((self.options, self.where, self.allow_duplicates)).encode("utf-8", "surrogateescape"))
+        if self.followed is not None:
+            digest.add(repr((self.followed.run_id, said(self.followed.unless))).encode())
+        if isinstance(recipients, str | os.PathLike):
+            digest.add_file(Path(recipients))
+        return digest
+
+    @asynccontextmanager
+    async def opened(self, recipients: Given | None, digest: Digest) -> AsyncIterator[Rows]:
+        """The rows.  Unless they are in a file, or those of the run that is followed, `digest` gets each of them as it
+        is read.
+        """
+        if recipients is None:
+            if self.followed is None:
+                raise ConfigError("no recipients are given", hint="give a list, or follow_up=OUTBOX")
+            yield RunRows(self.followed)
+            return
+        options = replace(self.options, keeps_delivery=asks_for_delivery(self.where))
+        if isinstance(recipients, str | os.PathLike):
+            with closing(await to_thread.run_sync(_open, recipients, options)) as rows:
+                yield rows
+            return
+        given = GivenRows(recipients, options)
+        try:
+            yield DigestedRows(given, digest)
+        finally:
+            await given.aclose()
+
+
+def _open(path: str | os.PathLike[str], options: ListOptions) -> Rows:
+    try:
+        return open_list(path, options)
+    except EmptyList as error:
+        return NoRows(error)
+
+
+Attached = str | os.PathLike[str] | Attachment | RowAttachment
+"""A file, or what is in one, or a template of a path such as `"invoices/{{ id }}.pdf"`, one file for each row."""
+
+_TAG = lazy_pattern(r"\{[{%]")
+
+
+def read_attachments(
+    items: Iterable[Attached], *, root: str | os.PathLike[str]
+) -> tuple[tuple[Attachment, ...], tuple[RowAttachment, ...]]:
+    """What everybody gets, read now, and what each row names below `root`.  Raises `ConfigError`."""
+    everybody: list[Attachment] = []
+    rows: list[RowAttachment] = []
+    for item in items:
+        if isinstance(item, Attachment):
+            everybody.append(item)
+        elif isinstance(item, RowAttachment):
+            rows.append(item)
+        elif isinstance(item, str) and _TAG.search(item):
+            rows.append(RowAttachment(Template("attachments", item), os.path.abspath(root)))
+        else:
+            name = Path(item).name
+            everybody.append(Attachment(name, guess_type(name), _read(Path(item), "the attachment")))
+    return tuple(everybody), tuple(rows)
+
+
+def with_page_files(campaign: Campaign, folder: str | os.PathLike[str]) -> Campaign:
+    """The campaign with the pictures and style sheets of `folder` that its page names.  Raises `ConfigError`."""
+    images, stylesheets = local_names(campaign)
+    if has_row_images(campaign):
+        campaign = replace(campaign, row_pictures=RowPictures(os.path.abspath(folder)))
+    campaign, attached = with_attached_images(campaign, attached_names(campaign))
+    sheets = tuple(
+        Template(source, _read(Path(folder) / file, "the style sheet").decode("utf-8-sig", "replace"))
+        for source, file in stylesheets.items()
+    )
+    campaign = replace(campaign, stylesheets=sheets)
+    more = {
+        source: file
+        for source, file in optional_images(campaign).items()
+        if source not in images and (Path(folder) / file).is_file()
+    }
+    return replace(
+        campaign,
+        images=tuple(
+            InlineImage(source, Path(file).name, guess_type(file), _read(Path(folder) / file, "the picture"))
+            for source, file in (images | more).items()
+        )
+        + attached,
+    )
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "its name holds a NUL"
+        raise ConfigError(f"{what} {path} cannot be read: {reason}") from None

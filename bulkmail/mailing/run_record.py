@@ -1,0 +1,181 @@
+"""What an outbox remembers of its run: relays and pace to resume it with, why it waits, and what slows it down."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, tzinfo
+from pathlib import Path
+
+import msgspec
+
+from bulkmail.engine.contracts import DeliveryResult, Ending, Event, Slowed
+from bulkmail.model.campaign import Campaign
+from bulkmail.model.errors import ConfigError, OutboxError, SendingPaused
+from bulkmail.model.hold import Hold
+from bulkmail.model.pace import Pace
+from bulkmail.model.route import Route
+from bulkmail.model.slowdown import MOST_KEPT, Slowdown, Slowdowns
+from bulkmail.outbox.outbox import Outbox
+from bulkmail.outbox.reader import OutboxReader
+from bulkmail.report.rest import SETTING as REST
+from bulkmail.report.rest import recorded as recorded_hold
+from bulkmail.report.slowdowns import SETTING as SLOWDOWNS
+from bulkmail.report.slowdowns import recorded as recorded_slowdowns
+from bulkmail.report.slowdowns import slowdowns_of
+from bulkmail.settings.zones import find_zone
+
+_FOR_EVER = 1e12  # seconds; JSON has no infinity
+
+
+def to_settings(routes: Sequence[Route], pace: Pace) -> dict[str, str]:
+    """What an outbox remembers of both.  A relay holds no secret, only where its password comes from."""
+    return {
+        "relay": " and ".join(route.label for route in routes) if len(routes) > 1 else str(routes[0].relay),
+        "relay_kind": routes[0].relay.kind.value,
+        "relays": msgspec.json.encode([route.label for route in routes]).decode(),
+        "routes_record": msgspec.json.encode(list(routes)).decode(),
+        "pace_record": _pace_record(pace),
+    }
+
+
+def recorded(path: Path) -> tuple[tuple[Route, ...], Pace]:
+    """The relays and the pace that the run in `path` was begun with.  Raises `OutboxError`."""
+    with OutboxReader.open(path) as reader:
+        return from_settings(reader.settings, path)
+
+
+def recorded_settings(path: Path) -> Mapping[str, str]:
+    """The settings of the run in `path`.  Raises `OutboxError`."""
+    with OutboxReader.open(path) as reader:
+        return reader.settings
+
+
+def recorded_campaign(path: Path) -> Campaign | None:
+    """The message of the run in `path`; None where a program brought its messages.  Raises `OutboxError`."""
+    with OutboxReader.open(path) as reader:
+        return reader.campaign
+
+
+def from_settings(settings: Mapping[str, str], path: Path) -> tuple[tuple[Route, ...], Pace]:
+    """The reverse of `to_settings()`.  Raises `OutboxError` naming `path`."""
+    try:
+        return (
+            msgspec.json.decode(settings["routes_record"], type=tuple[Route, ...]),
+            msgspec.json.decode(settings["pace_record"], type=Pace, dec_hook=_read_other),
+        )
+    except (KeyError, ValueError, RecursionError, ConfigError, msgspec.MsgspecError) as error:
+        raise OutboxError(f"{path} does not say how it was to be sent: {error}", hint="add --relay URL") from None
+
+
+def _pace_record(pace: Pace) -> str:
+    kept = replace(pace, limit=None, wait=min(pace.wait, _FOR_EVER))
+    return msgspec.json.encode(kept, enc_hook=_write_other).decode()
+
+
+def _write_other(value: object) -> str:
+    """A time zone by its name, or, as a program may give one that has none, by its distance from UTC."""
+    if not isinstance(value, tzinfo):
+        raise TypeError(f"a pace with a {type(value).__name__}")
+    if value is UTC:
+        return "UTC"
+    return getattr(value, "key", None) or datetime.fromtimestamp(0, value).strftime("%z")
+
+
+def _read_other(kind: type, text: object) -> tzinfo:
+    if not issubclass(kind, tzinfo):
+        raise TypeError(f"a pace with a {kind.__name__}")
+    if str(text)[:1] in ("+", "-"):
+        zone = datetime.strptime(str(text), "%z").tzinfo
+        assert zone is not None  # noqa: S101
+        return zone
+    return find_zone(str(text))
+
+
+class RestNote:
+    """Stands between the engine and whoever watches it."""
+
+    def __init__(self, outbox: Outbox, observe: Callable[[Event], None]) -> None:
+        self._outbox = outbox
+        self._observe = observe
+        self._is_noted = bool(outbox.settings.get(REST))
+
+    def observe(self, event: Event) -> None:
+        """The engine tells."""
+        if isinstance(event, Hold):
+            self._note(event)
+        elif self._is_noted and isinstance(event, DeliveryResult):
+            self._clear()
+        self._observe(event)
+
+    def ended(self, ending: Ending) -> None:
+        """The run is over; what it was waiting for no longer matters, unless that is why it ended."""
+        error = ending.error
+        if isinstance(error, SendingPaused):
+            self._note(error.hold)
+        elif self._is_noted:
+            self._clear()
+
+    def _note(self, hold: Hold) -> None:
+        self._is_noted = True
+        self._outbox.set_setting(REST, recorded_hold(hold))
+
+    def _clear(self) -> None:
+        self._is_noted = False
+        self._outbox.set_setting(REST, "")
+
+
+log = logging.getLogger("bulkmail.mailing")
+
+EVERY = 2.0  # seconds between two entries, unless somebody new complains or has to be left alone
+
+
+class SlowdownNote:
+    """Stands between the engine and whoever watches it."""
+
+    def __init__(self, outbox: Outbox, observe: Callable[[Event], None]) -> None:
+        self._outbox = outbox
+        self._observe = observe
+        self._slowdowns = Slowdowns(slowdowns_of(outbox.settings))
+        self._is_changed = False
+        self._written_at = time.monotonic()
+
+    def known(self) -> list[Slowdown]:
+        """What is known, by the monotonic clock."""
+        ahead = time.monotonic() - time.time()
+        return [slowdown.shifted(ahead) for slowdown in self._slowdowns]
+
+    def observe(self, event: Event) -> None:
+        """The engine tells."""
+        if isinstance(event, Slowed):
+            before = self._slowdowns.note(event.slowdown)
+            self._is_changed = True
+            is_news = before is None or bool(event.slowdown.until and not before.until)
+            # Where hundreds of domains complain, each is news, and writing all of them for each would take its time.
+            if is_news and len(self._slowdowns) < MOST_KEPT:
+                self._write()
+        if self._is_changed and (isinstance(event, Hold) or time.monotonic() - self._written_at >= EVERY):
+            self._write()
+        self._observe(event)
+
+    def ended(self) -> None:
+        """The run is over."""
+        if self._is_changed:
+            self._write()
+
+    def _write(self) -> None:
+        self._is_changed = False
+        self._written_at = time.monotonic()
+        try:
+            self._outbox.set_setting(SLOWDOWNS, recorded_slowdowns(self._slowdowns))
+        except OutboxError as error:  # the journal meets the same, and ends the run with it
+            log.warning("what slowed the run down was not noted", extra={"why": str(error)})
+
+
+def lift_rests(outbox: Outbox) -> None:
+    """Nobody who wanted to be left alone in an earlier run is any longer, by the user's word."""
+    known = slowdowns_of(outbox.settings)
+    if any(slowdown.until for slowdown in known):
+        outbox.set_setting(SLOWDOWNS, recorded_slowdowns(replace(slowdown, until=0.0) for slowdown in known))

@@ -1,0 +1,193 @@
+"""Who is not to be sent to: the suppression files of a run, read at every start, and the suppression list."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from bulkmail.message.header.row_address import is_same_for_all
+from bulkmail.model.campaign import Campaign
+from bulkmail.model.errors import ConfigError, OutboxError, SuppressionError
+from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, SuppressionRules, campaign_scope, list_scope
+from bulkmail.outbox.reader import OutboxReader, is_outbox
+from bulkmail.recipients.screening import REACHED_NOBODY, Suppression
+from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings
+from bulkmail.settings.tables import known_providers
+from bulkmail.suppression.index import SuppressionIndex
+from bulkmail.suppression.store import SqliteSuppressions
+from bulkmail.text import printable
+
+SUPPRESS = "suppress"  # of the outbox: the files, as JSON
+
+Name = str | os.PathLike[str]
+
+
+def read_suppression(names: Iterable[Name]) -> Suppression:
+    """The addresses and domains in all of these files.  Of another run, those that it reached.
+
+    Raises `ListError` and `OutboxError` for a file that cannot be read.
+    """
+    suppression = Suppression()
+    for path in map(Path, names):
+        if is_outbox(path):
+            add_reached(suppression, path)
+        else:
+            suppression.add_file(path)
+    return suppression
+
+
+def add_reached(suppression: Suppression, outbox: Path) -> None:
+    """Adds the recipients that the run in `outbox` reached: none if it is a rehearsal.  Raises `OutboxError`."""
+    with OutboxReader.open(outbox) as reader:
+        if reader.is_rehearsal:
+            suppression.notices.append(f"{outbox}: {REACHED_NOBODY}")
+        suppression.add_keys(reader.reached(), name=f"{outbox.name}: reached already")
+
+
+def add_pass(suppression: Suppression, outbox: Path) -> None:
+    """Adds what an earlier pass of the same campaign, a real one, reached.  Raises `OutboxError`."""
+    with OutboxReader.open(outbox) as reader:
+        suppression.add_pass(reader.reached_of_rows(), name=f"{outbox.name}: reached already")
+
+
+def refuse_faults(suppression: Suppression) -> None:
+    """Raises `ConfigError` for entries that cannot be understood: the recipients they mean would be sent to."""
+    if suppression.faults:
+        place, reason = suppression.faults[0]
+        more = f", and {suppression.fault_count - 1:,} more" if suppression.fault_count > 1 else ""
+        raise ConfigError(
+            f"{place}: {reason}, so that it is not clear which recipients to leave out{more}",
+            hint="write one address or @domain in each line, or delete the line",
+        )
+
+
+def files_to_setting(names: Iterable[Name]) -> str:
+    """What an outbox remembers, so that a later start finds the files from any folder.  A pipe cannot be read again."""
+    paths = [os.path.abspath(name) for name in names]
+    return msgspec.json.encode([path for path in dict.fromkeys(paths) if not _is_pipe(path)]).decode()
+
+
+def _is_pipe(path: str) -> bool:
+    return os.path.exists(path) and not os.path.isfile(path)
+
+
+def recorded_files(settings: Mapping[str, str]) -> tuple[str, ...]:
+    """The files that an outbox remembers."""
+    try:
+        return msgspec.json.decode(settings.get(SUPPRESS) or "[]", type=tuple[str, ...])
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise OutboxError(f"the outbox does not say which suppression files it was begun with: {error}") from None
+
+
+def files_of_start(given: Iterable[Name], settings: Mapping[str, str]) -> list[str]:
+    """The files to read when a run goes on: those that are named now, and those it remembers that are still there."""
+    files = [os.path.abspath(name) for name in given]
+    return list(dict.fromkeys([*files, *(file for file in recorded_files(settings) if os.path.isfile(file))]))
+
+
+def check_there(files: Iterable[str]) -> None:
+    """Raises `ConfigError` when one of the files that a run was begun with is gone: it may have new addresses."""
+    for file in files:
+        if not os.path.isfile(file):
+            raise ConfigError(
+                f"{printable(file, 4_000)}: this suppression file of the run is gone, so that recipients who have opted"
+                " out since it began would be sent to",
+                hint="put it back; if nobody has opted out, an empty file by that name will do",
+            )
+
+
+SUPPRESSION_LIST = "suppression_list"  # of the outbox: the file and what of it holds, as JSON
+
+
+@dataclass(frozen=True, slots=True)
+class ListInUse:
+    """The list in `file`, of which a run applies `policy`, and to which it adds by `rules`."""
+
+    file: str
+    policy: SuppressionPolicy
+    rules: SuppressionRules
+
+    def recorded(self) -> str:
+        """For the outbox."""
+        return msgspec.json.encode(self).decode()
+
+
+def list_in_use(settings: SuppressionSettings | None, campaign: Campaign | None) -> ListInUse | None:
+    """What `campaign` (None: ready-made messages) does with the list; None without settings, or without a home folder.
+
+    Where no list can be there is none to apply either.
+    """
+    if settings is None:
+        return None
+    try:
+        path = settings.path()
+    except RuntimeError:  # no home folder
+        return None
+    return ListInUse(str(path), SuppressionPolicy(settings.apply, scope_of(campaign)), settings.rules)
+
+
+def scope_of(campaign: Campaign | None) -> str | None:
+    """The list that unsubscribing from `campaign` is about: its `list_id`, or its name; None if rows have several."""
+    if campaign is None:
+        return ALL_LISTS
+    if campaign.list_id is None:
+        return campaign_scope(campaign.name)
+    return list_scope(campaign.list_id.text) if is_same_for_all(campaign.list_id.text) else None
+
+
+def recorded_list(settings: Mapping[str, str]) -> ListInUse | None:
+    """What an outbox remembers of the list; None for one that was begun without.  Raises `OutboxError`."""
+    text = settings.get(SUPPRESSION_LIST)
+    if not text:
+        return None
+    try:
+        return msgspec.json.decode(text, type=ListInUse)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise OutboxError(f"the outbox does not say which suppression list holds: {error}") from None
+
+
+def open_suppressions(path: Path, rules: SuppressionRules) -> SqliteSuppressions:
+    """The list at `path`, made if need be.  Raises `SuppressionError`."""
+    return SqliteSuppressions(path, rules=rules, provider_of=known_providers().of)
+
+
+def open_settings(settings: SuppressionSettings) -> SqliteSuppressions:
+    """The list that `settings` name, made if need be.  Raises `SuppressionError`."""
+    try:
+        path = settings.path()
+    except RuntimeError as error:
+        hint = f"name a file with {VARIABLE}"
+        raise SuppressionError(f"there is no place for the suppression list: {error}", hint=hint) from None
+    return open_suppressions(path, settings.rules)
+
+
+class ReadList:
+    """What holds of the list while a mailing is loaded, or goes on; nothing is written to it.  Close it when done."""
+
+    def __init__(self, store: SqliteSuppressions, policy: SuppressionPolicy) -> None:
+        self._store = store
+        self._index = SuppressionIndex(store, policy)
+
+    @classmethod
+    def open(cls, used: ListInUse | None) -> ReadList | None:
+        """None while there is no such list.  Raises `SuppressionError` for one that cannot be read."""
+        if used is None or not os.path.exists(used.file):
+            return None
+        store = open_suppressions(Path(used.file), used.rules)
+        try:
+            return cls(store, used.policy)
+        except BaseException:
+            store.close()
+            raise
+
+    def reason(self, key: str) -> str:
+        """Why there is no mail to an `Address.key`; empty if there may be."""
+        return self._index.reason(key)
+
+    def close(self) -> None:
+        """May be called again."""
+        self._store.close()

@@ -1,0 +1,1 @@
+"""A relay and its DNS looked at: returns facts, and knows no findings."""

@@ -1,0 +1,505 @@
+"""The shape of `campaign.toml`: its tables, keys and the types of their values.  Imports pydantic: import it late."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from datetime import datetime, time
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.settings.locator import KeyPath
+from bulkmail.settings.pace_tables import BreakersTable, ProvidersTable, ProviderTable, RetryTable
+from bulkmail.settings.problems import show
+from bulkmail.settings.table import Amount, Table
+from bulkmail.text import did_you_mean
+
+F = TypeVar("F", bound=Table)
+
+
+def _short_for(key: str) -> BeforeValidator:
+    """A text may stand for the table whose `key` it is."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
+def _message(value: object) -> object:
+    """A text of several lines is the message itself, one of a single line names its file."""
+    if isinstance(value, str):
+        return {"inline" if "\n" in value else "file": value}
+    return value
+
+
+def _moment_as_text(value: object) -> object:
+    """TOML has moments of its own: `start = 2026-12-01T09:00:00+01:00`, and times of day: `send_at = 09:00:00`."""
+    return value.isoformat() if isinstance(value, datetime | time) else value
+
+
+def _alone_or_several(value: object) -> object:
+    """What stands there once may stand there several times, as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+Domains = Annotated[list[str] | None, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+
+
+class OauthTable(Table):
+    """`[relay.oauth]`."""
+
+    token_url: str | None = None
+    client_id: str | None = None
+    scope: str | None = None
+    client_secret_env: str | None = None
+    client_secret_file: str | None = None
+    client_secret_command: str | None = None
+    refresh_token_env: str | None = None
+    refresh_token_file: str | None = None
+    refresh_token_command: str | None = None
+
+
+class RelayTable(Table):
+    """`[relay]`, or `relay = "url"`; or `[[relay]]`, several times."""
+
+    expected: ClassVar[str] = "a relay URL in quotes or a table"
+    url: str | None = None
+    username: str | None = None
+    password_env: str | None = None
+    password_file: str | None = None
+    password_command: str | None = None
+    keyring: bool | None = None
+    connections: int | None = None
+    tls: str | None = None
+    ca_file: str | None = None
+    ehlo: str | None = None
+    name: str | None = None
+    weight: int | None = None
+    priority: int | None = None
+    rate: Amount = None
+    quota: str | None = None
+    messages_per_session: int | None = None
+    session_age: Amount = None
+    senders: Domains = None
+    recipients: Domains = None
+    dsn: Annotated[str | None, BeforeValidator(lambda value: _joined(value))] = None
+    dsn_return: str | None = None
+    requiretls: bool | None = None
+    source_address: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+    client_key_password_env: str | None = None
+    client_key_password_file: str | None = None
+    client_key_password_command: str | None = None
+    proxy: str | None = None
+    proxy_password_env: str | None = None
+    proxy_password_file: str | None = None
+    proxy_password_command: str | None = None
+    token_file: str | None = None
+    token_command: str | None = None
+    oauth: OauthTable | None = None
+
+
+class RecipientsTable(Table):
+    """`[recipients]`, or `recipients = "file"`."""
+
+    expected: ClassVar[str] = "a file name in quotes or a table"
+    file: str | None = None
+    address: str | None = None
+    address_column: str | None = None
+    name_column: str | None = None
+    encoding: str | None = None
+    sheet: Amount = None
+    header_row: int | None = None
+    keep_space: bool = False
+    where: str | None = None
+    suppress: list[str] = []
+    allow_duplicates: bool = False
+    allow_empty: bool = False
+    max_invalid: str | None = None
+    group_by: Annotated[list[str], BeforeValidator(lambda value: _one_text(value))] = []
+
+
+class BodyTable(Table):
+    """`text = "message.txt"`, a text of several lines, or `{ inline = "…" }`."""
+
+    expected: ClassVar[str] = 'a file name in quotes, a text of several lines in """ or { inline = "…" }'
+    file: str | None = None
+    fallback: str | None = None
+    inline: str | None = None
+
+
+class AttachmentTable(Table):
+    """`"menu.pdf"`, or a table that also gives its name and type."""
+
+    expected: ClassVar[str] = "a file name in quotes or a table"
+    file: str | None = None
+    name: str | None = None
+    type: str | None = None
+    optional: bool = False
+
+
+class UnsubscribeTable(Table):
+    """`[message.unsubscribe]`."""
+
+    https: str | None = None
+    mailto: str | None = None
+    key_file: str | None = None
+    key_env: str | None = None
+    key_command: str | None = None
+
+
+class DkimTable(Table):
+    """`[message.dkim]`, or `[[message.dkim]]` for two signatures."""
+
+    domain: str | None = None
+    selector: str | None = None
+    preset: str | None = None
+    key_file: str | None = None
+    key_env: str | None = None
+    key_command: str | None = None
+
+
+def _joined(value: object) -> object:
+    """A list of texts is as good as one text with commas in it."""
+    return ", ".join(value) if isinstance(value, list) and all(isinstance(item, str) for item in value) else value
+
+
+def _one_text(value: object) -> object:
+    """A text may stand for the list that it is the only item of."""
+    return [value] if isinstance(value, str) else value
+
+
+def _only_one(value: object) -> object:
+    """A table may stand for the list that it is the only item of."""
+    return [value] if isinstance(value, dict) else value
+
+
+def _equal_shares(value: object) -> object:
+    """A list of names stands for the same share of each."""
+    if isinstance(value, list) and all(isinstance(name, str) for name in value) and len(set(value)) == len(value):
+        return dict.fromkeys(value, 1)
+    return value
+
+
+AddressList = Annotated[str | None, BeforeValidator(_joined)]
+
+
+class MessageTable(Table):
+    """`[message]`."""
+
+    sender: str | None = Field(default=None, alias="from")
+    reply_to: str | None = None
+    to_name: str | None = None
+    reverse_path: str | None = None
+    subject: str | None = None
+    text: Annotated[BodyTable | None, BeforeValidator(_message)] = None
+    html: Annotated[BodyTable | None, BeforeValidator(_message)] = None
+    headers: dict[str, str] = {}
+    attachments: list[Annotated[AttachmentTable, _short_for("file")]] = []
+    to: AddressList = None
+    cc: AddressList = None
+    bcc: AddressList = None
+    sent_by: str | None = Field(default=None, alias="sender")
+    list_id: str | None = None
+    feedback_id: str | None = None
+    unsubscribe: UnsubscribeTable | None = None
+    dkim: Annotated[list[DkimTable], BeforeValidator(_only_one)] = []
+    attachments_root: str | None = None
+    markdown: Annotated[BodyTable | None, BeforeValidator(_message)] = None
+    mjml: Annotated[BodyTable | None, BeforeValidator(_message)] = None
+    preheader: str | None = None
+    calendar: Annotated[BodyTable | None, BeforeValidator(_message)] = None
+    embed: bool = True
+    inline_css: bool = True
+    locale: str | None = None
+    timezone: str | None = None
+    variants: Annotated[dict[str, int] | None, BeforeValidator(lambda value: _equal_shares(value))] = None
+
+
+class SendingTable(Table):
+    """`[sending]`."""
+
+    rate: Amount = None
+    burst: int | None = None
+    connections: int | None = None
+    retry: Annotated[RetryTable, _short_for("recipient")] = RetryTable.model_construct()
+    max_attempts: int | None = None
+    max_age: Amount = None
+    wait: Amount = None
+    patience: Amount = None
+    messages_per_session: int | None = None
+    session_age: Amount = None
+    durability: str | None = None
+    quota: str | None = None
+    window: str | None = None
+    start: Annotated[str | None, BeforeValidator(_moment_as_text)] = None
+    ramp: str | None = None
+    canary: int | None = None
+    send_at: Annotated[str | None, BeforeValidator(_moment_as_text)] = None
+    timezone: str | None = None
+
+
+class SuppressionsTable(Table):
+    """`[suppressions]`."""
+
+    file: str | None = None
+    apply: list[str] | None = None
+    hard: int | None = None
+    soft: Amount = None
+    unsigned: str | None = None
+
+
+class ServeTable(Table):
+    """`[serve]`."""
+
+    listen: str | None = None
+    keys: list[str] = []
+    key_command: str | None = None
+    trust_proxy: bool = False
+
+
+class WebhookTable(Table):
+    """`[[webhook]]`."""
+
+    provider: str | None = None
+    topics: list[str] = []
+    secret_env: str | None = None
+    secret_file: str | None = None
+    secret_command: str | None = None
+
+
+class NotifyTable(Table):
+    """`[notify]`."""
+
+    mail: str | None = None
+    webhook: str | None = None
+    webhook_env: str | None = None
+    webhook_file: str | None = None
+    webhook_command: str | None = None
+    secret_env: str | None = None
+    secret_file: str | None = None
+    secret_command: str | None = None
+    command: list[str] | None = None
+    after: Amount = None
+
+
+class BouncesTable(Table):
+    """One `[[bounces]]`: a mailbox that `bulkmail bounces` reads."""
+
+    imap: str | None = None
+    maildir: str | None = None
+    mbox: str | None = None
+    folder: str | None = None
+    then: str | None = None
+    password_env: str | None = None
+    password_file: str | None = None
+    password_command: str | None = None
+
+
+class UserFile(Table):
+    """`config.toml` in the user's own configuration folder: what holds for all campaigns."""
+
+    suppressions: SuppressionsTable = SuppressionsTable()
+    notify: NotifyTable = NotifyTable()
+    serve: ServeTable = ServeTable()
+    webhook: Annotated[list[WebhookTable], BeforeValidator(_only_one)] = []
+    bounces: Annotated[list[BouncesTable], BeforeValidator(_only_one)] = []
+
+
+class CampaignFile(Table):
+    """The whole file."""
+
+    name: str | None = None
+    relays: Annotated[
+        list[Annotated[RelayTable, _short_for("url")]], BeforeValidator(_alone_or_several), Field(alias="relay")
+    ] = []
+    recipients: Annotated[RecipientsTable, _short_for("file")] = RecipientsTable.model_construct()
+    message: MessageTable = MessageTable.model_construct()
+    sending: SendingTable = SendingTable.model_construct()
+    data: Any = None
+    mailbox_providers: ProvidersTable | None = None
+    breakers: BreakersTable = BreakersTable.model_construct()
+    suppressions: SuppressionsTable = SuppressionsTable.model_construct()
+    notify: NotifyTable = NotifyTable.model_construct()
+
+    @property
+    def relay(self) -> RelayTable | None:
+        """The first relay's table."""
+        return self.relays[0] if self.relays else None
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One fault of shape: the key it is at, what was found and expected, and how to fix it."""
+
+    path: KeyPath
+    text: str
+    fix: str = ""
+
+
+def read_shape(data: Mapping[str, Any]) -> tuple[CampaignFile, list[Mistake]]:
+    """The file's tables, without what has a fault, and all those faults."""
+    return _read(CampaignFile, data)
+
+
+def read_user_shape(data: Mapping[str, Any]) -> tuple[UserFile, list[Mistake]]:
+    """The same of the user's own `config.toml`."""
+    return _read(UserFile, data)
+
+
+def _read(shape: type[F], data: Mapping[str, Any]) -> tuple[F, list[Mistake]]:
+    try:
+        return shape.model_validate(data), []
+    except ValidationError as error:
+        mistakes = [_mistake(data, one) for one in error.errors(include_url=False)]
+    sound = copy.deepcopy(dict(data))
+    # From the back, so that taking an item out of a list does not renumber those still to be taken out.
+    for path in sorted({mistake.path for mistake in mistakes}, key=_sort_key, reverse=True):
+        _take_out(sound, path)
+    return shape.model_validate(sound), mistakes
+
+
+def _sort_key(path: KeyPath) -> tuple[tuple[bool, int, str], ...]:
+    return tuple((isinstance(step, int), step if isinstance(step, int) else 0, str(step)) for step in path)
+
+
+def _take_out(data: Any, path: KeyPath) -> None:
+    *above, last = path
+    for step in above:
+        data = data[step]
+    del data[last]
+
+
+def _mistake(data: Mapping[str, Any], error: Mapping[str, Any]) -> Mistake:
+    path = tuple(_existing(data, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return _unknown_key(path)
+    return Mistake(path, f"{_written(path, error['input'])}: expected {_expected(error)}", _with_quotes(path, error))
+
+
+def _written(path: KeyPath, value: object) -> str:
+    """The key with its value, unless that is long or may be a secret."""
+    name = next(str(step) for step in reversed(path) if isinstance(step, str))
+    if path[0] == "relay" or not isinstance(value, str | int | float):
+        return name
+    return f"{name} = {show(value)}"
+
+
+def _existing(data: Any, path: KeyPath) -> Iterator[str | int]:
+    """As much of `path` as was written: a text that stands for a table has no keys of its own."""
+    for step in path:
+        match data:
+            case dict() if step in data:
+                data = data[step]
+            case list() if isinstance(step, int):
+                data = data[step]
+            case dict() if step == 0:  # a table that stands for a list
+                continue
+            case _:
+                return
+        yield step
+
+
+_EXPECTED: dict[str, str] = {
+    "string_type": "a text in quotes",
+    "int_type": "a whole number without quotes",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false, without quotes",
+    "list_type": "a list in square brackets",
+    "dict_type": "a table",
+}
+
+
+def _expected(error: Mapping[str, Any]) -> str:
+    if error["type"] in ("model_type", "model_attributes_type"):
+        name = error["ctx"]["class_name"]
+        return next(table.expected for table in _all_tables() if table.__name__ == name)
+    return _EXPECTED.get(error["type"], str(error["msg"]))
+
+
+def _with_quotes(path: KeyPath, error: Mapping[str, Any]) -> str:
+    value = error["input"]
+    if error["type"] != "string_type" or isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    if path[0] == "relay":  # it may be a password
+        return ""
+    return f"write {show(str(value))}" if isinstance(path[-1], int) else f"write {path[-1]} = {show(str(value))}"
+
+
+def _unknown_key(path: KeyPath) -> Mistake:
+    *above, key = path
+    known = known_keys(above)
+    table = f"[{'.'.join(str(step) for step in above if isinstance(step, str))}]" if above else "this file"
+    if [step for step in above if isinstance(step, str)] == ["relay", "oauth"] and key in (
+        "client_secret",
+        "refresh_token",
+    ):
+        return Mistake(
+            path,
+            f"a secret does not belong in a file that others may read: [relay.oauth] has no key {show(str(key))}",
+            f"write {key}_file, {key}_env or {key}_command",
+        )
+    if "password" in str(key) and above[:1] == ["relay"]:
+        return Mistake(
+            path,
+            f"a password does not belong in a file that others may read: [relay] has no key {show(str(key))}",
+            'write password_env = "NAME", password_file, password_command or keyring = true',
+        )
+    fix = did_you_mean(str(key), known) or _elsewhere(str(key)) or f"known are {', '.join(known)}"
+    return Mistake(path, f"{table} has no key {show(str(key))}", fix)
+
+
+def _elsewhere(key: str) -> str:
+    """Where a key stands that was written into the wrong table."""
+    for name, table in _tables_by_name().items():
+        if key in _keys(table):
+            return f"{key} belongs into [{name}]" if name else f"{key} belongs above the first [table]"
+    return ""
+
+
+def known_keys(path: list[str | int]) -> list[str]:
+    """The keys that the table at `path` may have, in the order of the manual."""
+    names = [str(step) for step in path if isinstance(step, str)]
+    match names:
+        case ["message", "attachments"]:
+            return _keys(AttachmentTable)
+        case ["message", "text" | "html" | "markdown" | "mjml" | "calendar"]:
+            return _keys(BodyTable)
+        case ["message", "unsubscribe"]:
+            return _keys(UnsubscribeTable)
+        case ["message", "dkim"]:
+            return _keys(DkimTable)
+        case ["relay", "oauth"]:
+            return _keys(OauthTable)
+        case ["sending", "retry"]:
+            return _keys(RetryTable)
+        case ["mailbox_providers", _]:
+            return _keys(ProviderTable)
+        case _:
+            return _keys(_tables_by_name()[".".join(names)])
+
+
+def _keys(table: type[Table]) -> list[str]:
+    return [field.alias or name for name, field in table.model_fields.items()]
+
+
+def _tables_by_name() -> dict[str, type[Table]]:
+    return {
+        "message": MessageTable,
+        "recipients": RecipientsTable,
+        "sending": SendingTable,
+        "mailbox_providers": ProvidersTable,
+        "breakers": BreakersTable,
+        "suppressions": SuppressionsTable,
+        "notify": NotifyTable,
+        "serve": ServeTable,
+        "webhook": WebhookTable,
+        "bounces": BouncesTable,
+        "": CampaignFile,
+        "relay": RelayTable,  # last: some of its keys mean a relay's own share of what stands elsewhere for all
+    }
+
+
+def _all_tables() -> list[type[Table]]:
+    inner = (BodyTable, AttachmentTable, UnsubscribeTable, DkimTable, ProviderTable, OauthTable, RetryTable)
+    return [*_tables_by_name().values(), *inner]

@@ -1,0 +1,178 @@
+"""Which suppression list holds and what of it: `[suppressions]` of a campaign, of the user, and the environment."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bulkmail.model.errors import ConfigError
+from bulkmail.model.suppression import ALL_REASONS, SoftRule, SuppressionReason, SuppressionRules
+from bulkmail.settings.problems import Problems, Said, show
+from bulkmail.text import did_you_mean
+
+if TYPE_CHECKING:
+    from bulkmail.settings.locator import KeyPath
+    from bulkmail.settings.schema import Mistake, SuppressionsTable, UserFile
+    from bulkmail.settings.sources import Sources
+
+VARIABLE = "BULKMAIL_SUPPRESSIONS"
+FILE_NAME = "suppressions.db"
+USER_FILE = "config.toml"
+_NAMES = {reason.value: reason for reason in SuppressionReason}
+_UNSIGNED = {"soft": True, "ignore": False}
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionSettings:
+    """The list in `file` (None: `suppressions.db` in the state folder) and what a campaign applies of it.
+
+    `rules` say what puts an address on it.  `place` is where `apply` was written, for errors.
+    """
+
+    file: Path | None = None
+    apply: frozenset[SuppressionReason] = ALL_REASONS
+    rules: SuppressionRules = field(default_factory=SuppressionRules)
+    place: str = "[suppressions] apply"
+
+    def path(self, environ: Mapping[str, str] = os.environ) -> Path:
+        """The list's file, absolute; it need not be there yet.  Raises `RuntimeError` where there is no home folder."""
+        from bulkmail.outbox.ledger import state_folder
+
+        return (self.file or state_folder(environ) / FILE_NAME).absolute()
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One `[suppressions]`, with the file that it is in."""
+
+    table: SuppressionsTable
+    path: Path | None
+    sources: Sources
+
+
+def user_file(environ: Mapping[str, str] = os.environ, *, platform: str = sys.platform) -> Path:
+    """`config.toml` in the user's configuration folder, which need not be there."""
+    home = Path(environ.get("USERPROFILE" if platform == "win32" else "HOME") or Path.home())
+    if platform == "win32":
+        return Path(environ.get("APPDATA") or home / "AppData/Roaming") / "bulkmail" / USER_FILE
+    chosen = environ.get("XDG_CONFIG_HOME", "")
+    # The XDG base directory specification: a relative path there is to be ignored.
+    return (Path(chosen) if Path(chosen).is_absolute() else home / ".config") / "bulkmail" / USER_FILE
+
+
+def load_suppressions(environ: Mapping[str, str] = os.environ) -> SuppressionSettings:
+    """The settings that hold for all campaigns.  Raises `ConfigError`."""
+    problems = Problems()
+    if not has_user_file(environ):  # most have none, and reading one imports pydantic
+        return SuppressionSettings(Path(environ[VARIABLE]) if environ.get(VARIABLE) else None)
+    settings = _build([_user_table(environ, problems)], environ, problems)
+    problems.raise_if_any(next_command="")
+    return settings
+
+
+def build_suppressions(sources: Sources) -> SuppressionSettings:
+    """The settings of one campaign: its own table, else the environment's, else the user's.  Faults are told."""
+    own = _Table(sources.file.suppressions, sources.path, sources)
+    return _build([own, _user_table(sources.environ, sources.problems)], sources.environ, sources.problems)
+
+
+def has_user_file(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether the user has settings for all campaigns."""
+    try:
+        return user_file(environ).exists()
+    except (OSError, RuntimeError):  # no home folder, or one that may not be looked into
+        return False
+
+
+def open_user_file(path: Path | None, environ: Mapping[str, str], problems: Problems) -> tuple[UserFile, Sources]:
+    """The settings at `path`, by default the user's own, which need not be there, and where each of them stands.
+
+    Faults are told; raises `ConfigError` for a file that cannot be read or is not TOML.
+    """
+    from bulkmail.settings.locator import locate_keys
+    from bulkmail.settings.overrides import Overrides
+    from bulkmail.settings.schema import CampaignFile, UserFile, read_user_shape
+    from bulkmail.settings.sources import Sources, parse_toml, read_text
+
+    file, is_asked_for = UserFile(), path is not None
+    lines: Mapping[KeyPath, int] = {}
+    mistakes: list[Mistake] = []
+    with suppress(RuntimeError):  # no home folder
+        path = path or user_file(environ)
+    if path is not None and (is_asked_for or os.path.exists(path)):
+        text = read_text(path)
+        data = parse_toml(text, path)
+        lines = locate_keys(text)
+        file, mistakes = read_user_shape(data)
+    broken = frozenset(mistake.path for mistake in mistakes)
+    sources = Sources(Overrides(), environ, problems, path, CampaignFile(), lines, broken)
+    for mistake in mistakes:
+        problems.add(f"{path}:{sources.line(mistake.path)}: {mistake.text}", mistake.fix)
+    return file, sources
+
+
+def _user_table(environ: Mapping[str, str], problems: Problems) -> _Table:
+    file, sources = open_user_file(None, environ, problems)
+    return _Table(file.suppressions, sources.path, sources)
+
+
+def _build(tables: list[_Table], environ: Mapping[str, str], problems: Problems) -> SuppressionSettings:
+    def said(key: str) -> Said[object] | None:
+        """The first that says something of `key`."""
+        found = (each.sources.pick(("suppressions", key), getattr(each.table, key)) for each in tables)
+        return next((each for each in found if each is not None), None)
+
+    rules, usual = SuppressionRules(), SuppressionSettings()
+    hard, soft, unsigned = said("hard"), said("soft"), said("unsigned")
+    if hard is not None and isinstance(hard.value, int) and not 0 <= hard.value <= 100:
+        problems.add(f"{hard}: is no number of bounces", "write 1, a number up to 100, or 0 for never")
+    counts_unproved = True
+    if unsigned is not None:
+        counts_unproved = _UNSIGNED.get(str(unsigned.value), True)
+        if unsigned.value not in _UNSIGNED:
+            problems.add(f"{unsigned}: is not known", 'write unsigned = "soft", or "ignore"')
+    applied = said("apply")
+    return SuppressionSettings(
+        file=_file(tables, environ),
+        apply=usual.apply if applied is None else _reasons(applied, problems),
+        rules=SuppressionRules(
+            hard=hard.value if hard is not None and isinstance(hard.value, int) else rules.hard,
+            soft=rules.soft if soft is None else _soft(soft, problems),
+            counts_unproved=counts_unproved,
+        ),
+        place=usual.place if applied is None else applied.place,
+    )
+
+
+def _file(tables: list[_Table], environ: Mapping[str, str]) -> Path | None:
+    """The campaign's, then the environment's, then the user's: an agency's clients must never share one by accident."""
+    from bulkmail.settings.files import resolve
+
+    for each in tables:
+        if each is tables[-1] and (chosen := environ.get(VARIABLE)):
+            return Path(chosen)
+        if said := each.sources.pick(("suppressions", "file"), each.table.file):
+            return resolve(said)
+    return None
+
+
+def _reasons(said: Said[object], problems: Problems) -> frozenset[SuppressionReason]:
+    names = said.value if isinstance(said.value, list) else []
+    for name in names:
+        if name not in _NAMES:
+            fix = did_you_mean(str(name), _NAMES) or f"known are {', '.join(_NAMES)}"
+            problems.add(f"{said.place}: {show(str(name))} is not a reason to suppress an address", fix)
+    return frozenset(_NAMES[name] for name in names if name in _NAMES)
+
+
+def _soft(said: Said[object], problems: Problems) -> SoftRule | None:
+    try:
+        return SoftRule.parse(str(said.value))
+    except ConfigError as error:
+        problems.add(f"{said}: {error}", error.hint)
+        return None

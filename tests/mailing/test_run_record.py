@@ -1,0 +1,47 @@
+"""A run goes on at the pace that it was begun with."""
+
+from __future__ import annotations
+
+from datetime import timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from bulkmail.mailing.run_record import from_settings, to_settings
+from bulkmail.model.breaker import BreakerLimits
+from bulkmail.model.errors import OutboxError
+from bulkmail.model.pace import Pace
+from bulkmail.model.quota import Quota
+from bulkmail.model.ramp import Ramp
+from bulkmail.model.route import Route
+from bulkmail.model.window import Window, Windows, parse_windows
+from bulkmail.settings.tables import known_providers
+from bulkmail.settings.zones import find_zone
+
+ROUTES = (Route.parse("smtp://ann@relay.example?quota=500/day"),)
+CAPE = Windows((Window(frozenset({1}), 540, 1020, timezone(timedelta(hours=-3.5))),))
+
+
+@pytest.mark.parametrize(
+    "pace",
+    [
+        Pace(windows=parse_windows("Mon-Fri 09:00-17:00 Europe/Vienna; Sat 9-12 UTC", find_zone), start=1.8e9),
+        Pace(windows=CAPE),
+        Pace(
+            quota=Quota(500, 2000),
+            ramp=Ramp(200, percent=30.0),
+            breakers=BreakerLimits(canary=25),
+            mailbox_providers=known_providers(),
+        ),
+    ],
+    ids=["zones", "offset", "quota"],
+)
+def test_recorded_pace_comes_back(pace):
+    assert from_settings(to_settings(ROUTES, pace), Path("spring.outbox")) == (ROUTES, pace)
+
+
+def test_recorded_zone_that_this_machine_does_not_know_is_told():
+    settings = to_settings(ROUTES, Pace(windows=CAPE))
+    settings["pace_record"] = settings["pace_record"].replace("-0330", "Mars/Base")
+    with pytest.raises(OutboxError, match="Mars/Base"):
+        from_settings(settings, Path("spring.outbox"))

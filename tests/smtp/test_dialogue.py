@@ -1,0 +1,55 @@
+"""Single questions to a relay, and servers that do not answer them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bulkmail.model.relay import Relay
+from bulkmail.model.reply import Breakage, Fault, Stage
+from bulkmail.smtp.dialogue import Asking
+from bulkmail.smtp.opening import SessionRefused, open_transport
+from bulkmail.smtp.timeouts import Timeouts
+from bulkmail.testing import Drop, Hang, ScriptedRelay
+from bulkmail.testing.answers import Script
+
+
+async def asking(relay: ScriptedRelay) -> Asking:
+    where = Relay.parse(f"smtp://127.0.0.1:{relay.port}?tls=off")
+    transport, _ = await open_transport(where, None, tls_context=None, timeouts=Timeouts())
+    return Asking(transport, peer="relay.test")
+
+
+async def test_questions_are_answered_in_order() -> None:
+    async with ScriptedRelay(mail="550 no", rset="250 reset") as relay:
+        questions = await asking(relay)
+        (first,) = await questions.ask(b"MAIL FROM:<a@b>\r\n", stage=Stage.MAIL, patience=5)
+        (second,) = await questions.ask(b"RSET\r\n", stage=Stage.MAIL, patience=5)
+        await questions.leave(patience=5)
+        assert (first.code, second.code) == (550, 250)
+    assert relay.commands[-1] == "QUIT"
+    assert relay.violations == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "what"),
+    [
+        pytest.param(Drop(), Breakage.LOST, "relay.test closed the connection", id="drop"),
+        pytest.param(Hang(), Breakage.TIMEOUT, "relay.test did not answer within 0.1 s", id="hang"),
+        pytest.param(
+            b"hello\r\n",
+            Breakage.LOST,
+            'relay.test broke the protocol: it sent "hello" where a reply begins with a code from 200 to 599',
+            id="no reply",
+        ),
+    ],
+)
+async def test_question_without_an_answer(answer: Script, kind: Breakage, what: str) -> None:
+    async with ScriptedRelay(mail=answer) as relay:
+        questions = await asking(relay)
+        with pytest.raises(SessionRefused) as caught:
+            await questions.ask(b"MAIL FROM:<a@b>\r\n", stage=Stage.MAIL, patience=0.1)
+        await questions.leave(patience=0.1)
+        await asyncio.sleep(0.01)
+    assert caught.value.event == Fault(Stage.MAIL, kind, what)
