@@ -71,7 +71,7 @@ def free_sender(evidence: Evidence) -> Iterator[Found]:
         return
     name = sender.domain.partition(".")[0]
     if not any(name in host or (name == "gmail" and "google" in host) for host in evidence.relay_hosts):
-        yield Found(f"From is at {sender.domain}, a provider of free mailboxes", evidence.campaign.sender.name)
+        yield Found(f"From is at {sender.domain}, a free mailbox provider", evidence.campaign.sender.name)
 
 
 # RFC 2606 and RFC 6761: nobody has these, they are for examples and trials.
@@ -87,7 +87,7 @@ def made_up_domain(evidence: Evidence) -> Iterator[Found]:
     domains = {
         "From": sender.domain if sender is not None else "",
         "bounces": evidence.bounce_domain,
-        "unsubscribing by web": (urlsplit(unsubscribe.https).hostname or "").lower(),
+        "unsubscribing on the web": (urlsplit(unsubscribe.https).hostname or "").lower(),
         "unsubscribing by mail": unsubscribe.mailto.partition("?")[0].rpartition("@")[2].lower(),
     }
     for name, template in campaign.headers:
@@ -96,7 +96,9 @@ def made_up_domain(evidence: Evidence) -> Iterator[Found]:
     domains["a link"] = _made_up_in(linked)
     made_up = {what: domain for what, domain in domains.items() if _MADE_UP.search(domain)}
     if made_up:
-        yield Found(", ".join(f"{what} at {domain}" for what, domain in made_up.items()) + ": nobody has such a domain")
+        yield Found(
+            ", ".join(f"{what} at {domain}" for what, domain in made_up.items()) + ": this is an example domain"
+        )
 
 
 _AT_DOMAIN = lazy_pattern(r"(?:@|https?://(?:[^\s/@<>\"']*@)?)([\w-]+(?:\.[\w-]+)+)", re.IGNORECASE)
@@ -129,7 +131,11 @@ def one_click(evidence: Evidence) -> Iterator[Found]:
     if evidence.has_header("list-unsubscribe-post") and evidence.has_header("list-unsubscribe"):
         return
     has_some = campaign.unsubscribe is not None or evidence.has_header("list-unsubscribe")
-    what = "people can unsubscribe by mail, not by one click" if has_some else "people cannot unsubscribe by one click"
+    what = (
+        "recipients can unsubscribe by mail, but not with one click"
+        if has_some
+        else "recipients cannot unsubscribe with one click"
+    )
     yield Found(what, severity=None if evidence.is_big else Severity.NOTE)
 
 
@@ -140,7 +146,7 @@ def dkim_alignment(evidence: Evidence) -> Iterator[Found]:
         return
     if not signatures:
         if evidence.is_big:
-            relay = "the relay has to sign with DKIM, headers for unsubscribing included"
+            relay = "the relay must sign with DKIM, including the unsubscribe headers"
             yield Found(f"bulkmail does not sign these messages: {relay}", severity=Severity.NOTE)
     elif not any(is_aligned(each.domain, sender.domain) for each in signatures):
         domains = ", ".join(each.domain for each in signatures)

@@ -20,7 +20,7 @@ _BASE64 = 78 / 57  # bytes on the line for each of a file: 57 become a line of 7
 def subject_missing(evidence: Evidence) -> Iterator[Found]:
     """A campaign that has none."""
     if not evidence.campaign.has_subject:
-        yield Found("no subject says what the message is about", evidence.campaign.subject.name)
+        yield Found("the message has no subject", evidence.campaign.subject.name)
 
 
 def subject_long(evidence: Evidence) -> Iterator[Found]:
@@ -59,7 +59,7 @@ def placeholder(evidence: Evidence) -> Iterator[Found]:
         for found, hits in evidence.messages.subjects.items():
             if found != "test" and f"{found!r} stands in the message" not in told:
                 where = evidence.campaign.subject.name
-                yield Found(f"{found!r} stands in the subject of {count(hits.number, 'row')}: {hits}", where, hits=hits)
+                yield Found(f"{found!r} is in the subject of {count(hits.number, 'row')}: {hits}", where, hits=hits)
 
 
 def unclosed_tag(evidence: Evidence) -> Iterator[Found]:
@@ -193,9 +193,9 @@ def attachment_too_big(evidence: Evidence) -> Iterator[Found]:
     if refusing:
         return
     if size > MOST_REFUSE:
-        yield Found(f"{told}; most servers refuse more than 25 MB", hits=known)
+        yield Found(f"{told}; most servers reject more than 25 MB", hits=known)
     elif size > SOME_REFUSE:
-        yield Found(f"{told}; some servers refuse more than 10 MB", severity=Severity.NOTE, hits=known)
+        yield Found(f"{told}; some servers reject more than 10 MB", severity=Severity.NOTE, hits=known)
 
 
 def _size(*bodies: str | None) -> int:

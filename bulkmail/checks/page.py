@@ -171,7 +171,7 @@ def _flaws_of(element: Element, text: str) -> Iterator[tuple[str, str, int]]:
 def _left_pictures(element: Element, text: str) -> Iterator[tuple[str, str, int]]:
     for picture in pictures(element, text):
         if dead(picture.address) and not placeholder_in(picture.address):
-            what = f"the picture {_shown(picture.address)} is neither in the message nor on the web"
+            what = f"the picture {_shown(picture.address)} is neither embedded nor on the web"
             yield "image-local", what, picture.start
 
 

@@ -109,13 +109,15 @@ def command(
             raise ConfigError("--unmatched and --show read no mail", hint="leave the other flags out")
         return _list_unmatched() if show is None else _show(show)
     if stream not in (None, "-"):
-        raise ConfigError(f"{stream}: is no place to read mail from", hint="write - for standard input, or --mbox FILE")
+        raise ConfigError(
+            f"{stream}: is not a place to read mail from", hint="write - for standard input, or --mbox FILE"
+        )
     if stream is not None and (urls or maildirs or mboxes or watch or then is not None):
         raise ConfigError("- reads one mail from standard input, alone", hint="leave the other flags out")
     settings = () if stream or urls or maildirs or mboxes else load_mailboxes()
     if not (stream or urls or maildirs or mboxes or settings):
         raise ConfigError(
-            "nothing says where the mail is",
+            "no mailbox was given",
             hint="add --imap imaps://USER@HOST, --maildir DIR, --mbox FILE or -, or write [[bounces]] into"
             f" {user_file()}",
         )
@@ -276,7 +278,7 @@ def _list_unmatched() -> int:
         whom = printable(each.key) or "-"
         click.echo(f"{each.number:>7}  {day}  {each.event.kind.value:<15} {whom}  {printable(each.event.words, 60)}")
     if not found:
-        click.echo("Everything that was read was matched.")
+        click.echo("All mail that was read was matched.")
     elif len(found) == MOST_SHOWN:
         click.echo(f"These are the newest {MOST_SHOWN}; --json has what they say in full.")
     return EXIT_OK
@@ -295,7 +297,7 @@ def _show(number: int) -> int:
     if note_result({"event": number, "kind": found.event.kind.value, "address": found.key, "report": text}):
         return EXIT_OK
     if not text:
-        raise ConfigError(f"the report of event {number} is not kept any more", hint="reports are kept for 30 days")
+        raise ConfigError(f"the report of event {number} is no longer kept", hint="reports are kept for 30 days")
     for line in text.split("\n"):
         click.echo(printable(line, 2_000) if not line.isprintable() else line)
     return EXIT_OK
@@ -311,7 +313,7 @@ def _named_run(argument: str) -> KnownRun:
     with OutboxReader.open(path) as reader:
         if reader.is_rehearsal:
             raise ConfigError(
-                f"{argument}: is a rehearsal, which reached no recipient", hint="name the outbox of a real run"
+                f"{argument}: is a rehearsal; it reached no recipient", hint="use the outbox of a real run"
             )
         return known_run(reader, path)
 

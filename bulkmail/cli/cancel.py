@@ -27,10 +27,10 @@ def command(run: str, yes: bool) -> None:
     try:
         left = outbox.tally().open
         if not left:
-            click.echo(f"Nothing is left to cancel in {path}.")
+            click.echo(f"There is nothing to cancel in {path}.")
             return
         if not yes:
-            click.confirm(f"{count(left, 'recipient')} will not be written to. Cancel them?", abort=True, err=True)
+            click.confirm(f"{count(left, 'recipient')} have not been sent to. Cancel them?", abort=True, err=True)
         click.echo(f"{count(outbox.cancel(), 'recipient')} cancelled in {path}.")
         outbox.finish()
     finally:

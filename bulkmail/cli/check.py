@@ -133,12 +133,12 @@ def _conclude(settings: Settings, checked: Checked, *, is_ready: bool) -> None:
         f" ({left_out})" if left_out else ""
     )
     if not is_ready:
-        _say(f"Not ready: {printable(settings.name)} would go to {people}.")
+        _say(f"Not ready: {printable(settings.name)} would be sent to {people}.")
         return
     relays = " and ".join(route.label for route in settings.routes)
     through = f"through {printable(relays)}" if relays else "when a relay is named"
     practice = " (a rehearsal)" if any(route.relay.kind.is_rehearsal for route in settings.routes) else ""
-    _say(f"Ready: {printable(settings.name)} goes to {people}, {through}{practice}.")
+    _say(f"Ready: {printable(settings.name)} will be sent to {people}, {through}{practice}.")
     if checked.planned is not None:
         _say(f"Planned: {say_plan(checked.planned, settings.pace, time.time())}.")
 

@@ -52,7 +52,8 @@ def command(address: str, folders: tuple[Path, ...], file: Path | None, dry_run:
     if not (yes or dry_run):
         if not sys.stdin.isatty():
             raise ConfigError(
-                "this cannot be undone, and there is no terminal to ask on", hint="add --yes, or --dry-run"
+                "this cannot be undone, and there is no terminal to ask for confirmation",
+                hint="add --yes, or --dry-run",
             )
         click.confirm(f"{key} will be erased for good. Go on?", abort=True, err=True)
     settings = load_suppressions()

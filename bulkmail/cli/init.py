@@ -47,7 +47,7 @@ def command(folder: Path, kind: str) -> None:
     for file in files:
         click.echo(f"  {file}")
     click.echo(f"\nRead {folder / 'campaign.toml'}, change what you like, then type:")
-    click.echo(f"  bulkmail check {name}       says what is wrong with it")
+    click.echo(f"  bulkmail check {name}       checks it")
     click.echo(f"  bulkmail preview {name}     shows the messages")
     click.echo(f"  bulkmail send {name}        rehearses: no mail is sent to recipients")
 
@@ -59,7 +59,7 @@ def _refuse_occupied(folder: Path) -> None:
         raise ConfigError(f"{folder}: cannot be looked into: {error.strerror}") from None
     if occupied:
         raise ConfigError(
-            f"{folder}: there is something already, and it stays as it is",
+            f"{folder}: already exists and was not changed",
             hint=f"name a new folder: bulkmail init {shlex.quote(str(folder))}-2",
         )
 

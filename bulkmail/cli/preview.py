@@ -110,7 +110,7 @@ def _tell(found: Found) -> None:
 
 def _keys(settings: Settings) -> Keys:
     if commands_in(settings.campaign, ()):
-        click.echo("note: the messages are signed with a new key, not with what key_command prints", err=True)
+        click.echo("note: the messages are signed with a temporary key, not the one that key_command prints", err=True)
     return find_keys(settings.campaign, runs_commands=False)
 
 
@@ -192,7 +192,7 @@ def _nobody(settings: Settings, *, row: int | None, address: str | None) -> Conf
     if row is not None:
         what = f"row {row} of {source} is not there or cannot be used"
     elif address is not None:
-        what = f"nobody in {source} has the address {address}"
+        what = f"no row of {source} has the address {address}"
     else:
-        what = f"nobody in {source} can be written to"
+        what = f"no row of {source} can be sent to"
     return ConfigError(what, hint="bulkmail check says what is wrong with each row")

@@ -53,7 +53,8 @@ def command(folder: Path, age: str, dry_run: bool, yes: bool) -> int:
     if not yes:
         if not sys.stdin.isatty():
             raise ConfigError(
-                "this cannot be undone, and there is no terminal to ask on", hint="add --yes, or --dry-run"
+                "this cannot be undone, and there is no terminal to ask for confirmation",
+                hint="add --yes, or --dry-run",
             )
         click.confirm(f"{count(len(old), 'run')} will be removed for good. Go on?", abort=True, err=True)
     removed = 0

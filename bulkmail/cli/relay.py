@@ -105,7 +105,7 @@ def _relay(where: str, name: str) -> Relay:
         raise ConfigError(f"{where} names no relay", hint='write relay = "smtp://user@host:587" into it, or give a URL')
     if relay.kind is not Kind.SMTP:
         raise ConfigError(
-            f"{relay.kind.value}: is for rehearsals on this machine, and there is no server to look at",
+            f"{relay.kind.value}: is for rehearsals on this machine and has no server to test",
             hint="give the URL of one: bulkmail relay smtp://user@host:587",
         )
     return relay

@@ -120,7 +120,9 @@ def command(
     is_asking = not (past.is_rehearsal or yes)
     may_send = past.tally.open or retry_rejected or retry_expired or in_doubt == "retry"
     if is_asking and may_send and not sys.stdin.isatty():
-        raise ConfigError("this would send to recipients, and there is no terminal to ask on", hint="add --yes to send")
+        raise ConfigError(
+            "this would send to recipients, and there is no terminal to ask for confirmation", hint="add --yes to send"
+        )
     passwords = find_passwords(routes, ask=password_prompt())
 
     async def main(trace: Trace | None, progress: Progress) -> int:

@@ -85,7 +85,7 @@ async def _heed_signals(
         async for _ in signals:
             number += 1
             if number == 1:
-                click.echo("finishing what is under way; Ctrl-C again aborts it", err=True)
+                click.echo("finishing messages under way; press Ctrl-C again to abort them", err=True)
                 mailing.stop()
             else:
                 scope.cancel()
@@ -113,18 +113,18 @@ def tell(mailing: Mailing) -> None:
         where = f"{finding.where}: " if finding.where else ""
         click.echo(wrapped(f"{finding.severity.value}: {printable(where + finding.message)}", indent=2), err=True)
     if grave:
-        click.echo("note: bulkmail check says more of each, and how it is fixed", err=True)
+        click.echo("note: bulkmail check shows details and fixes", err=True)
     if mailing.newly_suppressed or mailing.newly_suppressed_copies:
         number = rows_and_copies(mailing.newly_suppressed, mailing.newly_suppressed_copies)
         click.echo(
-            f"note: {number} of this run are in the suppression files by now, or on the suppression list, and left out",
+            f"note: {number} of this run are now in the suppression files or on the suppression list, and are skipped",
             err=True,
         )
     if mailing.outbox.newly_in_doubt:
         number = count(mailing.outbox.newly_in_doubt, "message")
         click.echo(
-            f"note: the last run was cut off while the server had {number} in hand: delivered or not, nobody can tell; "
-            "they are held (see --in-doubt)",
+            f"note: the last run was cut off with {number} at the server, perhaps delivered; "
+            "held as in doubt (see --in-doubt)",
             err=True,
         )
 

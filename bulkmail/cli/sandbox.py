@@ -71,7 +71,7 @@ def command(
     )
     kept, trouble = anyio.run(_serve, port, maildir, faults)
     if trouble:
-        click.echo(f"Trouble as asked for: {', '.join(trouble)}.")
+        click.echo(f"Simulated failures: {', '.join(trouble)}.")
     if kept:
         click.echo(f"{count(kept, 'message')} kept; type: bulkmail inbox {maildir}")
 
@@ -80,7 +80,7 @@ async def _serve(port: int, maildir: Path, faults: Faults) -> tuple[int, list[st
     async with Sandbox(maildir, port=port, faults=faults) as sandbox, anyio.create_task_group() as group:
         click.echo(f"Listening at {sandbox.host} port {sandbox.port}; mail is kept in {maildir}.  Ctrl-C ends it.")
         if faults:
-            click.echo(f"Trouble on purpose: {faults}; seed {faults.seed}.")
+            click.echo(f"Simulated failures: {faults}; seed {faults.seed}.")
         url = f"smtp://{sandbox.host}:{sandbox.port}?tls=off"
         # To bulkmail it is a relay like any other: without an outbox of its own this would count as the real run.
         click.echo(f"Send to it with: bulkmail send CAMPAIGN --relay '{url}' --outbox trouble.outbox")

@@ -150,7 +150,10 @@ def command(campaign: str | None, **options: Any) -> int:
         settings = _offer_sandbox(settings)
     is_asking = not (is_rehearsal(settings, order) or yes)
     if is_asking and not sys.stdin.isatty():
-        raise ConfigError("this would write to people, and there is nobody to ask", hint="add --yes to send it")
+        raise ConfigError(
+            "this would send to recipients, and there is no terminal to ask for confirmation",
+            hint="add --yes to send it",
+        )
     commands = commands_in(settings.campaign, routes_of(settings, order), settings.notify)
     refuse_unallowed(home_of(campaign), commands)
     if order.outbox is not None:
@@ -217,7 +220,7 @@ def _address(text: str) -> Address:
 
 def _offer_sandbox(settings: Settings) -> Settings:
     """On a terminal somebody without a relay most likely wants to try things."""
-    click.echo("No relay is given.  The sandbox takes the mail on this machine, and nobody is written to.", err=True)
+    click.echo("No relay is given.  The sandbox keeps the mail on this machine and sends nothing.", err=True)
     if not click.confirm("Rehearse with the sandbox?", default=True, err=True):
         raise ConfigError("no relay is given", hint="add --relay smtp://user@host:587")
     return replace(settings, routes=(Route(Relay(Kind.SANDBOX)),))

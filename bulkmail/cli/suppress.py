@@ -66,7 +66,9 @@ class Moment(click.ParamType[float]):
             return datetime.fromisoformat(value).timestamp()
         except (ValueError, OverflowError, OSError, ConfigError):
             span = "180d for that long from now" if self._ahead else "7d for that long ago"
-            self.fail(f"{printable(value, 60)!r} is no time; write 2026-12-15, 2026-12-15T10:00 or {span}", param, ctx)
+            self.fail(
+                f"{printable(value, 60)!r} is not a time; write 2026-12-15, 2026-12-15T10:00 or {span}", param, ctx
+            )
 
 
 @click.group(epilog=EPILOG)
@@ -106,7 +108,7 @@ def add(
     ]
     with _opened(file) as store:
         added = store.add(additions, who=_who())
-    click.echo(f"{count(added, 'address', 'addresses')} added" + _others(len(additions) - added, "was there already"))
+    click.echo(f"{count(added, 'address', 'addresses')} added" + _others(len(additions) - added, "already on the list"))
 
 
 @command.command()
@@ -145,9 +147,7 @@ def remove(
     if addresses and query != EntryQuery(reason=only):
         raise ConfigError("--since, --until, --provider and --run do not go with addresses", hint="leave them out")
     if not addresses and query == EntryQuery():
-        raise ConfigError(
-            "nothing says which entries to take off the list", hint="name addresses, or add --reason, --since or --run"
-        )
+        raise ConfigError("no entries to remove were given", hint="name addresses, or add --reason, --since or --run")
     keys = [_key(text) for text in addresses]
     with _opened(file) as store:
         if addresses:
@@ -159,10 +159,10 @@ def remove(
         else:
             number, missing = store.count(query), 0
             if not dry_run and number:
-                _confirm(f"{count(number, 'entry', 'entries')} will be taken off the list.", yes=yes)
+                _confirm(f"{count(number, 'entry', 'entries')} will be removed from the list.", yes=yes)
                 number = store.undo(query, why=printable(why), who=_who())
-    verb = "would be taken off" if dry_run else "taken off the list"
-    click.echo(f"{count(number, 'entry', 'entries')} {verb}" + _others(missing, "was not on it"))
+    verb = "would be removed" if dry_run else "removed from the list"
+    click.echo(f"{count(number, 'entry', 'entries')} {verb}" + _others(missing, "not on the list"))
 
 
 @command.command(name="list")
@@ -221,10 +221,10 @@ def _list_held(store: SqliteSuppressions) -> None:
     for each in found:
         click.echo(
             f"{each.provider} refused {count(each.held, 'address', 'addresses')} of {printable(each.campaign)}"
-            f" as unknown from {_time(each.since)} on: not suppressed unless another campaign hears the same"
+            f" as unknown from {_time(each.since)} on: not suppressed unless another campaign gets the same reply"
         )
     if not found:
-        click.echo("No provider seems to have refused live mailboxes.")
+        click.echo("No provider seems to have rejected live mailboxes.")
 
 
 @command.command()
@@ -256,7 +256,7 @@ def _say_history(key: str, history: AddressHistory, of_domain: tuple[Suppression
     if history.events:
         click.echo("What came back:")
         for stored in history.events:
-            held = ", looks like its provider's mistake" if stored.is_held else ""
+            held = ", looks like a provider's mistake" if stored.is_held else ""
             place = f", {printable(stored.event.campaign)}" if stored.event.campaign else ""
             row = f" row {stored.event.row:,}" if stored.event.row else ""
             click.echo(f"  {_time(stored.event.at)}  {stored.event.kind.value}: {_said(stored)}{held}{place}{row}")
@@ -312,14 +312,14 @@ def import_(
         if read.fault_count and not skip_faults:
             shown = "\n  ".join(printable(fault) for fault in read.faults[:MOST_FAULTS_SHOWN])
             raise ListError(
-                f"{count(read.fault_count, 'entry', 'entries')} cannot be understood; nothing was imported:\n  {shown}",
+                f"{count(read.fault_count, 'entry', 'entries')} cannot be read; nothing was imported:\n  {shown}",
                 hint="correct the lines, or add --skip-faults to import the others",
             )
         added = store.import_(read.additions, why=f"import of {source.name}", who=_who())
     click.echo(
         f"{count(added, 'entry', 'entries')} added"
-        + _others(len(read.additions) - added, "was there already")
-        + _others(read.fault_count, "could not be understood")
+        + _others(len(read.additions) - added, "already on the list")
+        + _others(read.fault_count, "could not be read")
     )
 
 

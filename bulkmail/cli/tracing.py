@@ -55,7 +55,7 @@ def tracing(target: str | None, relay: Relay | None) -> Iterator[Trace | None]:
         yield None
         return
     if relay is not None and relay.kind in (Kind.MAILDIR, Kind.NULL):
-        raise ConfigError(f"--trace: with {relay.kind.value}: nobody is spoken to", hint="leave --trace out")
+        raise ConfigError(f"--trace: {relay.kind.value}: has no SMTP conversation", hint="leave --trace out")
     from bulkmail.smtp.trace import Trace
 
     trace = Trace.open(target)

@@ -391,7 +391,7 @@ class Outbox:
         )
 
     def suppress(self, reason_of: Callable[[Address], str], *, rows: Collection[int] | None = None) -> Suppressed:
-        """Open rows and copies whose address has a reason not to be written to become SUPPRESSED; returns how many.
+        """Open rows and copies whose address has a reason on a suppression list become SUPPRESSED; returns how many.
 
         With `rows` only those are looked at.
         """

@@ -223,7 +223,7 @@ class OutboxReader:
         return self._records(_GROUPED_RECORDS if self.is_grouped else _RECORDS)
 
     def statuses(self) -> Iterator[RowStatus]:
-        """What became of each row and of its copies, in the order of the input; keys are `Address.key`s where rows have
+        """The result of each row and of its copies, in the order of the input; keys are `Address.key`s where rows have
         an address.
         """
         if self.is_grouped:

@@ -73,7 +73,7 @@ def screen(
         reason = f"{error}; {error.hint}" if error.hint else str(error)
         return Screened(BadRow(reason, row.fields, row.place), Status.INVALID, reason)
     if not is_meant:
-        return Screened(row, Status.FILTERED, "left out by --where")
+        return Screened(row, Status.FILTERED, "excluded by --where")
     if suppression is not None and (reason := suppression.matches(row.address)):
         return Screened(row, Status.SUPPRESSED, reason)
     return Screened(row, Status.PENDING, "")
@@ -83,7 +83,7 @@ class Suppression:
     """Addresses and domains that are not written to.  A million take about 35 MB.
 
     A domain means exactly that domain: `@example.org` does not match `ann@mail.example.org`.  Case and the script of an
-    international domain do not matter.  `faults` are the first entries that could not be understood, `fault_count` is
+    international domain do not matter.  `faults` are the first entries that could not be read, `fault_count` is
     how many there are: nothing should be sent before they are corrected.
     """
 

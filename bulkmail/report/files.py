@@ -62,7 +62,7 @@ class ReportUnwritten(BulkmailError):
     def __init__(self, target: Path, why: str) -> None:
         super().__init__(
             f"cannot write the report {_say(target)}: {why}",
-            hint="nothing is lost: write it elsewhere with bulkmail report … -o FILE",
+            hint="nothing is lost; write it elsewhere with bulkmail report … -o FILE",
         )
         self.target = target
 
@@ -74,7 +74,7 @@ def check_folder(target: Path) -> None:
         raise ConfigError(f"cannot write the report {_say(target)}: that is a folder", hint="name a file in it")
     if not folder.is_dir():
         raise ConfigError(
-            f"cannot write the report {_say(target)}: there is no folder {_say(folder)}", hint="make the folder first"
+            f"cannot write the report {_say(target)}: there is no folder {_say(folder)}", hint="create the folder first"
         )
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError(

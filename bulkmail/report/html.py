@@ -159,40 +159,44 @@ def _charts(report: Report, figures: Figures) -> Iterator[dict[str, Any]]:
     kinds = [(kind, report.returned[kind]) for kind in GRAVEST_FIRST if report.returned[kind]]
     if kinds:
         yield {
-            "title": "What came back",
-            "note": "Recipients by what was reported about them after the server took the message.",
+            "title": "Bounces and replies",
+            "note": "Recipients by what was reported about them after the server accepted the message.",
             "lines": _single([(kind.value.replace("_", " "), number) for kind, number in kinds], kind="rejected"),
         }
     if figures.providers:
         yield {
             "title": "By domain",
-            "note": "Rows that were tried, by what became of them.",
+            "note": "Attempted rows, by result.",
             "lines": _stacked(figures.providers),
         }
     if report.outcomes_by_variant:
         yield {
             "title": "By variant",
-            "note": "Rows of each variant of the message, by what became of them.",
+            "note": "Rows of each variant, by result.",
             "lines": _stacked(report.outcomes_by_variant.items()),
         }
     if reasons := report.reasons:
         yield {"title": "Why not", "note": "", "lines": _single(reasons.most_common(12), kind="rejected")}
     if figures.replies:
         yield {
-            "title": "What the servers said",
-            "note": "All tries, by reply code.",
+            "title": "Replies of the servers",
+            "note": "All attempts, by reply code.",
             "lines": _single(figures.replies, kind="other"),
         }
     if any(figures.latencies):
         median = figures.median_latency
         yield {
-            "title": "How long a try took",
-            "note": f"From the envelope to the reply; half of them at most {_say_seconds(median)}." if median else "",
+            "title": "Duration of an attempt",
+            "note": f"From the envelope to the reply; the median is at most {_say_seconds(median)}." if median else "",
             "lines": _single(_latencies(figures.latencies), kind="other"),
         }
     if len(figures.attempts) > 1:
         tries = [(count(number, "try", "tries"), rows) for number, rows in figures.attempts[:12]]
-        yield {"title": "How many tries", "note": "Rows by number of tries.", "lines": _single(tries, kind="other")}
+        yield {
+            "title": "Number of attempts",
+            "note": "Rows by number of attempts.",
+            "lines": _single(tries, kind="other"),
+        }
     if figures.slowest and figures.slowest[0][1] >= 1:
         lines = [
             {"label": address, "number": say_duration(seconds), "parts": _parts([("other", seconds)], slowest)}

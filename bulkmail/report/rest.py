@@ -33,7 +33,11 @@ def recorded(hold: Hold) -> str:
 def say_rest(hold: Hold, now: float) -> str:
     """A hold for people."""
     why = printable(hold.why, LONGEST)
-    return f"It rests: {why}." if math.isinf(hold.until) else f"It rests until {say_until(hold.until, now)}: {why}."
+    return (
+        f"Sending is paused: {why}."
+        if math.isinf(hold.until)
+        else f"Sending is paused until {say_until(hold.until, now)}: {why}."
+    )
 
 
 def rest_of(settings: Mapping[str, str], now: float) -> Hold | None:
@@ -50,4 +54,4 @@ def next_try(due: float | None, now: float) -> str | None:
     """From when on what was put off may be tried again, unless that is now: who goes on too soon would wonder."""
     if due is None or due <= now:
         return None
-    return f"What was put off may be tried again from {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(due))} on."
+    return f"Deferred messages will be retried from {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(due))} on."

@@ -15,8 +15,8 @@ from bulkmail.text import count
 MOST_PASSES = 6
 _SHARED = frozenset({FeedbackKind.HARD, FeedbackKind.SPAM_COMPLAINT})  # whose share of what was accepted is told
 _SENTENCES = {
-    FeedbackKind.HARD: "came back as unknown",
-    FeedbackKind.SOFT: "not deliverable for now",
+    FeedbackKind.HARD: "bounced as unknown",
+    FeedbackKind.SOFT: "temporarily undeliverable",
     FeedbackKind.BLOCKED: "blocked",
     FeedbackKind.SPAM_COMPLAINT: "spam complaints",
     FeedbackKind.UNSUBSCRIBE: "unsubscribed",

@@ -35,7 +35,7 @@ def save_report(report: Report, target: Path) -> Path:
         with report.source() as source:
             writer(source, target)
     except MemoryError:  # the page shows the message, and the outbox has it with all its attachments
-        raise ReportUnwritten(target, "this computer has not enough memory for it") from None
+        raise ReportUnwritten(target, "this computer does not have enough memory for it") from None
     return target
 
 

@@ -292,7 +292,7 @@ class _Counted:
             raise BulkmailError(
                 f"the report does not add up: the outbox counts {tally.rows} rows and holds {sum(seen.values())}"
                 + (f" ({', '.join(odd)})" if odd else ""),
-                hint="this is a fault in bulkmail, and nothing was written: keep the outbox file and please report it",
+                hint="this is a bug in bulkmail; nothing was written. Keep the outbox file and please report it",
             )
 
     def _settle(self) -> None:

@@ -35,17 +35,17 @@ MOST_SLOWED = 3  # relays and providers that slowed the run down
 
 # In this order.  What became of the message first, then the rows that it was never meant for.
 MEANINGS = {
-    Status.ACCEPTED: "taken by the mail server",
-    Status.REJECTED: "refused for good",
-    Status.EXPIRED: "put off again and again until the time was up",
-    Status.IN_DOUBT: "perhaps sent: the connection broke before the answer",
-    Status.DEFERRED: "put off, will be tried again",
+    Status.ACCEPTED: "accepted by the mail server",
+    Status.REJECTED: "rejected permanently",
+    Status.EXPIRED: "deferred until the time limit",
+    Status.IN_DOUBT: "perhaps sent: the connection broke before the reply",
+    Status.DEFERRED: "deferred, will be retried",
     Status.PENDING: "not tried yet",
-    Status.CANCELLED: "given up with bulkmail cancel",
+    Status.CANCELLED: "cancelled with bulkmail cancel",
     Status.INVALID: "the row cannot be used",
-    Status.DUPLICATE: "the same address stands earlier in the list",
-    Status.SUPPRESSED: "not to be written to",
-    Status.FILTERED: "left out by --where",
+    Status.DUPLICATE: "the same address appears earlier in the list",
+    Status.SUPPRESSED: "on a suppression list",
+    Status.FILTERED: "excluded by --where",
 }
 _WORDS = {status: status.value.replace("_", " ") for status in Status}
 _EXPLAINED = frozenset(
@@ -99,7 +99,9 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
 def rehearsal(report: Report) -> str:
     """That nobody on the list was written to, and who got their messages, if somebody did."""
     if report.run.redirected_to:
-        return f"Rehearsal: {printable(report.run.redirected_to)} got every message, nobody else was written to."
+        return (
+            f"Rehearsal: {printable(report.run.redirected_to)} got every message; nothing was sent to your recipients."
+        )
     return "Rehearsal: no mail was sent to your recipients."
 
 
@@ -203,7 +205,7 @@ def times(report: Report) -> str:
     run = report.run
     if run.process is not None:
         pid, host = run.process
-        return f"Being sent just now, by process {pid} on {printable(host)}."
+        return f"Being sent now, by process {pid} on {printable(host)}."
     if run.started_at is None:
         return "Nothing was sent."
     begun = f"Started {datetime.fromtimestamp(run.started_at):%Y-%m-%d %H:%M}"
@@ -232,7 +234,7 @@ def _slowed(report: Report) -> list[str]:
     told = [short_sentence(slowdown, now, has_several=has_several) for slowdown in found[:MOST_SLOWED]]
     lines = [f"{said}." for said in told]
     left = len(found) - len(told)
-    return lines + ([f"{count(left, 'other')} asked us to slow down, too."] if left else [])
+    return lines + ([f"{count(left, 'other')} also asked us to slow down."] if left else [])
 
 
 def _attention(report: Report, *, most: int) -> list[str]:
@@ -277,7 +279,7 @@ def _steps(report: Report, reports: Sequence[Path]) -> list[tuple[str, ...]]:
     if report.outbox is not None and report.run.process is None:
         command = f"bulkmail resume {_say_path(report.outbox)}"
         if tally.open and not report.run.redirected_to:
-            steps.append((f"go on with the {say_left(tally)} left", command))
+            steps.append((f"send the {say_left(tally)} left", command))
         if doubts := tally.with_copies(Status.IN_DOUBT):
             steps.append((f"send the {doubts:,} in doubt again, perhaps twice", f"{command} --in-doubt retry"))
     if report.is_rehearsal and report.run.maildir:

@@ -53,7 +53,7 @@ def find_password(
     if environ.get(VARIABLE):
         return _checked(environ[VARIABLE], VARIABLE)
     if ask is None:
-        raise ConfigError(f"{relay} wants a password, and none was found", hint=_where_to_put_it(relay, kind))
+        raise ConfigError(f"{relay} needs a password, and none was found", hint=_where_to_put_it(relay, kind))
     return _checked(ask(f"Password for {relay}: "), "the password")
 
 

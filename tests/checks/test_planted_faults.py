@@ -125,7 +125,7 @@ PLANTED = [
     ("invitation-attached", 0, "'invite.ics' is an invitation (METHOD:REQUEST)"),
     ("attachment-empty", 0, "'empty.txt' has 0 bytes"),
     ("free-sender", 0, "campaign.toml: from: From is at gmail.com"),
-    ("one-click-missing", 0, "people cannot unsubscribe by one click"),
+    ("one-click-missing", 0, "recipients cannot unsubscribe with one click"),
     ("dkim-not-aligned", 0, "DKIM signs for other.example"),
     ("bounces-not-aligned", 0, "bounces go to mailer.example"),
     ("bounces-without-token", 0, "bounces come back to an address without {bounce}"),
@@ -159,7 +159,7 @@ def check(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["check", *arguments], prog_name="bulkmail")
 
 
-def test_check_names_every_planted_fault_with_row_and_mend(shop: Path) -> None:
+def test_check_names_every_planted_fault_with_row_and_fix(shop: Path) -> None:
     result = check("shop", "--json")
     told = json.loads(result.stdout)
     for code, line, words in PLANTED:
@@ -191,7 +191,7 @@ def test_check_names_every_planted_fault_with_row_and_mend(shop: Path) -> None:
     assert (result.exit_code, told["ready"]) == (0, True), "warnings do not keep the gate shut"
 
 
-def test_check_tells_it_in_eighty_columns_without_colours_in_a_pipe(shop: Path) -> None:
+def test_check_reports_it_in_eighty_columns_without_colours_in_a_pipe(shop: Path) -> None:
     result = check("shop")
     assert max(map(len, result.output.splitlines())) <= 80
     assert "\x1b" not in result.output

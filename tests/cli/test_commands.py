@@ -104,7 +104,7 @@ def test_init_shows_what_it_made_and_what_to_type() -> None:
         "  people.csv\n"
         "\n"
         "Read my spring/campaign.toml, change what you like, then type:\n"
-        "  bulkmail check 'my spring'       says what is wrong with it\n"
+        "  bulkmail check 'my spring'       checks it\n"
         "  bulkmail preview 'my spring'     shows the messages\n"
         "  bulkmail send 'my spring'        rehearses: no mail is sent to recipients\n"
     )
@@ -126,8 +126,7 @@ def test_init_leaves_alone_what_is_there(name: str) -> None:
     quoted = "'a file'" if " " in name else name
     assert result.exit_code == 2
     assert result.stderr == (
-        f"error: {name}: there is something already, and it stays as it is\n"
-        f"hint: name a new folder: bulkmail init {quoted}-2\n"
+        f"error: {name}: already exists and was not changed\nhint: name a new folder: bulkmail init {quoted}-2\n"
     )
     assert not Path("full/campaign.toml").exists()
 
@@ -210,7 +209,7 @@ def test_check_says_that_no_relay_is_named(shop: Path) -> None:
     assert run("check", "shop").output.endswith("(1 invalid), when a relay is named.\n")
 
 
-def test_check_refuses_a_letter_that_suits_nobody(shop: Path) -> None:
+def test_check_refuses_a_message_that_suits_no_one(shop: Path) -> None:
     (shop / "message.txt").write_text("Dear {{ nmae }}")
     result = run("check", "shop")
     assert result.exit_code == 2
@@ -219,20 +218,20 @@ def test_check_refuses_a_letter_that_suits_nobody(shop: Path) -> None:
     assert result.output.endswith("Not ready: shop would go to 0 recipients of 3 rows (3 invalid).\n")
 
 
-def test_check_warns_of_a_letter_that_does_not_suit_somebody(shop: Path) -> None:
+def test_check_warns_of_a_message_that_does_not_suit_someone(shop: Path) -> None:
     (shop / "people.csv").write_text("email,name\nann@example.com,Ann\nbob@example.com,\n")
     result = run("check", "shop")
     assert result.exit_code == 0
     assert "warning: column name: 'name' is empty in 1 row: line 3\n" in result.output
 
 
-def test_check_refuses_a_list_of_nobody(shop: Path) -> None:
+def test_check_refuses_a_list_of_no_one(shop: Path) -> None:
     result = run("check", "shop", "--where", "false")
     assert result.exit_code == 2
     assert result.output.endswith("Not ready: shop would go to 0 recipients of 3 rows (1 invalid, 2 filtered).\n")
 
 
-def test_check_tells_faults_of_the_campaign(shop: Path) -> None:
+def test_check_reports_faults_of_the_campaign(shop: Path) -> None:
     result = run("check", "shop", "--rate", "fast")
     assert result.exit_code == 2
     assert result.stderr == (
@@ -240,7 +239,7 @@ def test_check_tells_faults_of_the_campaign(shop: Path) -> None:
     )
 
 
-def test_preview_shows_the_first_letter(shop: Path) -> None:
+def test_preview_shows_the_first_message(shop: Path) -> None:
     result = run("preview", "shop")
     assert result.exit_code == 0
     lines = result.output.splitlines()
@@ -251,14 +250,14 @@ def test_preview_shows_the_first_letter(shop: Path) -> None:
 
 
 @pytest.mark.parametrize("which", [["--row", "3"], ["--address", "SATO@example.net"]], ids=["row", "address"])
-def test_preview_shows_the_letter_that_is_asked_for(shop: Path, which: list[str]) -> None:
+def test_preview_shows_the_message_that_is_asked_for(shop: Path, which: list[str]) -> None:
     result = run("preview", "shop", *which)
     assert result.exit_code == 0, result.stderr
     assert result.output.startswith("── row 3, shop/people.csv:4 ──\n")
     assert "Dear 佐藤 陽菜,\n" in result.output
 
 
-def test_preview_shows_all_letters(shop: Path) -> None:
+def test_preview_shows_all_messages(shop: Path) -> None:
     output = run("preview", "shop", "--all").output
     assert [line for line in output.splitlines() if line.startswith("──")] == [
         "── row 1, shop/people.csv:2 ──",
@@ -269,7 +268,9 @@ def test_preview_shows_all_letters(shop: Path) -> None:
 def test_preview_names_a_column_that_is_there_twice(shop: Path) -> None:
     (shop / "people.csv").write_text("email,name,town,name,town\nann@example.com,Ann,Ulm,Li,Graz\n")
     result = run("preview", "shop")
-    assert "error: column name: the message uses 'name', and 2 columns are named so" in " ".join(result.stderr.split())
+    assert "error: column name: the message uses 'name', and 2 columns have that name" in " ".join(
+        result.stderr.split()
+    )
     assert "{{ name_2 }}" in result.stderr and "town" not in result.stderr
     assert "Dear Ann" in result.output
     where = run("preview", "shop", "--where", "town == 'Ulm'")
@@ -357,7 +358,7 @@ def test_preview_says_what_it_cannot_show(shop: Path, words: list[str], error: s
     assert (result.exit_code, result.stderr) == (2, f"error: {error}\nhint: {hint}\n")
 
 
-def test_preview_says_that_nobody_can_be_written_to(shop: Path) -> None:
+def test_preview_says_that_no_one_can_be_written_to(shop: Path) -> None:
     (shop / "people.csv").write_text("email\nbob@\n")
     assert run("preview", "shop").stderr.startswith("error: nobody in shop/people.csv can be written to\n")
 
@@ -415,7 +416,7 @@ def test_progress_in_json_has_an_object_in_every_line_and_ends_with_totals_and_e
 @pytest.mark.parametrize(
     "words", [["--progress=json"], ["--progress", "json", "--frob"], ["--progress", "json", "--bar"]]
 )
-def test_progress_in_json_tells_an_error_in_its_last_event(shop: Path, words: list[str]) -> None:
+def test_progress_in_json_reports_an_error_in_its_last_event(shop: Path, words: list[str]) -> None:
     (shop / "people.csv").unlink()
     result = run("send", "shop", *words)
     *_, last = map(json.loads, result.stderr.splitlines())
@@ -532,7 +533,7 @@ def test_status_says_how_a_run_ended(rehearsed: Path) -> None:
     ]
     assert lines[3].startswith("Started 2")
     assert ", finished 2" in lines[3]
-    assert lines[4:] == ["What became of each row: bulkmail report shop/runs/shop.rehearsal.outbox"]
+    assert lines[4:] == ["The result of each row: bulkmail report shop/runs/shop.rehearsal.outbox"]
 
 
 def test_status_takes_the_latest_run_here(rehearsed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -545,7 +546,7 @@ def test_status_of_a_run_that_is_under_way_names_the_process(shop: Path) -> None
     Path("shop/runs").mkdir()
     outbox = Outbox.create(Path("shop/runs/shop.outbox"), campaign=settings.campaign, settings={})
     try:
-        assert "The list was not read to its end yet." in run("status", "shop").output
+        assert "The list has not been read completely yet." in run("status", "shop").output
         outbox.finish_loading()
         output = run("status", "shop").output
     finally:
@@ -562,7 +563,7 @@ def test_status_of_a_run_that_was_cut_off_says_how_to_go_on(shop: Path) -> None:
     assert "To go on with the 1 row left: bulkmail resume shop/runs/shop.rehearsal.outbox\n" in output
 
 
-def test_status_says_when_what_was_put_off_is_tried_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_status_says_when_what_was_deferred_is_tried_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outbox = Outbox.create(Path("late.outbox"), campaign=None, settings={})
     try:
         fill_outbox(outbox, [Reply(Stage.RCPT, 451, "4.3.0", "later")])
@@ -632,11 +633,11 @@ def test_status_of_a_run_that_never_began_says_so(shop: Path) -> None:
     Path("shop/runs").mkdir()
     path = Path("shop/runs/shop.outbox")
     Outbox.create(path, campaign=load("shop").campaign, settings={}).close()
-    assert "The list was never read to its end.\n" in run("status", "shop").output
+    assert "The list was never read completely.\n" in run("status", "shop").output
     outbox = Outbox.create(path, campaign=load("shop").campaign, settings={}, replace=True)
     outbox.finish_loading()
     outbox.close()
-    assert "Nothing was sent yet.\n" in run("status", "shop").output
+    assert "Nothing has been sent yet.\n" in run("status", "shop").output
 
 
 def test_report_is_a_text_by_default(rehearsed: Path) -> None:
@@ -792,8 +793,8 @@ def test_sandbox_says_which_trouble_it_makes_and_made(here: Path) -> None:
             assert process.wait(10) == 0
         finally:
             process.kill()
-    assert "Trouble on purpose: 100 % refused; seed 0." in head
-    assert rest == "Trouble as asked for: 1 refused.\n"
+    assert "Simulated failures: 100 % refused; seed 0." in head
+    assert rest == "Simulated failures: 1 refused.\n"
 
 
 def test_sandbox_refuses_a_share_that_is_none() -> None:
@@ -805,7 +806,7 @@ def test_sandbox_refuses_a_share_that_is_none() -> None:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
-def test_sandbox_tells_what_arrives_until_it_is_ended(here: Path, ending: signal.Signals) -> None:
+def test_sandbox_reports_what_arrives_until_it_is_ended(here: Path, ending: signal.Signals) -> None:
     command = [sys.executable, "-m", "bulkmail", "sandbox", "--port", "0", "--maildir", "kept"]
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ) as process:

@@ -153,7 +153,7 @@ async def test_compose_asks_again_for_what_cannot_be_used(tmp_path):
         ("needs a subject", "Hi"),
         ("ends it:", "Hello\n."),
         ("Keep it", "."),
-        ("there is something already", ""),
+        ("already exists", ""),
     )
     assert await dialogue.terminal.ends() == 0
     assert "1 accepted" in dialogue.terminal.screen
@@ -171,7 +171,7 @@ async def test_compose_ends_quietly_at_any_question(how, turns, tmp_path):
     else:
         dialogue.terminal.types("\x04"[:1])
     assert await dialogue.terminal.ends() == 2
-    assert "Nothing was sent, and nothing was kept." in dialogue.terminal.screen
+    assert "Nothing was sent or stored." in dialogue.terminal.screen
     assert "Traceback" not in dialogue.terminal.screen
     assert list(tmp_path.iterdir()) == []
 

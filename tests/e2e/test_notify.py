@@ -128,7 +128,7 @@ async def test_run_that_was_killed_is_notified_when_it_goes_on(shop):
     assert shop.types == ["run.killed", "run.finished"]
 
 
-async def test_outbox_from_elsewhere_notifies_nobody(shop, monkeypatch, tmp_path):
+async def test_outbox_from_elsewhere_notifies_no_one(shop, monkeypatch, tmp_path):
     async with ScriptedRelay(data=["354 go", Hang()]) as relay:
         await shop.make(relay, settings="connections = 1")
         await kill_in_the_middle(shop, relay)
@@ -159,7 +159,7 @@ async def test_rehearsal_notifies_only_when_it_is_asked_to(shop):
     assert event["data"]["is_rehearsal"] is True
 
 
-async def test_run_notifies_nobody_with_no_notify(shop):
+async def test_run_notifies_no_one_with_no_notify(shop):
     async with ScriptedRelay() as relay:
         await shop.make(relay)
         assert (await shop.run("send", shop.campaign, "--yes", "--no-notify")).code == 0

@@ -91,7 +91,7 @@ async def test_run_that_is_killed_never_lets_the_next_one_exceed_the_quota(make_
     assert sum(command.startswith("RCPT") for command in relay.commands) <= 300
 
 
-async def test_plan_is_told_before_the_start(make_campaign, tmp_path):
+async def test_plan_is_reported_before_the_start(make_campaign, tmp_path):
     async with ScriptedRelay() as relay:
         campaign = make_campaign(relay)
         result = await run("send", campaign, "--yes", "--quota", "4/day", cwd=tmp_path)
@@ -141,7 +141,7 @@ async def test_run_that_waits_for_its_hours_says_so_and_can_be_stopped(make_camp
     assert waiting.returncode == 3 and relay.sessions == 0
 
 
-async def test_canary_that_fares_ill_keeps_the_rest(make_campaign, tmp_path):
+async def test_canary_that_fails_keeps_the_rest(make_campaign, tmp_path):
     async with ScriptedRelay(rcpt="550 5.1.1 who?") as relay:
         campaign = make_campaign(relay)
         result = await run("send", campaign, "--yes", "--canary", "3", cwd=tmp_path)

@@ -172,7 +172,7 @@ async def test_retried_row_is_not_sent_when_it_has_opted_out(make_campaign, tmp_
     assert after == asked
 
 
-async def test_resume_sends_nothing_without_a_word_where_nobody_can_be_asked(make_campaign, tmp_path):
+async def test_resume_sends_nothing_without_a_word_where_no_one_can_be_asked(make_campaign, tmp_path):
     async with ScriptedRelay() as relay:
         campaign = make_campaign(relay)
         await run("send", campaign, "--yes", "--limit", "2", cwd=tmp_path)
@@ -182,7 +182,7 @@ async def test_resume_sends_nothing_without_a_word_where_nobody_can_be_asked(mak
     assert len(relay.messages) == 2
 
 
-async def test_passes_keep_their_reports_and_send_to_nobody_twice(make_campaign, tmp_path):
+async def test_passes_keep_their_reports_and_send_to_no_one_twice(make_campaign, tmp_path):
     async with ScriptedRelay() as relay:
         campaign = make_campaign(relay)
         runs = campaign / "runs"

@@ -37,7 +37,7 @@ async def test_together_sends_one_message_that_shows_all_addresses(tmp_path):
     assert [address for address, _, _ in report.failed] == ["cid@example.com"]
 
 
-async def test_without_together_nobody_sees_the_others(tmp_path):
+async def test_without_together_no_one_sees_the_others(tmp_path):
     async with ScriptedRelay() as relay:
         url = f"smtp://{relay.host}:{relay.port}?tls=off"
         people = to("ann@example.com", "bob@example.com")

@@ -11,7 +11,7 @@ LIMITS = {"google": 2, "gmx": 1, "shop.example": None}
 
 
 @given(st.lists(st.tuples(st.sampled_from(["begin", "end", "back", "renew"]), st.sampled_from(sorted(LIMITS)))))
-def test_use_is_full_exactly_when_a_lane_has_all_that_a_session_may_carry(events: list[tuple[str, str]]) -> None:
+def test_use_is_full_exactly_when_a_provider_has_all_that_a_session_may_carry(events: list[tuple[str, str]]) -> None:
     occupancy, use, out, number = Occupancy(), Use(), [], 0
     for what, lane in events:
         if what == "begin":

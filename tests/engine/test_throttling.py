@@ -62,7 +62,7 @@ def test_reply_that_is_no_complaint_changes_nothing() -> None:
     assert trial.shown == trial.told == []
 
 
-def test_lanes_with_nothing_to_remember_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_providers_with_nothing_to_remember_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shapers, "MOST_IDLE", 10)
     trial = Trial()
     trial.complain("google")

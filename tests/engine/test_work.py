@@ -15,7 +15,7 @@ def sort(outbox, lanes):
     outbox.sort_into_lanes(lambda path, recipient, reverse: int(path[1:].partition("@")[0]) % lanes, reads_rows=False)
 
 
-def test_lanes_take_turns(people, outbox):
+def test_providers_take_turns(people, outbox):
     people(9)
     sort(outbox, 3)
     work = Work(outbox, lanes=range(3))
@@ -23,7 +23,7 @@ def test_lanes_take_turns(people, outbox):
     assert work.next(1.0) is None
 
 
-def test_closed_lane_is_passed_over_and_not_looked_through(people, outbox, monkeypatch):
+def test_closed_provider_is_passed_over_and_not_looked_through(people, outbox, monkeypatch):
     people(5 * BATCH)
     sort(outbox, 2)
     work = Work(outbox, lanes=range(2))
@@ -66,7 +66,7 @@ def test_wanted_that_comes_again_at_once_is_handed_out_again(people, outbox):
     assert number_of(work.next(1.0)) == number_of(first) and number_of(second) == 5
 
 
-def test_everybody_comes_until_closed_whatever_happens(people, outbox):
+def test_all_comes_until_closed_whatever_happens(people, outbox):
     """Taken back, due again at once, due later: in any order nobody is lost and nobody is out twice."""
     people(150)
     sort(outbox, 3)

@@ -90,7 +90,7 @@ async def send_all(people: Callable[[int], list[str]], make_engine: Callable[...
 
 
 @pytest.mark.crash
-async def test_f52_log_cut_at_every_frame_forgets_nothing_that_was_told(
+async def test_f52_log_cut_at_every_frame_forgets_nothing_that_was_reported(
     people, make_engine, outbox, tmp_path, loop_watch
 ):
     """With "power" the log is on the disk when somebody is told.  With "process" a cut log is whole, only shorter."""

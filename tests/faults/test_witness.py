@@ -75,7 +75,7 @@ async def test_everything_that_can_go_wrong_at_once(tmp_path: Path, depth: int) 
 
 
 @pytest.mark.timeout(40)
-async def test_losses_over_tls_and_behind_a_login_are_told_as_elsewhere(tmp_path: Path) -> None:
+async def test_losses_over_tls_and_behind_a_login_are_reported_as_elsewhere(tmp_path: Path) -> None:
     """Only what had its end on its way is in doubt, also where TLS is in between."""
     people = PEOPLE[:80]
     with authority() as issuer:

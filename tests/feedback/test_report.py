@@ -78,7 +78,7 @@ def test_report_prefers_the_address_that_was_written_to() -> None:
         ("expanded", FeedbackKind.DELIVERED),
     ],
 )
-def test_report_heeds_the_action(action: str, kind: FeedbackKind) -> None:
+def test_report_follows_the_action(action: str, kind: FeedbackKind) -> None:
     assert read_report(mails.dsn(action=action)).kind is kind
 
 

@@ -23,7 +23,7 @@ def weighed(*sightings: Sighting) -> tuple[list[str], list[str], list[str]]:
     )
 
 
-def test_letter_to_one_is_settled_by_its_message_id_wherever_it_was_passed_on_to() -> None:
+def test_message_to_one_is_settled_by_its_message_id_wherever_it_was_passed_on_to() -> None:
     seen, unclear, missing = weighed(Sighting("<1@run>", "x", frozenset({"elsewhere@example.org"})))
     assert (seen, unclear) == (["Ann@example.com"], [])
     assert missing == ["to@example.com", "cc@example.com", "bob@example.com"]
@@ -36,7 +36,7 @@ def test_copy_proves_nothing_for_the_others_who_got_one() -> None:
     assert weighed(Sighting("<2@run>", "x"))[0] == []
 
 
-def test_letter_without_a_message_id_is_never_seen() -> None:
+def test_message_without_a_message_id_is_never_seen() -> None:
     assert weighed(Sighting("", "x"))[0] == []
 
 

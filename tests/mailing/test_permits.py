@@ -195,7 +195,7 @@ async def test_start_is_waited_for(make_trial):
 
 
 @pytest.mark.parametrize("day", ["2026-03-29", "2026-10-25"], ids=["spring", "autumn"])
-async def test_no_letter_leaves_outside_its_hours_on_a_day_when_clocks_are_set(make_trial, day):
+async def test_no_message_leaves_outside_its_hours_on_a_day_when_clocks_are_set(make_trial, day):
     night = parse_windows("02:00-03:00 Europe/Vienna", find_zone)
     trial = make_trial(180, at(f"{day} 00:00") - DAY)
     await trial.run(Pace(windows=night, rate=Rate(1 / 60), wait=math.inf))

@@ -146,7 +146,7 @@ async def test_fault_of_a_notification_is_said_and_kept(mailing: Mailing) -> Non
     assert await notify_of_all_killed() == []  # a run that ended was not killed
 
 
-def test_settings_of_an_outbox_that_make_no_sense_are_told() -> None:
+def test_settings_of_an_outbox_that_make_no_sense_are_reported() -> None:
     assert recorded_notify({}) == NotifySettings()
     with pytest.raises(OutboxError, match="does not say whom to notify"):
         recorded_notify({"notify": '{"command": 7}'})

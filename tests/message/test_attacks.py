@@ -324,7 +324,7 @@ def test_campaign_shows_no_content_of_files_in_its_repr():
     )
 
 
-def test_computer_without_memory_rejects_nobody(make_campaign, make_recipient, monkeypatch):
+def test_computer_without_memory_rejects_no_recipient(make_campaign, make_recipient, monkeypatch):
     """The row is not at fault, and its message may be made when there is some again."""
     composer = Composer(make_campaign(text="{{ x.missing }}"), run_id="run")
 

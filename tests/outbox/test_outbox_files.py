@@ -172,7 +172,7 @@ def test_create_never_writes_over_a_run(create: Callable[..., Outbox]) -> None:
         assert outbox.run_id == run_id
 
 
-def test_create_begins_anew_when_told(create: Callable[..., Outbox], path: Path) -> None:
+def test_create_starts_over_on_request(create: Callable[..., Outbox], path: Path) -> None:
     """A log that a killed run left, complete with checksums, would be played into the new file if it stayed."""
     outbox = create(make_entries(300))
     for delivery in due(outbox):
@@ -216,7 +216,7 @@ def leave_half_written(path: Path) -> None:
     journal.write_bytes(undo)
 
 
-def test_file_left_half_written_is_put_in_order_by_whoever_looks(create: Callable[..., Outbox], path: Path) -> None:
+def test_file_left_half_written_is_put_in_order_by_the_next_reader(create: Callable[..., Outbox], path: Path) -> None:
     with create(make_entries(300)) as outbox:
         send(outbox, due(outbox)[0])
     whole = path.read_bytes()
@@ -288,7 +288,7 @@ def test_awkward_file_names_are_no_obstacle(tmp_path: Path) -> None:
 # The lock -------------------------------------------------------------------------------------------------------------
 
 
-def test_second_process_is_told_who_has_it(create: Callable[..., Outbox], path: Path) -> None:
+def test_second_process_is_reported_who_has_it(create: Callable[..., Outbox], path: Path) -> None:
     create(make_entries(1))
     script = """
 import sys
@@ -366,7 +366,7 @@ def test_reader_that_only_looks_is_no_obstacle(path: Path, monkeypatch: pytest.M
     assert looking == []
 
 
-def test_lock_file_that_is_not_ours_to_read_is_somebodys(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_file_that_is_not_ours_to_read_is_someones(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(file: Path, flags: int) -> int:
         raise PermissionError(13, "Permission denied", file)
 
@@ -485,7 +485,7 @@ def limit_pages(outbox: Outbox, more: int) -> None:
         connection.execute(f"PRAGMA max_page_count = {pages + more}")
 
 
-def test_full_disk_while_loading_is_told_and_nothing_half_stays(create: Callable[..., Outbox]) -> None:
+def test_full_disk_while_loading_is_reported_and_nothing_half_stays(create: Callable[..., Outbox]) -> None:
     outbox = create()
     outbox.record(make_entries(5))
     limit_pages(outbox, 2)
@@ -516,7 +516,7 @@ def test_full_disk_while_sending_keeps_what_was_written(create: Callable[..., Ou
         assert outbox.newly_in_doubt == 0
 
 
-def test_refusing_disk_is_told_in_the_systems_words(create: Callable[..., Outbox], path: Path) -> None:
+def test_refusing_disk_is_reported_in_the_systems_words(create: Callable[..., Outbox], path: Path) -> None:
     """A real write error: the process may not make files of more than so many bytes."""
     create(make_entries(2000)).close()
     script = """
@@ -591,7 +591,7 @@ def test_disk_that_is_really_full(tmp_path: Path) -> None:
         subprocess.run(["umount", tmp_path], check=True)
 
 
-def test_failure_to_tidy_up_is_told(create: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failure_to_tidy_up_is_reported(create: Callable[..., Outbox], monkeypatch: pytest.MonkeyPatch) -> None:
     outbox = create(make_entries(1))
 
     class Broken:
@@ -642,7 +642,7 @@ def test_folder_in_the_way_of_a_new_outbox_is_named(path: Path) -> None:
     assert names(path.parent) == ["run.outbox"]
 
 
-def test_finished_run_that_somebody_reads_is_not_gone_on_with(
+def test_finished_run_that_someone_reads_is_not_gone_on_with(
     create: Callable[..., Outbox], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(make_entries(1)).close()
@@ -733,7 +733,7 @@ def test_reader_of_an_outbox_in_memory_sees_it_as_it_is(memory: Outbox) -> None:
     assert memory.tally().rows == 1, "the reader must not close what is not its own"
 
 
-def test_reached_are_those_who_have_the_letter_or_may_have_it(memory: Outbox) -> None:
+def test_reached_are_those_who_have_the_message_or_may_have_it(memory: Outbox) -> None:
     people = [make_recipient(n, address=Address(f"User{n}", "example.org")) for n in range(1, 6)]
     fill(memory, [Entry(person) for person in people])
     for delivery, event in zip(due(memory), (OK, UNKNOWN, BUSY, LOST), strict=False):

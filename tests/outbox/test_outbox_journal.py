@@ -55,7 +55,7 @@ def watch(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> Watch:
     return Watch(outbox, monkeypatch)
 
 
-async def test_journal_tells_after_the_commit_and_in_order(outbox: Outbox, watch: Watch) -> None:
+async def test_journal_reports_after_the_commit_and_in_order(outbox: Outbox, watch: Watch) -> None:
     told: list[int] = []
 
     def then(number: int) -> Callable[[BaseException | None], None]:
@@ -119,7 +119,7 @@ async def test_callback_may_put_the_next_entry(outbox: Outbox) -> None:
     assert statuses(outbox)[Status.ACCEPTED] == 1
 
 
-async def test_failed_commit_reaches_everybody_of_it_and_everybody_after(outbox: Outbox, watch: Watch) -> None:
+async def test_failed_commit_reaches_all_of_it_and_all_after(outbox: Outbox, watch: Watch) -> None:
     watch.failure = OutboxError("the disk is full")
     told: list[BaseException | None] = []
     async with Journal(outbox) as journal:
@@ -144,7 +144,7 @@ async def test_impossible_entry_fails_its_batch_and_stops_the_journal(outbox: Ou
     assert len(due(outbox)) == 50
 
 
-async def test_callback_that_raises_does_not_keep_the_others_from_being_told(outbox: Outbox) -> None:
+async def test_callback_that_raises_does_not_keep_the_others_from_being_reported(outbox: Outbox) -> None:
     reported: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context))
     told: list[BaseException | None] = []

@@ -37,7 +37,7 @@ CAMPAIGN = Campaign(
 )
 
 
-def test_outbox_keeps_campaign_and_settings_to_the_octet(path: Path) -> None:
+def test_outbox_keeps_campaign_and_settings_to_the_byte(path: Path) -> None:
     with Outbox.create(path, campaign=CAMPAIGN, settings={"relay": "smtp://x:25", "list": "\udcff.csv"}) as outbox:
         run_id = fill(outbox, make_entries(1)).run_id
         outbox.set_setting("relay", "smtp://y:25")

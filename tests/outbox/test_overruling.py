@@ -42,7 +42,7 @@ def test_doubts_say_whether_a_message_id_is_of_one_alone(create: Callable[..., O
     assert [doubt.message_id for doubt in outbox.doubts()][3:] == ["<twice@x>", "<once@x>", "<twice@x>"]
 
 
-def test_found_letters_are_accepted_and_no_others(create: Callable[..., Outbox]) -> None:
+def test_found_messages_are_accepted_and_no_others(create: Callable[..., Outbox]) -> None:
     outbox = create(make_entries(4))
     first, *rest = due(outbox)
     send(outbox, first)

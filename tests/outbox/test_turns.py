@@ -159,7 +159,7 @@ def test_what_changes_rows_otherwise_sees_marks_and_outcomes(create: Callable[..
     assert outbox.tally()[Status.ACCEPTED] == 2  # which was not rejected
 
 
-def test_damaged_journal_is_told(create: Callable[..., Outbox], path: Path) -> None:
+def test_damaged_journal_is_reported(create: Callable[..., Outbox], path: Path) -> None:
     outbox = create(make_entries(2))
     outbox.write([make_mark(due(outbox)[0])])
     with outbox.store.writing() as connection:

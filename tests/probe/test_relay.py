@@ -229,7 +229,7 @@ async def test_tls_where_it_begins_in_clear_text() -> None:
     )
 
 
-async def test_clear_text_where_tls_is_spoken_from_the_first_octet() -> None:
+async def test_clear_text_where_tls_is_spoken_from_the_first_byte() -> None:
     async with ScriptedRelay(tls=secure(AUTHORITY.issue_cert("localhost")), implicit=True) as relay:
         facts = await look(relay, "")
     assert facts.trouble == Trouble(
@@ -357,7 +357,7 @@ async def test_refusal_in_words_of_one_provider_gets_the_advice_that_a_run_gives
 
 @pytest.mark.parametrize("step", ["greeting", "ehlo", "mail", "rset"])
 @pytest.mark.parametrize("behaviour", [Drop(), Hang(), b"\x1b[2J\xff\r\n"], ids=["drop", "hang", "rubbish"])
-async def test_server_that_breaks_is_told_and_not_raised(step: str, behaviour: Any, monkeypatch: Any) -> None:
+async def test_server_that_breaks_is_reported_and_not_raised(step: str, behaviour: Any, monkeypatch: Any) -> None:
     monkeypatch.setattr("bulkmail.probe.relay._GLANCE", 0.1)
     scripts: dict[str, Any] = {step: (lambda _: behaviour)}
     async with ScriptedRelay(**scripts) as relay:
@@ -405,7 +405,7 @@ async def test_server_that_breaks_is_told_and_not_raised(step: str, behaviour: A
         ),
     ],
 )
-def test_nobody_answers(fault: Fault, port: int, trouble: Trouble) -> None:
+def test_no_one_answers(fault: Fault, port: int, trouble: Trouble) -> None:
     assert explain(fault, Relay.parse(f"smtp://m.example:{port}"), feedback=FEEDBACK) == trouble
 
 
@@ -418,12 +418,12 @@ def test_nobody_answers(fault: Fault, port: int, trouble: Trouble) -> None:
         (b"HTTP/1.1 400", Clue.OTHER),
     ],
 )
-def test_first_octets_tell_what_is_spoken(first: bytes, clue: Clue) -> None:
+def test_first_bytes_report_what_is_spoken(first: bytes, clue: Clue) -> None:
     assert guess(first) is clue
 
 
 @given(st.binary(max_size=400))
-def test_certificate_of_any_octets_is_read_or_none(der: bytes) -> None:
+def test_certificate_of_any_bytes_is_read_or_none(der: bytes) -> None:
     assert read_certificate(der) is None
 
 

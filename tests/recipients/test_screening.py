@@ -294,7 +294,7 @@ def test_screen_calls_a_bad_row_invalid(write: Write) -> None:
 def test_screen_filters_before_it_suppresses(write: Write) -> None:
     stop = suppression(write, "@example.org\n")
     graz, vienna = person("a@example.org", town="Graz"), person("b@example.org", town="Wien")
-    assert screen(graz, suppression=stop, where=is_in_vienna) == Screened(graz, Status.FILTERED, "left out by --where")
+    assert screen(graz, suppression=stop, where=is_in_vienna) == Screened(graz, Status.FILTERED, "excluded by --where")
     assert screen(vienna, suppression=stop, where=is_in_vienna) == Screened(vienna, Status.SUPPRESSED, "in stop.txt:1")
 
 

@@ -22,11 +22,11 @@ from tests.report.making import STARTED, make_record, make_run, make_source
 HARD = CameBack(Kind.HARD, STARTED + 60, "unknown-user")
 
 
-def test_each_kind_is_told_with_its_share() -> None:
+def test_each_kind_is_reported_with_its_share() -> None:
     counts = ReturnedCounts({Kind.HARD: 12, Kind.SPAM_COMPLAINT: 1, Kind.UNSUBSCRIBE: 41}, {Kind.HARD: 2}, 2)
     assert came_back(counts, 3_000) == [
-        "After sending: 12 came back as unknown (0.40%), 1 spam complaint (0.03%), 41 unsubscribed.",
-        "Of copies: 2 came back as unknown.",
+        "After sending: 12 bounced as unknown (0.40%), 1 spam complaint (0.03%), 41 unsubscribed.",
+        "Of copies: 2 bounced as unknown.",
         "2 mails could not be matched: bulkmail bounces --unmatched",
     ]
     assert came_back(ReturnedCounts(), 3_000) == []
@@ -38,8 +38,8 @@ def test_limits_of_the_providers_are_named_when_complaints_come_near_them() -> N
     assert "below 0.1%" in limit and "never 0.3%" in limit
 
 
-def test_variants_are_told_apart() -> None:
-    assert of_variants({"a": Counter({Kind.HARD: 2}), "b": Counter()}) == "By variant: a 2 came back as unknown."
+def test_variants_are_reported_apart() -> None:
+    assert of_variants({"a": Counter({Kind.HARD: 2}), "b": Counter()}) == "By variant: a 2 bounced as unknown."
     assert of_variants({}) == ""
     parts = Template("from", "shop@example.com"), Template("subject", "Hello")
     variants = Variants(Campaign("spring", *parts, text=Template("text", "Hi"), variants=(("a", 1), ("b", 1))))
@@ -58,7 +58,7 @@ def test_of_many_passes_the_last_are_shown() -> None:
     assert lines[-1].startswith("  9, ") and lines[-1].endswith("1 accepted")
 
 
-def test_copy_that_came_back_is_told_in_its_row() -> None:
+def test_copy_that_came_back_is_reported_in_its_row() -> None:
     copy = PathRecord(
         address="boss@example.org",
         status=Status.ACCEPTED,
@@ -84,4 +84,4 @@ def test_copy_that_came_back_is_told_in_its_row() -> None:
     stream = io.BytesIO()
     write_html(source, stream)
     page = stream.getvalue().decode()
-    assert page.count("came back as unknown (unknown-user)") == 2
+    assert page.count("bounced as unknown (unknown-user)") == 2

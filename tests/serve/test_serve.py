@@ -169,7 +169,7 @@ def test_key_that_others_may_read_is_refused(config: Path, tmp_path: Path) -> No
     assert code == 2 and "chmod 600" in output and KEY not in output
 
 
-def test_port_that_is_taken_is_told(config: Path) -> None:
+def test_port_that_is_taken_is_reported(config: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code, output = serve(config, "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
     assert code == 3 and "cannot listen" in output

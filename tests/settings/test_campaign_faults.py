@@ -390,7 +390,7 @@ def test_load_says_every_fault_at_once_line_by_line(make_shop) -> None:  # type:
         ),
     ],
 )
-def test_load_refuses_a_letter_that_is_no_text(make_shop, content: bytes, message: str, hint: str) -> None:  # type: ignore[no-untyped-def]
+def test_load_refuses_a_message_that_is_no_text(make_shop, content: bytes, message: str, hint: str) -> None:  # type: ignore[no-untyped-def]
     make_shop(**{"message.txt": content})
     assert refusal("shop") == (f"shop/campaign.toml:7: {message}", hint)
 
@@ -584,7 +584,7 @@ def test_load_says_which_flag_does_not_suit_the_campaign(
     assert refusal("shop", overrides) == (message, hint)
 
 
-def test_load_tells_a_fault_in_all_flags_to_be_tried_again(shop: Path) -> None:
+def test_load_reports_a_fault_in_all_flags_to_be_tried_again(shop: Path) -> None:
     message, hint = refusal(None, Overrides(subject="Hi"))
     assert message.startswith("3 things are wrong; nothing was sent:\n  --recipients is missing")
     assert hint == "fix them, then type the same again"

@@ -26,7 +26,7 @@ def relay_of(campaign: str = "shop", **overrides: object) -> Relay | None:
     return load(campaign, Overrides(**overrides)).relay  # type: ignore[arg-type]
 
 
-def test_relay_is_none_when_nobody_names_one(make_shop: MakeShop) -> None:
+def test_relay_is_none_when_no_one_names_one(make_shop: MakeShop) -> None:
     make_shop(MESSAGE)
     assert relay_of() is None
 

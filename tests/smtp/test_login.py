@@ -281,7 +281,7 @@ async def test_token_is_renewed_before_its_end() -> None:
     assert await tokens.current() is second
 
 
-async def test_token_that_nobody_gives_in_time_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_token_that_no_one_gives_in_time_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 
     done = threading.Event()

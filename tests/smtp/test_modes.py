@@ -600,7 +600,7 @@ def test_refused_reset_without_an_end_of_the_session_leaves_in_doubt() -> None:
     assert second is not None and judge(second).outcome is Outcome.IN_DOUBT
 
 
-def test_letter_taken_behind_a_refused_reset_is_accepted() -> None:
+def test_message_taken_behind_a_refused_reset_is_accepted() -> None:
     talk = deep(2)
     talk.transactions.window = 4
     talk.written()
@@ -619,7 +619,7 @@ def test_server_that_goes_on_behind_a_refused_reset_may_have_taken_what_it_did_n
     assert second is not None and judge(second).outcome is Outcome.IN_DOUBT
 
 
-def test_chunk_for_nobody_stays_refused_whatever_the_server_says_to_it() -> None:
+def test_chunk_for_no_one_stays_refused_whatever_the_server_says_to_it() -> None:
     talk = deep(1)
     talk.written()
     talk.hears(OK, NO, b"250 2.0.0 queued\r\n")

@@ -69,7 +69,7 @@ async def test_server_that_ends_sessions_after_refusals_is_left_before(
     assert relay.violations == []
 
 
-async def test_accepted_message_begins_the_count_anew(make_message: MakeMessage) -> None:
+async def test_accepted_message_begins_the_count_again(make_message: MakeMessage) -> None:
     script = ShowsOut(3, refusal="550 5.1.1 who?")
     manners = Manners()
     bad, good = make_message(to="nobody@example.com"), make_message(to="ann@example.com")
@@ -89,7 +89,7 @@ async def test_accepted_message_begins_the_count_anew(make_message: MakeMessage)
         pytest.param({"data": ["250 ok"]}, id="250 to DATA"),
     ],
 )
-async def test_server_that_bears_no_pipelining_is_spoken_to_plainly_and_the_notice_says_so(
+async def test_server_that_accepts_no_pipelining_is_spoken_to_plainly_and_the_notice_says_so(
     make_message: MakeMessage, misbehaviour: dict[str, Any]
 ) -> None:
     notices: list[str] = []

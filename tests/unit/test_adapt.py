@@ -44,7 +44,7 @@ def test_share_takes_complaints_of_one_moment_for_one() -> None:
 # --- rates -----------------------------------------------------------------------------------------------------------
 
 
-def test_speed_is_free_until_somebody_complains() -> None:
+def test_speed_is_free_until_someone_complains() -> None:
     assert AdaptiveRate().now(5.0) is None
     assert AdaptiveRate().rate(5.0) is None
     assert AdaptiveRate(50.0).rate(5.0, burst=3) == Rate(50.0, 3)
@@ -162,7 +162,7 @@ class ByTheMinute:
         pytest.param(ByTheMinute(300), 5.0, 0.75, 0.06, id="300-by-the-minute"),
     ],
 )
-def test_speed_finds_what_a_server_bears(
+def test_speed_finds_what_a_server_accepts(
     server: Bucket | ByTheMinute, bears: float, share: float, refused: float
 ) -> None:
     """Of 10 minutes' messages, so much of what it bears is sent, and so few are refused after the first 10 s."""

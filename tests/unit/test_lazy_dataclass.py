@@ -84,7 +84,7 @@ def test_it_is_what_the_standard_library_makes() -> None:
     assert Point.__slots__ == Standard.__slots__
 
 
-def test_defaults_are_made_anew() -> None:
+def test_defaults_are_made_again() -> None:
     first, second = Point(1), Point(1)
     first.names.append("a")
     first.seen["a"] = 1
