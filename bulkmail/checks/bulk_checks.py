@@ -1,4 +1,4 @@
-"""Checks on what Gmail, Yahoo and Microsoft ask of whoever writes to many."""
+"""Checks for the bulk sender requirements of Gmail, Yahoo and Microsoft."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import is_this_machine
 from bulkmail.probe.alignment import is_aligned
 
-# Their DMARC policy, or the rules, let nobody else write in their name.
+# Their DMARC policy, or their rules, let no other server send for them.
 _FREE = frozenset(
     [
         "aol.com",
@@ -65,7 +65,7 @@ _FREE = frozenset(
 
 
 def free_sender(evidence: Evidence) -> Iterator[Found]:
-    """From at a free provider, through somebody else's server."""
+    """From at a free provider, sent through another server."""
     sender = evidence.sender
     if not evidence.is_bulk or sender is None or sender.domain not in _FREE:
         return
@@ -74,7 +74,7 @@ def free_sender(evidence: Evidence) -> Iterator[Found]:
         yield Found(f"From is at {sender.domain}, a free mailbox provider", evidence.campaign.sender.name)
 
 
-# RFC 2606 and RFC 6761: nobody has these, they are for examples and trials.
+# RFC 2606 and RFC 6761: reserved for examples and tests.
 _MADE_UP = lazy_pattern(r"(^|\.)(example|test|invalid|localhost|example\.(com|net|org))$")
 
 
@@ -108,7 +108,7 @@ _LINK = lazy_pattern(
 
 
 def _made_up_in(domains: Iterable[str]) -> str:
-    """The first of them that nobody has; empty if there is none."""
+    """The first of them that is reserved; empty if there is none."""
     return next((domain for domain in domains if _MADE_UP.search(domain)), "")
 
 
@@ -167,7 +167,7 @@ def reverse_path_alignment(evidence: Evidence) -> Iterator[Found]:
 
 
 def bounce_token(evidence: Evidence) -> Iterator[Found]:
-    """A reverse path by which a bounce cannot be told from another."""
+    """A reverse path that does not identify the bounced message."""
     campaign = evidence.campaign
     if evidence.is_bulk and TOKEN not in campaign.reverse_path:
         where = "campaign: reverse_path" if campaign.reverse_path else campaign.sender.name

@@ -65,7 +65,7 @@ _DAMAGE = lazy_pattern(
     r"|&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,8}\d?);"
     r"|\A[-+]?\d(?:[.,]\d+)?E\+\d{1,3}\Z"
     r"|\A#{3,}\Z"
-    r"|\A'[\d=+@-]"  # how a spreadsheet is told that a number is text
+    r"|\A'[\d=+@-]"  # how a spreadsheet marks a number as text
 )
 ODD_CELLS = frozenset(
     {

@@ -103,7 +103,7 @@ class Sample:
 
 
 class MessageRenderer(Protocol):
-    """Whoever makes the messages: a `Composer`."""
+    """Makes the messages: a `Composer`."""
 
     def check(self, recipient: Recipient) -> Tried:
         """Renders the message of one recipient strictly.  Raises `TemplateError`."""
@@ -249,7 +249,7 @@ class MessageCheck:
                     continue
             elif value is not None:
                 continue
-            if not self._is_told(name, value, line):
+            if not self._is_reported(name, value, line):
                 keep(str(value))
         if is_worth_a_look("\n".join(texts)):
             if found := leftover(subject):
@@ -270,7 +270,7 @@ class MessageCheck:
                 if key in self.dead_links or len(self.dead_links) < _MOST_KINDS:
                     self.dead_links.setdefault(key, DeadLink(value)).hits.add(line)
 
-    def _is_told(self, name: str, value: object, line: int) -> bool:
+    def _is_reported(self, name: str, value: object, line: int) -> bool:
         """Whether a cell is blank or a dummy; then it is remembered."""
         text = "" if value is None else str(value).strip()
         if text in ODD_CELLS:

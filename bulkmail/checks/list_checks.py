@@ -42,7 +42,7 @@ def bad_row(evidence: Evidence) -> Iterator[Found]:
 
 
 def many_invalid(evidence: Evidence) -> Iterator[Found]:
-    """So many rows that cannot be used, or have no message, that the list itself must be damaged."""
+    """So large a share of rows unusable or without a message that the list itself must be damaged."""
     messages = evidence.messages
     for number, of, what in (
         (evidence.rows.bad, evidence.tally.rows, "cannot be used"),
@@ -101,9 +101,9 @@ def unknown_name(evidence: Evidence) -> Iterator[Found]:
     """Names that no column has, in parts of a message that no row has reached."""
     if not evidence.messages.rows or not evidence.columns:
         return
-    told = " ".join(evidence.messages.failures)
+    reported = " ".join(evidence.messages.failures)
     for name in sorted(evidence.required - set(evidence.columns) - FUNCTIONS):
-        if f"'{name}'" not in told:
+        if f"'{name}'" not in reported:
             yield Found(f"the message uses {name!r}, which is not a column{suggest(name, evidence.columns)}")
 
 
@@ -205,7 +205,7 @@ def mistyped_address(evidence: Evidence) -> Iterator[Found]:
 
 def role_address(evidence: Evidence) -> Iterator[Found]:
     """Addresses of offices rather than people."""
-    for kind, what in (("role", "an office, not a person (info@, sales@ …)"), ("nobody", "a machine (noreply@ …)")):
+    for kind, what in (("role", "a role, not a person (info@, sales@ …)"), ("nobody", "a machine (noreply@ …)")):
         if hits := evidence.messages.roles.get(kind):
             yield Found(f"{count(hits.number, 'address', 'addresses')} of {what}: {hits}", hits=hits)
 

@@ -40,7 +40,7 @@ _KNOWN = {
     "t-onlie.de": "t-online.de",
     "tonline.de": "t-online.de",
 }
-# Only names of at least five letters: one letter off a shorter one is too often somebody's own.
+# Only names of at least five letters: a shorter one is too often one letter off another real domain.
 _PROVIDERS = ("gmail", "googlemail", "hotmail", "outlook", "yahoo", "icloud", "protonmail", "fastmail", "comcast")
 # One letter off, and real all the same.
 _REAL = frozenset("email ymail mail hotmai1 grail gail gmails gemail cloud yahoos outlooks yaboo".split())  # noqa: SIM905
@@ -53,7 +53,7 @@ _ENDINGS = {
 
 @lru_cache(maxsize=16_384)
 def meant(domain: str) -> str:
-    """The domain that whoever wrote `domain`, in lower case, most likely meant; empty when it looks right."""
+    """The domain most likely meant by `domain`, which is in lower case; empty when it looks right."""
     if domain in _KNOWN:
         return _KNOWN[domain]
     name, _, ending = domain.rpartition(".")

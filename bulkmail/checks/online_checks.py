@@ -23,7 +23,7 @@ def relay_unusable(evidence: Evidence) -> Iterator[Found]:
 def relay_login_untried(evidence: Evidence) -> Iterator[Found]:
     """Logins that no password was there for."""
     for facts in evidence.relays:
-        from bulkmail.probe.relay import Login  # late: whoever has no facts has not imported it, and it is large
+        from bulkmail.probe.relay import Login  # late: it is large, and only needed with facts
 
         if facts.login is Login.NO_PASSWORD:
             yield Found("the login was not tried: no password is available", str(facts.relay))
@@ -37,7 +37,7 @@ def spf_missing(evidence: Evidence) -> Iterator[Found]:
 
 
 def spf_broken(evidence: Evidence) -> Iterator[Found]:
-    """SPF records that fail for everybody, or that pass for everybody."""
+    """SPF records that fail for all servers, or pass for all."""
     spf = evidence.records and evidence.records.spf
     if not spf or not spf.records:
         return

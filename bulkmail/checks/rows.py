@@ -1,4 +1,4 @@
-"""Rows of the list that nobody can be written to from."""
+"""Rows of the list without a usable address."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def command(
 
 @contextmanager
 def _temporary_for_an_mta() -> Iterator[None]:
-    """Any failure is told and ends with `EXIT_LATER`: with another code an MTA would throw the mail away."""
+    """Any failure is reported and ends with `EXIT_LATER`: with another code an MTA would throw the mail away."""
     try:
         yield
     except Exception as error:

@@ -18,7 +18,7 @@ Example:
 @click.argument("run")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def command(run: str, yes: bool) -> None:
-    """End a run: whoever was not reached yet never will be by it.
+    """Cancel a run. Recipients not yet sent to are skipped.
 
     RUN is an outbox file, or a campaign (its latest run).
     """

@@ -13,7 +13,7 @@ import click
 from bulkmail.checks.catalog import INTAKE_STALE, check_code, gravest_first, softened, without
 from bulkmail.checks.finding import is_refused
 from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, gate_options, overrides_from
-from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, to_json, told
+from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, reported, to_json
 from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.running import password_prompt
@@ -87,7 +87,7 @@ def command(
     else:
         for notice in checked.notices:
             click.echo(f"note: {printable(notice, LONGEST_FINDING)}")
-        for line in told(findings):
+        for line in reported(findings):
             click.echo(line)
         _conclude(settings, checked, is_ready=is_ready)
     return EXIT_OK if is_ready else EXIT_NOTHING_SENT
@@ -108,7 +108,7 @@ async def _check(
 
 
 class _NoPassword(Exception):
-    """There is none, and nobody to ask."""
+    """There is none, and no terminal to ask on."""
 
 
 def _passwords(settings: Settings) -> list[Secret | None]:

@@ -1,4 +1,4 @@
-"""The flags that shape a campaign and its gate, the same for `send`, `check` and `preview`."""
+"""The flags that shape a campaign and its checks, the same for `send`, `check` and `preview`."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ _GATE = (
 
 
 def gate_options(function: F) -> F:
-    """Adds the flags that say what the gate lets through."""
+    """Adds the flags that say which findings stop a campaign."""
     for option in reversed(_GATE):
         function = option(function)
     return function

@@ -34,7 +34,7 @@ class Metrics:
             self._pulse.begin(total, time.monotonic())
 
     def observe(self, event: Event) -> None:
-        """The engine tells."""
+        """An event from the engine."""
         with self._lock:
             self._pulse.note(event, time.monotonic())
             if isinstance(event, DeliveryResult):

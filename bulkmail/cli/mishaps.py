@@ -1,4 +1,4 @@
-"""How every way that a command can fail is told: in a sentence, with what to do next, and as an exit code."""
+"""How each failure of a command is reported: a sentence, what to do next, and an exit code."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _usage(error: click.ClickException) -> Mishap:
     """Click's own errors, in the form of all others."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "bulkmail"
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # whoever types too little is shown all, not scolded
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # no arguments: show the help, no error
         return Mishap(error.format_message(), EXIT_NOTHING_SENT)
     hint = f"{command} --help lists what is available"
     match error:
@@ -130,7 +130,7 @@ def _say(text: str, *, label: str = "") -> None:
 
 
 def _stop_writing() -> None:
-    """Whoever read us has gone away: what is still buffered must not fail again when Python ends."""
+    """Our output was closed: what is still buffered must not fail again when Python ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         try:

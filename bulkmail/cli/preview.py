@@ -98,7 +98,7 @@ def command(
     chosen = _good(found if has_several else islice(found, 1), bears_faults=has_several and address is None)
     shown = _open(chosen, settings, folder) if in_browser else _show(chosen, folder)
     if not shown:
-        raise _nobody(settings, row=row, address=address)
+        raise _no_one(settings, row=row, address=address)
     if folder is not None and not in_browser:
         click.echo(f"{count(shown, 'message')} written to {folder}")
 
@@ -187,7 +187,7 @@ def _checked(address: str | None) -> str:
         raise ConfigError(f"--address {address!r} {error}", hint="write it as ann@example.com") from None
 
 
-def _nobody(settings: Settings, *, row: int | None, address: str | None) -> ConfigError:
+def _no_one(settings: Settings, *, row: int | None, address: str | None) -> ConfigError:
     source = settings.list_source or ("--to" if settings.to else "the run")
     if row is not None:
         what = f"row {row} of {source} is not there or cannot be used"

@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "send": ("bulkmail.cli.send", "Send a campaign, or continue an interrupted one."),
     "compose": ("bulkmail.cli.compose", "Write and send one message, step by step in the terminal."),
     "resume": ("bulkmail.cli.resume", "Continue a run as it was recorded."),
-    "cancel": ("bulkmail.cli.cancel", "End a run: whoever was not reached yet is left out."),
+    "cancel": ("bulkmail.cli.cancel", "Cancel a run: recipients not yet sent to are skipped."),
     "reconcile": ("bulkmail.cli.reconcile", "Look up messages in doubt in a mailbox or a server's log."),
     "status": ("bulkmail.cli.status", "Show the state of a run, also while it is sending."),
     "report": ("bulkmail.cli.report", "Report the result of every row: text, CSV, JSON or HTML."),
@@ -220,7 +220,7 @@ def _say_the_end(errand: Errand, code: int, events: TextIO | None) -> None:
 
 
 class ReaderGone(Exception):
-    """Whoever read our output has closed it.  Click would end the process with 1, which says something else here."""
+    """The reader of our output has closed it.  Click would end the process with 1, which says something else here."""
 
 
 @contextmanager

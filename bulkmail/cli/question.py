@@ -29,7 +29,7 @@ def _number(mailing: Mailing) -> int:
 
 
 def refuse_other(expected: int, mailing: Mailing) -> None:
-    """Raises `ConfigError` unless so many recipients are about to be written to."""
+    """Raises `ConfigError` unless there are exactly this many recipients."""
     number = _number(mailing)
     if number != expected:
         raise ConfigError(
@@ -49,7 +49,7 @@ def ask(mailing: Mailing, outlook: Outlook) -> None:
 
 
 def tell_plan(mailing: Mailing, outlook: Outlook) -> None:
-    """The plan of a run that nobody is asked about, unless all of it goes at once."""
+    """The plan of a run without confirmation, unless all of it is sent at once."""
     planned = planned_now(mailing.outbox, outlook.now)
     if planned is not None and planned.later:
         click.echo(f"plan: {say_plan(planned, mailing.pace, outlook.now)}", err=True)
@@ -131,7 +131,7 @@ def look_ahead_of(mailing: Mailing) -> Outlook:
 
 
 def plan(mailing: Mailing, outlook: Outlook) -> str:
-    """When how many go, and what whoever starts it has to do for that."""
+    """How many are sent when, and what the user must do for that."""
     said, wait = printable(outlook.sentence()), mailing.pace.wait
     if mailing.pace.waits_for_all:
         return f"{said}; bulkmail waits in between"

@@ -115,7 +115,7 @@ def _on_the_server(
     def unaskable(message_id: str) -> None:
         click.echo(f"{printable(message_id)} is no Message-ID that a server can be asked for", err=True)
 
-    return [look_in_imap(mailbox, password, folder=name, message_ids=ids, told=unaskable) for name in folders]
+    return [look_in_imap(mailbox, password, folder=name, message_ids=ids, reported=unaskable) for name in folders]
 
 
 def password_of(mailbox: Mailbox, place: str, *, variable: str = VARIABLE) -> Secret:

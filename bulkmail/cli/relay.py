@@ -49,7 +49,7 @@ def command(where: str, sender: str | None, recipient: str | None, name: str, as
     from bulkmail.smtp.credentials import Credentials, Tokens
 
     if recipient and not sender:
-        raise ConfigError("--to asks for a recipient of mail from somebody", hint="add --from ADDRESS")
+        raise ConfigError("--to needs a sender", hint="add --from ADDRESS")
     from_address = _address("--from", sender) if sender else None
     to_address = _address("--to", recipient) if recipient else None
     relay = _relay(where, name)
@@ -112,7 +112,7 @@ def _relay(where: str, name: str) -> Relay:
 
 
 class _NoPassword(Exception):
-    """There is none, and nobody to ask."""
+    """There is none, and no terminal to ask on."""
 
 
 def _password(relay: Relay) -> Secret | None:

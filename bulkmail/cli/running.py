@@ -94,7 +94,7 @@ async def _heed_signals(
 
 @contextmanager
 def abandoned_on_error(mailing: Mailing) -> Iterator[None]:
-    """Lets go of the outbox when something goes wrong; whoever runs the command again goes on from it."""
+    """Closes the outbox when something goes wrong; running the command again continues from it."""
     if mailing.outbox.path is not None:
         note_outbox(mailing.outbox.path)
     try:
@@ -137,7 +137,7 @@ def tell_stale_intake(overdue: float) -> None:
 
 
 def password_prompt() -> Callable[[str], str] | None:
-    """Asks without echo, where there is somebody to ask."""
+    """Asks without echo, where there is a terminal."""
     if not sys.stdin.isatty():
         return None
 
@@ -182,7 +182,7 @@ async def deliver_and_conclude(
 def conclude(mailing: Mailing, ending: Ending, *, targets: Sequence[Path]) -> int:
     """Closes the mailing, writes its reports, says how it went; returns the exit code or raises what stopped it.
 
-    The exit code tells what became of the rows: a report that cannot be written is told, and can be made later.
+    The exit code gives the result of the rows: a report that cannot be written is announced, and can be made later.
     One that does not add up is raised.
     """
     report = mailing.close()

@@ -102,11 +102,11 @@ async def _end_at_signal(
 
 
 async def _tell_arrivals(sandbox: Sandbox, maildir: Path) -> None:
-    told = 0
+    reported = 0
     while True:
         await anyio.sleep(POLL)
-        new = sandbox.kept - told
-        told += new
+        new = sandbox.kept - reported
+        reported += new
         now = time.strftime("%H:%M:%S")
         if new > MOST_LINES:  # reading them all would slow down the server, which is on this loop
             click.echo(f"{now}  {count(new, 'message')}")

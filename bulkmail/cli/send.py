@@ -1,4 +1,4 @@
-"""`bulkmail send`: a campaign to everybody on its list."""
+"""`bulkmail send`: a campaign to all recipients on its list."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ Examples:
 @metrics_option
 @trace_option
 @notify_option
-@click.option("--new", "begin_anew", is_flag=True, help="Start over: send to all, whatever an earlier run did.")
+@click.option("--new", "start_over", is_flag=True, help="Start over: send to all, whatever an earlier run did.")
 @click.option(
     "--changed", "only_unreached", is_flag=True, help="Send the changed message or list to those not reached yet."
 )
@@ -131,14 +131,14 @@ def command(campaign: str | None, **options: Any) -> int:
         sample=options.pop("sample"),
         redirect_to=_address(redirect_to) if redirect_to else None,
         dry_run=options.pop("dry_run"),
-        begin_anew=options.pop("begin_anew"),
+        start_over=options.pop("start_over"),
         only_unreached=options.pop("only_unreached"),
         strict=options.pop("strict"),
         ignored=tuple(check_code(code) for code in options.pop("ignored")),
         follow_up=follow_up_of(options),
         command=f"bulkmail send {campaign}" if campaign else "bulkmail send …",
     )
-    if order.begin_anew and order.only_unreached:
+    if order.start_over and order.only_unreached:
         raise ConfigError("--new and --changed contradict each other", hint="give one of them")
     yes, expected = options.pop("yes"), options.pop("expect")
     in_doubt, mode = options.pop("in_doubt"), options.pop("mode")
@@ -219,7 +219,7 @@ def _address(text: str) -> Address:
 
 
 def _offer_sandbox(settings: Settings) -> Settings:
-    """On a terminal somebody without a relay most likely wants to try things."""
+    """On a terminal, a user without a relay most likely wants to try things."""
     click.echo("No relay is given.  The sandbox keeps the mail on this machine and sends nothing.", err=True)
     if not click.confirm("Rehearse with the sandbox?", default=True, err=True):
         raise ConfigError("no relay is given", hint="add --relay smtp://user@host:587")

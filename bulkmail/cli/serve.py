@@ -93,7 +93,9 @@ def command(listen: str, trust_proxy: bool, config: Path | None, file: Path | No
         for source in sources:
             opened.callback(source.close)
         server, side = _make(settings, store)
-        mailboxes = Mailboxes(sources, lambda: _intake(settings, store), told=lambda said: click.echo(said, err=True))
+        mailboxes = Mailboxes(
+            sources, lambda: _intake(settings, store), reported=lambda said: click.echo(said, err=True)
+        )
         opened.enter_context(_counted(side, store, mailboxes, metrics_port))
         name, port = listener.getsockname()[:2]
         what = [count(len(settings.keys), "key")] if settings.keys else []

@@ -44,7 +44,7 @@ def progress_option(function: F) -> F:
 
 
 def progress_mode(mode: str, trace_to: str | None) -> str:
-    """How progress is shown: where the conversation is on the same screen, not at all unless somebody asks."""
+    """How progress is shown: where the conversation is on the same screen, only on request."""
     return "none" if trace_to == "-" and mode == "auto" else mode
 
 

@@ -20,9 +20,9 @@ _END = Stage.END
 
 
 class Attempt(Transfer):
-    """A transfer that records itself: every outcome is durable before anybody is told.
+    """A transfer that records itself: every outcome is durable before anyone is notified.
 
-    `conclude` is told what an outcome other than acceptance means for the lane, the session and the relay.  `slot` is
+    `conclude` receives what an outcome other than acceptance means for the lane, the session and the relay.  `slot` is
     what its rate's slot was booked by, and is given back if nothing of it went.
     """
 
@@ -82,7 +82,7 @@ class Attempt(Transfer):
                 self._run.end(Ending(as_outbox_error(error)))
             done(error)
 
-        # Which of several it was is told to whoever looks for the message after a crash.
+        # Which of several it was is notified to anyone who looks for the message after a crash.
         relay = self._relay.name if self._run.has_several else ""
         mark = Mark(self._job.delivery.id, self.message.message_id, self._first_at, self.message.digest(), relay)
         self._run.journal.put(mark, noted)

@@ -49,7 +49,7 @@ class Desk:
         return ahead
 
     def take(self) -> Signing | None:
-        """What is ahead, ready or not, for whoever has asked for its job."""
+        """What is ahead, ready or not, for anyone who has asked for its job."""
         ahead, self.ahead = self.ahead, None
         return ahead
 

@@ -41,7 +41,7 @@ def tell_silence(run: Run) -> None:
 
 
 def is_dismissal(run: Run, relay: RelayState, messages: int) -> bool:
-    """Whether a 421 on a session that had carried so many messages is about that session only."""
+    """Whether a 421 on a session that had carried this many messages is about that session only."""
     most = relay.health.dismissed(run.clock.monotonic(), messages)
     if most and most < relay.messages_per_session:
         relay.messages_per_session = most

@@ -16,7 +16,7 @@ class GroupedAttempt(Transfer):
     """Several attempts of one row as one transfer.
 
     The marks of all are put in the journal in one turn, so that one commit makes them durable; who was refused before
-    that needs none.  `too_many` is told how many forward paths the server takes at a time, when it says so.
+    that needs none.  `too_many` receives how many forward paths the server takes at a time, when it says so.
     """
 
     __slots__ = ("_attempts", "_too_many")

@@ -37,14 +37,14 @@ class Occupancy:
     def has_room(self, lane: str, use: Use, *, sessions: int, messages: int | None) -> bool:
         """Whether one more message of `lane` may go over the session of `use`.
 
-        At most so many `sessions` may be busy with the lane, and each carry so many of its `messages`.
+        At most this many `sessions` may be busy with the lane, and each carry this many of its `messages`.
         """
         if messages is not None and use.carried[lane] >= messages:
             return False
         return use.in_flight[lane] > 0 or self.sessions(lane) < sessions
 
     def begin(self, delivery_id: int, lane: str, use: Use, *, messages: int | None) -> None:
-        """A message of `lane`, of which a session may carry so many `messages`, is on its way over that of `use`."""
+        """A message of `lane`, of which a session may carry this many `messages`, is on its way over that of `use`."""
         self._held[delivery_id] = lane, use, messages
         if not use.in_flight[lane]:
             self._sessions[lane] += 1

@@ -1,4 +1,4 @@
-"""What a try came to, put down: nobody is told before it is durable."""
+"""What a try came to, put down: no one is notified before it is durable."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bulkmail.text import printable
 
 
 def record(run: Run, job: Job, relay: RelayState, event: Reply | Fault, *, at: float, took: float) -> ThrottleDecision:
-    """Puts down how a try that began `at` (wall clock) ended after so many seconds; what is to be made of that."""
+    """Puts down how a try that began `at` (wall clock) ended after this many seconds; what is to be made of that."""
     decision = run.plan.feedback.decide(event)
     number = job.delivery.id
     verdict = run.breaker.spared(event, decision.verdict)
@@ -58,12 +58,12 @@ def record_acceptance(run: Run, job: Job, relay: RelayState, reply: Reply, *, at
     if trip is not None:
         _trips(run, trip)
     relay.strikes.accepted()
-    if relay.is_on_trial or relay.is_told or relay.health.is_failing:
+    if relay.is_on_trial or relay.is_reported or relay.health.is_failing:
         run.record_success(relay)
 
 
 def _put(run: Run, job: Job, relay: RelayState, delivery: Delivery, attempt: Attempt) -> None:
-    run.journal.put(Settlement(delivery, attempt), partial(_told, run, job, relay, delivery, attempt))
+    run.journal.put(Settlement(delivery, attempt), partial(_reported, run, job, relay, delivery, attempt))
     run.unsettled += 1
 
 
@@ -83,11 +83,11 @@ def _trips(run: Run, trip: Trip) -> None:
     if trip.put_back:
         run.journal.put(PutBack(trip.put_back), _nothing)
     if trip.danger is not Danger.CANARY:  # which is judged when all of those messages are done
-        run.end(Ending(RelayError(f"stopped, and nobody is lost: {trip.sentence}", hint=trip.hint)))
+        run.end(Ending(RelayError(f"stopped, and no one is lost: {trip.sentence}", hint=trip.hint)))
 
 
 def _nothing(error: BaseException | None) -> None:
-    """Whoever put the outcome beside it is told, too."""
+    """Anyone who put the outcome beside it is notified, too."""
 
 
 def record_unmade(run: Run, job: Job, relay: RelayState, error: TemplateError) -> None:
@@ -103,7 +103,7 @@ def record_unmade(run: Run, job: Job, relay: RelayState, error: TemplateError) -
         record(run, job, relay, fault, at=run.clock.now(), took=0.0)
 
 
-def _told(
+def _reported(
     run: Run, job: Job, relay: RelayState, delivery: Delivery, attempt: Attempt, error: BaseException | None
 ) -> None:
     """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""

@@ -109,7 +109,7 @@ class Permission:
         self._start = start
 
     def pause(self, seconds: float, why: str) -> bool:
-        """The account rests from this instant on, also for later runs; False when nobody keeps account of it."""
+        """The account pauses from this instant on, also for later runs; False when no one keeps account of it."""
         limits = self._limits
         if limits is None or self._start is None:
             return False

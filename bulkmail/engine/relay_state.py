@@ -66,7 +66,7 @@ class RelayState:
         self.idle = 0
         self.in_hand = 0
         self.error: BulkmailError | None = None
-        self.is_told = False  # that it fails
+        self.is_reported = False  # that it fails
         self.strikes = Strikes()
         self.is_on_trial = False  # refused for now because of us: one message at a time tries again
         self.trying: object | None = None  # which session does

@@ -44,7 +44,7 @@ def _next_work(run: Run, relay: RelayState, now: float) -> float | None:
 
 
 def _others_go_on(run: Run, relay: RelayState) -> bool:
-    """Whether another relay still has somebody at work."""
+    """Whether another relay still has someone at work."""
     return any(
         other is not relay and other.workers and not other.is_out and other.permission.rest() is None
         for other in run.relays

@@ -42,7 +42,7 @@ from bulkmail.text import printable
 LONGEST_NOTICE = 2_000  # characters
 
 
-def _nobody(event: Event) -> None:
+def _no_one(event: Event) -> None:
     """Watches nothing."""
 
 
@@ -68,7 +68,7 @@ class Plan:
     shaper: Shaper | None = None
     feedback: Feedback = field(default_factory=Feedback)
     sign: Sign | None = None
-    observe: Observe = _nobody
+    observe: Observe = _no_one
     ready: Callable[[], Awaitable[None]] | None = None
     wants: Collection[int] | None = None
     breaker: Breaker | None = None
@@ -116,8 +116,8 @@ class Run:
         self.work = Work(plan.outbox, lanes=serving, limit=plan.pace.limit, wants=plan.wants)
         self.sharing = Sharing(self.relays, serving)
         self.has_several = len(self.relays) > 1
-        self.is_alone = not self.has_several and len(serving) == 1  # one relay, one lane: nobody to reckon with
-        self.is_plain = (  # whoever may go needs to ask nobody but relay and account
+        self.is_alone = not self.has_several and len(serving) == 1  # one relay, one lane: no one to reckon with
+        self.is_plain = (  # anyone who may go needs to ask no one but relay and account
             self.is_alone and plan.sign is None and plan.ready is None and not plan.outbox.has_copies
         )
         self._only = plan.providers.get(next(iter(serving), 0), "")
@@ -126,8 +126,8 @@ class Run:
         self.ending: Ending | None = None
         self._wake = anyio.Event()
         self._openings: set[anyio.CancelScope] = set()
-        self._rests: dict[RelayState, Hold] = {}  # for which nobody waits in this run
-        self._told: Hold | None = None
+        self._rests: dict[RelayState, Hold] = {}  # for which no one waits in this run
+        self._reported: Hold | None = None
 
     def begin(self) -> None:
         """Leaves alone what asked for that in an earlier run, for longer than this one waits."""
@@ -271,8 +271,8 @@ class Run:
 
     def record_success(self, relay: RelayState) -> None:
         """The relay dealt with a message, whatever it thought of it."""
-        if relay.is_told:
-            relay.is_told = False
+        if relay.is_reported:
+            relay.is_reported = False
             self.tell(relay, f"{relay.name} takes mail again")
         relay.health.record_success()
         if relay.is_on_trial:
@@ -299,8 +299,8 @@ class Run:
         """
         now, health = self.clock.monotonic(), relay.health
         # A session that ends is nothing to speak of while new ones are to be had.
-        if self.has_several and not relay.is_told and (health.is_failing or not health.open):
-            relay.is_told = True
+        if self.has_several and not relay.is_reported and (health.is_failing or not health.open):
+            relay.is_reported = True
             self.tell(relay, explain_failing(event, relay=relay.name, feedback=self.plan.feedback))
         relay.failure = event
         health.record_failure(now, jitter=self.plan.rng(), asked=asked)
@@ -327,19 +327,19 @@ class Run:
         self.nudge()
 
     def tell(self, relay: RelayState, text: str) -> None:
-        """Tells whoever looks after `relay` what it should know."""
+        """Tells anyone who looks after `relay` what it should know."""
         self.plan.observe(Notice(printable(text, LONGEST_NOTICE), relay.name))
 
     def give_up(self, relay: RelayState, event: Reply | Fault) -> None:
-        """Nobody answers at the very first try: more likely something is misspelt than all are busy."""
+        """No one answers at the very first try: more likely something is misspelt than all are busy."""
         self.end(Ending(explain(event, relay=relay.name, feedback=self.plan.feedback)))
 
-    def nobody_answers(self) -> bool:
+    def has_no_answer(self) -> bool:
         """Whether no relay has ever been reached, and all that are left have failed."""
         left = [relay for relay in self.relays if not relay.is_out]
         return all(relay.health.is_failing and not relay.health.is_proven for relay in left)
 
-    # -- rests
+    # -- pauses
 
     @property
     def has_plan(self) -> bool:
@@ -353,9 +353,9 @@ class Run:
         return at - max(self.clock.now(), self.plan.planned_until) <= self.plan.pace.wait
 
     def pause_account(self, relay: RelayState, seconds: float, why: str) -> None:
-        """The provider says that a quota of the account is used up: `relay` is left alone for so many seconds.
+        """The provider says that a quota of the account is used up: `relay` is left alone for this many seconds.
 
-        Later runs are told of it.  Other relays go on; without any the run waits, or ends with everybody still open.
+        Later runs are notified of it.  Other relays go on; without any the run waits, or ends with everyone still open.
         """
         if not relay.permission.pause(seconds, why):
             self.leave_out_until(relay, Hold(self.clock.now() + seconds, why))
@@ -378,9 +378,13 @@ class Run:
         self._rests[relay] = rest
 
     def tell_waiting(self, waiting: Hold) -> None:
-        """Nothing goes on just now; the same is told once."""
-        if self._told is None or self._told.why != waiting.why or abs(self._told.until - waiting.until) >= 1:
-            self._told = waiting
+        """Nothing goes on just now; the same is notified once."""
+        if (
+            self._reported is None
+            or self._reported.why != waiting.why
+            or abs(self._reported.until - waiting.until) >= 1
+        ):
+            self._reported = waiting
             self.plan.observe(waiting)
 
     def conclude(self) -> Ending:
@@ -418,7 +422,7 @@ class Run:
                 self._openings.remove(scope)
 
     def nudge(self) -> None:
-        """Something changed: whoever pauses looks again."""
+        """Something changed: anyone who pauses looks again."""
         self._wake.set()
         self._wake = anyio.Event()
 

@@ -59,7 +59,7 @@ class Sharing:
         return True
 
     def took(self, relay: RelayState, lane: Lane, now: float) -> bool:
-        """Books a job; says whether somebody who was held back for this relay's sake should look again."""
+        """Books a job; says whether someone who was held back for this relay's sake should look again."""
         members = self._lanes[lane]
         mine = members[relay]
         if relay.priority not in self._weighted[lane]:

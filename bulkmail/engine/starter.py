@@ -1,4 +1,4 @@
-"""Starts the tasks of a run for whoever asks, wherever he is called from."""
+"""Starts the tasks of a run for anyone who asks, wherever he is called from."""
 
 from __future__ import annotations
 

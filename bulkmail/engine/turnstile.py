@@ -1,4 +1,4 @@
-"""One queue before the rates: whoever is let through writes MAIL in the same instant."""
+"""One queue before the rates: anyone who is let through writes MAIL in the same instant."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ class Turnstile:
 
     @property
     def wait(self) -> float:
-        """Seconds until the next one could go, were nobody queueing and whatever its lane."""
+        """Seconds until the next one could go, were no one queueing and whatever its lane."""
         return self._shaper.relay_wait(self._relay, self._clock.monotonic())
 
     @property
     def wait_in_line(self) -> float:
-        """Seconds until whoever joins the queue now could go, as far as is known."""
+        """Seconds until anyone who joins the queue now could go, as far as is known."""
         ahead = self._queue.statistics().tasks_waiting + self._queue.locked()
         return self.wait + (ahead * self._shaper.spacing(self._relay) if ahead else 0.0)
 
     def passes_at_once(self, lane: str) -> bool:
-        """Whether it is the caller's turn this instant; then its slot is taken.  Nobody jumps a queue."""
+        """Whether it is the caller's turn this instant; then its slot is taken.  No one jumps a queue."""
         return not self._queue.locked() and self._shaper.take(self._relay, lane, self._clock.monotonic())
 
     async def passes(self, lane: str, *, within: float = math.inf) -> bool:
         """Returns when it is the caller's turn.  Between that and its MAIL the caller must not await.
 
-        False: nobody is to go any more, because the run ended; or not `within` so many seconds; or the lane is held.
+        False: no one is to go any more, because the run ended; or not `within` this many seconds; or the lane is held.
         """
         async with self._queue:
             while (wait := self.wait) > 0:

@@ -132,7 +132,7 @@ class Work:
 
     @property
     def has_much_aside(self) -> bool:
-        """Whether so many are set aside that no more should be."""
+        """Whether this many are set aside that no more should be."""
         return len(self._aside) >= MOST_ASIDE
 
     def next_copy(self, job: Job) -> Job | None:
@@ -150,7 +150,7 @@ class Work:
             self._return(copy)
 
     def _keep_copies(self, queue: _Queue, job: Job, now: float) -> None:
-        """Puts the copies of `job` aside for whoever has it, lest another sender takes them while that one waits."""
+        """Puts the copies of `job` aside for anyone who has it, lest another sender takes them while that one waits."""
         row = job.delivery.row
         if not self._has_ready(queue, now) or queue.ready[0].delivery.row != row:
             return

@@ -196,7 +196,7 @@ class Mailer:
 
     @contextmanager
     def _heard(self) -> Iterator[ConversationTrace | None]:
-        """What those who asked for the conversation of the next run get of it; None where nobody did."""
+        """What those who asked for the conversation of the next run get of it; None where no one did."""
         readers, self._conversations = self._conversations, []
         try:
             yield ConversationTrace(readers) if readers else None

@@ -213,7 +213,7 @@ class Mailing:
                     grouping if campaign.group_by else None,
                 ),
                 fetch=fetch,
-                told=told_loading,
+                reported=told_loading,
             )
             if where is not None:
                 refuse_unknown_names(where.condition, rows.columns)
@@ -237,7 +237,7 @@ class Mailing:
                     selection.own_columns | set(schedule.columns if schedule is not None else ()),
                     selection.most_invalid,
                 ),
-                told=told_checking,
+                reported=told_checking,
                 suppression=selection.suppression,
             )
             mailing.findings = gravest_first(
@@ -328,7 +328,7 @@ class Mailing:
             if outbox.started_at is None and outbox.settings.get(GATE) != PASSED:
                 raise ConfigError(
                     f"{path} did not pass the checks before sending, or was cut off in them",
-                    hint="send the campaign again: that begins anew, and says what is wrong, if anything is",
+                    hint="send the campaign again: that begins again, and says what is wrong, if anything is",
                 )
             if outbox.settings.get("on_message") == "yes" and on_message is None:
                 raise ConfigError(
@@ -336,7 +336,7 @@ class Mailing:
                     hint="go on with that program; without it people would get another message",
                 )
             if outbox.campaign is not None:
-                Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a key that is missing is told now
+                Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a key that is missing is notified now
             keys = with_bounce_key(outbox, keys)  # so is one that is another
             mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
             files = files_of_start(suppress, outbox.settings)
@@ -389,7 +389,7 @@ class Mailing:
     def inbox(self) -> Path | None:
         """Where a sandbox keeps the mail of this run; None when that is of no account, as for a run in memory.
 
-        Raises `ConfigError` for a mail folder of somebody else: an outbox may come from anywhere.
+        Raises `ConfigError` for a mail folder of someone else: an outbox may come from anywhere.
         """
         kept = self.outbox.settings.get("maildir")
         if not kept:
@@ -510,7 +510,7 @@ class Mailing:
         return ending
 
     async def _pass(self, plan: Plan) -> Ending:
-        """One engine's work, unless somebody has stopped it all.
+        """One engine's work, unless someone has stopped it all.
 
         When the suppression list names recipients that are still open, the engine stops for a moment: nothing is under
         way while they are left out, and it goes on with the same breaker and limit.

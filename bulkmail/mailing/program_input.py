@@ -91,7 +91,7 @@ _TAG = lazy_pattern(r"\{[{%]")
 def read_attachments(
     items: Iterable[Attached], *, root: str | os.PathLike[str]
 ) -> tuple[tuple[Attachment, ...], tuple[RowAttachment, ...]]:
-    """What everybody gets, read now, and what each row names below `root`.  Raises `ConfigError`."""
+    """What everyone gets, read now, and what each row names below `root`.  Raises `ConfigError`."""
     everybody: list[Attachment] = []
     rows: list[RowAttachment] = []
     for item in items:

@@ -14,7 +14,7 @@ from bulkmail.model.errors import ConfigError, OutboxError, SuppressionError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, SuppressionRules, campaign_scope, list_scope
 from bulkmail.outbox.reader import OutboxReader, is_outbox
-from bulkmail.recipients.screening import REACHED_NOBODY, Suppression
+from bulkmail.recipients.screening import REACHED_NO_RECIPIENT, Suppression
 from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings
 from bulkmail.settings.tables import known_providers
 from bulkmail.suppression.index import SuppressionIndex
@@ -44,7 +44,7 @@ def add_reached(suppression: Suppression, outbox: Path) -> None:
     """Adds the recipients that the run in `outbox` reached: none if it is a rehearsal.  Raises `OutboxError`."""
     with OutboxReader.open(outbox) as reader:
         if reader.is_rehearsal:
-            suppression.notices.append(f"{outbox}: {REACHED_NOBODY}")
+            suppression.notices.append(f"{outbox}: {REACHED_NO_RECIPIENT}")
         suppression.add_keys(reader.reached(), name=f"{outbox.name}: reached already")
 
 
@@ -96,7 +96,7 @@ def check_there(files: Iterable[str]) -> None:
             raise ConfigError(
                 f"{printable(file, 4_000)}: this suppression file of the run is gone, so that recipients who have opted"
                 " out since it began would be sent to",
-                hint="put it back; if nobody has opted out, an empty file by that name will do",
+                hint="put it back; if no one has opted out, an empty file by that name will do",
             )
 
 

@@ -1,7 +1,7 @@
 """Short keyed tokens that name a run and one of its rows or deliveries: `{bounce}` in a reverse path, X-Bulkmail-Id.
 
 A token is base32 in lower case, so that it survives servers that fold case: the numbers as varints, then 48 bits of an
-HMAC over them.  Whoever answers to one has seen the message or its envelope.
+HMAC over them.  Anyone who answers to one has seen the message or its envelope.
 """
 
 from __future__ import annotations

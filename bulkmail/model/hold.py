@@ -11,7 +11,7 @@ from bulkmail.model.lazy_dataclass import dataclass
 class Hold:
     """Nothing goes before `until`, because of `why`: half a sentence.
 
-    `until` is seconds of the clock of whoever says it, by the clock on the wall unless something else is said;
+    `until` is seconds of the clock of anyone who says it, by the clock on the wall unless something else is said;
     infinity when time alone does not help.  `is_planned` tells whether hours, quotas, limits and retries ask for that,
     rather than a relay that fails.
     """

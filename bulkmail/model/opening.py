@@ -28,7 +28,7 @@ class OpeningBudget:
     that a relay through which nothing is carried sees at most 30 openings in the first minute and 6 a minute later.
 
     Opening is gradual, one until the first has succeeded: then at most as many sessions at once as are open already, so
-    that a wrong password is tried once and not by the whole pool; where nobody logs in, three times as many.
+    that a wrong password is tried once and not by the whole pool; where no one logs in, three times as many.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class OpeningBudget:
         self._begun_at = math.inf  # the first of those in `_begun`
         self._begun: deque[float] = deque(maxlen=FIRST_OPENINGS)  # when openings began since one carried something
         self._dismissed_at = -math.inf  # when the relay ended a session last that worked
-        self._once_after: set[int] = set()  # so many messages after its begin
+        self._once_after: set[int] = set()  # this many messages after its begin
         self._most_carried = 0  # messages, in one session
 
     # -- may one be opened?
@@ -112,7 +112,7 @@ class OpeningBudget:
         self._begun.clear()
 
     def closed(self, now: float, *, carried: int, was_lost: bool, jitter: float) -> None:
-        """A session is over that has carried so many messages; `was_lost` unless we closed it ourselves."""
+        """A session is over that has carried this many messages; `was_lost` unless we closed it ourselves."""
         self.open -= 1
         self._most_carried = max(self._most_carried, carried)
         if carried:
@@ -176,7 +176,7 @@ class OpeningBudget:
     # -- sessions that the relay ends although they work
 
     def dismissed(self, now: float, messages: int) -> int | None:
-        """The relay ended a session that had carried so many `messages`, without a word of a limit.
+        """The relay ended a session that had carried this many `messages`, without a word of a limit.
 
         Returns 0 if that is the end of this session only; more if it is the most messages that it takes in a session,
         which is known when it happens twice and none carried more; None if several sessions end at once, which says

@@ -11,7 +11,7 @@ from __future__ import annotations
 IDLE_SESSION_KEPT = 5.0
 """How long a session without a message stays open; one whose next message is further away is closed before."""
 
-# -- looking again: whoever waits is woken by every change as well
+# -- looking again: anyone who waits is woken by every change as well
 
 SHORT_WAIT = 0.5
 """Shorter waits for a rate are slept through, which costs less than watching for a change."""
@@ -39,7 +39,7 @@ SILENCE_NOTED_AGAIN_AFTER = 60.0
 RELAY_FULL_AFTER = 10.0
 """How long a relay may keep all its sessions busy without getting anywhere before others do its work."""
 
-# -- complaints, and what is told of them
+# -- complaints, and what is notified of them
 
 COMPLAINTS_MERGED_WITHIN = 2.0
 """Complaints this close are about what was already under way, and count as one."""

@@ -149,7 +149,7 @@ class _Writer:
                     self._loop.call_soon_threadsafe(self._tell, batch, error)
                 if is_last:
                     self._loop.call_soon_threadsafe(self._ended.set)
-            except RuntimeError:  # the loop was closed under us: nobody is left to be told
+            except RuntimeError:  # the loop was closed under us: no one is left to be told
                 return
 
     def _take(self) -> tuple[_Batch, bool]:

@@ -249,7 +249,7 @@ class OutboxReader:
 
         A list has nothing else.
         """
-        if self.is_grouped or self._has_unfolded():  # while somebody sends, or after a kill
+        if self.is_grouped or self._has_unfolded():  # while someone sends, or after a kill
             yield self.rows()
             return
         after = 0
@@ -398,7 +398,7 @@ class OutboxReader:
             return msgspec.convert(value, Moment | None)
 
     def _pages(self, query: str) -> Iterator[tuple[Any, ...]]:
-        """All rows of a query by id, some at a time: nobody else waits for the lock while the caller thinks."""
+        """All rows of a query by id, some at a time: no one else waits for the lock while the caller thinks."""
         after = 0
         while True:
             page = self._page(query, after)

@@ -1,4 +1,4 @@
-"""Why a relay cannot be used, in a sentence for whoever owns the shop, with what to do next."""
+"""Why a relay cannot be used, in a sentence for a shop owner, with what to do next."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def explain(
             "Ask the provider which port (587 and 465 are usual) and which way of logging in it wants.",
         )
     if event.kind is Breakage.TIMEOUT:
-        return Trouble(f"{event}.", "Try again in a minute; if it stays so, ask whoever runs the server.")
-    return Trouble(f"{event}.", "Check host and port, and ask whoever runs the server.")
+        return Trouble(f"{event}.", "Try again in a minute; if it persists, ask the server's administrator.")
+    return Trouble(f"{event}.", "Check host and port, and ask the server's administrator.")
 
 
 _NO_TOKEN = {Breakage.NO_TOKEN, Breakage.UNREACHABLE}
@@ -142,11 +142,11 @@ def _wrong_port(relay: Relay, clue: Clue) -> Trouble | None:
 
 def _untrusted(event: Fault, relay: Relay, certificate: Certificate | None, now: datetime.datetime | None) -> Trouble:
     if certificate is None:
-        return Trouble(f"{event}.", "Ask whoever runs the server.")
+        return Trouble(f"{event}.", "Ask the server's administrator.")
     if now is not None and certificate.valid_until < now:
         return Trouble(
             f"The certificate of {relay.host} expired on {certificate.valid_until:%Y-%m-%d}.",
-            "Whoever runs the server has to renew it; check that this computer's clock is right.",
+            "The server's administrator must renew it; check that this computer's clock is right.",
         )
     if now is not None and certificate.valid_from > now:
         return Trouble(
@@ -155,7 +155,7 @@ def _untrusted(event: Fault, relay: Relay, certificate: Certificate | None, now:
         )
     if certificate.is_self_signed and "another name" not in event.what:
         return Trouble(
-            f"Nobody vouches for the certificate of {relay.host} but itself.",
+            f"The certificate of {relay.host} is self-signed.",
             "If the server is yours, name its certificate: add ?ca_file=FILE to the URL; else do not use it.",
         )
     if "another name" in event.what:
@@ -186,7 +186,7 @@ _LOGINS = (
     (
         lazy_pattern(r"basic authentication is disabled|SmtpClientAuthentication is disabled", re.IGNORECASE),
         "Microsoft has switched off passwords for SMTP in this account.",
-        "Ask whoever administers it to allow authenticated SMTP for this mailbox (aka.ms/smtp_auth_disabled), "
+        "Ask its administrator to allow authenticated SMTP for this mailbox (aka.ms/smtp_auth_disabled), "
         "or use another relay.",
     ),
     (
@@ -223,7 +223,7 @@ def _reply_words(reply: Reply, relay: Relay, feedback: Feedback) -> tuple[str, s
             )
         case _ if reply.is_transient:
             return f"{relay.host} is there, but takes no mail at the moment.", "Try again in some minutes."
-    return f"{relay.host} is there, but does not want to talk to us.", "Ask whoever runs the server."
+    return f"{relay.host} answers, but refuses to talk to us.", "Ask the server's administrator."
 
 
 def _sentence(fix: str) -> str:

@@ -36,11 +36,11 @@ class JsonReader:
         self.columns = records.columns
         self._text = open_text(stream, encoding, newline=None)  # it closes the stream when it is forgotten
         rows = records.rows(_Document(self._text, reading).items())
-        self._everybody = reading.begun(rows, empty="the list has no recipients", hint=f"expected {EXPECTED}")
+        self._recipients = reading.begun(rows, empty="the list has no recipients", hint=f"expected {EXPECTED}")
 
     def rows(self) -> Iterator[Recipient | BadRow]:
-        """Everybody, once.  Raises `ListError` where the JSON breaks; the rows before that were given already."""
-        return self._everybody
+        """All recipients, once.  Raises `ListError` where the JSON breaks; the rows before that were given already."""
+        return self._recipients
 
 
 class _Document:
@@ -248,7 +248,7 @@ class _Window:
         return True
 
     def value(self, *, after: int = 0) -> object:
-        """The JSON value here; `after` so many rows, for the error."""
+        """The JSON value here; `after` this many rows, for the error."""
         while True:
             try:
                 value, end = self._decoder.part(self._buffer, self._at)

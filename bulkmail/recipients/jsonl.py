@@ -28,11 +28,11 @@ class JsonLinesReader:
         self._text: IO[str] | None = None
         rows = records.rows(_items(self._lines(stream, reading)))
         hint = "each line is an object, with the address in it"
-        self._everybody = reading.begun(rows, empty="the list is empty", hint=hint)
+        self._recipients = reading.begun(rows, empty="the list is empty", hint=hint)
 
     def rows(self) -> Iterator[Recipient | BadRow]:
-        """Everybody, once."""
-        return self._everybody
+        """All recipients, once."""
+        return self._recipients
 
     def _lines(self, stream: IO[bytes], reading: Reading) -> Iterator[bytes | str]:
         """Physical lines, of which no more than `LONGEST_ROW` + 1 bytes or characters are kept."""

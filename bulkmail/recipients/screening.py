@@ -32,7 +32,7 @@ _MAILTO = lazy_pattern(r"<?mailto:([^?<>]*)(?:\?[^<>]*)?>?", re.IGNORECASE)
 _SUBDOMAINS = lazy_pattern(r"(?:\*?@)?(?:\*?\.)+([^*@\s]+)")  # *.example.org, @*.example.org, .example.org
 _WILDCARD = lazy_pattern(r"[*?]|^%$")
 _NUMBERED = lazy_pattern(r"(?:e-?)?mail(?:[ _-]?address)?[ _-]?\d{1,3}", re.IGNORECASE)  # email2, E-Mail 3
-REACHED_NOBODY = "is of a rehearsal, which reached no recipient: no address is suppressed by it"
+REACHED_NO_RECIPIENT = "is of a rehearsal, which reached no recipient: no address is suppressed by it"
 _REACHED = (Status.ACCEPTED.value, Status.IN_DOUBT.value)
 
 
@@ -56,7 +56,7 @@ def screen(
 ) -> Screened:
     """What the row begins as.  Duplicates are not known here: the outbox finds them.
 
-    A row that `where` raises `TemplateError` for is a bad one: whether it is meant cannot be told.  Raises `ListError`
+    A row that `where` raises `TemplateError` for is a bad one: whether it is selected is unknown.  Raises `ListError`
     for a row of a rehearsal's report whose outcome `where` asks for: it is that of no message to this recipient.
     """
     if isinstance(row, BadRow):
@@ -105,7 +105,7 @@ class Suppression:
         """Adds a file: addresses or `@domain` a line with `#` comments, or any list with an address column.
 
         `email2` beside `email` is read, too; other columns with addresses are named in `notices`.  Of a bulkmail
-        report, whose columns `delivery_status` and `delivery_copies` tell it, only those who were or may have been
+        report, whose columns `delivery_status` and `delivery_copies` show it, only those who were or may have been
         reached (accepted, in_doubt) are added, and none of a rehearsal's.  Raises `ListError` for a file that cannot be
         read.
         """
@@ -209,7 +209,7 @@ class Suppression:
                 )
                 self.notices.append(f"{opened.name}: {said}")
         if rehearsed:
-            self.notices.append(f"{opened.name}: {REACHED_NOBODY}")
+            self.notices.append(f"{opened.name}: {REACHED_NO_RECIPIENT}")
 
     def _add_others(self, row: Recipient, file: int) -> list[str]:
         """Adds the addresses in numbered columns; says which others have some."""
@@ -342,7 +342,7 @@ def _pair(own: str, path: str) -> str:
 
 
 def _hash(key: str) -> int:
-    """Python's own, which nobody outside this process can foresee; never 0, which marks a free slot."""
+    """Python's own, which cannot be predicted outside this process; never 0, which marks a free slot."""
     return hash(key) & (1 << 64) - 1 or 1
 
 
@@ -409,10 +409,10 @@ def entry_key(piece: str) -> str:
         address = parse_mailbox(text)[1]
     except AddressError:
         if _is_domain(text):
-            raise AddressError(f"has no @; for everybody at the domain write @{text}") from None
+            raise AddressError(f"has no @; for the whole domain write @{text}") from None
         raise
     if _WILDCARD.search(address.local):
-        raise AddressError(f"has a wildcard; write each address, or @{address.domain} for everybody at the domain")
+        raise AddressError(f"has a wildcard; write each address, or @{address.domain} for the whole domain")
     return address.key
 
 

@@ -34,7 +34,7 @@ from bulkmail.report.text import MEANINGS, copies_of, meaning, rehearsal, rest, 
 from bulkmail.text import count, printable
 
 MOST_SLOWED = 20  # relays and providers that are named as having slowed the run down
-_OUTCOMES = {"accepted": "accepted", "deferred": "put off", "rejected": "refused", "in_doubt": "in doubt"}
+_OUTCOMES = {"accepted": "accepted", "deferred": "deferred", "rejected": "rejected", "in_doubt": "in doubt"}
 
 
 def write_html(source: OutboxReader | Source, target: Path | BinaryIO) -> None:

@@ -1,4 +1,4 @@
-"""Why a run rests and until when, as its outbox remembers it and as people read it."""
+"""Why a run pauses and until when, as its outbox remembers it and as people read it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LONGEST = 400  # characters of a reason
 
 
 class _Recorded(TypedDict):
-    until: Moment | None  # None: until somebody goes on
+    until: Moment | None  # None: until the run is resumed
     why: str
 
 
@@ -51,7 +51,7 @@ def rest_of(settings: Mapping[str, str], now: float) -> Hold | None:
 
 
 def next_try(due: float | None, now: float) -> str | None:
-    """From when on what was put off may be tried again, unless that is now: who goes on too soon would wonder."""
+    """When deferred messages will be retried, unless that is now, for users who resume too soon."""
     if due is None or due <= now:
         return None
     return f"Deferred messages will be retried from {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(due))} on."

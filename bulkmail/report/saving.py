@@ -50,6 +50,6 @@ def _writer(target: Path) -> Callable[[Source, Path | BinaryIO], None]:
         return _WRITERS[target.suffix.lower()]
     except KeyError:
         raise ConfigError(
-            f"cannot tell the format of the report from its name {printable(str(target), 4_000)}",
+            f"the name does not show the format of the report: {printable(str(target), 4_000)}",
             hint="let it end in .csv, .json or .html",
         ) from None

@@ -25,13 +25,13 @@ def recorded(slowdowns: Iterable[Slowdown]) -> str:
 
 
 def slowdowns_of(settings: Mapping[str, str]) -> tuple[Slowdown, ...]:
-    """What the settings of an outbox say, whoever complained most often first; nothing where they make no sense."""
+    """What the settings of an outbox say, the most frequent first; nothing where they make no sense."""
     try:
         found = msgspec.json.decode(settings.get(SETTING) or "[]", type=tuple[Slowdown, ...])
     except (
         msgspec.MsgspecError,
         RecursionError,
-    ):  # a later version's, or somebody's own: not worth refusing the run for
+    ):  # a later version's, or edited: not worth refusing the run for
         return ()
     return tuple(filter(_makes_sense, found[:MOST_KEPT]))
 

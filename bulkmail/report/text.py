@@ -97,7 +97,7 @@ def summary(report: Report, *, width: int = 80, reports: Sequence[Path] = ()) ->
 
 
 def rehearsal(report: Report) -> str:
-    """That nobody on the list was written to, and who got their messages, if somebody did."""
+    """That nothing was sent to the list, and who got the messages instead, if anyone."""
     if report.run.redirected_to:
         return (
             f"Rehearsal: {printable(report.run.redirected_to)} got every message; nothing was sent to your recipients."
@@ -182,7 +182,7 @@ def meaning(report: Report, status: Status) -> str:
 
 
 def _relays(report: Report) -> list[str]:
-    """What each relay took, where there are several: a line, since only so many fit on a screen."""
+    """What each relay accepted, where there are several: one line, to fit on a screen."""
     taken = {**dict.fromkeys(report.run.relays, 0), **report.accepted_by_relay}
     if len(report.run.relays) < 2:
         return []
@@ -216,7 +216,7 @@ def times(report: Report) -> str:
 
 
 def rest(report: Report) -> list[str]:
-    """Why nothing is sent just now, as a line: whoever goes on too soon would wonder."""
+    """Why nothing is sent now, as a line, for users who resume too soon."""
     run, now = report.run, time.time()
     is_running = run.process is not None
     planned = sentence(run.planned, now, is_running=is_running) if run.planned is not None and report.tally.open else ""
@@ -231,9 +231,9 @@ def rest(report: Report) -> list[str]:
 def _slowed(report: Report) -> list[str]:
     """Who asked us to slow down, a line for each and one for all beyond the first."""
     found, now, has_several = report.run.slowdowns, time.time(), len(report.run.relays) > 1
-    told = [short_sentence(slowdown, now, has_several=has_several) for slowdown in found[:MOST_SLOWED]]
-    lines = [f"{said}." for said in told]
-    left = len(found) - len(told)
+    reported = [short_sentence(slowdown, now, has_several=has_several) for slowdown in found[:MOST_SLOWED]]
+    lines = [f"{said}." for said in reported]
+    left = len(found) - len(reported)
     return lines + ([f"{count(left, 'other')} also asked us to slow down."] if left else [])
 
 

@@ -1,4 +1,4 @@
-"""Trouble on request: which mail a sandbox refuses, puts off or leaves in doubt, the same for the same seed."""
+"""Trouble on request: which mail a sandbox refuses, defers or leaves in doubt, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def parse_share(text: str) -> float:
 class Faults:
     """What goes wrong.  `reject` and `defer` are shares of recipients and of their tries, `drop_after_dot` of messages.
 
-    A message beyond `throttle` is put off as a provider does it.  Dice are thrown for an address and its try, so the
+    A message beyond `throttle` is deferred as a provider does it.  Dice are thrown for an address and its try, so the
     order in which mail comes does not matter: what `seed` does to a list once, it does again.
     """
 

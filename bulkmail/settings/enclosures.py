@@ -1,4 +1,4 @@
-"""What is attached: files that everybody gets, read now, and files that each row names, found when it is its turn."""
+"""What is attached: files for all recipients, read now, and files that each row names, read when it is sent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TAG = lazy_pattern(r"\{\{|\{%|\{#")
 
 
 def attachments(sources: Sources, reader: FileReader) -> tuple[Attachment, ...]:
-    """The files that everybody gets."""
+    """The files for all recipients."""
     found = [
         reader.attachment(said, name=table.name, content_type=table.type)
         for said, table in _settings(sources)
@@ -74,7 +74,7 @@ def _root_of(sources: Sources, said: Said[str]) -> tuple[Path, int]:
     """The folder that a row's file must be below, and how much of its path stands for that.
 
     It is the campaign's own folder, `attachments_root`, or, where there is none, another that the path itself begins
-    with: what stands before the first tag was written by whoever wrote the campaign, and no cell changes it.
+    with: the text before the first tag comes from the campaign, and no cell changes it.
     """
     message = sources.file.message
     if message.attachments_root is not None:

@@ -144,7 +144,7 @@ class FileReader:
     def attachment(
         self, said: Said[str], *, name: str | None = None, content_type: str | None = None
     ) -> Attachment | None:
-        """The file as everybody gets it."""
+        """The file as all recipients get it."""
         content = self.content(said)
         filename = composed(Path(said.value).name) if name is None else name
         if not filename or has_control(filename) or re.search(r"[/\\]", filename):

@@ -25,7 +25,7 @@ _VARIABLE_NAME = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def heading(sources: Sources) -> dict[str, Any]:
-    """The parts of a `Campaign` that these settings make.  Faults are told."""
+    """The parts of a `Campaign` that these settings make.  Faults are reported."""
     message = sources.file.message
     sender = sources.pick(("message", "sender"), message.sent_by)
     if sender is not None:
@@ -63,7 +63,7 @@ def _to(sources: Sources) -> Template | None:
 
 
 def _together(sources: Sources, to: Template | None) -> Template | None:
-    """The addresses of `--to` behind the first, which all stand in To of one message.  Faults are told."""
+    """The addresses of `--to` behind the first, which all stand in To of one message.  Faults are reported."""
     addresses, add = sources.overrides.to, sources.problems.add
     if len(addresses) > MOST_TOGETHER:
         add(
@@ -76,7 +76,7 @@ def _together(sources: Sources, to: Template | None) -> Template | None:
         add("--together: the message has other addresses in to already", "keep one of them")
     if sources.file.message.unsubscribe is not None:
         add(
-            "--together: everybody would get the unsubscribe link of the first address",
+            "--together: all recipients would get the unsubscribe link of the first address",
             "leave --together out: then each gets a link of their own",
         )
     if any(mark in address for address in addresses for mark in ("{{", "{%", "{#")):

@@ -22,7 +22,7 @@ from bulkmail.text import printable
 
 
 def build_campaign(sources: Sources, reader: FileReader, *, name: str) -> Campaign:
-    """The campaign as far as it can be read.  It is of use only if no fault was told meanwhile."""
+    """The campaign as far as it can be read.  It is usable only if no fault was reported meanwhile."""
     nothing = Template("", "")
     campaign = Campaign(
         name=name,
@@ -156,6 +156,6 @@ def _headers(sources: Sources) -> tuple[tuple[str, Template], ...]:
 
 def _add_header(sources: Sources, found: dict[str, tuple[str, Template]], *, name: str, said: Said[str]) -> None:
     if has_control(name):
-        sources.problems.add(f"{said}: the header's name holds a control character", "type it anew")
+        sources.problems.add(f"{said}: the header's name holds a control character", "type it again")
     elif not has_strange(sources, said):
         found[name.casefold()] = (name, template_of(sources, said, f"headers.{name}"))

@@ -13,7 +13,7 @@ from bulkmail.settings.zones import find_zone
 
 
 def locality(sources: Sources) -> dict[str, Any]:
-    """The parts of a `Campaign` that these settings make.  Faults are told."""
+    """The parts of a `Campaign` that these settings make.  Faults are reported."""
     return {"locale": _locale(sources), "timezone": _timezone(sources)}
 
 

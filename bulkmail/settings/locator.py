@@ -27,7 +27,7 @@ def locate_keys(text: str) -> dict[KeyPath, int]:
     The first line counts where a table is opened twice.  A text that is not TOML gives what was understood of it.
     """
     reader = _Reader(text)
-    with suppress(_Lost, RecursionError):  # a line number is a kindness; the error itself is told anyway
+    with suppress(_Lost, RecursionError):  # the line number is optional; the error is reported anyway
         reader.read_document()
     return reader.lines
 

@@ -60,7 +60,7 @@ def _oauth(sources: Sources, table: RelayTable) -> Oauth | None:
             sources.problems.add(f"{sources.place(_OAUTH)}: {key} is missing", f"write {key} as the provider gives it")
     for key in ("client_id", "scope"):
         if has_control(getattr(oauth, key) or ""):
-            sources.problems.add(f"{sources.place((*_OAUTH, key))}: holds a control character", "type it anew")
+            sources.problems.add(f"{sources.place((*_OAUTH, key))}: holds a control character", "type it again")
     if not refresh_token_from and not any(key.startswith("refresh_token_") for key in oauth.model_fields_set):
         sources.problems.add(
             f"{sources.place(_OAUTH)}: nothing says where the refresh token is",

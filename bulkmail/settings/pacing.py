@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def build_pace(sources: Sources) -> Pace:
-    """Speed and patience; what has a fault is told and left at its default."""
+    """Speed and patience; settings with a fault are reported and left at its default."""
     sending, overrides, usual = sources.file.sending, sources.overrides, Pace()
     relay = _backoff(sources, "relay", sending.retry.relay, usual.relay_backoff)
     patience = sources.pick(("sending", "patience"), sending.patience)
@@ -33,7 +33,7 @@ def build_pace(sources: Sources) -> Pace:
         rate=_rate(sources),
         retry=_retry(sources),
         wait=read(sources, wait, parse_wait, usual.wait),
-        # A written schedule is kept to its end unless somebody says otherwise.
+        # A written schedule is kept to its end unless set otherwise.
         patience=read(sources, patience, parse_duration, sum(relay.schedule) or usual.patience),
         limit=read(sources, limit, at_least_one, None),
         messages_per_session=read(sources, messages, at_least_one, usual.messages_per_session),
@@ -45,7 +45,7 @@ def build_pace(sources: Sources) -> Pace:
 
 
 def read(sources: Sources, said: Said[Any] | None, parse: Callable[..., T], usual: T) -> T:
-    """What `parse` makes of a setting; `usual` when nobody said it, or wrongly: then the fault is noted."""
+    """What `parse` makes of a setting; `usual` when it is not set, or wrong: then the fault is noted."""
     if said is None:
         return usual
     try:
@@ -86,7 +86,7 @@ def _backoff(sources: Sources, scope: str, written: str | None, usual: Backoff) 
 
 
 def _parse_rests(text: str) -> tuple[float, ...]:
-    """A schedule for whoever is not to be bothered: shorter waits would bother, longer ones are no waits."""
+    """A back-off schedule: each wait has a least and a greatest length."""
     steps = parse_schedule(text)
     if not all(1 <= step <= DAY for step in steps):
         raise ConfigError("each wait must be a second at least and a day at most", hint='write "30s, 1m, 5m*3"')

@@ -1,4 +1,4 @@
-"""The places that keep secrets: an environment variable, a file that nobody else reads, what a command prints."""
+"""The places that keep secrets: an environment variable, a file only the user can read, the output of a command."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ _EHLO_NAME = lazy_pattern(r"[A-Za-z0-9][A-Za-z0-9._-]{0,253}|\[(?:IPv6:)?[0-9A-F
 
 
 def build_relay(sources: Sources, reader: FileReader) -> Relay | None:
-    """The relay, or None when nobody names one.  Faults are told, never with a URL's text: it may hold a password.
+    """The relay, or None when none is named.  Reported faults never have the text of a URL: it may hold a password.
 
     `--relay` replaces the whole `[relay]` table, so that the password of one server is never shown to another.
     """
@@ -139,7 +139,7 @@ def _with_names(sources: Sources, relay: Relay, *, table: RelayTable, url: Said[
     username = relay.username if table.username is None else table.username
     if has_control(username):  # the file's: the URL's would have been refused
         place = sources.place(("relay", "username"))
-        sources.problems.add(f"{place}: the user name holds a control character", "type it anew")
+        sources.problems.add(f"{place}: the user name holds a control character", "type it again")
     ehlo_name = relay.ehlo_name if table.ehlo is None else table.ehlo
     if ehlo_name and not _EHLO_NAME.fullmatch(ehlo_name):
         said = sources.pick(("relay", "ehlo"), table.ehlo) or Said(ehlo_name, f"{url.place}: ehlo", url.folder)

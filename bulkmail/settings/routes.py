@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 def build_routes(sources: Sources, reader: FileReader) -> tuple[Route, ...]:
-    """The relays in the order they were named; none when nobody names one.  Faults are told."""
+    """The relays in the order they were named; none when none is named.  Faults are reported."""
     asides = list(_asides(sources))
     found = [(route, aside) for aside in asides if (route := _build_route(aside, reader)) is not None]
     routes = tuple(route for route, _ in found)

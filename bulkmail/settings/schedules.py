@@ -12,7 +12,7 @@ from bulkmail.settings.zones import find_zone
 
 
 def build_schedule(sources: Sources) -> Schedule | None:
-    """None without `send_at`.  Faults are told; whether a time has passed is left to whoever loads the list."""
+    """None without `send_at`.  Faults are reported; whether a time has passed is checked when the list is loaded."""
     sending, overrides = sources.file.sending, sources.overrides
     send_at = sources.pick(("sending", "send_at"), sending.send_at, flag="--send-at", typed=overrides.send_at)
     timezone = sources.pick(("sending", "timezone"), sending.timezone, flag="--timezone", typed=overrides.timezone)

@@ -40,7 +40,7 @@ def find_password(
     """The password for `relay`, or None when it wants no login or an access token instead.
 
     The place that the relay names counts; then `BULKMAIL_PASSWORD`; then `ask`, which is given the question and is None
-    when nobody is there.  A keyring without an entry passes the question on; any other named place must answer.
+    when no user is present.  A keyring without an entry passes the question on; any other named place must answer.
     Raises `ConfigError` that says what to do, and never what the password is.
     """
     if not relay.username or relay.wants_token:

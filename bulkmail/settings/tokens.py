@@ -27,7 +27,7 @@ _PROXY_PASSWORD = Wanted("proxy_password", whose="the proxy's password")
 def find_tokens(relay: Relay, *, environ: Mapping[str, str] = os.environ) -> Callable[[], AccessToken] | None:
     """What gets an access token for `relay`, blocking, each time it is called; None for a login by password.
 
-    The secrets of a refresh grant are looked up now, a file or a command is read anew for each token.  May wait for a
+    The secrets of a refresh grant are looked up now, a file or a command is read again for each token.  May wait for a
     command.  Raises `ConfigError`, which never says what a secret is.
     """
     if relay.wants_token and not relay.username:

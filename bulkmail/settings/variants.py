@@ -22,7 +22,7 @@ def is_by_row(file: str) -> bool:
 def chosen_by_row(
     said: Said[str], fallback: str | None, *, part: str, sources: Sources, reader: FileReader
 ) -> Template | None:
-    """The template that includes the file of each row, or the `fallback` where there is none.  Faults are told."""
+    """The template that includes the file of each row, or the `fallback` where there is none.  Faults are reported."""
     file = said.value
     if part in ("mjml", "calendar") or "{%" in file or "{{" in _VALUE.sub("", file):
         what = f"{said}: {part} cannot be chosen so by the row"

@@ -12,7 +12,7 @@ from bulkmail.settings.sources import Sources
 
 
 def with_wishes(sources: Sources, relay: Relay, table: RelayTable) -> Relay:
-    """`relay` with what the table says of `dsn`, `dsn_return` and `requiretls`.  Faults are told."""
+    """`relay` with what the table says of `dsn`, `dsn_return` and `requiretls`.  Faults are reported."""
     relay = _with_dsn(sources, relay, table)
     requires_tls = relay.requires_tls if table.requiretls is None else table.requiretls
     said = sources.pick(("relay", "requiretls"), table.requiretls)

@@ -25,10 +25,10 @@ _LONGEST_LEFTOVER = 262_144  # bytes read from a dead connection at the most
 
 
 class Transfer(Exchange):
-    """An exchange that somebody on the loop waits for.
+    """An exchange that someone on the loop waits for.
 
     `mark(done)` is called when the envelope is written; the terminator waits until `done(None)` was called.
-    `done(error)` ends the session before the terminator.  `decided` is told the outcome, once.
+    `done(error)` ends the session before the terminator.  `decided` receives the outcome, once.
     """
 
     __slots__ = ("decided", "mark")
@@ -45,7 +45,7 @@ More = Callable[[], Transfer | None]
 class Line(asyncio.BufferedProtocol):
     """Owns a connected transport that is past greeting, TLS and login, until the end.
 
-    All work is done where bytes arrive: there the next message is asked for, and there whoever sent one is told of it.
+    All work is done where bytes arrive: there the next message is requested, and there its sender learns the outcome.
     """
 
     def __init__(self, transport: asyncio.Transport, transactions: Transactions, *, timeouts: Timeouts) -> None:
@@ -93,15 +93,15 @@ class Line(asyncio.BufferedProtocol):
         return self._transactions.begun
 
     @property
-    def farewell(self) -> str:
+    def goodbye(self) -> str:
         """Why it is over."""
-        return self._transactions.farewell
+        return self._transactions.goodbye
 
     async def carry(self, more: More) -> None:
         """Sends what `more` gives, one message after another, until it gives None and everything is decided.
 
         `more` is called at the moment that the next envelope can be written, and only while the line is usable.
-        Cancellation aborts: whatever is under way is told as a fault before this is left.
+        Cancellation aborts: whatever is under way is notified as a fault before this is left.
         """
         self._idle = self.loop.create_future()
         self._transactions.more = more
@@ -204,7 +204,7 @@ class Line(asyncio.BufferedProtocol):
             self._idle.set_result(None)
 
     def _tell(self) -> None:
-        """Everybody whose message was decided."""
+        """Everyone whose message was decided."""
         while self._transactions.settled:
             settled, self._transactions.settled = self._transactions.settled, []
             for exchange in settled:
@@ -221,7 +221,7 @@ class Line(asyncio.BufferedProtocol):
         if self._transport.is_closing():
             return
         if self._transactions.has_left:
-            self._transport.close()  # over TLS the server is told that this is the end and not a cut
+            self._transport.close()  # over TLS the server is notified that this is the end and not a cut
         else:
             self._transport.abort()
 
@@ -268,7 +268,7 @@ class Line(asyncio.BufferedProtocol):
     def _ring(self) -> None:
         self._timer = None
         awaited = self._transactions.awaited
-        if awaited is None or awaited is Step.QUIT:  # whoever says QUIT watches the time for it
+        if awaited is None or awaited is Step.QUIT:  # anyone who says QUIT watches the time for it
             return
         now, patience = self.loop.time(), self._patience[awaited]
         if now >= self._moved_at + patience:

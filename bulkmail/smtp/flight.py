@@ -17,7 +17,7 @@ class Flight:
     """Messages in the order begun, and for every command written the reply that is to come, until it is over.
 
     `settled` are the exchanges that have a result; the owner clears it.  `is_over`: nothing more may be written, and
-    `farewell` says why.
+    `goodbye` says why.
     """
 
     def __init__(self, *, peer: str, depth: int, is_lmtp: bool, ahead: Ahead) -> None:
@@ -29,7 +29,7 @@ class Flight:
         self.ended_in_probe = False
         self.refused_ahead = ""  # what was written behind the end of a message, in these words
         self.begun = 0  # messages
-        self.farewell = ""
+        self.goodbye = ""
         self.refusals = 0  # of recipients, one after the other
         self.was_shown_out = False  # over by the server's will while it was refusing recipients
         self.window = 1  # messages that DEEP has under way: grows while all goes well
@@ -123,7 +123,7 @@ class Flight:
         if not self._is_lmtp or exchange.hear_end(words):
             self._decide(exchange, words)
 
-    def _on_farewell(self, exchange: Exchange, step: Step, reply: RawReply) -> None:
+    def _on_goodbye(self, exchange: Exchange, step: Step, reply: RawReply) -> None:
         """421: the server ends the session.  It refuses the message; replies to what was written may still come."""
         stage = exchange.stage if step in (Step.END, Step.EMPTY) else step.stage
         words = make_reply(stage, reply.code, reply.lines)
@@ -162,7 +162,7 @@ class Flight:
             return
         self._last_words = str(words)
         writing, self._writing = self._writing, None
-        if writing is not None:  # nobody waits for an answer to what was not written to its end
+        if writing is not None:  # no one waits for an answer to what was not written to its end
             writing.refuse(Fault(Stage.MAIL, Breakage.LOST, f"{self.peer} ended the session: {words}"))
 
     def _break(self, what: str) -> None:
@@ -174,7 +174,7 @@ class Flight:
         if self.is_over:
             return
         self.is_over = True
-        self.farewell = what
+        self.goodbye = what
         if self._is_probing:  # whatever ended it: the question is not worth another session
             self._is_probing, self.broke_rules = False, False
             self.ended_in_probe = kind is not Breakage.STOPPED

@@ -53,7 +53,7 @@ class Listener(asyncio.Protocol):
         self._expected = 0
 
     def expect(self, replies: int) -> None:
-        """At most so many replies may come from now on, one in a piece."""
+        """At most this many replies may come from now on, one in a piece."""
         self.replies = []
         self._expected = replies
 
@@ -74,7 +74,7 @@ class Listener(asyncio.Protocol):
         if self.violation:
             self._transport.abort()
         else:
-            # As we have read it: aiosmtplib does not bear an empty line inside a reply.
+            # As we have read it: aiosmtplib does not tolerate an empty line inside a reply.
             for reply in self.replies[had:]:
                 self._protocol.data_received(reply.on_the_line())
 

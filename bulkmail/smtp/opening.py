@@ -181,7 +181,7 @@ class _Opening:
     ) -> tuple[asyncio.Transport, Capabilities]:
         """The whole opening, in order.  The connection is dropped if it does not come to its end."""
         try:
-            async with self._told():
+            async with self._reported():
                 greeting = await self._greeting()
                 self._listen()
                 if self._tap is not None:
@@ -191,7 +191,7 @@ class _Opening:
                 await self._secure()
             if credentials is not None:
                 await self._log_in(credentials, token)
-            async with self._told():
+            async with self._reported():
                 return tapped(self._tap, self._client.raw_transport), self._capabilities
         except BaseException as error:
             self._client.close()
@@ -232,7 +232,7 @@ class _Opening:
         transport.set_protocol(self._listener)
 
     async def _say_hello(self) -> None:
-        async with self._told(Stage.EHLO):
+        async with self._reported(Stage.EHLO):
             self._expect(1)
             try:
                 await (self._client.lhlo if self._relay.is_lmtp else self._client.ehlo)(timeout=self._timeouts.ehlo)
@@ -256,10 +256,10 @@ class _Opening:
                 " (tls=off in the relay URL allows it)",
                 stage=Stage.STARTTLS,
             )
-        async with self._told(Stage.STARTTLS):
+        async with self._reported(Stage.STARTTLS):
             self._expect(1)
             await self._client.starttls(timeout=self._timeouts.ehlo)
-            # Anything after the 220 was put there by somebody on the way (CVE-2011-0411).
+            # Anything after the 220 was put there by someone on the way (CVE-2011-0411).
             self._replied()
             self._is_secure = True
             self._listen()
@@ -287,7 +287,7 @@ class _Opening:
                 host=self._relay.host,
                 port=self._relay.port,
             )
-            async with self._told(Stage.AUTH):
+            async with self._reported(Stage.AUTH):
                 with hidden(self._tap, mechanism.name):
                     reply = await log_in(mechanism, self._say)
         except LoginError as error:
@@ -318,7 +318,7 @@ class _Opening:
         return self._listener.replies[-1]
 
     @asynccontextmanager
-    async def _told(self, stage: Stage | None = None) -> AsyncIterator[None]:
+    async def _reported(self, stage: Stage | None = None) -> AsyncIterator[None]:
         """Whatever aiosmtplib raises inside, told as a `SessionRefused`."""
         self._stage = stage or self._stage
         try:

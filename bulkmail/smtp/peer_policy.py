@@ -1,4 +1,4 @@
-"""How a relay is spoken to: as far ahead of its answers as it was found to bear."""
+"""How a relay is spoken to: as far ahead of its answers as it was found to tolerate."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ DEPTH = 8  # messages under way on a connection, where a relay allows several
 
 
 def _unheard(notice: str) -> None:
-    """Nobody listens."""
+    """No one listens."""
 
 
 class Manners:
     """What is known of one relay, shared by all sessions with it.
 
     A relay that breaks the protocol, or hangs up without an answer, while commands are written ahead of its replies is
-    spoken to plainly from then on; what it does not bear of that is in `ahead`.  One that does not report what
-    `Relay.dsn` asks for is no longer asked.  `notify` is told each in a sentence, once.  One that ended a session after
+    spoken to plainly from then on; what it does not tolerate of that is in `ahead`.  One that does not report what
+    `Relay.dsn` asks for is no longer asked.  `notify` gets each in a sentence, once.  One that ended a session after
     a number of refused recipients is left before that.
     """
 
@@ -60,14 +60,14 @@ class Manners:
             self._notify(f"{why}, so the reports that dsn asks for will not come; messages are sent without asking")
 
     def is_tired(self, transactions: Transactions) -> bool:
-        """Whether it is about to end this session, because it has refused so many recipients.
+        """Whether it is about to end this session, because it has refused this many recipients.
 
-        The words that end it would hit somebody whom it would have taken.
+        The words that end it would hit someone whom it would have taken.
         """
         return transactions.is_used_up or transactions.refusals >= self._bearable_refusals
 
     def learn(self, transactions: Transactions) -> None:
-        """From a session that is over, or was asked for more than it bears."""
+        """From a session that is over, or was asked for more than it tolerates."""
         if transactions.refused_dsn:
             self._give_up_dsn(f"{transactions.peer} refused a parameter of DSN, {transactions.refused_dsn}")
         if transactions.was_shown_out:
@@ -80,10 +80,10 @@ class Manners:
             )
         if transactions.ended_in_probe:
             transactions.ended_in_probe = False
-            self._notify(f"{transactions.farewell}; from now on messages go there by DATA instead of BDAT")
+            self._notify(f"{transactions.goodbye}; from now on messages go there by DATA instead of BDAT")
             return
         if self.is_plain or transactions.mode is Mode.PLAIN:
             return
         if transactions.broke_rules or transactions.was_struck_dumb:
             self.is_plain = True
-            self._notify(f"{transactions.farewell}; from now on it gets one command at a time, which is slower")
+            self._notify(f"{transactions.goodbye}; from now on it gets one command at a time, which is slower")

@@ -48,13 +48,13 @@ _AT_MAIL, _AT_BODY, _AT_END = Stage.MAIL, Stage.BODY, Stage.END
 class Transactions(Flight):
     """The transactions of one session, in the order begun.
 
-    Whoever owns the transport gives it messages through `more`, which is called at the moment that the next envelope
+    Anyone who owns the transport gives it messages through `more`, which is called at the moment that the next envelope
     could be written and may return None; tells what happens (`receive`, `marked`, `lost` …); then writes what
     `next_output` gives until that is None or writing is paused; then looks at three answers:
 
     `mark_wanted`: the envelope of this exchange is written, and its terminator waits for `marked`.  The owner sets it
     back to None.  `settled`: exchanges that have a result; the owner clears it.  `is_over`: nothing more may be
-    written, and `farewell` says why.
+    written, and `goodbye` says why.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Transactions(Flight):
         self.mark_wanted: Exchange | None = None
         self.has_left = False  # over because both sides said goodbye
         self.refused_dsn = ""  # in these words, although it had offered DSN
-        self.is_used_up = False  # has seen as many refusals as any server bears: to be left for another
+        self.is_used_up = False  # has seen as many refusals as any server tolerates: to be left for another
         self._wants_deep = mode is _DEEP and not self._ahead.may_go_deep(capabilities)
         self._has_carried = False  # a message that was accepted
         self.mode: Mode = _PIPELINING if self._wants_deep else mode
@@ -343,7 +343,7 @@ class Transactions(Flight):
         if exchange is None:
             self._on_our_own(step, reply)
         elif reply.code == 421:
-            self._on_farewell(exchange, step, reply)
+            self._on_goodbye(exchange, step, reply)
         elif step is _END:
             self._on_end(exchange, reply)
         elif step is _EMPTY:
@@ -437,7 +437,7 @@ class Transactions(Flight):
 
     def _on_end(self, exchange: Exchange, reply: RawReply) -> None:
         if reply.code < 300:
-            if exchange.is_void:  # whatever it took, it is for nobody
+            if exchange.is_void:  # whatever it took, it is for no one
                 self._decide(exchange, exchange.refusal)
                 return
             if exchange.stage is not _AT_END:
@@ -465,6 +465,6 @@ class Transactions(Flight):
             self._end(Breakage.LOST, f"{self.peer} ended the session: {make_reply(_AT_MAIL, *reply)}")
         elif exchange is not None and (reply.code == 421 or (exchange.stage is _AT_BODY and reply.code >= 400)):
             # It has seen enough of the content (too big, spam) and does not wait for the rest.
-            self._on_farewell(exchange, _END, reply)
+            self._on_goodbye(exchange, _END, reply)
         else:
             self._break(f"said {reply.code} before it was asked")

@@ -109,9 +109,9 @@ class Session:
         return self._line.begun
 
     @property
-    def farewell(self) -> str:
+    def goodbye(self) -> str:
         """Why it is over, in words for people; empty while it is not."""
-        return self._line.farewell
+        return self._line.goodbye
 
     @property
     def reached_end(self) -> bool:
@@ -121,9 +121,9 @@ class Session:
     async def carry(self, more: More) -> None:
         """Sends what `more` gives, one message after another, until it gives None and everything is decided.
 
-        Whoever calls meanwhile waits for it.  `more` is called at the very moment that the next envelope can be
-        written: never for a session that is not `usable`.  What each message comes to is told to its transfer.
-        Cancellation aborts the session; whatever is under way is told as a fault first, and unless at END is
+        Anyone who calls meanwhile waits for it.  `more` is called at the very moment that the next envelope can be
+        written: never for a session that is not `usable`.  What each message comes to is notified to its transfer.
+        Cancellation aborts the session; whatever is under way is notified as a fault first, and unless at END is
         certainly not delivered.  A session that the server would soon end is left in good manners.
         """
 
@@ -168,7 +168,7 @@ class Session:
         waiting = iter((transfer,))
         await self.carry(lambda: next(waiting, None))
         if not results:  # the session was over before it began
-            return Fault(Stage.MAIL, Breakage.LOST, self._line.farewell)
+            return Fault(Stage.MAIL, Breakage.LOST, self._line.goodbye)
         if errors and isinstance(results[0], Fault):
             raise errors[0]
         return results[0]

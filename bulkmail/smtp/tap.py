@@ -1,6 +1,6 @@
 """One connection's conversation as lines that are safe to show: secrets hidden, bodies cut, controls escaped.
 
-Where a login begins and ends is told by the code that runs it, so no mechanism need be known here.  The secrets
+Where a login begins and ends is notified by the code that runs it, so no mechanism need be known here.  The secrets
 themselves are known from the start: a server may repeat them at any time.
 """
 
@@ -196,7 +196,7 @@ class Tap:
                 self._begin(_Kind.DATA)
 
     def greeted(self, code: int, text: str) -> None:
-        """The server's first words, which were read before anybody could listen."""
+        """The server's first words, which were read before anyone could listen."""
         lines = text.split("\n")
         for line in lines:
             mark = "-" if line is not lines[-1] else " "

@@ -1,4 +1,4 @@
-"""A transport and its protocol with a tap in between: whoever uses them notices nothing."""
+"""A transport and its protocol with a tap in between: anyone who uses them notices nothing."""
 
 from __future__ import annotations
 

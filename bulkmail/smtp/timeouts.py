@@ -10,7 +10,7 @@ class Timeouts:
     """Seconds without any progress, by stage; the defaults are those of RFC 5321 §4.5.3.2.
 
     `connect` is for reaching the host, all its addresses together; `block` for each piece of the body that is not
-    taken; `end` for the answer to the end of the message: too short a wait there is a duplicate in somebody's inbox.
+    taken; `end` for the answer to the end of the message: too short a wait there is a duplicate in someone's inbox.
     """
 
     connect: float = 30.0

@@ -213,7 +213,7 @@ def watch(tap: Tap, protocol: object, transport: asyncio.Transport) -> None:
 
 
 def tapped(tap: Tap | None, transport: asyncio.Transport) -> asyncio.Transport:
-    """`transport` itself where nobody listens."""
+    """`transport` itself where no one listens."""
     return transport if tap is None else TappedTransport(transport, tap)
 
 

@@ -41,7 +41,7 @@ class Step(Enum):
     DATA = ("DATA", Stage.DATA)
     BODY = ("the message", Stage.BODY)
     END = ("the end of the message", Stage.END)
-    EMPTY = ("the end of nothing", Stage.DATA)  # a lone dot, where 354 came although nobody was accepted
+    EMPTY = ("the end of nothing", Stage.DATA)  # a lone dot, where 354 came although no one was accepted
     QUIT = ("QUIT", Stage.MAIL)
 
     def __init__(self, words: str, stage: Stage) -> None:
@@ -106,7 +106,7 @@ class Exchange:
 
     @property
     def is_void(self) -> bool:
-        """Whether all its recipients were refused, so that there is nobody whom it could be delivered to.
+        """Whether all its recipients were refused, so that there is no one whom it could be delivered to.
 
         A 421 refuses the session: who says that may have taken the recipient.
         """

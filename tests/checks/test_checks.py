@@ -247,7 +247,7 @@ def found_in(given: Evidence) -> dict[str, Severity]:
 
 
 def test_small_mailing_hears_nothing_of_bulk_senders() -> None:
-    campaign = make_campaign(text="x", from_="shop@gmail.com", reverse_path="b@other.example")
+    campaign = make_campaign(text="x", sender="shop@gmail.com", reverse_path="b@other.example")
     assert found_in(evidence(campaign)) == {}
     assert found_in(evidence(campaign, rows=MANY)) == {
         "free-sender": Severity.WARNING,
@@ -280,7 +280,7 @@ def test_list_that_keeps_the_rules_hears_nothing() -> None:
 
 
 def test_free_provider_may_be_the_relay_itself() -> None:
-    campaign = make_campaign(text="x", from_="shop@gmail.com", list_id="news.shop.example")
+    campaign = make_campaign(text="x", sender="shop@gmail.com", list_id="news.shop.example")
     assert not list(bulk_checks.free_sender(evidence(campaign, hosts=("smtp.gmail.com",))))
     assert list(bulk_checks.free_sender(evidence(campaign, hosts=("mail.shop.example",))))
 
@@ -300,7 +300,7 @@ def test_free_provider_may_be_the_relay_itself() -> None:
 def test_domain_for_examples_goes_nowhere_but_to_this_machine(hosts: tuple[str, ...], found: list[str]) -> None:
     campaign = make_campaign(
         text="x",
-        from_="news@shop.example",
+        sender="news@shop.example",
         reverse_path="bounces@real.shop",
         unsubscribe=Unsubscribe(https="https://shop.example.com/u/{token}", mailto="u@example.shop?subject={token}"),
     )
@@ -310,7 +310,7 @@ def test_domain_for_examples_goes_nowhere_but_to_this_machine(hosts: tuple[str, 
 def test_domain_for_examples_in_a_header_or_a_link_is_reported() -> None:
     campaign = make_campaign(
         text="x",
-        from_="news@gardenshop.net",
+        sender="news@gardenshop.net",
         reverse_path="b@gardenshop.net",
         headers=(("List-Unsubscribe", Template("h", "<mailto:stop@shop.example?subject=stop>")),),
     )
@@ -346,12 +346,12 @@ def test_signature_makes_good_for_a_reverse_path_elsewhere() -> None:
     ],
 )
 def test_reverse_path_is_aligned_within_one_organization(bounces: str, sender: str, is_one: bool) -> None:
-    campaign = make_campaign(text="x", list_id="n.shop.net", from_=f"a@{sender}", reverse_path=f"b@{bounces}")
+    campaign = make_campaign(text="x", list_id="n.shop.net", sender=f"a@{sender}", reverse_path=f"b@{bounces}")
     assert (not list(bulk_checks.reverse_path_alignment(evidence(campaign)))) is is_one
 
 
 def test_findings_come_the_gravest_first() -> None:
-    campaign = make_campaign(text="{{ nmae }} lorem ipsum", from_="shop@gmail.com")
+    campaign = make_campaign(text="{{ nmae }} lorem ipsum", sender="shop@gmail.com")
     composer = Composer(campaign, run_id="x")
     messages = MessageCheck()
     from bulkmail.model.address import Address

@@ -198,7 +198,7 @@ def test_init_works_from_a_wheel(here: Path, request: pytest.FixtureRequest) -> 
 def test_check_passes_what_can_be_sent(shop: Path) -> None:
     result = run("check", "shop")
     assert result.exit_code == 0
-    ready = "Ready: shop goes to 2 recipients of 3 rows (1 invalid), through sandbox: (a rehearsal)."
+    ready = "Ready: shop will be sent to 2 recipients of 3 rows (1 invalid), through sandbox: (a rehearsal)."
     assert " ".join(result.output.split()).endswith(ready)
     assert not Path("shop/runs").exists()
 
@@ -215,7 +215,7 @@ def test_check_refuses_a_message_that_suits_no_one(shop: Path) -> None:
     assert result.exit_code == 2
     assert "error: " in result.output
     assert "'nmae'" in result.output
-    assert result.output.endswith("Not ready: shop would go to 0 recipients of 3 rows (3 invalid).\n")
+    assert result.output.endswith("Not ready: shop would be sent to 0 recipients of 3 rows (3 invalid).\n")
 
 
 def test_check_warns_of_a_message_that_does_not_suit_someone(shop: Path) -> None:
@@ -228,7 +228,7 @@ def test_check_warns_of_a_message_that_does_not_suit_someone(shop: Path) -> None
 def test_check_refuses_a_list_of_no_one(shop: Path) -> None:
     result = run("check", "shop", "--where", "false")
     assert result.exit_code == 2
-    assert result.output.endswith("Not ready: shop would go to 0 recipients of 3 rows (1 invalid, 2 filtered).\n")
+    assert result.output.endswith("Not ready: shop would be sent to 0 recipients of 3 rows (1 invalid, 2 filtered).\n")
 
 
 def test_check_reports_faults_of_the_campaign(shop: Path) -> None:
@@ -337,7 +337,7 @@ def test_preview_shows_only_those_who_are_meant_unless_one_is_named(shop: Path) 
         ),
         (
             ["--address", "zoe@example.com"],
-            "nobody in shop/people.csv has the address zoe@example.com",
+            "no row of shop/people.csv has the address zoe@example.com",
             "bulkmail check says what is wrong with each row",
         ),
         (
@@ -360,7 +360,7 @@ def test_preview_says_what_it_cannot_show(shop: Path, words: list[str], error: s
 
 def test_preview_says_that_no_one_can_be_written_to(shop: Path) -> None:
     (shop / "people.csv").write_text("email\nbob@\n")
-    assert run("preview", "shop").stderr.startswith("error: nobody in shop/people.csv can be written to\n")
+    assert run("preview", "shop").stderr.startswith("error: no row of shop/people.csv can be sent to\n")
 
 
 # --- send -------------------------------------------------------------------------------------------------------------
@@ -560,7 +560,7 @@ def test_status_of_a_run_that_was_cut_off_says_how_to_go_on(shop: Path) -> None:
     assert run("send", "shop", "--progress", "none", "--limit", "1").exit_code == 3
     output = run("status", "shop").output
     assert ", not finished.\n" in output
-    assert "To go on with the 1 row left: bulkmail resume shop/runs/shop.rehearsal.outbox\n" in output
+    assert "To continue with the 1 row left: bulkmail resume shop/runs/shop.rehearsal.outbox\n" in output
 
 
 def test_status_says_when_what_was_deferred_is_tried_again(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -570,7 +570,9 @@ def test_status_says_when_what_was_deferred_is_tried_again(here: Path, monkeypat
     finally:
         outbox.close()
     monkeypatch.setattr("bulkmail.cli.status.time.time", lambda: STARTED + 1)
-    assert re.search(r"put off may be tried again from 2023-11-1\d \S+ on\.\n", run("status", "late.outbox").output)
+    assert re.search(
+        r"Deferred messages will be retried from 2023-11-1\d \S+ on\.\n", run("status", "late.outbox").output
+    )
     monkeypatch.setattr("bulkmail.cli.status.time.time", lambda: STARTED + 86_400)
     assert "put off" not in run("status", "late.outbox").output
 
@@ -600,7 +602,7 @@ def test_status_watch_waits_for_what_is_left_until_ctrl_c(shop: Path, monkeypatc
 
 
 def make_slowed(shop: Path, number: int) -> Path:
-    """A run with so many providers in trouble."""
+    """A run with this many providers in trouble."""
     run("send", "shop")
     path = next(Path("shop/runs").glob("*.outbox"))
     found = [
@@ -615,7 +617,7 @@ def make_slowed(shop: Path, number: int) -> Path:
 def test_status_says_who_slows_the_run_down(shop: Path) -> None:
     make_slowed(shop, 7)
     output = run("status", "shop").output
-    assert "Slowed down:\n  d0.example asked us to slow down 9 times; left alone until " in output
+    assert "Slowed down:\n  d0.example asked us to slow down 9 times; paused until " in output
     assert "d4.example" in output and "  and 2 others; --json has them all\n" in output
 
 
@@ -819,7 +821,7 @@ def test_sandbox_reports_what_arrives_until_it_is_ended(here: Path, ending: sign
             message.set_content("Hello")
             with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
                 client.send_message(message)
-                told = read_until(process, "ann@example.com")
+                reported = read_until(process, "ann@example.com")
                 for _ in range(30):
                     client.send_message(message)
             process.send_signal(ending)
@@ -829,7 +831,7 @@ def test_sandbox_reports_what_arrives_until_it_is_ended(here: Path, ending: sign
         finally:
             process.kill()
     assert f"--relay 'smtp://127.0.0.1:{port}?tls=off' --outbox trouble.outbox" in head
-    assert told.rstrip().endswith("1  to ann@example.com: Grüße")
+    assert reported.rstrip().endswith("1  to ann@example.com: Grüße")
     assert rest.endswith("31 messages kept; type: bulkmail inbox kept\n")
     assert run("inbox", "kept").output.startswith("31 messages in kept, the latest 25:\n")
 

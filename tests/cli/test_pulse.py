@@ -112,7 +112,7 @@ def test_progress_names_those_who_is_given_less() -> None:
         slowed("gmx"),  # as before
     ):
         pulse.note(event, now)
-    said = [f"the relay main 2 connections; google left alone until {clock}", "yahoo 36/s"]
+    said = [f"the relay main 2 connections; google paused until {clock}", "yahoo 36/s"]
     assert progresses.sentence(pulse, now).endswith("; ".join(["", *said]))
     lines = [line.plain for line in bars.sending(pulse, now=now, width=120)]
     assert lines[-1] == "slowed    " + " · ".join(said).replace("; ", " · ")

@@ -138,7 +138,7 @@ def test_list_shows_what_looks_like_a_mistake(store: SqliteSuppressions) -> None
 
 
 def test_import_takes_lines_and_lists(store: SqliteSuppressions, here: Path) -> None:
-    (here / "old.txt").write_text("ann@example.org\n# nobody\n@example.net\n")
+    (here / "old.txt").write_text("ann@example.org\n# no one\n@example.net\n")
     (here / "old.csv").write_text("name,email\nBob,bob@example.org\nAnn,ANN@example.org\n")
     assert run("import", "old.txt", "--reason", "unsubscribe").output == "2 entries added\n"
     assert run("import", "old.csv", "--reason", "unsubscribe").output == "1 entry added; 1 already on the list\n"

@@ -116,7 +116,7 @@ def test_campaign_keeps_its_lines_short_and_its_ends_clean(campaign: Path) -> No
     "campaign", [path for path in CAMPAIGNS if path.parent.name == "templates"], ids=lambda path: path.name
 )
 def test_every_setting_behind_a_note_is_one(campaign: Path) -> None:
-    """Whoever takes a # away must not be met by an error."""
+    """Anyone who takes a # away must not be met by an error."""
     text = (campaign / "campaign.toml").read_text("utf-8")
     noted = list(re.finditer(r"^# ((\w+) = .*)$", text, re.MULTILINE))
     assert len(noted) >= 2
@@ -200,13 +200,13 @@ def test_what_a_cell_holds_is_text_in_the_page(at_work: Path) -> None:
 def test_rough_list_is_reported_row_by_row(at_work: Path) -> None:
     result = send("samples/rough")
     assert result.exit_code == 1
-    told = {(row["email"], row["delivery_status"]): row["delivery_error"] for row in report("samples/rough")}
-    assert "example,org" in told["chloe.lefevre@example,org", "invalid"]
-    assert "'name' is undefined" in told["dmitri.sokolov@example.com", "invalid"]
-    assert ("ANN.LI@example.com", "duplicate") in told
-    assert "stop.txt" in told["gal.benami@example.org", "suppressed"]
-    assert "stop.txt" in told["eleni.papadaki@moved.example", "suppressed"]
-    assert ("hina.sato@example.net", "filtered") in told
+    reported = {(row["email"], row["delivery_status"]): row["delivery_error"] for row in report("samples/rough")}
+    assert "example,org" in reported["chloe.lefevre@example,org", "invalid"]
+    assert "'name' is undefined" in reported["dmitri.sokolov@example.com", "invalid"]
+    assert ("ANN.LI@example.com", "duplicate") in reported
+    assert "stop.txt" in reported["gal.benami@example.org", "suppressed"]
+    assert "stop.txt" in reported["eleni.papadaki@moved.example", "suppressed"]
+    assert ("hina.sato@example.net", "filtered") in reported
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------

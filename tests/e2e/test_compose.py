@@ -126,7 +126,7 @@ async def test_compose_sends_to_a_list_with_templates_and_keeps_it(tmp_path):
         await dialogue.says(
             *without_login(relay),
             ("From:", "me@example.com"),
-            ("To (", "nobody.csv"),
+            ("To (", "no one.csv"),
             ("neither an address nor a file", "people.csv"),
             ("Subject", "Hi {{ name }}"),
             ("ends it:", "Hello {{ name }}\n."),

@@ -1,4 +1,4 @@
-"""`[notify]`: who is told of the end of a run, of a stop and of a kill, and who is not."""
+"""`[notify]`: who is notified of the end of a run, of a stop and of a kill, and who is not."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Shop:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.told = folder / "told.jsonl"
+        self.reported = folder / "told.jsonl"
         self.campaign = folder / "spring"
         self.outbox = self.campaign / "runs" / "spring.outbox"
 
     async def make(self, relay: ScriptedRelay | str, *, settings: str = "", notify: str = "") -> None:
         url = relay if isinstance(relay, str) else f"smtp://{relay.host}:{relay.port}?tls=off"
-        command = json.dumps([sys.executable, "-c", SCRIPT, str(self.told)])
+        command = json.dumps([sys.executable, "-c", SCRIPT, str(self.reported)])
         write_campaign(
             self.campaign, PEOPLE, relay=url, settings=f"{settings}\n[notify]\ncommand = {command}\n{notify}"
         )
@@ -40,7 +40,7 @@ class Shop:
 
     @property
     def events(self) -> list[dict]:
-        return [json.loads(line) for line in self.told.read_text().splitlines()] if self.told.exists() else []
+        return [json.loads(line) for line in self.reported.read_text().splitlines()] if self.reported.exists() else []
 
     @property
     def types(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Real mail servers take a thousand messages each, and whom they do not know is told in their words."""
+"""Real mail servers take a thousand messages each, and whom they do not know is notified in their words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same command again: nothing twice, nobody forgotten, and the run's own exit code."""
+"""The same command again: nothing twice, no one forgotten, and the run's own exit code."""
 
 from __future__ import annotations
 

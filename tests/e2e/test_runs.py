@@ -1,4 +1,4 @@
-"""What a second `send` does: goes on, refuses, sends to those not reached, or to everybody."""
+"""What a second `send` does: goes on, refuses, sends to those not reached, or to everyone."""
 
 from __future__ import annotations
 

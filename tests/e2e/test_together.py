@@ -82,4 +82,4 @@ async def test_together_refuses_a_link_to_unsubscribe_that_all_would_share(tmp_p
     people = to("ann@example.com", "bob@example.com")
     result = await run("send", campaign, *people, "--together", cwd=tmp_path, KEY="0123456789abcdef0123")
     assert result.code == 2
-    assert "everybody would get the unsubscribe link of the first address" in " ".join(result.err.split())
+    assert "all recipients would get the unsubscribe link of the first address" in " ".join(result.err.split())

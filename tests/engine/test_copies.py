@@ -34,7 +34,7 @@ def compose(job, first_at):
 
 @pytest.fixture
 def rows(outbox):
-    """Puts rows into the outbox, each with so many forward paths: `a1@`, `b1@`, … for the first."""
+    """Puts rows into the outbox, each with this many forward paths: `a1@`, `b1@`, … for the first."""
 
     def add(number, copies):
         outbox.record(

@@ -250,18 +250,18 @@ async def test_sessions_are_renewed_after_that_many_messages(people, make_engine
 
 async def test_outcome_is_durable_before_it_is_reported(people, make_engine, outbox, events):
     people(40)
-    told = []
+    reported = []
 
     def watch(event):
         if isinstance(event, DeliveryResult):
-            told.append(event.delivery.id)
-            assert outbox.tally()[Status.ACCEPTED] >= len(told)
+            reported.append(event.delivery.id)
+            assert outbox.tally()[Status.ACCEPTED] >= len(reported)
 
     async with ScriptedRelay() as relay:
         engine = make_engine(relay)
         object.__setattr__(engine._run.plan, "observe", watch)
         await engine.run()
-    assert len(told) == 40
+    assert len(reported) == 40
 
 
 async def test_hanging_relay_does_not_keep_a_second_stop_waiting(people, make_engine, outbox):

@@ -34,7 +34,7 @@ BUSY = "451 4.7.28 our system has detected an unusual rate of mail"
 
 @pytest.fixture
 def mixed(outbox):
-    """So many people at each of the domains, taking turns; says which lane of the outbox is whose."""
+    """This many people at each of the domains, taking turns; says which lane of the outbox is whose."""
 
     def add(number, *domains):
         addresses = [f"p{n}@{domain}" for n in range(number) for domain in domains]
@@ -225,7 +225,7 @@ async def test_session_carries_no_more_messages_of_a_provider_than_it_may(mixed,
 
 
 async def test_server_that_throttles_is_met_at_its_own_speed(people, run, outbox):
-    """Forty a second, and not one more: nobody is lost, and few are asked in vain."""
+    """Forty a second, and not one more: no one is lost, and few are asked in vain."""
     people(200)
     taken, refused = [], []
 

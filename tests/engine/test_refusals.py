@@ -1,4 +1,4 @@
-"""Refusals of us reject nobody: they slow a run down, pause it or stop it, and the recipients' own stay theirs."""
+"""Refusals of us reject no one: they slow a run down, pause it or stop it, and the recipients' own stay theirs."""
 
 from __future__ import annotations
 

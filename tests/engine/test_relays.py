@@ -1,4 +1,4 @@
-"""Several relays: who takes what, who stands in for whom, and that nobody is forgotten or written to twice."""
+"""Several relays: who takes what, who stands in for whom, and that no one is forgotten or written to twice."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ async def test_run_ends_when_no_relay_is_left(people, make_run, outbox):
         with anyio.fail_after(10):
             ending = await make_run(outlet(one, "one"), outlet(other, "other", priority=2)).run()
     assert isinstance(ending.error, RelayError)
-    assert str(ending.error).startswith("stopped, and nobody is lost: other refused the sender: 550 5.7.1 nor you")
+    assert str(ending.error).startswith("stopped, and no one is lost: other refused the sender: 550 5.7.1 nor you")
     assert outbox.tally().by_status == {Status.PENDING: 50}
 
 

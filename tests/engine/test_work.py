@@ -1,4 +1,4 @@
-"""Jobs are handed out once each, lanes in turns, and nobody is overlooked whatever becomes of them."""
+"""Jobs are handed out once each, lanes in turns, and no one is overlooked whatever becomes of them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_wanted_that_comes_again_at_once_is_handed_out_again(people, outbox):
 
 
 def test_all_comes_until_closed_whatever_happens(people, outbox):
-    """Taken back, due again at once, due later: in any order nobody is lost and nobody is out twice."""
+    """Taken back, due again at once, due later: in any order no one is lost and no one is out twice."""
     people(150)
     sort(outbox, 3)
     rng = random.Random(7)

@@ -1,4 +1,4 @@
-"""What breakers and canaries give back is safe in the same instant: a kill right after it loses nobody."""
+"""What breakers and canaries give back is safe in the same instant: a kill right after it loses no one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Killed at any instant and started again: nobody is missing, nobody has it twice, the doubtful are named.
+"""Killed at any instant and started again: no one is missing, no one has it twice, the doubtful are named.
 
 CI kills some two dozen times; `BULKMAIL_KILLS=200` kills two hundred times, and `BULKMAIL_KILLS_LOG` names a file that
 the figures are added to.
@@ -105,7 +105,7 @@ async def test_f49_killed_at_any_instant_loses_no_recipient_and_duplicates_none(
 
 
 def note_figures(**figures: object) -> None:
-    """For whoever wants to know how often and how narrowly."""
+    """For anyone who wants to know how often and how narrowly."""
     if "BULKMAIL_KILLS_LOG" in os.environ:
         with Path(os.environ["BULKMAIL_KILLS_LOG"]).open("a") as log:
             log.write(json.dumps(figures) + "\n")
@@ -171,7 +171,7 @@ async def kill_through_a_campaign(
 
 
 def in_doubt(outbox: Path) -> int:
-    """How many rows are in doubt as it stands, before anybody puts it in order."""
+    """How many rows are in doubt as it stands, before anyone puts it in order."""
     if not outbox.exists():
         return 0
     with OutboxReader.open(outbox) as reader:

@@ -35,7 +35,7 @@ async def test_f01_f02_relay_that_is_not_there_for_half_a_minute_gets_everything
         async def sometimes():
             opened.append(clock.monotonic())
             if len(opened) > 1 and clock.monotonic() < opened[0] + 30:
-                raise SessionRefused(Fault(Stage.CONNECT, kind, "nobody there"))
+                raise SessionRefused(Fault(Stage.CONNECT, kind, "no one there"))
             return await connect()
 
         ending = await make_engine(sometimes, clock=clock).run()

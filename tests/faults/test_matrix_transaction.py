@@ -22,7 +22,7 @@ SOON = Pace(retry=RetryPolicy(schedule=(1.0,) * 8))
 
 
 def every(number, answer):
-    """A script that gives `answer` each so many times."""
+    """A script that gives `answer` each this many times."""
     count = 0
 
     def script(path):
@@ -38,7 +38,7 @@ def reached(relay):
 
 
 def assert_right(relay, outbox):
-    """Everybody once, everybody his own message, and the books agree."""
+    """Everyone once, everyone his own message, and the books agree."""
     got = reached(relay)
     assert outbox.tally().adds_up
     assert not [path for path, times in got.items() if times > 1]
@@ -105,7 +105,7 @@ async def test_f17_to_f23_refusal_hits_whom_it_is_for_and_no_one_else(people, ma
 
 @pytest.mark.parametrize("way", [Drop, Reset], ids=["f24-eof", "f25-reset"])
 async def test_f24_f25_loss_in_the_middle_of_the_body_is_tried_again(people, make_engine, outbox, way):
-    """The end not on the lists way yet: nobody can have the message, and nothing is in doubt.
+    """The end not on the lists way yet: no one can have the message, and nothing is in doubt.
 
     8 MB, because what fits into the buffers of the system has left ours, and then the end follows.
     """
@@ -129,7 +129,7 @@ async def test_f24_f25_loss_in_the_middle_of_the_body_is_tried_again(people, mak
 async def test_f26_f27_loss_after_the_end_is_in_doubt_and_repeated_only_on_request(
     people, make_engine, outbox, keeps, way
 ):
-    """Whoever was in doubt and had it gets a second one with the same Message-ID: SMTP knows no better."""
+    """Anyone who was in doubt and had it gets a second one with the same Message-ID: SMTP knows no better."""
     addresses = people(40)
     async with ScriptedRelay(end=[None, None, way(keeps=keeps), None, way(keeps=keeps)]) as relay:
         await make_engine(relay, pace=SOON, clock=FastClock(60)).run()

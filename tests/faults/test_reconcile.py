@@ -44,7 +44,7 @@ async def test_status_names_the_rows_in_doubt_and_settle_finds_one_of_them(tmp_p
     mail = tmp_path / "mail"
     for name in ("new", "cur"):
         (mail / name).mkdir(parents=True)
-    (mail / "cur" / "1").write_text(f"Message-ID: {ids[1]}\nTo: somebody\n\nDear P1\n")
+    (mail / "cur" / "1").write_text(f"Message-ID: {ids[1]}\nTo: someone\n\nDear P1\n")
     (mail / "new" / "2").write_text("Message-ID: <another@example.net>\n\n")
 
     said = (await run("status", outbox, cwd=tmp_path)).out

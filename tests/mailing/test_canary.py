@@ -39,7 +39,7 @@ async def test_rest_follows_when_the_first_messages_succeed(send):
     [
         ({"rcpt": lambda path: "550 5.1.1 who?"}, "none was accepted"),
         ({"rcpt": lambda path: "550 5.1.1 who?" if path[1] in "123" else None}, "3 were rejected"),
-        ({"end": [None, None, Drop()]}, "nobody knows"),
+        ({"end": [None, None, Drop()]}, "no one knows"),
     ],
     ids=["all refused", "some refused", "in doubt"],
 )
@@ -60,7 +60,7 @@ async def test_later_run_sends_others_ahead_and_one_that_has_passed_none(send):
     async with ScriptedRelay() as relay:
         report = await send(relay, limit=30)
         assert report.accepted == 30
-    async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?") as relay:  # nobody is sent ahead any more
+    async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?") as relay:  # no one is sent ahead any more
         report = await send(relay)
     assert report.tally[Status.REJECTED] == 10 + 60
     assert report.run.rest is None

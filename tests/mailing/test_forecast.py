@@ -1,4 +1,4 @@
-"""What is told before the start keeps to what the ledgers know."""
+"""What is notified before the start keeps to what the ledgers know."""
 
 from __future__ import annotations
 

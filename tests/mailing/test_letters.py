@@ -112,7 +112,7 @@ async def test_deferred_copy_keeps_the_run_open_and_the_row_accepted(tmp_path):
         report = await mailer.send(make_campaign(cc="{{ boss }}"), ROWS[:2], outbox=tmp_path / "run.outbox")
     assert (report.accepted, report.tally.open, report.exit_code) == (2, 1, 3)
     assert report.ended_at is None
-    assert "go on with the 1 copy left" in await to_thread.run_sync(summary, report)
+    assert "send the 1 copy left" in await to_thread.run_sync(summary, report)
     async with ScriptedRelay() as relay:
         mailer = bulkmail.Mailer(url_of(relay), pace=Pace(wait=0))
         again = await mailer.send(make_campaign(cc="{{ boss }}"), ROWS[:2], outbox=tmp_path / "run.outbox")
@@ -139,7 +139,7 @@ async def test_dead_blind_copy_of_a_long_list_stops_nothing_and_is_named_once(tm
     assert page.count("</td><td><bdi>dead@example.com</bdi>") == 1
     assert "copy of the message to p0@example.com: 550" in page
 
-    async with ScriptedRelay() as relay:  # everybody was reached, so nobody is written to again
+    async with ScriptedRelay() as relay:  # everyone was reached, so no one is written to again
         mailer = bulkmail.Mailer(url_of(relay))
         again = await mailer.send(make_campaign(bcc="dead@example.com"), people, suppress=reports[:1], allow_empty=True)
         assert again.tally.by_status == {Status.SUPPRESSED: 300}
@@ -304,7 +304,7 @@ async def test_ready_made_messages_get_what_they_lack():
 
 
 async def stopped_by(relay):
-    """How a run over `relay` stops: the report of nobody written to, and the error behind it."""
+    """How a run over `relay` stops: the report of no one written to, and the error behind it."""
     with pytest.raises(bulkmail.SendingStopped) as stopped:
         await bulkmail.send(make_campaign(), ROWS[:2], relay=relay)
     assert stopped.value.report.tally.by_status == {Status.PENDING: 2}
@@ -333,7 +333,7 @@ async def test_socket_that_is_not_there_is_reported():
 async def test_run_that_did_not_pass_the_gate_is_not_gone_on_with(tmp_path):
     """Nor one that was cut off before it was judged: what is wrong with it would go out."""
     path = tmp_path / "run.outbox"
-    mailing = await prepared(make_campaign(reply_to="{{ nobody }}"), path=path)
+    mailing = await prepared(make_campaign(reply_to="{{ no one }}"), path=path)
     with pytest.raises(bulkmail.ChecksFailed):
         mailing.pass_gate()
     with pytest.raises(bulkmail.ConfigError, match="did not pass the checks"):

@@ -22,7 +22,7 @@ LINES = [
     "email,name,town",
     *[f"user{number}@example.org,Ann,Graz" for number in range(20)],
     'quoted@example.org,"Ann, Jr",Graz',
-    "nobody,Ann,Graz",
+    "no one,Ann,Graz",
     "USER3@example.org,Ann,Graz",
     "boss@example.org, Bob,",
     "stopped@example.org,Cy,Linz",
@@ -66,7 +66,7 @@ def stopping_domain() -> Suppression:
 
 async def loaded(path: Path, *, by_row: bool, cc: str | None, selection: Selection) -> tuple[object, ...]:
     campaign = bulkmail.compose(from_="shop@example.com", subject="To {{ town }}", text="Dear {{ name }}", cc=cc)
-    told: list[int] = []
+    reported: list[int] = []
     with closing(await to_thread.run_sync(open_list, path)) as rows:
         mailing = await Mailing.prepare(
             None,
@@ -75,12 +75,12 @@ async def loaded(path: Path, *, by_row: bool, cc: str | None, selection: Selecti
             routes=[Route(Relay.parse("null:"))],
             pace=Pace(),
             selection=selection,
-            told_loading=told.append,
+            told_loading=reported.append,
         )
     with mailing.outbox.store.reading() as connection:
         tables = [connection.execute(f"SELECT * FROM {table}").fetchall() for table in ("row", "delivery")]  # noqa: S608
     mailing.abandon()
-    return tables, mailing.findings, mailing.notices, told[-1]
+    return tables, mailing.findings, mailing.notices, reported[-1]
 
 
 @pytest.mark.parametrize(

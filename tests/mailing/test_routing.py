@@ -1,4 +1,4 @@
-"""Which relay a row goes through, from its address or its sender, and what is told before anything is sent."""
+"""Which relay a row goes through, from its address or its sender, and what is notified before anything is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The suppression list from a run's side: honoured at loading and while it sends, told what servers say."""
+"""The suppression list from a run's side: applied at loading and while it sends, told what servers say."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def test_no_path_leads_out(tmp_path_factory, parts):
 
 
 def test_link_put_in_after_the_look_is_not_followed(folder, tmp_path, monkeypatch):
-    """Between finding out where a path leads and opening it, somebody puts a link there."""
+    """Between finding out where a path leads and opening it, someone puts a link there."""
     real = os.path.realpath(folder / "invoices" / "7.pdf")
     monkeypatch.setattr(os.path, "realpath", lambda path: real if "7.pdf" in str(path) else str(folder))
     (folder / "invoices" / "7.pdf").unlink()

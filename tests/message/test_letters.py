@@ -245,7 +245,7 @@ def test_header_of_an_address_is_encoded_as_one(make_campaign, recipient):
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("Bcc", "h: the header Bcc cannot be set like this: everybody would see it"),
+        ("Bcc", "h: the header Bcc cannot be set like this: everyone would see it"),
         ("Content-Type", "h: the header Content-Type cannot be set like this: it tells how"),
         ("X Tag", "h: 'X Tag' is not the name of a header"),
         ("X-Tag\r\nBcc: eve@example.com", "h: 'X-Tag\\r\\nBcc: eve@example.com' is not the name of a header"),

@@ -73,7 +73,7 @@ async def test_allowance_is_refilled_before_it_is_empty_and_counts_to_the_recipi
             if sent > 300:
                 break
             assert await allowance.refill(NOW) is None
-            assert allowance.take(1, NOW)  # nobody had to wait
+            assert allowance.take(1, NOW)  # no one had to wait
             sent += 1
     await allowance.settle(NOW)
     assert sum(booking.count for booking in ledger.bookings(NOW)) == sent

@@ -108,7 +108,7 @@ def test_ledger_counts_what_a_killed_run_had_reserved(path: Path) -> None:
     subprocess.run([sys.executable, "-c", script, path], check=False)
     with Ledger(path) as ledger:
         assert reserve(ledger, 10, NOW).count == 2
-        # Until its time is over and the window has passed since, though nobody ever gives it back.
+        # Until its time is over and the window has passed since, though no one ever gives it back.
         assert sum(booking.count for booking in ledger.bookings(NOW + LONGEST_HOLD + 2 * HOLD)) == 10
         assert reserve(ledger, 100, NOW + DAY + HOUR, Quota(per_day=10)).count == 10
 
@@ -162,7 +162,7 @@ STEPS = st.lists(
 def test_ledger_lets_no_window_exceed_its_quota(
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, float, int]]
 ) -> None:
-    """Whoever reserves uses it all at the last moment allowed, which is the worst that can happen."""
+    """Anyone who reserves uses it all at the last moment allowed, which is the worst that can happen."""
     used, held, now = list[Booking](), list[Reservation](), NOW
     with Ledger(tmp_path_factory.mktemp("ledger") / "x.ledger") as ledger:
         for kind, nap, number in steps:

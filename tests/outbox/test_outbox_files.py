@@ -517,7 +517,7 @@ def test_full_disk_while_sending_keeps_what_was_written(create: Callable[..., Ou
 
 
 def test_refusing_disk_is_reported_in_the_systems_words(create: Callable[..., Outbox], path: Path) -> None:
-    """A real write error: the process may not make files of more than so many bytes."""
+    """A real write error: the process may not make files of more than this many bytes."""
     create(make_entries(2000)).close()
     script = """
 import resource, signal, sys
@@ -527,10 +527,10 @@ from bulkmail.outbox.outbox import Outbox
 from tests.outbox.making import due, send
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 outbox = Outbox.open(Path(sys.argv[1]))
-everybody = due(outbox)
+everyone = due(outbox)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 try:
-    for number, delivery in enumerate(everybody):
+    for number, delivery in enumerate(everyone):
         send(outbox, delivery)
 except OutboxError as error:
     print(number, error, sep="\\n")
@@ -545,7 +545,7 @@ except OutboxError as error:
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root mounts file systems")
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not heed RLIMIT_AS")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not follow RLIMIT_AS")
 def test_memory_that_is_really_used_up_leaves_the_outbox_in_order(path: Path) -> None:
     """What could not be recorded is not there; what comes afterwards, with memory to be had again, is."""
     script = """

@@ -117,12 +117,12 @@ def test_accepted_delivery_is_never_due_again(three: Outbox) -> None:
 def test_outcome_is_recorded_with_the_servers_words(three: Outbox) -> None:
     [one, two, three_] = due(three)
     send(three, one)
-    send(three, two, Reply(Stage.RCPT, 550, "5.1.1", "nobody\ud800 here"))
+    send(three, two, Reply(Stage.RCPT, 550, "5.1.1", "no one\ud800 here"))
     send(three, three_, Fault(Stage.BODY, Breakage.LOST, "gone\udcff"))
     rows = list(OutboxReader.over(three).rows())
     assert [(row.code, row.enhanced, row.reply, row.reason, row.error) for row in rows] == [
         (250, "2.0.0", "Ok: queued as 4WxYz1", "accepted", ""),
-        (550, "5.1.1", "nobody? here", "unknown user", ""),
+        (550, "5.1.1", "no one? here", "unknown user", ""),
         (None, "", "", "lost", "gone?"),
     ]
     assert {(row.attempts, row.relay, row.first_at, row.last_at) for row in rows} == {

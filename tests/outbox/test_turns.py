@@ -1,4 +1,4 @@
-"""The journal of turns and the tables are one to whoever looks, at every moment and after every kill."""
+"""The journal of turns and the tables are one to anyone who looks, at every moment and after every kill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages as one page: what it shows, what hostile messages come to, how many it bears."""
+"""Messages as one page: what it shows, what hostile messages come to, how many it tolerates."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_frame_accepts_any_text(html: str) -> None:
 
 
 def test_page_that_a_parser_would_take_minutes_for_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(framing, "LexborHTMLParser", None)  # whoever calls it fails
+    monkeypatch.setattr(framing, "LexborHTMLParser", None)  # anyone who calls it fails
     sheet = sheet_of(ready(html="<div>" * 100_000), "row 1")
     assert sheet.html is None
     assert sheet.no_html == "The HTML of this message has over 2,000 elements one within the other: too many."

@@ -20,7 +20,7 @@ Zone = Mapping[tuple[str, str], tuple[str, ...] | None]
 
 
 class Names:
-    """A name server with a zone; None in it is a question that nobody answers.  Counts what is asked."""
+    """A name server with a zone; None in it is a question that no one answers.  Counts what is asked."""
 
     def __init__(self, zone: Zone) -> None:
         self.zone = zone

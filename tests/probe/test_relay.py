@@ -87,8 +87,8 @@ async def test_relay_that_is_fine(ca_file: Path) -> None:
     assert facts.round_trip is not None and 0 < facts.round_trip < 1
     assert facts.sender == Reply(Stage.MAIL, 250, "2.1.0", "sender ok")
     assert facts.recipient == Reply(Stage.RCPT, 250, "2.1.5", "recipient ok")
-    for told in (repr(facts), as_table(facts), to_json(facts)):
-        assert PASSWORD not in told
+    for reported in (repr(facts), as_table(facts), to_json(facts)):
+        assert PASSWORD not in reported
 
 
 @pytest.mark.parametrize("server", ["postfix", "exim"])
@@ -301,7 +301,7 @@ async def test_certificate_vouched_for_by_itself(tmp_path: Path, ca_file: Path) 
         facts = await look(relay, f"ca_file={ca_file}")
     assert facts.certificate is not None and facts.certificate.is_self_signed
     assert facts.trouble == Trouble(
-        "Nobody vouches for the certificate of localhost but itself.",
+        "No one vouches for the certificate of localhost but itself.",
         "If the server is yours, name its certificate: add ?ca_file=FILE to the URL; else do not use it.",
     )
 
@@ -335,7 +335,7 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
         ({"mail": "530 5.7.0 log in first"}, "The server takes mail only after a login or TLS."),
         ({"rcpt": "550 5.7.1 relaying denied"}, "The server does not deliver to the recipient."),
         ({"rcpt": "450 4.2.0 greylisted"}, "The server does not deliver to the recipient just now."),
-        ({"greeting": "554 5.3.2 no service"}, "localhost is there, but does not want to talk to us."),
+        ({"greeting": "554 5.3.2 no service"}, "localhost answers, but refuses to talk to us."),
         ({"greeting": "421 4.3.2 too busy"}, "localhost is there, but takes no mail at the moment."),
     ],
 )

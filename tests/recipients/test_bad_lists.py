@@ -1,4 +1,4 @@
-"""What a user is told about each kind of bad list, to the message."""
+"""What a user is notified about each kind of bad list, to the message."""
 
 from __future__ import annotations
 

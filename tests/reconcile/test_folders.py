@@ -113,7 +113,7 @@ def test_imap_folder_is_asked_for_each_message_id_and_changed_in_nothing() -> No
     with serving(other, HEADER.replace(b"\n", b"\r\n") + b"\r\n") as (mailbox, said):
         ids = ["<1.run@shop.example>", "<2.run@shop.example>", '<"\r\n>']
         untold: list[str] = []
-        found = list(look_in_imap(mailbox, Secret(PASSWORD), folder="Sent", message_ids=ids, told=untold.append))
+        found = list(look_in_imap(mailbox, Secret(PASSWORD), folder="Sent", message_ids=ids, reported=untold.append))
     assert {sighting.message_id for sighting in found} == {"<1.run@shop.example>"}
     assert untold == ['<"\r\n>']
     verbs = {line.split()[0].upper() for line in said}

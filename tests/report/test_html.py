@@ -1,4 +1,4 @@
-"""The page: it says what the tally says, needs nobody else to be read, and nothing in the rows does anything in it."""
+"""The page: it says what the tally says, needs no one else to be read, and nothing in the rows does anything in it."""
 
 import re
 from base64 import b64encode

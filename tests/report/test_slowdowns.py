@@ -69,15 +69,15 @@ def test_what_makes_no_sense_is_not_believed(kept: str) -> None:
             GOOGLE,
             10.0,
             True,
-            "google asked us to slow down 3 times, to 9.0/s at the least; now left alone until 22:24:20, then 38/s: "
+            "google asked us to slow down 3 times, to 9.0/s at the least; now paused until 22:24:20, then 38/s: "
             "421 4.7.28 unusual rate",
         ),
-        (GOOGLE, 5.0, False, "at the least; left alone until 22:24:20, then 38/s: 421"),
+        (GOOGLE, 5.0, False, "at the least; paused until 22:24:20, then 38/s: 421"),
         (GOOGLE, 20_000.0, True, "at the least; back to full speed: 421"),
         (GOOGLE, 20_000.0, False, "3 times, to 9.0/s at the least: 421 4.7.28 unusual rate"),
         (RELAY, 5.0, True, "The relay main asked us to slow down once; now 2 connections: 421 too many"),
     ],
-    ids=["held", "held and nobody sends", "over", "over and nobody sends", "relay"],
+    ids=["held", "held and no one sends", "over", "over and no one sends", "relay"],
 )
 def test_sentence_says_who_how_often_and_what_it_gets(
     slowdown: Slowdown, later: float, is_running: bool, said: str
@@ -137,7 +137,7 @@ def test_page_has_a_list_of_them_only_where_there_are_any() -> None:
         return LexborHTMLParser(target.getvalue().decode())
 
     shown = page(RELAY, replace(GOOGLE, words="<script>alert(1)</script>"))
-    told = [item.text() for item in shown.css("ul.slowed li")]
-    assert told[0].startswith("The relay main asked us to slow down once")
-    assert "<script>" in told[1] and len(shown.css("script")) == 1
+    reported = [item.text() for item in shown.css("ul.slowed li")]
+    assert reported[0].startswith("The relay main asked us to slow down once")
+    assert "<script>" in reported[1] and len(shown.css("script")) == 1
     assert not page().css("ul.slowed")

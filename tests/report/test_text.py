@@ -121,7 +121,7 @@ def test_summary_of_a_troubled_run_says_what_to_look_at_and_what_to_do() -> None
         "      550 5.1.1 no such user\n"
         "\n"
         "Next:\n"
-        "  go on with the 12 rows left: bulkmail resume runs/spring.outbox\n"
+        "  send the 12 rows left: bulkmail resume runs/spring.outbox\n"
         "  send the 2 in doubt again, perhaps twice:\n"
         "    bulkmail resume runs/spring.outbox --in-doubt retry\n"
         "  the report, row by row: bulkmail report runs/spring.outbox -o report.csv\n"

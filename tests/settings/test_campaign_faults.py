@@ -287,7 +287,7 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
         pytest.param(
             SOUND.replace('"Hello"', '"Hello \\u0007"'),
             'shop/campaign.toml:5: subject = "Hello": holds a control character',
-            "type it anew",
+            "type it again",
             id="control-character",
         ),
         pytest.param(
@@ -549,13 +549,13 @@ def test_load_says_which_flag_is_wrong(shop: Path, overrides: Overrides, message
         pytest.param(
             Overrides(headers=("X-Shop: a\0b",)),
             '--header X-Shop "a b": holds a control character',
-            "type it anew",
+            "type it again",
             id="header-with-nul",
         ),
         pytest.param(
             Overrides(headers=("X\x01Shop: a",)),
             '--header X Shop "a": the header\'s name holds a control character',
-            "type it anew",
+            "type it again",
             id="header-name-with-control",
         ),
         pytest.param(

@@ -116,9 +116,9 @@ def test_two_signatures_are_two_tables(campaign) -> None:
     ],
 )
 def test_fault_is_reported_with_its_place(refusal, more: str, said: str) -> None:
-    told = refusal(more)
-    assert said in told
-    assert "hunter2" not in told.replace('"key"', "")
+    reported = refusal(more)
+    assert said in reported
+    assert "hunter2" not in reported.replace('"key"', "")
 
 
 def test_campaign_survives_the_outbox_without_its_keys(campaign) -> None:

@@ -75,7 +75,7 @@ def test_headers_go_where_they_belong_in_any_case() -> None:
     settings = settings_of(
         "to: {{ name }} <{{ row['email'] }}>\nSubject: a\n  b\nfrom: me@example.org\nReply-to: r@example.org\n"
         "CC: c@example.org\nBcc: b@example.org\nX-Shop: {{ number }}\nReturn-Path: bounce@example.org\n"
-        "MIME-Version: 1.0\n{# nobody sees this #}\nList-Id: <news.example.org>\n\nx\n"
+        "MIME-Version: 1.0\n{# no one sees this #}\nList-Id: <news.example.org>\n\nx\n"
     )
     campaign = settings.campaign
     assert campaign.to_name and campaign.to_name.text == "{{ name }}"

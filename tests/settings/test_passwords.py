@@ -1,4 +1,4 @@
-"""Where the password is looked for, and that nobody sees it on the way."""
+"""Where the password is looked for, and that no one sees it on the way."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refusal(relay: Relay, environ: dict[str, str] | None = None) -> tuple[str, s
 
 
 def never(question: str) -> str:
-    raise AssertionError("nobody is to be asked")
+    raise AssertionError("no one is to be asked")
 
 
 def install_keyring(

@@ -230,7 +230,7 @@ def test_connections_may_be_said_in_three_places(make_shop: MakeShop, tables: st
         pytest.param(
             f'{URL}\nusername = "ann\\r\\nx"',
             "9: username: the user name holds a control character",
-            "type it anew",
+            "type it again",
             id="username-with-line-end",
         ),
         pytest.param(

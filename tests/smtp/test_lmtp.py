@@ -1,4 +1,4 @@
-"""LMTP and Unix sockets: a greeting of its own, a reply for each recipient, no TLS where nobody can listen."""
+"""LMTP and Unix sockets: a greeting of its own, a reply for each recipient, no TLS where no one can listen."""
 
 from __future__ import annotations
 
@@ -174,13 +174,13 @@ async def test_socket_that_cannot_be_reached_is_reported(extensions: tuple[str, 
     (short_path / "left").touch()
     async with ScriptedRelay(socket_path=str(short_path / "stale"), extensions=extensions):
         pass
-    told = {}
+    reported = {}
     for name in ("none", "file", "stale"):
         with pytest.raises(SessionRefused) as raised:
             await Session.open(Relay.parse(f"lmtp://{short_path / name}"), None, tls_context=None)
         event = raised.value.event
         assert isinstance(event, Fault) and event.stage is Stage.CONNECT
-        told[name] = event.kind
+        reported[name] = event.kind
         assert str(short_path / name) in event.what
-    assert told["none"] is Breakage.UNREACHABLE
-    assert told["file"] is Breakage.REFUSED
+    assert reported["none"] is Breakage.UNREACHABLE
+    assert reported["file"] is Breakage.REFUSED

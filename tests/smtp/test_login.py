@@ -1,4 +1,4 @@
-"""Which way is taken to log in, what is said on it, and that nobody is believed too easily."""
+"""Which way is taken to log in, what is said on it, and that no one is believed too easily."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ async def test_server_that_does_not_prove_itself_is_not_believed() -> None:
 
 
 class Server:
-    """Says these replies, one for each line it is told."""
+    """Says these replies, one for each line it is notified."""
 
     def __init__(self, *replies: tuple[int, bytes]) -> None:
         self.heard: list[bytes] = []

@@ -118,7 +118,7 @@ def test_lone_dot_answers_354_after_the_only_recipient_was_refused() -> None:
 
 
 def test_354_after_a_refused_sender_with_an_accepted_recipient_is_never_ended() -> None:
-    """Its end would be mail from somebody else, or an empty one."""
+    """Its end would be mail from someone else, or an empty one."""
     talk = Talk(Mode.PIPELINING, messages=2)
     talk.written()
     talk.hears(b"503 5.5.1 nested MAIL\r\n", OK, GO)
@@ -542,7 +542,7 @@ class Counting:
                 if len(rest) < size:
                     break
                 rest = rest[size:]
-                replies.append(OK if self.is_valid else b"503 5.5.1 nobody\r\n")
+                replies.append(OK if self.is_valid else b"503 5.5.1 no one\r\n")
                 self.is_free = self.is_free or self.is_valid
             elif line == b"RSET":
                 self.idle += not self.is_free

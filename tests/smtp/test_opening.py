@@ -130,7 +130,7 @@ async def test_ehlo_name_that_is_none_is_refused_by_name() -> None:
     assert relay.commands == []
 
 
-# Nobody there
+# No one there
 
 
 @contextmanager

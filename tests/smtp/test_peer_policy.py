@@ -31,7 +31,7 @@ async def sent(relay: ScriptedRelay, manners: Manners, messages: list[Message]) 
 
 
 class ShowsOut:
-    """Ends a session with 421 at the first RCPT behind so many refused ones; only `ann` has a mailbox."""
+    """Ends a session with 421 at the first RCPT behind this many refused ones; only `ann` has a mailbox."""
 
     def __init__(self, most: int, *, refusal: str) -> None:
         self.most, self.refusal, self.refused = most, refusal, 0
@@ -60,7 +60,7 @@ async def test_server_that_ends_sessions_after_refusals_is_left_before(
         assert not session.usable
         second, session = await sent(relay, manners, people)
         assert [event.code for event in second if isinstance(event, Reply)] == [int(refusal[:3])] * 3
-        assert not session.usable  # it was left before it could strike somebody
+        assert not session.usable  # it was left before it could strike someone
         assert relay.commands[-1] == "QUIT"
         third, session = await sent(relay, manners, people[3:])
         assert [event.code for event in third if isinstance(event, Reply)] == [int(refusal[:3]), 250]

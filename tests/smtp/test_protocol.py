@@ -32,7 +32,7 @@ def message(content: bytes = MESSAGE) -> Message:
 
 
 class Talk:
-    """Transactions with somebody who grants every mark at once, unless told otherwise."""
+    """Transactions with someone who grants every mark at once, unless told otherwise."""
 
     def __init__(self, *, grants_marks: bool = True) -> None:
         self.transactions = Transactions(Capabilities(), peer="mail.example.com")
@@ -145,7 +145,7 @@ def test_421_decides_its_message_and_ends_the_session(before: str, stage: Stage)
     talk.follow(f"{before}\nS 421 4.3.2 closing\n")
     assert ended.result == Reply(stage, 421, "4.3.2", "closing")
     assert queued.result is None  # never begun
-    assert talk.transactions.farewell == "mail.example.com ended the session: 421 4.3.2 closing"
+    assert talk.transactions.goodbye == "mail.example.com ended the session: 421 4.3.2 closing"
     assert talk.transactions.is_over
     assert judge(ended.result).outcome is Outcome.DEFERRED
 
@@ -246,7 +246,7 @@ def test_unasked_words_while_idle_end_the_session(said: str) -> None:
     exchange = talk.send()
     assert talk.written() == b""
     assert exchange.result is None  # never begun
-    assert said[:3] in talk.transactions.farewell
+    assert said[:3] in talk.transactions.goodbye
 
 
 def test_mark_is_wanted_when_the_envelope_is_written_and_the_end_waits_for_it() -> None:

@@ -242,7 +242,7 @@ def test_refused_data_is_the_refusal_of_those_who_were_left(mode: Mode, is_lmtp:
     ("is_lmtp", "is_over"), [pytest.param(False, False, id="smtp"), pytest.param(True, True, id="lmtp")]
 )
 def test_354_after_all_was_refused(is_lmtp: bool, is_over: bool) -> None:
-    """By SMTP a lone dot answers it; by LMTP nobody could say how many replies that has."""
+    """By SMTP a lone dot answers it; by LMTP no one could say how many replies that has."""
     talk = Talk(Mode.PIPELINING, [2, 1], is_lmtp=is_lmtp)
     talk.serve({"rcpt a0@example.com": NO, "rcpt b0@example.com": LATER, "data 0": GO, "end 0": BAD})
     assert talk.outcomes()[0] == ["rejected", "deferred"]
@@ -270,7 +270,7 @@ def test_421_to_a_recipient_defers_the_others_and_ends_the_session(mode: Mode) -
     talk.transactions.lost()
     assert talk.outcomes()[0] == ["rejected", "deferred", "deferred"]
     assert talk.transactions.is_over
-    assert talk.transactions.farewell == "mail.example.com ended the session: 421 4.3.2 closing"
+    assert talk.transactions.goodbye == "mail.example.com ended the session: 421 4.3.2 closing"
 
 
 def test_replies_behind_a_421_keep_their_places() -> None:
@@ -366,7 +366,7 @@ def check_outcomes(talk: Talk) -> None:
 def test_any_bytes_lead_to_one_honest_outcome_each(
     way: tuple[Mode, bool], recipients: list[int], pieces: list[bytes], data: st.DataObject
 ) -> None:
-    """No exception, nobody accepted before the end was written and marked, each message decided once."""
+    """No exception, no one accepted before the end was written and marked, each message decided once."""
     mode, is_lmtp = way
     talk = Talk(mode, recipients, is_lmtp=is_lmtp, grants_marks=False)
     for piece in pieces:
@@ -390,4 +390,4 @@ def test_any_bytes_lead_to_one_honest_outcome_each(
             assert event is not None and not has_control(str(event))
             if judge(event).outcome is Outcome.IN_DOUBT:
                 assert exchange.stage is Stage.END
-    assert isinstance(talk.transactions.farewell, str) and talk.transactions.is_over
+    assert isinstance(talk.transactions.goodbye, str) and talk.transactions.is_over

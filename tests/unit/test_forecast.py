@@ -1,4 +1,4 @@
-"""The plan that is told before the start."""
+"""The plan that is notified before the start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A class made by ours is, to whoever uses it, what the standard library makes."""
+"""A class made by ours is, to anyone who uses it, what the standard library makes."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def budget(
 
 
 def opened(wanted: OpeningBudget, now: float, number: int = 1) -> None:
-    """So many sessions are opened at once and carry something."""
+    """This many sessions are opened at once and carry something."""
     for _ in range(number):
         wanted.begin(now)
     for _ in range(number):

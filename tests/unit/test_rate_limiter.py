@@ -1,4 +1,4 @@
-"""Several rates at once: whoever goes is booked for all of them, and none is ever exceeded."""
+"""Several rates at once: anyone who goes is booked for all of them, and none is ever exceeded."""
 
 from __future__ import annotations
 

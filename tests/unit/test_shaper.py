@@ -171,8 +171,8 @@ def test_shaper_says_when_someone_gets_more_again() -> None:
     assert shaper.is_left_alone("one", "yahoo", 299.0) and shaper.is_left_alone("one", "yahoo", 301.0)
     assert shaper.accepted("one", "yahoo", 301.0)
     assert not shaper.is_left_alone("one", "yahoo", 301.0)
-    told = [shaper.accepted("one", "yahoo", 302.0) for _ in range(200)]
-    assert [number for number, gets_more in enumerate(told, 2) if gets_more] == [100, 200]  # a session each
+    reported = [shaper.accepted("one", "yahoo", 302.0) for _ in range(200)]
+    assert [number for number, gets_more in enumerate(reported, 2) if gets_more] == [100, 200]  # a session each
     assert not shaper.accepted("two", "yahoo", 302.0)
 
 
@@ -221,7 +221,7 @@ def test_shaper_needs_a_reply_to_follow() -> None:
 
 
 def test_shaper_keeps_to_a_servers_own_limit_and_loses_little_by_it() -> None:
-    """14 messages in any second, then 454; answers take 50 ms.  Nobody told us about the limit."""
+    """14 messages in any second, then 454; answers take 50 ms.  No one told us about the limit."""
     shaper, now, step = make_shaper(), 0.0, 0.005
     arrived, flying = list[float](), list[tuple[float, bool]]()
     accepted, throttled_late, sent_late = 0, 0, 0

@@ -1,7 +1,7 @@
 """The header fields of a part that is a file, its name written for every mail program.
 
 RFC 2231 (`filename*=`) is the standard for names that are not ASCII; Outlook and others know only an encoded word in
-`name=` of Content-Type, which RFC 2047 §5 does not allow and everybody reads.
+`name=` of Content-Type, which RFC 2047 §5 does not allow and everyone reads.
 """
 
 from __future__ import annotations

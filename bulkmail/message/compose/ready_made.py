@@ -1,4 +1,4 @@
-"""Messages that somebody else has written: an `EmailMessage` of the standard library, made fit for the line."""
+"""Messages that someone else has written: an `EmailMessage` of the standard library, made fit for the line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def take_apart(message: EmailMessage, *, run_id: str, number: int, date: float) 
         for address in _addresses(message, name):
             forward_paths.setdefault(address.key, address)
     if not forward_paths:
-        raise ConfigError("the message is addressed to nobody", hint='set message["To"]')
+        raise ConfigError("the message is addressed to no one", hint='set message["To"]')
     sent = deepcopy(message)  # writing sets boundaries, and more
     if "Date" not in sent:
         sent["Date"] = date_value(int(date))
