@@ -4,6 +4,10 @@
     python benchmarks/blast.py --rows 100000 --runs 3 --sides bulkmail go nodemailer recipe smtp-source
     python benchmarks/blast.py --rows 1000 --enclose
     python benchmarks/blast.py --rows 20000 --names ascii
+    python benchmarks/blast.py --rows 20000 --message heavy --sides bulkmail-1 bulkmail-2
+
+bulkmail-1 composes in the sending process alone, bulkmail-2 has a process that composes.  --message heavy is a page
+with a loop, conditions and filters.
 
 With --enclose each message brings one file of 5 MB that all have, and one of 50 KB that is the row's own.
 
@@ -28,6 +32,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -63,6 +68,13 @@ HTML = (
 )
 
 
+HEAVY_HTML = (
+    "<!doctype html><html><body><h1>Dear {{ name }},</h1>\n"
+    + "{% for number in range(40) %}{% if number is odd %}<p>{{ name | upper }}: {{ number * 3 }} of {{ town }}</p>"
+    + "{% else %}<p>{{ town | title }}</p>{% endif %}\n{% endfor %}</body></html>\n"
+)
+
+
 @dataclass(frozen=True)
 class Run:
     """One whole process.  `peak_bytes` is its largest resident size, `cpu` its user and system time in seconds."""
@@ -76,14 +88,14 @@ class Run:
 SHARED, OWN = 5_000_000, 50_000  # bytes of the files enclosed
 
 
-def write_files(folder: Path, rows: int, *, enclose: bool, names: Sequence[str] = NAMES) -> None:
+def write_files(folder: Path, rows: int, *, enclose: bool, names: Sequence[str] = NAMES, html: str = HTML) -> None:
     if enclose:
         (folder / "own").mkdir()
         (folder / "shared.pdf").write_bytes(os.urandom(SHARED))
         for row in range(rows):
             (folder / f"own/person{row}.pdf").write_bytes(os.urandom(OWN))
     (folder / "message.txt").write_text(TEXT, encoding="utf-8")
-    (folder / "message.html").write_text(HTML, encoding="utf-8")
+    (folder / "message.html").write_text(html, encoding="utf-8")
     with (folder / "list.csv").open("w", encoding="utf-8", newline="") as target:
         writer = csv.writer(target)
         writer.writerow(["email", "name", "town"])
@@ -132,12 +144,16 @@ def measure(command: Sequence[str], folder: Path, accepted: Callable[[str], int]
     return Run(seconds, usage.ru_utime + usage.ru_stime, peak, accepted(words))
 
 
-def run_bulkmail(folder: Path, *, port: int, connections: int, enclose: bool, depth: int = 0, relay: str = "") -> Run:
+def run_bulkmail(
+    folder: Path, *, port: int, connections: int, enclose: bool, depth: int = 0, relay: str = "", processes: int = 0
+) -> Run:
     for leftover in folder.glob("run.*"):
         leftover.unlink()
     command = [sys.executable, "-m", "bulkmail", "send", "--recipients", "list.csv", "--yes", "--progress", "none"]
     command += ["--from", "Shop <shop@example.org>", "--subject", "Hello {{ name }}"]
     command += ["--text", "message.txt", "--html", "message.html", "--outbox", "run.outbox", "--report", "run.csv"]
+    if processes:
+        command += ["--processes", str(processes)]
     if enclose:
         command += ["--attach", "shared.pdf", "--attach", "own/{{ email.partition('@')[0] }}.pdf"]
     command += [
@@ -206,6 +222,8 @@ def run_smtp_source(folder: Path, *, port: int, connections: int, enclose: bool)
 
 SIDES = {
     "bulkmail": run_bulkmail,
+    "bulkmail-1": partial(run_bulkmail, processes=1),
+    "bulkmail-2": partial(run_bulkmail, processes=2),
     "nodemailer": run_nodemailer,
     "go": run_go,
     "recipe": run_recipe,
@@ -223,17 +241,20 @@ def main() -> None:
     parser.add_argument(
         "--names", choices=NAMES_OF, default="mixed", help="the recipients' names (quoted: bulkmail alone)"
     )
+    parser.add_argument("--message", choices=["plain", "heavy"], default="plain", help="heavy: bulkmail alone")
     parser.add_argument("--enclose", action="store_true", help="files in every message")
     arguments = parser.parse_args()
     names = list(arguments.sides)
-    if arguments.enclose and set(names) - {"bulkmail", "nodemailer"}:
+    if arguments.enclose and set(names) - {"bulkmail", "bulkmail-1", "bulkmail-2", "nodemailer"}:
         parser.error("only bulkmail and nodemailer know --enclose")
-    if arguments.names == "quoted" and names != ["bulkmail"]:
-        parser.error("the other sides cannot read names with quotes: --sides bulkmail")
+    is_ours = all(side.startswith("bulkmail") for side in names)
+    if (arguments.names == "quoted" or arguments.message == "heavy") and not is_ours:
+        parser.error("the other sides know neither names with quotes nor the heavy message: --sides bulkmail")
     runs: dict[str, list[Run]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory(prefix="bulkmail-blast-") as name, sink(arguments.port):
         folder = Path(name)
-        write_files(folder, arguments.rows, enclose=arguments.enclose, names=NAMES_OF[arguments.names])
+        html = HEAVY_HTML if arguments.message == "heavy" else HTML
+        write_files(folder, arguments.rows, enclose=arguments.enclose, names=NAMES_OF[arguments.names], html=html)
         for _ in range(arguments.runs):
             for side in names:
                 run = SIDES[side](
@@ -246,12 +267,13 @@ def main() -> None:
     if arguments.runs > 1:
         for side in names:
             print(line(f"{side}, median", median(runs[side]), rows=arguments.rows))
-    ours = median(runs["bulkmail"]) if "bulkmail" in runs else None
+    first = next((side for side in names if side.startswith("bulkmail")), "")
+    ours = median(runs[first]) if first else None
     for side in names if ours else ():
-        if side != "bulkmail":
+        if side != first:
             other = median(runs[side])
             print(
-                f"bulkmail beside {side}: {other.seconds / ours.seconds:.2f} times as fast, "
+                f"{first} beside {side}: {other.seconds / ours.seconds:.2f} times as fast, "
                 f"{other.cpu / ours.cpu:.2f} times less processor time"
             )
 

@@ -1,8 +1,9 @@
 """How many Python calls of bulkmail one message costs while a run sends, and how often they cross from room to room.
 
-    python benchmarks/calls.py [--list]
+    python benchmarks/calls.py [--general] [--list]
 
 Counted, not timed: 100 messages and 300 over one connection to a scripted server, and the difference divided by 200.
+With --general a rate, the limits of a provider and a quota hold, none of which slows anything down.
 With --list every function that is called at least every second message.
 """
 
@@ -20,12 +21,23 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import bulkmail
 from bulkmail.engine.contracts import Ending
 from bulkmail.engine.engine import Engine
+from bulkmail.model.lane import MailboxProvider, MailboxProviders, ProviderLimits
 from bulkmail.model.pace import Pace
+from bulkmail.model.quota import Quota
+from bulkmail.model.rate import Rate
 from bulkmail.testing import ScriptedRelay
 
 Function = tuple[str, str, str]  # room, module, name
 ROOMS = re.compile(r"bulkmail/(model|outbox|smtp|engine|mailing|message)/(\w+)\.py$")
 FEW, MANY = 100, 300
+FREE = ProviderLimits(Rate(100_000.0, burst=1_000), connections=10)
+EXAMPLE = MailboxProvider("example", frozenset(["example.net"]), limits=FREE)
+GENERAL = Pace(
+    wait=0,
+    rate=Rate(100_000.0, burst=1_000),
+    quota=Quota(per_hour=1_000_000),
+    lanes=MailboxProviders({"example": EXAMPLE}),
+)
 
 
 class Counting:
@@ -51,7 +63,7 @@ class Counting:
             self._room = function[0]
 
 
-def count(messages: int) -> Counting:
+def count(messages: int, pace: Pace) -> Counting:
     counting = Counting()
     original = Engine.run
 
@@ -67,7 +79,7 @@ def count(messages: int) -> Counting:
         people = [{"email": f"p{number}@example.net", "n": f"N{number}"} for number in range(messages)]
         async with ScriptedRelay(extensions=("PIPELINING", "SIZE 33554432", "8BITMIME")) as relay:
             url = f"smtp://{relay.host}:{relay.port}?tls=off&connections=1"
-            return (await bulkmail.Mailer(url, pace=Pace(wait=0)).send(campaign, people)).accepted
+            return (await bulkmail.Mailer(url, pace=pace).send(campaign, people)).accepted
 
     Engine.run = run  # type: ignore[method-assign]
     try:
@@ -80,7 +92,8 @@ def count(messages: int) -> Counting:
 
 
 def main() -> None:
-    few, many = count(FEW), count(MANY)
+    pace = GENERAL if "--general" in sys.argv[1:] else Pace(wait=0)
+    few, many = count(FEW, pace), count(MANY, pace)
     per = {function: (many.calls[function] - few.calls[function]) / (MANY - FEW) for function in many.calls}
     changes = (many.changes - few.changes) / (MANY - FEW)
     print(f"{sum(per.values()):.1f} Python calls a message, {changes:.1f} changes of room")

@@ -17,14 +17,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bulkmail.checks.letter import MessageCheck
+from bulkmail.checks.tried_messages import MessageCheck
 from bulkmail.cli.program import COLLECTED_AFTER
 from bulkmail.mailing.ordering import check
 from bulkmail.message.compose.composer import Composer
 from bulkmail.model.keys import NO_KEYS
 from bulkmail.model.recipient import Recipient
-from bulkmail.recipients.reading import ListOptions
-from bulkmail.recipients.source import open_list
+from bulkmail.recipients.list_reading import ListOptions
+from bulkmail.recipients.list_source import open_list
 from bulkmail.settings.settings import load
 
 ROWS = 20_000

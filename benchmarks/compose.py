@@ -30,7 +30,7 @@ from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.compose.plan import make_plan
+from bulkmail.message.compose.mime_plan import make_plan
 from bulkmail.message.dkim import Signer, Signers
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Dkim, Template

@@ -30,9 +30,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Fault, Reply
-from bulkmail.smtp.connection import Transfer
-from bulkmail.smtp.peer_policy import Manners
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.connection import Connection
+from bulkmail.smtp.opening import Access
+from bulkmail.smtp.peer_policy import PeerPolicy
+from bulkmail.smtp.transfer import Transfer
 
 Shares = list[list[Message]]  # what each session carries
 Way = Callable[[int, Shares], Awaitable[None]]
@@ -53,34 +54,29 @@ def accepted(event: Reply | Fault) -> None:
     assert isinstance(event, Reply) and event.is_positive, event
 
 
-async def by_session(port: int, shares: Shares) -> None:
-    """Our line, one command at a time."""
-    relay = Relay.parse(f"smtp://127.0.0.1:{port}?tls=off")
+async def plainly(port: int, shares: Shares) -> None:
+    """Our connection, one command at a time."""
+    await _carried(port, shares, PeerPolicy(is_plain=True))
+
+
+async def ahead(port: int, shares: Shares) -> None:
+    """Our connection as the engine uses it: ahead of the replies, as far as the server offers."""
+    await _carried(port, shares, PeerPolicy())
+
+
+async def _carried(port: int, shares: Shares, policy: PeerPolicy) -> None:
+    access = Access(Relay.parse(f"smtp://127.0.0.1:{port}?tls=off"))
 
     async def sender(share: list[Message]) -> None:
-        session = await Session.open(relay, None, tls_context=None)
-        for message in share:
-            accepted(await session.transact(message, lambda done: done(None)))
-        await session.quit()
-
-    await asyncio.gather(*map(sender, shares))
-
-
-async def by_line(port: int, shares: Shares) -> None:
-    """Our line as the engine uses it: ahead of the replies, as far as the server offers."""
-    relay = Relay.parse(f"smtp://127.0.0.1:{port}?tls=off")
-    manners = Manners(depth=relay.depth)
-
-    async def sender(share: list[Message]) -> None:
-        session = await Session.open(relay, None, tls_context=None, manners=manners)
+        connection = await Connection.open(access, policy)
         left = iter(share)
 
         def more() -> Transfer | None:
             message = next(left, None)
-            return None if message is None else Transfer(message, lambda done: done(None), accepted)
+            return None if message is None else Transfer(message, decided=accepted)
 
-        await session.carry(more)
-        await session.quit()
+        await connection.carry(more)
+        await connection.quit()
 
     await asyncio.gather(*map(sender, shares))
 
@@ -156,7 +152,7 @@ def smtp_source(port: int, sessions: int, messages: int, raw: int) -> float | No
 
 STOCK = "aiosmtplib sendmail"
 SMTP_SOURCE = "smtp-source -d"
-WAYS: dict[str, Way] = {STOCK: by_aiosmtplib, "Session.transact": by_session, "Session.carry": by_line}
+WAYS: dict[str, Way] = {STOCK: by_aiosmtplib, "one command at a time": plainly, "Connection.carry": ahead}
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 if __name__ == "__main__":

@@ -15,17 +15,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    pass
-    from bulkmail.mailing.checking import NothingToSend as NothingToSend
-
-    pass
     from bulkmail.engine.contracts import DeliveryResult as DeliveryResult
+    from bulkmail.mailing.checking import NothingToSend as NothingToSend
     from bulkmail.mailing.deliveries import DeliveryResults as DeliveryResults
     from bulkmail.mailing.deliveries import SendingStopped as SendingStopped
     from bulkmail.mailing.library import Mailer as Mailer
     from bulkmail.mailing.library import compose as compose
     from bulkmail.mailing.library import send as send
     from bulkmail.mailing.library import send_sync as send_sync
+    from bulkmail.mailing.stopping import cancel as cancel
+    from bulkmail.mailing.stopping import stop as stop
     from bulkmail.message.unsubscribe import read_unsubscribe as read_unsubscribe
     from bulkmail.message.unsubscribe import verify_unsubscribe as verify_unsubscribe
     from bulkmail.message.verp import decode_verp as decode_verp
@@ -57,11 +56,11 @@ if TYPE_CHECKING:
     from bulkmail.model.retry import RetryPolicy as RetryPolicy
     from bulkmail.model.route import Route as Route
     from bulkmail.model.status import Status as Status
-    from bulkmail.recipients.reading import ListOptions as ListOptions
+    from bulkmail.recipients.list_reading import ListOptions as ListOptions
     from bulkmail.report.report import Report as Report
     from bulkmail.settings.suppressions import SuppressionSettings as SuppressionSettings
-    from bulkmail.smtp.conversation import Conversation as Conversation
-    from bulkmail.smtp.conversation import ConversationLine as ConversationLine
+    from bulkmail.smtp.trace import Conversation as Conversation
+    from bulkmail.smtp.trace import ConversationLine as ConversationLine
 
 _HOMES = {
     "Address": "model.address",
@@ -70,15 +69,15 @@ _HOMES = {
     "Backoff": "model.retry",
     "Campaign": "model.campaign",
     "ConfigError": "model.errors",
-    "Conversation": "smtp.conversation",
-    "ConversationLine": "smtp.conversation",
+    "Conversation": "smtp.trace",
+    "ConversationLine": "smtp.trace",
     "DeliveryResults": "mailing.deliveries",
     "Dkim": "model.campaign",
     "ChecksFailed": "model.errors",
     "Keys": "model.keys",
     "InlineImage": "model.campaign",
     "ListError": "model.errors",
-    "ListOptions": "recipients.source",
+    "ListOptions": "recipients.list_source",
     "Mailer": "mailing.library",
     "NothingToSend": "mailing.checking",
     "OutboxError": "model.errors",
@@ -102,11 +101,13 @@ _HOMES = {
     "Template": "model.campaign",
     "TemplateError": "model.errors",
     "Unsubscribe": "model.campaign",
+    "cancel": "mailing.stopping",
     "decode_verp": "message.verp",
     "compose": "mailing.library",
     "read_unsubscribe": "message.unsubscribe",
     "send": "mailing.library",
     "send_sync": "mailing.library",
+    "stop": "mailing.stopping",
     "verify_unsubscribe": "message.unsubscribe",
 }
 

@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
+from bulkmail.checks.check_finding import Severity
 from bulkmail.checks.evidence import Evidence, Found
-from bulkmail.checks.finding import Severity
 from bulkmail.message.compose.composer import Rendered
 from bulkmail.message.verp import TOKEN
 from bulkmail.model.campaign import Unsubscribe
 from bulkmail.model.intake_duty import REFUSE_AFTER, say_overdue
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.relay import is_this_machine
-from bulkmail.probe.alignment import is_aligned
+from bulkmail.probe.dns_records import is_aligned
 
 # Their DMARC policy, or their rules, let no other server send for them.
 _FREE = frozenset(

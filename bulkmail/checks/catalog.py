@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from bulkmail.checks import bulk_checks, letter_checks, list_checks, online_checks
+from bulkmail.checks import bulk_checks, list_checks, message_checks, online_checks
+from bulkmail.checks.check_finding import Finding, Severity
 from bulkmail.checks.evidence import Check, Evidence
-from bulkmail.checks.finding import Finding, Severity
 from bulkmail.model.errors import ConfigError
 from bulkmail.text import suggest
 
@@ -43,7 +43,7 @@ CHECKS: tuple[Check, ...] = (
         "subject-missing", _W, "message files without a subject",
         "People delete such mail unread, and filters treat it as spam.",
         "add a SUBJECT: line above the empty line, or send with --subject",
-        letter_checks.subject_missing,
+        message_checks.subject_missing,
     ),
     Check(
         "attachment-missing", _W, "files named by rows that cannot be sent; an error if this affects every row",
@@ -124,7 +124,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "placeholder", _W, "{{, lorem ipsum, unfinished notes and other programs' placeholders in message or cells",
         "Recipients would see the placeholder.",
-        "replace it with the intended text, or remove it", letter_checks.placeholder,
+        "replace it with the intended text, or remove it", message_checks.placeholder,
     ),
     Check(
         "mistyped-address", _W, "domains that look like typos of large providers, such as gmial.com",
@@ -134,79 +134,79 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "subject-test", _W, "subjects that look like a test",
         "The mailing may not be meant for recipients yet.",
-        "write the final subject", letter_checks.subject_test,
+        "write the final subject", message_checks.subject_test,
     ),
     Check(
         "subject-long", _W, "subjects longer than 100 characters, and the rows that have them",
         "Mail programs show the first 40 to 80 characters in the message list.",
-        "shorten it, and put the important words first", letter_checks.subject_long,
+        "shorten it, and put the important words first", message_checks.subject_long,
     ),
     Check(
         "html-clipped", _W, "HTML bodies larger than 102 KB",
         "Gmail shows the first 102 KB only, and hides the link to unsubscribe.",
-        "remove styles and comments, link to pictures, shorten the text", letter_checks.html_clipped,
+        "remove styles and comments, link to pictures, shorten the text", message_checks.html_clipped,
     ),
     Check(
         "unclosed-tag", _W, "elements that are not closed, end tags that close nothing",
         "Mail programs guess differently where they end, and the layout breaks.",
-        "add the missing tag, or remove the other one", letter_checks.unclosed_tag,
+        "add the missing tag, or remove the other one", message_checks.unclosed_tag,
     ),
     Check(
         "visible-tag", _W, "tags such as <br> that recipients see as text, in plain text or escaped in a page",
         "Recipients read “<br>” instead of a new line.",
         "use the nl2br filter for cells with several lines, and remove tags from plain text and cells",
-        letter_checks.visible_tag,
+        message_checks.visible_tag,
     ),
     Check(
         "image-without-alt", _W, "pictures without alt text",
         "Many mail programs do not load pictures at first, and screen readers read the alt text.",
-        'write alt="what it shows", or alt="" for decoration', letter_checks.image_without_alt,
+        'write alt="what it shows", or alt="" for decoration', message_checks.image_without_alt,
     ),
     Check(
         "image-local", _W, "pictures that are neither embedded nor on the web",
         "Recipients see an empty frame.",
         "put the file in the campaign's folder under that name, or use its web address, https://…",
-        letter_checks.image_local,
+        message_checks.image_local,
     ),
     Check(
         "link-empty", _W, "links without an address, or with #",
         "A click on it does nothing.",
-        "write the address, or remove the link", letter_checks.link_empty,
+        "write the address, or remove the link", message_checks.link_empty,
     ),
     Check(
         "link-relative", _W, "links without https:// or mailto: (/offers, www.example.com, ann@example.com)",
         "A message has no base address, so mail programs cannot resolve such a link.",
-        "write the full address: https://… or mailto:…", letter_checks.link_relative,
+        "write the full address: https://… or mailto:…", message_checks.link_relative,
     ),
     Check(
         "link-local", _W, "links to localhost, a private network, a file",
         "They work only on your computer or network.",
-        "write the public address", letter_checks.link_local,
+        "write the public address", message_checks.link_local,
     ),
     Check(
         "link-insecure", _W, "links and pictures that begin with http:",
         "Mail programs warn about them or block them, and others on the network can read them.",
-        "write https:", letter_checks.link_insecure,
+        "write https:", message_checks.link_insecure,
     ),
     Check(
         "active-content", _W, "scripts, forms, frames and objects in a page",
         "Mail programs remove them, and some treat the message as an attack.",
-        "link to a web page that contains them", letter_checks.active_content,
+        "link to a web page that contains them", message_checks.active_content,
     ),
     Check(
         "attachment-empty", _W, "attachments of 0 bytes",
         "Recipients get a file that they cannot open.",
-        "create the file again; it was probably copied before it was complete", letter_checks.attachment_empty,
+        "create the file again; it was probably copied before it was complete", message_checks.attachment_empty,
     ),
     Check(
         "invitation-attached", _W, "calendar invitations among the attachments",
         "Mail programs offer no way to reply to a plain file, and it is the same for every recipient.",
-        'write calendar = "invite.ics" below [message] instead', letter_checks.invitation_attached,
+        'write calendar = "invite.ics" below [message] instead', message_checks.invitation_attached,
     ),
     Check(
         "attachment-too-big", _W, "messages over 25 MB (note: over 10 MB; error: over the relay's limit, --online)",
         "Servers reject them, and only after each whole message was sent.",
-        "put the file on a web site and link to it", letter_checks.attachment_too_big,
+        "put the file on a web site and link to it", message_checks.attachment_too_big,
     ),
     Check(
         "free-sender", _W, "From at a free mailbox provider, for lists (List-Id) and 5,000 recipients or more",

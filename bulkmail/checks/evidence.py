@@ -6,13 +6,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import TYPE_CHECKING
 
-from bulkmail.checks.finding import Finding, Hits, Severity
-from bulkmail.checks.letter import MessageCheck
-from bulkmail.checks.page import Flaw, look_over, merge
-from bulkmail.checks.repeats import Repeats
-from bulkmail.checks.rows import RowCheck
+from bulkmail.checks.check_finding import Finding, Hits, Severity
+from bulkmail.checks.html_flaws import Flaw, look_over, merge
+from bulkmail.checks.row_checks import Repeats, RowCheck
+from bulkmail.checks.tried_messages import MessageCheck
 from bulkmail.model.address import Address, parse_mailbox
-from bulkmail.model.campaign import Campaign
+from bulkmail.model.campaign import Campaign, is_template
 from bulkmail.model.errors import AddressError
 from bulkmail.model.intake_duty import MANY
 from bulkmail.model.lazy_dataclass import dataclass
@@ -21,8 +20,8 @@ from bulkmail.model.tally import MOST_INVALID, Tally
 from bulkmail.recipients.remarks import Remarks
 
 if TYPE_CHECKING:
-    from bulkmail.probe.records import Records
-    from bulkmail.probe.relay import RelayFacts
+    from bulkmail.probe.dns_records import Records
+    from bulkmail.probe.relay_probe import RelayFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ class Evidence:
     @property
     def bounce_domain(self) -> str:
         """The domain of the reverse path; empty when the row decides."""
-        if "{{" in self.campaign.reverse_path or "{%" in self.campaign.reverse_path:
+        if is_template(self.campaign.reverse_path):
             return ""
         if self.campaign.reverse_path:
             return self.campaign.reverse_path.rpartition("@")[2].lower()

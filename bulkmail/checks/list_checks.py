@@ -1,23 +1,23 @@
-"""Checks on the list: its rows, its columns, its addresses."""
+"""Checks on the list: its rows, columns and addresses."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import lru_cache
 
+from bulkmail.checks.check_finding import Hits, Severity
 from bulkmail.checks.evidence import Evidence, Found
-from bulkmail.checks.finding import Hits, Severity
-from bulkmail.checks.letter import Failure
-from bulkmail.checks.mistyped import meant
-from bulkmail.checks.repeats import Repeats
+from bulkmail.checks.row_checks import Repeats
+from bulkmail.checks.tried_messages import Failure
 from bulkmail.message.header.heading import EmptySubject
 from bulkmail.message.template.constants import read_values
-from bulkmail.message.template.explain import EnclosureError, UnknownName
-from bulkmail.message.template.names import FUNCTIONS
+from bulkmail.message.template.field_names import FUNCTIONS
+from bulkmail.message.template.template_errors import EnclosureError, UndefinedField
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.variants import FIELD as VARIANT
 from bulkmail.recipients.columns import listed
-from bulkmail.recipients.remarks import Lines
+from bulkmail.recipients.remarks import SeenLines
 from bulkmail.text import count, printable, suggest
 
 FEW_INVALID = 3  # rows; one or two never stop a run, however short the list is
@@ -92,7 +92,7 @@ def _failed(evidence: Evidence, failures: list[Failure]) -> Iterator[Found]:
 def _fix_of(error: TemplateError) -> str:
     if isinstance(error, EnclosureError):
         return f"put the file in the folder that the row names, or correct the cell; {error.hint}"
-    if isinstance(error, UnknownName):
+    if isinstance(error, UndefinedField) and not error.is_clock:
         return f"{error.hint}; correct the name, or {{{{ name | default('…') }}}} says what to write instead"
     return error.hint
 
@@ -101,9 +101,13 @@ def unknown_name(evidence: Evidence) -> Iterator[Found]:
     """Names that no column has, in parts of a message that no row has reached."""
     if not evidence.messages.rows or not evidence.columns:
         return
-    reported = " ".join(evidence.messages.failures)
+    reported = {
+        failure.error.name
+        for failure in evidence.messages.failures.values()
+        if isinstance(failure.error, UndefinedField)
+    }
     for name in sorted(evidence.required - set(evidence.columns) - FUNCTIONS):
-        if f"'{name}'" not in reported:
+        if name not in reported:
             yield Found(f"the message uses {name!r}, which is not a column{suggest(name, evidence.columns)}")
 
 
@@ -292,9 +296,87 @@ def cell_format(evidence: Evidence) -> Iterator[Found]:
         yield from _seen(evidence, column, lines, what, "open the workbook in a spreadsheet program and save it")
 
 
-def _seen(evidence: Evidence, column: int, lines: Lines, what: str, fix: str = "") -> Iterator[Found]:
+def _seen(evidence: Evidence, column: int, lines: SeenLines, what: str, fix: str = "") -> Iterator[Found]:
     name = evidence.remarks.name(column)
     if evidence.mentioned is None or name in evidence.mentioned:
         hits = Hits(lines.count, lines.first)
         rows = count(hits.number, "row")
         yield Found(f"{name!r} {what}, in {rows}: {hits}", f"column {name}", fix, column=name, hits=hits)
+
+
+_KNOWN = {
+    "gmial.com": "gmail.com",
+    "gmal.com": "gmail.com",
+    "gmil.com": "gmail.com",
+    "gmai.com": "gmail.com",
+    "gamil.com": "gmail.com",
+    "gnail.com": "gmail.com",
+    "gmail.co": "gmail.com",
+    "gmail.cm": "gmail.com",
+    "gmail.om": "gmail.com",
+    "googlemail.co": "googlemail.com",
+    "hotmial.com": "hotmail.com",
+    "hotmal.com": "hotmail.com",
+    "hotmil.com": "hotmail.com",
+    "hotmai.com": "hotmail.com",
+    "homtail.com": "hotmail.com",
+    "hotmail.co": "hotmail.com",
+    "hotmail.cm": "hotmail.com",
+    "yaho.com": "yahoo.com",
+    "yahooo.com": "yahoo.com",
+    "yhoo.com": "yahoo.com",
+    "yahoo.co": "yahoo.com",
+    "yahoo.cm": "yahoo.com",
+    "outlok.com": "outlook.com",
+    "outloo.com": "outlook.com",
+    "outllok.com": "outlook.com",
+    "outlook.co": "outlook.com",
+    "iclod.com": "icloud.com",
+    "icoud.com": "icloud.com",
+    "icloud.co": "icloud.com",
+    "gmx.ed": "gmx.de",
+    "wbe.de": "web.de",
+    "t-onlin.de": "t-online.de",
+    "t-onlie.de": "t-online.de",
+    "tonline.de": "t-online.de",
+}
+# Only names of at least five letters: a shorter one is too often one letter off another real domain.
+_PROVIDERS = ("gmail", "googlemail", "hotmail", "outlook", "yahoo", "icloud", "protonmail", "fastmail", "comcast")
+# One letter off, and real all the same.
+_REAL = frozenset("email ymail mail hotmai1 grail gail gmails gemail cloud yahoos outlooks yaboo".split())  # noqa: SIM905
+# No top-level domain is called so.
+_ENDINGS = {
+    "con": "com", "cmo": "com", "ocm": "com", "vom": "com", "xom": "com", "comm": "com", "coom": "com", "cpm": "com",
+    "ogr": "org", "orgg": "org", "nte": "net", "ent": "net", "nett": "net", "ed": "de",
+}  # fmt: skip
+
+
+@lru_cache(maxsize=16_384)
+def meant(domain: str) -> str:
+    """The domain most likely meant by `domain`, which is in lower case; empty when it looks right."""
+    if domain in _KNOWN:
+        return _KNOWN[domain]
+    name, _, ending = domain.rpartition(".")
+    if not name:
+        return ""
+    if ending in _ENDINGS:
+        right = f"{name}.{_ENDINGS[ending]}"
+        return _KNOWN.get(right, right)
+    if ending != "com" or "." in name or name in _REAL or name in _PROVIDERS:
+        return ""
+    close = [each for each in _PROVIDERS if each[0] == name[0] and _is_one_slip(name, each)]
+    return f"{close[0]}.com" if len(close) == 1 else ""
+
+
+def _is_one_slip(one: str, other: str) -> bool:
+    """Whether one letter was left out, added, doubled, exchanged, or two neighbours swapped."""
+    if abs(len(one) - len(other)) > 1 or one == other:
+        return False
+    start = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    rest, target = one[start:], other[start:]
+    return (
+        rest[1:] == target
+        or rest == target[1:]
+        or rest[1:] == target[1:]
+        or (rest[:2] == target[1::-1] and rest[2:] == target[2:])
+    )

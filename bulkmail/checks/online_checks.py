@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bulkmail.checks.check_finding import Severity
 from bulkmail.checks.evidence import Evidence, Found
-from bulkmail.checks.finding import Severity
-from bulkmail.probe.records import MOST_LOOKUPS, KeyState
+from bulkmail.probe.dns_records import MOST_LOOKUPS, KeyState
 from bulkmail.text import count, printable
 
 MOST = 10
@@ -15,15 +15,18 @@ MOST = 10
 def relay_unusable(evidence: Evidence) -> Iterator[Found]:
     """Relays that take no mail from us."""
     for facts in evidence.relays:
-        if facts.trouble is not None:
-            words = f" (the server said: {facts.trouble.words})" if facts.trouble.words else ""
-            yield Found(f"{printable(facts.trouble.what)}{printable(words)}", str(facts.relay), facts.trouble.fix)
+        from bulkmail.checks.relay_trouble import trouble_with  # late: only who has facts has imported what it needs
+
+        trouble = trouble_with(facts)
+        if trouble is not None:
+            words = f" (the server said: {trouble.words})" if trouble.words else ""
+            yield Found(f"{printable(trouble.what)}{printable(words)}", str(facts.relay), trouble.fix)
 
 
 def relay_login_untried(evidence: Evidence) -> Iterator[Found]:
     """Logins that no password was there for."""
     for facts in evidence.relays:
-        from bulkmail.probe.relay import Login  # late: it is large, and only needed with facts
+        from bulkmail.probe.relay_probe import Login  # late: it is large, and only needed with facts
 
         if facts.login is Login.NO_PASSWORD:
             yield Found("the login was not tried: no password is available", str(facts.relay))

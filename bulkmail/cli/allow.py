@@ -8,7 +8,7 @@ import click
 
 from bulkmail.mailing.run_record import recorded, recorded_campaign, recorded_settings
 from bulkmail.mailing.run_watch import recorded_notify
-from bulkmail.settings.permission import LONGEST_SHOWN, VARIABLE, allow, commands_in, forget, home_of
+from bulkmail.settings.allowed_commands import LONGEST_SHOWN, VARIABLE, allow, commands_in, forget, home_of
 from bulkmail.settings.runs import is_campaign_file
 from bulkmail.settings.settings import load
 from bulkmail.text import printable

@@ -15,13 +15,14 @@ import click
 from bulkmail.cli.program import json_option, note_result
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun
+from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.model.tally import EXIT_OK
-from bulkmail.settings.bounces import BounceMailbox, load_mailboxes
 from bulkmail.settings.suppressions import user_file
+from bulkmail.settings.user_tables import BounceMailbox, load_mailboxes
 from bulkmail.text import count, printable
 
 if TYPE_CHECKING:
-    from bulkmail.mailbox.ports import MailSource
+    from bulkmail.mailbox.mail_source import MailSource
     from bulkmail.mailing.intake import IntakeSummary
     from bulkmail.model.feedback_event import ReadingPlaces
 
@@ -158,12 +159,12 @@ def _read(
     watch: bool,
     is_dry: bool,
 ) -> int:
-    from bulkmail.mailbox.files import StreamSource, is_terminal
+    from bulkmail.mailbox.mail_files import StreamSource, is_terminal
     from bulkmail.mailing.intake import Intake
     from bulkmail.mailing.suppression_sources import open_settings
     from bulkmail.mailing.token_keys import verifier_of
-    from bulkmail.settings.serving import load_serve_keys
     from bulkmail.settings.suppressions import load_suppressions
+    from bulkmail.settings.user_tables import load_serve_keys
 
     if is_stream and is_terminal(sys.stdin.buffer):
         raise ConfigError("standard input is a terminal", hint="bulkmail bounces - < MAIL, or name a mailbox")
@@ -223,10 +224,10 @@ def _named(
     then: str | None,
 ) -> list[BounceMailbox]:
     """The mailboxes that flags name."""
-    from bulkmail.mailbox.imap_connection import Mailbox
+    from bulkmail.mailbox.imap import Mailbox
 
     then = then or "keep"
-    password = f"file:{password_file}" if password_file is not None else ""
+    password = SecretSource(SecretKind.FILE, str(password_file)) if password_file is not None else None
     found = [
         BounceMailbox(imap=Mailbox.parse(url), folder=folder or "INBOX", then=then, password_from=password)
         for url in urls
@@ -238,9 +239,9 @@ def _named(
 def source_of(mailbox: BounceMailbox, places: ReadingPlaces | None, *, is_dry: bool) -> MailSource:
     """Raises `ConfigError`."""
     from bulkmail.cli.reconcile import password_of
-    from bulkmail.mailbox.files import MaildirSource, MboxSource
     from bulkmail.mailbox.imap import ImapSource
-    from bulkmail.mailbox.ports import KEEP, Afterwards
+    from bulkmail.mailbox.mail_files import MaildirSource, MboxSource
+    from bulkmail.mailbox.mail_source import KEEP, Afterwards
 
     then = Afterwards.parse(mailbox.then)
     then = KEEP if is_dry else then
@@ -323,7 +324,7 @@ def _watch(take: Callable[[MailSource], None], sources: Sequence[MailSource]) ->
 
     Ctrl-C ends it, and so does SIGTERM; both also where the parent process ignores them, as a background script does.
     """
-    from bulkmail.mailbox.ports import pause_after
+    from bulkmail.mailbox.mail_source import pause_after
 
     failures = [0] * len(sources)
     not_before = [0.0] * len(sources)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
-from bulkmail.outbox.outbox import Outbox
+from bulkmail.cli.running import run_async
+from bulkmail.mailing.stopping import CANCEL_WAIT, cancel
+from bulkmail.outbox.reader import OutboxReader
 from bulkmail.settings.runs import find_run
 from bulkmail.text import count
 
@@ -17,21 +19,28 @@ Example:
 @click.command(epilog=EPILOG)
 @click.argument("run")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def command(run: str, yes: bool) -> None:
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0, max=86_400),
+    default=CANCEL_WAIT,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for a run that is being sent to end.",
+)
+def command(run: str, yes: bool, wait: float) -> None:
     """Cancel a run. Recipients not yet sent to are skipped.
 
-    RUN is an outbox file, or a campaign (its latest run).
+    RUN is an outbox file, or a campaign (its latest run). A run that is being sent is stopped first.
     """
     path = find_run(run, rehearsals=False)
-    outbox = Outbox.open(path)
-    try:
-        left = outbox.tally().open
-        if not left:
-            click.echo(f"There is nothing to cancel in {path}.")
-            return
-        if not yes:
-            click.confirm(f"{count(left, 'recipient')} have not been sent to. Cancel them?", abort=True, err=True)
-        click.echo(f"{count(outbox.cancel(), 'recipient')} cancelled in {path}.")
-        outbox.finish()
-    finally:
-        outbox.close()
+    with OutboxReader.open(path) as reader:
+        left, is_running = reader.tally().open, reader.is_running is not None
+    if not left:
+        click.echo(f"There is nothing to cancel in {path}.")
+        return
+    if not yes:
+        if is_running:
+            click.echo(f"{path} is being sent now, and will be stopped first.", err=True)
+        click.confirm(f"{count(left, 'recipient')} will be skipped. Cancel them?", abort=True, err=True)
+    number = run_async(lambda: cancel(path, wait=wait))
+    click.echo(f"{count(number, 'recipient')} cancelled in {path}.")

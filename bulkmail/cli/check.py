@@ -11,7 +11,7 @@ import anyio
 import click
 
 from bulkmail.checks.catalog import INTAKE_STALE, check_code, gravest_first, softened, without
-from bulkmail.checks.finding import is_refused
+from bulkmail.checks.check_finding import is_refused
 from bulkmail.cli.choices import campaign_options, follow_up_of, follow_up_options, gate_options, overrides_from
 from bulkmail.cli.findings import LONGEST_FINDING, WIDTH, reported, to_json
 from bulkmail.cli.groups import GroupedCommand
@@ -26,9 +26,8 @@ from bulkmail.model.keys import Keys
 from bulkmail.model.relay import Secret
 from bulkmail.model.status import Status
 from bulkmail.model.tally import EXIT_NOTHING_SENT, EXIT_OK
-from bulkmail.settings.keys import find_keys
-from bulkmail.settings.permission import commands_in, home_of, refuse_unallowed
-from bulkmail.settings.secrets import find_passwords
+from bulkmail.settings.allowed_commands import commands_in, home_of, refuse_unallowed
+from bulkmail.settings.secrets import find_keys, find_passwords
 from bulkmail.settings.settings import Settings, load
 from bulkmail.text import count, printable
 
@@ -114,11 +113,11 @@ class _NoPassword(Exception):
 def _passwords(settings: Settings) -> list[Secret | None]:
     """A password for each relay, None where none is wanted or found."""
 
-    def nobody(prompt: str) -> str:
+    def no_one(prompt: str) -> str:
         raise _NoPassword
 
     try:
-        return find_passwords(settings.routes, ask=password_prompt() or nobody)
+        return find_passwords(settings.routes, ask=password_prompt() or no_one)
     except _NoPassword:
         return [None] * len(settings.routes)
 
@@ -138,7 +137,7 @@ def _conclude(settings: Settings, checked: Checked, *, is_ready: bool) -> None:
     relays = " and ".join(route.label for route in settings.routes)
     through = f"through {printable(relays)}" if relays else "when a relay is named"
     practice = " (a rehearsal)" if any(route.relay.kind.is_rehearsal for route in settings.routes) else ""
-    _say(f"Ready: {printable(settings.name)} will be sent to {people}, {through}{practice}.")
+    _say(f"Ready: {printable(settings.name)} goes to {people}, {through}{practice}.")
     if checked.planned is not None:
         _say(f"Planned: {say_plan(checked.planned, settings.pace, time.time())}.")
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import click
 from anyio import to_thread
 
+from bulkmail.checks.relay_trouble import trouble_with
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.question import ask, look_ahead_of
 from bulkmail.cli.running import abandoned_on_error, deliver_and_conclude, password_prompt, run_async, tell
@@ -29,10 +30,10 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Kind, Secret
 from bulkmail.model.route import Route
 from bulkmail.model.tally import EXIT_NOTHING_SENT
-from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.settings.draft import Draft, write_campaign
-from bulkmail.settings.headings import MOST_TOGETHER
-from bulkmail.settings.relay_presets import FROM, expanded, named_preset, relay_presets, say_login
+from bulkmail.settings.message_table import MOST_TOGETHER
+from bulkmail.settings.presets import FROM, expanded, named_preset, relay_presets, say_login
 from bulkmail.settings.secrets import find_password
 from bulkmail.settings.settings import load
 from bulkmail.smtp.trace import Trace
@@ -167,9 +168,10 @@ def _ask_login() -> _Login:
         except BulkmailError as error:
             _say(f"{error}; {error.hint}" if error.hint else str(error))
             continue
-        if facts.trouble is None:
+        trouble = trouble_with(facts)
+        if trouble is None:
             return _Login(written, route, password)
-        _say(f"{facts.trouble.what} {facts.trouble.fix}")
+        _say(f"{trouble.what} {trouble.fix}")
 
 
 def _relay(answer: str) -> tuple[str, Route]:

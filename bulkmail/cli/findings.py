@@ -10,7 +10,7 @@ from itertools import groupby
 
 import click
 
-from bulkmail.checks.finding import Finding, Severity
+from bulkmail.checks.check_finding import Finding, Severity
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import Tally

@@ -13,10 +13,10 @@ _GROUPS = {
         " group_by allow_empty max_invalid row address sample whole only follow_up unless"
     ),
     "Message": "sender subject text html attach headers values",
-    "Relay": "relays urls connections",
-    "Pace": "rate quota window start send_at timezone ramp canary wait retry limit paced lift_pause",
+    "Relay": "relays urls connections password_stdin",
+    "Pace": "rate quota window start send_at timezone ramp canary wait processes retry limit paced lift_pause",
     "Safety": (
-        "yes expect dry_run redirect_to strict ignored allow_stale_intake online all_domains"
+        "yes expect dry_run redirect_to test_to strict ignored allow_stale_intake online all_domains"
         " in_doubt retry_rejected retry_expired start_over only_unreached"
     ),
     "Output": "folder in_browser outbox reports mode json as_json metrics_port trace_to notify",

@@ -12,7 +12,7 @@ from rich.cells import set_cell_size
 
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.message import Envelope, Message
-from bulkmail.preview.text import plain_view
+from bulkmail.preview.message_parts import plain_view
 from bulkmail.sandbox.inbox import Inbox, Kept
 from bulkmail.settings.runs import find_inbox
 from bulkmail.text import count
@@ -70,7 +70,7 @@ def _row(kept: Kept, width: int) -> str:
 def _open(inbox: Inbox, number: int) -> None:
     """Shows message `number` in the browser, with those around it."""
     from bulkmail.cli.browser import show
-    from bulkmail.preview.page import MOST_MESSAGES, Album
+    from bulkmail.preview.preview_page import MOST_MESSAGES, Album
 
     inbox.read(number)  # says what is wrong with the number
     first = max(1, min(number - MOST_MESSAGES // 2, len(inbox) - MOST_MESSAGES + 1))

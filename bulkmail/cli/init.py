@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.settings.permission import allow, commands_in
+from bulkmail.settings.allowed_commands import allow, commands_in
 from bulkmail.settings.settings import load
 
 KINDS = {
@@ -38,10 +38,7 @@ def command(folder: Path, kind: str) -> None:
 
     It works as it is, and rehearses: no mail is sent to recipients before you name a relay.
     """
-    _refuse_occupied(folder)
-    files = copy_template(kind, folder)
-    settings = load(str(folder))
-    allow(folder, commands_in(settings.campaign, settings.routes))  # they are ours
+    files = make_campaign(kind, folder)
     name = shlex.quote(str(folder))
     click.echo(f"{folder} is now a campaign to start from: {kind}")
     for file in files:
@@ -50,6 +47,15 @@ def command(folder: Path, kind: str) -> None:
     click.echo(f"  bulkmail check {name}       checks it")
     click.echo(f"  bulkmail preview {name}     shows the messages")
     click.echo(f"  bulkmail send {name}        rehearses: no mail is sent to recipients")
+
+
+def make_campaign(kind: str, folder: Path) -> list[str]:
+    """Makes a campaign of a kind in a new folder; returns the names of its files.  Raises `ConfigError`."""
+    _refuse_occupied(folder)
+    files = copy_template(kind, folder)
+    settings = load(str(folder))
+    allow(folder, commands_in(settings.campaign, settings.routes))  # they are ours
+    return files
 
 
 def _refuse_occupied(folder: Path) -> None:

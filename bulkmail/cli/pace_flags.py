@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import click
 
-from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Pace
 
 F = TypeVar("F", bound=Callable[..., Any])
-T = TypeVar("T")
 
 PACE_OPTIONS = (
     click.option("--rate", metavar="RATE", help='Maximum rate: "50/s", "3000/h", "1 per 2s".'),
@@ -31,6 +28,7 @@ PACE_OPTIONS = (
         metavar="TIME",
         help='How long to keep running for retries, quotas and sending hours: "10m", "forever", "0".',
     ),
+    click.option("--processes", metavar="N", help='Processes to use: "auto", or 1 to compose in this one only.'),
 )
 
 lift_option = click.option(
@@ -47,30 +45,9 @@ def pace_options(function: F) -> F:
 
 def with_pace_flags(pace: Pace, flags: Mapping[str, Any]) -> Pace:
     """`pace` with what was typed, the other things as they were.  Raises `ConfigError` naming the flag."""
-    from bulkmail.model.quota import parse_quota
-    from bulkmail.model.ramp import parse_ramp
-    from bulkmail.model.rate import Rate
-    from bulkmail.model.window import parse_start, parse_windows
-    from bulkmail.settings.pacing import parse_wait
-    from bulkmail.settings.zones import find_zone
+    typed = {f"--{name}": value for name, value in flags.items() if value is not None}
+    if not typed:
+        return pace
+    from bulkmail.settings.pacing import with_flags
 
-    def read(name: str, usual: T, parse: Callable[[str], T]) -> T:
-        typed = flags[name]
-        if typed is None:
-            return usual
-        try:
-            return parse(typed)
-        except ConfigError as error:
-            raise ConfigError(f"--{name} {typed!r}: {error}", hint=error.hint) from None
-
-    breakers = pace.breakers if flags["canary"] is None else replace(pace.breakers, canary=flags["canary"])
-    return replace(
-        pace,
-        rate=read("rate", pace.rate, Rate.parse),
-        quota=read("quota", pace.quota, parse_quota),
-        windows=read("window", pace.windows, lambda text: parse_windows(text, find_zone)),
-        start=read("start", pace.start, lambda text: parse_start(text, find_zone)),
-        ramp=read("ramp", pace.ramp, parse_ramp),
-        wait=read("wait", pace.wait, parse_wait),
-        breakers=breakers,
-    )
+    return with_flags(pace, typed)

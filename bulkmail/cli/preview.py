@@ -25,16 +25,15 @@ from bulkmail.model.errors import AddressError, ConfigError, TemplateError
 from bulkmail.model.keys import Keys
 from bulkmail.model.message import Message
 from bulkmail.model.recipient import Recipient
-from bulkmail.preview.files import write_message
-from bulkmail.preview.parts import parse
-from bulkmail.preview.text import plain_view
-from bulkmail.settings.keys import find_keys
-from bulkmail.settings.permission import commands_in
+from bulkmail.preview.message_parts import parse, plain_view
+from bulkmail.preview.preview_files import write_message
+from bulkmail.settings.allowed_commands import commands_in
+from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.settings import Settings, load
 from bulkmail.text import count, printable
 
 if TYPE_CHECKING:
-    from bulkmail.preview.page import Album
+    from bulkmail.preview.preview_page import Album
 
 EPILOG = """\b
 Examples:
@@ -141,7 +140,7 @@ def _show(found: Iterable[Shown], folder: Path | None) -> int:
 def _open(found: Iterable[Shown], settings: Settings, folder: Path | None) -> int:
     """The messages as a page in the browser; says how many they were."""
     from bulkmail.cli.browser import show
-    from bulkmail.preview.page import Album
+    from bulkmail.preview.preview_page import Album
 
     album, is_whole = Album(), True
     for number, recipient, message in found:

@@ -16,7 +16,7 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.route import Route
 from bulkmail.model.status import Status
 from bulkmail.model.units import say_duration
-from bulkmail.settings.tables import known_providers
+from bulkmail.settings.presets import known_providers
 from bulkmail.text import count, printable
 
 _DONE = (Status.ACCEPTED, Status.REJECTED, Status.EXPIRED, Status.IN_DOUBT, Status.CANCELLED)

@@ -11,10 +11,11 @@ from pathlib import Path
 import click
 
 from bulkmail.cli.running import password_prompt
-from bulkmail.mailbox.imap_connection import Mailbox
+from bulkmail.mailbox.imap import Mailbox
 from bulkmail.mailing.in_doubt import Findings, rewriter_of, settle, weigh
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Secret
+from bulkmail.model.secret_source import SecretKind, SecretSource
 from bulkmail.model.tally import EXIT_IN_DOUBT
 from bulkmail.outbox.entries import Doubtful
 from bulkmail.outbox.outbox import Outbox
@@ -91,7 +92,7 @@ def command(
         if mailbox is not None:
             places += _on_the_server(
                 mailbox,
-                password_of(mailbox, f"file:{password_file}" if password_file else ""),
+                password_of(mailbox, SecretSource(SecretKind.FILE, str(password_file)) if password_file else None),
                 folders or ("Sent",),
                 doubts,
             )
@@ -118,14 +119,14 @@ def _on_the_server(
     return [look_in_imap(mailbox, password, folder=name, message_ids=ids, reported=unaskable) for name in folders]
 
 
-def password_of(mailbox: Mailbox, place: str, *, variable: str = VARIABLE) -> Secret:
-    """The password of an IMAP login, from `place` (`"file:PATH"` and so on), from `variable`, or by asking."""
-    from bulkmail.settings.places import LONGEST_SECRET, Wanted, secret_at
+def password_of(mailbox: Mailbox, source: SecretSource | None, *, variable: str = VARIABLE) -> Secret:
+    """The password of an IMAP login, from `source`, from `variable`, or by asking."""
+    from bulkmail.settings.secrets import LONGEST_SECRET, Wanted, secret_at
 
     ask = password_prompt()
-    if place:
+    if source is not None:
         wanted = Wanted("IMAP password", whose="the password of the mailbox")
-        password = secret_at(place, wanted, environ=os.environ)
+        password = secret_at(source, wanted, environ=os.environ)
     elif os.environ.get(variable):
         password = os.environ[variable]
     elif ask is not None:

@@ -34,29 +34,33 @@ _SCHEME = lazy_pattern(r"(?:sandbox|maildir|null|smtps?|lmtp|[sl]mtp\+unix):", r
 @click.option("--from", "sender", metavar="ADDRESS", help="Ask whether mail from this address is accepted.")
 @click.option("--to", "recipient", metavar="ADDRESS", help="With --from: also ask about this recipient.")
 @click.option("--relay", "name", default="", metavar="NAME", help="Which relay of the campaign.")
+@click.option(
+    "--password-stdin", is_flag=True, help="Read the password from standard input, one line; it is stored nowhere."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(where: str, sender: str | None, recipient: str | None, name: str, as_json: bool) -> int:
+def command(
+    where: str, sender: str | None, recipient: str | None, name: str, password_stdin: bool, as_json: bool
+) -> int:
     """Test a mail server and show what it supports.
 
     Connects, logs in once and sends nothing.  Exit code: 0 it can be used, 3
     it cannot, 2 wrong usage.
     """
     from bulkmail.cli.relay_table import as_table, to_json
-    from bulkmail.probe.relay import look_at
-    from bulkmail.settings.relay_presets import preset_at, say_preset
-    from bulkmail.settings.tables import known_feedback
-    from bulkmail.settings.tokens import find_key_password, find_proxy_password, find_tokens
+    from bulkmail.probe.relay_probe import look_at
+    from bulkmail.settings.presets import known_feedback, preset_at, say_preset
+    from bulkmail.settings.secrets import find_key_password, find_proxy_password, find_tokens
     from bulkmail.smtp.credentials import Credentials, Tokens
 
     if recipient and not sender:
         raise ConfigError("--to needs a sender", hint="add --from ADDRESS")
     from_address = _address("--from", sender) if sender else None
     to_address = _address("--to", recipient) if recipient else None
-    relay = _relay(where, name)
+    relay = relay_of(where, name)
     credentials: Credentials | None = None
     if (fetch := find_tokens(relay)) is not None:
         credentials = Credentials(relay.username, tokens=Tokens(fetch))
-    elif (password := _password(relay)) is not None:
+    elif (password := password_of(relay, from_stdin=password_stdin)) is not None:
         credentials = Credentials(relay.username, password)
     key_password, proxy_password = find_key_password(relay), find_proxy_password(relay)
     feedback = known_feedback()
@@ -82,11 +86,11 @@ def command(where: str, sender: str | None, recipient: str | None, name: str, as
     return EXIT_OK if facts.is_usable else EXIT_STOPPED
 
 
-def _relay(where: str, name: str) -> Relay:
+def relay_of(where: str, name: str) -> Relay:
     """The server that a URL names, or a campaign; of several the one called `name`."""
     from bulkmail.model.relay import Kind
     from bulkmail.model.route import Route
-    from bulkmail.settings.relay_presets import expanded, named_preset
+    from bulkmail.settings.presets import expanded, named_preset
 
     if not os.path.exists(where) and named_preset(where):
         where = expanded(where)
@@ -95,7 +99,7 @@ def _relay(where: str, name: str) -> Relay:
             raise ConfigError("the relay URL cannot be read; is there a password in it?", hint="leave the password out")
         relay: Relay | None = Route.parse(where).relay
     else:
-        from bulkmail.settings.permission import commands_in, home_of, refuse_unallowed
+        from bulkmail.settings.allowed_commands import commands_in, home_of, refuse_unallowed
         from bulkmail.settings.settings import load_relay
 
         relay = load_relay(where, name=name)
@@ -115,15 +119,20 @@ class _NoPassword(Exception):
     """There is none, and no terminal to ask on."""
 
 
-def _password(relay: Relay) -> Secret | None:
+def password_of(relay: Relay, *, from_stdin: bool = False, can_ask: bool = True) -> Secret | None:
     """The password, or None where none is wanted or found."""
+    if from_stdin:
+        from bulkmail.cli.passwords import passwords_for
+        from bulkmail.model.route import Route
+
+        return passwords_for([Route(relay)], from_stdin=True)[0]
     from bulkmail.settings.secrets import find_password
 
-    def nobody(prompt: str) -> str:
+    def no_one(prompt: str) -> str:
         raise _NoPassword
 
     try:
-        return find_password(relay, ask=password_prompt() or nobody)
+        return find_password(relay, ask=(password_prompt() if can_ask else None) or no_one)
     except _NoPassword:
         return None
 

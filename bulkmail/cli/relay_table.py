@@ -7,11 +7,12 @@ import json
 import textwrap
 from collections.abc import Iterator
 
+from bulkmail.checks.relay_trouble import trouble_with
 from bulkmail.model.relay import Tls
 from bulkmail.model.reply import Reply
 from bulkmail.probe.certificate import Certificate
-from bulkmail.probe.relay import Login, RelayFacts
-from bulkmail.smtp.transfer import Mode
+from bulkmail.probe.relay_probe import Login, RelayFacts
+from bulkmail.smtp.peer_policy import Mode
 from bulkmail.text import printable
 
 WIDTH = 80  # columns
@@ -27,13 +28,14 @@ def as_table(facts: RelayFacts) -> str:
         shown = label
     if shown:
         lines.append("")
-    if facts.trouble is None:
+    trouble = trouble_with(facts)
+    if trouble is None:
         lines += textwrap.wrap(_praise(facts), WIDTH)
     else:
-        lines += textwrap.wrap(f"Not usable: {facts.trouble.what}", WIDTH)
-        if facts.trouble.words:
-            lines += _indented(f"The server said: {facts.trouble.words}")
-        lines += _indented(facts.trouble.fix, is_ours=True)
+        lines += textwrap.wrap(f"Not usable: {trouble.what}", WIDTH)
+        if trouble.words:
+            lines += _indented(f"The server said: {trouble.words}")
+        lines += _indented(trouble.fix, is_ours=True)
     return "\n".join(lines) + "\n"
 
 
@@ -188,7 +190,7 @@ def _praise(facts: RelayFacts) -> str:
 
 def to_json(facts: RelayFacts) -> str:
     """One object; what was not found out is null."""
-    certificate, capabilities, trouble = facts.certificate, facts.capabilities, facts.trouble
+    certificate, capabilities, trouble = facts.certificate, facts.capabilities, trouble_with(facts)
     found = {
         "relay": str(facts.relay),
         "usable": facts.is_usable,

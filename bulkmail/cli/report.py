@@ -13,14 +13,14 @@ from bulkmail.cli.words import screen_width
 from bulkmail.mailing.returned import opened_campaign
 from bulkmail.mailing.targets import Targets, recorded_inputs
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.report.csv import write_csv
-from bulkmail.report.files import replacing
+from bulkmail.report.csv_report import write_csv
 from bulkmail.report.html import write_html
-from bulkmail.report.json import write_json
+from bulkmail.report.json_report import write_json
 from bulkmail.report.recognising import text_mark
 from bulkmail.report.report import Report
-from bulkmail.report.source import Source
-from bulkmail.report.text import styled, summary
+from bulkmail.report.report_files import replacing
+from bulkmail.report.run_source import Source
+from bulkmail.report.text_report import styled, summary
 from bulkmail.settings.runs import find_run, names_outbox
 
 WRITERS = {"csv": write_csv, "json": write_json, "html": write_html}

@@ -14,13 +14,13 @@ from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.metrics import counted
 from bulkmail.cli.notifying import notify_option
 from bulkmail.cli.pace_flags import lift_option, pace_options, with_pace_flags
+from bulkmail.cli.passwords import password_stdin_option, passwords_for
 from bulkmail.cli.program import json_option
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.question import ask, look_ahead_of, tell_plan
 from bulkmail.cli.running import (
     abandoned_on_error,
     deliver_and_conclude,
-    password_prompt,
     run_async,
     tell,
 )
@@ -37,11 +37,10 @@ from bulkmail.mailing.targets import Targets
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.route import Route
 from bulkmail.model.status import Status
-from bulkmail.settings.keys import find_keys
-from bulkmail.settings.permission import commands_in, refuse_unallowed
-from bulkmail.settings.relay_presets import expanded
+from bulkmail.settings.allowed_commands import commands_in, refuse_unallowed
+from bulkmail.settings.presets import expanded
 from bulkmail.settings.runs import find_run
-from bulkmail.settings.secrets import find_passwords
+from bulkmail.settings.secrets import find_keys
 from bulkmail.smtp.trace import Trace
 from bulkmail.text import count
 
@@ -66,6 +65,7 @@ Examples:
 @click.option("--retry-rejected", is_flag=True, help="Retry the rows that were rejected.")
 @click.option("--retry-expired", is_flag=True, help="Retry the rows that expired.")
 @click.option("--relay", "urls", metavar="URL", multiple=True, help="Use another relay; repeatable.")
+@password_stdin_option
 @pace_options
 @click.option(
     "--suppress",
@@ -88,6 +88,7 @@ def command(
     retry_rejected: bool,
     retry_expired: bool,
     urls: tuple[str, ...],
+    password_stdin: bool,
     suppress: tuple[str, ...],
     yes: bool,
     reports: tuple[Path, ...],
@@ -123,7 +124,7 @@ def command(
         raise ConfigError(
             "this would send to recipients, and there is no terminal to ask for confirmation", hint="add --yes to send"
         )
-    passwords = find_passwords(routes, ask=password_prompt())
+    passwords = passwords_for(routes, from_stdin=password_stdin)
 
     async def main(trace: Trace | None, progress: Progress) -> int:
         mailing = Mailing.reopen(path, routes=routes, pace=pace, keys=keys, suppress=[*past.suppress, *suppress])

@@ -13,7 +13,7 @@ from typing import TypeVar
 import anyio
 import click
 
-from bulkmail.checks.finding import Severity
+from bulkmail.checks.check_finding import Severity
 from bulkmail.cli.mishaps import judge
 from bulkmail.cli.mishaps import tell as tell_mishap
 from bulkmail.cli.program import note_outbox, note_result
@@ -29,12 +29,12 @@ from bulkmail.model.intake_duty import say_overdue
 from bulkmail.model.relay import Secret
 from bulkmail.model.schedule import Planned
 from bulkmail.model.tally import EXIT_STOPPED
-from bulkmail.report.files import ReportUnwritten
-from bulkmail.report.json import head
+from bulkmail.report.json_report import head
 from bulkmail.report.recognising import is_report
 from bulkmail.report.report import Report
+from bulkmail.report.report_files import ReportUnwritten
 from bulkmail.report.saving import save_report
-from bulkmail.report.text import rows_and_copies, summary
+from bulkmail.report.text_report import rows_and_copies, summary
 from bulkmail.smtp.trace import Trace
 from bulkmail.text import count, printable
 
@@ -62,7 +62,7 @@ async def deliver(
     ending = Ending(was_stopped=True)
     await watch.begin()
     async with anyio.create_task_group() as group:
-        await group.start(_heed_signals, mailing, group.cancel_scope)
+        await group.start(_watch_signals, mailing, group.cancel_scope)
         async with open_routes(
             mailing.routes, passwords, inbox=mailing.inbox, notify=progress.note, trace=trace
         ) as connects:
@@ -73,7 +73,7 @@ async def deliver(
     return ending
 
 
-async def _heed_signals(
+async def _watch_signals(
     mailing: Mailing,
     scope: anyio.CancelScope,
     *,

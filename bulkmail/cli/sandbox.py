@@ -12,7 +12,8 @@ import anyio
 import click
 
 from bulkmail.model.rate import Rate
-from bulkmail.sandbox.faults import Faults, parse_share
+from bulkmail.model.units import parse_share
+from bulkmail.sandbox.faults import Faults
 from bulkmail.sandbox.inbox import Inbox
 from bulkmail.sandbox.server import Sandbox
 from bulkmail.text import count

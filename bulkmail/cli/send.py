@@ -25,6 +25,7 @@ from bulkmail.cli.groups import GroupedCommand
 from bulkmail.cli.metrics import counted
 from bulkmail.cli.notifying import notify_option, say_fault
 from bulkmail.cli.pace_flags import lift_option
+from bulkmail.cli.passwords import password_stdin_option, passwords_for
 from bulkmail.cli.program import json_option
 from bulkmail.cli.progress import Progress, make_progress
 from bulkmail.cli.question import ask, look_ahead_of, refuse_other, tell_plan
@@ -32,29 +33,27 @@ from bulkmail.cli.running import (
     abandoned_on_error,
     conclude_finished,
     deliver_and_conclude,
-    password_prompt,
     run_async,
     tell,
     tell_stale_intake,
 )
 from bulkmail.cli.tracing import progress_mode, progress_option, trace_option, tracing
+from bulkmail.cli.trial import check_test_flags, send_test
 from bulkmail.mailing.confirm import choose
 from bulkmail.mailing.in_doubt import Doubt
-from bulkmail.mailing.intake import intake_overdue
 from bulkmail.mailing.ordering import Order, is_rehearsal, order_mailing, routes_of
 from bulkmail.mailing.permits import lift_pauses
 from bulkmail.mailing.planned_times import planned_now
 from bulkmail.mailing.previous_run import Past
 from bulkmail.mailing.run_record import lift_rests
 from bulkmail.mailing.run_watch import notify_if_killed, record_notify
-from bulkmail.mailing.suppression_sources import list_in_use
+from bulkmail.mailing.suppression_sources import intake_overdue, list_in_use
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
-from bulkmail.settings.keys import find_keys
-from bulkmail.settings.permission import allow, commands_in, home_of, refuse_unallowed
-from bulkmail.settings.secrets import find_passwords
+from bulkmail.settings.allowed_commands import allow, commands_in, home_of, refuse_unallowed
+from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.settings import Settings, load
 from bulkmail.smtp.trace import Trace
 
@@ -67,6 +66,7 @@ Examples:
   bulkmail send newsletter --quota 2000/day --canary 25 \\
       --window "Mon-Fri 09:00-17:00 Europe/Vienna" --wait forever
   bulkmail send newsletter --redirect-to me@example.com --sample 5
+  bulkmail send newsletter --test me@example.com --row 3
   bulkmail send newsletter --yes --expect 1204
   bulkmail send reminder --follow-up newsletter --unless bounced,unsubscribed
 """
@@ -88,6 +88,10 @@ Examples:
 )
 @click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Rehearse with N rows chosen at random.")
 @click.option("--redirect-to", metavar="ADDRESS", help="Rehearse: send every message to this address.")
+@click.option("--test", "test_to", metavar="ADDRESS", help="Send one test message to this address, and nothing else.")
+@click.option(
+    "--row", type=click.IntRange(min=1), metavar="N", help="With --test: as row N gets it (default: the first)."
+)
 @click.option("--dry-run", is_flag=True, help="Rehearse: do everything except sending.")
 @click.option("--paced", is_flag=True, help="Apply the rate in a rehearsal, too.")
 @click.option("--yes", is_flag=True, help="Send without asking for confirmation.")
@@ -105,6 +109,7 @@ Examples:
 )
 @progress_option
 @json_option
+@password_stdin_option
 @lift_option
 @metrics_option
 @trace_option
@@ -141,11 +146,24 @@ def command(campaign: str | None, **options: Any) -> int:
     if order.start_over and order.only_unreached:
         raise ConfigError("--new and --changed contradict each other", hint="give one of them")
     yes, expected = options.pop("yes"), options.pop("expect")
+    test_to, row, from_stdin = options.pop("test_to"), options.pop("row"), options.pop("password_stdin")
+    check_test_flags(click.get_current_context(), test_to, row)
     in_doubt, mode = options.pop("in_doubt"), options.pop("mode")
     is_lifting = options.pop("lift_pause")
     port, notify = options.pop("metrics_port"), options.pop("notify")
     mode = progress_mode(mode, trace_to)
     settings = load(campaign, overrides_from(options), needs_list=order.follow_up is None)
+    if test_to is not None:
+        return send_test(
+            settings,
+            to=_address(test_to),
+            row=row,
+            follow_up=order.follow_up,
+            home=home_of(campaign),
+            from_stdin=from_stdin,
+            mode=mode,
+            trace_to=trace_to,
+        )
     if not settings.routes and sys.stdin.isatty():
         settings = _offer_sandbox(settings)
     is_asking = not (is_rehearsal(settings, order) or yes)
@@ -158,7 +176,7 @@ def command(campaign: str | None, **options: Any) -> int:
     refuse_unallowed(home_of(campaign), commands)
     if order.outbox is not None:
         allow(order.outbox, commands)  # so that `resume` may, as it may for an outbox in runs/
-    passwords = find_passwords(routes_of(settings, order), ask=password_prompt())
+    passwords = passwords_for(routes_of(settings, order), from_stdin=from_stdin, list_source=settings.list_source)
     keys = find_keys(settings.campaign)
 
     async def main(trace: Trace | None, progress: Progress) -> int:

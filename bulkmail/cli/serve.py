@@ -22,9 +22,8 @@ from bulkmail.mailing.intake import Intake, Mailboxes, outbox_of
 from bulkmail.mailing.suppression_sources import open_settings
 from bulkmail.mailing.token_keys import verifier_of
 from bulkmail.model.errors import ConfigError, RelayError
-from bulkmail.settings.bounces import load_mailboxes
-from bulkmail.settings.serving import ServeSettings, load_serving
 from bulkmail.settings.suppressions import load_suppressions
+from bulkmail.settings.user_tables import ServeSettings, load_mailboxes, load_serving
 from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.text import count
 
@@ -135,7 +134,7 @@ def _make(settings: ServeSettings, store: SqliteSuppressions) -> tuple[Server, P
     from bulkmail.model.address import Address
     from bulkmail.model.feedback_event import FeedbackEvent
     from bulkmail.serve.app import PublicSide, make_app
-    from bulkmail.serve.connection import BoundedConnection
+    from bulkmail.serve.client_connection import BoundedConnection
     from bulkmail.serve.proofs import Webhook
     from bulkmail.serve.writer import Writer
 

@@ -15,21 +15,21 @@ import msgspec
 
 from bulkmail.cli.notifying import notify_if_killed
 from bulkmail.cli.words import step, wrapped
-from bulkmail.mailing.intake import overdue_of
 from bulkmail.mailing.returned import opened_campaign
+from bulkmail.mailing.suppression_sources import overdue_of
 from bulkmail.model.intake_duty import say_overdue
 from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
-from bulkmail.report.json import head
+from bulkmail.report.came_back import came_back, of_passes
+from bulkmail.report.json_report import head
 from bulkmail.report.planned import planned_in
 from bulkmail.report.planned import sentence as planned_sentence
-from bulkmail.report.rest import next_try, rest_of, say_rest
-from bulkmail.report.returned import came_back, of_passes
+from bulkmail.report.rest import next_try, rest_of, say_rest, stopped_by
+from bulkmail.report.run_source import Source
 from bulkmail.report.slowdowns import sentence, slowdowns_of
-from bulkmail.report.source import Source
-from bulkmail.report.text import copies_of, say_left, say_rows
+from bulkmail.report.text_report import copies_of, say_left, say_rows
 from bulkmail.settings.runs import find_run, names_outbox
 from bulkmail.text import count, printable
 
@@ -117,6 +117,7 @@ def _said(reader: OutboxReader, tally: Tally, path: Path, *, passes: Sequence[st
     now = time.time()
     with noticing_damage(reader.name):
         rest = rest_of(reader.settings, now) if tally.open else None
+        stopped = stopped_by(reader.settings) if tally.open and reader.is_running is None else None
     plan = planned_in(reader) if tally.open else None
     planned = planned_sentence(plan, now, is_running=reader.is_running is not None) if plan is not None else ""
     waiting = say_rest(rest, now) if rest else next_try(reader.next_try_at(), now)
@@ -126,6 +127,7 @@ def _said(reader: OutboxReader, tally: Tally, path: Path, *, passes: Sequence[st
         *passes,
         *_relays(reader),
         _times(reader),
+        *([stopped.sentence] if stopped else []),
         *([waiting] if waiting else []),
         *([planned] if planned else []),
         *_slowed(reader),

@@ -20,8 +20,8 @@ from bulkmail.model.errors import AddressError, ConfigError, ListError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.suppression import ALL_LISTS, SuppressionEntry, SuppressionReason, list_scope
 from bulkmail.model.units import parse_duration
+from bulkmail.settings.presets import known_providers
 from bulkmail.settings.suppressions import SuppressionSettings, load_suppressions
-from bulkmail.settings.tables import known_providers
 from bulkmail.suppression.exchange import adopt, export, is_archive, iso, read_file
 from bulkmail.suppression.ports import Addition, AddressHistory, EntryQuery, StoredEvent
 from bulkmail.suppression.store import SqliteSuppressions
@@ -418,7 +418,7 @@ def _confirm(what: str, *, yes: bool) -> None:
 
 
 def _others(number: int, what: str) -> str:
-    """`"; 2 were there already"`."""
+    """`"; 2 already on the list"`."""
     return f"; {number:,} {what if number == 1 else what.replace('was', 'were')}" if number else ""
 
 

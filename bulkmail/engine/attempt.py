@@ -1,109 +1,95 @@
-"""One job on its way over a session, from its mark to what it came to."""
+"""Deliveries under way over a session, from their mark to their outcome: nothing is reported before it is durable."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
-from bulkmail.engine.contracts import Ending
-from bulkmail.engine.outcomes import as_outbox_error, record, record_acceptance
-from bulkmail.engine.relay_state import RelayState
+from bulkmail.engine.contracts import DeliveryResult, Ending
 from bulkmail.engine.run import Run
+from bulkmail.engine.scheduler import Booking
 from bulkmail.engine.worker_session import WorkerSession
+from bulkmail.model import delivery as deliveries
+from bulkmail.model.breaker import Danger, Trip
+from bulkmail.model.delivery import Status, accepted, settle
+from bulkmail.model.errors import OutboxError, RelayError, TemplateError
 from bulkmail.model.feedback import ThrottleDecision
-from bulkmail.model.job import Job, Mark, Release
+from bulkmail.model.job import Mark, PutBack, Release, Settlement
 from bulkmail.model.message import Message
+from bulkmail.model.outcome import Reason, Scope, rejected
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
-from bulkmail.smtp.connection import Done, Transfer
+from bulkmail.model.verdict import ACCEPTED
+from bulkmail.smtp.transfer import Done, Transfer
+from bulkmail.text import printable
 
 Conclude = Callable[[str, ThrottleDecision, Reply | Fault], None]
 _END = Stage.END
 
+MOST_COPIES = 50  # forward paths of a transaction: RFC 5321 §4.5.3.1.8 asks servers for 100, some providers take 50
+
 
 class Attempt(Transfer):
-    """A transfer that records itself: every outcome is durable before anyone is notified.
+    """A transfer that records itself: every outcome is durable before it is reported.
 
-    `conclude` receives what an outcome other than acceptance means for the lane, the session and the relay.  `slot` is
-    what its rate's slot was booked by, and is given back if nothing of it went.
+    `conclude` receives what an outcome other than acceptance means for provider, session and relay.
     """
 
-    __slots__ = (
-        "_at",
-        "_began",
-        "_conclude",
-        "_first_at",
-        "_is_noted",
-        "_job",
-        "_relay",
-        "_run",
-        "_session",
-        "lane",
-        "slot",
-    )
+    __slots__ = ("_at", "_began", "_conclude", "_first_at", "_is_noted", "_run", "_session", "booking")
 
     def __init__(
         self,
         run: Run,
-        relay: RelayState,
         session: WorkerSession,
-        job: Job,
+        booking: Booking,
         message: Message,
-        lane: str,
-        first_at: float,
         *,
+        first_at: float,
         conclude: Conclude,
     ) -> None:
         super().__init__(message, self._mark, self._decided)
+        self.booking = booking
         self._run = run
-        self._relay = relay
         self._session = session
-        self._job = job
-        self.lane = lane
         self._first_at = first_at
         self._conclude = conclude
         self._is_noted = False  # the mark, in the journal
-        self.slot: Mapping[str, float] = {}
         self._at, self._began = run.clock.now(), run.clock.monotonic()
-
-    @property
-    def job(self) -> Job:
-        """What it delivers."""
-        return self._job
-
-    def begins(self) -> None:
-        """From now on it counts how long it takes."""
-        self._at, self._began = self._run.clock.now(), self._run.clock.monotonic()
 
     def _mark(self, done: Done) -> None:
         """Asks for the durable note that the end of this message is about to be written."""
         self._is_noted = True
+        run = self._run
 
         def noted(error: BaseException | None) -> None:
             if error is not None:  # nothing can be recorded any more
-                self._run.end(Ending(as_outbox_error(error)))
+                run.life.end(Ending(as_outbox_error(error)))
             done(error)
 
-        # Which of several it was is notified to anyone who looks for the message after a crash.
-        relay = self._relay.name if self._run.has_several else ""
-        mark = Mark(self._job.delivery.id, self.message.message_id, self._first_at, self.message.digest(), relay)
-        self._run.journal.put(mark, noted)
+        # Says which of several it was when a message is searched after a crash.
+        relay = self.booking.session.relay.name if run.has_several else ""
+        message = self.message
+        run.journal.put(
+            Mark(self.booking.job.delivery.id, message.message_id, self._first_at, message.digest(), relay), noted
+        )
 
     def _decided(self, event: Reply | Fault) -> None:
-        run, job = self._run, self._job
+        run, booking, session = self._run, self.booking, self._session
         if event.__class__ is Reply and event.stage is _END and event.is_positive:
             took = run.clock.monotonic() - self._began
-            record_acceptance(run, job, self._relay, event, at=self._at, took=took)
-            self._session.carries()
-            run.throttling.accepted(self._relay, self.lane)
+            record_acceptance(run, booking, event, at=self._at, took=took)
+            if not session.carried:
+                session.relay.health.carried()
+            session.carried += 1
+            run.throttling.accepted(session.relay, booking.provider)
             return
         if self._is_as_before(event):
             if self._is_noted:
-                run.journal.put(Release(job.delivery.id), _ignore)
-            self._relay.turnstile.give_back(self.slot)
-            run.take_back(job, self._relay)
-            run.nudge()
+                run.journal.put(Release(booking.job.delivery.id), _ignore)
+            run.scheduler.give_back(booking)
+            run.life.nudge()
             return
         took = run.clock.monotonic() - self._began
-        self._conclude(self.lane, record(run, job, self._relay, event, at=self._at, took=took), event)
+        self._conclude(booking.provider, record(run, booking, event, at=self._at, took=took), event)
 
     def _is_as_before(self, event: Reply | Fault) -> bool:
         """Whether nothing of the message left that could count as a try: it goes again as if nothing had been."""
@@ -115,5 +101,157 @@ class Attempt(Transfer):
         return event.stage is Stage.MAIL and event.kind is Breakage.LOST and self._session.carried > 0
 
 
+class GroupedAttempt(Transfer):
+    """Copies of one message on their way in one transaction, each with an outcome of its own.
+
+    The marks of all are put in the journal in one turn, so that one commit makes them durable; who was refused before
+    that needs none.  `too_many` receives how many forward paths the server takes at a time, when it says so.
+    """
+
+    __slots__ = ("_attempts", "_too_many")
+
+    def __init__(self, message: Message, attempts: Sequence[Attempt], *, too_many: Callable[[int], None]) -> None:
+        """`message` is that of the attempts, to the forward paths of all in their order."""
+        super().__init__(message, self._mark, self._decided)
+        self._attempts = attempts
+        self._too_many = too_many
+
+    def _mark(self, done: Done) -> None:
+        going = [attempt for number, attempt in enumerate(self._attempts) if number not in self.own]
+        waiting = len(going)
+
+        def one_done(error: BaseException | None) -> None:
+            nonlocal waiting
+            waiting -= 1
+            if error is not None or waiting == 0:
+                done(error)
+
+        for attempt in going:
+            attempt.mark(one_done)
+
+    def _decided(self, event: Reply | Fault) -> None:
+        # From the back: what goes once more goes to the head of the queue, and there the order shall be the same.
+        for number, attempt in reversed(list(enumerate(self._attempts))):
+            own = self.own.get(number, event)
+            if number and _is_too_many(own):
+                self._too_many(number)
+                own = Fault(Stage.RCPT, Breakage.STOPPED, f"it goes in a transaction of its own: {own}")
+            attempt.decided(own)
+
+
+def _is_too_many(event: Reply | Fault) -> bool:
+    """RFC 5321 §4.5.3.1.10: the rest may be sent at once, in another transaction."""
+    return isinstance(event, Reply) and event.stage is Stage.RCPT and event.enhanced in ("4.5.3", "5.5.3")
+
+
 def _ignore(error: BaseException | None) -> None:
     """A mark that could not be taken back makes its row doubtful for the next run, which is true enough."""
+
+
+# -- what they came to
+
+
+def record(run: Run, booking: Booking, event: Reply | Fault, *, at: float, took: float) -> ThrottleDecision:
+    """Puts down how a try that began `at` (wall clock) ended after this many seconds; what is to be made of that."""
+    job, relay = booking.job, booking.session.relay
+    decision = run.plan.feedback.decide(event)
+    number = job.delivery.id
+    verdict = run.breaker.spared(event, decision.verdict)
+    names_us = verdict.reason is not Reason.UNSTATED_POLICY
+    if verdict.strikes and not names_us:
+        own = relay.strikes.is_own(number, has_others=lambda done: _has_others(run, done, settling=1))
+        verdict = rejected(Scope.RECIPIENT, Reason.POLICY) if own else verdict
+    decision = replace(decision, verdict=verdict)
+    attempt = deliveries.Attempt(at, took, relay.name, event, verdict)
+    delivery = settle(job.delivery, attempt, run.plan.pace.retry, jitter=run.plan.rng())
+    _put(run, booking, delivery, attempt)
+    trip = run.breaker.note(
+        number,
+        event,
+        verdict,
+        copy_to=delivery.forward_path if delivery.is_copy else "",
+        is_last=lambda: not _has_others(run, {number}),
+    )
+    if trip is not None:
+        _trips(run, trip)
+    if verdict.strikes and relay.strikes.strike(
+        number, names_us=names_us, has_others=lambda done: _has_others(run, done)
+    ):
+        run.leave_out(relay, event)
+    return decision
+
+
+def record_acceptance(run: Run, booking: Booking, reply: Reply, *, at: float, took: float) -> None:
+    """As `record()`, of a positive reply to the end of a message, and what follows from it for the relay."""
+    relay = booking.session.relay
+    delivery = accepted(booking.job.delivery, at=at)
+    _put(run, booking, delivery, deliveries.Attempt(at, took, relay.name, reply, ACCEPTED))
+    trip = run.breaker.accepted(delivery.id, reply, copy_to=delivery.forward_path if delivery.is_copy else "")
+    if trip is not None:
+        _trips(run, trip)
+    relay.strikes.accepted()
+    if relay.is_on_trial or relay.is_reported or relay.health.is_failing:
+        run.record_success(relay)
+
+
+def record_unmade(run: Run, booking: Booking, error: TemplateError) -> None:
+    """No message can be made for a row: it is invalid, or, when it was tried before, rejected in our words."""
+    job = booking.job
+    run.scheduler.unbook(booking)
+    run.scheduler.queues.release_copies(job)
+    if job.delivery.status is Status.PENDING:
+        if job.delivery.row not in run.invalid_rows:  # one forward path speaks for all
+            run.plan.outbox.invalidate(job.delivery.row, str(error))
+            run.invalid_rows.add(job.delivery.row)
+        run.scheduler.settled(booking)
+    else:  # a file of the row has gone since, or a hook changed its mind
+        fault = Fault(Stage.MAIL, Breakage.UNSENDABLE, printable(str(error)))
+        record(run, booking, fault, at=run.clock.now(), took=0.0)
+
+
+def _put(run: Run, booking: Booking, delivery: deliveries.Delivery, attempt: deliveries.Attempt) -> None:
+    def reported(error: BaseException | None) -> None:
+        """The outcome is durable, or will not be: then the row stays at its mark, which a later run finds in doubt."""
+        run.unsettled -= 1
+        is_open = delivery.status is not Status.ACCEPTED and delivery.status.is_open
+        run.scheduler.settled(booking, due_at=delivery.due_at if is_open else None)
+        if error is not None:
+            run.life.end(Ending(as_outbox_error(error)))
+            return
+        run.plan.observe(DeliveryResult(delivery, attempt, booking.job.recipient))
+
+    run.journal.put(Settlement(delivery, attempt), reported)
+    run.unsettled += 1
+
+
+def _has_others(run: Run, done: Collection[int], *, settling: int = 0) -> bool:
+    """Whether the run has a delivery to try that is not among `done` and whose outcome is not put down yet.
+
+    `settling` is how many of those in hand are about to be put down.
+    """
+    queues = run.scheduler.queues
+    return queues.in_hand > run.unsettled + settling or queues.has_others(done)
+
+
+def _trips(run: Run, trip: Trip) -> None:
+    """A breaker opened: who was rejected for it is pending again, and nothing more begins.
+
+    In the instant that the outcome was put in the journal, so that one transaction takes both.
+    """
+    if trip.put_back:
+        run.journal.put(PutBack(trip.put_back), _nothing)
+    if trip.danger is not Danger.CANARY:  # which is judged when all of those messages are done
+        run.life.end(Ending(RelayError(f"stopped, and no one is lost: {trip.sentence}", hint=trip.hint)))
+
+
+def _nothing(error: BaseException | None) -> None:
+    """The owner of the outcome is notified, too."""
+
+
+def as_outbox_error(error: BaseException) -> OutboxError:
+    """What to end a run with when its outbox fails."""
+    if isinstance(error, OutboxError):
+        return error
+    if isinstance(error, MemoryError):  # which has no words of its own
+        return OutboxError("the outbox failed: there is not enough memory", hint="what was recorded is safe")
+    return OutboxError(f"the outbox failed: {error}")

@@ -19,8 +19,8 @@ _FIXES = {
     Breakage.NO_SUCH_HOST: "check the spelling of the host",
     Breakage.UNREACHABLE: "check host and port, and whether a firewall is in between",
     Breakage.EXHAUSTED: "set connections lower, or allow more with ulimit -n",
-    Breakage.UNTRUSTED: "use the name that the certificate is for, or name the server's own authority "
-    "with ?ca_file=FILE in the relay URL",
+    Breakage.UNTRUSTED: "name the server's own authority with ?ca_file=FILE in the relay URL",
+    Breakage.WRONG_NAME: "write the name that the certificate is for into the relay URL",
     Breakage.NO_TLS: "use smtps:// if the server has TLS from the start (port 465); only for a server on this machine "
     "or a trusted network add ?tls=off",
     Breakage.WRONG_TLS: "change the relay URL",

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+import anyio
+
+from bulkmail.engine.account import Account
 from bulkmail.engine.clock import Clock
 from bulkmail.engine.contracts import Outlet
-from bulkmail.engine.occupancy import Occupancy
-from bulkmail.engine.permission import Permission
-from bulkmail.engine.turnstile import Turnstile
+from bulkmail.engine.provider_use import ProviderUse
 from bulkmail.model.breaker import Strikes
 from bulkmail.model.errors import BulkmailError
 from bulkmail.model.opening import OpeningBudget
@@ -22,12 +23,45 @@ from bulkmail.model.shaper import Shaper
 from bulkmail.model.timing import IDLE_SESSION_KEPT, RELAY_FULL_AFTER, SILENCE_NOTED_AFTER, SILENCE_NOTED_AGAIN_AFTER
 
 
+class Silence:
+    """For how long the server of a relay has not answered although it is its turn."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._awaiting = 0  # sessions that are opening, or under way
+        self._turned_at = clock.monotonic()  # when one of them last began to be
+        self._reported = 0.0
+
+    @contextmanager
+    def awaiting(self) -> Iterator[None]:
+        """While the server has to do something."""
+        self._awaiting += 1
+        self._turned_at = self._clock.monotonic()
+        try:
+            yield
+        finally:
+            self._awaiting -= 1
+
+    def to_tell(self, now: float, *, moved_at: float) -> float:
+        """Seconds since `moved_at`, when the server last dealt with something; 0 while there is nothing to tell."""
+        silence = now - max(moved_at, self._turned_at)
+        if not self._awaiting or silence < SILENCE_NOTED_AFTER:
+            self._reported = 0.0
+        elif not self._reported or silence - self._reported >= SILENCE_NOTED_AGAIN_AFTER:
+            self._reported = silence
+            return silence
+        return 0.0
+
+
 class RelayState:
     """Shared by the workers that hold sessions with one relay.
 
     `error`, once set, is why it gets nothing any more in this run.  `idle` are its workers without anything to do,
     `in_hand` the jobs they have, `moved_at` (monotonic) is when one was last begun or dealt with.  `failure` is how it
-    failed last.
+    failed last.  `turn` is held by the worker whose message is next, where rates make them wait.
+
+    It has more attributes than a class should: what a run knows of one relay is in one place, the limits that were
+    configured for it and how it is doing; the arithmetic is that of its parts.
     """
 
     def __init__(
@@ -37,10 +71,9 @@ class RelayState:
         pace: Pace,
         shaper: Shaper,
         clock: Clock,
-        pause: Callable[[float], Awaitable[bool]],
-        permission: Permission,
+        account: Account,
     ) -> None:
-        """`shaper` keeps the rates of all relays; `pause` as for a turnstile."""
+        """`shaper` keeps the rates of all relays."""
         route = outlet.route
         self.connect = outlet.connect
         self.name = route.label
@@ -53,15 +86,15 @@ class RelayState:
         self.most_connections = useful_connections(route.relay.connections, [pace.rate, route.rate])
         shaper.add_relay(self.name, connections=self.most_connections, rate=route.rate)
         self._shaper = shaper
-        self.turnstile = Turnstile(shaper, self.name, clock, pause=pause)
+        self.turn = anyio.Lock()
         self.health = OpeningBudget(
             partial(shaper.connections, self.name),
             patience=pace.patience,
             backoff=pace.relay_backoff,
             logs_in=bool(route.relay.username),
         )
-        self.occupancy = Occupancy()
-        self.permission = permission
+        self.provider_use = ProviderUse()
+        self.account = account
         self.workers = 0
         self.idle = 0
         self.in_hand = 0
@@ -72,30 +105,16 @@ class RelayState:
         self.trying: object | None = None  # which session does
         self.moved_at = clock.monotonic()
         self.failure: Reply | Fault | None = None
-        self._clock = clock
-        self._awaiting = 0  # sessions that are opening, or under way
-        self._turned_at = self.moved_at  # when one of them last began to be
-        self._told_silence = 0.0
+        self.silence = Silence(clock)
 
-    @contextmanager
-    def awaiting(self) -> Iterator[None]:
-        """While the server has to do something."""
-        self._awaiting += 1
-        self._turned_at = self._clock.monotonic()
-        try:
-            yield
-        finally:
-            self._awaiting -= 1
+    def rate_wait(self, now: float) -> float:
+        """Seconds until the next message could go, were no one waiting and anyone who its provider."""
+        return self._shaper.relay_wait(self.name, now)
 
-    def silence_to_tell(self, now: float) -> float:
-        """Seconds for which the server has not answered although it is its turn; 0 while there is nothing to tell."""
-        silence = now - max(self.moved_at, self._turned_at)
-        if not self._awaiting or silence < SILENCE_NOTED_AFTER:
-            self._told_silence = 0.0
-        elif not self._told_silence or silence - self._told_silence >= SILENCE_NOTED_AGAIN_AFTER:
-            self._told_silence = silence
-            return silence
-        return 0.0
+    def wait_for_turn(self, now: float) -> float:
+        """Seconds until anyone who begins to wait now could go, as far as is known."""
+        ahead = self.turn.statistics().tasks_waiting + self.turn.locked()
+        return self.rate_wait(now) + (ahead * self._shaper.spacing(self.name) if ahead else 0.0)
 
     @property
     def is_out(self) -> bool:
@@ -115,12 +134,12 @@ class RelayState:
 
     def is_able(self, now: float) -> bool:
         """Whether it takes what it is given, so that others need not."""
-        is_held = self.permission.rest() or self._shaper.relay_wait(self.name, now) > RELAY_FULL_AFTER
+        is_held = self.account.hold() or self._shaper.relay_wait(self.name, now) > RELAY_FULL_AFTER
         return not (self.is_out or self.health.is_failing or self.is_full(now) or is_held)
 
     def is_hopeful(self, now: float) -> bool:
         """Whether it may be reckoned with in this run, as far as is known now."""
-        return not (self.is_out or self.health.is_hopeless(now) or self.permission.rest())
+        return not (self.is_out or self.health.is_hopeless(now) or self.account.hold())
 
     def is_full(self, now: float) -> bool:
         """Whether it has had no room for long: every sender is busy, or held back by the relay's own rate."""

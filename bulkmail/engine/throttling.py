@@ -20,7 +20,7 @@ _MOST_TOLD = 1_000
 
 
 class Throttling:
-    """Plain calls on the loop.  `show` receives how a relay or lane is treated, `tell` is given a notice of it."""
+    """Plain calls on the loop.  `show` receives how a relay or provider is treated, `tell` is given a notice of it."""
 
     def __init__(
         self,
@@ -38,19 +38,19 @@ class Throttling:
         self._tell = tell
         self._reported_at: dict[tuple[str, str], float] = {}
         self._tidied_at = self._counted_at = clock.monotonic()
-        self._taken: dict[tuple[str, str], int] = {}  # messages since then, by relay and lane
+        self._taken: dict[tuple[str, str], int] = {}  # messages since then, by relay and provider
         self._refusals: dict[str, Reply | Fault] = {}  # of sessions, of which nothing was told yet
 
-    def throttle(self, decision: ThrottleDecision, event: Reply | Fault, relay: RelayState, lane: str) -> bool:
+    def throttle(self, decision: ThrottleDecision, event: Reply | Fault, relay: RelayState, provider: str) -> bool:
         """Does what a complaint asks for: slower, fewer sessions, a rest; False when it is no such complaint."""
         if not decision.is_complaint:
             return False
         verdict, now = decision.verdict, self._clock.monotonic()
         self._count(now)
-        is_lane = verdict.scope is Scope.PROVIDER
-        others = (relay.occupancy.sessions(lane) if is_lane else relay.health.open) - verdict.drops
-        self._shaper.throttle(decision, relay.name, lane, now, open=others, words=str(event), jitter=self._rng())
-        self._look(relay, lane if is_lane else "", now, event=event)
+        is_provider = verdict.scope is Scope.PROVIDER
+        others = (relay.provider_use.sessions(provider) if is_provider else relay.health.open) - verdict.drops
+        self._shaper.throttle(decision, (relay.name, provider), now, open=others, words=str(event), jitter=self._rng())
+        self._look(relay, provider if is_provider else "", now, event=event)
         return True
 
     def refused(self, event: Reply | Fault, relay: RelayState, *, others: int) -> None:
@@ -82,9 +82,9 @@ class Throttling:
         if self._is_time_to_tell((relay.name, ""), now):
             self._tell(relay, f"{event}; the run goes on with {open_now}")
 
-    def accepted(self, relay: RelayState, lane: str) -> None:
+    def accepted(self, relay: RelayState, provider: str) -> None:
         """The relay took a message.  While nothing is slowed down, those of a moment are counted together."""
-        key = relay.name, lane
+        key = relay.name, provider
         self._taken[key] = self._taken.get(key, 0) + 1
         now = self._clock.monotonic()
         if not (self._shaper.is_free and 0 <= now - self._counted_at < ACCEPTED_COUNTED_WITHIN):
@@ -94,22 +94,22 @@ class Throttling:
         """Counts what was taken up to now."""
         self._counted_at = now
         taken, self._taken = self._taken, {}
-        for (relay, lane), count in taken.items():
-            if self._shaper.accepted(relay, lane, now, count):
-                self._show_treatment(relay, lane, now)
+        for (relay, provider), count in taken.items():
+            if self._shaper.accepted(relay, provider, now, count):
+                self._show_treatment(relay, provider, now)
                 self._show_treatment(relay, "", now)
         if now - self._tidied_at >= PROVIDERS_FORGOTTEN_EVERY:
             self._tidied_at = now
             self._shaper.tidy(now)
 
-    def _look(self, relay: RelayState, lane: str, now: float, *, event: Reply | Fault | None = None) -> None:
+    def _look(self, relay: RelayState, provider: str, now: float, *, event: Reply | Fault | None = None) -> None:
         """Shows how it is treated now, and gives a notice of what `event` has led to."""
-        slowdown = self._show_treatment(relay.name, lane, now)
+        slowdown = self._show_treatment(relay.name, provider, now)
         if slowdown is not None and event is not None and self._is_time_to_tell(slowdown.key, now):
             self._tell(relay, say_slowed(slowdown, event, now))
 
-    def _show_treatment(self, relay: str, lane: str, now: float) -> Slowdown | None:
-        slowdown = self._shaper.slowdown(relay, lane, now)
+    def _show_treatment(self, relay: str, provider: str, now: float) -> Slowdown | None:
+        slowdown = self._shaper.slowdown(relay, provider, now)
         if slowdown is not None:
             self._show(Slowed(slowdown.shifted(self._clock.now() - now)))
         return slowdown

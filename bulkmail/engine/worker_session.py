@@ -8,16 +8,15 @@ from collections.abc import Callable
 import anyio
 
 from bulkmail.engine.contracts import Connection, Sessions
-from bulkmail.engine.failing import gives_up, is_dismissal, tell_wait
-from bulkmail.engine.occupancy import Use
+from bulkmail.engine.provider_use import SessionUse
 from bulkmail.engine.relay_state import RelayState
 from bulkmail.engine.run import Run
-from bulkmail.model.job import Job
+from bulkmail.engine.scheduler import Booking
 from bulkmail.model.opening import login_wait
 from bulkmail.model.outcome import Scope
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.timing import IDLE_SESSION_KEPT
-from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.dialogue import SessionRefused
 
 log = logging.getLogger("bulkmail.engine")
 
@@ -31,10 +30,10 @@ class WorkerSession:
 
     def __init__(self, run: Run, relay: RelayState, *, enlarge: Callable[[], None]) -> None:
         self._run = run
-        self._relay = relay
+        self.relay = relay
         self._enlarge = enlarge
         self.line: Connection | None = None
-        self.use = Use()
+        self.use = SessionUse(relay)
         self.used_at = 0.0
         self.carried = 0  # messages whose recipient got an outcome of its own
         self.is_spent = False  # not to be used again, because of what came of a message
@@ -51,24 +50,24 @@ class WorkerSession:
         """A recipient got an outcome of its own."""
         self.carried += 1
         if self.carried == 1:
-            self._relay.health.carried()
+            self.relay.health.carried()
 
     def leave(self) -> None:
         """Its owner is not there any more, and it will be closed."""
         if self.is_open and not self._is_leaving:
             self._is_leaving = True
-            self._relay.health.leaving += 1
+            self.relay.health.leaving += 1
 
-    async def ready(self, job: Job) -> Connection | None:
+    async def ready(self, booking: Booking) -> Connection | None:
         """An open session whose turn is near; None when this sender is not to have one, or another relay has."""
-        run, relay = self._run, self._relay
+        run, relay = self._run, self.relay
         if self.line is not None and not self.line.usable:
             self.rests(self.line)
         elif self.is_worn:
             await self.close()
-        while run.ending is None and not relay.is_out:
+        while run.life.ending is None and not relay.is_out:
             now = run.clock.monotonic()
-            hold = max(relay.health.resume_at - now, relay.turnstile.wait_in_line - IDLE_SESSION_KEPT)
+            hold = max(relay.health.resume_at - now, relay.wait_for_turn(now) - IDLE_SESSION_KEPT)
             if hold > IDLE_SESSION_KEPT and self.line is not None:
                 await self.close()
             is_open = hold <= 0 and self.line is not None
@@ -78,23 +77,23 @@ class WorkerSession:
                 return None
             if not is_open and hold <= 0 and relay.health.may_open(now):
                 await self._open()
-            elif run.is_to_yield(job, relay):
+            elif run.scheduler.is_to_yield(booking):
                 return None
             elif is_open:
-                await run.pause(IDLE_SESSION_KEPT)
+                await run.life.pause(IDLE_SESSION_KEPT)
             elif (unopened := relay.health.wait(now)) <= 0:
-                await run.pause(hold if hold > 0 else IDLE_SESSION_KEPT)
-            elif not gives_up(run, relay):
-                tell_wait(run, relay)
-                await run.pause(min(max(hold, unopened), relay.health.patience_left(now) or unopened))
+                await run.life.pause(hold if hold > 0 else IDLE_SESSION_KEPT)
+            elif not run.gives_up(relay):
+                run.tell_wait(relay)
+                await run.life.pause(min(max(hold, unopened), relay.health.patience_left(now) or unopened))
         return None
 
     async def _open(self) -> None:
         """Opens a session, or acts on why that failed; gives up as soon as the run ends."""
-        run, relay = self._run, self._relay
+        run, relay = self._run, self.relay
         relay.health.begin(run.clock.monotonic())
         try:
-            with relay.awaiting(), run.opening() as opening:
+            with relay.silence.awaiting(), run.life.opening() as opening:
                 self.line = await relay.connect()
         except BaseException as error:
             relay.health.failed()
@@ -103,7 +102,7 @@ class WorkerSession:
             self._refused(error.event)
             return
         finally:
-            run.nudge()
+            run.life.nudge()
         if opening.cancelled_caught:  # the run ends, and nothing would be sent over it
             relay.health.failed()
             return
@@ -111,12 +110,12 @@ class WorkerSession:
         run.throttling.say_fewer(relay)
         self._opened_at = self.used_at = run.clock.monotonic()
         self.carried, self.is_spent, self._is_closed = 0, False, False
-        if run.is_alone:  # else it has to deal with a message first, or one that hangs would hold many
+        if run.scheduler.is_alone:  # else it has to deal with a message first, or one that hangs would hold many
             self._enlarge()
         run.plan.observe(Sessions(relay.health.open, relay.name))
 
     def _refused(self, event: Reply | Fault) -> None:
-        run, relay = self._run, self._relay
+        run, relay = self._run, self.relay
         log.info("session refused", extra={"stage": event.stage.value, "why": str(event)})
         decision, health = run.plan.feedback.decide(event), relay.health
         asked = max(decision.suspend if health.open else decision.asked, login_wait(event))
@@ -144,7 +143,7 @@ class WorkerSession:
 
     def is_worn_at(self, now: float) -> bool:
         """As `is_worn`, of a session that is open at `now` (monotonic seconds)."""
-        relay = self._relay
+        relay = self.relay
         if self.use.full or now - self._opened_at >= relay.session_age:
             return True
         return self.line is not None and self.line.transactions >= relay.messages_per_session
@@ -162,12 +161,12 @@ class WorkerSession:
 
         One that did its work is replaced.  One that carried nothing while others do is one more than the relay takes.
         """
-        run, relay = self._run, self._relay
+        run, relay = self._run, self.relay
         is_dismissed = isinstance(event, Reply) and event.code == 421 and event.stage in (Stage.MAIL, Stage.RCPT)
         if not self.carried and relay.health.fruitful:
             run.throttling.refused(event, relay, others=relay.health.open - 1)
         elif self.carried and is_dismissed and not asked:
-            if not is_dismissal(run, relay, self.carried) and scope is not Scope.SESSION:
+            if not run.is_dismissal(relay, self.carried) and scope is not Scope.SESSION:
                 run.record_failure(relay, event)
         elif not self.carried or scope is not Scope.SESSION:
             run.record_failure(relay, event, asked=asked)
@@ -185,7 +184,7 @@ class WorkerSession:
         """The session is over."""
         if self.line is None:
             return
-        run, health = self._run, self._relay.health
+        run, health = self._run, self.relay.health
         was_lost = self.is_spent or not (self.line.usable or self._is_closed)
         self.line.abort()
         self.line = None
@@ -194,4 +193,4 @@ class WorkerSession:
             self._is_leaving = False
             health.leaving -= 1
         health.closed(run.clock.monotonic(), carried=self.carried, was_lost=was_lost, jitter=run.plan.rng())
-        run.plan.observe(Sessions(health.open, self._relay.name))
+        run.plan.observe(Sessions(health.open, self.relay.name))

@@ -4,26 +4,59 @@ from __future__ import annotations
 
 import re
 import tomllib
+from enum import StrEnum
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from bulkmail.feedback.notice import Notice
+from bulkmail.model import verdict
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.outcome import Outcome, Reason
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.reply import Stage, make_reply
-from bulkmail.model.verdict import judge
 from bulkmail.model.wording import plain
 from bulkmail.text import printable
 
 _LONGEST = 4_000  # characters of a text that are held against the table
 
 
+class BounceReason(StrEnum):
+    """Why a message came back, in the word that reports and `bulkmail suppress` show."""
+
+    UNKNOWN_USER = "unknown-user"
+    UNKNOWN_DOMAIN = "unknown-domain"
+    NULL_MX = "null-mx"
+    MOVED = "moved"
+    DISABLED = "disabled"
+    MAILBOX_FULL = "mailbox-full"
+    TOO_BIG = "too-big"
+    MALFORMED = "malformed"
+    NOT_NOW = "not-now"
+    DNS = "dns"
+    NETWORK = "network"
+    EXPIRED = "expired"
+    DELAYED = "delayed"
+    REFUSED = "refused"
+    POLICY = "policy"
+    CONTENT = "content"
+    SPAM = "spam"
+    BLOCK_LIST = "block-list"
+    AUTHENTICATION = "authentication"
+    REVERSE_DNS = "reverse-dns"
+    RELAYING = "relaying"
+    OUR_HOST = "our-host"
+    OUR_SENDER = "our-sender"
+    DELIVERED = "delivered"
+    UNCLEAR = "unclear"
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One entry of `data/bounces.toml`.  Without `text` the digits alone decide."""
 
-    reason: str
+    reason: BounceReason
     kind: FeedbackKind
     text: re.Pattern[str] | None
     enhanced: re.Pattern[str] | None
@@ -52,13 +85,23 @@ class Finding:
     words: str = ""
 
 
+def _table(name: str, entries: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = tomllib.loads(files("bulkmail").joinpath("data", name).read_text("utf-8"))[entries]
+    return found
+
+
+@cache
+def provider_rules() -> tuple[verdict.Rule, ...]:
+    """What single providers say in words of their own: the table by which replies in our own sessions are judged."""
+    return tuple(map(verdict.rule_of, _table("replies.toml", "reply")))
+
+
 @cache
 def rules() -> tuple[Rule, ...]:
     """The table, in its order."""
-    tables = tomllib.loads(files("bulkmail").joinpath("data", "bounces.toml").read_text("utf-8"))["bounce"]
     return tuple(
         Rule(
-            reason=table["reason"],
+            reason=BounceReason(table["reason"]),
             kind=FeedbackKind(table["kind"]),
             text=_words(table.get("text", "")),
             but_not=_words(table.get("but_not", "")),
@@ -66,7 +109,7 @@ def rules() -> tuple[Rule, ...]:
             unless=_codes(table.get("unless", "")),
             examples=tuple(table["examples"]),
         )
-        for table in tables
+        for table in _table("bounces.toml", "bounce")
     )
 
 
@@ -87,26 +130,27 @@ def classify(notice: Notice, text: str = "") -> Finding:
     enhanced = _best_enhanced(enhanced, notice.status)
     words = printable(_shown(reported) or _shown(text), MOST_WORDS)
     if notice.action in ("delivered", "relayed", "expanded") or notice.status.startswith("2"):
-        return Finding(FeedbackKind.DELIVERED, "delivered", code, enhanced, words)
+        return Finding(FeedbackKind.DELIVERED, BounceReason.DELIVERED, code, enhanced, words)
     kind, reason = _meaning(notice, text, code, enhanced)
     if kind is FeedbackKind.HARD and _BEFORE_RCPT.search(reported):
-        kind, reason = FeedbackKind.BLOCKED, "our-sender"  # no recipient was named yet
-    if reason == "unknown-domain" and enhanced.startswith("4"):
-        kind, reason = FeedbackKind.SOFT, "dns"
+        kind, reason = FeedbackKind.BLOCKED, BounceReason.OUR_SENDER  # no recipient was named yet
+    if reason is BounceReason.UNKNOWN_DOMAIN and enhanced.startswith("4"):
+        kind, reason = FeedbackKind.SOFT, BounceReason.DNS
     is_waiting = not notice.action and kind is not FeedbackKind.HARD and _STILL_TRYING.search(notice.text or text)
     if notice.action == "delayed" or is_waiting:
-        return Finding(FeedbackKind.DELAYED, reason or "delayed", code, enhanced, words)
+        return Finding(FeedbackKind.DELAYED, reason or BounceReason.DELAYED, code, enhanced, words)
     return Finding(kind, reason, code, enhanced, words)
 
 
-def _meaning(notice: Notice, text: str, code: int | None, enhanced: str) -> tuple[FeedbackKind, str]:
+def _meaning(notice: Notice, text: str, code: int | None, enhanced: str) -> tuple[FeedbackKind, BounceReason]:
     said = notice.diagnostic or notice.text
     if said and (found := by_words(said, enhanced)) is not None:
         return found.kind, found.reason
     for rule in rules():
         if rule.text is None and rule.fits("", enhanced):
+            # The server may contradict the program that wrote the status.
             if rule.kind is FeedbackKind.HARD and code in _OF_STORAGE:
-                return FeedbackKind.SOFT, "mailbox-full"  # the server contradicts the program that wrote the status
+                return FeedbackKind.SOFT, BounceReason.MAILBOX_FULL
             return rule.kind, rule.reason
     if said and (code or enhanced) and (judged := _by_judge(said, code, enhanced)) is not None:
         return judged
@@ -114,10 +158,10 @@ def _meaning(notice: Notice, text: str, code: int | None, enhanced: str) -> tupl
         if reported and (found := by_words(reported, enhanced)) is not None:
             return found.kind, found.reason
     if enhanced.startswith("4") or (code is not None and 400 <= code < 500):
-        return FeedbackKind.SOFT, "not-now"
+        return FeedbackKind.SOFT, BounceReason.NOT_NOW
     if enhanced.startswith("5") or code or notice.action:
-        return FeedbackKind.SOFT, "refused"
-    return FeedbackKind.UNCLEAR, "unclear"
+        return FeedbackKind.SOFT, BounceReason.REFUSED
+    return FeedbackKind.UNCLEAR, BounceReason.UNCLEAR
 
 
 def by_words(reported: str, enhanced: str = "") -> Rule | None:
@@ -126,58 +170,57 @@ def by_words(reported: str, enhanced: str = "") -> Rule | None:
     return next((rule for rule in rules() if rule.text is not None and rule.fits(text, enhanced)), None)
 
 
-_SENTENCE_END = re.compile(r"[.;!?]+(?=\s|$)")
-_SIGNS = re.compile(r"(?:[^\w@~/.'|]|[.'](?!\w))+")  # a word and the next, whatever stands between them
+_SENTENCE_END = lazy_pattern(r"[.;!?]+(?=\s|$)")
+_SIGNS = lazy_pattern(r"(?:[^\w@~/.'|]|[.'](?!\w))+")  # a word and the next, whatever stands between them
 
 _KINDS = {
-    Reason.UNKNOWN_USER: (FeedbackKind.HARD, "unknown-user"),
-    Reason.MOVED: (FeedbackKind.HARD, "moved"),
-    Reason.ADDRESS_REFUSED: (FeedbackKind.SOFT, "refused"),
-    Reason.MAILBOX_FULL: (FeedbackKind.SOFT, "mailbox-full"),
-    Reason.GREYLISTED: (FeedbackKind.SOFT, "not-now"),
-    Reason.TOO_BIG: (FeedbackKind.SOFT, "too-big"),
-    Reason.RECIPIENT_RULE: (FeedbackKind.BLOCKED, "policy"),
-    Reason.POLICY: (FeedbackKind.BLOCKED, "policy"),
-    Reason.CONTENT_REFUSED: (FeedbackKind.BLOCKED, "content"),
-    Reason.BLOCK_LISTED: (FeedbackKind.BLOCKED, "block-list"),
-    Reason.UNAUTHENTICATED: (FeedbackKind.BLOCKED, "authentication"),
-    Reason.CLIENT_REFUSED: (FeedbackKind.BLOCKED, "our-host"),
-    Reason.SENDER_REFUSED: (FeedbackKind.BLOCKED, "our-sender"),
-    Reason.SENDER_BLOCKED: (FeedbackKind.BLOCKED, "our-sender"),
-    Reason.NOT_VERIFIED: (FeedbackKind.BLOCKED, "our-sender"),
-    Reason.ACCOUNT_REFUSED: (FeedbackKind.BLOCKED, "our-sender"),
-    Reason.RELAYING_DENIED: (FeedbackKind.BLOCKED, "relaying"),
-    Reason.LOGIN_REQUIRED: (FeedbackKind.BLOCKED, "relaying"),
-    Reason.THROTTLED: (FeedbackKind.SOFT, "not-now"),
-    Reason.QUOTA: (FeedbackKind.SOFT, "not-now"),
+    Reason.UNKNOWN_USER: (FeedbackKind.HARD, BounceReason.UNKNOWN_USER),
+    Reason.MOVED: (FeedbackKind.HARD, BounceReason.MOVED),
+    Reason.ADDRESS_REFUSED: (FeedbackKind.SOFT, BounceReason.REFUSED),
+    Reason.MAILBOX_FULL: (FeedbackKind.SOFT, BounceReason.MAILBOX_FULL),
+    Reason.GREYLISTED: (FeedbackKind.SOFT, BounceReason.NOT_NOW),
+    Reason.TOO_BIG: (FeedbackKind.SOFT, BounceReason.TOO_BIG),
+    Reason.RECIPIENT_RULE: (FeedbackKind.BLOCKED, BounceReason.POLICY),
+    Reason.POLICY: (FeedbackKind.BLOCKED, BounceReason.POLICY),
+    Reason.CONTENT_REFUSED: (FeedbackKind.BLOCKED, BounceReason.CONTENT),
+    Reason.BLOCK_LISTED: (FeedbackKind.BLOCKED, BounceReason.BLOCK_LIST),
+    Reason.UNAUTHENTICATED: (FeedbackKind.BLOCKED, BounceReason.AUTHENTICATION),
+    Reason.CLIENT_REFUSED: (FeedbackKind.BLOCKED, BounceReason.OUR_HOST),
+    Reason.SENDER_REFUSED: (FeedbackKind.BLOCKED, BounceReason.OUR_SENDER),
+    Reason.SENDER_BLOCKED: (FeedbackKind.BLOCKED, BounceReason.OUR_SENDER),
+    Reason.NOT_VERIFIED: (FeedbackKind.BLOCKED, BounceReason.OUR_SENDER),
+    Reason.ACCOUNT_REFUSED: (FeedbackKind.BLOCKED, BounceReason.OUR_SENDER),
+    Reason.RELAYING_DENIED: (FeedbackKind.BLOCKED, BounceReason.RELAYING),
+    Reason.LOGIN_REQUIRED: (FeedbackKind.BLOCKED, BounceReason.RELAYING),
+    Reason.THROTTLED: (FeedbackKind.SOFT, BounceReason.NOT_NOW),
+    Reason.QUOTA: (FeedbackKind.SOFT, BounceReason.NOT_NOW),
 }
 
 
-def _by_judge(reported: str, code: int | None, enhanced: str) -> tuple[FeedbackKind, str] | None:
+def _by_judge(reported: str, code: int | None, enhanced: str) -> tuple[FeedbackKind, BounceReason] | None:
     """What the judge of SMTP replies says; None where only its digits spoke."""
     digits = code if code is not None and code >= 400 else 400 if enhanced.startswith("4") else 550
     stage = Stage.END if _AT_END.search(reported) else Stage.RCPT
-    verdict = judge(make_reply(stage, digits, [f"{enhanced} {_shown(reported)}".strip()]))
-    if verdict.outcome is Outcome.ACCEPTED:
-        return None
-    return _KINDS.get(verdict.reason)
+    reply = make_reply(stage, digits, [f"{enhanced} {_shown(reported)}".strip()])
+    judged = verdict.judge(reply, provider_rules())
+    return None if judged.outcome is Outcome.ACCEPTED else _KINDS.get(judged.reason)
 
 
 _OF_STORAGE = frozenset({452, 552})  # RFC 5321 §4.2.3: storage, quota
-_STILL_TRYING = re.compile(
+_STILL_TRYING = lazy_pattern(
     r"not yet been delivered|warning message only|will (?:continue|keep) (?:to )?(?:try|trying|attempt)|still trying"
     r"|attempts? will continue|will be retried|do not need to resend|no need to resend|has been (?:delayed|postponed)",
     re.IGNORECASE,
 )
-_BEFORE_RCPT = re.compile(
+_BEFORE_RCPT = lazy_pattern(
     r"after mail from|our mail from|reply to (?:mail from|helo|ehlo)|refused to talk to me|after initial connection"
     r"|\[mail_?from\]|after (?:helo|ehlo)|>>> (?:mail from|helo|ehlo)[^\n]{0,200}\n\s{0,10}<<< [45]",
     re.IGNORECASE,
 )
-_AT_END = re.compile(r"end of data|final data|after i sent the message|reply to data", re.IGNORECASE)
-_CODE = re.compile(r"(?<![\d.\w-])([245][0-5]\d)(?=[ -]|$)(?![ -]?\d{1,3}\.\d{1,3}\.\d{1,3}\.\d)")
-_HASH_CODE = re.compile(r"(?<![\d.\w])([45]\d\d)[ -]")
-_ENHANCED = re.compile(r"(?<![\d.])#?([245]\.\d\.\d{1,3})(?![\d]|\.\d)")
+_AT_END = lazy_pattern(r"end of data|final data|after i sent the message|reply to data", re.IGNORECASE)
+_CODE = lazy_pattern(r"(?<![\d.\w-])([245][0-5]\d)(?=[ -]|$)(?![ -]?\d{1,3}\.\d{1,3}\.\d{1,3}\.\d)")
+_HASH_CODE = lazy_pattern(r"(?<![\d.\w])([45]\d\d)[ -]")
+_ENHANCED = lazy_pattern(r"(?<![\d.])#?([245]\.\d\.\d{1,3})(?![\d]|\.\d)")
 
 
 def _digits(text: str) -> tuple[int | None, str]:

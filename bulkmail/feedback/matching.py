@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 from bulkmail.feedback.classify import Finding
 from bulkmail.feedback.notice import Notice
 from bulkmail.feedback.report import Report, Reported
-from bulkmail.message.bounce_token import TokenSubject, find_token, read_token
+from bulkmail.message.verp import TokenSubject, find_token, read_token
 from bulkmail.model.address import Address
 from bulkmail.model.errors import AddressError
 from bulkmail.model.feedback_event import (
@@ -22,6 +22,7 @@ from bulkmail.model.feedback_event import (
     Proof,
 )
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.quota import DAY
 from bulkmail.outbox.finding import FoundDelivery
 from bulkmail.text import printable
@@ -235,7 +236,7 @@ def _grouped(found: Iterable[FoundDelivery], key: Callable[[FoundDelivery], K]) 
 
 
 _SHORTEST_TOKEN = 27  # characters of an unsubscribe token
-_TOKENS = re.compile(r"[A-Za-z0-9_-]{27,1000}")
+_TOKENS = lazy_pattern(r"[A-Za-z0-9_-]{27,1000}")
 
 
 def _about(delivery: FoundDelivery, reported: Sequence[Reported]) -> Reported:

@@ -15,6 +15,7 @@ from html import unescape
 from itertools import islice
 
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.pattern import lazy_pattern
 
 MOST_BYTES = 262_144
 """Of a mail that are read."""
@@ -25,15 +26,15 @@ _MOST_FIELDS = 400
 _LONGEST_FIELD = 8_000  # characters
 _LONGEST_LINE = 2_000  # characters of a line of text
 
-_LINE_END = re.compile(rb"\r\n?")
-_FIELD = re.compile(r"([!-9;-~]{1,100})[ \t]*:[ \t]*(.*)", re.DOTALL)
-_CHARSET = re.compile(
+_LINE_END = lazy_pattern(rb"\r\n?")
+_FIELD = lazy_pattern(r"([!-9;-~]{1,100})[ \t]*:[ \t]*(.*)", re.DOTALL)
+_CHARSET = lazy_pattern(
     r"(?:us-?ascii|ascii|utf-?8|utf-?16(?:-?[bl]e)?|iso-?(?:8859|2022)-[\w-]{1,8}|latin-?\d{1,2}|windows-?\d{3,4}|cp\d{3,4}"
     r"|koi8-[ru]|gb2312|gbk|gb18030|big5|euc-?(?:jp|kr)|shift[-_]?jis|sjis|ks_c_5601-1987)",
     re.IGNORECASE,
 )
-_ENCODED_WORD = re.compile(r"=\?([\w-]{1,40})\?([bq])\?([^?\s]{0,1000})\?=", re.IGNORECASE)
-_SPACE_BETWEEN_WORDS = re.compile(r"(\?=)[ \t\n]+(?==\?)")
+_ENCODED_WORD = lazy_pattern(r"=\?([\w-]{1,40})\?([bq])\?([^?\s]{0,1000})\?=", re.IGNORECASE)
+_SPACE_BETWEEN_WORDS = lazy_pattern(r"(\?=)[ \t\n]+(?==\?)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +176,8 @@ def _pieces(body: bytes, boundary: bytes) -> Iterator[bytes]:
         yield body[start:]
 
 
-_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
-_DELIMITER = re.compile(rb"^--([^\s-][^\n]{0,200}|-{1,30}[^\s-][^\n]{0,200})\nContent-", re.MULTILINE | re.IGNORECASE)
+_TYPE = lazy_pattern(r"[\w.+-]+/[\w.+-]+")
+_DELIMITER = lazy_pattern(rb"^--([^\s-][^\n]{0,200}|-{1,30}[^\s-][^\n]{0,200})\nContent-", re.MULTILINE | re.IGNORECASE)
 
 
 def _text_of(fields: Fields, content_type: str, body: bytes) -> str:
@@ -215,9 +216,9 @@ def _as_text(raw: bytes, charset: str) -> str:
         return raw.decode("latin-1")
 
 
-_DROPPED = re.compile(r"<(style|script|head|!--)", re.IGNORECASE)
-_BREAK = re.compile(r"<(?:br|/p|/div|/tr|/li|/h\d|p)\b[^<>]{0,500}>", re.IGNORECASE)
-_TAG = re.compile(r"</?[a-z!][^<>@]{0,1000}>", re.IGNORECASE)
+_DROPPED = lazy_pattern(r"<(style|script|head|!--)", re.IGNORECASE)
+_BREAK = lazy_pattern(r"<(?:br|/p|/div|/tr|/li|/h\d|p)\b[^<>]{0,500}>", re.IGNORECASE)
+_TAG = lazy_pattern(r"</?[a-z!][^<>@]{0,1000}>", re.IGNORECASE)
 
 
 def _without_tags(html: str) -> str:

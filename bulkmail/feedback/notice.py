@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bulkmail.feedback.mime import NO_FIELDS, Fields, Mail, decoded, read_fields
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:
     from email.message import Message
@@ -23,34 +24,34 @@ MOST_RECIPIENTS = 100
 
 _MOST_TEXT = 40_000  # characters of a notification that are searched
 _ADDRESS = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\u0080-\uffff-]{1,100}@[A-Za-z0-9\u0080-\uffff](?:[\w.-]{0,200}\w)?"
-ADDRESS = _ANY = re.compile(rf"(?<![\w.@+=/-])(?:\"[^\"\s<>]{{1,64}}\"@[\w.-]{{1,200}}\w|{_ADDRESS})")
-_WHOLE = re.compile(rf"(?:\"[^\"\s<>]{{1,64}}\"@[\w.-]{{1,200}}\w|{_ADDRESS})")
+ADDRESS = _ANY = lazy_pattern(rf"(?<![\w.@+=/-])(?:\"[^\"\s<>]{{1,64}}\"@[\w.-]{{1,200}}\w|{_ADDRESS})")
+_WHOLE = lazy_pattern(rf"(?:\"[^\"\s<>]{{1,64}}\"@[\w.-]{{1,200}}\w|{_ADDRESS})")
 
 # A line that is about one recipient: the address stands first, or behind what names it.
-_LEADING = re.compile(
+_LEADING = lazy_pattern(
     r"^[\s*><·•-]{0,40}(?:\d{3}[ -](?:\d\.\d\.\d{1,3} )?)?(?:(?:rfc822;|smtp:|to:"
     r"|(?:failed |final |original )?(?:recipient|addressee)s?(?: address)?\s{0,3}:"
     r"|address:|unknown user:?|invalid recipient:?|user:|e-?mail:|mailbox:|rcpt to:|error-for:|final-recipient:|宛先:?)"
     r"[\s\[<'\"]{0,5}(?:rfc822;\s?)?)?[\s\[(<'\"]{0,5}$",
     re.IGNORECASE,
 )
-_AFTER_LEADING = re.compile(
+_AFTER_LEADING = lazy_pattern(
     r"^[>\]\"')]{0,3}(?:$|\s*$|\s*[:;,]|\.\.\. |\s+(?:on|at) |\s*\(|\s+-|\s{2,}|\t| \.\.\.|\s+\[)"
 )
-_SUMMARY_TO = re.compile(r"[\s*]{0,40}to:", re.IGNORECASE)
-_IN_RCPT = re.compile(
+_SUMMARY_TO = lazy_pattern(r"[\s*]{0,40}to:", re.IGNORECASE)
+_IN_RCPT = lazy_pattern(
     r"(?:rcpt to|recipient|deliver(?:ed)?(?: message)? to|delivery to|for|to|user)[\s:;]{0,3}[<\[(\"']{0,3}$", re.I
 )
-_NOT_A_RECIPIENT = re.compile(
+_NOT_A_RECIPIENT = lazy_pattern(
     r"(?:mail from|message-?id|return-path|envelope-from|sender|from|\bid|reply-to|contact|support|helpdesk|"
     r"(?:^|\s)by|mailto)[\s:=;]{0,3}(?:rfc822;)?[<\[(\"']{0,3}$",
     re.IGNORECASE,
 )
-_SERVICE = re.compile(r"(?:postmaster|mailer-?daemon|abuse|support|help|noreply|no-reply|mailadmin)@", re.IGNORECASE)
+_SERVICE = lazy_pattern(r"(?:postmaster|mailer-?daemon|abuse|support|help|noreply|no-reply|mailadmin)@", re.IGNORECASE)
 
 _SUMMARY = {"received", "return-path", "message-id", "mime-version", "x-mailer", "content-type", "delivered-to"}
-_HEADER_LINE = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,40}:(?!//)")
-_MARKER = re.compile(
+_HEADER_LINE = lazy_pattern(r"[A-Za-z][A-Za-z0-9-]{1,40}:(?!//)")
+_MARKER = lazy_pattern(
     r"^[ \t>*]{0,10}(?:[-=+*_]{2,}.{0,60}\b(?:original|copy of|below|returned|undelivered|headers?|unsent"
     r"|included|your message|message follows|message body|bounced)\b.{0,80}"
     r"|[^\n]{0,60}\b(?:original message"
@@ -213,7 +214,7 @@ def _before_marker(text: str) -> str:
 
 # --- fields of RFC 3464 -----------------------------------------------------------------------------------------------
 
-_FIELD_GROUP = re.compile(
+_FIELD_GROUP = lazy_pattern(
     r"^(?:original|final)-recipient:[^\n]{0,1000}(?:\n(?:[\w-]{1,40}:|[ \t]+\S)[^\n]{0,1000}){0,20}",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -304,7 +305,7 @@ def _expanded_from(address: str, text: str) -> str:
     return ""
 
 
-_EXPANDED = re.compile(rf"({_ADDRESS})>?\s{{0,20}}\(expanded from:\s{{0,5}}<?({_ADDRESS})>?\)", re.IGNORECASE)
+_EXPANDED = lazy_pattern(rf"({_ADDRESS})>?\s{{0,20}}\(expanded from:\s{{0,5}}<?({_ADDRESS})>?\)", re.IGNORECASE)
 
 
 def _addresses_in(text: str, own: set[str]) -> tuple[list[str], bool]:
@@ -391,7 +392,7 @@ def _message_ids(mail: Mail) -> set[str]:
     return {_clean(each).lower() for each in found}
 
 
-_ID_FIELD = re.compile(
+_ID_FIELD = lazy_pattern(
     r"(?:message-?id|resent-message-id|\bid|in-reply-to|references)[:=\s]{1,3}<?([^\s<>]{1,250}@[^\s<>]{1,250})", re.I
 )
 

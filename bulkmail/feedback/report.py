@@ -12,6 +12,7 @@ from bulkmail.feedback.mime import NO_FIELDS, Fields, Mail, decoded, parameter, 
 from bulkmail.feedback.notice import ADDRESS, COMPLAINT, MOST_RECIPIENTS, Notice, Notices, read_notices
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.model.pattern import lazy_pattern
 from bulkmail.text import printable
 
 OUR_HEADER = "x-bulkmail-id"
@@ -129,27 +130,27 @@ _KINDS = {
     "opt-out": FeedbackKind.UNSUBSCRIBE,
     "opt-out-list": FeedbackKind.UNSUBSCRIBE,
 }
-_JMRP = re.compile(r"complaint about message from", re.IGNORECASE)
+_JMRP = lazy_pattern(r"complaint about message from", re.IGNORECASE)
 
 
 # --- what is no report ------------------------------------------------------------------------------------------------
 
-_SERVER = re.compile(r"mailer-?daemon|postmaster|mail delivery|post_?master|mail administrator", re.IGNORECASE)
-_BOUNCED = re.compile(
+_SERVER = lazy_pattern(r"mailer-?daemon|postmaster|mail delivery|post_?master|mail administrator", re.IGNORECASE)
+_BOUNCED = lazy_pattern(
     r"undeliver|returned (?:e-?mail|to sender)|(?:mail|message|delivery) (?:delivery )?(?:system )?"
     r"(?:status|fail|error|problem|delay|report|notification)|failure (?:notice|delivery)|failed (?:mail|delivery)"
     r"|non[- ]?delivery|could not be delivered|delivery (?:has )?failed|rejected|bounce|nondeliverable|unzustellbar"
     r"|non remis|エラー|配信",
     re.IGNORECASE,
 )
-_AWAY = re.compile(
+_AWAY = lazy_pattern(
     r"\bauto(?:matic(?:ally)?|mated)?[ :_-]{0,2}(?:reply|respon[sd]\w*|generated reply|antwort)"
     r"|\bout of (?:the )?office|\bvacation\b|\baway (?:from|until)|\bon (?:holiday|leave|vacation)"
     r"|\babwesen|\babsence\b|\babsent\b|\bfuera de (?:la )?oficina|"
     r"\bassente\b|\bfuori ufficio|\bafwezig|\bautorespon|自動返信|自动回复",
     re.IGNORECASE,
 )
-_UNSUBSCRIBE = re.compile(
+_UNSUBSCRIBE = lazy_pattern(
     r"^\s*(?:(?:re|aw|fwd?):\s*)?(?:please )?(?:unsubscribe|opt[- ]?out|remove me|abmelden|d[eé]sabonn\w*)\b", re.I
 )
 
@@ -202,10 +203,10 @@ def _says_so(mail: Mail) -> bool:
 
 # --- fields -----------------------------------------------------------------------------------------------------------
 
-_ID = re.compile(r"<[^\s<>]{1,500}>")
-_ID_IN_TEXT = re.compile(r"message-id:\s{0,5}(<[^\s<>@]{1,250}@[^\s<>]{1,250}>)", re.IGNORECASE)
-_OUR_ID_IN_TEXT = re.compile(rf"{OUR_HEADER}:[ \t]{{0,5}}([A-Za-z0-9.=-]{{8,100}})", re.IGNORECASE)
-_FOR = re.compile(r"\bfor\s+<?([^\s<>;]{1,254}@[^\s<>;]{1,254})>?")
+_ID = lazy_pattern(r"<[^\s<>]{1,500}>")
+_ID_IN_TEXT = lazy_pattern(r"message-id:\s{0,5}(<[^\s<>@]{1,250}@[^\s<>]{1,250}>)", re.IGNORECASE)
+_OUR_ID_IN_TEXT = lazy_pattern(rf"{OUR_HEADER}:[ \t]{{0,5}}([A-Za-z0-9.=-]{{8,100}})", re.IGNORECASE)
+_FOR = lazy_pattern(r"\bfor\s+<?([^\s<>;]{1,254}@[^\s<>;]{1,254})>?")
 
 
 def _written_to(fields: Fields) -> tuple[str, ...]:

@@ -7,18 +7,17 @@ from dataclasses import replace
 
 from anyio import to_thread
 
+from bulkmail.checks.check_finding import SHOWN, Hits
 from bulkmail.checks.evidence import Evidence, flaws_of
-from bulkmail.checks.finding import SHOWN, Hits
-from bulkmail.checks.letter import MessageCheck
-from bulkmail.checks.repeats import Repeats
-from bulkmail.checks.rows import RowCheck
+from bulkmail.checks.row_checks import Repeats, RowCheck
+from bulkmail.checks.tried_messages import MessageCheck
 from bulkmail.mailing.loading import Told, try_messages
 from bulkmail.mailing.relays import look_at_relay
 from bulkmail.mailing.rows import Rows
 from bulkmail.message.compose.bodies import linked_fields
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.dkim import public_key, record_name
-from bulkmail.message.template.names import mentioned_names, names_of_message, names_of_rows, printed_names
+from bulkmail.message.template.field_names import mentioned_names, names_of_message, names_of_rows, printed_names
 from bulkmail.message.template.rendering import Condition, referenced_names
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import BulkmailError, ConfigError
@@ -29,7 +28,7 @@ from bulkmail.model.route import Route
 from bulkmail.model.status import Status
 from bulkmail.model.tally import MOST_INVALID, Tally
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.probe.records import MOST_DOMAINS, Ask, ask_dns, find_records
+from bulkmail.probe.dns_records import MOST_DOMAINS, Ask, ask_dns, find_records
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, listed, own_columns
 from bulkmail.recipients.grouping import EMAIL
 from bulkmail.recipients.screening import Suppression

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -271,18 +271,16 @@ class FollowedRows(WrappedRows):
         self._followed = followed
         self._variants = {name for name, _ in campaign.variants}
 
-    def __iter__(self) -> Iterator[Recipient | BadRow]:
-        """Each row in order."""
-        for row in self._rows:
-            thread = self._followed.threads.get(row.address.key) if isinstance(row, Recipient) else None
-            if thread is None or isinstance(row, BadRow):
-                yield row
-                continue
-            fields = {**row.fields, MESSAGE_ID: thread.rpartition(" ")[2], REFERENCES: thread}
-            # The variant of the first message, unless this campaign has others.
-            if self._variants and fields.get(VARIANT) not in self._variants and isinstance(self._rows, RunRows):
-                fields.pop(VARIANT, None)
-            yield replace(row, fields=fields)
+    def fields(self, key: str, fields: Mapping[str, object]) -> Mapping[str, object]:
+        """With the Message-IDs of the conversation."""
+        thread = self._followed.threads.get(key)
+        if thread is None:
+            return fields
+        found = {**fields, MESSAGE_ID: thread.rpartition(" ")[2], REFERENCES: thread}
+        # The variant of the first message, unless this campaign has others.
+        if self._variants and found.get(VARIANT) not in self._variants and isinstance(self._rows, RunRows):
+            found.pop(VARIANT, None)
+        return found
 
 
 def following(rows: Rows, followed: Followed | None, campaign: Campaign) -> Rows:

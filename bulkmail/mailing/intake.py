@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Protocol
@@ -16,9 +15,8 @@ from anyio import CapacityLimiter, to_thread
 
 from bulkmail.feedback.matching import Arrived, Matcher, VerifyUnsubscribe
 from bulkmail.feedback.report import read_report
-from bulkmail.mailbox.ports import FetchedMail, MailSource, pause_after
-from bulkmail.mailing.suppression_sources import ListInUse, open_suppressions, recorded_list
-from bulkmail.model.errors import BulkmailError, OutboxError, SuppressionError
+from bulkmail.mailbox.mail_source import FetchedMail, MailSource, pause_after
+from bulkmail.model.errors import BulkmailError, OutboxError
 from bulkmail.model.feedback_event import EventSink, FeedbackEvent, FeedbackKind, KnownRun, Proof, RunRegister
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.outbox.finding import FoundDelivery
@@ -180,28 +178,6 @@ class Intake:
 
 def _is_matched(event: FeedbackEvent) -> bool:
     return event.proof is not Proof.NONE
-
-
-def intake_overdue(used: ListInUse | None, *, now: float | None = None) -> float:
-    """Seconds for which intake should have succeeded and has not; 0.0 without a list, or one that cannot be read.
-
-    Anyone who needs the list to be read says so elsewhere.  Blocks.
-    """
-    if used is None or not os.path.exists(used.file):
-        return 0.0
-    try:
-        with open_suppressions(Path(used.file), used.rules) as store:
-            return store.intake_state().overdue(time.time() if now is None else now)
-    except SuppressionError:
-        return 0.0
-
-
-def overdue_of(settings: Mapping[str, str]) -> float:
-    """The same for the list that an outbox remembers in its `settings`."""
-    try:
-        return intake_overdue(recorded_list(settings))
-    except OutboxError:
-        return 0.0
 
 
 WAIT = 540.0  # seconds that one wait for mail lasts

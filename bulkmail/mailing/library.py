@@ -29,6 +29,7 @@ from bulkmail.mailing.program_input import Attached, ListOrder, read_attachments
 from bulkmail.mailing.relays import open_routes
 from bulkmail.mailing.routing import check_routes
 from bulkmail.mailing.rows import Given
+from bulkmail.mailing.run_record import recorded_campaign
 from bulkmail.mailing.selection import Selection
 from bulkmail.mailing.suppression_sources import SUPPRESS, files_to_setting, read_suppression
 from bulkmail.message.template.constants import written_values
@@ -42,12 +43,12 @@ from bulkmail.model.route import Route
 from bulkmail.model.tally import MOST_INVALID
 from bulkmail.model.variants import Variants, parse_variants
 from bulkmail.recipients.given import not_rows, reader_of
-from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.report.report import Report
-from bulkmail.settings.keys import find_keys
-from bulkmail.settings.relay_presets import expanded
+from bulkmail.settings.presets import expanded
+from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.suppressions import SuppressionSettings, load_suppressions
-from bulkmail.smtp.conversation import Conversation, ConversationTrace
+from bulkmail.smtp.trace import Conversation, ConversationTrace
 
 Through = str | Relay | Route | Iterable[str | Relay | Route]
 """A relay as a program gives it: its URL, or what was made of one; or several of these."""
@@ -101,7 +102,7 @@ def compose(
     """
     if text is None and html is None and markdown is None and mjml is None:
         raise ConfigError("a message needs a text, or html, or both")
-    everybody, rows = read_attachments(attachments, root=folder or ".")
+    everyone, rows = read_attachments(attachments, root=folder or ".")
     campaign = Campaign(
         name=name,
         sender=Template("from", from_),
@@ -112,7 +113,7 @@ def compose(
         to_name=_template("to_name", to_name),
         reply_to=_template("reply_to", reply_to),
         headers=tuple((key, Template(key, value)) for key, value in (headers or {}).items()),
-        attachments=everybody,
+        attachments=everyone,
         reverse_path=reverse_path,
         cc=_template("cc", cc),
         bcc=_template("bcc", bcc),
@@ -325,6 +326,24 @@ class Mailer:
                 messages, path=None if outbox is None else Path(outbox), allow_empty=allow_empty
             )
             return await self._run(mailing, trace=trace)
+
+    async def resume(
+        self, outbox: str | os.PathLike[str], *, suppress: Iterable[str | os.PathLike[str]] = ()
+    ) -> Report:
+        """Goes on with the run in `outbox` as it was recorded, with its rows and its message.
+
+        Raises as `send()` does; `ConfigError` for a rehearsal through a relay that delivers, and the reverse.
+        """
+        path = Path(outbox)
+
+        def reopened() -> Mailing:
+            keys = self.keys if self.keys is not None else find_keys(recorded_campaign(path))
+            return Mailing.reopen(
+                path, routes=self.routes, pace=self.pace, keys=keys, on_message=self.on_message, suppress=suppress
+            )
+
+        with self._heard() as trace:
+            return await self._run(await to_thread.run_sync(reopened), trace=trace)
 
     async def _prepared_messages(self, messages: Messages, *, path: Path | None, allow_empty: bool) -> Mailing:
         past = await self._past(path)

@@ -26,7 +26,7 @@ from bulkmail.model.outcome import Outcome
 from bulkmail.model.suppression import MISTAKE_LEAST
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.settings.tables import known_providers
+from bulkmail.settings.presets import known_providers
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.text import count

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from email.message import EmailMessage
 
 from anyio import to_thread
 
-from bulkmail.checks.letter import MessageCheck, MessageRenderer
+from bulkmail.checks.tried_messages import MessageCheck, MessageRenderer
 from bulkmail.mailing.feed import Feed
 from bulkmail.mailing.selection import Selection
 from bulkmail.message.compose.ready_made import take_apart
@@ -33,7 +33,7 @@ Told = Callable[[int], None]
 """Told how many rows are done so far."""
 
 
-def nobody(rows: int) -> None:
+def no_one(rows: int) -> None:
     """Told nothing."""
 
 
@@ -44,28 +44,50 @@ class Rules:
     `screen` says what a row begins as.  `selection` says which rows and copies are suppressed, and the one address that
     gets all messages in a rehearsal.  `forward_paths` are those of a row, if not only its own address; a row that it
     raises `TemplateError` for is invalid.  `grouping` says which rows share a message; a row that it cannot place is
-    invalid.
+    invalid.  `due_at` and `why_not` are those that `screen` goes by.
     """
 
     screen: Callable[[Recipient | BadRow], Screened]
     selection: Selection = Selection()
     forward_paths: Callable[[Recipient], tuple[str, ...]] | None = None
     grouping: Grouping | None = None
+    due_at: Callable[[Mapping[str, object]], float] | None = None
+    why_not: Callable[[str], str] | None = None
 
     def entries(self, rows: Iterable[Recipient | BadRow | PlainRows]) -> Iterator[Entry | PlainRows]:
-        """What the outbox is notified of each row, in their order.
+        """What the outbox stores of each row, in their order.
 
-        `PlainRows` are taken as they are, but for suppressed addresses: only for a list in which each other such row
-        would become pending, its own address for its only forward path.
+        `PlainRows` are taken as they are, but for those that `screen` has to look at: only for a list of which each
+        other such row becomes pending, its own address for its only forward path.
         """
-        suppression = self.selection.suppression
         for row in rows:
-            if not isinstance(row, PlainRows):
-                yield self._entry(self.screen(row))
-            elif suppression is None:
-                yield row
+            if isinstance(row, PlainRows):
+                yield from self._plain(row)
             else:
-                yield from _without_suppressed(row, suppression.matches_key)
+                yield self._entry(self.screen(row))
+
+    def _plain(self, block: PlainRows) -> Iterator[Entry | PlainRows]:
+        suppression, due_at, why_not = self.selection.suppression, self.due_at, self.why_not
+        if suppression is None and due_at is None and why_not is None:
+            yield block
+            return
+        start, due = 0, list[float]()
+        for at, (line, wire, name, key, fields) in enumerate(block.rows):
+            is_plain = not (suppression is not None and suppression.matches_key(key)) and not (why_not and why_not(key))
+            if is_plain and due_at is not None:
+                try:
+                    due.append(due_at(fields))
+                except ConfigError:
+                    is_plain = False
+            if is_plain:
+                continue
+            if at > start:
+                yield PlainRows(block.file, block.rows[start:at], due)
+            local, _, domain = wire.rpartition("@")
+            yield self._entry(self.screen(Recipient(Address(local, domain), name, fields, Place(block.file, line))))
+            start, due = at + 1, []
+        if start < len(block.rows):
+            yield PlainRows(block.file, block.rows[start:], due)
 
     def _entry(self, screened: Screened) -> Entry:
         group = b""
@@ -97,7 +119,7 @@ async def record(
     rules: Rules,
     *,
     fetch: Callable[[], Awaitable[int]] | None = None,
-    reported: Told = nobody,
+    reported: Told = no_one,
 ) -> None:
     """Puts every row into `outbox`, in worker threads; the caller says when loading is finished.
 
@@ -112,21 +134,6 @@ def record_now(outbox: Outbox, rows: Iterable[Recipient | BadRow], rules: Rules)
     entries = rules.entries(rows)
     while _record_batch(outbox, entries, BATCH):
         pass
-
-
-def _without_suppressed(block: PlainRows, suppressed: Callable[[str], str]) -> Iterator[Entry | PlainRows]:
-    """The same rows in their order, with an entry for each that there is a reason not to write to."""
-    start = 0
-    for at, (line, wire, name, key, fields) in enumerate(block.rows):
-        if reason := suppressed(key):
-            if at > start:
-                yield PlainRows(block.file, block.rows[start:at])
-            local, _, domain = wire.rpartition("@")
-            person = Recipient(Address(local, domain), name, fields, Place(block.file, line))
-            yield Entry(person, Status.SUPPRESSED, reason)
-            start = at + 1
-    if start < len(block.rows):
-        yield PlainRows(block.file, block.rows[start:])
 
 
 async def record_messages(
@@ -145,7 +152,7 @@ async def record_messages(
 
     entries = (entry(number, message) for number, message in enumerate(feed, 1))
     try:
-        await _record_all(outbox, entries, fetch=feed.fetch, reported=nobody)
+        await _record_all(outbox, entries, fetch=feed.fetch, reported=no_one)
     finally:
         await feed.aclose()
 
@@ -186,7 +193,7 @@ def _record_batch(outbox: Outbox, entries: Iterator[Entry | PlainRows], size: in
 
 
 async def try_messages(
-    outbox: Outbox, check: MessageCheck, messages: MessageRenderer, *, reported: Told = nobody
+    outbox: Outbox, check: MessageCheck, messages: MessageRenderer, *, reported: Told = no_one
 ) -> None:
     """Renders the message of every row that is to be sent; those that fail become invalid."""
     last = 0

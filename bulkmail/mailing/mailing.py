@@ -14,12 +14,12 @@ from pathlib import Path
 from anyio import to_thread
 
 from bulkmail.checks.catalog import SUPPRESSION_ENTRY, gravest_first, judge, without
+from bulkmail.checks.check_finding import Finding, refuse
 from bulkmail.checks.evidence import Evidence
-from bulkmail.checks.finding import Finding, refuse
-from bulkmail.checks.rows import RowCheck
+from bulkmail.checks.row_checks import RowCheck
 from bulkmail.engine.contracts import Connect, DeliveryResult, Ending, Event, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan, make_shaper
+from bulkmail.engine.plan import Plan, make_shaper
 from bulkmail.mailing.canary import Canary, Wants, both
 from bulkmail.mailing.checking import (
     Asked,
@@ -34,7 +34,7 @@ from bulkmail.mailing.digests import DigestedRows
 from bulkmail.mailing.following import Followed, following, subject_notice
 from bulkmail.mailing.in_doubt import Doubt
 from bulkmail.mailing.list_keeper import ListKeeper, keeping_to_list, noticing_all
-from bulkmail.mailing.loading import Messages, Rules, Told, nobody, record, record_messages
+from bulkmail.mailing.loading import Messages, Rules, Told, no_one, record, record_messages
 from bulkmail.mailing.permits import open_permits
 from bulkmail.mailing.planned_times import Planner, notices_of, planned_until, schedule_to_setting
 from bulkmail.mailing.previous_run import GATE, PASSED, check_inbox, empty_inbox, refuse_relays_of_other_kind, take_over
@@ -47,9 +47,10 @@ from bulkmail.mailing.routing import (
     providers_for,
     sort_into_lanes,
 )
-from bulkmail.mailing.rows import GivenRows, Rows, varied
+from bulkmail.mailing.rows import GivenRows, Rows, blocks_of, varied
 from bulkmail.mailing.run_record import RestNote, SlowdownNote, to_settings
 from bulkmail.mailing.selection import Selection, Where
+from bulkmail.mailing.stopping import heeding_stop
 from bulkmail.mailing.suppression_sources import (
     SUPPRESS,
     SUPPRESSION_LIST,
@@ -64,7 +65,7 @@ from bulkmail.mailing.suppression_sources import (
 )
 from bulkmail.mailing.token_keys import with_bounce_key
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.compose.hook import Hook
+from bulkmail.message.compose.ready_made import Hook
 from bulkmail.message.template.locality import frozen, locality_of
 from bulkmail.message.template.rendering import compile_condition
 from bulkmail.model.breaker import Breaker
@@ -83,14 +84,12 @@ from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.recipients.grouping import Grouping
 from bulkmail.recipients.screening import Suppression
-from bulkmail.recipients.source import RecipientList
 from bulkmail.report.planned import SETTING as SCHEDULE
 from bulkmail.report.report import Report
+from bulkmail.settings.presets import known_feedback
 from bulkmail.settings.suppressions import SuppressionSettings
-from bulkmail.settings.tables import known_feedback
 
 SERVER_TIMEOUT = 600.0  # seconds a server may take over the end of a message, RFC 5321 §4.5.3.2.6
-
 
 FOLLOWS = "follows"  # a setting of the outbox: the outbox of the run that it follows up
 _IGNORED = "ignored"  # a setting of the outbox: the codes of findings that do not matter
@@ -143,8 +142,8 @@ class Mailing:
         suppressions: SuppressionSettings | None = None,
         schedule: Schedule | None = None,
         followed: Followed | None = None,
-        told_loading: Told = nobody,
-        told_checking: Told = nobody,
+        told_loading: Told = no_one,
+        told_checking: Told = no_one,
     ) -> Mailing:
         """Records every row in a new outbox at `path` (None: in memory) and tries every message; see `findings`.
 
@@ -196,21 +195,19 @@ class Mailing:
             seen = RowCheck()
             grouping = Grouping(campaign.group_by, address_column=selection.address_column)
             is_one_each = not (composer.has_copies or campaign.group_by)
-            are_all_meant = selection.takes_all and is_one_each and planner is None
+            are_all_meant = selection.takes_all and is_one_each
+            due_at = planner.due_at if planner is not None else None
+            why_not = followed.why_not if followed is not None else None
             await record(
                 outbox,
-                rows.blocks() if isinstance(rows, RecipientList) and are_all_meant else rows,
+                blocks_of(rows) if are_all_meant else rows,
                 Rules(
-                    partial(
-                        selection.screen,
-                        seen=seen,
-                        where=where,
-                        due_at=planner.due_at if planner is not None else None,
-                        why_not=followed.why_not if followed is not None else None,
-                    ),
+                    partial(selection.screen, seen=seen, where=where, due_at=due_at, why_not=why_not),
                     selection,
                     composer.forward_paths if composer.has_copies else None,
                     grouping if campaign.group_by else None,
+                    due_at,
+                    why_not,
                 ),
                 fetch=fetch,
                 reported=told_loading,
@@ -336,7 +333,7 @@ class Mailing:
                     hint="go on with that program; without it people would get another message",
                 )
             if outbox.campaign is not None:
-                Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a key that is missing is notified now
+                Composer(outbox.campaign, run_id=outbox.run_id, keys=keys)  # a missing key is reported now
             keys = with_bounce_key(outbox, keys)  # so is one that is another
             mailing = cls(outbox, tuple(routes), pace, keys=keys, on_message=on_message)
             files = files_of_start(suppress, outbox.settings)
@@ -453,13 +450,18 @@ class Mailing:
             self.outbox = take_over(self.outbox, self.takes_over, durability=self.pace.durability)
             self.takes_over = None
         self.keys = await to_thread.run_sync(with_bounce_key, self.outbox, self.keys)
-        async with keeping_to_list(self.outbox, interrupt=self._end_pass, observe=observe) as keeper:
+        ending = Ending(was_stopped=True)  # where `stop --now` cuts it short
+        async with (
+            heeding_stop(self.outbox, self.stop, observe),
+            keeping_to_list(self.outbox, interrupt=self._end_pass, observe=observe) as keeper,
+        ):
             self._keeper = keeper
             try:
                 observe = observe if keeper is None else keeper.observe
-                return await self._send(connects, found, observe=observe, ready=ready)
+                ending = await self._send(connects, found, observe=observe, ready=ready)
             finally:
                 self._keeper = None
+        return ending
 
     async def _send(
         self,
@@ -471,14 +473,20 @@ class Mailing:
     ) -> Ending:
         if self._keeper is not None:
             connects = noticing_all(self._keeper, [route.label for route in self.routes], connects)
-        compose, sign = composing(self.outbox, keys=self.keys, on_message=self.on_message)
         slowing = SlowdownNote(self.outbox, observe)
         note = RestNote(self.outbox, slowing.observe)
         canary = Canary(self.outbox, self.pace.breakers, limit=self.pace.limit, stop=self._end_pass)
         is_rehearsal = self.outbox.is_rehearsal
-        async with open_permits(
-            self.routes, self.pace, run_id=self.outbox.run_id, is_rehearsal=is_rehearsal
-        ) as permits:
+        async with (
+            open_permits(self.routes, self.pace, run_id=self.outbox.run_id, is_rehearsal=is_rehearsal) as permits,
+            composing(
+                self.outbox,
+                keys=self.keys,
+                on_message=self.on_message,
+                processes=self.pace.processes,
+                observe=note.observe,
+            ) as (compose, sign),
+        ):
             plan = Plan(
                 self.outbox,
                 compose=compose,

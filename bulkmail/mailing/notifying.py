@@ -32,8 +32,8 @@ from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
 from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
-from bulkmail.report.rows import iso
-from bulkmail.settings.notifying import find_webhook, signing_key
+from bulkmail.report.row_words import iso
+from bulkmail.settings.notify_settings import find_webhook, signing_key
 from bulkmail.text import printable
 
 VERSION = 1
@@ -46,7 +46,7 @@ TEXT = "{text}"  # stands for the sentence in an argument of the command
 
 @dataclass(frozen=True, slots=True)
 class NotifiedRun:
-    """The run that is notified of, as it is known by."""
+    """The run of a notification, by its name."""
 
     name: str
     run_id: str

@@ -16,13 +16,12 @@ import msgspec
 from anyio import to_thread
 
 from bulkmail.checks.catalog import NO_RELAY, gravest_first, judge
+from bulkmail.checks.check_finding import Finding
 from bulkmail.checks.evidence import Found
-from bulkmail.checks.finding import Finding
 from bulkmail.checks.list_checks import ambiguous
 from bulkmail.mailing.checking import Online, ask_outside, refuse_unknown_columns, refuse_unknown_names
 from bulkmail.mailing.digests import Digest
 from bulkmail.mailing.following import Followed, FollowUp, RunRows, following, read_followed, said, with_thread
-from bulkmail.mailing.intake import intake_overdue
 from bulkmail.mailing.loading import Rules, Told, record_now
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.planned_times import planned_now, schedule_to_setting
@@ -47,15 +46,16 @@ from bulkmail.mailing.suppression_sources import (
     ReadList,
     add_pass,
     files_to_setting,
+    intake_overdue,
     list_in_use,
     read_suppression,
 )
 from bulkmail.mailing.targets import FILES, Targets, inputs_to_setting
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.header.row_address import RowAddress, is_same_for_all
+from bulkmail.message.header.addresses import RowAddress, is_same_for_all
 from bulkmail.message.template.branches import Branches, Cover
 from bulkmail.message.template.constants import read_values
-from bulkmail.message.template.names import mentioned_names
+from bulkmail.message.template.field_names import mentioned_names
 from bulkmail.message.template.rendering import Condition, compile_condition, referenced_names
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError, TemplateError
@@ -67,15 +67,16 @@ from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Kind, Relay
 from bulkmail.model.route import Route
 from bulkmail.model.schedule import Planned
+from bulkmail.model.secret_source import commands_of
 from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.recipients.grouping import EMAIL, Grouping
-from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.recipients.screening import Suppression, screen
 from bulkmail.settings.runs import run_path
-from bulkmail.settings.serving import is_served
 from bulkmail.settings.settings import Settings
+from bulkmail.settings.user_tables import is_served
 from bulkmail.text import printable
 
 _PAGE = 100  # messages of several rows that are read at a time
@@ -344,7 +345,7 @@ async def check(
     findings, evidence = mailing.findings, mailing.evidence
     links = settings.campaign.unsubscribe
     # Without asking outside no command is run, and a key of its own stands in for what it would print.
-    is_key_known = links is not None and (online is not None or not links.key_from.startswith("command:"))
+    is_key_known = links is not None and (online is not None or not commands_of(links.key_from))
     if evidence is not None and is_key_known and keys.unsubscribe is not None:
         evidence = replace(evidence, is_key_served=await to_thread.run_sync(is_served, keys.unsubscribe))
     if evidence is not None:

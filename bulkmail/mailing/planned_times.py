@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, tzinfo
 
 import msgspec
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pace import Pace
-from bulkmail.model.recipient import Recipient
 from bulkmail.model.schedule import LATEST, Planned, Schedule, written
 from bulkmail.model.window import say_until
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.report.planned import SETTING, schedule_of
-from bulkmail.settings.zones import find_zone
+from bulkmail.settings.parsers import find_zone
 from bulkmail.text import printable
 
 _MOST_ZONES = 1_000  # names that are kept, known or not
@@ -51,12 +50,12 @@ class Planner:
         fixed = Schedule(schedule.send_at, "" if schedule.zone_column else schedule.timezone, schedule.fallback)
         return max(self._now, fixed.moment({}, self._zone, now=self._now))
 
-    def due_at(self, row: Recipient) -> float:
+    def due_at(self, fields: Mapping[str, object]) -> float:
         """Wall-clock seconds, 0 for at once.  Raises `ConfigError` for a row whose time cannot be kept."""
-        said = tuple(map(row.fields.get, self._schedule.columns))
+        said = tuple(map(fields.get, self._schedule.columns))
         due_at = self._known.get(said) if all(isinstance(value, str) for value in said) else None
         if due_at is None:
-            due_at = self._schedule.due_at(row.fields, self._zone, now=self._now)
+            due_at = self._schedule.due_at(fields, self._zone, now=self._now)
             if len(self._known) < _MOST_KNOWN and all(isinstance(value, str) for value in said):
                 self._known[said] = due_at
         return 0.0 if self._is_rehearsal else due_at

@@ -13,7 +13,7 @@ from anyio import to_thread
 from bulkmail.mailing.digests import Digest, DigestedRows
 from bulkmail.mailing.following import Followed, RunRows, said
 from bulkmail.mailing.rows import Given, GivenRows, NoRows, Rows, asks_for_delivery
-from bulkmail.message.attachments.filetypes import guess_type
+from bulkmail.message.attachments.file_parts import guess_type
 from bulkmail.message.compose.bodies import (
     attached_names,
     has_row_images,
@@ -21,13 +21,12 @@ from bulkmail.message.compose.bodies import (
     optional_images,
     with_attached_images,
 )
-from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, RowPictures, Template
+from bulkmail.model.campaign import Attachment, Campaign, InlineImage, RowAttachment, RowPictures, Template, is_template
 from bulkmail.model.errors import ConfigError, EmptyList
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.schedule import Schedule
-from bulkmail.recipients.reading import ListOptions
-from bulkmail.recipients.source import open_list
+from bulkmail.recipients.list_reading import ListOptions
+from bulkmail.recipients.list_source import open_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +84,24 @@ def _open(path: str | os.PathLike[str], options: ListOptions) -> Rows:
 Attached = str | os.PathLike[str] | Attachment | RowAttachment
 """A file, or what is in one, or a template of a path such as `"invoices/{{ id }}.pdf"`, one file for each row."""
 
-_TAG = lazy_pattern(r"\{[{%]")
-
 
 def read_attachments(
     items: Iterable[Attached], *, root: str | os.PathLike[str]
 ) -> tuple[tuple[Attachment, ...], tuple[RowAttachment, ...]]:
     """What everyone gets, read now, and what each row names below `root`.  Raises `ConfigError`."""
-    everybody: list[Attachment] = []
+    everyone: list[Attachment] = []
     rows: list[RowAttachment] = []
     for item in items:
         if isinstance(item, Attachment):
-            everybody.append(item)
+            everyone.append(item)
         elif isinstance(item, RowAttachment):
             rows.append(item)
-        elif isinstance(item, str) and _TAG.search(item):
+        elif isinstance(item, str) and is_template(item):
             rows.append(RowAttachment(Template("attachments", item), os.path.abspath(root)))
         else:
             name = Path(item).name
-            everybody.append(Attachment(name, guess_type(name), _read(Path(item), "the attachment")))
-    return tuple(everybody), tuple(rows)
+            everyone.append(Attachment(name, guess_type(name), _read(Path(item), "the attachment")))
+    return tuple(everyone), tuple(rows)
 
 
 def with_page_files(campaign: Campaign, folder: str | os.PathLike[str]) -> Campaign:

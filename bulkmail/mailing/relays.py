@@ -16,15 +16,16 @@ from anyio import to_thread
 from bulkmail.engine.contracts import Connect, Connection
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.route import Route
-from bulkmail.settings.tokens import find_key_password, find_proxy_password, find_tokens
+from bulkmail.settings.secrets import find_key_password, find_proxy_password, find_tokens
+from bulkmail.smtp.connection import Connection as SmtpConnection
 from bulkmail.smtp.credentials import Credentials, Tokens
-from bulkmail.smtp.peer_policy import Manners
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.opening import Access
+from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.smtp.tls import make_tls_context
 from bulkmail.smtp.trace import Trace
 
 if TYPE_CHECKING:
-    from bulkmail.probe.relay import RelayFacts
+    from bulkmail.probe.relay_probe import RelayFacts
 
 log = logging.getLogger("bulkmail.relay")
 
@@ -112,12 +113,11 @@ async def _sessions(
         context = await to_thread.run_sync(make_tls_context, relay, key_password)
     credentials = await credentials_for(relay, password)
     proxy_password = await to_thread.run_sync(find_proxy_password, relay)
-    manners = Manners(depth=relay.depth, notify=notify)
+    access = Access(relay, credentials, context, proxy_password, trace=trace)
+    policy = PeerPolicy(depth=relay.depth, notify=notify)
 
     async def open_session() -> Connection:
-        return await Session.open(
-            relay, credentials, tls_context=context, manners=manners, trace=trace, proxy_password=proxy_password
-        )
+        return await SmtpConnection.open(access, policy)
 
     return open_session
 
@@ -131,8 +131,8 @@ async def credentials_for(relay: Relay, password: Secret | None) -> Credentials 
 
 async def look_at_relay(relay: Relay, password: Secret | None) -> RelayFacts:
     """What `relay`, an SMTP one, is like, found out without sending anything.  Raises `ConfigError`."""
-    from bulkmail.probe.relay import look_at
-    from bulkmail.settings.tables import known_feedback
+    from bulkmail.probe.relay_probe import look_at
+    from bulkmail.settings.presets import known_feedback
 
     return await look_at(
         relay,

@@ -13,7 +13,7 @@ from bulkmail.mailing.suppression_sources import open_suppressions, recorded_lis
 from bulkmail.model.errors import OutboxError, SuppressionError
 from bulkmail.model.returned import Returned, ReturnedEvent, SentPath, fold_returned
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.report.source import Source
+from bulkmail.report.run_source import Source
 from bulkmail.suppression.ports import SuppressionStore
 from bulkmail.text import count, printable
 

@@ -9,7 +9,7 @@ import anyio
 from anyio import to_thread
 
 from bulkmail.checks.catalog import NO_RELAY
-from bulkmail.checks.finding import Finding, Severity
+from bulkmail.checks.check_finding import Finding, Severity
 from bulkmail.message.compose.composer import Composer
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.campaign import Campaign
@@ -20,7 +20,7 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.recipient import Recipient
 from bulkmail.model.route import Route, clashes, serving
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.settings.tables import known_feedback, known_providers
+from bulkmail.settings.presets import known_feedback, known_providers
 from bulkmail.smtp.exchangers import Exchangers
 from bulkmail.text import count
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, Iterable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, cast
 
 from bulkmail.mailing.feed import Feed
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import EmptyList, ListError
-from bulkmail.model.recipient import BadRow, Recipient
+from bulkmail.model.recipient import BadRow, Place, PlainRow, PlainRows, Recipient
 from bulkmail.model.variants import FIELD, variant_of
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
 from bulkmail.recipients.given import not_rows, reader_of
-from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.list_reading import ListOptions
+from bulkmail.recipients.list_source import RecipientList, from_plain, open_list
 from bulkmail.recipients.remarks import Remarks
-from bulkmail.recipients.source import from_plain, open_list
 from bulkmail.text import printable
 
 
@@ -134,13 +135,57 @@ def _chained(first: Iterable[object], rest: Iterator[object]) -> Iterator[object
         yield row
 
 
-class WrappedRows:
-    """Says of the rows what their list says; `adds` are the fields that each row gets.  A subclass iterates."""
+def blocks_of(rows: Rows) -> Iterator[Recipient | BadRow | PlainRows]:
+    """The same rows, many at a time where a file has them so."""
+    return rows.blocks() if isinstance(rows, RecipientList | WrappedRows) else iter(rows)
+
+
+class WrappedRows(ABC):
+    """Says of the rows what their list says; `adds` are the fields that each row gets."""
 
     def __init__(self, rows: Rows, *adds: str) -> None:
         self._rows = rows
         self._adds = adds
         self.close = rows.close
+
+    @abstractmethod
+    def fields(self, key: str, fields: Mapping[str, object]) -> Mapping[str, object]:
+        """What the fields of a row to this `Address.key` become.  Raises `ListError` for a row that cannot be used."""
+
+    def __iter__(self) -> Iterator[Recipient | BadRow]:
+        """Each row in order."""
+        for row in self._rows:
+            yield self._with(row)
+
+    def blocks(self) -> Iterator[Recipient | BadRow | PlainRows]:
+        """The same rows, many at a time where the list has them so."""
+        for row in blocks_of(self._rows):
+            if isinstance(row, PlainRows):
+                yield from self._block(row)
+            else:
+                yield self._with(row)
+
+    def _with(self, row: Recipient | BadRow) -> Recipient | BadRow:
+        if isinstance(row, BadRow):
+            return row
+        try:
+            fields = self.fields(row.address.key, row.fields)
+        except ListError as error:
+            return BadRow(str(error), row.fields, row.place)
+        return row if fields is row.fields else replace(row, fields=fields)
+
+    def _block(self, block: PlainRows) -> Iterator[BadRow | PlainRows]:
+        found: list[PlainRow] = []
+        for line, wire, name, key, fields in block.rows:
+            try:
+                found.append((line, wire, name, key, cast("dict[str, str]", self.fields(key, fields))))
+            except ListError as error:
+                if found:
+                    yield block._replace(rows=found)
+                found = []
+                yield BadRow(str(error), fields, Place(block.file, line))
+        if found:
+            yield block._replace(rows=found)
 
     @property
     def columns(self) -> list[str]:
@@ -175,22 +220,15 @@ class VariedRows(WrappedRows):
         self._names = {name for name, _ in campaign.variants}
         self._salt = campaign.name
 
-    def __iter__(self) -> Iterator[Recipient | BadRow]:
-        """Each row in order."""
-        for row in self._rows:
-            if isinstance(row, BadRow):
-                yield row
-                continue
-            given = row.fields.get(FIELD)
-            if given in (None, ""):
-                chosen = variant_of(row.address, self._variants, salt=self._salt)
-                yield replace(row, fields={**row.fields, FIELD: chosen})
-            elif isinstance(given, str) and given in self._names:
-                yield row
-            else:
-                known = ", ".join(name for name, _ in self._variants)
-                reason = f"the variant {printable(str(given), 40)!r} is none of this campaign: {known}"
-                yield BadRow(reason, row.fields, row.place)
+    def fields(self, key: str, fields: Mapping[str, object]) -> Mapping[str, object]:
+        """With the variant."""
+        given = fields.get(FIELD)
+        if given in (None, ""):
+            return {**fields, FIELD: variant_of(key, self._variants, salt=self._salt)}
+        if isinstance(given, str) and given in self._names:
+            return fields
+        known = ", ".join(name for name, _ in self._variants)
+        raise ListError(f"the variant {printable(str(given), 40)!r} is none of this campaign: {known}")
 
 
 def varied(rows: Rows, campaign: Campaign) -> Rows:

@@ -25,7 +25,7 @@ from bulkmail.report.rest import recorded as recorded_hold
 from bulkmail.report.slowdowns import SETTING as SLOWDOWNS
 from bulkmail.report.slowdowns import recorded as recorded_slowdowns
 from bulkmail.report.slowdowns import slowdowns_of
-from bulkmail.settings.zones import find_zone
+from bulkmail.settings.parsers import find_zone
 
 _FOR_EVER = 1e12  # seconds; JSON has no infinity
 

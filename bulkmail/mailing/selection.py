@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from bulkmail.checks.rows import RowCheck
+from bulkmail.checks.row_checks import RowCheck
 from bulkmail.message.template.rendering import Condition
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError, TemplateError
@@ -79,7 +79,7 @@ class Selection:
         *,
         seen: RowCheck,
         where: Callable[[Mapping[str, object]], bool] | None,
-        due_at: Callable[[Recipient], float] | None = None,
+        due_at: Callable[[Mapping[str, object]], float] | None = None,
         why_not: Callable[[str], str] | None = None,
     ) -> Screened:
         """What the row begins as; `where` is the condition, compiled, and `seen` takes a look at the row.
@@ -100,9 +100,9 @@ class Selection:
         return screened
 
 
-def _planned(row: Recipient, due_at: Callable[[Recipient], float]) -> Screened:
+def _planned(row: Recipient, due_at: Callable[[Mapping[str, object]], float]) -> Screened:
     try:
-        return Screened(row, Status.PENDING, "", due_at(row))
+        return Screened(row, Status.PENDING, "", due_at(row.fields))
     except ConfigError as error:
         reason = str(error)
         return Screened(BadRow(reason, row.fields, row.place), Status.INVALID, reason)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from bulkmail.message.header.row_address import is_same_for_all
+from bulkmail.message.header.addresses import is_same_for_all
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError, OutboxError, SuppressionError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.suppression import ALL_LISTS, SuppressionPolicy, SuppressionRules, campaign_scope, list_scope
 from bulkmail.outbox.reader import OutboxReader, is_outbox
 from bulkmail.recipients.screening import REACHED_NO_RECIPIENT, Suppression
+from bulkmail.settings.presets import known_providers
 from bulkmail.settings.suppressions import VARIABLE, SuppressionSettings
-from bulkmail.settings.tables import known_providers
 from bulkmail.suppression.index import SuppressionIndex
 from bulkmail.suppression.store import SqliteSuppressions
 from bulkmail.text import printable
@@ -191,3 +192,25 @@ class ReadList:
     def close(self) -> None:
         """May be called again."""
         self._store.close()
+
+
+def intake_overdue(used: ListInUse | None, *, now: float | None = None) -> float:
+    """Seconds for which intake should have succeeded and has not; 0.0 without a list, or one that cannot be read.
+
+    Anyone who needs the list to be read says so elsewhere.  Blocks.
+    """
+    if used is None or not os.path.exists(used.file):
+        return 0.0
+    try:
+        with open_suppressions(Path(used.file), used.rules) as store:
+            return store.intake_state().overdue(time.time() if now is None else now)
+    except SuppressionError:
+        return 0.0
+
+
+def overdue_of(settings: Mapping[str, str]) -> float:
+    """The same for the list that an outbox remembers in its `settings`."""
+    try:
+        return intake_overdue(recorded_list(settings))
+    except OutboxError:
+        return 0.0

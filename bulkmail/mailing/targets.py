@@ -15,8 +15,8 @@ import msgspec
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.outbox.reader import is_outbox
-from bulkmail.report.files import check_folder
 from bulkmail.report.recognising import is_report
+from bulkmail.report.report_files import check_folder
 from bulkmail.report.saving import check_target
 from bulkmail.smtp.trace import is_trace
 from bulkmail.text import printable

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bulkmail.feedback.matching import VerifyUnsubscribe
 from bulkmail.mailing.suppression_sources import list_in_use, open_suppressions, recorded_list, scope_of
@@ -19,10 +20,14 @@ from bulkmail.model.errors import BulkmailError, ConfigError, SuppressionError
 from bulkmail.model.feedback_event import KnownRun
 from bulkmail.model.keys import BounceKey, Keys
 from bulkmail.model.relay import Secret
+from bulkmail.model.secret_source import commands_of
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.settings.keys import find_keys
+from bulkmail.settings.secrets import find_keys
 from bulkmail.settings.suppressions import load_suppressions
+
+if TYPE_CHECKING:
+    from bulkmail.feedback.matching import VerifyUnsubscribe  # reads mail: not for a run
 
 RUN, KEY_ID = "bounce_run", "bounce_key"
 """Settings of an outbox: the run's number, and which key its tokens were made with."""
@@ -69,7 +74,7 @@ def _other_key(file: str, what: str) -> ConfigError:
 
 
 def known_run(outbox: Outbox | OutboxReader, path: Path | None = None) -> KnownRun:
-    """What the register is notified of a run, whose outbox is at `path`."""
+    """What the register stores of a run, whose outbox is at `path`."""
     campaign = outbox.campaign
     return KnownRun(
         0,
@@ -134,7 +139,7 @@ class _Verifier:
                     continue
                 place = campaign.unsubscribe.key_from
                 places[place] = ""
-                if place.startswith("command:"):
+                if commands_of(place):
                     if not served:
                         self._reported(
                             f"unsubscribe requests by mail for {campaign.name!r} cannot be verified: its key comes from"

@@ -203,7 +203,7 @@ class ConcurrencyLimit:
 class Meter:
     """How many messages a second were taken: the mean over the last one to two times `span` seconds, monotonic ones.
 
-    The only one here that changes in place: it is notified of every message.
+    The only one here that changes in place: it sees every message.
     """
 
     __slots__ = ("_before", "_begun", "_begun_before", "_count", "_span")

@@ -20,11 +20,25 @@ _QUOTA = "wait until the provider's quota is free again"
 
 ADVICE: dict[Reason, Advice] = {
     Reason.LOGIN_REFUSED: Advice(
-        "refused the login", "check user name and password; some providers want an app password here"
+        "refused the login",
+        "check user name and password; the name is often the whole address, and some providers want an app password",
     ),
     Reason.LOGIN_DISABLED: Advice(
         "has switched off logins with a password for this account",
-        "log in with a token (see OAuth in the guide), or ask the account's administrator to allow SMTP logins",
+        "log in with a token (see OAuth in the guide), or ask the account's administrator to allow SMTP logins "
+        "(at Microsoft: aka.ms/smtp_auth_disabled)",
+    ),
+    Reason.LOGIN_LATER: Advice("cannot check the password at the moment", "try again in some minutes"),
+    Reason.TOO_MANY_LOGINS: Advice(
+        "has seen too many logins and takes none for now", "wait an hour, then try once with the right password"
+    ),
+    Reason.APP_PASSWORD_NEEDED: Advice(
+        "wants an app password here, not the password of the account",
+        "make one in the security settings of the account (at Google: myaccount.google.com/apppasswords), "
+        "and use it as the password",
+    ),
+    Reason.BROWSER_LOGIN_NEEDED: Advice(
+        "wants you to sign in with a browser first", "sign in there once and confirm that it was you; then try again"
     ),
     Reason.CREDITS_USED_UP: Advice("says that the account's credits are used up", "buy more at the provider"),
     Reason.LOGIN_REQUIRED: Advice("wants a login or TLS first", _WITH_USER),

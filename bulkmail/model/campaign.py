@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 
 
@@ -13,6 +13,11 @@ class Template:
 
     name: str
     text: str
+
+
+def is_template(text: str) -> bool:
+    """Whether a value has to be rendered for each row: it holds a tag of Jinja."""
+    return "{{" in text or "{%" in text or "{#" in text
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +166,24 @@ class Campaign:
         names = {name.lower() for name, _ in self.headers}
         return self.list_id is not None or self.unsubscribe is not None or not names.isdisjoint(_LIST_HEADERS)
 
+    def bodies(self) -> Iterator[Template]:
+        """What people read below the header, and beside the subject."""
+        bodies = (self.text, self.html, self.markdown, self.mjml, self.preheader, self.calendar)
+        return (template for template in bodies if template is not None)
+
+    def templates(self) -> Iterator[Template]:
+        """All that is rendered for a message, but what these include: that is in `partials`."""
+        names = (self.sender, self.subject, self.locale, self.to_name, self.reply_to)
+        lists = (self.to, self.cc, self.bcc, self.sent_by, self.list_id, self.feedback_id)
+        yield from (template for template in (*names, *self.bodies(), *lists) if template is not None)
+        if self.reverse_path:
+            yield Template("reverse_path", self.reverse_path)
+        yield from (template for _, template in self.headers)
+        for attachment in self.row_attachments:
+            yield attachment.path
+            if attachment.filename is not None:
+                yield attachment.filename
+
     @property
     def fingerprint(self) -> str:
         """32 hex digits that change exactly when some recipient's message might.
@@ -233,15 +256,3 @@ def _feed(state: blake2b, label: str, value: object, *, in_partials: bool = Fals
             raise AssertionError(f"a campaign part of an unknown type: {type(value)}")
     state.update(f"{label}:{type(value).__name__}:{len(data)}:".encode())
     state.update(data)
-
-
-def templates_of(value: object) -> Iterator[Template]:
-    """Every template in a campaign, or in a part of one."""
-    if isinstance(value, Template):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from templates_of(item)
-    elif is_dataclass(value):
-        for part in fields(value):
-            yield from templates_of(getattr(value, part.name))

@@ -6,12 +6,12 @@ from enum import Enum
 
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
+from bulkmail.model.secret_source import commands_of
 from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.model.units import say_duration
 from bulkmail.text import count
 
-_COMMAND = "command:"
 _ADDRESS = lazy_pattern(r"<?[^\s<>@\"',;:()]+@[^\s<>@\"',;:()]+>?")
 _NAMED = (
     Status.ACCEPTED,
@@ -57,8 +57,7 @@ class NotifySettings:
     @property
     def secret_commands(self) -> tuple[str, ...]:
         """The commands that print secrets."""
-        places = (self.webhook_from, self.secret_from)
-        return tuple(place.removeprefix(_COMMAND) for place in places if place.startswith(_COMMAND))
+        return commands_of(self.webhook_from, self.secret_from)
 
     def over(self, usual: NotifySettings) -> NotifySettings:
         """These settings, and those of `usual` for what they leave open.  A webhook keeps the secret beside it."""

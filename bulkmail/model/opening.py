@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import deque
 from collections.abc import Callable
 
-from bulkmail.model.pattern import lazy_pattern
-from bulkmail.model.reply import Fault, Reply, Stage
+from bulkmail.model.outcome import Reason
+from bulkmail.model.reply import Fault, Reply
 from bulkmail.model.retry import RELAY_BACKOFF, Backoff
 from bulkmail.model.timing import (
     DISMISSALS_MERGED_WITHIN,
@@ -18,6 +17,34 @@ from bulkmail.model.timing import (
     LOGIN_RETRIED_AFTER,
     OPENINGS_WINDOW,
 )
+from bulkmail.model.verdict import judge
+
+
+class Dismissals:
+    """Sessions that a relay ends although they work, and what that says of the most messages in a session."""
+
+    def __init__(self) -> None:
+        self._at = -math.inf  # when it last did
+        self._once_after: set[int] = set()  # this many messages after its begin
+        self._most_carried = 0  # messages, in one session
+
+    def carried(self, messages: int) -> None:
+        """A session is over that has carried this many."""
+        self._most_carried = max(self._most_carried, messages)
+
+    def add(self, now: float, messages: int) -> int | None:
+        """The relay ended a session that had carried this many `messages`, without a word of a limit.
+
+        Returns 0 if that is the end of this session only; more if it is the most messages that it takes in a session,
+        which is known when it happens twice and none carried more; None if several sessions end at once, which says
+        more of the relay than of them.
+        """
+        before, self._at = self._at, now
+        self.carried(messages)
+        if messages in self._once_after and messages >= self._most_carried:
+            return messages
+        self._once_after.add(messages)
+        return None if now - before < DISMISSALS_MERGED_WITHIN else 0
 
 
 class OpeningBudget:
@@ -27,8 +54,14 @@ class OpeningBudget:
     that carried nothing is never repeated without back-off, whatever ended it: refused, lost, or unused.  On top of
     that a relay through which nothing is carried sees at most 30 openings in the first minute and 6 a minute later.
 
+    It has more attributes and methods than other classes: whether a session may be opened and whether the relay works
+    answer one another, and in two classes each would ask the other.
+
     Opening is gradual, one until the first has succeeded: then at most as many sessions at once as are open already, so
     that a wrong password is tried once and not by the whole pool; where no one logs in, three times as many.
+
+    It has more attributes and methods than a class should, because one place decides: what is open, what openings came
+    to, and whether the relay works at all.
     """
 
     def __init__(
@@ -51,9 +84,7 @@ class OpeningBudget:
         self._fruitless = 0  # openings that carried nothing, since one did
         self._begun_at = math.inf  # the first of those in `_begun`
         self._begun: deque[float] = deque(maxlen=FIRST_OPENINGS)  # when openings began since one carried something
-        self._dismissed_at = -math.inf  # when the relay ended a session last that worked
-        self._once_after: set[int] = set()  # this many messages after its begin
-        self._most_carried = 0  # messages, in one session
+        self.dismissals = Dismissals()
 
     # -- may one be opened?
 
@@ -114,7 +145,7 @@ class OpeningBudget:
     def closed(self, now: float, *, carried: int, was_lost: bool, jitter: float) -> None:
         """A session is over that has carried this many messages; `was_lost` unless we closed it ourselves."""
         self.open -= 1
-        self._most_carried = max(self._most_carried, carried)
+        self.dismissals.carried(carried)
         if carried:
             self.fruitful -= 1
         elif was_lost:
@@ -173,28 +204,8 @@ class OpeningBudget:
         """`wait`, but no longer than patience lasts: what is tried last is tried when it ends, and not long after."""
         return min(wait, max(self._gives_up_at - now, LAST_WAIT_AT_LEAST))
 
-    # -- sessions that the relay ends although they work
-
-    def dismissed(self, now: float, messages: int) -> int | None:
-        """The relay ended a session that had carried this many `messages`, without a word of a limit.
-
-        Returns 0 if that is the end of this session only; more if it is the most messages that it takes in a session,
-        which is known when it happens twice and none carried more; None if several sessions end at once, which says
-        more of the relay than of them.
-        """
-        before, self._dismissed_at = self._dismissed_at, now
-        self._most_carried = max(self._most_carried, messages)
-        if messages in self._once_after and messages >= self._most_carried:
-            return messages
-        self._once_after.add(messages)
-        return None if now - before < DISMISSALS_MERGED_WITHIN else 0
-
-
-_LOGINS_COUNTED = lazy_pattern(r"\btoo many\b|\blogin (attempts|rate)\b", re.IGNORECASE)
-
 
 def login_wait(event: Reply | Fault) -> float:
     """Seconds to wait before another login: a minute where the relay counts them, else 0."""
-    if event.stage is not Stage.AUTH or not isinstance(event, Reply) or not event.is_transient:
-        return 0.0
-    return LOGIN_RETRIED_AFTER if _LOGINS_COUNTED.search(event.text) else 0.0
+    verdict = judge(event)
+    return LOGIN_RETRIED_AFTER if verdict.reason is Reason.TOO_MANY_LOGINS and not verdict.stops else 0.0

@@ -48,6 +48,9 @@ class Reason(StrEnum):
     # us
     NEW_PASSWORD = "new password needed"  # noqa: S105 - what a server said
     LOGIN_LATER = "login not possible now"
+    TOO_MANY_LOGINS = "too many logins"
+    APP_PASSWORD_NEEDED = "app password needed"  # noqa: S105
+    BROWSER_LOGIN_NEEDED = "login with a browser needed"
     LOGIN_REFUSED = "login refused"
     LOGIN_DISABLED = "login with a password is switched off"
     LOGIN_REQUIRED = "login or TLS required"

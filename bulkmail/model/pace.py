@@ -32,7 +32,8 @@ class Pace:
     infinity waits for all.  `patience` is how many seconds a relay that stopped working in the middle is tried again.
     `limit`, if not None, is the most deliveries begun in this run.  `start`, if not None, is the wall-clock second
     before which nothing goes.  `quota` holds for each account that messages go through.
-    `providers` None are the known providers, none of them with limits.
+    `providers` None are the known providers, none of them with limits.  `processes` is how many may be at work, all
+    but one to compose; 0 is as many as are worth while.
     """
 
     rate: Rate | None = None
@@ -51,6 +52,7 @@ class Pace:
     breakers: BreakerLimits = field(default_factory=BreakerLimits)
     relay_backoff: Backoff = RELAY_BACKOFF
     provider_backoff: Backoff = PROVIDER_BACKOFF
+    processes: int = 0
 
     @property
     def waits_for_all(self) -> bool:

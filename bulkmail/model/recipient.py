@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -75,8 +75,10 @@ StoredRow = tuple[int, str, str, dict[str, object], str, int]
 class PlainRows(NamedTuple):
     """Rows of one file that follow one another, none of which needs a second look.
 
-    Every value is a text without a NUL and without a lone surrogate.
+    Every value is a text without a NUL and without a lone surrogate.  `due_at`, if given, says for each row
+    when it may be tried first (wall-clock seconds, 0 for at once).
     """
 
     file: str
     rows: list[PlainRow]
+    due_at: Sequence[float] = ()

@@ -69,6 +69,7 @@ class Breakage(Enum):
     NO_SUCH_HOST = "no such host"
     EXHAUSTED = "exhausted"  # this computer gives no more connections
     UNTRUSTED = "untrusted"  # the certificate does not verify
+    WRONG_NAME = "wrong name"  # the certificate verifies, and is for another host
     NO_TLS = "no tls"  # TLS is required and not offered
     NO_LOGIN = "no login"  # no way to log in that both sides know and that is safe here
     NO_REQUIRETLS = "no requiretls"  # REQUIRETLS was asked for and is not offered

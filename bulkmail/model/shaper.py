@@ -1,4 +1,4 @@
-"""What may be sent when, through which relay and to which provider: all reduced rates and holds in one place."""
+"""What may go when, through which relay and to which provider: all that is lowered or held, in one place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ MOST_IDLE = 10_000  # providers that are kept in mind although nothing is wrong 
 
 
 class _State:
-    """How a relay, or one provider through it, is doing.  `times` it has complained, `in_row` of them led to a rest."""
+    """How a relay, or one provider through it, is doing.  `times` it has complained, `in_row` of them led to a rest.
+
+    It has more attributes than a class should: rate, sessions and rest of one server, with what each is reckoned from.
+    """
 
     __slots__ = (
         "at",
@@ -38,6 +41,7 @@ class _State:
         "meter",
         "name",
         "share",
+        "shared",
         "speed",
         "times",
         "turned_at",
@@ -45,8 +49,10 @@ class _State:
         "words",
     )
 
-    def __init__(self, name: str, *, rate: Rate | None, connections: int, backoff: Backoff) -> None:
+    def __init__(self, name: str, shared: str, *, rate: Rate | None, connections: int, backoff: Backoff) -> None:
+        """`name` is that of its own rate, `shared` of the one that it shares with others."""
         self.name = name
+        self.shared = shared
         self.backoff = backoff
         self.speed = AdaptiveRate(rate.per_second if rate else None)
         self.burst = rate.burst if rate else 1
@@ -113,11 +119,14 @@ def _rest(state: _State, now: float) -> float:
 class Shaper:
     """Rates, connections and suspensions of a campaign, its relays and, through each relay, its providers.
 
-    Pure bookkeeping: every time is seconds of one monotonic clock.  `wait()` books nothing, so that a provider that is
-    slow or suspended costs the others nothing.
+    Pure bookkeeping: every time is seconds of one monotonic clock.  `wait()` tells of a provider that is slow or
+    suspended, and books nothing, so that anyone who may not go costs the others nothing.
 
     `is_free`: no message has to wait for anything of this, and none needs to be booked; only the number of sessions may
     be limited.  Once it is not, it stays so.
+
+    It has more methods than a class should: who asks is the scheduler, who tells are complaints and acceptances, and
+    what they share is the state of one relay or provider.
     """
 
     def __init__(
@@ -144,7 +153,9 @@ class Shaper:
         if relay in self._relays:
             return
         name = f"relay {relay}"
-        state = self._relays[relay] = _State(name, rate=rate, connections=connections, backoff=self._relay_backoff)
+        state = self._relays[relay] = _State(
+            name, CAMPAIGN, rate=rate, connections=connections, backoff=self._relay_backoff
+        )
         self._limiter.turn(name, rate, 0.0)
         self.is_free = self.is_free and rate is None
         if (known := self._known.pop((relay, ""), None)) is not None:
@@ -156,9 +167,7 @@ class Shaper:
 
     def relay_wait(self, relay: str, now: float) -> float:
         """Seconds until `relay` and the campaign let any message go, whatever its provider says."""
-        state = self._relays[relay]
-        self._refresh(state, now)
-        return max(self.relay_rest(relay, now), self._limiter.wait((CAMPAIGN,), now), self._rate_wait(state, now))
+        return self._wait_of(self._relays[relay], now)
 
     def relay_rest(self, relay: str, now: float) -> float:
         """Seconds for which `relay` is left alone, whatever rates say."""
@@ -175,14 +184,22 @@ class Shaper:
 
     def provider_wait(self, relay: str, provider: str, now: float) -> float:
         """Seconds until `provider` lets a message go through `relay`, whatever the relay says."""
-        state = self._provider(relay, provider)
-        self._refresh(state, now)
-        return max(_rest(state, now), self._limiter.wait((_PROVIDER + provider,), now), self._rate_wait(state, now))
+        return self._wait_of(self._provider(relay, provider), now)
 
-    def _rate_wait(self, state: _State, now: float) -> float:
-        """Seconds until its own rate lets one go; while that is on its way up, ask again after a second."""
-        wait = self._limiter.wait((state.name,), now)
-        return min(wait, RISING_RATE_CHECKED_AFTER) if state.speed.is_rising(now) else wait
+    def _wait_of(self, state: _State, now: float) -> float:
+        """Seconds until its own rate and the shared one let one go, and it is not left alone any more.
+
+        While its own rate is on its way up, it is asked again after a second.
+        """
+        if state.speed.low is None:  # its rate was never lowered
+            wait = self._limiter.wait((state.shared, state.name), now)
+        else:
+            self._refresh(state, now)
+            wait = self._limiter.wait((state.name,), now)
+            if state.speed.is_rising(now):
+                wait = min(wait, RISING_RATE_CHECKED_AFTER)
+            wait = max(wait, self._limiter.wait((state.shared,), now))
+        return wait if state.hold is NO_HOLD else max(wait, _rest(state, now))
 
     def is_left_alone(self, relay: str, provider: str, now: float) -> bool:
         """Whether `provider` is held back by more than a rate: it pauses, or takes nothing at all."""
@@ -197,10 +214,13 @@ class Shaper:
 
     def take(self, relay: str, provider: str, now: float) -> bool:
         """Books one message; False, and nothing is booked, when it must wait."""
-        states = self._states(relay, provider)
-        if states[0].is_suspended(now) or states[1].is_suspended(now):
-            return False
-        return self._limiter.take(self._names(states, provider, now), now)
+        own, through = self._relays[relay], self._provider(relay, provider)
+        for state in (own, through):
+            if state.hold is not NO_HOLD and state.is_suspended(now):
+                return False
+            if state.speed.low is not None:
+                self._refresh(state, now)
+        return self._limiter.take((CAMPAIGN, own.name, through.shared, through.name), now)
 
     @property
     def booked(self) -> Mapping[str, float]:
@@ -212,9 +232,9 @@ class Shaper:
         self._limiter.give_back(booked)
 
     def accepted(self, relay: str, provider: str, now: float, count: int = 1) -> bool:
-        """The relay accepted `count` messages of `provider`; returns whether a rate or a limit went up for it."""
+        """The relay took `count` messages to `provider`; whether either gets more for it than it would have."""
         gets_more = False
-        for state in self._states(relay, provider):
+        for state in (self._relays[relay], self._provider(relay, provider)):
             if state.speed.is_blocked:
                 state.speed = state.speed.opened(now, sustained=state.long_meter.per_second(now))
                 self._turn(state, now)
@@ -225,7 +245,7 @@ class Shaper:
             state.long_meter.take(now, count)
             if state.in_row and not state.is_suspended(now):
                 state.in_row = 0
-            if state.concurrency.size < state.concurrency.limit:
+            if 0 < state.concurrency.allowed < state.concurrency.limit:
                 before = state.concurrency.size
                 state.concurrency = state.concurrency.take(now, count)
                 gets_more = gets_more or state.concurrency.size > before
@@ -234,22 +254,22 @@ class Shaper:
     def throttle(
         self,
         decision: ThrottleDecision,
-        relay: str,
-        provider: str,
+        scope: tuple[str, str],
         now: float,
         *,
         open: int,
         words: str = "",
         jitter: float = 0.5,
     ) -> None:
-        """Does what a complaint asks for; `open` are the sessions open in its scope beside the one that was refused.
+        """Does what a complaint about a relay, or about one provider through it, asks for.
 
-        `words` are the server's own; `jitter`, in [0, 1), spreads how long it is left alone.
+        `scope` names both.  `open` are the sessions open there beside the one that was refused.  `words` are the
+        server's own; `jitter`, in [0, 1), spreads how long it is left alone.
         """
         if not decision.is_complaint:
             return
         self.is_free = False
-        state = self._provider(relay, provider) if decision.verdict.scope is Scope.PROVIDER else self._relays[relay]
+        state = self._provider(*scope) if decision.verdict.scope is Scope.PROVIDER else self._relays[scope[0]]
         state.complained(now, why=decision.verdict.says, words=words)
         if decision.is_slower:
             state.slow_down(now)
@@ -266,9 +286,13 @@ class Shaper:
         concurrency = self._relays[relay].concurrency
         return concurrency.allowed or concurrency.limit
 
-    def provider_connections(self, relay: str, provider: str) -> int:
-        """The most sessions that may carry messages of `provider` through `relay` at once, 1 or more."""
-        return min(self._provider(relay, provider).concurrency.size, self.connections(relay))
+    def session_limits(self, relay: str, provider: str) -> tuple[int, int | None]:
+        """The most sessions that may carry messages of `provider` through `relay` at once, 1 or more.
+
+        With it, how many of them one session may carry; None: as many as of others.
+        """
+        sessions = self._provider(relay, provider).concurrency.size
+        return min(sessions, self.connections(relay)), self.messages_per_session(provider)
 
     def messages_per_session(self, provider: str) -> int | None:
         """How many messages of `provider` one session may carry; None: as many as of others."""
@@ -298,9 +322,6 @@ class Shaper:
             self._through = {key: state for key, state in self._through.items() if not state.is_fine(now)}
             self._limiter.forget(now, beginning=_PROVIDER)
 
-    def _states(self, relay: str, provider: str) -> tuple[_State, _State]:
-        return self._relays[relay], self._provider(relay, provider)
-
     def _provider(self, relay: str, provider: str) -> _State:
         state = self._through.get((relay, provider))
         if state is None:
@@ -308,18 +329,17 @@ class Shaper:
             # Its configured rate is that of the provider as a whole; this one begins with the first complaint.
             connections = most if limits.connections is None else min(limits.connections, most)
             state = self._through[relay, provider] = _State(
-                f"{relay} {provider}", rate=None, connections=connections, backoff=self._provider_backoff
+                f"{relay} {provider}",
+                _PROVIDER + provider,
+                rate=None,
+                connections=connections,
+                backoff=self._provider_backoff,
             )
             if (known := self._known.pop((relay, provider), None)) is not None:
                 state.recall(known)
             if limits.rate is not None and self._limiter.rate(_PROVIDER + provider) is None:
                 self._limiter.turn(_PROVIDER + provider, limits.rate, 0.0)
         return state
-
-    def _names(self, states: tuple[_State, _State], provider: str, now: float) -> tuple[str, ...]:
-        for state in states:
-            self._refresh(state, now)
-        return CAMPAIGN, states[0].name, _PROVIDER + provider, states[1].name
 
     def _refresh(self, state: _State, now: float) -> None:
         if state.speed.low is not None and not 0 <= now - state.turned_at < RISING_RATE_UPDATED_EVERY:

@@ -6,6 +6,7 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.pattern import lazy_pattern
 
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_SHARE = lazy_pattern(r"(?P<percent>\d{1,3}(?:\.\d{1,4})?)\s*%")
 _DURATION = lazy_pattern(r"(?P<number>\d{1,9}(?:\.\d{1,3})?)\s*(?P<unit>s|min|m|h|d)?")
 
 
@@ -15,6 +16,14 @@ def parse_duration(text: str) -> float:
     if not found:
         raise ConfigError(f"cannot read the duration {text!r}", hint='write "30s", "10m", "2h" or "5d"')
     return float(found["number"]) * _SECONDS[found["unit"] or "s"]
+
+
+def parse_share(text: str) -> float:
+    """0 to 1 for `"0%"` to `"100%"`, `"0.5 %"`.  Raises `ConfigError`."""
+    found = _SHARE.fullmatch(text.strip())
+    if not found or float(found["percent"]) > 100:
+        raise ConfigError("is not a percentage", hint='write "10%", from 0% to 100%')
+    return float(found["percent"]) / 100
 
 
 def say_duration(seconds: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import blake2b
 
-from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.pattern import lazy_pattern
 
@@ -31,9 +30,9 @@ def parse_variants(shares: Mapping[str, int]) -> Variants:
     return tuple(shares.items())
 
 
-def variant_of(address: Address, variants: Variants, *, salt: str) -> str:
-    """The one that `address` gets.  `salt`, the campaign's name, divides the same people otherwise in each campaign."""
-    digest = blake2b(f"{salt}\0{address.key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+def variant_of(key: str, variants: Variants, *, salt: str) -> str:
+    """The one that an `Address.key` gets.  `salt`, the campaign's name, divides people otherwise in each campaign."""
+    digest = blake2b(f"{salt}\0{key}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
     place = int.from_bytes(digest, "big") % sum(share for _, share in variants)
     for name, share in variants:
         place -= share

@@ -8,7 +8,7 @@ only to soften a refusal (a quota is not a dead address), never to find success 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,6 +29,7 @@ from bulkmail.model.outcome import (
 from bulkmail.model.quota import DAY, HOUR
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.subjects import Subject
+from bulkmail.model.units import parse_duration
 from bulkmail.model.wording import Meaning, Span, read
 
 __all__ = ["ACCEPTED", "Effect", "Outcome", "Reason", "Rule", "Scope", "Verdict", "enhanced_pattern", "judge"]
@@ -73,6 +74,33 @@ def judge(event: Reply | Fault, rules: Sequence[Rule] = ()) -> Verdict:
     return _judge_fault(event) if isinstance(event, Fault) else _judge_reply(event, rules)
 
 
+def rule_of(table: Mapping[str, Any]) -> Rule:
+    """An entry of `data/replies.toml`, which says what its keys mean."""
+    return Rule(
+        codes=tuple(table["codes"].split()),
+        verdict=_verdict_of(table),
+        stages=frozenset(Stage(name) for name in table.get("stages", ())),
+        enhanced=tuple(enhanced_pattern(text) for text in table.get("enhanced", "").split()),
+        text=re.compile(table["text"], re.IGNORECASE) if "text" in table else None,
+        subject=Subject[table.get("about", "recipient").upper().replace(" ", "_")],
+    )
+
+
+def _verdict_of(table: Mapping[str, Any]) -> Verdict | None:
+    match table.get("scope"):
+        case None:
+            return None
+        case "account":
+            return quota(parse_duration(table["pause"]), label=table["name"])
+        case scope:
+            effects = [Effect(name) for name in table["effects"]]
+            suspend = parse_duration(table.get("suspend", "0"))
+            return throttle(_SCOPES[scope], *effects, label=table["name"], suspend=suspend)
+
+
+_SCOPES = {"provider": Scope.PROVIDER, "relay": Scope.RELAY}
+
+
 def enhanced_pattern(text: str) -> re.Pattern[str]:
     """`"4.7.5??"` as a pattern: `?` is any digit, `*` any number."""
     return re.compile(re.escape(text).replace(r"\?", "[0-9]").replace(r"\*", "[0-9]+"))
@@ -83,7 +111,7 @@ def _judge_fault(fault: Fault) -> Verdict:
         return _IN_DOUBT  # whatever broke: the server may have the message
     what = fault.kind.value
     match fault.kind:
-        case Breakage.UNTRUSTED | Breakage.NO_TLS | Breakage.NO_LOGIN | Breakage.NO_REQUIRETLS:
+        case Breakage.UNTRUSTED | Breakage.WRONG_NAME | Breakage.NO_TLS | Breakage.NO_LOGIN | Breakage.NO_REQUIRETLS:
             return stop(Scope.RELAY, Reason.FAULT, label=what)
         case Breakage.NO_TOKEN | Breakage.IMPOSTOR | Breakage.WRONG_TLS:
             return stop(Scope.RELAY, Reason.FAULT, label=what)
@@ -168,6 +196,9 @@ _OF_NO_TIME = r"^(?!.*\b(rate|hour|day|daily|minute|second|today|time))"  # else
 _NO_SPACE = "mailbox.{0,20}full|over.?quota|quota exceeded|insufficient (system )?storage|exceed.{0,20}(quota|storage)"
 _NO_USER = "(unknown|no such|invalid|not exist|does not exist).{0,30}|user.{0,20}(unknown|not found)"
 
+_OTHER_LOGIN = "application-specific|app(lication)?[- ]password|BadCredentials|InvalidSecondFactor"
+_TOO_MANY_LOGINS = r"\btoo many\b|\blogin (attempts|rate)\b"
+
 # Login: one refusal is enough; another try could lock the account.
 _LOGIN_RULES = (
     _codes("432", stop(Scope.RELAY, Reason.NEW_PASSWORD)),  # RFC 4954 §6; elsewhere 432 is a throttle
@@ -181,6 +212,10 @@ _LOGIN_RULES = (
         stop(Scope.RELAY, Reason.LOGIN_DISABLED),
         text=r"authentication is disabled|auth\w* (is |has been )?disabled",
     ),
+    _codes("5", stop(Scope.RELAY, Reason.APP_PASSWORD_NEEDED), text=_OTHER_LOGIN),
+    _codes("5", stop(Scope.RELAY, Reason.BROWSER_LOGIN_NEEDED), text=r"web ?browser|WebLoginRequired"),
+    _codes("4", deferred(Scope.RELAY, Reason.TOO_MANY_LOGINS, counts=False, drops=True), text=_TOO_MANY_LOGINS),
+    _codes("5", stop(Scope.RELAY, Reason.TOO_MANY_LOGINS), text=_TOO_MANY_LOGINS),
     _codes("4", deferred(Scope.RELAY, Reason.LOGIN_LATER, counts=False, drops=True)),
     _codes("5", stop(Scope.RELAY, Reason.LOGIN_REFUSED)),
 )

@@ -16,6 +16,7 @@ from bulkmail.outbox.encoding import STATUS_OF, decode_fields, decode_recipient
 # never tried is due since 0, and goes in the order of the input.
 _AGAIN = "SELECT delivery.id FROM delivery WHERE lane = ? AND due_at > 0 AND due_at <= ? ORDER BY due_at, delivery.id"
 _NEW = "SELECT delivery.id FROM delivery WHERE lane = ? AND due_at = 0 AND delivery.id > ? ORDER BY delivery.id"
+_OPEN_BETWEEN = "SELECT id FROM delivery WHERE id > ? AND id <= ? AND due_at <= ? ORDER BY id"
 _NEXT = "SELECT due_at FROM delivery WHERE lane = ? AND due_at > ? ORDER BY due_at LIMIT 1"
 _OPEN = "SELECT count(*) FROM delivery WHERE lane = ? AND due_at IS NOT NULL"
 _OPEN_COPIES = f"SELECT coalesce(sum({IS_COPY.format('delivery')}), 0), count(*) FROM delivery WHERE due_at IS NOT NULL"  # noqa: S608
@@ -98,6 +99,15 @@ def due(
     largest = _SIZES[-1]
     for start in range(0, len(ids), largest):
         _fetch(connection, ids[start : start + largest], found)
+    return [found[number] for number in ids if number in found]
+
+
+def open_between(connection: sqlite3.Connection, after: int, last: int, now: float) -> list[Job]:
+    """The deliveries with these ids, `after` excluded, that could be tried at `now` (wall clock), by id."""
+    found: dict[int, Job] = {}
+    ids = [number for (number,) in connection.execute(_OPEN_BETWEEN, (after, last, now))]
+    for start in range(0, len(ids), _SIZES[-1]):
+        _fetch(connection, ids[start : start + _SIZES[-1]], found)
     return [found[number] for number in ids if number in found]
 
 

@@ -29,6 +29,7 @@ _OWN_PATHS = """
 """
 _SCREENED = "UPDATE delivery SET status = ?, due_at = NULL, reason = ? WHERE id = ?"
 _PLANNED = "UPDATE delivery SET due_at = ? WHERE id = ?"
+_ALL_PLANNED = "UPDATE delivery SET due_at = ? WHERE id > ? AND id <= ?"
 _DELIVERY = "INSERT INTO delivery (id, row, forward_path, status, due_at, reason) VALUES (?, ?, ?, ?, ?, ?)"
 
 _GROUPING = "INSERT INTO grouping (row, key, address, is_bad) VALUES (?, ?, ?, ?)"
@@ -81,6 +82,11 @@ def _insert_plain(
     ]
     connection.executemany(_PLAIN_ROW, columns)
     connection.execute(_OWN_PATHS, (deliveries - rows, rows, rows + len(columns)))
+    if len(set(block.due_at)) == 1:
+        connection.execute(_ALL_PLANNED, (block.due_at[0], deliveries, deliveries + len(columns)))
+    elif block.due_at:
+        planned = ((due_at, deliveries + i) for i, due_at in enumerate(block.due_at, 1) if due_at)
+        connection.executemany(_PLANNED, planned)
 
 
 def _insert(connection: sqlite3.Connection, entries: list[Entry], *, rows: int, deliveries: int, with_key: bool) -> int:

@@ -19,14 +19,15 @@ import msgspec
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.delivery import Attempt, Delivery
+from bulkmail.model.job import Job
 from bulkmail.model.outcome import Outcome, Reason, Scope, Verdict
 from bulkmail.model.passes import RowStatus
-from bulkmail.model.recipient import Place
+from bulkmail.model.recipient import Place, RowFields
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.schedule import Planned
 from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
-from bulkmail.outbox import finding, planning, store
+from bulkmail.outbox import finding, jobs, planning, searching, store
 from bulkmail.outbox.counting import IS_COPY, MESSAGES_DELIVERY, by_row, has_copies, read_tally
 from bulkmail.outbox.encoding import STATUS_OF, decode_fields
 from bulkmail.outbox.entries import AcceptedRow, AttemptRecord, PathRecord, RowRecord
@@ -35,6 +36,7 @@ from bulkmail.outbox.header import read_header
 from bulkmail.outbox.lock import holder
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.overlay import Overlay
+from bulkmail.outbox.searching import Try
 from bulkmail.outbox.shape import Moment, noticing_damage
 from bulkmail.outbox.suppressing import rows_to, rows_with
 from bulkmail.outbox.turns import Turns
@@ -59,6 +61,7 @@ _GROUPED_RECORDS = f"""
 """  # noqa: S608
 _DOUBTFUL = _RECORDS.replace("WHERE", "WHERE d.row IN (SELECT row FROM delivery WHERE status = 'in_doubt') AND")
 _THESE = _RECORDS.replace("WHERE", "WHERE d.id IN (SELECT value FROM json_each(?)) AND")
+_OF_ROWS = "WHERE d.row IN (SELECT value FROM json_each(?)) AND d.id > ?"
 _UNACCEPTED = _RECORDS.replace("WHERE", "WHERE d.status <> 'accepted' AND")
 _UNACCEPTED_COPIES = _RECORDS.replace(
     "WHERE",
@@ -81,6 +84,8 @@ _REACHED = """
     SELECT d.id, r.address, d.forward_path FROM delivery AS d JOIN row AS r ON r.number = d.row
     WHERE d.id > ? AND d.status IN ('accepted', 'in_doubt') ORDER BY d.id LIMIT ?
 """
+# The first condition is that of the index of what is due.
+_NEXT_TRY = "SELECT min(due_at) FROM delivery WHERE due_at IS NOT NULL AND status = 'deferred'"
 _STATUSES = """
     SELECT d.id, d.row, r.address, d.status FROM delivery AS d JOIN row AS r ON r.number = d.row
     WHERE d.id > ? ORDER BY d.id LIMIT ?
@@ -201,7 +206,7 @@ class OutboxReader:
     def next_try_at(self) -> float | None:
         """When the first of the deferred deliveries may be tried again (wall-clock seconds); None if there is none."""
         with self._store.reading() as connection:
-            (due,) = connection.execute("SELECT min(due_at) FROM delivery WHERE status = 'deferred'").fetchone()
+            (due,) = connection.execute(_NEXT_TRY).fetchone()
             return self._moment(due)
 
     def planned(self, now: float, *, zone_column: str = "", fallback: str = "") -> Planned:
@@ -333,6 +338,61 @@ class OutboxReader:
             ):
                 found[each.id] = overlay.found(each)
         return list(found.values())
+
+    def open_between(self, after: int, last: int, now: float) -> list[Job]:
+        """The deliveries with ids above `after` up to `last` that could be tried at `now`, by id.
+
+        The journal of turns is not asked: some of them may have got an outcome already.
+        """
+        with self._store.reading() as connection, noticing_damage(self.name):
+            return jobs.open_between(connection, after, last, now)
+
+    def rows_of(self, row: int) -> tuple[RowFields, ...]:
+        """The fields of all rows that share the message of `row`, in their order; that row's alone if none does."""
+        with self._store.reading() as connection, noticing_damage(self.name):
+            return jobs.rows_of(connection, row)
+
+    def last_delivery(self) -> int:
+        """The highest id of a delivery, 0 for none."""
+        with self._store.reading() as connection:
+            return int(connection.execute("SELECT coalesce(max(id), 0) FROM delivery").fetchone()[0])
+
+    def renew(self) -> None:
+        """From here on the moment is now."""
+        self._laid_over = None
+        with self._store.reading() as connection:
+            connection.execute("COMMIT")
+            connection.execute("BEGIN")
+
+    def page(
+        self, *, after: int = 0, status: Status | None = None, address: str = "", limit: int = 100
+    ) -> tuple[list[RowRecord], int]:
+        """Rows with a delivery behind the id `after` that has this status and `address` somewhere in its own.
+
+        Also the id to go on behind; 0 at the end.
+        """
+        with self._store.reading() as connection, noticing_damage(self.name):
+            found = searching.find_page(connection, after=after, status=status, address=address, limit=limit)
+        rows = list(dict.fromkeys(row for _, row in found))
+        return self.records(rows), found[-1][0] if len(found) == limit else 0
+
+    def records(self, rows: Collection[int]) -> list[RowRecord]:
+        """These rows, in the order of the input."""
+        query = (_GROUPED_RECORDS if self.is_grouped else _RECORDS).replace("WHERE d.id > ?", _OF_ROWS)
+        with self._store.reading() as connection:
+            columns = connection.execute(query, (json.dumps(list(rows)), 0, -1)).fetchall()
+            overlay = self._overlay(connection)
+        return list(self._made([overlay.laid_over(each) for each in columns] if overlay else columns))
+
+    def tries_after(self, after: int, limit: int) -> list[Try]:
+        """The tries behind the id `after`, in the order in which they ended, without those that are not folded yet."""
+        with self._store.reading() as connection, noticing_damage(self.name):
+            return msgspec.convert(searching.tries_after(connection, after, limit), list[Try])
+
+    def tries_of(self, row: int) -> list[Try]:
+        """The tries of a row and of its copies, in the order in which they ended."""
+        with self._store.reading() as connection, noticing_damage(self.name):
+            return msgspec.convert(searching.tries_of(connection, row), list[Try])
 
     def reached(self) -> Iterator[str]:
         """`Address.key` of each recipient who has the message, or may have it (in doubt); of a rehearsal, none."""

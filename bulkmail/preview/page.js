@@ -1,4 +1,3 @@
-"use strict";
 // Arrow keys, search, and which message is open: without this script the page shows the same.
 // On a screen as narrow as a phone, the view of a desktop is too small to read.
 const phone = document.querySelector("#view-phone");

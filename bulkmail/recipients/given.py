@@ -17,7 +17,7 @@ import msgspec
 
 from bulkmail.model.recipient import Recipient
 from bulkmail.recipients.fields import DEEPEST, Unstorable, kind, shown
-from bulkmail.recipients.records import Unreadable
+from bulkmail.recipients.rows_from_objects import Unreadable
 
 _AS_THEY_ARE = frozenset({str, int, bool, type(None)})
 _TOO_FINE = ("[ns]", "[ps]", "[fs]", "[as]")  # numpy makes bare numbers of times so fine

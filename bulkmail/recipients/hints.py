@@ -10,7 +10,7 @@ from bulkmail.model.address import parse_mailbox
 from bulkmail.model.errors import AddressError, ListError
 from bulkmail.recipients.columns import has_address_column, listed
 from bulkmail.recipients.fields import shown
-from bulkmail.recipients.reading import Reading
+from bulkmail.recipients.list_reading import Reading
 
 LOOKED_AT = 100  # rows below the header
 _MOST_TITLES = 20  # rows above the header

@@ -12,7 +12,7 @@ _MOST_COLUMNS = 1_000
 
 
 @dataclass(slots=True)
-class Lines:
+class SeenLines:
     """The lines that something is true of: the first few, and how many; `example` is what is found in the first."""
 
     example: str
@@ -20,7 +20,7 @@ class Lines:
     first: list[int] = field(default_factory=list)
 
 
-Columns = dict[int, Lines]
+Columns = dict[int, SeenLines]
 """By the number of the column, from 0."""
 
 
@@ -41,7 +41,7 @@ class Remarks:
     def add(self, found: Columns, column: int, line: int, example: str) -> None:
         """One more line for a column."""
         if column in found or len(found) < _MOST_COLUMNS:
-            lines = found.setdefault(column, Lines(example))
+            lines = found.setdefault(column, SeenLines(example))
             lines.count += 1
             if len(lines.first) < _MOST_LINES:
                 lines.first.append(line)

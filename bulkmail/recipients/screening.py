@@ -16,14 +16,13 @@ from bulkmail.model.pattern import lazy_pattern
 from bulkmail.model.recipient import BadRow, Place, Recipient
 from bulkmail.model.status import Status
 from bulkmail.recipients.columns import DELIVERY_COLUMNS, has_address_column, is_report, listed
-from bulkmail.recipients.dialect import guess_delimiter
-from bulkmail.recipients.encoding import choose, open_text
+from bulkmail.recipients.delimiter import guess_delimiter
 from bulkmail.recipients.fields import LONGEST_CELL, shown
 from bulkmail.recipients.hints import is_mailbox
-from bulkmail.recipients.opening import Opened, list_errors, open_bytes
-from bulkmail.recipients.reading import ListOptions, Reading
-from bulkmail.recipients.sheets import SUFFIXES
-from bulkmail.recipients.source import read_list
+from bulkmail.recipients.list_reading import ListOptions, Reading
+from bulkmail.recipients.list_source import read_list
+from bulkmail.recipients.streams import Opened, choose, list_errors, open_bytes, open_text
+from bulkmail.recipients.xlsx import SUFFIXES
 
 _SAMPLE = 1 << 16
 _MOST_FAULTS = 20

@@ -21,8 +21,8 @@ from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.recipients.columns import MOST_COLUMNS
 from bulkmail.recipients.fields import LONGEST_CELL, LONGEST_ROW, shown
-from bulkmail.recipients.opening import Opened
-from bulkmail.recipients.reading import Reading
+from bulkmail.recipients.list_reading import Reading
+from bulkmail.recipients.streams import Opened
 from bulkmail.text import printable
 
 _PACKED = b"PK\x03\x04"

@@ -1,24 +1,25 @@
-"""Workbooks: one sheet of an .xlsx, by default the first visible one, its cells as the text that people see in them."""
+"""Lists in workbooks: the sheet that is meant, and its rows."""
 
 from __future__ import annotations
 
 import datetime
 import itertools
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from bulkmail.model.errors import EmptyList, ListError
 from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.recipients.columns import has_address_column
-from bulkmail.recipients.hints import LOOKED_AT, Row, header_below, no_header_at, say_header
-from bulkmail.recipients.opening import Opened
-from bulkmail.recipients.reading import HEADER_ONLY, Reading
+from bulkmail.recipients.columns import has_address_column, listed
+from bulkmail.recipients.fields import shown
+from bulkmail.recipients.hints import LOOKED_AT, Row, header_below, no_header_at, say_header, setting
+from bulkmail.recipients.list_reading import HEADER_ONLY, Reading
+from bulkmail.recipients.rows_from_cells import CellRows
 from bulkmail.recipients.seen_cells import SeenRow, seen_cells
 from bulkmail.recipients.sheet_notes import is_open_document, read_notes
-from bulkmail.recipients.sheets import choose_sheet, say_sheet
-from bulkmail.recipients.table import Table
-from bulkmail.text import printable
+from bulkmail.recipients.streams import Opened
+from bulkmail.text import closest, printable
 
 _WHOLE = 1e21  # from here on a float is written with an exponent
 
@@ -35,7 +36,7 @@ class SheetReader:
             line, header = _header(rows, reading)
             first = list(itertools.islice(rows, LOOKED_AT))
             texts = [(number, [cell_text(cell) for cell in cells]) for number, cells in first]
-            self._table = Table(header, reading, line=line, first=texts, unit="row")
+            self._table = CellRows(header, reading, line=line, first=texts, unit="row")
         except ListError as error:
             raise _with_better_place(error, book, name, reading) from None
         rows = itertools.chain(first, rows)
@@ -176,3 +177,55 @@ class _Book:
             raise ListError(
                 f"{name} is not a workbook that can be read: {printable(str(error))}", hint="save the sheet as CSV"
             ) from error
+
+
+SUFFIXES = (".xlsx", ".xlsm", ".ods")
+MAGIC = b"PK\x03\x04"
+
+
+def choose_sheet(visible: Sequence[str], names: Sequence[str], reading: Reading) -> str:
+    """The sheet that was asked for, by its name or its number among the visible ones, or else the first visible one.
+
+    A hidden sheet (it is in `names` alone) is taken only by its name.  Raises `ListError` if there is no such sheet.
+    """
+    wanted = reading.options.sheet
+    if wanted != "":
+        return _wanted(str(wanted), visible, names, reading)
+    if not visible:
+        raise ListError(
+            f"{reading.name}: the workbook has no visible sheet",
+            hint=f"name the one to read: {say_flag(names[0])}" if names else "",
+        )
+    if len(visible) > 1:
+        reading.notices.append(
+            f"{reading.name} has {len(visible)} sheets; only the first, {listed(visible[:1])}, was read; "
+            "--sheet names another"
+        )
+    return visible[0]
+
+
+def _wanted(wanted: str, visible: Sequence[str], names: Sequence[str], reading: Reading) -> str:
+    if wanted in names:
+        return wanted
+    alike = [name for name in names if name.strip().casefold() == wanted.strip().casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    if wanted.isdecimal() and 0 < int(wanted) <= len(visible):
+        return visible[int(wanted) - 1]
+    near = closest(wanted, names)
+    raise ListError(
+        f"{reading.name}: there is no sheet {shown(wanted)}; found {listed(names)}",
+        hint=f"did you mean {say_flag(near)}?" if near else "name one of these, or its number: --sheet 1",
+    )
+
+
+def say_flag(name: str) -> str:
+    """The flag that names a sheet, as it is typed."""
+    return f"--sheet {shlex.quote(name)}"
+
+
+def say_sheet(name: str, header: Sequence[str] = (), wanted: str = "") -> str:
+    """The hint that names the sheet to read, with the column of addresses that its `header` has."""
+    found = next((cell.strip() for cell in header if has_address_column([cell.strip()], wanted)), "")
+    what = f"the sheet {shown(name)} has a column {shown(found)}" if found else f"the sheet {shown(name)} has addresses"
+    return f"{what}; add {say_flag(name)}, or {setting('sheet', name)} below [recipients]"

@@ -10,8 +10,8 @@ from contextlib import suppress
 from email.parser import BytesHeaderParser
 from pathlib import Path
 
-from bulkmail.mailbox.files import mails_in, read_mail
-from bulkmail.mailbox.imap_connection import MOST_HEADER_BYTES, Mailbox, connect, log_in, words_of
+from bulkmail.mailbox.imap import MOST_HEADER_BYTES, Mailbox, connect, log_in, words_of
+from bulkmail.mailbox.mail_files import mails_in, read_mail
 from bulkmail.model.errors import ConfigError, RelayError
 from bulkmail.model.relay import Secret
 from bulkmail.reconcile.sighting import ENVELOPE_FIELDS, Sighting, sighted

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.status import Status
 from bulkmail.outbox.entries import AttemptRecord, PathRecord, RowRecord
-from bulkmail.report.rows import words_with_feedback
+from bulkmail.report.row_words import words_with_feedback
 from bulkmail.text import printable
 
 MOST_BUCKETS = 120
@@ -59,6 +59,7 @@ class Line:
     status: Status
     words: str
     attempts: int
+    last_at: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,14 @@ class People:
                 self.copies.setdefault((copy.address.casefold(), copy.status), (record, copy))
 
 
+def timeline_of(attempts: Iterable[AttemptRecord]) -> Timeline:
+    """When tries ended, and how."""
+    timeline = Timeline()
+    for attempt in attempts:
+        timeline.add(attempt.at + attempt.took, attempt.outcome)
+    return timeline
+
+
 class _Tries:
     """What the tries say."""
 
@@ -184,4 +193,5 @@ def _line(record: RowRecord, path: PathRecord) -> Line:
         status=path.status,
         words=printable(of + words_with_feedback(path), 300),
         attempts=path.attempts,
+        last_at=path.last_at,
     )

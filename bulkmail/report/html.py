@@ -3,38 +3,39 @@
 from __future__ import annotations
 
 import time
-from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
-from hashlib import sha256
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
+from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.returned import GRAVEST_FIRST
 from bulkmail.model.status import Status
 from bulkmail.model.units import say_duration
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.report.figures import LATENCIES, MOST_ROWS, Figures, People, Timeline, figures_of
-from bulkmail.report.files import replacing
+from bulkmail.pages.kit import page_of
+from bulkmail.pages.moments import moment
+from bulkmail.pages.plots import Bar, bar, bars, say_share, time_plot
+from bulkmail.report.came_back import MOST_PASSES, of_variants, remarks
+from bulkmail.report.figures import LATENCIES, MOST_ROWS, Figures, People, figures_of, timeline_of
 from bulkmail.report.report import Report
-from bulkmail.report.returned import came_back, of_passes, of_variants
+from bulkmail.report.report_files import replacing
+from bulkmail.report.run_source import Pass, Source
 from bulkmail.report.slowdowns import sentence
-from bulkmail.report.source import Source
 from bulkmail.report.specimen import specimen_of
-from bulkmail.report.text import MEANINGS, copies_of, meaning, rehearsal, rest, say_rows, times
+from bulkmail.report.text_report import MEANINGS, copies_of, meaning, rehearsal, rest, say_rows, times
 from bulkmail.text import count, printable
 
+MOST_REASONS = 8  # of each status
 MOST_SLOWED = 20  # relays and providers that are named as having slowed the run down
 _OUTCOMES = {"accepted": "accepted", "deferred": "deferred", "rejected": "rejected", "in_doubt": "in doubt"}
+_LEFT_OUT = "left out of this run"
 
 
 def write_html(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
@@ -49,50 +50,37 @@ def write_html(source: OutboxReader | Source, target: Path | BinaryIO) -> None:
     # Without the reader, which counts what is accepted by itself: the page shows rows that are accepted, too.
     report = Report.of(replace(source, unproven_rows=partial(_seen_by, people, source), reader=None))
     figures = figures_of(people, source.attempts())
-    script, css = _part("page.js"), _part("page.css")
-    page = (
-        _environment()
-        .from_string(_part("page.html"))
-        .render(
-            name=printable(report.name),
-            subtitle=_subtitle(report),
-            times=" ".join([times(report), *rest(report)]),
-            rehearsal=rehearsal(report) if report.is_rehearsal else "",
-            totals=list(_totals(report)),
-            timeline=_timeline(figures.timeline),
-            charts=list(_charts(report, figures)),
-            slowed=_slowed(report),
-            returned=[
-                *came_back(report.returned, report.accepted),
-                *filter(None, [printable(of_variants(report.returned_by_variant))]),
-            ],
-            passes=of_passes(report.passes),
-            lines=figures.lines,
-            lines_note=_lines_note(figures),
-            message=specimen_of(source.campaign, source.rows()),
-            colophon=f"Written by bulkmail from the run {report.run.run_id}, {_moment(report.run.created_at)}.",
-            # Both are ours, and neither holds an end of its own element.
-            css=Markup(css),  # noqa: S704
-            script=Markup(script),  # noqa: S704
-            script_hash=f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}",
-        )
+    page = page_of(
+        "bulkmail.report",
+        name=printable(report.name),
+        subtitle=_subtitle(report),
+        times=_times(report),
+        rehearsal=rehearsal(report) if report.is_rehearsal else "",
+        totals=list(_totals(report)),
+        plots=list(_plots(report, figures)),
+        reasons=list(_reasons(report)),
+        charts=list(_charts(report, figures)),
+        after=list(_after(report)),
+        remarks=[
+            *remarks(report.returned, report.accepted),
+            *filter(None, [printable(of_variants(report.returned_by_variant))]),
+        ],
+        slowed=_slowed(report),
+        lines=[(line, moment(line.last_at, "second")) for line in figures.lines],
+        lines_note=_lines_note(figures),
+        message=specimen_of(source.campaign, source.rows()),
+        run_id=report.run.run_id,
+        created=moment(report.run.created_at, "second"),
+        zone=time.strftime("%Z"),
     )
     with replacing(target) as file:
-        file.write(page.encode("utf-8", "replace"))
+        file.write(page)
 
 
 def _seen_by(people: People, source: Source) -> Iterator[RowRecord]:
     for record in source.unproven_rows():
         people.add(record)
         yield record
-
-
-def _environment() -> Environment:
-    return Environment(autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True)
-
-
-def _part(name: str) -> str:
-    return files("bulkmail.report").joinpath(name).read_text("utf-8")
 
 
 def _subtitle(report: Report) -> str:
@@ -102,22 +90,67 @@ def _subtitle(report: Report) -> str:
     return f"{say_rows(report.messages)}{source}{through}{follows}"
 
 
-def _moment(seconds: float) -> str:
-    return f"{datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+def _times(report: Report) -> list[Markup]:
+    """When it began and ended, how fast it was, and why nothing is sent just now."""
+    run, stopped = report.run, report.run.stopped
+    said = [escape(line) for line in rest(report)]
+    if stopped is not None and report.tally.open and run.process is None:
+        said = [Markup("Stopped by {} at {}.").format(stopped.by, moment(stopped.at, "second"))]
+    if run.process is not None or run.started_at is None:
+        return [escape(times(report)), *said]
+    began = Markup("Started {}").format(moment(run.started_at, "minute"))
+    if report.duration is None:
+        return [began + ", not finished.", *said]
+    speed = f", {report.per_second:,.1f} messages a second" if report.per_second else ""
+    return [began + f", finished after {say_duration(report.duration)}{speed}.", *said]
 
 
 def _totals(report: Report) -> Iterator[dict[str, str]]:
+    tally = report.tally
     for status in MEANINGS:
-        if report.tally[status]:
+        if tally[status]:
+            short = MEANINGS[status]
+            if status is Status.ACCEPTED:  # of a rehearsal, something else
+                short = meaning(report, status)
             yield {
                 "kind": status.value,
-                "number": f"{report.tally[status]:,}",
-                "word": status.value.replace("_", " "),
-                "meaning": meaning(report, status),
+                "number": f"{tally[status]:,}",
+                "share": say_share(tally[status], tally.rows),
+                "word": _word(status),
+                "meaning": _LEFT_OUT if status is Status.FILTERED else short,
+                "why": f"why-{status.value}" if _has_reasons(report, status) else "",
             }
-    for status, number in copies_of(report.tally).items():
-        word = status.value.replace("_", " ")
-        yield {"kind": status.value, "number": f"{number:,}", "word": f"copies {word}", "meaning": "To, Cc and Bcc"}
+    for status, number in copies_of(tally).items():
+        yield {
+            "kind": status.value,
+            "number": f"{number:,}",
+            "share": say_share(number, sum(tally.copies.values())),
+            "word": f"copies {_word(status)}",
+            "meaning": "To, Cc and Bcc",
+            "why": "",
+        }
+
+
+def _word(status: Status) -> str:
+    return status.value.replace("_", " ")
+
+
+def _has_reasons(report: Report, status: Status) -> bool:
+    return status is not Status.DUPLICATE and bool(report.reasons_of.get(status))
+
+
+def _reasons(report: Report) -> Iterator[dict[str, Any]]:
+    """Why rows are not accepted: a list for each status, below the totals that are short for it."""
+    for status in MEANINGS:
+        if report.tally[status] and _has_reasons(report, status):
+            found = report.reasons_of[status]
+            most, left = found.most_common(MOST_REASONS), len(found) - MOST_REASONS
+            yield {
+                "id": f"why-{status.value}",
+                "title": f"Why {_word(status)}",
+                "note": f"{count(left, 'other reason')} in the CSV report." if left > 0 else "",
+                "lines": bars(most, kind=status.value, whole=report.tally[status]),
+            }
 
 
 def _slowed(report: Report) -> list[str]:
@@ -129,103 +162,104 @@ def _slowed(report: Report) -> list[str]:
     ]
 
 
-def _timeline(timeline: Timeline) -> dict[str, Any] | None:
-    """The bars, bottom up, in a picture 100 high and one wide for each."""
-    if len(timeline.buckets) < 2:
-        return None
-    highest = max(bucket.total() for bucket in timeline.buckets)
-    bars = []
-    for x, bucket in enumerate(timeline.buckets):
-        top = 100.0
-        for kind in _OUTCOMES:
-            height = 100 * bucket[kind] / highest
-            top -= height
-            if height:
-                bars.append({"kind": kind, "x": x, "y": f"{top:.2f}", "height": f"{height:.2f}"})
-    end = timeline.start + timeline.seconds * len(timeline.buckets)
-    seen: Counter[str] = sum(timeline.buckets, Counter())
-    return {
-        "bars": bars,
-        "width": len(timeline.buckets),
-        "start": _moment(timeline.start),
-        "end": _moment(end),
-        "words": f"Tries by outcome, {say_duration(timeline.seconds)} a bar; at most {highest / timeline.seconds:,.1f} "
-        "a second.",
-        "key": [(kind, word) for kind, word in _OUTCOMES.items() if seen[kind]],
-    }
+def _plots(report: Report, figures: Figures) -> Iterator[dict[str, Any]]:
+    """How tries went over time; of a campaign that was sent in several passes, one plot for each."""
+    timelines = [("", figures.timeline)]
+    if report.passes:
+        last_ones = report.passes[-MOST_PASSES:]
+        timelines = [(f"Pass {each.run.number}", timeline_of(each.attempts())) for each in last_ones]
+    for title, timeline in timelines:
+        plot = time_plot(timeline.buckets, _OUTCOMES, start=timeline.start, seconds=timeline.seconds)
+        if plot is None:
+            continue
+        seen: Counter[str] = sum(timeline.buckets, Counter())
+        yield {
+            "title": title,
+            "boxes": plot.boxes,
+            "ticks": plot.ticks,
+            "moments": plot.shown_moments(),
+            "words": f"Tries a second by outcome, {say_duration(timeline.seconds)} a bar; at most {plot.highest:,.1f}.",
+            "key": [(kind, f"{word} {seen[kind]:,}") for kind, word in _OUTCOMES.items() if seen[kind]],
+        }
 
 
-def _charts(report: Report, figures: Figures) -> Iterator[dict[str, Any]]:
-    kinds = [(kind, report.returned[kind]) for kind in GRAVEST_FIRST if report.returned[kind]]
+def _after(report: Report) -> Iterator[dict[str, Any]]:
+    """What came back after the sending, and the passes that the campaign was sent in."""
+    kinds = [(kind.value.replace("_", " "), report.returned[kind]) for kind in GRAVEST_FIRST if report.returned[kind]]
     if kinds:
         yield {
             "title": "Bounces and replies",
-            "note": "Recipients by what was reported about them after the server accepted the message.",
-            "lines": _single([(kind.value.replace("_", " "), number) for kind, number in kinds], kind="rejected"),
+            "note": "Recipients by what was reported about them after the server accepted the message, with their share"
+            " of the accepted.",
+            "lines": bars(kinds, kind="rejected", whole=report.accepted),
         }
+    if report.passes:
+        most = max(each.tally.rows for each in report.passes)
+        yield {
+            "title": "Passes",
+            "note": f"Sent in {len(report.passes)} passes: when each began, its rows, and the share that was accepted.",
+            "lines": [_pass(each, most) for each in report.passes],
+        }
+
+
+def _pass(each: Pass, most: int) -> Bar:
+    tally = each.tally
+    bounced = sum(each.returned[kind] for kind in FeedbackKind if kind.is_bounce)
+    label = Markup("{}: {}").format(each.run.number, moment(each.run.started_at, "minute") or "not sent")
+    if bounced:
+        label += f", {bounced:,} came back"
+    return _stack(label, Counter({status: tally[status] for status in MEANINGS}), most)
+
+
+def _charts(report: Report, figures: Figures) -> Iterator[dict[str, Any]]:
     if figures.providers:
         yield {
             "title": "By domain",
-            "note": "Attempted rows, by result.",
+            "note": "Rows that were tried, by what became of them, and the share that was accepted.",
             "lines": _stacked(figures.providers),
         }
     if report.outcomes_by_variant:
         yield {
             "title": "By variant",
-            "note": "Rows of each variant, by result.",
+            "note": "Rows of each variant of the message, by what became of them, and the share that was accepted.",
             "lines": _stacked(report.outcomes_by_variant.items()),
         }
-    if reasons := report.reasons:
-        yield {"title": "Why not", "note": "", "lines": _single(reasons.most_common(12), kind="rejected")}
     if figures.replies:
         yield {
             "title": "Replies of the servers",
             "note": "All attempts, by reply code.",
-            "lines": _single(figures.replies, kind="other"),
+            "lines": bars(figures.replies, kind="other"),
         }
     if any(figures.latencies):
         median = figures.median_latency
         yield {
             "title": "Duration of an attempt",
             "note": f"From the envelope to the reply; the median is at most {_say_seconds(median)}." if median else "",
-            "lines": _single(_latencies(figures.latencies), kind="other"),
+            "lines": bars(_latencies(figures.latencies), kind="other"),
         }
     if len(figures.attempts) > 1:
         tries = [(count(number, "try", "tries"), rows) for number, rows in figures.attempts[:12]]
-        yield {
-            "title": "Number of attempts",
-            "note": "Rows by number of attempts.",
-            "lines": _single(tries, kind="other"),
-        }
+        yield {"title": "Number of attempts", "note": "Rows by number of attempts.", "lines": bars(tries, kind="other")}
     if figures.slowest and figures.slowest[0][1] >= 1:
+        slowest = figures.slowest[0][1]
         lines = [
-            {"label": address, "number": say_duration(seconds), "parts": _parts([("other", seconds)], slowest)}
-            for slowest in [figures.slowest[0][1]]
+            bar(address, [("other", seconds)], widest=slowest, number=say_duration(seconds))
             for address, seconds in figures.slowest
         ]
         yield {"title": "The slowest", "note": "", "lines": lines}
 
 
-def _stacked(providers: Iterable[tuple[str, Counter[Status]]]) -> list[dict[str, Any]]:
-    found = list(providers)
-    most = max((counts.total() for _, counts in found), default=1) or 1
-    return [
-        {
-            "label": label,
-            "number": f"{counts.total():,}",
-            "parts": _parts([(status.value, counts[status]) for status in MEANINGS if counts[status]], most),
-        }
-        for label, counts in found
-    ]
+def _stacked(counted: Iterable[tuple[str, Counter[Status]]]) -> list[Bar]:
+    found = list(counted)
+    most = max((counts.total() for _, counts in found), default=1)
+    return [_stack(label, counts, most) for label, counts in found]
 
 
-def _single(values: Sequence[tuple[str, int]], *, kind: str) -> list[dict[str, Any]]:
-    most = max((number for _, number in values), default=1) or 1
-    return [{"label": label, "number": f"{n:,}", "parts": _parts([(kind, n)], most)} for label, n in values]
-
-
-def _parts(values: Iterable[tuple[str, float]], most: float) -> list[dict[str, str]]:
-    return [{"kind": kind, "percent": f"{100 * value / most:.2f}"} for kind, value in values]
+def _stack(label: object, counts: Counter[Status], widest: float) -> Bar:
+    """A line of rows by status, with the share that is accepted."""
+    parts = [(status.value, counts[status]) for status in MEANINGS if counts[status]]
+    share = say_share(counts[Status.ACCEPTED], counts.total())
+    return bar(label, parts, widest=widest, number=f"{counts.total():,}", share=share)
 
 
 def _latencies(counts: Sequence[int]) -> list[tuple[str, int]]:

@@ -1,4 +1,3 @@
-"use strict";
 // Search and sort: without this script the page says the same.
 const table = document.querySelector("table.rows");
 if (table) {

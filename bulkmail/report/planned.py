@@ -10,7 +10,7 @@ import msgspec
 from bulkmail.model.schedule import Planned, Schedule
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.outbox.shape import noticing_damage
-from bulkmail.report.rows import iso
+from bulkmail.report.row_words import iso
 
 SETTING = "schedule"  # a setting of the outbox
 

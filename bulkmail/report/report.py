@@ -17,8 +17,8 @@ from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import PathRecord, RowRecord
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.report.rows import Reasons, Variants, words
-from bulkmail.report.source import Pass, Run, Source
+from bulkmail.report.row_words import Reasons, Variants, words
+from bulkmail.report.run_source import Pass, Run, Source
 
 MOST_NAMED = 1_000  # rows in doubt that a report names; the CSV and JSON reports have all of them
 MOST_SHOWN = 20  # rows of each other status that need attention
@@ -29,7 +29,7 @@ _REFUSED = frozenset({Status.REJECTED, Status.EXPIRED})
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class AttentionRow:
     """A recipient that needs a person's attention.  `words` are the server's, or ours if no server was asked.
 
     `copies` is 0 for the recipient of a row; for a copy (To, Cc, Bcc) it is how many rows it has that status for.
@@ -59,7 +59,7 @@ class Troubles:
     """The recipients that a person should look at, by status and in input order, as many as are shown."""
 
     def __init__(self) -> None:
-        self._found: dict[Status, list[Trouble]] = {status: [] for status in _ATTENTION}
+        self._found: dict[Status, list[AttentionRow]] = {status: [] for status in _ATTENTION}
         self._copies: dict[tuple[Status, str], int] = {}  # where in its list a copy's address is
 
     def add(self, record: RowRecord, path: PathRecord) -> None:
@@ -75,9 +75,9 @@ class Troubles:
         elif len(found) < (MOST_NAMED if status is Status.IN_DOUBT else MOST_SHOWN):
             if is_copy:
                 self._copies[key] = len(found)
-            found.append(Trouble(record.place, path.address, status, words(path), int(is_copy)))
+            found.append(AttentionRow(record.place, path.address, status, words(path), int(is_copy)))
 
-    def of(self, status: Status, most: int) -> list[Trouble]:
+    def of(self, status: Status, most: int) -> list[AttentionRow]:
         """The first of these."""
         return self._found[status][:most]
 
@@ -103,8 +103,8 @@ class Report:
     tally: Tally
     messages: Tally
     failed: list[tuple[str, int, str]]
-    in_doubt: tuple[Trouble, ...]
-    attention: tuple[Trouble, ...]
+    in_doubt: tuple[AttentionRow, ...]
+    attention: tuple[AttentionRow, ...]
     reasons_of: Mapping[Status, Counter[str]]
     accepted_by_relay: Mapping[str, int] = field(default_factory=dict)
     outcomes_by_variant: Mapping[str, Counter[Status]] = field(default_factory=dict)

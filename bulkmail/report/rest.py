@@ -1,4 +1,4 @@
-"""Why a run pauses and until when, as its outbox remembers it and as people read it."""
+"""Why a run is paused or stopped, and until when, as its outbox remembers it and as people read it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import TypedDict
 import msgspec
 
 from bulkmail.model.hold import Hold
+from bulkmail.model.stop import StopRequest
 from bulkmail.model.window import say_until
 from bulkmail.outbox.shape import Moment
 from bulkmail.text import printable
 
 SETTING = "rest"
+STOPPED = "stopped"  # a setting of the outbox: who stopped the run, until it goes on
 LONGEST = 400  # characters of a reason
 
 
@@ -48,6 +50,12 @@ def rest_of(settings: Mapping[str, str], now: float) -> Hold | None:
     found = msgspec.json.decode(kept, type=_Recorded)
     hold = Hold(math.inf if found["until"] is None else found["until"], found["why"])
     return hold if hold.lasts(now) else None
+
+
+def stopped_by(settings: Mapping[str, str]) -> StopRequest | None:
+    """Who stopped the run, if it has not gone on since.  Raises `OutboxError`."""
+    kept = settings.get(STOPPED)
+    return StopRequest.read(kept) if kept else None
 
 
 def next_try(due: float | None, now: float) -> str | None:

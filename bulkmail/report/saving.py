@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.report.csv import write_csv
-from bulkmail.report.files import ReportUnwritten, check_folder
-from bulkmail.report.json import write_json
+from bulkmail.report.csv_report import write_csv
+from bulkmail.report.json_report import write_json
 from bulkmail.report.report import Report
-from bulkmail.report.source import Source
+from bulkmail.report.report_files import ReportUnwritten, check_folder
+from bulkmail.report.run_source import Source
 from bulkmail.text import printable
 
 

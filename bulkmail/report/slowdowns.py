@@ -9,7 +9,7 @@ import msgspec
 
 from bulkmail.model.slowdown import MOST_KEPT, Slowdown
 from bulkmail.model.units import say_rate
-from bulkmail.report.rows import iso
+from bulkmail.report.row_words import iso
 from bulkmail.text import count, printable
 
 SETTING = "slowdowns"

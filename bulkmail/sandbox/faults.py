@@ -1,25 +1,13 @@
-"""Trouble on request: which mail a sandbox refuses, defers or leaves in doubt, the same for the same seed."""
+"""FaultInjector on request: which mail a sandbox refuses, defers or leaves in doubt, the same for the same seed."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import field
 from hashlib import blake2b
 
-from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.rate import Rate
-
-_SHARE = re.compile(r"(?P<percent>\d{1,3}(?:\.\d{1,4})?)\s*%")
-
-
-def parse_share(text: str) -> float:
-    """The share in `"5%"` or `"0.5 %"`, from 0 to 1.  Raises `ConfigError`."""
-    found = _SHARE.fullmatch(text.strip())
-    if not found or float(found["percent"]) > 100:
-        raise ConfigError(f"cannot read the share {text!r}", hint='write "5%", from 0% to 100%')
-    return float(found["percent"]) / 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +36,12 @@ class Faults:
 
 
 @dataclass(slots=True)
-class Trouble:
+class FaultInjector:
     """The faults of one sandbox, and how often each has happened."""
 
     faults: Faults
     refused: int = 0
-    put_off: int = 0
+    deferred: int = 0
     throttled: int = 0
     dropped: int = 0
     dropped_kept: int = 0
@@ -79,7 +67,7 @@ class Trouble:
             return "550 5.1.1 no such user (as the sandbox was asked to say)"
         self._tries[address] += 1
         if self._jitter("defer", f"{address} {self._tries[address]}") < self.faults.defer:
-            self.put_off += 1
+            self.deferred += 1
             return "451 4.3.0 try again later (as the sandbox was asked to say)"
         return ""
 
@@ -100,7 +88,7 @@ class Trouble:
         """What happened, in words."""
         numbers = {
             "refused": self.refused,
-            "put off": self.put_off,
+            "put off": self.deferred,
             "told to slow down": self.throttled,
             "left without an answer": self.dropped,
         }

@@ -11,7 +11,7 @@ from typing import Any, cast
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from bulkmail.model.errors import RelayError
-from bulkmail.sandbox.faults import Faults, Trouble
+from bulkmail.sandbox.faults import FaultInjector, Faults
 from bulkmail.sandbox.maildir import Maildir
 from bulkmail.smtp.capabilities import SANDBOX
 from bulkmail.text import printable
@@ -39,7 +39,7 @@ class Sandbox:
         self.host = host
         self.port = port
         self.maildir = Maildir(maildir)
-        self.trouble = Trouble(faults)
+        self.trouble = FaultInjector(faults)
         self._keeper = _Keeper(self.maildir, self.trouble)
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
@@ -123,9 +123,9 @@ def _retrieve(task: asyncio.Task[None]) -> None:
 
 
 class _Keeper:
-    """aiosmtpd's handler.  Whatever fails here is notified as temporary: aiosmtpd alone would answer 500, for good."""
+    """aiosmtpd's handler.  Any failure here is reported as temporary: aiosmtpd alone would answer 500, for good."""
 
-    def __init__(self, maildir: Maildir, trouble: Trouble) -> None:
+    def __init__(self, maildir: Maildir, trouble: FaultInjector) -> None:
         self.kept = 0
         self._maildir = maildir
         self._trouble = trouble

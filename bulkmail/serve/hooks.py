@@ -13,7 +13,7 @@ from bulkmail.feedback.classify import Finding, classify
 from bulkmail.feedback.matching import Arrived
 from bulkmail.feedback.notice import Notice
 from bulkmail.feedback.report import Report, Reported
-from bulkmail.message.bounce_token import FIELD
+from bulkmail.message.verp import FIELD
 from bulkmail.model.feedback_event import FeedbackKind
 
 MOST_RECIPIENTS = 100

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.lazy_dataclass import dataclass
+from bulkmail.settings.layers import FILE_NAME
 from bulkmail.settings.overrides import Overrides
-from bulkmail.settings.sources import FILE_NAME
 
 LIST_NAME, TEXT_NAME = "people.csv", "message.txt"
 

@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from bulkmail.model.lazy_dataclass import dataclass
 
+FLAGS = {
+    "--max-invalid": ("recipients", "max_invalid"),
+    "--rate": ("sending", "rate"),
+    "--quota": ("sending", "quota"),
+    "--window": ("sending", "window"),
+    "--start": ("sending", "start"),
+    "--ramp": ("sending", "ramp"),
+    "--canary": ("sending", "canary"),
+    "--wait": ("sending", "wait"),
+    "--processes": ("sending", "processes"),
+    "--retry": ("sending", "retry", "recipient"),
+    "--send-at": ("sending", "send_at"),
+    "--timezone": ("sending", "timezone"),
+}
+"""The flags that say what a key of a campaign says, and are read as it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
@@ -43,6 +59,7 @@ class Overrides:
     connections: int | None = None
     retry: str | None = None
     wait: str | None = None
+    processes: str | None = None
     limit: int | None = None
     quota: str | None = None
     window: str | None = None
@@ -51,6 +68,12 @@ class Overrides:
     canary: int | None = None
     send_at: str | None = None
     timezone: str | None = None
+
+    @property
+    def typed(self) -> dict[str, str | int]:
+        """What was typed of `FLAGS`."""
+        names = {flag: flag[2:].replace("-", "_") for flag in FLAGS}
+        return {flag: value for flag, name in names.items() if (value := getattr(self, name)) is not None}
 
     @property
     def has_message(self) -> bool:

@@ -1,17 +1,17 @@
-"""Where runs are kept: the outbox of a run to come, and the run that an argument means."""
+"""Where a run keeps its files, and which run a name means."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bulkmail.model.errors import ConfigError, OutboxError
 from bulkmail.settings.dating import pattern_of
+from bulkmail.settings.layers import FILE_NAME, parse_toml
+from bulkmail.settings.layers import SUFFIX as TOML
 from bulkmail.settings.settings import Settings
-from bulkmail.settings.sources import FILE_NAME, parse_toml
-from bulkmail.settings.sources import SUFFIX as TOML
 
 FOLDER = "runs"
 SUFFIX = ".outbox"
@@ -50,11 +50,11 @@ def file_stem(name: str) -> str:
     return stem or "campaign"
 
 
-def find_run(argument: str, *, rehearsals: bool = True) -> Path:
+def find_run(argument: str, *, rehearsals: bool = True, prefers: Callable[[Path], bool] | None = None) -> Path:
     """The outbox that `argument` means: itself, or the latest run of a campaign (a folder, a `.toml` file, a message).
 
-    `rehearsals=False` passes over rehearsals, unless one is named itself.  Raises `ConfigError` that names what was
-    looked for.
+    `rehearsals=False` passes over rehearsals, unless one is named itself.  A run that `prefers` says yes to goes before
+    later ones.  Raises `ConfigError` that names what was looked for.
     """
     path = Path(argument)
     if names_outbox(argument):
@@ -77,7 +77,7 @@ def find_run(argument: str, *, rehearsals: bool = True) -> Path:
         raise ConfigError(
             f"{argument}: has no run yet: there is no {wanted} in {folder}", hint=f"bulkmail send {argument}"
         )
-    return max(runs, key=_last_written)
+    return max(filter(prefers, runs) if prefers and any(map(prefers, runs)) else runs, key=_last_written)
 
 
 def names_outbox(argument: str) -> bool:

@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, time
+from enum import Enum
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
 from bulkmail.model.lazy_dataclass import dataclass
-from bulkmail.settings.locator import KeyPath
-from bulkmail.settings.pace_tables import BreakersTable, ProvidersTable, ProviderTable, RetryTable
+from bulkmail.settings.key_types import (
+    FAULT,
+    Amount,
+    AnyDurability,
+    AnyQuota,
+    AnyRamp,
+    AnyRate,
+    AnyWindows,
+    BreakersTable,
+    Count,
+    CountOrNone,
+    Duration,
+    PositiveDuration,
+    Processes,
+    ProvidersTable,
+    ProviderTable,
+    RetryTable,
+    Share,
+    Start,
+    Table,
+    Wait,
+)
+from bulkmail.settings.layers import KeyPath
 from bulkmail.settings.problems import show
-from bulkmail.settings.table import Amount, Table
 from bulkmail.text import did_you_mean
 
 F = TypeVar("F", bound=Table)
@@ -41,21 +62,31 @@ def _alone_or_several(value: object) -> object:
     return value if isinstance(value, list) else [value]
 
 
+class Sensitivity(Enum):
+    """Why only someone with a text editor may change a key: a page must not become a shell, nor send secrets away."""
+
+    COMMAND = "command"  # it runs a program
+    SECRET = "secret"  # it says where a secret is found, or who is trusted with one  # noqa: S105
+    HOOK = "hook"  # it says where else a request with secrets or recipients in it goes
+
+
+Command = Annotated[str | None, Sensitivity.COMMAND]
+SecretPlace = Annotated[str | None, Sensitivity.SECRET]
 Domains = Annotated[list[str] | None, BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 
 
 class OauthTable(Table):
     """`[relay.oauth]`."""
 
-    token_url: str | None = None
+    token_url: Annotated[str | None, Sensitivity.HOOK] = None
     client_id: str | None = None
     scope: str | None = None
-    client_secret_env: str | None = None
-    client_secret_file: str | None = None
-    client_secret_command: str | None = None
-    refresh_token_env: str | None = None
-    refresh_token_file: str | None = None
-    refresh_token_command: str | None = None
+    client_secret_env: SecretPlace = None
+    client_secret_file: SecretPlace = None
+    client_secret_command: Command = None
+    refresh_token_env: SecretPlace = None
+    refresh_token_file: SecretPlace = None
+    refresh_token_command: Command = None
 
 
 class RelayTable(Table):
@@ -64,13 +95,13 @@ class RelayTable(Table):
     expected: ClassVar[str] = "a relay URL in quotes or a table"
     url: str | None = None
     username: str | None = None
-    password_env: str | None = None
-    password_file: str | None = None
-    password_command: str | None = None
-    keyring: bool | None = None
+    password_env: SecretPlace = None
+    password_file: SecretPlace = None
+    password_command: Command = None
+    keyring: Annotated[bool | None, Sensitivity.SECRET] = None
     connections: int | None = None
     tls: str | None = None
-    ca_file: str | None = None
+    ca_file: SecretPlace = None
     ehlo: str | None = None
     name: str | None = None
     weight: int | None = None
@@ -85,17 +116,17 @@ class RelayTable(Table):
     dsn_return: str | None = None
     requiretls: bool | None = None
     source_address: str | None = None
-    client_certificate: str | None = None
-    client_key: str | None = None
-    client_key_password_env: str | None = None
-    client_key_password_file: str | None = None
-    client_key_password_command: str | None = None
-    proxy: str | None = None
-    proxy_password_env: str | None = None
-    proxy_password_file: str | None = None
-    proxy_password_command: str | None = None
-    token_file: str | None = None
-    token_command: str | None = None
+    client_certificate: SecretPlace = None
+    client_key: SecretPlace = None
+    client_key_password_env: SecretPlace = None
+    client_key_password_file: SecretPlace = None
+    client_key_password_command: Command = None
+    proxy: Annotated[str | None, Sensitivity.HOOK] = None
+    proxy_password_env: SecretPlace = None
+    proxy_password_file: SecretPlace = None
+    proxy_password_command: Command = None
+    token_file: SecretPlace = None
+    token_command: Command = None
     oauth: OauthTable | None = None
 
 
@@ -115,7 +146,7 @@ class RecipientsTable(Table):
     suppress: list[str] = []
     allow_duplicates: bool = False
     allow_empty: bool = False
-    max_invalid: str | None = None
+    max_invalid: Share | None = None
     group_by: Annotated[list[str], BeforeValidator(lambda value: _one_text(value))] = []
 
 
@@ -143,9 +174,9 @@ class UnsubscribeTable(Table):
 
     https: str | None = None
     mailto: str | None = None
-    key_file: str | None = None
-    key_env: str | None = None
-    key_command: str | None = None
+    key_file: SecretPlace = None
+    key_env: SecretPlace = None
+    key_command: Command = None
 
 
 class DkimTable(Table):
@@ -154,9 +185,9 @@ class DkimTable(Table):
     domain: str | None = None
     selector: str | None = None
     preset: str | None = None
-    key_file: str | None = None
-    key_env: str | None = None
-    key_command: str | None = None
+    key_file: SecretPlace = None
+    key_env: SecretPlace = None
+    key_command: Command = None
 
 
 def _joined(value: object) -> object:
@@ -217,24 +248,25 @@ class MessageTable(Table):
 
 
 class SendingTable(Table):
-    """`[sending]`."""
+    """`[sending]`.  A key that is called as a part of `Pace` becomes that part."""
 
-    rate: Amount = None
-    burst: int | None = None
+    rate: AnyRate | None = None
+    burst: Count | None = None
     connections: int | None = None
     retry: Annotated[RetryTable, _short_for("recipient")] = RetryTable.model_construct()
-    max_attempts: int | None = None
-    max_age: Amount = None
-    wait: Amount = None
-    patience: Amount = None
-    messages_per_session: int | None = None
-    session_age: Amount = None
-    durability: str | None = None
-    quota: str | None = None
-    window: str | None = None
-    start: Annotated[str | None, BeforeValidator(_moment_as_text)] = None
-    ramp: str | None = None
-    canary: int | None = None
+    max_attempts: Count | None = None
+    max_age: PositiveDuration | None = None
+    wait: Wait | None = None
+    patience: Duration | None = None
+    messages_per_session: Count | None = None
+    session_age: PositiveDuration | None = None
+    durability: AnyDurability | None = None
+    processes: Processes | None = None
+    quota: AnyQuota | None = None
+    windows: AnyWindows | None = Field(default=None, alias="window")
+    start: Annotated[Start | None, BeforeValidator(_moment_as_text)] = None
+    ramp: AnyRamp | None = None
+    canary: CountOrNone | None = None
     send_at: Annotated[str | None, BeforeValidator(_moment_as_text)] = None
     timezone: str | None = None
 
@@ -253,8 +285,8 @@ class ServeTable(Table):
     """`[serve]`."""
 
     listen: str | None = None
-    keys: list[str] = []
-    key_command: str | None = None
+    keys: Annotated[list[str], Sensitivity.SECRET] = []
+    key_command: Command = None
     trust_proxy: bool = False
 
 
@@ -263,23 +295,23 @@ class WebhookTable(Table):
 
     provider: str | None = None
     topics: list[str] = []
-    secret_env: str | None = None
-    secret_file: str | None = None
-    secret_command: str | None = None
+    secret_env: SecretPlace = None
+    secret_file: SecretPlace = None
+    secret_command: Command = None
 
 
 class NotifyTable(Table):
     """`[notify]`."""
 
     mail: str | None = None
-    webhook: str | None = None
-    webhook_env: str | None = None
-    webhook_file: str | None = None
-    webhook_command: str | None = None
-    secret_env: str | None = None
-    secret_file: str | None = None
-    secret_command: str | None = None
-    command: list[str] | None = None
+    webhook: Annotated[str | None, Sensitivity.HOOK] = None
+    webhook_env: SecretPlace = None
+    webhook_file: SecretPlace = None
+    webhook_command: Command = None
+    secret_env: SecretPlace = None
+    secret_file: SecretPlace = None
+    secret_command: Command = None
+    command: Annotated[list[str] | None, Sensitivity.COMMAND] = None
     after: Amount = None
 
 
@@ -291,9 +323,9 @@ class BouncesTable(Table):
     mbox: str | None = None
     folder: str | None = None
     then: str | None = None
-    password_env: str | None = None
-    password_file: str | None = None
-    password_command: str | None = None
+    password_env: SecretPlace = None
+    password_file: SecretPlace = None
+    password_command: Command = None
 
 
 class UserFile(Table):
@@ -330,33 +362,35 @@ class CampaignFile(Table):
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One fault of shape: the key it is at, what was found and expected, and how to fix it."""
+    """One fault: the key it is at, what was found and expected, and how to fix it; `what` is wrong with a value."""
 
     path: KeyPath
     text: str
     fix: str = ""
+    what: str = ""
 
 
-def read_shape(data: Mapping[str, Any]) -> tuple[CampaignFile, list[Mistake]]:
+def read_campaign(data: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[CampaignFile, list[Mistake]]:
     """The file's tables, without what has a fault, and all those faults."""
-    return _read(CampaignFile, data)
+    return _read(CampaignFile, data, environ)
 
 
-def read_user_shape(data: Mapping[str, Any]) -> tuple[UserFile, list[Mistake]]:
+def read_user_file(data: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[UserFile, list[Mistake]]:
     """The same of the user's own `config.toml`."""
-    return _read(UserFile, data)
+    return _read(UserFile, data, environ)
 
 
-def _read(shape: type[F], data: Mapping[str, Any]) -> tuple[F, list[Mistake]]:
+def _read(shape: type[F], data: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[F, list[Mistake]]:
+    context = {"environ": environ}
     try:
-        return shape.model_validate(data), []
+        return shape.model_validate(data, context=context), []
     except ValidationError as error:
         mistakes = [_mistake(data, one) for one in error.errors(include_url=False)]
     sound = copy.deepcopy(dict(data))
     # From the back, so that taking an item out of a list does not renumber those still to be taken out.
     for path in sorted({mistake.path for mistake in mistakes}, key=_sort_key, reverse=True):
         _take_out(sound, path)
-    return shape.model_validate(sound), mistakes
+    return shape.model_validate(sound, context=context), mistakes
 
 
 def _sort_key(path: KeyPath) -> tuple[tuple[bool, int, str], ...]:
@@ -374,6 +408,9 @@ def _mistake(data: Mapping[str, Any], error: Mapping[str, Any]) -> Mistake:
     path = tuple(_existing(data, error["loc"]))
     if error["type"] == "extra_forbidden":
         return _unknown_key(path)
+    if error["type"] == FAULT:
+        what, hint = error["ctx"]["what"], error["ctx"]["hint"]
+        return Mistake(path, f"{_written(path, error['ctx']['written'])}: {what}", hint, what)
     return Mistake(path, f"{_written(path, error['input'])}: expected {_expected(error)}", _with_quotes(path, error))
 
 
@@ -457,26 +494,41 @@ def _elsewhere(key: str) -> str:
     return ""
 
 
+def sensitivity_of(path: Iterable[str | int]) -> Sensitivity | None:
+    """Whether the key at `path`, or the table that it names, names a command, a secret or a hook; None if not."""
+    names = [step for step in path if isinstance(step, str)]
+    try:
+        key, table = names.pop(), _table_at(names)
+    except (IndexError, KeyError):
+        return None
+    field = next((each for name, each in table.model_fields.items() if key in (name, each.alias)), None)
+    return next((each for each in field.metadata if isinstance(each, Sensitivity)), None) if field else None
+
+
 def known_keys(path: list[str | int]) -> list[str]:
     """The keys that the table at `path` may have, in the order of the manual."""
-    names = [str(step) for step in path if isinstance(step, str)]
+    return _keys(_table_at([str(step) for step in path if isinstance(step, str)]))
+
+
+def _table_at(names: list[str]) -> type[Table]:
+    """Raises `KeyError` where there is no table of this name."""
     match names:
         case ["message", "attachments"]:
-            return _keys(AttachmentTable)
+            return AttachmentTable
         case ["message", "text" | "html" | "markdown" | "mjml" | "calendar"]:
-            return _keys(BodyTable)
+            return BodyTable
         case ["message", "unsubscribe"]:
-            return _keys(UnsubscribeTable)
+            return UnsubscribeTable
         case ["message", "dkim"]:
-            return _keys(DkimTable)
+            return DkimTable
         case ["relay", "oauth"]:
-            return _keys(OauthTable)
+            return OauthTable
         case ["sending", "retry"]:
-            return _keys(RetryTable)
+            return RetryTable
         case ["mailbox_providers", _]:
-            return _keys(ProviderTable)
+            return ProviderTable
         case _:
-            return _keys(_tables_by_name()[".".join(names)])
+            return _tables_by_name()[".".join(names)]
 
 
 def _keys(table: type[Table]) -> list[str]:

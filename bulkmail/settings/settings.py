@@ -25,8 +25,8 @@ from bulkmail.settings.problems import Problems, Said, show
 from bulkmail.settings.suppressions import SuppressionSettings, build_suppressions
 
 if TYPE_CHECKING:
-    from bulkmail.settings.files import FileReader
-    from bulkmail.settings.sources import Sources
+    from bulkmail.settings.campaign_files import FileReader
+    from bulkmail.settings.layers import Sources
 
 STANDARD_INPUT = "-"
 NOTHING_TYPED = Overrides()
@@ -96,23 +96,23 @@ def load(
     *,
     environ: Mapping[str, str] = os.environ,
     needs_list: bool = True,
+    drafts: Mapping[str, str] | None = None,
 ) -> Settings:
     """Reads the campaign (a folder with `campaign.toml`, a `.toml` or message file, None for flags alone).
 
-    `needs_list=False`: the caller brings the people.  Raises `ConfigError` with every fault there is, and no secret.
+    `needs_list=False`: the caller brings the people.  `drafts` are texts by absolute path, read in place of the files
+    there: what an editor has not saved yet.  Raises `ConfigError` with every fault there is, and no secret.
     """
-    from bulkmail.settings.bounds import with_bounds
-    from bulkmail.settings.files import FileReader
-    from bulkmail.settings.letters import build_campaign
-    from bulkmail.settings.notifying import build_notify
-    from bulkmail.settings.pacing import build_pace
-    from bulkmail.settings.routes import build_routes
-    from bulkmail.settings.schedules import build_schedule
-    from bulkmail.settings.sources import open_sources
+    from bulkmail.settings.campaign_files import FileReader
+    from bulkmail.settings.layers import open_sources
+    from bulkmail.settings.message_table import build_campaign
+    from bulkmail.settings.notify_settings import build_notify
+    from bulkmail.settings.pacing import build_pace, build_schedule
+    from bulkmail.settings.relay_settings import build_routes
 
     problems = Problems()
-    sources = open_sources(campaign, overrides, environ=environ, problems=problems)
-    reader = FileReader(problems, sources.home)
+    sources = open_sources(campaign, overrides, environ=environ, problems=problems, drafts=drafts)
+    reader = FileReader(problems, sources.home, drafts=drafts or {})
     list_source = _list_source(sources, reader, needs_list=needs_list)
     name = _name(sources, list_source)
     settings = Settings(
@@ -127,10 +127,10 @@ def load(
         suppress=_suppress(sources, reader),
         allow_duplicates=_allow_duplicates(sources),
         allow_empty=overrides.allow_empty or sources.file.recipients.allow_empty,
-        most_invalid=_most_invalid(sources),
+        most_invalid=MOST_INVALID if (share := sources.file.recipients.max_invalid) is None else share,
         to=_to(sources),
         routes=build_routes(sources, reader),
-        pace=with_bounds(sources, build_pace(sources)),
+        pace=build_pace(sources),
         schedule=build_schedule(sources),
         suppressions=build_suppressions(sources),
         notify=build_notify(sources.file.notify, sources),
@@ -147,9 +147,9 @@ def load_relay(campaign: str, *, name: str = "", environ: Mapping[str, str] = os
 
     Its message and its list are not read.
     """
-    from bulkmail.settings.files import FileReader
-    from bulkmail.settings.routes import build_routes
-    from bulkmail.settings.sources import open_sources
+    from bulkmail.settings.campaign_files import FileReader
+    from bulkmail.settings.layers import open_sources
+    from bulkmail.settings.relay_settings import build_routes
 
     problems = Problems()
     sources = open_sources(campaign, NOTHING_TYPED, environ=environ, problems=problems)
@@ -169,7 +169,7 @@ def _name(sources: Sources, list_source: str) -> str:
     if sources.file.name is not None and sources.file.name.strip():
         return dated(" ".join(sources.file.name.split()))
     if sources.path is not None:
-        from bulkmail.settings.sources import FILE_NAME
+        from bulkmail.settings.layers import FILE_NAME
 
         return sources.path.absolute().parent.name if sources.path.name == FILE_NAME else sources.path.stem
     if list_source == STANDARD_INPUT:
@@ -205,8 +205,8 @@ def _tell_no_list(sources: Sources) -> None:
 
 
 def _list_options(sources: Sources) -> ListSettings:
-    from bulkmail.message.header.row_address import column_of
-    from bulkmail.settings.headings import row_address
+    from bulkmail.message.header.addresses import column_of
+    from bulkmail.settings.message_table import row_address
 
     recipients, overrides = sources.file.recipients, sources.overrides
     encoding = sources.pick(
@@ -229,9 +229,9 @@ def _list_options(sources: Sources) -> ListSettings:
 
 
 def _address(sources: Sources) -> Template | None:
-    from bulkmail.message.header.row_address import RowAddress, is_same_for_all
-    from bulkmail.settings.headings import row_address
-    from bulkmail.settings.lines import has_strange
+    from bulkmail.message.header.addresses import RowAddress, is_same_for_all
+    from bulkmail.settings.message_table import row_address
+    from bulkmail.settings.one_line import has_strange
 
     said = sources.pick(("recipients", "address"), sources.file.recipients.address)
     if said is None:
@@ -256,8 +256,8 @@ def _address(sources: Sources) -> Template | None:
 
 
 def _allow_duplicates(sources: Sources) -> bool:
-    from bulkmail.message.header.row_address import is_same_for_all
-    from bulkmail.settings.headings import row_address
+    from bulkmail.message.header.addresses import is_same_for_all
+    from bulkmail.settings.message_table import row_address
 
     if sources.overrides.allow_duplicates or sources.file.recipients.allow_duplicates:
         return True
@@ -296,17 +296,6 @@ def _where(sources: Sources) -> str:
     if fault := _expression_fault(said.value):
         sources.problems.add(f"{said}: cannot be read: {fault}", "write for example country == 'AT' and age|int > 17")
     return said.value
-
-
-def _most_invalid(sources: Sources) -> float:
-    from bulkmail.settings.bounds import parse_share
-    from bulkmail.settings.pacing import read
-
-    recipients, overrides = sources.file.recipients, sources.overrides
-    said = sources.pick(
-        ("recipients", "max_invalid"), recipients.max_invalid, flag="--max-invalid", typed=overrides.max_invalid
-    )
-    return read(sources, said, parse_share, MOST_INVALID)
 
 
 def _expression_fault(text: str) -> str:

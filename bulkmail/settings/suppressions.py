@@ -16,9 +16,8 @@ from bulkmail.settings.problems import Problems, Said, show
 from bulkmail.text import did_you_mean
 
 if TYPE_CHECKING:
-    from bulkmail.settings.locator import KeyPath
+    from bulkmail.settings.layers import KeyPath, Sources
     from bulkmail.settings.schema import Mistake, SuppressionsTable, UserFile
-    from bulkmail.settings.sources import Sources
 
 VARIABLE = "BULKMAIL_SUPPRESSIONS"
 FILE_NAME = "suppressions.db"
@@ -47,7 +46,7 @@ class SuppressionSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class _Table:
+class _OneTable:
     """One `[suppressions]`, with the file that it is in."""
 
     table: SuppressionsTable
@@ -77,7 +76,7 @@ def load_suppressions(environ: Mapping[str, str] = os.environ) -> SuppressionSet
 
 def build_suppressions(sources: Sources) -> SuppressionSettings:
     """The settings of one campaign: its own table, else the environment's, else the user's.  Faults are reported."""
-    own = _Table(sources.file.suppressions, sources.path, sources)
+    own = _OneTable(sources.file.suppressions, sources.path, sources)
     return _build([own, _user_table(sources.environ, sources.problems)], sources.environ, sources.problems)
 
 
@@ -94,10 +93,9 @@ def open_user_file(path: Path | None, environ: Mapping[str, str], problems: Prob
 
     Faults are reported; raises `ConfigError` for a file that cannot be read or is not TOML.
     """
-    from bulkmail.settings.locator import locate_keys
+    from bulkmail.settings.layers import Sources, locate_keys, parse_toml, read_text
     from bulkmail.settings.overrides import Overrides
-    from bulkmail.settings.schema import CampaignFile, UserFile, read_user_shape
-    from bulkmail.settings.sources import Sources, parse_toml, read_text
+    from bulkmail.settings.schema import CampaignFile, UserFile, read_user_file
 
     file, is_asked_for = UserFile(), path is not None
     lines: Mapping[KeyPath, int] = {}
@@ -108,7 +106,7 @@ def open_user_file(path: Path | None, environ: Mapping[str, str], problems: Prob
         text = read_text(path)
         data = parse_toml(text, path)
         lines = locate_keys(text)
-        file, mistakes = read_user_shape(data)
+        file, mistakes = read_user_file(data, environ)
     broken = frozenset(mistake.path for mistake in mistakes)
     sources = Sources(Overrides(), environ, problems, path, CampaignFile(), lines, broken)
     for mistake in mistakes:
@@ -116,12 +114,12 @@ def open_user_file(path: Path | None, environ: Mapping[str, str], problems: Prob
     return file, sources
 
 
-def _user_table(environ: Mapping[str, str], problems: Problems) -> _Table:
+def _user_table(environ: Mapping[str, str], problems: Problems) -> _OneTable:
     file, sources = open_user_file(None, environ, problems)
-    return _Table(file.suppressions, sources.path, sources)
+    return _OneTable(file.suppressions, sources.path, sources)
 
 
-def _build(tables: list[_Table], environ: Mapping[str, str], problems: Problems) -> SuppressionSettings:
+def _build(tables: list[_OneTable], environ: Mapping[str, str], problems: Problems) -> SuppressionSettings:
     def said(key: str) -> Said[object] | None:
         """The first that says something of `key`."""
         found = (each.sources.pick(("suppressions", key), getattr(each.table, key)) for each in tables)
@@ -149,9 +147,9 @@ def _build(tables: list[_Table], environ: Mapping[str, str], problems: Problems)
     )
 
 
-def _file(tables: list[_Table], environ: Mapping[str, str]) -> Path | None:
+def _file(tables: list[_OneTable], environ: Mapping[str, str]) -> Path | None:
     """The campaign's, then the environment's, then the user's: an agency's clients must never share one by accident."""
-    from bulkmail.settings.files import resolve
+    from bulkmail.settings.campaign_files import resolve
 
     for each in tables:
         if each is tables[-1] and (chosen := environ.get(VARIABLE)):

@@ -1,1 +1,1 @@
-"""The line to the relay: one session, opened by aiosmtplib, on which our own transactions run."""
+"""The connection to a relay: opened, logged in, and the transactions on it."""

@@ -1,4 +1,4 @@
-"""One connection in our hands: carries bytes between a transport and its transactions, and watches the time."""
+"""One open connection to a relay: carries bytes between a transport and the protocol, and watches the time."""
 
 from __future__ import annotations
 
@@ -7,72 +7,43 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable
+from typing import Self
 
-from bulkmail.model.message import Message
-from bulkmail.model.reply import Fault, Reply
-from bulkmail.smtp.protocol import Transactions
-from bulkmail.smtp.tapped import TAP
-from bulkmail.smtp.timeouts import Timeouts
-from bulkmail.smtp.transfer import Exchange, Step
-
-Done = Callable[[BaseException | None], None]
-Mark = Callable[[Done], None]
-Decided = Callable[[Reply | Fault], None]
+from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.opening import Access, Timeouts, check_requiretls, open_dialogue
+from bulkmail.smtp.peer_policy import CloseReason, PeerPolicy
+from bulkmail.smtp.protocol import Protocol
+from bulkmail.smtp.tap import TAP
+from bulkmail.smtp.transfer import Step, Transfer
+from bulkmail.text import printable
 
 PROBE_PATIENCE = 30.0  # seconds; silence is an answer, too: it means no
 _READ_AT_ONCE = 8_192  # bytes
 _LONGEST_LEFTOVER = 262_144  # bytes read from a dead connection at the most
 
-
-class Transfer(Exchange):
-    """An exchange that someone on the loop waits for.
-
-    `mark(done)` is called when the envelope is written; the terminator waits until `done(None)` was called.
-    `done(error)` ends the session before the terminator.  `decided` receives the outcome, once.
-    """
-
-    __slots__ = ("decided", "mark")
-
-    def __init__(self, message: Message, mark: Mark, decided: Decided) -> None:
-        super().__init__(message)
-        self.mark = mark
-        self.decided = decided
-
-
 More = Callable[[], Transfer | None]
 
 
-class Line(asyncio.BufferedProtocol):
-    """Owns a connected transport that is past greeting, TLS and login, until the end.
+class Connection(asyncio.BufferedProtocol):
+    """A connection past greeting, TLS and login, until its end.  Never a reply booked to another message than its own.
 
-    All work is done where bytes arrive: there the next message is requested, and there its sender learns the outcome.
+    All work is done where bytes arrive: there the next message is requested, and there its owner learns what a message
+    came to.  Eight of its methods are those that asyncio and the engine call by their names.
     """
 
-    def __init__(self, transport: asyncio.Transport, transactions: Transactions, *, timeouts: Timeouts) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._closed: asyncio.Future[None] = self.loop.create_future()
+    def __init__(self, transport: asyncio.Transport, protocol: Protocol, *, timeouts: Timeouts) -> None:
+        self._loop = asyncio.get_running_loop()
         self._transport = transport
-        self._transactions = transactions
+        self._protocol = protocol
+        self._quit_timeout = timeouts.quit
+        self._turn = asyncio.Lock()
+        self._idle: asyncio.Future[None] | None = None
+        self._gone: asyncio.Future[None] = self._loop.create_future()
         self._is_paused = False
         self._is_advancing = False
         # Replies are short.  Without a buffer of ours asyncio asks the system for a quarter of a megabyte each time.
         self._buffer = memoryview(bytearray(_READ_AT_ONCE))
-        self._idle: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._moved_at = self.loop.time()
-        self.check = transactions.check
-        self._patience = {
-            Step.PROBE: min(timeouts.mail, PROBE_PATIENCE),
-            Step.FENCE: min(timeouts.mail, PROBE_PATIENCE),
-            Step.EMPTY: timeouts.data,
-            Step.RSET: timeouts.mail,
-            Step.MAIL: timeouts.mail,
-            Step.RCPT: timeouts.rcpt,
-            Step.DATA: timeouts.data,
-            Step.BODY: timeouts.block,
-            Step.END: timeouts.end,
-        }
-        self._shortest = min(self._patience.values())
+        self._patience = _Patience(self._loop, protocol, timeouts, self._advance)
         self._duplicate = _duplicated(transport)
         transport.set_protocol(self)
         # Paused means: something of what was written is still in our own buffers.  That is what the terminator waits
@@ -80,33 +51,78 @@ class Line(asyncio.BufferedProtocol):
         over_tls = transport.get_extra_info("ssl_object") is not None
         transport.set_write_buffer_limits(high=1 if over_tls else 0, low=0)
 
-    # For the session.
+    @classmethod
+    async def open(cls, access: Access, policy: PeerPolicy | None = None) -> Self:
+        """A connection to a relay: secured and logged in as its URL says, with one login attempt at most.
+
+        `policy` is what all connections to this relay share; without it the relay is spoken to plainly.
+        Raises `SessionRefused`, and `ConfigError` for settings that no server could do anything about.
+        """
+        said: list[str] = []
+        dialogue, capabilities = await open_dialogue(access, said)
+        transport = dialogue.release()
+        policy = policy or PeerPolicy(is_plain=True)
+        try:
+            check_requiretls(access.relay, transport, capabilities)
+        except SessionRefused:
+            transport.abort()
+            raise
+        terms = policy.terms(access.relay, capabilities)
+        protocol = Protocol(terms, policy, peer=printable(access.relay.peer, 120), secrets=said)
+        return cls(transport, protocol, timeouts=access.timeouts)
 
     @property
-    def is_usable(self) -> bool:
-        """Whether a message may be begun."""
-        return not (self._transactions.is_over or self._transport.is_closing())
+    def usable(self) -> bool:
+        """Whether a message may be begun.  Once False it stays so."""
+        return self._protocol.closed is None and not self._transport.is_closing()
 
     @property
-    def begun(self) -> int:
-        """Messages that were begun."""
-        return self._transactions.begun
+    def transactions(self) -> int:
+        """Messages begun so far."""
+        return self._protocol.begun
 
     @property
     def goodbye(self) -> str:
-        """Why it is over."""
-        return self._transactions.goodbye
+        """Why it is over, in words for people; empty while it is not."""
+        return "" if self._protocol.closed is None else self._protocol.closed.words
+
+    @property
+    def protocol(self) -> Protocol:
+        """What it speaks."""
+        return self._protocol
 
     async def carry(self, more: More) -> None:
         """Sends what `more` gives, one message after another, until it gives None and everything is decided.
 
-        `more` is called at the moment that the next envelope can be written, and only while the line is usable.
-        Cancellation aborts: whatever is under way is notified as a fault before this is left.
+        A second caller waits for the first.  `more` is called at the very moment that the next envelope can be written:
+        never for a connection that is not `usable`.  The outcome of each message goes to its transfer.  Cancellation
+        aborts; messages under way get a fault first, and unless at END is certainly not delivered.  A session
+        that the server would soon end is left with QUIT.
         """
-        self._idle = self.loop.create_future()
-        self._transactions.more = more
-        if self._transport.is_closing() and self._transactions.is_idle:
-            self._transactions.lost()
+        protocol = self._protocol
+
+        def sendable() -> Transfer | None:
+            while not protocol.is_worn_out and (transfer := more()) is not None:
+                if (fault := protocol.check(transfer)) is None:
+                    return transfer
+                transfer.decided(fault)
+            return None
+
+        async with self._turn:
+            was_open = protocol.closed is None
+            try:
+                await self._carry(sendable)
+                if self.usable and protocol.is_worn_out:
+                    await self.quit()
+            finally:
+                if was_open and protocol.closed is not None:
+                    protocol.policy.learn(protocol.closed)
+
+    async def _carry(self, more: More) -> None:
+        self._idle = self._loop.create_future()
+        self._protocol.more = more
+        if self._transport.is_closing() and self._protocol.is_idle:
+            self._protocol.lost()
         self._advance()
         try:
             await self._idle
@@ -115,22 +131,25 @@ class Line(asyncio.BufferedProtocol):
             raise
         finally:
             self._idle = None
-            self._transactions.more = _nothing
+            self._protocol.more = _nothing
 
-    async def leave(self, *, patience: float) -> None:
-        """Says QUIT and waits for the connection to close, but `patience` seconds at the most; only when idle."""
-        limit = self.loop.call_later(patience, self.abort)
+    async def quit(self) -> None:
+        """Says QUIT and waits a few seconds for the connection to close; never raises but for cancellation."""
+        if not self.usable:
+            self.abort()
+            return
+        limit = self._loop.call_later(self._quit_timeout, self.abort)
         try:
-            self._transactions.leave()
+            self._protocol.leave()
             self._advance()
-            await self._closed
+            await self._gone
         finally:
             limit.cancel()
             self.abort()
 
     def abort(self) -> None:
-        """Drops the connection at once, with what is still in our buffers.  May be called at any time."""
-        self._transactions.stop()
+        """Drops the connection at once, with what is in our buffers.  A message under way comes back as a fault."""
+        self._protocol.stop()
         self._advance()
         self._transport.abort()
 
@@ -140,31 +159,32 @@ class Line(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(self._buffer[:nbytes]))
+        self._protocol.receive(bytes(self._buffer[:nbytes]))
+        self._advance()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the server."""
-        self._transactions.receive(data)
+        """Bytes from the server, where something stands between the transport and us."""
+        self._protocol.receive(data)
         self._advance()
 
     def eof_received(self) -> bool | None:
         # Everything sent before was received.  Going through connection_lost only would first flush what we have left,
         # perhaps the terminator, to a server that has stopped talking.
-        self._transactions.lost()
+        self._protocol.lost()
         self._advance()
         return None
 
     def connection_lost(self, error: Exception | None) -> None:
-        if not self._transactions.is_over:
+        if self._protocol.closed is None:
             # When a write fails first, replies that had already arrived are still in the socket.
             leftover = self._read_leftover()
             if (tap := self._transport.get_extra_info(TAP)) is not None:
                 tap.heard(leftover)
-            self._transactions.receive(leftover)
-            self._transactions.lost()
+            self._protocol.receive(leftover)
+            self._protocol.lost()
         self._advance()
-        if not self._closed.done():
-            self._closed.set_result(None)
+        if not self._gone.done():
+            self._gone.set_result(None)
 
     def pause_writing(self) -> None:
         self._is_paused = True
@@ -180,54 +200,53 @@ class Line(asyncio.BufferedProtocol):
         if self._is_advancing:  # a mark that is done at once, or a transport that resumes while it is written to
             return
         self._is_advancing = True
-        transactions, transport = self._transactions, self._transport
+        protocol, transport = self._protocol, self._transport
         try:
-            if transactions.settled:  # first: what a message came to may be a reason to begin no other
+            if protocol.settled:  # first: what a message came to may be a reason to begin no other
                 self._tell()
             # A transport that is closing drops what it is given: its connection_lost will tell what came of the rest.
             while not self._is_paused and not transport.is_closing():
-                output = transactions.next_output()
+                output = protocol.next_output()
                 if output is None:
                     break
                 transport.write(output)
-                if transactions.mark_wanted is not None:
+                if protocol.mark_wanted is not None:
                     self._ask_for_mark()
         finally:
             self._is_advancing = False
-        if transactions.settled:
+        if protocol.settled:
             self._tell()
-        if transactions.is_over:
-            self._close()
+        if protocol.closed is None:
+            self._patience.renew()
         else:
-            self._watch()
-        if self._idle is not None and not self._idle.done() and (transactions.is_over or transactions.is_idle):
+            self._close()
+        if self._idle is not None and not self._idle.done() and (protocol.closed is not None or protocol.is_idle):
             self._idle.set_result(None)
 
     def _tell(self) -> None:
-        """Everyone whose message was decided."""
-        while self._transactions.settled:
-            settled, self._transactions.settled = self._transactions.settled, []
-            for exchange in settled:
-                assert isinstance(exchange, Transfer) and exchange.result is not None  # noqa: S101
-                exchange.decided(exchange.result)
+        """The owner of each message that was decided."""
+        while self._protocol.settled:
+            settled, self._protocol.settled = self._protocol.settled, []
+            for transfer in settled:
+                assert transfer.result is not None  # noqa: S101
+                transfer.decided(transfer.result)
 
     def _close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._patience.end()
         if self._duplicate is not None:  # while it is open, the connection is
             self._duplicate.close()
             self._duplicate = None
         if self._transport.is_closing():
             return
-        if self._transactions.has_left:
-            self._transport.close()  # over TLS the server is notified that this is the end and not a cut
+        closed = self._protocol.closed
+        if closed is not None and closed.why is CloseReason.GOODBYE:
+            self._transport.close()  # over TLS the server sees that this is the end and not a cut
         else:
             self._transport.abort()
 
     def _ask_for_mark(self) -> None:
-        transfer, self._transactions.mark_wanted = self._transactions.mark_wanted, None
-        assert isinstance(transfer, Transfer)  # noqa: S101
+        transfer, self._protocol.mark_wanted = self._protocol.mark_wanted, None
+        assert transfer is not None  # noqa: S101
 
         def done(error: BaseException | None) -> None:
             if transfer.is_marked or transfer.result is not None:
@@ -235,7 +254,7 @@ class Line(asyncio.BufferedProtocol):
             if error is not None:  # without its mark a message is not ended, and the session cannot be used for another
                 self.abort()
             else:
-                self._transactions.marked(transfer)
+                transfer.is_marked = True
                 if transfer.may_go_on:  # else the server has to say so first
                     self._advance()
 
@@ -253,29 +272,58 @@ class Line(asyncio.BufferedProtocol):
                 size += len(data)
         return b"".join(pieces)
 
-    # The time.
 
-    def _watch(self) -> None:
-        """Something moved: the server has the whole time for its next step again.
+class _Patience:
+    """How long the server may take for its next step; when it takes longer, the protocol learns it.
 
-        There is one timer, set to the shortest patience of any step and never set back: when it rings it looks for what
-        the server was given the time, and is wound again.  So it never rings late, and a message costs no timer.
-        """
-        self._moved_at = self.loop.time()
-        if self._timer is None and not self._transactions.is_idle:
-            self._timer = self.loop.call_at(self._moved_at + self._shortest, self._ring)
+    There is one timer, set to the shortest patience of any step and never set back: when it rings it looks for what
+    the server was given the time, and is wound again.  So it never rings late, and a message costs no timer.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, protocol: Protocol, timeouts: Timeouts, advance: Callable[[], None]
+    ) -> None:
+        self._loop = loop
+        self._protocol = protocol
+        self._advance = advance
+        self._timer: asyncio.TimerHandle | None = None
+        self._moved_at = loop.time()
+        self._seconds = {
+            Step.PROBE: min(timeouts.mail, PROBE_PATIENCE),
+            Step.FENCE: min(timeouts.mail, PROBE_PATIENCE),
+            Step.EMPTY: timeouts.data,
+            Step.RSET: timeouts.mail,
+            Step.MAIL: timeouts.mail,
+            Step.RCPT: timeouts.rcpt,
+            Step.DATA: timeouts.data,
+            Step.BODY: timeouts.block,
+            Step.END: timeouts.end,
+        }
+        self._shortest = min(self._seconds.values())
+
+    def renew(self) -> None:
+        """Something moved: the server has the whole time for its next step again."""
+        self._moved_at = self._loop.time()
+        if self._timer is None and not self._protocol.is_idle:
+            self._timer = self._loop.call_at(self._moved_at + self._shortest, self._ring)
+
+    def end(self) -> None:
+        """Nothing is waited for any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _ring(self) -> None:
         self._timer = None
-        awaited = self._transactions.awaited
-        if awaited is None or awaited is Step.QUIT:  # anyone who says QUIT watches the time for it
+        awaited = self._protocol.awaited
+        if awaited is None or awaited is Step.QUIT:  # `quit()` watches the time for it
             return
-        now, patience = self.loop.time(), self._patience[awaited]
-        if now >= self._moved_at + patience:
-            self._transactions.timed_out(patience)
+        now, seconds = self._loop.time(), self._seconds[awaited]
+        if now >= self._moved_at + seconds:
+            self._protocol.timed_out(seconds)
             self._advance()
         else:
-            self._timer = self.loop.call_at(min(self._moved_at + patience, now + self._shortest), self._ring)
+            self._timer = self._loop.call_at(min(self._moved_at + seconds, now + self._shortest), self._ring)
 
 
 def _nothing() -> Transfer | None:

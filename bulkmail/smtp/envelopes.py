@@ -11,7 +11,7 @@ from bulkmail.model.address import LONGEST_ADDRESS
 from bulkmail.model.dsn import Dsn
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.message import Message
-from bulkmail.model.reply import Breakage, Fault, Stage
+from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.text import printable
 
@@ -28,6 +28,12 @@ class Wishes:
 
     dsn: Dsn | None = None
     requires_tls: bool = False
+
+    def are_refused_by(self, words: Reply) -> bool:
+        """Whether `words` to MAIL or RCPT refuse a parameter of DSN, which says nothing of the message."""
+        if self.dsn is None:
+            return False
+        return words.code in (504, 555) or (words.code == 501 and words.enhanced == "5.5.4")
 
 
 NO_WISHES = Wishes()

@@ -1,4 +1,4 @@
-"""Opening a session with aiosmtplib: connect, TLS, EHLO, login; what comes out is a transport for our own use."""
+"""Opening a session: connect, TLS, EHLO, login; what comes out is a dialogue in which nothing is outstanding."""
 
 from __future__ import annotations
 
@@ -7,90 +7,85 @@ import ipaddress
 import re
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import TypedDict
-
-import aiosmtplib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 
 from bulkmail.model.errors import ConfigError
+from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage, make_reply
-from bulkmail.model.units import say_duration
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError
-from bulkmail.smtp.dialling import DialError
-from bulkmail.smtp.listening import Client, Listener
-from bulkmail.smtp.login import choose_mechanism, log_in
-from bulkmail.smtp.mechanisms import LoginError
-from bulkmail.smtp.proxying import reach
+from bulkmail.smtp.dialling import DialError, reach
+from bulkmail.smtp.dialogue import Dialogue, SessionRefused
+from bulkmail.smtp.login import LoginError, choose_mechanism, log_in
 from bulkmail.smtp.replies import RawReply
 from bulkmail.smtp.tap import Tap
-from bulkmail.smtp.timeouts import Timeouts
-from bulkmail.smtp.tls import alert_behind, make_tls_context, tls_breakage
-from bulkmail.smtp.tls_mode import speaks_tls, wrong_mode
-from bulkmail.smtp.trace import Trace, connected, hidden, not_connected, tapped, watch
+from bulkmail.smtp.tls import alert_behind, make_tls_context, speaks_tls, tls_breakage, wrong_mode
+from bulkmail.smtp.trace import Trace, connected, hidden, not_connected, note_security
 from bulkmail.text import printable
 
 QUIET = 5.0  # seconds without a greeting after which a port is looked at more closely
 
 
-class SessionRefused(Exception):
-    """No session: `event` is the reply or the fault, with the stage at which it happened.  Nothing was sent."""
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds without any progress, by stage; the defaults are those of RFC 5321 §4.5.3.2.
 
-    def __init__(self, event: Reply | Fault) -> None:
-        super().__init__(str(event))
-        self.event = event
+    `connect` is for reaching the host, all its addresses together; `block` for each piece of the body that is not
+    taken; `end` for the answer to the end of the message: too short a wait there is a duplicate in someone's inbox.
+    """
+
+    connect: float = 30.0
+    greeting: float = 300.0
+    ehlo: float = 300.0
+    mail: float = 300.0
+    rcpt: float = 300.0
+    data: float = 120.0
+    block: float = 180.0
+    end: float = 600.0
+    quit: float = 5.0
 
 
-class _How(TypedDict):
-    """What is the same for each attempt."""
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a relay is reached: what all connections to it have in common.
 
-    tls_context: ssl.SSLContext | None
-    timeouts: Timeouts
-    trace: Trace | None
-    proxy_password: Secret | None
-    said: list[str]
+    `tls_context` is from `tls.make_tls_context`; None makes one for each connection.  `trace` gets the whole
+    conversation.
+    """
+
+    relay: Relay
+    credentials: Credentials | None = None
+    tls_context: ssl.SSLContext | None = None
+    proxy_password: Secret | None = None
+    timeouts: Timeouts = Timeouts()
+    trace: Trace | None = None
 
 
-async def open_transport(
-    relay: Relay,
-    credentials: Credentials | None,
-    *,
-    tls_context: ssl.SSLContext | None,
-    timeouts: Timeouts,
-    trace: Trace | None = None,
-    proxy_password: Secret | None = None,
-    said: list[str] | None = None,
-) -> tuple[asyncio.Transport, Capabilities]:
-    """A transport on which nothing is outstanding, and what the server at its end offers.  Raises `SessionRefused`.
+async def open_dialogue(access: Access, said: list[str]) -> tuple[Dialogue, Capabilities]:
+    """A dialogue in which nothing is outstanding, and what the server offers.  Raises `SessionRefused`.
 
     `said` gets what the login said, which no later reply may be shown to repeat.
     One login attempt; a second one only where an access token was refused and a newer one can be had.
     """
-    if tls_context is None and relay.tls is not Tls.OFF:
-        tls_context = await asyncio.to_thread(make_tls_context, relay)
-    if credentials is not None and not credentials.username:
-        credentials = None
-    how: _How = {
-        "tls_context": tls_context,
-        "timeouts": timeouts,
-        "trace": trace,
-        "proxy_password": proxy_password,
-        "said": [] if said is None else said,
-    }
-    if credentials is None or credentials.tokens is None:
-        return await _open(relay, credentials, None, **how)
+    if access.tls_context is None and access.relay.tls is not Tls.OFF:
+        access = replace(access, tls_context=await asyncio.to_thread(make_tls_context, access.relay))
+    credentials = access.credentials
+    if credentials is None or not credentials.username or credentials.tokens is None:
+        return await _open(access, None, said)
     tokens = credentials.tokens
     token: AccessToken | None
     try:
         token = await tokens.current()
         try:
-            opened = await _open(relay, credentials, token, **how)
+            opened = await _open(access, token, said)
         except SessionRefused as refusal:
             if not _is_bad_login(refusal.event) or (token := await tokens.instead_of(token)) is None:
                 raise
-            opened = await _open(relay, credentials, token, **how)
+            opened = await _open(access, token, said)
     except TokenError as error:
         raise SessionRefused(Fault(Stage.AUTH, error.kind, str(error))) from None
     tokens.accepted(token)
@@ -101,41 +96,24 @@ def _is_bad_login(event: Reply | Fault) -> bool:
     return isinstance(event, Reply) and event.stage is Stage.AUTH and event.code == 535
 
 
-async def _open(
-    relay: Relay,
-    credentials: Credentials | None,
-    token: AccessToken | None,
-    *,
-    tls_context: ssl.SSLContext | None,
-    timeouts: Timeouts,
-    trace: Trace | None,
-    proxy_password: Secret | None,
-    said: list[str],
-) -> tuple[asyncio.Transport, Capabilities]:
+async def _open(access: Access, token: AccessToken | None, said: list[str]) -> tuple[Dialogue, Capabilities]:
+    relay, credentials = access.relay, access.credentials
     try:
-        connection = await reach(relay, proxy_password, timeout=timeouts.connect)
+        connection = await reach(relay, access.proxy_password, timeout=access.timeouts.connect)
     except DialError as error:
-        not_connected(trace, str(error))
+        not_connected(access.trace, str(error))
         raise SessionRefused(Fault(Stage.CONNECT, error.kind, str(error))) from None
-    known = (credentials.password if credentials else None, token.secret if token else None, proxy_password)
+    known = (credentials.password if credentials else None, token.secret if token else None, access.proxy_password)
     tap = connected(
-        trace,
+        access.trace,
         relay.peer,
         connection,
         secrets=[secret.reveal() for secret in known if secret is not None],
         username=credentials.username if credentials else "",
     )
     try:
-        opening = _Opening(
-            relay,
-            connection,
-            tls_context=tls_context,
-            timeouts=timeouts,
-            tap=tap,
-            proxy_password=proxy_password,
-            said=said,
-        )
-        return await opening.run(credentials, token)
+        opening = _Opening(access, connection, tap, said)
+        return await opening.run(token)
     except BaseException:
         connection.close()
         raise
@@ -144,107 +122,79 @@ async def _open(
 class _Opening:
     """One attempt to open a session over a connected socket."""
 
-    def __init__(
-        self,
-        relay: Relay,
-        connection: socket.socket,
-        *,
-        tls_context: ssl.SSLContext | None,
-        timeouts: Timeouts,
-        tap: Tap | None,
-        proxy_password: Secret | None,
-        said: list[str],
-    ) -> None:
-        self._relay = relay
-        self._proxy_password = proxy_password
+    def __init__(self, access: Access, connection: socket.socket, tap: Tap | None, said: list[str]) -> None:
+        self._access = access
+        self._relay = access.relay
         self._tap = tap
         self._connection = connection
-        self._timeouts = timeouts
-        self._peer = relay.place
-        self._is_secure = relay.tls is Tls.IMPLICIT
-        self._stage = Stage.CONNECT if self._is_secure else Stage.GREETING
-        self._listener: Listener | None = None
+        self._is_secure = access.relay.tls is Tls.IMPLICIT
+        self._stage = Stage.CONNECT
+        self._ehlo_name = ehlo_name(access.relay, connection).encode("ascii")
         self._capabilities = Capabilities()
         self._said = said  # in the login, as it went over the line
-        self._client = Client(
-            hostname=relay.host or None,
-            local_hostname=ehlo_name(relay, connection),
-            sock=connection,
-            use_tls=self._is_secure,
-            start_tls=False,  # None, aiosmtplib's own default, would go on in clear text where STARTTLS is stripped
-            tls_context=tls_context,
-            timeout=timeouts.greeting,
-        )
+        self._dialogue = Dialogue(peer=access.relay.place, tap=tap)
 
-    async def run(
-        self, credentials: Credentials | None, token: AccessToken | None
-    ) -> tuple[asyncio.Transport, Capabilities]:
+    async def run(self, token: AccessToken | None) -> tuple[Dialogue, Capabilities]:
         """The whole opening, in order.  The connection is dropped if it does not come to its end."""
+        credentials = self._access.credentials
         try:
-            async with self._reported():
-                greeting = await self._greeting()
-                self._listen()
-                if self._tap is not None:
-                    self._tap.greeted(greeting.code, greeting.message)
-            await self._say_hello()
-            if not self._is_secure and self._relay.tls is not Tls.OFF:
-                await self._secure()
-            if credentials is not None:
-                await self._log_in(credentials, token)
-            async with self._reported():
-                return tapped(self._tap, self._client.raw_transport), self._capabilities
+            with self._explained():
+                await self._connect()
+                await self._greet()
+                await self._say_hello()
+                if not self._is_secure and self._relay.tls is not Tls.OFF:
+                    await self._secure()
+                if credentials is not None and credentials.username:
+                    await self._log_in(credentials, token)
+            self._dialogue.hide(self._said)
+            return self._dialogue, self._capabilities
         except BaseException as error:
-            self._client.close()
+            self._dialogue.abort()
             if self._tap is not None:
                 # What is said of a login may repeat what a server repeated of it.
                 self._tap.closed("given up" if self._stage is Stage.AUTH else f"given up: {error}")
             raise
 
-    async def _greeting(self) -> aiosmtplib.SMTPResponse:
-        """The greeting.  A port that is silent is looked at more closely: it may wait for TLS to begin.
+    async def _connect(self) -> None:
+        """Puts the dialogue on the socket, over TLS where it begins with that."""
+        patience = self._access.timeouts.greeting
+        open_connection = partial(
+            asyncio.get_running_loop().create_connection, lambda: self._dialogue, sock=self._connection
+        )
+        async with asyncio.timeout(patience):
+            if self._is_secure:
+                context, host = self._access.tls_context, self._relay.host
+                await open_connection(ssl=context, server_hostname=host, ssl_handshake_timeout=patience)
+            else:
+                await open_connection()
+        note_security(self._tap, self._dialogue.transport)
+
+    async def _greet(self) -> None:
+        """Waits for the greeting.  A port that is silent is looked at more closely: it may wait for TLS to begin.
 
         Not port 25: servers there let clients wait, and take it ill when one speaks first.
         """
-        connecting = asyncio.ensure_future(self._client.connect())
-        try:
-            if not self._is_secure and self._relay.port != 25 and not self._relay.socket_path:
-                await asyncio.wait({connecting}, timeout=min(QUIET, self._timeouts.greeting / 2))
-                if not connecting.done() and await speaks_tls(self._relay, self._proxy_password, timeout=QUIET):
-                    raise self._in_wrong_mode()
-            return await connecting
-        finally:
-            connecting.cancel()
-            await asyncio.gather(connecting, return_exceptions=True)
-
-    def _in_wrong_mode(self) -> SessionRefused:
-        return SessionRefused(Fault(self._stage, Breakage.WRONG_TLS, "; ".join(wrong_mode(self._relay))))
-
-    def _listen(self) -> None:
-        protocol, transport = self._client.protocol, self._client.raw_transport
-        if protocol is None:  # it was lost while we were woken
-            raise aiosmtplib.SMTPServerDisconnected("lost")
-        # What came in one piece with the greeting answers no command; aiosmtplib would keep it for the next one.
-        if getattr(protocol, "_buffer", b""):
-            raise self._refused(Breakage.DESYNC, "said more than its greeting before it was asked")
-        self._listener = Listener(protocol, transport, self._tap)
-        if self._tap is not None:
-            watch(self._tap, protocol, transport)
-        transport.set_protocol(self._listener)
+        self._stage = Stage.GREETING
+        patience = self._access.timeouts.greeting
+        if not self._is_secure and self._relay.port != 25 and not self._relay.socket_path:
+            quiet = min(QUIET, patience / 2)
+            patience -= quiet
+            if not await self._dialogue.comes(quiet) and await speaks_tls(
+                self._relay, self._access.proxy_password, timeout=QUIET
+            ):
+                raise self._in_wrong_mode()
+        self._accept(await self._dialogue.answer(stage=Stage.GREETING, patience=patience), 220)
+        self._dialogue.check(Stage.GREETING)
 
     async def _say_hello(self) -> None:
-        async with self._reported(Stage.EHLO):
-            self._expect(1)
-            try:
-                await (self._client.lhlo if self._relay.is_lmtp else self._client.ehlo)(timeout=self._timeouts.ehlo)
-            except aiosmtplib.SMTPHeloError as error:
-                if not 500 <= error.code <= 599 or not self._client.is_connected or self._relay.is_lmtp:
-                    raise
-                self._expect(1)  # a server from before 1995 (RFC 5321 §3.2)
-                await self._client.helo(timeout=self._timeouts.ehlo)
-                self._capabilities = Capabilities()
-            else:
-                self._capabilities = parse_capabilities(self._replied().lines)
-            self._replied()
+        verb = b"LHLO " if self._relay.is_lmtp else b"EHLO "
+        reply = await self._ask(verb + self._ehlo_name, Stage.EHLO)
+        if 500 <= reply.code <= 599 and not self._relay.is_lmtp and not self._dialogue.is_over:
+            reply = await self._ask(b"HELO " + self._ehlo_name, Stage.EHLO)  # a server from before 1995 (RFC 5321 §3.2)
+            self._capabilities = Capabilities()
+        else:
+            self._capabilities = parse_capabilities(reply.lines)
+        self._accept(reply, 250)
 
     async def _secure(self) -> None:
         if not self._capabilities.starttls:
@@ -256,13 +206,13 @@ class _Opening:
                 " (tls=off in the relay URL allows it)",
                 stage=Stage.STARTTLS,
             )
-        async with self._reported(Stage.STARTTLS):
-            self._expect(1)
-            await self._client.starttls(timeout=self._timeouts.ehlo)
-            # Anything after the 220 was put there by someone on the way (CVE-2011-0411).
-            self._replied()
-            self._is_secure = True
-            self._listen()
+        # Anything after the 220 was put there by someone on the way (CVE-2011-0411): `_ask` refuses it.
+        self._accept(await self._ask(b"STARTTLS", Stage.STARTTLS), 220)
+        context = self._access.tls_context
+        assert context is not None  # noqa: S101
+        await self._dialogue.start_tls(context, self._relay.host, patience=self._access.timeouts.ehlo)
+        self._is_secure = True
+        note_security(self._tap, self._dialogue.transport)
         await self._say_hello()  # what was offered in clear text is not to be believed (RFC 3207 §4.2)
 
     async def _log_in(self, credentials: Credentials, token: AccessToken | None) -> None:
@@ -287,90 +237,66 @@ class _Opening:
                 host=self._relay.host,
                 port=self._relay.port,
             )
-            async with self._reported(Stage.AUTH):
-                with hidden(self._tap, mechanism.name):
-                    reply = await log_in(mechanism, self._say)
+            with hidden(self._tap, mechanism.name):
+                reply = await log_in(mechanism, self._say)
         except LoginError as error:
             raise self._refused(error.kind, str(error)) from None
-        if reply.code != 235:
-            raise self._judged(reply.without(self._said))
+        self._accept(reply.without(self._said), 235)
 
     async def _say(self, line: bytes) -> RawReply:
         """One line of the login, and the reply to it."""
         self._said += line.decode("ascii").split(" ")[2 if line.startswith(b"AUTH ") else 0 :]
-        self._expect(1)
-        await self._client.execute_command(line, timeout=self._timeouts.ehlo)
-        return self._replied()
+        return await self._ask(line, Stage.AUTH)
 
     # What the server says, and what becomes of it.
 
-    def _expect(self, replies: int) -> None:
-        assert self._listener is not None  # noqa: S101
-        self._listener.expect(replies)
+    async def _ask(self, line: bytes, stage: Stage) -> RawReply:
+        """The reply to a line.  Raises `SessionRefused` if anything came beside it."""
+        self._stage = stage
+        [reply] = await self._dialogue.ask(line + b"\r\n", stage=stage, patience=self._access.timeouts.ehlo)
+        self._dialogue.check(stage)
+        return reply
 
-    def _replied(self) -> RawReply:
-        """The last reply.  Raises `SessionRefused` if anything came beside those that were expected."""
-        assert self._listener is not None  # noqa: S101
-        if self._listener.violation:
-            raise self._refused(Breakage.DESYNC, self._listener.violation)
-        if not self._listener.replies:
-            raise self._refused(Breakage.DESYNC, "answered in a way that cannot be read")
-        return self._listener.replies[-1]
+    def _accept(self, reply: RawReply, code: int) -> None:
+        """Raises `SessionRefused` unless the reply is the one with which the opening goes on."""
+        if reply.code == code:
+            return
+        if 400 <= reply.code <= 599:
+            raise SessionRefused(make_reply(self._stage, *reply))
+        words = printable(f"{reply.code} {' '.join(reply.lines)}", 80)
+        raise self._refused(Breakage.DESYNC, f"answered {words} when {code} was expected")
 
-    @asynccontextmanager
-    async def _reported(self, stage: Stage | None = None) -> AsyncIterator[None]:
-        """Whatever aiosmtplib raises inside, told as a `SessionRefused`."""
-        self._stage = stage or self._stage
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """What transport and handshake raise inside, told as a `SessionRefused`."""
         try:
             yield
-        except SessionRefused:
-            raise
-        except (OSError, aiosmtplib.SMTPException) as error:
-            raise self._translated(error) from None
+        except TimeoutError:  # of a handshake: replies are watched by the dialogue
+            timeouts = self._access.timeouts
+            seconds = timeouts.greeting if self._stage is Stage.CONNECT else timeouts.ehlo
+            raise self._dialogue.overdue(self._stage, seconds) from None
+        except OSError as error:  # SSLError is one
+            raise self._broken(error) from None
+        except SessionRefused as refusal:
+            alert = self._dialogue.alert
+            if alert is None or not isinstance(refusal.event, Fault) or refusal.event.kind is not Breakage.LOST:
+                raise
+            raise self._broken(alert) from None
 
-    def _translated(self, error: OSError | aiosmtplib.SMTPException) -> SessionRefused:
-        cause = error.__cause__ if isinstance(error, aiosmtplib.SMTPConnectError) else error
-        cause = alert_behind(error) or cause
-        if isinstance(error, aiosmtplib.SMTPResponseException) and self._listener is None:
-            return self._judged(RawReply(error.code, tuple(error.message.split("\n"))))  # the greeting
-        if self._listener is not None and self._listener.violation:
-            return self._refused(Breakage.DESYNC, self._listener.violation)
-        if isinstance(error, aiosmtplib.SMTPResponseException):
-            return self._judged(self._replied())
-        if isinstance(cause, ssl.SSLError):
-            kind, what = tls_breakage(cause, host=self._relay.host, port=self._relay.port)
-            if kind is Breakage.WRONG_TLS:
-                return self._in_wrong_mode()
-            return SessionRefused(Fault(self._stage, kind, what))
-        if self._stage is Stage.CONNECT and isinstance(cause, aiosmtplib.SMTPException):
-            self._stage = Stage.GREETING  # not the network's or the handshake's error: TLS stood, and then
-        if isinstance(error, TimeoutError):
-            return self._refused(Breakage.TIMEOUT, self._overdue())
-        return self._refused(Breakage.LOST, f"closed the connection {_MOMENTS[self._stage]}")
+    def _broken(self, error: OSError) -> SessionRefused:
+        cause = alert_behind(error) or error
+        if not isinstance(cause, ssl.SSLError):
+            return self._dialogue.lost(self._stage)
+        kind, what = tls_breakage(cause, host=self._relay.host, port=self._relay.port)
+        if kind is Breakage.WRONG_TLS:
+            return self._in_wrong_mode()
+        return SessionRefused(Fault(self._stage, kind, what))
 
-    def _judged(self, raw: RawReply) -> SessionRefused:
-        """A reply that aiosmtplib does not go on after."""
-        if 400 <= raw.code <= 599:
-            stage = Stage.GREETING if self._listener is None else self._stage
-            return SessionRefused(make_reply(stage, raw.code, raw.lines))
-        words = printable(f"{raw.code} {' '.join(raw.lines)}", 80)
-        return self._refused(Breakage.DESYNC, f"answered {words} {_MOMENTS[self._stage]}")
-
-    def _overdue(self) -> str:
-        seconds = self._timeouts.greeting if self._listener is None else self._timeouts.ehlo
-        return f"did not go on {_MOMENTS[self._stage]} within {say_duration(seconds)}"
+    def _in_wrong_mode(self) -> SessionRefused:
+        return SessionRefused(Fault(self._stage, Breakage.WRONG_TLS, "; ".join(wrong_mode(self._relay))))
 
     def _refused(self, kind: Breakage, what: str, *, stage: Stage | None = None) -> SessionRefused:
-        return SessionRefused(Fault(stage or self._stage, kind, f"{self._peer} {what}"))
-
-
-_MOMENTS = {
-    Stage.CONNECT: "in the TLS handshake",
-    Stage.GREETING: "where a server greets",
-    Stage.EHLO: "after EHLO",
-    Stage.STARTTLS: "after STARTTLS",
-    Stage.AUTH: "in the middle of the login",
-}
+        return self._dialogue.refused(stage or self._stage, kind, what)
 
 
 def is_loopback(connection: socket.socket) -> bool:
@@ -402,3 +328,16 @@ def ehlo_name(relay: Relay, connection: socket.socket) -> str:
         return "localhost"  # over a Unix socket there is no address to name
     ours = connection.getsockname()[0].partition("%")[0]
     return f"[IPv6:{ours}]" if ":" in ours else f"[{ours}]"  # RFC 5321 §4.1.3
+
+
+def check_requiretls(relay: Relay, transport: asyncio.Transport, capabilities: Capabilities) -> None:
+    """Raises `SessionRefused` where REQUIRETLS cannot be asked for (RFC 8689 §4.1): no row is at fault."""
+    if not relay.requires_tls:
+        return
+    if transport.get_extra_info("ssl_object") is None:
+        what = "is reached without TLS, and requiretls asks for it all the way"
+    elif not capabilities.requiretls:
+        what = "does not offer REQUIRETLS, so it does not promise to hand messages on over TLS only"
+    else:
+        return
+    raise SessionRefused(Fault(Stage.EHLO, Breakage.NO_REQUIRETLS, f"{relay.place} {what}"))

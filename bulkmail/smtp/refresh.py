@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 from bulkmail.model.relay import Oauth, Secret
 from bulkmail.model.reply import Breakage
 from bulkmail.smtp.credentials import AccessToken, TokenError
-from bulkmail.smtp.mechanisms import is_token
+from bulkmail.smtp.login import is_token
 from bulkmail.text import printable
 
 TIMEOUT = 30.0  # seconds for the whole of question and answer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -12,10 +14,30 @@ LONGEST_REPLY = 32_768  # bytes, all lines of a reply together: several times th
 
 _TOO_LONG = f"sent a reply of more than {LONGEST_REPLY:,} bytes"
 
+# The usual turn, whole or in its two parts: the end of a message is accepted, and the envelope of the next.
+_ACCEPTED = rb"250 ([^\r\n]*)\r\n"
+_GO_AHEAD = rb"250 [^\r\n]*\r\n250 [^\r\n]*\r\n354[ ][^\r\n]*\r\n"
+_is_turn = re.compile(_ACCEPTED + _GO_AHEAD).fullmatch
+_is_acceptance = re.compile(_ACCEPTED).fullmatch
+_is_go_ahead = re.compile(_GO_AHEAD).fullmatch
+
 _CODES = {str(code).encode(): code for code in range(200, 600)}
-
-
 _SHORTEST_SECRET = 6  # characters; a shorter one would turn words of the reply into stars
+
+
+class ReplyClass(Enum):
+    """What a reply says by its code (RFC 5321 §4.2.1)."""
+
+    COMPLETION = "2"
+    INTERMEDIATE = "3"
+    TRANSIENT = "4"
+    PERMANENT = "5"
+    CLOSING = "421"  # of any command: the server ends the session
+
+    __hash__ = object.__hash__
+
+
+_CLASSES = {code: ReplyClass("421" if code == 421 else str(code // 100)) for code in _CODES.values()}
 
 
 class RawReply(NamedTuple):
@@ -23,6 +45,11 @@ class RawReply(NamedTuple):
 
     code: int
     lines: tuple[str, ...]
+
+    @property
+    def kind(self) -> ReplyClass:
+        """What its code says."""
+        return _CLASSES[self.code]
 
     def without(self, secrets: Sequence[str]) -> RawReply:
         """The reply without what it repeats of a login: some servers do."""
@@ -53,10 +80,11 @@ class ReplyParser:
     `secrets` are what no reply may repeat.  Memory is bounded by `LONGEST_REPLY` and the largest piece fed.
     """
 
-    __slots__ = ("_begun", "_rest", "_secrets", "_size")
+    __slots__ = ("_begun", "_encoded", "_rest", "_secrets", "_size")
 
     def __init__(self, secrets: Sequence[str] = ()) -> None:
         self._secrets = tuple(secrets)
+        self._encoded = tuple(secret.encode("utf-8", "replace") for secret in secrets if secret)
         self._rest = b""  # the beginning of a line
         self._begun: list[RawReply] = []  # the lines so far of a reply that has more
         self._size = 0  # bytes of the lines so far
@@ -92,6 +120,8 @@ class ReplyParser:
 
     def cleaned(self, text: bytes) -> bytes:
         """The text of a line without what it repeats of a login."""
+        if not self._encoded or not any(secret in text for secret in self._encoded):
+            return text
         return RawReply(0, (text.decode("utf-8", "replace"),)).without(self._secrets).lines[0].encode()
 
     def _read(self, line: bytes) -> tuple[RawReply, bool]:
@@ -100,6 +130,18 @@ class ReplyParser:
         except _NoReplyLine as error:
             raise ReplyError(f"sent {_quoted(line, self._secrets)} {error}") from None
         return (reply.without(self._secrets) if self._secrets else reply), is_last
+
+
+def match_turn(data: bytes, awaited: int) -> tuple[int, bytes | None] | None:
+    """How many of the `awaited` replies of a usual turn `data` is, and the text of the acceptance that leads it.
+
+    The whole turn of four, the three to an envelope, or the one to an end; None for anything else.
+    """
+    if awaited == 4 and (found := _is_turn(data)) is not None:
+        return 4, found[1]
+    if awaited == 3:
+        return None if _is_go_ahead(data) is None else (3, None)
+    return None if (found := _is_acceptance(data)) is None else (1, found[1])
 
 
 class _NoReplyLine(Exception):

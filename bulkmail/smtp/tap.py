@@ -1,17 +1,19 @@
 """One connection's conversation as lines that are safe to show: secrets hidden, bodies cut, controls escaped.
 
-Where a login begins and ends is notified by the code that runs it, so no mechanism need be known here.  The secrets
+The code that runs a login reports where it begins and ends, so no mechanism need be known here.  The secrets
 themselves are known from the start: a server may repeat them at any time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import binascii
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
+from typing import Any, cast
 from urllib.parse import quote_from_bytes
 
 US, THEM, EVENT, CONTENT = ">", "<", "*", "|"
@@ -195,13 +197,6 @@ class Tap:
             if line.startswith(b"354") and line[3:4] != b"-" and self._wants_data:
                 self._begin(_Kind.DATA)
 
-    def greeted(self, code: int, text: str) -> None:
-        """The server's first words, which were read before anyone could listen."""
-        lines = text.split("\n")
-        for line in lines:
-            mark = "-" if line is not lines[-1] else " "
-            self.heard(f"{code}{mark}{line}\n".encode("utf-8", "replace"))
-
     def closed(self, why: str) -> None:
         """The connection is at its end."""
         if self._kind is not _Kind.COMMANDS:
@@ -292,3 +287,87 @@ class Tap:
             self._show(THEM, self._reply(line, self._theirs.shown()))
         if self._ours.has_partial and self._kind is _Kind.COMMANDS:
             self._show(US, self._ours.shown())
+
+
+TAP = "bulkmail tap"  # what `get_extra_info` knows it by
+
+
+class TappedTransport(asyncio.Transport):
+    """Hands everything on to `transport`, and what passes in either direction to `tap` as well."""
+
+    def __init__(self, transport: asyncio.Transport, tap: Tap) -> None:
+        super().__init__()
+        self._transport = transport
+        self._tap = tap
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._tap.said(bytes(data))
+        self._transport.write(data)
+
+    def writelines(self, list_of_data: Iterable[bytes | bytearray | memoryview]) -> None:
+        self.write(b"".join(list_of_data))
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._transport.set_protocol(TappedProtocol(cast(asyncio.Protocol, protocol), self._tap))
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._transport.get_protocol()
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._tap if name == TAP else self._transport.get_extra_info(name, default)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self._transport.set_write_buffer_limits(high, low)
+
+    def get_write_buffer_size(self) -> int:
+        return self._transport.get_write_buffer_size()
+
+    def write_eof(self) -> None:
+        self._transport.write_eof()
+
+    def can_write_eof(self) -> bool:
+        return self._transport.can_write_eof()
+
+    def is_reading(self) -> bool:
+        return self._transport.is_reading()
+
+    def pause_reading(self) -> None:
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._transport.resume_reading()
+
+
+class TappedProtocol(asyncio.Protocol):
+    """Hands everything on to `protocol`."""
+
+    def __init__(self, protocol: asyncio.Protocol, tap: Tap) -> None:
+        self._protocol = protocol
+        self._tap = tap
+
+    def data_received(self, data: bytes) -> None:
+        self._tap.heard(data)
+        self._protocol.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        self._tap.note("the server has closed its side")
+        return self._protocol.eof_received()
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._protocol.connection_lost(error)  # it may still read what the connection had left
+        self._tap.closed(f"closed: {error}" if error else "closed")

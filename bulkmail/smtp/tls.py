@@ -1,12 +1,14 @@
-"""How far a server is trusted over TLS, and in which words its certificate is refused."""
+"""How a server is spoken to over TLS: what is trusted, what a failed handshake says, and where TLS begins."""
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.relay import Relay, Secret
+from bulkmail.model.relay import Relay, Secret, Tls
 from bulkmail.model.reply import Breakage
+from bulkmail.smtp.dialling import DialError, reach
 from bulkmail.text import printable
 
 # OpenSSL's X509_V_ERR_…
@@ -81,7 +83,8 @@ def _show(context: ssl.SSLContext, relay: Relay, key_password: Secret | None) ->
 def tls_breakage(error: ssl.SSLError, *, host: str, port: int) -> tuple[Breakage, str]:
     """What a failed handshake was about, as a kind and a sentence."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Breakage.UNTRUSTED, _certificate_words(error, host=host)
+        is_elsewhere = error.verify_code in (_WRONG_NAME, _WRONG_IP_ADDRESS)
+        return Breakage.WRONG_NAME if is_elsewhere else Breakage.UNTRUSTED, _certificate_words(error, host=host)
     if error.reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG"):
         return Breakage.WRONG_TLS, (
             f"{host} port {port} does not speak TLS from the first byte; smtp:// instead of smtps:// begins without"
@@ -123,3 +126,45 @@ def _certificate_words(error: ssl.SSLCertVerificationError, *, host: str) -> str
     if code in _UNKNOWN_ISSUER:
         return f"the certificate of {host} is from an issuer unknown here; ca_file= in the relay URL can name it"
     return f"the certificate of {host} cannot be trusted: {printable(error.verify_message, 80)}"
+
+
+def relay_url(relay: Relay, port: int, *, is_implicit: bool = False) -> str:
+    """The URL of `relay` at another port, with TLS from the first byte or without."""
+    host = f"[{relay.host}]" if ":" in relay.host else relay.host
+    user = f"{relay.username}@" if relay.username else ""
+    return f"{'smtps' if is_implicit else 'smtp'}://{user}{host}:{port}"
+
+
+def wrong_mode(relay: Relay) -> tuple[str, str]:
+    """What is wrong when the port of `relay` speaks in the other way, and the fix."""
+    if relay.tls is Tls.IMPLICIT:
+        return (
+            f"{relay.place} begins without TLS, and was spoken to with TLS from the first byte",
+            f"write {relay_url(relay, relay.port)}, which goes over to TLS before anything is said",
+        )
+    return (
+        f"{relay.place} speaks TLS from the first byte, and was spoken to without",
+        f"write {relay_url(relay, relay.port, is_implicit=True)}",
+    )
+
+
+def trusting() -> ssl.SSLContext:
+    """A context that believes any certificate: for looking at one, never for saying anything."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def speaks_tls(relay: Relay, proxy_password: Secret | None, *, timeout: float) -> bool:  # noqa: ASYNC109
+    """Whether another connection to `relay` can be opened with TLS from the first byte, anyone who vouches for it."""
+    try:
+        async with asyncio.timeout(timeout):
+            connection = await reach(relay, proxy_password, timeout=timeout)
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                asyncio.Protocol, sock=connection, ssl=trusting(), server_hostname=relay.host
+            )
+    except (DialError, OSError, TimeoutError):  # SSLError is an OSError
+        return False
+    transport.abort()
+    return True

@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import Enum
 
 from bulkmail.model.message import Message
 from bulkmail.model.reply import Fault, Reply, Stage
 
-
-class Mode(Enum):
-    """How much is said before the server has answered.  `depth` is how many messages may be under way at a time.
-
-    PLAIN: a command when the one before it is answered.  PIPELINING (RFC 2920): an envelope at once, and with it the
-    terminator of the message before.  CHUNKING (RFC 3030): the same, the content sent by BDAT as soon as the recipient
-    is accepted.  DEEP: several whole messages ahead of any answer.
-    """
-
-    PLAIN = ("plain", False)
-    PIPELINING = ("pipelining", False)
-    CHUNKING = ("chunking", True)
-    DEEP = ("deep", True)
-
-    def __init__(self, _: str, is_chunked: bool) -> None:
-        self.is_chunked = is_chunked  # whether content goes by BDAT
+Done = Callable[[BaseException | None], None]
+Mark = Callable[[Done], None]
+Decided = Callable[[Reply | Fault], None]
 
 
 class Step(Enum):
@@ -33,41 +20,59 @@ class Step(Enum):
     RSET, nothing of it has been said.
     """
 
-    PROBE = ("the probe", Stage.MAIL)
-    FENCE = ("the end of the probe", Stage.MAIL)
+    PROBE = ("BDAT without a message", Stage.MAIL)
+    FENCE = ("RSET behind it", Stage.MAIL)
     RSET = ("RSET", Stage.MAIL)
     MAIL = ("MAIL", Stage.MAIL)
     RCPT = ("RCPT", Stage.RCPT)
     DATA = ("DATA", Stage.DATA)
     BODY = ("the message", Stage.BODY)
     END = ("the end of the message", Stage.END)
-    EMPTY = ("the end of nothing", Stage.DATA)  # a lone dot, where 354 came although no one was accepted
+    EMPTY = ("the end of nothing", Stage.DATA)  # a lone dot, where 354 came although no recipient was accepted
     QUIT = ("QUIT", Stage.MAIL)
+
+    __hash__ = object.__hash__  # Enum's own is a Python function, and each reply looks its handler up
 
     def __init__(self, words: str, stage: Stage) -> None:
         self.words = words
         self.stage = stage
 
 
-class Exchange:
+def _granted(done: Done) -> None:
+    """No mark is needed."""
+    done(None)
+
+
+def _unheard(result: Reply | Fault) -> None:
+    """The owner looks at `result` itself."""
+
+
+class Transfer:
     """One message on its way over one session.
+
+    `mark(done)` is called when the envelope is written; the terminator waits until `done(None)` was called.
+    `done(error)` ends the session before the terminator.  `decided` receives the outcome, once.
 
     `stage` is how far it has come: END from the moment that the first byte of the terminator was handed out.
     `result` is what decided it, None until then.  `refusal` is the first refusal that concerns all its forward paths,
     which decides it when the replies that this makes moot have come.  `own` are the answers for one path alone, by its
     number: its RCPT refused, or by LMTP its own reply to the end.  `envelope` are MAIL, RCPT and DATA in one, where a
     message needs nothing more of a server that is spoken to ahead of its replies; else empty.
+
+    It has more attributes than other classes because each is one fact of the same dialogue, set by one reply or write.
     """
 
     __slots__ = (
         "accepted",
         "answered",
+        "decided",
         "envelope",
         "is_ahead",
         "is_barred",
         "is_mark_asked",
         "is_marked",
         "is_written",
+        "mark",
         "may_go_on",
         "message",
         "own",
@@ -80,11 +85,13 @@ class Exchange:
         "to_write",
     )
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, message: Message, mark: Mark = _granted, decided: Decided = _unheard) -> None:
         self.message = message
+        self.mark = mark
+        self.decided = decided
         self.paths = message.envelope.forward_paths
         self.envelope = b""
-        self.is_marked = False
+        self.is_marked = False  # its mark is durable: its terminator may be written
         self.is_mark_asked = False
         self.is_ahead = False  # its envelope was written before the message in front of it was decided
         self.result: Reply | Fault | None = None
@@ -106,9 +113,9 @@ class Exchange:
 
     @property
     def is_void(self) -> bool:
-        """Whether all its recipients were refused, so that there is no one whom it could be delivered to.
+        """Whether all its recipients were refused, so that it could be delivered to no one.
 
-        A 421 refuses the session: who says that may have taken the recipient.
+        A 421 refuses the session: a server that says that may have taken the recipient.
         """
         if self.refusal is None or self.accepted or self.answered < len(self.paths):
             return False
@@ -126,6 +133,11 @@ class Exchange:
             isinstance(words, Reply) and (words.code == 503 or (words.is_permanent and "pipelin" in words.text.lower()))
             for words in (self.refusal, *self.own.values())
         )
+
+    @property
+    def has_no_end(self) -> bool:
+        """Whether no reply to its end has come, by LMTP for none of its recipients."""
+        return len(self.own) == self.refused
 
     def refuse(self, words: Reply | Fault) -> None:
         """Notes a refusal for all; the first one counts."""

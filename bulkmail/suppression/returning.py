@@ -1,19 +1,29 @@
-"""What came back, as reports, status and metrics ask for it."""
+"""What came back, as reports, status, metrics and follow-ups ask for it."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bulkmail.model.feedback_event import FeedbackKind
 from bulkmail.model.intake_duty import MANY, YOUNG, IntakeState
 from bulkmail.model.returned import ReturnedEvent
+from bulkmail.model.suppression import SuppressionReason
 
 _KIND = "CASE WHEN v.proof = 'address' AND v.counts_as <> '' THEN v.counts_as ELSE v.kind END"
 _FROM = "FROM event AS v LEFT JOIN run AS r ON r.number = v.run WHERE v.proof NOT IN ('none', 'smtp')"
 _RETURNED = f"SELECT {_KIND}, v.at, v.reason, v.key, v.row, v.delivery {_FROM}"
 _OPTED_OUT = "v.run IS NULL AND v.kind = 'unsubscribe' AND v.list_id IN (?, '') AND v.at >= ? AND v.at < ?"
+_ENTRIES = """
+    SELECT digest, reason FROM entry
+    WHERE (until IS NULL OR until > ?) AND reason IN (SELECT value FROM json_each(?))
+"""
+_EVENTS = """
+    SELECT v.digest, v.counts_as FROM event AS v JOIN run AS r ON r.number = v.run
+    WHERE r.run_id = ? AND v.digest IS NOT NULL AND NOT v.held AND v.counts_as IN (SELECT value FROM json_each(?))
+"""
 
 
 def of_run(connection: sqlite3.Connection, run_id: str) -> list[ReturnedEvent]:
@@ -24,6 +34,25 @@ def of_run(connection: sqlite3.Connection, run_id: str) -> list[ReturnedEvent]:
 def opted_out(connection: sqlite3.Connection, list_id: str, *, since: float, to: float) -> list[ReturnedEvent]:
     """Who unsubscribed from a list, or from all, in `since <= at < to`, without a run being known; oldest first."""
     return _all(connection, f"{_RETURNED} AND {_OPTED_OUT} ORDER BY v.at, v.id", (list_id, since, to))
+
+
+def known_since(
+    connection: sqlite3.Connection,
+    run_id: str,
+    *,
+    kinds: Mapping[FeedbackKind, str],
+    reasons: Mapping[SuppressionReason, str],
+    now: float,
+) -> dict[bytes, str]:
+    """The digests of addresses and domains of which something came back from the run that counts as one of these kinds,
+    or which are on any list for one of these reasons at `now` (wall clock), each with the word for it.
+    """
+    by_kind = {kind.value: said for kind, said in kinds.items()}
+    by_reason = {reason.value: said for reason, said in reasons.items()}
+    entries = connection.execute(_ENTRIES, (now, json.dumps(list(by_reason))))
+    found = {bytes(digest): by_reason[reason] for digest, reason in entries}
+    events = connection.execute(_EVENTS, (run_id, json.dumps(list(by_kind))))
+    return found | {bytes(digest): by_kind[kind] for digest, kind in events}
 
 
 def counted(connection: sqlite3.Connection) -> dict[tuple[str, FeedbackKind], int]:

@@ -42,7 +42,6 @@ from bulkmail.suppression.ports import (
     ProviderMistake,
     StoredEvent,
 )
-from bulkmail.suppression.since import known_since
 from bulkmail.suppression.wording import explain
 
 SLOT = 600  # seconds of messages that are counted together
@@ -260,9 +259,9 @@ class SqliteSuppressions:
     def since_run(
         self, run_id: str, *, kinds: Mapping[FeedbackKind, str], reasons: Mapping[SuppressionReason, str], now: float
     ) -> dict[bytes, str]:
-        """As `known_since()`."""
+        """As `returning.known_since()`."""
         with self._file.reading() as connection:
-            return known_since(connection, run_id, kinds=kinds, reasons=reasons, now=now)
+            return returning.known_since(connection, run_id, kinds=kinds, reasons=reasons, now=now)
 
     def mistakes(self) -> list[ProviderMistake]:
         """Providers whose hard bounces are not believed, the newest first."""

@@ -11,9 +11,9 @@ from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.status import Status
 from bulkmail.outbox.entries import AttemptRecord
-from bulkmail.preview.page import Album
+from bulkmail.preview.preview_page import Album
 from bulkmail.report.html import write_html
-from bulkmail.report.source import Source
+from bulkmail.report.run_source import Source
 from tests.report.making import STARTED, make_record, make_rejected, make_source
 
 pytestmark = [pytest.mark.real, pytest.mark.slow, pytest.mark.timeout(60)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bulkmail.checks.addresses import dead, placeholder_in
+from bulkmail.checks.leftovers import dead, placeholder_in
 from bulkmail.cli import main
 
 DEAD = [

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from bulkmail.checks import bulk_checks
 from bulkmail.checks.catalog import judge, softened
+from bulkmail.checks.check_finding import Finding, Hits, Severity
 from bulkmail.checks.evidence import Evidence, flaws_of
-from bulkmail.checks.finding import Finding, Hits, Severity
+from bulkmail.checks.html_flaws import MOST, look_over
 from bulkmail.checks.leftovers import leftover
-from bulkmail.checks.letter import SAMPLE, MessageCheck, Sample
-from bulkmail.checks.mistyped import _PROVIDERS, meant
-from bulkmail.checks.page import MOST, look_over
-from bulkmail.checks.rows import RowCheck
-from bulkmail.message.compose.composer import Composer, Rendered, Tried
-from bulkmail.message.template.names import mentioned_names, printed_names
+from bulkmail.checks.list_checks import _PROVIDERS, meant
+from bulkmail.checks.row_checks import RowCheck
+from bulkmail.checks.tried_messages import SAMPLE, MessageCheck, Sample
+from bulkmail.message.compose.composer import Composer, Rendered, TriedMessage
+from bulkmail.message.template.field_names import mentioned_names, printed_names
 from bulkmail.message.template.tags import Masked
 from bulkmail.model.campaign import Campaign, Dkim, Template, Unsubscribe
 from bulkmail.model.intake_duty import MANY
@@ -132,8 +132,8 @@ def test_message_that_reads_whole_rows_uses_every_column() -> None:
 
 def test_rows_are_looked_at_in_bounded_memory(make_recipient: MakeRecipient) -> None:
     class Trials:
-        def check(self, recipient: Recipient) -> Tried:
-            return Tried(f"lorem {recipient.place.line}")
+        def check(self, recipient: Recipient) -> TriedMessage:
+            return TriedMessage(f"lorem {recipient.place.line}")
 
         def render(self, recipient: Recipient) -> Rendered:
             return Rendered("s", "shop@shop.example", "", "t", None)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.checks import letter
-from bulkmail.checks.letter import MessageCheck
+from bulkmail.checks import tried_messages as letter
+from bulkmail.checks.tried_messages import MessageCheck
 from bulkmail.message.compose.bodies import linked_fields
-from bulkmail.message.compose.composer import Composer, Tried
-from bulkmail.message.template.names import printed_names
+from bulkmail.message.compose.composer import Composer, TriedMessage
+from bulkmail.message.template.field_names import printed_names
 from bulkmail.message.template.rendering import referenced_names
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template, Unsubscribe
@@ -127,9 +127,9 @@ def test_plain_rows_are_not_rendered(monkeypatch: pytest.MonkeyPatch) -> None:
     composer = Composer(PLAIN, run_id="r")
     tried: list[Recipient] = []
 
-    def check(recipient: Recipient) -> Tried:
+    def check(recipient: Recipient) -> TriedMessage:
         tried.append(recipient)
-        return Tried("x")
+        return TriedMessage("x")
 
     monkeypatch.setattr(composer, "check", check)
     fields: dict[str, object] = {"name": "Ann", "town": "Graz", "link": LINKS[0]}

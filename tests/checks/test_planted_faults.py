@@ -87,7 +87,7 @@ MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g
 
 # Code, line of the list (0: none), what is said of the place and the fault.
 PLANTED = [
-    ("bad-row", 7, "people.csv:7: no one is written to"),
+    ("bad-row", 7, "people.csv:7: nothing is sent"),
     ("row-does-not-render", 16, "javascript"),
     ("subject-empty", 8, "Subject is empty"),
     ("attachment-missing", 6, "'gone.pdf' is not there"),

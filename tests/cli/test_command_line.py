@@ -175,8 +175,8 @@ def test_error_becomes_words_and_an_exit_code(
             ExceptionGroup("two senders", [MemoryError(), MemoryError()]),
             3,
             "error: this computer does not have enough memory for this mailing\n"
-            "hint: close other programs, or make the attachments smaller: they are wanted in memory several times "
-            "over; every row is in runs/shop.outbox; type: bulkmail resume runs/shop.outbox\n",
+            "hint: close other programs, or use smaller attachments: they are held in memory several times; "
+            "every row is in runs/shop.outbox; type: bulkmail resume runs/shop.outbox\n",
         ),
         (
             ZeroDivisionError("division by zero"),

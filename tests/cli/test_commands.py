@@ -198,7 +198,7 @@ def test_init_works_from_a_wheel(here: Path, request: pytest.FixtureRequest) -> 
 def test_check_passes_what_can_be_sent(shop: Path) -> None:
     result = run("check", "shop")
     assert result.exit_code == 0
-    ready = "Ready: shop will be sent to 2 recipients of 3 rows (1 invalid), through sandbox: (a rehearsal)."
+    ready = "Ready: shop goes to 2 recipients of 3 rows (1 invalid), through sandbox: (a rehearsal)."
     assert " ".join(result.output.split()).endswith(ready)
     assert not Path("shop/runs").exists()
 

@@ -206,7 +206,7 @@ def test_archive_moves_the_list_to_another_machine(store: SqliteSuppressions, he
         assert new.secret == store.secret and new.history("ann@example.org").entries
         assert new.history("bob@example.org").events
     assert (here / "new.db").stat().st_mode & 0o777 == 0o600
-    assert run("import", "list.archive", "--file", "new.db").output == "0 entries added; 2 were there already\n"
+    assert run("import", "list.archive", "--file", "new.db").output == "0 entries added; 2 already on the list\n"
     assert run("export", "--archive", "list.archive").exit_code == 3  # it is there
 
 

@@ -46,4 +46,4 @@ async def test_guide_leads_from_a_mailbox_to_the_first_suppressed_recipient(tmp_
                     )
     assert "1  hard bounces" in said["bulkmail bounces"]
     assert "gone@example.org" in said["bulkmail suppress list"] and "ann@" not in said["bulkmail suppress list"]
-    assert "1 bounced as unknown" in said["bulkmail report spring"]
+    assert "1 came back as unknown" in said["bulkmail report spring"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import bulkmail
-from bulkmail.smtp import conversation
+from bulkmail.smtp import trace as conversation
 from bulkmail.testing import ScriptedRelay
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")

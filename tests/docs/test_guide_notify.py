@@ -11,7 +11,7 @@ from bulkmail.mailing.notifying import VERSION, NotifiedRun, make_notification
 from bulkmail.model.notification import NotifyEvent
 from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
-from bulkmail.settings.schema import read_user_shape
+from bulkmail.settings.schema import read_user_file
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 SECTION = GUIDE.partition("### Notifications\n")[2].partition("\n## ")[0]
@@ -38,4 +38,4 @@ def test_guide_names_every_type_of_a_notification() -> None:
 
 def test_guide_table_of_notify_holds_for_the_user_as_well() -> None:
     (table,) = re.findall(r"^```toml\n(.*?)^```$", SECTION, re.DOTALL | re.MULTILINE)
-    assert read_user_shape(tomllib.loads(table))[1] == []
+    assert read_user_file(tomllib.loads(table), {})[1] == []

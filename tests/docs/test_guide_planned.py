@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from bulkmail.model.schedule import Schedule, read_moment
+from bulkmail.settings.parsers import find_zone
 from bulkmail.settings.settings import load
-from bulkmail.settings.zones import find_zone
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 SECTION = GUIDE.partition("### Planned times\n")[2].partition("\n## ")[0]

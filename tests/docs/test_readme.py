@@ -27,10 +27,10 @@ def test_python_example_prints_what_it_says(capsys):
 
 
 def test_settings_of_the_user_in_the_guide_are_known():
-    from bulkmail.settings.schema import read_user_shape
+    from bulkmail.settings.schema import read_user_file
 
     (example,) = [block for block in blocks(GUIDE, "toml") if "[serve]" in block]
-    assert read_user_shape(tomllib.loads(example))[1] == []
+    assert read_user_file(tomllib.loads(example), {})[1] == []
 
 
 @pytest.mark.parametrize("text", [README, GUIDE], ids=["readme", "guide"])
@@ -61,7 +61,7 @@ async def test_every_command_has_help_with_an_example(command, tmp_path):
 
 
 def test_guide_names_every_setting():
-    from bulkmail.settings.pace_tables import BreakersTable, ProvidersTable, ProviderTable
+    from bulkmail.settings.key_types import BreakersTable, ProvidersTable, ProviderTable
     from bulkmail.settings.schema import (
         BouncesTable,
         MessageTable,

@@ -23,7 +23,7 @@ from click.testing import CliRunner, Result
 from bulkmail.cli import main
 from bulkmail.model.relay import Kind
 from bulkmail.sandbox.inbox import Inbox
-from bulkmail.settings.schema import read_shape
+from bulkmail.settings.schema import read_campaign
 from bulkmail.settings.settings import load
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +128,7 @@ def test_every_setting_behind_a_note_is_one(campaign: Path) -> None:
             changed = before.sub("", text, count=1).replace(f"# {found[1]}", found[1])
         data = tomllib.loads(changed)
         assert found[2] in (data[table] if table else data)
-        assert read_shape(data)[1] == []
+        assert read_campaign(data, {})[1] == []
 
 
 # --- sent -------------------------------------------------------------------------------------------------------------

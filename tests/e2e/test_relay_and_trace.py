@@ -54,6 +54,24 @@ async def test_relay_command_takes_a_campaign_and_answers_programs(tmp_path, tls
     assert json.loads(without.out)["login"]["state"] == "no password"
 
 
+async def test_password_comes_through_a_pipe(tmp_path, tls):
+    async with ScriptedRelay(auth={"ann": PASSWORD}, tls=tls) as relay:
+        url, line = f"smtp://ann@localhost:{relay.port}?ca_file={tmp_path / 'ca.pem'}", f"{PASSWORD}\n".encode()
+        campaign = write_campaign(tmp_path / "spring", PEOPLE, relay=url)
+        looked = await run("relay", "spring", "--password-stdin", cwd=tmp_path, stdin=line)
+        flags = ("--yes", "--password-stdin")
+        wrong = await run("send", campaign, *flags, cwd=tmp_path, stdin=b"wrong\n", BULKMAIL_PASSWORD=PASSWORD)
+        sent = await run("send", campaign, *flags, "--limit", "2", cwd=tmp_path, stdin=line)
+        resumed = await run("resume", campaign, *flags, cwd=tmp_path, stdin=line.rstrip())
+        empty = await run("resume", campaign, *flags, cwd=tmp_path)
+    assert (looked.code, wrong.code, sent.code, resumed.code, empty.code) == (0, 3, 3, 0, 2), wrong.err + empty.err
+    assert "the password from standard input is empty" in empty.err
+    assert len(relay.messages) == len(PEOPLE)
+    said = "".join(each.out + each.err for each in (looked, wrong, sent, resumed))
+    kept = [path for path in tmp_path.rglob("*") if path.is_file() and PASSWORD.encode() in path.read_bytes()]
+    assert PASSWORD not in said and kept == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -73,9 +73,9 @@ async def test_misspelt_column_of_a_condition_is_an_error(make_campaign, tmp_pat
 async def test_condition_that_matches_no_row_is_no_success_unless_allowed(make_campaign, tmp_path):
     async with ScriptedRelay() as relay:
         campaign = make_campaign(relay)
-        nobody = ("send", campaign, "--yes", "--where", "first_name == 'Zoe'")
-        refused = await run(*nobody, cwd=tmp_path)
-        allowed = await run(*nobody, "--allow-empty", cwd=tmp_path)
+        no_one = ("send", campaign, "--yes", "--where", "first_name == 'Zoe'")
+        refused = await run(*no_one, cwd=tmp_path)
+        allowed = await run(*no_one, "--allow-empty", cwd=tmp_path)
         (campaign / "people.csv").write_text("email,first_name\n")
         empty = await run("send", campaign, "--yes", cwd=tmp_path)
         empty_allowed = await run("send", campaign, "--yes", "--allow-empty", cwd=tmp_path)
@@ -190,7 +190,7 @@ async def test_passes_keep_their_reports_and_send_to_no_one_twice(make_campaign,
             write_list(campaign / "people.csv", [*PEOPLE[: 2 + 2 * number]])
             result = await run("send", campaign, "--yes", "--changed", cwd=tmp_path)
             assert result.code == 0, result.err
-        nobody = await run("send", campaign, "--yes", "--changed", cwd=tmp_path)
+        no_one = await run("send", campaign, "--yes", "--changed", cwd=tmp_path)
         rehearsed = await run("send", campaign, "--dry-run", "--changed", cwd=tmp_path)
     assert reached(relay) == dict.fromkeys(PEOPLE, 1)
     totals = [
@@ -198,7 +198,7 @@ async def test_passes_keep_their_reports_and_send_to_no_one_twice(make_campaign,
         for name in ("spring-report.json", "spring-report-2.json", "spring-report-3.json")
     ]
     assert totals == [2, 2, 2]
-    assert (nobody.code, rehearsed.code) == (2, 2)
+    assert (no_one.code, rehearsed.code) == (2, 2)
 
 
 async def test_many_invalid_rows_stop_the_run_unless_allowed(make_campaign, tmp_path):

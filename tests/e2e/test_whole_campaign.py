@@ -69,10 +69,10 @@ async def test_status_and_report_show_all_passes_and_what_came_back(
     )
     said = (await bulkmail("status", "spring", folder=tmp_path, state=state)).out
     assert "Sent in 2 passes:" in said
-    assert "After sending: 1 bounced as unknown (25.00%), 1 spam complaint (25.00%)." in said
+    assert "After sending: 1 came back as unknown (25.00%), 1 spam complaint (25.00%)." in said
     assert "bulkmail report spring" in said and "bulkmail bounces --unmatched" in said
     text = (await bulkmail("report", "spring", folder=tmp_path, state=state)).out
-    assert "Sent in 2 passes:" in text and "1 bounced as unknown" in text
+    assert "Sent in 2 passes:" in text and "1 came back as unknown" in text
     await bulkmail("report", "spring", "-o", "all.csv", folder=tmp_path, state=state)
     table = (tmp_path / "all.csv").read_text(encoding="utf-8")
     rows = {row["email"]: row for row in csv.DictReader(table.splitlines())}
@@ -89,7 +89,7 @@ async def test_status_and_report_show_all_passes_and_what_came_back(
     assert rows["bob@exmaple.org"]["delivery_feedback_at"] != ""
     await bulkmail("report", "spring", "-o", "all.html", folder=tmp_path, state=state)
     page = (tmp_path / "all.html").read_text(encoding="utf-8")
-    assert "bounced as unknown (unknown-user)" in page and "Sent in 2 passes:" in page
+    assert "came back as unknown (unknown-user)" in page and "Sent in 2 passes:" in page
 
 
 async def test_outbox_named_itself_is_one_pass_with_what_came_back_about_it(

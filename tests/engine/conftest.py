@@ -10,7 +10,7 @@ import pytest
 
 from bulkmail.engine.contracts import Connection, Ending, Event, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.job import Job
 from bulkmail.model.message import Envelope, Message
@@ -19,8 +19,8 @@ from bulkmail.model.recipient import Place, Recipient
 from bulkmail.model.relay import Relay, Tls
 from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Entry, Outbox
-from bulkmail.smtp.session import Session
 from bulkmail.testing import ScriptedRelay
+from tests.connections import Single
 
 
 def compose(job: Job, first_at: float) -> Message:
@@ -67,7 +67,7 @@ def make_engine(outbox: Outbox, events: list[Event]) -> Callable[..., Engine]:
         async def open_session() -> Connection:
             relay = Relay.parse(f"smtp://{to.host}:{to.port}?tls=off")
             assert relay.tls is Tls.OFF
-            return await Session.open(relay, None, tls_context=None)
+            return await Single.to(relay, None, tls_context=None)
 
         url = f"smtp://{to.host}:{to.port}?tls=off" if isinstance(to, ScriptedRelay) else "smtp://me@relay.example"
         route = Route(replace(Relay.parse(url), connections=connections), name="the relay")

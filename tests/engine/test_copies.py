@@ -6,7 +6,7 @@ import pytest
 
 from bulkmail.engine.contracts import DeliveryResult, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.job import Mark
 from bulkmail.model.message import Envelope, Message
@@ -17,9 +17,9 @@ from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
 from bulkmail.outbox.outbox import Entry
-from bulkmail.smtp.peer_policy import Manners
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.testing import Drop, ScriptedRelay
+from tests.connections import Single
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))
 PIPED = ("PIPELINING", "SIZE 1000000", "ENHANCEDSTATUSCODES")
@@ -58,7 +58,7 @@ def extensions(request):
 def run(outbox, events):
     async def run(relay, *, pace=SOON, connections=2, scheme="smtp"):
         async def connect():
-            return await Session.open(where, None, tls_context=None, manners=Manners())
+            return await Single.to(where, None, tls_context=None, policy=PeerPolicy())
 
         where = Relay.parse(f"{scheme}://{relay.host}:{relay.port}?tls=off&connections={connections}")
         outlet = Outlet(Route(where, "the relay"), connect)

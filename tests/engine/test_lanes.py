@@ -24,7 +24,7 @@ from bulkmail.model.status import Status
 from bulkmail.model.verdict import Rule
 from bulkmail.outbox.outbox import Entry
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.settings.tables import known_feedback, known_providers
+from bulkmail.settings.presets import known_feedback, known_providers
 from bulkmail.testing import Late, ScriptedRelay
 
 LANES, FEEDBACK = known_providers(), known_feedback()

@@ -13,8 +13,8 @@ from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.retry import Backoff
 from bulkmail.model.status import Status
 from bulkmail.sandbox.lines import NullLine
-from bulkmail.settings.tables import known_feedback
-from bulkmail.smtp.opening import SessionRefused
+from bulkmail.settings.presets import known_feedback
+from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.testing import ManualClock
 
 FEEDBACK = known_feedback()

@@ -13,7 +13,7 @@ from bulkmail.model.errors import RelayError, SendingPaused
 from bulkmail.model.pace import Pace
 from bulkmail.model.retry import Backoff, RetryPolicy
 from bulkmail.model.status import Status
-from bulkmail.settings.tables import known_feedback
+from bulkmail.settings.presets import known_feedback
 from bulkmail.testing import Hang, ScriptedRelay
 
 FEEDBACK = known_feedback()

@@ -10,7 +10,7 @@ import pytest
 
 from bulkmail.engine.contracts import DeliveryResult, Notice, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.model.errors import RelayError
 from bulkmail.model.pace import Pace
 from bulkmail.model.rate import Rate
@@ -18,8 +18,8 @@ from bulkmail.model.relay import Relay
 from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.route import Route
 from bulkmail.model.status import Status
-from bulkmail.smtp.session import Session
 from bulkmail.testing import Drop, Hang, Late, ManualClock, ScriptedRelay
+from tests.connections import Single
 from tests.engine.conftest import compose
 
 SOON = Pace(retry=RetryPolicy(schedule=(0.05, 0.05, 0.05)))
@@ -30,7 +30,7 @@ def outlet(server, name, **more):
     relay = Relay.parse(f"smtp://{server.host}:{server.port}?tls=off&connections={more.pop('connections', 2)}")
 
     async def connect():
-        return await Session.open(relay, None, tls_context=None)
+        return await Single.to(relay, None, tls_context=None)
 
     return Outlet(Route(relay, name, **more), connect)
 

@@ -13,8 +13,8 @@ from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.status import Status
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.session import Session
 from bulkmail.testing import Hang, Late, ScriptedRelay
+from tests.connections import Single
 
 
 async def test_stop_finishes_what_is_under_way_and_begins_nothing(people, make_engine, outbox):
@@ -89,7 +89,7 @@ async def test_stop_gives_up_an_opening_in_which_the_server_is_silent(people, ma
     ann = Credentials("ann", Secret("secret")) if "auth" in scripts else None
     async with ScriptedRelay(**scripts) as relay:
         where = Relay.parse(f"smtp://localhost:{relay.port}?tls={'required' if 'tls' in scripts else 'off'}")
-        engine = make_engine(lambda: Session.open(replace(where, plaintext_login=True), ann, tls_context=None))
+        engine = make_engine(lambda: Single.to(replace(where, plaintext_login=True), ann, tls_context=None))
         async with anyio.create_task_group() as group:
             group.start_soon(stop_when, engine, lambda: relay.sessions == 1)
             ending = await engine.run()

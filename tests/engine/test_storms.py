@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bulkmail.engine.contracts import DeliveryResult, Ending, Notice, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.model.address import Address
 from bulkmail.model.hold import Hold
 from bulkmail.model.pace import Pace
@@ -23,12 +23,12 @@ from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.route import Route
 from bulkmail.model.status import Status
 from bulkmail.outbox.outbox import Entry, Outbox
-from bulkmail.settings.tables import known_feedback
+from bulkmail.settings.presets import known_feedback
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.peer_policy import Manners
-from bulkmail.smtp.session import Session
-from bulkmail.smtp.timeouts import Timeouts
+from bulkmail.smtp.opening import Timeouts
+from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.testing import ManualClock
+from tests.connections import Single
 from tests.engine.conftest import compose
 from tests.examples import IN_CI
 
@@ -254,14 +254,14 @@ class Trial:
         user, login = ("me@", "&auth=plaintext") if server.script.stage == "auth" else ("", "")
         url = f"smtp://{user}127.0.0.1:{server.port}?{tls}connections={self.connections}{login}"
         relay = Relay.parse(url)
-        manners = Manners(depth=self.depth, notify=lambda text: self.events.append(Notice(text, "")))
+        policy = PeerPolicy(depth=self.depth, notify=lambda text: self.events.append(Notice(text, "")))
         credentials = Credentials("me", Secret("secret")) if user else None
         least = SILENCE if server.script.answer == IS_SILENT else 10.0
         end = least if server.script.stage == "dot" else 10.0
         timeouts = Timeouts(greeting=least, ehlo=least, mail=least, rcpt=10.0, data=10.0, block=10.0, end=end, quit=0.1)
 
-        async def connect() -> Session:
-            return await Session.open(relay, credentials, tls_context=TLS, manners=manners, timeouts=timeouts)
+        async def connect() -> Single:
+            return await Single.to(relay, credentials, tls_context=TLS, policy=policy, timeouts=timeouts)
 
         return Plan(
             box,

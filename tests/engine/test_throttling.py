@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from bulkmail.engine.contracts import Slowed
-from bulkmail.engine.occupancy import Occupancy
+from bulkmail.engine.provider_use import ProviderUse
 from bulkmail.engine.throttling import Throttling
 from bulkmail.model import shaper as shapers
 from bulkmail.model.lane import MailboxProviders
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.model.shaper import Shaper
 from bulkmail.model.timing import PROVIDERS_FORGOTTEN_EVERY, SAME_NOTICE_AFTER
-from bulkmail.settings.tables import known_feedback
+from bulkmail.settings.presets import known_feedback
 from bulkmail.testing import ManualClock
 
 BUSY = Reply(Stage.RCPT, 451, "4.7.28", "unusual rate of mail")
-RELAY: Any = SimpleNamespace(name="one", occupancy=Occupancy(), health=SimpleNamespace(open=3))
+RELAY: Any = SimpleNamespace(name="one", provider_use=ProviderUse(), health=SimpleNamespace(open=3))
 
 
 class Trial:

@@ -24,14 +24,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 with atheris.instrument_imports(include=["bulkmail", "jinja2"]):
     from bulkmail.message.template.environment import LONGEST_OUTPUT
     from bulkmail.message.template.rendering import Workshop, compile_condition
+
+    pass
+    pass
+    pass
+    pass
+    pass
     from bulkmail.model.address import Address
     from bulkmail.model.campaign import Template
     from bulkmail.model.errors import ListError, TemplateError
-    from bulkmail.recipients.opening import Opened
-    from bulkmail.recipients.reading import ListOptions, Reading
-    from bulkmail.recipients.source import read_list
+    from bulkmail.recipients.list_reading import ListOptions, Reading
+    from bulkmail.recipients.list_source import read_list
+    from bulkmail.recipients.streams import Opened
     from bulkmail.reconcile.logs import LogReader, _cut
-    from bulkmail.settings.letter_file import read_message_file
+    from bulkmail.settings.message_file import read_message_file
     from bulkmail.settings.problems import Problems
     from bulkmail.smtp.replies import LONGEST_REPLY, RawReply, ReplyError, ReplyParser
 

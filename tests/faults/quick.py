@@ -11,9 +11,9 @@ import anyio
 
 from bulkmail.engine.contracts import Connection
 from bulkmail.model.relay import Relay
-from bulkmail.smtp.session import Session
-from bulkmail.smtp.timeouts import Timeouts
+from bulkmail.smtp.opening import Timeouts
 from bulkmail.testing import ScriptedRelay
+from tests.connections import Single
 
 
 class FastClock:
@@ -55,6 +55,6 @@ def sessions(to: ScriptedRelay, **seconds: float) -> Callable[[], Awaitable[Conn
     relay, timeouts = Relay.parse(f"smtp://{to.host}:{to.port}?tls=off"), Timeouts(**seconds)
 
     async def connect() -> Connection:
-        return await Session.open(relay, None, tls_context=None, timeouts=timeouts)
+        return await Single.to(relay, None, tls_context=None, timeouts=timeouts)
 
     return connect

@@ -72,7 +72,7 @@ async def kill_through_a_follow_up(
     with OutboxReader.open(outbox) as reader:
         for record in reader.rows():
             assert record.fields["thread_message_id"] == ids[record.address], said
-            variant = variant_of(Address.parse(record.address), VARIANTS, salt="second")
+            variant = variant_of(Address.parse(record.address).key, VARIANTS, salt="second")
             assert record.fields["variant"] == variant, said
             counted[variant][record.status.value] += 1
     assert (await run("report", outbox, "-o", "r.json", cwd=folder)).code in (0, 4)

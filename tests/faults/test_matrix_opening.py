@@ -12,10 +12,10 @@ from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Stage
 from bulkmail.model.status import Status
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.opening import SessionRefused
-from bulkmail.smtp.session import Session
-from bulkmail.smtp.timeouts import Timeouts
+from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.opening import Timeouts
 from bulkmail.testing import Drop, Hang, ScriptedRelay
+from tests.connections import Single
 from tests.faults.quick import FastClock, sessions
 
 KINDS = [Breakage.REFUSED, Breakage.UNREACHABLE, Breakage.NO_SUCH_HOST, Breakage.TIMEOUT]
@@ -83,8 +83,9 @@ async def test_f10_handshake_that_does_not_come_off_is_the_servers_fault(does):
     port = server.sockets[0].getsockname()[1]
     with anyio.fail_after(5), pytest.raises(SessionRefused) as refused:
         relay = Relay.parse(f"smtps://127.0.0.1:{port}")
-        await Session.open(relay, None, tls_context=None, timeouts=Timeouts(connect=0.3, greeting=0.3))
+        await Single.to(relay, None, tls_context=None, timeouts=Timeouts(connect=0.3, greeting=0.3))
     server.close()
+    await asyncio.sleep(0.01)  # until the server has seen that we are gone
     assert isinstance(refused.value.event, Fault)
     assert refused.value.event.kind in (Breakage.TIMEOUT, Breakage.LOST), refused.value.event
 
@@ -93,7 +94,7 @@ def logins(relay):
     parsed = Relay.parse(f"smtp://me@{relay.host}:{relay.port}?tls=off&auth=plaintext")
 
     async def connect():
-        return await Session.open(parsed, Credentials("me", Secret("right")), tls_context=None)
+        return await Single.to(parsed, Credentials("me", Secret("right")), tls_context=None)
 
     return connect
 

@@ -13,7 +13,7 @@ from bulkmail.model.retry import RetryPolicy
 from bulkmail.model.status import Status
 from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.report import Report
-from bulkmail.report.text import summary
+from bulkmail.report.text_report import summary
 from bulkmail.testing import Drop, Hang, Late, Reset, ScriptedRelay
 from tests.engine.conftest import compose
 from tests.faults.quick import FastClock, Lapse, sessions

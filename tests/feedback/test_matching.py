@@ -9,8 +9,8 @@ import pytest
 
 from bulkmail.feedback.matching import ADDRESS_COUNTS, Arrived, Matcher
 from bulkmail.feedback.report import read_report
-from bulkmail.message.bounce_token import BounceTokens
 from bulkmail.message.unsubscribe import make_token, verify_unsubscribe
+from bulkmail.message.verp import BounceTokens
 from bulkmail.model.address import Address
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun, Proof
 from bulkmail.model.keys import BounceKey

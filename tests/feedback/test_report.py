@@ -6,10 +6,11 @@ import json
 
 import pytest
 
-from bulkmail.feedback.classify import Rule, by_words, classify, rules
+from bulkmail.feedback.classify import BounceReason, Rule, by_words, classify, provider_rules, rules
 from bulkmail.feedback.notice import Notice
 from bulkmail.feedback.report import Report, read_report
 from bulkmail.model.feedback_event import MOST_WORDS, FeedbackKind
+from bulkmail.settings.presets import known_feedback
 from tests.feedback import mails
 from tests.feedback.mails import ANN, OUR_ID
 
@@ -39,6 +40,20 @@ def test_table_has_an_example_for_each_entry_and_only_hard_soft_and_blocked() ->
     assert len(rules()) > 20
     assert all(rule.examples for rule in rules())
     assert {rule.kind for rule in rules()} == {FeedbackKind.HARD, FeedbackKind.SOFT, FeedbackKind.BLOCKED}
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["554 HL:IPB smtp12", "555 helohost error.", "550 black ip.", "550 Suspected bounce attacks"],
+)
+def test_refusal_in_a_providers_own_words_is_judged_by_the_table_of_replies(words: str) -> None:
+    """It is about our host, so it never counts against the recipient."""
+    found = classify(Notice(ANN, action="failed", diagnostic=words))
+    assert (found.kind, found.reason) == (FeedbackKind.BLOCKED, BounceReason.OUR_HOST)
+
+
+def test_table_of_replies_is_the_one_of_our_own_sessions() -> None:
+    assert provider_rules() == known_feedback().rules
 
 
 # --- standard reports -------------------------------------------------------------------------------------------------
@@ -244,7 +259,7 @@ def test_words_of_a_report_are_printable_and_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "bytes",
+    "raw",
     [
         b"",
         b"\n",

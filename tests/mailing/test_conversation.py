@@ -10,8 +10,8 @@ import pytest
 import trustme
 
 import bulkmail
-from bulkmail.smtp import conversation as module
-from bulkmail.smtp.conversation import Conversation, ConversationLine
+from bulkmail.smtp import trace as module
+from bulkmail.smtp.trace import Conversation, ConversationLine
 from bulkmail.testing import ScriptedRelay
 
 PASSWORD = "Canary-7-correct-horse"

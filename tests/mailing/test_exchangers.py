@@ -8,7 +8,7 @@ import bulkmail
 from bulkmail.mailing import routing
 from bulkmail.mailing.routing import with_exchangers
 from bulkmail.model.pace import Pace
-from bulkmail.settings.tables import known_providers
+from bulkmail.settings.presets import known_providers
 from bulkmail.smtp.exchangers import Exchangers
 from bulkmail.testing import ScriptedRelay
 

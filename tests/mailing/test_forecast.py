@@ -15,7 +15,7 @@ from bulkmail.model.rate import Rate
 from bulkmail.model.route import Route
 from bulkmail.model.window import parse_windows
 from bulkmail.outbox.ledger import Reservation, open_ledger
-from bulkmail.settings.zones import find_zone
+from bulkmail.settings.parsers import find_zone
 
 SATURDAY = datetime(2026, 11, 21, 12, tzinfo=ZoneInfo("Europe/Vienna")).timestamp()
 OFFICE = parse_windows("Mon-Fri 09:00-17:00 Europe/Vienna", find_zone)

@@ -24,9 +24,9 @@ from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.report.csv import write_csv
-from bulkmail.report.json import write_json
-from bulkmail.report.text import summary
+from bulkmail.report.csv_report import write_csv
+from bulkmail.report.json_report import write_json
+from bulkmail.report.text_report import summary
 from bulkmail.settings.settings import load
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run

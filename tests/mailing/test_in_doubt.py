@@ -9,12 +9,12 @@ from bulkmail.reconcile.sighting import Sighting
 ANN = Doubtful(1, 1, "Ann@example.com", "<1@run>", is_alone=True)
 TO = Doubtful(2, 2, "to@example.com", "<2@run>", is_alone=False)
 CC = Doubtful(3, 2, "cc@example.com", "<2@run>", is_alone=False)
-NOBODY = Doubtful(4, 4, "bob@example.com", "", is_alone=True)
+NO_ONE = Doubtful(4, 4, "bob@example.com", "", is_alone=True)
 
 
 def weighed(*sightings: Sighting) -> tuple[list[str], list[str], list[str]]:
     """Who was seen, who is unclear, who is missing."""
-    found = weigh([ANN, TO, CC, NOBODY], iter(sightings))
+    found = weigh([ANN, TO, CC, NO_ONE], iter(sightings))
     assert found.looked_at == len(sightings)
     return (
         [f.doubtful.forward_path for f in found.seen],

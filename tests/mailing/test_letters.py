@@ -23,9 +23,9 @@ from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
 from bulkmail.model.status import Status
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.list_reading import ListOptions
 from bulkmail.report.saving import save_report
-from bulkmail.report.text import summary
+from bulkmail.report.text_report import summary
 from bulkmail.testing import ScriptedRelay
 from tests.signing import ED25519, RSA, UNSUBSCRIBE_KEY, pem
 

@@ -202,11 +202,11 @@ async def test_ready_made_messages_go_to_to_cc_and_bcc(campaign):
         made.set_content("Grüße\n")
         return made
 
-    nobody = EmailMessage()
-    nobody["From"] = "me@example.com"
+    no_one = EmailMessage()
+    no_one["From"] = "me@example.com"
     async with ScriptedRelay(rcpt=lambda path: "550 5.1.1 who?" if path.startswith("p2@") else None) as relay:
         mailer = bulkmail.Mailer(url_of(relay))
-        report = await mailer.send_messages([message(1), message(2), nobody])
+        report = await mailer.send_messages([message(1), message(2), no_one])
     paths = sorted(path for taken in relay.messages for path in taken.forward_paths)
     assert paths == ["copy@example.com"] * 2 + ["p1@example.com"] + ["secret@example.com"] * 2
     assert not any(b"secret@" in taken.content for taken in relay.messages)

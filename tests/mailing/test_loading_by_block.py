@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from anyio import to_thread
 
 import bulkmail
+from bulkmail.mailing.following import Followed, with_thread
 from bulkmail.mailing.mailing import Mailing
 from bulkmail.mailing.selection import Selection
 from bulkmail.model.address import Address
@@ -15,8 +17,9 @@ from bulkmail.model.pace import Pace
 from bulkmail.model.recipient import BadRow, Recipient
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
+from bulkmail.model.schedule import Schedule
+from bulkmail.recipients.list_source import RecipientList, open_list
 from bulkmail.recipients.screening import Suppression
-from bulkmail.recipients.source import RecipientList, open_list
 
 LINES = [
     "email,name,town",
@@ -64,8 +67,27 @@ def stopping_domain() -> Suppression:
     return found
 
 
-async def loaded(path: Path, *, by_row: bool, cc: str | None, selection: Selection) -> tuple[object, ...]:
+def follow_up() -> Followed:
+    """Of a run that reached some of the list."""
+    threads = {f"user{number}@example.org": f"<{number}@example.com>" for number in range(10)}
+    others = {"user12@example.org": "rejected in first"}
+    first = Path("first.outbox")
+    return Followed(first, "r", (first,), frozenset(), None, threads=threads, others=others)
+
+
+async def loaded(
+    path: Path,
+    *,
+    by_row: bool,
+    cc: str | None = None,
+    selection: Selection = Selection(),  # noqa: B008 - frozen
+    **more: object,
+) -> tuple[object, ...]:
     campaign = bulkmail.compose(from_="shop@example.com", subject="To {{ town }}", text="Dear {{ name }}", cc=cc)
+    if more.pop("has_variants", False):
+        campaign = replace(campaign, variants=(("a", 1), ("b", 2)))
+    if followed := more.get("followed"):
+        campaign = with_thread(campaign, followed)
     reported: list[int] = []
     with closing(await to_thread.run_sync(open_list, path)) as rows:
         mailing = await Mailing.prepare(
@@ -76,6 +98,7 @@ async def loaded(path: Path, *, by_row: bool, cc: str | None, selection: Selecti
             pace=Pace(),
             selection=selection,
             told_loading=reported.append,
+            **more,
         )
     with mailing.outbox.store.reading() as connection:
         tables = [connection.execute(f"SELECT * FROM {table}").fetchall() for table in ("row", "delivery")]  # noqa: S608
@@ -105,6 +128,30 @@ async def test_list_loaded_by_blocks_is_the_list_loaded_by_rows(
     by_block = await loaded(path, by_row=False, cc=cc, selection=selection)
     assert by_block == await loaded(path, by_row=True, cc=cc, selection=selection)
     assert by_block[-1] == len(LINES) - 1
+
+
+MORE = [
+    pytest.param({"schedule": Schedule("2026-12-24 09:00", "Europe/Vienna")}, id="planned"),
+    pytest.param({"schedule": Schedule("column:town")}, id="planned-by-row"),
+    pytest.param({"followed": follow_up()}, id="follow-up"),
+    pytest.param({"has_variants": True}, id="variants"),
+    pytest.param(
+        {"has_variants": True, "followed": follow_up(), "selection": Selection(suppression=stopping())}, id="all"
+    ),
+]
+
+
+@pytest.mark.parametrize("more", MORE)
+async def test_planned_followed_and_varied_lists_are_loaded_by_blocks(
+    more: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "people.csv"
+    times = [line.replace("Graz", "2026-12-24 09:00").replace("Linz", "2026-12-25") for line in LINES]
+    path.write_text("\n".join(times), encoding="utf-8")
+    monkeypatch.setattr("bulkmail.mailing.mailing.time.time", lambda: 1_797_000_000.0)
+    by_row = await loaded(path, by_row=True, **dict(more))
+    monkeypatch.setattr(RecipientList, "__iter__", lambda self: pytest.fail("read row by row"))
+    assert await loaded(path, by_row=False, **dict(more)) == by_row
 
 
 @pytest.mark.parametrize("selection", [Selection(), Selection(suppression=stopping())], ids=["all", "suppression"])

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from bulkmail.mailbox.ports import AFTER_TROUBLE, FetchedMail, Interruptible, pause_after
+from bulkmail.mailbox.mail_source import AFTER_TROUBLE, FetchedMail, Interruptible, pause_after
 from bulkmail.mailing import intake
 from bulkmail.mailing.intake import Mailboxes
 from bulkmail.model.errors import RelayError

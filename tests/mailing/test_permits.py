@@ -16,7 +16,7 @@ import pytest
 
 from bulkmail.engine.contracts import Connection, DeliveryResult, Ending, Event, Notice, Outlet
 from bulkmail.engine.engine import Engine
-from bulkmail.engine.run import Plan
+from bulkmail.engine.plan import Plan
 from bulkmail.mailing.permits import open_permits
 from bulkmail.model.address import Address
 from bulkmail.model.errors import OutboxError, SendingPaused
@@ -36,7 +36,7 @@ from bulkmail.model.window import parse_windows
 from bulkmail.outbox.ledger import open_ledger
 from bulkmail.outbox.outbox import Entry, Outbox
 from bulkmail.sandbox.lines import Mark, NullLine
-from bulkmail.settings.zones import find_zone
+from bulkmail.settings.parsers import find_zone
 from bulkmail.testing import ManualClock
 
 VIENNA = ZoneInfo("Europe/Vienna")
@@ -131,7 +131,7 @@ class Trial:
                 await asyncio.sleep(0)
                 if not loop._ready:
                     break
-            if not self.engine or not any(relay.permission.is_asking for relay in self.engine._run.relays):
+            if not self.engine or not any(relay.account.is_asking for relay in self.engine._run.relays):
                 break
             await asyncio.sleep(0.001)  # a thread is at the ledger; what it says has to be acted on before time goes on
         if (wake := self.clock.next_wake) is not None:

@@ -22,7 +22,7 @@ from bulkmail.outbox.reader import OutboxReader
 from bulkmail.report.planned import planned_in
 from bulkmail.report.report import Report
 from bulkmail.report.saving import save_report
-from bulkmail.report.text import summary
+from bulkmail.report.text_report import summary
 from bulkmail.testing import ScriptedRelay
 from tests.e2e.commands import run, write_campaign
 

@@ -15,8 +15,8 @@ from bulkmail.model.quota import Quota
 from bulkmail.model.ramp import Ramp
 from bulkmail.model.route import Route
 from bulkmail.model.window import Window, Windows, parse_windows
-from bulkmail.settings.tables import known_providers
-from bulkmail.settings.zones import find_zone
+from bulkmail.settings.parsers import find_zone
+from bulkmail.settings.presets import known_providers
 
 ROUTES = (Route.parse("smtp://ann@relay.example?quota=500/day"),)
 CAPE = Windows((Window(frozenset({1}), 540, 1020, timezone(timedelta(hours=-3.5))),))

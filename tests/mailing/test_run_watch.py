@@ -22,7 +22,7 @@ from bulkmail.model.notification import NotifySettings
 from bulkmail.model.pace import Pace
 from bulkmail.model.relay import Relay
 from bulkmail.model.route import Route
-from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.list_reading import ListOptions
 
 SCRIPT = "import json, sys; open(sys.argv[1], 'a').write(json.dumps(json.load(sys.stdin)) + chr(10))"
 

@@ -34,7 +34,7 @@ NO_USER = "550 5.1.1 no such user"
 
 
 @pytest.fixture
-def message():
+def campaign():
     return bulkmail.compose(from_="Shop <shop@example.com>", subject="Hello", text="Dear {{ email }},\n", name="Spring")
 
 
@@ -86,12 +86,12 @@ def unsubscribed(address, list_id=""):
 # -- loading
 
 
-async def test_list_is_applied_at_loading_with_its_reasons(message, store, tmp_path):
+async def test_list_is_applied_at_loading_with_its_reasons(campaign, store, tmp_path):
     store.add([Addition("p0@example.com", note="by phone"), Addition("@example.net")])
     store.record([replace(unsubscribed("p1@example.com"), campaign="winter", run_id="w")])
     async with ScriptedRelay() as relay:
         mailer = bulkmail.Mailer(url_of(relay))
-        await mailer.send(message, [*ROWS, {"email": "x@example.net"}], outbox=tmp_path / "run.outbox")
+        await mailer.send(campaign, [*ROWS, {"email": "x@example.net"}], outbox=tmp_path / "run.outbox")
     assert reached(relay) == [f"p{number}@example.com" for number in range(2, 6)]
     with bulkmail.Report.read(tmp_path / "run.outbox").source() as source:
         reasons = {row.address: row.reason for row in source.rows() if row.status is Status.SUPPRESSED}
@@ -100,23 +100,23 @@ async def test_list_is_applied_at_loading_with_its_reasons(message, store, tmp_p
     assert reasons["p1@example.com"].startswith("unsubscribed on") and "(winter)" in reasons["p1@example.com"]
 
 
-async def test_list_of_one_campaign_leaves_others_alone(message, store):
+async def test_list_of_one_campaign_leaves_others_alone(campaign, store):
     store.record([unsubscribed("p0@example.com", "spring"), unsubscribed("p1@example.com", "news.example.com")])
-    news = replace(message, list_id=bulkmail.Template("list_id", "News <News.example.com>"))
-    each = replace(message, list_id=bulkmail.Template("list_id", "{{ email }} <x.example.com>"))
-    for chosen, left_out in ((message, {0}), (news, {1}), (each, {0, 1})):
+    news = replace(campaign, list_id=bulkmail.Template("list_id", "News <News.example.com>"))
+    each = replace(campaign, list_id=bulkmail.Template("list_id", "{{ email }} <x.example.com>"))
+    for chosen, left_out in ((campaign, {0}), (news, {1}), (each, {0, 1})):
         async with ScriptedRelay() as relay:
             await bulkmail.send(chosen, ROWS, relay=url_of(relay))
         assert reached(relay) == [f"p{number}@example.com" for number in range(6) if number not in left_out]
 
 
-async def test_campaign_applies_only_the_reasons_it_names(message, store):
+async def test_campaign_applies_only_the_reasons_it_names(campaign, store):
     store.add([Addition("p0@example.com", SuppressionReason.HARD), Addition("p1@example.com")])
     async with ScriptedRelay() as relay:
         only_hard = SuppressionSettings(apply=frozenset({SuppressionReason.HARD}))
-        await bulkmail.Mailer(url_of(relay), suppressions=only_hard).send(message, ROWS)
+        await bulkmail.Mailer(url_of(relay), suppressions=only_hard).send(campaign, ROWS)
         assert len(relay.messages) == 5
-        await bulkmail.Mailer(url_of(relay), suppressions=None).send(message, ROWS)
+        await bulkmail.Mailer(url_of(relay), suppressions=None).send(campaign, ROWS)
         assert len(relay.messages) == 11
 
 
@@ -130,36 +130,36 @@ async def test_ready_made_messages_leave_the_suppressed_out(store):
     assert reached(relay) == ["p1@example.com"]
 
 
-async def test_run_that_goes_on_applies_who_was_added_since(message, store, tmp_path):
+async def test_run_that_goes_on_applies_who_was_added_since(campaign, store, tmp_path):
     async with ScriptedRelay(rcpt=["451 4.2.1 busy"] * 6 + ["250 ok"]) as relay:
         mailer = bulkmail.Mailer(url_of(relay), pace=bulkmail.Pace(wait=0))
-        first = await mailer.send(message, ROWS, outbox=tmp_path / "run.outbox")
+        first = await mailer.send(campaign, ROWS, outbox=tmp_path / "run.outbox")
         assert first.tally.open == 6
         await to_thread.run_sync(store.add, [Addition("p2@example.com")])
-        second = await mailer.send(message, ROWS, outbox=tmp_path / "run.outbox")
+        second = await mailer.send(campaign, ROWS, outbox=tmp_path / "run.outbox")
     assert second.tally[Status.SUPPRESSED] == 1
 
 
-async def test_list_that_cannot_be_read_stops_the_run_before_anything_is_sent(message, path):
+async def test_list_that_cannot_be_read_stops_the_run_before_anything_is_sent(campaign, path):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not a database, but something else" * 100)
     path.chmod(0o600)
     async with ScriptedRelay() as relay:
         with pytest.raises(bulkmail.SuppressionError, match="not a suppression list"):
-            await bulkmail.send(message, ROWS, relay=url_of(relay))
+            await bulkmail.send(campaign, ROWS, relay=url_of(relay))
     assert relay.messages == []
 
 
 # -- what servers say
 
 
-async def test_refusal_during_smtp_enters_the_list(message, store, tmp_path):
+async def test_refusal_during_smtp_enters_the_list(campaign, store, tmp_path):
     def answer(path):
         return {"p1": NO_USER, "p2": "550 5.7.1 looks like spam", "p3": "552 5.2.2 mailbox full"}.get(path[:2])
 
     async with ScriptedRelay(rcpt=answer, extensions=DELIVERS) as relay:
         await bulkmail.Mailer(url_of(relay), pace=bulkmail.Pace(wait=0)).send(
-            message, ROWS, outbox=tmp_path / "run.outbox"
+            campaign, ROWS, outbox=tmp_path / "run.outbox"
         )
     assert [(entry.key, entry.reason) for entry in store.entries(EVERYTHING)] == [
         ("p1@example.com", SuppressionReason.HARD)
@@ -171,15 +171,15 @@ async def test_refusal_during_smtp_enters_the_list(message, store, tmp_path):
     (run,) = store.runs()
     assert run.outbox == str(tmp_path / "run.outbox") and run.list_id == "spring"
     async with ScriptedRelay(extensions=DELIVERS) as relay:
-        await bulkmail.send(message, ROWS, relay=url_of(relay))
+        await bulkmail.send(campaign, ROWS, relay=url_of(relay))
     assert reached(relay) == [f"p{number}@example.com" for number in (0, 2, 3, 4, 5)]
 
 
-async def test_refusal_that_a_killed_run_could_not_write_enters_when_it_goes_on(message, store, path, tmp_path):
+async def test_refusal_that_a_killed_run_could_not_write_enters_when_it_goes_on(campaign, store, path, tmp_path):
     answers = {"p1": NO_USER, "p2": "451 4.2.1 busy"}
     async with ScriptedRelay(rcpt=lambda path: answers.get(path[:2]), extensions=DELIVERS) as relay:
         mailer = bulkmail.Mailer(url_of(relay), pace=bulkmail.Pace(wait=0))
-        await mailer.send(message, ROWS, outbox=tmp_path / "run.outbox")
+        await mailer.send(campaign, ROWS, outbox=tmp_path / "run.outbox")
         assert store.count(EVERYTHING) == 1
         with closing(sqlite3.connect(path)) as connection:  # as if it had been killed before it wrote
             for table in ("entry", "event", "change"):
@@ -189,59 +189,59 @@ async def test_refusal_that_a_killed_run_could_not_write_enters_when_it_goes_on(
             connection.execute("UPDATE delivery SET due_at = 1 WHERE due_at IS NOT NULL")
             connection.commit()
         answers.clear()
-        report = await mailer.send(message, ROWS, outbox=tmp_path / "run.outbox")
+        report = await mailer.send(campaign, ROWS, outbox=tmp_path / "run.outbox")
     assert report.accepted == 5
     assert [entry.key for entry in store.entries(EVERYTHING)] == ["p1@example.com"]
 
 
-async def test_refusal_of_a_copy_enters_under_its_own_address(message, store):
-    copied = replace(message, bcc=bulkmail.Template("bcc", "archive@example.com"))
+async def test_refusal_of_a_copy_enters_under_its_own_address(campaign, store):
+    copied = replace(campaign, bcc=bulkmail.Template("bcc", "archive@example.com"))
     refuse = lambda path: NO_USER if path.startswith("archive") else None  # noqa: E731
     async with ScriptedRelay(rcpt=refuse, extensions=DELIVERS) as relay:
         await bulkmail.send(copied, ROWS[:1], relay=url_of(relay))
     assert [entry.key for entry in store.entries(EVERYTHING)] == ["archive@example.com"]
 
 
-async def test_refusal_by_a_sandbox_leaves_no_trace(message, path):
+async def test_refusal_by_a_sandbox_leaves_no_trace(campaign, path):
     refuse = lambda path: NO_USER  # noqa: E731
     async with ScriptedRelay(rcpt=refuse) as relay:  # which says that it is one
-        await bulkmail.send(message, ROWS, relay=url_of(relay))
+        await bulkmail.send(campaign, ROWS, relay=url_of(relay))
     assert not path.exists()
 
 
-async def test_rehearsal_reads_the_list_and_leaves_it_as_it_is(message, store, path):
+async def test_rehearsal_reads_the_list_and_leaves_it_as_it_is(campaign, store, path):
     store.add([Addition("p0@example.com")])
     before = path.read_bytes()
-    report = await bulkmail.send(message, ROWS, relay="null:")
+    report = await bulkmail.send(campaign, ROWS, relay="null:")
     assert report.tally[Status.SUPPRESSED] == 1
     assert path.read_bytes() == before
 
 
-async def test_sandbox_that_refuses_half_of_them_leaves_the_list_as_it_is(message, store, path, tmp_path):
+async def test_sandbox_that_refuses_half_of_them_leaves_the_list_as_it_is(campaign, store, path, tmp_path):
     store.add([Addition("p0@example.com")])
     before = path.read_bytes()
     async with Sandbox(tmp_path / "kept", faults=Faults(reject=0.5)) as sandbox:
-        report = await bulkmail.send(message, ROWS, relay=f"smtp://{sandbox.host}:{sandbox.port}?tls=off")
+        report = await bulkmail.send(campaign, ROWS, relay=f"smtp://{sandbox.host}:{sandbox.port}?tls=off")
     assert report.tally[Status.SUPPRESSED] == 1 and report.tally[Status.REJECTED]
     assert path.read_bytes() == before
 
 
-async def test_provider_that_refuses_nearly_everyone_suppresses_no_address(message, store):
+async def test_provider_that_refuses_nearly_everyone_suppresses_no_address(campaign, store):
     rows = [{"email": f"p{number}@gmail.com"} for number in range(120)] + [{"email": "x@example.org"}]
     async with ScriptedRelay(rcpt=lambda path: NO_USER, extensions=DELIVERS) as relay:
-        await bulkmail.Mailer(url_of(relay, "&connections=3")).send(message, rows)
+        await bulkmail.Mailer(url_of(relay, "&connections=3")).send(campaign, rows)
     assert [entry.key for entry in store.entries(EVERYTHING)] == ["x@example.org"]
     (found,) = store.mistakes()
     assert (found.provider, found.held) == ("google", 120)
 
 
-async def test_message_that_arrives_clears_soft_bounces(message, store, path):
+async def test_message_that_arrives_clears_soft_bounces(campaign, store, path):
     old = time.time() - 3 * 86_400
     for number in range(2):
         event = replace(unsubscribed("p0@example.com"), source_id=f"soft {number}", kind=FeedbackKind.SOFT)
         store.record([replace(event, proof=Proof.MESSAGE_ID, at=old + number * 86_400)])
     async with ScriptedRelay(extensions=DELIVERS) as relay:
-        await bulkmail.send(message, ROWS, relay=url_of(relay))
+        await bulkmail.send(campaign, ROWS, relay=url_of(relay))
     digest = store.digest("p0@example.com")
     with closing(sqlite3.connect(path)) as connection:
         assert [found for (found,) in connection.execute("SELECT digest FROM reached")] == [digest]
@@ -251,7 +251,7 @@ async def test_message_that_arrives_clears_soft_bounces(message, store, path):
 
 
 @pytest.mark.slow
-async def test_running_send_leaves_out_who_opts_out_within_two_seconds(message, store, tmp_path):
+async def test_running_send_leaves_out_who_opts_out_within_two_seconds(campaign, store, tmp_path):
     rows = [{"email": f"p{number}@example.com"} for number in range(60)]
     said_at: dict[str, float] = {}
 
@@ -271,14 +271,14 @@ async def test_running_send_leaves_out_who_opts_out_within_two_seconds(message, 
                 await to_thread.run_sync(store.add, [Addition("@example.net"), Addition("p45@example.com")])
 
             group.start_soon(opt_out)
-            report = await mailer.send(message, rows, outbox=tmp_path / "run.outbox")
+            report = await mailer.send(campaign, rows, outbox=tmp_path / "run.outbox")
     assert report.tally[Status.SUPPRESSED] == 11 and report.accepted == 49
     assert "p45@example.com" not in said_at and "p55@example.com" not in said_at
     assert len(relay.messages) == 49  # everyone else once
 
 
 @pytest.mark.slow
-async def test_running_send_keeps_its_limit_when_the_list_interrupts_it(message, store):
+async def test_running_send_keeps_its_limit_when_the_list_interrupts_it(campaign, store):
     rows = [{"email": f"p{number}@example.com"} for number in range(60)]
     async with ScriptedRelay(rcpt=lambda path: Late(0.1, "250 ok"), extensions=("8BITMIME",)) as relay:
         mailer = bulkmail.Mailer(url_of(relay, "&connections=1"), pace=bulkmail.Pace(limit=30))
@@ -290,12 +290,12 @@ async def test_running_send_keeps_its_limit_when_the_list_interrupts_it(message,
                 await to_thread.run_sync(store.add, [Addition("p59@example.com")])
 
             group.start_soon(opt_out)
-            report = await mailer.send(message, rows)
+            report = await mailer.send(campaign, rows)
     assert (report.accepted, report.tally[Status.SUPPRESSED]) == (30, 1)
 
 
 @pytest.mark.slow
-async def test_running_send_applies_an_import_and_a_list_that_is_new(message, path):
+async def test_running_send_applies_an_import_and_a_list_that_is_new(campaign, path):
     rows = [{"email": f"p{number}@example.com"} for number in range(40)]
 
     def import_() -> None:
@@ -312,5 +312,5 @@ async def test_running_send_applies_an_import_and_a_list_that_is_new(message, pa
                 await to_thread.run_sync(import_)
 
             group.start_soon(add)
-            report = await mailer.send(message, rows)
+            report = await mailer.send(campaign, rows)
     assert (report.accepted, report.tally[Status.SUPPRESSED]) == (35, 5)

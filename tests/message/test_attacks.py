@@ -8,7 +8,7 @@ from html import unescape
 import pytest
 
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.template import explain
+from bulkmail.message.template import template_errors
 from bulkmail.message.template.environment import LONGEST_OUTPUT
 from bulkmail.model.campaign import Attachment, Campaign, Template
 from bulkmail.model.errors import ConfigError, TemplateError
@@ -336,6 +336,6 @@ def test_computer_without_memory_rejects_no_recipient(make_campaign, make_recipi
     recipient = make_recipient(x=Short())
     with pytest.raises(TemplateError, match="text: wants more memory than a message may have"):
         composer.render(recipient)
-    monkeypatch.setattr(explain, "_has_room", lambda: False)
+    monkeypatch.setattr(template_errors, "_has_room", lambda: False)
     with pytest.raises(MemoryError):
         composer.render(recipient)

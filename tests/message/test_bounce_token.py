@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.message.bounce_token import BounceTokens, TokenSubject, find_token, read_token
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.verp import Pattern, decode_verp
+from bulkmail.message.verp import BounceTokens, Pattern, TokenSubject, decode_verp, find_token, read_token
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import AddressError, ConfigError
 from bulkmail.model.keys import BounceKey, Keys

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bulkmail.message.compose import compiled
-from bulkmail.message.compose.composer import PROOFS, Composer, Tried
+from bulkmail.message.compose.composer import PROOFS, Composer, TriedMessage
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment, Campaign, Template, Unsubscribe
 from bulkmail.model.errors import ConfigError, TemplateError
@@ -187,7 +187,7 @@ def test_compiled_message_has_the_bytes_of_the_general_one(data: st.DataObject) 
         assert tried(fast, recipient) == shown
         in_brief = fast.check_in_brief
         subject = in_brief(dict(recipient.fields), recipient.address.wire, recipient.name) if in_brief else None
-        assert subject is None or Tried(subject) == shown
+        assert subject is None or TriedMessage(subject) == shown
 
 
 PLAIN = Campaign(

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from bulkmail.message.compose.composer import Composer
 from bulkmail.message.header.headers import forbidden_in
-from bulkmail.message.html.reading import read_page
-from bulkmail.message.html.typesetting import typeset
+from bulkmail.message.html.to_text import read_page, typeset
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Attachment, Campaign, Template
 from bulkmail.model.recipient import Place, Recipient

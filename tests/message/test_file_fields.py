@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.message.attachments.file_fields import file_fields
+from bulkmail.message.attachments.file_parts import file_fields
 from bulkmail.model.campaign import InlineImage
 from tests.message.pages import composed, kinds
 

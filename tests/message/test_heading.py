@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.header.copies import AddressList
+from bulkmail.message.header.addresses import AddressList
 from bulkmail.message.template.rendering import Workshop, referenced_names
 from bulkmail.model.address import Address, parse_mailboxes, split_list
 from bulkmail.model.campaign import Template

@@ -8,8 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.html.fallbacks import carried_style, declarations, restored_style
-from bulkmail.message.html.inlining import inlined, inlined_once, tidied
+from bulkmail.message.html.inlining import carried_style, declarations, inlined, inlined_once, restored_style, tidied
 from bulkmail.message.template.tags import mask
 from bulkmail.model.campaign import Template
 from tests.message.pages import campaign_of, rendered, row

@@ -55,7 +55,7 @@ def read(text: str, cell: object) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "told", "meant"),
+    ("cell", "reported", "meant"),
     [
         # German and Austrian
         ("24.12.2026", "", "2026-12-24"),
@@ -138,7 +138,7 @@ def test_date_is_read_right_or_refused(cell: object, reported: str, meant: str |
 
 
 @pytest.mark.parametrize(
-    ("cell", "told", "meant"),
+    ("cell", "reported", "meant"),
     [
         ("18:30", "", "18:30"),
         ("6:30 PM", "", "18:30"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.message.compose.plan import IDENTITY_LENGTH, Plan, Slot, body_slot, make_plan
+from bulkmail.message.compose.mime_plan import IDENTITY_LENGTH, MimePlan, Slot, body_slot, make_plan
 from bulkmail.model.campaign import Attachment, Campaign, Template
 from bulkmail.model.errors import ConfigError
 
@@ -16,7 +16,7 @@ IDENTITY = b"abcdefghijklmnopqrstuvwxyz234567"
 PDF = Attachment("invoice.pdf", "application/pdf", b"%PDF")
 
 
-def plan_of(kinds: str, *attachments: Attachment) -> Plan:
+def plan_of(kinds: str, *attachments: Attachment) -> MimePlan:
     """The plan of a campaign with a text (t), an HTML (h) and these attachments."""
     template = Template("x", "x")
     return make_plan(
@@ -31,7 +31,7 @@ def plan_of(kinds: str, *attachments: Attachment) -> Plan:
     )
 
 
-def fill(plan: Plan) -> bytes:
+def fill(plan: MimePlan) -> bytes:
     """A whole message of `plan`."""
     values = {
         Slot.HEAD: b"Subject: x\r\n",
@@ -112,9 +112,9 @@ def test_plan_keeps_attachments_to_the_byte(contents):
     assert max(map(len, raw.split(b"\r\n"))) <= 78
 
 
-messages = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="/\\")
+chars = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters="/\\")
 file_names = (
-    st.text(messages, max_size=60).map(str.strip).filter(lambda name: name and not ("=?" in name and "?=" in name))
+    st.text(chars, max_size=60).map(str.strip).filter(lambda name: name and not ("=?" in name and "?=" in name))
 )
 
 

@@ -7,10 +7,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.html import reading
+from bulkmail.message.html import to_text
 from bulkmail.message.html.inlining import inlined
-from bulkmail.message.html.reading import read_page
-from bulkmail.message.html.typesetting import typeset
+from bulkmail.message.html.to_text import read_page, typeset
 from bulkmail.model.errors import TemplateError
 from tests.message.pages import campaign_of, row
 
@@ -107,7 +106,7 @@ def test_page_as_deep_as_the_sea_is_sent_as_it_is(start, opening, closing):
 def test_page_that_a_parser_would_take_minutes_for_is_an_error_and_not_read(start, monkeypatch):
     """A start tag makes it look through all that is open."""
     given = []
-    monkeypatch.setattr(reading, "read_page", lambda page: given.append(page) or "")
+    monkeypatch.setattr(to_text, "read_page", lambda page: given.append(page) or "")
     composer = Composer(campaign_of(html=start + "<div>" * 5_000), run_id="run")
     with pytest.raises(TemplateError, match=r"message\.html:1: more than 2,000 elements one within the other"):
         composer.render(row(x="here"))

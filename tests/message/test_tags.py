@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import Environment
 
-from bulkmail.message.template.tags import Kind, mask
+from bulkmail.message.template.tags import TagKind, mask
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import TemplateError
 
@@ -35,7 +35,7 @@ def test_mask_finds_each_tag_as_jinja_does(text, tags):
 
 def test_mask_reports_what_kind_a_tag_is():
     found = masked("{{ x }}{% for a in b %}{# c #}{% raw %}d{% endraw %}")
-    assert [tag.kind for tag in found.tags] == [Kind.VALUE, Kind.BLOCK, Kind.COMMENT, Kind.RAW]
+    assert [tag.kind for tag in found.tags] == [TagKind.VALUE, TagKind.BLOCK, TagKind.COMMENT, TagKind.RAW]
     assert [tag.keyword for tag in found.tags] == ["", "for", "", ""]
     assert found.tags[0].words == ["x"]
     assert masked("{{ 'safe' ~ x }}").tags[0].words == ["x"]

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.html.reading import read_page
-from bulkmail.message.html.typesetting import typeset
+from bulkmail.message.html.to_text import read_page, typeset
 from tests.message.pages import campaign_of, composed, kinds, rendered, row
 
 

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bulkmail.message.compose.transfer import base64_lines, encode_text, fault_in, forbidden_in_text, normalised
+from bulkmail.message.compose.transfer_encoding import (
+    base64_lines,
+    encode_text,
+    fault_in,
+    forbidden_in_text,
+    normalised,
+)
 
 texts = st.lists(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=120)

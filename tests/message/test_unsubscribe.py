@@ -65,10 +65,10 @@ def test_token_has_128_bits_of_tag():
 
 def test_no_changed_token_is_taken():
     token = make_token(ANN, KEY.encode())
-    messages = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    for position, message in enumerate(token):
-        for other in messages:
-            if other != message:
+    chars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    for position, char in enumerate(token):
+        for other in chars:
+            if other != char:
                 assert verify_unsubscribe(token[:position] + other + token[position + 1 :], [KEY]) is None
 
 

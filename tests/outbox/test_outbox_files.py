@@ -679,12 +679,12 @@ def test_failure_at_the_end_does_not_hide_what_went_wrong_first(
 
 def test_reader_shows_one_moment_while_the_writer_goes_on(create: Callable[..., Outbox], path: Path) -> None:
     outbox = create(make_entries(2500))
-    everybody = due(outbox)
-    send(outbox, everybody[0])
+    everyone = due(outbox)
+    send(outbox, everyone[0])
     with OutboxReader.open(path) as reader:
         rows = reader.rows()
         first = next(rows)
-        for delivery in everybody[1:]:
+        for delivery in everyone[1:]:
             send(outbox, delivery)
         rest = list(rows)
         assert [row.row for row in (first, *rest)] == list(range(1, 2501))

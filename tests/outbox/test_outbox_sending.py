@@ -481,7 +481,7 @@ def test_process_mode_does_not_wait_for_the_disk(create: Callable[..., Outbox]) 
 
 def test_threads_may_share_an_outbox(create: Callable[..., Outbox]) -> None:
     outbox = create(make_entries(400))
-    everybody = due(outbox)
+    everyone = due(outbox)
     failures: list[BaseException] = []
 
     def work(part: list[Delivery]) -> None:
@@ -493,7 +493,7 @@ def test_threads_may_share_an_outbox(create: Callable[..., Outbox]) -> None:
         except BaseException as error:
             failures.append(error)
 
-    threads = [threading.Thread(target=work, args=(everybody[start::4],)) for start in range(4)]
+    threads = [threading.Thread(target=work, args=(everyone[start::4],)) for start in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -15,7 +15,7 @@ from bulkmail.message.html import framed as framing
 from bulkmail.message.html.framed import Picture, framed
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Envelope, Message
-from bulkmail.preview.page import MOST_MESSAGES, Album, sheet_of
+from bulkmail.preview.preview_page import MOST_MESSAGES, Album, sheet_of
 
 
 def ready(text: str | None = "Dear Ann\n", html: str | None = "<p>Dear Ann</p>\n", **headers: str) -> Message:

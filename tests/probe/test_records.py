@@ -9,10 +9,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from bulkmail.checks.finding import Finding, Severity
+from bulkmail.checks.check_finding import Finding, Severity
 from bulkmail.mailing.checking import Online
 from bulkmail.mailing.ordering import check
-from bulkmail.probe.records import MOST_AT_ONCE, KeyState, NoMail, Records, Unanswered, find_records
+from bulkmail.probe.dns_records import MOST_AT_ONCE, KeyState, NoMail, Records, Unanswered, find_records
 from bulkmail.settings.settings import load
 from bulkmail.testing import ScriptedRelay
 
@@ -191,8 +191,8 @@ def shop(tmp_path: Path) -> Path:
 
 
 async def findings(shop: Path, relay: str, zone: Zone) -> list[Finding]:
-    from bulkmail.settings.keys import find_keys
     from bulkmail.settings.overrides import Overrides
+    from bulkmail.settings.secrets import find_keys
 
     settings = load(str(shop), Overrides(relays=(relay,)), environ={})
     checked = await check(

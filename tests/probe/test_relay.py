@@ -15,18 +15,18 @@ import trustme
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bulkmail.checks.relay_trouble import RelayTrouble, explain, trouble_with
 from bulkmail.cli.relay_table import WIDTH, as_table, to_json
 from bulkmail.model.address import Address, has_control
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.probe.certificate import read_certificate
-from bulkmail.probe.relay import Login, RelayFacts, look_at
-from bulkmail.probe.relay_trouble import Clue, Trouble, explain, guess
-from bulkmail.settings.tables import known_feedback
+from bulkmail.probe.relay_probe import Clue, Login, Obstacle, RelayFacts, guess, look_at
+from bulkmail.settings.presets import known_feedback
 from bulkmail.smtp.credentials import Credentials
 from bulkmail.smtp.dialling import Tried
-from bulkmail.smtp.timeouts import Timeouts
-from bulkmail.smtp.transfer import Mode
+from bulkmail.smtp.opening import Timeouts
+from bulkmail.smtp.peer_policy import Mode
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from tests.servers.kept import UNKNOWN, MailServer
 
@@ -54,6 +54,12 @@ def secure(certificate: trustme.LeafCert) -> ssl.SSLContext:
     return context
 
 
+def trouble_of(facts: RelayFacts) -> RelayTrouble:
+    found = trouble_with(facts)
+    assert found is not None
+    return found
+
+
 async def look(
     relay: ScriptedRelay, query: str = "tls=off", *, user: str = "", scheme: str = "smtp", **asked: Any
 ) -> RelayFacts:
@@ -76,7 +82,7 @@ async def test_relay_that_is_fine(ca_file: Path) -> None:
         assert never_sends(relay)
         assert relay.violations == []
         assert relay.commands[-4:] == ["MAIL FROM:<shop@example.com>", "RCPT TO:<bob@example.net>", "RSET", "QUIT"]
-    assert facts.is_usable and facts.trouble is None
+    assert facts.is_usable and facts.obstacle is None
     assert [tried.address for tried in facts.addresses if not tried.error] == ["127.0.0.1"] == [facts.connected_to]
     assert facts.tls_version in ("TLSv1.2", "TLSv1.3") and facts.cipher
     assert facts.certificate is not None and facts.certificate.names == ("localhost",)
@@ -95,7 +101,7 @@ async def test_relay_that_is_fine(ca_file: Path) -> None:
 async def test_real_server(server: str, request: pytest.FixtureRequest) -> None:
     real: MailServer = request.getfixturevalue(server)
     facts = await look_at(Relay.parse(real.url), None, feedback=FEEDBACK, sender=SHOP, recipient=BOB)
-    assert facts.is_usable, facts.trouble
+    assert facts.is_usable, facts.obstacle
     assert facts.mode is Mode.DEEP and facts.probe_passed
     assert facts.recipient is not None and facts.recipient.is_positive
     facts = await look_at(
@@ -106,9 +112,8 @@ async def test_real_server(server: str, request: pytest.FixtureRequest) -> None:
         recipient=Address.parse(f"{UNKNOWN}@example.net"),
     )
     assert facts.recipient is not None and facts.recipient.code == 550
-    assert facts.trouble is not None
-    assert facts.trouble.what == "The server does not deliver to the recipient."
-    assert facts.trouble.words.startswith("550 ")
+    assert trouble_of(facts).what == "The server does not deliver to the recipient."
+    assert trouble_of(facts).words.startswith("550 ")
     assert real.count() == 0
 
 
@@ -123,11 +128,11 @@ async def test_server_that_takes_a_chunk_for_commands_fails_the_probe() -> None:
 async def test_late_greeting_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     from bulkmail.testing import Late
 
-    monkeypatch.setattr("bulkmail.probe.relay._FIRST_PATIENCE", 0.05)
-    monkeypatch.setattr("bulkmail.probe.relay._GLANCE", 0.05)
+    monkeypatch.setattr("bulkmail.probe.relay_probe._FIRST_PATIENCE", 0.05)
+    monkeypatch.setattr("bulkmail.probe.relay_probe._GLANCE", 0.05)
     async with ScriptedRelay(greeting=lambda _: Late(0.3, "220 at last")) as relay:
         facts = await look(relay, timeouts=Timeouts(greeting=5))
-    assert facts.is_usable, facts.trouble
+    assert facts.is_usable, facts.obstacle
 
 
 # What stands in the way
@@ -138,15 +143,15 @@ async def test_no_password_is_found() -> None:
         facts = await look(relay, "tls=off&auth=plaintext", user="ann@")
         assert relay.auth_attempts == 0
     assert (facts.login, facts.mechanism) == (Login.NO_PASSWORD, "PLAIN")
-    assert facts.trouble == Trouble(
+    assert trouble_with(facts) == RelayTrouble(
         "No password was found, so the login was not tried.",
         "Set BULKMAIL_PASSWORD, or write password_file or password_command into [relay].",
     )
 
 
-WRONG = "The server does not accept the user name or the password."
-APP = "The provider wants an app password here, not the password of the account."
-MICROSOFT = "Microsoft has switched off passwords for SMTP in this account."
+WRONG = "The server refused the login."
+APP = "The server wants an app password here, not the password of the account."
+MICROSOFT = "The server has switched off logins with a password for this account."
 
 
 @pytest.mark.parametrize(
@@ -155,7 +160,7 @@ MICROSOFT = "Microsoft has switched off passwords for SMTP in this account."
         ("535 5.7.8 wrong user or password", WRONG),
         ("534-5.7.9 Application-specific password required. Learn more at\n534 5.7.9 https://support.example", APP),
         ("535-5.7.8 Username and Password not accepted.\n535 5.7.8 https://x.example/?p=BadCredentials", APP),
-        ("534 5.7.14 Please log in via your web browser", "The provider wants you to sign in with a browser first."),
+        ("534 5.7.14 Please log in via your web browser", "The server wants you to sign in with a browser first."),
         ("535 5.7.139 Authentication unsuccessful, basic authentication is disabled.", MICROSOFT),
         ("535 5.7.139 SmtpClientAuthentication is disabled for the Mailbox.", MICROSOFT),
         (
@@ -165,7 +170,7 @@ MICROSOFT = "Microsoft has switched off passwords for SMTP in this account."
         ("454 4.7.0 Temporary authentication failure", "The server cannot check the password at the moment."),
         (
             "454 4.7.0 Too many login attempts",
-            "The provider has seen too many failed logins and takes none for now.",
+            "The server has seen too many logins and takes none for now.",
         ),
     ],
 )
@@ -174,9 +179,8 @@ async def test_login_is_refused(answer: str, what: str) -> None:
         facts = await look(relay, "tls=off&auth=plaintext", user="ann@", credentials=ANN, sender=SHOP)
         assert relay.auth_attempts == 1
     assert facts.login is Login.REFUSED
-    assert facts.trouble is not None
-    assert facts.trouble.what == what
-    assert facts.trouble.fix and facts.trouble.words.startswith(answer[:3])
+    assert trouble_of(facts).what == what
+    assert trouble_of(facts).fix and trouble_of(facts).words.startswith(answer[:3])
 
 
 async def test_nothing_listens() -> None:
@@ -185,7 +189,7 @@ async def test_nothing_listens() -> None:
         port = unused.getsockname()[1]
         facts = await look_at(Relay.parse(f"smtp://127.0.0.1:{port}"), None, feedback=FEEDBACK, timeouts=HASTY)
     assert facts.addresses == (Tried("127.0.0.1", kind=Breakage.REFUSED, error="connection refused"),)
-    assert facts.trouble == Trouble(
+    assert trouble_with(facts) == RelayTrouble(
         f"Nothing is listening at 127.0.0.1 port {port}: there is a machine, but no mail server at this port.",
         "Check the port: 587 and 465 are usual.",
     )
@@ -212,7 +216,6 @@ async def test_name_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr("bulkmail.smtp.dialling.look_up", fail)
     facts = await look_at(Relay.parse("smtp://mail.exmaple.com"), None, feedback=FEEDBACK)
-    assert facts.trouble is not None
     assert as_table(facts) == (
         "smtp://mail.exmaple.com:587\n\nNot usable: There is no host of the name mail.exmaple.com.\n"
         "  Check the spelling; the provider's help page names its SMTP server.\n"
@@ -223,7 +226,7 @@ async def test_tls_where_it_begins_in_clear_text() -> None:
     async with ScriptedRelay(tls=secure(AUTHORITY.issue_cert("localhost"))) as relay:
         facts = await look(relay, "", scheme="smtps", user="ann@", credentials=ANN)
         assert relay.auth_attempts == 0
-    assert facts.trouble == Trouble(
+    assert trouble_with(facts) == RelayTrouble(
         f"localhost port {relay.port} begins without TLS, and was spoken to with TLS from the first byte.",
         f"Write smtp://ann@localhost:{relay.port}, which goes over to TLS before anything is said.",
     )
@@ -232,7 +235,7 @@ async def test_tls_where_it_begins_in_clear_text() -> None:
 async def test_clear_text_where_tls_is_spoken_from_the_first_byte() -> None:
     async with ScriptedRelay(tls=secure(AUTHORITY.issue_cert("localhost")), implicit=True) as relay:
         facts = await look(relay, "")
-    assert facts.trouble == Trouble(
+    assert trouble_with(facts) == RelayTrouble(
         f"localhost port {relay.port} speaks TLS from the first byte, and was spoken to without.",
         f"Write smtps://localhost:{relay.port}",
     )
@@ -244,19 +247,17 @@ async def test_clear_text_where_tls_is_spoken_from_the_first_byte() -> None:
 async def test_port_of_another_service(first: bytes, name: str) -> None:
     async with ScriptedRelay(greeting=lambda _: first) as relay:
         facts = await look(relay, "")
-    assert facts.trouble is not None
-    assert facts.trouble.what == f"localhost port {relay.port} is no mail relay: it speaks {name}."
+    assert trouble_of(facts).what == f"localhost port {relay.port} is no mail relay: it speaks {name}."
 
 
 async def test_server_without_starttls() -> None:
     async with ScriptedRelay() as relay:
         facts = await look(relay, "", user="ann@", credentials=ANN)
         assert relay.commands == [relay.commands[0]] and relay.commands[0].startswith("EHLO")
-    assert facts.trouble is not None
-    assert facts.trouble.what == (
+    assert trouble_of(facts).what == (
         f"localhost port {relay.port} offers no encryption (STARTTLS), so everything would go in clear text."
     )
-    assert "smtps://ann@localhost:465" in facts.trouble.fix
+    assert "smtps://ann@localhost:465" in trouble_of(facts).fix
 
 
 YESTERDAY = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
@@ -290,7 +291,7 @@ async def test_certificate_that_is_not_good(
         facts = await look(relay, f"ca_file={ca_file}", scheme=scheme, user="ann@", credentials=ANN, sender=SHOP)
         assert relay.auth_attempts == 0
         assert not any(command.startswith("MAIL") for command in relay.commands)
-    assert facts.trouble is not None and facts.trouble.what == what
+    assert trouble_of(facts).what == what
     assert facts.certificate is not None
 
 
@@ -300,7 +301,7 @@ async def test_certificate_vouched_for_by_itself(tmp_path: Path, ca_file: Path) 
     async with ScriptedRelay(tls=context) as relay:
         facts = await look(relay, f"ca_file={ca_file}")
     assert facts.certificate is not None and facts.certificate.is_self_signed
-    assert facts.trouble == Trouble(
+    assert trouble_with(facts) == RelayTrouble(
         "No one vouches for the certificate of localhost but itself.",
         "If the server is yours, name its certificate: add ?ca_file=FILE to the URL; else do not use it.",
     )
@@ -344,28 +345,25 @@ async def test_server_refuses(scripts: dict[str, str], what: str) -> None:
         facts = await look(relay, sender=SHOP, recipient=BOB)
         assert never_sends(relay)
     (answer,) = scripts.values()
-    assert facts.trouble is not None
-    assert (facts.trouble.what, facts.trouble.words) == (what, answer)
+    assert (trouble_of(facts).what, trouble_of(facts).words) == (what, answer)
 
 
 async def test_refusal_in_words_of_one_provider_gets_the_advice_that_a_run_gives() -> None:
     async with ScriptedRelay(rcpt="554 smtpport check error.") as relay:
         facts = await look(relay, sender=SHOP, recipient=BOB)
-    assert facts.trouble is not None
-    assert "reverse DNS name" in facts.trouble.fix
+    assert "reverse DNS name" in trouble_of(facts).fix
 
 
 @pytest.mark.parametrize("step", ["greeting", "ehlo", "mail", "rset"])
 @pytest.mark.parametrize("behaviour", [Drop(), Hang(), b"\x1b[2J\xff\r\n"], ids=["drop", "hang", "rubbish"])
 async def test_server_that_breaks_is_reported_and_not_raised(step: str, behaviour: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("bulkmail.probe.relay._GLANCE", 0.1)
+    monkeypatch.setattr("bulkmail.probe.relay_probe._GLANCE", 0.1)
     scripts: dict[str, Any] = {step: (lambda _: behaviour)}
     async with ScriptedRelay(**scripts) as relay:
         facts = await look(relay, sender=SHOP, timeouts=Timeouts(greeting=0.1, ehlo=0.1, mail=0.1, quit=0.1))
         await asyncio.sleep(0.01)
-    assert facts.trouble is not None
-    assert f"localhost port {relay.port}" in facts.trouble.what
-    assert facts.trouble.fix
+    assert f"localhost port {relay.port}" in trouble_of(facts).what
+    assert trouble_of(facts).fix
 
 
 @pytest.mark.parametrize(
@@ -374,7 +372,7 @@ async def test_server_that_breaks_is_reported_and_not_raised(step: str, behaviou
         (
             Fault(Stage.CONNECT, Breakage.TIMEOUT, "x"),
             25,
-            Trouble(
+            RelayTrouble(
                 "m.example port 25 does not answer.  Most internet providers block port 25 for their customers.",
                 "Use port 587: smtp://m.example:587",
             ),
@@ -382,7 +380,7 @@ async def test_server_that_breaks_is_reported_and_not_raised(step: str, behaviou
         (
             Fault(Stage.CONNECT, Breakage.TIMEOUT, "x"),
             587,
-            Trouble(
+            RelayTrouble(
                 "m.example port 587 does not answer.",
                 "Check host and port, and whether a firewall is in between; 587 and 465 are the usual ports.",
             ),
@@ -390,7 +388,7 @@ async def test_server_that_breaks_is_reported_and_not_raised(step: str, behaviou
         (
             Fault(Stage.CONNECT, Breakage.NO_SUCH_HOST, "x"),
             587,
-            Trouble(
+            RelayTrouble(
                 "There is no host of the name m.example.",
                 "Check the spelling; the provider's help page names its SMTP server.",
             ),
@@ -398,15 +396,17 @@ async def test_server_that_breaks_is_reported_and_not_raised(step: str, behaviou
         (
             Fault(Stage.CONNECT, Breakage.UNREACHABLE, "x"),
             587,
-            Trouble(
+            RelayTrouble(
                 "m.example port 587 cannot be reached from here.",
                 "Check this computer's network, and whether a firewall is in between.",
             ),
         ),
     ],
 )
-def test_no_one_answers(fault: Fault, port: int, trouble: Trouble) -> None:
-    assert explain(fault, Relay.parse(f"smtp://m.example:{port}"), feedback=FEEDBACK) == trouble
+def test_no_one_answers(fault: Fault, port: int, trouble: RelayTrouble) -> None:
+    assert (
+        explain(fault, Relay.parse(f"smtp://m.example:{port}"), reason=FEEDBACK.decide(fault).verdict.reason) == trouble
+    )
 
 
 @pytest.mark.parametrize(
@@ -450,7 +450,9 @@ def test_table_is_printable_and_80_columns_wide_whatever_the_server_says(
         mode=Mode.DEEP,
         round_trip=0.0123,
         sender=reply,
-        trouble=explain(reply, relay, feedback=FEEDBACK),
+        obstacle=Obstacle(
+            reply, FEEDBACK.decide(reply).verdict.reason, Clue.NOTHING, datetime.datetime.now(datetime.UTC)
+        ),
     )
     shown = as_table(facts)
     assert all(not has_control(line) and len(line) <= WIDTH for line in shown.splitlines())

@@ -13,11 +13,12 @@ import trustme
 
 from bulkmail.model.address import Address
 from bulkmail.model.relay import Relay
-from bulkmail.probe.relay import look_at
-from bulkmail.settings.tables import known_feedback
-from bulkmail.smtp.timeouts import Timeouts
-from bulkmail.smtp.transfer import Mode
+from bulkmail.probe.relay_probe import look_at
+from bulkmail.settings.presets import known_feedback
+from bulkmail.smtp.opening import Timeouts
+from bulkmail.smtp.peer_policy import Mode
 from bulkmail.testing import ScriptedRelay
+from tests.probe.test_relay import trouble_of
 
 FEEDBACK = known_feedback()  # read before any loop runs
 HASTY = Timeouts(connect=2, greeting=0.2, ehlo=1, mail=1, quit=1)
@@ -46,9 +47,8 @@ async def test_socket_is_looked_at_or_reported_missing(folder: Path) -> None:
         facts = await look_at(Relay.parse(f"smtp+unix://{folder}/smtp"), None, feedback=FEEDBACK, timeouts=HASTY)
         assert facts.is_usable and facts.server == "relay.test"
     facts = await look_at(Relay.parse(f"lmtp://{folder}/none"), None, feedback=FEEDBACK, timeouts=HASTY)
-    assert facts.trouble is not None
-    assert facts.trouble.what == f"there is no socket {folder}/none."
-    assert "socket" in facts.trouble.fix
+    assert trouble_of(facts).what == f"there is no socket {folder}/none."
+    assert "socket" in trouble_of(facts).fix
 
 
 @pytest.mark.parametrize("extensions", [("REQUIRETLS",), ()], ids=["offered", "not offered"])
@@ -61,5 +61,5 @@ async def test_requiretls_is_looked_for(extensions: tuple[str, ...], tmp_path: P
         url = f"smtp://localhost:{relay.port}?requiretls=yes&ca_file={tmp_path / 'ca.pem'}"
         facts = await look_at(Relay.parse(url), None, feedback=FEEDBACK, timeouts=HASTY)
     assert facts.is_usable == bool(extensions)
-    if facts.trouble is not None:
-        assert "does not offer REQUIRETLS" in facts.trouble.what and "requiretls" in facts.trouble.fix
+    if facts.obstacle is not None:
+        assert "does not offer REQUIRETLS" in trouble_of(facts).what and "requiretls" in trouble_of(facts).fix

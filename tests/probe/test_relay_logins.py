@@ -6,10 +6,11 @@ import pytest
 
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.reply import Breakage
-from bulkmail.probe.relay import Login, RelayFacts, look_at
-from bulkmail.settings.tables import known_feedback
+from bulkmail.probe.relay_probe import Login, RelayFacts, look_at
+from bulkmail.settings.presets import known_feedback
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError, Tokens
 from bulkmail.testing import ScriptedRelay
+from tests.probe.test_relay import trouble_of
 from tests.smtp.test_proxying import HOST, Proxy
 
 FEEDBACK = known_feedback()  # read before any loop runs
@@ -30,7 +31,7 @@ async def test_login_by_token_is_tried_and_named() -> None:
     who = Credentials("ann", tokens=Tokens(lambda: AccessToken(Secret("abc"))))
     async with ScriptedRelay(auth={"ann": "abc"}, mechanisms=["PLAIN", "XOAUTH2"]) as server:
         facts = await look(server, who, token_from="file:token")
-    assert (facts.login, facts.mechanism, facts.trouble) == (Login.WORKS, "XOAUTH2", None)
+    assert (facts.login, facts.mechanism, facts.obstacle) == (Login.WORKS, "XOAUTH2", None)
 
 
 async def test_token_that_no_one_gives_is_the_trouble() -> None:
@@ -40,8 +41,7 @@ async def test_token_that_no_one_gives_is_the_trouble() -> None:
     async with ScriptedRelay(auth={"ann": "abc"}, mechanisms=["XOAUTH2"]) as server:
         facts = await look(server, Credentials("ann", tokens=Tokens(fetch)), token_from="file:token")
     assert facts.login is Login.REFUSED
-    assert facts.trouble is not None
-    assert "There is no access token to log in with: example.com gives us" in facts.trouble.what
+    assert "There is no access token to log in with: example.com gives us" in trouble_of(facts).what
     assert server.auth_attempts == 0
 
 
@@ -49,8 +49,7 @@ async def test_server_that_cannot_prove_itself_is_the_trouble() -> None:
     async with ScriptedRelay(auth={"ann": "other"}, mechanisms=["SCRAM-SHA-256"], login="235 fine") as server:
         facts = await look(server, Credentials("ann", Secret("ours")))
     assert facts.login is Login.REFUSED
-    assert facts.trouble is not None
-    assert "perhaps not your provider's server" in facts.trouble.what
+    assert "perhaps not your provider's server" in trouble_of(facts).what
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -62,5 +61,4 @@ async def test_relay_behind_a_proxy_is_looked_at(is_there: bool) -> None:
         assert facts.is_usable
         assert facts.server == "relay.test"
     else:
-        assert facts.trouble is not None
-        assert f"the proxy 127.0.0.1 port {proxy.port} does not connect us" in facts.trouble.what
+        assert f"the proxy 127.0.0.1 port {proxy.port} does not connect us" in trouble_of(facts).what

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from bulkmail.model.address import parse_mailbox
 from bulkmail.model.recipient import BadRow, Place, PlainRows, Recipient
-from bulkmail.recipients.reading import ListOptions
-from bulkmail.recipients.source import open_list
+from bulkmail.recipients.list_reading import ListOptions
+from bulkmail.recipients.list_source import open_list
 
 
 def one_by_one(blocks: Iterable[PlainRows | Recipient | BadRow]) -> list[Recipient | BadRow]:

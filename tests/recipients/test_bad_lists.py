@@ -14,9 +14,9 @@ import pytest
 
 from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Place
-from bulkmail.recipients.opening import open_bytes
-from bulkmail.recipients.reading import ListOptions, Reading
-from bulkmail.recipients.source import RecipientList, open_list
+from bulkmail.recipients.list_reading import ListOptions, Reading
+from bulkmail.recipients.list_source import RecipientList, open_list
+from bulkmail.recipients.streams import open_bytes
 
 SAY_COLUMN = "say which one it is: --address-column NAME, or address_column in campaign.toml"
 ARRAY = 'an array of objects such as [{"email": "ann@example.org"}], or {"recipients": […]}'

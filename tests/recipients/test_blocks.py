@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import PlainRows
-from bulkmail.recipients.reading import ListOptions
-from bulkmail.recipients.source import open_list
+from bulkmail.recipients.list_reading import ListOptions
+from bulkmail.recipients.list_source import open_list
 from tests.recipients.blocks import read_by_blocks
 
 ADDRESSES = st.sampled_from(

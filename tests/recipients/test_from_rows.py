@@ -26,8 +26,8 @@ import sqlalchemy.orm
 
 from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Place, Recipient
-from bulkmail.recipients.reading import ListOptions
-from bulkmail.recipients.source import from_rows
+from bulkmail.recipients.list_reading import ListOptions
+from bulkmail.recipients.list_source import from_rows
 
 EXPECTED = "expected text, a number, true, false, None, a date, a list or a mapping"
 

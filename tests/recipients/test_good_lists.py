@@ -15,9 +15,9 @@ import pytest
 
 from bulkmail.model.recipient import Place
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
-from bulkmail.recipients.dialect import guess_delimiter
-from bulkmail.recipients.reading import ListOptions
-from bulkmail.recipients.source import open_list
+from bulkmail.recipients.delimiter import guess_delimiter
+from bulkmail.recipients.list_reading import ListOptions
+from bulkmail.recipients.list_source import open_list
 
 Read = Callable[..., "ReadList"]  # noqa: F821  (of conftest.py)
 Write = Callable[[str, str | bytes], str]
@@ -411,7 +411,7 @@ def test_stray_quote_in_the_middle_of_a_cell_is_a_character(read: Read) -> None:
 
 
 def test_hostile_quotes_do_not_make_reading_quadratic(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bulkmail.recipients.csv._MOST_READ_AGAIN", 200_000)
+    monkeypatch.setattr("bulkmail.recipients.csv_reader._MOST_READ_AGAIN", 200_000)
     # Each line closes the quote of the one before and opens another: taken at its word, the file is one row.
     people = read("email,note\n" + 'a"b,"c\n' * 20_000 + "a@x.org,\n")
     assert people.addresses == ["a@x.org"]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from bulkmail.recipients.encoding import choose, open_text
+from bulkmail.recipients.streams import choose, open_text
 
 Read = Callable[..., "ReadList"]  # noqa: F821  (of conftest.py)
 

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from bulkmail.model.address import has_control
 from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.recipients.csv import CellReader, Trouble
-from bulkmail.recipients.reading import ListOptions
+from bulkmail.recipients.csv_reader import CellReader, RowFault
+from bulkmail.recipients.list_reading import ListOptions
+from bulkmail.recipients.list_source import open_list
 from bulkmail.recipients.screening import Suppression
-from bulkmail.recipients.source import open_list
 
 CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 CELLS = st.text(CHARACTERS, max_size=8) | st.text('",;\t|\n\r x', max_size=8)
@@ -52,7 +52,7 @@ def test_cells_come_back_as_the_csv_module_wrote_them(
     text.seek(0)
     read = list(CellReader(text, delimiter).rows())
     assert [cells for _, cells, _ in read] == rows
-    assert {trouble for _, _, trouble in read} <= {Trouble.NONE}
+    assert {trouble for _, _, trouble in read} <= {RowFault.NONE}
 
 
 @given(text=st.text(st.sampled_from('",x\n'), max_size=60))
@@ -67,7 +67,7 @@ def test_every_line_of_text_is_in_some_row(text: str) -> None:
 @given(text=st.text(st.sampled_from('",x\n'), max_size=60))
 def test_text_without_open_quotes_is_read_as_the_csv_module_reads_it(text: str) -> None:
     rows = [(cells, trouble) for _, cells, trouble in CellReader(io.StringIO(text, newline=""), ",").rows()]
-    if all(trouble is Trouble.NONE for _, trouble in rows):
+    if all(trouble is RowFault.NONE for _, trouble in rows):
         expected = [row or [""] for row in csv.reader(io.StringIO(text, newline=""))]
         assert [cells for cells, _ in rows] == expected
 

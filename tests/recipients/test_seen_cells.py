@@ -12,9 +12,9 @@ from xml.sax.saxutils import quoteattr
 import pytest
 
 from bulkmail.model.recipient import Recipient
+from bulkmail.recipients.list_source import open_list
 from bulkmail.recipients.number_format import NotShown, shown_moment, shown_number, shown_text
 from bulkmail.recipients.remarks import Remarks
-from bulkmail.recipients.source import open_list
 
 Write = Callable[[str, str | bytes], str]
 

@@ -13,7 +13,7 @@ import pytest
 
 from bulkmail.model.errors import ListError
 from bulkmail.model.recipient import BadRow, Recipient
-from bulkmail.recipients.source import open_list
+from bulkmail.recipients.list_source import open_list
 
 NAMESPACE = 'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
 TYPES = """<?xml version="1.0"?><Types xmlns="http://schemas.openxmlformats.org/package/2006/content-types">
@@ -154,7 +154,9 @@ def test_text_that_all_cells_may_repeat_is_bounded(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="counts memory as Unix does")
 def test_stray_cell_takes_no_memory(tmp_path: Path) -> None:
     path = workbook(tmp_path / "list.xlsx", people(2_000, row(1048576, inline("XFC1048576", "x"))))
-    program = "import sys; from bulkmail.recipients.source import open_list; print(len(list(open_list(sys.argv[1]))))"
+    program = (
+        "import sys; from bulkmail.recipients.list_source import open_list; print(len(list(open_list(sys.argv[1]))))"
+    )
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (600 << 20, 600 << 20))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from bulkmail.model.errors import ListError
-from bulkmail.recipients.reading import ListOptions
-from bulkmail.recipients.source import open_list
+from bulkmail.recipients.list_reading import ListOptions
+from bulkmail.recipients.list_source import open_list
 
 Read = Callable[..., "ReadList"]  # noqa: F821  (of conftest.py)
 Write = Callable[[str, str | bytes], str]

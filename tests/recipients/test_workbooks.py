@@ -13,8 +13,8 @@ import pytest
 import python_calamine
 
 from bulkmail.model.errors import ListError
-from bulkmail.recipients.reading import ListOptions
-from bulkmail.recipients.source import open_list
+from bulkmail.recipients.list_reading import ListOptions
+from bulkmail.recipients.list_source import open_list
 from bulkmail.recipients.xlsx import cell_text
 
 Read = Callable[..., "ReadList"]  # noqa: F821  (of conftest.py)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.mailbox.imap_connection import Mailbox
+from bulkmail.mailbox.imap import Mailbox
 from bulkmail.model.errors import BulkmailError, ConfigError, RelayError
 from bulkmail.model.relay import Secret
 from bulkmail.reconcile.mail_folders import look_in_imap, look_in_maildir

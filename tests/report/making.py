@@ -19,7 +19,7 @@ from bulkmail.model.tally import Tally
 from bulkmail.model.verdict import judge
 from bulkmail.outbox.entries import Entry, RowRecord
 from bulkmail.outbox.outbox import Outbox
-from bulkmail.report.source import Run, Source
+from bulkmail.report.run_source import Run, Source
 
 STARTED = 1_700_000_000.5  # 2023-11-14T22:13:20.500Z
 

@@ -20,9 +20,9 @@ from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.recipients.columns import DELIVERY_COLUMNS
-from bulkmail.recipients.source import open_list
-from bulkmail.report.csv import write_csv
-from bulkmail.report.source import Source
+from bulkmail.recipients.list_source import open_list
+from bulkmail.report.csv_report import write_csv
+from bulkmail.report.run_source import Source
 from tests.report.making import STARTED, make_record, make_rejected, make_run, make_source
 
 cells = st.text(st.characters(codec="utf-8") | st.sampled_from("=+-@\t\r\n\",;'\0 0123"), max_size=20)
@@ -245,7 +245,9 @@ def test_csv_holds_a_long_reply() -> None:
             id="found",
         ),
         pytest.param(
-            make_rejected(code=None, reply="", overruled="by the operator's word"), "by the operator's word", id="told"
+            make_rejected(code=None, reply="", overruled="by the operator's word"),
+            "by the operator's word",
+            id="reported",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 import re
 from base64 import b64encode
 from collections import Counter
+from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
 
@@ -13,14 +14,16 @@ from selectolax.lexbor import LexborHTMLParser
 
 from bulkmail.model.campaign import Campaign, InlineImage, Template, Unsubscribe
 from bulkmail.model.errors import BulkmailError
+from bulkmail.model.feedback_event import FeedbackKind
+from bulkmail.model.returned import ReturnedCounts
 from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import AttemptRecord
 from bulkmail.report.figures import MOST_BUCKETS, MOST_PROVIDERS, MOST_ROWS, People, Timeline, figures_of
 from bulkmail.report.html import write_html
-from bulkmail.report.source import Source
+from bulkmail.report.run_source import Pass, Source
 from bulkmail.report.specimen import specimen_of
-from tests.report.making import STARTED, make_record, make_rejected, make_source
+from tests.report.making import STARTED, make_record, make_rejected, make_run, make_source
 
 HOSTILE = "</td></table><script>alert(1)</script><img src=x onerror=alert(1)>\u202e"
 
@@ -40,8 +43,9 @@ def attempt(row: int = 1, *, at: float = STARTED, took: float = 0.1, outcome: st
 def test_page_says_the_totals_and_the_rows():
     rows = [make_record(1), make_rejected(2), make_record(3, Status.DUPLICATE, reason="same address as row 1")]
     parsed = LexborHTMLParser(page_of(make_source(rows)))
-    totals = {item.css_first("b").next.text().strip(): item.css_first("b").text() for item in parsed.css(".totals li")}
+    totals = {item.css_first("strong").text(): item.css_first("b").text() for item in parsed.css(".totals li")}
     assert totals == {"accepted": "1", "rejected": "1", "duplicate": "1"}
+    assert [item.css_first("i").text() for item in parsed.css(".totals li")] == ["33.3%"] * 3
     addresses = [row.css("td")[1].text() for row in parsed.css("table.rows tbody tr")]
     assert addresses == ["user2@example.org", "user1@example.org", "user3@example.org"]  # to look at first
     assert "550 5.1.1 no such user" in parsed.css_first("table.rows").text()
@@ -75,6 +79,34 @@ def test_hostile_rows_stay_text():
 def test_rehearsal_says_so_first():
     parsed = LexborHTMLParser(page_of(make_source([make_record(1)], is_rehearsal=True)))
     assert parsed.css_first("header p").text() == "Rehearsal: no mail was sent to your recipients."
+
+
+def test_totals_are_short_and_their_reasons_follow():
+    rows = [make_record(n, Status.INVALID, reason=f"column {n % 12} is empty") for n in range(1, 41)]
+    parsed = LexborHTMLParser(page_of(make_source(rows)))
+    (total,) = parsed.css(".totals li")
+    assert total.css_first("span").text() == "the row cannot be used why"
+    why = parsed.css_first(total.css_first("a").attributes["href"])
+    assert why.css_first("caption").text() == "4 other reasons in the CSV report."
+    assert [cell.text() for cell in why.css_first("tr").css("td")[:3]] == ["column 1 is empty", "4", "10.0%"]
+
+
+def test_each_pass_of_a_campaign_has_its_plot_and_its_line():
+    passes = tuple(
+        Pass(
+            make_run(number=number, started_at=STARTED + number),
+            make_source([make_record(), make_rejected(2)]).tally,
+            ReturnedCounts({FeedbackKind.HARD: 1}),
+            lambda: (attempt(at=STARTED + at) for at in range(0, 90, 10)),
+        )
+        for number in (1, 2)
+    )
+    parsed = LexborHTMLParser(page_of(replace(make_source([make_record()]), passes=passes)))
+    assert [title.text() for title in parsed.css("figure h3")] == ["Pass 1", "Pass 2"]
+    (section,) = [each for each in parsed.css("section") if each.css_first("h2").text() == "Passes"]
+    first = section.css_first("tr").css("td")
+    assert first[0].text().startswith("1: 2023-11-14 ") and first[0].text().endswith(", 1 came back")
+    assert [cell.text() for cell in first[1:3]] == ["2", "50.0%"]
 
 
 def test_long_list_shows_those_to_look_at_and_says_how_many_more_there_are():

@@ -17,8 +17,8 @@ from bulkmail.model.errors import BulkmailError
 from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import RowRecord
-from bulkmail.report.json import write_json
-from bulkmail.report.source import Source
+from bulkmail.report.json_report import write_json
+from bulkmail.report.run_source import Source
 from tests.report.making import STARTED, make_record, make_rejected, make_run, make_source
 
 
@@ -42,6 +42,7 @@ def test_json_holds_the_run_and_every_row() -> None:
         "is_rehearsal": False,
         "exit_code": 1,
         "rest": None,
+        "stopped": None,
         "follows": None,
         "planned": None,
         "slowdowns": [],

@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Envelope, Message
-from bulkmail.preview.files import file_stem, write_message
-from bulkmail.preview.parts import Enclosure, take_parts
-from bulkmail.preview.text import LONGEST_LINE, MOST_LINES, plain_view
+from bulkmail.preview.message_parts import LONGEST_LINE, MOST_LINES, ShownFile, plain_view, take_parts
+from bulkmail.preview.preview_files import file_stem, write_message
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
 
@@ -168,8 +167,8 @@ def test_parts_takes_an_attached_text_for_an_enclosure() -> None:
     parts = take_parts(message)
     assert (parts.text, parts.html) == ("the message\n", None)
     assert parts.enclosures == (
-        Enclosure("notes.txt", "text/plain", 16),
-        Enclosure("older.eml", "message/rfc822", 25),
+        ShownFile("notes.txt", "text/plain", 16),
+        ShownFile("older.eml", "message/rfc822", 25),
     )
 
 

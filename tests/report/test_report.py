@@ -17,9 +17,9 @@ from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.report.csv import write_csv
-from bulkmail.report.json import write_json
-from bulkmail.report.report import MOST_NAMED, MOST_SHOWN, Report, Trouble
+from bulkmail.report.csv_report import write_csv
+from bulkmail.report.json_report import write_json
+from bulkmail.report.report import MOST_NAMED, MOST_SHOWN, AttentionRow, Report
 from bulkmail.report.saving import save_report
 from tests.report.making import STARTED, fill_outbox, make_record, make_rejected, make_source
 
@@ -245,7 +245,7 @@ def test_report_of_no_outbox_says_so(tmp_path: Path) -> None:
 def test_trouble_holds_the_servers_words_uncut() -> None:
     report = Report.of(make_source([make_rejected(reply="x" * 10_000)]))
     assert report.attention == (
-        Trouble(Place("people.csv", 2), "user1@example.org", Status.REJECTED, "550 5.1.1 " + "x" * 10_000),
+        AttentionRow(Place("people.csv", 2), "user1@example.org", Status.REJECTED, "550 5.1.1 " + "x" * 10_000),
     )
 
 
@@ -271,7 +271,7 @@ def test_tables_are_written_from_a_reader_too(path: Path, tmp_path: Path) -> Non
 
 
 def test_saved_report_needs_a_format(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot tell the format"):
+    with pytest.raises(ConfigError, match="does not show the format"):
         save_report(Report.read(path), tmp_path / "report.txt")
 
 

@@ -25,11 +25,11 @@ from bulkmail.outbox import reader as reading
 from bulkmail.outbox.entries import Entry, Fold, ReadyMade, RowRecord
 from bulkmail.outbox.outbox import Outbox
 from bulkmail.outbox.reader import OutboxReader
-from bulkmail.report.csv import write_csv
+from bulkmail.report.csv_report import write_csv
 from bulkmail.report.html import write_html
-from bulkmail.report.json import write_json
+from bulkmail.report.json_report import write_json
 from bulkmail.report.report import Report
-from bulkmail.report.source import Source
+from bulkmail.report.run_source import Source
 from tests.report.making import STARTED
 
 COLUMNS = ("email", "town")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bulkmail.model.errors import BulkmailError, ConfigError
-from bulkmail.report.files import replacing
+from bulkmail.report.report_files import replacing
 from bulkmail.report.saving import check_target
 
 KILLED_HALFWAY = """
@@ -23,7 +23,7 @@ from pathlib import Path
 from bulkmail.model.delivery import Status
 from bulkmail.model.tally import Tally
 from bulkmail.report.{module} import write_{module}
-from bulkmail.report.source import Source
+from bulkmail.report.run_source import Source
 from tests.report.making import make_record, make_run
 
 def rows():
@@ -139,8 +139,8 @@ def test_target_passes_that_can_be_written(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "what", "hint"),
     [
-        pytest.param("report.xlsx", "cannot tell the format", "let it end in .csv, .json or .html", id="suffix"),
-        pytest.param("report", "cannot tell the format", "let it end in .csv, .json or .html", id="no-suffix"),
+        pytest.param("report.xlsx", "does not show the format", "let it end in .csv, .json or .html", id="suffix"),
+        pytest.param("report", "does not show the format", "let it end in .csv, .json or .html", id="no-suffix"),
         pytest.param("folder.csv", "that is a folder", "name a file in it", id="folder"),
         pytest.param("nowhere/report.csv", "there is no folder", "create the folder first", id="no-such-folder"),
         pytest.param("file/report.csv", "there is no folder", "create the folder first", id="below-a-file"),

@@ -12,11 +12,11 @@ from bulkmail.model.feedback_event import FeedbackKind as Kind
 from bulkmail.model.returned import CameBack, ReturnedCounts
 from bulkmail.model.status import Status
 from bulkmail.outbox.entries import PathRecord
+from bulkmail.report.came_back import came_back, of_passes, of_variants
 from bulkmail.report.html import write_html
-from bulkmail.report.json import write_json
-from bulkmail.report.returned import came_back, of_passes, of_variants
-from bulkmail.report.rows import Variants
-from bulkmail.report.source import Pass
+from bulkmail.report.json_report import write_json
+from bulkmail.report.row_words import Variants
+from bulkmail.report.run_source import Pass
 from tests.report.making import STARTED, make_record, make_run, make_source
 
 HARD = CameBack(Kind.HARD, STARTED + 60, "unknown-user")
@@ -25,8 +25,8 @@ HARD = CameBack(Kind.HARD, STARTED + 60, "unknown-user")
 def test_each_kind_is_reported_with_its_share() -> None:
     counts = ReturnedCounts({Kind.HARD: 12, Kind.SPAM_COMPLAINT: 1, Kind.UNSUBSCRIBE: 41}, {Kind.HARD: 2}, 2)
     assert came_back(counts, 3_000) == [
-        "After sending: 12 bounced as unknown (0.40%), 1 spam complaint (0.03%), 41 unsubscribed.",
-        "Of copies: 2 bounced as unknown.",
+        "After sending: 12 came back as unknown (0.40%), 1 spam complaint (0.03%), 41 unsubscribed.",
+        "Of copies: 2 came back as unknown.",
         "2 mails could not be matched: bulkmail bounces --unmatched",
     ]
     assert came_back(ReturnedCounts(), 3_000) == []
@@ -39,7 +39,7 @@ def test_limits_of_the_providers_are_named_when_complaints_come_near_them() -> N
 
 
 def test_variants_are_reported_apart() -> None:
-    assert of_variants({"a": Counter({Kind.HARD: 2}), "b": Counter()}) == "By variant: a 2 bounced as unknown."
+    assert of_variants({"a": Counter({Kind.HARD: 2}), "b": Counter()}) == "By variant: a 2 came back as unknown."
     assert of_variants({}) == ""
     parts = Template("from", "shop@example.com"), Template("subject", "Hello")
     variants = Variants(Campaign("spring", *parts, text=Template("text", "Hi"), variants=(("a", 1), ("b", 1))))
@@ -84,4 +84,4 @@ def test_copy_that_came_back_is_reported_in_its_row() -> None:
     stream = io.BytesIO()
     write_html(source, stream)
     page = stream.getvalue().decode()
-    assert page.count("bounced as unknown (unknown-user)") == 2
+    assert page.count("came back as unknown (unknown-user)") == 2

@@ -14,7 +14,7 @@ from bulkmail.model.slowdown import Slowdown
 from bulkmail.report.html import write_html
 from bulkmail.report.report import Report
 from bulkmail.report.slowdowns import SETTING, as_object, clock_time, recorded, sentence, slowdowns_of
-from bulkmail.report.text import MOST_LINES, summary
+from bulkmail.report.text_report import MOST_LINES, summary
 from tests.report.making import STARTED, make_record, make_source
 
 NOW = STARTED + 60

@@ -19,7 +19,7 @@ from bulkmail.model.status import Status
 from bulkmail.model.tally import Tally
 from bulkmail.outbox.entries import RowRecord
 from bulkmail.report.report import Report
-from bulkmail.report.text import MOST_LINES, styled, summary
+from bulkmail.report.text_report import MOST_LINES, styled, summary
 from tests.report.making import STARTED, make_record, make_rejected, make_source
 
 
@@ -285,7 +285,7 @@ def test_summary_of_a_redirected_rehearsal_says_who_got_the_messages() -> None:
     ]
     report = make_report(*records, is_rehearsal=True, redirected_to="me@shop.example")
     lines = summary(report).splitlines()
-    assert lines[0] == "Rehearsal: me@shop.example got every message; nothing was sent to your recipients."
+    assert lines[0] == "Rehearsal: me@shop.example got every message; your recipients got none."
     assert "  2 accepted  accepted by the mail server" in lines
     assert "  4 filtered  not drawn for the sample 3, excluded by --where 1" in lines
 

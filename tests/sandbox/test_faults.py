@@ -1,4 +1,4 @@
-"""Trouble on request: as much as was asked for, the same for the same seed, and told honestly."""
+"""FaultInjector on request: as much as was asked for, the same for the same seed, and told honestly."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from pathlib import Path
 import aiosmtplib
 import pytest
 
-from bulkmail.model.errors import ConfigError
 from bulkmail.model.rate import Rate
-from bulkmail.sandbox.faults import Faults, Trouble, parse_share
+from bulkmail.sandbox.faults import FaultInjector, Faults
 from bulkmail.sandbox.inbox import Inbox
 from bulkmail.sandbox.server import Sandbox
 
@@ -17,19 +16,8 @@ MESSAGE = b"From: shop@example.com\r\nTo: ann@example.org\r\nSubject: Hello\r\n\
 PEOPLE = [f"p{n}@example.org" for n in range(2_000)]
 
 
-@pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("0.5 %", 0.005), ("0%", 0.0), ("100%", 1.0)])
-def test_share_is_read(text: str, share: float) -> None:
-    assert parse_share(text) == pytest.approx(share)
-
-
-@pytest.mark.parametrize("text", ["5", "101%", "-1%", "%", "a%", ""])
-def test_share_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="cannot read the share"):
-        parse_share(text)
-
-
 def refused(seed: int, people: list[str]) -> set[str]:
-    trouble = Trouble(Faults(reject=0.05, seed=seed))
+    trouble = FaultInjector(Faults(reject=0.05, seed=seed))
     return {address for address in people if trouble.at_recipient(address)}
 
 
@@ -40,7 +28,7 @@ def test_seed_hits_the_same_addresses_in_whatever_order() -> None:
 
 
 def test_what_is_deferred_is_taken_in_the_end() -> None:
-    trouble = Trouble(Faults(defer=0.5))
+    trouble = FaultInjector(Faults(defer=0.5))
     left, rounds = PEOPLE, 0
     while left:
         left = [address for address in left if trouble.at_recipient(address).startswith("451")]
@@ -49,7 +37,7 @@ def test_what_is_deferred_is_taken_in_the_end() -> None:
 
 
 def test_throttle_puts_off_what_is_more() -> None:
-    trouble = Trouble(Faults(throttle=Rate.parse("10/s")))
+    trouble = FaultInjector(Faults(throttle=Rate.parse("10/s")))
     taken = [not trouble.at_sender(now / 100) for now in range(1_000)]
     assert sum(taken) == pytest.approx(100, abs=1)
     assert trouble.throttled == 1_000 - sum(taken)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import uvicorn
 
-from bulkmail.serve import connection
-from bulkmail.serve.connection import BoundedConnection
+from bulkmail.serve import client_connection
+from bulkmail.serve.client_connection import BoundedConnection
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -64,7 +64,7 @@ class _left_alone:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "HEAD_TIMEOUT", TIMEOUT)
+    monkeypatch.setattr(client_connection, "HEAD_TIMEOUT", TIMEOUT)
 
 
 async def rest_of(reader: asyncio.StreamReader) -> bytes:
@@ -113,8 +113,8 @@ async def test_answer_may_take_longer_than_a_head() -> None:
 async def test_connections_beyond_the_limit_wait_and_then_are_reported_to_come_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection, "MOST_CONNECTIONS", 3)
-    monkeypatch.setattr(connection, "MOST_WAITING", 2)
+    monkeypatch.setattr(client_connection, "MOST_CONNECTIONS", 3)
+    monkeypatch.setattr(client_connection, "MOST_WAITING", 2)
     async with serving() as connect:
         held = [await connect() for _ in range(5)]
         answer = await rest_of((await connect())[0])

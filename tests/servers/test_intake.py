@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.mailbox.imap import ImapSource
-from bulkmail.mailbox.imap_connection import Mailbox
-from bulkmail.mailbox.ports import Afterwards, FetchedMail
+from bulkmail.mailbox.imap import ImapSource, Mailbox
+from bulkmail.mailbox.mail_source import Afterwards, FetchedMail
 from bulkmail.mailing.intake import Intake
 from bulkmail.model.errors import RelayError
 from bulkmail.model.feedback_event import FeedbackEvent, FeedbackKind, KnownRun

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import bulkmail
-from bulkmail.mailbox.files import MaildirSource
+from bulkmail.mailbox.mail_files import MaildirSource
 from bulkmail.mailing.intake import Intake
 from bulkmail.mailing.suppression_sources import open_settings
 from bulkmail.mailing.token_keys import known_run

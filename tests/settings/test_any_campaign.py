@@ -35,7 +35,7 @@ TABLES = {
     "message.dkim": ["domain", "selector", "preset", "key_file", "key_env", "key_command"],
     "sending": [
         "rate", "burst", "connections", "retry", "max_attempts", "max_age", "wait", "patience",
-        "messages_per_session", "session_age", "durability",
+        "messages_per_session", "session_age", "durability", "processes",
     ],
     "sending.retry": ["recipient", "mailbox_provider", "relay"],
 }  # fmt: skip

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bulkmail.mailbox.imap_connection import Mailbox
+from bulkmail.mailbox.imap import Mailbox
 from bulkmail.model.errors import ConfigError
-from bulkmail.settings.bounces import BounceMailbox, load_mailboxes
+from bulkmail.model.secret_source import SecretKind, SecretSource
+from bulkmail.settings.user_tables import BounceMailbox, load_mailboxes
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_mailboxes_are_read_with_what_belongs_to_each(home: Path) -> None:
             imap=Mailbox("imap.shop.example", 993, "b@shop.example"),
             folder="Bounces",
             then="move=Done",
-            password_from=f"file:{home / 'secret'}",
+            password_from=SecretSource(SecretKind.FILE, str(home / "secret")),
         ),
         BounceMailbox(maildir=home / "Maildir"),
         BounceMailbox(mbox=Path("/var/mail/bounces")),

@@ -57,7 +57,7 @@ def refusal(campaign: str | None, overrides: Overrides = Overrides()) -> tuple[s
             f"{SOUND}[sending]\nzzz = 1\n",
             f'shop/campaign.toml:{LINES + 2}: [sending] has no key "zzz"',
             "known are rate, burst, connections, retry, max_attempts, max_age, wait, patience, messages_per_session, "
-            "session_age, durability, quota, window, start, ramp, canary, send_at, timezone",
+            "session_age, durability, processes, quota, window, start, ramp, canary, send_at, timezone",
             id="key-like-no-other",
         ),
         pytest.param(

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from bulkmail.message.compose.composer import Composer
-from bulkmail.message.header.row_address import RowAddress
+from bulkmail.message.header.addresses import RowAddress
 from bulkmail.model.address import Address
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.recipient import Place, Recipient
-from bulkmail.recipients.reading import ListOptions
-from bulkmail.recipients.source import from_rows, open_list
+from bulkmail.recipients.list_reading import ListOptions
+from bulkmail.recipients.list_source import from_rows, open_list
 from bulkmail.settings.overrides import Overrides
 from bulkmail.settings.runs import find_run, run_path
 from bulkmail.settings.settings import Settings, load

@@ -16,9 +16,8 @@ from bulkmail.model.relay import Kind, Oauth, Relay, Secret
 from bulkmail.model.reply import Breakage
 from bulkmail.model.route import Route
 from bulkmail.settings.overrides import Overrides
-from bulkmail.settings.secrets import find_password
+from bulkmail.settings.secrets import find_key_password, find_password, find_proxy_password, find_tokens
 from bulkmail.settings.settings import load
-from bulkmail.settings.tokens import find_key_password, find_proxy_password, find_tokens
 from bulkmail.smtp.credentials import TokenError
 from tests.settings.conftest import SOUND, MakeShop
 

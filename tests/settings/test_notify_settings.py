@@ -11,8 +11,8 @@ import pytest
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.notification import NotifySettings
-from bulkmail.settings.notifying import find_webhook, load_notify
-from bulkmail.settings.permission import commands_in
+from bulkmail.settings.allowed_commands import commands_in
+from bulkmail.settings.notify_settings import find_webhook, load_notify
 from bulkmail.settings.settings import load
 from bulkmail.settings.suppressions import user_file
 from tests.settings.conftest import SOUND, MakeShop

@@ -106,7 +106,7 @@ def test_pictures_stay_out_if_the_campaign_says_so(make_shop: MakeShop) -> None:
 def test_picture_that_cannot_come_along_is_reported(
     make_shop: MakeShop, monkeypatch: pytest.MonkeyPatch, source: str, fault: str
 ) -> None:
-    monkeypatch.setattr("bulkmail.settings.bodies.LARGEST_IMAGE", 100)
+    monkeypatch.setattr("bulkmail.settings.body_files.LARGEST_IMAGE", 100)
     files = {"message.html": f'<img src="{source}">', "big.png": b"x" * 101, "folder/x": ""}
     shop = make_shop(f'{HEAD}html = "message.html"\n', **files)
     Path("secret.png").write_bytes(b"secret")

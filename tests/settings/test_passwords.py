@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Relay, Secret
-from bulkmail.settings import places
+from bulkmail.settings import secrets as places
 from bulkmail.settings.secrets import find_password
 
 PASSWORD = "hunter2 ⌘"

@@ -17,7 +17,7 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Oauth, Relay
 from bulkmail.model.route import Route
 from bulkmail.outbox.ledger import state_folder
-from bulkmail.settings.permission import VARIABLE, allow, commands_in, refuse_unallowed
+from bulkmail.settings.allowed_commands import VARIABLE, allow, commands_in, refuse_unallowed
 
 MESSAGE = """
 recipients = "people.csv"

@@ -15,11 +15,18 @@ from bulkmail.model.quota import parse_quota
 from bulkmail.model.rate import Rate
 from bulkmail.model.relay import Secret, Tls
 from bulkmail.model.route import Route
-from bulkmail.probe.relay import Login, look_at
+from bulkmail.probe.relay_probe import Login, look_at
 from bulkmail.settings.overrides import Overrides
-from bulkmail.settings.relay_presets import RelayPreset, expanded, preset_at, presets_table, relay_presets, say_preset
+from bulkmail.settings.presets import (
+    RelayPreset,
+    expanded,
+    known_feedback,
+    preset_at,
+    presets_table,
+    relay_presets,
+    say_preset,
+)
 from bulkmail.settings.settings import load
-from bulkmail.settings.tables import known_feedback
 from bulkmail.smtp.credentials import AccessToken, Credentials, Tokens
 from bulkmail.testing import ScriptedRelay
 
@@ -124,7 +131,7 @@ async def test_preset_is_as_bulkmail_relay_finds_the_server(preset: RelayPreset)
             there = replace(route.relay, host="127.0.0.1", port=server.port, ca_file=ca_file)
             where = replace(there, token_from="file:token") if is_token else there
             facts = await look_at(where, who, feedback=FEEDBACK)
-    assert facts.trouble is None
+    assert facts.obstacle is None
     assert facts.is_usable
     assert facts.login is Login.WORKS
     assert (facts.mechanism in ("XOAUTH2", "OAUTHBEARER")) is is_token

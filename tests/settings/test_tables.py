@@ -15,7 +15,7 @@ from bulkmail.model.reply import Stage, make_reply
 from bulkmail.model.subjects import Subject
 from bulkmail.model.verdict import judge
 from bulkmail.model.wording import read
-from bulkmail.settings.tables import known_feedback, known_providers
+from bulkmail.settings.presets import known_feedback, known_providers
 
 DATA = Path(bulkmail.settings.__file__).parents[1] / "data"
 REPLIES: list[dict[str, Any]] = tomllib.loads((DATA / "replies.toml").read_text("utf-8"))["reply"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bulkmail.settings.locator import KeyPath, locate_keys
+from bulkmail.settings.layers import KeyPath, locate_keys
 
 TEXT = '''\
 # a note with key = "value" in it

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.settings.zones import find_zone
+from bulkmail.settings.parsers import find_zone
 
 
 def test_zone_is_found_by_name() -> None:

@@ -14,12 +14,12 @@ import pytest
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.relay import Relay
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.session import Session
-from bulkmail.smtp.timeouts import Timeouts
+from bulkmail.smtp.opening import Timeouts
 from bulkmail.testing import ScriptedRelay
+from tests.connections import Single
 
 MakeMessage = Callable[..., Message]
-SessionTo = Callable[..., AbstractAsyncContextManager[Session]]
+SessionTo = Callable[..., AbstractAsyncContextManager[Single]]
 
 
 def pytest_asyncio_loop_factories(
@@ -60,9 +60,9 @@ def session_to() -> SessionTo:
     @asynccontextmanager
     async def open_session(
         relay: ScriptedRelay, *, credentials: Credentials | None = None, query: str = "tls=off", **timeouts: float
-    ) -> AsyncIterator[Session]:
+    ) -> AsyncIterator[Single]:
         where = Relay.parse(f"smtp://{relay.host}:{relay.port}?{query}")
-        session = await Session.open(where, credentials, tls_context=None, timeouts=Timeouts(**timeouts))
+        session = await Single.to(where, credentials, tls_context=None, timeouts=Timeouts(**timeouts))
         try:
             yield session
         finally:

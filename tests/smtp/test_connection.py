@@ -21,14 +21,16 @@ from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
 from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.connection import Line, Transfer
-from bulkmail.smtp.protocol import Transactions
-from bulkmail.smtp.session import Session
-from bulkmail.smtp.timeouts import Timeouts
+from bulkmail.smtp.connection import Connection
+from bulkmail.smtp.opening import Timeouts
+from bulkmail.smtp.peer_policy import PeerPolicy, Terms
+from bulkmail.smtp.protocol import Protocol
+from bulkmail.smtp.transfer import Transfer
 from bulkmail.testing import Hang, ScriptedRelay, Split
+from tests.connections import Single
 
 MakeMessage = Callable[..., Message]
-SessionTo = Callable[..., AbstractAsyncContextManager[Session]]
+SessionTo = Callable[..., AbstractAsyncContextManager[Single]]
 Done = Callable[[BaseException | None], None]
 
 
@@ -99,7 +101,7 @@ async def test_words_behind_a_failed_write_are_read(
 ) -> None:
     asked: list[Done] = []
     with abrupt_server(last_words) as server:
-        session = await Session.open(Relay.parse(f"smtp://127.0.0.1:{server.port}?tls=off"), None, tls_context=None)
+        session = await Single.to(Relay.parse(f"smtp://127.0.0.1:{server.port}?tls=off"), None, tls_context=None)
         task = asyncio.create_task(session.transact(make_message(b"first line\r\nlast line\r\n"), asked.append))
         assert await asyncio.to_thread(server.has_read_body.wait, 5)
         # From here to the write the loop has no chance to read.
@@ -119,7 +121,7 @@ async def test_without_a_second_descriptor_the_loss_is_in_doubt(
     monkeypatch.setattr(os, "dup", no_descriptors_left)
     asked: list[Done] = []
     with abrupt_server(b"421 4.3.2 closing\r\n") as server:
-        session = await Session.open(Relay.parse(f"smtp://127.0.0.1:{server.port}?tls=off"), None, tls_context=None)
+        session = await Single.to(Relay.parse(f"smtp://127.0.0.1:{server.port}?tls=off"), None, tls_context=None)
         task = asyncio.create_task(session.transact(make_message(b"first line\r\nlast line\r\n"), asked.append))
         assert await asyncio.to_thread(server.has_read_body.wait, 5)
         server.may_reset.set()
@@ -136,7 +138,7 @@ async def test_sessions_leave_no_descriptor(make_message: MakeMessage, ending: s
         where = Relay.parse(f"smtp://{relay.host}:{relay.port}?tls=off")
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(5):
-            session = await Session.open(where, None, tls_context=None)
+            session = await Single.to(where, None, tls_context=None)
             await session.transact(make_message(), lambda done: done(None))
             if ending == "quit":
                 await session.quit()
@@ -166,7 +168,7 @@ async def test_one_timer_for_many_messages(
                 wound.append(when)
                 return call_at(when, call)
 
-        monkeypatch.setattr(session._line, "loop", Loop)  # the begin of a message still needs a future
+        monkeypatch.setattr(session._patience, "_loop", Loop)  # the begin of a message still needs a future
         monkeypatch.setattr(Loop, "create_future", staticmethod(loop.create_future), raising=False)
         for _ in range(20):
             await session.transact(make_message(), lambda done: done(None))
@@ -191,14 +193,14 @@ class NarrowTransport(asyncio.Transport):
 
     def __init__(self) -> None:
         super().__init__()
-        self.line: Line | None = None
+        self.line: Connection | None = None
         self.written: list[bytes] = []
         self.is_gone = False
         self.is_closed_politely = False
         self.limits: tuple[int | None, int | None] = (None, None)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self.line = cast(Line, protocol)
+        self.line = cast(Connection, protocol)
 
     def get_extra_info(self, name: str, default: object = None) -> object:
         return "over TLS" if name == "ssl_object" else default
@@ -230,7 +232,11 @@ class NarrowTransport(asyncio.Transport):
         self.line.resume_writing()
 
 
-async def begun(line: Line, message: Message) -> asyncio.Future[Reply | Fault]:
+def protocol() -> Protocol:
+    return Protocol(Terms(Capabilities()), PeerPolicy(), peer="relay")
+
+
+async def begun(line: Connection, message: Message) -> asyncio.Future[Reply | Fault]:
     """Has `line` carry this message, whose mark is granted at once, and says what it will have come to."""
     decided: asyncio.Future[Reply | Fault] = asyncio.get_running_loop().create_future()
     waiting = iter((Transfer(message, lambda done: done(None), decided.set_result),))
@@ -242,7 +248,7 @@ async def begun(line: Line, message: Message) -> asyncio.Future[Reply | Fault]:
 
 async def test_end_of_input_is_judged_before_anything_is_flushed(make_message: MakeMessage) -> None:
     transport = NarrowTransport()
-    line = Line(transport, Transactions(Capabilities(), peer="relay"), timeouts=Timeouts())
+    line = Connection(transport, protocol(), timeouts=Timeouts())
     decided = await begun(line, make_message(b"x" * 2_000 + b"\r\n"))
     for words in (b"250 ok\r\n", b"250 ok\r\n", b"354 go on\r\n"):
         transport.answer(words)
@@ -257,8 +263,8 @@ async def test_end_of_input_is_judged_before_anything_is_flushed(make_message: M
 
 async def test_tls_is_closed_in_good_manners_after_quit() -> None:
     transport = NarrowTransport()
-    line = Line(transport, Transactions(Capabilities(), peer="relay"), timeouts=Timeouts())
-    leaving = asyncio.create_task(line.leave(patience=5))
+    line = Connection(transport, protocol(), timeouts=Timeouts())
+    leaving = asyncio.create_task(line.quit())
     await asyncio.sleep(0)
     assert transport.written == [b"QUIT\r\n"]
     transport.answer(b"221 bye\r\n")
@@ -269,16 +275,16 @@ async def test_tls_is_closed_in_good_manners_after_quit() -> None:
 
 async def test_any_byte_in_the_buffers_pauses(session_to: SessionTo) -> None:
     over_tls = NarrowTransport()
-    Line(over_tls, Transactions(Capabilities(), peer="relay"), timeouts=Timeouts()).abort()
+    Connection(over_tls, protocol(), timeouts=Timeouts()).abort()
     assert over_tls.limits == (1, 0)  # TLS transports pause at the limit, plain ones above it
     async with ScriptedRelay() as relay, session_to(relay) as session:
-        assert session._line._transport.get_write_buffer_limits() == (0, 0)
+        assert session._transport.get_write_buffer_limits() == (0, 0)
 
 
 @pytest.mark.parametrize("stalls", [False, True], ids=["goes on", "stalls"])
 async def test_patience_in_the_body_is_for_a_piece(make_message: MakeMessage, stalls: bool) -> None:
     transport = NarrowTransport()
-    line = Line(transport, Transactions(Capabilities(), peer="relay"), timeouts=Timeouts(block=0.3))
+    line = Connection(transport, protocol(), timeouts=Timeouts(block=0.3))
     decided = await begun(line, make_message((b"x" * 76 + b"\r\n") * 8_000))
     for words in (b"250 ok\r\n", b"250 ok\r\n", b"354 go on\r\n"):
         transport.answer(words)

@@ -8,17 +8,16 @@ import pytest
 
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Stage
-from bulkmail.smtp.dialogue import Asking
-from bulkmail.smtp.opening import SessionRefused, open_transport
-from bulkmail.smtp.timeouts import Timeouts
+from bulkmail.smtp.dialogue import Dialogue, SessionRefused
+from bulkmail.smtp.opening import Access, open_dialogue
 from bulkmail.testing import Drop, Hang, ScriptedRelay
 from bulkmail.testing.answers import Script
 
 
-async def asking(relay: ScriptedRelay) -> Asking:
+async def asking(relay: ScriptedRelay) -> Dialogue:
     where = Relay.parse(f"smtp://127.0.0.1:{relay.port}?tls=off")
-    transport, _ = await open_transport(where, None, tls_context=None, timeouts=Timeouts())
-    return Asking(transport, peer="relay.test")
+    dialogue, _ = await open_dialogue(Access(where), [])
+    return dialogue
 
 
 async def test_questions_are_answered_in_order() -> None:
@@ -35,12 +34,12 @@ async def test_questions_are_answered_in_order() -> None:
 @pytest.mark.parametrize(
     ("answer", "kind", "what"),
     [
-        pytest.param(Drop(), Breakage.LOST, "relay.test closed the connection", id="drop"),
-        pytest.param(Hang(), Breakage.TIMEOUT, "relay.test did not answer within 0.1 s", id="hang"),
+        pytest.param(Drop(), Breakage.LOST, "127.0.0.1 port {port} closed the connection", id="drop"),
+        pytest.param(Hang(), Breakage.TIMEOUT, "127.0.0.1 port {port} did not answer within 0.1 s", id="hang"),
         pytest.param(
             b"hello\r\n",
-            Breakage.LOST,
-            'relay.test broke the protocol: it sent "hello" where a reply begins with a code from 200 to 599',
+            Breakage.DESYNC,
+            '127.0.0.1 port {port} sent "hello" where a reply begins with a code from 200 to 599',
             id="no reply",
         ),
     ],
@@ -52,4 +51,4 @@ async def test_question_without_an_answer(answer: Script, kind: Breakage, what: 
             await questions.ask(b"MAIL FROM:<a@b>\r\n", stage=Stage.MAIL, patience=0.1)
         await questions.leave(patience=0.1)
         await asyncio.sleep(0.01)
-    assert caught.value.event == Fault(Stage.MAIL, kind, what)
+    assert caught.value.event == Fault(Stage.MAIL, kind, what.format(port=relay.port))

@@ -14,8 +14,8 @@ from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Reply, Stage
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.opening import SessionRefused
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.dialogue import SessionRefused
+from tests.connections import Single
 
 
 class Keeper:
@@ -55,7 +55,7 @@ async def test_messages_arrive_as_they_were(make_message: Callable[..., Message]
     ]
     keeper = Keeper()
     async with serving(keeper) as where:
-        session = await Session.open(Relay.parse(where), None, tls_context=None)
+        session = await Single.to(Relay.parse(where), None, tls_context=None)
         for content in contents:
             eight_bit = not content.isascii()
             message = make_message(content[:20], content[20:], is_8bit=eight_bit, needs_smtputf8=eight_bit)
@@ -70,7 +70,7 @@ async def test_messages_arrive_as_they_were(make_message: Callable[..., Message]
 async def test_refused_recipients_spoil_no_neighbour(make_message: Callable[..., Message]) -> None:
     keeper = Keeper()
     async with serving(keeper) as where:
-        session = await Session.open(Relay.parse(where), None, tls_context=None)
+        session = await Single.to(Relay.parse(where), None, tls_context=None)
         codes = []
         for number in range(20):
             address = f"{'ghost' if number % 3 == 0 else 'ann'}@example.com"
@@ -97,11 +97,11 @@ async def test_login(mechanism: str, password: str) -> None:
         relay = Relay.parse(f"{where}&auth=plaintext")
         credentials = Credentials("ann", Secret(password))
         if password == "right":
-            session = await Session.open(relay, credentials, tls_context=None)
+            session = await Single.to(relay, credentials, tls_context=None)
             await session.quit()
         else:
             with pytest.raises(SessionRefused) as caught:
-                await Session.open(relay, credentials, tls_context=None)
+                await Single.to(relay, credentials, tls_context=None)
             assert isinstance(caught.value.event, Reply)
             assert (caught.value.event.stage, caught.value.event.code) == (Stage.AUTH, 535)
             await asyncio.sleep(0.01)

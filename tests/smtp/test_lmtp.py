@@ -16,11 +16,11 @@ from bulkmail.model.outcome import Outcome
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.connection import Done, Transfer
-from bulkmail.smtp.opening import SessionRefused
-from bulkmail.smtp.peer_policy import Manners
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.peer_policy import PeerPolicy
+from bulkmail.smtp.transfer import Done, Transfer
 from bulkmail.testing import Drop, ScriptedRelay, Split
+from tests.connections import Single
 
 MakeMessage = Callable[..., Message]
 Event = Reply | Fault
@@ -36,8 +36,8 @@ def url_of(relay: ScriptedRelay) -> str:
 
 
 @asynccontextmanager
-async def session_over(url: str) -> AsyncIterator[Session]:
-    session = await Session.open(Relay.parse(url), None, tls_context=None, manners=Manners())
+async def session_over(url: str) -> AsyncIterator[Single]:
+    session = await Single.to(Relay.parse(url), None, tls_context=None, policy=PeerPolicy())
     try:
         yield session
     finally:
@@ -45,7 +45,7 @@ async def session_over(url: str) -> AsyncIterator[Session]:
         await asyncio.sleep(0)
 
 
-async def sent(session: Session, *messages: Message) -> list[tuple[Event, ...]]:
+async def sent(session: Single, *messages: Message) -> list[tuple[Event, ...]]:
     """What each forward path of each message came to."""
     outcomes: list[tuple[Event, ...]] = []
 
@@ -145,7 +145,7 @@ async def test_421_between_the_replies_decides_its_own_recipient(
 async def test_server_that_knows_no_lmtp_is_reported_apart(extensions: tuple[str, ...]) -> None:
     async with ScriptedRelay(extensions=extensions) as relay:
         with pytest.raises(SessionRefused) as raised:
-            await Session.open(Relay.parse(url_of(relay)), None, tls_context=None)
+            await Single.to(Relay.parse(url_of(relay)), None, tls_context=None)
         assert isinstance(raised.value.event, Reply)
         assert (raised.value.event.stage, raised.value.event.code) == (Stage.EHLO, 500)
         assert [command.split()[0] for command in relay.commands] == ["LHLO"]  # HELO would not fix it
@@ -177,7 +177,7 @@ async def test_socket_that_cannot_be_reached_is_reported(extensions: tuple[str, 
     reported = {}
     for name in ("none", "file", "stale"):
         with pytest.raises(SessionRefused) as raised:
-            await Session.open(Relay.parse(f"lmtp://{short_path / name}"), None, tls_context=None)
+            await Single.to(Relay.parse(f"lmtp://{short_path / name}"), None, tls_context=None)
         event = raised.value.event
         assert isinstance(event, Fault) and event.stage is Stage.CONNECT
         reported[name] = event.kind

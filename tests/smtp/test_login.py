@@ -15,12 +15,11 @@ from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.credentials import AccessToken, Credentials, TokenError, Tokens
-from bulkmail.smtp.login import choose_mechanism, log_in
-from bulkmail.smtp.mechanisms import LoginError, Mechanism
-from bulkmail.smtp.opening import SessionRefused
+from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.login import LoginError, Mechanism, choose_mechanism, log_in
 from bulkmail.smtp.replies import RawReply
-from bulkmail.smtp.session import Session
 from bulkmail.testing import Late, ScriptedRelay
+from tests.connections import Single
 
 USER, PASSWORD = "ann@example.com", "correct horse, battery=staple"
 EVERY = ("PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-256", "XOAUTH2", "OAUTHBEARER")
@@ -52,7 +51,7 @@ def chosen(offered: Sequence[str], who: Credentials = ANN, *, token: str = "", i
 
 
 async def opened(relay: ScriptedRelay, who: Credentials, query: str = CLEAR) -> None:
-    session = await Session.open(Relay.parse(f"smtp://127.0.0.1:{relay.port}?{query}"), who, tls_context=None)
+    session = await Single.to(Relay.parse(f"smtp://127.0.0.1:{relay.port}?{query}"), who, tls_context=None)
     assert session.usable
     await session.quit()
 

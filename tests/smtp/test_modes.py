@@ -1,4 +1,4 @@
-"""Ahead of the replies: what is written together, and to whom each reply belongs."""
+"""PeerPolicy of the replies: what is written together, and to whom each reply belongs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bulkmail.model.message import Envelope, Message
 from bulkmail.model.outcome import Outcome
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.ahead import Ahead, Trial
 from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.protocol import PROBE, Transactions
-from bulkmail.smtp.transfer import Exchange, Mode
+from bulkmail.smtp.peer_policy import CloseReason, Mode, PeerPolicy, Terms, Trial
+from bulkmail.smtp.protocol import PROBE, Protocol
+from bulkmail.smtp.transfer import Transfer
 from tests.examples import many
 
 BODY = b"Subject: hello\r\n\r\nDear all\r\n"
@@ -32,30 +32,29 @@ class Talk:
     """Transactions in some mode, with as many messages as wanted; marks are granted unless held."""
 
     def __init__(
-        self, mode: Mode, *, messages: int, depth: int = 4, grants_marks: bool = True, ahead: Ahead | None = None
+        self, mode: Mode, *, messages: int, depth: int = 4, grants_marks: bool = True, policy: PeerPolicy | None = None
     ) -> None:
-        self.ahead = ahead or Ahead()
-        self.transactions = Transactions(
-            Capabilities(), peer="mail.example.com", mode=mode, depth=depth, ahead=self.ahead
-        )
-        self.exchanges = [
-            Exchange(Message(Envelope("s@example.org", f"p{n}@example.com"), f"<{n}@example.org>", (BODY,)))
+        self.policy = policy or PeerPolicy()
+        self.policy.depth = depth
+        self.protocol = Protocol(Terms(Capabilities(), mode), self.policy, peer="mail.example.com")
+        self.transfers = [
+            Transfer(Message(Envelope("s@example.org", f"p{n}@example.com"), f"<{n}@example.org>", (BODY,)))
             for n in range(messages)
         ]
-        self.waiting = deque(self.exchanges)
+        self.waiting = deque(self.transfers)
         self.grants_marks = grants_marks
-        self.held: list[Exchange] = []
-        self.transactions.more = lambda: self.waiting.popleft() if self.waiting else None
+        self.held: list[Transfer] = []
+        self.protocol.more = lambda: self.waiting.popleft() if self.waiting else None
 
     def writes(self) -> list[bytes]:
         """What is written now, write by write."""
         outputs = []
-        while (output := self.transactions.next_output()) is not None:
+        while (output := self.protocol.next_output()) is not None:
             outputs.append(bytes(output))
-            if (wanting := self.transactions.mark_wanted) is not None:
-                self.transactions.mark_wanted = None
+            if (wanting := self.protocol.mark_wanted) is not None:
+                self.protocol.mark_wanted = None
                 if self.grants_marks:
-                    self.transactions.marked(wanting)
+                    wanting.is_marked = True
                 else:
                     self.held.append(wanting)
         return outputs
@@ -64,12 +63,12 @@ class Talk:
         return b"".join(self.writes())
 
     def hears(self, *replies: bytes) -> None:
-        self.transactions.receive(b"".join(replies))
+        self.protocol.receive(b"".join(replies))
 
     def codes(self) -> list[int | None]:
         """How each message was decided, so far; a fault shows as 0."""
         return [
-            None if e.result is None else e.result.code if isinstance(e.result, Reply) else 0 for e in self.exchanges
+            None if e.result is None else e.result.code if isinstance(e.result, Reply) else 0 for e in self.transfers
         ]
 
 
@@ -85,7 +84,7 @@ def test_pipelining_takes_one_round_trip_a_message() -> None:
     assert talk.writes() == [BODY + b".\r\n"]
     talk.hears(OK)
     assert talk.codes() == [250, 250, 250]
-    assert talk.transactions.is_idle
+    assert talk.protocol.is_idle
 
 
 def test_terminator_goes_alone_when_no_message_is_ready_and_the_next_follows_at_once() -> None:
@@ -93,7 +92,7 @@ def test_terminator_goes_alone_when_no_message_is_ready_and_the_next_follows_at_
     talk.written()
     talk.hears(OK, OK, GO)
     assert talk.writes() == [BODY + b".\r\n"]
-    late = Exchange(talk.exchanges[0].message)
+    late = Transfer(talk.transfers[0].message)
     talk.waiting.append(late)
     assert talk.writes() == [GROUP.format(0).encode()]
 
@@ -104,7 +103,7 @@ def test_refused_recipient_is_followed_by_reset(mode: Mode) -> None:
     talk.written()
     talk.hears(OK, NO, b"554 5.5.1 no valid recipients\r\n" if mode is Mode.PIPELINING else b"")
     assert talk.codes() == [550, None]
-    assert isinstance(talk.exchanges[0].result, Reply) and talk.exchanges[0].result.stage is Stage.RCPT
+    assert isinstance(talk.transfers[0].result, Reply) and talk.transfers[0].result.stage is Stage.RCPT
     assert talk.written().startswith(b"RSET\r\nMAIL FROM")
 
 
@@ -122,7 +121,7 @@ def test_354_after_a_refused_sender_with_an_accepted_recipient_is_never_ended() 
     talk = Talk(Mode.PIPELINING, messages=2)
     talk.written()
     talk.hears(b"503 5.5.1 nested MAIL\r\n", OK, GO)
-    assert talk.transactions.is_over
+    assert talk.protocol.closed is not None
     assert talk.codes() == [503, None]
     assert talk.written() == b""
 
@@ -134,7 +133,7 @@ def test_refused_mail_consumes_the_moot_replies() -> None:
     assert talk.codes() == [None, None]
     talk.hears(b"503 need MAIL\r\n", b"503 need RCPT\r\n")
     assert talk.codes() == [451, None]
-    assert talk.exchanges[0].result == Reply(Stage.MAIL, 451, "4.3.0", "later")
+    assert talk.transfers[0].result == Reply(Stage.MAIL, 451, "4.3.0", "later")
     assert talk.written().startswith(b"RSET\r\nMAIL FROM")
 
 
@@ -156,8 +155,8 @@ def test_421_to_the_end_defers_what_follows() -> None:
     talk.written()
     talk.hears(b"421 4.3.2 going down\r\n")
     assert talk.codes() == [421, None]
-    talk.transactions.lost()
-    second = talk.exchanges[1].result
+    talk.protocol.lost()
+    second = talk.transfers[1].result
     assert isinstance(second, Fault) and judge(second).outcome is Outcome.DEFERRED
 
 
@@ -177,28 +176,28 @@ def test_terminator_waits_for_the_mark(mode: Mode) -> None:
     talk.hears(OK, OK, GO if mode is Mode.PIPELINING else b"")
     written = talk.written()
     assert written in (BODY, CHUNK.encode())
-    assert talk.exchanges[0].stage is Stage.BODY
-    talk.transactions.marked(talk.held[0])
+    assert talk.transfers[0].stage is Stage.BODY
+    talk.held[0].is_marked = True
     assert talk.written().startswith(b".\r\nMAIL" if mode is Mode.PIPELINING else b"\r\nRSET\r\nMAIL")
-    assert talk.exchanges[0].stage is Stage.END
+    assert talk.transfers[0].stage is Stage.END
 
 
 def deep(messages: int, *, depth: int = 4, grants_marks: bool = True) -> Talk:
     """With a server that another session has found to swallow the chunks that it refuses."""
-    talk = Talk(Mode.DEEP, messages=messages, depth=depth, grants_marks=grants_marks, ahead=passed())
-    assert talk.transactions.mode is Mode.DEEP
+    talk = Talk(Mode.DEEP, messages=messages, depth=depth, grants_marks=grants_marks, policy=passed())
+    assert talk.protocol.mode is Mode.DEEP
     return talk
 
 
-def passed() -> Ahead:
-    ahead = Ahead()
-    ahead.passed(Capabilities())
-    return ahead
+def passed() -> PeerPolicy:
+    policy = PeerPolicy()
+    policy.passed(Capabilities())
+    return policy
 
 
-def probing(*, messages: int = 2, ahead: Ahead | None = None) -> Talk:
+def probing(*, messages: int = 2, policy: PeerPolicy | None = None) -> Talk:
     """A session that has sent its first message and now asks whether it may go deep."""
-    talk = Talk(Mode.DEEP, messages=messages, ahead=ahead)
+    talk = Talk(Mode.DEEP, messages=messages, policy=policy)
     assert talk.writes() == [GROUP.format(0).encode()]
     talk.hears(OK, OK, GO)
     assert talk.writes() == [BODY + b".\r\n"]
@@ -214,8 +213,8 @@ def test_deep_begins_with_one_message_and_doubles_while_all_goes_well() -> None:
     under_way = []
     while None in talk.codes():
         under_way.append(sum(e.to_write is not None and e.stage is not Stage.MAIL and e.result is None
-                             for e in talk.exchanges))  # fmt: skip
-        slots = len(talk.transactions._expected)
+                             for e in talk.transfers))  # fmt: skip
+        slots = len(talk.protocol._expected)
         talk.hears(*[OK] * slots)
         talk.written()
     assert under_way == [1, 2, 4, 4, 4, 4, 1]
@@ -224,7 +223,7 @@ def test_deep_begins_with_one_message_and_doubles_while_all_goes_well() -> None:
 
 def test_deep_leads_each_group_with_reset_while_others_are_under_way() -> None:
     talk = deep(4)
-    talk.transactions.window = 4
+    talk.protocol.window.size = 4
     assert (
         talk.written()
         == "".join(("RSET\r\n" if n else "") + ENVELOPE.format(n) + CHUNK + "\r\n" for n in range(4)).encode()
@@ -233,41 +232,41 @@ def test_deep_leads_each_group_with_reset_while_others_are_under_way() -> None:
 
 def test_deep_books_a_refusal_to_its_own_message() -> None:
     talk = deep(3)
-    talk.transactions.window = 4
+    talk.protocol.window.size = 4
     talk.written()
     talk.hears(OK, NO, b"503 5.5.1 no recipient\r\n", OK, OK, OK, OK, OK, OK, NO, b"554 5.5.1 x\r\n")
     assert talk.codes() == [550, 250, 550]
-    assert all(isinstance(e.result, Reply) for e in talk.exchanges)
+    assert all(isinstance(e.result, Reply) for e in talk.transfers)
 
 
 def test_deep_2xx_to_the_chunk_counts_whatever_mail_answered() -> None:
     talk = deep(1)
     talk.written()
     talk.hears(b"503 5.5.1 nested MAIL\r\n", OK, b"250 2.0.0 queued\r\n")
-    result = talk.exchanges[0].result
+    result = talk.transfers[0].result
     assert isinstance(result, Reply) and judge(result).outcome is Outcome.ACCEPTED
 
 
 def test_deep_loss_leaves_exactly_those_in_doubt_whose_end_was_written() -> None:
     talk = deep(4, grants_marks=False)
-    talk.transactions.window = 4
+    talk.protocol.window.size = 4
     talk.written()
-    talk.transactions.marked(talk.held[0])
+    talk.held[0].is_marked = True
     talk.written()
-    talk.transactions.marked(talk.held[1])
+    talk.held[1].is_marked = True
     talk.written()
-    talk.transactions.lost()
-    outcomes = [judge(e.result).outcome if e.result else None for e in talk.exchanges]
+    talk.protocol.lost()
+    outcomes = [judge(e.result).outcome if e.result else None for e in talk.transfers]
     assert outcomes == [Outcome.IN_DOUBT, Outcome.IN_DOUBT, Outcome.DEFERRED, None]
 
 
 def test_deep_421_then_the_end_defers_the_rest() -> None:
     talk = deep(3)
-    talk.transactions.window = 4
+    talk.protocol.window.size = 4
     talk.written()
     talk.hears(OK, OK, OK, OK, b"421 4.3.2 going down\r\n")
-    talk.transactions.lost()
-    assert [judge(e.result).outcome for e in talk.exchanges if e.result] == [
+    talk.protocol.lost()
+    assert [judge(e.result).outcome for e in talk.transfers if e.result] == [
         Outcome.ACCEPTED,
         Outcome.DEFERRED,
         Outcome.DEFERRED,
@@ -277,7 +276,7 @@ def test_deep_421_then_the_end_defers_the_rest() -> None:
 def test_first_message_is_sent_before_the_probe_and_the_others_go_deep() -> None:
     talk = probing(messages=3)
     talk.hears(b"503 5.5.1 no transaction\r\n", OK)
-    assert talk.transactions.mode is Mode.DEEP
+    assert talk.protocol.mode is Mode.DEEP
     assert talk.written() == (ENVELOPE.format(1) + CHUNK + "\r\n").encode()
     talk.hears(OK, OK, OK)
     talk.written()
@@ -292,12 +291,12 @@ def test_probe_is_not_sent_when_no_message_follows() -> None:
     talk.written()
     talk.hears(OK)
     assert talk.writes() == []
-    assert talk.transactions.is_idle and talk.ahead.trial is Trial.UNTRIED
+    assert talk.protocol.is_idle and talk.policy.trial is Trial.UNTRIED
 
 
 def test_other_sessions_do_not_probe_while_one_does_and_go_deep_when_it_is_known() -> None:
     first = probing()
-    other = Talk(Mode.DEEP, messages=4, ahead=first.ahead)
+    other = Talk(Mode.DEEP, messages=4, policy=first.policy)
     other.written()
     other.hears(OK, OK, GO)
     assert other.writes() == [BODY + b".\r\n" + GROUP.format(1).encode()]  # it does not wait for the answer
@@ -310,9 +309,9 @@ def test_other_sessions_do_not_probe_while_one_does_and_go_deep_when_it_is_known
 
 
 def test_server_of_another_kind_behind_the_same_name_gets_no_chunk() -> None:
-    ahead = Ahead()
-    ahead.passed(Capabilities(dsn=True))
-    talk = Talk(Mode.DEEP, messages=2, ahead=ahead)
+    policy = PeerPolicy()
+    policy.passed(Capabilities(dsn=True))
+    talk = Talk(Mode.DEEP, messages=2, policy=policy)
     talk.written()
     talk.hears(OK, OK, GO)
     talk.written()
@@ -323,9 +322,9 @@ def test_server_of_another_kind_behind_the_same_name_gets_no_chunk() -> None:
 def test_server_that_takes_a_refused_chunk_for_commands_never_gets_one_again() -> None:
     talk = probing()
     talk.hears(b"503 5.5.1 no transaction\r\n", b"500 5.5.2 XNOP?\r\n", OK)
-    assert talk.transactions.mode is Mode.PIPELINING
+    assert talk.protocol.mode is Mode.PIPELINING
     assert talk.written() == GROUP.format(1).encode()
-    assert talk.ahead.trial is Trial.FAILED
+    assert talk.policy.trial is Trial.FAILED
 
 
 @pytest.mark.parametrize(
@@ -346,15 +345,14 @@ def test_session_that_ends_in_the_probe_is_the_last_one_that_does(replies: list[
     talk = probing()
     talk.hears(*replies)
     if is_silent:
-        talk.transactions.timed_out(30.0)
+        talk.protocol.timed_out(30.0)
     else:
-        talk.transactions.lost()
-    assert talk.transactions.is_over and talk.transactions.ended_in_probe
-    assert not talk.transactions.broke_rules and not talk.transactions.was_struck_dumb
-    assert talk.ahead.trial is Trial.FAILED
-    second = talk.exchanges[1].result
+        talk.protocol.lost()
+    assert talk.protocol.closed is not None and talk.protocol.closed.why is CloseReason.PROBED
+    assert talk.policy.trial is Trial.FAILED
+    second = talk.transfers[1].result
     assert isinstance(second, Fault) and (second.stage, second.kind) == (Stage.MAIL, Breakage.LOST)
-    later = Talk(Mode.DEEP, messages=2, ahead=talk.ahead)
+    later = Talk(Mode.DEEP, messages=2, policy=talk.policy)
     later.written()
     later.hears(OK, OK, GO)
     assert later.writes() == [BODY + b".\r\n" + GROUP.format(1).encode()]
@@ -362,9 +360,9 @@ def test_session_that_ends_in_the_probe_is_the_last_one_that_does(replies: list[
 
 def test_probe_that_we_give_up_ourselves_says_nothing() -> None:
     talk = probing()
-    talk.transactions.stop()
-    assert talk.ahead.trial is Trial.UNTRIED
-    second = talk.exchanges[1].result
+    talk.protocol.stop()
+    assert talk.policy.trial is Trial.UNTRIED
+    second = talk.transfers[1].result
     assert isinstance(second, Fault) and second.kind is Breakage.STOPPED
 
 
@@ -388,13 +386,13 @@ def test_server_that_refuses_what_is_behind_the_end_is_never_written_to_there_ag
     talk.hears(OK, OK, GO)
     talk.written()
     talk.hears(OK)
-    assert talk.codes() == [250, 250, 250] and talk.transactions.begun == 3
-    assert talk.transactions.is_idle
+    assert talk.codes() == [250, 250, 250] and talk.protocol.begun == 3
+    assert talk.protocol.is_idle
 
 
 def test_other_sessions_learn_what_is_refused_behind_an_end() -> None:
-    ahead = Ahead()
-    first, other = (Talk(Mode.PIPELINING, messages=2, ahead=ahead) for _ in range(2))
+    policy = PeerPolicy()
+    first, other = (Talk(Mode.PIPELINING, messages=2, policy=policy) for _ in range(2))
     for talk in (first, other):
         talk.written()
     first.hears(OK, OK, GO)
@@ -407,7 +405,7 @@ def test_other_sessions_learn_what_is_refused_behind_an_end() -> None:
 def test_mark_of_a_message_that_was_not_heard_holds_when_it_goes_again() -> None:
     talk = Talk(Mode.PIPELINING, messages=2, grants_marks=False)
     talk.written()
-    talk.transactions.marked(talk.held[0])
+    talk.held[0].is_marked = True
     talk.hears(OK, OK, GO)
     talk.written()
     talk.hears(OK, OUT_OF_TURN, OUT_OF_TURN, OUT_OF_TURN)
@@ -415,7 +413,7 @@ def test_mark_of_a_message_that_was_not_heard_holds_when_it_goes_again() -> None
     assert len(talk.held) == 2  # it was asked for once
     talk.hears(OK, OK, OK, GO)
     assert talk.writes() == [BODY]
-    talk.transactions.marked(talk.held[1])
+    talk.held[1].is_marked = True
     assert talk.writes() == [b".\r\n"]
 
 
@@ -428,23 +426,23 @@ def test_503_to_a_message_that_was_written_in_its_turn_is_its_own() -> None:
 
 def test_deep_messages_that_were_not_heard_are_not_attempted() -> None:
     talk = deep(3)
-    talk.transactions.window = 4
+    talk.protocol.window.size = 4
     talk.written()
     talk.hears(OK, OK, OK, *[OUT_OF_TURN] * 8)
-    talk.transactions.lost()
-    assert not talk.ahead.crosses_ends
-    for exchange in talk.exchanges[1:]:
-        event = exchange.result
+    talk.protocol.lost()
+    assert not talk.policy.crosses_ends
+    for transfer in talk.transfers[1:]:
+        event = transfer.result
         assert isinstance(event, Fault) and (event.stage, event.kind) == (Stage.MAIL, Breakage.LOST)
 
 
 def test_hanging_up_on_the_first_group_is_noticed() -> None:
     talk = Talk(Mode.PIPELINING, messages=1)
     talk.written()
-    talk.transactions.lost()
-    assert talk.transactions.was_struck_dumb
-    assert isinstance(talk.exchanges[0].result, Fault)
-    assert talk.exchanges[0].result.kind is Breakage.LOST
+    talk.protocol.lost()
+    assert talk.protocol.closed is not None and talk.protocol.closed.why is CloseReason.UNANSWERED
+    assert isinstance(talk.transfers[0].result, Fault)
+    assert talk.transfers[0].result.kind is Breakage.LOST
 
 
 class Server:
@@ -513,12 +511,12 @@ def test_no_reply_is_booked_to_another_message(mode: Mode, replies: list[bytes],
         for code, slot in zip(codes[heard:], server.slots[heard:], strict=False):
             server.in_data = server.in_data or (code == 354 and slot is None)
         server.reads(talk.written())
-    talk.transactions.lost()
+    talk.protocol.lost()
     ends = zip(server.slots, codes, strict=False)
     granted = {path for path, code in ends if path is not None and 200 <= code < 300}
-    for exchange in talk.exchanges:
-        if exchange.result is not None and judge(exchange.result).outcome is Outcome.ACCEPTED:
-            assert exchange.message.envelope.forward_path in granted
+    for transfer in talk.transfers:
+        if transfer.result is not None and judge(transfer.result).outcome is Outcome.ACCEPTED:
+            assert transfer.message.envelope.forward_path in granted
 
 
 class Counting:
@@ -563,59 +561,59 @@ class Counting:
 @many
 @given(st.lists(st.booleans(), min_size=1, max_size=80), st.integers(2, 10))
 def test_session_is_left_before_a_server_that_counts_resets_ends_it(known: list[bool], depth: int) -> None:
-    talk = Talk(Mode.DEEP, messages=len(known), depth=depth, ahead=passed())
-    transactions, server, waiting = talk.transactions, Counting(known), iter(talk.exchanges)
-    transactions.more = lambda: None if transactions.is_used_up else next(waiting, None)
+    talk = Talk(Mode.DEEP, messages=len(known), depth=depth, policy=passed())
+    protocol, server, waiting = talk.protocol, Counting(known), iter(talk.transfers)
+    protocol.more = lambda: None if protocol.window.is_used_up else next(waiting, None)
     while written := talk.written():
         for reply in server.answers(written):
             assert not reply.startswith(b"554")
             talk.hears(reply)
-    assert transactions.is_used_up or None not in talk.codes()
+    assert protocol.window.is_used_up or None not in talk.codes()
     for code, is_known in zip(talk.codes(), known, strict=True):
         assert code in (None, 250 if is_known else 550)
-    assert not transactions.is_used_up or talk.codes().count(550) >= 10
+    assert not protocol.window.is_used_up or talk.codes().count(550) >= 10
 
 
 def test_refused_reset_is_a_farewell_and_what_was_not_answered_behind_it_was_not_taken() -> None:
     talk = deep(4)
-    talk.transactions.window = 4
+    talk.protocol.window.size = 4
     talk.written()
     talk.hears(OK, NO, b"503 5.5.1 no recipient\r\n", b"554 Too many nonmail commands\r\n")
     assert talk.codes() == [550, None, None, None]
-    talk.transactions.lost()
-    assert not talk.transactions.broke_rules
-    for exchange in talk.exchanges[1:]:
-        assert exchange.result == Fault(
+    talk.protocol.lost()
+    assert talk.protocol.closed is None or talk.protocol.closed.why is not CloseReason.BROKE_PROTOCOL
+    for transfer in talk.transfers[1:]:
+        assert transfer.result == Fault(
             Stage.MAIL, Breakage.LOST, "mail.example.com ended the session: 554 Too many nonmail commands"
         )
 
 
 def test_refused_reset_without_an_end_of_the_session_leaves_in_doubt() -> None:
     talk = deep(2)
-    talk.transactions.window = 4
+    talk.protocol.window.size = 4
     talk.written()
     talk.hears(OK, NO, b"503 5.5.1 no recipient\r\n", b"550 not now\r\n")
-    talk.transactions.timed_out(30)
-    second = talk.exchanges[1].result
+    talk.protocol.timed_out(30)
+    second = talk.transfers[1].result
     assert second is not None and judge(second).outcome is Outcome.IN_DOUBT
 
 
 def test_message_taken_behind_a_refused_reset_is_accepted() -> None:
     talk = deep(2)
-    talk.transactions.window = 4
+    talk.protocol.window.size = 4
     talk.written()
     talk.hears(OK, OK, OK, b"550 not now\r\n", OK, OK, OK)
     assert talk.codes() == [250, 250]
-    assert talk.transactions.is_over
+    assert talk.protocol.closed is not None
 
 
 def test_server_that_goes_on_behind_a_refused_reset_may_have_taken_what_it_did_not_answer() -> None:
     talk = deep(2)
-    talk.transactions.window = 4
+    talk.protocol.window.size = 4
     talk.written()
     talk.hears(OK, OK, OK, b"550 not now\r\n", OK, OK)
-    talk.transactions.lost()
-    second = talk.exchanges[1].result
+    talk.protocol.lost()
+    second = talk.transfers[1].result
     assert second is not None and judge(second).outcome is Outcome.IN_DOUBT
 
 
@@ -631,8 +629,8 @@ def test_end_waits_for_the_mark_when_a_recipient_was_taken_although_the_sender_w
     talk.written()
     talk.hears(b"503 5.5.1 nested MAIL\r\n", OK)
     assert talk.written() == b""
-    talk.transactions.marked(talk.held[0])
+    talk.held[0].is_marked = True
     assert talk.written() == b"\r\n"
-    talk.transactions.lost()
-    result = talk.exchanges[0].result
+    talk.protocol.lost()
+    result = talk.transfers[0].result
     assert result is not None and judge(result).outcome is Outcome.IN_DOUBT

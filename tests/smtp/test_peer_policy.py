@@ -10,20 +10,20 @@ import pytest
 from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Fault, Reply
-from bulkmail.smtp.connection import Transfer
-from bulkmail.smtp.peer_policy import Manners
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.peer_policy import PeerPolicy
+from bulkmail.smtp.transfer import Transfer
 from bulkmail.testing import Drop, ScriptedRelay
+from tests.connections import Single
 
 MakeMessage = Callable[..., Message]
 Event = Reply | Fault
 PIPED = ("PIPELINING", "8BITMIME")
 
 
-async def sent(relay: ScriptedRelay, manners: Manners, messages: list[Message]) -> tuple[list[Event], Session]:
+async def sent(relay: ScriptedRelay, policy: PeerPolicy, messages: list[Message]) -> tuple[list[Event], Single]:
     """Sends over one session as many as it takes."""
     where = Relay.parse(f"smtp://{relay.host}:{relay.port}?tls=off")
-    session = await Session.open(where, None, tls_context=None, manners=manners)
+    session = await Single.to(where, None, tls_context=None, policy=policy)
     events: list[Event] = []
     waiting = iter([Transfer(message, lambda done: done(None), events.append) for message in messages])
     await session.carry(lambda: next(waiting, None))
@@ -53,16 +53,16 @@ async def test_server_that_ends_sessions_after_refusals_is_left_before(
 ) -> None:
     people = [make_message(to=f"nobody{n}@example.com") for n in range(4)] + [make_message(to="ann@example.com")]
     script = ShowsOut(4, refusal=refusal)
-    manners = Manners()
+    policy = PeerPolicy()
     async with ScriptedRelay(greeting=script.greeting, rcpt=script.rcpt, extensions=extensions) as relay:
-        first, session = await sent(relay, manners, people)
+        first, session = await sent(relay, policy, people)
         assert [event.code for event in first if isinstance(event, Reply)] == [int(refusal[:3])] * 4 + [421]
         assert not session.usable
-        second, session = await sent(relay, manners, people)
+        second, session = await sent(relay, policy, people)
         assert [event.code for event in second if isinstance(event, Reply)] == [int(refusal[:3])] * 3
         assert not session.usable  # it was left before it could strike someone
         assert relay.commands[-1] == "QUIT"
-        third, session = await sent(relay, manners, people[3:])
+        third, session = await sent(relay, policy, people[3:])
         assert [event.code for event in third if isinstance(event, Reply)] == [int(refusal[:3]), 250]
         assert session.usable
         await session.quit()
@@ -71,11 +71,11 @@ async def test_server_that_ends_sessions_after_refusals_is_left_before(
 
 async def test_accepted_message_begins_the_count_again(make_message: MakeMessage) -> None:
     script = ShowsOut(3, refusal="550 5.1.1 who?")
-    manners = Manners()
+    policy = PeerPolicy()
     bad, good = make_message(to="nobody@example.com"), make_message(to="ann@example.com")
     async with ScriptedRelay(greeting=script.greeting, rcpt=script.rcpt) as relay:
-        await sent(relay, manners, [bad] * 4)
-        events, session = await sent(relay, manners, [bad, good] * 5)
+        await sent(relay, policy, [bad] * 4)
+        events, session = await sent(relay, policy, [bad, good] * 5)
         assert len(events) == 10 and session.usable
         await session.quit()
 
@@ -93,14 +93,14 @@ async def test_server_that_accepts_no_pipelining_is_spoken_to_plainly_and_the_no
     make_message: MakeMessage, misbehaviour: dict[str, Any]
 ) -> None:
     notices: list[str] = []
-    manners = Manners(notify=notices.append)
+    policy = PeerPolicy(notify=notices.append)
     async with ScriptedRelay(extensions=PIPED, **misbehaviour) as relay:
-        first, _ = await sent(relay, manners, [make_message()])
+        first, _ = await sent(relay, policy, [make_message()])
         assert isinstance(first[0], Fault)
-        second, session = await sent(relay, manners, [make_message()] * 2)
+        second, session = await sent(relay, policy, [make_message()] * 2)
         assert all(isinstance(event, Reply) and event.is_positive for event in second)
         await session.quit()
     assert len(notices) == 1
     assert notices[0].endswith("; from now on it gets one command at a time, which is slower")
-    assert manners.is_plain
+    assert policy.is_plain
     assert len(relay.messages) == 2

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 from bulkmail.model.message import Envelope
 from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Reply
-from bulkmail.smtp.connection import Transfer
-from bulkmail.smtp.peer_policy import Manners
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.peer_policy import PeerPolicy
+from bulkmail.smtp.transfer import Transfer
+from tests.connections import Single
 from tests.servers.kept import MailServer
 
 PEOPLE = ("ann+x@example.com", "Ольга@example.com", "佐=+\\藤@example.com", "bob@example.com")
@@ -23,7 +23,7 @@ PEOPLE = ("ann+x@example.com", "Ольга@example.com", "佐=+\\藤@example.com
 async def test_postfix_takes_reports_for_every_address(postfix: MailServer, make_message, depth: int) -> None:
     notices: list[str] = []
     relay = Relay.parse(f"{postfix.url}&dsn=failure,delay&dsn_return=full")
-    session = await Session.open(relay, None, tls_context=None, manners=Manners(depth=depth, notify=notices.append))
+    session = await Single.to(relay, None, tls_context=None, policy=PeerPolicy(depth=depth, notify=notices.append))
     assert session.capabilities.dsn
     events = []
     messages = [

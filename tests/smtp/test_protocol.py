@@ -15,8 +15,9 @@ from bulkmail.model.outcome import Outcome
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
 from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.protocol import Transactions
-from bulkmail.smtp.transfer import Exchange, Step
+from bulkmail.smtp.peer_policy import CloseReason, PeerPolicy, Terms
+from bulkmail.smtp.protocol import Protocol
+from bulkmail.smtp.transfer import Step, Transfer
 from tests.examples import many
 
 MESSAGE = b"Subject: hello\r\n\r\nDear Ann\r\n"
@@ -35,32 +36,32 @@ class Talk:
     """Transactions with someone who grants every mark at once, unless told otherwise."""
 
     def __init__(self, *, grants_marks: bool = True) -> None:
-        self.transactions = Transactions(Capabilities(), peer="mail.example.com")
-        self.exchanges: list[Exchange] = []
-        self.waiting: deque[Exchange] = deque()
-        self.transactions.more = self._more
+        self.protocol = Protocol(Terms(Capabilities()), PeerPolicy(), peer="mail.example.com")
+        self.transfers: list[Transfer] = []
+        self.waiting: deque[Transfer] = deque()
+        self.protocol.more = self._more
         self.grants_marks = grants_marks
         self.marks_wanted = 0
 
-    def send(self) -> Exchange:
-        exchange = Exchange(message())
-        self.exchanges.append(exchange)
-        self.waiting.append(exchange)
-        return exchange
+    def send(self) -> Transfer:
+        transfer = Transfer(message())
+        self.transfers.append(transfer)
+        self.waiting.append(transfer)
+        return transfer
 
-    def _more(self) -> Exchange | None:
+    def _more(self) -> Transfer | None:
         return self.waiting.popleft() if self.waiting else None
 
     def written(self) -> bytes:
         """Everything that may be written now."""
         output = b""
-        while (piece := self.transactions.next_output()) is not None:
+        while (piece := self.protocol.next_output()) is not None:
             output += piece
-            if (wanting := self.transactions.mark_wanted) is not None:
+            if (wanting := self.protocol.mark_wanted) is not None:
                 self.marks_wanted += 1
-                self.transactions.mark_wanted = None
+                self.protocol.mark_wanted = None
                 if self.grants_marks:
-                    self.transactions.marked(wanting)
+                    wanting.is_marked = True
         return output
 
     def follow(self, transcript: str) -> None:
@@ -73,19 +74,25 @@ class Talk:
                 if expected:
                     assert self.written() == expected
                 expected = b""
-                self.transactions.receive(line[2:].encode().decode("unicode_escape").encode() + b"\r\n")
+                self.protocol.receive(line[2:].encode().decode("unicode_escape").encode() + b"\r\n")
         assert self.written() == expected
+
+
+def words(talk: Talk) -> str:
+    """In which the session ended."""
+    assert talk.protocol.closed is not None
+    return talk.protocol.closed.words
 
 
 def test_message_is_accepted() -> None:
     talk = Talk()
-    exchange = talk.send()
+    transfer = talk.send()
     talk.follow(ACCEPTED)
-    assert exchange.result == Reply(Stage.END, 250, "2.0.0", "queued")
-    assert talk.transactions.settled == [exchange]
-    assert talk.transactions.awaited is None
-    assert not talk.transactions.is_over
-    assert talk.transactions.begun == 1
+    assert transfer.result == Reply(Stage.END, 250, "2.0.0", "queued")
+    assert talk.protocol.settled == [transfer]
+    assert talk.protocol.awaited is None
+    assert talk.protocol.closed is None
+    assert talk.protocol.begun == 1
 
 
 def test_messages_follow_one_another_without_reset() -> None:
@@ -100,11 +107,11 @@ def test_messages_follow_one_another_without_reset() -> None:
 )
 def test_recipient_is_taken_by_any_2xx(reply: str, code: int) -> None:
     talk = Talk()
-    exchange = talk.send()
+    transfer = talk.send()
     talk.follow(f"{MAIL}\nS 250 ok\n{RCPT}\nS {reply}\nC DATA\nS 354 go on\n{MESSAGE_AND_END}\nS {reply}\n")
-    assert isinstance(exchange.result, Reply)
-    assert exchange.result.code == code
-    assert judge(exchange.result).outcome is Outcome.ACCEPTED
+    assert isinstance(transfer.result, Reply)
+    assert transfer.result.code == code
+    assert judge(transfer.result).outcome is Outcome.ACCEPTED
 
 
 @pytest.mark.parametrize(
@@ -145,8 +152,8 @@ def test_421_decides_its_message_and_ends_the_session(before: str, stage: Stage)
     talk.follow(f"{before}\nS 421 4.3.2 closing\n")
     assert ended.result == Reply(stage, 421, "4.3.2", "closing")
     assert queued.result is None  # never begun
-    assert talk.transactions.goodbye == "mail.example.com ended the session: 421 4.3.2 closing"
-    assert talk.transactions.is_over
+    assert words(talk) == "mail.example.com ended the session: 421 4.3.2 closing"
+    assert talk.protocol.closed is not None
     assert judge(ended.result).outcome is Outcome.DEFERRED
 
 
@@ -174,14 +181,14 @@ def test_answer_out_of_place_is_a_desync(before: str, stage: Stage, word: str, a
     if stage is Stage.DATA and answer == "354 go on":
         answer = "250 ok"
     talk = Talk()
-    exchange, queued = talk.send(), talk.send()
+    transfer, queued = talk.send(), talk.send()
     talk.follow(f"{before}\nS {answer}\n")
-    assert isinstance(exchange.result, Fault)
-    assert (exchange.result.stage, exchange.result.kind) == (stage, Breakage.DESYNC)
-    assert exchange.result.what.startswith("mail.example.com broke the protocol")
+    assert isinstance(transfer.result, Fault)
+    assert (transfer.result.stage, transfer.result.kind) == (stage, Breakage.DESYNC)
+    assert transfer.result.what.startswith("mail.example.com broke the protocol")
     assert queued.result is None  # never begun
-    assert talk.transactions.is_over
-    assert judge(exchange.result).outcome is (Outcome.IN_DOUBT if stage is Stage.END else Outcome.DEFERRED)
+    assert talk.protocol.closed is not None
+    assert judge(transfer.result).outcome is (Outcome.IN_DOUBT if stage is Stage.END else Outcome.DEFERRED)
 
 
 def test_refused_reset_ends_the_session() -> None:
@@ -203,66 +210,66 @@ def test_refused_reset_ends_the_session() -> None:
 )
 def test_surplus_in_one_piece_with_a_reply_is_a_desync(before: str, stage: Stage, surplus: str) -> None:
     talk = Talk()
-    exchange = talk.send()
+    transfer = talk.send()
     talk.follow(f"{before}\\r\\n{surplus}\n")
-    assert isinstance(exchange.result, Fault)
-    assert (exchange.result.stage, exchange.result.kind) == (stage, Breakage.DESYNC)
+    assert isinstance(transfer.result, Fault)
+    assert (transfer.result.stage, transfer.result.kind) == (stage, Breakage.DESYNC)
 
 
 @pytest.mark.parametrize("early", ["250 queued", "250-queued", "299 x", "354 go on"])
 def test_acceptance_before_the_end_is_not_believed(early: str) -> None:
     talk = Talk()
-    exchange = talk.send()
+    transfer = talk.send()
     before = ACCEPTED.partition("S 354 go on")[0]
     talk.follow(f"{before}S 354 go on\\r\\n{early}\n")
-    assert isinstance(exchange.result, Fault)
-    assert (exchange.result.stage, exchange.result.kind) == (Stage.BODY, Breakage.DESYNC)
-    assert judge(exchange.result).outcome is Outcome.DEFERRED
+    assert isinstance(transfer.result, Fault)
+    assert (transfer.result.stage, transfer.result.kind) == (Stage.BODY, Breakage.DESYNC)
+    assert judge(transfer.result).outcome is Outcome.DEFERRED
 
 
 @pytest.mark.parametrize("early", ["552 5.3.4 too big", "451 4.3.0 no", "421 4.3.2 closing"])
 def test_refusal_in_the_middle_of_the_body_decides(early: str) -> None:
     talk = Talk(grants_marks=False)
-    exchange = talk.send()
+    transfer = talk.send()
     talk.follow(f"{ACCEPTED.partition(MESSAGE_AND_END)[0]}{MESSAGE_AND_END.removesuffix(chr(10) + 'C .')}\nS {early}\n")
-    assert isinstance(exchange.result, Reply)
-    assert (exchange.result.stage, exchange.result.code) == (Stage.BODY, int(early[:3]))
-    assert talk.transactions.is_over
+    assert isinstance(transfer.result, Reply)
+    assert (transfer.result.stage, transfer.result.code) == (Stage.BODY, int(early[:3]))
+    assert talk.protocol.closed is not None
 
 
 def test_surplus_after_the_last_reply_keeps_the_result_and_ends_the_session() -> None:
     talk = Talk()
-    exchange = talk.send()
+    transfer = talk.send()
     talk.follow(f"{ACCEPTED.rstrip()}\\r\\n250 2.0.0 queued\n")
-    assert exchange.result == Reply(Stage.END, 250, "2.0.0", "queued")
-    assert talk.transactions.is_over
+    assert transfer.result == Reply(Stage.END, 250, "2.0.0", "queued")
+    assert talk.protocol.closed is not None
 
 
 @pytest.mark.parametrize("said", ["421 4.4.2 idle", "250 hello", "hello"])
 def test_unasked_words_while_idle_end_the_session(said: str) -> None:
     talk = Talk()
-    talk.transactions.receive(f"{said}\r\n".encode())
-    assert talk.transactions.is_over
-    exchange = talk.send()
+    talk.protocol.receive(f"{said}\r\n".encode())
+    assert talk.protocol.closed is not None
+    transfer = talk.send()
     assert talk.written() == b""
-    assert exchange.result is None  # never begun
-    assert said[:3] in talk.transactions.goodbye
+    assert transfer.result is None  # never begun
+    assert said[:3] in words(talk)
 
 
 def test_mark_is_wanted_when_the_envelope_is_written_and_the_end_waits_for_it() -> None:
     talk = Talk(grants_marks=False)
-    exchange = talk.send()
+    transfer = talk.send()
     talk.follow(f"{MAIL}\nS 250 ok\n{RCPT}")
     assert talk.marks_wanted == 0
     talk.follow("S 250 ok\nC DATA")
     assert talk.marks_wanted == 1
-    talk.transactions.receive(b"354 go on\r\n")
+    talk.protocol.receive(b"354 go on\r\n")
     assert talk.written() == MESSAGE
-    assert exchange.stage.value == "body"
-    assert talk.transactions.awaited is None
-    talk.transactions.marked(exchange)
+    assert transfer.stage.value == "body"
+    assert talk.protocol.awaited is None
+    transfer.is_marked = True
     assert talk.written() == b".\r\n"
-    assert exchange.stage is Stage.END
+    assert transfer.stage is Stage.END
 
 
 def test_mark_is_wanted_once_a_message() -> None:
@@ -299,16 +306,16 @@ def test_no_mark_is_wanted_for_a_refused_recipient() -> None:
     ],
 )
 def test_end_of_the_session_at_each_stage(
-    transcript: str, stage: Stage, where: str, event: Callable[[Transactions], None], kind: Breakage, words: str
+    transcript: str, stage: Stage, where: str, event: Callable[[Protocol], None], kind: Breakage, words: str
 ) -> None:
     talk = Talk()
-    exchange = talk.send()
+    transfer = talk.send()
     talk.follow(transcript)
-    event(talk.transactions)
-    assert exchange.result == Fault(stage, kind, words.format(where))
+    event(talk.protocol)
+    assert transfer.result == Fault(stage, kind, words.format(where))
     assert talk.written() == b""
-    event(talk.transactions)  # once more changes nothing
-    assert talk.transactions.settled == [exchange]
+    event(talk.protocol)  # once more changes nothing
+    assert talk.protocol.settled == [transfer]
 
 
 @pytest.mark.parametrize(
@@ -322,20 +329,20 @@ def test_end_of_the_session_at_each_stage(
 )
 def test_time_out(transcript: str, stage: Stage, words: str) -> None:
     talk = Talk()
-    exchange = talk.send()
+    transfer = talk.send()
     talk.follow(transcript)
-    talk.transactions.timed_out(300)
-    assert exchange.result == Fault(stage, Breakage.TIMEOUT, f"mail.example.com {words}")
+    talk.protocol.timed_out(300)
+    assert transfer.result == Fault(stage, Breakage.TIMEOUT, f"mail.example.com {words}")
 
 
 def test_time_out_in_the_body() -> None:
     talk = Talk()
-    exchange = talk.send()
+    transfer = talk.send()
     talk.follow(ACCEPTED.partition("\nS 354")[0])
-    talk.transactions.receive(b"354 go on\r\n")
-    assert talk.transactions.awaited is Step.BODY
-    talk.transactions.timed_out(180)
-    assert exchange.result == Fault(
+    talk.protocol.receive(b"354 go on\r\n")
+    assert talk.protocol.awaited is Step.BODY
+    talk.protocol.timed_out(180)
+    assert transfer.result == Fault(
         Stage.BODY, Breakage.TIMEOUT, "mail.example.com took nothing more of the message within 3 min"
     )
 
@@ -343,16 +350,16 @@ def test_time_out_in_the_body() -> None:
 def test_goodbye_follows_the_last_message() -> None:
     talk = Talk()
     talk.send()
-    talk.transactions.leave()
+    talk.protocol.leave()
     talk.follow(f"{ACCEPTED}C QUIT\nS 221 bye\n")
-    assert talk.transactions.is_over
-    assert talk.transactions.has_left
+    assert talk.protocol.closed is not None
+    assert talk.protocol.closed is not None and talk.protocol.closed.why is CloseReason.GOODBYE
 
 
 def test_no_goodbye_after_the_end() -> None:
     talk = Talk()
-    talk.transactions.lost()
-    talk.transactions.leave()
+    talk.protocol.lost()
+    talk.protocol.leave()
     assert talk.written() == b""
 
 
@@ -379,36 +386,36 @@ _SERVER = st.lists(
 @many
 @given(_SERVER, st.data())
 def test_any_server_leads_to_honest_results(server: list[bytes], data: st.DataObject) -> None:
-    """No exception, no acceptance without a 2xx that came after the terminator, each exchange decided once."""
+    """No exception, no acceptance without a 2xx that came after the terminator, each transfer decided once."""
     talk = Talk(grants_marks=False)
-    exchanges = [talk.send() for _ in range(4)]
+    transfers = [talk.send() for _ in range(4)]
     ended: set[int] = set()
     for piece in server:
-        while (output := talk.transactions.next_output()) is not None:
+        while (output := talk.protocol.next_output()) is not None:
             assert len(output) <= 65_536
-            if (wanting := talk.transactions.mark_wanted) is not None:
-                talk.transactions.mark_wanted = None
+            if (wanting := talk.protocol.mark_wanted) is not None:
+                talk.protocol.mark_wanted = None
                 if data.draw(st.booleans()):
-                    talk.transactions.marked(wanting)
-        ended |= {n for n, exchange in enumerate(exchanges) if exchange.stage is Stage.END}
-        settled = len(talk.transactions.settled)
-        talk.transactions.receive(piece)
-        newly = talk.transactions.settled[settled:]
-        accepted = [exchange for exchange in newly if is_accepted(exchange)]
+                    wanting.is_marked = True
+        ended |= {n for n, transfer in enumerate(transfers) if transfer.stage is Stage.END}
+        settled = len(talk.protocol.settled)
+        talk.protocol.receive(piece)
+        newly = talk.protocol.settled[settled:]
+        accepted = [transfer for transfer in newly if is_accepted(transfer)]
         assert len(accepted) <= 1
-        for exchange in accepted:
-            assert exchanges.index(exchange) in ended
-            assert exchange.is_marked
+        for transfer in accepted:
+            assert transfers.index(transfer) in ended
+            assert transfer.is_marked
             assert b"\n" in piece
-    talk.transactions.lost()
-    begun = [exchange for exchange in exchanges if exchange not in talk.waiting]
-    assert sorted(map(id, talk.transactions.settled)) == sorted(map(id, begun))
-    for exchange in begun:
-        assert exchange.result is not None
-        assert not has_control(str(exchange.result))
-        if judge(exchange.result).outcome is Outcome.IN_DOUBT:
-            assert exchange.stage is Stage.END
+    talk.protocol.lost()
+    begun = [transfer for transfer in transfers if transfer not in talk.waiting]
+    assert sorted(map(id, talk.protocol.settled)) == sorted(map(id, begun))
+    for transfer in begun:
+        assert transfer.result is not None
+        assert not has_control(str(transfer.result))
+        if judge(transfer.result).outcome is Outcome.IN_DOUBT:
+            assert transfer.stage is Stage.END
 
 
-def is_accepted(exchange: Exchange) -> bool:
-    return exchange.result is not None and judge(exchange.result).outcome is Outcome.ACCEPTED
+def is_accepted(transfer: Transfer) -> bool:
+    return transfer.result is not None and judge(transfer.result).outcome is Outcome.ACCEPTED

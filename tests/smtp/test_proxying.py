@@ -15,10 +15,10 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.relay import Kind, Relay, Secret, Tls
 from bulkmail.model.reply import Breakage, Fault, Stage
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.opening import SessionRefused
-from bulkmail.smtp.session import Session
-from bulkmail.smtp.timeouts import Timeouts
+from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.opening import Timeouts
 from bulkmail.testing import ScriptedRelay
+from tests.connections import Single
 
 HOST = "relay.invalid"  # known to the proxy alone
 
@@ -131,7 +131,7 @@ def through(proxy: Proxy, **more: object) -> Relay:
 
 async def refused(relay: Relay, who: Credentials | None = None, *, password: Secret | None = None) -> Fault:
     with pytest.raises(SessionRefused) as caught:
-        await Session.open(relay, who, tls_context=None, proxy_password=password, timeouts=Timeouts(connect=0.5))
+        await Single.to(relay, who, tls_context=None, proxy_password=password, timeouts=Timeouts(connect=0.5))
     assert isinstance(caught.value.event, Fault)
     assert "hunter" not in caught.value.event.what
     return caught.value.event
@@ -142,7 +142,7 @@ async def refused(relay: Relay, who: Credentials | None = None, *, password: Sec
 async def test_session_goes_through_the_proxy(kind: type[Proxy], login: tuple[str, str] | None) -> None:
     password = Secret(login[1]) if login else None
     async with ScriptedRelay() as relay, kind(port=relay.port, login=login).running() as proxy:
-        session = await Session.open(through(proxy), None, tls_context=None, proxy_password=password)
+        session = await Single.to(through(proxy), None, tls_context=None, proxy_password=password)
         assert session.usable
         await session.quit()
         assert proxy.asked == [(HOST, 2525)]
@@ -177,7 +177,7 @@ async def test_http_proxy_that_refuses_is_quoted_without_the_password(
     async with HttpProxy(port=9, login=login, refusal=refusal).running() as proxy:
         relay, secret = through(proxy), Secret(password) if password else None
         with pytest.raises(SessionRefused) as caught:
-            await Session.open(relay, None, tls_context=None, proxy_password=secret)
+            await Single.to(relay, None, tls_context=None, proxy_password=secret)
     assert isinstance(caught.value.event, Fault)
     assert caught.value.event.kind is Breakage.UNREACHABLE
     assert said in caught.value.event.what
@@ -227,7 +227,7 @@ async def test_proxy_on_this_machine_makes_clear_text_no_safer() -> None:
 async def test_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "python_socks", None)
     with pytest.raises(ConfigError, match="needs the python-socks package") as caught:
-        await Session.open(
+        await Single.to(
             Relay(Kind.SMTP, host=HOST, port=25, proxy="socks5://127.0.0.1:9", tls=Tls.OFF), None, tls_context=None
         )
     assert "bulkmail[proxy]" in caught.value.hint

@@ -15,8 +15,8 @@ from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.smtp.credentials import AccessToken, Credentials, Tokens
-from bulkmail.smtp.opening import SessionRefused
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.dialogue import SessionRefused
+from tests.connections import Single
 from tests.servers.certificates import Authority, authority
 from tests.servers.dovecot_sasl import MECHANISMS, DovecotSasl, run_dovecot_sasl
 from tests.servers.exim import run_exim
@@ -122,7 +122,7 @@ def relay_at(port: int, certificates: Authority, *, scheme: str = "smtp", query:
 
 async def refusal(relay: Relay, credentials: Credentials | None) -> Reply | Fault:
     with pytest.raises(SessionRefused) as caught:
-        await Session.open(relay, credentials, tls_context=None)
+        await Single.to(relay, credentials, tls_context=None)
     return caught.value.event
 
 
@@ -140,7 +140,7 @@ async def send_one(
 
         parse_capabilities = opening.parse_capabilities
         monkeypatch.setattr(opening, "parse_capabilities", parse)
-    session = await Session.open(relay, credentials, tls_context=None)
+    session = await Single.to(relay, credentials, tls_context=None)
     try:
         event = await session.transact(message, lambda done: done(None))
         assert isinstance(event, Reply)
@@ -200,7 +200,7 @@ async def test_expired_token_is_renewed_and_taken(
     answers = [dovecot.token(USER), dovecot.token(USER, lifetime=-60)]
     tokens = Tokens(lambda: AccessToken(Secret(answers.pop())))
     relay = relay_at(postfix_with().port, certificates)
-    session = await Session.open(relay, Credentials(USER, tokens=tokens), tls_context=None)
+    session = await Single.to(relay, Credentials(USER, tokens=tokens), tls_context=None)
     await session.quit()
     assert answers == []
 

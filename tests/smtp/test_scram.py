@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.smtp.saslprep import saslprep
-from bulkmail.smtp.scram import FEWEST_ITERATIONS, MOST_ITERATIONS, Scram, ScramError
+from bulkmail.smtp.scram import FEWEST_ITERATIONS, MOST_ITERATIONS, Scram, ScramError, saslprep
 
 NONCE = "rOprNGfwEbeRWgbNEkqO"
 CHALLENGE = b"r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
@@ -121,7 +120,7 @@ def test_saslprep_comes_to_rest(text: str) -> None:
 
 def test_nonce_is_fresh_and_has_no_comma() -> None:
     from bulkmail.model.relay import Secret
-    from bulkmail.smtp.mechanisms import with_password
+    from bulkmail.smtp.login import with_password
 
     firsts = set()
     for _ in range(50):

@@ -11,12 +11,12 @@ from bulkmail.model.message import Message
 from bulkmail.model.outcome import Outcome
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.session import Session
 from bulkmail.testing import Drop, Hang, Reset, ScriptedRelay, Slow, Split
 from bulkmail.testing.answers import Answer, Script
+from tests.connections import Single
 
 MakeMessage = Callable[..., Message]
-SessionTo = Callable[..., AbstractAsyncContextManager[Session]]
+SessionTo = Callable[..., AbstractAsyncContextManager[Single]]
 Done = Callable[[BaseException | None], None]
 
 BIG = (b"x" * 76 + b"\r\n") * 120_000  # 9 MB: more than the buffers of kernel and transport together

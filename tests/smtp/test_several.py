@@ -14,10 +14,10 @@ from bulkmail.model.message import Envelope, Message
 from bulkmail.model.outcome import Outcome
 from bulkmail.model.reply import Fault, Reply, Stage
 from bulkmail.model.verdict import judge
-from bulkmail.smtp.ahead import Ahead
 from bulkmail.smtp.capabilities import Capabilities
-from bulkmail.smtp.protocol import Transactions
-from bulkmail.smtp.transfer import Exchange, Mode
+from bulkmail.smtp.peer_policy import Mode, PeerPolicy, Terms
+from bulkmail.smtp.protocol import Protocol
+from bulkmail.smtp.transfer import Transfer
 from tests.examples import many
 
 BODY = b"Subject: hello\r\n\r\nDear all\r\n"
@@ -33,9 +33,9 @@ every_way = pytest.mark.parametrize(
 every_mode = pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.name.lower())
 
 
-def make_message(number: int, recipients: int) -> Exchange:
+def make_message(number: int, recipients: int) -> Transfer:
     first, *others = (f"{name}{number}@example.com" for name in NAMES[:recipients])
-    return Exchange(Message(Envelope("s@example.org", first, tuple(others)), f"<{number}@example.org>", (BODY,)))
+    return Transfer(Message(Envelope("s@example.org", first, tuple(others)), f"<{number}@example.org>", (BODY,)))
 
 
 class Talk:
@@ -51,34 +51,32 @@ class Talk:
         grants_marks: bool = True,
         window: int = 1,
     ) -> None:
-        ahead = Ahead()
-        ahead.passed(Capabilities())
-        self.transactions = Transactions(
-            Capabilities(), peer="mail.example.com", mode=mode, depth=depth, is_lmtp=is_lmtp, ahead=ahead
-        )
-        self.transactions.window = window
-        self.exchanges = [make_message(number, many) for number, many in enumerate(recipients)]
-        self.waiting = deque(self.exchanges)
+        policy = PeerPolicy(depth=depth)
+        policy.passed(Capabilities())
+        self.protocol = Protocol(Terms(Capabilities(), mode, is_lmtp=is_lmtp), policy, peer="mail.example.com")
+        self.protocol.window.size = window
+        self.transfers = [make_message(number, many) for number, many in enumerate(recipients)]
+        self.waiting = deque(self.transfers)
         self.grants_marks = grants_marks
-        self.held: list[Exchange] = []
-        self.transactions.more = lambda: self.waiting.popleft() if self.waiting else None
+        self.held: list[Transfer] = []
+        self.protocol.more = lambda: self.waiting.popleft() if self.waiting else None
         self.server = Server(is_lmtp=is_lmtp)
         self.writes()
 
     def writes(self) -> None:
-        while (output := self.transactions.next_output()) is not None:
+        while (output := self.protocol.next_output()) is not None:
             self.server.reads(bytes(output))
-            if (wanting := self.transactions.mark_wanted) is not None:
-                self.transactions.mark_wanted = None
+            if (wanting := self.protocol.mark_wanted) is not None:
+                self.protocol.mark_wanted = None
                 if self.grants_marks:
-                    self.transactions.marked(wanting)
+                    wanting.is_marked = True
                 else:
                     self.held.append(wanting)
 
     def serve(self, answers: dict[str, bytes], *, most: int = 1000) -> None:
         """Answers every step, `"rcpt b0@example.com"`, `"end 0"`, as `answers` say or as usual, step by step."""
         for _ in range(most):
-            if len(self.server.codes) >= len(self.server.slots) or self.transactions.is_over:
+            if len(self.server.codes) >= len(self.server.slots) or self.protocol.closed is not None:
                 return
             slot = self.server.slots[len(self.server.codes)]
             if slot.step == "end" and slot.message not in self.server.ended:
@@ -90,13 +88,13 @@ class Talk:
 
     def hears(self, reply: bytes) -> None:
         self.server.says(reply)
-        self.transactions.receive(reply)
+        self.protocol.receive(reply)
         self.writes()
 
     def outcomes(self) -> list[list[str]]:
         return [
-            [word(exchange.own.get(number, exchange.result)) for number in range(len(exchange.paths))]
-            for exchange in self.exchanges
+            [word(transfer.own.get(number, transfer.result)) for number in range(len(transfer.paths))]
+            for transfer in self.transfers
         ]
 
 
@@ -186,9 +184,9 @@ def test_all_is_named_and_accepted(mode: Mode, is_lmtp: bool) -> None:
     talk.serve({})
     assert talk.outcomes() == [["accepted"] * 3, ["accepted"], ["accepted"] * 2]
     assert [slot.path for slot in talk.server.slots if slot.step == "rcpt"] == [
-        path for exchange in talk.exchanges for path in exchange.paths
+        path for transfer in talk.transfers for path in transfer.paths
     ]
-    assert talk.transactions.is_idle
+    assert talk.protocol.is_idle
 
 
 @every_way
@@ -215,7 +213,7 @@ def test_refused_sender_is_everyones_refusal(mode: Mode, is_lmtp: bool) -> None:
     talk = Talk(mode, [3, 1], is_lmtp=is_lmtp)
     moot = {f"rcpt {name}0@example.com": NO for name in "abc"}
     talk.serve({"mail 0": LATER, **moot})
-    assert [talk.exchanges[0].own.get(n, talk.exchanges[0].result) for n in range(3)] == [
+    assert [talk.transfers[0].own.get(n, talk.transfers[0].result) for n in range(3)] == [
         Reply(Stage.MAIL, 451, "4.3.0", "later")
     ] * 3
     assert talk.outcomes()[1] == ["accepted"]
@@ -247,19 +245,19 @@ def test_354_after_all_was_refused(is_lmtp: bool, is_over: bool) -> None:
     talk.serve({"rcpt a0@example.com": NO, "rcpt b0@example.com": LATER, "data 0": GO, "end 0": BAD})
     assert talk.outcomes()[0] == ["rejected", "deferred"]
     assert talk.outcomes()[1] == ["?" if is_over else "accepted"]
-    assert talk.transactions.is_over == is_over
+    assert (talk.protocol.closed is not None) == is_over
 
 
 @every_way
 def test_mark_is_wanted_once_for_all(mode: Mode, is_lmtp: bool) -> None:
     talk = Talk(mode, [3], is_lmtp=is_lmtp, grants_marks=False)
     talk.serve({"rcpt a0@example.com": NO})
-    assert talk.held == talk.exchanges
-    assert talk.exchanges[0].stage is not Stage.END
-    talk.transactions.marked(talk.held[0])
+    assert talk.held == talk.transfers
+    assert talk.transfers[0].stage is not Stage.END
+    talk.held[0].is_marked = True
     talk.writes()
-    assert talk.exchanges[0].stage is Stage.END
-    talk.transactions.lost()
+    assert talk.transfers[0].stage is Stage.END
+    talk.protocol.lost()
     assert talk.outcomes() == [["rejected", "in_doubt", "in_doubt"]]
 
 
@@ -267,17 +265,17 @@ def test_mark_is_wanted_once_for_all(mode: Mode, is_lmtp: bool) -> None:
 def test_421_to_a_recipient_defers_the_others_and_ends_the_session(mode: Mode) -> None:
     talk = Talk(mode, [3, 1])
     talk.serve({"rcpt a0@example.com": NO, "rcpt b0@example.com": b"421 4.3.2 closing\r\n"}, most=4)
-    talk.transactions.lost()
+    talk.protocol.lost()
     assert talk.outcomes()[0] == ["rejected", "deferred", "deferred"]
-    assert talk.transactions.is_over
-    assert talk.transactions.goodbye == "mail.example.com ended the session: 421 4.3.2 closing"
+    assert talk.protocol.closed is not None
+    assert talk.protocol.closed.words == "mail.example.com ended the session: 421 4.3.2 closing"
 
 
 def test_replies_behind_a_421_keep_their_places() -> None:
     """The rest of the message that got it is answered, too, by a server that reads on: no reply moves up."""
     talk = Talk(Mode.DEEP, [1, 1, 1], depth=4, window=4)
     talk.serve({"rcpt a0@example.com": b"421 4.3.2 closing\r\n", "end 0": OK, "end 1": NO, "end 2": OK})
-    talk.transactions.lost()
+    talk.protocol.lost()
     assert talk.outcomes() == [["accepted"], ["rejected"], ["accepted"]]
 
 
@@ -286,10 +284,10 @@ def test_replies_behind_a_421_keep_their_places() -> None:
 def test_refusal_in_the_middle_of_the_content_decides_those_who_were_left(early: bytes, is_lmtp: bool) -> None:
     talk = Talk(Mode.PIPELINING, [3], is_lmtp=is_lmtp, grants_marks=False)
     talk.serve({"rcpt a0@example.com": LATER})
-    talk.transactions.receive(early)
-    assert talk.transactions.is_over
-    exchange = talk.exchanges[0]
-    events = [exchange.own.get(n, exchange.result) for n in range(3)]
+    talk.protocol.receive(early)
+    assert talk.protocol.closed is not None
+    transfer = talk.transfers[0]
+    events = [transfer.own.get(n, transfer.result) for n in range(3)]
     assert [(event.stage, event.code) for event in events if isinstance(event, Reply)] == [
         (Stage.RCPT, 451),
         (Stage.BODY, int(early[:3])),
@@ -325,33 +323,33 @@ def test_no_one_gets_the_reply_of_another(
         for line in whole[heard:]:
             talk.server.says(line)
         heard = len(whole)
-        talk.transactions.receive(piece)
+        talk.protocol.receive(piece)
         talk.writes()
-    talk.transactions.lost()
+    talk.protocol.lost()
     check_outcomes(talk)
 
 
 def check_outcomes(talk: Talk) -> None:
     answered = talk.server.answered()
     said_421 = any(code == 421 for code in talk.server.codes)
-    for number, exchange in enumerate(talk.exchanges):
-        if exchange in talk.waiting:
-            assert exchange.result is None
+    for number, transfer in enumerate(talk.transfers):
+        if transfer in talk.waiting:
+            assert transfer.result is None
             continue
         named = {slot.path: code for slot, code in answered if slot.message == number and slot.step == "rcpt"}
         ends = {slot.path: code for slot, code in answered if slot.message == number and slot.step == "end"}
-        for index, path in enumerate(exchange.paths):
-            assert exchange.result is not None
-            event = exchange.own.get(index, exchange.result)
+        for index, path in enumerate(transfer.paths):
+            assert transfer.result is not None
+            event = transfer.own.get(index, transfer.result)
             outcome = judge(event).outcome
             end = ends.get(path if talk.server.is_lmtp else "")
             was_taken = named.get(path, 999) < 300
             if outcome is Outcome.ACCEPTED:
                 assert end is not None and end < 300
                 assert was_taken or not any(code < 300 for code in named.values())
-                assert exchange.is_marked
+                assert transfer.is_marked
             if outcome is Outcome.IN_DOUBT:
-                assert number in talk.server.ended and exchange.is_marked
+                assert number in talk.server.ended and transfer.is_marked
             if number in talk.server.ended and was_taken and end is None and not isinstance(event, Reply):
                 assert outcome is Outcome.IN_DOUBT or said_421
 
@@ -372,22 +370,22 @@ def test_any_bytes_lead_to_one_honest_outcome_each(
     for piece in pieces:
         talk.writes()
         if talk.held and data.draw(st.booleans()):
-            talk.transactions.marked(talk.held.pop(0))
+            talk.held.pop(0).is_marked = True
             talk.writes()
-        ended = [exchange.stage is Stage.END for exchange in talk.exchanges]
-        before = len(talk.transactions.settled)
-        talk.transactions.receive(piece)
-        for exchange in talk.transactions.settled[before:]:
-            for number in range(len(exchange.paths)):
-                if word(exchange.own.get(number, exchange.result)) == "accepted":
-                    assert ended[talk.exchanges.index(exchange)] and exchange.is_marked
-    talk.transactions.lost()
-    begun = [exchange for exchange in talk.exchanges if exchange not in talk.waiting]
-    assert sorted(map(id, talk.transactions.settled)) == sorted(map(id, begun))
-    for exchange in begun:
-        for number in range(len(exchange.paths)):
-            event = exchange.own.get(number, exchange.result)
+        ended = [transfer.stage is Stage.END for transfer in talk.transfers]
+        before = len(talk.protocol.settled)
+        talk.protocol.receive(piece)
+        for transfer in talk.protocol.settled[before:]:
+            for number in range(len(transfer.paths)):
+                if word(transfer.own.get(number, transfer.result)) == "accepted":
+                    assert ended[talk.transfers.index(transfer)] and transfer.is_marked
+    talk.protocol.lost()
+    begun = [transfer for transfer in talk.transfers if transfer not in talk.waiting]
+    assert sorted(map(id, talk.protocol.settled)) == sorted(map(id, begun))
+    for transfer in begun:
+        for number in range(len(transfer.paths)):
+            event = transfer.own.get(number, transfer.result)
             assert event is not None and not has_control(str(event))
             if judge(event).outcome is Outcome.IN_DOUBT:
-                assert exchange.stage is Stage.END
-    assert isinstance(talk.transactions.goodbye, str) and talk.transactions.is_over
+                assert transfer.stage is Stage.END
+    assert talk.protocol.closed is not None and talk.protocol.closed.words

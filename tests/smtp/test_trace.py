@@ -23,13 +23,13 @@ from bulkmail.model.errors import ConfigError
 from bulkmail.model.message import Message
 from bulkmail.model.relay import Relay, Secret
 from bulkmail.smtp.credentials import Credentials
-from bulkmail.smtp.mechanisms import PASSWORD_MECHANISMS
-from bulkmail.smtp.opening import SessionRefused
-from bulkmail.smtp.peer_policy import Manners
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.dialogue import SessionRefused
+from bulkmail.smtp.login import PASSWORD_MECHANISMS
+from bulkmail.smtp.peer_policy import PeerPolicy
 from bulkmail.smtp.tap import LONGEST_LINE, Tap
 from bulkmail.smtp.trace import HEADING, Trace
 from bulkmail.testing import Drop, ScriptedRelay
+from tests.connections import Single
 
 PASSWORD = "Canary-7-correct-horse"
 ANN = Credentials("ann", Secret(PASSWORD))
@@ -51,7 +51,7 @@ async def traced(
     *messages: Message,
     credentials: Credentials | None = None,
     url: str = "smtp://localhost:{port}?tls=off&auth=plaintext&ehlo=us.example",
-    manners: Manners | None = None,
+    policy: PeerPolicy | None = None,
 ) -> str:
     """A session that sends `messages`, as its trace."""
     stream = io.StringIO()
@@ -60,7 +60,7 @@ async def traced(
     try:
         with suppress(SessionRefused):
             where = Relay.parse(url.format(port=relay.port))
-            session = await Session.open(where, credentials, tls_context=None, manners=manners, trace=trace)
+            session = await Single.to(where, credentials, tls_context=None, policy=policy, trace=trace)
             for message in messages:
                 await session.transact(message, lambda done: done(None))
             await session.quit()
@@ -258,7 +258,7 @@ async def test_response_of_cram_md5_and_a_secret_in_its_challenge_are_never_in_a
     async with server:
         port = server.sockets[0].getsockname()[1]
         url = f"smtp://127.0.0.1:{port}?tls=off&auth=plaintext"
-        session = await Session.open(Relay.parse(url), ANN, tls_context=None, trace=trace)
+        session = await Single.to(Relay.parse(url), ANN, tls_context=None, trace=trace)
         await session.transact(make_message(), lambda done: done(None))
         await session.quit()
     await asyncio.to_thread(trace.__exit__, None, None, None)

@@ -11,8 +11,9 @@ from bulkmail.model.message import Envelope, Message
 from bulkmail.model.reply import Fault, Stage, make_acceptance, make_reply
 from bulkmail.smtp.capabilities import Capabilities
 from bulkmail.smtp.envelopes import NO_WISHES, mail_command, plain_envelope, rcpt_command, unsendable
-from bulkmail.smtp.protocol import Transactions
-from bulkmail.smtp.transfer import Exchange, Mode
+from bulkmail.smtp.peer_policy import Mode, PeerPolicy, Terms
+from bulkmail.smtp.protocol import Protocol
+from bulkmail.smtp.transfer import Transfer
 
 BODY = b"Subject: hello\r\n\r\n.Dear all\r\n"
 
@@ -34,7 +35,7 @@ GO_AHEADS = st.sampled_from(
 )
 
 
-class OneByOne(Transactions):
+class OneByOne(Protocol):
     """Every reply for itself."""
 
     def _take_turn(self, data: bytes) -> bool:
@@ -79,7 +80,7 @@ class Server:
 
 
 def conversation(
-    kind: type[Transactions],
+    kind: type[Protocol],
     server: Server,
     *,
     copies: list[int],
@@ -90,11 +91,13 @@ def conversation(
 
     Each time that `late` says so, the next message is not there yet when it is asked for.
     """
-    transactions = kind(
-        Capabilities(size_limit=0), peer="mail.example.com", mode=Mode.PIPELINING, is_lmtp=server.is_lmtp
+    protocol = kind(
+        Terms(Capabilities(size_limit=0), Mode.PIPELINING, is_lmtp=server.is_lmtp),
+        PeerPolicy(),
+        peer="mail.example.com",
     )
-    exchanges = [
-        Exchange(
+    transfers = [
+        Transfer(
             Message(
                 Envelope("s@example.org", f"p{n}@example.com", tuple(f"c{k}@example.com" for k in range(more))),
                 f"<{n}@example.org>",
@@ -103,33 +106,33 @@ def conversation(
         )
         for n, more in enumerate(copies)
     ]
-    waiting = deque(exchanges)
+    waiting = deque(transfers)
     delays = deque(late)
 
-    def more() -> Exchange | None:
+    def more() -> Transfer | None:
         if delays and delays.popleft():
             return None
-        exchange = waiting.popleft() if waiting else None
-        if exchange is not None and is_checked:
-            assert transactions.check(exchange) is None
-        return exchange
+        transfer = waiting.popleft() if waiting else None
+        if transfer is not None and is_checked:
+            assert protocol.check(transfer) is None
+        return transfer
 
-    transactions.more = more
+    protocol.more = more
     log = b""
     while True:
         written, left = b"", len(delays)
-        while (output := transactions.next_output()) is not None:
+        while (output := protocol.next_output()) is not None:
             written += bytes(output)
-            if (wanting := transactions.mark_wanted) is not None:
-                transactions.mark_wanted = None
-                transactions.marked(wanting)
+            if (wanting := protocol.mark_wanted) is not None:
+                protocol.mark_wanted = None
+                wanting.is_marked = True
         log += written
         pieces = server.answers(written)
         if not pieces and len(delays) == left:  # nothing is said any more, and nothing was late
             break
         for piece in pieces:
-            transactions.receive(piece)
-    return [log, transactions.is_over, transactions.begun, transactions.refusals, *[e.result for e in exchanges]]
+            protocol.receive(piece)
+    return [log, protocol.closed is not None, protocol.begun, protocol.refusals, *[e.result for e in transfers]]
 
 
 @given(
@@ -146,7 +149,7 @@ def test_turn_comes_to_the_same_as_each_reply_for_itself(
     replies: list[bytes], go_aheads: list[bytes], cuts: list[int], copies: list[int], late: list[bool], is_lmtp: bool
 ) -> None:
     taken = conversation(
-        Transactions, Server(replies, go_aheads, cuts, is_lmtp=is_lmtp), copies=copies, late=late, is_checked=True
+        Protocol, Server(replies, go_aheads, cuts, is_lmtp=is_lmtp), copies=copies, late=late, is_checked=True
     )
     one_by_one = conversation(
         OneByOne, Server(replies, go_aheads, [], is_lmtp=is_lmtp), copies=copies, late=late, is_checked=False
@@ -186,14 +189,14 @@ def test_plain_envelope_is_what_the_commands_are(
 
 
 def test_turn_does_not_show_what_it_repeats_of_a_login() -> None:
-    transactions = Transactions(Capabilities(), peer="mail", mode=Mode.PIPELINING, secrets=["opensesame"])
-    exchange = Exchange(Message(Envelope("s@example.org", "p@example.com"), "<1@example.org>", (BODY,)))
-    waiting = iter((exchange,))
-    transactions.more = lambda: next(waiting, None)
-    assert transactions.check(exchange) is None
-    transactions.next_output()
-    transactions.marked(exchange)
-    transactions.receive(b"250 ok\r\n250 ok\r\n354 go\r\n")
-    transactions.next_output()
-    transactions.receive(b"250 2.0.0 queued for opensesame\r\n")
-    assert exchange.result == make_reply(Stage.END, 250, ("2.0.0 queued for ***",))
+    protocol = Protocol(Terms(Capabilities(), Mode.PIPELINING), PeerPolicy(), peer="mail", secrets=["opensesame"])
+    transfer = Transfer(Message(Envelope("s@example.org", "p@example.com"), "<1@example.org>", (BODY,)))
+    waiting = iter((transfer,))
+    protocol.more = lambda: next(waiting, None)
+    assert protocol.check(transfer) is None
+    protocol.next_output()
+    transfer.is_marked = True
+    protocol.receive(b"250 ok\r\n250 ok\r\n354 go\r\n")
+    protocol.next_output()
+    protocol.receive(b"250 2.0.0 queued for opensesame\r\n")
+    assert transfer.result == make_reply(Stage.END, 250, ("2.0.0 queued for ***",))

@@ -20,12 +20,12 @@ from bulkmail.model.relay import Relay
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.verdict import judge
 from bulkmail.smtp.capabilities import Capabilities, parse_capabilities
-from bulkmail.smtp.connection import Done
+from bulkmail.smtp.dialogue import SessionRefused
 from bulkmail.smtp.envelopes import Wishes, joined, mail_command, rcpt_command
-from bulkmail.smtp.opening import SessionRefused
-from bulkmail.smtp.peer_policy import Manners
-from bulkmail.smtp.session import Session
+from bulkmail.smtp.peer_policy import PeerPolicy
+from bulkmail.smtp.transfer import Done
 from bulkmail.testing import ScriptedRelay
+from tests.connections import Single
 
 MakeMessage = Callable[..., Message]
 
@@ -119,9 +119,9 @@ def test_messages_are_joined_when_one_transaction_carries_both(
 # --- the servers -----------------------------------------------------------------------------------------------------
 
 
-async def sent(relay: ScriptedRelay, manners: Manners, message: Message, query: str) -> Reply | Fault:
+async def sent(relay: ScriptedRelay, policy: PeerPolicy, message: Message, query: str) -> Reply | Fault:
     where = Relay.parse(f"smtp://{relay.host}:{relay.port}?tls=off&{query}")
-    session = await Session.open(where, None, tls_context=None, manners=manners)
+    session = await Single.to(where, None, tls_context=None, policy=policy)
     try:
         return await session.transact(message, at_once)
     finally:
@@ -131,7 +131,7 @@ async def sent(relay: ScriptedRelay, manners: Manners, message: Message, query: 
 async def test_server_that_offers_reports_is_asked(make_message: MakeMessage) -> None:
     notices: list[str] = []
     async with ScriptedRelay(extensions=OFFERED) as relay:
-        await sent(relay, Manners(notify=notices.append), make_message(), "dsn=success&dsn_return=full")
+        await sent(relay, PeerPolicy(notify=notices.append), make_message(), "dsn=success&dsn_return=full")
     assert relay.messages[0].parameters[1:] == ("RET=FULL", "ENVID=1@example.org")
     assert "RCPT TO:<ann@example.com> NOTIFY=SUCCESS ORCPT=rfc822;ann@example.com" in relay.commands
     assert notices == []
@@ -139,10 +139,10 @@ async def test_server_that_offers_reports_is_asked(make_message: MakeMessage) ->
 
 async def test_server_that_offers_no_reports_is_named_once_and_gets_the_message(make_message: MakeMessage) -> None:
     notices: list[str] = []
-    manners = Manners(notify=notices.append)
+    policy = PeerPolicy(notify=notices.append)
     async with ScriptedRelay() as relay:
         for _ in range(2):
-            await sent(relay, manners, make_message(), "dsn=failure")
+            await sent(relay, policy, make_message(), "dsn=failure")
     assert len(relay.messages) == 2
     assert not any("NOTIFY" in command or "RET=" in command for command in relay.commands)
     assert notices == [
@@ -158,10 +158,10 @@ async def test_refused_parameter_is_no_refusal_of_the_message(
     make_message: MakeMessage, step: str, refusal: str
 ) -> None:
     notices: list[str] = []
-    manners = Manners(notify=notices.append)
+    policy = PeerPolicy(notify=notices.append)
     async with ScriptedRelay(extensions=OFFERED, **{step: [refusal]}) as relay:  # type: ignore[arg-type]
-        first = await sent(relay, manners, make_message(), "dsn=failure")
-        second = await sent(relay, manners, make_message(), "dsn=failure")
+        first = await sent(relay, policy, make_message(), "dsn=failure")
+        second = await sent(relay, policy, make_message(), "dsn=failure")
     verdict = judge(first)
     assert (verdict.outcome, verdict.scope, verdict.counts) == (Outcome.DEFERRED, Scope.SESSION, False)
     assert isinstance(second, Reply) and second.is_positive
@@ -170,9 +170,9 @@ async def test_refused_parameter_is_no_refusal_of_the_message(
 
 
 async def test_unknown_user_is_refused_also_where_reports_are_asked_for(make_message: MakeMessage) -> None:
-    manners = Manners()
+    policy = PeerPolicy()
     async with ScriptedRelay(extensions=OFFERED, rcpt=["501 5.1.3 bad address"]) as relay:
-        event = await sent(relay, manners, make_message(), "dsn=failure")
+        event = await sent(relay, policy, make_message(), "dsn=failure")
     assert judge(event).outcome is Outcome.REJECTED
 
 
@@ -190,13 +190,13 @@ async def test_requiretls_is_asked_or_the_relay_is_refused(
     async with ScriptedRelay(extensions=extensions, tls=context, implicit=scheme == "smtps") as relay:
         where = Relay.parse(f"{scheme}://localhost:{relay.port}?requiretls=yes")
         if offers:
-            session = await Session.open(where, None, tls_context=ours)
+            session = await Single.to(where, None, tls_context=ours)
             assert isinstance(await session.transact(make_message(), at_once), Reply)
             await session.quit()
             assert relay.messages[0].parameters == ("REQUIRETLS",)
         else:
             with pytest.raises(SessionRefused) as raised:
-                await Session.open(where, None, tls_context=ours)
+                await Single.to(where, None, tls_context=ours)
             event = raised.value.event
             assert isinstance(event, Fault) and (event.stage, event.kind) == (Stage.EHLO, Breakage.NO_REQUIRETLS)
             assert f"localhost port {relay.port} does not offer REQUIRETLS" in event.what

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bulkmail.engine.contracts import Limits
 from bulkmail.model.breaker import (
     Ahead,
     Breaker,
+    BreakerLimits,
     CanaryBreaker,
     Danger,
     Strikes,
@@ -72,7 +72,7 @@ def test_breaker_takes_no_notice_of_what_is_deferred() -> None:
 
 
 def test_breaker_does_not_take_a_refused_address_for_policy() -> None:
-    assert run(Breaker(Limits(unknown_share=1.0)), *[UNKNOWN] * 500) is None
+    assert run(Breaker(BreakerLimits(unknown_share=1.0)), *[UNKNOWN] * 500) is None
     refused = Reply(Stage.RCPT, 550, "5.4.1", "recipient address rejected: access denied")
     assert run(Breaker(), *[refused] * 100) is None
 
@@ -109,13 +109,13 @@ def test_breaker_puts_back_what_a_repeated_copy_was_refused_for_too() -> None:
     assert set(trip.put_back) == set(range(1, number + 2))
 
 
-@pytest.mark.parametrize("limits", [Limits(unknown_share=1.0), Limits(unknown_after=0)])
-def test_breaker_for_unknown_users_can_be_switched_off(limits: Limits) -> None:
+@pytest.mark.parametrize("limits", [BreakerLimits(unknown_share=1.0), BreakerLimits(unknown_after=0)])
+def test_breaker_for_unknown_users_can_be_switched_off(limits: BreakerLimits) -> None:
     assert run(Breaker(limits), *[UNKNOWN] * 500) is None
 
 
 def test_breaker_for_policies_can_be_switched_off() -> None:
-    assert run(Breaker(Limits(policy_run=0)), *[POLICY] * 500) is None
+    assert run(Breaker(BreakerLimits(policy_run=0)), *[POLICY] * 500) is None
 
 
 RECIPIENTS_OWN = Reply(Stage.RCPT, 550, "5.7.1", "you are not allowed to post to this mailing list")
@@ -195,27 +195,27 @@ def test_policy_that_names_no_one_is_the_recipients_when_nothing_speaks_for_its_
 
 
 def test_canary_gives_back_the_refusals_in_the_commonest_words_and_no_unknown_users() -> None:
-    breaker = CanaryBreaker(Limits(canary=6), total=100, messages={})
+    breaker = CanaryBreaker(BreakerLimits(canary=6), total=100, messages={})
     trip = run(breaker, ACCEPTED, UNKNOWN, SPAM, POLICY, SPAM, UNKNOWN)
     assert trip is not None and trip.danger is Danger.CANARY
     assert trip.put_back == (3, 5)
 
 
 def test_canary_of_unknown_users_gives_no_one_back() -> None:
-    trip = run(CanaryBreaker(Limits(canary=3), total=100, messages={}), *[UNKNOWN] * 3)
+    trip = run(CanaryBreaker(BreakerLimits(canary=3), total=100, messages={}), *[UNKNOWN] * 3)
     assert trip is not None and not trip.put_back
 
 
 def test_canary_goes_on_with_the_messages_of_an_earlier_run() -> None:
     verdict = judge(SPAM)
     messages = {"7": Ahead(verdict.outcome, verdict.scope, 7, policy_key(SPAM, verdict))}
-    trip = run(CanaryBreaker(Limits(canary=2), total=100, messages=messages), SPAM)
+    trip = run(CanaryBreaker(BreakerLimits(canary=2), total=100, messages=messages), SPAM)
     assert trip is not None and trip.put_back == (7, 1)
 
 
 @given(st.lists(st.sampled_from([ACCEPTED, POLICY, SPAM, UNKNOWN, GREYLISTED]), max_size=300))
 def test_breaker_puts_back_only_what_was_rejected_with_those_words(replies: list[Reply]) -> None:
-    breaker = Breaker(Limits(policy_run=5, policy_among=12))
+    breaker = Breaker(BreakerLimits(policy_run=5, policy_among=12))
     for number, reply in enumerate(replies):
         trip = breaker.note(number, reply, judge(reply))
         if trip and trip.danger is Danger.POLICY:
@@ -252,7 +252,7 @@ Out, S = Outcome, Scope
     ],
 )
 def test_canary_is_judged_by_what_came_of_it(outcomes: dict[Outcome, int], scopes: dict[Scope, int], why: str) -> None:
-    trip = judge_canary(outcomes, scopes, Limits())
+    trip = judge_canary(outcomes, scopes, BreakerLimits())
     if not why:
         assert trip is None
     else:

@@ -13,7 +13,7 @@ from bulkmail.model.outcome import Effect, Outcome, Scope, quota, throttle
 from bulkmail.model.reply import Breakage, Fault, Reply, Stage
 from bulkmail.model.timing import LONGEST_ACCOUNT_PAUSE
 from bulkmail.model.verdict import Rule, enhanced_pattern, judge
-from bulkmail.settings.tables import known_feedback
+from bulkmail.settings.presets import known_feedback
 
 BUSY = Rule(
     ("421", "45"),

@@ -235,27 +235,27 @@ def test_patience_counts_from_the_first_failure_and_ends_when_it_says() -> None:
 
 
 def test_session_that_is_dismissed_once_is_the_end_of_this_session_only() -> None:
-    assert budget().dismissed(0.0, 50) == 0
+    assert budget().dismissals.add(0.0, 50) == 0
 
 
 def test_session_that_is_dismissed_twice_after_as_many_messages_reports_the_most_for_one() -> None:
     wanted = budget()
-    assert wanted.dismissed(0.0, 50) == 0
-    assert wanted.dismissed(10.0, 50) == 50
+    assert wanted.dismissals.add(0.0, 50) == 0
+    assert wanted.dismissals.add(10.0, 50) == 50
 
 
 def test_session_that_carried_more_before_reports_no_most() -> None:
     wanted = budget()
     opened(wanted, 0.0)
     wanted.closed(0.0, carried=80, was_lost=False, jitter=0.0)
-    assert wanted.dismissed(0.0, 50) == 0
-    assert wanted.dismissed(10.0, 50) == 0
+    assert wanted.dismissals.add(0.0, 50) == 0
+    assert wanted.dismissals.add(10.0, 50) == 0
 
 
 def test_sessions_that_are_dismissed_at_once_say_more_of_the_relay() -> None:
     wanted = budget()
-    assert wanted.dismissed(0.0, 12) == 0
-    assert wanted.dismissed(0.5, 17) is None
+    assert wanted.dismissals.add(0.0, 12) == 0
+    assert wanted.dismissals.add(0.5, 17) is None
 
 
 # --- logins -----------------------------------------------------------------------------------------------------------

@@ -71,3 +71,12 @@ def test_copies_count_with_the_row_that_counts() -> None:
 def test_third_pass_goes_on_from_what_two_have_come_to() -> None:
     passes = Passes([[RowStatus(1, "ann@x.org", R)], [RowStatus(1, "ann@x.org", R)], [RowStatus(1, "ann@x.org", A)]])
     assert [passes.rows_of(number) for number in range(3)] == [set(), set(), {1}]
+
+
+def test_recipient_with_many_rows_has_each_of_them_in_each_pass() -> None:
+    first = [RowStatus(row, "info@x.org", A if row % 2 else R) for row in range(1, 301)]
+    second = [RowStatus(row, "info@x.org", S if row % 2 else A) for row in range(1, 301)]
+    passes = Passes([first, second])
+    assert (passes.rows_of(0), passes.rows_of(1)) == ({*range(1, 301, 2)}, {*range(2, 301, 2)})
+    assert passes.tally.by_status == {A: 300}
+    assert 301 not in passes.rows_of(0) and len(passes.rows_of(0)) == 150

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.retry import PROVIDER_BACKOFF, RELAY_BACKOFF, Backoff, RetryPolicy, asked_wait, parse_schedule
+from bulkmail.model.retry import (
+    PROVIDER_BACKOFF,
+    RELAY_BACKOFF,
+    Backoff,
+    RetryPolicy,
+    asked_wait,
+    parse_schedule,
+)
 from bulkmail.model.timing import LONGEST_ASKED_WAIT
 
 JITTER = st.floats(0, 1, exclude_max=True)

@@ -9,7 +9,7 @@ import pytest
 
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.schedule import Planned, Schedule, instant, next_at, read_moment
-from bulkmail.settings.zones import find_zone
+from bulkmail.settings.parsers import find_zone
 
 VIENNA = ZoneInfo("Europe/Vienna")
 NOW = datetime(2026, 12, 1, 10, 30, tzinfo=UTC).timestamp()  # 11:30 in Vienna

@@ -12,7 +12,7 @@ from bulkmail.model.rate import Rate
 from bulkmail.model.reply import Reply, Stage, make_reply
 from bulkmail.model.retry import Backoff
 from bulkmail.model.shaper import Shaper
-from bulkmail.settings.tables import known_feedback
+from bulkmail.settings.presets import known_feedback
 
 SLOW_PROVIDER = MailboxProviders({"google": MailboxProvider("google", limits=ProviderLimits(Rate(2.0), 3, 50))})
 
@@ -28,7 +28,7 @@ def make_shaper(
 
 def complain(shaper: Shaper, line: str, provider: str, now: float, *, stage: Stage = Stage.END, open: int = 10) -> None:
     reply = make_reply(stage, int(line[:3]), [line[4:]])
-    shaper.throttle(known_feedback().decide(reply), "one", provider, now, open=open, words="its words", jitter=0.0)
+    shaper.throttle(known_feedback().decide(reply), ("one", provider), now, open=open, words="its words", jitter=0.0)
 
 
 def test_shaper_books_campaign_relay_and_provider_together() -> None:
@@ -44,9 +44,9 @@ def test_shaper_books_campaign_relay_and_provider_together() -> None:
 
 def test_shaper_knows_the_limits_of_providers() -> None:
     shaper = make_shaper()
-    assert (shaper.connections("one"), shaper.provider_connections("one", "google")) == (10, 3)
-    assert shaper.provider_connections("one", "yahoo") == 10
-    assert (shaper.messages_per_session("google"), shaper.messages_per_session("yahoo")) == (50, None)
+    assert (shaper.connections("one"), shaper.session_limits("one", "google")[0]) == (10, 3)
+    assert shaper.session_limits("one", "yahoo")[0] == 10
+    assert (shaper.session_limits("one", "google")[1], shaper.session_limits("one", "yahoo")[1]) == (50, None)
 
 
 def test_shaper_suspends_a_provider_and_no_other() -> None:
@@ -56,7 +56,7 @@ def test_shaper_suspends_a_provider_and_no_other() -> None:
     assert not shaper.take("one", "yahoo", 7299.0)
     assert shaper.take("one", "google", 100.0)
     assert shaper.take("two", "yahoo", 100.0)
-    assert shaper.provider_connections("one", "yahoo") == 5
+    assert shaper.session_limits("one", "yahoo")[0] == 5
     found = shaper.slowdown("one", "yahoo", 100.0)
     assert found is not None
     assert (found.relay, found.provider, found.times, found.until, found.connections) == ("one", "yahoo", 1, 7300.0, 5)
@@ -85,7 +85,7 @@ def test_shaper_slows_a_relay_to_what_it_took() -> None:
 def test_shaper_learns_how_many_sessions_a_relay_accepts() -> None:
     shaper = make_shaper()
     complain(shaper, "421 4.7.0 Too many connections", "yahoo", 0.0, stage=Stage.GREETING, open=3)
-    assert shaper.connections("one") == shaper.provider_connections("one", "yahoo") == 3
+    assert shaper.connections("one") == shaper.session_limits("one", "yahoo")[0] == 3
     assert shaper.connections("two") == 4
     for _ in range(100):
         shaper.accepted("one", "yahoo", 61.0)
@@ -158,7 +158,7 @@ def test_shaper_treats_whom_it_knows_from_an_earlier_run_as_it_did_then() -> Non
     now += 1000.0
     assert after.provider_wait("one", "google", now) == 600.0
     assert after.provider_wait("two", "google", now) == 0.0
-    assert (after.connections("one"), after.provider_connections("one", "google")) == (3, 1)
+    assert (after.connections("one"), after.session_limits("one", "google")[0]) == (3, 1)
     assert after.slowdown("one", "google", now) == known[0].shifted(1000.0)
     complain(after, "421 4.7.28 unusual rate of mail", "google", now + 600.0)
     again = after.slowdown("one", "google", now + 600.0)
@@ -207,16 +207,18 @@ def test_shaper_never_exceeds_what_was_configured_whatever_servers_say(
             for name in ("campaign", "relay", provider):
                 went[name].append(now)
         assert shaper.wait("one", provider, now) > 0
-        assert 1 <= shaper.provider_connections("one", provider) <= shaper.connections("one") <= 10
+        assert 1 <= shaper.session_limits("one", provider)[0] <= shaper.connections("one") <= 10
     for name, rate in rates.items():
         for first, begin in enumerate(went[name]):
             for last in range(first, len(went[name])):
                 assert last - first + 1 <= rate.burst + rate.per_second * (went[name][last] - begin) + 1e-6
 
 
-def test_shaper_needs_a_reply_to_follow() -> None:
+def test_shaper_needs_a_complaint() -> None:
     shaper = make_shaper()
-    shaper.throttle(known_feedback().decide(Reply(Stage.RCPT, 450, "4.2.0", "greylisted")), "one", "yahoo", 0.0, open=1)
+    shaper.throttle(
+        known_feedback().decide(Reply(Stage.RCPT, 450, "4.2.0", "greylisted")), ("one", "yahoo"), 0.0, open=1
+    )
     assert shaper.slowdown("one", "yahoo", 0.0) is shaper.slowdown("one", "", 0.0) is None
 
 
@@ -234,7 +236,7 @@ def test_shaper_keeps_to_a_servers_own_limit_and_loses_little_by_it() -> None:
                 shaper.accepted("one", "yahoo", now)
             else:
                 complain(shaper, "454 4.7.0 Throttling failure: Maximum sending rate exceeded", "yahoo", now)
-        while len(flying) < shaper.provider_connections("one", "yahoo") and shaper.take("one", "yahoo", now):
+        while len(flying) < shaper.session_limits("one", "yahoo")[0] and shaper.take("one", "yahoo", now):
             arrived = [at for at in arrived if at > now - 1.0]
             is_taken = len(arrived) < 14
             if is_taken:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bulkmail.model.errors import ConfigError
-from bulkmail.model.units import parse_duration, say_duration
+from bulkmail.model.units import parse_duration, parse_share, say_duration
 from bulkmail.text import count
 
 
@@ -89,3 +89,14 @@ def test_count_adds_an_s_and_commas(number: int, words: str) -> None:
 def test_count_takes_a_plural_of_its_own() -> None:
     assert count(2, "address", "addresses") == "2 addresses"
     assert count(1, "address", "addresses") == "1 address"
+
+
+@pytest.mark.parametrize(("text", "share"), [("5%", 0.05), ("0.5 %", 0.005), ("0%", 0.0), ("100%", 1.0)])
+def test_share_is_read(text: str, share: float) -> None:
+    assert parse_share(text) == pytest.approx(share)
+
+
+@pytest.mark.parametrize("text", ["5", "101%", "-1%", "%", "a%", ""])
+def test_share_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is not a percentage"):
+        parse_share(text)

@@ -292,7 +292,14 @@ TABLE: list[tuple[Stage, str, Gist]] = [
     (Stage.END, "450 4.7.28 rate limited", PROVIDER_THROTTLE),
     (Stage.RCPT, "450 4.2.1 Peak SMTP relay limit exceeded for customer", RELAY_THROTTLE),
     (Stage.MAIL, "450 4.2.1 Peak SMTP relay limit exceeded for customer", RELAY_THROTTLE),
-    (Stage.AUTH, "454 4.7.0 Too many login attempts, please try again later", LOGIN_LATER),
+    (
+        Stage.AUTH,
+        "454 4.7.0 Too many login attempts, please try again later",
+        later(Scope.RELAY, Reason.TOO_MANY_LOGINS.value, drops=True),
+    ),
+    (Stage.AUTH, "534 5.7.9 Application-specific password required", stop(Scope.RELAY, "app password needed")),
+    (Stage.AUTH, "534 5.7.14 Please log in via your web browser", stop(Scope.RELAY, "login with a browser needed")),
+    (Stage.AUTH, "535 5.7.8 too many bad attempts", stop(Scope.RELAY, Reason.TOO_MANY_LOGINS.value)),
     # Yahoo
     (
         Stage.MAIL,
@@ -339,6 +346,7 @@ FAULTS: list[tuple[Stage, Breakage, Gist]] = [
     (Stage.AUTH, Breakage.LOST, later(Scope.RELAY, "lost", drops=True)),
     (Stage.CONNECT, Breakage.UNTRUSTED, stop(Scope.RELAY, "untrusted")),
     (Stage.STARTTLS, Breakage.UNTRUSTED, stop(Scope.RELAY, "untrusted")),
+    (Stage.CONNECT, Breakage.WRONG_NAME, stop(Scope.RELAY, "wrong name")),
     (Stage.STARTTLS, Breakage.NO_TLS, stop(Scope.RELAY, "no tls")),
     (Stage.AUTH, Breakage.NO_LOGIN, stop(Scope.RELAY, "no login")),
     (Stage.EHLO, Breakage.NO_REQUIRETLS, stop(Scope.RELAY, "no requiretls")),

@@ -14,7 +14,7 @@ from bulkmail.model.reply import Reply, Stage, make_reply
 from bulkmail.model.subjects import Subject
 from bulkmail.model.verdict import judge
 from bulkmail.model.wording import plain, read
-from bulkmail.settings.tables import known_feedback
+from bulkmail.settings.presets import known_feedback
 
 FOLDER = Path(__file__).parent / "replies"
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import TemplateRuntimeError
 
-from bulkmail.message.compose.transfer import base64_lines
+from bulkmail.message.compose.transfer_encoding import base64_lines
 from bulkmail.message.template.numbers import Refused
 from bulkmail.message.template.strictness import printed
 from bulkmail.model.campaign import Campaign, Template

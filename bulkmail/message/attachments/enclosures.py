@@ -19,17 +19,17 @@ from typing import Any
 from markupsafe import Markup
 
 from bulkmail.message.attachments.drawing import Drawn, PictureAddress, is_drawing, show
-from bulkmail.message.attachments.filetypes import guess_type
-from bulkmail.message.compose.plan import boundary_of, check_attachment, file_head
+from bulkmail.message.attachments.file_parts import guess_type
+from bulkmail.message.compose.mime_plan import boundary_of, check_attachment, file_head
 from bulkmail.message.compose.rendered import Field
-from bulkmail.message.compose.transfer import base64_lines
+from bulkmail.message.compose.transfer_encoding import base64_lines
 from bulkmail.message.header.headers import text_field
 from bulkmail.message.html.local_files import CID, is_attached
-from bulkmail.message.template.explain import EnclosureError
-from bulkmail.message.template.names import fields_in
+from bulkmail.message.template.field_names import fields_in
 from bulkmail.message.template.numbers import MissingFile
 from bulkmail.message.template.rendering import Workshop
 from bulkmail.message.template.strictness import printed
+from bulkmail.message.template.template_errors import EnclosureError
 from bulkmail.model.campaign import Campaign, RowAttachment, RowPictures
 from bulkmail.model.errors import ConfigError
 from bulkmail.model.filenames import composed, other_case, same_name
@@ -384,6 +384,11 @@ class RowFiles:
         """Raises `TemplateError` and `ConfigError`."""
         self._files = [RowFile(attachment, workshop) for attachment in campaign.row_attachments]
         self._shelf = shelf
+
+    @property
+    def are_by_row(self) -> bool:
+        """Whether there are any."""
+        return bool(self._files)
 
     def named(self, variables: dict[str, object], fields: Mapping[str, object]) -> list[Enclosure]:
         """The files that a row names.  Raises `TemplateError`."""

@@ -13,8 +13,8 @@ from msgspec import Struct
 from bulkmail.message.attachments.drawing import Drawn, drawing, draws
 from bulkmail.message.attachments.invitation import folded, method_of
 from bulkmail.message.compose.compiled import Part
+from bulkmail.message.compose.mime_plan import Slot
 from bulkmail.message.compose.pieces import NotCompiled
-from bulkmail.message.compose.plan import Slot
 from bulkmail.message.compose.rendered import Body, encoded_body
 from bulkmail.message.html.local_files import (
     CID,
@@ -32,10 +32,10 @@ from bulkmail.message.html.local_files import (
     with_stylesheets,
 )
 from bulkmail.message.html.scanner import DEEPEST_READ, EndTag, Patches, Remark, elements, is_deep, scan
-from bulkmail.message.html.typesetting import typeset
+from bulkmail.message.html.to_text import typeset
 from bulkmail.message.template.links import guarded
 from bulkmail.message.template.rendering import Rendering, Workshop
-from bulkmail.message.template.tags import NONCHARACTER, PLACE, Kind, Masked, mask, without_tag_lines
+from bulkmail.message.template.tags import NONCHARACTER, PLACE, Masked, TagKind, mask, without_tag_lines
 from bulkmail.model.campaign import Campaign, InlineImage, Template
 from bulkmail.model.errors import TemplateError
 from bulkmail.model.pattern import lazy_pattern
@@ -176,7 +176,7 @@ class Bodies:
         return self._as_text(html)
 
     def _as_text(self, html: str) -> str:
-        from bulkmail.message.html.reading import read_page
+        from bulkmail.message.html.to_text import read_page
 
         if is_deep(html, DEEPEST_READ):
             raise TemplateError(
@@ -306,7 +306,7 @@ def optional_images(campaign: Campaign) -> dict[str, str]:
 
 def linked_fields(campaign: Campaign) -> frozenset[str]:
     """The fields whose value begins the address of a link in a page of `campaign`.  Raises `TemplateError`."""
-    from bulkmail.message.template.names import fields_in  # here: names reads templates, as this does
+    from bulkmail.message.template.field_names import fields_in  # here: names reads templates, as this does
 
     found: set[str] = set()
     pages = [_page_of(campaign)] if campaign.html or campaign.markdown or campaign.mjml else []
@@ -315,7 +315,7 @@ def linked_fields(campaign: Campaign) -> frozenset[str]:
         for element in elements(masked.text):
             href = element.get("href") if element.name in ("a", "area") else None
             place = PLACE.match(href.value.strip()) if href else None
-            if place and masked.tag(place).kind is Kind.VALUE:
+            if place and masked.tag(place).kind is TagKind.VALUE:
                 text = masked.tag(place).text
                 names = fields_in(Template(page.name, text))
                 if len(names) == 1 and not set("|~(") & set(text):
@@ -357,8 +357,11 @@ def _derived(
     name: str, masked: Masked, workshop: Workshop, *, finish: Callable[[str], str], draws: bool
 ) -> Body | None:
     """A template of the text that the page says; None where each message has to be read for itself."""
-    from bulkmail.message.html.reading import read_template  # late: most campaigns bring a text of their own
     from bulkmail.message.html.stability import instability, marked
+    from bulkmail.message.html.to_text import read_template  # late: most campaigns bring a text of their own
+
+    pass
+    pass
 
     if instability(masked) or any(not _ESCAPING.isdisjoint(tag.words) for tag in masked.tags):
         return None

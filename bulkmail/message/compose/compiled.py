@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from markupsafe import escape
 
 from bulkmail.message.compose.identity import date_field, identity_of
-from bulkmail.message.compose.pieces import FILTERS, Cell, NotCompiled, Piece, Step
-from bulkmail.message.compose.plan import Slot, body_slot
-from bulkmail.message.compose.transfer import encode_text, is_mostly_foreign, line_count, quoted_line
+from bulkmail.message.compose.mime_plan import Slot, body_slot
+from bulkmail.message.compose.pieces import FILTERS, Cell, FilterStep, NotCompiled, Piece
+from bulkmail.message.compose.transfer_encoding import encode_text, is_mostly_foreign, line_count, quoted_line
 from bulkmail.message.header import headers
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
 
 if TYPE_CHECKING:
-    from bulkmail.message.bounce_token import BounceTokens
     from bulkmail.message.unsubscribe import Unsubscriber
+    from bulkmail.message.verp import BounceTokens
     from bulkmail.model.address import Address
     from bulkmail.model.recipient import Recipient
 
@@ -107,7 +107,7 @@ _MOST_KEPT = 4_096  # results of one filter
 _LONGEST_KEPT = 40  # characters of a cell: dates, numbers and amounts are shorter, and many rows have the same
 
 
-def _stepped(step: Step) -> Callable[[object, str], str | None]:
+def _stepped(step: FilterStep) -> Callable[[object, str], str | None]:
     """What the filter makes of a value for the people of a locale, by its name, which holds already.
 
     None where the general composer says what is wrong, or has to look at it.
@@ -305,7 +305,7 @@ class _Writer:
         pieces = self._parts.locale
         if pieces is None:
             return ""
-        if any(isinstance(step, Step) for piece in pieces if isinstance(piece, Cell) for step in piece.filters):
+        if any(isinstance(step, FilterStep) for piece in pieces if isinstance(piece, Cell) for step in piece.filters):
             raise NotCompiled
         return self._header(pieces)
 

@@ -10,21 +10,21 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from bulkmail.message.attachments.enclosures import Enclosure, Pictures, RowFiles, Shelf, full_path
-from bulkmail.message.bounce_token import BounceTokens
 from bulkmail.message.compose.bodies import Bodies, Written, html_partials
 from bulkmail.message.compose.compiled import Compiled, Parts, compile_message
-from bulkmail.message.compose.hook import Hook, apply
 from bulkmail.message.compose.identity import date_field, identity_of
+from bulkmail.message.compose.mime_plan import MimePlan, make_plan, picture_parts
 from bulkmail.message.compose.pieces import NotCompiled
-from bulkmail.message.compose.plan import Plan, make_plan, picture_parts
+from bulkmail.message.compose.ready_made import Hook, apply
 from bulkmail.message.dkim import Signer, Signers
-from bulkmail.message.header.heading import Heading, Lines
-from bulkmail.message.header.reverse_path import ReversePath
+from bulkmail.message.header.addresses import ReversePath
+from bulkmail.message.header.heading import HeaderLines, Heading
 from bulkmail.message.template.constants import read_values
+from bulkmail.message.template.field_names import refuse_rows_in_heading
 from bulkmail.message.template.locality import locality_of
-from bulkmail.message.template.names import refuse_rows_in_heading
 from bulkmail.message.template.rendering import Rendering, Workshop
 from bulkmail.message.unsubscribe import Unsubscriber
+from bulkmail.message.verp import BounceTokens
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign
 from bulkmail.model.errors import ConfigError
@@ -57,7 +57,7 @@ class Rendered:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-class Tried(NamedTuple):
+class TriedMessage(NamedTuple):
     """What trying a message showed: its subject, the bytes of the files that only this row has, those without any."""
 
     subject: str
@@ -71,7 +71,7 @@ class _Written(NamedTuple):
     `token` stands in its links to unsubscribe, if it has any; `variables` are what it was rendered with.
     """
 
-    lines: Lines
+    lines: HeaderLines
     bodies: Written
     enclosures: list[Enclosure]
     token: str
@@ -111,7 +111,7 @@ class Composer:
             picture=self._pictures.picture if self._pictures else None,
         )
         self._run_id = run_id.encode()
-        self._is_grouped = bool(campaign.group_by)
+        self.is_grouped = bool(campaign.group_by)
         self._heading = Heading(campaign, workshop)
         refuse_rows_in_heading(campaign)
         self._bodies = Bodies(campaign, workshop)
@@ -130,7 +130,7 @@ class Composer:
 
     def _compile(self) -> Compiled | None:
         """The functions that make nearly all messages of most campaigns; None where each needs the general way."""
-        if self._is_grouped or self._on_message is not None or self._plan.last or self._reverse_path.is_by_row:
+        if self.is_grouped or self._on_message is not None or self._plan.last or self._reverse_path.is_by_row:
             return None
         row_locale = self._workshop.row_locale
         if row_locale is not None and row_locale.pieces is None:
@@ -188,21 +188,21 @@ class Composer:
         """
         return self._compiled.check_in_brief if self._compiled is not None else None
 
-    def check(self, recipient: Recipient) -> Tried:
+    def check(self, recipient: Recipient) -> TriedMessage:
         """Raises the `TemplateError` that `compose` would, without the work of encoding bodies and reading files.
 
         With a hook the message is composed whole and shown to it.
         """
         if self._compiled is not None and (subject := self._compiled.check(recipient)) is not None:
-            return Tried(subject)
+            return TriedMessage(subject)
         if self._on_message is not None:
             self.compose(recipient, row=1, forward_path=recipient.address.wire, date=0.0)
-            return Tried(self._message(recipient, write=self._bodies.check).lines.subject)
+            return TriedMessage(self._message(recipient, write=self._bodies.check).lines.subject)
         message = self._message(recipient, write=self._bodies.check)
         _, _, sender = self._heading.senders(message.lines)
         self._heading.rest(message.lines)
         self._path(message, recipient, sender=sender, forward_path=recipient.address.wire)
-        return Tried(message.lines.subject, *self._files.check(message.enclosures))
+        return TriedMessage(message.lines.subject, *self._files.check(message.enclosures))
 
     def render(self, recipient: Recipient) -> Rendered:
         """The message for a preview.  Raises `TemplateError`."""
@@ -226,6 +226,20 @@ class Composer:
         `delivery` is the outbox' number of the forward path, which a `{bounce}` token names.
         """
         return self.sign(self.draft(recipient, row=row, forward_path=forward_path, date=date, delivery=delivery), date)
+
+    def shared(self, least: int) -> list[bytes]:
+        """The parts that all messages have in common and that are this long, in bytes: the same for every process."""
+        return [part for part in self._plan.segments if isinstance(part, bytes) and len(part) >= least]
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether messages are signed, so that each is good for one date only."""
+        return self._signers is not None
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether a message takes so long to make that several processes are worth while."""
+        return self.is_slow_to_sign or self._files.are_by_row or self._pictures is not None
 
     @property
     def is_slow_to_sign(self) -> bool:
@@ -355,7 +369,7 @@ def _make_unsubscriber(campaign: Campaign, keys: Keys, list_id: Rendering | None
     return Unsubscriber(campaign.unsubscribe, keys.unsubscribe, list_id=scope)
 
 
-def _make_signers(campaign: Campaign, keys: Keys, plan: Plan) -> Signers | None:
+def _make_signers(campaign: Campaign, keys: Keys, plan: MimePlan) -> Signers | None:
     """Raises `ConfigError` for a signature that cannot be made."""
     if not campaign.dkim:
         return None

@@ -30,7 +30,7 @@ FILTERS: dict[str, Callable[[str], str]] = {
 """Filters of Jinja that make a text of a text."""
 
 
-class Step(NamedTuple):
+class FilterStep(NamedTuple):
     """A filter that writes by the locale of the campaign or of the row, called with constants."""
 
     name: str
@@ -49,7 +49,7 @@ class Cell(NamedTuple):
 
     name: str
     is_by_row: bool = False
-    filters: tuple[str | Step, ...] = ()
+    filters: tuple[str | FilterStep, ...] = ()
     is_link: bool = False
     value: date | str | None = None
 
@@ -95,12 +95,12 @@ def _collect(tree: nodes.Template, environment: MessageEnvironment, found: list[
 
 def _printed_cell(node: nodes.Expr, environment: MessageEnvironment) -> Cell:
     cell = _cell(node, environment)
-    if isinstance(cell.value, date) and not (cell.filters and isinstance(cell.filters[0], Step)):
+    if isinstance(cell.value, date) and not (cell.filters and isinstance(cell.filters[0], FilterStep)):
         raise NotCompiled
     match node:  # elsewhere it is a number to calculate with
         case nodes.Filter(name="number"):
             return cell
-    if any(isinstance(step, Step) and step.name == "number" for step in cell.filters):
+    if any(isinstance(step, FilterStep) and step.name == "number" for step in cell.filters):
         raise NotCompiled
     return cell
 
@@ -132,14 +132,14 @@ def _cell(node: nodes.Expr, environment: MessageEnvironment) -> Cell:
     raise NotCompiled
 
 
-def _step(node: nodes.Filter, locality: Locality) -> Step:
+def _step(node: nodes.Filter, locality: Locality) -> FilterStep:
     """A filter of a locale whose arguments are the same for every row."""
     if not (locality.is_by_row or locality.locale) or node.dyn_args or node.dyn_kwargs:
         raise NotCompiled
     args = tuple(map(_constant_of, node.args))
     kwargs = tuple((str(pair.key), _constant_of(pair.value)) for pair in node.kwargs)
     name = NUMBER_AT_END if node.name == "number" else node.name
-    return Step(node.name, filters_of(locality)[name], args, kwargs)
+    return FilterStep(node.name, filters_of(locality)[name], args, kwargs)
 
 
 def _constant_of(node: nodes.Expr) -> str | int:

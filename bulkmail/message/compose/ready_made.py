@@ -1,20 +1,21 @@
-"""Messages that someone else has written: an `EmailMessage` of the standard library, made fit for the line."""
+"""Messages that a program writes itself, or has its own hand on: made fit to be sent."""
 
 from __future__ import annotations
 
 import codecs
+from collections.abc import Callable
 from copy import deepcopy
-from email import message_from_bytes
+from email import message_from_bytes, message_from_string
 from email.headerregistry import Address as StandardAddress
 from email.message import EmailMessage
 from email.policy import SMTP, SMTPUTF8, EmailPolicy
 from typing import Any, NamedTuple, cast
 
 from bulkmail.message.compose.identity import date_value, identity_of
-from bulkmail.message.compose.transfer import fault_in
+from bulkmail.message.compose.transfer_encoding import fault_in
 from bulkmail.message.header.headers import name_character
 from bulkmail.model.address import Address
-from bulkmail.model.errors import AddressError, ConfigError
+from bulkmail.model.errors import AddressError, BulkmailError, ConfigError, TemplateError
 from bulkmail.model.message import Envelope, Message
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.text import printable
@@ -214,3 +215,22 @@ def _checked(name: str, text: str) -> Address:
 def _standard(display_name: str, address: Address) -> StandardAddress:
     # By parts, because from a whole address the package takes no local part outside ASCII.
     return StandardAddress(display_name, username=address.local, domain=address.domain)
+
+
+Hook = Callable[[EmailMessage], EmailMessage]
+"""Given a finished message, returns it or another.  Must do the same for the same message, whenever it is asked."""
+
+
+def apply(hook: Hook, content: bytes, *, needs_smtputf8: bool) -> bytes:
+    """The bytes of what `hook` makes of `content`.  Raises `TemplateError`, whatever goes wrong in it."""
+    # By way of a text: of bytes the package would take a local part outside ASCII for damage.
+    message = message_from_string(content.decode(), policy=SMTPUTF8 if needs_smtputf8 else SMTP)
+    try:
+        changed = hook(message)
+        if not isinstance(changed, EmailMessage):
+            raise TypeError(f"returned {type(changed).__name__}, not an EmailMessage")
+        return bytes_of(changed)
+    except BulkmailError as error:
+        raise TemplateError(f"on_message: {error}", hint=error.hint) from error
+    except Exception as error:
+        raise TemplateError(f"on_message: {type(error).__name__}: {printable(str(error))}") from error

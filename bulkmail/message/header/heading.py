@@ -8,7 +8,7 @@ from typing import NamedTuple
 from bulkmail.message.compose.pieces import NotCompiled, Piece
 from bulkmail.message.compose.rendered import Field, blame, mailbox, mailbox_field
 from bulkmail.message.header import headers
-from bulkmail.message.header.copies import AddressList, Mailbox, distinct
+from bulkmail.message.header.addresses import AddressList, Mailbox, distinct
 from bulkmail.message.template.rendering import Workshop
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
@@ -28,7 +28,7 @@ class Copies(NamedTuple):
     bcc: list[Mailbox]
 
 
-class Lines(NamedTuple):
+class HeaderLines(NamedTuple):
     """The values of one message's header, checked and not yet encoded.  `others` goes with `Heading.others`."""
 
     sender: str
@@ -57,7 +57,7 @@ class Heading:
         self.has_copies = any(self._lists)
         self.others = _other_fields(campaign, workshop)
 
-    def lines(self, recipient: Recipient, variables: dict[str, object]) -> Lines:
+    def lines(self, recipient: Recipient, variables: dict[str, object]) -> HeaderLines:
         """The values for one row.  Raises `TemplateError`."""
         fields = recipient.fields
         sender = self._sender.value(variables, fields)
@@ -67,7 +67,7 @@ class Heading:
         if self._has_subject and (not subject or subject.isspace()):
             hint = "give another: {{ … | default('News', true) }}"
             raise EmptySubject(str(self._subject.refuse("is empty")), hint=hint)
-        return Lines(
+        return HeaderLines(
             sender=sender,
             sent_by=self._sent_by.value(variables, fields) if self._sent_by else "",
             subject=subject,
@@ -86,7 +86,7 @@ class Heading:
             known += [address for _, address in found[-1]]
         return Copies(*found)
 
-    def senders(self, lines: Lines) -> tuple[bytes, Address, Address]:
+    def senders(self, lines: HeaderLines) -> tuple[bytes, Address, Address]:
         """From and, where it differs, Sender as bytes; the address of From; that of anyone who sends.
 
         Raises `TemplateError`.
@@ -100,7 +100,7 @@ class Heading:
         # RFC 5322 §3.6.2: a Sender that says the same as From should not be there.
         return (raw, author, author) if agent.key == author.key else (raw + field, author, agent)
 
-    def receivers(self, lines: Lines, recipient: Recipient) -> bytes:
+    def receivers(self, lines: HeaderLines, recipient: Recipient) -> bytes:
         """To, Cc and Subject as bytes."""
         to = headers.address_field("To", [(lines.to_name, recipient.address), *lines.copies.to])
         if lines.copies.cc:
@@ -129,7 +129,7 @@ class Heading:
             raise NotCompiled
         return to_name, subject
 
-    def rest(self, lines: Lines) -> list[bytes]:
+    def rest(self, lines: HeaderLines) -> list[bytes]:
         """The other fields as bytes.  Raises `TemplateError`."""
         return [field.to_bytes(value) for field, value in zip(self.others, lines.others, strict=True)]
 

@@ -1,19 +1,16 @@
-"""Style sheets written into the elements they are about: many mail readers follow no others.
-
-Where the page is the same for everyone this is done to the template, once; else to each message.
-"""
+"""Style sheets written into the elements they are about: many mail readers follow no others."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from html import escape
 
 import css_inline
 
-from bulkmail.message.html.fallbacks import carried, carried_style, declarations, restored, restored_style
 from bulkmail.message.html.scanner import Element, Patches, elements, is_deep, scan
 from bulkmail.message.html.stability import MARKER, instability, marked
-from bulkmail.message.template.tags import NONCHARACTER, PLACE, Kind, Masked
+from bulkmail.message.template.tags import NONCHARACTER, PLACE, Masked, TagKind
 from bulkmail.model.pattern import lazy_pattern
 
 # What these select does not depend on how often something is repeated, nor on an attribute that a row fills in.
@@ -196,7 +193,7 @@ def _selects_by_row(masked: Masked) -> bool:
             tags = masked.tags_in(attribute.raw)
             if tags and attribute.name in _SELECTING:
                 return True
-            if attribute.name == "style" and any(tag.kind is not Kind.VALUE for tag in tags):
+            if attribute.name == "style" and any(tag.kind is not TagKind.VALUE for tag in tags):
                 return True
         if element.name == "style" and element.content:
             css = masked.text[slice(*element.content)]
@@ -239,3 +236,86 @@ def _keep_rest(patches: Patches, element: Element, rest: str) -> None:
         patches.replace(start, end, _TAG.sub("{ ", rest))
     else:
         patches.replace(element.start, element.close, "")
+
+
+_MARK = "--bulkmail-earlier-"
+_CARRIED = lazy_pattern(rf"{_MARK}([0-9a-f]+)\s*:\s*1\s*(?:!\s*important)?\s*(?:;|$|(?=\}}))")
+_BLOCK = lazy_pattern(r"\{([^{}]*)\}")
+_COMMENT = lazy_pattern(r"/\*.*?\*/", re.DOTALL)
+# A piece of a declaration list: what stands in quotes or brackets, or any other character.
+_PIECE = lazy_pattern(r"\"[^\"]*\"|'[^']*'|\((?:[^()\"']|\"[^\"]*\"|'[^']*'|\([^()]*\))*\)|.", re.DOTALL)
+
+
+def declarations(style: str) -> Iterator[tuple[str, str]]:
+    """Property, in lower case, and value of each declaration."""
+    current: list[str] = []
+    for piece in [*_PIECE.findall(_COMMENT.sub("", style)), ";"]:
+        if piece != ";":
+            current.append(piece)
+            continue
+        name, colon, value = "".join(current).partition(":")
+        if colon and name.strip():
+            yield name.strip().lower() if not name.strip().startswith("--") else name.strip(), value.strip()
+        current = []
+
+
+def carried(css: str) -> str:
+    """A style sheet whose earlier declarations are in custom properties."""
+    css = _COMMENT.sub("", css)
+    return _BLOCK.sub(lambda block: f"{{{carried_style(block[1])}}}", css)
+
+
+def carried_style(style: str) -> str:
+    """The same of what stands in one block or attribute; as it is where nothing is declared twice."""
+    found = list(declarations(style))
+    last = {(name, is_important(value)): number for number, (name, value) in enumerate(found)}
+    if len(last) == len(found):
+        return style
+    kept = []
+    for number, (name, value) in enumerate(found):
+        if last[name, is_important(value)] != number:
+            continue
+        earlier = [
+            each for each, (other, each_value) in enumerate(found[:number]) if other == name and each_value != value
+        ]
+        same = [found[each][1] for each in earlier if is_important(found[each][1]) == is_important(value)]
+        if same:
+            packed = "\0".join([name, value, *same]).encode().hex()
+            kept.append(f"{_MARK}{packed}: 1{' !important' if is_important(value) else ''}")
+        kept.append(f"{name}: {value}")
+    return "; ".join(kept)
+
+
+def restored_style(style: str) -> str:
+    """What the inliner made of a style, with the earlier declarations in front of their last ones."""
+    if _MARK not in style:
+        return style
+    packed = [_unpacked(found[1]) for found in _CARRIED.finditer(style)]
+    said = []
+    for name, value in declarations(_CARRIED.sub("", style)):
+        for other, last, earlier in packed:
+            if other == name and _plain(last) == _plain(value):
+                said += [f"{name}: {each}" for each in earlier]
+        said.append(f"{name}: {value}")
+    return "; ".join(said)
+
+
+def restored(css: str) -> str:
+    """A style sheet that was not inlined, as it was."""
+    return _CARRIED.sub(
+        lambda found: "".join(f"{n}: {each}; " for n, _, several in [_unpacked(found[1])] for each in several), css
+    )
+
+
+def is_important(value: str) -> bool:
+    """Whether it outdoes declarations without that word."""
+    return value.lower().rstrip().endswith("important")
+
+
+def _unpacked(packed: str) -> tuple[str, str, list[str]]:
+    name, last, *earlier = bytes.fromhex(packed).decode().split("\0")
+    return name, last, earlier
+
+
+def _plain(value: str) -> str:
+    return re.sub(r"\s+", "", value).lower()

@@ -9,9 +9,9 @@ from html import unescape
 from posixpath import normpath
 from urllib.parse import unquote
 
-from bulkmail.message.attachments.filetypes import guess_type
+from bulkmail.message.attachments.file_parts import guess_type
 from bulkmail.message.html.scanner import Attribute, Element, Patches, elements
-from bulkmail.message.template.tags import CLOSE, NONCHARACTER, OPEN, PLACE, Kind, Masked, Tag
+from bulkmail.message.template.tags import CLOSE, NONCHARACTER, OPEN, PLACE, Masked, Tag, TagKind
 from bulkmail.model.campaign import InlineImage, Template
 from bulkmail.model.lazy_dataclass import dataclass
 from bulkmail.model.pattern import lazy_pattern
@@ -157,9 +157,9 @@ def with_row_images(masked: Masked) -> Masked:
     patches = Patches(masked.text)
     for attribute in row_images(masked):
         opening = f"{OPEN}{len(tags)}{CLOSE}"
-        tags.append(Tag(Kind.BLOCK, PICTURE_TAG))
+        tags.append(Tag(TagKind.BLOCK, PICTURE_TAG))
         closing = f"{OPEN}{len(tags)}{CLOSE}"
-        tags.append(Tag(Kind.BLOCK, "{% endfilter %}"))
+        tags.append(Tag(TagKind.BLOCK, "{% endfilter %}"))
         inner = "".join(
             piece if number % 2 else _unquoted(piece)
             for number, piece in enumerate(_PLACES.split(_QUERY.sub("", attribute.raw)))

@@ -9,7 +9,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from bulkmail.message.html.scanner import elements
-from bulkmail.message.template.tags import CLOSE, OPEN, PLACE, Kind, Masked, mask
+from bulkmail.message.template.tags import CLOSE, OPEN, PLACE, Masked, TagKind, mask
 from bulkmail.model.campaign import Template
 from bulkmail.model.pattern import lazy_pattern
 
@@ -77,7 +77,9 @@ def _html(masked: Masked) -> str:
 
 def _stands_alone(masked: Masked, line: str) -> bool:
     """Whether a line has only tags that say nothing themselves."""
-    return bool(_ALONE.match(line)) and all(tag.kind in (Kind.BLOCK, Kind.COMMENT) for tag in masked.tags_in(line))
+    return bool(_ALONE.match(line)) and all(
+        tag.kind in (TagKind.BLOCK, TagKind.COMMENT) for tag in masked.tags_in(line)
+    )
 
 
 def _tags_in_tables(masked: Masked, lines: list[str]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from bulkmail.message.html.scanner import Element, EndTag, Patches, elements, scan
-from bulkmail.message.template.tags import CLOSE, OPEN, PLACE, Kind, Masked, mask
+from bulkmail.message.template.tags import CLOSE, OPEN, PLACE, Masked, TagKind, mask
 from bulkmail.model.campaign import Template
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.pattern import lazy_pattern
@@ -44,7 +44,7 @@ def page_of(template: Template) -> Template:
         raise TemplateError(f"{_place(template.name, source, str(error))}: is not MJML: {error}") from None
     lost = set(PLACE.findall(masked.text)) - set(PLACE.findall(page))
     for place in PLACE.finditer(masked.text):
-        if place[1] in lost and masked.tag(place).kind is not Kind.COMMENT:
+        if place[1] in lost and masked.tag(place).kind is not TagKind.COMMENT:
             line = _line(masked, place.start())
             if any(
                 attribute.value_start <= place.start() < attribute.end

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from bulkmail.message.html.scanner import DEEPEST, VOID, Element, EndTag, Patches, Places, Token, scan
-from bulkmail.message.template.tags import PLACE, Kind, Masked, Tag
+from bulkmail.message.template.tags import PLACE, Masked, Tag, TagKind
 
 MARKER = "data-bulkmail"
 
@@ -40,11 +40,11 @@ def instability(masked: Masked) -> str:
 
 
 def _tag_fault(tag: Tag) -> str:
-    if tag.kind is Kind.RAW:
+    if tag.kind is TagKind.RAW:
         return "{% raw %} is used"
     if found := _MARKUP_WORDS.intersection(tag.words):
         return f"{min(found)!r} makes markup of a value"
-    if tag.kind is Kind.BLOCK:
+    if tag.kind is TagKind.BLOCK:
         keyword = tag.keyword
         is_simple = keyword in _OPENING or keyword in _MIDDLE or keyword in _CLOSING
         if not is_simple and not (keyword == "set" and "=" in tag.text):
@@ -87,9 +87,9 @@ def _nesting_fault(masked: Masked, tokens: list[Token], parents: list[int]) -> s
                 if name != event.name:
                     return f"</{event.name}> closes nothing that is open there"
                 stack.pop()
-            case Tag(kind=Kind.VALUE) if name in _WITHOUT_TEXT:
+            case Tag(kind=TagKind.VALUE) if name in _WITHOUT_TEXT:
                 return f"{event.text} stands in <{name}>, where no text can be"
-            case Tag(kind=Kind.BLOCK) if (keyword := event.keyword) != "set":
+            case Tag(kind=TagKind.BLOCK) if (keyword := event.keyword) != "set":
                 opening = keyword if keyword in _OPENING else _CLOSING.get(keyword, "")
                 if keyword in _OPENING:
                     stack.append((f"% {opening}", -1))
@@ -127,7 +127,7 @@ def marked(masked: Masked, tokens: list[Token]) -> str:
         (token.start, token.close if isinstance(token, Element) and token.content else token.end) for token in tokens
     )
     for place in PLACE.finditer(masked.text):
-        if masked.tag(place).kind is not Kind.VALUE and not inside.holds(place.start()):
+        if masked.tag(place).kind is not TagKind.VALUE and not inside.holds(place.start()):
             patches.insert(place.start(), "<!--")
             patches.insert(place.end(), "-->")
     return patches.applied()

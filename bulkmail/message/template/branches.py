@@ -11,7 +11,7 @@ from jinja2.environment import TemplateExpression
 
 from bulkmail.message.template.constants import read_values
 from bulkmail.message.template.environment import MessageEnvironment, make_environment, reset_ranges
-from bulkmail.model.campaign import Campaign, templates_of
+from bulkmail.model.campaign import Campaign
 
 Way = tuple[int, int]
 """A fork of the message, by number, and which of its branches is taken there."""
@@ -33,11 +33,11 @@ class Branches:
         sources = {partial.name: partial.text for partial in campaign.partials}
         environment = make_environment(sources, values=read_values(campaign.data))
         self._globals = dict(environment.globals)
-        for template in templates_of(campaign):
+        for template in (*campaign.templates(), *campaign.partials):
             try:
                 tree = environment.parse(template.text)
                 self._forks += _forks(tree, environment)
-            except Exception:  # noqa: S112 - anyone who writes the message is notified by those who compile it
+            except Exception:  # noqa: S112 - reported when the template is compiled
                 continue
 
     def __bool__(self) -> bool:

@@ -57,6 +57,10 @@ class TwoReadings(NotADate):
     """A text is a date, and which one cannot be told."""
 
 
+class TwoDigitYear(TwoReadings):
+    """The year is written with two digits."""
+
+
 class NoZone(NotADate):
     """A moment in UTC, and no time zone says what day and hour it is for the recipients."""
 
@@ -155,7 +159,7 @@ def _date_of(found: re.Match[str], form: str) -> date:
     if form == ISO:
         raise NotADate("is not a date of the form 2026-12-31")
     if len(c) < 4 and len(a) < 4:
-        raise TwoReadings("has a year of two digits") if len(c) == 2 or len(a) == 2 else NotADate("is not a date")
+        raise TwoDigitYear("has a year of two digits") if len(c) == 2 or len(a) == 2 else NotADate("is not a date")
     if len(a) > 2 or (found["end"] and mark != ".") or form == "ymd":
         raise NotADate("is not a date")
     if form == "dmy" or (mark == "." and form != "mdy"):  # no country writes the month first with dots

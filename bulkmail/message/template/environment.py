@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
-from jinja2 import DictLoader, StrictUndefined, TemplateRuntimeError, nodes
+from jinja2 import DictLoader, StrictUndefined, TemplateRuntimeError, UndefinedError, nodes
 from jinja2.ext import Extension
 from jinja2.lexer import Token, TokenStream
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SandboxedEscapeFormatter, SandboxedFormatter
+from jinja2.utils import missing as NOTHING
 from markupsafe import Markup
 
 from bulkmail.message.attachments import drawing
@@ -48,10 +50,32 @@ def join_chunks(chunks: Iterable[str]) -> str:
             return "".join(pieces)
 
 
+class UndefinedValue(UndefinedError):
+    """A template uses `name`, which is no field of the row, or no attribute of the value that stands before it."""
+
+    def __init__(self, message: str, *, name: str, is_field: bool) -> None:
+        super().__init__(message)
+        self.name = name
+        self.is_field = is_field
+
+
 class _Missing(StrictUndefined):
-    """An undefined value whose message says what a mapping would have had instead."""
+    """An undefined value that says what a mapping would have had instead, and raises `UndefinedValue`."""
 
     __slots__ = ()
+
+    def __init__(
+        self,
+        hint: str | None = None,
+        obj: Any = NOTHING,
+        name: str | None = None,
+        exc: type[TemplateRuntimeError] = UndefinedError,
+    ) -> None:
+        super().__init__(hint, obj, name, exc)
+        if hint is None and isinstance(name, str):
+            # Jinja calls it with the message, and nothing else.
+            raised = partial(UndefinedValue, name=name, is_field=obj is NOTHING)
+            self._undefined_exception = cast("type[TemplateRuntimeError]", raised)
 
     @property
     def _undefined_message(self) -> str:

@@ -13,7 +13,7 @@ from bulkmail.message.html.local_files import PICTURE_TAG
 from bulkmail.message.html.scanner import Patches, elements
 from bulkmail.message.template.numbers import Refused
 from bulkmail.message.template.strictness import printed
-from bulkmail.message.template.tags import PLACE, Kind, Masked, Tag
+from bulkmail.message.template.tags import PLACE, Masked, Tag, TagKind
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.text import printable
 
@@ -94,9 +94,9 @@ def guarded(masked: Masked) -> Masked:
 
 
 def _filtered(tag: Tag) -> Tag:
-    if tag.kind is not Kind.VALUE or FILTER in tag.words:
+    if tag.kind is not TagKind.VALUE or FILTER in tag.words:
         return tag
     start = 3 if tag.text[2] in "-+" else 2
     end = -3 if tag.text[-3] in "-+" else -2
     text = f"{tag.text[:start]} ({tag.text[start:end]}) | {FILTER} {tag.text[end:]}"
-    return Tag(Kind.VALUE, text)
+    return Tag(TagKind.VALUE, text)

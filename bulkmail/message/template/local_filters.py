@@ -304,7 +304,7 @@ def _form(read: str, locale: Locale | None) -> tuple[str, Mapping[str, int]]:
 
 def _refused_date(value: object, error: NotADate, name: str) -> Refused:
     match error:
-        case dates.TwoReadings() if "two digits" in str(error):
+        case dates.TwoDigitYear():
             fix = f"write the year with four digits, or {{{{ … | {name}(read='%d.%m.%y') }}}} if that is its form"
         case dates.TwoReadings():
             fix = f"write {{{{ … | {name}(read='dmy') }}}} if the day comes first, read='mdy' if the month does"
@@ -346,7 +346,7 @@ def _exact(value: Any, decimal: str, default: Any) -> Any:
             return _exact(default, "", MISSING)
         if default is not MISSING:
             return default
-        raise refused_number(value, str(error), "number(default=0)") from None
+        raise refused_number(value, error, "number(default=0)") from None
 
 
 _COMMON = lazy_pattern(r"-?[0-9]{1,15}(?:([.,])[0-9]{1,2})?")  # what most cells hold, and can be meant in one way only

@@ -91,7 +91,7 @@ def months_of(locale: Locale | None) -> Months:
 def order_of(locale: Locale) -> str:
     """`dmy`, `mdy` or `ymd`: in which order the people of `locale` write day, month and year."""
     pattern = locale.date_formats["short"].pattern
-    order = "".join(dict.fromkeys(message for message in pattern.replace("L", "M").lower() if message in "dmy"))
+    order = "".join(dict.fromkeys(char for char in pattern.replace("L", "M").lower() if char in "dmy"))
     return order if order in ORDERS else ""
 
 
@@ -122,8 +122,8 @@ def _check_pattern(pattern: str, known: frozenset[str]) -> None:
     if "Y" in fields and "w" not in fields:
         raise ValueError(f"{pattern!r} has Y, the year of the week: write yyyy for the year of the day")
     if unknown := fields - known:
-        message = min(unknown)
-        meant = "m is minutes and M the month" if message == "m" else f"{message} is none of it"
+        char = min(unknown)
+        meant = "m is minutes and M the month" if char == "m" else f"{char} is none of it"
         raise ValueError(f"{pattern!r} is not a pattern for this: {meant}; other words stand in '…'")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bulkmail.message.template.local_filters import Locality
 from bulkmail.message.template.locales import UnknownLocale, find_locale, load
-from bulkmail.model.campaign import Campaign, templates_of
+from bulkmail.model.campaign import Campaign, is_template
 from bulkmail.model.errors import ConfigError, TemplateError
 from bulkmail.model.pattern import lazy_pattern
 from bulkmail.text import printable
@@ -30,7 +30,7 @@ def locality_of(campaign: Campaign) -> Locality:
     written = campaign.locale
     if written is None:
         return Locality(zone=zone, now=now)
-    if "{{" in written.text or "{%" in written.text:
+    if is_template(written.text):
         load(find_locale("en"))
         return Locality(is_by_row=True, zone=zone, now=now)
     locale = locale_of(written.name, written.text)
@@ -58,7 +58,9 @@ def frozen(campaign: Campaign, now: float) -> Campaign:
 
     `now` is wall-clock seconds.
     """
-    if campaign.moment or not any(_CLOCK.search(template.text) for template in templates_of(campaign)):
+    if campaign.moment or not any(
+        _CLOCK.search(template.text) for template in (*campaign.templates(), *campaign.partials)
+    ):
         return campaign
     return replace(campaign, moment=datetime.fromtimestamp(now).astimezone().isoformat(timespec="seconds"))
 

@@ -90,7 +90,7 @@ def to_number(value: Any, decimal: str = "", default: Any = MISSING) -> Any:
     except NotANumber as error:
         if default is not MISSING:
             return default
-        raise refused_number(value, str(error), "number(default=0)") from None
+        raise refused_number(value, error, "number(default=0)") from None
 
 
 def read_number(text: str, decimal: str = "") -> int | float:
@@ -204,26 +204,26 @@ def _plain(value: Any, name: str) -> Any:
         raise Refused(value, "is not a number", fix=f"write {{{{ … | {name}(0) }}}} to say what it counts as")
     text = value.strip()
     if not _PLAIN.fullmatch(text) or not math.isfinite(float(text)):
-        raise refused_number(value, "is not a number" if text else "is empty, not a number", f"{name}(0)")
+        raise refused_number(value, NotANumber("is not a number" if text else "is empty, not a number"), f"{name}(0)")
     try:
         read_number(text)
     except Ambiguous as error:
-        raise refused_number(value, str(error), f"{name}(0)") from None
+        raise refused_number(value, error, f"{name}(0)") from None
     except NotANumber:
         pass  # 1e5: no person writes it, and it has one meaning
     return text
 
 
-def refused_number(value: object, what: str, default: str) -> Refused:
+def refused_number(value: object, error: NotANumber, default: str) -> Refused:
     """What to raise of a value that is to be a number; `default` is the filter that says what counts instead."""
-    if what.startswith("may be "):
+    if isinstance(error, Ambiguous):
         fix = "write {{ … | number(',') }} if the comma stands before decimals, {{ … | number('.') }} if the dot does"
     elif isinstance(value, str) and value.strip():
         fix = "write {{ … | number }}, which reads 1,234.50 and 1.234,50" if _is_readable(value) else "correct the cell"
         fix += f", or {{{{ … | {default} }}}} to say what counts instead"
     else:
         fix = f"write {{{{ … | {default} }}}} to say what an empty cell counts as"
-    return Refused(value, what, fix=fix)
+    return Refused(value, str(error), fix=fix)
 
 
 def _is_readable(text: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -21,13 +21,13 @@ from bulkmail.message.template.environment import (
     make_environment,
     reset_ranges,
 )
-from bulkmail.message.template.explain import NO_ROW, explain, missing_partial, place
 from bulkmail.message.template.local_filters import Locality
 from bulkmail.message.template.locales import UnknownLocale, find_locale
 from bulkmail.message.template.locality import locale_of, locality_now
 from bulkmail.message.template.required import required_by
 from bulkmail.message.template.strictness import truth
 from bulkmail.message.template.tags import without_tag_lines
+from bulkmail.message.template.template_errors import NO_ROW, explain, missing_partial, place
 from bulkmail.model.address import Address
 from bulkmail.model.campaign import Campaign, Template
 from bulkmail.model.errors import TemplateError
@@ -236,7 +236,7 @@ def referenced_names(campaign: Campaign) -> set[str]:
     environment = make_environment(sources, values=read_values(campaign.data))
     partials = {partial.name: _parse(partial, environment) for partial in campaign.partials}
     names: set[str] = set()
-    for template in templates_of(campaign):
+    for template in campaign.templates():
         tree = _parse(template, environment)
         try:
             names |= required_by(tree, partials)
@@ -244,33 +244,6 @@ def referenced_names(campaign: Campaign) -> set[str]:
             raise explain(error, name=template.name, environment=environment) from None
     names -= _ALWAYS_THERE | ({UNSUBSCRIBE_URL} if campaign.unsubscribe else set())
     return names - ({ROWS} if campaign.group_by else set())
-
-
-def templates_of(campaign: Campaign) -> Iterator[Template]:
-    """All that is rendered of `campaign`, but what is included."""
-    yield campaign.sender
-    yield campaign.subject
-    message = (
-        campaign.locale,
-        campaign.to_name,
-        campaign.reply_to,
-        campaign.text,
-        campaign.html,
-        campaign.markdown,
-        campaign.mjml,
-    )
-    heading = (campaign.to, campaign.cc, campaign.bcc, campaign.sent_by, campaign.list_id, campaign.feedback_id)
-    for template in (*message, campaign.preheader, campaign.calendar, *heading):
-        if template is not None:
-            yield template
-    if campaign.reverse_path:
-        yield Template("reverse_path", campaign.reverse_path)
-    for _, template in campaign.headers:
-        yield template
-    for attachment in campaign.row_attachments:
-        yield attachment.path
-        if attachment.filename is not None:
-            yield attachment.filename
 
 
 def _parse(template: Template, environment: MessageEnvironment) -> nodes.Template:

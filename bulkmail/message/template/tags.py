@@ -26,7 +26,7 @@ _STRING = lazy_pattern(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", re.DOTALL)
 _WORD = lazy_pattern(r"[A-Za-z_]\w*")
 
 
-class Kind(Enum):
+class TagKind(Enum):
     """`{{ … }}`, `{% … %}`, `{# … #}`, or `{% raw %}` with everything up to its end."""
 
     VALUE = "value"
@@ -35,14 +35,14 @@ class Kind(Enum):
     RAW = "raw"
 
 
-_KINDS = {"{{": Kind.VALUE, "{%": Kind.BLOCK, "{#": Kind.COMMENT}
+_KINDS = {"{{": TagKind.VALUE, "{%": TagKind.BLOCK, "{#": TagKind.COMMENT}
 
 
 @dataclass(frozen=True, slots=True)
 class Tag:
     """One tag, as it was written."""
 
-    kind: Kind
+    kind: TagKind
     text: str
 
     @property
@@ -53,7 +53,7 @@ class Tag:
     @property
     def keyword(self) -> str:
         """`for` of `{% for … %}`; empty for what is no block tag."""
-        return next(iter(self.words), "") if self.kind is Kind.BLOCK else ""
+        return next(iter(self.words), "") if self.kind is TagKind.BLOCK else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Masked:
 
     def without_comments(self) -> Masked:
         """Without what says nothing."""
-        text = PLACE.sub(lambda place: "" if self.tag(place).kind is Kind.COMMENT else place[0], self.text)
+        text = PLACE.sub(lambda place: "" if self.tag(place).kind is TagKind.COMMENT else place[0], self.text)
         return self.with_text(text)
 
     def without_control(self) -> Masked:
@@ -94,7 +94,7 @@ class Masked:
         for position in range(1, len(pieces), 2):
             number = int(pieces[position])
             tag = tags[number].text
-            if tags[number].kind is Kind.RAW:
+            if tags[number].kind is TagKind.RAW:
                 continue
             if tag[2] == "-":
                 pieces[position - 1] = pieces[position - 1].rstrip()
@@ -157,8 +157,8 @@ def without_tag_lines(template: Template) -> Template:
         numbers = [int(number) for number in PLACE.findall(line[0])]
         last = tags[numbers[-1]]
         silent = all(
-            tags[number].kind is Kind.COMMENT
-            or (tags[number].kind is Kind.BLOCK and tags[number].keyword not in _WRITING)
+            tags[number].kind is TagKind.COMMENT
+            or (tags[number].kind is TagKind.BLOCK and tags[number].keyword not in _WRITING)
             for number in numbers
         )
         if not silent or last.text[-3] in "-+":
@@ -178,7 +178,7 @@ def _tag_at(text: str, start: int) -> Tag | None:
     """The tag that begins at `start`: up to the first end sign at which Jinja thinks so too."""
     opening = text[start : start + 2]
     if raw := _RAW.match(text, start):
-        return Tag(Kind.RAW, raw[0])
+        return Tag(TagKind.RAW, raw[0])
     end = start + 2
     while (end := text.find(_END[opening], end)) >= 0:
         end += 2
